@@ -1,0 +1,1 @@
+"""Hogsend's services: one package each, nothing shared but the bus."""

@@ -1,0 +1,1 @@
+"""Credentials: the sealed store, and the events that announce a change."""

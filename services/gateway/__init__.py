@@ -1,0 +1,1 @@
+"""Gateway: HTTP for everybody, webhook intake, and a spool for when the bus is away."""

@@ -1,0 +1,1 @@
+"""Ingest: accepted webhooks become stored events, contacts, and events on the bus."""

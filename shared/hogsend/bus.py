@@ -1,0 +1,218 @@
+"""The connection to NATS: publish durably, ask with a deadline, subscribe.
+
+`connect` is all that a service of your own needs; see the README.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js import errors as js_errors
+from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
+
+from hogsend.channels import Endpoint, Reply, Request
+from hogsend.errors import Forbidden, HogsendError, Unavailable, from_code
+from hogsend.permissions import inbox_prefix
+from hogsend.subscribing import CredentialChanges, Events
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+DEFAULT_DEADLINE = 2.0
+"""Seconds a request may take unless the caller says otherwise."""
+
+_PING_SECONDS = 5
+_REFUSED_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
+
+Observer = Callable[[str, str], None]
+Hook = Callable[[], Awaitable[None]]
+
+
+class Bus:
+    """One connection of one process. It reconnects for ever; calls fail fast while it is away."""
+
+    def __init__(self, user: str, *, observer: Observer | None = None) -> None:
+        """Prepare without connecting.
+
+        Args:
+            user: NATS user name; also picks the inbox prefix.
+            observer: told `(what happened, detail)` about connection changes and errors.
+        """
+        self.client = Client()
+        self.js: JetStreamContext = self.client.jetstream(timeout=DEFAULT_DEADLINE)
+        self._user = user
+        self._observe: Observer = observer or (lambda _what, _detail: None)
+        self._refusals: dict[str, asyncio.Future[None]] = {}
+        self._reconnect_hooks: list[Hook] = []
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server can be talked to right now."""
+        return self.client.is_connected
+
+    @property
+    def max_payload(self) -> int:
+        """Largest message the server takes, in bytes; NATS' default while not connected."""
+        return int(self.client.max_payload) if self.connected else 1024 * 1024
+
+    async def open(self, url: str, *, password: str | None = None) -> None:
+        """Connect, retrying for ever; cancel it to stop."""
+        await self.client.connect(
+            servers=url.split(","),
+            name=f"hogsend-{self._user}",
+            user=self._user if password is not None else None,
+            password=password,
+            inbox_prefix=inbox_prefix(self._user),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            ping_interval=_PING_SECONDS,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnect,
+            reconnected_cb=self._on_reconnect,
+        )
+        self._observe("connected", _without_password(url))
+
+    async def close(self) -> None:
+        """Close at once; what must not be lost was acknowledged before."""
+        await self.client.close()
+
+    def on_reconnect(self, hook: Hook) -> None:
+        """Run `hook` after every reconnection."""
+        self._reconnect_hooks.append(hook)
+
+    async def publish(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
+        """Publish to JetStream and wait until it is acknowledged.
+
+        Raises:
+            Unavailable: the server, or the stream, is away or slow.
+            nats.js.errors.APIError: the stream refuses this message.
+        """
+        if not self.connected:
+            raise Unavailable("NATS is not connected")
+        try:
+            await self.js.publish(subject, body, headers=headers)
+        except js_errors.ServiceUnavailableError as error:
+            raise Unavailable("JetStream is not available") from error
+        except nats.errors.MaxPayloadError:
+            raise
+        except (js_errors.NoStreamResponseError, nats.errors.Error, TimeoutError) as error:
+            raise Unavailable(f"JetStream did not acknowledge {subject}") from error
+
+    async def request(
+        self,
+        endpoint: Endpoint[Request, Reply],
+        message: Request,
+        *,
+        deadline: float = DEFAULT_DEADLINE,
+        headers: dict[str, str] | None = None,
+    ) -> Reply:
+        """Ask a service and wait at most `deadline` seconds for its typed reply.
+
+        Raises:
+            Unavailable: NATS or the service is away, or the deadline passed.
+            Forbidden: this NATS user may not ask that.
+            HogsendError: whatever typed error the service answered with.
+        """
+        if not self.connected:
+            raise Unavailable("NATS is not connected")
+        subject = endpoint.subject
+        refusal = self._refusals.get(subject)
+        if refusal is None:
+            refusal = self._refusals[subject] = asyncio.get_running_loop().create_future()
+        asking = asyncio.ensure_future(
+            self.client.request(
+                subject, msgspec.json.encode(message), timeout=deadline, headers=headers
+            )
+        )
+        waiting: set[asyncio.Future[Any]] = {asking, refusal}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            asking.cancel()
+            raise Forbidden(f"NATS user {self._user!r} may not publish to {subject}")
+        try:
+            answer = asking.result()
+        except nats.errors.NoRespondersError as error:
+            raise Unavailable(f"the {endpoint.service} service is not running") from error
+        except (nats.errors.Error, TimeoutError) as error:
+            raise Unavailable(
+                f"the {endpoint.service} service did not answer within {deadline:g} s"
+            ) from error
+        if answer.headers and ERROR_CODE_HEADER in answer.headers:
+            raise from_code(answer.headers[ERROR_CODE_HEADER], answer.headers.get(ERROR_HEADER, ""))
+        return msgspec.json.decode(answer.data, type=endpoint.reply)
+
+    def events(self, name: str | None = None, *, durable: str | None = None) -> Events:
+        """Normalized events, of one name or all, as an async iterator.
+
+        With `durable` the position is kept under that name and shared by all replicas that use it,
+        and an event counts as done once the loop asks for the next one; without it only events
+        from now on are seen.
+        """
+        return Events(self, name, durable)
+
+    def credential_changes(self, provider: str | None = None) -> CredentialChanges:
+        """Credential changes, of one provider or all: the current state first, then changes."""
+        return CredentialChanges(self, provider)
+
+    async def _on_error(self, error: Exception) -> None:
+        self._observe("error", f"{type(error).__name__}: {error}")
+        match = _REFUSED_PUBLISH.search(str(error))
+        if match and (refusal := self._refusals.pop(match[1], None)) and not refusal.done():
+            refusal.set_result(None)
+
+    async def _on_disconnect(self) -> None:
+        self._observe("disconnected", "")
+
+    async def _on_reconnect(self) -> None:
+        self._observe("reconnected", "")
+        for hook in self._reconnect_hooks:
+            await hook()
+
+
+@asynccontextmanager
+async def connect(
+    url: str | None = None, *, user: str = "subscriber", wait: float = 10.0
+) -> AsyncIterator[Bus]:
+    """Connect somebody's service to Hogsend's bus for the length of a `with` block.
+
+    Args:
+        url: NATS address, credentials included; `NATS_URL` from the environment by default.
+        user: name this service is known by when the address does not carry one.
+        wait: seconds to wait for the first connection.
+
+    Raises:
+        Unavailable: nothing answered at that address in time, or it refused the credentials.
+    """
+    address = url or os.environ.get("NATS_URL", DEFAULT_URL)
+    seen: list[str] = []
+    bus = Bus(urlsplit(address).username or user, observer=lambda _, detail: seen.append(detail))
+    try:
+        await asyncio.wait_for(bus.open(address), wait)
+    except TimeoutError:
+        await bus.close()
+        reason = next((detail for detail in reversed(seen) if detail), "no answer")
+        raise Unavailable(
+            f"cannot reach NATS at {_without_password(address)} ({reason}); "
+            "is it running, and is NATS_URL right?"
+        ) from None
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^@/]*@", "//", url)
+
+
+__all__ = ["Bus", "HogsendError", "connect"]

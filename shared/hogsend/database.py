@@ -1,0 +1,175 @@
+"""PostgreSQL for one service: its pool, its schema's migrations, and errors as the bus knows them.
+
+A service starts without its database and recovers when it comes back: `connect_forever` keeps
+trying, and until it succeeds `acquire` fails fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import structlog
+
+from hogsend import metrics
+from hogsend.errors import Unavailable
+from hogsend.messages import DependencyHealth, SchemaHealth
+
+log = structlog.get_logger(__name__)
+
+ACQUIRE_SECONDS = 2.0
+COMMAND_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.QueryCanceledError,
+)
+"""What asyncpg raises while the server is away, starting, stopping or hanging."""
+
+
+class Database:
+    """One service's schema in PostgreSQL."""
+
+    def __init__(self, url: str, schema: str, migrations: Path, *, pool_size: int) -> None:
+        """Prepare without connecting.
+
+        Args:
+            url: PostgreSQL address.
+            schema: the service's own schema, made when missing.
+            migrations: directory of numbered `.sql` files in dbmate's format.
+            pool_size: connections at most.
+        """
+        self._url = url
+        self._schema = schema
+        self._migrations = migrations
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def connect_forever(self) -> None:
+        """Migrate and open the pool, trying once a second until both succeed."""
+        while self._pool is None:
+            try:
+                await self.migrate()
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=1,
+                    max_size=self._pool_size,
+                    command_timeout=COMMAND_SECONDS,
+                    timeout=ACQUIRE_SECONDS,
+                    server_settings={"search_path": self._schema},
+                )
+            except (*AWAY, asyncpg.PostgresError, MigrationFailed) as error:
+                metrics.FAILURES.labels("database", type(error).__name__).inc()
+                log.warning("database is not available yet", reason=_reason(error))
+                await asyncio.sleep(RETRY_SECONDS)
+        log.info("database ready", schema=self._schema)
+
+    async def close(self) -> None:
+        """Close the pool; running statements are cancelled after a moment."""
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), ACQUIRE_SECONDS)
+            except TimeoutError:
+                self._pool.terminate()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
+        """A connection from the pool.
+
+        Raises:
+            Unavailable: PostgreSQL is away, or became so while the block ran.
+        """
+        if self._pool is None:
+            raise Unavailable("PostgreSQL is not available")
+        try:
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                yield connection
+        except AWAY as error:
+            metrics.FAILURES.labels("database", type(error).__name__).inc()
+            raise Unavailable("PostgreSQL is not available") from error
+
+    async def migrate(self) -> None:
+        """Apply what is pending; replicas that start together wait for one another.
+
+        Raises:
+            MigrationFailed: dbmate could not connect or a migration failed.
+        """
+        process = await asyncio.create_subprocess_exec(
+            _dbmate(),
+            *("--env", "HOGSEND_MIGRATE_URL", "--no-dump-schema", "--migration-lock"),
+            *("--migrations-dir", str(self._migrations)),
+            *("--migrations-table", f"{self._schema}.schema_migrations"),
+            "migrate",
+            env={**os.environ, "HOGSEND_MIGRATE_URL": _for_dbmate(self._url)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise MigrationFailed(output.decode(errors="replace").strip().replace(self._url, "***"))
+
+    async def health(self) -> tuple[DependencyHealth, SchemaHealth]:
+        """How PostgreSQL answers, and how far the schema is."""
+        required = sorted(
+            re.split(r"[_.]", path.name)[0] for path in self._migrations.glob("*.sql")
+        )
+        newest = required[-1] if required else None
+        started = time.perf_counter()
+        try:
+            async with self.acquire() as connection:
+                rows = await connection.fetch(
+                    "SELECT version FROM schema_migrations ORDER BY version"
+                )
+        except (Unavailable, asyncpg.PostgresError):
+            return (
+                DependencyHealth(status="down"),
+                SchemaHealth(applied=None, required=newest, pending=[]),
+            )
+        applied = [str(row["version"]) for row in rows]
+        latency = round((time.perf_counter() - started) * 1000, 1)
+        return (
+            DependencyHealth(status="up", latency_ms=latency),
+            SchemaHealth(
+                applied=applied[-1] if applied else None,
+                required=newest,
+                pending=[version for version in required if version not in applied],
+            ),
+        )
+
+
+class MigrationFailed(Exception):
+    """dbmate did not succeed; the message is its output."""
+
+
+def _dbmate() -> str:
+    beside_python = Path(sys.executable).with_name("dbmate")
+    return str(beside_python) if beside_python.exists() else shutil.which("dbmate") or "dbmate"
+
+
+def _for_dbmate(url: str) -> str:
+    # dbmate insists on TLS unless told otherwise; asyncpg prefers it but does not insist.
+    if "sslmode=" in url or "sslrootcert=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}sslmode=disable"
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,70 @@
+"""Typed errors that travel over the bus and map to HTTP answers at the gateway.
+
+Each class carries a stable `code`; a service raises the class, the code crosses the bus in the
+`Nats-Service-Error-Code` header (NATS ADR-32), and the caller gets the same class back.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HogsendError(Exception):
+    """Something Hogsend can name went wrong. The message is safe to show to an operator."""
+
+    code: ClassVar[str] = "internal"
+
+
+class InvalidRequest(HogsendError):
+    """The caller sent something that can never succeed as it is."""
+
+    code = "invalid_request"
+
+
+class NotFound(HogsendError):
+    """The thing asked for does not exist."""
+
+    code = "not_found"
+
+
+class CannotUnseal(HogsendError):
+    """A stored secret exists but cannot be decrypted with any configured sealing secret."""
+
+    code = "cannot_unseal"
+
+
+class Unavailable(HogsendError):
+    """A dependency is away; the same request may succeed later."""
+
+    code = "unavailable"
+
+
+class Forbidden(HogsendError):
+    """The NATS user of this process may not use that subject."""
+
+    code = "forbidden"
+
+
+class SpoolFull(HogsendError):
+    """The gateway can neither reach the bus nor hold another delivery on disk."""
+
+    code = "spool_full"
+
+
+_BY_CODE: dict[str, type[HogsendError]] = {
+    error.code: error
+    for error in (
+        HogsendError,
+        InvalidRequest,
+        NotFound,
+        CannotUnseal,
+        Unavailable,
+        Forbidden,
+        SpoolFull,
+    )
+}
+
+
+def from_code(code: str, message: str) -> HogsendError:
+    """Rebuild the error a service raised from what crossed the bus."""
+    return _BY_CODE.get(code, HogsendError)(message)

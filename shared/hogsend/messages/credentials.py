@@ -1,0 +1,134 @@
+"""Credentials: what the admin routes exchange, and the events that announce a change."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from hogsend.messages.base import Message
+
+Kind = Literal["oauth", "derived"]
+Change = Literal["stored", "refreshed", "deleted"]
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+ProviderId = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+
+
+class OAuthPayload(Message, frozen=True):
+    """An OAuth grant as the CLI stores it (contract 1.3). Sealed at rest, key for key."""
+
+    access_token: NonEmpty
+    refresh_token: NonEmpty
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    token_endpoint: str
+    client_id: str
+    scopes: list[str] = []
+    scoped_teams: list[int] = []
+    scoped_organizations: list[str] = []
+
+    def __repr__(self) -> str:
+        """Name the grant without its tokens, so that no log or traceback can carry them."""
+        return f"OAuthPayload(scopes={self.scopes!r}, expires_at={self.expires_at!r})"
+
+
+class DerivedPayload(Message, frozen=True, omit_defaults=True):
+    """What Hogsend derived for a provider: a minted secret, and the project it belongs to."""
+
+    webhook_secret: str | None = None
+    project_api_key: str | None = None
+    project_id: str | None = None
+    private_host: str | None = None
+
+    def __repr__(self) -> str:
+        """Name the kind only: half of the fields are secrets."""
+        return "DerivedPayload(...)"
+
+
+class ProviderRef(Message, frozen=True):
+    """Which provider's credential is meant."""
+
+    provider_id: ProviderId
+
+
+class PutCredential(Message, frozen=True):
+    """Store or replace a provider's OAuth credential."""
+
+    provider_id: ProviderId
+    payload: OAuthPayload
+
+
+class PutDerived(Message, frozen=True):
+    """Store or replace the derived payload as a whole; merging is the caller's job."""
+
+    provider_id: ProviderId
+    payload: DerivedPayload
+
+
+class CredentialMeta(Message, frozen=True):
+    """What may be shown of a stored credential: never a token, endpoint or client id."""
+
+    provider_id: str
+    kind: Literal["oauth"]
+    scopes: list[str]
+    expires_at: datetime
+    scoped_teams: list[int]
+    created_at: datetime
+    updated_at: datetime
+
+
+class Deleted(Message, frozen=True):
+    """The credential and everything derived from it are gone."""
+
+    deleted: Literal[True] = True
+
+
+class CredentialStatus(Message, frozen=True):
+    """What `connect-info` needs to know about a provider's stored rows."""
+
+    version: int
+    oauth: Literal["present", "absent", "unreadable"]
+    scopes: list[str]
+    webhook_secret: Literal["present", "absent", "unreadable"]
+
+
+class WebhookSecretReply(Message, frozen=True):
+    """The minted webhook secret, as far as the gateway needs it.
+
+    The secret itself stays sealed: the gateway compares SHA-256 digests, which is as strong for 32
+    random bytes and leaves nothing to leak.
+    """
+
+    version: int
+    state: Literal["present", "absent", "unreadable"]
+    sha256: str | None = None
+    """Lower-case hex digest of the UTF-8 secret; only with `present`."""
+
+
+class TokenReply(Message, frozen=True):
+    """A bearer for PostHog's private API, by the seed's resolution order."""
+
+    source: Literal["oauth", "personal_key", "none"]
+    version: int
+    token: str | None = None
+    expires_at: datetime | None = None
+    """None for a personal key, which does not expire."""
+
+    def __repr__(self) -> str:
+        """Name the source, never the token."""
+        return f"TokenReply(source={self.source!r}, version={self.version!r})"
+
+
+class CredentialChanged(Message, frozen=True):
+    """A provider's credential changed. Metadata only: drop what you cached and ask again."""
+
+    provider: str
+    version: int
+    """Grows by one with every change of this provider, deletions included."""
+    change: Change
+    kinds: list[Kind]
+    """Kinds stored now; empty after a deletion."""
+    changed_kinds: list[Kind]
+    scopes: list[str]
+    expires_at: datetime | None
+    changed_at: datetime

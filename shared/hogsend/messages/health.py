@@ -1,0 +1,37 @@
+"""What a service says about itself when the gateway asks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hogsend.messages.base import Message
+
+
+class DependencyHealth(Message, frozen=True):
+    """One dependency as the service sees it."""
+
+    status: Literal["up", "down"]
+    latency_ms: float | None = None
+
+
+class SchemaHealth(Message, frozen=True):
+    """Migrations of the service's own schema."""
+
+    applied: str | None
+    required: str | None
+    pending: list[str]
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether nothing is left to migrate."""
+        return not self.pending
+
+
+class ServiceHealth(Message, frozen=True):
+    """Answer to `hogsend.rpc.<service>.health`."""
+
+    service: str
+    uptime: float
+    """Seconds since this process started."""
+    database: DependencyHealth
+    schema: SchemaHealth

@@ -1,0 +1,89 @@
+"""The NATS server's permission matrix, derived from `hogsend.channels`.
+
+Every user gets its own inbox prefix, so that no user can read another's replies.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from hogsend.channels import CHANNELS, ENDPOINTS, StreamName, User
+from hogsend.streams import INGEST_CONSUMER, STREAMS
+
+
+class Permissions(msgspec.Struct, frozen=True):
+    """Subjects a user may publish to and subscribe to; everything else is refused."""
+
+    publish: list[str]
+    subscribe: list[str]
+
+
+def inbox_prefix(user: str) -> str:
+    """Prefix of the reply subjects of `user`."""
+    return f"_INBOX_{user}"
+
+
+def permissions(user: User) -> Permissions:
+    """What `user` may do on the bus.
+
+    The operator may do everything within Hogsend's subjects and JetStream; it is for people.
+    """
+    inbox = f"{inbox_prefix(user)}.>"
+    if user is User.OPERATOR:
+        return Permissions(
+            publish=["hogsend.>", "$JS.API.>", "$JS.ACK.>", "$SRV.>"],
+            subscribe=["hogsend.>", inbox],
+        )
+    publish = {channel.subject for channel in CHANNELS if user in channel.publishers}
+    publish |= {endpoint.subject for endpoint in ENDPOINTS if user in endpoint.callers}
+    subscribe = {inbox}
+    subscribe |= {endpoint.subject for endpoint in ENDPOINTS if endpoint.service == user}
+    if any(endpoint.service == user for endpoint in ENDPOINTS):
+        subscribe.add("$SRV.>")
+        publish |= {f"{inbox_prefix(caller)}.>" for caller in _callers_of(user)}
+    publish |= _owner_api(user)
+    for channel in CHANNELS:
+        if user in channel.subscribers:
+            subscribe.add(channel.subject)
+            publish |= _consumer_api(user, channel.stream)
+    return Permissions(publish=sorted(publish), subscribe=sorted(subscribe))
+
+
+def _callers_of(service: User) -> set[User]:
+    asking = {
+        caller
+        for endpoint in ENDPOINTS
+        if endpoint.service == service
+        for caller in endpoint.callers
+    }
+    return asking | {User.OPERATOR}
+
+
+def _owner_api(user: User) -> set[str]:
+    return {
+        f"$JS.API.STREAM.{verb}.{name}"
+        for name, stream in STREAMS.items()
+        if stream.owner == user
+        for verb in ("CREATE", "UPDATE", "INFO")
+    }
+
+
+def _consumer_api(user: User, stream: StreamName) -> set[str]:
+    # Ingest works through its one durable; subscribers bring durables of their own.
+    durable = INGEST_CONSUMER.durable_name if user is User.INGEST else "*"
+    api = {
+        f"$JS.API.STREAM.INFO.{stream}",
+        f"$JS.API.CONSUMER.INFO.{stream}.{durable}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}",
+        f"$JS.ACK.{stream}.{durable}.>",
+        f"$JS.FC.{stream}.>",
+    }
+    if durable == "*":
+        api |= {f"$JS.API.CONSUMER.{verb}.{stream}.>" for verb in ("CREATE", "DURABLE.CREATE")}
+        api.add(f"$JS.API.CONSUMER.DELETE.{stream}.*")
+    else:
+        api |= {
+            f"$JS.API.CONSUMER.CREATE.{stream}.{durable}.>",
+            f"$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{durable}",
+        }
+    return api

@@ -1,0 +1,1 @@
+"""What Hogsend knows about PostHog: its hosts, the scopes it asks for, its client document."""

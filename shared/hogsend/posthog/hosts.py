@@ -1,0 +1,53 @@
+"""PostHog's two hosts, and which URLs lead back to this machine (contract 1.1 and 7.3)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from urllib.parse import urlsplit
+
+US_INGESTION_HOST = "https://us.i.posthog.com"
+
+_INGESTION = re.compile(r"^(https?://[a-z0-9-]+)\.i(\.posthog\.com)(?=[:/?#]|$)", re.IGNORECASE)
+
+
+def private_host(ingestion_host: str) -> str:
+    """App host that belongs to an ingestion host: the `.i` label of PostHog Cloud removed.
+
+    Anything that is not `<label>.i.posthog.com` comes back unchanged but for trailing slashes.
+    """
+    return _INGESTION.sub(r"\1\2", ingestion_host).rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether only this machine can reach `url`; False for text that is not a URL.
+
+    True for `localhost`, names under `.localhost`, the loopback and unspecified addresses in every
+    spelling a browser accepts (`127.1`, `0x7f.1`, `2130706433`, IPv4-mapped IPv6).
+    """
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return False
+    if not host:
+        return False
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    address = _address(name)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address is not None and (address.is_loopback or address.is_unspecified)
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    try:
+        # inet_aton reads the short, hexadecimal and octal spellings browsers accept.
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None

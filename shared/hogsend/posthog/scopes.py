@@ -1,0 +1,35 @@
+"""The OAuth scopes Hogsend asks PostHog for, in their canonical order (seed, "Scopes")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+SCOPES: tuple[str, ...] = (
+    "person:read",
+    "person:write",
+    "project:read",
+    "organization:read",
+    "hog_function:read",
+    "hog_function:write",
+    "feature_flag:read",
+    "cohort:read",
+    "cohort:write",
+    "query:read",
+    "insight:read",
+    "event_definition:read",
+    "property_definition:read",
+)
+
+
+def missing(granted: Iterable[str]) -> list[str]:
+    """Scopes of `SCOPES` that a grant lacks, in order.
+
+    PostHog folds both halves of a resource into `:write`, so a write scope implies its read scope.
+    """
+    held = set(granted)
+    return [
+        scope
+        for scope in SCOPES
+        if scope not in held
+        and not (scope.endswith(":read") and f"{scope.removesuffix('read')}write" in held)
+    ]

@@ -1,0 +1,53 @@
+"""Sealing of stored secrets: AES-256-GCM in the row format Hogsend itself reads (contract 1.5)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from hogsend.errors import CannotUnseal
+
+_IV_BYTES = 12
+_TAG_BYTES = 16
+
+
+class Sealer:
+    """Seals with one secret and unseals what was sealed with it.
+
+    The key is SHA-256 of the secret's UTF-8 bytes. A sealed text is base64url without padding of
+    a 12-byte IV, the ciphertext and a 16-byte tag.
+    """
+
+    def __init__(self, secret: str) -> None:
+        """Derive the key from `secret`, usually `BETTER_AUTH_SECRET`."""
+        self._cipher = AESGCM(hashlib.sha256(secret.encode()).digest())
+
+    def seal(self, plaintext: bytes) -> str:
+        """Encrypt with a fresh random IV."""
+        iv = os.urandom(_IV_BYTES)
+        blob = iv + self._cipher.encrypt(iv, plaintext, None)
+        return base64.urlsafe_b64encode(blob).rstrip(b"=").decode("ascii")
+
+    def unseal(self, sealed: str) -> bytes:
+        """Decrypt and authenticate.
+
+        Raises:
+            CannotUnseal: not a sealed text, altered, or sealed with another secret.
+        """
+        try:
+            blob = base64.b64decode(
+                sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True
+            )
+        except (binascii.Error, ValueError) as error:
+            raise CannotUnseal("the stored value is not a sealed text") from error
+        if len(blob) <= _IV_BYTES + _TAG_BYTES:
+            raise CannotUnseal("the stored value is too short to be a sealed text")
+        try:
+            return self._cipher.decrypt(blob[:_IV_BYTES], blob[_IV_BYTES:], None)
+        except InvalidTag as error:
+            raise CannotUnseal("the stored value was sealed with another secret") from error

@@ -1,0 +1,206 @@
+"""Every setting, once: its name in the environment, default and meaning.
+
+`.env.example` and the table in the README are made from these classes (`make docs`), and a test
+fails when they differ. An empty value counts as unset. Secrets are `SecretStr`: they never print.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+MIB = 1024 * 1024
+
+_url = TypeAdapter(HttpUrl)
+
+
+class Settings(BaseSettings):
+    """Base: read from the environment under the field's upper-cased name."""
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+
+class PostHogSettings(Settings):
+    """PostHog: all optional, each capability needs only its own."""
+
+    posthog_api_key: SecretStr | None = Field(
+        None, description="Project API key (`phc_…`): event capture and person writes."
+    )
+    posthog_host: str | None = Field(
+        None,
+        description=f"Ingestion host; `{US_INGESTION_HOST}` when unset. "
+        "EU: `https://eu.i.posthog.com`; self-hosted: the instance's URL.",
+    )
+    posthog_private_host: str | None = Field(
+        None,
+        description="App host for reads, OAuth and provisioning; derived from `POSTHOG_HOST` "
+        "when unset.",
+    )
+    posthog_project_id: str | None = Field(
+        None, description="Project id; discovered from PostHog when unset."
+    )
+    posthog_personal_api_key: SecretStr | None = Field(
+        None, description="Fallback read credential, used when no OAuth credential is stored."
+    )
+    posthog_webhook_secret: SecretStr | None = Field(
+        None,
+        description="Shared secret PostHog's webhooks must carry; wins over a minted one. "
+        "With neither, the source is open.",
+    )
+
+    @field_validator("posthog_host", "posthog_private_host")
+    @classmethod
+    def _must_be_url(cls, value: str | None) -> str | None:
+        return value if value is None else _checked_url(value)
+
+    @property
+    def host_explicit(self) -> bool:
+        """Whether the operator named a PostHog host."""
+        return bool(self.posthog_private_host or self.posthog_host)
+
+    @property
+    def private_host(self) -> str | None:
+        """App host without trailing slashes; None without any PostHog setting (contract 1.1)."""
+        if self.posthog_private_host:
+            return self.posthog_private_host.rstrip("/")
+        if self.posthog_host:
+            return private_host(self.posthog_host)
+        return private_host(US_INGESTION_HOST) if self.posthog_api_key else None
+
+
+class GatewaySettings(Settings):
+    """Gateway: HTTP, admin keys, webhook intake and its spool."""
+
+    gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    gateway_port: Port = Field(3002, description="Port the gateway listens on.")
+    api_public_url: str = Field(
+        "http://localhost:3002", description="URL PostHog reaches this gateway at."
+    )
+    admin_api_key: SecretStr | None = Field(
+        None,
+        description="Bearer for `/v1/admin/*`. Unset, every admin request is 401; "
+        "`make up` generates one.",
+    )
+    admin_read_api_key: SecretStr | None = Field(
+        None,
+        description="Bearer that may only list events; every other admin route answers it 403.",
+    )
+    admin_rate_limit: Annotated[int, Field(ge=1)] = Field(
+        100, description="Admin requests a minute and key; more answer 429."
+    )
+    webhook_max_bytes: Annotated[int, Field(ge=1024)] = Field(
+        MIB, description="Largest webhook body in bytes; larger ones answer 413."
+    )
+    webhook_ack_timeout_ms: Annotated[int, Field(ge=1, le=5000)] = Field(
+        40, description="Milliseconds JetStream gets to acknowledge before a webhook is spooled."
+    )
+    spool_dir: Path = Field(
+        Path(".hogsend/spool"),
+        description="Directory for webhooks accepted while NATS is away. One per gateway replica.",
+    )
+    spool_max_bytes: Annotated[int, Field(ge=0)] = Field(
+        256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."
+    )
+
+    @field_validator("api_public_url")
+    @classmethod
+    def _must_be_url(cls, value: str) -> str:
+        return _checked_url(value)
+
+
+class SealingSettings(Settings):
+    """Sealing of stored credentials."""
+
+    better_auth_secret: SecretStr = Field(
+        description="Seals stored credentials; rotating it makes them unreadable. "
+        "Required by the credentials service; `make up` generates one."
+    )
+
+
+class DatabaseSettings(Settings):
+    """PostgreSQL, for the credentials and ingest services."""
+
+    database_url: SecretStr = Field(
+        description="PostgreSQL address. Unset, `make up` starts its own server."
+    )
+    database_pool_size: Annotated[int, Field(ge=1, le=200)] = Field(
+        8, description="Connections each service process keeps open at most."
+    )
+
+
+class BusSettings(Settings):
+    """NATS, for every service."""
+
+    nats_url: str = Field(
+        "nats://127.0.0.1:4222",
+        description="NATS address, several separated by commas. Set, `make up` uses it instead of "
+        "starting its own server.",
+    )
+    nats_user: str | None = Field(
+        None, description="NATS user; the service's own name when a password is set."
+    )
+    nats_password: SecretStr | None = Field(
+        None, description="NATS password, when the address does not carry one."
+    )
+    nats_replicas: Annotated[int, Field(ge=1, le=5)] = Field(
+        1, description="Copies JetStream keeps of every stream."
+    )
+
+
+class IngestSettings(Settings):
+    """Ingest: how much it takes at a time."""
+
+    ingest_batch_size: Annotated[int, Field(ge=1, le=5000)] = Field(
+        500, description="Webhooks stored in one transaction at most."
+    )
+
+
+class TelemetrySettings(Settings):
+    """Logs and metrics of every service."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0,
+        description="Port on 127.0.0.1 where a service without HTTP serves `/metrics`; 0 is off. "
+        "The gateway serves them itself.",
+    )
+
+
+class StackSettings(Settings):
+    """The stack `make up` starts."""
+
+    hogsend_home: Path = Field(
+        Path(".hogsend"), description="Directory for all data, generated secrets and logs."
+    )
+    nats_port: Port = Field(4222, description="Port of the NATS server `make up` starts.")
+
+
+ALL: tuple[type[Settings], ...] = (
+    PostHogSettings,
+    GatewaySettings,
+    SealingSettings,
+    DatabaseSettings,
+    BusSettings,
+    IngestSettings,
+    TelemetrySettings,
+    StackSettings,
+)
+
+
+def _checked_url(value: str) -> str:
+    # Only a check: the text is used, and shown, exactly as the operator wrote it.
+    _url.validate_python(value)
+    return value

@@ -1,0 +1,120 @@
+"""JetStream streams and durable consumers: declared here, reconciled by their owner at start.
+
+Limits are in bytes and seconds. What an acknowledgement survives is in `docs/durability.md`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import BadRequestError
+
+from hogsend import subjects
+from hogsend.channels import StreamName, User
+
+MINUTE = 60
+DAY = 24 * 60 * MINUTE
+GIB = 1024**3
+
+DEDUPLICATION_WINDOW = 5 * MINUTE
+"""How long JetStream itself drops a repeated message id; behind it stands a key in PostgreSQL."""
+
+_STREAM_NAME_IN_USE = 10058
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """A stream and the service that creates it and keeps its configuration current."""
+
+    owner: User
+    config: StreamConfig
+
+
+STREAMS: dict[StreamName, Stream] = {
+    StreamName.WEBHOOKS: Stream(
+        User.INGEST,
+        StreamConfig(
+            name=StreamName.WEBHOOKS,
+            subjects=[f"{subjects.WEBHOOKS}.*"],
+            retention=RetentionPolicy.WORK_QUEUE,
+            # Full means refuse, so that the gateway spools; never forget an accepted webhook.
+            discard=DiscardPolicy.NEW,
+            max_bytes=4 * GIB,
+            duplicate_window=DEDUPLICATION_WINDOW,
+        ),
+    ),
+    StreamName.EVENTS: Stream(
+        User.INGEST,
+        StreamConfig(
+            name=StreamName.EVENTS,
+            subjects=[f"{subjects.EVENTS}.*"],
+            retention=RetentionPolicy.LIMITS,
+            discard=DiscardPolicy.OLD,
+            max_age=7 * DAY,
+            max_bytes=4 * GIB,
+            duplicate_window=DEDUPLICATION_WINDOW,
+            allow_direct=True,
+        ),
+    ),
+    StreamName.CREDENTIALS: Stream(
+        User.CREDENTIALS,
+        StreamConfig(
+            name=StreamName.CREDENTIALS,
+            subjects=[f"{subjects.CREDENTIALS}.*.changed"],
+            retention=RetentionPolicy.LIMITS,
+            discard=DiscardPolicy.OLD,
+            max_msgs_per_subject=1,
+            duplicate_window=DEDUPLICATION_WINDOW,
+            allow_direct=True,
+        ),
+    ),
+    StreamName.DEADLETTER: Stream(
+        User.INGEST,
+        StreamConfig(
+            name=StreamName.DEADLETTER,
+            subjects=[f"{subjects.DEADLETTER}.*"],
+            retention=RetentionPolicy.LIMITS,
+            # A full dead letter refuses, and the message stays on its own stream.
+            discard=DiscardPolicy.NEW,
+            max_bytes=1 * GIB,
+            max_age=30 * DAY,
+            duplicate_window=DEDUPLICATION_WINDOW,
+        ),
+    ),
+}
+
+INGEST_CONSUMER = ConsumerConfig(
+    durable_name="ingest",
+    filter_subject=f"{subjects.WEBHOOKS}.*",
+    ack_policy=AckPolicy.EXPLICIT,
+    ack_wait=30,
+    max_ack_pending=20_000,
+    # Never given up by count: what cannot succeed is dead-lettered by its reason instead.
+    max_deliver=-1,
+)
+
+
+async def reconcile(js: JetStreamContext, owner: User, replicas: int = 1) -> None:
+    """Create the streams `owner` owns, or bring their limits up to what is declared here.
+
+    Raises:
+        nats.js.errors.APIError: the server refuses, for example because an existing stream has
+            another retention policy or storage is short.
+    """
+    for stream in STREAMS.values():
+        if stream.owner != owner:
+            continue
+        config = stream.config.evolve(storage=StorageType.FILE, num_replicas=replicas)
+        try:
+            await js.add_stream(config)
+        except BadRequestError as error:
+            if error.err_code != _STREAM_NAME_IN_USE:
+                raise
+            await js.update_stream(config)

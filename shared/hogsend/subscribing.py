@@ -1,0 +1,136 @@
+"""Async iterators over what the bus keeps: events and credential changes.
+
+They outlive reconnections, server restarts and deleted consumers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import msgspec
+import nats.errors
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js import errors as js_errors
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from hogsend import subjects
+from hogsend.channels import StreamName
+from hogsend.messages import CredentialChanged, Event
+
+if TYPE_CHECKING:
+    from hogsend.bus import Bus
+
+_FETCH_SECONDS = 5.0
+_RETRY_SECONDS = 0.5
+_IDLE_CONSUMER_SECONDS = 300.0
+
+_AWAY = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
+
+
+async def pull(
+    js: JetStreamContext, stream: str, config: ConsumerConfig, *, batch: int
+) -> AsyncIterator[list[Msg]]:
+    """Yield batches of up to `batch` unacknowledged messages, for ever.
+
+    A batch comes as soon as there is one message. While NATS or the stream is away it waits and
+    then goes on; a consumer somebody deleted is made again.
+    """
+    subscription: JetStreamContext.PullSubscription | None = None
+    while True:
+        try:
+            if subscription is None:
+                subscription = await _subscribe(js, stream, config)
+            yield await subscription.fetch(batch, timeout=_FETCH_SECONDS)
+        except nats.errors.TimeoutError:
+            if not await _consumer_exists(subscription):
+                subscription = None
+        except nats.errors.ConnectionClosedError:
+            return
+        except _AWAY:
+            if subscription is not None:
+                await subscription.unsubscribe()
+            subscription = None
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _subscribe(
+    js: JetStreamContext, stream: str, config: ConsumerConfig
+) -> JetStreamContext.PullSubscription:
+    info = await js.add_consumer(stream, config)
+    return await js.pull_subscribe_bind(consumer=info.name, stream=stream)
+
+
+async def _consumer_exists(subscription: JetStreamContext.PullSubscription | None) -> bool:
+    if subscription is None:
+        return False
+    try:
+        await subscription.consumer_info()
+    except js_errors.NotFoundError:
+        return False
+    except _AWAY:
+        return True
+    return True
+
+
+class Events(AsyncIterator[Event]):
+    """Normalized events; made by `Bus.events`."""
+
+    def __init__(self, bus: Bus, name: str | None, durable: str | None) -> None:
+        """See `Bus.events`."""
+        self._messages = self._one_by_one(
+            bus,
+            ConsumerConfig(
+                durable_name=durable,
+                filter_subject=subjects.event(name) if name is not None else f"{subjects.EVENTS}.*",
+                ack_policy=AckPolicy.EXPLICIT,
+                deliver_policy=DeliverPolicy.ALL if durable else DeliverPolicy.NEW,
+                inactive_threshold=None if durable else _IDLE_CONSUMER_SECONDS,
+            ),
+        )
+        self._done: Msg | None = None
+
+    async def __anext__(self) -> Event:
+        """Acknowledge the event handed out before, and wait for the next one."""
+        if self._done is not None:
+            await self._done.ack()
+        self._done = await anext(self._messages)
+        return msgspec.json.decode(self._done.data, type=Event)
+
+    @staticmethod
+    async def _one_by_one(bus: Bus, config: ConsumerConfig) -> AsyncIterator[Msg]:
+        async for batch in pull(bus.js, StreamName.EVENTS, config, batch=1):
+            for message in batch:
+                yield message
+
+
+class CredentialChanges(AsyncIterator[CredentialChanged]):
+    """Credential changes, each provider's in version order; made by `Bus.credential_changes`."""
+
+    def __init__(self, bus: Bus, provider: str | None) -> None:
+        """See `Bus.credential_changes`."""
+        self._messages = pull(
+            bus.js,
+            StreamName.CREDENTIALS,
+            ConsumerConfig(
+                filter_subject=subjects.credential_changed(provider)
+                if provider
+                else f"{subjects.CREDENTIALS}.*.changed",
+                ack_policy=AckPolicy.NONE,
+                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+                inactive_threshold=_IDLE_CONSUMER_SECONDS,
+            ),
+            batch=1,
+        )
+        self._versions: dict[str, int] = {}
+
+    async def __anext__(self) -> CredentialChanged:
+        """Wait for the next change that is newer than what was handed out before."""
+        while True:
+            (message,) = await anext(self._messages)
+            change = msgspec.json.decode(message.data, type=CredentialChanged)
+            if change.version > self._versions.get(change.provider, -1):
+                self._versions[change.provider] = change.version
+                return change
