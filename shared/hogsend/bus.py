@@ -40,13 +40,24 @@ Hook = Callable[[], Awaitable[None]]
 class Bus:
     """One connection of one process. It reconnects for ever; calls fail fast while it is away."""
 
-    def __init__(self, user: str, *, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        user: str,
+        url: str,
+        *,
+        password: str | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         """Prepare without connecting.
 
         Args:
             user: NATS user name; also picks the inbox prefix.
+            url: NATS addresses, separated by commas; may carry user and password.
+            password: password of `user` when the address carries none.
             observer: told `(what happened, detail)` about connection changes and errors.
         """
+        self._url = url
+        self._password = password
         self.client = Client()
         self.js: JetStreamContext = self.client.jetstream(timeout=DEFAULT_DEADLINE)
         self._user = user
@@ -64,13 +75,13 @@ class Bus:
         """Largest message the server takes, in bytes; NATS' default while not connected."""
         return int(self.client.max_payload) if self.connected else 1024 * 1024
 
-    async def open(self, url: str, *, password: str | None = None) -> None:
+    async def open(self) -> None:
         """Connect, retrying for ever; cancel it to stop."""
         await self.client.connect(
-            servers=url.split(","),
+            servers=self._url.split(","),
             name=f"hogsend-{self._user}",
-            user=self._user if password is not None else None,
-            password=password,
+            user=self._user if self._password is not None else None,
+            password=self._password,
             inbox_prefix=inbox_prefix(self._user),
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
@@ -80,7 +91,7 @@ class Bus:
             disconnected_cb=self._on_disconnect,
             reconnected_cb=self._on_reconnect,
         )
-        self._observe("connected", _without_password(url))
+        self._observe("connected", _without_password(self._url))
 
     async def close(self) -> None:
         """Close at once; what must not be lost was acknowledged before."""
@@ -195,9 +206,13 @@ async def connect(
     """
     address = url or os.environ.get("NATS_URL", DEFAULT_URL)
     seen: list[str] = []
-    bus = Bus(urlsplit(address).username or user, observer=lambda _, detail: seen.append(detail))
+    bus = Bus(
+        urlsplit(address).username or user,
+        address,
+        observer=lambda _, detail: seen.append(detail),
+    )
     try:
-        await asyncio.wait_for(bus.open(address), wait)
+        await asyncio.wait_for(bus.open(), wait)
     except TimeoutError:
         await bus.close()
         reason = next((detail for detail in reversed(seen) if detail), "no answer")

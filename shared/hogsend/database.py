@@ -22,6 +22,7 @@ import structlog
 from hogsend import metrics
 from hogsend.errors import Unavailable
 from hogsend.messages import DependencyHealth, SchemaHealth
+from hogsend.settings import DatabaseSettings
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,12 @@ class Database:
         self._migrations = migrations
         self._pool_size = pool_size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    @classmethod
+    def of(cls, settings: DatabaseSettings, schema: str, migrations: Path) -> Database:
+        """Prepare a service's database from its settings."""
+        url = settings.database_url.get_secret_value()
+        return cls(url, schema, migrations, pool_size=settings.database_pool_size)
 
     async def connect_forever(self) -> None:
         """Migrate and open the pool, trying once a second until both succeed."""

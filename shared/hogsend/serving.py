@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Generic
+from typing import Any, Generic, TypeAlias
 
 import msgspec
+import nats.errors
+import nats.js.errors
 import structlog
 from nats.micro import add_service
 from nats.micro.request import Request as MicroRequest
 from nats.micro.service import Service
 
-from hogsend import metrics
+from hogsend import metrics, streams
 from hogsend.bus import Bus
-from hogsend.channels import Endpoint, Reply, Request
+from hogsend.channels import Endpoint, Reply, Request, User
+from hogsend.database import Database
 from hogsend.envelope import CORRELATION_ID
 from hogsend.errors import HogsendError, InvalidRequest, Unavailable
+from hogsend.messages import ServiceHealth
 from hogsend.settings import BusSettings
 
 log = structlog.get_logger(__name__)
@@ -29,6 +33,9 @@ ANSWER_SECONDS = 10.0
 """Longest a handler may take, in seconds; callers have usually stopped waiting before."""
 
 MAX_CONCURRENT = 64
+RETRY_SECONDS = 1.0
+
+_STARTED = time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,10 @@ class Handler(Generic[Request, Reply]):
     answer: Callable[[Request], Awaitable[Reply]]
 
 
-async def serve(bus: Bus, service: str, handlers: Sequence[Handler[Any, Any]]) -> Service:
+AnyHandler: TypeAlias = Handler[Any, Any]
+
+
+async def serve(bus: Bus, service: str, handlers: Sequence[AnyHandler]) -> Service:
     """Register `handlers` as the NATS service `hogsend-<service>`; `nats micro ls` shows it."""
     registered = await add_service(
         bus.client,
@@ -107,11 +117,63 @@ def _decode(endpoint: Endpoint[Request, Reply], data: bytes) -> Request:
         raise InvalidRequest(str(error)) from error
 
 
-def open_bus(user: str, settings: BusSettings) -> tuple[Bus, asyncio.Task[None]]:
-    """A bus of a service, and the task that connects it, which ends when it first succeeds."""
-    bus = Bus(settings.nats_user or user, observer=_observe)
+def service_bus(user: User, settings: BusSettings) -> Bus:
+    """Prepare the bus connection of one of our own services."""
     password = settings.nats_password.get_secret_value() if settings.nats_password else None
-    return bus, asyncio.create_task(bus.open(settings.nats_url, password=password))
+    return Bus(settings.nats_user or user, settings.nats_url, password=password, observer=_observe)
+
+
+async def run_service(
+    bus: Bus,
+    user: User,
+    *,
+    handlers: Sequence[AnyHandler],
+    background: Sequence[Coroutine[Any, Any, None]],
+    replicas: int,
+) -> None:
+    """Run a service until SIGTERM or SIGINT, or until one of its background tasks fails.
+
+    It starts while NATS is away and registers its handlers once NATS is there. `background` is
+    cancelled at the end; what a task holds then, it must be able to give back.
+    """
+    stopped = asyncio.create_task(until_stopped())
+    tasks = [asyncio.create_task(task) for task in background]
+    registering = asyncio.create_task(_register(bus, user, handlers, replicas))
+    waiting = {stopped, registering, *tasks}
+    while not stopped.done():
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    log.info("stopping")
+    for task in (registering, *tasks):
+        task.cancel()
+    await asyncio.gather(registering, *tasks, return_exceptions=True)
+    await bus.close()
+
+
+async def _register(bus: Bus, user: User, handlers: Sequence[AnyHandler], replicas: int) -> None:
+    await bus.open()
+    while True:
+        try:
+            await streams.reconcile(bus.js, user, replicas)
+            break
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            metrics.FAILURES.labels("streams", type(error).__name__).inc()
+            log.warning("streams are not ready yet", reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+    await serve(bus, user, handlers)
+    log.info("serving", endpoints=[handler.endpoint.subject for handler in handlers])
+
+
+async def service_health(service: str, database: Database) -> ServiceHealth:
+    """Health of this process and its database."""
+    dependency, schema = await database.health()
+    return ServiceHealth(
+        service=service,
+        uptime=round(time.monotonic() - _STARTED, 1),
+        database=dependency,
+        schema=schema,
+    )
 
 
 async def until_stopped() -> None:

@@ -12,7 +12,9 @@ from hogsend.messages.base import Message
 Kind = Literal["oauth", "derived"]
 Change = Literal["stored", "refreshed", "deleted"]
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
-ProviderId = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+ProviderId = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
 
 
 class OAuthPayload(Message, frozen=True):
@@ -124,7 +126,7 @@ class CredentialChanged(Message, frozen=True):
 
     provider: str
     version: int
-    """Grows by one with every change of this provider, deletions included."""
+    """Grows with every change of this provider, deletions included."""
     change: Change
     kinds: list[Kind]
     """Kinds stored now; empty after a deletion."""

@@ -20,6 +20,17 @@ def private_host(ingestion_host: str) -> str:
     return _INGESTION.sub(r"\1\2", ingestion_host).rstrip("/")
 
 
+def is_absolute_url(url: str) -> bool:
+    """Whether `url` is one URL with a host, and nothing browsers and libraries read differently."""
+    if any(character <= " " or character in "\\\x7f" for character in url):
+        return False
+    try:
+        parts = urlsplit(url)
+        return bool(parts.scheme and parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def is_loopback(url: str) -> bool:
     """Whether only this machine can reach `url`; False for text that is not a URL.
 

@@ -1,0 +1,84 @@
+"""Announces committed changes on the bus, in version order, until every one has been told."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import structlog
+from hogsend import envelope, metrics, subjects
+from hogsend.bus import Bus
+from hogsend.errors import Unavailable
+from hogsend.messages import CredentialChanged
+from nats.js import errors as js_errors
+
+from services.credentials.store import CredentialStore, PendingChange
+from services.credentials.vault import Vault
+
+log = structlog.get_logger(__name__)
+
+CATCH_UP_SECONDS = 5.0
+"""How often changes are looked for whose announcement was cut off by a crash or an outage."""
+
+
+class Announcer:
+    """Publishes `hogsend.credentials.<provider>.changed`; metadata only."""
+
+    def __init__(self, store: CredentialStore, vault: Vault, bus: Bus) -> None:
+        """Read changes from `store`, describe them with `vault`, publish them on `bus`."""
+        self._store = store
+        self._vault = vault
+        self._bus = bus
+
+    async def announce(self, provider: str) -> None:
+        """Publish the provider's newest change and wait until JetStream has it.
+
+        Raises:
+            Unavailable: it could not be published; it stays pending and is published later.
+        """
+        async with self._store.announcing(provider) as pending:
+            if pending is None:
+                return
+            change = self._describe(provider, pending)
+            headers = envelope.headers(
+                id=f"credentials:{provider}:{pending.version}",
+                source="credentials",
+                type="credential.changed",
+                time=pending.changed_at,
+            )
+            subject = subjects.credential_changed(provider)
+            try:
+                await self._bus.publish(subject, msgspec.json.encode(change), headers)
+            except js_errors.APIError as error:
+                raise Unavailable("JetStream refused the credential event") from error
+        log.info(
+            "credential changed",
+            provider=provider,
+            version=pending.version,
+            change=pending.change,
+            kinds=change.kinds,
+        )
+
+    async def catch_up_forever(self) -> None:
+        """Announce whatever is still pending, now and every few seconds."""
+        while True:
+            try:
+                for provider in await self._store.unannounced():
+                    await self.announce(provider)
+            except Unavailable as error:
+                metrics.FAILURES.labels("announcer", "unavailable").inc()
+                log.debug("announcements wait", reason=str(error))
+            await asyncio.sleep(CATCH_UP_SECONDS)
+
+    def _describe(self, provider: str, pending: PendingChange) -> CredentialChanged:
+        grant = self._vault.grant(pending.rows)
+        return CredentialChanged(
+            provider=provider,
+            version=pending.version,
+            change=pending.change,
+            kinds=sorted(pending.rows, reverse=True),
+            changed_kinds=pending.changed_kinds,
+            scopes=grant.scopes if grant else [],
+            expires_at=grant.expires_at if grant else None,
+            changed_at=pending.changed_at,
+        )

@@ -1,0 +1,92 @@
+"""What the credentials service answers on the bus. A change is announced before it is answered."""
+
+from __future__ import annotations
+
+from hogsend.channels import (
+    CREDENTIALS_DELETE,
+    CREDENTIALS_GET,
+    CREDENTIALS_HEALTH,
+    CREDENTIALS_PUT,
+    CREDENTIALS_PUT_DERIVED,
+    CREDENTIALS_STATUS,
+    CREDENTIALS_TOKEN,
+    CREDENTIALS_WEBHOOK_SECRET,
+)
+from hogsend.database import Database
+from hogsend.messages import (
+    CredentialMeta,
+    CredentialStatus,
+    Deleted,
+    Empty,
+    ProviderRef,
+    PutCredential,
+    PutDerived,
+    ServiceHealth,
+    TokenReply,
+    WebhookSecretReply,
+)
+from hogsend.serving import AnyHandler, Handler, service_health
+
+from services.credentials.announcer import Announcer
+from services.credentials.vault import Vault
+
+
+class Handlers:
+    """One short method per subject."""
+
+    def __init__(self, vault: Vault, announcer: Announcer, database: Database) -> None:
+        """Answer from `vault`, announce with `announcer`."""
+        self._vault = vault
+        self._announcer = announcer
+        self._database = database
+
+    def all(self) -> list[AnyHandler]:
+        """Pair every subject with its method."""
+        return [
+            Handler(CREDENTIALS_PUT, self.put),
+            Handler(CREDENTIALS_GET, self.get),
+            Handler(CREDENTIALS_DELETE, self.delete),
+            Handler(CREDENTIALS_STATUS, self.status),
+            Handler(CREDENTIALS_PUT_DERIVED, self.put_derived),
+            Handler(CREDENTIALS_TOKEN, self.token),
+            Handler(CREDENTIALS_WEBHOOK_SECRET, self.webhook_secret),
+            Handler(CREDENTIALS_HEALTH, self.health),
+        ]
+
+    async def put(self, request: PutCredential) -> CredentialMeta:
+        """Store an OAuth grant."""
+        meta = await self._vault.put_oauth(request.provider_id, request.payload)
+        await self._announcer.announce(request.provider_id)
+        return meta
+
+    async def put_derived(self, request: PutDerived) -> CredentialStatus:
+        """Store a minted secret and its project."""
+        status = await self._vault.put_derived(request.provider_id, request.payload)
+        await self._announcer.announce(request.provider_id)
+        return status
+
+    async def delete(self, request: ProviderRef) -> Deleted:
+        """Remove a provider's rows."""
+        await self._vault.delete(request.provider_id)
+        await self._announcer.announce(request.provider_id)
+        return Deleted()
+
+    async def get(self, request: ProviderRef) -> CredentialMeta:
+        """Describe the stored grant."""
+        return await self._vault.meta(request.provider_id)
+
+    async def status(self, request: ProviderRef) -> CredentialStatus:
+        """Say what is stored."""
+        return await self._vault.status(request.provider_id)
+
+    async def webhook_secret(self, request: ProviderRef) -> WebhookSecretReply:
+        """Give the digest of the minted secret."""
+        return await self._vault.webhook_secret(request.provider_id)
+
+    async def token(self, request: ProviderRef) -> TokenReply:
+        """Resolve a bearer."""
+        return await self._vault.token(request.provider_id)
+
+    async def health(self, _request: Empty) -> ServiceHealth:
+        """Report this replica's health."""
+        return await service_health("credentials", self._database)

@@ -1,0 +1,168 @@
+"""Builds the gateway: the Litestar app, and the process around it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+import swagger_ui
+from granian.constants import Interfaces
+from granian.server.embed import Server
+from hogsend import logs
+from hogsend.bus import Bus
+from hogsend.channels import User
+from hogsend.serving import service_bus, until_stopped
+from hogsend.settings import BusSettings, GatewaySettings, PostHogSettings, TelemetrySettings
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.static_files import create_static_files_router
+
+from services.gateway.answers import EXCEPTION_HANDLERS
+from services.gateway.auth import AdminKeys
+from services.gateway.intake.intake import Intake
+from services.gateway.intake.publisher import Publisher
+from services.gateway.intake.spool import Spool
+from services.gateway.response_headers import response_headers
+from services.gateway.routes.analytics import AnalyticsController
+from services.gateway.routes.client_document import client_document
+from services.gateway.routes.credentials import CredentialsController
+from services.gateway.routes.events import list_events
+from services.gateway.routes.health import health, livez, metrics, readyz
+from services.gateway.routes.webhooks import receive_webhook
+from services.gateway.webhook_secret import WebhookSecret
+
+log = structlog.get_logger(__name__)
+
+SWAGGER_FILES = Path(swagger_ui.__file__).with_name("static")
+
+
+def build(
+    bus: Bus,
+    intake: Intake,
+    webhook_secret: WebhookSecret,
+    settings: GatewaySettings,
+    posthog: PostHogSettings,
+) -> Litestar:
+    """Put the routes and what they need together."""
+    return Litestar(
+        route_handlers=[
+            receive_webhook,
+            CredentialsController,
+            AnalyticsController,
+            list_events,
+            health,
+            livez,
+            readyz,
+            metrics,
+            client_document,
+            create_static_files_router(
+                "/docs/assets", [SWAGGER_FILES], include_in_schema=False, name="swagger"
+            ),
+        ],
+        dependencies={
+            "bus": Provide(lambda: bus, sync_to_thread=False),
+            "intake": Provide(lambda: intake, sync_to_thread=False),
+            "webhook_secret": Provide(lambda: webhook_secret, sync_to_thread=False),
+            "settings": Provide(lambda: settings, sync_to_thread=False),
+            "posthog": Provide(lambda: posthog, sync_to_thread=False),
+        },
+        state=State({"admin_keys": AdminKeys(settings)}),
+        middleware=[response_headers],
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=settings.webhook_max_bytes,
+        openapi_config=_openapi(),
+        logging_config=None,
+    )
+
+
+async def run() -> None:
+    """Run until SIGTERM or SIGINT: finish open requests, then stop."""
+    settings, posthog = GatewaySettings(), PostHogSettings()
+    telemetry, nats = TelemetrySettings(), BusSettings()
+    logs.configure("gateway", telemetry)
+    if settings.admin_api_key is None:
+        log.warning("ADMIN_API_KEY is not set: every admin request will be answered 401")
+
+    bus = service_bus(User.GATEWAY, nats)
+    publisher = Publisher(bus)
+    spool = (
+        Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_max_bytes else None
+    )
+    intake = Intake(publisher, spool, settings.webhook_ack_timeout_ms / 1000)
+    secret = posthog.posthog_webhook_secret
+    webhook_secret = WebhookSecret(
+        bus,
+        secret.get_secret_value() if secret else None,
+        settings.spool_dir / "webhook-secret.json" if spool else None,
+    )
+    server = Server(
+        build(bus, intake, webhook_secret, settings, posthog),
+        address=settings.gateway_host,
+        port=settings.gateway_port,
+        interface=Interfaces.ASGI,
+        log_enabled=False,
+    )
+
+    async def connect() -> None:
+        await bus.open()
+        await publisher.start()
+        await webhook_secret.subscribe()
+
+    serving = asyncio.create_task(server.serve())
+    background = [
+        asyncio.create_task(connect()),
+        asyncio.create_task(webhook_secret.follow_forever()),
+        asyncio.create_task(intake.drain_forever()),
+    ]
+    stopped = asyncio.create_task(until_stopped())
+    log.info("listening", url=f"http://{settings.gateway_host}:{settings.gateway_port}")
+    await _first_failure_or(stopped, [serving, *background])
+
+    log.info("stopping")
+    server.stop()  # type: ignore[no-untyped-call]
+    await serving
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    if spool is not None:
+        await spool.close()
+    await bus.close()
+
+
+async def _first_failure_or(stopped: asyncio.Task[None], tasks: list[asyncio.Task[None]]) -> None:
+    waiting = {stopped, *tasks}
+    while not stopped.done():
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Hogsend gateway",
+        version="0.1.0",
+        description="PostHog webhooks in, credentials and stored events for administrators. "
+        "Everything else happens on NATS; see docs/bus.md.",
+        path="/docs",
+        render_plugins=[
+            SwaggerRenderPlugin(
+                js_url="/docs/assets/swagger-ui-bundle.js",
+                css_url="/docs/assets/swagger-ui.css",
+                standalone_preset_js_url="/docs/assets/swagger-ui-standalone-preset.js",
+                favicon="",
+            ),
+            JsonRenderPlugin(path="/openapi.json"),
+        ],
+        components=Components(
+            security_schemes={
+                "adminKey": SecurityScheme(
+                    type="http", scheme="bearer", description="ADMIN_API_KEY"
+                )
+            }
+        ),
+    )

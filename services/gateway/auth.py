@@ -1,0 +1,99 @@
+"""Admin keys: who may use `/v1/admin/*`, and how often (contract 0.2)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from enum import Enum
+from typing import Any, TypeAlias
+
+from hogsend.settings import GatewaySettings
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from litestar.connection import ASGIConnection
+from litestar.exceptions import (
+    NotAuthorizedException,
+    PermissionDeniedException,
+    TooManyRequestsException,
+)
+from litestar.handlers import BaseRouteHandler
+
+RATE_LIMIT_STATE = "rate_limit"
+
+_BEARER = "Bearer "
+
+
+Connection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
+
+
+class Scope(Enum):
+    """What a key may do."""
+
+    FULL_ADMIN = "full-admin"
+    READ = "read"
+
+
+class AdminKeys:
+    """The keys of this gateway and the requests each has left this minute."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        """Take the keys from the environment; without any, every request is refused."""
+        keys = (
+            (settings.admin_api_key, Scope.FULL_ADMIN),
+            (settings.admin_read_api_key, Scope.READ),
+        )
+        self._keys = [
+            (_digest(key.get_secret_value().encode()), scope) for key, scope in keys if key
+        ]
+        self._per_minute = RateLimitItemPerMinute(settings.admin_rate_limit)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def scope(self, authorization: str | None) -> Scope | None:
+        """Scope of the key an `Authorization` header carries; None when it carries none of ours."""
+        if authorization is None or not authorization.startswith(_BEARER):
+            return None
+        # Header values arrive decoded as latin-1, whatever bytes they were.
+        presented = _digest(authorization.removeprefix(_BEARER).encode("latin-1", "replace"))
+        # Every key is compared, so that the time taken tells nothing about which one matched.
+        held = [scope for key, scope in self._keys if hmac.compare_digest(key, presented)]
+        return held[0] if held else None
+
+    def hit(self, scope: Scope) -> tuple[int, int]:
+        """Count a request; gives the limit and how many are left, -1 when it was one too many."""
+        allowed = self._limiter.hit(self._per_minute, scope.value)
+        left = self._limiter.get_window_stats(self._per_minute, scope.value).remaining
+        return self._per_minute.amount, left if allowed else -1
+
+
+def admin_only(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let full-admin keys pass.
+
+    Raises:
+        NotAuthorizedException: no key, or an unknown one (401).
+        PermissionDeniedException: a known key that is not full-admin (403).
+        TooManyRequestsException: over the limit (429).
+    """
+    _require(connection, {Scope.FULL_ADMIN})
+
+
+def admin_or_reader(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let full-admin and read keys pass; raises like `admin_only`."""
+    _require(connection, {Scope.FULL_ADMIN, Scope.READ})
+
+
+def _require(connection: Connection, scopes: set[Scope]) -> None:
+    keys: AdminKeys = connection.app.state.admin_keys
+    scope = keys.scope(connection.headers.get("authorization"))
+    if scope is None:
+        raise NotAuthorizedException("Unauthorized")
+    if scope not in scopes:
+        raise PermissionDeniedException("Forbidden: insufficient scope")
+    limit, left = keys.hit(scope)
+    connection.state[RATE_LIMIT_STATE] = (limit, max(left, 0))
+    if left < 0:
+        raise TooManyRequestsException("Rate limit exceeded", headers={"Retry-After": "60"})
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

@@ -1,0 +1,14 @@
+"""One accepted webhook on its way to the bus."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A webhook as it goes to JetStream; `id` is its deduplication key there."""
+
+    id: str
+    subject: str
+    headers: dict[str, str]
+    body: bytes

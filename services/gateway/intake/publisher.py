@@ -1,0 +1,119 @@
+"""Many JetStream publishes in flight at once, each with its own deadline.
+
+nats-py's `publish` sets up a request and a timer for every message; on the webhook path that costs
+more than everything else together. Here all acknowledgements arrive on one subscription, and one
+timer looks after all deadlines. Order on the wire is the order of the calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import nats.errors
+from hogsend.bus import Bus
+from hogsend.errors import Unavailable
+from nats.aio.msg import Msg
+
+from services.gateway.intake.delivery import Delivery
+
+_SWEEP_SECONDS = 0.005
+
+
+class AckError(msgspec.Struct, frozen=True):
+    """Why JetStream did not take a message."""
+
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """JetStream's answer to a publish (NATS ADR-1)."""
+
+    error: AckError | None = None
+
+
+class Refused(Exception):
+    """JetStream answered, and said no to this message."""
+
+
+_decode_ack = msgspec.json.Decoder(Ack).decode
+
+_PERMANENT = frozenset({400, 413})
+"""Answers that another attempt will not change; a full or missing stream is not among them."""
+
+
+class Publisher:
+    """Publishes deliveries on the gateway's bus connection."""
+
+    def __init__(self, bus: Bus) -> None:
+        """Use `bus`; `start` must follow its first connection."""
+        self._bus = bus
+        self._inbox = ""
+        self._next = 0
+        # In order of publishing, and so, per caller, nearly in order of deadline.
+        self._waiting: dict[str, tuple[float, asyncio.Future[None]]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Subscribe to the acknowledgements."""
+        self._inbox = f"{self._bus.client.new_inbox()}."
+        await self._bus.client.subscribe(f"{self._inbox}*", cb=self._acknowledged)
+
+    @property
+    def ready(self) -> bool:
+        """Whether publishing makes sense right now."""
+        return bool(self._inbox) and self._bus.connected
+
+    async def publish(self, delivery: Delivery, within: float) -> None:
+        """Publish and wait until JetStream has stored it, at most `within` seconds.
+
+        Raises:
+            Unavailable: not connected, no acknowledgement in time, stream full or missing.
+            Refused: JetStream will never take this message.
+        """
+        if not self.ready:
+            raise Unavailable("NATS is not connected")
+        loop = asyncio.get_running_loop()
+        self._next += 1
+        token = str(self._next)
+        acknowledged: asyncio.Future[None] = loop.create_future()
+        self._waiting[token] = (loop.time() + within, acknowledged)
+        if self._sweep is None:
+            self._sweep = loop.call_later(_SWEEP_SECONDS, self._expire)
+        try:
+            await self._bus.client.publish(
+                delivery.subject, delivery.body, reply=self._inbox + token, headers=delivery.headers
+            )
+            await acknowledged
+        except nats.errors.MaxPayloadError as error:
+            raise Refused("larger than NATS allows") from error
+        except nats.errors.Error as error:
+            raise Unavailable(f"NATS: {error}") from error
+        finally:
+            self._waiting.pop(token, None)
+
+    async def _acknowledged(self, message: Msg) -> None:
+        entry = self._waiting.get(message.subject[len(self._inbox) :])
+        if entry is None or entry[1].done():
+            return
+        if not message.data:
+            # The server's "no responders": no stream listens on that subject.
+            entry[1].set_exception(Unavailable("the stream does not exist"))
+            return
+        error = _decode_ack(message.data).error
+        if error is None:
+            entry[1].set_result(None)
+        elif error.code in _PERMANENT:
+            entry[1].set_exception(Refused(error.description))
+        else:
+            entry[1].set_exception(Unavailable(error.description))
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for deadline, acknowledged in self._waiting.values():
+            if deadline <= now and not acknowledged.done():
+                acknowledged.set_exception(Unavailable("JetStream is slow"))
+        self._sweep = loop.call_later(_SWEEP_SECONDS, self._expire) if self._waiting else None

@@ -1,0 +1,69 @@
+"""Headers every answer carries: request id, hardening, CORS, and the admin rate limit."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+from hogsend.envelope import CORRELATION_ID
+from litestar import Request
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.auth import RATE_LIMIT_STATE
+
+REQUEST_ID_STATE = "request_id"
+
+_SAFE_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,100}")
+_HARDENING = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+
+def response_headers(app: ASGIApp) -> ASGIApp:
+    """Wrap `app`; a client's own `X-Request-Id` is kept when it is harmless."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        origin, request_id = b"*", b""
+        for name, value in scope["headers"]:
+            if name == b"origin":
+                origin = value
+            elif name == b"x-request-id" and _SAFE_REQUEST_ID.fullmatch(value):
+                request_id = value
+        request_id = request_id or uuid.uuid4().hex.encode()
+        state = scope.setdefault("state", {})
+        state[REQUEST_ID_STATE] = request_id.decode()
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                added = [
+                    (b"x-request-id", request_id),
+                    (b"access-control-allow-origin", origin),
+                    *_HARDENING,
+                ]
+                if rate := state.get(RATE_LIMIT_STATE):
+                    added.append((b"x-ratelimit-limit", str(rate[0]).encode()))
+                    added.append((b"x-ratelimit-remaining", str(rate[1]).encode()))
+                message["headers"] = [*message.get("headers", ()), *added]
+            await send(message)
+
+        await app(scope, receive, send_with_headers)
+
+    return wrapped
+
+
+def request_id(request: Request[Any, Any, Any]) -> str:
+    """Id of this request: in the answer's `X-Request-Id`, and with every message it causes."""
+    return str(request.scope["state"][REQUEST_ID_STATE])
+
+
+def correlation(request: Request[Any, Any, Any]) -> dict[str, str]:
+    """Headers that carry this request's id over the bus."""
+    return {CORRELATION_ID: request_id(request)}

@@ -1,0 +1,127 @@
+"""`/v1/admin/provider-credentials/{provider}`: store, describe, delete (contract 1.3 and 1.4)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from hogsend.bus import Bus
+from hogsend.channels import CREDENTIALS_DELETE, CREDENTIALS_GET, CREDENTIALS_PUT
+from hogsend.errors import InvalidRequest
+from hogsend.messages import CredentialMeta, Deleted, OAuthPayload, ProviderRef, PutCredential
+from hogsend.messages.credentials import NonEmpty
+from litestar import Controller, Request, delete, get, put
+from litestar.params import Parameter
+
+from services.gateway.answers import documented
+from services.gateway.auth import admin_only
+from services.gateway.response_headers import correlation
+
+Provider = Annotated[str, Parameter(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Moment = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)$",
+        description="ISO 8601 date and time with `Z` or an offset.",
+    ),
+]
+
+
+class OAuthGrant(msgspec.Struct, frozen=True, rename="camel"):
+    """The grant as the CLI sends it."""
+
+    access_token: NonEmpty
+    refresh_token: NonEmpty
+    expires_at: Moment
+    token_endpoint: NonEmpty
+    client_id: NonEmpty
+    scopes: list[str] = []
+    scoped_teams: list[int] = []
+    scoped_organizations: list[str] = []
+
+
+class CredentialBody(msgspec.Struct, frozen=True):
+    """Body of the PUT."""
+
+    payload: OAuthGrant
+    kind: Literal["oauth"] = "oauth"
+
+
+class Meta(msgspec.Struct, frozen=True, rename="camel"):
+    """What is shown of a stored credential; times in UTC with milliseconds."""
+
+    provider_id: str
+    kind: Literal["oauth"]
+    scopes: list[str]
+    expires_at: str
+    scoped_teams: list[int]
+    created_at: str
+    updated_at: str
+
+
+class CredentialsController(Controller):
+    """The stored OAuth credential of one provider."""
+
+    path = "/v1/admin/provider-credentials/{provider:str}"
+    guards = [admin_only]  # noqa: RUF012 - litestar reads class attributes
+    tags = ["Admin"]  # noqa: RUF012
+
+    @put(responses=documented(400, 401, 403, 413, 429, 503))
+    async def store(
+        self, provider: Provider, data: CredentialBody, bus: Bus, request: Request[Any, Any, Any]
+    ) -> Meta:
+        """Store or replace the credential; it is announced on the bus before the answer."""
+        stored = await bus.request(
+            CREDENTIALS_PUT,
+            PutCredential(provider_id=provider, payload=_payload(data.payload)),
+            headers=correlation(request),
+        )
+        return _meta(stored)
+
+    @get(responses=documented(400, 401, 403, 404, 409, 429, 503))
+    async def describe(self, provider: Provider, bus: Bus, request: Request[Any, Any, Any]) -> Meta:
+        """Describe the stored credential."""
+        reference = ProviderRef(provider_id=provider)
+        return _meta(await bus.request(CREDENTIALS_GET, reference, headers=correlation(request)))
+
+    @delete(status_code=200, responses=documented(400, 401, 403, 404, 429, 503))
+    async def remove(
+        self, provider: Provider, bus: Bus, request: Request[Any, Any, Any]
+    ) -> Deleted:
+        """Delete the credential and what was derived from it, readable or not."""
+        reference = ProviderRef(provider_id=provider)
+        return await bus.request(CREDENTIALS_DELETE, reference, headers=correlation(request))
+
+
+def _payload(grant: OAuthGrant) -> OAuthPayload:
+    try:
+        expires_at = datetime.fromisoformat(grant.expires_at).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequest("payload.expiresAt is not a date in the calendar") from None
+    return OAuthPayload(
+        access_token=grant.access_token,
+        refresh_token=grant.refresh_token,
+        expires_at=expires_at,
+        token_endpoint=grant.token_endpoint,
+        client_id=grant.client_id,
+        scopes=grant.scopes,
+        scoped_teams=grant.scoped_teams,
+        scoped_organizations=grant.scoped_organizations,
+    )
+
+
+def _meta(stored: CredentialMeta) -> Meta:
+    return Meta(
+        provider_id=stored.provider_id,
+        kind=stored.kind,
+        scopes=stored.scopes,
+        expires_at=_milliseconds(stored.expires_at),
+        scoped_teams=stored.scoped_teams,
+        created_at=_milliseconds(stored.created_at),
+        updated_at=_milliseconds(stored.updated_at),
+    )
+
+
+def _milliseconds(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

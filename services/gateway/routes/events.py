@@ -1,0 +1,37 @@
+"""`GET /v1/admin/events`: stored events, newest first."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from hogsend.bus import Bus
+from hogsend.channels import INGEST_EVENTS
+from hogsend.messages import EventPage, ListEvents
+from litestar import Request, get
+from litestar.params import Parameter
+
+from services.gateway.answers import documented
+from services.gateway.auth import admin_or_reader
+from services.gateway.response_headers import correlation
+
+Filter = Annotated[str | None, Parameter(max_length=4096)]
+
+
+@get(
+    "/v1/admin/events",
+    guards=[admin_or_reader],
+    tags=["Admin"],
+    responses=documented(400, 401, 403, 429, 503),
+)
+async def list_events(  # noqa: PLR0917 - one parameter a query key
+    bus: Bus,
+    request: Request[Any, Any, Any],
+    event: Filter = None,
+    user_id: Annotated[str | None, Parameter(query="userId", max_length=4096)] = None,
+    source: Filter = None,
+    limit: Annotated[int, Parameter(ge=1, le=100)] = 50,
+    offset: Annotated[int, Parameter(ge=0, le=1_000_000)] = 0,
+) -> EventPage:
+    """List stored events; every filter is an exact match."""
+    wanted = ListEvents(event=event, user_id=user_id, source=source, limit=limit, offset=offset)
+    return await bus.request(INGEST_EVENTS, wanted, headers=correlation(request))

@@ -1,0 +1,265 @@
+"""Health: for the upstream doctor (contract 8.6), for orchestrators, and for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+from hogsend.bus import Bus
+from hogsend.channels import CREDENTIALS_HEALTH, INGEST_HEALTH, Endpoint, User
+from hogsend.errors import HogsendError
+from hogsend.messages import Empty, ServiceHealth
+from litestar import MediaType, Response, get
+from litestar.openapi.datastructures import ResponseSpec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from services.gateway.answers import documented
+from services.gateway.auth import admin_or_reader
+from services.gateway.intake.intake import Intake
+from services.gateway.webhook_secret import WebhookSecret
+
+API_VERSION = "0.0.1"
+PROBE_SECONDS = 1.5
+ACTIVITY_HOURS = 24
+
+UpOrDown = Literal["up", "down"]
+Status = Literal["healthy", "degraded", "migration_pending"]
+_STARTED = time.monotonic()
+_PROBES: tuple[Endpoint[Empty, ServiceHealth], ...] = (CREDENTIALS_HEALTH, INGEST_HEALTH)
+
+
+class Component(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One dependency."""
+
+    status: UpOrDown
+    latency_ms: float | None = None
+
+
+class Worker(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Whoever turns webhooks into events: the ingest service."""
+
+    status: UpOrDown
+    last_seen_at: datetime | None = None
+
+
+class Components(msgspec.Struct, frozen=True):
+    """Dependencies by the names the upstream doctor looks for, and by their own."""
+
+    database: Component
+    redis: Component
+    """The bus once more: there is no Redis here, but the upstream doctor insists on this key."""
+    worker: Worker
+    bus: Component
+
+
+class Track(msgspec.Struct, frozen=True, rename="camel"):
+    """Migrations of one track."""
+
+    applied: str | None
+    required: str | None
+    in_sync: bool
+    pending: list[str]
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """Hogsend's own migrations, and those of a client application, of which there are none."""
+
+    engine: Track
+    client: Track
+
+
+class Outcomes(msgspec.Struct, frozen=True):
+    """Counts the upstream knows and this product does not keep."""
+
+    failed: int | None = None
+
+
+class Journeys(Outcomes, frozen=True):
+    """Journeys are not part of this product."""
+
+    completed: int | None = None
+
+
+class Emails(Outcomes, frozen=True):
+    """Emails are not part of this product."""
+
+    sent: int | None = None
+
+
+class Activity(msgspec.Struct, frozen=True, rename="camel"):
+    """What happened lately."""
+
+    window_hours: int = ACTIVITY_HOURS
+    journeys: Journeys = Journeys()
+    emails: Emails = Emails()
+
+
+class Service(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One of our services, as seen over the bus."""
+
+    status: UpOrDown
+    latency_ms: float | None = None
+    uptime: float | None = None
+    database: UpOrDown | None = None
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Always answered with 200: `status` tells."""
+
+    status: Status
+    uptime: float
+    timestamp: datetime
+    version: str
+    components: Components
+    schema: Schema
+    activity: Activity
+    services: dict[str, Service]
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(msgspec.Struct, frozen=True, rename="camel"):
+    """Whether webhooks can be accepted, and why not."""
+
+    ready: bool
+    bus: UpOrDown
+    webhook_secret: Literal["known", "unknown"]
+    spooled: int
+    """Webhooks waiting on disk for the bus."""
+
+
+@get("/v1/health", tags=["Health"])
+async def health(bus: Bus) -> Health:
+    """Report every component and service; each is asked for at most 1.5 seconds."""
+    probes = await asyncio.gather(*(_probe(bus, endpoint) for endpoint in _PROBES))
+    answers = {service: answer for service, answer, _ in probes}
+    services = {service: _service(answer, latency) for service, answer, latency in probes}
+    bus_latency = await _bus_latency(bus)
+    bus_component = Component("down" if bus_latency is None else "up", bus_latency)
+    database = _database(list(answers.values()))
+    engine = _engine(answers)
+    status: Status
+    if engine.pending:
+        status = "migration_pending"
+    elif "down" in {database.status, bus_component.status, *(s.status for s in services.values())}:
+        status = "degraded"
+    else:
+        status = "healthy"
+    now = datetime.now(UTC)
+    ingest_up = answers[User.INGEST] is not None
+    return Health(
+        status=status,
+        uptime=round(time.monotonic() - _STARTED, 1),
+        timestamp=now,
+        version=API_VERSION,
+        components=Components(
+            database=database,
+            redis=bus_component,
+            worker=Worker("up", now) if ingest_up else Worker("down"),
+            bus=bus_component,
+        ),
+        schema=Schema(engine, Track(applied=None, required=None, in_sync=True, pending=[])),
+        activity=Activity(),
+        services=services,
+    )
+
+
+@get("/livez", tags=["Health"])
+async def livez() -> Liveness:
+    """Answer as long as the process does."""
+    return Liveness()
+
+
+@get(
+    "/readyz",
+    tags=["Health"],
+    responses={503: ResponseSpec(Readiness, description="Webhooks would be refused.")},
+)
+async def readyz(bus: Bus, intake: Intake, webhook_secret: WebhookSecret) -> Response[Readiness]:
+    """Tell whether a webhook would be accepted now; a bus that is away is bridged by the spool."""
+    ready = intake.can_accept and webhook_secret.known
+    body = Readiness(
+        ready=ready,
+        bus="up" if bus.connected else "down",
+        webhook_secret="known" if webhook_secret.known else "unknown",
+        spooled=intake.waiting,
+    )
+    return Response(body, status_code=200 if ready else 503)
+
+
+@get(
+    "/metrics",
+    guards=[admin_or_reader],
+    media_type=MediaType.TEXT,
+    tags=["Health"],
+    responses=documented(401, 403, 429),
+)
+async def metrics() -> Response[bytes]:
+    """Prometheus metrics; scrape with an admin or read key as bearer."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _probe(
+    bus: Bus, endpoint: Endpoint[Empty, ServiceHealth]
+) -> tuple[str, ServiceHealth | None, float | None]:
+    started = time.perf_counter()
+    try:
+        answer = await bus.request(endpoint, Empty(), deadline=PROBE_SECONDS)
+    except HogsendError:
+        return endpoint.service, None, None
+    return endpoint.service, answer, _milliseconds_since(started)
+
+
+async def _bus_latency(bus: Bus) -> float | None:
+    if not bus.connected:
+        return None
+    started = time.perf_counter()
+    try:
+        await asyncio.wait_for(bus.client.flush(), PROBE_SECONDS)
+    except Exception:  # noqa: BLE001 - whatever it is, the bus is not up
+        return None
+    return _milliseconds_since(started)
+
+
+def _service(answer: ServiceHealth | None, latency: float | None) -> Service:
+    if answer is None:
+        return Service("down")
+    return Service("up", latency, answer.uptime, answer.database.status)
+
+
+def _database(answers: list[ServiceHealth | None]) -> Component:
+    seen = [answer.database for answer in answers if answer is not None]
+    if not seen or any(database.status == "down" for database in seen):
+        return Component("down")
+    return Component("up", max(database.latency_ms or 0 for database in seen))
+
+
+def _engine(answers: dict[str, ServiceHealth | None]) -> Track:
+    known = {service: answer.schema for service, answer in answers.items() if answer is not None}
+    pending = [
+        f"{service}/{migration}"
+        for service, schema in known.items()
+        for migration in schema.pending
+    ]
+    return Track(
+        applied=_joined({service: schema.applied for service, schema in known.items()}),
+        required=_joined({service: schema.required for service, schema in known.items()}),
+        in_sync=not pending,
+        pending=pending,
+    )
+
+
+def _joined(versions: dict[str, str | None]) -> str | None:
+    named = [f"{service}/{version}" for service, version in versions.items() if version]
+    return " ".join(named) or None
+
+
+def _milliseconds_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 2)
