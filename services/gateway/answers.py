@@ -42,18 +42,18 @@ class TypedErrorBody(msgspec.Struct, frozen=True):
     code: str
 
 
-class ZodError(msgspec.Struct, frozen=True):
+class ZodError(msgspec.Struct, frozen=True, kw_only=True):
     """The issues of a rejected admin request, as the JSON text the upstream CLI knows."""
 
-    message: str
     name: str = "ZodError"
+    message: str
 
 
-class ValidationBody(msgspec.Struct, frozen=True):
+class ValidationBody(msgspec.Struct, frozen=True, kw_only=True):
     """An admin request that does not fit its schema."""
 
-    error: ZodError
     success: bool = False
+    error: ZodError
 
 
 class FieldErrors(msgspec.Struct, frozen=True, rename="camel"):
@@ -63,11 +63,11 @@ class FieldErrors(msgspec.Struct, frozen=True, rename="camel"):
     field_errors: dict[str, list[str]]
 
 
-class InvalidPayloadBody(msgspec.Struct, frozen=True):
+class InvalidPayloadBody(msgspec.Struct, frozen=True, kw_only=True):
     """A webhook body that was not accepted."""
 
-    details: str | FieldErrors
     error: str = "Invalid payload"
+    details: str | FieldErrors
 
 
 class Issue(msgspec.Struct, frozen=True):
@@ -121,17 +121,20 @@ def _client_error(_request: Request[Any, Any, Any], error: ClientException) -> A
 
 def _invalid_request(_request: Request[Any, Any, Any], error: ValidationException) -> Any:
     extra: Any = error.extra if isinstance(error.extra, list) else []
+    if any(item.get("key") == "data" for item in extra):
+        # There is no body at all.
+        return _answer(400, ErrorBody("Malformed JSON in request body"))
     issues = [Issue(item["message"], str(item.get("key", "")).split(".")) for item in extra]
     return _invalid(issues or [Issue(error.detail, [])])
 
 
 def _invalid(issues: list[Issue]) -> Any:
     message = json.dumps(msgspec.to_builtins(issues))
-    return _answer(400, ValidationBody(ZodError(message)))
+    return _answer(400, ValidationBody(error=ZodError(message=message)))
 
 
 def _malformed_webhook(_request: Request[Any, Any, Any], _error: MalformedJSONError) -> Any:
-    return _answer(400, InvalidPayloadBody("Malformed JSON"))
+    return _answer(400, InvalidPayloadBody(details="Malformed JSON"))
 
 
 def _invalid_webhook(_request: Request[Any, Any, Any], error: InvalidPayloadError) -> Any:
@@ -139,7 +142,7 @@ def _invalid_webhook(_request: Request[Any, Any, Any], error: InvalidPayloadErro
     details = (
         FieldErrors([], {error.field: [problem]}) if error.field else FieldErrors([problem], {})
     )
-    return _answer(400, InvalidPayloadBody(details))
+    return _answer(400, InvalidPayloadBody(details=details))
 
 
 def _hogsend_error(_request: Request[Any, Any, Any], error: HogsendError) -> Any:

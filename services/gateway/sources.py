@@ -17,6 +17,7 @@ POSTHOG = "posthog"
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _PATH = re.compile(r" - at `\$\.([^.`\[]+)[^`]*`$")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MISSING = re.compile(r"missing required field `([^`]+)`$")
 
 _decode = msgspec.json.Decoder(PostHogWebhook).decode
@@ -79,7 +80,8 @@ def _mend_surrogates(body: bytes) -> bytes:
     # JSON to it and to nobody else. Such an event is kept, the half character is not.
     if b"\\ud" not in body and b"\\uD" not in body:
         return body
-    return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
+    text = json.dumps(json.loads(body), ensure_ascii=False)
+    return _LONE_SURROGATE.sub("\ufffd", text).encode()
 
 
 def _invalid(problem: str) -> InvalidPayloadError:

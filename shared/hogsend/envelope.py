@@ -35,4 +35,4 @@ def headers(
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds; sorts as text in time order."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

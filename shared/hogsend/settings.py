@@ -100,7 +100,7 @@ class GatewaySettings(Settings):
         MIB, description="Largest webhook body in bytes; larger ones answer 413."
     )
     webhook_ack_timeout_ms: Annotated[int, Field(ge=1, le=5000)] = Field(
-        40, description="Milliseconds JetStream gets to acknowledge before a webhook is spooled."
+        50, description="Milliseconds JetStream gets to acknowledge before a webhook is spooled."
     )
     spool_dir: Path = Field(
         Path(".hogsend/spool"),

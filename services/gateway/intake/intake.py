@@ -21,6 +21,8 @@ from services.gateway.intake.spool import Spool, Spooled
 log = structlog.get_logger(__name__)
 
 ACCEPTED = Counter("hogsend_webhooks_accepted", "Webhooks answered 200, by where they are", ["to"])
+TO_JETSTREAM = ACCEPTED.labels("jetstream")
+TO_SPOOL = ACCEPTED.labels("spool")
 
 DRAIN_BATCH = 256
 DRAIN_ACK_SECONDS = 5.0
@@ -67,12 +69,12 @@ class Intake:
             except (Unavailable, Refused) as error:
                 self._start_spooling(error)
             else:
-                ACCEPTED.labels("jetstream").inc()
+                TO_JETSTREAM.inc()
                 return
         if self._spool is None:
             raise SpoolFull("the bus is away and the spool is turned off")
         await self._spool.append(delivery)
-        ACCEPTED.labels("spool").inc()
+        TO_SPOOL.inc()
 
     async def drain_forever(self) -> None:
         """Move spooled deliveries to JetStream, oldest first, whenever there are any."""

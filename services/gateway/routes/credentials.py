@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -20,12 +21,10 @@ from services.gateway.response_headers import correlation
 
 Provider = Annotated[str, Parameter(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Moment = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)$",
-        description="ISO 8601 date and time with `Z` or an offset.",
-    ),
+    str, msgspec.Meta(description="ISO 8601 date and time with `Z` or an offset, upper case.")
 ]
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class OAuthGrant(msgspec.Struct, frozen=True, rename="camel"):
@@ -72,6 +71,7 @@ class CredentialsController(Controller):
         self, provider: Provider, data: CredentialBody, bus: Bus, request: Request[Any, Any, Any]
     ) -> Meta:
         """Store or replace the credential; it is announced on the bus before the answer."""
+        _require_json(request)
         stored = await bus.request(
             CREDENTIALS_PUT,
             PutCredential(provider_id=provider, payload=_payload(data.payload)),
@@ -94,7 +94,15 @@ class CredentialsController(Controller):
         return await bus.request(CREDENTIALS_DELETE, reference, headers=correlation(request))
 
 
+def _require_json(request: Request[Any, Any, Any]) -> None:
+    media_type = request.content_type[0]
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise InvalidRequest("send the body as Content-Type: application/json")
+
+
 def _payload(grant: OAuthGrant) -> OAuthPayload:
+    if not _MOMENT.fullmatch(grant.expires_at):
+        raise InvalidRequest("payload.expiresAt must be an ISO 8601 date and time with Z or offset")
     try:
         expires_at = datetime.fromisoformat(grant.expires_at).astimezone(UTC)
     except (ValueError, OverflowError):

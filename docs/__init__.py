@@ -1,0 +1,1 @@
+"""Documentation; `generate` makes what can be made from the code."""

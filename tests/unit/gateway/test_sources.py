@@ -1,0 +1,152 @@
+"""What PostHog may send, and what is said about everything else."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hogsend import envelope
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.sources import (
+    InvalidPayloadError,
+    MalformedJSONError,
+    parse_posthog,
+    posthog_delivery,
+)
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def body(**changes: object) -> bytes:
+    event = {"event": "signed_up", "distinct_id": "u_42", "uuid": "0190-a", "properties": {}}
+    return json.dumps({"event": event, **changes}).encode()
+
+
+def event_body(**changes: object) -> bytes:
+    event: dict[str, object] = {"event": "signed_up", "distinct_id": "u_42"}
+    return json.dumps({"event": {**event, **changes}}).encode()
+
+
+@given(json_values)
+def test_an_odd_person_never_costs_the_event(person: object) -> None:
+    webhook, queued = parse_posthog(body(person=person))
+    assert webhook.event.distinct_id == "u_42"
+    assert json.loads(queued)["event"]["event"] == "signed_up"
+    assert isinstance(webhook.person_properties, dict)
+
+
+@given(json_values)
+def test_any_property_bag_is_kept(value: object) -> None:
+    webhook, _ = parse_posthog(event_body(properties={"x": value}))
+    assert "x" in webhook.event.properties
+
+
+@given(st.binary(max_size=200))
+def test_bytes_are_accepted_or_refused_but_nothing_else_happens(data: bytes) -> None:
+    with pytest.raises((MalformedJSONError, InvalidPayloadError)):
+        parse_posthog(data)
+
+
+@given(json_values)
+def test_json_of_another_shape_is_refused(value: object) -> None:
+    with pytest.raises(InvalidPayloadError):
+        parse_posthog(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"event": 1}, "str"),
+        ({"distinct_id": 42}, "str"),
+        ({"distinct_id": None}, "str"),
+        ({"properties": None}, "object"),
+        ({"properties": []}, "object"),
+        ({"uuid": 7}, "str"),
+        ({"timestamp": 7}, "str"),
+        ({"distinct_id": " "}, "distinct_id"),
+    ],
+)
+def test_a_wrong_field_is_named_by_its_top_level_key(change: dict[str, object], word: str) -> None:
+    with pytest.raises(InvalidPayloadError, match=word) as caught:
+        parse_posthog(event_body(**change))
+    assert caught.value.field == "event"
+
+
+def test_nobodys_event_is_accepted_when_an_email_says_whose_it_is() -> None:
+    data = json.dumps(
+        {
+            "event": {"event": "x", "distinct_id": ""},
+            "person": {"properties": {"email": " A@B.com "}},
+        }
+    ).encode()
+    assert parse_posthog(data)[0].email == "a@b.com"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b'{"event":{"event":"a\xff","distinct_id":"u"}}',
+        b'{"event":{"event":"a","distinct_id":"u"},"ignored":"\xff"}',
+        b'{"event":{"event":"a","distinct_id":"u"}} trailing',
+        b'{"event":{"event":"a","distinct_id":"u","properties":{"x":'
+        + b"[" * 10_000
+        + b"]" * 10_000
+        + b"}}}",
+        b'{"x":' + b"[" * 200_000,
+        b'{"event":{"event":"\\ud83d","distinct_id":NaN}}',
+    ],
+)
+def test_what_is_not_json_is_called_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedJSONError):
+        parse_posthog(data)
+
+
+def test_half_an_emoji_is_mended_and_the_event_kept() -> None:
+    webhook, queued = parse_posthog(
+        b'{"event":{"event":"a","distinct_id":"u","properties":{"t":"cut \\ud83d","ok":"\\ud83d\\ude00"}}}'
+    )
+    assert webhook.event.properties == {"t": "cut \ufffd", "ok": "\U0001f600"}
+    assert queued.decode()
+
+
+def test_the_uuid_is_the_message_id() -> None:
+    webhook, data = parse_posthog(body())
+    delivery = posthog_delivery(webhook, data, NOW, "r-1")
+    assert delivery.id == delivery.headers[envelope.MESSAGE_ID] == "0190-a"
+    assert delivery.headers[envelope.CORRELATION_ID] == "r-1"
+    assert delivery.headers[envelope.RECEIVED_AT] == "2026-06-01T12:00:00.000000Z"
+    assert delivery.body == data
+
+
+@pytest.mark.parametrize("uuid", [None, ""])
+def test_without_a_uuid_the_body_is_the_identity(uuid: str | None) -> None:
+    webhook, data = parse_posthog(event_body(uuid=uuid))
+    again = posthog_delivery(webhook, data, NOW, "r-2")
+    assert again.id == posthog_delivery(webhook, data, NOW, "r-3").id
+    assert again.id.startswith("sha256:")
+
+
+@given(st.text(min_size=1, max_size=300))
+def test_no_uuid_can_break_out_of_its_header(uuid: str) -> None:
+    data = json.dumps({"event": {"event": "a", "distinct_id": "u", "uuid": uuid}}).encode()
+    webhook, mended = parse_posthog(data)
+    id = posthog_delivery(webhook, mended, NOW, "r").id
+    assert id.isascii()
+    assert id.isprintable()
+    assert len(id) <= 128

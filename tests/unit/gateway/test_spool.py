@@ -1,0 +1,98 @@
+"""The spool: what it was given is there after any crash, in order, and never beyond its bound."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hogsend.errors import SpoolFull
+
+from services.gateway.intake.delivery import Delivery
+from services.gateway.intake.spool import Spool, SpoolInUseError
+
+BIG = 1 << 30
+
+
+def delivery(number: int, size: int = 10) -> Delivery:
+    return Delivery(f"id-{number}", "hogsend.webhooks.posthog", {"n": str(number)}, b"x" * size)
+
+
+async def test_deliveries_come_out_in_the_order_they_went_in(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    await asyncio.gather(*(spool.append(delivery(number)) for number in range(50)))
+    assert [item.delivery for item in await spool.head(100)] == [delivery(n) for n in range(50)]
+    await spool.close()
+
+
+async def test_what_was_appended_is_there_for_the_next_process(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    await spool.append(delivery(1))
+    await spool.close()
+    reopened = Spool(tmp_path, BIG)
+    assert reopened.count == 1
+    assert reopened.bytes > 0
+    assert [item.delivery for item in await reopened.head(10)] == [delivery(1)]
+    await reopened.close()
+
+
+async def test_removing_makes_room(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 3_000)
+    await spool.append(delivery(1, 1_000))
+    await spool.append(delivery(2, 1_000))
+    with pytest.raises(SpoolFull):
+        await spool.append(delivery(3, 1_000))
+    assert spool.count == 2
+    await spool.remove((await spool.head(10))[:1])
+    await spool.append(delivery(3, 1_000))
+    assert [item.delivery.id for item in await spool.head(10)] == ["id-2", "id-3"]
+    await spool.remove(await spool.head(10))
+    assert (spool.count, spool.bytes) == (0, 0)
+    await spool.close()
+
+
+async def test_a_delivery_set_aside_is_out_of_the_way_until_the_next_start(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    await spool.append(delivery(1))
+    await spool.append(delivery(2))
+    await spool.set_aside((await spool.head(1))[0], "too large")
+    assert [item.delivery.id for item in await spool.head(10)] == ["id-2"]
+    assert spool.count == 1
+    await spool.close()
+    reopened = Spool(tmp_path, BIG)
+    assert [item.delivery.id for item in await reopened.head(10)] == ["id-1", "id-2"]
+    await reopened.close()
+
+
+async def test_two_processes_cannot_share_a_directory(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    await spool.append(delivery(1))
+    with pytest.raises(SpoolInUseError, match="SPOOL_DIR"):
+        Spool(tmp_path, BIG)
+    await spool.close()
+
+
+async def test_a_disk_that_fails_refuses_instead_of_accepting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, BIG)
+
+    def full(_rows: list[bytes]) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(spool, "_insert", full)
+    with pytest.raises(SpoolFull, match="cannot be written"):
+        await spool.append(delivery(1))
+    assert (spool.count, spool.bytes) == (0, 0)
+    monkeypatch.undo()
+    await spool.append(delivery(2))
+    assert [item.delivery.id for item in await spool.head(10)] == ["id-2"]
+    await spool.close()
+
+
+async def test_only_its_owner_can_read_the_spool(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", BIG)
+    assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "spool" / "webhooks.sqlite3").stat().st_mode & 0o077 == 0
+    await spool.close()

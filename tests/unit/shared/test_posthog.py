@@ -1,0 +1,131 @@
+"""PostHog's hosts, scopes and our client document."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hogsend.posthog import scopes
+from hogsend.posthog.client_document import client_document
+from hogsend.posthog.hosts import is_absolute_url, is_loopback, private_host
+from hogsend.settings import PostHogSettings
+from pydantic import ValidationError
+
+# The seed's document, word for word.
+SEED_DOCUMENT = {
+    "client_id": "https://hogsend.com/.well-known/hogsend-posthog-client.json",
+    "client_name": "Hogsend",
+    "client_uri": "https://hogsend.com",
+    "redirect_uris": [
+        "http://127.0.0.1:8423/callback",
+        "http://127.0.0.1:8424/callback",
+        "http://127.0.0.1:8425/callback",
+    ],
+    "grant_types": ["authorization_code", "refresh_token"],
+    "response_types": ["code"],
+    "token_endpoint_auth_method": "none",
+    "scope": (
+        "person:read person:write project:read organization:read hog_function:read "
+        "hog_function:write feature_flag:read cohort:read cohort:write query:read insight:read "
+        "event_definition:read property_definition:read"
+    ),
+}
+
+
+def test_the_client_document_is_the_seeds() -> None:
+    assert msgspec.to_builtins(client_document(), str_keys=True) == {
+        **SEED_DOCUMENT,
+        "redirect_uris": tuple(SEED_DOCUMENT["redirect_uris"]),
+        "grant_types": tuple(SEED_DOCUMENT["grant_types"]),
+        "response_types": tuple(SEED_DOCUMENT["response_types"]),
+    }
+
+
+def test_the_documents_scope_is_in_lockstep_with_the_scopes() -> None:
+    assert client_document().scope.split(" ") == list(scopes.SCOPES)
+    assert len(scopes.SCOPES) == 13
+
+
+@pytest.mark.parametrize(
+    ("granted", "missing"),
+    [
+        (scopes.SCOPES, []),
+        ((), list(scopes.SCOPES)),
+        (("person:write",), list(scopes.SCOPES[2:])[:0] or None),
+    ],
+)
+def test_missing_scopes(granted: tuple[str, ...], missing: list[str] | None) -> None:
+    gap = scopes.missing(granted)
+    if missing is None:
+        assert "person:read" not in gap
+        assert "person:write" not in gap
+        assert gap[0] == "project:read"
+    else:
+        assert gap == missing
+
+
+def test_a_read_scope_does_not_imply_its_write_scope() -> None:
+    assert "cohort:write" in scopes.missing(["cohort:read"])
+
+
+@pytest.mark.parametrize(
+    ("ingestion", "private"),
+    [
+        ("https://eu.i.posthog.com", "https://eu.posthog.com"),
+        ("https://us.i.posthog.com/", "https://us.posthog.com"),
+        ("https://US.I.PostHog.com", "https://US.PostHog.com"),
+        ("http://eu.i.posthog.com:8000/x", "http://eu.posthog.com:8000/x"),
+        ("https://eu.posthog.com", "https://eu.posthog.com"),
+        ("https://posthog.example.com/", "https://posthog.example.com"),
+        ("https://a.b.i.posthog.com", "https://a.b.i.posthog.com"),
+        # The upstream pattern is not anchored here, and would rewrite a look-alike.
+        ("https://eu.i.posthog.com.evil.example", "https://eu.i.posthog.com.evil.example"),
+    ],
+)
+def test_the_private_host_is_derived(ingestion: str, private: str) -> None:
+    assert private_host(ingestion) == private
+
+
+def test_case_49_loopback_urls() -> None:
+    for url in (
+        "http://localhost:3002",
+        "http://127.0.0.1:3002",
+        "http://0.0.0.0:8080",
+        "http://[::1]:3002",
+        "https://api.myapp.localhost",
+        "http://127.1",
+        "http://0x7f.1",
+        "http://2130706433",
+        "http://127.9.9.9",
+        "http://[::ffff:127.0.0.1]",
+        "http://localhost.",
+    ):
+        assert is_loopback(url), url
+    for url in ("https://t.hogsend.com", "https://api.example.com:8443", "not a url", "http://["):
+        assert not is_loopback(url), url
+
+
+@pytest.mark.parametrize("url", ["https://a.b/c", "http://localhost:1/x?y=1"])
+def test_absolute_urls(url: str) -> None:
+    assert is_absolute_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "not-a-url",
+        "/x",
+        "https://",
+        "https://a b",
+        "https://a\\@b",
+        "https://a:99999",
+        "https://a\n",
+    ],
+)
+def test_what_is_no_absolute_url(url: str) -> None:
+    assert not is_absolute_url(url)
+
+
+def test_an_odd_host_is_refused_without_quoting_it() -> None:
+    with pytest.raises(ValidationError, match="posthog_host") as caught:
+        PostHogSettings(posthog_host="no url at all")
+    assert "no url at all" not in str(caught.value)

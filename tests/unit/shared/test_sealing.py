@@ -1,0 +1,71 @@
+"""Sealing: the contract's vector, and what must never unseal."""
+
+from __future__ import annotations
+
+import base64
+from unittest import mock
+
+import pytest
+from hogsend.errors import CannotUnseal
+from hogsend.sealing import Sealer
+from hypothesis import given
+from hypothesis import strategies as st
+
+VECTOR_PLAINTEXT = (
+    b'{"accessToken":"pha_vector","tokenEndpoint":"https://eu.posthog.com/oauth/token/"}'
+)
+VECTOR_SEALED = (
+    "AAECAwQFBgcICQoLPLur9vS-VeeR0TS1c6tZQQ27SkZKJCUHQYGWZQ1te3XwB7GhqANHL7AaWmkUEIFF3i8hJUeuCGlH9DL1"
+    "IPTTZHBM9E9O-02Aqk1ac94LzYH9sQRFaGHVdcHEhRwn8JAHM3g"
+)
+
+
+def test_the_vector_of_appendix_a_unseals() -> None:
+    assert Sealer("test-secret").unseal(VECTOR_SEALED) == VECTOR_PLAINTEXT
+
+
+def test_the_vector_of_appendix_a_is_what_we_seal() -> None:
+    with mock.patch("hogsend.sealing.os.urandom", return_value=bytes(range(12))):
+        assert Sealer("test-secret").seal(VECTOR_PLAINTEXT) == VECTOR_SEALED
+
+
+@given(st.text(min_size=1), st.binary())
+def test_what_was_sealed_comes_back(secret: str, plaintext: bytes) -> None:
+    try:
+        secret.encode()
+    except UnicodeEncodeError:
+        return
+    sealed = Sealer(secret).seal(plaintext)
+    if plaintext:
+        assert Sealer(secret).unseal(sealed) == plaintext
+    assert set(sealed) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+
+
+def test_two_seals_of_one_text_differ() -> None:
+    sealer = Sealer("s")
+    assert sealer.seal(b"x") != sealer.seal(b"x")
+
+
+def test_another_secret_does_not_unseal() -> None:
+    with pytest.raises(CannotUnseal):
+        Sealer("other").unseal(VECTOR_SEALED)
+
+
+@given(st.integers(min_value=0, max_value=8 * 110 - 1))
+def test_no_flipped_bit_goes_unnoticed(bit: int) -> None:
+    blob = bytearray(base64.urlsafe_b64decode(VECTOR_SEALED + "=="))
+    blob[bit // 8 % len(blob)] ^= 1 << bit % 8
+    with pytest.raises(CannotUnseal):
+        Sealer("test-secret").unseal(base64.urlsafe_b64encode(bytes(blob)).rstrip(b"=").decode())
+
+
+@given(st.text(max_size=60))
+def test_any_other_text_is_refused_and_nothing_else_is_raised(text: str) -> None:
+    with pytest.raises(CannotUnseal):
+        Sealer("test-secret").unseal(text)
+
+
+def test_28_bytes_or_fewer_are_no_sealed_text() -> None:
+    sealed = base64.urlsafe_b64encode(bytes(28)).rstrip(b"=").decode()
+    with pytest.raises(CannotUnseal, match="too short"):
+        Sealer("test-secret").unseal(sealed)

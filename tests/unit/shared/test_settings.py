@@ -1,0 +1,115 @@
+"""Settings: defaults, empty values, secrets, and the documents made from them."""
+
+from __future__ import annotations
+
+import pytest
+from hogsend import settings
+from pydantic import SecretStr, ValidationError
+
+from docs import generate
+
+REQUIRED = {"better_auth_secret": "s", "database_url": "postgresql://x"}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for group in settings.ALL:
+        for name in group.model_fields:
+            monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize("group", settings.ALL)
+def test_every_setting_is_described_and_read_from_its_own_name(
+    group: type[settings.Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, field in group.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+        if field.is_required():
+            monkeypatch.setenv(name.upper(), REQUIRED[name])
+    defaults = group()
+    for name, field in group.model_fields.items():
+        if not field.is_required():
+            assert getattr(defaults, name) == field.default
+
+
+@pytest.mark.parametrize("group", settings.ALL)
+def test_an_empty_value_counts_as_unset(
+    group: type[settings.Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, field in group.model_fields.items():
+        monkeypatch.setenv(name.upper(), REQUIRED[name] if field.is_required() else "")
+    for name, field in group.model_fields.items():
+        if not field.is_required():
+            assert getattr(group(), name) == field.default
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_PORT", "70000"),
+        ("API_PUBLIC_URL", "nonsense"),
+        ("WEBHOOK_MAX_BYTES", "12"),
+        ("LOG_LEVEL", "loud"),
+        ("SPOOL_MAX_BYTES", "-1"),
+        ("INGEST_BATCH_SIZE", "0"),
+        ("NATS_REPLICAS", "9"),
+        ("ADMIN_RATE_LIMIT", "0"),
+    ],
+)
+def test_a_value_out_of_bounds_stops_the_service(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    group = next(group for group in settings.ALL if name.lower() in group.model_fields)
+    with pytest.raises(ValidationError, match=name.lower()):
+        group()
+
+
+def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = [
+        name
+        for group in settings.ALL
+        for name in group.model_fields
+        if name.endswith(("_key", "_secret", "_password", "database_url"))
+    ]
+    assert len(marked) == 8
+    for name in marked:
+        monkeypatch.setenv(name.upper(), "do-not-print-me")
+    for group in settings.ALL:
+        values = group()
+        assert "do-not-print-me" not in repr(values)
+        for name in group.model_fields:
+            assert (name in marked) == isinstance(getattr(values, name), SecretStr)
+
+
+@pytest.mark.parametrize(
+    ("environment", "private", "explicit"),
+    [
+        ({}, None, False),
+        ({"POSTHOG_API_KEY": "phc_x"}, "https://us.posthog.com", False),
+        ({"POSTHOG_HOST": "https://eu.i.posthog.com"}, "https://eu.posthog.com", True),
+        (
+            {
+                "POSTHOG_HOST": "https://eu.i.posthog.com",
+                "POSTHOG_PRIVATE_HOST": "https://ph.internal.example//",
+            },
+            "https://ph.internal.example",
+            True,
+        ),
+    ],
+)
+def test_the_private_host_follows_the_environment(
+    environment: dict[str, str],
+    private: str | None,
+    explicit: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert settings.PostHogSettings().private_host == private
+    assert settings.PostHogSettings().host_explicit is explicit
+
+
+def test_generated_documents_are_up_to_date() -> None:
+    assert [path.name for path in generate.stale()] == []

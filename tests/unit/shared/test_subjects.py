@@ -1,0 +1,60 @@
+"""Event names as subject tokens."""
+
+from __future__ import annotations
+
+import pytest
+from hogsend import subjects
+from hypothesis import given
+from hypothesis import strategies as st
+
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
+
+
+@given(names)
+def test_every_name_becomes_one_token_of_printable_ascii(name: str) -> None:
+    token = subjects.escape(name)
+    assert token.isascii()
+    assert token.isprintable()
+    assert not set(token) & set(" .*>")
+    assert 0 < len(token) <= subjects.MAX_TOKEN_BYTES
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_a_name_that_fits_comes_back(name: str) -> None:
+    token = subjects.escape(name)
+    if "~" not in token:
+        assert subjects.unescape(token) == name
+
+
+@given(names, names)
+def test_different_names_never_share_a_token(one: str, other: str) -> None:
+    assert (subjects.escape(one) == subjects.escape(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("name", "token"),
+    [
+        ("$pageview", "$pageview"),
+        ("", "%"),
+        ("order placed", "order%20placed"),
+        ("a.b*c>d", "a%2Eb%2Ac%3Ed"),
+        ("100%", "100%25"),
+        ("~", "%7E"),
+        ("größe", "gr%C3%B6%C3%9Fe"),
+    ],
+)
+def test_tokens_stay_readable(name: str, token: str) -> None:
+    assert subjects.escape(name) == token
+    assert subjects.unescape(token) == name
+
+
+def test_long_names_that_differ_at_the_end_differ_in_their_digest() -> None:
+    one, other = (subjects.escape("é" * 500 + end) for end in "ab")
+    assert one != other
+    assert len(one) == len(other) <= subjects.MAX_TOKEN_BYTES
+
+
+@pytest.mark.parametrize("token", ["a~" + "0" * 64, "a%2e", "a%4", "a b", "%41"])
+def test_a_token_escape_did_not_make_is_refused(token: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        subjects.unescape(token)
