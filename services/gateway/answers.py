@@ -133,6 +133,11 @@ def _invalid(issues: list[Issue]) -> Any:
     return _answer(400, ValidationBody(error=ZodError(message=message)))
 
 
+def _too_deep(_request: Request[Any, Any, Any], _error: RecursionError) -> Any:
+    # Only decoding a body recurses as deep as the client likes.
+    return _answer(400, ErrorBody("Malformed JSON in request body"))
+
+
 def _malformed_webhook(_request: Request[Any, Any, Any], _error: MalformedJSONError) -> Any:
     return _answer(400, InvalidPayloadBody(details="Malformed JSON"))
 
@@ -172,6 +177,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     MethodNotAllowedException: _method_not_allowed,
     ClientException: _client_error,
     ValidationException: _invalid_request,
+    RecursionError: _too_deep,
     MalformedJSONError: _malformed_webhook,
     InvalidPayloadError: _invalid_webhook,
     HogsendError: _hogsend_error,

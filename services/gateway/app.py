@@ -72,7 +72,6 @@ def build(
             "posthog": Provide(lambda: posthog, sync_to_thread=False),
         },
         state=State({"admin_keys": AdminKeys(settings)}),
-        middleware=[response_headers],
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.webhook_max_bytes,
         openapi_config=_openapi(),
@@ -101,7 +100,8 @@ async def run() -> None:
         settings.spool_dir / "webhook-secret.json" if spool else None,
     )
     server = Server(
-        build(bus, intake, webhook_secret, settings, posthog),
+        # Around litestar, not inside: unknown routes get the headers too.
+        response_headers(build(bus, intake, webhook_secret, settings, posthog)),
         address=settings.gateway_host,
         port=settings.gateway_port,
         interface=Interfaces.ASGI,

@@ -6,6 +6,7 @@ They outlive reconnections, server restarts and deleted consumers.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hogsend.bus import Bus
 
 _FETCH_SECONDS = 5.0
+_GATHER_SECONDS = 0.01
 _RETRY_SECONDS = 0.5
 _IDLE_CONSUMER_SECONDS = 300.0
 
@@ -43,7 +45,8 @@ async def pull(
         try:
             if subscription is None:
                 subscription = await _subscribe(js, stream, config)
-            yield await subscription.fetch(batch, timeout=_FETCH_SECONDS)
+            first = await subscription.fetch(1, timeout=_FETCH_SECONDS)
+            yield first + await _what_else_is_there(subscription, batch - 1)
         except nats.errors.TimeoutError:
             if not await _consumer_exists(subscription):
                 subscription = None
@@ -59,8 +62,23 @@ async def pull(
 async def _subscribe(
     js: JetStreamContext, stream: str, config: ConsumerConfig
 ) -> JetStreamContext.PullSubscription:
+    if config.durable_name is None:
+        # A name of its own, because only named consumers have a subject permissions can tell.
+        config = config.evolve(name=secrets.token_hex(8))
     info = await js.add_consumer(stream, config)
     return await js.pull_subscribe_bind(consumer=info.name, stream=stream)
+
+
+async def _what_else_is_there(
+    subscription: JetStreamContext.PullSubscription, most: int
+) -> list[Msg]:
+    # Asked for many at once, nats-py waits until it has them all or the time is over.
+    if most < 1:
+        return []
+    try:
+        return await subscription.fetch(most, timeout=_GATHER_SECONDS)
+    except nats.errors.TimeoutError:
+        return []
 
 
 async def _consumer_exists(subscription: JetStreamContext.PullSubscription | None) -> bool:

@@ -11,6 +11,7 @@ from hogsend.messages import ProviderRef
 from hogsend.posthog import scopes
 from hogsend.settings import GatewaySettings, PostHogSettings
 from litestar import Controller, Request, get
+from litestar.di import NamedDependency
 
 from services.gateway.answers import documented
 from services.gateway.auth import admin_only
@@ -41,9 +42,9 @@ class AnalyticsController(Controller):
     @get("/connect-info", responses=documented(401, 403, 429, 503))
     async def connect_info(
         self,
-        bus: Bus,
-        posthog: PostHogSettings,
-        settings: GatewaySettings,
+        bus: NamedDependency[Bus],
+        posthog: NamedDependency[PostHogSettings],
+        settings: NamedDependency[GatewaySettings],
         request: Request[Any, Any, Any],
     ) -> ConnectInfo:
         """Tell what is configured, and which scopes the stored grant lacks."""

@@ -13,13 +13,16 @@ from hogsend.errors import InvalidRequest
 from hogsend.messages import CredentialMeta, Deleted, OAuthPayload, ProviderRef, PutCredential
 from hogsend.messages.credentials import NonEmpty
 from litestar import Controller, Request, delete, get, put
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter
 
 from services.gateway.answers import documented
 from services.gateway.auth import admin_only
 from services.gateway.response_headers import correlation
 
-Provider = Annotated[str, Parameter(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Provider = Annotated[
+    str, PathParameter(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
 Moment = Annotated[
     str, msgspec.Meta(description="ISO 8601 date and time with `Z` or an offset, upper case.")
 ]
@@ -68,7 +71,11 @@ class CredentialsController(Controller):
 
     @put(responses=documented(400, 401, 403, 413, 429, 503))
     async def store(
-        self, provider: Provider, data: CredentialBody, bus: Bus, request: Request[Any, Any, Any]
+        self,
+        provider: Provider,
+        data: JSONBody[CredentialBody],
+        bus: NamedDependency[Bus],
+        request: Request[Any, Any, Any],
     ) -> Meta:
         """Store or replace the credential; it is announced on the bus before the answer."""
         _require_json(request)
@@ -80,14 +87,16 @@ class CredentialsController(Controller):
         return _meta(stored)
 
     @get(responses=documented(400, 401, 403, 404, 409, 429, 503))
-    async def describe(self, provider: Provider, bus: Bus, request: Request[Any, Any, Any]) -> Meta:
+    async def describe(
+        self, provider: Provider, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
+    ) -> Meta:
         """Describe the stored credential."""
         reference = ProviderRef(provider_id=provider)
         return _meta(await bus.request(CREDENTIALS_GET, reference, headers=correlation(request)))
 
     @delete(status_code=200, responses=documented(400, 401, 403, 404, 429, 503))
     async def remove(
-        self, provider: Provider, bus: Bus, request: Request[Any, Any, Any]
+        self, provider: Provider, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
     ) -> Deleted:
         """Delete the credential and what was derived from it, readable or not."""
         reference = ProviderRef(provider_id=provider)

@@ -8,13 +8,14 @@ from hogsend.bus import Bus
 from hogsend.channels import INGEST_EVENTS
 from hogsend.messages import EventPage, ListEvents
 from litestar import Request, get
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
 
 from services.gateway.answers import documented
 from services.gateway.auth import admin_or_reader
 from services.gateway.response_headers import correlation
 
-Filter = Annotated[str | None, Parameter(max_length=4096)]
+Filter = Annotated[str | None, QueryParameter(max_length=4096)]
 
 
 @get(
@@ -24,13 +25,13 @@ Filter = Annotated[str | None, Parameter(max_length=4096)]
     responses=documented(400, 401, 403, 429, 503),
 )
 async def list_events(  # noqa: PLR0917 - one parameter a query key
-    bus: Bus,
+    bus: NamedDependency[Bus],
     request: Request[Any, Any, Any],
     event: Filter = None,
-    user_id: Annotated[str | None, Parameter(query="userId", max_length=4096)] = None,
+    user_id: Annotated[str | None, QueryParameter(name="userId", max_length=4096)] = None,
     source: Filter = None,
-    limit: Annotated[int, Parameter(ge=1, le=100)] = 50,
-    offset: Annotated[int, Parameter(ge=0, le=1_000_000)] = 0,
+    limit: Annotated[int, QueryParameter(ge=1, le=100)] = 50,
+    offset: Annotated[int, QueryParameter(ge=0, le=1_000_000)] = 0,
 ) -> EventPage:
     """List stored events; every filter is an exact match."""
     wanted = ListEvents(event=event, user_id=user_id, source=source, limit=limit, offset=offset)

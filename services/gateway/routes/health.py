@@ -13,6 +13,7 @@ from hogsend.channels import CREDENTIALS_HEALTH, INGEST_HEALTH, Endpoint, User
 from hogsend.errors import HogsendError
 from hogsend.messages import Empty, ServiceHealth
 from litestar import MediaType, Response, get
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -136,7 +137,7 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
 
 
 @get("/v1/health", tags=["Health"])
-async def health(bus: Bus) -> Health:
+async def health(bus: NamedDependency[Bus]) -> Health:
     """Report every component and service; each is asked for at most 1.5 seconds."""
     probes = await asyncio.gather(*(_probe(bus, endpoint) for endpoint in _PROBES))
     answers = {service: answer for service, answer, _ in probes}
@@ -182,7 +183,11 @@ async def livez() -> Liveness:
     tags=["Health"],
     responses={503: ResponseSpec(Readiness, description="Webhooks would be refused.")},
 )
-async def readyz(bus: Bus, intake: Intake, webhook_secret: WebhookSecret) -> Response[Readiness]:
+async def readyz(
+    bus: NamedDependency[Bus],
+    intake: NamedDependency[Intake],
+    webhook_secret: NamedDependency[WebhookSecret],
+) -> Response[Readiness]:
     """Tell whether a webhook would be accepted now; a bus that is away is bridged by the spool."""
     ready = intake.can_accept and webhook_secret.known
     body = Readiness(
@@ -207,7 +212,7 @@ async def metrics() -> Response[bytes]:
 
 
 async def _probe(
-    bus: Bus, endpoint: Endpoint[Empty, ServiceHealth]
+    bus: NamedDependency[Bus], endpoint: Endpoint[Empty, ServiceHealth]
 ) -> tuple[str, ServiceHealth | None, float | None]:
     started = time.perf_counter()
     try:
@@ -217,7 +222,7 @@ async def _probe(
     return endpoint.service, answer, _milliseconds_since(started)
 
 
-async def _bus_latency(bus: Bus) -> float | None:
+async def _bus_latency(bus: NamedDependency[Bus]) -> float | None:
     if not bus.connected:
         return None
     started = time.perf_counter()

@@ -13,6 +13,7 @@ from litestar.exceptions import HTTPException, NotAuthorizedException, NotFoundE
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath
 
 from services.gateway.answers import RETRY_SECONDS, InvalidPayloadBody, documented
 from services.gateway.intake.intake import Intake
@@ -45,7 +46,7 @@ def webhook_route(intake: Intake, secret: WebhookSecret, bus: Bus) -> HTTPRouteH
             400: ResponseSpec(InvalidPayloadBody, description="Not what PostHog sends."),
         },
     )
-    async def receive_webhook(source: str, request: Request[Any, Any, Any]) -> Accepted:
+    async def receive_webhook(source: FromPath[str], request: Request[Any, Any, Any]) -> Accepted:
         """Accept one event from PostHog's webhook destination."""
         if source != POSTHOG:
             raise NotFoundException("Unknown webhook source")

@@ -1,0 +1,159 @@
+"""Our services inside the test process, against the run's real NATS and PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from hogsend import streams
+from hogsend.bus import Bus
+from hogsend.channels import User
+from hogsend.database import Database
+from hogsend.sealing import Sealer
+from hogsend.serving import serve
+from hogsend.settings import GatewaySettings, PostHogSettings
+
+from services.credentials.announcer import Announcer
+from services.credentials.app import MIGRATIONS
+from services.credentials.handlers import Handlers
+from services.credentials.store import CredentialStore
+from services.credentials.vault import Vault
+from services.gateway.app import build
+from services.gateway.intake.intake import Intake
+from services.gateway.intake.publisher import Publisher
+from services.gateway.intake.spool import Spool
+from services.gateway.response_headers import response_headers
+from services.gateway.webhook_secret import WebhookSecret
+from tests.conftest import Servers
+from tests.waiting import eventually
+
+ADMIN_KEY = "k-admin"
+READ_KEY = "k-read"
+SEALING_SECRET = "test-secret"
+
+
+@asynccontextmanager
+async def connected(servers: Servers, user: User) -> AsyncIterator[Bus]:
+    """A bus connection of one user."""
+    bus = Bus(user, servers.nats_url(user))
+    await bus.open()
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+@dataclass
+class Credentials:
+    """A running credentials service and its inside."""
+
+    bus: Bus
+    database: Database
+    store: CredentialStore
+    vault: Vault
+    announcer: Announcer
+
+
+@asynccontextmanager
+async def credentials_service(
+    servers: Servers,
+    database_url: str,
+    *,
+    secret: str = SEALING_SECRET,
+    personal_key: str | None = None,
+) -> AsyncIterator[Credentials]:
+    """The credentials service, answering on the bus."""
+    async with connected(servers, User.CREDENTIALS) as bus:
+        database = Database(database_url, "credentials", MIGRATIONS, pool_size=4)
+        await database.connect_forever()
+        store = CredentialStore(database)
+        vault = Vault(store, Sealer(secret), personal_key)
+        announcer = Announcer(store, vault, bus)
+        await streams.reconcile(bus.js, User.CREDENTIALS)
+        registered = await serve(bus, User.CREDENTIALS, Handlers(vault, announcer, database).all())
+        await bus.client.flush()
+        try:
+            yield Credentials(bus, database, store, vault, announcer)
+        finally:
+            await registered.stop()
+            await database.close()
+
+
+@dataclass
+class Gateway:
+    """A running gateway and its inside."""
+
+    http: httpx.AsyncClient
+    bus: Bus
+    intake: Intake
+    secret: WebhookSecret
+    spool: Spool | None
+
+
+@asynccontextmanager
+async def gateway(
+    servers: Servers,
+    directory: Path,
+    *,
+    posthog: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    wait_for_secret: bool = True,
+) -> AsyncIterator[Gateway]:
+    """The gateway with the contract's fixture environment, spooling in `directory`."""
+    environment = GatewaySettings(
+        **{
+            "admin_api_key": ADMIN_KEY,
+            "admin_read_api_key": READ_KEY,
+            "admin_rate_limit": 10_000,
+            "api_public_url": "https://t.example.com",
+            **(settings or {}),
+        }
+    )
+    configured = PostHogSettings(
+        **{
+            "posthog_api_key": "phc_test",
+            "posthog_host": "https://eu.i.posthog.com",
+            **(posthog or {}),
+        }
+    )
+    async with connected(servers, User.GATEWAY) as bus:
+        publisher = Publisher(bus)
+        await publisher.start()
+        spool = (
+            Spool(directory, environment.spool_max_bytes) if environment.spool_max_bytes else None
+        )
+        intake = Intake(publisher, spool, 1.0)
+        webhook_secret = configured.posthog_webhook_secret
+        secret = WebhookSecret(
+            bus,
+            webhook_secret.get_secret_value() if webhook_secret else None,
+            directory / "webhook-secret.json" if spool else None,
+        )
+        await secret.subscribe()
+        background = [
+            asyncio.create_task(secret.follow_forever()),
+            asyncio.create_task(intake.drain_forever()),
+        ]
+        if wait_for_secret:
+            await eventually(lambda: secret.known)
+        app = response_headers(build(bus, intake, secret, environment, configured))
+        try:
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+                yield Gateway(http, bus, intake, secret, spool)
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            if spool is not None:
+                await spool.close()
+
+
+def admin(key: str = ADMIN_KEY) -> dict[str, str]:
+    """Headers that carry an admin key."""
+    return {"Authorization": f"Bearer {key}"}

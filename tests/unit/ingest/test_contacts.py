@@ -1,0 +1,227 @@
+"""The promise of the merge: order, repetition and batching change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.contacts import ROW, Contact, Key
+from services.ingest.delivery import Delivery, EventRef
+from services.ingest.directory import Directory, keys_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def delivery(
+    id: str = "e",
+    user_id: str = "anna",
+    *,
+    at: int = 0,
+    received: int = 100,
+    email: str | None = None,
+    **person: Any,
+) -> Delivery:
+    return Delivery(
+        ref=EventRef("posthog", id),
+        event="e",
+        user_id=user_id,
+        email=email,
+        occurred_at=NOW + timedelta(seconds=at),
+        received_at=NOW + timedelta(seconds=received),
+        properties={},
+        person_properties=person,
+    )
+
+
+class Memory:
+    """Stands in for the database: what one batch leaves, the next one finds."""
+
+    def __init__(self) -> None:
+        self.contacts: dict[Any, Contact] = {}
+        self.keys: dict[Any, Any] = {}
+
+    def apply(self, batch: Sequence[Delivery]) -> list[Contact]:
+        wanted = {key for one in batch for key in keys_of(one)}
+        owners = {key: self.keys[key] for key in wanted if key in self.keys}
+        rows = {Key(ROW, str(id)): id for id in self.contacts}
+        owners |= {key: rows[key] for key in wanted if key in rows}
+        directory = Directory([self.contacts[id] for id in set(owners.values())], owners)
+        attached = [directory.attach(one) for one in batch]
+        self.contacts |= {contact.id: contact for contact in directory.changed()}
+        merged = directory.merged()
+        self.keys = {key: merged.get(id, id) for key, id in self.keys.items()}
+        self.keys |= directory.new_keys()
+        for loser in merged:
+            del self.contacts[loser]
+        return [directory.survivor(id) for id in attached]
+
+    @property
+    def people(self) -> list[tuple[Any, ...]]:
+        """Who is known, without what depends on the order: row ids and first external ids."""
+        known: dict[Any, set[Any]] = {}
+        for key, id in self.keys.items():
+            if key.kind != "row":
+                known.setdefault(id, set()).add(key)
+        return sorted(
+            (
+                sorted(known[id]),
+                contact.email or "",
+                sorted(contact.properties.items()),
+                contact.first_seen_at,
+                contact.last_seen_at,
+            )
+            for id, contact in self.contacts.items()
+        )
+
+
+deliveries = st.lists(
+    st.builds(
+        delivery,
+        id=st.uuids().map(str),
+        user_id=st.sampled_from(["anna", "anna-phone", "ben", ""]),
+        at=st.integers(-3, 3),
+        received=st.integers(0, 2),
+        email=st.sampled_from([None, "a@x.org", "b@x.org", "c@x.org"]),
+        plan=st.sampled_from([None, "free", "pro"]),
+        city=st.sampled_from([None, "Bern"]),
+    ).filter(keys_of),
+    max_size=12,
+)
+
+
+@given(deliveries, st.data())
+def test_any_order_repetition_and_batching_gives_the_same_people(
+    events: list[Delivery], data: st.DataObject
+) -> None:
+    straight = Memory()
+    straight.apply(events)
+
+    again = events + data.draw(
+        st.lists(st.sampled_from(events), max_size=6) if events else st.just([])
+    )
+    shuffled = data.draw(st.permutations(again))
+    scattered = Memory()
+    while shuffled:
+        size = data.draw(st.integers(1, len(shuffled)))
+        scattered.apply(shuffled[:size])
+        shuffled = shuffled[size:]
+
+    assert scattered.people == straight.people
+
+
+@given(deliveries)
+def test_the_newest_event_wins_per_property(events: list[Delivery]) -> None:
+    events = [
+        delivery(e.ref.id, "anna", at=i, plan=e.person_properties["plan"])
+        for i, e in enumerate(events)
+    ]
+    memory = Memory()
+    memory.apply(list(reversed(events)))
+    expected = events[-1].person_properties["plan"] if events else None
+    assert [c.properties.get("plan") for c in memory.contacts.values()] == [expected] * bool(events)
+
+
+def only(memory: Memory) -> Contact:
+    (contact,) = memory.contacts.values()
+    return contact
+
+
+def test_a_late_event_changes_only_what_is_not_known_better() -> None:
+    memory = Memory()
+    memory.apply([delivery("new", at=10, email="new@x.org", plan="pro")])
+    memory.apply([delivery("late", at=5, email="old@x.org", plan="free", city="Bern")])
+    assert only(memory).properties == {"plan": "pro", "city": "Bern"}
+    assert only(memory).email == "new@x.org"
+
+
+def test_a_late_event_does_not_bring_a_removed_property_back() -> None:
+    memory = Memory()
+    memory.apply([delivery("gone", at=10, plan=None)])
+    memory.apply([delivery("late", at=5, plan="free")])
+    assert only(memory).properties == {}
+
+
+def test_a_clock_in_the_future_does_not_pin_a_value() -> None:
+    memory = Memory()
+    memory.apply([delivery("liar", at=10**9, received=1, plan="pro")])
+    memory.apply([delivery("honest", at=2, received=3, plan="free")])
+    assert only(memory).properties == {"plan": "free"}
+
+
+def test_events_of_one_moment_are_ordered_by_id() -> None:
+    for order in (["a", "b"], ["b", "a"]):
+        memory = Memory()
+        for id in order:
+            memory.apply([delivery(id, plan=id)])
+        assert only(memory).properties == {"plan": "b"}
+
+
+def test_an_unknown_email_forgets_nothing() -> None:
+    memory = Memory()
+    memory.apply([delivery("1", at=1, email="a@x.org"), delivery("2", at=2)])
+    assert only(memory).email == "a@x.org"
+
+
+def test_a_contact_with_an_external_id_survives_an_older_one_without() -> None:
+    memory = Memory()
+    memory.apply([delivery("1", "", received=1, email="a@x.org")])
+    memory.apply([delivery("2", "anna", received=2)])
+    (contact,) = memory.apply([delivery("3", "anna", received=3, email="a@x.org")])
+    assert contact.created_at == NOW + timedelta(seconds=2)
+    assert contact.canonical_key == "anna"
+    assert only(memory) is contact
+
+
+def test_of_two_with_external_ids_the_older_survives() -> None:
+    memory = Memory()
+    memory.apply([delivery("1", "young", received=9)])
+    memory.apply([delivery("2", "old", received=1, email="a@x.org")])
+    (contact,) = memory.apply([delivery("3", "young", email="a@x.org")])
+    assert contact.canonical_key == "old"
+
+
+def test_case_123_a_row_id_as_distinct_id_is_that_contact() -> None:
+    memory = Memory()
+    (known,) = memory.apply([delivery("1", "", email="a@x.org")])
+    row_id = str(known.id)
+    assert known.canonical_key == row_id
+    (again,) = memory.apply([delivery("2", row_id.upper())])
+    assert again is known
+    assert known.external_id == row_id.upper()
+    assert len(memory.contacts) == 1
+
+
+def test_case_124_every_key_of_a_merged_contact_leads_to_the_survivor() -> None:
+    memory = Memory()
+    (lost,) = memory.apply([delivery("1", "", email="a@x.org")])
+    row_id = str(lost.id)
+    memory.apply([delivery("2", "anna")])
+    memory.apply([delivery("3", "anna", email="a@x.org")])
+    (by_row,) = memory.apply([delivery("4", row_id)])
+    assert by_row.canonical_key == "anna"
+    assert len(memory.contacts) == 1
+
+
+def test_merges_in_one_batch_may_chain() -> None:
+    memory = Memory()
+    attached = memory.apply(
+        [
+            delivery("1", "a", received=1),
+            delivery("2", "b", received=2, email="b@x.org"),
+            delivery("3", "c", received=3, email="c@x.org"),
+            delivery("4", "c", email="b@x.org"),
+            delivery("5", "a", email="c@x.org"),
+        ]
+    )
+    assert {contact.canonical_key for contact in attached} == {"a"}
+    assert len(memory.contacts) == 1
+
+
+def test_provenance_is_the_first_source() -> None:
+    memory = Memory()
+    (contact,) = memory.apply([delivery("1")])
+    assert contact.source == "posthog"

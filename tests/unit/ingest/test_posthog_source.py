@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.delivery import Delivery, EventRef, Unprocessable
+from services.ingest.posthog_source import decode, parse_time
+
+QUEUED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+RECEIVED_AT = datetime(2026, 1, 2, 3, 4, 4, tzinfo=UTC)
+HEADERS = {
+    "Nats-Msg-Id": "u-1",
+    "Hogsend-Received-At": "2026-01-02T03:04:04.000000Z",
+    "Hogsend-Correlation-Id": "c-1",
+}
+
+
+def delivered(headers: dict[str, str] | None = None, person: Any = None, **event: Any) -> Delivery:
+    body: dict[str, Any] = {"event": {"event": "signed_up", "distinct_id": "d-1", **event}}
+    if person is not None:
+        body["person"] = person
+    return decode(msgspec.json.encode(body), HEADERS if headers is None else headers, QUEUED_AT)
+
+
+def test_case_117_event_and_person_properties_are_never_mixed() -> None:
+    delivery = delivered(
+        properties={"plan": "free"}, person={"properties": {"plan": "pro", "email": "a@b.com"}}
+    )
+    assert delivery.properties == {"plan": "free"}
+    assert delivery.person_properties == {"plan": "pro", "email": "a@b.com"}
+    assert delivery.email == "a@b.com"
+
+
+def test_case_118_uuid_becomes_a_property() -> None:
+    assert delivered(uuid="u-1").properties == {"_posthogEventId": "u-1"}
+
+
+def test_case_118_no_uuid_no_property() -> None:
+    assert delivered().properties == {}
+
+
+def test_case_119_no_person() -> None:
+    delivery = delivered()
+    assert delivery.email is None
+    assert delivery.person_properties == {}
+
+
+@pytest.mark.parametrize("name", ["$identify", "$create_alias"])
+def test_case_120_reserved_names_are_ordinary(name: str) -> None:
+    assert delivered(event=name).event == name
+
+
+def test_headers_give_id_time_and_correlation() -> None:
+    delivery = delivered(uuid="another")
+    assert delivery.ref == EventRef("posthog", "u-1")
+    assert delivery.received_at == RECEIVED_AT
+    assert delivery.correlation_id == "c-1"
+
+
+def test_without_headers_the_body_and_the_queue_do() -> None:
+    delivery = delivered({}, uuid="0190-abc")
+    assert delivery.ref.id == "0190-abc"
+    assert delivery.received_at == QUEUED_AT
+    assert delivery.correlation_id is None
+
+
+def test_without_uuid_the_id_is_a_digest_of_the_body() -> None:
+    body = b'{"event":{"event":"e","distinct_id":"d"}}'
+    assert decode(body, {}, QUEUED_AT).ref.id == f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+@pytest.mark.parametrize("uuid", ["a\r\nNats-Msg-Id: b", "x" * 5000, "ü"])
+def test_an_odd_uuid_never_becomes_a_header(uuid: str) -> None:
+    delivery = delivered({}, uuid=uuid)
+    assert delivery.ref.id == f"sha256:{hashlib.sha256(uuid.encode()).hexdigest()}"
+    assert delivery.properties["_posthogEventId"] == uuid
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-01-01T00:00:00Z", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01T00:00:00.123Z", datetime(2026, 1, 1, 0, 0, 0, 123000, tzinfo=UTC)),
+        ("2026-01-01T00:00:00.123456789Z", datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)),
+        ("2026-01-01T02:00:00+02:00", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2025-12-31T18:30:00-0530", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01 00:00:00", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01", datetime(2026, 1, 1, tzinfo=UTC)),
+        (" 2026-01-01T00:00:00Z\n", datetime(2026, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_times_are_read_leniently(text: str, moment: datetime) -> None:
+    assert delivered(timestamp=text).occurred_at == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "yesterday",
+        "1735689600",
+        "2026-13-01T00:00:00Z",
+        "99999-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+    ],
+)
+def test_a_time_nobody_can_hold_is_the_time_of_receipt(text: str | None) -> None:
+    assert delivered(timestamp=text).occurred_at == RECEIVED_AT
+
+
+@given(st.text())
+def test_any_text_is_a_utc_time_or_none(text: str) -> None:
+    moment = parse_time(text)
+    assert moment is None or moment.tzinfo is UTC
+
+
+def test_a_clock_in_the_future_counts_as_the_time_of_receipt() -> None:
+    delivery = delivered(timestamp="2099-01-01T00:00:00Z")
+    assert delivery.occurred_at.year == 2099
+    assert delivery.effective_at == RECEIVED_AT
+
+
+@pytest.mark.parametrize(
+    ("raw", "stored"),
+    [
+        (rb"a\u0000b", "a\ufffdb"),
+        (rb"a\\u0000b", "a\\u0000b"),
+        (rb"a\\\u0000b", "a\\\ufffdb"),
+        (rb"\u0000\u0000", "\ufffd\ufffd"),
+    ],
+)
+def test_nul_is_replaced_in_values_and_keys(raw: bytes, stored: str) -> None:
+    body = b'{"event":{"event":"e","distinct_id":"d","properties":{"%s":["%s"]}}}' % (raw, raw)
+    assert decode(body, {}, QUEUED_AT).properties == {stored: [stored]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"nonsense",
+        b"[]",
+        b'{"not":"posthog"}',
+        b'{"event":{"event":1,"distinct_id":"d"}}',
+        b'{"event":{"event":"\xff","distinct_id":"d"}}',
+        b'{"event":{"event":"e","distinct_id":"d","properties":{"a":%s}}}'
+        % (b"[" * 10_000 + b"]" * 10_000),
+    ],
+)
+def test_malformed(body: bytes) -> None:
+    with pytest.raises(Unprocessable) as caught:
+        decode(body, HEADERS, QUEUED_AT)
+    assert caught.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("distinct_id", ["", "  \t"])
+def test_nobody_s_event(distinct_id: str) -> None:
+    with pytest.raises(Unprocessable) as caught:
+        delivered(distinct_id=distinct_id)
+    assert caught.value.reason == "no_identity"
+
+
+def test_an_email_is_identity_enough() -> None:
+    delivery = delivered(distinct_id="", person={"properties": {"email": " A@B.com "}})
+    assert (delivery.user_id, delivery.email) == ("", "a@b.com")
+
+
+@pytest.mark.parametrize("person", [7, [], {"properties": None}, {"properties": {"email": 7}}])
+def test_an_odd_person_costs_only_itself(person: Any) -> None:
+    assert delivered(person=person).email is None
