@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, field_validator
+from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
@@ -198,6 +198,14 @@ ALL: tuple[type[Settings], ...] = (
     TelemetrySettings,
     StackSettings,
 )
+
+
+def describe_problems(error: ValidationError) -> list[str]:
+    """Say what is wrong with the environment: one line a setting, never a value."""
+    return [
+        f"{str(problem['loc'][0]).upper() if problem['loc'] else 'settings'}: {problem['msg']}"
+        for problem in error.errors(include_input=False, include_url=False)
+    ]
 
 
 def _checked_url(value: str) -> str:

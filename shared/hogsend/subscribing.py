@@ -77,7 +77,8 @@ async def _what_else_is_there(
         return []
     try:
         return await subscription.fetch(most, timeout=_GATHER_SECONDS)
-    except nats.errors.TimeoutError:
+    except _AWAY:
+        # Whatever it is, the message in hand goes first; the next fetch meets the same trouble.
         return []
 
 

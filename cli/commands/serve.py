@@ -1,0 +1,40 @@
+"""`hogsend serve <service>`: one service, for a container or a supervisor."""
+
+from __future__ import annotations
+
+import importlib
+from enum import StrEnum
+
+import uvloop
+from hogsend.settings import describe_problems
+from pydantic import ValidationError
+
+from cli.console import complain
+
+
+class Service(StrEnum):
+    """The services there are."""
+
+    GATEWAY = "gateway"
+    CREDENTIALS = "credentials"
+    INGEST = "ingest"
+
+
+def serve(service: Service) -> int:
+    """Run one service in the foreground until SIGTERM or Ctrl-C.
+
+    Parameters
+    ----------
+    service
+        Which one. Its settings come from the environment and `./.env`; see `.env.example`.
+    """
+    app = importlib.import_module(f"services.{service}.app")
+    try:
+        uvloop.run(app.run())
+    except ValidationError as error:
+        for problem in describe_problems(error):
+            complain(problem, "see .env.example for every setting")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0

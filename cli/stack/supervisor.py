@@ -1,0 +1,132 @@
+"""Starts processes, starts them again when they die, and stops them in reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+STOP_SECONDS = 12.0
+"""How long a process may take to stop before it is killed; services drain within 10."""
+FIRST_DELAY_SECONDS = 0.2
+LONGEST_DELAY_SECONDS = 5.0
+STABLE_SECONDS = 10.0
+"""A process that ran this long starts again without delay."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Program:
+    """A process to keep running."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    user: str | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    directory: Path | None = None
+
+
+Report = Callable[[str, str], None]
+
+
+class Supervisor:
+    """Keeps programs running until `stop`."""
+
+    def __init__(self, logs: Path, report: Report) -> None:
+        """Write each program's output to `logs/<name>.log`, tell `report` what happens."""
+        self._logs = logs
+        self._report = report
+        self._running: dict[str, tuple[Program, asyncio.subprocess.Process]] = {}
+        self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
+
+    async def start(self, program: Program) -> None:
+        """Start a program and look after it from now on."""
+        await self._spawn(program)
+        self._watchers[program.name] = asyncio.create_task(self._watch(program))
+
+    def pid(self, name: str) -> int:
+        """Process id of a program right now."""
+        return self._running[name][1].pid
+
+    def log_file(self, name: str) -> Path:
+        """Where a program's output goes."""
+        return self._logs / f"{name}.log"
+
+    def exited(self, name: str) -> bool:
+        """Whether a program is not running at the moment."""
+        return self._running[name][1].returncode is not None
+
+    async def stop(self) -> None:
+        """Stop everything, last started first; kill what does not stop in time."""
+        self._stopping = True
+        for watcher in self._watchers.values():
+            watcher.cancel()
+        await asyncio.gather(*self._watchers.values(), return_exceptions=True)
+        for program, process in reversed(list(self._running.values())):
+            if process.returncode is None:
+                process.send_signal(program.stop_signal)
+                try:
+                    await asyncio.wait_for(process.wait(), STOP_SECONDS)
+                except TimeoutError:
+                    self._report(program.name, "did not stop in time and was killed")
+                    process.kill()
+                    await process.wait()
+        self._running.clear()
+
+    async def _watch(self, program: Program) -> None:
+        delay = FIRST_DELAY_SECONDS
+        while True:
+            started = time.monotonic()
+            code = await self._running[program.name][1].wait()
+            if time.monotonic() - started > STABLE_SECONDS:
+                delay = FIRST_DELAY_SECONDS
+            self._report(program.name, f"{_ended(code)}; starting it again")
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+            await self._spawn(program)
+
+    async def _spawn(self, program: Program) -> None:
+        with self.log_file(program.name).open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *program.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(program.environment),
+                cwd=program.directory,
+                user=program.user,
+                extra_groups=[] if program.user else None,
+                # A session of its own: Ctrl-C reaches only us, and we stop the rest in order.
+                start_new_session=True,
+                preexec_fn=_die_with_parent(program.stop_signal, os.getpid()),
+            )
+        self._running[program.name] = (program, process)
+
+
+def _ended(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"exited with code {code}"
+
+
+def _die_with_parent(stop_signal: signal.Signals, parent: int) -> Callable[[], None] | None:
+    """Have the kernel stop a child whose parent was killed; Linux only."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def arm() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal))
+        if os.getppid() != parent:
+            os.kill(os.getpid(), stop_signal)
+
+    return arm
