@@ -1,0 +1,43 @@
+"""Builds the ingest service from its settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hogsend import logs, metrics
+from hogsend.channels import User
+from hogsend.database import Database
+from hogsend.serving import run_service, service_bus
+from hogsend.settings import BusSettings, DatabaseSettings, IngestSettings, TelemetrySettings
+from services.ingest.consuming import consume_forever
+from services.ingest.handlers import Handlers
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+WORKERS = 2
+"""Batches in hand at a time: while one waits for PostgreSQL, another is decoded or published."""
+
+
+async def run() -> None:
+    """Run until SIGTERM or SIGINT."""
+    telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
+    ingest = IngestSettings()
+    logs.configure("ingest", telemetry)
+    metrics.serve(telemetry.metrics_port)
+
+    database = Database.of(postgres, "ingest", MIGRATIONS)
+    bus = service_bus(User.INGEST, nats)
+    handlers = Handlers(bus, database)
+    await run_service(
+        bus,
+        User.INGEST,
+        handlers=handlers.all(),
+        background=[
+            database.connect_forever(),
+            consume_forever(
+                bus, handlers.deliveries, batch_size=ingest.ingest_batch_size, workers=WORKERS
+            ),
+        ],
+        replicas=nats.nats_replicas,
+    )
+    await database.close()

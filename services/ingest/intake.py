@@ -1,0 +1,143 @@
+"""From a batch of queued webhooks to stored and announced events.
+
+The order is the promise: commit, publish, acknowledge. Whatever happens in between, the message
+comes back, and neither the row nor the message on the bus appears a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+import stamina
+from nats.aio.msg import Msg
+
+from hogsend import envelope, subjects
+from hogsend.errors import Unavailable
+from hogsend.messages import Event
+from services.ingest import metrics, posthog_source
+from services.ingest.dead_letters import TOO_LARGE, DeadLetters, Failure
+from services.ingest.delivery import Delivery, EventRef, Unprocessable
+from services.ingest.publisher import Outgoing, Publisher
+from services.ingest.store import EventStore, Saved
+
+Result = TypeVar("Result")
+
+RETRY_SECONDS = 5.0
+"""Longest pause between attempts while a dependency is away."""
+
+_SOURCES = {posthog_source.SOURCE: posthog_source.decode}
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A message and what it means."""
+
+    message: Msg
+    delivery: Delivery
+
+
+class Intake:
+    """Processes batches; waits for PostgreSQL and NATS as long as it takes."""
+
+    def __init__(self, store: EventStore, publisher: Publisher, dead_letters: DeadLetters) -> None:
+        """Store in `store`, announce with `publisher`, set the rest aside."""
+        self._store = store
+        self._publisher = publisher
+        self._dead_letters = dead_letters
+
+    async def take(self, messages: Sequence[Msg]) -> None:
+        """Store, announce and acknowledge a batch."""
+        received, failures = _decode(messages)
+        saved, attempts = await self._save([one.delivery for one in received])
+        # A failed attempt may have committed unnoticed, which makes new events look known.
+        oversized = await self._announce(received, saved, sure=attempts == 1)
+        for one in received:
+            ref = one.delivery.ref
+            if why := saved.rejected.get(ref) or oversized.get(ref):
+                failures.append(Failure(one.message, why))
+            else:
+                await one.message.ack()
+        await self._dead_letters.bury(failures)
+        metrics.STORED.inc(len(saved.new))
+        metrics.DUPLICATES.inc(len(received) - len(saved.new) - len(saved.rejected))
+
+    async def _save(self, deliveries: Sequence[Delivery]) -> tuple[Saved, int]:
+        if not deliveries:
+            return Saved({}, frozenset(), {}), 1
+        return await _until_it_works(lambda: self._store.save(deliveries))
+
+    async def _announce(
+        self, received: Sequence[Received], saved: Saved, *, sure: bool
+    ) -> dict[EventRef, Unprocessable]:
+        """Publish every event that may not have been published; returns the oversized ones."""
+        events: dict[EventRef, Outgoing] = {}
+        for one in received:
+            ref = one.delivery.ref
+            # Whoever stored a redelivered message may have died before publishing it.
+            redelivered = one.message.metadata.num_delivered > 1
+            unsure = ref in saved.new or redelivered or not sure
+            if unsure and ref in saved.contact_keys:
+                events[ref] = _event(one.delivery, saved.contact_keys[ref])
+        outgoing = list(events.values())
+        refused, _ = await _until_it_works(lambda: self._publisher.publish(outgoing))
+        metrics.ANNOUNCED.inc(len(outgoing) - len(refused))
+        oversized = {id(message) for message in refused}
+        return {
+            ref: Unprocessable(TOO_LARGE, f"stored, but not announced: {message.size} bytes")
+            for ref, message in events.items()
+            if id(message) in oversized
+        }
+
+
+async def _until_it_works(action: Callable[[], Awaitable[Result]]) -> tuple[Result, int]:
+    """Repeat `action` while its dependency is away; returns its result and the attempts it took."""
+    async for attempt in stamina.retry_context(
+        on=Unavailable, attempts=None, timeout=None, wait_initial=0.1, wait_max=RETRY_SECONDS
+    ):
+        with attempt:
+            return await action(), attempt.num
+    raise AssertionError("retries never end")
+
+
+def _decode(messages: Sequence[Msg]) -> tuple[list[Received], list[Failure]]:
+    received: list[Received] = []
+    failures: list[Failure] = []
+    for message in messages:
+        source = message.subject.rpartition(".")[2]
+        try:
+            if (decode := _SOURCES.get(source)) is None:
+                raise Unprocessable("unknown_source", "no service reads this source")  # noqa: TRY301
+            delivery = decode(message.data, message.headers or {}, message.metadata.timestamp)
+        except Unprocessable as why:
+            failures.append(Failure(message, why))
+        else:
+            received.append(Received(message, delivery))
+    return received, failures
+
+
+def _event(delivery: Delivery, contact_key: str) -> Outgoing:
+    ref = delivery.ref
+    event = Event(
+        id=ref.id,
+        event=delivery.event,
+        user_id=delivery.user_id,
+        contact_key=contact_key,
+        source=ref.source,
+        occurred_at=delivery.occurred_at,
+        received_at=delivery.received_at,
+        properties=delivery.properties,
+        email=delivery.email,
+        person_properties=delivery.person_properties,
+    )
+    return Outgoing(
+        subjects.event(delivery.event),
+        msgspec.json.encode(event),
+        envelope.headers(
+            id=ref.id,
+            source=ref.source,
+            type="event",
+            time=delivery.occurred_at,
+            correlation_id=delivery.correlation_id,
+        ),
+    )

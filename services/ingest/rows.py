@@ -1,0 +1,121 @@
+"""Deliveries and contacts as columns for PostgreSQL, and rows as events and contacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypedDict
+from uuid import UUID
+
+import msgspec
+
+from hogsend.messages import Properties, StoredEvent
+from services.ingest.contacts import Contact, Version
+from services.ingest.delivery import Delivery
+
+_encode = msgspec.json.Encoder().encode
+_decode_properties = msgspec.json.Decoder(Properties).decode
+_decode_versions = msgspec.json.Decoder(dict[str, Version]).decode
+_decode_version = msgspec.json.Decoder(Version).decode
+
+
+EVENT_COLUMNS = (
+    "source",
+    "id",
+    "event",
+    "user_id",
+    "contact_id",
+    "properties",
+    "occurred_at",
+    "received_at",
+    "correlation_id",
+)
+
+
+class ContactColumns(TypedDict):
+    """Parameters of the query `save_contacts`, one entry a contact in each."""
+
+    ids: list[UUID]
+    sources: list[str]
+    created: list[datetime]
+    external_ids: list[str | None]
+    emails: list[str | None]
+    email_versions: list[str | None]
+    properties: list[str]
+    versions: list[str]
+    first_seen: list[datetime]
+    last_seen: list[datetime]
+
+
+def event(delivery: Delivery, contact_id: UUID) -> tuple[object, ...]:
+    """Values of `EVENT_COLUMNS`."""
+    return (
+        delivery.ref.source,
+        delivery.ref.id,
+        delivery.event,
+        delivery.user_id,
+        contact_id,
+        _json(delivery.properties),
+        delivery.occurred_at,
+        delivery.received_at,
+        delivery.correlation_id,
+    )
+
+
+def contacts(changed: Sequence[Contact]) -> ContactColumns:
+    """Columns for contacts."""
+    return ContactColumns(
+        ids=[contact.id for contact in changed],
+        sources=[contact.source for contact in changed],
+        created=[contact.created_at for contact in changed],
+        external_ids=[contact.external_id for contact in changed],
+        emails=[contact.email for contact in changed],
+        email_versions=[
+            None if contact.email_version is None else _json(contact.email_version)
+            for contact in changed
+        ],
+        properties=[_json(contact.properties) for contact in changed],
+        versions=[_json(contact.versions) for contact in changed],
+        first_seen=[contact.first_seen_at for contact in changed],
+        last_seen=[contact.last_seen_at for contact in changed],
+    )
+
+
+def contact(row: Mapping[str, Any]) -> Contact:
+    """The contact of a row of `contacts`."""
+    version = row["email_version"]
+    return Contact(
+        id=row["id"],
+        source=row["source"],
+        created_at=row["created_at"],
+        external_id=row["external_id"],
+        email=row["email"],
+        email_version=None if version is None else _decode_version(version),
+        properties=_decode_properties(row["properties"]),
+        versions=_decode_versions(row["versions"]),
+        first_seen_at=row["first_seen_at"],
+        last_seen_at=row["last_seen_at"],
+    )
+
+
+def stored_event(row: Mapping[str, Any]) -> StoredEvent:
+    """The event of a row of the query `page`."""
+    return StoredEvent(
+        id=row["id"],
+        event=row["event"],
+        user_id=row["user_id"],
+        contact_key=row["contact_key"],
+        source=row["source"],
+        occurred_at=row["occurred_at"],
+        received_at=row["received_at"],
+        properties=_decode_properties(row["properties"]),
+    )
+
+
+def storable(text: str | None) -> str | None:
+    """The text as it would be stored: PostgreSQL holds no NUL."""
+    return None if text is None else text.replace("\0", "\ufffd")
+
+
+def _json(value: object) -> str:
+    return _encode(value).decode()

@@ -1,0 +1,193 @@
+"""Events and contacts in PostgreSQL: a batch is one transaction.
+
+Replicas take the locks of the contact keys they are about to touch first, in one order, and the
+contacts' rows next, in one order; so they wait for one another and never in a circle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiosql
+import asyncpg
+import msgspec
+import stamina
+
+from hogsend.database import Database
+from hogsend.errors import Unavailable
+from hogsend.messages import EventPage, ListEvents
+from services.ingest import rows
+from services.ingest.contacts import ROW, Key
+from services.ingest.delivery import Delivery, EventRef, Unprocessable
+from services.ingest.directory import Directory, keys_of
+
+_queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
+
+LOCK_STRIPES = 1024
+"""Contact keys share this many locks, or batches could fill PostgreSQL's lock table."""
+
+
+class ContactsMoved(Exception):
+    """Another replica merged a contact while this transaction was waiting for it."""
+
+
+_CONFLICTS = (ContactsMoved, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+_FAULTS_OF_A_MESSAGE = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    msgspec.MsgspecError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+)
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """What became of a batch."""
+
+    contact_keys: dict[EventRef, str]
+    """Canonical contact key of every event that is stored now."""
+    new: frozenset[EventRef]
+    """Events that were not stored before."""
+    rejected: dict[EventRef, Unprocessable]
+    """Events the database does not take."""
+
+
+class EventStore:
+    """Rows of the `ingest` schema. Every method raises `Unavailable` while it is away."""
+
+    def __init__(self, database: Database) -> None:
+        """Use the service's own database."""
+        self._database = database
+
+    async def save(self, deliveries: Sequence[Delivery]) -> Saved:
+        """Store what is new and update the contacts; one bad event does not hold up the others.
+
+        When this raises, the batch may have been stored all the same.
+        """
+        try:
+            return await self._save_in_turn(deliveries)
+        except _FAULTS_OF_A_MESSAGE as error:
+            if len(deliveries) == 1:
+                fault = Unprocessable("rejected_by_database", f"{type(error).__name__}: {error}")
+                return Saved({}, frozenset(), {deliveries[0].ref: fault})
+        except asyncpg.PostgresError as error:
+            raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
+        middle = len(deliveries) // 2
+        return _joined(await self.save(deliveries[:middle]), await self.save(deliveries[middle:]))
+
+    async def _save_in_turn(self, deliveries: Sequence[Delivery]) -> Saved:
+        # Not the decorator: it would log its arguments, and these are about people.
+        async for attempt in stamina.retry_context(
+            on=_CONFLICTS, attempts=None, timeout=None, wait_initial=0.01, wait_max=1.0
+        ):
+            with attempt:
+                return await self._save_together(deliveries)
+        raise AssertionError("retries never end")
+
+    async def _save_together(self, deliveries: Sequence[Delivery]) -> Saved:
+        async with self._database.acquire() as connection, connection.transaction():
+            wanted = {key for delivery in deliveries for key in keys_of(delivery)}
+            await _queries.lock_stripes(connection, stripes=_stripes(wanted))
+            known = await _stored(connection, deliveries)
+            fresh = {delivery.ref: delivery for delivery in deliveries if delivery.ref not in known}
+            if not fresh:
+                return Saved(known, frozenset(), {})
+            directory = await _directory(connection, sorted(wanted))
+            owners = {ref: directory.attach(delivery) for ref, delivery in fresh.items()}
+            await _write_contacts(connection, directory)
+            contacts = {ref: directory.survivor(owner) for ref, owner in owners.items()}
+            await connection.copy_records_to_table(
+                "events",
+                columns=rows.EVENT_COLUMNS,
+                records=[
+                    rows.event(delivery, contacts[ref].id)
+                    for ref, delivery in sorted(fresh.items())
+                ],
+            )
+        keys = {ref: contact.canonical_key for ref, contact in contacts.items()}
+        return Saved(known | keys, frozenset(fresh), {})
+
+    async def page(self, wanted: ListEvents) -> EventPage:
+        """List stored events, newest first."""
+        filters = {
+            "event": rows.storable(wanted.event),
+            "user_id": rows.storable(wanted.user_id),
+            "source": rows.storable(wanted.source),
+        }
+        async with (
+            self._database.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await _queries.custom_plans(connection)
+            total = await _queries.total(connection, **filters)
+            found = [
+                rows.stored_event(row)
+                async for row in _queries.page(
+                    connection, **filters, limit=wanted.limit, offset=wanted.offset
+                )
+            ]
+        return EventPage(events=found, total=total, limit=wanted.limit, offset=wanted.offset)
+
+
+async def _stored(connection: Any, deliveries: Sequence[Delivery]) -> dict[EventRef, str]:
+    found = _queries.stored_events(
+        connection,
+        sources=[delivery.ref.source for delivery in deliveries],
+        ids=[delivery.ref.id for delivery in deliveries],
+    )
+    return {EventRef(row["source"], row["id"]): row["contact_key"] async for row in found}
+
+
+async def _directory(connection: Any, wanted: Sequence[Key]) -> Directory:
+    found = _queries.owners(
+        connection,
+        kinds=[key.kind for key in wanted],
+        digests=[_digest(key) for key in wanted],
+        row_ids=[UUID(key.value) if key.kind == ROW else None for key in wanted],
+    )
+    owners = {wanted[row["position"] - 1]: row["contact_id"] async for row in found}
+    ids = sorted(set(owners.values()))
+    contacts = [rows.contact(row) async for row in _queries.lock_contacts(connection, ids=ids)]
+    if len(contacts) < len(ids):
+        raise ContactsMoved
+    return Directory(contacts, owners)
+
+
+async def _write_contacts(connection: Any, directory: Directory) -> None:
+    if changed := directory.changed():
+        await _queries.save_contacts(connection, **rows.contacts(changed))
+    if new_keys := directory.new_keys():
+        await _queries.save_keys(
+            connection,
+            kinds=[key.kind for key in new_keys],
+            digests=[_digest(key) for key in new_keys],
+            key_values=[key.value for key in new_keys],
+            contact_ids=list(new_keys.values()),
+        )
+    if merged := directory.merged():
+        losers = list(merged)
+        await _queries.move_keys(connection, losers=losers, survivors=list(merged.values()))
+        await _queries.delete_contacts(connection, ids=losers)
+
+
+def _digest(key: Key) -> bytes:
+    return hashlib.sha256(key.value.encode()).digest()
+
+
+def _stripes(keys: Iterable[Key]) -> list[int]:
+    return sorted({int.from_bytes(_digest(key)[:4], "big") % LOCK_STRIPES for key in keys})
+
+
+def _joined(one: Saved, other: Saved) -> Saved:
+    return Saved(
+        one.contact_keys | other.contact_keys,
+        one.new | other.new,
+        one.rejected | other.rejected,
+    )

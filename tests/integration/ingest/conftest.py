@@ -1,0 +1,31 @@
+"""A fresh database and fresh streams for every test of the ingest service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import asyncpg
+import pytest
+
+from tests.conftest import Servers
+from tests.integration.ingest.world import World
+
+
+@pytest.fixture
+async def world(
+    servers: Servers,
+    database_url: str,
+    fresh_bus: None,
+) -> AsyncIterator[World]:
+    """Migrated database, existing streams, no replica running."""
+    world = World(servers, database_url)
+    async with AsyncExitStack() as stack:
+        for bus in (world.gateway, world.operator):
+            await bus.open()
+            stack.push_async_callback(bus.close)
+        async with world.prepared():
+            pass
+        world.rows = await asyncpg.connect(database_url)
+        stack.push_async_callback(world.rows.close)
+        yield world
