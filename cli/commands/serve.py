@@ -6,10 +6,10 @@ import importlib
 from enum import StrEnum
 
 import uvloop
-from hogsend.settings import describe_problems
 from pydantic import ValidationError
 
 from cli.console import complain
+from hogsend.settings import describe_problems
 
 
 class Service(StrEnum):

@@ -15,8 +15,6 @@ from typing import Annotated, Any
 import httpx
 import msgspec
 from cyclopts import Parameter
-from hogsend.channels import User
-from hogsend.settings import GatewaySettings, StackSettings, describe_problems
 from pydantic import ValidationError
 from rich.panel import Panel
 from rich.table import Table
@@ -29,6 +27,8 @@ from cli.stack.home import Home, write_private
 from cli.stack.ports import require_free
 from cli.stack.postgres import EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
+from hogsend.channels import User
+from hogsend.settings import GatewaySettings, StackSettings, describe_problems
 
 READY_SECONDS = 60.0
 LOOK_SECONDS = 0.1

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-from hogsend.channels import User
-from hogsend.permissions import Permissions, permissions
 
 from cli.stack.home import write_private
+from hogsend.channels import User
+from hogsend.permissions import Permissions, permissions
 
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 # Acknowledged messages survive any crash of the server at once, and a power cut if it comes later

@@ -6,12 +6,12 @@ import asyncio
 
 import msgspec
 import structlog
+from nats.js import errors as js_errors
+
 from hogsend import envelope, metrics, subjects
 from hogsend.bus import Bus
 from hogsend.errors import Unavailable
 from hogsend.messages import CredentialChanged
-from nats.js import errors as js_errors
-
 from services.credentials.store import CredentialStore, PendingChange
 from services.credentials.vault import Vault
 

@@ -16,7 +16,6 @@ from hogsend.settings import (
     SealingSettings,
     TelemetrySettings,
 )
-
 from services.credentials.announcer import Announcer
 from services.credentials.handlers import Handlers
 from services.credentials.store import CredentialStore

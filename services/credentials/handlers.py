@@ -26,7 +26,6 @@ from hogsend.messages import (
     WebhookSecretReply,
 )
 from hogsend.serving import AnyHandler, Handler, service_health
-
 from services.credentials.announcer import Announcer
 from services.credentials.vault import Vault
 

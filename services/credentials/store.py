@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import aiosql
 import msgspec
+
 from hogsend.database import Database
 from hogsend.messages.credentials import Change, Kind
 

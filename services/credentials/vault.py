@@ -9,6 +9,8 @@ from typing import Generic, Literal, TypeVar
 
 import msgspec
 import structlog
+from prometheus_client import Counter
+
 from hogsend.errors import CannotUnseal, InvalidRequest, NotFound
 from hogsend.messages import (
     CredentialMeta,
@@ -21,8 +23,6 @@ from hogsend.messages import (
 from hogsend.messages.credentials import Kind
 from hogsend.posthog.hosts import is_absolute_url, is_loopback
 from hogsend.sealing import Sealer
-from prometheus_client import Counter
-
 from services.credentials.store import CredentialStore, Rows, SealedRow
 
 log = structlog.get_logger(__name__)

@@ -8,8 +8,6 @@ from typing import Any
 
 import msgspec
 import structlog
-from hogsend import metrics
-from hogsend.errors import CannotUnseal, HogsendError, InvalidRequest, NotFound, Unavailable
 from litestar import MediaType, Request, Response
 from litestar.exceptions import (
     ClientException,
@@ -21,6 +19,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import HTTP_400_BAD_REQUEST
 from litestar.types import ExceptionHandlersMap
 
+from hogsend import metrics
+from hogsend.errors import CannotUnseal, HogsendError, InvalidRequest, NotFound, Unavailable
 from services.gateway.sources import InvalidPayloadError, MalformedJSONError
 
 log = structlog.get_logger(__name__)

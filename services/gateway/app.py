@@ -9,11 +9,6 @@ import structlog
 import swagger_ui
 from granian.constants import Interfaces
 from granian.server.embed import Server
-from hogsend import logs
-from hogsend.bus import Bus
-from hogsend.channels import User
-from hogsend.serving import service_bus, until_stopped
-from hogsend.settings import BusSettings, GatewaySettings, PostHogSettings, TelemetrySettings
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -22,6 +17,11 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
+from hogsend import logs
+from hogsend.bus import Bus
+from hogsend.channels import User
+from hogsend.serving import service_bus, until_stopped
+from hogsend.settings import BusSettings, GatewaySettings, PostHogSettings, TelemetrySettings
 from services.gateway.answers import EXCEPTION_HANDLERS
 from services.gateway.auth import AdminKeys
 from services.gateway.intake.intake import Intake

@@ -7,7 +7,6 @@ import hmac
 from enum import Enum
 from typing import Any, TypeAlias
 
-from hogsend.settings import GatewaySettings
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -18,6 +17,8 @@ from litestar.exceptions import (
     TooManyRequestsException,
 )
 from litestar.handlers import BaseRouteHandler
+
+from hogsend.settings import GatewaySettings
 
 RATE_LIMIT_STATE = "rate_limit"
 

@@ -8,9 +8,9 @@ import re
 from datetime import datetime
 
 import msgspec
+
 from hogsend import envelope, subjects
 from hogsend.messages import PostHogWebhook
-
 from services.gateway.intake.delivery import Delivery
 
 POSTHOG = "posthog"

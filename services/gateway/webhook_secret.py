@@ -16,12 +16,13 @@ from pathlib import Path
 
 import msgspec
 import structlog
+from nats.aio.msg import Msg
+
 from hogsend import metrics, subjects
 from hogsend.bus import Bus
 from hogsend.channels import CREDENTIALS_WEBHOOK_SECRET
 from hogsend.errors import HogsendError
 from hogsend.messages import ProviderRef, WebhookSecretReply
-from nats.aio.msg import Msg
 
 log = structlog.get_logger(__name__)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from hogsend import streams
 from hogsend.bus import Bus
 from hogsend.channels import User
@@ -17,7 +18,6 @@ from hogsend.database import Database
 from hogsend.sealing import Sealer
 from hogsend.serving import serve
 from hogsend.settings import GatewaySettings, PostHogSettings
-
 from services.credentials.announcer import Announcer
 from services.credentials.app import MIGRATIONS
 from services.credentials.handlers import Handlers
@@ -29,7 +29,7 @@ from services.gateway.intake.publisher import Publisher
 from services.gateway.intake.spool import Spool
 from services.gateway.response_headers import response_headers
 from services.gateway.webhook_secret import WebhookSecret
-from tests.conftest import Servers
+from tests.servers import Servers
 from tests.waiting import eventually
 
 ADMIN_KEY = "k-admin"

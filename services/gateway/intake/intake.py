@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 
 import structlog
-from hogsend import metrics
-from hogsend.errors import HogsendError, SpoolFull, Unavailable
 from prometheus_client import Counter
 
+from hogsend import metrics
+from hogsend.errors import HogsendError, SpoolFull, Unavailable
 from services.gateway.intake.delivery import Delivery
 from services.gateway.intake.publisher import Publisher, Refused
 from services.gateway.intake.spool import Spool, Spooled

@@ -11,10 +11,10 @@ import asyncio
 
 import msgspec
 import nats.errors
-from hogsend.bus import Bus
-from hogsend.errors import Unavailable
 from nats.aio.msg import Msg
 
+from hogsend.bus import Bus
+from hogsend.errors import Unavailable
 from services.gateway.intake.delivery import Delivery
 
 _SWEEP_SECONDS = 0.005

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from hogsend.errors import SpoolFull
 from prometheus_client import Counter, Gauge
 
+from hogsend.errors import SpoolFull
 from services.gateway.intake.delivery import Delivery
 
 T = TypeVar("T")

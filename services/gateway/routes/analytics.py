@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
+from litestar import Controller, Request, get
+from litestar.di import NamedDependency
+
 from hogsend.bus import Bus
 from hogsend.channels import CREDENTIALS_STATUS
 from hogsend.messages import ProviderRef
 from hogsend.posthog import scopes
 from hogsend.settings import GatewaySettings, PostHogSettings
-from litestar import Controller, Request, get
-from litestar.di import NamedDependency
-
 from services.gateway.answers import documented
 from services.gateway.auth import admin_only
 from services.gateway.response_headers import correlation

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hogsend.posthog.client_document import PATH, ClientDocument
-from hogsend.posthog.client_document import client_document as document
 from litestar import get
 from litestar.datastructures import CacheControlHeader
+
+from hogsend.posthog.client_document import PATH, ClientDocument
+from hogsend.posthog.client_document import client_document as document
 
 
 @get(PATH, cache_control=CacheControlHeader(max_age=3600, public=True), tags=["OAuth"])

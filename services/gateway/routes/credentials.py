@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
+from litestar import Controller, Request, delete, get, put
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter
+
 from hogsend.bus import Bus
 from hogsend.channels import CREDENTIALS_DELETE, CREDENTIALS_GET, CREDENTIALS_PUT
 from hogsend.errors import InvalidRequest
 from hogsend.messages import CredentialMeta, Deleted, OAuthPayload, ProviderRef, PutCredential
 from hogsend.messages.credentials import NonEmpty
-from litestar import Controller, Request, delete, get, put
-from litestar.di import NamedDependency
-from litestar.params import JSONBody, PathParameter
-
 from services.gateway.answers import documented
 from services.gateway.auth import admin_only
 from services.gateway.response_headers import correlation

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from hogsend.bus import Bus
-from hogsend.channels import INGEST_EVENTS
-from hogsend.messages import EventPage, ListEvents
 from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from hogsend.bus import Bus
+from hogsend.channels import INGEST_EVENTS
+from hogsend.messages import EventPage, ListEvents
 from services.gateway.answers import documented
 from services.gateway.auth import admin_or_reader
 from services.gateway.response_headers import correlation

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
-from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_HEALTH, INGEST_HEALTH, Endpoint, User
-from hogsend.errors import HogsendError
-from hogsend.messages import Empty, ServiceHealth
 from litestar import MediaType, Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from hogsend.bus import Bus
+from hogsend.channels import CREDENTIALS_HEALTH, INGEST_HEALTH, Endpoint, User
+from hogsend.errors import HogsendError
+from hogsend.messages import Empty, ServiceHealth
 from services.gateway.answers import documented
 from services.gateway.auth import admin_or_reader
 from services.gateway.intake.intake import Intake

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
-from hogsend.bus import Bus
-from hogsend.errors import SpoolFull
 from litestar import Request, post
 from litestar.exceptions import HTTPException, NotAuthorizedException, NotFoundException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
@@ -15,6 +13,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 
+from hogsend.bus import Bus
+from hogsend.errors import SpoolFull
 from services.gateway.answers import RETRY_SECONDS, InvalidPayloadBody, documented
 from services.gateway.intake.intake import Intake
 from services.gateway.response_headers import request_id

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hogsend.messages import DerivedPayload
 
-from tests.conftest import Servers
+from hogsend.messages import DerivedPayload
 from tests.integration.gateway.test_credentials import PAYLOAD
 from tests.integration.gateway.test_credentials import URL as CREDENTIAL
 from tests.integration.harness import Credentials, admin, credentials_service, gateway
+from tests.servers import Servers
 
 URL = "/v1/admin/analytics/connect-info"
 NOTHING = {"posthog_api_key": None, "posthog_host": None}

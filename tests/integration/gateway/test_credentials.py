@@ -15,12 +15,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+
 from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.messages import CredentialChanged, DerivedPayload, OAuthPayload
 from hogsend.messages.credentials import Kind
-
-from tests.conftest import Servers
 from tests.integration.harness import (
     READ_KEY,
     Credentials,
@@ -30,6 +29,7 @@ from tests.integration.harness import (
     credentials_service,
     gateway,
 )
+from tests.servers import Servers
 
 URL = "/v1/admin/provider-credentials/posthog"
 EXPIRES = (datetime.now(UTC) + timedelta(hours=10)).replace(microsecond=0)

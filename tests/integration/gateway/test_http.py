@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from hogsend.channels import CREDENTIALS_TOKEN, User
 from hogsend.errors import Forbidden
 from hogsend.messages import ProviderRef
-
-from tests.conftest import Servers
 from tests.integration.harness import (
     READ_KEY,
     Gateway,
@@ -19,6 +18,7 @@ from tests.integration.harness import (
     credentials_service,
     gateway,
 )
+from tests.servers import Servers
 from tests.unit.shared.test_posthog import SEED_DOCUMENT
 
 

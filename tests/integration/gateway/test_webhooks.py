@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hogsend import streams, subjects
 from hogsend.bus import Bus
 from hogsend.channels import CREDENTIALS_PUT_DERIVED, StreamName, User
 from hogsend.messages import DerivedPayload, PutDerived
-
-from tests.conftest import Servers
 from tests.integration.harness import (
     Credentials,
     Gateway,
@@ -27,6 +26,7 @@ from tests.integration.harness import (
     credentials_service,
     gateway,
 )
+from tests.servers import Servers
 from tests.waiting import eventually
 
 URL = "/v1/webhooks/posthog"

@@ -6,10 +6,10 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hogsend import envelope
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hogsend import envelope
 from services.gateway.sources import (
     InvalidPayloadError,
     MalformedJSONError,
@@ -119,7 +119,8 @@ def test_what_is_not_json_is_called_malformed(data: bytes) -> None:
 
 def test_half_an_emoji_is_mended_and_the_event_kept() -> None:
     webhook, queued = parse_posthog(
-        b'{"event":{"event":"a","distinct_id":"u","properties":{"t":"cut \\ud83d","ok":"\\ud83d\\ude00"}}}'
+        b'{"event":{"event":"a","distinct_id":"u",'
+        b'"properties":{"t":"cut \\ud83d","ok":"\\ud83d\\ude00"}}}'
     )
     assert webhook.event.properties == {"t": "cut \ufffd", "ok": "\U0001f600"}
     assert queued.decode()

@@ -7,8 +7,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from hogsend.errors import SpoolFull
 
+from hogsend.errors import SpoolFull
 from services.gateway.intake.delivery import Delivery
 from services.gateway.intake.spool import Spool, SpoolInUseError
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from pydantic import ValidationError
+
 from hogsend.posthog import scopes
 from hogsend.posthog.client_document import client_document
 from hogsend.posthog.hosts import is_absolute_url, is_loopback, private_host
 from hogsend.settings import PostHogSettings
-from pydantic import ValidationError
 
 # The seed's document, word for word.
 SEED_DOCUMENT = {

@@ -6,10 +6,11 @@ import base64
 from unittest import mock
 
 import pytest
-from hogsend.errors import CannotUnseal
-from hogsend.sealing import Sealer
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hogsend.errors import CannotUnseal
+from hogsend.sealing import Sealer
 
 VECTOR_PLAINTEXT = (
     b'{"accessToken":"pha_vector","tokenEndpoint":"https://eu.posthog.com/oauth/token/"}'

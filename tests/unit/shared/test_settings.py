@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hogsend import settings
 from pydantic import SecretStr, ValidationError
 
 from docs import generate
+from hogsend import settings
 
 REQUIRED = {"better_auth_secret": "s", "database_url": "postgresql://x"}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hogsend import subjects
 from hypothesis import given
 from hypothesis import strategies as st
+
+from hogsend import subjects
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
 

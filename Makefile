@@ -1,0 +1,44 @@
+# `make up` runs the whole stack, `make test` runs every check; both install what they need.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 python,\
+	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+help: ## Show what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+
+up: $(INSTALLED) ## Run the whole stack on this machine; Ctrl-C stops it
+	@exec $(VENV)/bin/hogsend up
+
+test: lint types ## Run lint, types and all tests
+	@$(VENV)/bin/pytest
+
+lint: $(INSTALLED)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/python -m docs.generate --check
+
+types: $(INSTALLED)
+	@$(VENV)/bin/mypy
+
+bench: $(INSTALLED) ## Measure every figure the README quotes (needs wrk)
+	@exec $(VENV)/bin/python -m benchmarks
+
+docs: $(INSTALLED) ## Write the documents that are made from the code
+	@$(VENV)/bin/python -m docs.generate
+
+clean: ## Remove the virtual environment and caches; keeps .hogsend
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(INSTALLED): pyproject.toml shared/pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Hogsend needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
+	@echo "installing into $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable './shared[service]' --editable '.[embedded,dev]'
+	@touch $@
+
+.PHONY: help up test lint types bench docs clean

@@ -1,0 +1,260 @@
+"""`hogsend up` as a newcomer uses it: started, used, hurt, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+import hogsend
+from cli.stack.environment import READS
+from hogsend import settings
+from tests.servers import free_port
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+EMBEDDED = ("nats", "postgres")
+
+
+@dataclass
+class Up:
+    """A running stack."""
+
+    process: asyncio.subprocess.Process
+    home: Path
+    http: httpx.AsyncClient
+    summary: dict[str, Any]
+
+    @property
+    def admin(self) -> dict[str, str]:
+        """Headers with the generated admin key."""
+        return {"Authorization": f"Bearer {Path(self.summary['adminKeyFile']).read_text().strip()}"}
+
+    @property
+    def nats_url(self) -> str:
+        """What `subscriber.env` says."""
+        return Path(self.summary["subscriberEnvFile"]).read_text().strip().partition("=")[2]
+
+    def child(self, name: str) -> psutil.Process:
+        """The process of one program of the stack."""
+        wanted = {"nats": "nats-server", "postgres": "postgres"}.get(name)
+        for process in psutil.Process(self.process.pid).children():
+            line = process.cmdline()
+            if line and (Path(line[0]).name == wanted or line[-2:] == ["serve", name]):
+                return process
+        raise LookupError(name)
+
+    async def post(self, uuid: str) -> int:
+        """Post a webhook; 0 when nobody answered."""
+        body = {
+            "event": {"event": "signed_up", "distinct_id": "u_42", "uuid": uuid},
+            "person": {"properties": {"email": "ada@example.com"}},
+        }
+        try:
+            return (await self.http.post("/v1/webhooks/posthog", json=body)).status_code
+        except httpx.HTTPError:
+            return 0
+
+    async def stored(self) -> int:
+        """How many events are stored; -1 while nobody can tell."""
+        try:
+            answer = await self.http.get("/v1/admin/events", headers=self.admin)
+        except httpx.HTTPError:
+            return -1
+        return int(answer.json()["total"]) if answer.is_success else -1
+
+
+def environment(home: Path, **changes: str) -> dict[str, str]:
+    known = {name.upper() for group in settings.ALL for name in group.model_fields}
+    clean = {name: value for name, value in os.environ.items() if name not in known}
+    return {
+        **clean,
+        "HOGSEND_HOME": str(home),
+        "GATEWAY_PORT": str(free_port()),
+        "NATS_PORT": str(free_port()),
+        "ADMIN_RATE_LIMIT": "100000",
+        "PYTHONPATH": str(ROOT),
+        **changes,
+    }
+
+
+async def launch(variables: dict[str, str], directory: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.main", "up", "--json"),
+        env=variables,
+        cwd=directory,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@asynccontextmanager
+async def up(home: Path, directory: Path, **changes: str) -> AsyncIterator[Up]:
+    process = await launch(environment(home, **changes), directory)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), 90)
+        assert line, (await process.stderr.read()).decode()
+        summary = json.loads(line)
+        async with httpx.AsyncClient(base_url=summary["gateway"], timeout=5) as http:
+            yield Up(process, home, http, summary)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await asyncio.wait_for(process.wait(), 60)
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if str(home) in " ".join(process.info["cmdline"] or [])
+        or (process.info["environ"] or {}).get("SPOOL_DIR", "").startswith(str(home))
+    ]
+
+
+async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    async with up(home, tmp_path) as stack:
+        async with hogsend.connect(stack.nats_url) as bus:
+            events = bus.events("signed_up", durable="test")
+            codes = await asyncio.gather(*(stack.post("0190-1") for _ in range(100)))
+            assert set(codes) == {200}
+            event = await asyncio.wait_for(anext(events), 20)
+        assert (event.id, event.user_id, event.email) == ("0190-1", "u_42", "ada@example.com")
+        await eventually(lambda: _is(stack.stored(), 1))
+        health = (await stack.http.get("/v1/health")).json()
+        assert health["status"] == "healthy"
+        key = stack.admin
+        secrets = [file.read_text().strip() for file in (home / "secrets").iterdir()]
+        stack.process.terminate()
+        assert await asyncio.wait_for(stack.process.wait(), 60) == 0
+    await eventually(lambda: not processes_of(home))
+    logs = "".join(file.read_text(errors="replace") for file in (home / "logs").iterdir())
+    assert logs
+    assert not [secret for secret in secrets if secret in logs]
+    assert "ada@example.com" not in logs
+
+    async with up(home, tmp_path) as stack:
+        assert stack.admin == key
+        assert await stack.stored() == 1
+
+
+async def test_every_process_can_be_killed_while_a_client_posts(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with up(home, tmp_path) as stack:
+        accepted: set[str] = set()
+        posting = asyncio.create_task(_post_until_cancelled(stack, accepted))
+        for name in (*READS, *EMBEDDED):
+            victim = stack.child(name)
+            before = len(accepted)
+            victim.kill()
+            await eventually(lambda name=name, old=victim.pid: _replaced(stack, name, old), 30)
+            await eventually(lambda: _is_healthy(stack), 60)
+            await eventually(lambda before=before: len(accepted) > before + 5, 30)
+        posting.cancel()
+        await asyncio.gather(posting, return_exceptions=True)
+        await eventually(lambda: _at_least(stack.stored(), len(accepted)), 60)
+        stored = await _stored_ids(stack)
+        assert accepted <= stored
+        assert len(stored) == await stack.stored()
+
+
+async def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with up(home, tmp_path) as stack:
+        assert processes_of(home)
+        stack.process.kill()
+        await stack.process.wait()
+    await eventually(lambda: not processes_of(home), 30)
+
+
+@pytest.mark.parametrize("setting", ["GATEWAY_PORT", "NATS_PORT"])
+async def test_a_port_that_is_taken_is_named(tmp_path: Path, setting: str) -> None:
+    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    variables = environment(tmp_path / "home", **{setting: str(port)})
+    process = await launch(variables, tmp_path)
+    _, errors = await asyncio.wait_for(process.communicate(), 30)
+    server.close()
+    assert process.returncode == 1
+    assert f"port {port}" in errors.decode()
+    assert setting in errors.decode()
+    assert not processes_of(tmp_path / "home")
+
+
+async def test_one_directory_is_for_one_stack(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with up(home, tmp_path):
+        process = await launch(environment(home), tmp_path)
+        _, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert "HOGSEND_HOME" in errors.decode()
+
+
+async def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    process = await launch(environment(home), tmp_path)
+    await eventually(lambda: processes_of(home), 30)
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+    await eventually(lambda: not processes_of(home))
+
+
+async def _post_until_cancelled(stack: Up, accepted: set[str]) -> None:
+    number = 0
+    while True:
+        number += 1
+        if await stack.post(f"id-{number}") == 200:
+            accepted.add(f"id-{number}")
+        await asyncio.sleep(0.01)
+
+
+async def _stored_ids(stack: Up) -> set[str]:
+    found: set[str] = set()
+    while True:
+        page = await stack.http.get(
+            "/v1/admin/events",
+            params={"limit": 100, "offset": len(found)},
+            headers=stack.admin,
+        )
+        events = page.json()["events"]
+        if not events:
+            return found
+        found |= {event["id"] for event in events}
+
+
+def _replaced(stack: Up, name: str, old: int) -> bool:
+    try:
+        return stack.child(name).pid != old
+    except (LookupError, psutil.Error):
+        return False
+
+
+async def _is_healthy(stack: Up) -> bool:
+    try:
+        return bool((await stack.http.get("/v1/health")).json()["status"] == "healthy")
+    except (httpx.HTTPError, ValueError):
+        return False
+
+
+async def _is(value: Any, expected: int) -> bool:
+    return bool(await value == expected)
+
+
+async def _at_least(value: Any, expected: int) -> bool:
+    return bool(await value >= expected)
