@@ -78,9 +78,9 @@ def bus() -> str:
     lines += [
         "",
         (
-            "An event's name is one subject token: letters, digits and `_ $ : @ / -` stay, any other "
-            "byte is `%XX`, and names too long end in `~` and a digest. `$pageview` is "
-            "`hogsend.events.$pageview`, `order placed` is `hogsend.events.order%20placed`."
+            "An event's name is one subject token: letters, digits and `_ $ : @ / -` stay, any "
+            "other byte is `%XX`, and names too long end in `~` and a digest. `$pageview` "
+            "is `hogsend.events.$pageview`, `order placed` is `hogsend.events.order%20placed`."
         ),
         "",
         "## Streams",

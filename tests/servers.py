@@ -56,17 +56,7 @@ async def running_servers() -> AsyncIterator[Servers]:
     config = directory / "nats.conf"
     passwords = {user: _password(user) for user in User}
     nats.write_config(config, port=port, store=directory / "nats", passwords=passwords)
-    with (directory / "log").open("wb") as log:
-        processes = [
-            subprocess.Popen(nats.command(config), stderr=log)  # noqa: ASYNC220 - starts at once,
-            subprocess.Popen(
-                postgres.command,
-                stderr=log,
-                user=postgres.user,
-                extra_groups=[] if postgres.user else None,
-                cwd=postgres.data,
-            ),
-        ]
+    processes = _start(directory, config, postgres)
     try:
         await eventually(postgres.ready, 30)
         await eventually(lambda: _listens(port), 30)
@@ -78,6 +68,22 @@ async def running_servers() -> AsyncIterator[Servers]:
             process.wait(20)
         postgres.remove_sockets()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _start(
+    directory: Path, config: Path, postgres: EmbeddedPostgres
+) -> list[subprocess.Popen[bytes]]:
+    with (directory / "log").open("wb") as log:
+        return [
+            subprocess.Popen(nats.command(config), stderr=log),
+            subprocess.Popen(
+                postgres.command,
+                stderr=log,
+                user=postgres.user,
+                extra_groups=[] if postgres.user else None,
+                cwd=postgres.data,
+            ),
+        ]
 
 
 def free_port() -> int:

@@ -24,6 +24,14 @@ from tests.servers import free_port
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
+GRANT = {
+    "accessToken": "pha_a",
+    "refreshToken": "phr_r",
+    "expiresAt": "2099-01-01T00:00:00Z",
+    "tokenEndpoint": "https://eu.posthog.com/oauth/token/",
+    "clientId": "https://hogsend.com/.well-known/hogsend-posthog-client.json",
+    "scopes": ["person:read"],
+}
 EMBEDDED = ("nats", "postgres")
 
 
@@ -152,6 +160,28 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
     async with up(home, tmp_path) as stack:
         assert stack.admin == key
         assert await stack.stored() == 1
+
+
+async def test_the_readmes_subscriber_runs_as_shown(tmp_path: Path) -> None:
+    async with up(tmp_path / "home", tmp_path) as stack:
+        assert await stack.post("0190-1") == 200
+        subscriber = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-u", str(ROOT / "docs" / "examples" / "subscriber.py")),
+            env={"NATS_URL": stack.nats_url, "PATH": os.environ["PATH"]},
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert subscriber.stdout is not None
+        event = await asyncio.wait_for(subscriber.stdout.readline(), 20)
+        url = "/v1/admin/provider-credentials/posthog"
+        stored = await stack.http.put(url, json={"payload": GRANT}, headers=stack.admin)
+        change = await asyncio.wait_for(subscriber.stdout.readline(), 20)
+        subscriber.kill()
+        await subscriber.wait()
+    assert event.decode() == "u_42 ada@example.com {'_posthogEventId': '0190-1'}\n"
+    assert stored.status_code == 200
+    assert change.decode().startswith("posthog stored ")
+    assert change.decode().endswith("['person:read']\n")
 
 
 async def test_every_process_can_be_killed_while_a_client_posts(tmp_path: Path) -> None:

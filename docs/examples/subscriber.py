@@ -1,0 +1,21 @@
+import asyncio
+
+import hogsend
+
+
+async def welcome(bus: hogsend.Bus) -> None:
+    async for event in bus.events("signed_up", durable="welcome-mailer"):
+        print(event.user_id, event.email, event.properties)
+
+
+async def watch_credentials(bus: hogsend.Bus) -> None:
+    async for change in bus.credential_changes("posthog"):
+        print(change.provider, change.change, change.version, change.scopes)
+
+
+async def main() -> None:
+    async with hogsend.connect() as bus:  # NATS_URL from the environment
+        await asyncio.gather(welcome(bus), watch_credentials(bus))
+
+
+asyncio.run(main())
