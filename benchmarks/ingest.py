@@ -1,0 +1,128 @@
+"""Rows stored a second, over pulling and acknowledging the same messages without storing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+
+from nats.js.api import ConsumerConfig
+
+from benchmarks.figures import Figure, median
+from hogsend import envelope, streams, subjects
+from hogsend.bus import Bus
+from hogsend.channels import StreamName, User
+from hogsend.database import Database
+from hogsend.settings import IngestSettings
+from hogsend.streams import INGEST_CONSUMER
+from hogsend.subscribing import pull
+from services.ingest.app import MIGRATIONS, WORKERS
+from services.ingest.consuming import consume_forever
+from services.ingest.handlers import Handlers
+from tests.servers import Servers
+
+ROUNDS = 3
+MESSAGES = 20_000
+PEOPLE = 4_000
+IN_FLIGHT = 500
+
+
+async def measure(servers: Servers, operator: Bus) -> list[Figure]:
+    """Alternate between the two, on the same messages under new ids."""
+    await streams.reconcile(operator.js, User.INGEST)
+    await operator.js.purge_stream(StreamName.WEBHOOKS)
+    batch = IngestSettings().ingest_batch_size
+    pulled, stored = [], []
+    async with servers.fresh_database() as url:
+        database = Database(url, "ingest", MIGRATIONS, pool_size=8)
+        await database.connect_forever()
+        bus = Bus(User.INGEST, servers.nats_url(User.INGEST))
+        await bus.open()
+        for number in range(ROUNDS):
+            await _publish(operator, f"pull-{number}")
+            pulled.append(await _pull_and_acknowledge(bus, batch))
+            await _publish(operator, f"store-{number}")
+            stored.append(await _store(bus, database, operator, batch))
+        await bus.close()
+        await database.close()
+    ratios = [one / base for one, base in zip(stored, pulled, strict=True)]
+    return [
+        Figure(
+            "ingest rows / messages pulled and acknowledged",
+            f"{median(ratios):.2f}",
+            ">= 0.50",
+            {
+                "rows_per_second": round(median(stored)),
+                "pulled_per_second": round(median(pulled)),
+                "batch": batch,
+                "people": PEOPLE,
+            },
+        )
+    ]
+
+
+async def _publish(operator: Bus, run: str) -> None:
+    now = envelope.format_time(datetime.now(UTC))
+    for start in range(0, MESSAGES, IN_FLIGHT):
+        await asyncio.gather(
+            *(
+                operator.js.publish(
+                    subjects.webhook("posthog"),
+                    _body(number),
+                    headers={
+                        envelope.MESSAGE_ID: f"{run}-{number}",
+                        envelope.RECEIVED_AT: now,
+                    },
+                )
+                for number in range(start, start + IN_FLIGHT)
+            )
+        )
+
+
+def _body(number: int) -> bytes:
+    person = number % PEOPLE
+    event = {
+        "event": "$pageview",
+        "distinct_id": f"u_{person}",
+        "properties": {"$lib": "web", "plan": "free", "value": 149.9, "number": number},
+        "timestamp": "2026-06-01T12:00:00.000Z",
+    }
+    properties = {"email": f"u{person}@example.com", "plan": "pro", "$geoip_country_code": "GB"}
+    return json.dumps({"event": event, "person": {"properties": properties}}).encode()
+
+
+async def _pull_and_acknowledge(bus: Bus, batch: int) -> float:
+    config = ConsumerConfig(
+        durable_name=INGEST_CONSUMER.durable_name,
+        filter_subject=INGEST_CONSUMER.filter_subject,
+        ack_policy=INGEST_CONSUMER.ack_policy,
+        ack_wait=INGEST_CONSUMER.ack_wait,
+        max_ack_pending=INGEST_CONSUMER.max_ack_pending,
+        max_deliver=INGEST_CONSUMER.max_deliver,
+    )
+    seen = 0
+    started = time.perf_counter()
+    async for messages in pull(bus.js, StreamName.WEBHOOKS, config, batch=batch):
+        for message in messages:
+            await message.ack()
+        seen += len(messages)
+        if seen >= MESSAGES:
+            break
+    elapsed = time.perf_counter() - started
+    await bus.client.flush()
+    return MESSAGES / elapsed
+
+
+async def _store(bus: Bus, database: Database, operator: Bus, batch: int) -> float:
+    handlers = Handlers(bus, database)
+    started = time.perf_counter()
+    consuming = asyncio.create_task(
+        consume_forever(bus, handlers.deliveries, batch_size=batch, workers=WORKERS)
+    )
+    while (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    elapsed = time.perf_counter() - started
+    consuming.cancel()
+    await asyncio.gather(consuming, return_exceptions=True)
+    return MESSAGES / elapsed

@@ -1,0 +1,85 @@
+"""Services in processes of their own, on the run's servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from hogsend import settings
+from hogsend.channels import User
+from tests.servers import Servers, free_port
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[1]
+ADMIN_KEY = "k-bench"
+
+
+def environment(**given: str) -> dict[str, str]:
+    """Take this environment without Hogsend's settings, and `given`."""
+    known = {name.upper() for group in settings.ALL for name in group.model_fields}
+    clean = {name: value for name, value in os.environ.items() if name not in known}
+    return {**clean, "PYTHONPATH": str(ROOT), "LOG_LEVEL": "warning", **given}
+
+
+@asynccontextmanager
+async def process(*command: str, **given: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a Python program until the block ends."""
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, *command, env=environment(**given), cwd=ROOT
+    )
+    try:
+        yield running
+    finally:
+        running.terminate()
+        await running.wait()
+
+
+@asynccontextmanager
+async def gateway(
+    servers: Servers, directory: Path, program: Sequence[str], **given: str
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A gateway that is ready for webhooks."""
+    port = free_port()
+    variables = {
+        "NATS_URL": servers.nats_url(User.GATEWAY),
+        "GATEWAY_PORT": str(port),
+        "SPOOL_DIR": str(directory / "spool"),
+        "ADMIN_API_KEY": ADMIN_KEY,
+        "ADMIN_RATE_LIMIT": "1000000",
+        **given,
+    }
+    async with (
+        process(*program, **variables),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+    ):
+        await eventually(lambda: _ready(http), 30)
+        yield http
+
+
+@asynccontextmanager
+async def credentials(servers: Servers, database_url: str) -> AsyncIterator[None]:
+    """A credentials service."""
+    async with process(
+        "-m",
+        "cli.main",
+        "serve",
+        "credentials",
+        NATS_URL=servers.nats_url(User.CREDENTIALS),
+        DATABASE_URL=database_url,
+        BETTER_AUTH_SECRET="bench",  # noqa: S106 - seals nothing real
+    ):
+        yield
+
+
+async def _ready(http: httpx.AsyncClient) -> bool:
+    try:
+        ready: dict[str, str] = (await http.get("/readyz")).json()
+    except (httpx.HTTPError, ValueError):
+        return False
+    return bool(ready["ready"] and ready["bus"] == "up")

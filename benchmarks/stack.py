@@ -1,0 +1,64 @@
+"""Seconds until `hogsend up` is ready, and what each process holds in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from benchmarks.figures import Figure
+from benchmarks.processes import environment
+from tests.servers import free_port
+
+MIB = 1024 * 1024
+
+
+async def measure() -> list[Figure]:
+    """Start the stack twice: on an empty directory, and again on what it left."""
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory) / "home"
+        first, _ = await _start(home)
+        again, memory = await _start(home)
+    return [
+        Figure(
+            "seconds from `hogsend up` to ready",
+            f"{first:.1f} first, {again:.1f} again",
+            details={"first": round(first, 2), "again": round(again, 2)},
+        ),
+        Figure(
+            "memory, MiB (proportional set size)",
+            ", ".join(f"{name} {size}" for name, size in memory.items()),
+            details={name: float(size) for name, size in memory.items()},
+        ),
+    ]
+
+
+async def _start(home: Path) -> tuple[float, dict[str, int]]:
+    started = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.main", "up", "--json"),
+        env=environment(
+            HOGSEND_HOME=str(home), GATEWAY_PORT=str(free_port()), NATS_PORT=str(free_port())
+        ),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    if process.stdout is None:
+        raise RuntimeError("no output to read")
+    summary = await process.stdout.readline()
+    elapsed = time.perf_counter() - started
+    json.loads(summary)
+    memory: dict[str, int] = {}
+    for child in psutil.Process(process.pid).children():
+        line = child.cmdline()
+        name = line[-1] if line[-2] == "serve" else Path(line[0]).name
+        family = [child, *child.children(recursive=True)]
+        memory[name] = round(sum(one.memory_full_info().pss for one in family) / MIB)
+    process.terminate()
+    await process.wait()
+    return elapsed, memory

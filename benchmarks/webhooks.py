@@ -1,0 +1,69 @@
+"""Webhooks answered a second, over an echo route in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+from pathlib import Path
+
+from benchmarks.figures import Figure, median
+from benchmarks.processes import gateway
+from hogsend import streams
+from hogsend.bus import Bus
+from hogsend.channels import User
+from tests.servers import Servers
+
+ROUNDS = 5
+ROUND_SECONDS = 4
+CONNECTIONS = 32
+SCRIPT = Path(__file__).with_name("webhooks.lua")
+
+
+async def measure(servers: Servers, bus: Bus) -> list[Figure]:
+    """Alternate between the two routes, so that both see the same machine."""
+    await streams.reconcile(bus.js, User.INGEST)
+    echo, webhooks, p99 = [], [], []
+    with tempfile.TemporaryDirectory() as directory:
+        async with gateway(
+            servers,
+            Path(directory),
+            ["-m", "benchmarks.gateway_with_echo"],
+            POSTHOG_WEBHOOK_SECRET="bench-secret",  # noqa: S106 - guards nothing real
+        ) as http:
+            for _ in range(ROUNDS):
+                echo.append((await _wrk(f"{http.base_url}/echo"))[0])
+                rate, slowest = await _wrk(f"{http.base_url}/v1/webhooks/posthog")
+                webhooks.append(rate)
+                p99.append(slowest)
+                await bus.js.purge_stream(streams.StreamName.WEBHOOKS)
+    ratios = [webhook / base for webhook, base in zip(webhooks, echo, strict=True)]
+    return [
+        Figure(
+            "webhooks answered / echoes answered, same process",
+            f"{median(ratios):.2f}",
+            ">= 0.70",
+            {
+                "webhooks_per_second": round(median(webhooks)),
+                "echoes_per_second": round(median(echo)),
+                "p99_ms": median(p99),
+                "connections": CONNECTIONS,
+            },
+        )
+    ]
+
+
+async def _wrk(url: str) -> tuple[float, float]:
+    process = await asyncio.create_subprocess_exec(
+        *("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_SECONDS}s", "--latency"),
+        *("-s", str(SCRIPT), url.replace("//v1", "/v1").replace("//echo", "/echo")),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output = (await process.communicate())[0].decode()
+    if "Non-2xx" in output or process.returncode:
+        raise RuntimeError(output)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    slowest = re.search(r"99%\s+([\d.]+)(us|ms|s)", output)
+    if rate is None or slowest is None:
+        raise RuntimeError(output)
+    return float(rate[1]), float(slowest[1]) * {"us": 0.001, "ms": 1, "s": 1000}[slowest[2]]
