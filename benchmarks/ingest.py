@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from nats.js.api import ConsumerConfig
@@ -37,14 +39,13 @@ async def measure(servers: Servers, operator: Bus) -> list[Figure]:
     async with servers.fresh_database() as url:
         database = Database(url, "ingest", MIGRATIONS, pool_size=8)
         await database.connect_forever()
-        bus = Bus(User.INGEST, servers.nats_url(User.INGEST))
-        await bus.open()
         for number in range(ROUNDS):
             await _publish(operator, f"pull-{number}")
-            pulled.append(await _pull_and_acknowledge(bus, batch))
+            async with _connected(servers) as bus:
+                pulled.append(await _pull_and_acknowledge(bus, batch))
             await _publish(operator, f"store-{number}")
-            stored.append(await _store(bus, database, operator, batch))
-        await bus.close()
+            async with _connected(servers) as bus:
+                stored.append(await _store(bus, database, operator, batch))
         await database.close()
     ratios = [one / base for one, base in zip(stored, pulled, strict=True)]
     return [
@@ -60,6 +61,15 @@ async def measure(servers: Servers, operator: Bus) -> list[Figure]:
             },
         )
     ]
+
+
+@asynccontextmanager
+async def _connected(servers: Servers) -> AsyncIterator[Bus]:
+    # A connection for each measurement: an idle pull of the one before would take messages.
+    bus = Bus(User.INGEST, servers.nats_url(User.INGEST))
+    await bus.open()
+    yield bus
+    await bus.close()
 
 
 async def _publish(operator: Bus, run: str) -> None:

@@ -33,7 +33,7 @@ from services.gateway.routes.client_document import client_document
 from services.gateway.routes.credentials import CredentialsController
 from services.gateway.routes.events import list_events
 from services.gateway.routes.health import health, livez, metrics, readyz
-from services.gateway.routes.webhooks import webhook_route
+from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.webhook_secret import WebhookSecret
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,8 @@ def build(
     """Put the routes and what they need together."""
     return Litestar(
         route_handlers=[
-            webhook_route(intake, webhook_secret, bus),
+            posthog_route(intake, webhook_secret, bus),
+            unknown_source,
             CredentialsController,
             AnalyticsController,
             list_events,

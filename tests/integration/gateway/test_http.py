@@ -92,7 +92,7 @@ async def test_the_client_document_is_served(front: Gateway) -> None:
 async def test_the_openapi_document_names_every_route(front: Gateway) -> None:
     document = (await front.http.get("/docs/openapi.json")).json()
     assert {
-        "/v1/webhooks/{source}",
+        "/v1/webhooks/posthog",
         "/v1/admin/provider-credentials/{provider}",
         "/v1/admin/analytics/connect-info",
         "/v1/admin/events",
