@@ -12,9 +12,9 @@ err = Console(stderr=True, highlight=False)
 
 def complain(problem: str, fix: str | None = None) -> None:
     """Say what is wrong, and what to do about it."""
-    err.print(Text.assemble(("error: ", "bold red"), problem))
+    err.print(Text.assemble(("error: ", "bold red"), problem), soft_wrap=True)
     if fix:
-        err.print(Text.assemble(("  fix: ", "bold"), fix))
+        err.print(Text.assemble(("  fix: ", "bold"), fix), soft_wrap=True)
 
 
 def print_json(document: msgspec.Struct) -> None:

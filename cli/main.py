@@ -18,9 +18,9 @@ app = App(
     result_action="return_value",
 )
 # By name, so that a command imports only what it needs.
-app.command("cli.commands.up:up")
-app.command("cli.commands.serve:serve")
-app.command("cli.commands.status:status")
+app.command("cli.commands.up:up", help="Start everything on this machine.")
+app.command("cli.commands.serve:serve", help="Run one service in the foreground.")
+app.command("cli.commands.status:status", help="Show the health of a running stack.")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import uvloop
 from pydantic import ValidationError
 
 from cli.console import complain
+from hogsend.errors import CannotStart
 from hogsend.settings import describe_problems
 
 
@@ -35,6 +36,9 @@ def serve(service: Service) -> int:
         for problem in describe_problems(error):
             complain(problem, "see .env.example for every setting")
         return 2
+    except CannotStart as error:
+        complain(f"{service} cannot start: {error}")
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0

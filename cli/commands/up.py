@@ -16,8 +16,6 @@ import httpx
 import msgspec
 from cyclopts import Parameter
 from pydantic import ValidationError
-from rich.panel import Panel
-from rich.table import Table
 
 from cli.console import complain, err, out, print_json
 from cli.errors import CommandError
@@ -49,6 +47,8 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     admin_key_file: str | None
     subscriber_env_file: str | None
     logs: str
+    webhook_open: bool
+    """Whether the gateway accepts webhooks from anybody."""
 
 
 @dataclass
@@ -141,6 +141,7 @@ async def _start(stack: Stack) -> Summary:
         admin_key_file=str(stack.home.secret_file("admin-api-key")) if generated else None,
         subscriber_env_file=str(stack.home.path / "subscriber.env") if embedded else None,
         logs=str(stack.home.logs),
+        webhook_open=await _webhook_open(stack, base),
     )
 
 
@@ -237,7 +238,7 @@ async def _until(stack: Stack, name: str, ready: Callable[[], Awaitable[bool]]) 
         problem = f"{name} was not ready within {READY_SECONDS:.0f} s"
     log = stack.supervisor.log_file(name)
     lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-    raise CommandError("\n  ".join([f"{problem}; the end of {log}:", *lines]), "see above")
+    raise CommandError("\n  ".join([f"{problem}; the end of {log}:", *lines]))
 
 
 async def _listening(port: int) -> bool:
@@ -266,6 +267,15 @@ async def _up(http: httpx.AsyncClient, service: str) -> bool:
     return bool(part["status"] == "up" and part["database"] == "up")
 
 
+async def _webhook_open(stack: Stack, base: str) -> bool:
+    key = os.environ.get("ADMIN_API_KEY") or stack.home.secret("admin-api-key")
+    async with httpx.AsyncClient(base_url=base, timeout=5.0) as http:
+        answer = await http.get(
+            "/v1/admin/analytics/connect-info", headers={"Authorization": f"Bearer {key}"}
+        )
+    return answer.is_success and answer.json()["webhookSecretConfigured"] is False
+
+
 def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - only compared
 
@@ -274,23 +284,31 @@ def _show(summary: Summary, stack: Stack, *, json: bool) -> None:
     if json:
         print_json(summary)
         return
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    table.add_row("gateway", summary.gateway)
-    table.add_row("API docs", summary.docs)
-    table.add_row("NATS", summary.nats)
-    table.add_row("PostgreSQL", summary.database)
-    if summary.admin_key_file:
-        table.add_row("admin key", stack.home.secret("admin-api-key"))
-        table.add_row("", f"[dim]kept in {summary.admin_key_file}[/]")
-    else:
-        table.add_row("admin key", "[dim]ADMIN_API_KEY from your environment[/]")
-    if summary.subscriber_env_file:
-        table.add_row("subscribe", f"set -a; . {summary.subscriber_env_file}; set +a")
-    table.add_row("logs", summary.logs)
-    out.print(Panel(table, title="Hogsend is up", title_align="left", border_style="green"))
-    out.print("Send it an event, as PostHog would:\n")
+    admin_key = stack.home.secret("admin-api-key") if summary.admin_key_file else None
+    rows = {
+        "gateway": summary.gateway,
+        "API docs": summary.docs,
+        "NATS": summary.nats,
+        "PostgreSQL": summary.database,
+        "admin key": admin_key or "ADMIN_API_KEY from your environment",
+        "kept in": summary.admin_key_file,
+        "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a"
+        if summary.subscriber_env_file
+        else None,
+        "logs": summary.logs,
+    }
+    out.print("[bold green]Hogsend is up[/]\n")
+    # No frame and no wrapping: these lines are there to be copied.
+    for name, value in rows.items():
+        if value:
+            out.print(f"  [bold]{name:<11}[/]{value}", soft_wrap=True)
+    if summary.webhook_open:
+        out.print(
+            "\n[bold yellow]The webhook is open:[/] anybody who reaches the gateway can post "
+            "events. Set POSTHOG_WEBHOOK_SECRET to close it.",
+            soft_wrap=True,
+        )
+    out.print("\nSend it an event, as PostHog would:\n")
     out.print(_sample(summary.gateway), soft_wrap=True)
     out.print("\nCtrl-C stops everything.")
 

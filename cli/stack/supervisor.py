@@ -92,7 +92,11 @@ class Supervisor:
             self._report(program.name, f"{_ended(code)}; starting it again")
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
-            await self._spawn(program)
+            try:
+                await self._spawn(program)
+            except OSError as error:
+                # Its directory is gone, or the machine is out of processes: keep trying.
+                self._report(program.name, f"cannot be started ({error})")
 
     async def _spawn(self, program: Program) -> None:
         with self.log_file(program.name).open("ab") as log:

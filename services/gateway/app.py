@@ -20,6 +20,7 @@ from litestar.static_files import create_static_files_router
 from hogsend import logs
 from hogsend.bus import Bus
 from hogsend.channels import User
+from hogsend.errors import CannotStart
 from hogsend.serving import service_bus, until_stopped
 from hogsend.settings import BusSettings, GatewaySettings, PostHogSettings, TelemetrySettings
 from services.gateway.answers import EXCEPTION_HANDLERS
@@ -114,7 +115,7 @@ async def run() -> None:
         await publisher.start()
         await webhook_secret.subscribe()
 
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(_serve(server, settings))
     background = [
         asyncio.create_task(connect()),
         asyncio.create_task(webhook_secret.follow_forever()),
@@ -135,6 +136,18 @@ async def run() -> None:
     await bus.close()
 
 
+async def _serve(server: Server, settings: GatewaySettings) -> None:
+    try:
+        await server.serve()
+    except (OSError, RuntimeError) as error:
+        # Granian says what the operating system said, and its own stack after it.
+        reason = str(error).splitlines()[0]
+        raise CannotStart(
+            f"nothing can listen on {settings.gateway_host}:{settings.gateway_port} ({reason}); "
+            "set GATEWAY_HOST or GATEWAY_PORT"
+        ) from error
+
+
 async def _first_failure_or(stopped: asyncio.Task[None], tasks: list[asyncio.Task[None]]) -> None:
     waiting = {stopped, *tasks}
     while not stopped.done():
@@ -150,6 +163,7 @@ def _openapi() -> OpenAPIConfig:
         description="PostHog webhooks in, credentials and stored events for administrators. "
         "Everything else happens on NATS; see docs/bus.md.",
         path="/docs",
+        use_handler_docstrings=True,
         render_plugins=[
             SwaggerRenderPlugin(
                 js_url="/docs/assets/swagger-ui-bundle.js",
@@ -161,9 +175,12 @@ def _openapi() -> OpenAPIConfig:
         ],
         components=Components(
             security_schemes={
+                "webhookSecret": SecurityScheme(
+                    type="apiKey", name="x-posthog-webhook-secret", security_scheme_in="header"
+                ),
                 "adminKey": SecurityScheme(
                     type="http", scheme="bearer", description="ADMIN_API_KEY"
-                )
+                ),
             }
         ),
     )

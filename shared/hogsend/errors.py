@@ -51,6 +51,12 @@ class SpoolFull(HogsendError):
     code = "spool_full"
 
 
+class CannotStart(HogsendError):
+    """A service cannot run as it is configured; the message says what to change."""
+
+    code = "cannot_start"
+
+
 _BY_CODE: dict[str, type[HogsendError]] = {
     error.code: error
     for error in (

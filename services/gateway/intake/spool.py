@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 from prometheus_client import Counter, Gauge
 
-from hogsend.errors import SpoolFull
+from hogsend.errors import CannotStart, SpoolFull
 from services.gateway.intake.delivery import Delivery
 
 T = TypeVar("T")
@@ -42,10 +42,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Delivery).decode
 
 
-class SpoolInUseError(Exception):
-    """Another gateway process holds this spool directory."""
-
-
 class Spooled(msgspec.Struct, frozen=True):
     """A delivery and its place in the spool."""
 
@@ -61,10 +57,8 @@ class Spool:
         """Open the queue in `directory`, made when missing, with what an earlier process left.
 
         Raises:
-            SpoolInUseError: another process uses the directory.
-            OSError: the directory cannot be written.
+            CannotStart: another process uses the directory, or it cannot be written.
         """
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._max_bytes = max_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._appending: list[tuple[bytes, asyncio.Future[None]]] = []
@@ -184,7 +178,11 @@ class Spool:
 
 def _open(directory: Path) -> sqlite3.Connection:
     path = directory / "webhooks.sqlite3"
-    path.touch(mode=0o600)
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise CannotStart(f"SPOOL_DIR {directory} cannot be written ({error.strerror})") from error
     connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
     try:
         # Exclusive: a second gateway on one directory would drain what is not its own.
@@ -196,7 +194,7 @@ def _open(directory: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         connection.close()
         if "locked" in str(error):
-            raise SpoolInUseError(
+            raise CannotStart(
                 f"{directory} is used by another gateway; give each one its own SPOOL_DIR"
             ) from None
         raise

@@ -38,8 +38,13 @@ class AnalyticsController(Controller):
     path = "/v1/admin/analytics"
     guards = [admin_only]  # noqa: RUF012 - litestar reads class attributes
     tags = ["Admin"]  # noqa: RUF012
+    security = [{"adminKey": []}]  # noqa: RUF012
 
-    @get("/connect-info", responses=documented(401, 403, 429, 503))
+    @get(
+        "/connect-info",
+        summary="What is configured for PostHog",
+        responses=documented(401, 403, 429, 503),
+    )
     async def connect_info(
         self,
         bus: NamedDependency[Bus],

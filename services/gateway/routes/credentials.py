@@ -68,8 +68,9 @@ class CredentialsController(Controller):
     path = "/v1/admin/provider-credentials/{provider:str}"
     guards = [admin_only]  # noqa: RUF012 - litestar reads class attributes
     tags = ["Admin"]  # noqa: RUF012
+    security = [{"adminKey": []}]  # noqa: RUF012
 
-    @put(responses=documented(400, 401, 403, 413, 429, 503))
+    @put(summary="Store a credential", responses=documented(400, 401, 403, 413, 429, 503))
     async def store(
         self,
         provider: Provider,
@@ -86,7 +87,7 @@ class CredentialsController(Controller):
         )
         return _meta(stored)
 
-    @get(responses=documented(400, 401, 403, 404, 409, 429, 503))
+    @get(summary="Describe a credential", responses=documented(400, 401, 403, 404, 409, 429, 503))
     async def describe(
         self, provider: Provider, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
     ) -> Meta:
@@ -94,7 +95,11 @@ class CredentialsController(Controller):
         reference = ProviderRef(provider_id=provider)
         return _meta(await bus.request(CREDENTIALS_GET, reference, headers=correlation(request)))
 
-    @delete(status_code=200, responses=documented(400, 401, 403, 404, 429, 503))
+    @delete(
+        summary="Delete a credential",
+        status_code=200,
+        responses=documented(400, 401, 403, 404, 429, 503),
+    )
     async def remove(
         self, provider: Provider, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
     ) -> Deleted:

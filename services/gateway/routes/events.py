@@ -22,6 +22,8 @@ Filter = Annotated[str | None, QueryParameter(max_length=4096)]
     "/v1/admin/events",
     guards=[admin_or_reader],
     tags=["Admin"],
+    summary="List stored events",
+    security=[{"adminKey": []}],
     responses=documented(400, 401, 403, 429, 503),
 )
 async def list_events(  # noqa: PLR0917 - one parameter a query key

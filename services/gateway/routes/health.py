@@ -203,6 +203,7 @@ async def readyz(
     "/metrics",
     guards=[admin_or_reader],
     media_type=MediaType.TEXT,
+    security=[{"adminKey": []}],
     tags=["Health"],
     responses=documented(401, 403, 429),
 )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hogsend.errors import SpoolFull
+from hogsend.errors import CannotStart, SpoolFull
 from services.gateway.intake.delivery import Delivery
-from services.gateway.intake.spool import Spool, SpoolInUseError
+from services.gateway.intake.spool import Spool
 
 BIG = 1 << 30
 
@@ -68,7 +68,7 @@ async def test_a_delivery_set_aside_is_out_of_the_way_until_the_next_start(tmp_p
 async def test_two_processes_cannot_share_a_directory(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
     await spool.append(delivery(1))
-    with pytest.raises(SpoolInUseError, match="SPOOL_DIR"):
+    with pytest.raises(CannotStart, match="SPOOL_DIR"):
         Spool(tmp_path, BIG)
     await spool.close()
 
