@@ -32,7 +32,7 @@ async def fresh_bus(servers: Servers) -> None:
     client = await nats.connect(
         servers.nats_url(User.OPERATOR), inbox_prefix=inbox_prefix(User.OPERATOR)
     )
-    js = client.jetstream()
+    js = client.jetstream(timeout=30)
     for stream in await js.streams_info():
         await js.delete_stream(str(stream.config.name))
     await client.close()

@@ -29,6 +29,8 @@ from hogsend.subscribing import CredentialChanges, Events
 DEFAULT_URL = "nats://127.0.0.1:4222"
 DEFAULT_DEADLINE = 2.0
 """Seconds a request may take unless the caller says otherwise."""
+MANAGEMENT_SECONDS = 10.0
+"""Seconds JetStream may take to make or change a stream or consumer, which waits for its disk."""
 
 _PING_SECONDS = 5
 _REFUSED_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
@@ -59,7 +61,7 @@ class Bus:
         self._url = url
         self._password = password
         self.client = Client()
-        self.js: JetStreamContext = self.client.jetstream(timeout=DEFAULT_DEADLINE)
+        self.js: JetStreamContext = self.client.jetstream(timeout=MANAGEMENT_SECONDS)
         self._user = user
         self._observe: Observer = observer or (lambda _what, _detail: None)
         self._refusals: dict[str, asyncio.Future[None]] = {}
@@ -111,7 +113,7 @@ class Bus:
         if not self.connected:
             raise Unavailable("NATS is not connected")
         try:
-            await self.js.publish(subject, body, headers=headers)
+            await self.js.publish(subject, body, timeout=DEFAULT_DEADLINE, headers=headers)
         except js_errors.ServiceUnavailableError as error:
             raise Unavailable("JetStream is not available") from error
         except nats.errors.MaxPayloadError:
