@@ -20,13 +20,13 @@ import pytest
 import hogsend
 from cli.stack.environment import READS
 from hogsend import settings
-from tests.servers import free_port
+from tests.servers import Servers, free_port
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-GRANT = {
-    "accessToken": "pha_a",
-    "refreshToken": "phr_r",
+GRANT: dict[str, Any] = {
+    "accessToken": "pha_never_to_be_seen_again",
+    "refreshToken": "phr_never_to_be_seen_again",
     "expiresAt": "2099-01-01T00:00:00Z",
     "tokenEndpoint": "https://eu.posthog.com/oauth/token/",
     "clientId": "https://hogsend.com/.well-known/hogsend-posthog-client.json",
@@ -137,7 +137,10 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
     tmp_path: Path,
 ) -> None:
     home = tmp_path / "home"
-    async with up(home, tmp_path) as stack:
+    async with up(home, tmp_path, LOG_LEVEL="debug") as stack:
+        url = "/v1/admin/provider-credentials/posthog"
+        stored = await stack.http.put(url, json={"payload": GRANT}, headers=stack.admin)
+        assert stored.status_code == 200
         async with hogsend.connect(stack.nats_url) as bus:
             events = bus.events("signed_up", durable="test")
             codes = await asyncio.gather(*(stack.post("0190-1") for _ in range(100)))
@@ -149,12 +152,16 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
         assert health["status"] == "healthy"
         key = stack.admin
         secrets = [file.read_text().strip() for file in (home / "secrets").iterdir()]
+        secrets += [GRANT["accessToken"], GRANT["refreshToken"]]
+        command_lines = " ".join(" ".join(one.cmdline()) for one in processes_of(home))
+        metrics = (await stack.http.get("/metrics", headers=stack.admin)).text
         stack.process.terminate()
         assert await asyncio.wait_for(stack.process.wait(), 60) == 0
     await eventually(lambda: not processes_of(home))
     logs = "".join(file.read_text(errors="replace") for file in (home / "logs").iterdir())
     assert logs
-    assert not [secret for secret in secrets if secret in logs]
+    for public in (logs, command_lines, metrics):
+        assert not [secret for secret in secrets if secret in public]
     assert "ada@example.com" not in logs
 
     async with up(home, tmp_path) as stack:
@@ -182,6 +189,32 @@ async def test_the_readmes_subscriber_runs_as_shown(tmp_path: Path) -> None:
     assert stored.status_code == 200
     assert change.decode().startswith("posthog stored ")
     assert change.decode().endswith("['person:read']\n")
+
+
+async def test_servers_of_ones_own_are_used(tmp_path: Path, servers: Servers) -> None:
+    port = free_port()
+    nats = await asyncio.create_subprocess_exec(
+        *(str(Path(sys.executable).with_name("nats-server")), "-a", "127.0.0.1"),
+        *("-p", str(port), "-js", "-sd", str(tmp_path / "js")),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with (
+            servers.fresh_database() as database,
+            up(
+                tmp_path / "home",
+                tmp_path,
+                NATS_URL=f"nats://127.0.0.1:{port}",
+                DATABASE_URL=database,
+            ) as stack,
+        ):
+            assert not {"nats", "postgres"} & {file.name for file in stack.home.iterdir()}
+            assert stack.summary["subscriberEnvFile"] is None
+            assert await stack.post("0190-1") == 200
+            await eventually(lambda: _is(stack.stored(), 1))
+    finally:
+        nats.terminate()
+        await nats.wait()
 
 
 async def test_every_process_can_be_killed_while_a_client_posts(tmp_path: Path) -> None:
