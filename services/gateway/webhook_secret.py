@@ -108,8 +108,6 @@ class WebhookSecret:
             metrics.FAILURES.labels("webhook_secret", error.code).inc()
             log.debug("webhook secret not confirmed", reason=str(error))
             return
-        if self._stored is not None and reply.version < self._stored.version:
-            return
         if self._stored is None or self._stored.state != reply.state:
             _announce(reply)
         self._stored = reply
