@@ -14,8 +14,8 @@ from services.ingest.handlers import Handlers
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
-WORKERS = 2
-"""Batches in hand at a time: while one waits for PostgreSQL, another is decoded or published."""
+WORKERS = 4
+"""Batches in hand at a time: while some wait for PostgreSQL, others are decoded or published."""
 
 
 async def run() -> None:

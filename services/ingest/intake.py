@@ -7,6 +7,8 @@ comes back, and neither the row nor the message on the bus appears a second time
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -19,8 +21,9 @@ from hogsend.messages import Event
 from services.ingest import metrics, posthog_source
 from services.ingest.dead_letters import TOO_LARGE, DeadLetters, Failure
 from services.ingest.delivery import Delivery, EventRef, Unprocessable
-from services.ingest.publisher import Outgoing, Publisher
+from services.ingest.publisher import Publisher
 from services.ingest.store import EventStore, Saved
+from services.ingest.wire import Outgoing
 
 Result = TypeVar("Result")
 
@@ -75,8 +78,7 @@ class Intake:
         for one in received:
             ref = one.delivery.ref
             # Whoever stored a redelivered message may have died before publishing it.
-            redelivered = one.message.metadata.num_delivered > 1
-            unsure = ref in saved.new or redelivered or not sure
+            unsure = ref in saved.new or not sure or _redelivered(one.message)
             if unsure and ref in saved.contact_keys:
                 events[ref] = _event(one.delivery, saved.contact_keys[ref])
         outgoing = list(events.values())
@@ -84,7 +86,7 @@ class Intake:
         metrics.ANNOUNCED.inc(len(outgoing) - len(refused))
         oversized = {id(message) for message in refused}
         return {
-            ref: Unprocessable(TOO_LARGE, f"stored, but not announced: {message.size} bytes")
+            ref: Unprocessable(TOO_LARGE, f"stored, but not announced: {len(message.body)} bytes")
             for ref, message in events.items()
             if id(message) in oversized
         }
@@ -108,12 +110,20 @@ def _decode(messages: Sequence[Msg]) -> tuple[list[Received], list[Failure]]:
         try:
             if (decode := _SOURCES.get(source)) is None:
                 raise Unprocessable("unknown_source", "no service reads this source")  # noqa: TRY301
-            delivery = decode(message.data, message.headers or {}, message.metadata.timestamp)
+            delivery = decode(message.data, message.headers or {}, partial(_queued_at, message))
         except Unprocessable as why:
             failures.append(Failure(message, why))
         else:
             received.append(Received(message, delivery))
     return received, failures
+
+
+def _queued_at(message: Msg) -> datetime:
+    return message.metadata.timestamp
+
+
+def _redelivered(message: Msg) -> bool:
+    return message.metadata.num_delivered > 1
 
 
 def _event(delivery: Delivery, contact_key: str) -> Outgoing:

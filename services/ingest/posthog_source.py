@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -24,13 +24,13 @@ _REPLACEMENT = b"\\ufffd"
 _decode = msgspec.json.Decoder(PostHogWebhook).decode
 
 
-def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Delivery:
+def decode(body: bytes, headers: Mapping[str, str], queued_at: Callable[[], datetime]) -> Delivery:
     """Read a queued webhook.
 
     Args:
         body: the body PostHog posted.
         headers: headers the gateway queued it with.
-        queued_at: when it reached the queue; stands in for a missing time of receipt.
+        queued_at: tells when it reached the queue, which stands in for a missing time of receipt.
 
     Raises:
         Unprocessable: `malformed`, or `no_identity` when it belongs to nobody.
@@ -45,7 +45,7 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Deli
     properties = event.properties
     if event.uuid:
         properties = {**properties, EVENT_ID_PROPERTY: event.uuid}
-    received_at = parse_time(headers.get(envelope.RECEIVED_AT)) or queued_at
+    received_at = parse_time(headers.get(envelope.RECEIVED_AT)) or queued_at()
     return Delivery(
         ref=EventRef(SOURCE, headers.get(envelope.MESSAGE_ID) or _event_id(event.uuid, body)),
         event=event.event,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
 import nats.errors
@@ -11,6 +13,7 @@ from nats.aio.msg import Msg
 
 from hogsend.bus import Bus
 from hogsend.errors import Unavailable
+from services.ingest.wire import Outgoing, send
 
 ANSWER_SECONDS = 5.0
 IN_FLIGHT = 1000
@@ -20,18 +23,7 @@ _TOO_LARGE = 10054
 _HEADER_BYTES = 1024
 """More than the names of our headers and their framing take."""
 
-
-class Outgoing(msgspec.Struct, frozen=True):
-    """A message for a stream; the headers carry its deduplication id."""
-
-    subject: str
-    body: bytes
-    headers: dict[str, str]
-
-    @property
-    def size(self) -> int:
-        """Bytes that count against the server's limit, never less than they are."""
-        return len(self.body) + _HEADER_BYTES + 4 * sum(map(len, self.headers.values()))
+_START, _APPEND, _COMMIT = range(3)
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -41,25 +33,30 @@ class _Problem(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
+    type: str = ""
+    """`ack`, `gap` or `err` while a batch is under way; empty in the answer that ends it."""
+    count: int = 0
     error: _Problem | None = None
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
+_NO_STREAM = _Answer(error=_Problem(503, description="no stream"))
+
+_OnAnswer = Callable[[str, _Answer], None]
 
 
 class Publisher:
-    """Publishes batches on one connection."""
+    """Publishes to streams, on the service's own connection."""
 
     def __init__(self, bus: Bus) -> None:
         """Use `bus`; it may connect later."""
         self._bus = bus
         self._inbox = ""
         self._subscribing = asyncio.Lock()
-        self._batches = 0
-        self._waiting: dict[str, _Batch] = {}
+        self._waiting: dict[str, _OnAnswer] = {}
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
-        """Publish and wait until JetStream has every message that it can take.
+        """Publish to one stream, and wait until it has every message that it can take.
 
         Returns:
             Messages larger than the server or the stream allows.
@@ -68,62 +65,114 @@ class Publisher:
             Unavailable: not every message was answered for in time; all may be published again.
         """
         limit = self._bus.max_payload
-        fitting = [message for message in messages if message.size <= limit]
-        too_large = [message for message in messages if message.size > limit]
+        fitting = [message for message in messages if _size(message) <= limit]
+        too_large = [message for message in messages if _size(message) > limit]
         for start in range(0, len(fitting), IN_FLIGHT):
-            too_large += await self._publish_window(fitting[start : start + IN_FLIGHT])
+            window = fitting[start : start + IN_FLIGHT]
+            if len(window) == 1 or not await self._publish_together(window):
+                too_large += await self._publish_each(window)
         return too_large
 
-    async def _publish_window(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
+    async def _publish_together(self, messages: Sequence[Outgoing]) -> bool:
+        """Publish as a fast batch (ADR-50): JetStream drops repeats and answers once, for all.
+
+        Returns:
+            Whether the stream has them all. It may have some if not; published each for itself,
+            these are dropped as repeats, and the others' answers say what is wrong with them.
+        """
+        batch = _FastBatch(len(messages))
+        async with self._answers(batch.on_answer) as inbox:
+            # Within the batch a missing message ends it ("fail"): its end means all are there.
+            prefix = f"{inbox}.{IN_FLIGHT}.fail"
+            client, last = self._bus.client, len(messages)
+            connections = client.stats["reconnects"]
+            await send(client, [(messages[0], f"{prefix}.1.{_START}.$FI")])
+            # The stream or the server may not support batches; only the first message finds out.
+            if not await asyncio.wait_for(batch.started, ANSWER_SECONDS):
+                return False
+            await send(
+                client,
+                (
+                    (message, f"{prefix}.{n}.{_COMMIT if n == last else _APPEND}.$FI")
+                    for n, message in enumerate(messages[1:], start=2)
+                ),
+            )
+            stored = await asyncio.wait_for(batch.stored, ANSWER_SECONDS)
+            # An error that one connection lost must not be outlived by the success of the next.
+            return stored and client.stats["reconnects"] == connections
+
+    async def _publish_each(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
+        """Publish with an answer for each; returns what is too large for the stream."""
+        window = _Window(len(messages))
+        async with self._answers(window.on_answer) as inbox:
+            await send(
+                self._bus.client,
+                ((message, f"{inbox}.{number}") for number, message in enumerate(messages)),
+            )
+            refused = await asyncio.wait_for(window.answered, ANSWER_SECONDS)
+        return [messages[number] for number in refused]
+
+    @asynccontextmanager
+    async def _answers(self, on_answer: _OnAnswer) -> AsyncIterator[str]:
+        """Make an inbox for the length of the block; `on_answer` gets what arrives below it."""
         if not self._bus.connected:
             raise Unavailable("NATS is not connected")
-        client = self._bus.client
-        self._batches += 1
-        name = str(self._batches)
-        batch = self._waiting[name] = _Batch(len(messages))
+        name = secrets.token_hex(16)
+        self._waiting[name] = on_answer
         try:
             await self._subscribe()
-            for number, message in enumerate(messages):
-                await client.publish(
-                    message.subject,
-                    message.body,
-                    reply=f"{self._inbox}{name}.{number}",
-                    headers=message.headers,
-                )
-            refused = await asyncio.wait_for(batch.answered, ANSWER_SECONDS)
+            yield f"{self._inbox}{name}"
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error
         finally:
             del self._waiting[name]
-        return [messages[number] for number in refused]
 
     async def _subscribe(self) -> None:
         async with self._subscribing:
             if not self._inbox:
                 inbox = f"{self._bus.client.new_inbox()}."
-                await self._bus.client.subscribe(f"{inbox}>", cb=self._on_answer)
+                await self._bus.client.subscribe(f"{inbox}>", cb=self._dispatch)
                 self._inbox = inbox
 
-    async def _on_answer(self, message: Msg) -> None:
-        name, _, number = message.subject[len(self._inbox) :].partition(".")
-        if batch := self._waiting.get(name):
-            batch.answer(int(number), message.data)
+    async def _dispatch(self, message: Msg) -> None:
+        name, _, rest = message.subject[len(self._inbox) :].partition(".")
+        if on_answer := self._waiting.get(name):
+            # The server's "no responders" is empty: no stream listens on that subject.
+            on_answer(rest, _decode(message.data) if message.data else _NO_STREAM)
 
 
-class _Batch:
-    """Answers to one window of messages."""
+class _FastBatch:
+    """The answers to a fast batch."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        loop = asyncio.get_running_loop()
+        self.started: asyncio.Future[bool] = loop.create_future()
+        self.stored: asyncio.Future[bool] = loop.create_future()
+
+    def on_answer(self, _subject: str, answer: _Answer) -> None:
+        under_way = answer.type == "ack"
+        if not self.started.done():
+            self.started.set_result(under_way)
+        if not under_way and not self.stored.done():
+            complete = not answer.type and answer.error is None and answer.count == self._size
+            self.stored.set_result(complete)
+
+
+class _Window:
+    """The answers to messages published each for itself."""
 
     def __init__(self, size: int) -> None:
         self._missing = set(range(size))
         self._too_large: list[int] = []
         self.answered: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
 
-    def answer(self, number: int, data: bytes) -> None:
+    def on_answer(self, subject: str, answer: _Answer) -> None:
+        number = int(subject)
         self._missing.discard(number)
         if self.answered.done():
             return
-        # The server's "no responders" is empty: no stream listens on that subject.
-        error = _decode(data).error if data else _Problem(503, description="no stream")
+        error = answer.error
         if error is not None and error.err_code == _TOO_LARGE:
             self._too_large.append(number)
         elif error is not None:
@@ -131,3 +180,8 @@ class _Batch:
             return
         if not self._missing:
             self.answered.set_result(self._too_large)
+
+
+def _size(message: Outgoing) -> int:
+    """Bytes that count against the server's limit, never less than they are."""
+    return len(message.body) + _HEADER_BYTES + 4 * sum(map(len, message.headers.values()))

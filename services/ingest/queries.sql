@@ -28,17 +28,16 @@ SELECT id, source, created_at, external_id, email, email_version, properties, ve
     first_seen_at, last_seen_at
 FROM contacts WHERE id = ANY(:ids::uuid[]) ORDER BY id FOR UPDATE;
 
--- name: save_contacts(ids, sources, created, external_ids, emails, email_versions, properties, versions, first_seen, last_seen)!
--- Insert contacts, or replace everything about them that can change.
+-- name: save_contacts(contacts)!
+-- Insert contacts, or replace everything about them that can change; one text costs the client far
+-- less than ten arrays.
 INSERT INTO contacts AS stored (id, source, created_at, external_id, email, email_version,
     properties, versions, first_seen_at, last_seen_at)
-SELECT id, source, created_at, external_id, email, email_version::jsonb,
-    properties::jsonb, versions::jsonb, first_seen_at, last_seen_at
-FROM unnest(:ids::uuid[], :sources::text[], :created::timestamptz[], :external_ids::text[],
-    :emails::text[], :email_versions::text[], :properties::text[], :versions::text[],
-    :first_seen::timestamptz[], :last_seen::timestamptz[])
-    AS contact (id, source, created_at, external_id, email, email_version,
-        properties, versions, first_seen_at, last_seen_at)
+SELECT id, source, created_at, external_id, email, email_version,
+    properties, versions, first_seen_at, last_seen_at
+FROM json_to_recordset(:contacts::json) AS contact (id uuid, source text, created_at timestamptz,
+    external_id text, email text, email_version jsonb, properties jsonb, versions jsonb,
+    first_seen_at timestamptz, last_seen_at timestamptz)
 ON CONFLICT (id) DO UPDATE SET
     external_id = excluded.external_id, email = excluded.email,
     email_version = excluded.email_version, properties = excluded.properties,

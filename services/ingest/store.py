@@ -1,13 +1,15 @@
 """Events and contacts in PostgreSQL: a batch is one transaction.
 
-Replicas take the locks of the contact keys they are about to touch first, in one order, and the
-contacts' rows next, in one order; so they wait for one another and never in a circle.
+Whoever holds the rows of the contacts that a batch is about has its people, and their events, for
+itself. For people who have no row yet, the locks of their keys stand in. Replicas take these locks
+first, in one order, and the rows next, in one order; so they wait for one another, only over people
+they share, and never in a circle.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -85,7 +87,12 @@ class EventStore:
     async def _save_in_turn(self, deliveries: Sequence[Delivery]) -> Saved:
         # Not the decorator: it would log its arguments, and these are about people.
         async for attempt in stamina.retry_context(
-            on=_CONFLICTS, attempts=None, timeout=None, wait_initial=0.01, wait_max=1.0
+            on=_CONFLICTS,
+            attempts=None,
+            timeout=None,
+            wait_initial=0.01,
+            wait_max=1.0,
+            wait_jitter=0.05,
         ):
             with attempt:
                 return await self._save_together(deliveries)
@@ -93,15 +100,15 @@ class EventStore:
 
     async def _save_together(self, deliveries: Sequence[Delivery]) -> Saved:
         async with self._database.acquire() as connection, connection.transaction():
-            wanted = {key for delivery in deliveries for key in keys_of(delivery)}
-            await _queries.lock_stripes(connection, stripes=_stripes(wanted))
+            wanted = {key: _digest(key) for one in deliveries for key in keys_of(one)}
+            directory = await _directory(connection, wanted)
+            # Only now: until their people were locked, another replica could store these events.
             known = await _stored(connection, deliveries)
             fresh = {delivery.ref: delivery for delivery in deliveries if delivery.ref not in known}
             if not fresh:
                 return Saved(known, frozenset(), {})
-            directory = await _directory(connection, sorted(wanted))
             owners = {ref: directory.attach(delivery) for ref, delivery in fresh.items()}
-            await _write_contacts(connection, directory)
+            await _write_contacts(connection, directory, wanted)
             contacts = {ref: directory.survivor(owner) for ref, owner in owners.items()}
             await connection.copy_records_to_table(
                 "events",
@@ -145,14 +152,14 @@ async def _stored(connection: Any, deliveries: Sequence[Delivery]) -> dict[Event
     return {EventRef(row["source"], row["id"]): row["contact_key"] async for row in found}
 
 
-async def _directory(connection: Any, wanted: Sequence[Key]) -> Directory:
-    found = _queries.owners(
-        connection,
-        kinds=[key.kind for key in wanted],
-        digests=[_digest(key) for key in wanted],
-        row_ids=[UUID(key.value) if key.kind == ROW else None for key in wanted],
-    )
-    owners = {wanted[row["position"] - 1]: row["contact_id"] async for row in found}
+async def _directory(connection: Any, wanted: Mapping[Key, bytes]) -> Directory:
+    """The contacts that keys lead to, locked; what leads nowhere is locked by its key."""
+    owners = await _owners(connection, wanted)
+    # A row's id is made up by us, so nobody else can be about to give it to a new contact.
+    new = [wanted[key] for key in wanted.keys() - owners.keys() if key.kind != ROW]
+    if new:
+        await _queries.lock_stripes(connection, stripes=_stripes(new))
+        owners = await _owners(connection, wanted)
     ids = sorted(set(owners.values()))
     contacts = [rows.contact(row) async for row in _queries.lock_contacts(connection, ids=ids)]
     if len(contacts) < len(ids):
@@ -160,14 +167,28 @@ async def _directory(connection: Any, wanted: Sequence[Key]) -> Directory:
     return Directory(contacts, owners)
 
 
-async def _write_contacts(connection: Any, directory: Directory) -> None:
+async def _owners(connection: Any, wanted: Mapping[Key, bytes]) -> dict[Key, UUID]:
+    keys = list(wanted)
+    found = _queries.owners(
+        connection,
+        kinds=[key.kind for key in keys],
+        digests=list(wanted.values()),
+        row_ids=[UUID(key.value) if key.kind == ROW else None for key in keys],
+    )
+    return {keys[row["position"] - 1]: row["contact_id"] async for row in found}
+
+
+async def _write_contacts(
+    connection: Any, directory: Directory, digests: Mapping[Key, bytes]
+) -> None:
     if changed := directory.changed():
-        await _queries.save_contacts(connection, **rows.contacts(changed))
+        await _queries.save_contacts(connection, contacts=rows.contacts(changed))
     if new_keys := directory.new_keys():
         await _queries.save_keys(
             connection,
             kinds=[key.kind for key in new_keys],
-            digests=[_digest(key) for key in new_keys],
+            # A merge makes a key that no event named: the id of the contact that is gone.
+            digests=[digests.get(key) or _digest(key) for key in new_keys],
             key_values=[key.value for key in new_keys],
             contact_ids=list(new_keys.values()),
         )
@@ -181,8 +202,8 @@ def _digest(key: Key) -> bytes:
     return hashlib.sha256(key.value.encode()).digest()
 
 
-def _stripes(keys: Iterable[Key]) -> list[int]:
-    return sorted({int.from_bytes(_digest(key)[:4], "big") % LOCK_STRIPES for key in keys})
+def _stripes(digests: Iterable[bytes]) -> list[int]:
+    return sorted({int.from_bytes(digest[:4], "big") % LOCK_STRIPES for digest in digests})
 
 
 def _joined(one: Saved, other: Saved) -> Saved:

@@ -61,6 +61,8 @@ STREAMS: dict[StreamName, Stream] = {
             max_bytes=4 * GIB,
             duplicate_window=DEDUPLICATION_WINDOW,
             allow_direct=True,
+            # Batches get one answer (nats-server 2.14); ingest does without on older servers.
+            allow_batched=True,
         ),
     ),
     StreamName.CREDENTIALS: Stream(

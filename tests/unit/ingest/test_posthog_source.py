@@ -25,7 +25,9 @@ def delivered(headers: dict[str, str] | None = None, person: Any = None, **event
     body: dict[str, Any] = {"event": {"event": "signed_up", "distinct_id": "d-1", **event}}
     if person is not None:
         body["person"] = person
-    return decode(msgspec.json.encode(body), HEADERS if headers is None else headers, lambda: QUEUED_AT)
+    return decode(
+        msgspec.json.encode(body), HEADERS if headers is None else headers, lambda: QUEUED_AT
+    )
 
 
 def test_case_117_event_and_person_properties_are_never_mixed() -> None:
@@ -72,7 +74,9 @@ def test_without_headers_the_body_and_the_queue_do() -> None:
 
 def test_without_uuid_the_id_is_a_digest_of_the_body() -> None:
     body = b'{"event":{"event":"e","distinct_id":"d"}}'
-    assert decode(body, {}, lambda: QUEUED_AT).ref.id == f"sha256:{hashlib.sha256(body).hexdigest()}"
+    assert (
+        decode(body, {}, lambda: QUEUED_AT).ref.id == f"sha256:{hashlib.sha256(body).hexdigest()}"
+    )
 
 
 @pytest.mark.parametrize("uuid", ["a\r\nNats-Msg-Id: b", "x" * 5000, "ü"])

@@ -1,0 +1,100 @@
+"""Batches on the bus: every message once, whatever the stream has already or can do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+import pytest
+
+from hogsend.bus import Bus
+from hogsend.channels import StreamName
+from hogsend.errors import Unavailable
+from hogsend.streams import STREAMS
+from services.ingest.publisher import IN_FLIGHT, Publisher
+from services.ingest.wire import Outgoing
+from tests.integration.ingest.world import World
+
+
+async def reconfigure(world: World, **changes: object) -> None:
+    await world.operator.js.update_stream(STREAMS[StreamName.EVENTS].config.evolve(**changes))
+
+
+@pytest.fixture
+async def bus(world: World) -> AsyncIterator[Bus]:
+    async with world.prepared() as (bus, _):
+        yield bus
+
+
+def outgoing(ids: Sequence[int], size: int = 1) -> list[Outgoing]:
+    return [
+        Outgoing("hogsend.events.e", b"x" * size, {"Nats-Msg-Id": str(id), "n": "a\r\nb\n"})
+        for id in ids
+    ]
+
+
+async def ids_on_the_bus(world: World) -> list[str]:
+    info = await world.operator.js.stream_info(StreamName.EVENTS)
+    found = []
+    for sequence in range(1, info.state.last_seq + 1):
+        message = await world.operator.js.get_msg(StreamName.EVENTS, sequence)
+        assert message.headers is not None
+        assert set(message.headers) == {"Nats-Msg-Id", "n"}
+        found.append(message.headers["Nats-Msg-Id"])
+    return found
+
+
+async def test_a_batch_is_answered_once(
+    world: World, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Publisher, "_publish_each")
+    assert await Publisher(bus).publish(outgoing(range(4))) == []
+    assert await ids_on_the_bus(world) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "known", [[], [0], [1], [3], [0, 1], [2, 3], [1, 2], [0, 3], [0, 1, 2, 3]], ids=str
+)
+async def test_repeats_anywhere_in_a_batch_are_dropped(
+    world: World, bus: Bus, known: list[int]
+) -> None:
+    publisher = Publisher(bus)
+    assert await publisher.publish(outgoing(known)) == []
+    assert await publisher.publish(outgoing(range(4))) == []
+    assert sorted(await ids_on_the_bus(world)) == ["0", "1", "2", "3"]
+
+
+async def test_more_than_one_window_keeps_its_order(world: World, bus: Bus) -> None:
+    ids = range(IN_FLIGHT + 3)
+    assert await Publisher(bus).publish(outgoing(ids)) == []
+    info = await world.operator.js.stream_info(StreamName.EVENTS)
+    assert info.state.messages == len(ids)
+    last = await world.operator.js.get_msg(StreamName.EVENTS, len(ids))
+    assert last.headers is not None
+    assert last.headers["Nats-Msg-Id"] == str(ids[-1])
+
+
+async def test_a_stream_without_batches_gets_each_message_for_itself(
+    world: World, bus: Bus
+) -> None:
+    await reconfigure(world, allow_batched=False)
+    assert await Publisher(bus).publish(outgoing(range(4))) == []
+    assert await ids_on_the_bus(world) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("position", range(4))
+async def test_what_is_too_large_for_the_stream_is_told_apart(
+    world: World, bus: Bus, position: int
+) -> None:
+    await reconfigure(world, max_msg_size=200)
+    messages = outgoing(range(4))
+    messages[position] = msgspec.structs.replace(messages[position], body=b"x" * 300)
+    assert await Publisher(bus).publish(messages) == [messages[position]]
+    others = {"0", "1", "2", "3"} - {str(position)}
+    assert set(await ids_on_the_bus(world)) == others
+
+
+async def test_a_missing_stream_is_unavailable(world: World, bus: Bus) -> None:
+    await world.operator.js.delete_stream(StreamName.EVENTS)
+    with pytest.raises(Unavailable):
+        await Publisher(bus).publish(outgoing(range(4)))
