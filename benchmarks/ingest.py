@@ -16,6 +16,7 @@ from hogsend import envelope, streams, subjects
 from hogsend.bus import Bus
 from hogsend.channels import StreamName, User
 from hogsend.database import Database
+from hogsend.serving import stop
 from hogsend.settings import IngestSettings
 from hogsend.streams import INGEST_CONSUMER
 from hogsend.subscribing import pull
@@ -133,6 +134,5 @@ async def _store(bus: Bus, database: Database, operator: Bus, batch: int) -> flo
     while (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     elapsed = time.perf_counter() - started
-    consuming.cancel()
-    await asyncio.gather(consuming, return_exceptions=True)
+    await stop(consuming)
     return MESSAGES / elapsed

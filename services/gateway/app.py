@@ -21,7 +21,7 @@ from hogsend import logs
 from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.errors import CannotStart
-from hogsend.serving import service_bus, until_stopped
+from hogsend.serving import service_bus, stop, until_stopped
 from hogsend.settings import BusSettings, GatewaySettings, PostHogSettings, TelemetrySettings
 from services.gateway.answers import EXCEPTION_HANDLERS
 from services.gateway.auth import AdminKeys
@@ -128,9 +128,7 @@ async def run() -> None:
     log.info("stopping")
     server.stop()  # type: ignore[no-untyped-call]
     await serving
-    for task in background:
-        task.cancel()
-    await asyncio.gather(*background, return_exceptions=True)
+    await stop(*background)
     if spool is not None:
         await spool.close()
     await bus.close()

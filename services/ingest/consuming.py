@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from hogsend.bus import Bus
 from hogsend.channels import StreamName
 from hogsend.metrics import FAILURES
+from hogsend.serving import stop
 from hogsend.streams import INGEST_CONSUMER
 from hogsend.subscribing import pull
 from services.ingest import metrics
@@ -40,9 +41,13 @@ async def consume_forever(bus: Bus, take: Take, *, batch_size: int, workers: int
     # Subscribing before the first connection would use an inbox this user may not read.
     while not bus.connected:  # noqa: ASYNC110  nats-py has no event for it
         await asyncio.sleep(CONNECTED_POLL_SECONDS)
-    async with asyncio.TaskGroup() as group:
-        for _ in range(workers):
-            group.create_task(_consume(bus, take, batch_size))
+    tasks = [asyncio.create_task(_consume(bus, take, batch_size)) for _ in range(workers)]
+    try:
+        # Not a task group: that passes on a cancellation only once, and nats-py may swallow it.
+        await asyncio.gather(*tasks)
+    except Exception:
+        await stop(*tasks)
+        raise
 
 
 async def _consume(bus: Bus, take: Take, batch_size: int) -> None:

@@ -34,6 +34,7 @@ ANSWER_SECONDS = 10.0
 
 MAX_CONCURRENT = 64
 RETRY_SECONDS = 1.0
+CANCEL_AGAIN_SECONDS = 0.5
 
 _STARTED = time.monotonic()
 
@@ -145,10 +146,21 @@ async def run_service(
         for task in done:
             task.result()
     log.info("stopping")
-    for task in (registering, *tasks):
-        task.cancel()
-    await asyncio.gather(registering, *tasks, return_exceptions=True)
+    await stop(registering, *tasks)
     await bus.close()
+
+
+async def stop(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks until they have ended; what they raise meanwhile no longer matters.
+
+    Once is not enough: nats-py swallows a cancellation that meets it while it flushes.
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _register(bus: Bus, user: User, handlers: Sequence[AnyHandler], replicas: int) -> None:

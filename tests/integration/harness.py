@@ -16,7 +16,7 @@ from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.database import Database
 from hogsend.sealing import Sealer
-from hogsend.serving import serve
+from hogsend.serving import serve, stop
 from hogsend.settings import GatewaySettings, PostHogSettings
 from services.credentials.announcer import Announcer
 from services.credentials.app import MIGRATIONS
@@ -147,9 +147,7 @@ async def gateway(
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
                 yield Gateway(http, bus, intake, secret, spool)
         finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            await stop(*background)
             if spool is not None:
                 await spool.close()
 

@@ -16,7 +16,7 @@ from hogsend.bus import Bus
 from hogsend.channels import StreamName, User
 from hogsend.database import Database
 from hogsend.messages import DeadLetter, Event, PostHogEvent, PostHogWebhook
-from hogsend.serving import serve
+from hogsend.serving import serve, stop
 from services.ingest.app import MIGRATIONS
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
@@ -49,8 +49,7 @@ class World:
                 if task.done():
                     task.result()
             finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                await stop(task)
 
     @asynccontextmanager
     async def prepared(self) -> AsyncIterator[tuple[Bus, Handlers]]:
