@@ -118,6 +118,7 @@ async def run() -> None:
     serving = asyncio.create_task(_serve(server, settings))
     background = [
         asyncio.create_task(connect()),
+        asyncio.create_task(publisher.write_forever()),
         asyncio.create_task(webhook_secret.follow_forever()),
         asyncio.create_task(intake.drain_forever()),
     ]

@@ -15,8 +15,7 @@ from hogsend.errors import Unavailable
 from hogsend.messages import DeadLetter
 from services.ingest import metrics
 from services.ingest.delivery import Unprocessable
-from services.ingest.publisher import Publisher
-from services.ingest.wire import Outgoing
+from services.ingest.publisher import Outgoing, Publisher
 
 log = structlog.get_logger(__name__)
 

@@ -21,9 +21,8 @@ from hogsend.messages import Event
 from services.ingest import metrics, posthog_source
 from services.ingest.dead_letters import TOO_LARGE, DeadLetters, Failure
 from services.ingest.delivery import Delivery, EventRef, Unprocessable
-from services.ingest.publisher import Publisher
+from services.ingest.publisher import Outgoing, Publisher
 from services.ingest.store import EventStore, Saved
-from services.ingest.wire import Outgoing
 
 Result = TypeVar("Result")
 

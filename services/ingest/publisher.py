@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from hogsend.bus import Bus
 from hogsend.errors import Unavailable
-from services.ingest.wire import Outgoing, send
+from hogsend.wire import send
 
 ANSWER_SECONDS = 5.0
 IN_FLIGHT = 1000
@@ -24,6 +24,14 @@ _HEADER_BYTES = 1024
 """More than the names of our headers and their framing take."""
 
 _START, _APPEND, _COMMIT = range(3)
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A message for a stream."""
+
+    subject: str
+    body: bytes
+    headers: Mapping[str, str]
 
 
 class _Problem(msgspec.Struct, frozen=True):

@@ -136,6 +136,7 @@ async def gateway(
         )
         await secret.subscribe()
         background = [
+            asyncio.create_task(publisher.write_forever()),
             asyncio.create_task(secret.follow_forever()),
             asyncio.create_task(intake.drain_forever()),
         ]

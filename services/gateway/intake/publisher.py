@@ -1,8 +1,9 @@
 """Many JetStream publishes in flight at once, each with its own deadline.
 
 nats-py's `publish` sets up a request and a timer for every message; on the webhook path that costs
-more than everything else together. Here all acknowledgements arrive on one subscription, and one
-timer looks after all deadlines. Order on the wire is the order of the calls.
+more than everything else together. Here all acknowledgements arrive on one subscription, one timer
+looks after all deadlines, and what is published in the same turn of the loop is written at once.
+Order on the wire is the order of the calls.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from nats.aio.msg import Msg
 
 from hogsend.bus import Bus
 from hogsend.errors import Unavailable
+from hogsend.wire import send
 from services.gateway.intake.delivery import Delivery
+
+HEADERS_BYTES = 4096
+"""Room for the headers of a delivery in a NATS message."""
 
 _SWEEP_SECONDS = 0.005
 _LATE_SECONDS = 0.010
@@ -54,6 +59,8 @@ class Publisher:
         self._bus = bus
         self._inbox = ""
         self._next = 0
+        self._outgoing: list[tuple[Delivery, str]] = []
+        self._wake = asyncio.Event()
         # In order of publishing, and so, per caller, nearly in order of deadline.
         self._waiting: dict[str, tuple[float, asyncio.Future[None]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -61,8 +68,21 @@ class Publisher:
 
     async def start(self) -> None:
         """Subscribe to the acknowledgements."""
-        self._inbox = f"{self._bus.client.new_inbox()}."
-        await self._bus.client.subscribe(f"{self._inbox}*", cb=self._acknowledged)
+        inbox = f"{self._bus.client.new_inbox()}."
+        await self._bus.client.subscribe(f"{inbox}*", cb=self._acknowledged)
+        self._inbox = inbox
+
+    async def write_forever(self) -> None:
+        """Send what `publish` was given; without it nothing is sent."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            messages, self._outgoing = self._outgoing, []
+            try:
+                await send(self._bus.client, messages)
+            except (nats.errors.Error, OSError) as error:
+                for _, reply in messages:
+                    self._fail(reply[len(self._inbox) :], Unavailable(f"NATS: {error}"))
 
     @property
     def ready(self) -> bool:
@@ -79,39 +99,41 @@ class Publisher:
         if not self.ready:
             raise Unavailable("NATS is not connected")
         loop = asyncio.get_running_loop()
+        if len(delivery.body) + HEADERS_BYTES > self._bus.max_payload:
+            raise Refused("larger than NATS allows")
         self._next += 1
         token = str(self._next)
         acknowledged: asyncio.Future[None] = loop.create_future()
         self._waiting[token] = (loop.time() + within, acknowledged)
         if self._sweep is None:
             self._sweep = loop.call_later(_SWEEP_SECONDS, self._expire)
+        self._outgoing.append((delivery, self._inbox + token))
+        self._wake.set()
         try:
-            await self._bus.client.publish(
-                delivery.subject, delivery.body, reply=self._inbox + token, headers=delivery.headers
-            )
             await acknowledged
-        except nats.errors.MaxPayloadError as error:
-            raise Refused("larger than NATS allows") from error
-        except nats.errors.Error as error:
-            raise Unavailable(f"NATS: {error}") from error
         finally:
             self._waiting.pop(token, None)
 
     async def _acknowledged(self, message: Msg) -> None:
-        entry = self._waiting.get(message.subject[len(self._inbox) :])
-        if entry is None or entry[1].done():
-            return
+        token = message.subject[len(self._inbox) :]
         if not message.data:
             # The server's "no responders": no stream listens on that subject.
-            entry[1].set_exception(Unavailable("the stream does not exist"))
+            self._fail(token, Unavailable("the stream does not exist"))
             return
         error = _decode_ack(message.data).error
         if error is None:
-            entry[1].set_result(None)
+            entry = self._waiting.get(token)
+            if entry is not None and not entry[1].done():
+                entry[1].set_result(None)
         elif error.code in _PERMANENT:
-            entry[1].set_exception(Refused(error.description))
+            self._fail(token, Refused(error.description))
         else:
-            entry[1].set_exception(Unavailable(error.description))
+            self._fail(token, Unavailable(error.description))
+
+    def _fail(self, token: str, error: Exception) -> None:
+        entry = self._waiting.get(token)
+        if entry is not None and not entry[1].done():
+            entry[1].set_exception(error)
 
     def _expire(self) -> None:
         loop = asyncio.get_running_loop()

@@ -19,13 +19,12 @@ from hogsend.bus import Bus
 from hogsend.errors import SpoolFull
 from services.gateway.answers import RETRY_SECONDS, InvalidPayloadBody, documented
 from services.gateway.intake.intake import Intake
+from services.gateway.intake.publisher import HEADERS_BYTES
 from services.gateway.response_headers import request_id
 from services.gateway.sources import parse_posthog, posthog_delivery
 from services.gateway.webhook_secret import Verdict, WebhookSecret
 
 SECRET_HEADER = b"x-posthog-webhook-secret"
-HEADERS_BYTES = 4096
-"""Room left in a NATS message for the headers that travel with the body."""
 
 
 _encode = msgspec.json.Encoder().encode

@@ -11,8 +11,7 @@ from hogsend.bus import Bus
 from hogsend.channels import StreamName
 from hogsend.errors import Unavailable
 from hogsend.streams import STREAMS
-from services.ingest.publisher import IN_FLIGHT, Publisher
-from services.ingest.wire import Outgoing
+from services.ingest.publisher import IN_FLIGHT, Outgoing, Publisher
 from tests.integration.ingest.world import World
 
 

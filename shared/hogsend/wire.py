@@ -7,25 +7,34 @@ everything else done to them. This is the only place that reaches behind nats-py
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
-import msgspec
 from nats.aio.client import Client
 
 _NO_NEWLINES = str.maketrans("\r\n", "  ")
 
 
-class Outgoing(msgspec.Struct, frozen=True):
-    """A message for a stream; the headers carry its deduplication id."""
+class Sendable(Protocol):
+    """Whatever has a subject, a body and headers; the headers carry its deduplication id."""
 
-    subject: str
-    body: bytes
-    headers: Mapping[str, str]
+    @property
+    def subject(self) -> str:
+        """Subject it is published on."""
+
+    @property
+    def body(self) -> bytes:
+        """Payload as it is."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header names and values."""
 
 
-async def send(client: Client, messages: Iterable[tuple[Outgoing, str]]) -> None:
+async def send(client: Client, messages: Iterable[tuple[Sendable, str]]) -> None:
     """Send messages, each with its reply subject, to the server `client` is connected to.
 
-    Subjects and header names must be our own; header values may be anything.
+    Subjects and header names must be our own; header values may be anything. The server closes
+    the connection when a message is larger than it allows, so check that before.
     """
     for message, reply in messages:
         head = _head(message.headers)
