@@ -6,9 +6,12 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 py
 	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+IS_NEW_ENOUGH := -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 help: ## Show what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+
+install: $(INSTALLED) ## Install everything, pinned, into .venv
 
 up: $(INSTALLED) ## Run the whole stack on this machine; Ctrl-C stops it
 	@exec $(VENV)/bin/hogsend up
@@ -34,11 +37,13 @@ clean: ## Remove the virtual environment and caches; keeps .hogsend
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(INSTALLED): pyproject.toml shared/pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "error: Hogsend needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
+	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) 2>/dev/null || { \
+		echo "error: Hogsend needs Python 3.11 or newer$(if $(PYTHON),; $(PYTHON) is not)" >&2; \
+		echo "  fix: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/a/newer/python" >&2; exit 1; }
 	@echo "installing into $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable './shared[service]' --editable '.[embedded,dev]'
 	@touch $@
 
-.PHONY: help up test lint types bench docs clean
+.PHONY: help install up test lint types bench docs clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -81,6 +82,7 @@ def _start(
                 postgres.command,
                 stderr=log,
                 user=postgres.user,
+                group=pwd.getpwnam(postgres.user).pw_gid if postgres.user else None,
                 extra_groups=[] if postgres.user else None,
                 cwd=postgres.data,
             ),

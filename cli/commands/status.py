@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import msgspec
@@ -15,7 +15,43 @@ from cli.console import complain, out
 DEFAULT_URL = "http://localhost:3002"
 ASK_SECONDS = 5.0
 
-_COLOURS = {"up": "green", "down": "red", "healthy": "green"}
+_COLOURS = {"up": "green", "down": "red"}
+
+
+class Part(msgspec.Struct, frozen=True, rename="camel"):
+    """A dependency or service, as the gateway sees it."""
+
+    status: str
+    latency_ms: float | None = None
+    uptime: float | None = None
+
+
+class Components(msgspec.Struct, frozen=True):
+    """What all services depend on."""
+
+    bus: Part
+    database: Part
+
+
+class Track(msgspec.Struct, frozen=True):
+    """Migrations that are still to be applied."""
+
+    pending: list[str]
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """Hogsend's own migrations."""
+
+    engine: Track
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What is shown of the gateway's answer."""
+
+    status: str
+    components: Components
+    schema: Schema
+    services: dict[str, Part]
 
 
 def status(*, url: str | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> int:
@@ -32,7 +68,7 @@ def status(*, url: str | None = None, json: Annotated[bool, Parameter(negative="
     try:
         answer = httpx.get(f"{base}/v1/health", timeout=ASK_SECONDS)
         answer.raise_for_status()
-        health: dict[str, Any] = msgspec.json.decode(answer.content)
+        health = msgspec.json.decode(answer.content, type=Health)
     except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError) as error:
         complain(
             f"no healthy gateway at {base} ({type(error).__name__})",
@@ -40,31 +76,30 @@ def status(*, url: str | None = None, json: Annotated[bool, Parameter(negative="
         )
         return 1
     if json:
-        out.print_json(data=health)
+        out.print_json(answer.text)
     else:
         out.print(_table(base, health))
-    return 0 if health["status"] == "healthy" else 1
+    return 0 if health.status == "healthy" else 1
 
 
-def _table(base: str, health: dict[str, Any]) -> Table:
-    table = Table(title=f"{base} is {health['status']}", title_justify="left", box=None)
+def _table(base: str, health: Health) -> Table:
+    table = Table(title=f"{base} is {health.status}", title_justify="left", box=None)
     table.add_column("what", style="bold")
     table.add_column("state")
     table.add_column("ms", justify="right")
     table.add_column("up for", justify="right")
     parts = {
-        "bus": health["components"]["bus"],
-        "database": health["components"]["database"],
-        **health["services"],
+        "bus": health.components.bus,
+        "database": health.components.database,
+        **health.services,
     }
     for name, part in parts.items():
-        uptime = part.get("uptime")
         table.add_row(
             name,
-            f"[{_COLOURS.get(part['status'], 'yellow')}]{part['status']}[/]",
-            str(part.get("latencyMs", "")),
-            f"{uptime:.0f} s" if uptime is not None else "",
+            f"[{_COLOURS.get(part.status, 'yellow')}]{part.status}[/]",
+            f"{part.latency_ms:g}" if part.latency_ms is not None else "",
+            f"{part.uptime:.0f} s" if part.uptime is not None else "",
         )
-    for migration in health["schema"]["engine"]["pending"]:
+    for migration in health.schema.engine.pending:
         table.add_row("migration", "[yellow]pending[/]", "", migration)
     return table

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
-import msgspec
 from cyclopts import Parameter
 from pydantic import ValidationError
 
-from cli.console import complain, err, out, print_json
+from cli.console import complain, err, print_json
 from cli.errors import CommandError
 from cli.stack import nats
 from cli.stack.environment import READS, environment_for, nothing_but_path
 from cli.stack.home import Home, write_private
 from cli.stack.ports import require_free
-from cli.stack.postgres import EmbeddedPostgres
+from cli.stack.postgres import BINARIES, EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
+from cli.summary import Summary, show
 from hogsend.channels import User
 from hogsend.settings import GatewaySettings, StackSettings, describe_problems
 
@@ -35,20 +35,6 @@ MAX_STARTS = 3
 """A process that ended this often before it was ready will not be."""
 
 ROOT = Path(__file__).parents[2]
-
-
-class Summary(msgspec.Struct, frozen=True, rename="camel"):
-    """What runs where. Secrets are named by their files."""
-
-    gateway: str
-    docs: str
-    nats: str
-    database: str
-    admin_key_file: str | None
-    subscriber_env_file: str | None
-    logs: str
-    webhook_open: bool
-    """Whether the gateway accepts webhooks from anybody."""
 
 
 @dataclass
@@ -107,7 +93,7 @@ async def _run(home: Home, gateway: GatewaySettings, settings: StackSettings, *,
     try:
         await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
-            _show(starting.result(), stack, json=json)
+            _announce(starting.result(), stack, json=json)
             await stopped
     finally:
         starting.cancel()
@@ -150,6 +136,7 @@ async def _start_nats(stack: Stack) -> None:
         stack.nats = "the server NATS_URL names"
         return
     home, port = stack.home, stack.settings.nats_port
+    _require_wheel(nats.BINARY, "nats-server", "NATS_URL")
     passwords = {user: home.secret(f"nats-{user}") for user in User}
     config = home.path / "nats.conf"
     nats.write_config(config, port=port, store=home.path / "nats", passwords=passwords)
@@ -164,14 +151,21 @@ async def _start_postgres(stack: Stack) -> None:
     if os.environ.get("DATABASE_URL"):
         stack.database = "the server DATABASE_URL names"
         return
+    _require_wheel(BINARIES / "postgres", "PostgreSQL", "DATABASE_URL")
     postgres = EmbeddedPostgres(stack.home.path / "postgres")
     try:
-        await asyncio.to_thread(postgres.prepare)
+        opened = await asyncio.to_thread(postgres.prepare)
     except Exception as error:
         raise CommandError(
             f"PostgreSQL cannot be set up in {postgres.data} ({error})",
             "set DATABASE_URL to a server of your own, or HOGSEND_HOME to another directory",
         ) from error
+    for directory in opened:
+        err.print(
+            f"[yellow]note:[/] {directory} can now be passed through by every user (chmod a+x): "
+            "PostgreSQL does not run as root",
+            soft_wrap=True,
+        )
     program = Program(
         "postgres",
         postgres.command,
@@ -197,10 +191,12 @@ async def _start_services(stack: Stack) -> None:
     gateway = stack.gateway
     base = f"http://{_reachable(gateway.gateway_host)}:{gateway.gateway_port}"
     async with httpx.AsyncClient(base_url=base, timeout=2.0) as http:
-        await _until(stack, "gateway", lambda: _answers(http, "/readyz"))
+        await _until(stack, "gateway", lambda: _answers(http, "/livez"))
+        # Before the gateway's readiness, which depends on them: the log shown is the right one.
         for service in reversed(READS):
             if service != "gateway":
                 await _until(stack, service, lambda name=service: _up(http, name))  # type: ignore[misc]
+        await _until(stack, "gateway", lambda: _answers(http, "/readyz"))
 
 
 def _given(stack: Stack, service: str) -> dict[str, str]:
@@ -238,7 +234,22 @@ async def _until(stack: Stack, name: str, ready: Callable[[], Awaitable[bool]]) 
         problem = f"{name} was not ready within {READY_SECONDS:.0f} s"
     log = stack.supervisor.log_file(name)
     lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-    raise CommandError("\n  ".join([f"{problem}; the end of {log}:", *lines]))
+    raise CommandError("\n  ".join([f"{problem}; the end of {log}:", *lines]), _hint())
+
+
+def _hint() -> str:
+    named = [name for name in ("NATS_URL", "DATABASE_URL") if os.environ.get(name)]
+    if named:
+        return f"make sure that the server {' or '.join(named)} names can be reached from here"
+    return "correct what the log says, then start again; the data is kept"
+
+
+def _require_wheel(program: Path, what: str, setting: str) -> None:
+    if not program.exists():
+        raise CommandError(
+            f"{what} is not installed ({program} is missing)",
+            f"run `make install`, or set {setting} to a server of your own",
+        )
 
 
 async def _listening(port: int) -> bool:
@@ -280,42 +291,8 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - only compared
 
 
-def _show(summary: Summary, stack: Stack, *, json: bool) -> None:
+def _announce(summary: Summary, stack: Stack, *, json: bool) -> None:
     if json:
         print_json(summary)
-        return
-    admin_key = stack.home.secret("admin-api-key") if summary.admin_key_file else None
-    rows = {
-        "gateway": summary.gateway,
-        "API docs": summary.docs,
-        "NATS": summary.nats,
-        "PostgreSQL": summary.database,
-        "admin key": admin_key or "ADMIN_API_KEY from your environment",
-        "kept in": summary.admin_key_file,
-        "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a"
-        if summary.subscriber_env_file
-        else None,
-        "logs": summary.logs,
-    }
-    out.print("[bold green]Hogsend is up[/]\n")
-    # No frame and no wrapping: these lines are there to be copied.
-    for name, value in rows.items():
-        if value:
-            out.print(f"  [bold]{name:<11}[/]{value}", soft_wrap=True)
-    if summary.webhook_open:
-        out.print(
-            "\n[bold yellow]The webhook is open:[/] anybody who reaches the gateway can post "
-            "events. Set POSTHOG_WEBHOOK_SECRET to close it.",
-            soft_wrap=True,
-        )
-    out.print("\nSend it an event, as PostHog would:\n")
-    out.print(_sample(summary.gateway), soft_wrap=True)
-    out.print("\nCtrl-C stops everything.")
-
-
-def _sample(gateway: str) -> str:
-    return (
-        f"  curl {gateway}/v1/webhooks/posthog -d "
-        '\'{"event":{"event":"signed_up","distinct_id":"u_42"},'
-        '"person":{"properties":{"email":"ada@example.com"}}}\''
-    )
+    else:
+        show(summary, stack.home.secret("admin-api-key") if summary.admin_key_file else None)

@@ -30,6 +30,11 @@ READS: dict[str, tuple[type[Settings], ...]] = {
 }
 """Settings each service reads, in the order `hogsend up` starts them backwards."""
 
+WITHHELD: dict[str, frozenset[str]] = {
+    "credentials": frozenset({"POSTHOG_WEBHOOK_SECRET", "POSTHOG_API_KEY"}),
+}
+"""Secrets among those settings that the service has no use for."""
+
 
 def environment_for(service: str, given: Mapping[str, str]) -> dict[str, str]:
     """Environment of one service: this process's, with `given` for what is not set.
@@ -38,6 +43,7 @@ def environment_for(service: str, given: Mapping[str, str]) -> dict[str, str]:
     """
     everything = {name.upper() for group in settings.ALL for name in group.model_fields}
     own = {name.upper() for group in READS[service] for name in group.model_fields}
+    own -= WITHHELD.get(service, frozenset())
     wanted = {**given, **{name: value for name, value in os.environ.items() if value}}
     return {name: value for name, value in wanted.items() if name in own or name not in everything}
 

