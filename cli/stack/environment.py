@@ -12,13 +12,20 @@ from hogsend.settings import (
     GatewaySettings,
     IngestSettings,
     PostHogSettings,
+    PublicUrlSettings,
     SealingSettings,
     Settings,
     TelemetrySettings,
 )
 
 READS: dict[str, tuple[type[Settings], ...]] = {
-    "gateway": (GatewaySettings, PostHogSettings, BusSettings, TelemetrySettings),
+    "gateway": (
+        GatewaySettings,
+        PublicUrlSettings,
+        PostHogSettings,
+        BusSettings,
+        TelemetrySettings,
+    ),
     "credentials": (
         SealingSettings,
         PostHogSettings,

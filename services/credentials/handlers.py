@@ -5,6 +5,7 @@ from __future__ import annotations
 from hogsend.channels import (
     CREDENTIALS_DELETE,
     CREDENTIALS_GET,
+    CREDENTIALS_GET_DERIVED,
     CREDENTIALS_HEALTH,
     CREDENTIALS_PUT,
     CREDENTIALS_PUT_DERIVED,
@@ -17,12 +18,14 @@ from hogsend.messages import (
     CredentialMeta,
     CredentialStatus,
     Deleted,
+    DerivedReply,
     Empty,
     ProviderRef,
     PutCredential,
     PutDerived,
     ServiceHealth,
     TokenReply,
+    TokenRequest,
     WebhookSecretReply,
 )
 from hogsend.serving import AnyHandler, Handler, service_health
@@ -46,6 +49,7 @@ class Handlers:
             Handler(CREDENTIALS_GET, self.get),
             Handler(CREDENTIALS_DELETE, self.delete),
             Handler(CREDENTIALS_STATUS, self.status),
+            Handler(CREDENTIALS_GET_DERIVED, self.get_derived),
             Handler(CREDENTIALS_PUT_DERIVED, self.put_derived),
             Handler(CREDENTIALS_TOKEN, self.token),
             Handler(CREDENTIALS_WEBHOOK_SECRET, self.webhook_secret),
@@ -57,6 +61,10 @@ class Handlers:
         meta = await self._vault.put_oauth(request.provider_id, request.payload)
         await self._announcer.announce(request.provider_id)
         return meta
+
+    async def get_derived(self, request: ProviderRef) -> DerivedReply:
+        """Give the minted secret and its project."""
+        return await self._vault.derived(request.provider_id)
 
     async def put_derived(self, request: PutDerived) -> CredentialStatus:
         """Store a minted secret and its project."""
@@ -82,7 +90,7 @@ class Handlers:
         """Give the digest of the minted secret."""
         return await self._vault.webhook_secret(request.provider_id)
 
-    async def token(self, request: ProviderRef) -> TokenReply:
+    async def token(self, request: TokenRequest) -> TokenReply:
         """Resolve a bearer."""
         return await self._vault.token(request.provider_id)
 

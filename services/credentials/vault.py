@@ -16,6 +16,7 @@ from hogsend.messages import (
     CredentialMeta,
     CredentialStatus,
     DerivedPayload,
+    DerivedReply,
     OAuthPayload,
     TokenReply,
     WebhookSecretReply,
@@ -64,6 +65,12 @@ class Vault:
         """Store the derived payload as a whole."""
         await self._store.save(provider, "derived", self._seal(payload))
         return await self.status(provider)
+
+    async def derived(self, provider: str) -> DerivedReply:
+        """Give the derived payload in clear."""
+        stored = await self._store.load(provider)
+        reading = self._read(stored.rows, "derived", DerivedPayload)
+        return DerivedReply(version=stored.version, state=reading.state, payload=reading.payload)
 
     async def meta(self, provider: str) -> CredentialMeta:
         """Describe the stored OAuth grant.

@@ -22,7 +22,13 @@ from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.errors import CannotStart
 from hogsend.serving import service_bus, stop, until_stopped
-from hogsend.settings import BusSettings, GatewaySettings, PostHogSettings, TelemetrySettings
+from hogsend.settings import (
+    BusSettings,
+    GatewaySettings,
+    PostHogSettings,
+    PublicUrlSettings,
+    TelemetrySettings,
+)
 from services.gateway.answers import EXCEPTION_HANDLERS
 from services.gateway.auth import AdminKeys
 from services.gateway.intake.intake import Intake
@@ -47,7 +53,9 @@ def build(
     intake: Intake,
     webhook_secret: WebhookSecret,
     settings: GatewaySettings,
+    *,
     posthog: PostHogSettings,
+    public: PublicUrlSettings,
 ) -> Litestar:
     """Put the routes and what they need together."""
     return Litestar(
@@ -70,8 +78,8 @@ def build(
             "bus": Provide(lambda: bus, sync_to_thread=False),
             "intake": Provide(lambda: intake, sync_to_thread=False),
             "webhook_secret": Provide(lambda: webhook_secret, sync_to_thread=False),
-            "settings": Provide(lambda: settings, sync_to_thread=False),
             "posthog": Provide(lambda: posthog, sync_to_thread=False),
+            "public": Provide(lambda: public, sync_to_thread=False),
         },
         state=State({"admin_keys": AdminKeys(settings)}),
         exception_handlers=EXCEPTION_HANDLERS,
@@ -83,7 +91,7 @@ def build(
 
 async def run() -> None:
     """Run until SIGTERM or SIGINT: finish open requests, then stop."""
-    settings, posthog = GatewaySettings(), PostHogSettings()
+    settings, posthog, public = GatewaySettings(), PostHogSettings(), PublicUrlSettings()
     telemetry, nats = TelemetrySettings(), BusSettings()
     logs.configure("gateway", telemetry)
     if settings.admin_api_key is None:
@@ -103,7 +111,9 @@ async def run() -> None:
     )
     server = Server(
         # Around litestar, not inside: unknown routes get the headers too.
-        response_headers(build(bus, intake, webhook_secret, settings, posthog)),
+        response_headers(
+            build(bus, intake, webhook_secret, settings, posthog=posthog, public=public)
+        ),
         address=settings.gateway_host,
         port=settings.gateway_port,
         interface=Interfaces.ASGI,

@@ -126,10 +126,10 @@ class Bus:
         endpoint: Endpoint[Request, Reply],
         message: Request,
         *,
-        deadline: float = DEFAULT_DEADLINE,
+        deadline: float | None = None,
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        """Ask a service and wait at most `deadline` seconds for its typed reply.
+        """Ask a service and wait at most `deadline` seconds, by default the endpoint's.
 
         Raises:
             Unavailable: NATS or the service is away, or the deadline passed.
@@ -138,6 +138,8 @@ class Bus:
         """
         if not self.connected:
             raise Unavailable("NATS is not connected")
+        if deadline is None:
+            deadline = endpoint.deadline
         subject = endpoint.subject
         refusal = self._refusals.get(subject)
         if refusal is None:

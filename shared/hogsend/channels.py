@@ -18,6 +18,8 @@ from hogsend.messages import (
     CredentialStatus,
     DeadLetter,
     Deleted,
+    DerivedReply,
+    Diagnosis,
     Empty,
     Event,
     EventPage,
@@ -25,10 +27,13 @@ from hogsend.messages import (
     Message,
     PostHogWebhook,
     ProviderRef,
+    ProvisionLoop,
+    ProvisionReply,
     PutCredential,
     PutDerived,
     ServiceHealth,
     TokenReply,
+    TokenRequest,
     WebhookSecretReply,
 )
 
@@ -42,6 +47,7 @@ class User(StrEnum):
     GATEWAY = "gateway"
     CREDENTIALS = "credentials"
     INGEST = "ingest"
+    PROVISIONER = "provisioner"
     SUBSCRIBER = "subscriber"
     OPERATOR = "operator"
 
@@ -75,6 +81,8 @@ class Endpoint(msgspec.Struct, Generic[Request, Reply], frozen=True, kw_only=Tru
     reply: type[Reply]
     callers: tuple[User, ...]
     summary: str
+    deadline: float = 2.0
+    """Seconds the service may take, and a caller waits unless it says otherwise."""
 
     @property
     def subject(self) -> str:
@@ -104,7 +112,7 @@ CHANNELS: tuple[Channel, ...] = (
         stream=StreamName.CREDENTIALS,
         message=CredentialChanged,
         publishers=(User.CREDENTIALS,),
-        subscribers=(User.GATEWAY, User.SUBSCRIBER),
+        subscribers=(User.GATEWAY, User.PROVISIONER, User.SUBSCRIBER),
         summary="A provider's credential changed; the last one is kept for late joiners.",
     ),
     Channel(
@@ -146,24 +154,34 @@ CREDENTIALS_STATUS = Endpoint(
     verb="status",
     request=ProviderRef,
     reply=CredentialStatus,
-    callers=(User.GATEWAY,),
+    callers=(User.GATEWAY, User.PROVISIONER),
     summary="What is stored for a provider and whether it can be read.",
+)
+CREDENTIALS_GET_DERIVED = Endpoint(
+    service=User.CREDENTIALS,
+    verb="get-derived",
+    request=ProviderRef,
+    reply=DerivedReply,
+    callers=(User.PROVISIONER,),
+    summary="The minted webhook secret and the project it belongs to, in clear.",
 )
 CREDENTIALS_PUT_DERIVED = Endpoint(
     service=User.CREDENTIALS,
     verb="put-derived",
     request=PutDerived,
     reply=CredentialStatus,
-    callers=(User.OPERATOR,),
+    callers=(User.PROVISIONER,),
     summary="Seal and store a minted webhook secret and the project it belongs to.",
 )
 CREDENTIALS_TOKEN = Endpoint(
     service=User.CREDENTIALS,
     verb="token",
-    request=ProviderRef,
+    request=TokenRequest,
     reply=TokenReply,
-    callers=(User.OPERATOR,),
-    summary="A bearer: the stored OAuth token, else the personal key, else none.",
+    callers=(User.PROVISIONER,),
+    summary="A bearer: OAuth token, refreshed when due, else the personal key, else none.",
+    # One refresh that waits for another one: 10 s each.
+    deadline=25.0,
 )
 CREDENTIALS_WEBHOOK_SECRET = Endpoint(
     service=User.CREDENTIALS,
@@ -198,15 +216,46 @@ INGEST_HEALTH = Endpoint(
     summary="Health of one replica.",
 )
 
+PROVISIONER_PROVISION = Endpoint(
+    service=User.PROVISIONER,
+    verb="provision",
+    request=ProvisionLoop,
+    reply=ProvisionReply,
+    callers=(User.GATEWAY,),
+    summary="Make PostHog deliver its events here; doing it twice changes nothing.",
+    deadline=60.0,
+)
+PROVISIONER_DIAGNOSE = Endpoint(
+    service=User.PROVISIONER,
+    verb="diagnose",
+    request=Empty,
+    reply=Diagnosis,
+    callers=(User.GATEWAY,),
+    summary="What works between this instance and PostHog, and what to do about the rest.",
+    deadline=20.0,
+)
+PROVISIONER_HEALTH = Endpoint(
+    service=User.PROVISIONER,
+    verb="health",
+    request=Empty,
+    reply=ServiceHealth,
+    callers=(User.GATEWAY,),
+    summary="Health of one replica.",
+)
+
 ENDPOINTS = (
     CREDENTIALS_PUT,
     CREDENTIALS_GET,
     CREDENTIALS_DELETE,
     CREDENTIALS_STATUS,
+    CREDENTIALS_GET_DERIVED,
     CREDENTIALS_PUT_DERIVED,
     CREDENTIALS_TOKEN,
     CREDENTIALS_WEBHOOK_SECRET,
     CREDENTIALS_HEALTH,
     INGEST_EVENTS,
     INGEST_HEALTH,
+    PROVISIONER_PROVISION,
+    PROVISIONER_DIAGNOSE,
+    PROVISIONER_HEALTH,
 )

@@ -30,7 +30,7 @@ from hogsend.settings import BusSettings
 log = structlog.get_logger(__name__)
 
 ANSWER_SECONDS = 10.0
-"""Longest a handler may take, in seconds; callers have usually stopped waiting before."""
+"""Longest a handler may take, in seconds, unless its endpoint's deadline is longer."""
 
 MAX_CONCURRENT = 64
 RETRY_SECONDS = 1.0
@@ -94,7 +94,8 @@ async def _answer(handler: Handler[Request, Reply], request: MicroRequest) -> No
         code = "ok"
         try:
             message = _decode(handler.endpoint, request.data)
-            reply = await asyncio.wait_for(handler.answer(message), ANSWER_SECONDS)
+            patience = max(ANSWER_SECONDS, handler.endpoint.deadline)
+            reply = await asyncio.wait_for(handler.answer(message), patience)
             await request.respond(msgspec.json.encode(reply))
         except HogsendError as error:
             code = error.code

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
 
@@ -76,14 +76,34 @@ class PostHogSettings(Settings):
         return private_host(US_INGESTION_HOST) if self.posthog_api_key else None
 
 
+class PublicUrlSettings(Settings):
+    """Where PostHog reaches the gateway; the provisioner tells PostHog so."""
+
+    api_public_url: str = Field(
+        "http://localhost:3002", description="URL PostHog reaches this gateway at."
+    )
+
+    @field_validator("api_public_url")
+    @classmethod
+    def _must_be_url(cls, value: str) -> str:
+        return _checked_url(value)
+
+
+class ProvisionerSettings(Settings):
+    """Provisioner: what it may do on its own."""
+
+    posthog_mint_webhook_secret: bool = Field(
+        default=True,
+        description="Whether provisioning makes up a webhook secret when none is set; "
+        "`false` answers `webhook_secret_missing` instead.",
+    )
+
+
 class GatewaySettings(Settings):
     """Gateway: HTTP, admin keys, webhook intake and its spool."""
 
     gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     gateway_port: Port = Field(3002, description="Port the gateway listens on.")
-    api_public_url: str = Field(
-        "http://localhost:3002", description="URL PostHog reaches this gateway at."
-    )
     admin_api_key: SecretStr | None = Field(
         None,
         description="Bearer for `/v1/admin/*`. Unset, every admin request is 401; "
@@ -110,19 +130,27 @@ class GatewaySettings(Settings):
         256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."
     )
 
-    @field_validator("api_public_url")
-    @classmethod
-    def _must_be_url(cls, value: str) -> str:
-        return _checked_url(value)
-
 
 class SealingSettings(Settings):
     """Sealing of stored credentials."""
 
     better_auth_secret: SecretStr = Field(
-        description="Seals stored credentials; rotating it makes them unreadable. "
-        "Required by the credentials service; `make up` generates one."
+        description="Seals stored credentials; rotating it makes them unreadable, unless the old "
+        "one is in `BETTER_AUTH_SECRET_PREVIOUS`. Required by the credentials service; `make up` "
+        "generates one."
     )
+    better_auth_secret_previous: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="Earlier sealing secrets, separated by commas: still unseal, and what they "
+        "sealed is sealed anew.",
+    )
+
+    @field_validator("better_auth_secret_previous", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(secret.strip() for secret in value.split(",") if secret.strip())
 
 
 class DatabaseSettings(Settings):
@@ -190,6 +218,8 @@ class StackSettings(Settings):
 
 ALL: tuple[type[Settings], ...] = (
     PostHogSettings,
+    PublicUrlSettings,
+    ProvisionerSettings,
     GatewaySettings,
     SealingSettings,
     DatabaseSettings,

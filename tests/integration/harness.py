@@ -17,7 +17,7 @@ from hogsend.channels import User
 from hogsend.database import Database
 from hogsend.sealing import Sealer
 from hogsend.serving import serve, stop
-from hogsend.settings import GatewaySettings, PostHogSettings
+from hogsend.settings import GatewaySettings, PostHogSettings, PublicUrlSettings
 from services.credentials.announcer import Announcer
 from services.credentials.app import MIGRATIONS
 from services.credentials.handlers import Handlers
@@ -102,6 +102,7 @@ async def gateway(
     *,
     posthog: dict[str, Any] | None = None,
     settings: dict[str, Any] | None = None,
+    public_url: str = "https://t.example.com",
     wait_for_secret: bool = True,
 ) -> AsyncIterator[Gateway]:
     """The gateway with the contract's fixture environment, spooling in `directory`."""
@@ -110,7 +111,6 @@ async def gateway(
             "admin_api_key": ADMIN_KEY,
             "admin_read_api_key": READ_KEY,
             "admin_rate_limit": 10_000,
-            "api_public_url": "https://t.example.com",
             **(settings or {}),
         }
     )
@@ -121,6 +121,7 @@ async def gateway(
             **(posthog or {}),
         }
     )
+    public = PublicUrlSettings(api_public_url=public_url)
     async with connected(servers, User.GATEWAY) as bus:
         publisher = Publisher(bus)
         await publisher.start()
@@ -142,7 +143,9 @@ async def gateway(
         ]
         if wait_for_secret:
             await eventually(lambda: secret.known)
-        app = response_headers(build(bus, intake, secret, environment, configured))
+        app = response_headers(
+            build(bus, intake, secret, environment, posthog=configured, public=public)
+        )
         try:
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:

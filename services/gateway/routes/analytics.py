@@ -12,7 +12,7 @@ from hogsend.bus import Bus
 from hogsend.channels import CREDENTIALS_STATUS
 from hogsend.messages import ProviderRef
 from hogsend.posthog import scopes
-from hogsend.settings import GatewaySettings, PostHogSettings
+from hogsend.settings import PostHogSettings, PublicUrlSettings
 from services.gateway.answers import documented
 from services.gateway.auth import admin_only
 from services.gateway.response_headers import correlation
@@ -49,7 +49,7 @@ class AnalyticsController(Controller):
         self,
         bus: NamedDependency[Bus],
         posthog: NamedDependency[PostHogSettings],
-        settings: NamedDependency[GatewaySettings],
+        public: NamedDependency[PublicUrlSettings],
         request: Request[Any, Any, Any],
     ) -> ConnectInfo:
         """Tell what is configured, and which scopes the stored grant lacks."""
@@ -64,6 +64,6 @@ class AnalyticsController(Controller):
             personal_key_configured=posthog.posthog_personal_api_key is not None,
             webhook_secret_configured=posthog.posthog_webhook_secret is not None
             or stored.webhook_secret == "present",  # noqa: S105
-            api_public_url=settings.api_public_url,
+            api_public_url=public.api_public_url,
             scope_gap=scopes.missing(stored.scopes) if stored.oauth == "present" else [],
         )

@@ -7,16 +7,26 @@ from hogsend.messages.credentials import (
     CredentialStatus,
     Deleted,
     DerivedPayload,
+    DerivedReply,
     OAuthPayload,
     ProviderRef,
     PutCredential,
     PutDerived,
     TokenReply,
+    TokenRequest,
     WebhookSecretReply,
 )
 from hogsend.messages.deadletter import DeadLetter
 from hogsend.messages.events import Event, EventPage, ListEvents, StoredEvent
 from hogsend.messages.health import DependencyHealth, SchemaHealth, ServiceHealth
+from hogsend.messages.provisioning import (
+    Destination,
+    Diagnosis,
+    Provisioned,
+    ProvisionLoop,
+    ProvisionReply,
+    Refusal,
+)
 from hogsend.messages.webhooks import PostHogEvent, PostHogWebhook
 
 __all__ = [
@@ -27,6 +37,9 @@ __all__ = [
     "Deleted",
     "DependencyHealth",
     "DerivedPayload",
+    "DerivedReply",
+    "Destination",
+    "Diagnosis",
     "Empty",
     "Event",
     "EventPage",
@@ -37,11 +50,16 @@ __all__ = [
     "PostHogWebhook",
     "Properties",
     "ProviderRef",
+    "ProvisionLoop",
+    "ProvisionReply",
+    "Provisioned",
     "PutCredential",
     "PutDerived",
+    "Refusal",
     "SchemaHealth",
     "ServiceHealth",
     "StoredEvent",
     "TokenReply",
+    "TokenRequest",
     "WebhookSecretReply",
 ]

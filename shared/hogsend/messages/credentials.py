@@ -10,6 +10,7 @@ import msgspec
 from hogsend.messages.base import Message
 
 Kind = Literal["oauth", "derived"]
+Presence = Literal["present", "absent", "unreadable"]
 Change = Literal["stored", "refreshed", "deleted"]
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 ProviderId = Annotated[
@@ -53,6 +54,13 @@ class ProviderRef(Message, frozen=True):
     provider_id: ProviderId
 
 
+class TokenRequest(ProviderRef, frozen=True):
+    """Ask for a bearer."""
+
+    rejected_version: int | None = None
+    """Version of a token PostHog just refused: one as old as that is refreshed, not given again."""
+
+
 class PutCredential(Message, frozen=True):
     """Store or replace a provider's OAuth credential."""
 
@@ -67,6 +75,15 @@ class PutDerived(Message, frozen=True):
     payload: DerivedPayload
 
 
+class DerivedReply(Message, frozen=True):
+    """The derived payload, for the one service that puts the secret into PostHog."""
+
+    version: int
+    state: Presence
+    payload: DerivedPayload | None = None
+    """Only with `present`."""
+
+
 class CredentialMeta(Message, frozen=True):
     """What may be shown of a stored credential: never a token, endpoint or client id."""
 
@@ -77,6 +94,8 @@ class CredentialMeta(Message, frozen=True):
     scoped_teams: list[int]
     created_at: datetime
     updated_at: datetime
+    needs_reconnect: bool = False
+    """PostHog refused the refresh token for good (`invalid_grant`)."""
 
 
 class Deleted(Message, frozen=True):
@@ -86,12 +105,20 @@ class Deleted(Message, frozen=True):
 
 
 class CredentialStatus(Message, frozen=True):
-    """What `connect-info` needs to know about a provider's stored rows."""
+    """What is stored for a provider, and whether it works. Never a secret."""
 
     version: int
-    oauth: Literal["present", "absent", "unreadable"]
+    oauth: Presence
     scopes: list[str]
-    webhook_secret: Literal["present", "absent", "unreadable"]
+    webhook_secret: Presence
+    expires_at: datetime | None = None
+    """When the stored access token expires."""
+    needs_reconnect: bool = False
+    """PostHog refused the refresh token for good (`invalid_grant`)."""
+    refresh_error: str | None = None
+    """Why the last refresh failed; None after one that worked."""
+    personal_key: bool = False
+    """Whether `POSTHOG_PERSONAL_API_KEY` is there to fall back to."""
 
 
 class WebhookSecretReply(Message, frozen=True):
@@ -102,7 +129,7 @@ class WebhookSecretReply(Message, frozen=True):
     """
 
     version: int
-    state: Literal["present", "absent", "unreadable"]
+    state: Presence
     sha256: str | None = None
     """Lower-case hex digest of the UTF-8 secret; only with `present`."""
 

@@ -70,17 +70,29 @@ def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) 
     marked = [
         name
         for group in settings.ALL
-        for name in group.model_fields
-        if name.endswith(("_key", "_secret", "_password", "database_url"))
+        for name, field in group.model_fields.items()
+        if name.endswith(("_key", "_secret", "_previous", "_password", "database_url"))
+        and field.annotation is not bool
     ]
-    assert len(marked) == 8
+    assert len(marked) == 9
     for name in marked:
         monkeypatch.setenv(name.upper(), "do-not-print-me")
     for group in settings.ALL:
         values = group()
         assert "do-not-print-me" not in repr(values)
         for name in group.model_fields:
-            assert (name in marked) == isinstance(getattr(values, name), SecretStr)
+            value = getattr(values, name)
+            secret = isinstance(value, SecretStr) or (
+                isinstance(value, tuple) and all(isinstance(one, SecretStr) for one in value)
+            )
+            assert (name in marked) == secret
+
+
+def test_previous_sealing_secrets_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BETTER_AUTH_SECRET", "new")
+    monkeypatch.setenv("BETTER_AUTH_SECRET_PREVIOUS", "older, oldest,")
+    secrets = settings.SealingSettings().better_auth_secret_previous
+    assert [secret.get_secret_value() for secret in secrets] == ["older", "oldest"]
 
 
 @pytest.mark.parametrize(
