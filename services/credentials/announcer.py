@@ -12,8 +12,8 @@ from hogsend import envelope, metrics, subjects
 from hogsend.bus import Bus
 from hogsend.errors import Unavailable
 from hogsend.messages import CredentialChanged
+from services.credentials.reader import Reader
 from services.credentials.store import CredentialStore, PendingChange
-from services.credentials.vault import Vault
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +24,10 @@ CATCH_UP_SECONDS = 5.0
 class Announcer:
     """Publishes `hogsend.credentials.<provider>.changed`; metadata only."""
 
-    def __init__(self, store: CredentialStore, vault: Vault, bus: Bus) -> None:
-        """Read changes from `store`, describe them with `vault`, publish them on `bus`."""
+    def __init__(self, store: CredentialStore, reader: Reader, bus: Bus) -> None:
+        """Read changes from `store`, describe them with `reader`, publish them on `bus`."""
         self._store = store
-        self._vault = vault
+        self._reader = reader
         self._bus = bus
 
     async def announce(self, provider: str) -> None:
@@ -71,7 +71,7 @@ class Announcer:
             await asyncio.sleep(CATCH_UP_SECONDS)
 
     def _describe(self, provider: str, pending: PendingChange) -> CredentialChanged:
-        grant = self._vault.grant(pending.rows)
+        grant = self._reader.grant(pending.rows).payload
         return CredentialChanged(
             provider=provider,
             version=pending.version,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
+
 from hogsend import logs, metrics
 from hogsend.channels import User
 from hogsend.database import Database
@@ -18,7 +20,12 @@ from hogsend.settings import (
 )
 from services.credentials.announcer import Announcer
 from services.credentials.handlers import Handlers
+from services.credentials.reader import Reader
+from services.credentials.refresh import Refresher
+from services.credentials.resealing import Resealing
 from services.credentials.store import CredentialStore
+from services.credentials.token_endpoint import TokenEndpoint
+from services.credentials.tokens import Tokens
 from services.credentials.vault import Vault
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -34,18 +41,32 @@ async def run() -> None:
     database = Database.of(postgres, "credentials", MIGRATIONS)
     store = CredentialStore(database)
     personal_key = posthog.posthog_personal_api_key
-    vault = Vault(
-        store,
-        Sealer(sealing.better_auth_secret.get_secret_value()),
-        personal_key.get_secret_value() if personal_key else None,
+    sealer = Sealer(
+        sealing.better_auth_secret.get_secret_value(),
+        [secret.get_secret_value() for secret in sealing.better_auth_secret_previous],
     )
+    reader = Reader(sealer)
     bus = service_bus(User.CREDENTIALS, nats)
-    announcer = Announcer(store, vault, bus)
-    await run_service(
-        bus,
-        User.CREDENTIALS,
-        handlers=Handlers(vault, announcer, database).all(),
-        background=[database.connect_forever(), announcer.catch_up_forever()],
-        replicas=nats.nats_replicas,
-    )
+    vault = Vault(store, reader, personal_key=personal_key is not None)
+    announcer = Announcer(store, reader, bus)
+    async with httpx.AsyncClient() as http:
+        refresher = Refresher(store, reader, TokenEndpoint(http), announcer)
+        tokens = Tokens(
+            store, reader, refresher, personal_key.get_secret_value() if personal_key else None
+        )
+        background = [
+            database.connect_forever(),
+            announcer.catch_up_forever(),
+            refresher.renew_forever(),
+        ]
+        if sealing.better_auth_secret_previous:
+            background.append(Resealing(store, sealer).reseal_forever())
+        await run_service(
+            bus,
+            User.CREDENTIALS,
+            handlers=Handlers(vault, tokens, announcer, database).all(),
+            background=background,
+            replicas=nats.nats_replicas,
+        )
+        await refresher.finish()
     await database.close()

@@ -30,15 +30,19 @@ from hogsend.messages import (
 )
 from hogsend.serving import AnyHandler, Handler, service_health
 from services.credentials.announcer import Announcer
+from services.credentials.tokens import Tokens
 from services.credentials.vault import Vault
 
 
 class Handlers:
     """One short method per subject."""
 
-    def __init__(self, vault: Vault, announcer: Announcer, database: Database) -> None:
-        """Answer from `vault`, announce with `announcer`."""
+    def __init__(
+        self, vault: Vault, tokens: Tokens, announcer: Announcer, database: Database
+    ) -> None:
+        """Answer from `vault` and `tokens`, announce with `announcer`."""
         self._vault = vault
+        self._tokens = tokens
         self._announcer = announcer
         self._database = database
 
@@ -92,7 +96,7 @@ class Handlers:
 
     async def token(self, request: TokenRequest) -> TokenReply:
         """Resolve a bearer."""
-        return await self._vault.token(request.provider_id)
+        return await self._tokens.token(request)
 
     async def health(self, _request: Empty) -> ServiceHealth:
         """Report this replica's health."""

@@ -3,7 +3,8 @@
 INSERT INTO provider_credentials AS stored (provider_id, kind, payload)
 VALUES (:provider, :kind, :payload)
 ON CONFLICT (provider_id, kind) DO UPDATE
-SET payload = excluded.payload, updated_at = greatest(now(), stored.updated_at)
+SET payload = excluded.payload,
+    updated_at = greatest(now(), stored.updated_at + interval '1 microsecond')
 RETURNING kind, payload, created_at, updated_at;
 
 -- name: load(provider)
@@ -26,6 +27,60 @@ ON CONFLICT (provider_id) DO UPDATE SET
 -- name: version(provider)$
 -- The provider's current version.
 SELECT version FROM provider_versions WHERE provider_id = :provider;
+
+-- name: replace_grant(provider, replaced, payload)^
+-- Store a refreshed grant, unless the one it came from has been replaced or deleted meanwhile.
+UPDATE provider_credentials
+SET payload = :payload, updated_at = greatest(now(), updated_at + interval '1 microsecond')
+WHERE provider_id = :provider AND kind = 'oauth' AND updated_at = :replaced
+RETURNING kind, payload, created_at, updated_at;
+
+-- name: refresh_state(provider)^
+-- How refreshing the grant that is stored now goes; nothing when it has not been tried.
+SELECT started_at, failed_at, failures, reason, needs_reconnect
+FROM provider_refreshes AS refresh JOIN provider_credentials AS stored USING (provider_id)
+WHERE provider_id = :provider AND kind = 'oauth' AND stored.updated_at = grant_updated_at;
+
+-- name: start_refresh(provider, replaced, started_at)!
+-- Note that the token endpoint is about to be asked; failures of the same grant are kept.
+INSERT INTO provider_refreshes AS refresh (provider_id, grant_updated_at, started_at)
+VALUES (:provider, :replaced, :started_at)
+ON CONFLICT (provider_id) DO UPDATE SET
+    started_at = excluded.started_at,
+    grant_updated_at = excluded.grant_updated_at,
+    failed_at = CASE WHEN refresh.grant_updated_at = excluded.grant_updated_at
+                THEN refresh.failed_at END,
+    failures = CASE WHEN refresh.grant_updated_at = excluded.grant_updated_at
+               THEN refresh.failures ELSE 0 END,
+    reason = CASE WHEN refresh.grant_updated_at = excluded.grant_updated_at
+             THEN refresh.reason END,
+    needs_reconnect = refresh.grant_updated_at = excluded.grant_updated_at
+                      AND refresh.needs_reconnect;
+
+-- name: fail_refresh(provider, replaced, failed_at, reason, needs_reconnect)$
+-- Note that it failed; gives how often in a row, nothing when the grant was replaced meanwhile.
+UPDATE provider_refreshes
+SET started_at = NULL, failed_at = :failed_at, failures = failures + 1, reason = :reason,
+    needs_reconnect = :needs_reconnect
+WHERE provider_id = :provider AND grant_updated_at = :replaced
+RETURNING failures;
+
+-- name: lock_refresh(provider)$
+-- Wait until no other session refreshes this provider; the lock ends with the session.
+SELECT pg_advisory_lock(hashtext('hogsend.credentials.refresh'), hashtext(:provider));
+
+-- name: granted()
+-- Providers that have an OAuth grant.
+SELECT provider_id FROM provider_credentials WHERE kind = 'oauth' ORDER BY provider_id;
+
+-- name: all_rows()
+-- Every sealed row there is.
+SELECT provider_id, kind, payload, created_at, updated_at FROM provider_credentials;
+
+-- name: reseal(provider, kind, old, new)!
+-- Replace a payload by the same one under another seal; to everybody else nothing has changed.
+UPDATE provider_credentials SET payload = :new
+WHERE provider_id = :provider AND kind = :kind AND payload = :old;
 
 -- name: unannounced()
 -- Providers whose last change nobody has been told about.

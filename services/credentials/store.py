@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import aiosql
+import asyncpg
 import msgspec
 
 from hogsend.database import Database
+from hogsend.errors import Unavailable
 from hogsend.messages.credentials import Change, Kind
+
+TURN_SECONDS = 12.0
+"""Longest to wait for another replica's refresh, which may take 10 s."""
+FROZEN_SECONDS = 15
+"""How long a replica that holds the turn may do nothing before PostgreSQL takes it away."""
+
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
@@ -30,11 +39,25 @@ Rows: TypeAlias = dict[Kind, SealedRow]
 """A provider's rows by kind."""
 
 
+class RefreshState(msgspec.Struct, frozen=True):
+    """How refreshing the stored grant goes."""
+
+    started_at: datetime | None
+    """Set while a refresh is under way, or when a crash cut one off."""
+    failed_at: datetime | None
+    failures: int
+    """How often in a row."""
+    reason: str | None
+    needs_reconnect: bool
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """What is stored for a provider at one version; version 0 means never anything."""
 
     version: int
     rows: Rows
+    refresh: RefreshState | None = None
+    """None when the stored grant has never been refreshed."""
 
 
 class PendingChange(msgspec.Struct, frozen=True):
@@ -67,9 +90,7 @@ class CredentialStore:
             self._database.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            version = await _queries.version(connection, provider=provider)
-            rows = await _rows(connection, provider)
-        return Snapshot(version or 0, rows)
+            return await _snapshot(connection, provider)
 
     async def delete(self, provider: str) -> bool:
         """Remove every row of a provider without unsealing any; False when there was none."""
@@ -78,6 +99,44 @@ class CredentialStore:
             if kinds:
                 await _queries.bump(connection, provider=provider, change="deleted", kinds=kinds)
         return bool(kinds)
+
+    @asynccontextmanager
+    async def refreshing(self, provider: str) -> AsyncIterator[RefreshTurn]:
+        """Take the provider's turn to refresh: one at a time over all replicas.
+
+        A process that dies gives its turn back with its connection; one that freezes loses it
+        after `FROZEN_SECONDS`.
+
+        Raises:
+            Unavailable: PostgreSQL is away, or another replica's refresh does not end.
+        """
+        async with self._database.acquire() as connection:
+            # Both are undone when the connection goes back to the pool.
+            await connection.execute(f"SET idle_session_timeout = '{FROZEN_SECONDS}s'")
+            try:
+                await connection.execute(_queries.lock_refresh.sql, provider, timeout=TURN_SECONDS)
+            except TimeoutError as error:
+                raise Unavailable("another replica's refresh does not end") from error
+            yield RefreshTurn(connection, provider)
+
+    async def granted(self) -> list[str]:
+        """Name the providers that have an OAuth grant."""
+        async with self._database.acquire() as connection:
+            return [row["provider_id"] async for row in _queries.granted(connection)]
+
+    async def all_rows(self) -> list[tuple[str, SealedRow]]:
+        """Read every row, with its provider."""
+        async with self._database.acquire() as connection:
+            return [
+                (row["provider_id"], _sealed(row)) async for row in _queries.all_rows(connection)
+            ]
+
+    async def reseal(self, provider: str, row: SealedRow, payload: str) -> None:
+        """Put the same payload under another seal, unless the row has changed meanwhile."""
+        async with self._database.acquire() as connection:
+            await _queries.reseal(
+                connection, provider=provider, kind=row.kind, old=row.payload, new=payload
+            )
 
     async def unannounced(self) -> list[str]:
         """Name the providers whose last change is still to be announced."""
@@ -104,6 +163,77 @@ class CredentialStore:
             )
             yield pending
             await _queries.mark_announced(connection, provider=provider, version=pending.version)
+
+
+class RefreshTurn:
+    """What one refresh may do, while no other replica refreshes the same provider.
+
+    Every step commits by itself, so that the new grant is safe before anything else happens.
+    """
+
+    def __init__(self, connection: Connection, provider: str) -> None:
+        """Work on the connection that holds the turn."""
+        self._connection = connection
+        self._provider = provider
+
+    async def load(self) -> Snapshot:
+        """Read what is stored now: another replica may just have refreshed."""
+        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+            return await _snapshot(self._connection, self._provider)
+
+    async def start(self, replaced: SealedRow, now: datetime) -> None:
+        """Note that the token endpoint is about to be asked."""
+        await _queries.start_refresh(
+            self._connection,
+            provider=self._provider,
+            replaced=replaced.updated_at,
+            started_at=now,
+        )
+
+    async def save(self, replaced: SealedRow, payload: str) -> int | None:
+        """Store the refreshed grant and give its version.
+
+        None when `replaced` has been replaced or deleted meanwhile: what was refreshed is then of
+        no use any more.
+        """
+        async with self._connection.transaction():
+            row = await _queries.replace_grant(
+                self._connection,
+                provider=self._provider,
+                replaced=replaced.updated_at,
+                payload=payload,
+            )
+            if row is None:
+                return None
+            await _queries.bump(
+                self._connection, provider=self._provider, change="refreshed", kinds=["oauth"]
+            )
+            version: int = await _queries.version(self._connection, provider=self._provider)
+            return version
+
+    async def fail(
+        self, replaced: SealedRow, now: datetime, reason: str, *, needs_reconnect: bool
+    ) -> int:
+        """Note a failure; gives how many there have been in a row, 0 for a replaced grant."""
+        failures: int | None = await _queries.fail_refresh(
+            self._connection,
+            provider=self._provider,
+            replaced=replaced.updated_at,
+            failed_at=now,
+            reason=reason,
+            needs_reconnect=needs_reconnect,
+        )
+        return failures or 0
+
+
+async def _snapshot(connection: Connection, provider: str) -> Snapshot:
+    version = await _queries.version(connection, provider=provider)
+    refresh = await _queries.refresh_state(connection, provider=provider)
+    return Snapshot(
+        version or 0,
+        await _rows(connection, provider),
+        RefreshState(**refresh) if refresh is not None else None,
+    )
 
 
 async def _rows(connection: Any, provider: str) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,11 @@ from hogsend.settings import GatewaySettings, PostHogSettings, PublicUrlSettings
 from services.credentials.announcer import Announcer
 from services.credentials.app import MIGRATIONS
 from services.credentials.handlers import Handlers
+from services.credentials.reader import Reader
+from services.credentials.refresh import Clock, Refresher, utc_now
 from services.credentials.store import CredentialStore
+from services.credentials.token_endpoint import TokenEndpoint
+from services.credentials.tokens import Tokens
 from services.credentials.vault import Vault
 from services.gateway.app import build
 from services.gateway.intake.intake import Intake
@@ -55,8 +59,11 @@ class Credentials:
     bus: Bus
     database: Database
     store: CredentialStore
+    reader: Reader
     vault: Vault
     announcer: Announcer
+    refresher: Refresher
+    tokens: Tokens
 
 
 @asynccontextmanager
@@ -65,23 +72,31 @@ async def credentials_service(
     database_url: str,
     *,
     secret: str = SEALING_SECRET,
+    previous: Sequence[str] = (),
     personal_key: str | None = None,
+    now: Clock = utc_now,
 ) -> AsyncIterator[Credentials]:
-    """The credentials service, answering on the bus."""
+    """The credentials service, answering on the bus; it refreshes only when it is asked."""
     async with connected(servers, User.CREDENTIALS) as bus:
         database = Database(database_url, "credentials", MIGRATIONS, pool_size=4)
         await database.connect_forever()
         store = CredentialStore(database)
-        vault = Vault(store, Sealer(secret), personal_key)
-        announcer = Announcer(store, vault, bus)
+        reader = Reader(Sealer(secret, previous))
+        vault = Vault(store, reader, personal_key=personal_key is not None)
+        announcer = Announcer(store, reader, bus)
         await streams.reconcile(bus.js, User.CREDENTIALS)
-        registered = await serve(bus, User.CREDENTIALS, Handlers(vault, announcer, database).all())
-        await bus.client.flush()
-        try:
-            yield Credentials(bus, database, store, vault, announcer)
-        finally:
-            await registered.stop()
-            await database.close()
+        async with httpx.AsyncClient() as http:
+            refresher = Refresher(store, reader, TokenEndpoint(http), announcer, now)
+            tokens = Tokens(store, reader, refresher, personal_key, now)
+            handlers = Handlers(vault, tokens, announcer, database).all()
+            registered = await serve(bus, User.CREDENTIALS, handlers)
+            await bus.client.flush()
+            try:
+                yield Credentials(bus, database, store, reader, vault, announcer, refresher, tokens)
+            finally:
+                await registered.stop()
+                await refresher.finish()
+                await database.close()
 
 
 @dataclass

@@ -57,8 +57,8 @@ class ProviderRef(Message, frozen=True):
 class TokenRequest(ProviderRef, frozen=True):
     """Ask for a bearer."""
 
-    rejected_version: int | None = None
-    """Version of a token PostHog just refused: one as old as that is refreshed, not given again."""
+    rejected_sha256: str | None = None
+    """Hex digest of a token PostHog just refused: that one is refreshed instead of given again."""
 
 
 class PutCredential(Message, frozen=True):

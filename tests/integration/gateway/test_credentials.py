@@ -77,7 +77,7 @@ async def rows(service: Credentials) -> list[asyncpg.Record]:
 
 async def loaded(service: Credentials, kind: Kind, payload: type[Any]) -> Any:
     stored = await service.store.load("posthog")
-    return service.vault._read(stored.rows, kind, payload).payload
+    return service.reader._read(stored.rows, kind, payload).payload
 
 
 @pytest.mark.parametrize(("method", "url"), ROUTES)

@@ -1,0 +1,129 @@
+"""PostHog's token endpoint, as far as refreshing needs it (contract 3.5, RFC 6749 section 6)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import msgspec
+
+from hogsend.messages import OAuthPayload
+
+TIMEOUT_SECONDS = 10.0
+"""Longest a refresh may take, connecting included."""
+MAX_BODY_BYTES = 64 * 1024
+
+_INVALID_GRANT = "invalid_grant"
+_ERROR_CODE = re.compile(r"[a-z_]{1,64}")
+
+
+class RefreshFailed(Exception):
+    """The token endpoint gave no usable answer; the message names why, never a token."""
+
+    @property
+    def needs_reconnect(self) -> bool:
+        """Whether the refresh token itself was refused: no retry will help, connecting will."""
+        return str(self) == _INVALID_GRANT
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """A successful answer. What may be missing is read leniently, so that it costs nothing else."""
+
+    access_token: str
+    expires_in: float
+    refresh_token: Any = None
+    scope: Any = None
+    scoped_teams: Any = None
+    scoped_organizations: Any = None
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    error: str
+
+
+class TokenEndpoint:
+    """Exchanges a refresh token for a new grant."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        """Use `http`, which must not follow redirects: the body is a secret."""
+        self._http = http
+
+    async def renew(self, grant: OAuthPayload, now: datetime) -> OAuthPayload:
+        """Refresh once, at the endpoint stored with the grant.
+
+        What the answer leaves out, such as the refresh token, stays as it was.
+
+        Raises:
+            RefreshFailed: refused, unreachable, too slow, or an answer that makes no sense.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                status, body = await self._post(grant)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            # Only the kind of error: its text may quote the request.
+            raise RefreshFailed(f"no answer ({type(error).__name__})") from None
+        if not httpx.codes.is_success(status):
+            raise RefreshFailed(_reason(status, body))
+        return _renewed(grant, body, now)
+
+    async def _post(self, grant: OAuthPayload) -> tuple[int, bytes]:
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": grant.refresh_token,
+            "client_id": grant.client_id,
+        }
+        async with self._http.stream(
+            "POST",
+            grant.token_endpoint,
+            data=form,
+            headers={"Accept": "application/json"},
+            timeout=TIMEOUT_SECONDS,
+            follow_redirects=False,
+        ) as response:
+            body = b""
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    break
+            return response.status_code, body
+
+
+def _reason(status: int, body: bytes) -> str:
+    try:
+        error = msgspec.json.decode(body, type=_Refusal).error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return f"HTTP {status}"
+    # It is logged and shown, so nothing but an error code's letters may pass (RFC 6749 5.2).
+    return error if _ERROR_CODE.fullmatch(error) else f"HTTP {status}"
+
+
+def _renewed(grant: OAuthPayload, body: bytes, now: datetime) -> OAuthPayload:
+    try:
+        answer = msgspec.json.decode(body, type=_Answer)
+        expires_at = now + timedelta(seconds=answer.expires_in)
+    except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, ValueError):
+        raise RefreshFailed("an answer without access_token or expires_in") from None
+    if not answer.access_token:
+        raise RefreshFailed("an answer without access_token or expires_in")
+    return msgspec.structs.replace(
+        grant,
+        access_token=answer.access_token,
+        refresh_token=_text(answer.refresh_token) or grant.refresh_token,
+        expires_at=expires_at,
+        scopes=scope.split() if (scope := _text(answer.scope)) else grant.scopes,
+        scoped_teams=_list_of(int, answer.scoped_teams, grant.scoped_teams),
+        scoped_organizations=_list_of(str, answer.scoped_organizations, grant.scoped_organizations),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _list_of(kind: type[Any], value: object, otherwise: list[Any]) -> list[Any]:
+    if isinstance(value, list) and all(type(item) is kind for item in value):
+        return value
+    return otherwise
