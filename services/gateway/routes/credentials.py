@@ -50,7 +50,7 @@ class CredentialBody(msgspec.Struct, frozen=True):
     kind: Literal["oauth"] = "oauth"
 
 
-class Meta(msgspec.Struct, frozen=True, rename="camel"):
+class Meta(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What is shown of a stored credential; times in UTC with milliseconds."""
 
     provider_id: str
@@ -60,6 +60,8 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     scoped_teams: list[int]
     created_at: str
     updated_at: str
+    needs_reconnect: bool = False
+    """Only there when true: PostHog refused the refresh token, so connect again."""
 
 
 class CredentialsController(Controller):
@@ -142,6 +144,7 @@ def _meta(stored: CredentialMeta) -> Meta:
         scoped_teams=stored.scoped_teams,
         created_at=_milliseconds(stored.created_at),
         updated_at=_milliseconds(stored.updated_at),
+        needs_reconnect=stored.needs_reconnect,
     )
 
 

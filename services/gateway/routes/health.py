@@ -14,13 +14,13 @@ from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_HEALTH, INGEST_HEALTH, Endpoint, User
+from hogsend.channels import CREDENTIALS_HEALTH, CREDENTIALS_STATUS, INGEST_HEALTH, Endpoint, User
 from hogsend.errors import HogsendError
-from hogsend.messages import Empty, ServiceHealth
+from hogsend.messages import Empty, ProviderRef, ServiceHealth
 from services.gateway.answers import documented
 from services.gateway.auth import admin_or_reader
 from services.gateway.intake.intake import Intake
-from services.gateway.webhook_secret import WebhookSecret
+from services.gateway.webhook_secret import PROVIDER, WebhookSecret
 
 API_VERSION = "0.0.1"
 PROBE_SECONDS = 1.5
@@ -107,6 +107,13 @@ class Service(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     database: UpOrDown | None = None
 
 
+class Credential(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A provider's stored credential: whether it works, nothing of what it is."""
+
+    state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
+    version: int | None = None
+
+
 class Health(msgspec.Struct, frozen=True):
     """Always answered with 200: `status` tells."""
 
@@ -118,6 +125,7 @@ class Health(msgspec.Struct, frozen=True):
     schema: Schema
     activity: Activity
     services: dict[str, Service]
+    credentials: dict[str, Credential]
 
 
 class Liveness(msgspec.Struct, frozen=True):
@@ -139,7 +147,9 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
 @get("/v1/health", tags=["Health"])
 async def health(bus: NamedDependency[Bus]) -> Health:
     """Report every component and service; each is asked for at most 1.5 seconds."""
-    probes = await asyncio.gather(*(_probe(bus, endpoint) for endpoint in _PROBES))
+    credential, probes = await asyncio.gather(
+        _credential(bus), asyncio.gather(*(_probe(bus, endpoint) for endpoint in _PROBES))
+    )
     answers = {service: answer for service, answer, _ in probes}
     services = {service: _service(answer, latency) for service, answer, latency in probes}
     bus_latency = await _bus_latency(bus)
@@ -169,6 +179,7 @@ async def health(bus: NamedDependency[Bus]) -> Health:
         schema=Schema(engine, Track(applied=None, required=None, in_sync=True, pending=[])),
         activity=Activity(),
         services=services,
+        credentials={PROVIDER: credential},
     )
 
 
@@ -221,6 +232,16 @@ async def _probe(
     except HogsendError:
         return endpoint.service, None, None
     return endpoint.service, answer, _milliseconds_since(started)
+
+
+async def _credential(bus: NamedDependency[Bus]) -> Credential:
+    try:
+        status = await bus.request(
+            CREDENTIALS_STATUS, ProviderRef(provider_id=PROVIDER), deadline=PROBE_SECONDS
+        )
+    except HogsendError:
+        return Credential("unknown")
+    return Credential("needs_reconnect" if status.needs_reconnect else status.oauth, status.version)
 
 
 async def _bus_latency(bus: NamedDependency[Bus]) -> float | None:

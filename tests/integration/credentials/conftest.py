@@ -1,0 +1,89 @@
+"""A token endpoint, a clock that is set by hand, and grants to store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from hogsend.messages import OAuthPayload, TokenReply, TokenRequest
+from hogsend.posthog.client_document import CLIENT_ID
+from tests.integration.harness import Credentials, credentials_service
+from tests.servers import Servers
+from tests.token_endpoint import TokenServer, token_server
+
+
+@dataclass
+class Clock:
+    """The time, moved by hand."""
+
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    def __call__(self) -> datetime:
+        """Tell it."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Move it on."""
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class World:
+    """What a test of the token life cycle works with."""
+
+    endpoint: TokenServer
+    clock: Clock
+    replica: Callable[..., AbstractAsyncContextManager[Credentials]]
+    """Starts one more credentials service on the same database; keywords as for the harness."""
+
+    def grant(self, *, left: float, **changes: Any) -> OAuthPayload:
+        """Make a grant with so many seconds of its access token left."""
+        grant: dict[str, Any] = {
+            "access_token": "pha_0",
+            "refresh_token": "phr_0",
+            "expires_at": self.clock.now + timedelta(seconds=left),
+            "token_endpoint": self.endpoint.url,
+            "client_id": CLIENT_ID,
+            "scopes": ["person:read", "project:read"],
+            "scoped_teams": [4242],
+            "scoped_organizations": ["0190aa51-6a70-0000-5c6d-2b5ea0c8a2d9"],
+        }
+        return OAuthPayload(**{**grant, **changes})
+
+
+async def ask(service: Credentials, rejected_sha256: str | None = None) -> TokenReply:
+    """Ask for PostHog's bearer."""
+    request = TokenRequest(provider_id="posthog", rejected_sha256=rejected_sha256)
+    return await service.tokens.token(request)
+
+
+async def stored(service: Credentials) -> OAuthPayload | None:
+    """Read the stored grant."""
+    return service.reader.grant((await service.store.load("posthog")).rows).payload
+
+
+@pytest.fixture
+def endpoint() -> Iterator[TokenServer]:
+    with token_server() as running:
+        yield running
+
+
+@pytest.fixture
+def world(servers: Servers, database_url: str, fresh_bus: None, endpoint: TokenServer) -> World:
+    clock = Clock()
+
+    def replica(**changes: Any) -> AbstractAsyncContextManager[Credentials]:
+        return credentials_service(servers, database_url, **{"now": clock, **changes})
+
+    return World(endpoint, clock, replica)
+
+
+@pytest.fixture
+async def service(world: World) -> AsyncIterator[Credentials]:
+    async with world.replica() as running:
+        yield running
