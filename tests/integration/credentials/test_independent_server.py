@@ -1,0 +1,133 @@
+"""Refreshing against an OAuth server that is not ours, with rotation and reuse protection on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hogsend.messages import OAuthPayload
+from hogsend.posthog.client_document import CLIENT_ID
+from services.credentials.refresh import digest
+from tests.integration.credentials.conftest import ask, stored
+from tests.integration.harness import Credentials, credentials_service
+from tests.servers import Servers
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def oauth_server(tmp_path: Path) -> Callable[[int], AbstractAsyncContextManager[str]]:
+    """Start django-oauth-toolkit with so many seconds of grace; gives its token endpoint."""
+
+    @asynccontextmanager
+    async def running(grace_seconds: int) -> AsyncIterator[str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "tests.oauth_toolkit", str(tmp_path), str(grace_seconds)),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), 60)
+            yield json.loads(line)["url"]
+        finally:
+            process.kill()
+            await process.wait()
+
+    return running
+
+
+def first_grant(url: str) -> OAuthPayload:
+    return OAuthPayload(
+        access_token="pha_first",
+        refresh_token="phr_first",
+        expires_at=datetime.now(UTC) + timedelta(seconds=30),
+        token_endpoint=url,
+        client_id=CLIENT_ID,
+        scopes=["person:read", "project:read"],
+    )
+
+
+async def refresh_by_hand(url: str, refresh_token: str) -> httpx.Response:
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": refresh_token,
+        "client_id": CLIENT_ID,
+    }
+    async with httpx.AsyncClient() as http:
+        return await http.post(url, data=form)
+
+
+async def test_rotation_is_followed_by_all_replicas(
+    servers: Servers,
+    database_url: str,
+    fresh_bus: None,
+    oauth_server: Callable[[int], AbstractAsyncContextManager[str]],
+) -> None:
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(oauth_server(120))
+        replicas: list[Credentials] = [
+            await stack.enter_async_context(credentials_service(servers, database_url))
+            for _ in range(4)
+        ]
+        await replicas[0].vault.put_oauth("posthog", first_grant(url))
+        token = "pha_first"
+        for _ in range(3):
+            # PostHog no longer takes this one, and every replica hears of it at once.
+            replies = await asyncio.gather(*(ask(one, digest(token)) for one in replicas))
+            (fresh,) = {reply.token for reply in replies}
+            assert fresh not in {None, token}
+            grant = await stored(replicas[0])
+            assert grant is not None
+            assert grant.access_token == fresh
+            token = grant.access_token
+        assert not (await replicas[0].vault.status("posthog")).needs_reconnect
+
+
+async def test_an_answer_lost_in_a_crash_is_asked_for_again_within_the_grace(
+    servers: Servers,
+    database_url: str,
+    fresh_bus: None,
+    oauth_server: Callable[[int], AbstractAsyncContextManager[str]],
+) -> None:
+    async with (
+        oauth_server(120) as url,
+        credentials_service(servers, database_url) as service,
+    ):
+        await service.vault.put_oauth("posthog", first_grant(url))
+        # The server has rotated, and nobody kept what it answered.
+        lost = (await refresh_by_hand(url, "phr_first")).json()
+        assert (await ask(service)).token == lost["access_token"]
+        grant = await stored(service)
+        assert grant is not None
+        assert grant.refresh_token == lost["refresh_token"]
+        assert (await refresh_by_hand(url, grant.refresh_token)).status_code == 200
+
+
+async def test_a_revoked_family_asks_to_connect_again(
+    servers: Servers,
+    database_url: str,
+    fresh_bus: None,
+    oauth_server: Callable[[int], AbstractAsyncContextManager[str]],
+) -> None:
+    async with (
+        oauth_server(0) as url,
+        credentials_service(servers, database_url) as service,
+    ):
+        await service.vault.put_oauth("posthog", first_grant(url))
+        rotated = (await refresh_by_hand(url, "phr_first")).json()
+        # Too late: the old refresh token ends the whole family.
+        assert (await ask(service)).token == "pha_first"
+        status = await service.vault.status("posthog")
+        assert status.needs_reconnect
+        assert status.refresh_error == "invalid_grant"
+        assert (await refresh_by_hand(url, rotated["refresh_token"])).status_code == 400

@@ -1,0 +1,1 @@
+"""An OAuth server that is not ours: django-oauth-toolkit, on which PostHog's own is built."""
