@@ -36,7 +36,7 @@ from services.gateway.intake.publisher import Publisher
 from services.gateway.intake.spool import Spool
 from services.gateway.response_headers import response_headers
 from services.gateway.routes.analytics import AnalyticsController
-from services.gateway.routes.client_document import client_document
+from services.gateway.routes.client_document import client_document, own_client_document
 from services.gateway.routes.credentials import CredentialsController
 from services.gateway.routes.events import list_events
 from services.gateway.routes.health import health, livez, metrics, readyz
@@ -70,6 +70,7 @@ def build(
             readyz,
             metrics,
             client_document,
+            own_client_document,
             create_static_files_router(
                 "/docs/assets", [SWAGGER_FILES], include_in_schema=False, name="swagger"
             ),

@@ -65,6 +65,11 @@ class WebhookSecret:
             self._stored is not None and self._stored.state != "unreadable"
         )
 
+    @property
+    def version(self) -> int | None:
+        """Version of the credential last heard of; None with a secret from the environment."""
+        return self._stored.version if self._stored else None
+
     def check(self, presented: bytes | None) -> Verdict:
         """Judge a presented secret, in constant time; None means none was sent."""
         expected = self._configured

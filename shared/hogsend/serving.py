@@ -178,7 +178,9 @@ async def _register(bus: Bus, user: User, handlers: Sequence[AnyHandler], replic
     log.info("serving", endpoints=[handler.endpoint.subject for handler in handlers])
 
 
-async def service_health(service: str, database: Database) -> ServiceHealth:
+async def service_health(
+    service: str, database: Database, credential_version: int | None = None
+) -> ServiceHealth:
     """Health of this process and its database."""
     dependency, schema = await database.health()
     return ServiceHealth(
@@ -186,6 +188,7 @@ async def service_health(service: str, database: Database) -> ServiceHealth:
         uptime=round(time.monotonic() - _STARTED, 1),
         database=dependency,
         schema=schema,
+        credential_version=credential_version,
     )
 
 

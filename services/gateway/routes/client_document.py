@@ -1,15 +1,39 @@
-"""The OAuth client document PostHog fetches (seed, "The OAuth client")."""
+"""The OAuth client documents PostHog fetches (seed, "The OAuth client")."""
 
 from __future__ import annotations
 
-from litestar import get
+from typing import Any
+from urllib.parse import urlsplit
+
+from litestar import Request, get
 from litestar.datastructures import CacheControlHeader
+from litestar.di import NamedDependency
 
-from hogsend.posthog.client_document import PATH, ClientDocument
+from hogsend.posthog.client_document import OWN_PATH, PATH, ClientDocument
 from hogsend.posthog.client_document import client_document as document
+from hogsend.posthog.hosts import is_loopback
+from hogsend.settings import PublicUrlSettings
+
+CACHE = CacheControlHeader(max_age=3600, public=True)
 
 
-@get(PATH, cache_control=CacheControlHeader(max_age=3600, public=True), tags=["OAuth"])
+@get(PATH, cache_control=CACHE, tags=["OAuth"])
 async def client_document() -> ClientDocument:
-    """Describe Hogsend to PostHog's OAuth server."""
+    """Describe Hogsend to PostHog's OAuth server, as hogsend.com does."""
     return document()
+
+
+@get(OWN_PATH, cache_control=CACHE, tags=["OAuth"])
+async def own_client_document(
+    request: Request[Any, Any, Any], public: NamedDependency[PublicUrlSettings]
+) -> ClientDocument:
+    """Describe this instance to PostHog's OAuth server, for `hogsend connect --client-id`.
+
+    PostHog only takes a document whose `client_id` is the URL it was fetched at: that is
+    `API_PUBLIC_URL`, or on this machine the address that was asked.
+    """
+    asked = str(request.base_url).rstrip("/")
+    public_url = public.api_public_url.rstrip("/")
+    is_public = urlsplit(asked).netloc == urlsplit(public_url).netloc
+    base = asked if is_loopback(asked) and not is_public else public_url
+    return document(f"{base}{OWN_PATH}", base)

@@ -105,6 +105,8 @@ class Service(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     latency_ms: float | None = None
     uptime: float | None = None
     database: UpOrDown | None = None
+    credential_version: int | None = None
+    """Version of PostHog's credential it works with, if it works with one."""
 
 
 class Credential(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -145,13 +147,19 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
 
 
 @get("/v1/health", tags=["Health"])
-async def health(bus: NamedDependency[Bus]) -> Health:
+async def health(
+    bus: NamedDependency[Bus], webhook_secret: NamedDependency[WebhookSecret]
+) -> Health:
     """Report every component and service; each is asked for at most 1.5 seconds."""
     credential, probes = await asyncio.gather(
         _credential(bus), asyncio.gather(*(_probe(bus, endpoint) for endpoint in _PROBES))
     )
     answers = {service: answer for service, answer, _ in probes}
-    services = {service: _service(answer, latency) for service, answer, latency in probes}
+    uptime = round(time.monotonic() - _STARTED, 1)
+    services = {
+        "gateway": Service("up", uptime=uptime, credential_version=webhook_secret.version),
+        **{service: _service(answer, latency) for service, answer, latency in probes},
+    }
     bus_latency = await _bus_latency(bus)
     bus_component = Component("down" if bus_latency is None else "up", bus_latency)
     database = _database(list(answers.values()))
@@ -167,7 +175,7 @@ async def health(bus: NamedDependency[Bus]) -> Health:
     ingest_up = answers[User.INGEST] is not None
     return Health(
         status=status,
-        uptime=round(time.monotonic() - _STARTED, 1),
+        uptime=uptime,
         timestamp=now,
         version=API_VERSION,
         components=Components(
@@ -258,7 +266,7 @@ async def _bus_latency(bus: NamedDependency[Bus]) -> float | None:
 def _service(answer: ServiceHealth | None, latency: float | None) -> Service:
     if answer is None:
         return Service("down")
-    return Service("up", latency, answer.uptime, answer.database.status)
+    return Service("up", latency, answer.uptime, answer.database.status, answer.credential_version)
 
 
 def _database(answers: list[ServiceHealth | None]) -> Component:

@@ -35,3 +35,5 @@ class ServiceHealth(Message, frozen=True):
     """Seconds since this process started."""
     database: DependencyHealth
     schema: SchemaHealth
+    credential_version: int | None = None
+    """Version of PostHog's credential it works with; None when it holds none."""

@@ -12,6 +12,8 @@ from hogsend.posthog.scopes import SCOPES
 PATH = "/.well-known/hogsend-posthog-client.json"
 CLIENT_URI = "https://hogsend.com"
 CLIENT_ID = f"{CLIENT_URI}{PATH}"
+OWN_PATH = "/.well-known/oauth-client.json"
+"""Where a gateway serves a document under its own URL, for those who do not use hogsend.com's."""
 CALLBACK_PORTS = (8423, 8424, 8425)
 
 
@@ -30,6 +32,6 @@ class ClientDocument(msgspec.Struct, frozen=True, kw_only=True):
     scope: str = " ".join(SCOPES)
 
 
-def client_document(client_id: str = CLIENT_ID) -> ClientDocument:
+def client_document(client_id: str = CLIENT_ID, client_uri: str = CLIENT_URI) -> ClientDocument:
     """The document for a `client_id`, which must be the URL the document is served at."""
-    return ClientDocument(client_id=client_id)
+    return ClientDocument(client_id=client_id, client_uri=client_uri)

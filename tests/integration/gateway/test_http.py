@@ -84,6 +84,24 @@ async def test_metrics_need_a_key(front: Gateway) -> None:
     assert "hogsend_webhooks_accepted" in (await front.http.get("/metrics", headers=admin())).text
 
 
+@pytest.mark.parametrize(
+    ("asked", "base"),
+    [
+        ("http://127.0.0.1:3002", "http://127.0.0.1:3002"),
+        ("http://t.example.com", "https://t.example.com"),
+        ("http://elsewhere.example", "https://t.example.com"),
+    ],
+)
+async def test_an_instance_describes_itself_under_its_own_url(
+    front: Gateway, asked: str, base: str
+) -> None:
+    path = "/.well-known/oauth-client.json"
+    document = (await front.http.get(f"{asked}{path}")).json()
+    assert document["client_id"] == f"{base}{path}"
+    assert document["client_uri"] == base
+    assert "http://127.0.0.1:8423/callback" in document["redirect_uris"]
+
+
 async def test_the_client_document_is_served(front: Gateway) -> None:
     answer = await front.http.get("/.well-known/hogsend-posthog-client.json")
     assert answer.json() == SEED_DOCUMENT
