@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import uvloop
 
-from benchmarks import ingest, propagation, stack, webhooks
+from benchmarks import bearers, ingest, propagation, stack, webhooks
 from benchmarks.figures import Figure
 from hogsend.bus import Bus
 from hogsend.channels import User
@@ -35,6 +35,8 @@ async def measure() -> list[Figure]:
         figures += await ingest.measure(servers, operator)
         print("credential changes ...", file=sys.stderr)
         figures += await propagation.measure(servers)
+        print("bearers ...", file=sys.stderr)
+        figures += await bearers.measure(servers)
         await operator.close()
     print("start and memory ...", file=sys.stderr)
     return figures + await stack.measure()

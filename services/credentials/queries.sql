@@ -8,9 +8,16 @@ SET payload = excluded.payload,
 RETURNING kind, payload, created_at, updated_at;
 
 -- name: load(provider)
--- Every sealed row of a provider.
-SELECT kind, payload, created_at, updated_at FROM provider_credentials
-WHERE provider_id = :provider ORDER BY kind DESC;
+-- The provider's version, and beside it each sealed row there is and how refreshing the grant goes.
+-- One statement, so that all of it is from one moment. A refresh state counts for its own grant only.
+SELECT version, kind, payload, created_at, updated_at,
+       started_at, failed_at, failures, reason, needs_reconnect
+FROM (SELECT CAST(:provider AS text) AS provider_id) AS asked
+LEFT JOIN provider_versions USING (provider_id)
+LEFT JOIN provider_credentials USING (provider_id)
+LEFT JOIN provider_refreshes AS refresh
+    ON refresh.provider_id = asked.provider_id AND kind = 'oauth' AND grant_updated_at = updated_at
+ORDER BY kind DESC;
 
 -- name: delete(provider)
 -- Remove every row of a provider and say which kinds there were.
@@ -34,12 +41,6 @@ UPDATE provider_credentials
 SET payload = :payload, updated_at = greatest(now(), updated_at + interval '1 microsecond')
 WHERE provider_id = :provider AND kind = 'oauth' AND updated_at = :replaced
 RETURNING kind, payload, created_at, updated_at;
-
--- name: refresh_state(provider)^
--- How refreshing the grant that is stored now goes; nothing when it has not been tried.
-SELECT started_at, failed_at, failures, reason, needs_reconnect
-FROM provider_refreshes AS refresh JOIN provider_credentials AS stored USING (provider_id)
-WHERE provider_id = :provider AND kind = 'oauth' AND stored.updated_at = grant_updated_at;
 
 -- name: start_refresh(provider, replaced, started_at)!
 -- Note that the token endpoint is about to be asked; failures of the same grant are kept.

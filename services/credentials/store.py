@@ -86,10 +86,7 @@ class CredentialStore:
 
     async def load(self, provider: str) -> Snapshot:
         """Read everything stored for a provider, and its version, at one moment."""
-        async with (
-            self._database.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self._database.acquire() as connection:
             return await _snapshot(connection, provider)
 
     async def delete(self, provider: str) -> bool:
@@ -159,7 +156,7 @@ class CredentialStore:
                 change=row["change"],
                 changed_kinds=row["changed_kinds"],
                 changed_at=row["changed_at"],
-                rows=await _rows(connection, provider),
+                rows=(await _snapshot(connection, provider)).rows,
             )
             yield pending
             await _queries.mark_announced(connection, provider=provider, version=pending.version)
@@ -178,8 +175,7 @@ class RefreshTurn:
 
     async def load(self) -> Snapshot:
         """Read what is stored now: another replica may just have refreshed."""
-        async with self._connection.transaction(isolation="repeatable_read", readonly=True):
-            return await _snapshot(self._connection, self._provider)
+        return await _snapshot(self._connection, self._provider)
 
     async def start(self, replaced: SealedRow, now: datetime) -> None:
         """Note that the token endpoint is about to be asked."""
@@ -227,17 +223,24 @@ class RefreshTurn:
 
 
 async def _snapshot(connection: Connection, provider: str) -> Snapshot:
-    version = await _queries.version(connection, provider=provider)
-    refresh = await _queries.refresh_state(connection, provider=provider)
+    found = [row async for row in _queries.load(connection, provider=provider)]
+    rows: Rows = {row["kind"]: _sealed(row) for row in found if row["kind"] is not None}
+    refreshes = [row for row in found if row["failures"] is not None]
     return Snapshot(
-        version or 0,
-        await _rows(connection, provider),
-        RefreshState(**refresh) if refresh is not None else None,
+        version=found[0]["version"] or 0,
+        rows=rows,
+        refresh=_refresh_state(refreshes[0]) if refreshes else None,
     )
 
 
-async def _rows(connection: Any, provider: str) -> Rows:
-    return {row["kind"]: _sealed(row) async for row in _queries.load(connection, provider=provider)}
+def _refresh_state(row: Any) -> RefreshState:
+    return RefreshState(
+        started_at=row["started_at"],
+        failed_at=row["failed_at"],
+        failures=row["failures"],
+        reason=row["reason"],
+        needs_reconnect=row["needs_reconnect"],
+    )
 
 
 def _sealed(row: Any) -> SealedRow:
