@@ -16,6 +16,9 @@ install: $(INSTALLED) ## Install everything, pinned, into .venv
 up: $(INSTALLED) ## Run the whole stack on this machine; Ctrl-C stops it
 	@exec $(VENV)/bin/hogsend up
 
+demo: $(INSTALLED) ## Connect to a PostHog on this machine and watch an event arrive
+	@exec $(VENV)/bin/hogsend demo
+
 test: lint types ## Run lint, types and all tests
 	@$(VENV)/bin/pytest
 
@@ -46,4 +49,4 @@ $(INSTALLED): pyproject.toml shared/pyproject.toml constraints.txt
 		--editable './shared[service]' --editable '.[embedded,dev]'
 	@touch $@
 
-.PHONY: help install up test lint types bench docs clean
+.PHONY: help install up demo test lint types bench docs clean

@@ -19,6 +19,7 @@ app = App(
 )
 # By name, so that a command imports only what it needs.
 app.command("cli.commands.up:up", help="Start everything on this machine.")
+app.command("cli.commands.demo:demo", help="Watch the whole loop on this machine.")
 app.command("cli.commands.serve:serve", help="Run one service in the foreground.")
 app.command("cli.commands.status:status", help="Show the health of a running stack.")
 

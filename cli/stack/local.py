@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +44,10 @@ class Stack:
     settings: StackSettings
     supervisor: Supervisor
     starts: dict[str, int] = field(default_factory=dict)
+    beside: Sequence[Program] = ()
+    """Programs started before everything else."""
+    directory: Path = field(default_factory=Path.cwd)
+    """Where services run, and look for `.env`."""
     nats: str = ""
     database: str = ""
 
@@ -53,6 +57,12 @@ class Stack:
         host = self.gateway.gateway_host
         reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
         return f"http://{reachable}:{self.gateway.gateway_port}"
+
+    @property
+    def subscriber_url(self) -> str:
+        """Address of the NATS server started here, for other people's services."""
+        password = self.home.secret(f"nats-{User.SUBSCRIBER}")
+        return nats.url(User.SUBSCRIBER, password, self.settings.nats_port)
 
     @property
     def admin_key(self) -> str:
@@ -75,8 +85,24 @@ def require_ports(gateway: GatewaySettings, settings: StackSettings) -> None:
         require_free("127.0.0.1", settings.nats_port, "NATS_PORT", "NATS")
 
 
-async def run(home: Home, gateway: GatewaySettings, settings: StackSettings, story: Story) -> None:
+async def run(
+    home: Home,
+    gateway: GatewaySettings,
+    settings: StackSettings,
+    story: Story,
+    *,
+    beside: Sequence[Program] = (),
+    directory: Path | None = None,
+) -> None:
     """Start everything, tell `story`, and stop everything at the end, or at Ctrl-C or SIGTERM.
+
+    Args:
+        home: where data, secrets and logs are kept.
+        gateway: where the gateway listens.
+        settings: where NATS listens.
+        story: what happens once everything is ready.
+        beside: programs to start first.
+        directory: where services run and look for `.env`; the current one by default.
 
     Raises:
         CommandError: something does not start.
@@ -88,7 +114,7 @@ async def run(home: Home, gateway: GatewaySettings, settings: StackSettings, sto
         err.print(f"[dim]{datetime.now():%H:%M:%S}[/] [bold]{name}[/] {what}")  # noqa: DTZ005
 
     supervisor = Supervisor(home.logs, report)
-    stack = Stack(home, gateway, settings, supervisor, starts)
+    stack = Stack(home, gateway, settings, supervisor, starts, beside, directory or Path.cwd())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -117,6 +143,8 @@ async def _start(stack: Stack) -> Summary:
         ("PostgreSQL", _start_postgres),
         ("services", _start_services),
     ]
+    for program in stack.beside:
+        await stack.supervisor.start(program)
     with err.status("starting") as progress:
         for name, step in steps:
             progress.update(f"starting {name}")
@@ -149,8 +177,7 @@ async def _start_nats(stack: Stack) -> None:
     nats.write_config(config, port=port, store=home.path / "nats", passwords=passwords)
     await stack.supervisor.start(Program("nats", nats.command(config), nothing_but_path()))
     await _until(stack, "nats", lambda: _listening(port))
-    address = nats.url(User.SUBSCRIBER, passwords[User.SUBSCRIBER], port)
-    write_private(home.path / "subscriber.env", f"NATS_URL={address}\n")
+    write_private(home.path / "subscriber.env", f"NATS_URL={stack.subscriber_url}\n")
     stack.nats = f"nats://127.0.0.1:{port}"
 
 
@@ -192,7 +219,7 @@ async def _start_services(stack: Stack) -> None:
             service,
             [sys.executable, "-m", "cli.main", "serve", service],
             environment_for(service, _given(stack, service)),
-            directory=Path.cwd(),
+            directory=stack.directory,
         )
         await stack.supervisor.start(program)
     async with httpx.AsyncClient(base_url=stack.base_url, timeout=2.0) as http:

@@ -36,6 +36,20 @@ def require_free(host: str, port: int, setting: str, what: str) -> None:
             ) from error
 
 
+def free_or_any(port: int) -> int:
+    """Give `port` when it is free on this machine, else one that is."""
+    for candidate in (port, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise CommandError("no port is free on 127.0.0.1", "stop some program and try again")
+
+
 def _owner(port: int) -> str | None:
     try:
         connections = psutil.net_connections("tcp")

@@ -51,11 +51,11 @@ class TokenCache:
         return self._held.version if self._held else None
 
     async def subscribe(self) -> None:
-        """Drop what is held on every credential event and reconnection."""
+        """Ask anew at every credential event and reconnection."""
         await self._bus.client.subscribe(
             subjects.credential_changed(self._provider), cb=self._on_change
         )
-        self._bus.on_reconnect(self._drop)
+        self._bus.on_reconnect(self._renew)
 
     async def token(self) -> TokenReply:
         """Give the bearer; callers at the same time share one request.
@@ -91,8 +91,9 @@ class TokenCache:
             self._asking.add_done_callback(self._asked)
         return await asyncio.shield(self._asking)
 
-    def _asked(self, _task: asyncio.Task[TokenReply]) -> None:
-        self._asking = None
+    def _asked(self, task: asyncio.Task[TokenReply]) -> None:
+        if self._asking is task:
+            self._asking = None
 
     async def _ask(self, rejected_sha256: str | None) -> TokenReply:
         request = TokenRequest(provider_id=self._provider, rejected_sha256=rejected_sha256)
@@ -112,10 +113,15 @@ class TokenCache:
         return held.expires_at is not None and held.expires_at <= self._now()
 
     async def _on_change(self, _message: Msg) -> None:
-        await self._drop()
+        await self._renew()
 
-    async def _drop(self) -> None:
-        # Not what is held, but its claim to be current: credentials may be away right now.
+    async def _renew(self) -> None:
+        # Not what is held is dropped, but its claim to be current: credentials may be away.
         self._changes += 1
         self._asked_at = _NEVER
         self._asking = None
+        try:
+            await self.ask()
+        except Unavailable as error:
+            metrics.FAILURES.labels("token_cache", error.code).inc()
+            log.debug("the new token is asked for when it is needed", reason=str(error))

@@ -1,0 +1,117 @@
+"""`hogsend demo`: the stack and a PostHog, connected, with an event going through."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+from pydantic import ValidationError
+
+from cli.console import complain, err, out, print_json
+from cli.demo.posthog import DemoPostHog
+from cli.demo.story import EVENT, Story
+from cli.stack import local
+from cli.stack.home import Home
+from cli.stack.ports import free_or_any
+from cli.summary import Summary
+from hogsend import settings
+from hogsend.settings import GatewaySettings, StackSettings, describe_problems
+
+SANDBOX_PORT = 8010
+
+
+def demo(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Connect to a PostHog on this machine and watch an event and a refresh arrive.
+
+    Starts everything it needs beside whatever else runs, with data of its own in
+    HOGSEND_HOME/demo, and sends nothing to any other machine. On a terminal it stays up
+    afterwards, to play with, until Ctrl-C.
+
+    Parameters
+    ----------
+    json
+        Print one JSON document with what was measured, and end.
+    """
+    try:
+        wanted, stack_settings = GatewaySettings(), StackSettings()
+    except ValidationError as error:
+        for problem in describe_problems(error):
+            complain(problem, "see .env.example for every setting")
+        return 2
+    posthog = _configure(wanted, stack_settings)
+    gateway, stack_settings = GatewaySettings(), StackSettings()
+    home = Home(stack_settings.hogsend_home)
+    stays = sys.stdout.isatty() and not json
+
+    async def story(stack: local.Stack, summary: Summary) -> bool:
+        if not json:
+            out.print(
+                "\n[bold]Hogsend, with a PostHog stand-in beside it.[/] "
+                "Everything below happens on this machine."
+            )
+        told = await Story(stack, posthog, quiet=json).tell()
+        if json:
+            print_json(told)
+        else:
+            _invite(summary, posthog, stays=stays)
+        return stays
+
+    async def run() -> None:
+        try:
+            await local.run(
+                home,
+                gateway,
+                stack_settings,
+                story,
+                beside=[posthog.program(local.ROOT, home.path)],
+                directory=home.path,
+            )
+        finally:
+            await posthog.close()
+
+    with home.locked():
+        asyncio.run(run())
+    err.print("[dim]stopped[/]")
+    return 0
+
+
+def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPostHog:
+    """Replace the operator's settings, whatever they connect to, by the demo's own."""
+    gateway_port = free_or_any(wanted.gateway_port)
+    nats_port = free_or_any(stack_settings.nats_port)
+    posthog = DemoPostHog(free_or_any(SANDBOX_PORT), gateway_port)
+    for group in settings.ALL:
+        for name in group.model_fields:
+            os.environ.pop(name.upper(), None)
+    os.environ.update(
+        posthog.settings,
+        HOGSEND_HOME=str((stack_settings.hogsend_home / "demo").absolute()),
+        GATEWAY_PORT=str(gateway_port),
+        NATS_PORT=str(nats_port),
+    )
+    return posthog
+
+
+def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
+    if not stays:
+        out.print("\n[bold green]That was the whole loop.[/] On a terminal it would stay up now.")
+        return
+    lines = {
+        "capture": posthog.curl(EVENT, "u_43"),
+        "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a; "
+        "python docs/examples/subscriber.py",
+        "events": f'curl -H "Authorization: Bearer $(cat {summary.admin_key_file})" '
+        f"{summary.gateway}/v1/admin/events",
+        "diagnose": f"hogsend doctor --url {summary.gateway} "
+        f"--admin-key $(cat {summary.admin_key_file})",
+        "PostHog": f"{posthog.options.url}/_sandbox/state",
+        "logs": summary.logs,
+    }
+    out.print("\n[bold green]That was the whole loop, and it stays up.[/] Try:\n")
+    for name, line in lines.items():
+        out.print(f"  [bold]{name:<11}[/]", end="")
+        out.print(line, soft_wrap=True, markup=False)
+    out.print("\nCtrl-C stops everything.")

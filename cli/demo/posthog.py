@@ -1,0 +1,115 @@
+"""The demo's PostHog: the sandbox as a program, and what the demo asks of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from pathlib import Path
+
+import httpx
+import msgspec
+from sandbox.options import Options, Resolve
+
+from cli.stack.environment import nothing_but_path
+from cli.stack.supervisor import Program
+
+PUBLIC_HOST = "hogsend.test"
+"""Stands for the public name a gateway has elsewhere: PostHog refuses to deliver to loopback, so
+`API_PUBLIC_URL` must not be one. Only the sandbox is told where it leads (`--resolve`)."""
+
+TOKEN_SECONDS = 75
+"""Access tokens end soon, so that the refresh 60 s before can be watched."""
+
+
+class _Attempt(msgspec.Struct, frozen=True):
+    milliseconds: float
+
+
+class _Delivery(msgspec.Struct, frozen=True):
+    event_uuid: str
+    outcome: str
+    attempts: list[_Attempt]
+
+
+class _State(msgspec.Struct, frozen=True):
+    deliveries: list[_Delivery]
+
+
+class DemoPostHog:
+    """A sandbox PostHog and its one project."""
+
+    def __init__(self, port: int, gateway_port: int) -> None:
+        """Have it listen on `port` and deliver to the gateway."""
+        self.options = Options(
+            port=port,
+            auto_consent=True,
+            allow_http_clients=True,
+            token_seconds=TOKEN_SECONDS,
+            resolve=(Resolve(PUBLIC_HOST, "127.0.0.1", gateway_port),),
+        )
+        self.public_url = f"http://{PUBLIC_HOST}:{gateway_port}"
+        self._http = httpx.AsyncClient(base_url=self.options.url, timeout=5.0)
+
+    def program(self, root: Path, directory: Path) -> Program:
+        """Give the command that runs it."""
+        (resolve,) = self.options.resolve
+        return Program(
+            "sandbox",
+            [
+                *(sys.executable, "-m", "cli.main", "sandbox", "--auto-consent"),
+                *("--allow-http-clients", "--port", str(self.options.port)),
+                *("--token-seconds", str(self.options.token_seconds)),
+                *("--resolve", f"{resolve.host}={resolve.address}:{resolve.port}"),
+            ],
+            {**nothing_but_path(), "PYTHONPATH": str(root)},
+            directory=directory,
+        )
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a gateway in front of this PostHog is configured with."""
+        return {
+            "POSTHOG_HOST": self.options.url,
+            "POSTHOG_API_KEY": self.options.project_key,
+            "API_PUBLIC_URL": self.public_url,
+        }
+
+    def curl(self, event: str, distinct_id: str) -> str:
+        """Give a line that captures an event."""
+        body = msgspec.json.encode(self._event(event, distinct_id, None)).decode()
+        return f"curl {self.options.url}/i/v0/e/ -d '{body}'"
+
+    async def capture(self, event: str, distinct_id: str, email: str) -> str:
+        """Capture an event of an identified person; gives its uuid."""
+        event_uuid = str(uuid.uuid4())
+        body = self._event(event, distinct_id, email) | {"uuid": event_uuid}
+        answer = await self._http.post("/i/v0/e/", json=body)
+        answer.raise_for_status()
+        return event_uuid
+
+    async def delivered(self, event_uuid: str) -> float:
+        """Wait until the gateway has taken an event; gives how long its answer took, in ms."""
+        while True:
+            state = msgspec.json.decode(
+                (await self._http.get("/_sandbox/state")).content, type=_State
+            )
+            for delivery in state.deliveries:
+                if delivery.event_uuid == event_uuid and delivery.outcome == "delivered":
+                    return delivery.attempts[-1].milliseconds
+            await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        """Give connections back."""
+        await self._http.aclose()
+
+    def _event(self, event: str, distinct_id: str, email: str | None) -> dict[str, object]:
+        properties: dict[str, object] = {"$is_identified": True, "plan": "free"}
+        if email is not None:
+            properties["$set"] = {"email": email}
+        return {
+            "api_key": self.options.project_key,
+            "event": event,
+            "distinct_id": distinct_id,
+            "properties": properties,
+        }
