@@ -12,7 +12,7 @@ import structlog
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from litestar import Litestar, MediaType, Request, Response, Router, get
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.types import ASGIApp, ExceptionHandlersMap
 
@@ -50,7 +50,7 @@ class About(msgspec.Struct, frozen=True):
 
 
 @get(["/", "/_health"], sync_to_thread=False)
-def about(instance: Instance) -> About:
+def about(instance: NamedDependency[Instance]) -> About:
     """Say that this is a stand-in."""
     return About(
         what="Hogsend's PostHog sandbox: a stand-in, not PostHog. Nothing is kept.",

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 from litestar import Controller, Request, delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from sandbox.api.access import authorize
 from sandbox.api.errors import invalid, not_allowed, parse_error
@@ -33,7 +35,7 @@ class HogFunctionsController(Controller):
 
     @get("/", sync_to_thread=False)
     def list_functions(
-        self, request: AnyRequest, instance: Instance, project_id: str
+        self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
     ) -> Page[MinimalFunction]:
         """List functions of a type (`type`, or several in `types`), without their inputs."""
         authorize(request, instance, READ, project_id)
@@ -44,7 +46,7 @@ class HogFunctionsController(Controller):
 
     @post("/")
     async def create_function(
-        self, request: AnyRequest, instance: Instance, project_id: str
+        self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
     ) -> ShownFunction:
         """Make a function."""
         authorize(request, instance, WRITE, project_id)
@@ -52,7 +54,11 @@ class HogFunctionsController(Controller):
 
     @get("/{function_id:str}", sync_to_thread=False)
     def get_function(
-        self, request: AnyRequest, instance: Instance, project_id: str, function_id: str
+        self,
+        request: AnyRequest,
+        instance: NamedDependency[Instance],
+        project_id: FromPath[str],
+        function_id: FromPath[str],
     ) -> ShownFunction:
         """Show a function, secret inputs redacted."""
         authorize(request, instance, READ, project_id)
@@ -60,7 +66,11 @@ class HogFunctionsController(Controller):
 
     @patch("/{function_id:str}")
     async def update_function(
-        self, request: AnyRequest, instance: Instance, project_id: str, function_id: str
+        self,
+        request: AnyRequest,
+        instance: NamedDependency[Instance],
+        project_id: FromPath[str],
+        function_id: FromPath[str],
     ) -> ShownFunction:
         """Change a function; `{"deleted": true}` deletes it."""
         authorize(request, instance, WRITE, project_id)
@@ -68,7 +78,11 @@ class HogFunctionsController(Controller):
 
     @delete("/{function_id:str}", status_code=405, sync_to_thread=False)
     def delete_function(
-        self, request: AnyRequest, instance: Instance, project_id: str, function_id: str
+        self,
+        request: AnyRequest,
+        instance: NamedDependency[Instance],
+        project_id: FromPath[str],
+        function_id: FromPath[str],
     ) -> None:
         """Refuse: functions are deleted by PATCH (posthog/api/forbid_destroy_model.py)."""
         authorize(request, instance, WRITE, project_id)

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 from litestar import Controller, Request, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from sandbox.api.access import authorize
 from sandbox.api.errors import not_found
@@ -36,7 +38,7 @@ class PersonsController(Controller):
 
     @get("/", sync_to_thread=False)
     def list_persons(
-        self, request: AnyRequest, instance: Instance, project_id: str
+        self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
     ) -> Page[ShownPerson]:
         """List persons, or the one behind `distinct_id`, or those with an `email`."""
         authorize(request, instance, "person:read", project_id)
@@ -50,7 +52,11 @@ class PersonsController(Controller):
 
     @get("/{person_id:str}", sync_to_thread=False)
     def get_person(
-        self, request: AnyRequest, instance: Instance, project_id: str, person_id: str
+        self,
+        request: AnyRequest,
+        instance: NamedDependency[Instance],
+        project_id: FromPath[str],
+        person_id: FromPath[str],
     ) -> ShownPerson:
         """Show a person by its uuid."""
         authorize(request, instance, "person:read", project_id)

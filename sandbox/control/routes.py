@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Request, get, post, put
+from litestar.di import NamedDependency
 from msgspec import Meta
 
 from sandbox.api.errors import invalid
@@ -75,7 +76,7 @@ class ControlController(Controller):
     path = "/_sandbox"
 
     @get("/state", sync_to_thread=False)
-    def state(self, instance: Instance) -> State:
+    def state(self, instance: NamedDependency[Instance]) -> State:
         """Show what was captured, made, delivered and counted. PostHog has no such route."""
         return State(
             now=iso(instance.clock.now()),
@@ -91,33 +92,37 @@ class ControlController(Controller):
         )
 
     @put("/faults")
-    async def set_faults(self, request: AnyRequest, instance: Instance) -> dict[Area, Fault]:
+    async def set_faults(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> dict[Area, Fault]:
         """Replace all faults; `{}` ends them. PostHog has no such route."""
         instance.faults.by_area = await _decoded(request, dict[Area, Fault])
         return instance.faults.by_area
 
     @put("/flags")
-    async def set_flags(self, request: AnyRequest, instance: Instance) -> list[Flag]:
+    async def set_flags(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> list[Flag]:
         """Replace all feature flags. PostHog has them in its own API."""
         instance.flags.all = await _decoded(request, list[Flag])
         return instance.flags.all
 
     @put("/plan")
-    async def set_plan(self, request: AnyRequest, instance: Instance) -> Plan:
+    async def set_plan(self, request: AnyRequest, instance: NamedDependency[Instance]) -> Plan:
         """Change what the organization pays for. PostHog has no such route."""
         plan: Plan = await _decoded(request, Plan)
         instance.functions.data_pipelines = plan.data_pipelines
         return plan
 
     @post("/clock", status_code=200)
-    async def advance_clock(self, request: AnyRequest, instance: Instance) -> Now:
+    async def advance_clock(self, request: AnyRequest, instance: NamedDependency[Instance]) -> Now:
         """Move time forward: tokens expire, retries come due. PostHog has no such route."""
         step: Advance = await _decoded(request, Advance)
         instance.clock.advance(step.seconds)
         return Now(iso(instance.clock.now()))
 
     @post("/reset", status_code=204)
-    async def reset(self, instance: Instance) -> None:
+    async def reset(self, instance: NamedDependency[Instance]) -> None:
         """Forget everything. PostHog has no such route."""
         await instance.reset()
 

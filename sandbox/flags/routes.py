@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, post
+from litestar.di import NamedDependency
 
 from sandbox.api.errors import ApiError, ApiErrorBody, invalid
 from sandbox.flags.model import FlagDetails
@@ -38,7 +39,7 @@ class LegacyFlagsAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 @post(["/flags", "/decide"], status_code=200)
 async def evaluate_flags(
-    request: Request[Any, Any, Any], instance: Instance
+    request: Request[Any, Any, Any], instance: NamedDependency[Instance]
 ) -> FlagsAnswer | LegacyFlagsAnswer:
     """Evaluate flags for a distinct id; properties in the request win over stored ones."""
     document = decode(

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from litestar import MediaType, Request, Response, post
+from litestar.di import NamedDependency
 
 from sandbox.ingestion.decoding import decode
 from sandbox.ingestion.errors import CaptureError
@@ -22,7 +23,9 @@ class CaptureAnswer(msgspec.Struct, frozen=True):
 
 
 @post(PATHS, status_code=200)
-async def capture(request: Request[Any, Any, Any], instance: Instance) -> CaptureAnswer:
+async def capture(
+    request: Request[Any, Any, Any], instance: NamedDependency[Instance]
+) -> CaptureAnswer:
     """Capture one event or many.
 
     An unknown project key is answered like a known one, and its events are dropped

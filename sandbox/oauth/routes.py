@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Controller, MediaType, Request, Response, get, post
+from litestar.di import NamedDependency
 from litestar.response import Redirect
 
 from sandbox.instance import Instance
@@ -41,7 +42,7 @@ class UserInfo(msgspec.Struct, frozen=True):
 
 
 @get("/.well-known/oauth-authorization-server", sync_to_thread=False)
-def authorization_server(instance: Instance) -> ServerMetadata:
+def authorization_server(instance: NamedDependency[Instance]) -> ServerMetadata:
     """Describe the authorization server."""
     return server_metadata(instance.options.url)
 
@@ -52,7 +53,9 @@ class OAuthController(Controller):
     path = "/oauth"
 
     @get("/authorize")
-    async def authorize(self, request: AnyRequest, instance: Instance) -> Response[Any]:
+    async def authorize(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> Response[Any]:
         """Show the consent page, or redirect at once when consent is automatic."""
         query = dict(request.query_params.items())
         try:
@@ -66,7 +69,9 @@ class OAuthController(Controller):
         return Response(html, media_type=MediaType.HTML, headers=consent.page_headers(asked))
 
     @post("/authorize", status_code=303)
-    async def decide(self, request: AnyRequest, instance: Instance) -> Response[Any]:
+    async def decide(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> Response[Any]:
         """Take the decision of the page's form; PostHog's own page sends JSON."""
         form = await _parameters(request)
         asked = instance.authorizations.shown(form.get("request", ""))
@@ -78,14 +83,18 @@ class OAuthController(Controller):
         return Redirect(to, status_code=303)
 
     @post("/token", status_code=200)
-    async def token(self, request: AnyRequest, instance: Instance) -> Response[TokenAnswer]:
+    async def token(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> Response[TokenAnswer]:
         """Exchange a code or a refresh token; form and JSON bodies."""
         form = await _parameters(request)
         answer = _grant(form, instance)
         return Response(answer, headers=NO_STORE)
 
     @post("/revoke", status_code=200)
-    async def revoke(self, request: AnyRequest, instance: Instance) -> Response[None]:
+    async def revoke(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> Response[None]:
         """Revoke a token; also answered with 200 when there is no such token."""
         form = await _parameters(request)
         if not form.get("client_id"):
@@ -96,7 +105,9 @@ class OAuthController(Controller):
         return Response(None)
 
     @post("/introspect", status_code=200)
-    async def introspect(self, request: AnyRequest, instance: Instance) -> Introspection:
+    async def introspect(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> Introspection:
         """Say whether an access token works; asks for the scope `introspection`."""
         caller = _bearer(request, instance)
         if not {"introspection", "*"} & set(caller.reach.scopes):
@@ -116,7 +127,7 @@ class OAuthController(Controller):
         )
 
     @get("/userinfo", sync_to_thread=False)
-    def userinfo(self, request: AnyRequest, instance: Instance) -> UserInfo:
+    def userinfo(self, request: AnyRequest, instance: NamedDependency[Instance]) -> UserInfo:
         """Say who allowed the client; asks for the scope `openid`."""
         if not {"openid", "*"} & set(_bearer(request, instance).reach.scopes):
             raise OAuthError("insufficient_scope", status=403)
