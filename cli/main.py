@@ -22,6 +22,7 @@ app.command("cli.commands.up:up", help="Start everything on this machine.")
 app.command("cli.commands.demo:demo", help="Watch the whole loop on this machine.")
 app.command("cli.commands.serve:serve", help="Run one service in the foreground.")
 app.command("cli.commands.status:status", help="Show the health of a running stack.")
+app.command("cli.commands.sandbox:sandbox", help="Run a PostHog stand-in on this machine.")
 
 
 def main() -> None:

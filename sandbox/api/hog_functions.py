@@ -1,0 +1,137 @@
+"""`hog_functions/` of a project (posthog/api/hog_function.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Controller, Request, delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from sandbox.api.access import authorize
+from sandbox.api.errors import invalid, not_allowed, parse_error
+from sandbox.api.pages import Page, cut
+from sandbox.functions.inputs import shown_inputs
+from sandbox.functions.model import (
+    FunctionStatus,
+    HogFunction,
+    MinimalFunction,
+    ShownFunction,
+    TemplateSummary,
+    UserSummary,
+)
+from sandbox.functions.templates import TEMPLATES
+from sandbox.instance import Instance
+
+AnyRequest = Request[Any, Any, Any]
+READ, WRITE = "hog_function:read", "hog_function:write"
+
+
+class HogFunctionsController(Controller):
+    """Hog functions of a project."""
+
+    path = "/hog_functions"
+
+    @get("/", sync_to_thread=False)
+    def list_functions(
+        self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
+    ) -> Page[MinimalFunction]:
+        """List functions of a type (`type`, or several in `types`), without their inputs."""
+        authorize(request, instance, READ, project_id)
+        query = request.query_params
+        types = [query["type"]] if "type" in query else query.get("types", "destination").split(",")
+        functions = [_minimal(one) for one in instance.functions.of_types(types)]
+        return cut(request, instance.options.url, functions)
+
+    @post("/")
+    async def create_function(
+        self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
+    ) -> ShownFunction:
+        """Make a function."""
+        authorize(request, instance, WRITE, project_id)
+        return _shown(instance.functions.create(await _fields(request)))
+
+    @get("/{function_id:str}", sync_to_thread=False)
+    def get_function(
+        self,
+        request: AnyRequest,
+        instance: NamedDependency[Instance],
+        project_id: FromPath[str],
+        function_id: FromPath[str],
+    ) -> ShownFunction:
+        """Show a function, secret inputs redacted."""
+        authorize(request, instance, READ, project_id)
+        return _shown(instance.functions.get(function_id))
+
+    @patch("/{function_id:str}")
+    async def update_function(
+        self,
+        request: AnyRequest,
+        instance: NamedDependency[Instance],
+        project_id: FromPath[str],
+        function_id: FromPath[str],
+    ) -> ShownFunction:
+        """Change a function; `{"deleted": true}` deletes it."""
+        authorize(request, instance, WRITE, project_id)
+        return _shown(instance.functions.update(function_id, await _fields(request)))
+
+    @delete("/{function_id:str}", status_code=405, sync_to_thread=False)
+    def delete_function(
+        self,
+        request: AnyRequest,
+        instance: NamedDependency[Instance],
+        project_id: FromPath[str],
+        function_id: FromPath[str],
+    ) -> None:
+        """Refuse: functions are deleted by PATCH (posthog/api/forbid_destroy_model.py)."""
+        authorize(request, instance, WRITE, project_id)
+        instance.functions.get(function_id)
+        raise not_allowed("Functions are deleted by setting `deleted` to true with PATCH.")
+
+
+async def _fields(request: AnyRequest) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(await request.body())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise parse_error(f"JSON parse error - {error}") from error
+    if not isinstance(fields, dict):
+        kind = type(fields).__name__
+        raise invalid(f"Invalid data. Expected a dictionary, but got {kind}.")
+    return fields
+
+
+def _common(function: HogFunction) -> dict[str, Any]:
+    template = TEMPLATES.get(function.template_id or "")
+    summary: TemplateSummary | None = template.summary if template else None
+    return {
+        "id": function.id,
+        "type": function.type,
+        "name": function.name,
+        "description": function.description,
+        "created_at": function.created_at,
+        "created_by": UserSummary(),
+        "updated_at": function.updated_at,
+        "enabled": function.enabled,
+        "hog": function.hog,
+        "filters": function.filters,
+        "icon_url": function.icon_url,
+        "template": summary,
+        "status": FunctionStatus(),
+        "execution_order": function.execution_order,
+    }
+
+
+def _minimal(function: HogFunction) -> MinimalFunction:
+    return MinimalFunction(**_common(function))
+
+
+def _shown(function: HogFunction) -> ShownFunction:
+    return ShownFunction(
+        **_common(function),
+        bytecode=["_H", 1, 32, "run by the sandbox"],
+        inputs_schema=function.inputs_schema,
+        inputs=shown_inputs(function.inputs_schema, function.inputs),
+        masking=function.masking,
+        mappings=function.mappings,
+    )

@@ -1,0 +1,78 @@
+"""`persons/` of a project (posthog/api/person.py): reading only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Controller, Request, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from sandbox.api.access import authorize
+from sandbox.api.errors import not_found
+from sandbox.api.pages import Page, cut
+from sandbox.ingestion.people import Person
+from sandbox.instance import Instance
+
+AnyRequest = Request[Any, Any, Any]
+
+
+class ShownPerson(msgspec.Struct, frozen=True, kw_only=True):
+    """A person as the API shows it; `id` is the uuid."""
+
+    id: str
+    uuid: str
+    type: str = "person"
+    name: str
+    distinct_ids: list[str]
+    properties: dict[str, Any]
+    created_at: str
+    is_identified: bool
+
+
+class PersonsController(Controller):
+    """Persons of a project."""
+
+    path = "/persons"
+
+    @get("/", sync_to_thread=False)
+    def list_persons(
+        self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
+    ) -> Page[ShownPerson]:
+        """List persons, or the one behind `distinct_id`, or those with an `email`."""
+        authorize(request, instance, "person:read", project_id)
+        people = instance.people.all()
+        if distinct_id := request.query_params.get("distinct_id"):
+            found = instance.people.find(distinct_id)
+            people = [found] if found else []
+        if email := request.query_params.get("email"):
+            people = [one for one in people if one.properties.get("email") == email]
+        return cut(request, instance.options.url, [_shown(one) for one in people])
+
+    @get("/{person_id:str}", sync_to_thread=False)
+    def get_person(
+        self,
+        request: AnyRequest,
+        instance: NamedDependency[Instance],
+        project_id: FromPath[str],
+        person_id: FromPath[str],
+    ) -> ShownPerson:
+        """Show a person by its uuid."""
+        authorize(request, instance, "person:read", project_id)
+        for person in instance.people.all():
+            if person.uuid == person_id:
+                return _shown(person)
+        raise not_found()
+
+
+def _shown(person: Person) -> ShownPerson:
+    return ShownPerson(
+        id=person.uuid,
+        uuid=person.uuid,
+        name=person.name(person.distinct_ids[0]),
+        distinct_ids=person.distinct_ids,
+        properties=person.properties,
+        created_at=person.created_at,
+        is_identified=person.is_identified,
+    )

@@ -1,0 +1,45 @@
+"""Projects and the user behind a credential."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Request, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from sandbox.api.access import authorize
+from sandbox.functions.model import UserSummary
+from sandbox.instance import Instance
+from sandbox.project import Project
+
+
+class Organization(msgspec.Struct, frozen=True):
+    """The one organization."""
+
+    id: str
+    name: str = "Sandbox"
+
+
+class Me(UserSummary, frozen=True, kw_only=True):
+    """The one user."""
+
+    organization: Organization
+    team: Project
+
+
+@get(["/api/projects/{project_id:str}", "/api/environments/{project_id:str}"], sync_to_thread=False)
+def get_project(
+    request: Request[Any, Any, Any], instance: NamedDependency[Instance], project_id: FromPath[str]
+) -> Project:
+    """Show the project; `@current` is it too (posthog/api/project.py)."""
+    authorize(request, instance, "project:read", project_id)
+    return instance.project
+
+
+@get("/api/users/@me", sync_to_thread=False)
+def get_me(request: Request[Any, Any, Any], instance: NamedDependency[Instance]) -> Me:
+    """Show the user (posthog/api/user.py)."""
+    authorize(request, instance, "user:read")
+    return Me(organization=Organization(instance.project.organization), team=instance.project)

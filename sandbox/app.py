@@ -1,0 +1,163 @@
+"""Builds the sandbox: the Litestar app, and the server around it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import structlog
+from granian.constants import Interfaces
+from granian.server.embed import Server
+from litestar import Litestar, MediaType, Request, Response, Router, get
+from litestar.di import NamedDependency, Provide
+from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.types import ASGIApp, ExceptionHandlersMap
+
+from hogsend.errors import CannotStart
+from sandbox.api.errors import ApiError, ApiErrorBody, not_allowed, not_found, server_error
+from sandbox.api.hog_functions import HogFunctionsController
+from sandbox.api.persons import PersonsController
+from sandbox.api.projects import get_me, get_project
+from sandbox.control.faults import with_faults
+from sandbox.control.routes import ControlController
+from sandbox.flags.routes import evaluate_flags
+from sandbox.ingestion.errors import CaptureError
+from sandbox.ingestion.routes import capture, capture_error
+from sandbox.instance import Instance
+from sandbox.oauth.errors import OAuthError
+from sandbox.oauth.routes import OAuthController, authorization_server, oauth_error
+from sandbox.options import Options
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES = 20 * 1024 * 1024
+"""What capture takes (rust/capture/src/v0_request.rs)."""
+
+PROJECT_PATHS = ("/api/environments/{project_id:str}", "/api/projects/{project_id:str}")
+"""Environments are what projects became (posthog/api/__init__.py); here they are the same."""
+
+
+class About(msgspec.Struct, frozen=True):
+    """What this is."""
+
+    what: str
+    docs: str
+    project_id: int
+    state: str
+
+
+@get(["/", "/_health"], sync_to_thread=False)
+def about(instance: NamedDependency[Instance]) -> About:
+    """Say that this is a stand-in."""
+    return About(
+        what="Hogsend's PostHog sandbox: a stand-in, not PostHog. Nothing is kept.",
+        docs="docs/sandbox.md",
+        project_id=instance.project.id,
+        state=f"{instance.options.url}/_sandbox/state",
+    )
+
+
+def build(options: Options) -> ASGIApp:
+    """An ASGI app with a PostHog of its own."""
+    return app_of(Instance(options))
+
+
+def app_of(instance: Instance) -> ASGIApp:
+    """The app that shows `instance`."""
+    app = Litestar(
+        route_handlers=[
+            about,
+            authorization_server,
+            OAuthController,
+            get_project,
+            get_me,
+            *(
+                Router(path, route_handlers=[HogFunctionsController, PersonsController])
+                for path in PROJECT_PATHS
+            ),
+            capture,
+            evaluate_flags,
+            ControlController,
+        ],
+        dependencies={"instance": Provide(lambda: instance, sync_to_thread=False)},
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=MAX_BODY_BYTES,
+        openapi_config=None,
+        logging_config=None,
+        on_shutdown=[instance.close],
+    )
+    return with_faults(app, instance.faults)
+
+
+@asynccontextmanager
+async def serving(options: Options) -> AsyncIterator[Instance]:
+    """A sandbox that listens while the block runs.
+
+    Raises:
+        CannotStart: nothing can listen there.
+    """
+    instance = Instance(options)
+    server = Server(
+        app_of(instance),
+        address=options.host,
+        port=options.port,
+        interface=Interfaces.ASGI,
+        log_enabled=False,
+    )
+    running = asyncio.create_task(server.serve())
+    try:
+        await _listening(options, running)
+        yield instance
+    finally:
+        server.stop()  # type: ignore[no-untyped-call]
+        await asyncio.gather(running, return_exceptions=True)
+        await instance.close()
+
+
+async def _listening(options: Options, running: asyncio.Task[None]) -> None:
+    while True:
+        if running.done():
+            reason = str(running.exception()).splitlines()[0]
+            raise CannotStart(f"nothing can listen on {options.host}:{options.port} ({reason})")
+        try:
+            _, writer = await asyncio.open_connection(options.host, options.port)
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            await writer.wait_closed()
+            return
+
+
+def _api_error(_request: Request[Any, Any, Any], error: ApiError) -> Response[ApiErrorBody]:
+    return Response(
+        error.body,
+        status_code=error.status,
+        headers=error.headers,
+        media_type=MediaType.JSON,
+    )
+
+
+def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[ApiErrorBody]:
+    if isinstance(error, MethodNotAllowedException):
+        return _api_error(request, not_allowed(f'Method "{request.method}" not allowed.'))
+    body = ApiErrorBody("invalid_request", "error", error.detail)
+    found = not_found() if error.status_code == 404 else ApiError(error.status_code, body)  # noqa: PLR2004
+    return _api_error(request, found)
+
+
+def _internal_error(request: Request[Any, Any, Any], error: Exception) -> Response[ApiErrorBody]:
+    log.error("request failed", exc_info=error)
+    return _api_error(request, server_error())
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    OAuthError: oauth_error,
+    CaptureError: capture_error,
+    ApiError: _api_error,
+    HTTPException: _http_error,
+    Exception: _internal_error,
+}

@@ -1,0 +1,1 @@
+"""What PostHog does not have: looking inside, faults, the clock."""

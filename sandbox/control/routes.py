@@ -1,0 +1,150 @@
+"""`/_sandbox/`: looking inside and meddling. PostHog has none of these routes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, Request, get, post, put
+from litestar.di import NamedDependency
+from msgspec import Meta
+
+from sandbox.api.errors import invalid
+from sandbox.clock import iso
+from sandbox.control.faults import Area, Fault
+from sandbox.delivery.deliveries import Delivery
+from sandbox.flags.model import Flag
+from sandbox.functions.inputs import shown_inputs
+from sandbox.functions.model import HogFunction
+from sandbox.ingestion.events import CapturedEvent
+from sandbox.ingestion.people import Person
+from sandbox.instance import Instance
+from sandbox.oauth.grants import Counts
+
+AnyRequest = Request[Any, Any, Any]
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the organization pays for."""
+
+    data_pipelines: bool
+
+
+class Advance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far to move the clock."""
+
+    seconds: Annotated[float, Meta(ge=0)]
+
+
+class Now(msgspec.Struct, frozen=True):
+    """The sandbox's time."""
+
+    now: str
+
+
+class FunctionState(msgspec.Struct, frozen=True):
+    """A function; of its headers only the names, as their values are often secret."""
+
+    id: str
+    name: str | None
+    type: str
+    enabled: bool
+    template_id: str | None
+    url: str | None
+    header_names: list[str]
+    filters: dict[str, Any]
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything inside, without a token."""
+
+    now: str
+    data_pipelines: bool
+    events: list[CapturedEvent]
+    events_dropped: int
+    persons: list[Person]
+    functions: list[FunctionState]
+    deliveries: list[Delivery]
+    oauth: Counts
+    flags: list[Flag]
+    faults: dict[Area, Fault]
+
+
+class ControlController(Controller):
+    """Only the sandbox has these; they ask for no credential."""
+
+    path = "/_sandbox"
+
+    @get("/state", sync_to_thread=False)
+    def state(self, instance: NamedDependency[Instance]) -> State:
+        """Show what was captured, made, delivered and counted. PostHog has no such route."""
+        return State(
+            now=iso(instance.clock.now()),
+            data_pipelines=instance.functions.data_pipelines,
+            events=list(instance.pipeline.events.values()),
+            events_dropped=instance.pipeline.dropped,
+            persons=instance.people.all(),
+            functions=[_function(one) for one in instance.functions.all()],
+            deliveries=instance.deliveries.all,
+            oauth=instance.grants.counts,
+            flags=instance.flags.all,
+            faults=instance.faults.by_area,
+        )
+
+    @put("/faults")
+    async def set_faults(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> dict[Area, Fault]:
+        """Replace all faults; `{}` ends them. PostHog has no such route."""
+        instance.faults.by_area = await _decoded(request, dict[Area, Fault])
+        return instance.faults.by_area
+
+    @put("/flags")
+    async def set_flags(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> list[Flag]:
+        """Replace all feature flags. PostHog has them in its own API."""
+        instance.flags.all = await _decoded(request, list[Flag])
+        return instance.flags.all
+
+    @put("/plan")
+    async def set_plan(self, request: AnyRequest, instance: NamedDependency[Instance]) -> Plan:
+        """Change what the organization pays for. PostHog has no such route."""
+        plan: Plan = await _decoded(request, Plan)
+        instance.functions.data_pipelines = plan.data_pipelines
+        return plan
+
+    @post("/clock", status_code=200)
+    async def advance_clock(self, request: AnyRequest, instance: NamedDependency[Instance]) -> Now:
+        """Move time forward: tokens expire, retries come due. PostHog has no such route."""
+        step: Advance = await _decoded(request, Advance)
+        instance.clock.advance(step.seconds)
+        return Now(iso(instance.clock.now()))
+
+    @post("/reset", status_code=204)
+    async def reset(self, instance: NamedDependency[Instance]) -> None:
+        """Forget everything. PostHog has no such route."""
+        await instance.reset()
+
+
+def _function(function: HogFunction) -> FunctionState:
+    shown = shown_inputs(function.inputs_schema, function.inputs)
+    url = shown["url"].value if "url" in shown else None
+    headers = shown["headers"].value if "headers" in shown else None
+    return FunctionState(
+        id=function.id,
+        name=function.name,
+        type=function.type,
+        enabled=function.enabled,
+        template_id=function.template_id,
+        url=url if isinstance(url, str) else None,
+        header_names=sorted(headers) if isinstance(headers, dict) else [],
+        filters=function.filters,
+    )
+
+
+async def _decoded(request: AnyRequest, type: Any) -> Any:
+    try:
+        return msgspec.json.decode(await request.body(), type=type)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid(str(error)) from error

@@ -1,0 +1,1 @@
+"""Sending captured events to the webhooks of hog functions."""

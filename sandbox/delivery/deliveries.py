@@ -1,0 +1,197 @@
+"""Sends captured events to the webhooks of hog functions, in the background.
+
+Follows nodejs/src/cdp/services/hog-executor.service.ts; of a function's code only the webhook
+template's is known, so every enabled destination with an `inputs.url` is taken for a webhook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+import httpx
+import msgspec
+import structlog
+
+from sandbox.clock import Clock, iso
+from sandbox.delivery import retries
+from sandbox.delivery.payload import fill, globals_of
+from sandbox.delivery.targets import BlockedTarget, Target, target
+from sandbox.functions.filters import matches, read_filters
+from sandbox.functions.model import HogFunction
+from sandbox.functions.store import HogFunctions
+from sandbox.ingestion.events import CapturedEvent
+from sandbox.ingestion.people import Person
+from sandbox.options import Options
+
+log = structlog.get_logger(__name__)
+
+FETCH_SECONDS = 10.0
+KEPT = 10_000
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One request and how it ended: with a status, or with an error."""
+
+    status: int | None
+    error: str | None
+    milliseconds: float
+
+
+class Delivery(msgspec.Struct):
+    """One event on its way to one function's webhook."""
+
+    id: str
+    function_id: str
+    function: str | None
+    event_uuid: str
+    event: str
+    url: str
+    outcome: str = "pending"
+    """`pending`, `retrying`, `delivered`, `failed`, `blocked`, or `filtered`."""
+
+    reason: str | None = None
+    attempts: list[Attempt] = []
+    next_attempt_at: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """The request a delivery makes."""
+
+    target: Target
+    method: str
+    headers: dict[str, str]
+    body: bytes | None
+
+
+class Deliveries:
+    """All deliveries, and the tasks that make them."""
+
+    def __init__(self, clock: Clock, functions: HogFunctions, options: Options) -> None:
+        self._clock = clock
+        self._functions = functions
+        self._options = options
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._http: httpx.AsyncClient | None = None
+        self.all: list[Delivery] = []
+
+    def start(self, event: CapturedEvent, person: Person | None) -> None:
+        """Begin to deliver an event to every enabled destination whose filters it passes."""
+        for function in self._functions.of_types(["destination"]):
+            if function.enabled:
+                self._start(function, event, person)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._http is not None:
+            await self._http.aclose()
+
+    def _start(self, function: HogFunction, event: CapturedEvent, person: Person | None) -> None:
+        delivery = Delivery(
+            str(uuid.uuid4()), function.id, function.name, event.uuid, event.event, ""
+        )
+        self.all.append(delivery)
+        del self.all[:-KEPT]
+        try:
+            properties = person.properties if person else {}
+            filters = read_filters(function.filters)
+            if not matches(filters, event.event, event.properties, properties):
+                delivery.outcome = "filtered"
+                return
+            message = self._message(function, event, person, delivery)
+        except (BlockedTarget, ValueError) as error:
+            delivery.outcome, delivery.reason = "blocked", str(error)
+            log.warning("not delivered", event=event.event, reason=str(error))
+            return
+        task = asyncio.create_task(self._deliver(delivery, message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _message(
+        self, function: HogFunction, event: CapturedEvent, person: Person | None, delivery: Delivery
+    ) -> Message:
+        options = self._options
+        values = globals_of(event, person, function, options.url, options.project_id)
+        inputs: dict[str, Any] = {
+            item.key: item.default
+            for item in function.inputs_schema
+            if item.default is not msgspec.UNSET
+        }
+        for key, one in function.inputs.items():
+            if one.value is not msgspec.UNSET:
+                inputs[key] = one.value
+        filled = fill(
+            {key: inputs.get(key) for key in ("url", "method", "headers", "body")}, values
+        )
+        delivery.url = str(filled["url"])
+        where = target(delivery.url, options.resolve, anywhere=options.deliver_anywhere)
+        method = str(filled["method"] or "POST").upper()
+        headers = {str(key): _text(value) for key, value in (filled["headers"] or {}).items()}
+        body = None if method in ("GET", "HEAD") else _text(filled["body"]).encode()
+        return Message(where, method, headers, body)
+
+    async def _deliver(self, delivery: Delivery, message: Message) -> None:
+        for number in range(1, retries.RATE_LIMITED_ATTEMPTS + 1):
+            attempt, retry_after = await self._attempt(message)
+            delivery.attempts = [*delivery.attempts, attempt]
+            delivery.next_attempt_at = None
+            status = attempt.status
+            if status is not None and status < retries.FIRST_FAILURE:
+                delivery.outcome = "delivered"
+                return
+            delivery.reason = attempt.error or f"answered with {status}"
+            if number >= retries.attempts_allowed(status):
+                break
+            wait = retries.delay(self._options.backoff_seconds, number, status, retry_after)
+            delivery.outcome = "retrying"
+            delivery.next_attempt_at = iso(self._clock.now() + wait)
+            await self._clock.sleep(wait)
+        delivery.outcome = "failed"
+        log.warning("webhook given up", event=delivery.event, reason=delivery.reason)
+
+    async def _attempt(self, message: Message) -> tuple[Attempt, float | None]:
+        started = time.perf_counter()
+        status: int | None = None
+        error: str | None = None
+        retry_after: float | None = None
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                answer = await self._fetch(message)
+            status = answer.status_code
+            header = answer.headers.get("Retry-After")
+            retry_after = retries.retry_after_seconds(header, self._clock.now())
+        except TimeoutError:
+            error = f"no answer within {FETCH_SECONDS:.0f} s"
+        except httpx.HTTPError as failure:
+            error = f"{type(failure).__name__}: {failure}"
+        elapsed = round((time.perf_counter() - started) * 1000, 1)
+        return Attempt(status, error, elapsed), retry_after
+
+    async def _fetch(self, message: Message) -> httpx.Response:
+        try:
+            return await self._send(message)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            # A connection that was closed meanwhile gets one more try, at once, on a new one.
+            return await self._send(message)
+
+    async def _send(self, message: Message) -> httpx.Response:
+        if self._http is None:
+            self._http = httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False)
+        return await self._http.request(
+            message.method,
+            message.target.url,
+            headers={**message.headers, "Host": message.target.host_header},
+            content=message.body,
+            extensions={"sni_hostname": message.target.server_name},
+        )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,136 @@
+"""What a hog function gets to see of an event, and templates filled in with it.
+
+`convertToHogFunctionInvocationGlobals` in nodejs/src/cdp/utils.ts and the templating of
+nodejs/src/cdp/utils/hog-function-inputs.ts. The sandbox fills in paths like `{event.uuid}`;
+it runs no Hog.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from sandbox.functions.model import HogFunction
+from sandbox.ingestion.events import CapturedEvent
+from sandbox.ingestion.people import Person
+
+_WHOLE = re.compile(r"\{([A-Za-z_$][\w$.]*)\}")
+_PATH = re.compile(r"\\\{|\{([A-Za-z_$][\w$.]*)\}")
+
+
+class ProjectGlobals(msgspec.Struct, frozen=True):
+    """`{project}`."""
+
+    id: int
+    name: str
+    url: str
+
+
+class EventGlobals(msgspec.Struct, frozen=True):
+    """`{event}`."""
+
+    uuid: str
+    event: str
+    elements_chain: str
+    distinct_id: str
+    properties: dict[str, Any]
+    timestamp: str
+    captured_at: str | None
+    url: str
+
+
+class PersonGlobals(msgspec.Struct, frozen=True):
+    """`{person}`."""
+
+    id: str
+    properties: dict[str, Any]
+    name: str
+    url: str
+
+
+class SourceGlobals(msgspec.Struct, frozen=True):
+    """`{source}`: the function itself."""
+
+    name: str
+    url: str
+
+
+class Globals(msgspec.Struct, frozen=True):
+    """All there is to fill in."""
+
+    project: ProjectGlobals
+    event: EventGlobals
+    source: SourceGlobals
+    groups: dict[str, Any]
+    person: PersonGlobals | UnsetType = UNSET
+
+
+def globals_of(
+    event: CapturedEvent, person: Person | None, function: HogFunction, site: str, project: int
+) -> Any:
+    """Globals as plain JSON; `site` is the address of this PostHog."""
+    base = f"{site}/project/{project}"
+    distinct_id = quote(event.distinct_id, safe="")
+    shown = (
+        PersonGlobals(
+            id=person.uuid,
+            properties=dict(person.properties),
+            name=person.name(event.distinct_id),
+            url=f"{base}/person/{distinct_id}",
+        )
+        if person
+        else UNSET
+    )
+    moment = quote(event.timestamp, safe="")
+    return msgspec.to_builtins(
+        Globals(
+            project=ProjectGlobals(project, "Sandbox", base),
+            event=EventGlobals(
+                uuid=event.uuid,
+                event=event.event,
+                elements_chain=str(event.properties.get("$elements_chain", "")),
+                distinct_id=event.distinct_id,
+                properties=event.properties,
+                timestamp=event.timestamp,
+                captured_at=event.timestamp,
+                url=f"{base}/events/{event.uuid}/{moment}",
+            ),
+            source=SourceGlobals(
+                name=function.name or "Unnamed", url=f"{base}/functions/{function.id}"
+            ),
+            groups={},
+            person=shown,
+        )
+    )
+
+
+def fill(template: Any, values: Any) -> Any:
+    """`template` with its paths replaced; a string that is one path becomes what is there."""
+    if isinstance(template, dict):
+        return {str(fill(key, values)): fill(value, values) for key, value in template.items()}
+    if isinstance(template, list):
+        return [fill(value, values) for value in template]
+    if not isinstance(template, str):
+        return template
+    if whole := _WHOLE.fullmatch(template):
+        return _look_up(whole.group(1), values)
+    return _PATH.sub(lambda match: _inserted(match, values), template)
+
+
+def _inserted(match: re.Match[str], values: Any) -> str:
+    if match.group(1) is None:
+        return "{"  # escaped
+    found = _look_up(match.group(1), values)
+    if found is None:
+        return ""
+    return found if isinstance(found, str) else msgspec.json.encode(found).decode()
+
+
+def _look_up(path: str, values: Any) -> Any:
+    for name in path.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values

@@ -1,0 +1,1 @@
+"""Feature flags, as far as SDKs ask for them."""

@@ -1,0 +1,85 @@
+"""`/flags/` and the older `/decide/` (rust/feature-flags/src/api/)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import msgspec
+from litestar import Request, post
+from litestar.di import NamedDependency
+
+from sandbox.api.errors import ApiError, ApiErrorBody, invalid
+from sandbox.flags.model import FlagDetails
+from sandbox.ingestion.decoding import decode
+from sandbox.instance import Instance
+
+VERSION_WITH_DETAILS = 2
+
+
+class FlagsAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """Flags with reasons and metadata: `?v=2` and later."""
+
+    errors_while_computing_flags: bool
+    flags: dict[str, FlagDetails]
+    request_id: str
+    evaluated_at: int
+
+
+class LegacyFlagsAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """Flags and payloads only."""
+
+    errors_while_computing_flags: bool
+    feature_flags: dict[str, bool | str]
+    feature_flag_payloads: dict[str, str]
+    request_id: str
+    evaluated_at: int
+    supported_compression: tuple[str, ...] = ("gzip", "gzip-js")
+
+
+@post(["/flags", "/decide"], status_code=200)
+async def evaluate_flags(
+    request: Request[Any, Any, Any], instance: NamedDependency[Instance]
+) -> FlagsAnswer | LegacyFlagsAnswer:
+    """Evaluate flags for a distinct id; properties in the request win over stored ones."""
+    document = decode(
+        await request.body(),
+        request.headers.get("Content-Type", ""),
+        request.headers.get("Content-Encoding", ""),
+        request.query_params.get("compression", ""),
+    )
+    fields: dict[str, Any] = document if isinstance(document, dict) else {}
+    distinct_id = _check(fields, instance.options.project_key)
+    person = instance.people.find(distinct_id)
+    properties = {
+        **(person.properties if person else {}),
+        **(fields.get("person_properties") or {}),
+    }
+    flags = instance.flags.evaluate(distinct_id, properties, fields.get("flag_keys_to_evaluate"))
+    evaluated_at = int(instance.clock.now() * 1000)
+    version = request.query_params.get("v", "")
+    if (
+        request.scope["path"].startswith("/flags")
+        and version.isdecimal()
+        and int(version) >= VERSION_WITH_DETAILS
+    ):
+        return FlagsAnswer(False, flags, str(uuid.uuid4()), evaluated_at)  # noqa: FBT003
+    return LegacyFlagsAnswer(
+        errors_while_computing_flags=False,
+        feature_flags={key: one.value for key, one in flags.items()},
+        feature_flag_payloads={
+            key: one.metadata.payload for key, one in flags.items() if one.metadata.payload
+        },
+        request_id=str(uuid.uuid4()),
+        evaluated_at=evaluated_at,
+    )
+
+
+def _check(fields: dict[str, Any], project_key: str) -> str:
+    if fields.get("token", fields.get("api_key")) != project_key:
+        detail = "The project API key is missing, unknown or no longer valid."
+        raise ApiError(401, ApiErrorBody("authentication_error", "invalid_api_key", detail))
+    distinct_id = fields.get("distinct_id")
+    if not isinstance(distinct_id, str) or not distinct_id:
+        raise invalid("The distinct_id field is missing from the request.", "distinct_id")
+    return distinct_id

@@ -1,0 +1,1 @@
+"""Hog functions: their rules, filters and templates."""

@@ -1,0 +1,80 @@
+"""Inputs of a hog function against their schema (posthog/cdp/validation.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from sandbox.api.errors import ApiError, invalid
+from sandbox.functions.model import Input, InputSchema
+
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "string": (str, "Value must be a string."),
+    "boolean": (bool, "Value must be a boolean."),
+    "dictionary": (dict, "Value must be a dictionary."),
+}
+TEMPLATED = ("string", "dictionary", "json", "email")
+_BYTECODE: list[Any] = ["_H", 1, 32, "filled in by the sandbox"]
+
+
+def read_schema(schema: Any) -> list[InputSchema]:
+    """Check a schema.
+
+    Raises:
+        ApiError: it is not a list of input definitions.
+    """
+    if not isinstance(schema, list):
+        raise invalid("inputs_schema must be a list of objects.", "inputs_schema")
+    try:
+        return msgspec.convert(schema, list[InputSchema])
+    except msgspec.ValidationError as error:
+        raise invalid(str(error), "inputs_schema") from error
+
+
+def read_inputs(
+    schema: list[InputSchema], inputs: Any, kept: Mapping[str, Input]
+) -> dict[str, Input]:
+    """Check inputs; those without a definition are dropped, as PostHog drops them.
+
+    `kept` are the stored ones: a secret that is sent back as `{"secret": true}` stays.
+
+    Raises:
+        ApiError: an input is missing or of the wrong kind.
+    """
+    if not isinstance(inputs, dict):
+        kind = type(inputs).__name__
+        raise invalid(f'Expected a dictionary of items but got type "{kind}".', "inputs")
+    return {item.key: _read(item, inputs.get(item.key), kept.get(item.key)) for item in schema}
+
+
+def shown_inputs(schema: list[InputSchema], inputs: Mapping[str, Input]) -> dict[str, Input]:
+    """Inputs as the API answers with them: of a secret one, only that it is set."""
+    secret = {item.key for item in schema if item.secret}
+    return {
+        key: Input(secret=True) if key in secret and one.value is not UNSET else one
+        for key, one in inputs.items()
+    }
+
+
+def _read(item: InputSchema, sent: Any, stored: Input | None) -> Input:
+    if isinstance(sent, dict) and item.secret and sent.get("secret") and stored is not None:
+        return stored
+    if sent is not None and not isinstance(sent, dict):
+        kind = type(sent).__name__
+        raise _wrong(item, f"Invalid data. Expected a dictionary, but got {kind}.")
+    value = UNSET if sent is None else sent.get("value", UNSET)
+    if value is UNSET or value is None or value == "":
+        if item.required:
+            raise _wrong(item, "This field is required.")
+        return Input() if value is UNSET else Input(value)
+    kind_and_problem = KINDS.get(item.type)
+    if kind_and_problem and not isinstance(value, kind_and_problem[0]):
+        raise _wrong(item, kind_and_problem[1])
+    return Input(value, _BYTECODE if item.type in TEMPLATED else UNSET)
+
+
+def _wrong(item: InputSchema, problem: str) -> ApiError:
+    return invalid(problem, f"inputs__{item.key}")

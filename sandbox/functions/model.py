@@ -1,0 +1,127 @@
+"""A hog function, as it is kept and as the API shows it (posthog/api/hog_function.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+Json = Any
+"""JSON that is somebody else's."""
+
+TYPES = (
+    "destination",
+    "site_destination",
+    "internal_destination",
+    "source_webhook",
+    "warehouse_source_webhook",
+    "site_app",
+    "transformation",
+)
+"""`HogFunctionType` in posthog/models/hog_functions/hog_function.py."""
+
+
+class InputSchema(msgspec.Struct, frozen=True):
+    """What an input of a function must be."""
+
+    key: str
+    type: str
+    label: str | UnsetType = UNSET
+    required: bool = False
+    secret: bool = False
+    hidden: bool = False
+    description: str | UnsetType = UNSET
+    default: Json | UnsetType = UNSET
+    choices: list[dict[str, Json]] | UnsetType = UNSET
+    integration: str | UnsetType = UNSET
+    templating: Json | UnsetType = UNSET
+
+
+class Input(msgspec.Struct, frozen=True):
+    """The value of one input; a secret one is only said to be set."""
+
+    value: Json | UnsetType = UNSET
+    bytecode: list[Json] | UnsetType = UNSET
+    secret: bool | UnsetType = UNSET
+
+
+class HogFunction(msgspec.Struct, kw_only=True):
+    """A stored function."""
+
+    id: str
+    type: str
+    name: str | None
+    description: str
+    created_at: str
+    updated_at: str
+    enabled: bool
+    deleted: bool
+    hog: str
+    inputs_schema: list[InputSchema]
+    inputs: dict[str, Input]
+    """All values, secret ones too; `shown` hides those."""
+
+    filters: dict[str, Json]
+    masking: Json
+    mappings: Json
+    icon_url: str | None
+    template_id: str | None
+    execution_order: int | None
+
+
+class UserSummary(msgspec.Struct, frozen=True):
+    """Who made something."""
+
+    id: int = 1
+    uuid: str = "0190a000-0000-7000-8000-0000000000aa"
+    distinct_id: str = "sandbox-user"
+    first_name: str = "Sandbox"
+    email: str = "sandbox@example.com"
+
+
+class TemplateSummary(msgspec.Struct, frozen=True):
+    """The template a function was made from."""
+
+    id: str
+    name: str
+    type: str
+    status: str
+    free: bool
+
+
+class FunctionStatus(msgspec.Struct, frozen=True):
+    """State the watcher gave a function; the sandbox has no watcher, so all are healthy."""
+
+    state: int = 1
+    tokens: int = 10_000
+
+
+class MinimalFunction(msgspec.Struct, frozen=True, kw_only=True):
+    """A function in a list: without inputs."""
+
+    id: str
+    type: str
+    name: str | None
+    description: str
+    created_at: str
+    created_by: UserSummary
+    updated_at: str
+    enabled: bool
+    hog: str
+    filters: dict[str, Json]
+    icon_url: str | None
+    template: TemplateSummary | None
+    status: FunctionStatus
+    execution_order: int | None
+
+
+class ShownFunction(MinimalFunction, frozen=True, kw_only=True):
+    """A function by itself."""
+
+    bytecode: list[Json] | None
+    transpiled: None = None
+    inputs_schema: list[InputSchema]
+    inputs: dict[str, Input]
+    masking: Json
+    mappings: Json

@@ -1,0 +1,172 @@
+"""Hog functions of the project: made, changed, listed (posthog/api/hog_function.py)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.api.errors import ApiError, invalid, not_found, required
+from sandbox.clock import Clock, iso
+from sandbox.functions.filters import compile_filters
+from sandbox.functions.inputs import read_inputs, read_schema
+from sandbox.functions.model import TYPES, HogFunction
+from sandbox.functions.templates import TEMPLATES, Template
+
+Fields = Mapping[str, Any]
+"""A decoded body, not checked yet."""
+
+
+class HogFunctions:
+    """All functions; `data_pipelines` is whether the plan has the add-on."""
+
+    def __init__(self, clock: Clock, *, data_pipelines: bool) -> None:
+        self._clock = clock
+        self._functions: dict[str, HogFunction] = {}
+        self.data_pipelines = data_pipelines
+
+    def all(self) -> list[HogFunction]:
+        """Every function that is not deleted: by execution order, then by creation."""
+        found = [one for one in self._functions.values() if not one.deleted]
+        return sorted(
+            found, key=lambda one: (one.execution_order is None, one.execution_order or 0)
+        )
+
+    def of_types(self, types: list[str]) -> list[HogFunction]:
+        """The functions a list shows."""
+        return [one for one in self.all() if one.type in types]
+
+    def get(self, id: str, *, deleted: bool = False) -> HogFunction:
+        """One function; a deleted one only to restore it.
+
+        Raises:
+            ApiError: 404.
+        """
+        found = self._functions.get(id)
+        if found is None or (found.deleted and not deleted):
+            raise not_found()
+        return found
+
+    def create(self, fields: Fields) -> HogFunction:
+        """Make a function.
+
+        Raises:
+            ApiError: a field is missing or wrong, or the plan does not allow it.
+        """
+        kind = _type(fields)
+        template = _template(fields.get("template_id"))
+        self._check_plan(template, new=True)
+        hog = _text(fields, "hog", "") or (template.hog if template else "")
+        schema = read_schema(fields.get("inputs_schema") or [])
+        if template and (not schema or not self.data_pipelines):
+            schema = template.inputs_schema
+        if template and not self.data_pipelines:
+            hog = template.hog
+        inputs = read_inputs(schema, fields.get("inputs") or {}, {})
+        filters = compile_filters(fields.get("filters"))
+        if not hog:
+            raise invalid("Required.", "hog")
+        now = iso(self._clock.now())
+        function = HogFunction(
+            id=str(uuid.uuid4()),
+            type=kind,
+            name=_text(fields, "name", None),
+            description=_text(fields, "description", "") or "",
+            created_at=now,
+            updated_at=now,
+            enabled=_flag(fields, "enabled", default=False),
+            deleted=_flag(fields, "deleted", default=False),
+            hog=hog,
+            inputs_schema=schema,
+            inputs=inputs,
+            filters=filters,
+            masking=fields.get("masking"),
+            mappings=fields.get("mappings"),
+            icon_url=_text(fields, "icon_url", None) or (template.icon_url if template else None),
+            template_id=template.summary.id if template else None,
+            execution_order=fields.get("execution_order"),
+        )
+        self._functions[function.id] = function
+        return function
+
+    def update(self, id: str, fields: Fields) -> HogFunction:
+        """Change the fields that are sent; `inputs` is replaced whole.
+
+        Raises:
+            ApiError: there is no such function, or a field is wrong; nothing is changed then.
+        """
+        function = self.get(id, deleted=fields.get("deleted") is False)
+        if "type" in fields and _type(fields) != function.type:
+            raise invalid("Cannot modify the type of an existing function", "type")
+        template = _template(fields.get("template_id", function.template_id))
+        self._check_plan(template, new=False)
+        schema = function.inputs_schema
+        if "inputs_schema" in fields:
+            schema = read_schema(fields["inputs_schema"])
+        hog = _text(fields, "hog", function.hog) or function.hog
+        if template and not self.data_pipelines:
+            schema, hog = template.inputs_schema, template.hog
+        inputs = function.inputs
+        if "inputs" in fields:
+            inputs = read_inputs(schema, fields["inputs"] or {}, function.inputs)
+        filters = function.filters
+        if "filters" in fields:
+            filters = compile_filters(fields["filters"])
+        name = _text(fields, "name", function.name)
+        description = _text(fields, "description", function.description) or ""
+        enabled = _flag(fields, "enabled", default=function.enabled)
+        deleted = _flag(fields, "deleted", default=function.deleted)
+
+        function.inputs_schema, function.hog = schema, hog
+        function.inputs, function.filters = inputs, filters
+        function.name, function.description = name, description
+        function.enabled, function.deleted = enabled, deleted
+        function.masking = fields.get("masking", function.masking)
+        function.mappings = fields.get("mappings", function.mappings)
+        function.execution_order = fields.get("execution_order", function.execution_order)
+        function.updated_at = iso(self._clock.now())
+        return function
+
+    def _check_plan(self, template: Template | None, *, new: bool) -> None:
+        if self.data_pipelines:
+            return
+        if template is None:
+            raise _needs_addon("to create custom functions")
+        if new and not template.summary.free:
+            raise _needs_addon("for this template")
+
+
+def _needs_addon(what: str) -> ApiError:
+    return invalid(f"The Data Pipelines addon is required {what}.", "template_id")
+
+
+def _type(fields: Fields) -> str:
+    if "type" not in fields:
+        raise required("type")
+    kind = fields["type"]
+    if kind not in TYPES:
+        raise invalid(f'"{kind}" is not a valid choice.', "type", "invalid_choice")
+    return str(kind)
+
+
+def _template(id: Any) -> Template | None:
+    if id is None:
+        return None
+    template = TEMPLATES.get(id) if isinstance(id, str) else None
+    if template is None:
+        raise invalid(f"No template found for id '{id}'", "template_id")
+    return template
+
+
+def _flag(fields: Fields, name: str, *, default: bool) -> bool:
+    value = fields.get(name, default)
+    if not isinstance(value, bool):
+        raise invalid("Must be a valid boolean.", name)
+    return value
+
+
+def _text(fields: Fields, name: str, default: str | None) -> str | None:
+    value = fields.get(name, default)
+    if value is not None and not isinstance(value, str):
+        raise invalid("Not a valid string.", name)
+    return value

@@ -1,0 +1,1 @@
+"""Capture: what SDKs send, and the persons it makes."""

@@ -1,0 +1,97 @@
+"""Persons: who is behind which distinct ids, and what is known about them.
+
+Follows nodejs/src/worker/ingestion/persons/ (person-merge-service.ts,
+person-property-service.ts): on a merge the surviving person's properties win, and a person that
+is identified is not merged away by `$identify` or `$create_alias`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from sandbox.clock import Clock, iso
+
+DISPLAY_NAMES = ("email", "name", "username")
+
+
+class Person(msgspec.Struct, kw_only=True):
+    """A person and all its distinct ids."""
+
+    uuid: str
+    distinct_ids: list[str]
+    properties: dict[str, Any]
+    created_at: str
+    is_identified: bool
+
+    def name(self, distinct_id: str) -> str:
+        """How PostHog calls the person (`getPersonDisplayName` in nodejs/src/cdp/utils.ts)."""
+        for key in DISPLAY_NAMES:
+            if value := self.properties.get(key):
+                return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        return distinct_id
+
+
+class People:
+    """All persons."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._by_distinct_id: dict[str, Person] = {}
+
+    def all(self) -> list[Person]:
+        """Every person once, newest first."""
+        unique = {person.uuid: person for person in self._by_distinct_id.values()}
+        return list(reversed(unique.values()))
+
+    def find(self, distinct_id: str) -> Person | None:
+        """The person behind a distinct id."""
+        return self._by_distinct_id.get(distinct_id)
+
+    def get_or_create(self, distinct_id: str) -> Person:
+        """The person behind a distinct id, made when there is none."""
+        person = self._by_distinct_id.get(distinct_id)
+        if person is None:
+            person = Person(
+                uuid=str(uuid.uuid4()),
+                distinct_ids=[distinct_id],
+                properties={},
+                created_at=iso(self._clock.now()),
+                is_identified=False,
+            )
+            self._by_distinct_id[distinct_id] = person
+        return person
+
+    def merge(self, into: str, absorbed: str, *, force: bool = False) -> Person:
+        """Make two distinct ids one person; the result is identified.
+
+        `force` also merges a person that is identified (`$merge_dangerously`).
+        """
+        person = self.get_or_create(into)
+        other = self._by_distinct_id.get(absorbed)
+        if other is None:
+            self._attach(person, [absorbed])
+        elif other is not person:
+            if other.is_identified and not force:
+                return person
+            person.properties = {**other.properties, **person.properties}
+            person.created_at = min(person.created_at, other.created_at)
+            self._attach(person, other.distinct_ids)
+        person.is_identified = True
+        return person
+
+    def write(
+        self, person: Person, *, set: dict[str, Any], once: dict[str, Any], unset: Iterable[str]
+    ) -> None:
+        """Change properties: unset, then those not there yet, then the others."""
+        for key in unset:
+            person.properties.pop(key, None)
+        person.properties = {**once, **person.properties, **set}
+
+    def _attach(self, person: Person, distinct_ids: list[str]) -> None:
+        for distinct_id in distinct_ids:
+            self._by_distinct_id[distinct_id] = person
+            person.distinct_ids.append(distinct_id)

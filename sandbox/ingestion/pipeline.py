@@ -1,0 +1,89 @@
+"""What happens to an event after it was accepted: persons, log, webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sandbox.ingestion.events import Accepted, CapturedEvent
+from sandbox.ingestion.people import People, Person
+
+KEPT_EVENTS = 10_000
+
+Deliver = Callable[[CapturedEvent, Person | None], None]
+
+ILLEGAL_IDS = frozenset(
+    {"", "anonymous", "guest", "distinctid", "distinct_id", "id", "null", "none", "undefined"}
+    | {"nan", "true", "false", "[object object]", "0", "email", "not_authenticated"}
+)
+"""Ids no merge accepts (nodejs/src/worker/ingestion/persons/person-merge-service.ts)."""
+
+
+class Pipeline:
+    """Events of the project, in the order they were captured."""
+
+    def __init__(self, project_key: str, people: People, deliver: Deliver) -> None:
+        self._project_key = project_key
+        self._people = people
+        self._deliver = deliver
+        self.events: dict[str, CapturedEvent] = {}
+        """By uuid; an event that comes twice is kept once."""
+
+        self.dropped = 0
+        """Events with an unknown project key: accepted, then dropped, as PostHog does it."""
+
+    def ingest(self, accepted: Accepted) -> None:
+        """Take accepted events in."""
+        if accepted.token != self._project_key:
+            self.dropped += len(accepted.events)
+            return
+        for event in accepted.events:
+            if event.uuid in self.events:
+                continue
+            self.events[event.uuid] = event
+            if len(self.events) > KEPT_EVENTS:
+                del self.events[next(iter(self.events))]
+            self._deliver(event, self._person(event))
+
+    def _person(self, event: CapturedEvent) -> Person | None:
+        properties = event.properties
+        if properties.get("$process_person_profile") is False:
+            return self._people.find(event.distinct_id)
+        person = self._merged(event) or self._people.get_or_create(event.distinct_id)
+        self._people.write(
+            person,
+            set=_bag(properties.get("$set")),
+            once=_bag(properties.get("$set_once")),
+            unset=_names(properties.get("$unset")),
+        )
+        return person
+
+    def _merged(self, event: CapturedEvent) -> Person | None:
+        match event.event:
+            case "$identify":
+                other = event.properties.get("$anon_distinct_id")
+                if other is None:
+                    person = self._people.get_or_create(event.distinct_id)
+                    person.is_identified = True
+                    return person
+            case "$create_alias" | "$merge_dangerously":
+                other = event.properties.get("alias")
+            case _:
+                return None
+        ids = (event.distinct_id, other)
+        if not isinstance(other, str) or other == event.distinct_id:
+            return None
+        if any(str(one).strip().casefold() in ILLEGAL_IDS for one in ids):
+            return None
+        force = event.event == "$merge_dangerously"
+        return self._people.merge(event.distinct_id, other, force=force)
+
+
+def _bag(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _names(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return list(value)
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []

@@ -1,0 +1,46 @@
+"""Where SDKs send events: `/i/v0/e/`, `/e/`, `/capture/`, `/track/`, `/batch/`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Request, Response, post
+from litestar.di import NamedDependency
+
+from sandbox.ingestion.decoding import decode
+from sandbox.ingestion.errors import CaptureError
+from sandbox.ingestion.events import read_events
+from sandbox.instance import Instance
+
+PATHS = ["/i/v0/e", "/e", "/capture", "/track", "/batch"]
+
+
+class CaptureAnswer(msgspec.Struct, frozen=True):
+    """Said when events were accepted (rust/capture/src/api.rs)."""
+
+    status: str = "Ok"
+
+
+@post(PATHS, status_code=200)
+async def capture(
+    request: Request[Any, Any, Any], instance: NamedDependency[Instance]
+) -> CaptureAnswer:
+    """Capture one event or many.
+
+    An unknown project key is answered like a known one, and its events are dropped
+    (rust/capture/src/token.rs).
+    """
+    document = decode(
+        await request.body(),
+        request.headers.get("Content-Type", ""),
+        request.headers.get("Content-Encoding", ""),
+        request.query_params.get("compression", ""),
+    )
+    instance.pipeline.ingest(read_events(document, instance.clock.now()))
+    return CaptureAnswer()
+
+
+def capture_error(_request: Request[Any, Any, Any], error: CaptureError) -> Response[str]:
+    """Answer a refusal in plain text."""
+    return Response(str(error), status_code=error.status, media_type=MediaType.TEXT)

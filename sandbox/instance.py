@@ -1,0 +1,56 @@
+"""One sandbox: everything it holds, in memory."""
+
+from __future__ import annotations
+
+from sandbox.clock import Clock
+from sandbox.control.faults import Faults
+from sandbox.delivery.deliveries import Deliveries
+from sandbox.flags.model import Flags
+from sandbox.functions.store import HogFunctions
+from sandbox.ingestion.people import People
+from sandbox.ingestion.pipeline import Pipeline
+from sandbox.oauth.authorization import Authorizations
+from sandbox.oauth.documents import Documents
+from sandbox.oauth.grants import Grants
+from sandbox.options import Options
+from sandbox.project import project_of
+
+
+class Instance:
+    """The state of one PostHog and the parts that work on it."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.project = project_of(options)
+        self.faults = Faults()
+        self.clock = Clock()
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        options = self.options
+        self.documents = Documents(
+            self.clock, allow_http=options.allow_http_clients, offline=options.offline_documents
+        )
+        self.grants = Grants(
+            self.clock,
+            token_seconds=options.token_seconds,
+            grace_seconds=options.grace_seconds,
+            rotate=options.rotate_refresh_tokens,
+        )
+        self.authorizations = Authorizations(self.documents, self.grants)
+        self.functions = HogFunctions(self.clock, data_pipelines=options.data_pipelines)
+        self.people = People(self.clock)
+        self.flags = Flags()
+        self.deliveries = Deliveries(self.clock, self.functions, options)
+        self.pipeline = Pipeline(options.project_key, self.people, self.deliveries.start)
+
+    async def reset(self) -> None:
+        """Forget everything: events, persons, functions, tokens, flags, faults, moved time."""
+        await self.close()
+        self.faults.by_area.clear()
+        self.clock.offset = 0.0
+        self._start_empty()
+
+    async def close(self) -> None:
+        """Stop delivering."""
+        await self.deliveries.close()

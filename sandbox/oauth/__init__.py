@@ -1,0 +1,1 @@
+"""OAuth authorization server: discovery, consent, tokens."""

@@ -1,0 +1,132 @@
+"""What an authorization request asks for, and what becomes of it.
+
+Order and codes as `validate_authorization_request` of oauthlib's authorization code grant.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+import msgspec
+
+from sandbox.oauth.documents import Client, Documents, InvalidDocument
+from sandbox.oauth.errors import OAuthError, RedirectedError
+from sandbox.oauth.grants import Grants, Reach
+from sandbox.oauth.redirects import is_allowed, with_parameters
+from sandbox.oauth.scopes import grantable
+from sandbox.options import ORGANIZATION_ID
+
+CHALLENGE_LENGTHS = range(43, 129)
+
+
+class AuthorizationRequest(msgspec.Struct, frozen=True):
+    """A request that may be put to the user."""
+
+    client: Client
+    redirect_uri: str
+    scopes: tuple[str, ...]
+    challenge: str
+    state: str
+    level: str
+    """What the grant must be limited to: `team`, `organization`, or nothing."""
+
+
+class Authorizations:
+    """Requests under way: read, shown, decided."""
+
+    def __init__(self, documents: Documents, grants: Grants) -> None:
+        self._documents = documents
+        self._grants = grants
+        self._shown: dict[str, AuthorizationRequest] = {}
+
+    async def read(self, query: Mapping[str, str]) -> AuthorizationRequest:
+        """Check a request.
+
+        Raises:
+            RedirectedError: it is refused, and the client may be told.
+            OAuthError: client or redirect URI are not acceptable, so only the user is told.
+        """
+        client = await self._client(query.get("client_id", ""))
+        redirect_uri = query.get("redirect_uri") or client.redirect_uris[0]
+        if not is_allowed(redirect_uri, client.redirect_uris):
+            raise OAuthError("invalid_request", "Mismatching redirect URI.")
+        if problem := _problem(query):
+            raise RedirectedError(*problem)
+        return AuthorizationRequest(
+            client=client,
+            redirect_uri=redirect_uri,
+            scopes=grantable(query.get("scope", "")),
+            challenge=query["code_challenge"],
+            state=query.get("state", ""),
+            level=query.get("required_access_level", ""),
+        )
+
+    def show(self, request: AuthorizationRequest) -> str:
+        """Keep a request until the user decides; the id names it in the page's form."""
+        shown = secrets.token_urlsafe(16)
+        self._shown[shown] = request
+        return shown
+
+    def shown(self, id: str) -> AuthorizationRequest:
+        """Take a request the user has decided on.
+
+        Raises:
+            OAuthError: it is not known, or was decided before.
+        """
+        request = self._shown.pop(id, None)
+        if request is None:
+            raise OAuthError("invalid_request", "This page was used before; start again.")
+        return request
+
+    def allow(self, request: AuthorizationRequest, project_id: int) -> str:
+        """Where to send the user with a code."""
+        reach = Reach(
+            client_id=request.client.client_id,
+            scopes=request.scopes,
+            teams=(project_id,) if request.level == "team" else (),
+            organizations=(ORGANIZATION_ID,) if request.level == "organization" else (),
+        )
+        code = self._grants.issue_code(reach, request.redirect_uri, request.challenge)
+        return _answer(request.redirect_uri, request.state, code=code)
+
+    def deny(self, request: AuthorizationRequest) -> str:
+        """Where to send the user without one."""
+        return _answer(request.redirect_uri, request.state, error="access_denied")
+
+    async def _client(self, client_id: str) -> Client:
+        if not client_id:
+            raise OAuthError("invalid_request", "Missing client_id parameter.")
+        try:
+            return await self._documents.client(client_id)
+        except InvalidDocument as error:
+            raise OAuthError("invalid_request", f"Invalid client_id: {error}.") from error
+
+
+def refusal(query: Mapping[str, str], error: RedirectedError) -> str:
+    """Where to send the user after a `RedirectedError`."""
+    body = error.body
+    described = {"error_description": body.error_description} if body.error_description else {}
+    uri = query["redirect_uri"]
+    return _answer(uri, query.get("state", ""), error=body.error, **described)
+
+
+def _answer(redirect_uri: str, state: str, **parameters: str) -> str:
+    return with_parameters(redirect_uri, parameters | ({"state": state} if state else {}))
+
+
+def _problem(query: Mapping[str, str]) -> tuple[str, str] | None:
+    response_type = query.get("response_type")
+    if not response_type:
+        return "invalid_request", "Missing response_type parameter."
+    if response_type != "code":
+        return "unsupported_response_type", ""
+    challenge = query.get("code_challenge")
+    if not challenge:
+        return "invalid_request", "Code challenge required."
+    if query.get("code_challenge_method") != "S256" or len(challenge) not in CHALLENGE_LENGTHS:
+        # PostHog refuses `plain` with a constraint of its database.
+        return "invalid_request", "Transform algorithm not supported."
+    if query.get("prompt") == "none":
+        return "consent_required", ""
+    return None

@@ -1,0 +1,229 @@
+"""Authorization codes and tokens: issued, exchanged, rotated, revoked.
+
+Follows posthog/api/oauth/views.py (`OAuthValidator`) and, below it, `OAuth2Validator` of
+django-oauth-toolkit: `_save_bearer_token`, `validate_refresh_token`, `RefreshToken.revoke`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+
+import msgspec
+
+from sandbox.clock import Clock
+from sandbox.oauth.errors import OAuthError, invalid_grant
+
+CODE_SECONDS = 300
+REFRESH_SECONDS = 30 * 86_400
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """What a grant covers."""
+
+    client_id: str
+    scopes: tuple[str, ...]
+    teams: tuple[int, ...] = ()
+    organizations: tuple[str, ...] = ()
+
+
+class Code(msgspec.Struct, frozen=True):
+    """An authorization code that was not exchanged yet."""
+
+    reach: Reach
+    redirect_uri: str
+    challenge: str
+    expires: float
+
+
+class Access(msgspec.Struct, frozen=True):
+    """An access token that works until `expires`."""
+
+    token: str
+    reach: Reach
+    family: str
+    expires: float
+
+
+class Refresh(msgspec.Struct):
+    """A refresh token, and what became of it."""
+
+    token: str
+    reach: Reach
+    family: str
+    expires: float
+    access: str
+    """The access token it came with; it ends when this token is rotated."""
+
+    revoked: float | None = None
+    successor: str | None = None
+    """The refresh token it was rotated to."""
+
+
+class TokenAnswer(msgspec.Struct, frozen=True):
+    """Body of a successful token request."""
+
+    access_token: str
+    expires_in: int
+    token_type: str
+    scope: str
+    refresh_token: str
+    scoped_teams: tuple[int, ...]
+    scoped_organizations: tuple[str, ...]
+
+
+class Counts(msgspec.Struct):
+    """How often things happened; no tokens."""
+
+    codes: int = 0
+    exchanges: int = 0
+    refreshes: int = 0
+    replays: int = 0
+    """Rotated refresh tokens used again within the grace period."""
+
+    families_revoked: int = 0
+    refused: int = 0
+
+
+class Grants:
+    """All codes and tokens of one authorization server."""
+
+    def __init__(
+        self, clock: Clock, *, token_seconds: int, grace_seconds: int, rotate: bool
+    ) -> None:
+        self._clock = clock
+        self._token_seconds = token_seconds
+        self._grace_seconds = grace_seconds
+        self._rotate = rotate
+        self._codes: dict[str, Code] = {}
+        self._access: dict[str, Access] = {}
+        self._refresh: dict[str, Refresh] = {}
+        self.counts = Counts()
+
+    def issue_code(self, reach: Reach, redirect_uri: str, challenge: str) -> str:
+        """A code that works once, for five minutes."""
+        code = secrets.token_urlsafe(30)
+        expires = self._clock.now() + CODE_SECONDS
+        self._codes[code] = Code(reach, redirect_uri, challenge, expires)
+        self.counts.codes += 1
+        return code
+
+    def exchange(self, code: str, client_id: str, redirect_uri: str, verifier: str) -> TokenAnswer:
+        """Exchange a code for tokens; only success uses the code up, as in oauthlib.
+
+        Raises:
+            OAuthError: `invalid_grant`, or `invalid_request` when the redirect URI differs.
+        """
+        found = self._codes.get(code)
+        if (
+            found is None
+            or found.expires <= self._clock.now()
+            or found.reach.client_id != client_id
+            or not proves(found.challenge, verifier)
+        ):
+            self.counts.refused += 1
+            raise invalid_grant()
+        if found.redirect_uri != redirect_uri:
+            self.counts.refused += 1
+            raise OAuthError("invalid_request", "Mismatching redirect URI.")
+        del self._codes[code]
+        self.counts.exchanges += 1
+        return self._mint(found.reach, secrets.token_hex(16))
+
+    def refresh(self, token: str, client_id: str) -> TokenAnswer:
+        """Exchange a refresh token for new tokens.
+
+        A rotated token used again within the grace period is answered with its successor; used
+        later, it revokes the whole family.
+
+        Raises:
+            OAuthError: `invalid_grant`.
+        """
+        found, now = self._refresh.get(token), self._clock.now()
+        if found is None or found.reach.client_id != client_id or found.expires <= now:
+            self.counts.refused += 1
+            raise invalid_grant()
+        if found.revoked is None:
+            self.counts.refreshes += 1
+            return self._rotated(found) if self._rotate else self._renewed(found)
+        if found.revoked <= now - self._grace_seconds:
+            self._revoke_family(found.family)
+            self.counts.refused += 1
+            raise invalid_grant()
+        self.counts.replays += 1
+        return self._replayed(found)
+
+    def revoke(self, token: str) -> None:
+        """End a token at once; a refresh token takes its access token with it (RFC 7009).
+
+        django-oauth-toolkit lets a revoked refresh token work through the grace period.
+        """
+        self._access.pop(token, None)
+        if (found := self._refresh.pop(token, None)) is not None:
+            self._access.pop(found.access, None)
+
+    def access(self, token: str) -> Access | None:
+        """The access token, expired or not; None when it is unknown or was revoked."""
+        return self._access.get(token)
+
+    def _mint(self, reach: Reach, family: str) -> TokenAnswer:
+        access = self._new_access(reach, family)
+        refresh = f"phr_{secrets.token_urlsafe(32)}"
+        expires = self._clock.now() + REFRESH_SECONDS
+        self._refresh[refresh] = Refresh(refresh, reach, family, expires, access)
+        return self._answer(reach, access, refresh)
+
+    def _new_access(self, reach: Reach, family: str) -> str:
+        token = f"pha_{secrets.token_urlsafe(32)}"
+        self._access[token] = Access(token, reach, family, self._clock.now() + self._token_seconds)
+        return token
+
+    def _rotated(self, found: Refresh) -> TokenAnswer:
+        self._end(found)
+        answer = self._mint(found.reach, found.family)
+        found.successor = answer.refresh_token
+        return answer
+
+    def _renewed(self, found: Refresh) -> TokenAnswer:
+        # Without rotation earlier access tokens live on until they expire.
+        found.access = self._new_access(found.reach, found.family)
+        return self._answer(found.reach, found.access, found.token)
+
+    def _replayed(self, found: Refresh) -> TokenAnswer:
+        successor = self._refresh.get(found.successor or "")
+        if successor is not None and successor.access in self._access:
+            return self._answer(found.reach, successor.access, successor.token)
+        # Revoked, or its successor was rotated meanwhile: a further pair of the same family.
+        return self._mint(found.reach, found.family)
+
+    def _end(self, found: Refresh) -> None:
+        found.revoked = self._clock.now()
+        self._access.pop(found.access, None)
+
+    def _revoke_family(self, family: str) -> None:
+        self.counts.families_revoked += 1
+        for refresh in self._refresh.values():
+            if refresh.family == family and refresh.revoked is None:
+                refresh.revoked = self._clock.now()
+        for token in [one.token for one in self._access.values() if one.family == family]:
+            del self._access[token]
+
+    def _answer(self, reach: Reach, access: str, refresh: str) -> TokenAnswer:
+        return TokenAnswer(
+            access_token=access,
+            expires_in=self._token_seconds,
+            token_type="Bearer",  # noqa: S106
+            scope=" ".join(reach.scopes),
+            refresh_token=refresh,
+            scoped_teams=reach.teams,
+            scoped_organizations=reach.organizations,
+        )
+
+
+def proves(challenge: str, verifier: str) -> bool:
+    """Whether `verifier` belongs to an S256 `challenge` (RFC 7636 4.6)."""
+    digest = hashlib.sha256(verifier.encode()).digest()
+    computed = base64.urlsafe_b64encode(digest).rstrip(b"=")
+    return hmac.compare_digest(computed, challenge.encode())

@@ -1,0 +1,67 @@
+"""Where an authorization may be sent back to."""
+
+from __future__ import annotations
+
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit, urlunsplit
+
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+def may_be_registered(uri: str) -> bool:
+    """Whether a client may list `uri`: https, an app's own scheme, or http on this machine.
+
+    As `OAuthApplication.clean` in posthog/models/oauth.py.
+    """
+    parts = _split(uri)
+    if parts is None or not parts.scheme or "#" in uri or "@" in parts.netloc:
+        return False
+    if parts.scheme == "http":
+        return parts.hostname in (*LOOPBACK, "localhost")
+    if parts.scheme == "https":
+        return bool(parts.hostname)
+    return parts.scheme not in ("javascript", "data", "file", "blob", "vbscript")
+
+
+def is_allowed(uri: str, registered: tuple[str, ...]) -> bool:
+    """Whether `uri` is one of the registered ones; on loopback the port may differ (RFC 8252 7.3).
+
+    As `check_redirect_to_uri_allowed` of django-oauth-toolkit, with PostHog's addition for
+    `localhost` registered without a port (`validate_redirect_uri` in posthog/api/oauth/views.py).
+    """
+    return may_be_registered(uri) and any(_matches(uri, candidate) for candidate in registered)
+
+
+def _matches(uri: str, registered: str) -> bool:
+    wanted, known = _split(uri), _split(registered)
+    if wanted is None or known is None:
+        return False
+    if (wanted.scheme, wanted.hostname, wanted.path) != (known.scheme, known.hostname, known.path):
+        return False
+    any_port = known.scheme == "http" and (
+        known.hostname in LOOPBACK or (known.hostname == "localhost" and known.port is None)
+    )
+    if not any_port and wanted.port != known.port:
+        return False
+    return set(parse_qsl(known.query)) <= set(parse_qsl(wanted.query))
+
+
+def with_parameters(uri: str, parameters: dict[str, str]) -> str:
+    """`uri` with parameters added to its query."""
+    parts = urlsplit(uri)
+    query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), *parameters.items()])
+    return urlunsplit(parts._replace(query=query))
+
+
+def origin(uri: str) -> str:
+    """Scheme and authority, or only the scheme of an app's own."""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:"
+
+
+def _split(uri: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts

@@ -1,0 +1,77 @@
+"""Everything that can be chosen about a sandbox; `hogsend sandbox` has a flag for each."""
+
+from __future__ import annotations
+
+import msgspec
+
+ORGANIZATION_ID = "0190a000-0000-7000-8000-00000000c0de"
+USER_ID = "0190a000-0000-7000-8000-0000000000aa"
+
+
+class Resolve(msgspec.Struct, frozen=True):
+    """Deliver what is meant for `host` to `address:port`, like curl's `--connect-to`."""
+
+    host: str
+    address: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Resolve:
+        """Read `HOST=ADDR:PORT`.
+
+        Raises:
+            ValueError: it is not of that form.
+        """
+        host, equals, target = text.partition("=")
+        address, colon, port = target.rpartition(":")
+        if not (host and equals and address and colon and port.isdecimal()):
+            raise ValueError(f"{text!r} is not of the form HOST=ADDR:PORT")
+        return cls(host.lower(), address.strip("[]"), int(port))
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a sandbox behaves. Times are in seconds."""
+
+    host: str = "127.0.0.1"
+    port: int = 8010
+    public_url: str | None = None
+    """Address in metadata and links; the one it listens on when not given."""
+
+    project_id: int = 4242
+    project_key: str = "phc_sandbox_project_key"
+    personal_key: str = "phx_sandbox_personal_key"
+    personal_key_scopes: tuple[str, ...] = ("*",)
+
+    auto_consent: bool = False
+    """Answer an authorization request with its redirect at once, without a page."""
+
+    allow_http_clients: bool = False
+    """Accept client documents over http on this machine. PostHog would not."""
+
+    offline_documents: bool = True
+    """Take Hogsend's published client document from the library instead of fetching it."""
+
+    token_seconds: int = 3600
+    rotate_refresh_tokens: bool = True
+    """Current PostHog keeps the refresh token of clients with a metadata document; older do not."""
+
+    grace_seconds: int = 120
+    """How long a rotated refresh token still works (`REFRESH_TOKEN_GRACE_PERIOD_SECONDS`)."""
+
+    data_pipelines: bool = True
+    """Whether the organization has the data-pipelines add-on."""
+
+    resolve: tuple[Resolve, ...] = ()
+    deliver_anywhere: bool = False
+    """Deliver to any host; otherwise only to this machine and to hosts in `resolve`."""
+
+    backoff_seconds: float = 1.0
+    """Step of the delivery back-off (`CDP_FETCH_BACKOFF_BASE_MS`)."""
+
+    @property
+    def url(self) -> str:
+        """Address without a trailing slash."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"

@@ -1,0 +1,168 @@
+"""Client metadata documents: PostHog's rules of posthog/api/oauth/cimd.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from sandbox.oauth.documents import (
+    MAX_BYTES,
+    InvalidDocument,
+    cache_seconds,
+    check_url,
+    read_document,
+)
+from tests.integration.sandbox.world import World, authorization, sandbox
+from tests.servers import free_port
+
+URL = "https://example.com/client.json"
+REDIRECT = "http://127.0.0.1:8424/callback"
+
+
+def document(**changes: Any) -> bytes:
+    fields = {"client_id": URL, "client_name": "Example", "redirect_uris": [REDIRECT]}
+    return json.dumps(fields | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/client.json",
+        "https://example.com",
+        "https://example.com/",
+        "https://example.com/client.json?a=b",
+        "https://example.com/client.json#a",
+        "https://user@example.com/client.json",
+        "https://127.0.0.1/client.json",
+        "ftp://example.com/client.json",
+        "https://[broken/client.json",
+    ],
+)
+def test_a_client_id_of_another_form_is_refused(url: str) -> None:
+    with pytest.raises(InvalidDocument):
+        check_url(url, allow_http=False)
+
+
+def test_http_is_allowed_by_the_switch_and_only_on_this_machine() -> None:
+    check_url("http://127.0.0.1:3002/client.json", allow_http=True)
+    with pytest.raises(InvalidDocument):
+        check_url("http://example.com/client.json", allow_http=True)
+
+
+def test_a_good_document_is_read() -> None:
+    client = read_document(URL, document(token_endpoint_auth_method="none"))
+    assert client.name == "Example"
+    assert client.redirect_uris == (REDIRECT,)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not json",
+        b"[]",
+        document(client_id=f"{URL}/"),
+        document(redirect_uris=[]),
+        document(redirect_uris=None),
+        document(redirect_uris="http://127.0.0.1/callback"),
+        document(redirect_uris=[""]),
+        document(redirect_uris=[f"{REDIRECT} {REDIRECT}"]),
+        document(redirect_uris=["http://example.com/callback"]),
+        document(redirect_uris=["javascript:alert(1)"]),
+        document(token_endpoint_auth_method="client_secret_post"),
+        document(token_endpoint_auth_method="client_secret_basic"),
+        document(padding="x" * MAX_BYTES),
+    ],
+)
+def test_a_document_that_breaks_a_rule_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidDocument):
+        read_document(URL, body)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("", 3600),
+        ("no-store", 3600),
+        ("public, max-age=7200", 7200),
+        ("max-age=1", 300),
+        ("max-age=999999", 86_400),
+        ("max-age=soon", 3600),
+    ],
+)
+def test_a_document_is_cached_between_five_minutes_and_a_day(header: str, seconds: int) -> None:
+    assert cache_seconds(header) == seconds
+
+
+class Host:
+    """Serves a document and counts."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/client.json"
+        self.head = "200 OK\r\nCache-Control: max-age=600"
+        self.body = document(client_id=self.url)
+        self.asked = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.asked += 1
+        length = f"Content-Length: {len(self.body)}\r\nConnection: close"
+        writer.write(f"HTTP/1.1 {self.head}\r\n{length}\r\n\r\n".encode() + self.body)
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def hosted() -> AsyncIterator[tuple[World, Host]]:
+    host = Host()
+    server = await asyncio.start_server(host.serve, "127.0.0.1", host.port)
+    async with sandbox(allow_http_clients=True) as posthog:
+        yield posthog, host
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_document_is_fetched_and_cached() -> None:
+    async with hosted() as (posthog, host):
+        for _ in range(2):
+            assert await posthog.code(client_id=host.url)
+        assert host.asked == 1
+        await posthog.advance(601)
+        assert await posthog.code(client_id=host.url)
+        assert host.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("404 Not Found", b""),
+        ("302 Found\r\nLocation: http://127.0.0.1:1/other.json", b""),
+        ("200 OK", b"x" * (MAX_BYTES + 1)),
+    ],
+)
+async def test_what_is_not_a_document_is_refused(head: str, body: bytes) -> None:
+    async with hosted() as (posthog, host):
+        host.head, host.body = head, body
+        query = authorization(client_id=host.url)
+        answer = await posthog.http.get("/oauth/authorize/", params=query)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+        assert host.asked == 1
+
+
+async def test_a_document_nobody_serves_is_refused() -> None:
+    async with sandbox(allow_http_clients=True) as posthog:
+        query = authorization(client_id=f"http://127.0.0.1:{free_port()}/client.json")
+        answer = await posthog.http.get("/oauth/authorize/", params=query)
+        assert answer.status_code == 400
+
+
+async def test_without_the_switch_http_is_refused_without_asking() -> None:
+    async with hosted() as (_, host), sandbox() as posthog:
+        query = authorization(client_id=host.url)
+        assert (await posthog.http.get("/oauth/authorize/", params=query)).status_code == 400
+        assert host.asked == 0

@@ -1,0 +1,200 @@
+"""A sandbox that really listens, a client of it, and a receiver of its webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+
+from hogsend.posthog.client_document import CLIENT_ID
+from hogsend.posthog.scopes import SCOPES
+from sandbox.app import serving
+from sandbox.instance import Instance
+from sandbox.options import Options
+from tests.servers import free_port
+
+REDIRECT_URI = "http://127.0.0.1:8424/callback"
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+FUNCTIONS = "/api/environments/4242/hog_functions/"
+
+
+@dataclass
+class World:
+    """A running sandbox."""
+
+    instance: Instance
+    http: httpx.AsyncClient
+
+    @property
+    def url(self) -> str:
+        return self.instance.options.url
+
+    @property
+    def key(self) -> dict[str, str]:
+        """Headers that carry the personal key."""
+        return bearer(self.instance.options.personal_key)
+
+    async def code(self, **changes: str) -> str:
+        """A code, from a sandbox that consents by itself."""
+        answer = await self.http.get("/oauth/authorize/", params=authorization(**changes))
+        return callback(answer)["code"]
+
+    async def exchange(self, code: str, **changes: str) -> httpx.Response:
+        fields = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": REDIRECT_URI,
+            "client_id": CLIENT_ID,
+            "code_verifier": VERIFIER,
+        }
+        return await self.http.post("/oauth/token/", data=fields | changes)
+
+    async def tokens(self, **changes: str) -> dict[str, Any]:
+        """The answer to a whole flow."""
+        return (await self.exchange(await self.code(**changes))).json()
+
+    async def refresh(self, token: str) -> httpx.Response:
+        fields = {"grant_type": "refresh_token", "refresh_token": token, "client_id": CLIENT_ID}
+        return await self.http.post("/oauth/token/", data=fields)
+
+    async def create(self, **changes: Any) -> dict[str, Any]:
+        """A function, as made by Hogsend but for `changes`."""
+        answer = await self.http.post(FUNCTIONS, json=function(**changes), headers=self.key)
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    async def capture(self, event: str, distinct_id: str = "u_1", **fields: Any) -> httpx.Response:
+        key = self.instance.options.project_key
+        body = {"api_key": key, "event": event, "distinct_id": distinct_id, **fields}
+        return await self.http.post("/i/v0/e/", json=body)
+
+    async def state(self) -> dict[str, Any]:
+        return (await self.http.get("/_sandbox/state")).json()
+
+    async def advance(self, seconds: float) -> None:
+        await self.http.post("/_sandbox/clock", json={"seconds": seconds})
+
+
+@asynccontextmanager
+async def sandbox(**options: Any) -> AsyncIterator[World]:
+    """A sandbox on a port of its own."""
+    chosen = Options(**{"port": free_port(), "auto_consent": True, **options})
+    async with (
+        serving(chosen) as instance,
+        httpx.AsyncClient(base_url=chosen.url, trust_env=False) as http,
+    ):
+        yield World(instance, http)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def challenge(verifier: str = VERIFIER) -> str:
+    digest = hashlib.sha256(verifier.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def authorization(**changes: str | None) -> dict[str, str]:
+    """The parameters of contract 3.3 but for `changes`; None leaves one out."""
+    parameters = {
+        "response_type": "code",
+        "client_id": CLIENT_ID,
+        "redirect_uri": REDIRECT_URI,
+        "scope": " ".join(SCOPES),
+        "state": "a-state",
+        "code_challenge": challenge(),
+        "code_challenge_method": "S256",
+        "required_access_level": "team",
+    }
+    return {key: value for key, value in (parameters | changes).items() if value is not None}
+
+
+def callback(answer: httpx.Response) -> dict[str, str]:
+    """What the client is told through its redirect URI."""
+    assert answer.is_redirect, answer.text
+    return dict(parse_qsl(urlsplit(answer.headers["Location"]).query))
+
+
+def function(**changes: Any) -> dict[str, Any]:
+    """The body of contract 2.4 but for `changes`."""
+    url = changes.pop("url", "https://t.example.com/v1/webhooks/posthog")
+    return {
+        "type": "destination",
+        "name": "Hogsend ingest",
+        "template_id": "template-webhook",
+        "enabled": True,
+        "inputs": {
+            "url": {"value": url},
+            "method": {"value": "POST"},
+            "body": {"value": {"event": "{event}", "person": "{person}"}},
+            "headers": {
+                "value": {"Content-Type": "application/json", "x-posthog-webhook-secret": "s"}
+            },
+            "debug": {"value": False},
+        },
+        "filters": {"source": "events", "properties": []},
+        **changes,
+    }
+
+
+@dataclass
+class Received:
+    """One request a receiver got."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+@dataclass
+class Receiver:
+    """An HTTP server that answers what it is told, then 200."""
+
+    port: int
+    answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    received: list[Received] = field(default_factory=list)
+    drop: int = 0
+    """Connections to close without an answer."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1/webhooks/posthog"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        line, *fields = head.strip().split("\r\n")
+        headers = {name.lower(): value for name, value in (one.split(": ", 1) for one in fields)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        method, path, _ = line.split(" ")
+        self.received.append(Received(method, path, headers, json.loads(body) if body else None))
+        if self.drop:
+            self.drop -= 1
+        else:
+            status, extra = self.answers.pop(0) if self.answers else (200, {})
+            lines = [f"HTTP/1.1 {status} x", "Content-Length: 0", "Connection: close"]
+            lines += [f"{name}: {value}" for name, value in extra.items()]
+            writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver on a port of its own."""
+    started = Receiver(free_port())
+    server = await asyncio.start_server(started.serve, "127.0.0.1", started.port)
+    try:
+        yield started
+    finally:
+        server.close()
+        await server.wait_closed()
