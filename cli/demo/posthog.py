@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 import msgspec
-from sandbox.options import Options, Resolve
 
 from cli.stack.environment import nothing_but_path
 from cli.stack.supervisor import Program
+from sandbox.options import Options, Resolve
 
 PUBLIC_HOST = "hogsend.test"
 """Stands for the public name a gateway has elsewhere: PostHog refuses to deliver to loopback, so
