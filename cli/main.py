@@ -6,8 +6,8 @@ import sys
 from importlib.metadata import version
 
 from cyclopts import App
-from dotenv import load_dotenv
 
+from cli import environment
 from cli.console import complain
 from cli.errors import CommandError
 
@@ -21,13 +21,15 @@ app = App(
 app.command("cli.commands.up:up", help="Start everything on this machine.")
 app.command("cli.commands.demo:demo", help="Watch the whole loop on this machine.")
 app.command("cli.commands.serve:serve", help="Run one service in the foreground.")
+app.command("cli.commands.connect:connect", help="Connect a PostHog project over OAuth.")
+app.command("cli.commands.doctor:doctor", help="Examine a server and its PostHog side.")
 app.command("cli.commands.status:status", help="Show the health of a running stack.")
 app.command("cli.commands.sandbox:sandbox", help="Run a PostHog stand-in on this machine.")
 
 
 def main() -> None:
     """Run a command; exits with 0, 1 when it failed, 2 when it was called wrongly."""
-    load_dotenv(".env", override=False)
+    environment.load_file()
     try:
         code = app()
     except CommandError as error:

@@ -11,47 +11,12 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from cli.console import complain, out
+from cli.health import Health, parts
 
 DEFAULT_URL = "http://localhost:3002"
 ASK_SECONDS = 5.0
 
 _COLOURS = {"up": "green", "down": "red"}
-
-
-class Part(msgspec.Struct, frozen=True, rename="camel"):
-    """A dependency or service, as the gateway sees it."""
-
-    status: str
-    latency_ms: float | None = None
-    uptime: float | None = None
-
-
-class Components(msgspec.Struct, frozen=True):
-    """What all services depend on."""
-
-    bus: Part
-    database: Part
-
-
-class Track(msgspec.Struct, frozen=True):
-    """Migrations that are still to be applied."""
-
-    pending: list[str]
-
-
-class Schema(msgspec.Struct, frozen=True):
-    """Hogsend's own migrations."""
-
-    engine: Track
-
-
-class Health(msgspec.Struct, frozen=True):
-    """What is shown of the gateway's answer."""
-
-    status: str
-    components: Components
-    schema: Schema
-    services: dict[str, Part]
 
 
 def status(*, url: str | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> int:
@@ -88,12 +53,7 @@ def _table(base: str, health: Health) -> Table:
     table.add_column("state")
     table.add_column("ms", justify="right")
     table.add_column("up for", justify="right")
-    parts = {
-        "bus": health.components.bus,
-        "database": health.components.database,
-        **health.services,
-    }
-    for name, part in parts.items():
+    for name, part in parts(health).items():
         table.add_row(
             name,
             f"[{_COLOURS.get(part.status, 'yellow')}]{part.status}[/]",

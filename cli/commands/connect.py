@@ -1,0 +1,138 @@
+"""`hogsend connect posthog`: give a Hogsend server access to a PostHog project."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cli.connect import flow, report
+from cli.connect.region import Dismissed
+from cli.connect.server import HogsendServer, ServerRefused
+from cli.connect.target import Target, how_to_give_a_key, resolve
+from cli.connect.verdicts import Broken, Connected, Stopped, failure
+from cli.connect.voice import Voice
+from cli.console import complain, err, print_json
+from cli.errors import CommandError
+from hogsend.posthog.client_document import CLIENT_ID
+from hogsend.posthog.hosts import is_absolute_url
+
+INTERRUPTED = 130
+PROVIDERS = ("posthog",)
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+def connect(
+    provider: str | None = None,
+    /,
+    *,
+    posthog_host: str | None = None,
+    provision_only: Flag = False,
+    no_provision: Flag = False,
+    no_browser: Flag = False,
+    client_id: str = CLIENT_ID,
+    timeout: float = 300.0,
+    url: str | None = None,
+    admin_key: str | None = None,
+    json: Flag = False,
+) -> int:
+    """Connect a PostHog project: consent in the browser, then its events are delivered here.
+
+    Exits with 0 when connected, 1 when not, 130 after Ctrl-C. docs/connect.md lists every verdict.
+
+    Parameters
+    ----------
+    provider
+        What to connect: posthog.
+    posthog_host
+        Address of PostHog's app, used when the server does not know it.
+    provision_only
+        Do not ask for consent; only create or repair the webhook destination.
+    no_provision
+        Stop once the credential is stored.
+    no_browser
+        Print the address to open instead of opening a browser.
+    client_id
+        Address of the OAuth client document PostHog fetches.
+    timeout
+        Seconds to wait for consent.
+    url
+        Address of the Hogsend server; HOGSEND_API_URL, else http://localhost:3002.
+    admin_key
+        Its admin key; HOGSEND_ADMIN_KEY or ADMIN_API_KEY, in the environment or ./.env.
+    json
+        Print one JSON document on stdout and nothing else.
+    """
+    voice = Voice(json=json)
+    try:
+        _check(provider, client_id, timeout, both=provision_only and no_provision)
+        target = _target(url, admin_key)
+        options = flow.Options(
+            client_id=client_id,
+            posthog_host=posthog_host,
+            provision=not no_provision,
+            browser=not no_browser,
+            patience=timeout,
+        )
+        result = _run(target, options, voice, provision_only=provision_only)
+    except Stopped as stopped:
+        failed = failure(stopped)
+        (print_json if json else report.show_failure)(failed)
+        return 1
+    except ServerRefused as refused:
+        print_json(Broken(error=str(refused))) if json else report.show_broken(str(refused))
+        return 1
+    except CommandError as error:
+        _complain(error, json=json)
+        return 1
+    except Dismissed:
+        err.print("cancelled; nothing was changed")
+        return 0
+    except KeyboardInterrupt:
+        if json:
+            print_json(Broken(error="interrupted"))
+        err.print("interrupted; nothing is left running here")
+        return INTERRUPTED
+    (print_json if json else report.show)(result)
+    return 0
+
+
+def _check(provider: str | None, client_id: str, timeout: float, *, both: bool) -> None:
+    if provider is None:
+        raise CommandError("what to connect is missing", "hogsend connect posthog")
+    if provider not in PROVIDERS:
+        raise CommandError(f"{provider} cannot be connected", "hogsend connect posthog")
+    if both:
+        raise CommandError("--provision-only and --no-provision exclude each other", "pass one")
+    if not is_absolute_url(client_id):
+        raise CommandError(
+            f"--client-id {client_id} is not an absolute URL", "give the document's address"
+        )
+    if not timeout > 0:
+        raise CommandError("--timeout must be more than 0 seconds")
+
+
+def _target(url: str | None, admin_key: str | None) -> Target:
+    target = resolve(url, admin_key)
+    if target.admin_key is None:
+        raise CommandError(f"no admin key for {target.base_url}", how_to_give_a_key(target))
+    return target
+
+
+def _run(target: Target, options: flow.Options, voice: Voice, *, provision_only: bool) -> Connected:
+    if target.plaintext:
+        voice.warn(
+            f"{target.base_url} is plain http: the admin key and PostHog's tokens would travel "
+            "unencrypted; use https"
+        )
+    with HogsendServer(target) as server:
+        if provision_only:
+            return flow.provision_only(server, target.base_url, voice)
+        return flow.connect(server, target.base_url, options, voice)
+
+
+def _complain(error: CommandError, *, json: bool) -> None:
+    if json:
+        print_json(Broken(error=f"{error}: {error.fix}" if error.fix else str(error)))
+    else:
+        complain(str(error), error.fix)

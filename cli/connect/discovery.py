@@ -1,0 +1,102 @@
+"""Finding a PostHog's OAuth endpoints (RFC 8414; contract 3.2)."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from cli.connect.verdicts import Stopped, Verdict
+from hogsend.posthog.hosts import is_absolute_url, is_loopback
+
+PATH = "/.well-known/oauth-authorization-server"
+DISCOVERY_SECONDS = 10.0
+NO_SUCH_DOCUMENT = (404, 410)
+
+PERSONAL_KEY_STEPS = """\
+This PostHog has no OAuth server; a personal API key does the same:
+1. In PostHog, under Settings, User, Personal API keys: create a key for your project alone with \
+the scopes person:read and project:read. Add person:write, and hog_function:write if \
+`--provision-only` is to create the webhook destination. Do not choose "All access".
+2. Set POSTHOG_PERSONAL_API_KEY to that key on your Hogsend server, for every one of its services.
+3. Restart or redeploy it. Person reads use the key from then on, and so does \
+`hogsend connect posthog --provision-only`."""
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """What is needed of the discovery document. Field names are OAuth's."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+
+
+def discover(private_host: str) -> Endpoints:
+    """Ask a PostHog where its OAuth server is. Follows no redirect.
+
+    Raises:
+        Stopped: `oauth_unsupported` when there is none, `discovery_failed` for all else.
+    """
+    url = f"{private_host}{PATH}"
+    try:
+        answer = httpx.get(
+            url,
+            headers={"Accept": "application/json"},
+            timeout=DISCOVERY_SECONDS,
+            follow_redirects=False,
+        )
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise _failed(f"no answer from {url} ({type(error).__name__})") from None
+    if answer.status_code in NO_SUCH_DOCUMENT:
+        raise Stopped(
+            Verdict.OAUTH_UNSUPPORTED,
+            f"{private_host} has no OAuth server ({url} answered {answer.status_code})",
+            hint=PERSONAL_KEY_STEPS,
+        )
+    if answer.is_redirect:
+        raise _failed(
+            f"{url} answered {answer.status_code} and points at "
+            f"{answer.headers.get('location', 'nothing')}; name PostHog's app host itself"
+        )
+    if not answer.is_success:
+        raise _failed(f"{url} answered {answer.status_code}")
+    try:
+        endpoints = msgspec.json.decode(answer.content, type=Endpoints)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _failed(f"{url} answered with a malformed document ({error})") from None
+    _check("authorization_endpoint", endpoints.authorization_endpoint)
+    _check("token_endpoint", endpoints.token_endpoint)
+    return endpoints
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two URLs have the same scheme, host and port; False for text that is not a URL."""
+    try:
+        return _origin(one) == _origin(other)
+    except ValueError:
+        return False
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def _check(name: str, url: str) -> None:
+    # The code, the verifier and later the refresh token are sent there.
+    scheme = url.partition(":")[0].lower()
+    safe = scheme == "https" or (scheme == "http" and is_loopback(url))
+    if not (is_absolute_url(url) and safe):
+        raise _failed(f"its {name} must be https, or http on this machine: {url}")
+    if urlsplit(url).username is not None:
+        raise _failed(f"its {name} must not carry a user or password")
+
+
+def _failed(problem: str) -> Stopped:
+    return Stopped(
+        Verdict.DISCOVERY_FAILED,
+        f"OAuth discovery failed: {problem}",
+        hint="check POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server, or --posthog-host, and "
+        "that this machine reaches it",
+    )

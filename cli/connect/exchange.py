@@ -1,0 +1,92 @@
+"""Trading the authorization code for tokens (RFC 6749, 4.1.3; contract 3.4)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import msgspec
+
+from cli.connect.pkce import Proof
+from cli.connect.secrecy import error_code
+from cli.connect.server import Grant
+from cli.connect.verdicts import Stopped, Verdict
+from hogsend.posthog.scopes import SCOPES
+
+EXCHANGE_SECONDS = 20.0
+
+
+class _Tokens(msgspec.Struct, frozen=True):
+    access_token: str = ""
+    refresh_token: str = ""
+    expires_in: float = 0
+    """Missing counts as due at once: the server then refreshes before the first use."""
+    scope: str | None = None
+    scoped_teams: list[int] | None = None
+    scoped_organizations: list[str] | None = None
+
+
+async def exchange(
+    code: str, proof: Proof, *, token_endpoint: str, redirect_uri: str, client_id: str
+) -> Grant:
+    """Trade a code for a grant. Follows no redirect.
+
+    Raises:
+        Stopped: `exchange_failed`; says neither the code nor the verifier nor a token.
+    """
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": redirect_uri,
+        "client_id": client_id,
+        "code_verifier": proof.verifier,
+    }
+    try:
+        async with httpx.AsyncClient(timeout=EXCHANGE_SECONDS, follow_redirects=False) as http:
+            answer = await http.post(
+                token_endpoint, data=form, headers={"Accept": "application/json"}
+            )
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise _failed(f"no answer from {token_endpoint} ({type(error).__name__})") from None
+    if not answer.is_success:
+        told = error_code(_error_of(answer.content), code, proof.verifier, proof.state)
+        raise _failed(f"{token_endpoint} answered {answer.status_code}: {told}")
+    try:
+        tokens = msgspec.json.decode(answer.content, type=_Tokens, strict=False)
+        expires_at = datetime.now(UTC) + timedelta(seconds=tokens.expires_in)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, OverflowError):
+        raise _failed(f"{token_endpoint} answered with a malformed document") from None
+    for name in ("access_token", "refresh_token"):
+        if not getattr(tokens, name):
+            raise _failed(f"{token_endpoint} answered without {name}")
+    return Grant(
+        access_token=tokens.access_token,
+        refresh_token=tokens.refresh_token,
+        expires_at=_iso(expires_at),
+        token_endpoint=token_endpoint,
+        client_id=client_id,
+        scopes=list(SCOPES) if tokens.scope is None else tokens.scope.split(),
+        scoped_teams=tokens.scoped_teams or [],
+        scoped_organizations=tokens.scoped_organizations or [],
+    )
+
+
+def _error_of(content: bytes) -> object:
+    try:
+        body: Any = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return body.get("error") if isinstance(body, dict) else None
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _failed(problem: str) -> Stopped:
+    return Stopped(
+        Verdict.EXCHANGE_FAILED,
+        f"the sign-in could not be completed: {problem}",
+        hint="run `hogsend connect posthog` again; a code works once, and only for a minute",
+    )

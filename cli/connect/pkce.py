@@ -1,0 +1,25 @@
+"""PKCE and state: what ties the answer in the browser to this run (RFC 7636; contract 3.3)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+
+VERIFIER_BYTES = 32
+STATE_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Secrets of one run; neither shows in `repr`."""
+
+    verifier: str = field(default_factory=lambda: secrets.token_urlsafe(VERIFIER_BYTES), repr=False)
+    state: str = field(default_factory=lambda: secrets.token_urlsafe(STATE_BYTES), repr=False)
+
+    @property
+    def challenge(self) -> str:
+        """S256 challenge of the verifier."""
+        digest = hashlib.sha256(self.verifier.encode("ascii")).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")

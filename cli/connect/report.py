@@ -1,0 +1,76 @@
+"""What came out of a connect run, for a person."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from cli.connect.secrecy import printable
+from cli.connect.verdicts import Connected, Failed, NotProvisioned, Provisioned, Verdict
+from cli.connect.voice import hanging
+from cli.console import err, out
+
+RERUN = "run `hogsend connect posthog --provision-only` once that is put right"
+
+
+def show(result: Connected) -> None:
+    """Print a success: what is stored, what is provisioned, what to do next."""
+    provision = result.provision
+    if isinstance(provision, NotProvisioned):
+        out.print(
+            Text("the webhook destination was not provisioned: ", "yellow")
+            + Text(printable(provision.error)),
+            soft_wrap=True,
+        )
+        for said in (provision.detail, provision.remediation):
+            if isinstance(said, str):
+                hanging(out, ("  ", ""), said)
+        hanging(out, ("  fix: ", "bold"), RERUN)
+    out.print()
+    done = result.verdict is Verdict.CONNECTED
+    out.print(
+        Text("Connected to PostHog" if done else "Connected; PostHog does not deliver events yet"),
+        style="bold green" if done else "bold yellow",
+    )
+    for name, value in _rows(result).items():
+        # Not wrapped: these are there to be copied.
+        line = Text.assemble((f"  {name:<12}", "bold"), printable(value))
+        out.print(line, soft_wrap=True)
+
+
+def show_failure(failed: Failed) -> None:
+    """Print a failure on stderr: what happened, in whose words, and the way out."""
+    hanging(err, (f"{failed.verdict}: ", "bold red"), failed.error)
+    for said in (failed.detail, failed.remediation):
+        if isinstance(said, str):
+            hanging(err, ("  ", ""), said)
+    if isinstance(failed.hint, str):
+        hanging(err, ("  fix: ", "bold"), failed.hint)
+
+
+def show_broken(problem: str) -> None:
+    """Print that the server could not be asked, in the words scripts know (contract 8.3)."""
+    hanging(err, ("error ", "bold red"), problem)
+
+
+def _rows(result: Connected) -> dict[str, str]:
+    rows = {"server": result.instance}
+    if result.posthog is not None:
+        rows["PostHog"] = result.posthog.private_host
+        teams = ", ".join(str(team) for team in result.posthog.scoped_teams)
+        rows["project"] = teams or "every project of the account"
+    if isinstance(result.credential.expires_at, str):
+        rows["token until"] = f"{result.credential.expires_at}, renewed by the server"
+    if isinstance(result.provision, Provisioned):
+        rows |= _destination(result.provision)
+    return rows
+
+
+def _destination(provision: Provisioned) -> dict[str, str]:
+    state = "created" if provision.created is True else "already there, kept right"
+    if provision.enabled is False:
+        state += "; disabled until a public URL is known"
+    return {
+        "destination": f"{provision.hog_function_id or '(unknown)'}, {state}",
+        "delivers to": provision.webhook_url or "(unknown)",
+        "look at it": provision.dashboard_url or "(unknown)",
+    }

@@ -1,0 +1,199 @@
+"""The Hogsend server, as its admin routes show it (contract 0.1 and 1)."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import msgspec
+
+from cli.connect.target import Target
+
+ANSWER_SECONDS = 30.0
+PROVISION_SECONDS = 120.0
+"""The server walks PostHog's pages meanwhile, each call with a deadline of its own."""
+
+CONNECT_INFO = "/v1/admin/analytics/connect-info"
+DIAGNOSIS = "/v1/admin/analytics/diagnosis"
+PROVISION = "/v1/admin/analytics/provision-loop"
+CREDENTIAL = "/v1/admin/provider-credentials/posthog"
+
+
+class ServerRefused(Exception):
+    """The server said no, or nothing. The text is what upstream's CLI prints (contract 0.1)."""
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        detail: str | None = None,
+        remediation: str | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.remediation = remediation
+
+
+class ConnectInfo(msgspec.Struct, frozen=True, rename="camel"):
+    """What the CLI needs of connect-info; the rest may be missing on older servers."""
+
+    private_host: str | None
+    api_public_url: str
+    host_explicit: bool | None = None
+    personal_key_configured: bool | None = None
+    webhook_secret_configured: bool | None = None
+    scope_gap: tuple[str, ...] = ()
+
+
+class Provisioning(msgspec.Struct, frozen=True, rename="camel"):
+    """What provision-loop may tell; nothing of it is required (contract 1.2)."""
+
+    created: bool | None = None
+    hog_function_id: str | None = None
+    webhook_url: str | None = None
+    enabled: bool | None = None
+    dashboard_url: str | None = None
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The credential as it is stored (contract 1.3). Its `repr` says nothing."""
+
+    access_token: str
+    refresh_token: str
+    expires_at: str
+    token_endpoint: str
+    client_id: str
+    scopes: list[str]
+    scoped_teams: list[int]
+    scoped_organizations: list[str]
+
+    def __repr__(self) -> str:
+        return "Grant(...)"
+
+
+class _Storing(msgspec.Struct, frozen=True):
+    kind: str
+    payload: Grant
+
+
+class HogsendServer:
+    """Admin client for one server. It follows no redirect: the key is for that server alone."""
+
+    def __init__(self, target: Target) -> None:
+        self._base = httpx.URL(target.base_url)
+        self._authorization = (
+            {"Authorization": f"Bearer {target.admin_key}"} if target.admin_key else {}
+        )
+        self._http = httpx.Client(
+            headers={"Accept": "application/json"}, timeout=ANSWER_SECONDS, follow_redirects=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def health(self) -> bytes:
+        """Health document as it came; asked without the admin key (contract 8.6).
+
+        Raises:
+            ServerRefused: no answer, or not a 2xx.
+        """
+        return self._ask("GET", "/v1/health", admin=False)
+
+    def connect_info(self) -> tuple[ConnectInfo, bytes]:
+        """What the server has for PostHog, and the same as it came.
+
+        Raises:
+            ServerRefused: no answer, not a 2xx, or not what a Hogsend server answers.
+        """
+        answer = self._ask("GET", CONNECT_INFO)
+        try:
+            return msgspec.json.decode(answer, type=ConnectInfo), answer
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ServerRefused(
+                f"{self._base} did not answer as a Hogsend server does ({error})"
+            ) from None
+
+    def diagnosis(self) -> bytes:
+        """The server's own examination of its PostHog side, as it came.
+
+        Raises:
+            ServerRefused: no answer or not a 2xx; 404 from a server without this route.
+        """
+        return self._ask("GET", DIAGNOSIS)
+
+    def store(self, grant: Grant) -> None:
+        """Store a credential, replacing any before it.
+
+        Raises:
+            ServerRefused: it was not stored.
+        """
+        self._ask("PUT", CREDENTIAL, msgspec.json.encode(_Storing("oauth", grant)))
+
+    def provision(self, *, placeholder: bool = False) -> Provisioning:
+        """Create or repair PostHog's webhook destination.
+
+        Raises:
+            ServerRefused: with PostHog's side of the story in `detail` and `remediation`.
+        """
+        path = f"{PROVISION}?placeholder=true" if placeholder else PROVISION
+        answer = self._ask("POST", path, b"{}", timeout=PROVISION_SECONDS)
+        try:
+            return msgspec.json.decode(answer, type=Provisioning)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return Provisioning()
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        *,
+        admin: bool = True,
+        timeout: float = ANSWER_SECONDS,
+    ) -> bytes:
+        headers = dict(self._authorization) if admin else {}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            answer = self._http.request(
+                method, self._base.join(path), content=content, headers=headers, timeout=timeout
+            )
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            # Only its kind: the text of some errors quotes a header.
+            raise ServerRefused(f"no answer from {self._base} ({type(error).__name__})") from None
+        if not answer.is_success:
+            raise _refusal(answer)
+        return answer.content
+
+
+def _refusal(answer: httpx.Response) -> ServerRefused:
+    try:
+        body: Any = msgspec.json.decode(answer.content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        body = None
+    told = body if isinstance(body, dict) else {}
+    code, detail, remediation = (
+        value if isinstance(value := told.get(key), str) else None
+        for key in ("error", "detail", "remediation")
+    )
+    problem = (
+        f"{answer.status_code}: {code}"
+        if code is not None
+        else f"request failed with status {answer.status_code}"
+    )
+    return ServerRefused(
+        problem, status=answer.status_code, code=code, detail=detail, remediation=remediation
+    )

@@ -1,0 +1,62 @@
+"""Which Hogsend server is meant, and the admin key for it (contract 8.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cli import environment
+from cli.errors import CommandError
+from hogsend.posthog.hosts import is_absolute_url, is_loopback
+
+DEFAULT_URL = "http://localhost:3002"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A Hogsend server. The key stays out of `repr`, and so out of tracebacks."""
+
+    base_url: str
+    admin_key: str | None = field(repr=False)
+
+    @property
+    def plaintext(self) -> bool:
+        """Whether tokens would cross a network unencrypted."""
+        return self.base_url.lower().startswith("http:") and not is_loopback(self.base_url)
+
+
+def resolve(url: str | None, admin_key: str | None) -> Target:
+    """Find the server and key: flags, then the environment, then `./.env`, then this machine.
+
+    Raises:
+        CommandError: the address cannot be used.
+    """
+    base = (url or environment.first("HOGSEND_API_URL") or DEFAULT_URL).rstrip("/")
+    try:
+        parts = urlsplit(base)
+        named_user = parts.username is not None or parts.password is not None
+    except ValueError:
+        parts, named_user = urlsplit(""), False
+    if named_user:
+        # It would be sent as an Authorization of its own, and be printed with the address.
+        raise CommandError(
+            "the address of the Hogsend server must not carry a user or password",
+            "pass the admin key as HOGSEND_ADMIN_KEY",
+        )
+    if parts.scheme.lower() not in {"http", "https"} or not is_absolute_url(base):
+        raise CommandError(
+            f"{base} is not the address of a Hogsend server",
+            f"give it as --url or HOGSEND_API_URL, for example {DEFAULT_URL}",
+        )
+    key = admin_key or environment.first("HOGSEND_ADMIN_KEY", "ADMIN_API_KEY")
+    return Target(base, key.strip() if key else None)
+
+
+def how_to_give_a_key(target: Target) -> str:
+    """Say where an admin key comes from; names the file of `hogsend up` when there is one."""
+    home = Path(environment.first("HOGSEND_HOME") or ".hogsend")
+    generated = home / "secrets" / "admin-api-key"
+    if is_loopback(target.base_url) and generated.is_file():
+        return f'for the server `hogsend up` runs: export HOGSEND_ADMIN_KEY="$(cat {generated})"'
+    return "pass --admin-key, or set HOGSEND_ADMIN_KEY to the server's ADMIN_API_KEY"

@@ -1,0 +1,138 @@
+"""How a connect run can end, and the documents `--json` prints (contract 8.4 and 8.5)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+
+class Verdict(StrEnum):
+    """Names that scripts may rely on."""
+
+    CONNECTED = "connected"
+    CONNECTED_NO_PROVISION = "connected_no_provision"
+    NOT_CONFIGURED = "not_configured"
+    OAUTH_UNSUPPORTED = "oauth_unsupported"
+    DISCOVERY_FAILED = "discovery_failed"
+    PORT_UNAVAILABLE = "port_unavailable"
+    CONSENT_DENIED = "consent_denied"
+    STATE_MISMATCH = "state_mismatch"
+    CALLBACK_TIMEOUT = "callback_timeout"
+    EXCHANGE_FAILED = "exchange_failed"
+    STORE_FAILED = "store_failed"
+    NO_CREDENTIAL = "no_credential"
+    API_PUBLIC_URL_UNREACHABLE = "api_public_url_unreachable"
+    PROVISION_FAILED = "provision_failed"
+
+
+class Stopped(Exception):
+    """A step failed and nothing after it can be done. The text is safe to show."""
+
+    def __init__(
+        self,
+        verdict: Verdict,
+        problem: str,
+        *,
+        hint: str | None = None,
+        detail: str | None = None,
+        remediation: str | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.verdict = verdict
+        self.hint = hint
+        self.detail = detail
+        self.remediation = remediation
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Base of what `--json` prints. Absent keys are `UNSET`, never null."""
+
+
+class PostHogSide(Document, frozen=True, kw_only=True):
+    """What was granted, by whom."""
+
+    private_host: str
+    issuer: str
+    scopes: str
+    """Separated by spaces, as OAuth has them."""
+    scoped_teams: list[int]
+    scoped_organizations: list[str]
+
+
+class StoredCredential(Document, frozen=True, kw_only=True):
+    """Whether this run stored a credential, and until when its access token is good."""
+
+    stored: bool
+    expires_at: str | UnsetType = UNSET
+
+
+class Provisioned(Document, frozen=True, kw_only=True):
+    """PostHog's webhook destination stands. A field is absent when the server did not name it."""
+
+    attempted: bool = True
+    ok: bool = True
+    created: bool | UnsetType = UNSET
+    hog_function_id: str | UnsetType = UNSET
+    webhook_url: str | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+    dashboard_url: str | UnsetType = UNSET
+
+
+class NotProvisioned(Document, frozen=True, kw_only=True):
+    """The server refused or could not. `detail` and `remediation` are its own words."""
+
+    attempted: bool = True
+    ok: bool = False
+    error: str
+    detail: str | UnsetType = UNSET
+    remediation: str | UnsetType = UNSET
+
+
+class Skipped(Document, frozen=True, kw_only=True):
+    """Nothing was provisioned that delivers."""
+
+    attempted: bool = False
+    skipped: Literal["no_provision_flag", "api_public_url_unreachable"]
+
+
+class Connected(Document, frozen=True, kw_only=True):
+    """Success: a credential is stored, or was already there."""
+
+    ok: bool = True
+    verdict: Verdict
+    provider_id: Literal["posthog"] = "posthog"
+    instance: str
+    posthog: PostHogSide | None = None
+    credential: StoredCredential
+    provision: Provisioned | NotProvisioned | Skipped
+
+
+class Failed(Document, frozen=True, kw_only=True):
+    """A step failed: exit code 1."""
+
+    ok: bool = False
+    verdict: Verdict
+    error: str
+    hint: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+    remediation: str | UnsetType = UNSET
+
+
+class Broken(Document, frozen=True, kw_only=True):
+    """The run did not get as far as a verdict: exit code 1."""
+
+    error: str
+
+
+def failure(stopped: Stopped) -> Failed:
+    """Document of a failed run."""
+    return Failed(
+        verdict=stopped.verdict,
+        error=str(stopped),
+        hint=stopped.hint or UNSET,
+        detail=stopped.detail or UNSET,
+        remediation=stopped.remediation or UNSET,
+    )

@@ -1,0 +1,76 @@
+"""What a run says while it goes on. What came out of it is `report`'s."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from cli.connect.secrecy import printable
+from cli.console import err, out
+
+
+class Voice:
+    """Speaks to a person on stdout, or keeps stdout free for one JSON document."""
+
+    def __init__(self, *, json: bool) -> None:
+        self._json = json
+        self._main = err if json else out
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody is there to answer a question."""
+        return not self._json and out.is_terminal and sys.stdin.isatty()
+
+    def step(self, text: str) -> None:
+        """Say what was done or comes next."""
+        if not self._json:
+            self._line(("• ", "dim"), text)
+
+    def note(self, text: str) -> None:
+        """Say something worth knowing that needs no action now."""
+        if not self._json:
+            self._line(("note: ", "bold yellow"), text)
+
+    def warn(self, text: str) -> None:
+        """Say something that may be dangerous or wrong; on stderr with JSON."""
+        self._line(("warning: ", "bold yellow"), text)
+
+    def show_url(self, url: str) -> None:
+        """Print an address to open, on one line, to be copied; on stderr with JSON."""
+        self._main.print(Text(f"\n  {printable(url)}\n", style="cyan"), soft_wrap=True)
+
+    def explain(self, text: str) -> None:
+        """Say what is needed to go on; on stderr with JSON."""
+        self._main.print(Text(printable(text)), soft_wrap=not self._main.is_terminal)
+
+    @contextlib.contextmanager
+    def busy(self, text: str) -> Iterator[None]:
+        """Show that something takes its time: on stderr, and only on a terminal."""
+        if not err.is_terminal:
+            yield
+            return
+        with err.status(Text(printable(text))):
+            yield
+
+    def _line(self, mark: tuple[str, str], text: str) -> None:
+        hanging(self._main, mark, text)
+
+
+def hanging(console: Console, mark: tuple[str, str], text: str) -> None:
+    """Print `text` after a mark; on a terminal, further lines are indented to stand below it."""
+    word, style = mark
+    indent = " " * len(word)
+    body = Text(printable(text))
+    if not console.is_terminal:
+        # Not wrapped: for files and pipes, where a line should stay one.
+        console.print(Text.assemble((word, style), body), soft_wrap=True)
+        return
+    width = max(console.width - len(indent), 10)
+    lines = body.wrap(console, width)
+    for number, line in enumerate(lines):
+        lead = Text(word, style) if number == 0 else Text(indent)
+        console.print(Text.assemble(lead, line), soft_wrap=True)

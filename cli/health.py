@@ -1,0 +1,66 @@
+"""The health document of a Hogsend server, ours or upstream's (contract 8.6)."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Part(msgspec.Struct, frozen=True, rename="camel"):
+    """A dependency or service, as the gateway sees it."""
+
+    status: str
+    latency_ms: float | None = None
+    uptime: float | None = None
+    database: str | None = None
+    """A service's own view of its database."""
+
+
+class Components(msgspec.Struct, frozen=True):
+    """What the server depends on. Upstream has no bus, and its worker may be missing."""
+
+    database: Part
+    redis: Part
+    worker: Part | None = None
+    bus: Part | None = None
+
+
+class Track(msgspec.Struct, frozen=True, rename="camel"):
+    """Migrations of one track."""
+
+    in_sync: bool
+    pending: list[str]
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """Hogsend's own migrations, and those of a client application."""
+
+    engine: Track
+    client: Track
+
+
+class ProviderHealth(msgspec.Struct, frozen=True):
+    """State of one provider's credential."""
+
+    state: str
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What doctor requires and what status shows."""
+
+    status: str
+    uptime: float
+    version: str
+    components: Components
+    schema: Schema
+    services: dict[str, Part] = {}
+    credentials: dict[str, ProviderHealth] = {}
+
+
+def parts(health: Health) -> dict[str, Part]:
+    """Everything that can be up or down, by name; the gateway's `redis` is its bus once more."""
+    seen = health.components
+    named = {"bus": seen.bus} if seen.bus else {"redis": seen.redis}
+    named["database"] = seen.database
+    if seen.worker and not health.services:
+        named["worker"] = seen.worker
+    return {**named, **health.services}
