@@ -21,6 +21,7 @@ class Provision(msgspec.Struct, frozen=True, rename="camel"):
     """What became of the destination."""
 
     ok: bool = False
+    error: str | None = None
     hog_function_id: str | None = None
     webhook_url: str | None = None
     dashboard_url: str | None = None
@@ -68,7 +69,8 @@ async def connect(gateway: str, environment: Mapping[str, str], directory: Path)
     except msgspec.DecodeError:
         raise CommandError(f"connecting failed: {said.strip() or 'it said nothing'}") from None
     if not (connected.ok and connected.provision.ok):
-        raise CommandError(f"connecting ended with {connected.verdict}: {connected.error}")
+        reason = connected.error or connected.provision.error
+        raise CommandError(f"connecting ended with {connected.verdict} ({reason})")
     return connected
 
 
