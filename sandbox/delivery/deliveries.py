@@ -106,7 +106,7 @@ class Deliveries:
             message = self._message(function, event, person, delivery)
         except (BlockedTarget, ValueError) as error:
             delivery.outcome, delivery.reason = "blocked", str(error)
-            log.warning("not delivered", event=event.event, reason=str(error))
+            log.warning("not delivered", name=event.event, reason=str(error))
             return
         task = asyncio.create_task(self._deliver(delivery, message))
         self._tasks.add(task)
@@ -152,7 +152,7 @@ class Deliveries:
             delivery.next_attempt_at = iso(self._clock.now() + wait)
             await self._clock.sleep(wait)
         delivery.outcome = "failed"
-        log.warning("webhook given up", event=delivery.event, reason=delivery.reason)
+        log.warning("webhook given up", name=delivery.event, reason=delivery.reason)
 
     async def _attempt(self, message: Message) -> tuple[Attempt, float | None]:
         started = time.perf_counter()
