@@ -166,3 +166,19 @@ async def test_without_the_switch_http_is_refused_without_asking() -> None:
         query = authorization(client_id=host.url)
         assert (await posthog.http.get("/oauth/authorize/", params=query)).status_code == 400
         assert host.asked == 0
+
+
+async def test_five_new_clients_a_minute_are_enough() -> None:
+    async with sandbox(allow_http_clients=True) as posthog:
+
+        async def answered(number: int) -> str:
+            query = authorization(client_id=f"http://127.0.0.1:1/client-{number}.json")
+            answer = await posthog.http.get("/oauth/authorize/", params=query)
+            return answer.json()["error"]
+
+        assert [await answered(number) for number in range(5)] == ["invalid_request"] * 5
+        assert await answered(5) == "invalid_client"
+        await posthog.advance(61)
+        assert [await answered(number) for number in range(6, 11)] == ["invalid_request"] * 5
+        await posthog.advance(61)
+        assert await answered(11) == "invalid_client"

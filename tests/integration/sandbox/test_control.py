@@ -74,6 +74,13 @@ async def test_a_slow_area_outlasts_a_client_that_does_not_wait(posthog: World) 
     assert (await posthog.http.get("/")).status_code == 200
 
 
+async def test_a_connection_can_break_in_the_middle(posthog: World) -> None:
+    await faults(posthog, api={"drop": True, "times": 1})
+    with pytest.raises(httpx.TransportError):
+        await posthog.http.get(FUNCTIONS, headers=posthog.key)
+    assert (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code == 200
+
+
 async def test_an_answer_can_be_lost_after_the_work_was_done(posthog: World) -> None:
     tokens = await posthog.tokens()
     await faults(posthog, oauth={"lose_answer": True, "times": 1})
