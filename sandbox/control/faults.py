@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -58,6 +59,18 @@ class Faults:
 
     def __init__(self) -> None:
         self.by_area: dict[Area, Fault] = {}
+        self._replaced = asyncio.Event()
+
+    def replace(self, by_area: dict[Area, Fault]) -> None:
+        """Put other faults in place; requests that are being delayed go on."""
+        self.by_area = by_area
+        self._replaced.set()
+        self._replaced = asyncio.Event()
+
+    async def delay(self, seconds: float) -> None:
+        """Wait, at most until the faults are replaced."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._replaced.wait(), seconds)
 
     def take(self, path: str) -> Fault | None:
         """The fault a request for `path` meets; counts it."""
@@ -80,7 +93,8 @@ def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
         if fault is None:
             await app(scope, receive, send)
             return
-        await asyncio.sleep(fault.delay_ms / 1000)
+        if fault.delay_ms:
+            await faults.delay(fault.delay_ms / 1000)
         if fault.drop:
             await _drop(send)
         elif fault.lose_answer:

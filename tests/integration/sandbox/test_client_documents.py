@@ -154,6 +154,19 @@ async def test_what_is_not_a_document_is_refused(head: str, body: bytes) -> None
         assert host.asked == 1
 
 
+async def test_a_name_cannot_change_the_page() -> None:
+    async with (
+        hosted() as (_, host),
+        sandbox(allow_http_clients=True, auto_consent=False) as posthog,
+    ):
+        host.body = document(client_id=host.url, client_name="<script>alert(1)</script>")
+        query = authorization(client_id=host.url)
+        page = await posthog.http.get("/oauth/authorize/", params=query)
+        assert page.status_code == 200
+        assert "<script" not in page.text
+        assert "&lt;script&gt;" in page.text
+
+
 async def test_a_document_nobody_serves_is_refused() -> None:
     async with sandbox(allow_http_clients=True) as posthog:
         query = authorization(client_id=f"http://127.0.0.1:{free_port()}/client.json")

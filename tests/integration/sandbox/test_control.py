@@ -14,8 +14,11 @@ import httpx
 import pytest
 
 from hogsend.posthog.client_document import CLIENT_ID
+from sandbox.instance import Instance
+from sandbox.options import Options
 from tests.integration.sandbox.world import FUNCTIONS, Receiver, World, bearer
 from tests.servers import free_port
+from tests.waiting import eventually
 
 
 async def faults(posthog: World, **by_area: Any) -> None:
@@ -169,11 +172,40 @@ async def test_the_command_serves_until_ctrl_c() -> None:
             )
             assert project.json()["api_token"] == summary["projectApiKey"]
             assert (await http.get("/_sandbox/state")).json()["data_pipelines"] is False
+            world = World(Instance(Options()), http)
+            code = await world.code()
+            tokens = (await world.exchange(code)).json()
+            refreshed = (await world.refresh(tokens["refresh_token"])).json()
         process.send_signal(signal.SIGINT)
         rest, complaints = await process.communicate()
         assert process.returncode == 0
         assert rest == b""
         assert b"Traceback" not in complaints
+        for answer in (tokens, refreshed):
+            assert answer["access_token"].encode() not in complaints
+            assert answer["refresh_token"].encode() not in complaints
+        assert code.encode() not in complaints
+
+
+async def test_ctrl_c_does_not_wait_for_a_slow_answer() -> None:
+    port = str(free_port())
+    async with command("--port", port, "--json") as process:
+        assert process.stdout is not None
+        url = json.loads(await process.stdout.readline())["url"]
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            slow = {"api": {"delay_ms": 600_000, "times": 1}}
+            await http.put("/_sandbox/faults", json=slow)
+            asking = asyncio.create_task(http.get("/api/projects/@current/", timeout=600))
+            await eventually(lambda: _fault_was_met(http))
+            process.send_signal(signal.SIGINT)
+            await asyncio.wait_for(process.wait(), 15)
+            assert process.returncode == 0
+            await asyncio.gather(asking, return_exceptions=True)
+            assert asking.done()
+
+
+async def _fault_was_met(http: httpx.AsyncClient) -> bool:
+    return (await http.get("/_sandbox/state")).json()["faults"] == {}
 
 
 async def test_the_command_says_who_has_its_port(posthog: World) -> None:

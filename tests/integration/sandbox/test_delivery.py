@@ -161,6 +161,23 @@ async def test_an_operator_it_does_not_know_blocks_and_says_so(
     assert "is_date_before" in (await outcome(posthog, "blocked"))["reason"]
 
 
+async def test_what_cannot_be_sent_fails_and_capture_goes_on(
+    posthog: World, hook: Receiver
+) -> None:
+    made = await posthog.create(url=hook.url)
+    inputs = made["inputs"] | {"headers": {"value": {"X-Name": "{event.properties.name}"}}}
+    address = f"/api/environments/4242/hog_functions/{made['id']}/"
+    await posthog.http.patch(address, json={"inputs": inputs}, headers=posthog.key)
+    answer = await posthog.capture("signup", properties={"name": "Ælfred\r\nX: y"})
+    assert answer.status_code == 200
+    await outcome(posthog, "retrying")
+    await posthog.advance(3)
+    await eventually(lambda: len(posthog.instance.deliveries.all[0].attempts) == 2)
+    await posthog.advance(4)
+    assert (await outcome(posthog, "failed"))["reason"]
+    assert hook.received == []
+
+
 async def test_a_disabled_function_gets_nothing(posthog: World, hook: Receiver) -> None:
     await posthog.create(url=hook.url, enabled=False)
     await posthog.capture("signup")
