@@ -112,6 +112,8 @@ async def serving(options: Options) -> AsyncIterator[Instance]:
         await _listening(options, running)
         yield instance
     finally:
+        # The server waits for requests that are under way.
+        instance.faults.replace({})
         server.stop()  # type: ignore[no-untyped-call]
         await asyncio.gather(running, return_exceptions=True)
         await instance.close()

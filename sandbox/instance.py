@@ -47,10 +47,10 @@ class Instance:
     async def reset(self) -> None:
         """Forget everything: events, persons, functions, tokens, flags, faults, moved time."""
         await self.close()
-        self.faults.by_area.clear()
         self.clock.offset = 0.0
         self._start_empty()
 
     async def close(self) -> None:
-        """Stop delivering."""
+        """End the faults and stop delivering."""
+        self.faults.replace({})
         await self.deliveries.close()

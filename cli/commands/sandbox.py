@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json as json_text
 import signal
 from typing import Annotated
@@ -146,6 +147,8 @@ def _show(options: Options, *, json: bool) -> None:
         personal_api_key=options.personal_key,
         state=f"{url}/_sandbox/state",
     )
+    if not _only_this_machine(options.host):
+        err.print("[yellow]warning:[/] its keys are known, so whoever can reach it can use it")
     if json:
         print_json(summary)
         return
@@ -166,3 +169,10 @@ def _show(options: Options, *, json: bool) -> None:
         "Ctrl-C stops it.",
         soft_wrap=True,
     )
+
+
+def _only_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -27,7 +27,7 @@ def cut(request: Request[Any, Any, Any], base_url: str, items: Sequence[Item]) -
     """The page of `items` a request asks for."""
     limit = _number(request.query_params.get("limit")) or DEFAULT_LIMIT
     offset = _number(request.query_params.get("offset"))
-    address = f"{base_url}{request.scope['path']}"
+    address = f"{base_url}{request.scope['path'].rstrip('/')}/"
     others = [
         pair for pair in request.query_params.multi_items() if pair[0] not in ("limit", "offset")
     ]

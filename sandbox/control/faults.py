@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -46,6 +47,9 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     lose_answer: bool = False
     """Do what was asked and answer `status` (502) all the same: the effect is there, unknown."""
 
+    drop: bool = False
+    """Close the connection in the middle of an answer."""
+
     times: Annotated[int, Meta(ge=1)] | None = None
     """Only for so many requests; for all when not given."""
 
@@ -55,6 +59,18 @@ class Faults:
 
     def __init__(self) -> None:
         self.by_area: dict[Area, Fault] = {}
+        self._replaced = asyncio.Event()
+
+    def replace(self, by_area: dict[Area, Fault]) -> None:
+        """Put other faults in place; requests that are being delayed go on."""
+        self.by_area = by_area
+        self._replaced.set()
+        self._replaced = asyncio.Event()
+
+    async def delay(self, seconds: float) -> None:
+        """Wait, at most until the faults are replaced."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._replaced.wait(), seconds)
 
     def take(self, path: str) -> Fault | None:
         """The fault a request for `path` meets; counts it."""
@@ -77,8 +93,11 @@ def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
         if fault is None:
             await app(scope, receive, send)
             return
-        await asyncio.sleep(fault.delay_ms / 1000)
-        if fault.lose_answer:
+        if fault.delay_ms:
+            await faults.delay(fault.delay_ms / 1000)
+        if fault.drop:
+            await _drop(send)
+        elif fault.lose_answer:
             await app(scope, receive, _nowhere)
             await _answer(scope["path"], fault.status or 502, fault.retry_after, send)
         elif fault.status is not None:
@@ -91,6 +110,19 @@ def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
 
 async def _nowhere(_message: Message) -> None:
     pass
+
+
+async def _drop(send: Send) -> None:
+    # More is announced than comes, so the server can only close.
+    start: Any = {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(b"content-length", b"100")],
+    }
+    part: Any = {"type": "http.response.body", "body": b"{", "more_body": True}
+    end: Any = {"type": "http.response.body", "body": b"", "more_body": False}
+    for message in (start, part, end):
+        await send(message)
 
 
 async def _answer(path: str, status: int, retry_after: int | None, send: Send) -> None:

@@ -96,7 +96,7 @@ class ControlController(Controller):
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> dict[Area, Fault]:
         """Replace all faults; `{}` ends them. PostHog has no such route."""
-        instance.faults.by_area = await _decoded(request, dict[Area, Fault])
+        instance.faults.replace(await _decoded(request, dict[Area, Fault]))
         return instance.faults.by_area
 
     @put("/flags")

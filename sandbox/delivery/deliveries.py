@@ -106,7 +106,7 @@ class Deliveries:
             message = self._message(function, event, person, delivery)
         except (BlockedTarget, ValueError) as error:
             delivery.outcome, delivery.reason = "blocked", str(error)
-            log.warning("not delivered", event=event.event, reason=str(error))
+            log.warning("not delivered", name=event.event, reason=str(error))
             return
         task = asyncio.create_task(self._deliver(delivery, message))
         self._tasks.add(task)
@@ -131,7 +131,8 @@ class Deliveries:
         delivery.url = str(filled["url"])
         where = target(delivery.url, options.resolve, anywhere=options.deliver_anywhere)
         method = str(filled["method"] or "POST").upper()
-        headers = {str(key): _text(value) for key, value in (filled["headers"] or {}).items()}
+        given = filled["headers"] if isinstance(filled["headers"], dict) else {}
+        headers = {str(key): _text(value) for key, value in given.items()}
         body = None if method in ("GET", "HEAD") else _text(filled["body"]).encode()
         return Message(where, method, headers, body)
 
@@ -152,7 +153,7 @@ class Deliveries:
             delivery.next_attempt_at = iso(self._clock.now() + wait)
             await self._clock.sleep(wait)
         delivery.outcome = "failed"
-        log.warning("webhook given up", event=delivery.event, reason=delivery.reason)
+        log.warning("webhook given up", name=delivery.event, reason=delivery.reason)
 
     async def _attempt(self, message: Message) -> tuple[Attempt, float | None]:
         started = time.perf_counter()
@@ -167,7 +168,8 @@ class Deliveries:
             retry_after = retries.retry_after_seconds(header, self._clock.now())
         except TimeoutError:
             error = f"no answer within {FETCH_SECONDS:.0f} s"
-        except httpx.HTTPError as failure:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
+            # Values of an event may make a header or an address nobody can send.
             error = f"{type(failure).__name__}: {failure}"
         elapsed = round((time.perf_counter() - started) * 1000, 1)
         return Attempt(status, error, elapsed), retry_after

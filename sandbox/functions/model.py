@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -22,11 +22,26 @@ TYPES = (
 """`HogFunctionType` in posthog/models/hog_functions/hog_function.py."""
 
 
+InputType = Literal[
+    "string",
+    "boolean",
+    "dictionary",
+    "choice",
+    "json",
+    "integration",
+    "integration_field",
+    "email",
+    "native_email",
+    "number",
+]
+"""`InputsSchemaItemSerializer` in posthog/cdp/validation.py."""
+
+
 class InputSchema(msgspec.Struct, frozen=True):
     """What an input of a function must be."""
 
     key: str
-    type: str
+    type: InputType
     label: str | UnsetType = UNSET
     required: bool = False
     secret: bool = False

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sandbox.oauth.documents import Client, Documents, InvalidDocument
+from sandbox.oauth.documents import Client, Documents, InvalidDocument, TooManyClients
 from sandbox.oauth.errors import OAuthError, RedirectedError
 from sandbox.oauth.grants import Grants, Reach
 from sandbox.oauth.redirects import is_allowed, with_parameters
@@ -101,6 +101,8 @@ class Authorizations:
             return await self._documents.client(client_id)
         except InvalidDocument as error:
             raise OAuthError("invalid_request", f"Invalid client_id: {error}.") from error
+        except TooManyClients as error:
+            raise OAuthError("invalid_client", "Too many new clients; try again later.") from error
 
 
 def refusal(query: Mapping[str, str], error: RedirectedError) -> str:

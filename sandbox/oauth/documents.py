@@ -21,6 +21,9 @@ MAX_BYTES = 5 * 1024
 FETCH_SECONDS = 5.0
 CACHE_SECONDS = 3600
 CACHE_BOUNDS = (300, 86_400)
+NEW_CLIENTS = ((60.0, 5), (3600.0, 10))
+"""Clients never seen before that an address may bring: so many in so many seconds."""
+
 SECRET_METHODS = frozenset({"client_secret_post", "client_secret_basic", "client_secret_jwt"})
 
 
@@ -34,6 +37,10 @@ class Client(msgspec.Struct, frozen=True):
 
 class InvalidDocument(Exception):
     """The URL is not acceptable, cannot be read, or describes no acceptable client."""
+
+
+class TooManyClients(Exception):
+    """More new clients than PostHog takes from one address; here all come from one."""
 
 
 def check_url(url: str, *, allow_http: bool) -> None:
@@ -104,14 +111,18 @@ class Documents:
         self._allow_http = allow_http
         self._offline = offline
         self._cache: dict[str, tuple[float, Client]] = {}
+        self._new: list[float] = []
 
     async def client(self, client_id: str) -> Client:
         """Read the client whose document is at `client_id`.
 
         Raises:
             InvalidDocument: it cannot be fetched, or is not acceptable.
+            TooManyClients: it is new, and many others were new lately.
         """
         check_url(client_id, allow_http=self._allow_http)
+        if client_id not in self._cache:
+            self._count_new()
         expires, client = self._cache.get(client_id, (0.0, None))
         if client is not None and expires > self._clock.now():
             return client
@@ -119,6 +130,13 @@ class Documents:
         client = read_document(client_id, body)
         self._cache[client_id] = (self._clock.now() + seconds, client)
         return client
+
+    def _count_new(self) -> None:
+        now = self._clock.now()
+        for seconds, most in NEW_CLIENTS:
+            if sum(moment > now - seconds for moment in self._new) >= most:
+                raise TooManyClients
+        self._new.append(now)
 
     async def _body(self, url: str) -> tuple[bytes, int]:
         if self._offline and url == CLIENT_ID:

@@ -42,7 +42,7 @@ def _matches(uri: str, registered: str) -> bool:
     )
     if not any_port and wanted.port != known.port:
         return False
-    return set(parse_qsl(known.query)) <= set(parse_qsl(wanted.query))
+    return known.query == wanted.query and ("?" in uri) == ("?" in registered)
 
 
 def with_parameters(uri: str, parameters: dict[str, str]) -> str:

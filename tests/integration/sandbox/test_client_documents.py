@@ -154,6 +154,19 @@ async def test_what_is_not_a_document_is_refused(head: str, body: bytes) -> None
         assert host.asked == 1
 
 
+async def test_a_name_cannot_change_the_page() -> None:
+    async with (
+        hosted() as (_, host),
+        sandbox(allow_http_clients=True, auto_consent=False) as posthog,
+    ):
+        host.body = document(client_id=host.url, client_name="<script>alert(1)</script>")
+        query = authorization(client_id=host.url)
+        page = await posthog.http.get("/oauth/authorize/", params=query)
+        assert page.status_code == 200
+        assert "<script" not in page.text
+        assert "&lt;script&gt;" in page.text
+
+
 async def test_a_document_nobody_serves_is_refused() -> None:
     async with sandbox(allow_http_clients=True) as posthog:
         query = authorization(client_id=f"http://127.0.0.1:{free_port()}/client.json")
@@ -166,3 +179,19 @@ async def test_without_the_switch_http_is_refused_without_asking() -> None:
         query = authorization(client_id=host.url)
         assert (await posthog.http.get("/oauth/authorize/", params=query)).status_code == 400
         assert host.asked == 0
+
+
+async def test_five_new_clients_a_minute_are_enough() -> None:
+    async with sandbox(allow_http_clients=True) as posthog:
+
+        async def answered(number: int) -> str:
+            query = authorization(client_id=f"http://127.0.0.1:1/client-{number}.json")
+            answer = await posthog.http.get("/oauth/authorize/", params=query)
+            return answer.json()["error"]
+
+        assert [await answered(number) for number in range(5)] == ["invalid_request"] * 5
+        assert await answered(5) == "invalid_client"
+        await posthog.advance(61)
+        assert [await answered(number) for number in range(6, 11)] == ["invalid_request"] * 5
+        await posthog.advance(61)
+        assert await answered(11) == "invalid_client"

@@ -1,0 +1,1 @@
+"""`hogsend doctor`: what a server says of itself and of its PostHog side, and what to do."""

@@ -1,0 +1,103 @@
+"""One line of the report, and the lines that follow from the server's health (contract 8.6)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from cli.health import Health, Part, parts
+
+
+class Mark(StrEnum):
+    """How a check went. Only a problem changes the exit code."""
+
+    OK = "ok"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+class Verdict(StrEnum):
+    """Names that scripts may rely on."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    MIGRATION_PENDING = "migration_pending"
+    UNREACHABLE = "unreachable"
+
+
+class Check(msgspec.Struct, frozen=True):
+    """What was looked at, how it is, and what to do about it."""
+
+    mark: Mark
+    name: str
+    says: str
+    detail: str | None = None
+    remediation: str | None = None
+
+
+NEEDS_OPERATOR = frozenset({"needs_reconnect", "unreadable"})
+"""States of a credential that nothing but an operator can end."""
+
+_STATUS = {
+    "healthy": Verdict.OK,
+    "degraded": Verdict.DEGRADED,
+    "migration_pending": Verdict.MIGRATION_PENDING,
+}
+
+
+def verdict_of(health: Health, credential_state: str | None) -> Verdict:
+    """Verdict of a server that answered; a credential nobody can use degrades a healthy one."""
+    verdict = _STATUS.get(health.status, Verdict.DEGRADED)
+    states = {credential.state for credential in health.credentials.values()} | {credential_state}
+    if verdict is Verdict.OK and states & NEEDS_OPERATOR:
+        return Verdict.DEGRADED
+    return verdict
+
+
+def health_checks(health: Health) -> list[Check]:
+    """Every component and service, then the migrations."""
+    checks = [_part(name, part) for name, part in parts(health).items()]
+    for track, name in ((health.schema.engine, "schema"), (health.schema.client, "client schema")):
+        if not track.in_sync or track.pending:
+            waiting = ", ".join(track.pending) or "it is behind"
+            fix = "start the new version of every service; each applies its own at start"
+            checks.append(Check(Mark.PROBLEM, name, f"migrations pending: {waiting}", None, fix))
+    if not any(check.name.endswith("schema") for check in checks):
+        checks.append(Check(Mark.OK, "schema", "all migrations applied"))
+    return checks
+
+
+def credential_checks(health: Health) -> list[Check]:
+    """Credentials the health document itself complains about."""
+    return [
+        Check(
+            Mark.PROBLEM,
+            f"{provider} credential",
+            credential.state.replace("_", " "),
+            None,
+            f"run `hogsend connect {provider}` again",
+        )
+        for provider, credential in health.credentials.items()
+        if credential.state in NEEDS_OPERATOR
+    ]
+
+
+def _part(name: str, part: Part) -> Check:
+    facts = [
+        part.status,
+        f"{part.latency_ms:g} ms" if part.latency_ms is not None else "",
+        f"up for {_duration(part.uptime)}" if part.uptime is not None else "",
+        f"database {part.database}" if part.database not in {None, "up"} else "",
+    ]
+    well = part.status == "up" and part.database in {None, "up"}
+    return Check(Mark.OK if well else Mark.PROBLEM, name, ", ".join(fact for fact in facts if fact))
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
+    if days >= 2:  # noqa: PLR2004
+        return f"{days:.0f} days"
+    if hours >= 2:  # noqa: PLR2004
+        return f"{hours:.0f} hours"
+    return f"{minutes:.0f} minutes" if minutes >= 2 else f"{seconds:.0f} s"  # noqa: PLR2004

@@ -1,0 +1,79 @@
+"""The report, for a person and as JSON."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+from rich.text import Text
+
+from cli.connect.voice import hanging
+from cli.console import out
+from cli.doctor.checks import Check, Mark, Verdict
+from cli.doctor.examination import Examination
+
+_STYLES = {Mark.OK: "green", Mark.NOTE: "yellow", Mark.PROBLEM: "bold red"}
+_MARK_WIDTH = 9
+_NAME_WIDTH = 18
+
+
+class HealthFields(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Parts of the health document that are passed on as they came."""
+
+    version: Raw
+    uptime: Raw
+    components: Raw
+    schema: Raw
+    timestamp: Raw | UnsetType = UNSET
+    services: Raw | UnsetType = UNSET
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A server that answered."""
+
+    ok: bool
+    verdict: Verdict
+    base_url: str
+    version: Raw
+    uptime: Raw
+    timestamp: Raw | UnsetType
+    components: Raw
+    schema: Raw
+    services: Raw | UnsetType
+    analytics: Raw | UnsetType
+
+
+class NoReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A server that did not."""
+
+    ok: bool = False
+    verdict: Verdict = Verdict.UNREACHABLE
+    base_url: str
+    error: str
+
+
+def document(examination: Examination, base_url: str) -> Report:
+    """What `--json` prints."""
+    fields = msgspec.json.decode(examination.health, type=HealthFields)
+    return Report(
+        ok=examination.verdict is Verdict.OK,
+        verdict=examination.verdict,
+        base_url=base_url,
+        analytics=examination.analytics,
+        **msgspec.structs.asdict(fields),
+    )
+
+
+def show(examination: Examination, base_url: str) -> None:
+    """Print one line a check, with what to do below it."""
+    for check in examination.checks:
+        _show(check)
+    style = "bold green" if examination.verdict is Verdict.OK else "bold red"
+    out.print(Text.assemble(f"\n{base_url} is ", (examination.verdict, style)), soft_wrap=True)
+
+
+def _show(check: Check) -> None:
+    mark = f"{check.mark:<{_MARK_WIDTH}}"
+    hanging(out, (mark, _STYLES[check.mark]), f"{check.name:<{_NAME_WIDTH}}{check.says}")
+    for said in (check.detail, check.remediation):
+        if said:
+            hanging(out, (" " * _MARK_WIDTH, ""), said)

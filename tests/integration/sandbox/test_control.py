@@ -1,0 +1,228 @@
+"""Faults, reset, the front page, and the command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from hogsend.posthog.client_document import CLIENT_ID
+from sandbox.instance import Instance
+from sandbox.options import Options
+from tests.integration.sandbox.world import FUNCTIONS, Receiver, World, bearer
+from tests.servers import free_port
+from tests.waiting import eventually
+
+
+async def faults(posthog: World, **by_area: Any) -> None:
+    answer = await posthog.http.put("/_sandbox/faults", json=by_area)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_the_front_page_says_that_it_is_a_stand_in(posthog: World) -> None:
+    about = (await posthog.http.get("/")).json()
+    assert "not PostHog" in about["what"]
+    assert about["project_id"] == 4242
+
+
+async def test_a_rate_limited_api_answers_like_posthog(posthog: World) -> None:
+    await faults(posthog, api={"status": 429, "retry_after": 30})
+    answer = await posthog.http.get(FUNCTIONS, headers=posthog.key)
+    assert answer.status_code == 429
+    assert answer.headers["Retry-After"] == "30"
+    assert answer.json() == {
+        "type": "throttled_error",
+        "code": "throttled",
+        "detail": "Request was throttled. Expected available in 30 seconds.",
+        "attr": None,
+    }
+    assert (await posthog.capture("signup")).status_code == 200
+    await faults(posthog)
+    assert (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code == 200
+
+
+async def test_each_area_fails_in_its_own_way(posthog: World) -> None:
+    down = {"status": 503}
+    await faults(posthog, api=down, oauth=down, ingestion=down, flags=down)
+    api = await posthog.http.get("/api/projects/@current/", headers=posthog.key)
+    oauth = await posthog.http.get("/.well-known/oauth-authorization-server")
+    ingestion = await posthog.capture("signup")
+    flags = await posthog.http.post("/flags/?v=2", json={})
+    assert {api.status_code, oauth.status_code, ingestion.status_code, flags.status_code} == {503}
+    assert api.json()["type"] == flags.json()["type"] == "server_error"
+    assert oauth.json()["error"] == "temporarily_unavailable"
+    assert ingestion.headers["Content-Type"].startswith("text/plain")
+    assert (await posthog.state())["events"] == []
+
+
+async def test_a_fault_may_end_by_itself(posthog: World) -> None:
+    await faults(posthog, api={"status": 500, "times": 2})
+    statuses = [
+        (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code for _ in range(3)
+    ]
+    assert statuses == [500, 500, 200]
+
+
+async def test_a_slow_area_outlasts_a_client_that_does_not_wait(posthog: World) -> None:
+    await faults(posthog, api={"delay_ms": 60_000})
+    with pytest.raises(httpx.ReadTimeout):
+        await posthog.http.get(FUNCTIONS, headers=posthog.key, timeout=0.2)
+    assert (await posthog.http.get("/")).status_code == 200
+
+
+async def test_a_connection_can_break_in_the_middle(posthog: World) -> None:
+    await faults(posthog, api={"drop": True, "times": 1})
+    with pytest.raises(httpx.TransportError):
+        await posthog.http.get(FUNCTIONS, headers=posthog.key)
+    assert (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code == 200
+
+
+async def test_an_answer_can_be_lost_after_the_work_was_done(posthog: World) -> None:
+    tokens = await posthog.tokens()
+    await faults(posthog, oauth={"lose_answer": True, "times": 1})
+    assert (await posthog.refresh(tokens["refresh_token"])).status_code == 502
+    assert (await posthog.state())["oauth"]["refreshes"] == 1
+    # The old refresh token, used again at once, still leads to the new pair.
+    again = await posthog.refresh(tokens["refresh_token"])
+    assert again.status_code == 200
+    used = await posthog.http.get(
+        "/api/projects/@current/", headers=bearer(again.json()["access_token"])
+    )
+    assert used.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("faults", {"nowhere": {}}),
+        ("faults", {"api": {"status": 200}}),
+        ("faults", {"api": {"delay": 1}}),
+        ("flags", {}),
+        ("plan", {}),
+    ],
+)
+async def test_a_control_body_that_does_not_fit_is_refused(
+    posthog: World, path: str, body: Any
+) -> None:
+    assert (await posthog.http.put(f"/_sandbox/{path}", json=body)).status_code == 400
+
+
+async def test_reset_forgets_everything(posthog: World, hook: Receiver) -> None:
+    tokens = await posthog.tokens()
+    await posthog.create(url=hook.url)
+    await posthog.capture("signup")
+    await posthog.http.put("/_sandbox/flags", json=[{"key": "a"}])
+    await faults(posthog, flags={"status": 500})
+    await posthog.advance(100)
+    assert (await posthog.http.post("/_sandbox/reset")).status_code == 204
+    state = await posthog.state()
+    for kept in ("events", "persons", "functions", "deliveries", "flags", "faults"):
+        assert not state[kept], kept
+    assert posthog.instance.clock.offset == 0
+    assert (await posthog.refresh(tokens["refresh_token"])).status_code == 400
+
+
+async def test_state_has_no_tokens_and_no_header_values(posthog: World) -> None:
+    tokens = await posthog.tokens()
+    await posthog.create(url="http://127.0.0.1:1/{event.event}")
+    text = (await posthog.http.get("/_sandbox/state")).text
+    assert tokens["access_token"] not in text
+    assert tokens["refresh_token"] not in text
+    (function,) = json.loads(text)["functions"]
+    assert function["header_names"] == ["Content-Type", "x-posthog-webhook-secret"]
+    assert "inputs" not in function
+
+
+@asynccontextmanager
+async def command(*flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "cli.main",
+        "sandbox",
+        *flags,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_the_command_serves_until_ctrl_c() -> None:
+    port = str(free_port())
+    async with command("--port", port, "--auto-consent", "--free-plan", "--json") as process:
+        assert process.stdout is not None
+        summary = json.loads(await process.stdout.readline())
+        assert summary["url"] == f"http://127.0.0.1:{port}"
+        assert summary["projectId"] == 4242
+        async with httpx.AsyncClient(base_url=summary["url"], trust_env=False) as http:
+            project = await http.get(
+                "/api/projects/@current/", headers=bearer(summary["personalApiKey"])
+            )
+            assert project.json()["api_token"] == summary["projectApiKey"]
+            assert (await http.get("/_sandbox/state")).json()["data_pipelines"] is False
+            world = World(Instance(Options()), http)
+            code = await world.code()
+            tokens = (await world.exchange(code)).json()
+            refreshed = (await world.refresh(tokens["refresh_token"])).json()
+        process.send_signal(signal.SIGINT)
+        rest, complaints = await process.communicate()
+        assert process.returncode == 0
+        assert rest == b""
+        assert b"Traceback" not in complaints
+        for answer in (tokens, refreshed):
+            assert answer["access_token"].encode() not in complaints
+            assert answer["refresh_token"].encode() not in complaints
+        assert code.encode() not in complaints
+
+
+async def test_ctrl_c_does_not_wait_for_a_slow_answer() -> None:
+    port = str(free_port())
+    async with command("--port", port, "--json") as process:
+        assert process.stdout is not None
+        url = json.loads(await process.stdout.readline())["url"]
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            slow = {"api": {"delay_ms": 600_000, "times": 1}}
+            await http.put("/_sandbox/faults", json=slow)
+            asking = asyncio.create_task(http.get("/api/projects/@current/", timeout=600))
+            await eventually(lambda: _fault_was_met(http))
+            process.send_signal(signal.SIGINT)
+            await asyncio.wait_for(process.wait(), 15)
+            assert process.returncode == 0
+            await asyncio.gather(asking, return_exceptions=True)
+            assert asking.done()
+
+
+async def _fault_was_met(http: httpx.AsyncClient) -> bool:
+    return (await http.get("/_sandbox/state")).json()["faults"] == {}
+
+
+async def test_the_command_says_who_has_its_port(posthog: World) -> None:
+    port = str(posthog.instance.options.port)
+    async with command("--port", port) as process:
+        _, complaints = await process.communicate()
+        assert process.returncode == 1
+        assert b"is taken" in complaints
+        assert b"Traceback" not in complaints
+
+
+async def test_the_command_explains_a_wrong_resolve() -> None:
+    async with command("--resolve", "nonsense") as process:
+        _, complaints = await process.communicate()
+        assert process.returncode == 1
+        assert b"HOST=ADDR:PORT" in complaints
+
+
+async def test_the_document_of_hogsend_is_known_without_a_network(posthog: World) -> None:
+    assert await posthog.code(client_id=CLIENT_ID)

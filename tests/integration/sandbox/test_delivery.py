@@ -1,0 +1,294 @@
+"""Webhooks: what is sent, to whom, and how often (spec/posthog-http-facts.md, contract 5.3)."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from sandbox.delivery.payload import fill
+from sandbox.delivery.retries import delay, retry_after_seconds
+from sandbox.functions.filters import PropertyFilter, holds
+from sandbox.options import Resolve
+from tests.integration.sandbox.world import Receiver, World, receiver, sandbox
+from tests.servers import free_port
+from tests.waiting import eventually
+
+IDENTIFIED = {"key": "$is_identified", "type": "event", "value": ["true"], "operator": "exact"}
+
+
+async def outcome(posthog: World, wanted: str) -> dict[str, Any]:
+    """The only delivery, once it has come to `wanted`."""
+
+    async def found() -> dict[str, Any] | None:
+        (delivery,) = (await posthog.state())["deliveries"]
+        return delivery if delivery["outcome"] == wanted else None
+
+    return await eventually(found)
+
+
+async def test_an_event_arrives_with_posthogs_payload(posthog: World, hook: Receiver) -> None:
+    await posthog.create(url=hook.url)
+    properties = {"plan": "pro", "$set": {"email": "a@b.com"}}
+    await posthog.capture("signup", "u 1", properties=properties)
+    delivery = await outcome(posthog, "delivered")
+    (request,) = hook.received
+    assert (request.method, request.path) == ("POST", "/v1/webhooks/posthog")
+    assert request.headers["x-posthog-webhook-secret"] == "s"
+    assert request.headers["content-type"] == "application/json"
+    event, person = request.body["event"], request.body["person"]
+    assert event["uuid"] == delivery["event_uuid"]
+    assert (event["event"], event["distinct_id"]) == ("signup", "u 1")
+    assert event["properties"] == properties
+    assert event["timestamp"].endswith("Z")
+    assert event["url"].startswith(f"{posthog.url}/project/4242/events/{event['uuid']}/")
+    assert person["properties"] == {"email": "a@b.com"}
+    assert person["name"] == "a@b.com"
+    assert person["url"] == f"{posthog.url}/project/4242/person/u%201"
+    assert [one["status"] for one in delivery["attempts"]] == [200]
+
+
+async def test_the_body_is_filled_in(posthog: World, hook: Receiver) -> None:
+    made = await posthog.create(url=hook.url)
+    inputs = made["inputs"]
+    inputs["url"] = {"value": f"{hook.url}?who={{event.distinct_id}}"}
+    inputs["method"] = {"value": "PUT"}
+    inputs["body"] = {
+        "value": {"mail": "{person.properties.email}", "all": "{person}", "in": "{project.id}"}
+    }
+    inputs["headers"] = {"value": {"X-Event": "{event.event}!"}}
+    address = f"/api/environments/4242/hog_functions/{made['id']}/"
+    await posthog.http.patch(address, json={"inputs": inputs}, headers=posthog.key)
+    await posthog.capture("signup", properties={"$set": {"email": "a@b.com"}})
+    await outcome(posthog, "delivered")
+    (request,) = hook.received
+    assert (request.method, request.path) == ("PUT", "/v1/webhooks/posthog?who=u_1")
+    assert request.headers["x-event"] == "signup!"
+    assert request.body["mail"] == "a@b.com"
+    assert request.body["all"]["properties"] == {"email": "a@b.com"}
+    assert request.body["in"] == 4242
+
+
+@pytest.mark.parametrize(
+    ("template", "filled"),
+    [
+        ("{a.b}", [1]),
+        ("x {a.b} y", "x [1] y"),
+        ("{a.missing}", None),
+        ("x{a.missing}", "x"),
+        (r"\{a.b}", "{a.b}"),
+        ("{ not a path }", "{ not a path }"),
+        ([{"{a.c}": "{a.c}"}], [{"text": "text"}]),
+        (12, 12),
+    ],
+)
+def test_templates(template: Any, filled: Any) -> None:
+    assert fill(template, {"a": {"b": [1], "c": "text"}}) == filled
+
+
+async def test_only_identified_events_pass_the_identified_filter(
+    posthog: World, hook: Receiver
+) -> None:
+    await posthog.create(url=hook.url, filters={"source": "events", "properties": [IDENTIFIED]})
+    # A server SDK does not send the property, whoever the person is.
+    await posthog.capture("$identify", "u_1")
+    await posthog.capture("plain", "u_1")
+    await posthog.capture("not yet", "u_1", properties={"$is_identified": False})
+    await posthog.capture("as boolean", "u_1", properties={"$is_identified": True})
+    await posthog.capture("as text", "u_1", properties={"$is_identified": "true"})
+    await eventually(lambda: len(hook.received) == 2)
+    names = {one.body["event"]["event"] for one in hook.received}
+    assert names == {"as boolean", "as text"}
+    outcomes = [one["outcome"] for one in (await posthog.state())["deliveries"]]
+    assert outcomes.count("filtered") == 3
+
+
+async def test_only_the_named_events_pass(posthog: World, hook: Receiver) -> None:
+    events = [
+        {"id": "signup", "type": "events"},
+        {"id": "paid", "properties": [{"key": "amount", "value": 10, "operator": "gt"}]},
+    ]
+    person = [{"key": "email", "type": "person", "operator": "is_set"}]
+    await posthog.create(url=hook.url, filters={"events": events, "properties": person})
+    for name, amount in (("signup", 0), ("paid", 5), ("paid", 50), ("viewed", 50)):
+        await posthog.capture(name, "nobody", properties={"amount": amount})
+        set_email = {"email": "a@b.com"}
+        await posthog.capture(name, "u_1", properties={"amount": amount, "$set": set_email})
+    await eventually(lambda: len(hook.received) == 2)
+    arrived = {
+        (one.body["event"]["event"], one.body["event"]["properties"]["amount"])
+        for one in hook.received
+    }
+    assert arrived == {("signup", 0), ("paid", 50)}
+
+
+@pytest.mark.parametrize(
+    ("operator", "wanted", "found", "expected"),
+    [
+        ("exact", ["a", "b"], "b", True),
+        ("exact", ["a"], "A", False),
+        ("exact", "1", 1, True),
+        ("exact", ["true"], True, True),
+        ("exact", ["a"], None, False),
+        ("is_not", ["a", "b"], "b", False),
+        ("is_not", ["a"], "c", True),
+        ("is_not", ["a"], None, True),
+        ("icontains", "EXAMPLE", "a@example.com", True),
+        ("icontains", "x", None, False),
+        ("not_icontains", "x", "y", True),
+        ("regex", "^a.c$", "abc", True),
+        ("regex", "(", "abc", False),
+        ("not_regex", "^a", "abc", False),
+        ("is_set", None, 0, True),
+        ("is_set", None, None, False),
+        ("is_not_set", None, None, True),
+        ("gt", 3, "4", True),
+        ("lt", 3, "x", False),
+    ],
+)
+def test_operators(operator: str, wanted: Any, found: Any, expected: bool) -> None:
+    condition = PropertyFilter("key", wanted, operator)
+    assert holds(condition, {} if found is None else {"key": found}, {}) is expected
+
+
+async def test_an_operator_it_does_not_know_blocks_and_says_so(
+    posthog: World, hook: Receiver
+) -> None:
+    unknown = {"key": "a", "value": "b", "operator": "is_date_before"}
+    await posthog.create(url=hook.url, filters={"properties": [unknown]})
+    assert (await posthog.capture("signup")).status_code == 200
+    assert "is_date_before" in (await outcome(posthog, "blocked"))["reason"]
+
+
+async def test_what_cannot_be_sent_fails_and_capture_goes_on(
+    posthog: World, hook: Receiver
+) -> None:
+    made = await posthog.create(url=hook.url)
+    inputs = made["inputs"] | {"headers": {"value": {"X-Name": "{event.properties.name}"}}}
+    address = f"/api/environments/4242/hog_functions/{made['id']}/"
+    await posthog.http.patch(address, json={"inputs": inputs}, headers=posthog.key)
+    answer = await posthog.capture("signup", properties={"name": "Ælfred\r\nX: y"})
+    assert answer.status_code == 200
+    await outcome(posthog, "retrying")
+    await posthog.advance(3)
+    await eventually(lambda: len(posthog.instance.deliveries.all[0].attempts) == 2)
+    await posthog.advance(4)
+    assert (await outcome(posthog, "failed"))["reason"]
+    assert hook.received == []
+
+
+async def test_a_disabled_function_gets_nothing(posthog: World, hook: Receiver) -> None:
+    await posthog.create(url=hook.url, enabled=False)
+    await posthog.capture("signup")
+    assert (await posthog.state())["deliveries"] == []
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+async def test_a_failure_is_tried_again_until_it_works(hook: Receiver, status: int) -> None:
+    async with sandbox(backoff_seconds=0.0) as posthog:
+        await posthog.create(url=hook.url)
+        hook.answers = [(status, {}), (status, {})]
+        await posthog.capture("signup")
+        delivery = await outcome(posthog, "delivered")
+        assert [one["status"] for one in delivery["attempts"]] == [status, status, 200]
+
+
+async def test_after_three_attempts_the_event_is_given_up(hook: Receiver) -> None:
+    async with sandbox(backoff_seconds=0.0) as posthog:
+        await posthog.create(url=hook.url)
+        hook.answers = [(503, {})] * 4
+        await posthog.capture("signup")
+        assert len((await outcome(posthog, "failed"))["attempts"]) == 3
+        assert len(hook.received) == 3
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 404, 413, 501])
+async def test_other_failures_are_not_tried_again(hook: Receiver, status: int) -> None:
+    async with sandbox(backoff_seconds=0.0) as posthog:
+        await posthog.create(url=hook.url)
+        hook.answers = [(status, {})]
+        await posthog.capture("signup")
+        assert len((await outcome(posthog, "failed"))["attempts"]) == 1
+
+
+async def test_a_rate_limit_gets_six_attempts(hook: Receiver) -> None:
+    async with sandbox(backoff_seconds=0.0) as posthog:
+        await posthog.create(url=hook.url)
+        hook.answers = [(429, {})] * 9
+        await posthog.capture("signup")
+        assert len((await outcome(posthog, "failed"))["attempts"]) == 6
+
+
+async def test_retry_after_is_waited_for(posthog: World, hook: Receiver) -> None:
+    await posthog.create(url=hook.url)
+    hook.answers = [(429, {"Retry-After": "200"})]
+    await posthog.capture("signup")
+    waiting = await outcome(posthog, "retrying")
+    assert waiting["next_attempt_at"] > (await posthog.state())["now"]
+    assert len(hook.received) == 1
+    await posthog.advance(190)
+    assert len((await outcome(posthog, "retrying"))["attempts"]) == 1
+    await posthog.advance(100)
+    await outcome(posthog, "delivered")
+
+
+async def test_a_dropped_connection_is_tried_again_at_once(posthog: World, hook: Receiver) -> None:
+    await posthog.create(url=hook.url)
+    hook.drop = 1
+    await posthog.capture("signup")
+    assert len((await outcome(posthog, "delivered"))["attempts"]) == 1
+    assert len(hook.received) == 2
+
+
+async def test_a_receiver_that_is_away_is_tried_three_times() -> None:
+    async with sandbox(backoff_seconds=0.0) as posthog:
+        await posthog.create(url=f"http://127.0.0.1:{free_port()}/")
+        answer = await posthog.capture("signup")
+        assert answer.status_code == 200
+        delivery = await outcome(posthog, "failed")
+        assert len(delivery["attempts"]) == 3
+        assert "ConnectError" in delivery["attempts"][0]["error"]
+
+
+async def test_a_public_name_is_delivered_on_this_machine() -> None:
+    async with receiver() as hook:
+        resolve = Resolve.parse(f"hogsend.test=127.0.0.1:{hook.port}")
+        async with sandbox(resolve=(resolve,)) as posthog:
+            await posthog.create(url="http://hogsend.test:3002/v1/webhooks/posthog")
+            await posthog.capture("signup")
+            await outcome(posthog, "delivered")
+            assert hook.received[0].headers["host"] == "hogsend.test:3002"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://t.example.com/", "http://192.168.0.1/", "ftp://127.0.0.1/", "nothing", "http://"],
+)
+async def test_nothing_leaves_this_machine_unasked(posthog: World, url: str) -> None:
+    await posthog.create(url=url)
+    await posthog.capture("signup")
+    assert (await outcome(posthog, "blocked"))["attempts"] == []
+
+
+@pytest.mark.parametrize("text", ["", "host", "host=", "host=1.2.3.4", "host=1.2.3.4:x", "=a:1"])
+def test_a_resolve_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="HOST=ADDR:PORT"):
+        Resolve.parse(text)
+
+
+def test_the_back_off_grows_and_ends() -> None:
+    assert 1 <= delay(1.0, 1, 500, None) <= 2
+    assert 2 <= delay(1.0, 2, 500, None) <= 3
+    assert 8 <= delay(1.0, 4, 429, None) <= 9
+    assert delay(1.0, 9, 429, None) == 60
+    assert 30 <= delay(1.0, 1, 429, 30.0) <= 60
+
+
+def test_retry_after_is_seconds_or_a_date_and_at_most_five_minutes() -> None:
+    assert retry_after_seconds("7", 0.0) == 7
+    assert retry_after_seconds("4000", 0.0) == 300
+    assert retry_after_seconds(formatdate(1060, usegmt=True), 1000.0) == 60
+    assert retry_after_seconds(formatdate(900, usegmt=True), 1000.0) is None
+    assert retry_after_seconds("soon", 0.0) is None
+    assert retry_after_seconds(None, 0.0) is None

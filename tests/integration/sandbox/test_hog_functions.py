@@ -1,0 +1,224 @@
+"""Hog functions over HTTP: contract section 2 and posthog/api/hog_function.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.integration.sandbox.world import FUNCTIONS, World, bearer, function, sandbox
+
+
+async def test_a_function_is_made_read_changed_and_deleted(posthog: World) -> None:
+    made = await posthog.create()
+    address = f"{FUNCTIONS}{made['id']}/"
+    read = (await posthog.http.get(address, headers=posthog.key)).json()
+    assert read["inputs"]["url"]["value"] == "https://t.example.com/v1/webhooks/posthog"
+    assert read["inputs"]["body"]["value"] == {"event": "{event}", "person": "{person}"}
+    assert [one["key"] for one in read["inputs_schema"]] == [
+        "url",
+        "method",
+        "body",
+        "headers",
+        "debug",
+    ]
+    assert read["template"]["id"] == "template-webhook"
+    assert "template_id" not in read
+    changed = await posthog.http.patch(
+        address, json={"enabled": False, "name": "Renamed"}, headers=posthog.key
+    )
+    assert changed.status_code == 200
+    assert (changed.json()["enabled"], changed.json()["name"]) == (False, "Renamed")
+    assert changed.json()["inputs"] == read["inputs"]
+    refused = await posthog.http.delete(address, headers=posthog.key)
+    assert (refused.status_code, refused.json()["code"]) == (405, "method_not_allowed")
+    await posthog.http.patch(address, json={"deleted": True}, headers=posthog.key)
+    assert (await posthog.http.get(address, headers=posthog.key)).status_code == 404
+    listed = await posthog.http.get(FUNCTIONS, headers=posthog.key)
+    assert listed.json()["results"] == []
+    restored = await posthog.http.patch(address, json={"deleted": False}, headers=posthog.key)
+    assert restored.status_code == 200
+
+
+async def test_projects_and_environments_show_the_same(posthog: World) -> None:
+    made = await posthog.create()
+    other = f"/api/projects/4242/hog_functions/{made['id']}/"
+    assert (await posthog.http.get(other, headers=posthog.key)).json()["id"] == made["id"]
+    assert (await posthog.http.get("/api/projects/4242/", headers=posthog.key)).json()["id"] == 4242
+
+
+async def test_the_list_has_no_inputs_and_comes_in_pages(posthog: World) -> None:
+    made = [(await posthog.create(name=f"number {number}"))["id"] for number in range(5)]
+    listed: list[dict[str, Any]] = []
+    address: str | None = f"{FUNCTIONS}?type=destination&limit=2"
+    pages = 0
+    while address:
+        page = (await posthog.http.get(address, headers=posthog.key)).json()
+        listed += page["results"]
+        address = page["next"]
+        pages += 1
+        assert page["count"] == 5
+        assert (page["previous"] is None) == (pages == 1)
+        assert address is None or address.startswith(f"{posthog.url}{FUNCTIONS}?")
+        assert address is None or "type=destination" in address
+    assert pages == 3
+    assert [one["id"] for one in listed] == made
+    assert all("inputs" not in one and "inputs_schema" not in one for one in listed)
+
+
+async def test_the_list_is_filtered_by_type(posthog: World) -> None:
+    destination = (await posthog.create())["id"]
+    transformation = (await posthog.create(type="transformation"))["id"]
+
+    async def listed(query: str) -> list[str]:
+        answer = await posthog.http.get(FUNCTIONS + query, headers=posthog.key)
+        return [one["id"] for one in answer.json()["results"]]
+
+    assert await listed("") == [destination]
+    assert await listed("?type=transformation") == [transformation]
+    assert await listed("?types=destination,transformation") == [destination, transformation]
+    assert await listed("?type=site_app") == []
+
+
+async def test_inputs_are_replaced_whole(posthog: World) -> None:
+    made = await posthog.create()
+    address = f"{FUNCTIONS}{made['id']}/"
+    inputs = {"url": {"value": "https://other.example.com/"}}
+    changed = await posthog.http.patch(address, json={"inputs": inputs}, headers=posthog.key)
+    assert changed.json()["inputs"]["url"]["value"] == "https://other.example.com/"
+    assert "value" not in changed.json()["inputs"]["headers"]
+
+
+async def test_secret_inputs_are_only_said_to_be_set(posthog: World) -> None:
+    schema = [
+        {"key": "url", "type": "string", "required": True},
+        {"key": "token", "type": "string", "secret": True, "required": True},
+    ]
+    inputs = {"url": {"value": "http://127.0.0.1:1/{inputs}"}, "token": {"value": "very-secret"}}
+    made = await posthog.create(inputs_schema=schema, inputs=inputs, hog="return 1")
+    assert made["inputs"]["token"] == {"secret": True}
+    address = f"{FUNCTIONS}{made['id']}/"
+    kept = await posthog.http.patch(address, json={"inputs": made["inputs"]}, headers=posthog.key)
+    assert kept.json()["inputs"]["token"] == {"secret": True}
+    stored = posthog.instance.functions.get(made["id"]).inputs["token"]
+    assert stored.value == "very-secret"
+    assert "very-secret" not in (await posthog.http.get("/_sandbox/state")).text
+    gone = await posthog.http.patch(
+        address, json={"inputs": {"url": {"value": "x"}}}, headers=posthog.key
+    )
+    assert gone.json()["attr"] == "inputs__token"
+
+
+async def test_filters_are_compiled_again(posthog: World) -> None:
+    sent = {"source": "events", "properties": [{"key": "a", "value": ["b"]}], "bytecode": ["mine"]}
+    made = await posthog.create(filters=sent)
+    assert made["filters"]["properties"] == sent["properties"]
+    assert made["filters"]["bytecode"][0] == "_H"
+    address = f"{FUNCTIONS}{made['id']}/"
+    changed = await posthog.http.patch(address, json={"filters": {}}, headers=posthog.key)
+    assert list(changed.json()["filters"]) == ["bytecode"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "attr"),
+    [
+        ({"type": None}, "invalid_choice", "type"),
+        ({"template_id": "template-nothing"}, "invalid_input", "template_id"),
+        ({"inputs": {}}, "invalid_input", "inputs__url"),
+        ({"inputs": {"url": {"value": 1}}}, "invalid_input", "inputs__url"),
+        ({"inputs": {"url": "x"}}, "invalid_input", "inputs__url"),
+        ({"inputs": []}, "invalid_input", "inputs__url"),
+        ({"inputs": ["x"]}, "invalid_input", "inputs"),
+        (
+            {"inputs": {"url": {"value": "x"}, "headers": {"value": "x"}}},
+            "invalid_input",
+            "inputs__headers",
+        ),
+        (
+            {"inputs": {"url": {"value": "x"}, "debug": {"value": "x"}}},
+            "invalid_input",
+            "inputs__debug",
+        ),
+        ({"filters": []}, "invalid_input", "filters"),
+        ({"filters": {"source": "elsewhere"}}, "invalid_choice", "filters__source"),
+        ({"filters": {"properties": "x"}}, "not_a_list", "filters__properties"),
+        ({"inputs_schema": "x"}, "invalid_input", "inputs_schema"),
+        ({"enabled": "perhaps"}, "invalid_input", "enabled"),
+        ({"name": 1}, "invalid_input", "name"),
+        ({"template_id": None}, "invalid_input", "hog"),
+    ],
+)
+async def test_a_wrong_field_is_refused_by_its_name(
+    posthog: World, changes: dict[str, Any], code: str, attr: str
+) -> None:
+    answer = await posthog.http.post(FUNCTIONS, json=function(**changes), headers=posthog.key)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["type"] == "validation_error"
+    assert (answer.json()["code"], answer.json()["attr"]) == (code, attr)
+    assert posthog.instance.functions.all() == []
+
+
+async def test_the_type_cannot_be_changed(posthog: World) -> None:
+    made = await posthog.create()
+    answer = await posthog.http.patch(
+        f"{FUNCTIONS}{made['id']}/", json={"type": "transformation"}, headers=posthog.key
+    )
+    assert (answer.status_code, answer.json()["attr"]) == (400, "type")
+
+
+async def test_a_body_that_is_not_json_is_a_parse_error(posthog: World) -> None:
+    answer = await posthog.http.post(FUNCTIONS, content=b"{", headers=posthog.key)
+    assert (answer.status_code, answer.json()["code"]) == (400, "parse_error")
+
+
+async def test_without_the_addon_the_webhook_cannot_be_made(posthog: World) -> None:
+    made = await posthog.create()
+    await posthog.http.put("/_sandbox/plan", json={"data_pipelines": False})
+    refused = await posthog.http.post(FUNCTIONS, json=function(), headers=posthog.key)
+    assert refused.status_code == 400
+    assert refused.json()["attr"] == "template_id"
+    assert refused.json()["code"] == "invalid_input"
+    assert "addon is required" in refused.json()["detail"]
+    custom = function(template_id=None, hog="return 1")
+    assert (await posthog.http.post(FUNCTIONS, json=custom, headers=posthog.key)).json()[
+        "attr"
+    ] == "template_id"
+    # What is there may be changed, but its code is the template's.
+    changed = await posthog.http.patch(
+        f"{FUNCTIONS}{made['id']}/", json={"enabled": False, "hog": "mine"}, headers=posthog.key
+    )
+    assert changed.status_code == 200
+    assert changed.json()["hog"] != "mine"
+
+
+async def test_scopes_are_checked_in_posthogs_words() -> None:
+    async with sandbox(personal_key_scopes=("hog_function:read", "project:write")) as posthog:
+        assert (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code == 200
+        # A write scope covers reading.
+        project = await posthog.http.get("/api/projects/@current/", headers=posthog.key)
+        assert project.status_code == 200
+        refused = await posthog.http.post(FUNCTIONS, json=function(), headers=posthog.key)
+        assert refused.status_code == 403
+        assert refused.json() == {
+            "type": "authentication_error",
+            "code": "permission_denied",
+            "detail": "API key missing required scope 'hog_function:write'",
+            "attr": None,
+        }
+
+
+async def test_credentials_are_checked_in_posthogs_words(posthog: World) -> None:
+    none = await posthog.http.get(FUNCTIONS)
+    assert (none.status_code, none.json()["code"]) == (401, "not_authenticated")
+    assert none.headers["WWW-Authenticate"] == "Bearer"
+    for token in ("phx_wrong", "pha_wrong"):
+        wrong = await posthog.http.get(FUNCTIONS, headers=bearer(token))
+        assert (wrong.status_code, wrong.json()["code"]) == (401, "authentication_failed")
+    elsewhere = await posthog.http.get("/api/environments/1/hog_functions/", headers=posthog.key)
+    assert (elsewhere.status_code, elsewhere.json()["detail"]) == (404, "Project not found.")
+    missing = await posthog.http.get(f"{FUNCTIONS}unknown/", headers=posthog.key)
+    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+    nowhere = await posthog.http.get("/api/nothing/")
+    assert (nowhere.status_code, nowhere.json()["code"]) == (404, "not_found")
+    method = await posthog.http.put(FUNCTIONS, headers=posthog.key)
+    assert (method.status_code, method.json()["code"]) == (405, "method_not_allowed")

@@ -1,0 +1,118 @@
+"""The sandbox against the packages PostHog is made of, not against our reading of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.api import errors
+from sandbox.api.errors import ApiError
+from sandbox.functions.filters import compile_filters
+from sandbox.oauth.redirects import is_allowed, may_be_registered
+from tests.integration.sandbox.world import FUNCTIONS, World, function
+
+URIS = [
+    "http://127.0.0.1:8423/callback",
+    "http://127.0.0.1/callback",
+    "http://127.0.0.1:9/callback",
+    "http://127.0.0.1:9/callback/",
+    "http://127.0.0.1:9/callback?a=b",
+    "http://127.0.0.1:9/callback;a=b",
+    "http://127.0.0.1:9/callback#a",
+    "http://me@127.0.0.1:9/callback",
+    "http://[::1]:9/callback",
+    "https://127.0.0.1:9/callback",
+    "https://example.com/callback",
+    "https://example.com:8443/callback",
+    "https://example.com/callback?a=b",
+    "https://example.com/callback?a=b&c=d",
+    "https://EXAMPLE.com/callback",
+    "https://example.com.evil.org/callback",
+    "app.example:/callback",
+]
+PAIRS = [list(pair) for pair in itertools.product(URIS, URIS)]
+
+OURS: dict[str, ApiError] = {
+    "unauthenticated": errors.unauthenticated(),
+    "not_accepted": errors.not_accepted("Access token has expired."),
+    "denied": errors.denied("API key missing required scope 'person:read'"),
+    "not_found": errors.not_found(),
+    "no_project": errors.not_found("Project not found."),
+    "not_allowed": errors.not_allowed('Method "PUT" not allowed.'),
+    "throttled": errors.throttled(30),
+    "throttled_one": errors.throttled(1),
+    "parse_error": errors.parse_error("JSON parse error - x"),
+    "addon": errors.invalid("The add-on is required.", "template_id"),
+    "nested": errors.invalid("This field is required.", "inputs__url"),
+    "server_error": errors.server_error(),
+}
+
+
+@pytest.fixture(scope="module")
+def oracle() -> dict[str, Any]:
+    script = Path(__file__).with_name("drf_oracle.py")
+    answer = subprocess.run(
+        [sys.executable, str(script)],
+        input=json.dumps(PAIRS),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_error_bodies_are_those_of_drf_exceptions_hog(name: str, oracle: dict[str, Any]) -> None:
+    ours, theirs = OURS[name], oracle["errors"][name]
+    body = ours.body
+    assert theirs["status"] == ours.status
+    assert theirs["body"] == {
+        "type": body.type,
+        "code": body.code,
+        "detail": body.detail,
+        "attr": body.attr,
+    }
+    assert theirs["headers"].get("Retry-After") == ours.headers.get("Retry-After")
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("no_type", {}),
+        ("unknown_type", {"type": "nothing"}),
+        ("no_boolean", function(enabled={})),
+        ("no_object", []),
+    ],
+)
+async def test_validation_errors_are_those_of_django_rest_framework(
+    name: str, body: Any, oracle: dict[str, Any], posthog: World
+) -> None:
+    answer = await posthog.http.post(FUNCTIONS, json=body, headers=posthog.key)
+    assert answer.status_code == oracle["errors"][name]["status"]
+    assert answer.json() == oracle["errors"][name]["body"]
+
+
+def test_a_filter_list_that_is_none_is_refused_in_the_same_words(oracle: dict[str, Any]) -> None:
+    with pytest.raises(ApiError) as refused:
+        compile_filters({"events": "x"})
+    theirs = oracle["errors"]["no_list"]["body"]
+    body = refused.value.body
+    assert (body.code, body.detail, body.attr) == (
+        theirs["code"],
+        theirs["detail"],
+        theirs["attr"],
+    )
+
+
+def test_redirects_are_allowed_as_django_oauth_toolkit_allows_them(oracle: dict[str, Any]) -> None:
+    for (uri, registered), theirs in zip(PAIRS, oracle["redirects"], strict=True):
+        if may_be_registered(registered):
+            assert is_allowed(uri, (registered,)) == theirs, (uri, registered)
