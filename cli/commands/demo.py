@@ -18,7 +18,12 @@ from cli.stack.home import Home
 from cli.stack.ports import free_or_any
 from cli.summary import Summary
 from hogsend import settings
-from hogsend.settings import GatewaySettings, StackSettings, describe_problems
+from hogsend.settings import (
+    GatewaySettings,
+    StackSettings,
+    TelemetrySettings,
+    describe_problems,
+)
 
 SANDBOX_PORT = 8010
 
@@ -84,8 +89,9 @@ def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPo
     nats_port = free_or_any(stack_settings.nats_port)
     posthog = DemoPostHog(free_or_any(SANDBOX_PORT), gateway_port)
     for group in settings.ALL:
-        for name in group.model_fields:
-            os.environ.pop(name.upper(), None)
+        if group is not TelemetrySettings:
+            for name in group.model_fields:
+                os.environ.pop(name.upper(), None)
     os.environ.update(
         posthog.settings,
         HOGSEND_HOME=str((stack_settings.hogsend_home / "demo").absolute()),
