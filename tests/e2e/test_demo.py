@@ -68,7 +68,7 @@ async def test_a_refresh_reaches_every_consumer(told: dict[str, Any]) -> None:
     assert told["refresh"]["version"] > 0
 
 
-async def test_nothing_secret_is_left_anywhere(told: dict[str, Any], home: Path) -> None:
+def test_nothing_secret_is_left_anywhere(told: dict[str, Any], home: Path) -> None:
     own = [file.read_bytes().strip() for file in (home / "demo" / "secrets").iterdir()]
     assert own
     swept = 0
