@@ -19,7 +19,7 @@ from hogsend.posthog.hosts import is_absolute_url
 
 INTERRUPTED = 130
 PROVIDERS = ("posthog",)
-Flag = Annotated[bool, Parameter(negative="")]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def connect(

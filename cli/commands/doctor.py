@@ -21,7 +21,7 @@ def doctor(
     *,
     url: str | None = None,
     admin_key: str | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
     """Examine a server; exits with 0 when it is well, 1 when not.
 

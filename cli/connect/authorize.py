@@ -69,7 +69,9 @@ async def obtain_grant(
 
 async def _show(url: str, port: int, voice: Voice, *, browser: bool) -> None:
     if browser and await open_browser(url):
-        voice.step("your browser shows PostHog's consent page; if it does not, --no-browser helps")
+        voice.step(
+            "approve the request in your browser; if none opened, press Ctrl-C and use --no-browser"
+        )
         return
     if browser:
         voice.warn("no browser could be opened on this machine")

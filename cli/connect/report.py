@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from cli.connect.secrecy import printable
-from cli.connect.verdicts import Connected, Failed, NotProvisioned, Provisioned, Verdict
+from cli.connect.verdicts import Connected, Failed, NotProvisioned, Provisioned, Skipped, Verdict
 from cli.connect.voice import hanging
 from cli.console import err, out
 
@@ -27,10 +27,7 @@ def show(result: Connected) -> None:
         hanging(out, ("  fix: ", "bold"), RERUN)
     out.print()
     done = result.verdict is Verdict.CONNECTED
-    out.print(
-        Text("Connected to PostHog" if done else "Connected; PostHog does not deliver events yet"),
-        style="bold green" if done else "bold yellow",
-    )
+    out.print(Text(_headline(result), "bold green" if done else "bold yellow"), soft_wrap=True)
     for name, value in _rows(result).items():
         # Not wrapped: these are there to be copied.
         line = Text.assemble((f"  {name:<12}", "bold"), printable(value))
@@ -52,12 +49,22 @@ def show_broken(problem: str) -> None:
     hanging(err, ("error ", "bold red"), problem)
 
 
+def _headline(result: Connected) -> str:
+    if result.verdict is Verdict.CONNECTED:
+        return "Connected to PostHog"
+    if isinstance(result.provision, Skipped) and result.provision.skipped == "no_provision_flag":
+        return "Connected; the webhook destination was left alone"
+    if isinstance(result.provision, NotProvisioned):
+        return "Connected, but the webhook destination could not be provisioned"
+    return "Connected, but PostHog cannot deliver to this server yet"
+
+
 def _rows(result: Connected) -> dict[str, str]:
     rows = {"server": result.instance}
     if result.posthog is not None:
         rows["PostHog"] = result.posthog.private_host
         teams = ", ".join(str(team) for team in result.posthog.scoped_teams)
-        rows["project"] = teams or "every project of the account"
+        rows["project"] = teams or "not limited to one"
     if isinstance(result.credential.expires_at, str):
         rows["token until"] = f"{result.credential.expires_at}, renewed by the server"
     if isinstance(result.provision, Provisioned):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_ERROR_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_ERROR_CODE = re.compile(r"(?!ph[a-z]_)[a-z_]{1,40}")
+"""What OAuth's registered errors look like, and neither PostHog's tokens nor anything random."""
 
 
 def printable(text: str) -> str:

@@ -50,7 +50,12 @@ def resolve(url: str | None, admin_key: str | None) -> Target:
             f"give it as --url or HOGSEND_API_URL, for example {DEFAULT_URL}",
         )
     key = admin_key or environment.first("HOGSEND_ADMIN_KEY", "ADMIN_API_KEY")
-    return Target(base, key.strip() if key else None)
+    key = key.strip() if key else None
+    if key and not (key.isascii() and key.isprintable()):
+        raise CommandError(
+            "the admin key holds a character no key has", "copy it again, without line breaks"
+        )
+    return Target(base, key or None)
 
 
 def how_to_give_a_key(target: Target) -> str:

@@ -70,7 +70,8 @@ def hanging(console: Console, mark: tuple[str, str], text: str) -> None:
         console.print(Text.assemble((word, style), body), soft_wrap=True)
         return
     width = max(console.width - len(indent), 10)
-    lines = body.wrap(console, width)
-    for number, line in enumerate(lines):
+    # A word that is longer than a line, most likely an address, stays in one piece.
+    for number, line in enumerate(body.wrap(console, width, overflow="ignore")):
+        line.rstrip()
         lead = Text(word, style) if number == 0 else Text(indent)
         console.print(Text.assemble(lead, line), soft_wrap=True)

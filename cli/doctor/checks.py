@@ -32,8 +32,8 @@ class Check(msgspec.Struct, frozen=True):
     mark: Mark
     name: str
     says: str
-    detail: str | None = None
-    remediation: str | None = None
+    below: tuple[str | None, ...] = ()
+    """Lines under it: detail, then remediation; those that are not known are left out."""
 
 
 NEEDS_OPERATOR = frozenset({"needs_reconnect", "unreadable"})
@@ -62,7 +62,7 @@ def health_checks(health: Health) -> list[Check]:
         if not track.in_sync or track.pending:
             waiting = ", ".join(track.pending) or "it is behind"
             fix = "start the new version of every service; each applies its own at start"
-            checks.append(Check(Mark.PROBLEM, name, f"migrations pending: {waiting}", None, fix))
+            checks.append(Check(Mark.PROBLEM, name, f"migrations pending: {waiting}", (fix,)))
     if not any(check.name.endswith("schema") for check in checks):
         checks.append(Check(Mark.OK, "schema", "all migrations applied"))
     return checks
@@ -75,8 +75,7 @@ def credential_checks(health: Health) -> list[Check]:
             Mark.PROBLEM,
             f"{provider} credential",
             credential.state.replace("_", " "),
-            None,
-            f"run `hogsend connect {provider}` again",
+            (f"run `hogsend connect {provider}` again",),
         )
         for provider, credential in health.credentials.items()
         if credential.state in NEEDS_OPERATOR

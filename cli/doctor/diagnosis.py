@@ -107,7 +107,7 @@ def _credential(seen: Credential) -> Check:
     if seen.refresh_failing:
         says += ", its refresh fails"
     if seen.state in NEEDS_OPERATOR:
-        return Check(Mark.PROBLEM, "OAuth credential", says, seen.detail, seen.remediation)
+        return Check(Mark.PROBLEM, "OAuth credential", says, (seen.detail, seen.remediation))
     well = seen.state == "present" and not seen.refresh_failing
     return _line(seen, "OAuth credential", says, well=well)
 
@@ -126,8 +126,7 @@ def missing_scopes(gap: tuple[str, ...]) -> Check:
         Mark.NOTE,
         "scopes",
         f"not granted: {', '.join(gap)}",
-        None,
-        "run `hogsend connect posthog` again and approve them, if you need what they are for",
+        ("run `hogsend connect posthog` again and approve them, if you need what they are for",),
     )
 
 
@@ -139,14 +138,14 @@ def _person_reads(seen: PersonReads) -> Check:
 
 
 def _destination(seen: Destination) -> Check:
-    facts = [seen.state, seen.webhook_url, seen.dashboard_url]
-    says = ", ".join(fact for fact in facts if fact)
-    return _line(seen, "destination", says, well=seen.state == "live")
+    mark = Mark.OK if seen.state == "live" else Mark.NOTE
+    says = _with(seen.state, seen.webhook_url)
+    return Check(mark, "destination", says, (seen.dashboard_url, seen.detail, seen.remediation))
 
 
 def _line(finding: Finding, name: str, says: str, *, well: bool) -> Check:
-    return Check(Mark.OK if well else Mark.NOTE, name, says, finding.detail, finding.remediation)
+    return Check(Mark.OK if well else Mark.NOTE, name, says, (finding.detail, finding.remediation))
 
 
-def _with(state: str, more: str) -> str:
+def _with(state: str, more: str | None) -> str:
     return f"{state}, {more}" if more and more != "none" else state

@@ -89,7 +89,7 @@ def _analytics(server: HogsendServer, target: Target) -> Analytics:
     if target.admin_key is None:
         says = "not asked: no admin key"
         fix = f"{how_to_give_a_key(target)}; then the rest is shown too"
-        return Analytics([Check(Mark.NOTE, "PostHog", says, None, fix)])
+        return Analytics([Check(Mark.NOTE, "PostHog", says, (fix,))])
     try:
         info, raw_info = server.connect_info()
     except ServerRefused as refused:
@@ -128,7 +128,7 @@ def _connect_info_checks(info: ConnectInfo) -> list[Check]:
     if is_loopback(info.api_public_url):
         says = f"{info.api_public_url}, which only its own machine reaches"
         fix = "set API_PUBLIC_URL to the address PostHog can reach"
-        checks.append(Check(Mark.NOTE, "public URL", says, None, fix))
+        checks.append(Check(Mark.NOTE, "public URL", says, (fix,)))
     else:
         checks.append(Check(Mark.OK, "public URL", info.api_public_url))
     return checks
@@ -147,7 +147,7 @@ def _refused(refused: ServerRefused, target: Target) -> Check:
     if refused.status in REFUSED_KEY:
         fix = "the admin key is not this server's ADMIN_API_KEY, or may not do this; "
         fix += how_to_give_a_key(target)
-    return Check(Mark.NOTE, "PostHog", f"the server did not say: {refused}", None, fix)
+    return Check(Mark.NOTE, "PostHog", f"the server did not say: {refused}", (fix,))
 
 
 def _local_hint() -> list[Check]:
@@ -160,7 +160,6 @@ def _local_hint() -> list[Check]:
             Mark.NOTE,
             "person reads",
             "off, going by this directory alone: POSTHOG_API_KEY is set, and it can never read",
-            None,
-            "run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY on the server",
+            ("run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY on the server",),
         )
     ]

@@ -74,6 +74,6 @@ def show(examination: Examination, base_url: str) -> None:
 def _show(check: Check) -> None:
     mark = f"{check.mark:<{_MARK_WIDTH}}"
     hanging(out, (mark, _STYLES[check.mark]), f"{check.name:<{_NAME_WIDTH}}{check.says}")
-    for said in (check.detail, check.remediation):
+    for said in check.below:
         if said:
             hanging(out, (" " * _MARK_WIDTH, ""), said)

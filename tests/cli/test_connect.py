@@ -1,0 +1,491 @@
+"""Acceptance cases 12.10: `hogsend connect posthog` against a Hogsend server and a PostHog."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.commands.connect import connect
+from hogsend.posthog.client_document import CALLBACK_PORTS, CLIENT_ID
+from hogsend.posthog.scopes import SCOPES
+from tests.cli.fakes import (
+    ADMIN_KEY,
+    CONNECT_INFO,
+    MISSING_SCOPE,
+    PLACEHOLDER,
+    PROVISION,
+    STORE,
+    FakeHogsend,
+    FakePostHog,
+)
+from tests.cli.recording import Told
+from tests.cli.running import Cli
+
+
+@contextmanager
+def taken(*ports: int) -> Iterator[None]:
+    with ExitStack() as stack:
+        for port in ports:
+            server = stack.enter_context(socket.socket())
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(("127.0.0.1", port))
+            server.listen()
+        yield
+
+
+def test_case_154_full_flow(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+    before = datetime.now(UTC)
+    outcome = cli.connect(json=True)
+    assert outcome.code == 0, outcome.everything
+    assert hogsend.lines == [CONNECT_INFO, STORE, PROVISION]
+    assert hogsend.asked[-1].json == {}
+    for asked in hogsend.asked:
+        assert asked.headers["authorization"] == f"Bearer {ADMIN_KEY}"
+        assert asked.headers["accept"] == "application/json"
+    expires = hogsend.payload.pop("expiresAt")
+    assert expires.endswith("Z")
+    assert len(expires.partition(".")[2]) == 4
+    lasts = datetime.fromisoformat(expires) - before
+    assert timedelta(hours=10) - timedelta(seconds=1) < lasts < timedelta(hours=10, minutes=2)
+    assert {key: value for key, value in hogsend.payload.items() if key != "expiresAt"} == {
+        "accessToken": posthog.access_token,
+        "refreshToken": posthog.refresh_token,
+        "tokenEndpoint": f"{posthog.url}/oauth/token/",
+        "clientId": CLIENT_ID,
+        "scopes": list(SCOPES),
+        "scopedTeams": [199032],
+        "scopedOrganizations": ["0190c5b7-0000-0000-0000-000000000001"],
+    }
+    assert outcome.json == {
+        "ok": True,
+        "verdict": "connected",
+        "providerId": "posthog",
+        "instance": hogsend.url,
+        "posthog": {
+            "privateHost": posthog.url,
+            "issuer": posthog.url,
+            "scopes": " ".join(SCOPES),
+            "scopedTeams": [199032],
+            "scopedOrganizations": ["0190c5b7-0000-0000-0000-000000000001"],
+        },
+        "credential": {"stored": True, "expiresAt": expires},
+        "provision": {
+            "attempted": True,
+            "ok": True,
+            "created": True,
+            "hogFunctionId": "fn-1",
+            "webhookUrl": "https://t.example.com/v1/webhooks/posthog",
+            "enabled": True,
+            "dashboardUrl": "https://eu.posthog.com/project/1/pipeline/destinations/hog-fn-1"
+            "/configuration",
+        },
+    }
+
+
+def test_case_154_for_a_person(cli: Cli) -> None:
+    outcome = cli.connect()
+    assert outcome.code == 0
+    assert "Connected to PostHog" in outcome.out
+    assert "https://t.example.com/v1/webhooks/posthog" in outcome.out
+    assert outcome.err == ""
+
+
+def test_case_155_webhook_secret_not_configured(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.info["webhookSecretConfigured"] = False
+    assert cli.connect(json=True).json["verdict"] == "connected"
+    assert hogsend.lines[-1] == PROVISION
+
+
+def test_case_156_loopback_public_url(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.info["apiPublicUrl"] = "http://localhost:3002"
+    outcome = cli.connect(json=True)
+    assert outcome.code == 0
+    assert hogsend.lines[-1] == PLACEHOLDER
+    assert outcome.json["verdict"] == "connected_no_provision"
+    assert outcome.json["provision"]["attempted"] is True
+    assert outcome.json["provision"]["enabled"] is False
+
+
+def test_case_156_placeholder_refused(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.info["apiPublicUrl"] = "http://localhost:3002"
+    hogsend.placeholder = Told(409, {"error": "api_public_url_unreachable"})
+    outcome = cli.connect(json=True)
+    assert outcome.code == 0
+    assert outcome.json["verdict"] == "connected_no_provision"
+    skipped = {"attempted": False, "skipped": "api_public_url_unreachable"}
+    assert outcome.json["provision"] == skipped
+
+
+def test_case_157_provisioning_fails_softly(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.provision = Told(502, MISSING_SCOPE)
+    outcome = cli.connect(json=True)
+    assert outcome.code == 0
+    assert outcome.json["verdict"] == "connected_no_provision"
+    assert outcome.json["credential"]["stored"] is True
+    assert outcome.json["provision"] == {
+        "attempted": True,
+        "ok": False,
+        "error": "502: missing-scope",
+        "detail": MISSING_SCOPE["detail"],
+        "remediation": MISSING_SCOPE["remediation"],
+    }
+    said = cli.connect().out
+    for text in ("502: missing-scope", MISSING_SCOPE["detail"], MISSING_SCOPE["remediation"]):
+        assert text in said
+    assert "--provision-only" in said
+
+
+def test_case_157_provision_only_fails_hard(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
+    hogsend.provision = Told(502, MISSING_SCOPE)
+    outcome = cli.connect(json=True, provision_only=True)
+    assert outcome.code == 1
+    assert outcome.json == {
+        "ok": False,
+        "verdict": "provision_failed",
+        "error": "502: missing-scope",
+        "detail": MISSING_SCOPE["detail"],
+        "remediation": MISSING_SCOPE["remediation"],
+    }
+    assert hogsend.lines == [CONNECT_INFO, PROVISION]
+    assert posthog.asked == []
+    said = cli.connect(provision_only=True).err
+    for text in ("502: missing-scope", MISSING_SCOPE["detail"], MISSING_SCOPE["remediation"]):
+        assert text in said
+
+
+@pytest.mark.parametrize("code", ["posthog_not_configured", "webhook_secret_missing"])
+def test_case_157_other_refusals(cli: Cli, hogsend: FakeHogsend, code: str) -> None:
+    hogsend.provision = Told(409, {"error": code, "detail": "d", "remediation": "r"})
+    soft = cli.connect(json=True).json
+    assert (soft["verdict"], soft["provision"]["error"]) == (
+        "connected_no_provision",
+        f"409: {code}",
+    )
+    hard = cli.connect(json=True, provision_only=True).json
+    assert (hard["verdict"], hard["error"]) == ("provision_failed", f"409: {code}")
+
+
+def test_case_158_no_credential(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.provision = Told(409, {"error": "no_posthog_credential"})
+    outcome = cli.connect(json=True, provision_only=True)
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "no_credential"
+    assert "hogsend connect posthog" in outcome.json["hint"]
+
+
+def test_case_159_provision_only_with_a_loopback_public_url(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.info["apiPublicUrl"] = "http://127.1:3002"
+    outcome = cli.connect(json=True, provision_only=True)
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "api_public_url_unreachable"
+    assert "--provision-only" in outcome.json["hint"]
+    assert hogsend.lines == [CONNECT_INFO]
+
+
+def test_provision_only_uses_what_is_stored(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
+    hogsend.provision = Told(200, {"provisioned": True})
+    outcome = cli.connect(json=True, provision_only=True)
+    assert outcome.code == 0
+    assert outcome.json == {
+        "ok": True,
+        "verdict": "connected",
+        "providerId": "posthog",
+        "instance": hogsend.url,
+        "posthog": None,
+        "credential": {"stored": False},
+        "provision": {"attempted": True, "ok": True},
+    }
+    assert posthog.asked == []
+    assert "(unknown)" in cli.connect(provision_only=True).out
+
+
+def test_case_160_no_provision(cli: Cli, hogsend: FakeHogsend) -> None:
+    outcome = cli.connect(json=True, no_provision=True)
+    assert outcome.code == 0
+    assert outcome.json["verdict"] == "connected_no_provision"
+    assert outcome.json["provision"] == {"attempted": False, "skipped": "no_provision_flag"}
+    assert hogsend.lines == [CONNECT_INFO, STORE]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_case_161_no_oauth_server(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog, status: int
+) -> None:
+    posthog.discovery = Told(status, {})
+    with taken(*CALLBACK_PORTS):  # a loopback server would end the run with another verdict
+        outcome = cli.connect(json=True)
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "oauth_unsupported"
+    hint = outcome.json["hint"]
+    for word in ("person:read", "project:read", "hog_function:write", "POSTHOG_PERSONAL_API_KEY"):
+        assert word in hint
+    assert hogsend.lines == [CONNECT_INFO]
+
+
+def test_case_162_wrong_state(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+    posthog.consent = {"state": "of-somebody-else"}
+    outcome = cli.connect(json=True)
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "state_mismatch"
+    assert posthog.exchanges == []
+    assert hogsend.lines == [CONNECT_INFO]
+
+
+def test_case_163_consent_denied(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+    posthog.consent = {"error": "access_denied", "code": ""}
+    outcome = cli.connect(json=True)
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "consent_denied"
+    assert hogsend.lines == [CONNECT_INFO]
+
+
+@pytest.mark.parametrize("answer", [{"error": "invalid_scope", "code": ""}, {"code": ""}])
+def test_an_answer_without_a_code_fails_the_exchange(
+    cli: Cli, posthog: FakePostHog, answer: dict[str, str]
+) -> None:
+    posthog.consent = answer
+    outcome = cli.connect(json=True)
+    assert outcome.json["verdict"] == "exchange_failed"
+    assert answer.get("error", "") in outcome.json["error"]
+    assert posthog.exchanges == []
+
+
+def test_case_164_all_ports_busy(cli: Cli, hogsend: FakeHogsend) -> None:
+    with taken(*CALLBACK_PORTS):
+        outcome = cli.connect(json=True)
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "port_unavailable"
+    for port in CALLBACK_PORTS:
+        assert str(port) in outcome.json["error"]
+    assert hogsend.lines == [CONNECT_INFO]
+
+
+def test_case_164_the_next_free_port_is_used(cli: Cli, posthog: FakePostHog) -> None:
+    with taken(*CALLBACK_PORTS[:2]):
+        assert cli.connect(json=True).code == 0
+    (exchange,) = posthog.exchanges
+    assert exchange.form["redirect_uri"] == ["http://127.0.0.1:8425/callback"]
+
+
+def test_case_165_no_region(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+    hogsend.info["privateHost"] = None
+    outcome = cli.connect(json=True)
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "not_configured"
+    assert "--posthog-host" in outcome.json["hint"]
+    assert posthog.asked == []
+
+
+def test_case_165_region_from_the_flag(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
+    hogsend.info.update(privateHost=None, hostExplicit=False)
+    hogsend.provision = Told(409, {"error": "posthog_not_configured"})
+    outcome = cli.connect(json=True, posthog_host=f"{posthog.url}/")
+    assert posthog.lines[0] == "GET /.well-known/oauth-authorization-server"
+    assert outcome.code == 0
+    assert outcome.json["posthog"]["privateHost"] == posthog.url
+    assert outcome.json["verdict"] == "connected_no_provision"
+    assert outcome.err == ""
+
+
+def test_the_flag_gives_way_to_what_the_server_says(cli: Cli, posthog: FakePostHog) -> None:
+    outcome = cli.connect(posthog_host="https://other.example")
+    assert outcome.code == 0
+    assert "--posthog-host is not used" in outcome.out
+
+
+def test_a_default_region_is_only_warned_about_without_a_terminal(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    hogsend.info["hostExplicit"] = False
+    outcome = cli.connect()
+    assert outcome.code == 0
+    assert "POSTHOG_HOST" in outcome.out
+
+
+def test_case_166_missing_scopes_are_named(cli: Cli, posthog: FakePostHog) -> None:
+    granted = [scope for scope in SCOPES if scope != "query:read"]
+    posthog.tokens["scope"] = " ".join(granted)
+    outcome = cli.connect()
+    assert "missing: query:read" in outcome.out
+    implied = [scope for scope in SCOPES if scope not in {"person:read", "cohort:read"}]
+    posthog.tokens["scope"] = " ".join(implied)
+    assert "missing:" not in cli.connect().out
+
+
+def test_a_grant_that_names_no_scope_holds_what_was_asked_for(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
+    for key in ("scope", "scoped_teams", "scoped_organizations"):
+        del posthog.tokens[key]
+    assert cli.connect(json=True).code == 0
+    assert hogsend.payload["scopes"] == list(SCOPES)
+    assert hogsend.payload["scopedTeams"] == []
+    assert hogsend.payload["scopedOrganizations"] == []
+
+
+def test_case_167_the_server_refuses_the_key(cli: Cli, hogsend: FakeHogsend) -> None:
+    outcome = cli.connect(admin_key="another")
+    assert (outcome.code, outcome.err) == (1, "error 401: Unauthorized\n")
+    outcome = cli.connect(admin_key="another", json=True)
+    assert (outcome.code, outcome.json) == (1, {"error": "401: Unauthorized"})
+    assert hogsend.lines == [CONNECT_INFO, CONNECT_INFO]
+
+
+def test_a_server_that_is_not_hogsend(cli: Cli, hogsend: FakeHogsend) -> None:
+    del hogsend.info["privateHost"]
+    outcome = cli.connect(json=True)
+    assert outcome.code == 1
+    assert "did not answer as a Hogsend server" in outcome.json["error"]
+
+
+def test_case_168_no_admin_key(cli: Cli, hogsend: FakeHogsend) -> None:
+    outcome = cli.connect(admin_key=None)
+    assert outcome.code == 1
+    assert "HOGSEND_ADMIN_KEY" in outcome.err
+    assert "HOGSEND_ADMIN_KEY" in cli.connect(admin_key=None, json=True).json["error"]
+    assert hogsend.asked == []
+
+
+def test_case_168_names_the_key_of_hogsend_up(cli: Cli, tmp_path: Path) -> None:
+    key = tmp_path / ".hogsend" / "secrets" / "admin-api-key"
+    key.parent.mkdir(parents=True)
+    key.write_text("generated")
+    said = cli.connect(admin_key=None).err
+    assert str(key.relative_to(tmp_path)) in said
+    assert "generated" not in said
+
+
+@pytest.mark.parametrize(
+    ("provider", "flags"),
+    [
+        (None, {}),
+        ("stripe", {}),
+        ("posthog", {"provision_only": True, "no_provision": True}),
+        ("posthog", {"client_id": "not-a-url"}),
+        ("posthog", {"timeout": 0.0}),
+        ("posthog", {"url": "localhost:3002"}),
+        ("posthog", {"url": "http://me:secret@127.0.0.1:1"}),
+    ],
+)
+def test_wrong_calls_ask_nobody(
+    hogsend: FakeHogsend,
+    capfd: pytest.CaptureFixture[str],
+    provider: str | None,
+    flags: dict[str, Any],
+) -> None:
+    given = {"url": hogsend.url, "admin_key": ADMIN_KEY, **flags}
+    assert connect(provider, **given) == 1
+    written = capfd.readouterr()
+    assert written.err.startswith("error: ")
+    assert "secret" not in written.err
+    assert connect(provider, **given, json=True) == 1
+    assert set(json.loads(capfd.readouterr().out)) == {"error"}
+    assert hogsend.asked == []
+
+
+def test_the_credential_cannot_be_stored(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
+    told = f"cannot keep {posthog.access_token}"
+    hogsend.stored = Told(503, {"error": told, "detail": told, "remediation": told})
+    outcome = cli.connect(json=True)
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "store_failed"
+    assert "503: cannot keep [hidden]" in outcome.json["error"]
+    assert posthog.access_token not in outcome.everything
+    hogsend.stored = Told(400, {"success": False, "error": {"name": "ZodError"}})
+    assert "request failed with status 400" in cli.connect(json=True).json["error"]
+    assert PROVISION not in hogsend.lines
+
+
+def test_a_client_document_of_ones_own(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
+    own = "https://t.example.com/.well-known/hogsend-posthog-client.json"
+    assert cli.connect(client_id=own, json=True).code == 0
+    (authorize,) = [asked for asked in posthog.asked if asked.path == "/oauth/authorize/"]
+    assert authorize.query["client_id"] == own
+    assert posthog.exchanges[0].form["client_id"] == [own]
+    assert hogsend.payload["clientId"] == own
+
+
+def test_nobody_consents(cli: Cli, hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROWSER", "true")
+    outcome = cli.connect(json=True, timeout=0.2)
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "callback_timeout"
+    assert hogsend.lines == [CONNECT_INFO]
+    with taken(*CALLBACK_PORTS):  # free again
+        pass
+
+
+@pytest.mark.parametrize("browser", ["false", None])
+def test_without_a_browser_the_address_is_printed(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, browser: str | None
+) -> None:
+    if browser is None:
+        monkeypatch.delenv("BROWSER")
+    else:
+        monkeypatch.setenv("BROWSER", browser)
+    outcome = cli.connect(timeout=0.2)
+    assert "no browser could be opened" in outcome.out
+    assert "/oauth/authorize/?response_type=code" in outcome.out
+    assert "ssh -N -L 8423:127.0.0.1:8423" in outcome.out
+
+
+def test_another_issuer_is_only_a_warning(cli: Cli, posthog: FakePostHog) -> None:
+    posthog.issuer = "https://login.example.com"
+    outcome = cli.connect(json=True)
+    assert outcome.json["verdict"] == "connected"
+    assert "https://login.example.com" in outcome.err
+    posthog.issuer = f"{posthog.url}/with/a/path"
+    assert cli.connect(json=True).err == ""
+
+
+def test_oauth_precedence_is_mentioned(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.info["personalKeyConfigured"] = True
+    assert "OAuth takes precedence" in cli.connect().out
+
+
+def test_nothing_secret_is_ever_said(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+    said = cli.connect().everything + cli.connect(json=True).everything
+    for status in (400, 500):
+        for error in (posthog.code, posthog.refresh_token, "invalid_grant"):
+            posthog.exchange = Told(status, {"error": error, "error_description": error})
+            said += cli.connect().everything + cli.connect(json=True).everything
+    posthog.exchange = Told(200, {"access_token": posthog.access_token, "refresh_token": 1})
+    said += cli.connect().everything
+    posthog.exchange = Told(200, f'{{"access_token": "{posthog.access_token}'.encode())
+    said += cli.connect().everything
+    assert len(posthog.exchanges) == 16
+    assert [secret for secret in [*posthog.secrets, ADMIN_KEY] if secret in said] == []
+
+
+def test_a_plain_http_server_elsewhere_is_warned_about(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
+    # A name no resolver is asked for: a label may have 63 characters.
+    outcome = cli.connect(url=f"http://{'h' * 64}.example", provision_only=True, json=True)
+    assert "plain http" in outcome.err
+    assert outcome.code == 1
+    assert "plain http" not in cli.connect(provision_only=True, json=True).err
+
+
+def test_redirects_of_the_server_are_not_followed(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.stored = Told(307, {}, location=f"{hogsend.url}/elsewhere")
+    outcome = cli.connect(json=True)
+    assert outcome.json["verdict"] == "store_failed"
+    assert hogsend.lines == [CONNECT_INFO, STORE]

@@ -1,0 +1,322 @@
+"""`hogsend doctor` (contract 8.6, cases 169 and 170), and what it adds for our own gateway."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.fakes import (
+    ADMIN_KEY,
+    CONNECT_INFO,
+    DIAGNOSIS,
+    HEALTH,
+    HEALTHY_DIAGNOSIS,
+    OUR_HEALTH,
+    UPSTREAM_HEALTH,
+    FakeHogsend,
+)
+from tests.cli.recording import Told
+from tests.cli.running import Cli
+
+PERSON_READS = "going by this directory alone"
+
+
+def changed(document: dict[str, Any], *path: str, to: Any) -> dict[str, Any]:
+    """A copy of `document` with one value replaced."""
+    copied = copy.deepcopy(document)
+    inside = copied
+    for key in path[:-1]:
+        inside = inside[key]
+    inside[path[-1]] = to
+    return copied
+
+
+def diagnosed(hogsend: FakeHogsend, *path: str, to: Any) -> None:
+    hogsend.diagnosis = Told(200, changed(HEALTHY_DIAGNOSIS, *path, to=to))
+
+
+@pytest.mark.parametrize("health", [UPSTREAM_HEALTH, OUR_HEALTH])
+def test_case_169_healthy(cli: Cli, hogsend: FakeHogsend, health: dict[str, Any]) -> None:
+    hogsend.health = Told(200, health)
+    outcome = cli.doctor(admin_key=None)
+    assert outcome.code == 0
+    assert f"{hogsend.url} is ok" in outcome.out
+    assert hogsend.lines == [HEALTH]
+    assert "authorization" not in hogsend.asked[0].headers
+    assert "HOGSEND_ADMIN_KEY" in outcome.out
+
+
+def test_case_169_health_is_asked_without_the_key_even_when_there_is_one(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    assert cli.doctor().code == 0
+    assert hogsend.lines == [HEALTH, CONNECT_INFO, DIAGNOSIS]
+    assert ["authorization" in asked.headers for asked in hogsend.asked] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        ("degraded", "degraded"),
+        ("migration_pending", "migration_pending"),
+        ("of the future", "degraded"),
+    ],
+)
+def test_case_169_not_well(cli: Cli, hogsend: FakeHogsend, status: str, verdict: str) -> None:
+    hogsend.health = Told(200, {**OUR_HEALTH, "status": status})
+    outcome = cli.doctor(json=True)
+    assert (outcome.code, outcome.json["ok"], outcome.json["verdict"]) == (1, False, verdict)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Told(500, {"error": "Internal Server Error"}),
+        Told(404, {"error": "Not Found"}),
+        Told(302, {}, location="https://login.example/"),
+        Told(200, b"<html>"),
+        Told(200, {"status": "healthy"}),
+        Told(200, {key: value for key, value in UPSTREAM_HEALTH.items() if key != "schema"}),
+    ],
+)
+def test_case_169_no_health_document(cli: Cli, hogsend: FakeHogsend, told: Told) -> None:
+    hogsend.health = told
+    outcome = cli.doctor(json=True)
+    assert outcome.code == 1
+    assert outcome.json == {
+        "ok": False,
+        "verdict": "unreachable",
+        "baseUrl": hogsend.url,
+        "error": outcome.json["error"],
+    }
+    assert outcome.json["error"]
+    assert hogsend.lines == [HEALTH]
+    assert cli.doctor().err.startswith("unreachable: ")
+
+
+def test_case_169_nobody_there(cli: Cli) -> None:
+    outcome = cli.doctor(url="http://127.0.0.1:1", json=True)
+    assert (outcome.code, outcome.json["verdict"]) == (1, "unreachable")
+    assert outcome.json["baseUrl"] == "http://127.0.0.1:1"
+
+
+def test_case_170_person_reads_going_by_this_directory(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert PERSON_READS not in cli.doctor(admin_key=None).out
+    monkeypatch.setenv("POSTHOG_API_KEY", "phc_test")
+    outcome = cli.doctor(admin_key=None)
+    assert outcome.code == 0
+    assert PERSON_READS in outcome.out
+    assert "POSTHOG_PERSONAL_API_KEY" in outcome.out
+    plain = cli.doctor(admin_key=None, json=True)
+    assert plain.code == 0
+    assert "person" not in plain.everything
+    monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", "phx_test")
+    assert PERSON_READS not in cli.doctor(admin_key=None).out
+
+
+def test_case_170_from_the_env_file(cli: Cli) -> None:
+    Path(".env").write_text("POSTHOG_API_KEY=phc_test\n")
+    assert PERSON_READS in cli.doctor(admin_key=None).out
+    Path(".env").write_text("POSTHOG_API_KEY=phc_test\nPOSTHOG_PERSONAL_API_KEY=phx_test\n")
+    assert PERSON_READS not in cli.doctor(admin_key=None).out
+
+
+def test_case_170_the_server_knows_better(
+    cli: Cli, hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTHOG_API_KEY", "phc_test")
+    assert PERSON_READS not in cli.doctor().out
+    assert PERSON_READS in cli.doctor(admin_key="another").out
+    hogsend.diagnosis = Told(404, {"error": "Not Found"})
+    assert PERSON_READS in cli.doctor().out
+    hogsend.info["personalKeyConfigured"] = True
+    assert PERSON_READS not in cli.doctor().out
+
+
+def test_json_of_a_diagnosed_server(cli: Cli, hogsend: FakeHogsend) -> None:
+    outcome = cli.doctor(json=True)
+    assert outcome.code == 0
+    assert outcome.json == {
+        "ok": True,
+        "verdict": "ok",
+        "baseUrl": hogsend.url,
+        **{
+            key: OUR_HEALTH[key]
+            for key in ("version", "uptime", "timestamp", "components", "schema", "services")
+        },
+        "analytics": HEALTHY_DIAGNOSIS,
+    }
+
+
+def test_json_of_an_upstream_server(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.health = Told(200, UPSTREAM_HEALTH)
+    hogsend.diagnosis = Told(404, {"error": "Not Found"})
+    outcome = cli.doctor(json=True)
+    assert outcome.code == 0
+    assert outcome.json["analytics"] == {"connectInfo": hogsend.info}
+    assert "services" not in outcome.json
+    said = cli.doctor()
+    assert said.code == 0
+    for text in ("redis", "worker", "has no diagnosis", "personal key", "https://t.example.com"):
+        assert text in said.out
+
+
+def test_a_server_without_a_region_and_a_public_url(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.diagnosis = Told(404, {"error": "Not Found"})
+    hogsend.info.update(
+        privateHost=None, apiPublicUrl="http://localhost:3002", scopeGap=["query:read"]
+    )
+    outcome = cli.doctor()
+    assert outcome.code == 0
+    for text in ("no host is configured", "API_PUBLIC_URL", "not granted: query:read"):
+        assert text in outcome.out
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_a_note(cli: Cli, hogsend: FakeHogsend, status: int) -> None:
+    outcome = cli.doctor(admin_key="another")
+    assert outcome.code == 0
+    assert "401: Unauthorized" in outcome.out
+    assert "ADMIN_API_KEY" in outcome.out
+    assert cli.doctor(admin_key="another", json=True).json["analytics"] == {
+        "error": "401: Unauthorized"
+    }
+    hogsend.diagnosis = Told(status, {"error": "Forbidden: insufficient scope"})
+    outcome = cli.doctor()
+    assert outcome.code == 0
+    assert f"{status}: Forbidden" in outcome.out
+
+
+@pytest.mark.parametrize("told", [Told(500, {}), Told(200, b"<html>"), Told(200, {"x": 1})])
+def test_an_unreadable_diagnosis_is_a_note(cli: Cli, hogsend: FakeHogsend, told: Told) -> None:
+    hogsend.diagnosis = told
+    outcome = cli.doctor()
+    assert outcome.code == 0
+    assert "note" in outcome.out
+    assert cli.doctor(json=True).json["analytics"] == {"connectInfo": hogsend.info}
+
+
+@pytest.mark.parametrize("state", ["needs_reconnect", "unreadable"])
+def test_a_credential_nobody_can_use_degrades(cli: Cli, hogsend: FakeHogsend, state: str) -> None:
+    diagnosed(
+        hogsend,
+        "credential",
+        to={
+            **HEALTHY_DIAGNOSIS["credential"],
+            "state": state,
+            "detail": "PostHog refused the refresh token.",
+            "remediation": "Run hogsend connect posthog again.",
+        },
+    )
+    outcome = cli.doctor()
+    assert outcome.code == 1
+    assert "problem" in outcome.out
+    assert "PostHog refused the refresh token." in outcome.out
+    assert "Run hogsend connect posthog again." in outcome.out
+    assert cli.doctor(json=True).json["verdict"] == "degraded"
+
+
+@pytest.mark.parametrize("state", ["needs_reconnect", "unreadable"])
+def test_the_health_document_alone_tells_too(cli: Cli, hogsend: FakeHogsend, state: str) -> None:
+    hogsend.health = Told(200, {**OUR_HEALTH, "credentials": {"posthog": {"state": state}}})
+    outcome = cli.doctor(admin_key=None)
+    assert outcome.code == 1
+    assert "hogsend connect posthog" in outcome.out
+    assert cli.doctor(admin_key=None, json=True).json["verdict"] == "degraded"
+    hogsend.health = Told(
+        200,
+        {
+            **OUR_HEALTH,
+            "status": "migration_pending",
+            "credentials": {"posthog": {"state": state}},
+        },
+    )
+    assert cli.doctor(json=True).json["verdict"] == "migration_pending"
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("personReads", {"state": "off", "through": "none"}, "off"),
+        ("personReads", {"state": "failing", "through": "oauth"}, "through the OAuth credential"),
+        ("webhookSecret", {"state": "absent", "source": "none"}, "absent"),
+        ("destination", {"state": "missing"}, "missing"),
+        ("destination", {"state": "elsewhere", "webhookUrl": "https://o.example/"}, "elsewhere"),
+        ("publicUrl", {"url": "http://localhost:3002", "loopback": True}, "its own machine"),
+        ("credential", {"state": "absent"}, "absent"),
+        ("credential", {"state": "present", "refreshFailing": True}, "its refresh fails"),
+        ("credential", {"state": "of the future"}, "of the future"),
+    ],
+)
+def test_what_is_missing_is_a_note_in_the_servers_words(
+    cli: Cli, hogsend: FakeHogsend, part: str, value: dict[str, Any], said: str
+) -> None:
+    words = {"detail": "The server's own detail.", "remediation": "The server's own way out."}
+    diagnosed(hogsend, part, to={**value, **words})
+    outcome = cli.doctor()
+    assert outcome.code == 0
+    assert said in outcome.out
+    (start,) = [
+        number
+        for number, line in enumerate(outcome.out.splitlines())
+        if line.startswith("note ") and said in line
+    ]
+    lines = [line.strip() for line in outcome.out.splitlines()[start + 1 : start + 3]]
+    assert lines == [words["detail"], words["remediation"]]
+    assert cli.doctor(json=True).json["analytics"][part]["remediation"] == words["remediation"]
+
+
+def test_a_scope_gap_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
+    diagnosed(hogsend, "scopeGap", to=["query:read", "cohort:write"])
+    outcome = cli.doctor()
+    assert outcome.code == 0
+    assert "not granted: query:read, cohort:write" in outcome.out
+
+
+def test_every_service_is_a_line(cli: Cli, hogsend: FakeHogsend) -> None:
+    services = {**OUR_HEALTH["services"], "ingest": {"status": "down"}}
+    services["credentials"] = {"status": "up", "database": "down"}
+    hogsend.health = Told(200, {**OUR_HEALTH, "status": "degraded", "services": services})
+    lines = cli.doctor().out.splitlines()
+    marks = {line.split()[1]: line.split()[0] for line in lines if line[:1].strip()}
+    assert marks["bus"] == marks["database"] == marks["schema"] == "ok"
+    assert marks["ingest"] == marks["credentials"] == "problem"
+
+
+def test_pending_migrations_are_named(cli: Cli, hogsend: FakeHogsend) -> None:
+    track = {"applied": None, "required": "0042", "inSync": False, "pending": ["0041", "0042"]}
+    schema = {**OUR_HEALTH["schema"], "client": track}
+    hogsend.health = Told(200, {**OUR_HEALTH, "status": "migration_pending", "schema": schema})
+    outcome = cli.doctor()
+    assert outcome.code == 1
+    assert "migrations pending: 0041, 0042" in outcome.out
+
+
+def test_what_a_server_says_cannot_move_the_cursor(cli: Cli, hogsend: FakeHogsend) -> None:
+    said = "before\x1b[2J\x1b]0;x\x07\rafter [bold]not markup[/bold]"
+    diagnosed(hogsend, "personReads", to={"state": "off", "detail": said})
+    out = cli.doctor().out
+    assert not {"\x1b", "\x07", "\r"} & set(out)
+    assert "[bold]not markup[/bold]" in out
+
+
+def test_the_key_is_never_said(cli: Cli) -> None:
+    outcomes: list[Callable[[], Any]] = [
+        cli.doctor,
+        lambda: cli.doctor(json=True),
+        lambda: cli.doctor(url="http://127.0.0.1:1"),
+    ]
+    assert [one for one in outcomes if ADMIN_KEY in one().everything] == []
+
+
+def test_a_wrong_address_with_json(cli: Cli) -> None:
+    outcome = cli.doctor(url="nowhere", json=True)
+    assert outcome.code == 1
+    assert set(json.loads(outcome.out)) == {"error"}

@@ -1,0 +1,202 @@
+"""Acceptance cases 70-76: PKCE, discovery, and the exchange of a code for tokens."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from cli.connect.authorize import authorize_url
+from cli.connect.discovery import discover
+from cli.connect.exchange import exchange
+from cli.connect.pkce import Proof
+from cli.connect.verdicts import Stopped
+from hogsend.posthog.client_document import CLIENT_ID
+from hogsend.posthog.scopes import SCOPES
+from tests.cli.fakes import FakePostHog
+from tests.cli.recording import Told
+
+REDIRECT = "http://127.0.0.1:8423/callback"
+
+
+def test_case_70_the_challenge_of_the_rfcs_verifier() -> None:
+    proof = Proof(verifier="dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+    assert proof.challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+def test_case_71_verifiers_are_random() -> None:
+    one, other = Proof(), Proof()
+    assert one.verifier != other.verifier
+    assert one.state != other.state
+    for proof in (one, other):
+        assert re.fullmatch(r"[A-Za-z0-9_-]{43}", proof.verifier)
+        assert re.fullmatch(r"[A-Za-z0-9_-]{22}", proof.state)
+        assert proof.verifier not in repr(proof)
+        assert proof.state not in repr(proof)
+
+
+def test_case_72_the_authorize_url() -> None:
+    proof = Proof()
+    endpoint = "https://eu.posthog.com/oauth/authorize/?keep=me&state=theirs"
+    url = authorize_url(endpoint, client_id=CLIENT_ID, redirect_uri=REDIRECT, proof=proof)
+    assert url.startswith("https://eu.posthog.com/oauth/authorize/?")
+    assert " " not in url
+    assert parse_qs(urlsplit(url).query) == {
+        "keep": ["me"],
+        "response_type": ["code"],
+        "client_id": [CLIENT_ID],
+        "redirect_uri": [REDIRECT],
+        "scope": [" ".join(SCOPES)],
+        "state": [proof.state],
+        "code_challenge": [proof.challenge],
+        "code_challenge_method": ["S256"],
+        "required_access_level": ["team"],
+    }
+
+
+def test_case_73_discovery(posthog: FakePostHog) -> None:
+    found = discover(posthog.url)
+    assert found.token_endpoint == f"{posthog.url}/oauth/token/"
+    (asked,) = posthog.asked
+    assert asked.line == "GET /.well-known/oauth-authorization-server"
+    assert asked.headers["accept"] == "application/json"
+    assert "authorization" not in asked.headers
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_case_73_no_oauth_server(posthog: FakePostHog, status: int) -> None:
+    posthog.discovery = Told(status, {})
+    with pytest.raises(Stopped) as stopped:
+        discover(posthog.url)
+    assert stopped.value.verdict == "oauth_unsupported"
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (Told(200, {"issuer": "x", "authorization_endpoint": "https://x/"}), "malformed document"),
+        (Told(200, b"<html>"), "malformed document"),
+        (Told(200, ["issuer"]), "malformed document"),
+        (Told(200, b"\xff\xfe"), "malformed document"),
+        (Told(500, {}), "answered 500"),
+        (Told(403, {}), "answered 403"),
+        (Told(302, {}, location="https://elsewhere.example/"), "https://elsewhere.example/"),
+    ],
+)
+def test_case_73_malformed_discovery(posthog: FakePostHog, told: Told, reason: str) -> None:
+    posthog.discovery = told
+    with pytest.raises(Stopped, match=re.escape(reason)) as stopped:
+        discover(posthog.url)
+    assert stopped.value.verdict == "discovery_failed"
+    assert len(posthog.asked) == 1
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:1", f"https://{'p' * 64}.example", "x", ""])
+def test_case_73_posthog_cannot_be_reached(host: str) -> None:
+    with pytest.raises(Stopped) as stopped:
+        discover(host)
+    assert stopped.value.verdict == "discovery_failed"
+
+
+@pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://posthog.example/oauth/",
+        "ftp://127.0.0.1/",
+        "javascript:alert(1)",
+        "//127.0.0.1/x",
+        "https://me:secret@posthog.example/",
+        "https://",
+        "http://127.0.0.1:1\n.example/",
+    ],
+)
+def test_endpoints_must_be_safe(posthog: FakePostHog, name: str, endpoint: str) -> None:
+    posthog.discovery = Told(200, {**posthog.document, name: endpoint})
+    with pytest.raises(Stopped, match=name) as stopped:
+        discover(posthog.url)
+    assert stopped.value.verdict == "discovery_failed"
+    assert "secret" not in str(stopped.value)
+
+
+async def trade(posthog: FakePostHog, proof: Proof) -> Any:
+    posthog.challenge = proof.challenge
+    return await exchange(
+        posthog.code,
+        proof,
+        token_endpoint=f"{posthog.url}/oauth/token/",
+        redirect_uri=REDIRECT,
+        client_id=CLIENT_ID,
+    )
+
+
+async def test_case_74_the_exchange_is_five_fields(posthog: FakePostHog) -> None:
+    proof = Proof()
+    grant = await trade(posthog, proof)
+    (asked,) = posthog.asked
+    assert asked.method == "POST"
+    assert asked.form == {
+        "grant_type": ["authorization_code"],
+        "code": [posthog.code],
+        "redirect_uri": [REDIRECT],
+        "client_id": [CLIENT_ID],
+        "code_verifier": [proof.verifier],
+    }
+    assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert asked.headers["accept"] == "application/json"
+    assert not {"authorization", "cookie"} & set(asked.headers)
+    assert posthog.access_token not in repr(grant)
+
+
+async def test_case_75_a_refused_code(posthog: FakePostHog) -> None:
+    posthog.exchange = Told(400, {"error": "invalid_grant", "error_description": posthog.code})
+    proof = Proof()
+    with pytest.raises(Stopped, match=r"400: invalid_grant") as stopped:
+        await trade(posthog, proof)
+    assert stopped.value.verdict == "exchange_failed"
+    said = f"{stopped.value!r} {stopped.value.hint} {stopped.value.__cause__}"
+    assert posthog.code not in said
+    assert proof.verifier not in said
+
+
+@pytest.mark.parametrize("missing", ["refresh_token", "access_token"])
+@pytest.mark.parametrize("value", [None, ""])
+async def test_case_76_a_token_is_missing(
+    posthog: FakePostHog, missing: str, value: str | None
+) -> None:
+    if value is None:
+        del posthog.tokens[missing]
+    else:
+        posthog.tokens[missing] = value
+    with pytest.raises(Stopped, match=missing) as stopped:
+        await trade(posthog, Proof())
+    assert stopped.value.verdict == "exchange_failed"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Told(307, {}, location="/oauth/token/elsewhere"),
+        Told(200, b"not json"),
+        Told(200, {"access_token": "a", "refresh_token": "b", "expires_in": "soon"}),
+        Told(200, {"access_token": "a", "refresh_token": "b", "expires_in": 1e300}),
+    ],
+)
+async def test_other_answers_fail_the_exchange(posthog: FakePostHog, told: Told) -> None:
+    posthog.exchange = told
+    with pytest.raises(Stopped) as stopped:
+        await trade(posthog, Proof())
+    assert stopped.value.verdict == "exchange_failed"
+    assert len(posthog.asked) == 1
+
+
+async def test_lifetimes_are_numbers_or_their_text(posthog: FakePostHog) -> None:
+    posthog.tokens["expires_in"] = "3600"
+    text = (await trade(posthog, Proof())).expires_at
+    del posthog.tokens["expires_in"]
+    due = (await trade(posthog, Proof())).expires_at
+    assert due < text
+    assert json.loads(json.dumps(text)).endswith("Z")

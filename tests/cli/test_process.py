@@ -1,0 +1,253 @@
+"""The command as people run it: a process of its own, a terminal, Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fcntl import ioctl
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hogsend.posthog.client_document import CALLBACK_PORTS
+from tests.cli.fakes import ADMIN_KEY, CONNECT_INFO, PROVISION, STORE, FakeHogsend, FakePostHog
+from tests.cli.running import Outcome, finish, run, start
+from tests.waiting import eventually
+
+URL = re.compile(r"http://127\.0\.0\.1:\d+/oauth/authorize/\?\S+")
+
+
+@pytest.fixture(autouse=True)
+def target(hogsend: FakeHogsend, callback_ports: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOGSEND_API_URL", hogsend.url)
+    monkeypatch.setenv("HOGSEND_ADMIN_KEY", ADMIN_KEY)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+
+
+async def read_until_url(stream: asyncio.StreamReader | None) -> tuple[str, str]:
+    """What came until the address to open did, and the address."""
+    assert stream is not None
+    said = ""
+    while not (found := URL.search(said)):
+        line = await asyncio.wait_for(stream.readline(), 30)
+        assert line, said
+        said += line.decode()
+    return said, found.group()
+
+
+async def follow(url: str) -> httpx.Response:
+    async with httpx.AsyncClient(follow_redirects=True) as http:
+        return await http.get(url)
+
+
+async def test_case_154_the_address_is_on_stdout_without_a_browser(
+    hogsend: FakeHogsend, posthog: FakePostHog
+) -> None:
+    process = await start("connect", "posthog", "--no-browser")
+    said, url = await read_until_url(process.stdout)
+    page = await follow(url)
+    assert "return to your terminal" in page.text
+    outcome = await finish(process)
+    assert outcome.code == 0
+    assert hogsend.lines == [CONNECT_INFO, STORE, PROVISION]
+    everything = said + outcome.everything + page.text
+    assert not [secret for secret in [*posthog.secrets, ADMIN_KEY] if secret in everything]
+
+
+async def test_case_154_the_address_is_on_stderr_with_json() -> None:
+    process = await start("connect", "posthog", "--no-browser", "--json")
+    _, url = await read_until_url(process.stderr)
+    assert (await follow(url)).status_code == 200
+    outcome = await finish(process)
+    assert outcome.code == 0
+    assert outcome.json["verdict"] == "connected"
+
+
+async def test_a_browser_that_is_opened_gets_the_address(hogsend: FakeHogsend) -> None:
+    outcome = await run("connect", "posthog", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.json["verdict"] == "connected"
+    assert hogsend.lines == [CONNECT_INFO, STORE, PROVISION]
+
+
+async def test_ctrl_c_while_waiting_leaves_nothing(hogsend: FakeHogsend) -> None:
+    process = await start("connect", "posthog", "--no-browser", "--json")
+    await read_until_url(process.stderr)
+    process.send_signal(signal.SIGINT)
+    outcome = await finish(process)
+    assert outcome.code == 130
+    assert "interrupted" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert outcome.json == {"error": "interrupted"}
+    for port in CALLBACK_PORTS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+    assert hogsend.lines == [CONNECT_INFO]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("connect",),
+        ("connect", "stripe"),
+        ("connect", "posthog", "--provision-only", "--no-provision"),
+    ],
+)
+async def test_wrong_calls_exit_with_1(hogsend: FakeHogsend, arguments: tuple[str, ...]) -> None:
+    outcome = await run(*arguments)
+    assert outcome.code == 1
+    assert "error: " in outcome.err
+    assert "hogsend connect posthog" in outcome.err or "exclude" in outcome.err
+    assert hogsend.asked == []
+
+
+async def test_case_168_keys_of_the_env_file_are_used(
+    hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    monkeypatch.delenv("HOGSEND_ADMIN_KEY")
+    assert (await run("connect", "posthog", "--provision-only")).code == 1
+    assert hogsend.asked == []
+    file.write_text(f"HOGSEND_ADMIN_KEY={ADMIN_KEY}\nADMIN_API_KEY=wrong\n")
+    assert (await run("connect", "posthog", "--provision-only")).code == 0
+    monkeypatch.setenv("ADMIN_API_KEY", "wrong")  # the environment comes first
+    assert (await run("connect", "posthog", "--provision-only")).code == 1
+
+
+async def test_doctor_as_a_process() -> None:
+    outcome = await run("doctor", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.json["verdict"] == "ok"
+
+
+@dataclass
+class Terminal:
+    """A command on a terminal of its own."""
+
+    process: subprocess.Popen[bytes]
+    master: int
+    said: str = ""
+
+    async def until(self, text: str) -> None:
+        """Read until `text` appears on the screen."""
+        await eventually(lambda: text in self._more(), 30)
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    async def end(self) -> Outcome:
+        await eventually(lambda: (self._more(), self.process.poll() is not None)[1], 30)
+        return Outcome(self.process.returncode, self._more(), "")
+
+    def _more(self) -> str:
+        with contextlib.suppress(BlockingIOError, OSError):
+            while chunk := os.read(self.master, 65536):
+                self.said += chunk.decode(errors="replace")
+        return self.said
+
+
+@contextlib.contextmanager
+def terminal(*arguments: str, columns: int = 100) -> Iterator[Terminal]:
+    master, slave = pty.openpty()
+    ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    os.set_blocking(master, False)
+
+    def take_terminal() -> None:
+        ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli.main", *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        preexec_fn=take_terminal,  # noqa: PLW1509 - Ctrl-C needs a controlling terminal
+        env={name: value for name, value in os.environ.items() if name != "COLUMNS"},
+    )
+    os.close(slave)
+    try:
+        yield Terminal(process, master)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        os.close(master)
+
+
+async def test_the_region_is_asked_for(hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+    hogsend.info.update(privateHost=None, hostExplicit=False)
+    with terminal("connect", "posthog") as screen:
+        await screen.until("Which PostHog?")
+        screen.type("custom\n")
+        await screen.until("Address of its app")
+        screen.type(f"{posthog.url}/\n")
+        outcome = await screen.end()
+    assert outcome.code == 0, outcome.out
+    assert "Connected to PostHog" in outcome.out
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1)])
+async def test_a_default_region_is_confirmed(hogsend: FakeHogsend, answer: str, code: int) -> None:
+    hogsend.info["hostExplicit"] = False
+    with terminal("connect", "posthog") as screen:
+        await screen.until("names no PostHog host")
+        screen.type(f"{answer}\n")
+        outcome = await screen.end()
+    assert outcome.code == code, outcome.out
+    if code:
+        assert "not_configured" in outcome.out
+        assert hogsend.lines == [CONNECT_INFO]
+
+
+@pytest.mark.parametrize("key", ["\x03", "\x04"])
+async def test_ctrl_c_at_a_prompt_exits_with_0(hogsend: FakeHogsend, key: str) -> None:
+    hogsend.info.update(privateHost=None, hostExplicit=False)
+    with terminal("connect", "posthog") as screen:
+        await screen.until("Which PostHog?")
+        screen.type(key)
+        outcome = await screen.end()
+    assert outcome.code == 0, outcome.out
+    assert "Traceback" not in outcome.out
+    assert hogsend.lines == [CONNECT_INFO]
+
+
+async def test_ctrl_c_on_a_terminal_while_waiting() -> None:
+    with terminal("connect", "posthog", "--no-browser") as screen:
+        await screen.until("waiting for your answer")
+        screen.type("\x03")
+        outcome = await screen.end()
+    assert outcome.code == 130, outcome.out
+    assert "Traceback" not in outcome.out
+    assert outcome.out.count("\x1b[?25h") >= outcome.out.count("\x1b[?25l")  # the cursor is back
+
+
+async def test_colours_are_left_out_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    with terminal("doctor", columns=40) as screen:
+        outcome = await screen.end()
+    assert outcome.code == 0
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", outcome.out)
+
+
+async def test_json_on_a_terminal_asks_nothing(hogsend: FakeHogsend) -> None:
+    hogsend.info.update(privateHost=None, hostExplicit=False)
+    with terminal("connect", "posthog", "--json") as screen:
+        outcome = await screen.end()
+    assert outcome.code == 1
+    (document,) = re.findall(r"\{.*\}", outcome.out)  # the spinner, on stderr, is there too
+    assert json.loads(document)["verdict"] == "not_configured"

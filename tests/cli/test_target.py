@@ -1,0 +1,64 @@
+"""Which server and key are meant (contract 8.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli.connect.target import resolve
+from cli.errors import CommandError
+
+FILE = Path(".env")
+
+
+def test_this_machine_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = resolve(None, None)
+    assert (target.base_url, target.admin_key) == ("http://localhost:3002", None)
+    FILE.write_text("HOGSEND_API_URL=https://file.example/\n")
+    assert resolve(None, None).base_url == "https://file.example"
+    monkeypatch.setenv("HOGSEND_API_URL", "https://environment.example//")
+    assert resolve(None, None).base_url == "https://environment.example"
+    assert resolve("https://flag.example///", None).base_url == "https://flag.example"
+
+
+def test_the_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    FILE.write_text("ADMIN_API_KEY=file-admin\n")
+    assert resolve(None, None).admin_key == "file-admin"
+    FILE.write_text("HOGSEND_ADMIN_KEY=file-hogsend\nADMIN_API_KEY=file-admin\n")
+    assert resolve(None, None).admin_key == "file-hogsend"
+    monkeypatch.setenv("ADMIN_API_KEY", "environment-admin")
+    assert resolve(None, None).admin_key == "environment-admin"
+    monkeypatch.setenv("HOGSEND_ADMIN_KEY", "environment-hogsend")
+    assert resolve(None, None).admin_key == "environment-hogsend"
+    assert resolve(None, "flag").admin_key == "flag"
+    monkeypatch.setenv("HOGSEND_ADMIN_KEY", "")
+    monkeypatch.setenv("ADMIN_API_KEY", "")
+    assert resolve(None, None).admin_key == "file-hogsend"
+
+
+def test_the_key_does_not_show() -> None:
+    assert "secret" not in repr(resolve(None, "secret"))
+
+
+@pytest.mark.parametrize("key", ["first\nsecond", "schlüssel", "a\x00b"])
+def test_a_key_that_cannot_be_sent(key: str) -> None:
+    assert resolve(None, " key\n").admin_key == "key"
+    with pytest.raises(CommandError) as error:
+        resolve(None, key)
+    assert key not in f"{error.value} {error.value.fix}"
+
+
+@pytest.mark.parametrize(
+    ("url", "plaintext"),
+    [
+        ("http://localhost:3002", False),
+        ("http://127.1:3002", False),
+        ("https://t.example.com", False),
+        ("http://t.example.com", True),
+        ("HTTP://t.example.com", True),
+        ("http://192.168.0.2:3002", True),
+    ],
+)
+def test_what_travels_unencrypted(url: str, plaintext: bool) -> None:
+    assert resolve(url, None).plaintext is plaintext
