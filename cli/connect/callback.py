@@ -94,7 +94,7 @@ def _read(fields: dict[str, list[str]], state: str) -> Answer:
         problem = "PostHog's answer carried no authorization code"
         return Answer(Reply(400, page, html=True), Stopped(Verdict.EXCHANGE_FAILED, problem))
     page = pages.good(
-        "PostHog said yes", "Your terminal is finishing the connection and shows how it went."
+        "Access granted", "Your terminal is finishing the connection and shows how it went."
     )
     return Answer(Reply(200, page, html=True), code)
 

@@ -45,6 +45,7 @@ def discover(private_host: str) -> Endpoints:
             headers={"Accept": "application/json"},
             timeout=DISCOVERY_SECONDS,
             follow_redirects=False,
+            trust_env=not is_loopback(url),
         )
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise _failed(f"no answer from {url} ({type(error).__name__})") from None

@@ -12,6 +12,7 @@ from cli.connect.pkce import Proof
 from cli.connect.secrecy import error_code
 from cli.connect.server import Grant
 from cli.connect.verdicts import Stopped, Verdict
+from hogsend.posthog.hosts import is_loopback
 from hogsend.posthog.scopes import SCOPES
 
 EXCHANGE_SECONDS = 20.0
@@ -43,7 +44,11 @@ async def exchange(
         "code_verifier": proof.verifier,
     }
     try:
-        async with httpx.AsyncClient(timeout=EXCHANGE_SECONDS, follow_redirects=False) as http:
+        async with httpx.AsyncClient(
+            timeout=EXCHANGE_SECONDS,
+            follow_redirects=False,
+            trust_env=not is_loopback(token_endpoint),
+        ) as http:
             answer = await http.post(
                 token_endpoint, data=form, headers={"Accept": "application/json"}
             )

@@ -9,7 +9,9 @@ import httpx
 import msgspec
 
 from cli.connect.target import Target
+from hogsend.posthog.hosts import is_loopback
 
+HEALTH_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 PROVISION_SECONDS = 120.0
 """The server walks PostHog's pages meanwhile, each call with a deadline of its own."""
@@ -90,7 +92,10 @@ class HogsendServer:
             {"Authorization": f"Bearer {target.admin_key}"} if target.admin_key else {}
         )
         self._http = httpx.Client(
-            headers={"Accept": "application/json"}, timeout=ANSWER_SECONDS, follow_redirects=False
+            headers={"Accept": "application/json"},
+            follow_redirects=False,
+            # A proxy cannot reach this machine's own servers, and is not to see the key.
+            trust_env=not is_loopback(target.base_url),
         )
 
     def __enter__(self) -> Self:
@@ -110,7 +115,7 @@ class HogsendServer:
         Raises:
             ServerRefused: no answer, or not a 2xx.
         """
-        return self._ask("GET", "/v1/health", admin=False)
+        return self._ask("GET", "/v1/health", admin=False, timeout=HEALTH_SECONDS)
 
     def connect_info(self) -> tuple[ConnectInfo, bytes]:
         """What the server has for PostHog, and the same as it came.

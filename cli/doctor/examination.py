@@ -47,7 +47,8 @@ class Examination:
 
     verdict: Verdict
     checks: list[Check]
-    health: Raw
+    health: Health
+    health_document: Raw
     analytics: Raw | UnsetType
 
 
@@ -80,9 +81,8 @@ def examine(server: HogsendServer, target: Target) -> Examination:
     checks += analytics.checks
     if not analytics.server_knows:
         checks += _local_hint()
-    return Examination(
-        verdict_of(health, analytics.credential_state), checks, Raw(answer), analytics.said
-    )
+    verdict = verdict_of(health, analytics.credential_state)
+    return Examination(verdict, checks, health, Raw(answer), analytics.said)
 
 
 def _analytics(server: HogsendServer, target: Target) -> Analytics:

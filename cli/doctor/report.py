@@ -6,9 +6,10 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from rich.text import Text
 
+from cli.connect.secrecy import printable
 from cli.connect.voice import hanging
 from cli.console import out
-from cli.doctor.checks import Check, Mark, Verdict
+from cli.doctor.checks import Check, Mark, Verdict, duration
 from cli.doctor.examination import Examination
 
 _STYLES = {Mark.OK: "green", Mark.NOTE: "yellow", Mark.PROBLEM: "bold red"}
@@ -53,7 +54,7 @@ class NoReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 def document(examination: Examination, base_url: str) -> Report:
     """What `--json` prints."""
-    fields = msgspec.json.decode(examination.health, type=HealthFields)
+    fields = msgspec.json.decode(examination.health_document, type=HealthFields)
     return Report(
         ok=examination.verdict is Verdict.OK,
         verdict=examination.verdict,
@@ -68,7 +69,10 @@ def show(examination: Examination, base_url: str) -> None:
     for check in examination.checks:
         _show(check)
     style = "bold green" if examination.verdict is Verdict.OK else "bold red"
-    out.print(Text.assemble(f"\n{base_url} is ", (examination.verdict, style)), soft_wrap=True)
+    health = examination.health
+    facts = f" (API {health.version}, up for {duration(health.uptime)})"
+    line = Text.assemble(f"\n{base_url} is ", (examination.verdict, style), printable(facts))
+    out.print(line, soft_wrap=True)
 
 
 def _show(check: Check) -> None:

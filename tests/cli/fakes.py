@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -156,6 +157,7 @@ class FakePostHog(Fake):
         }
         self.exchange: Told | None = None
         self.challenge = ""
+        self.during_exchange: Callable[[Asked], object] = str
 
     def answer(self, asked: Asked) -> Told:
         match asked.path:
@@ -192,6 +194,7 @@ class FakePostHog(Fake):
         return Told(302, location=f"{asked.query['redirect_uri']}?{query}")
 
     def _token(self, asked: Asked) -> Told:
+        self.during_exchange(asked)
         verifier = asked.form["code_verifier"][0]
         digest = hashlib.sha256(verifier.encode()).digest()
         if base64.urlsafe_b64encode(digest).decode().rstrip("=") != self.challenge:

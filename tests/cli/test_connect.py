@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from cli.commands.connect import connect
@@ -25,7 +27,7 @@ from tests.cli.fakes import (
     FakeHogsend,
     FakePostHog,
 )
-from tests.cli.recording import Told
+from tests.cli.recording import Asked, Told
 from tests.cli.running import Cli
 
 
@@ -444,6 +446,30 @@ def test_without_a_browser_the_address_is_printed(
     assert "no browser could be opened" in outcome.out
     assert "/oauth/authorize/?response_type=code" in outcome.out
     assert "ssh -N -L 8423:127.0.0.1:8423" in outcome.out
+
+
+def test_a_browser_that_asks_again_is_told_while_the_code_is_traded(
+    cli: Cli, posthog: FakePostHog
+) -> None:
+    again: list[int] = []
+
+    def ask_again(asked: Asked) -> None:
+        again.append(httpx.get(asked.form["redirect_uri"][0], params={"code": "x"}).status_code)
+
+    posthog.during_exchange = ask_again
+    assert cli.connect(json=True).code == 0
+    assert again == [410]
+
+
+def test_a_proxy_is_not_asked_for_this_machine(
+    cli: Cli, hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("BROWSER", f"env -u http_proxy -u HTTP_PROXY {os.environ['BROWSER']}")
+    assert cli.connect(json=True).code == 0
+    assert hogsend.lines == [CONNECT_INFO, STORE, PROVISION]
 
 
 def test_another_issuer_is_only_a_warning(cli: Cli, posthog: FakePostHog) -> None:

@@ -290,6 +290,14 @@ def test_every_service_is_a_line(cli: Cli, hogsend: FakeHogsend) -> None:
     assert marks["ingest"] == marks["credentials"] == "problem"
 
 
+def test_an_upstream_worker_that_is_away_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
+    away = changed(UPSTREAM_HEALTH, "components", "worker", to={"status": "down"})
+    hogsend.health = Told(200, away)
+    outcome = cli.doctor()
+    assert outcome.code == 0
+    assert "note     worker" in outcome.out
+
+
 def test_pending_migrations_are_named(cli: Cli, hogsend: FakeHogsend) -> None:
     track = {"applied": None, "required": "0042", "inSync": False, "pending": ["0041", "0042"]}
     schema = {**OUR_HEALTH["schema"], "client": track}
