@@ -19,6 +19,7 @@ class Service(StrEnum):
     GATEWAY = "gateway"
     CREDENTIALS = "credentials"
     INGEST = "ingest"
+    PROVISIONER = "provisioner"
 
 
 def serve(service: Service) -> int:

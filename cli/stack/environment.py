@@ -12,6 +12,7 @@ from hogsend.settings import (
     GatewaySettings,
     IngestSettings,
     PostHogSettings,
+    ProvisionerSettings,
     PublicUrlSettings,
     SealingSettings,
     Settings,
@@ -23,6 +24,14 @@ READS: dict[str, tuple[type[Settings], ...]] = {
         GatewaySettings,
         PublicUrlSettings,
         PostHogSettings,
+        BusSettings,
+        TelemetrySettings,
+    ),
+    "provisioner": (
+        ProvisionerSettings,
+        PublicUrlSettings,
+        PostHogSettings,
+        DatabaseSettings,
         BusSettings,
         TelemetrySettings,
     ),
@@ -39,6 +48,8 @@ READS: dict[str, tuple[type[Settings], ...]] = {
 
 WITHHELD: dict[str, frozenset[str]] = {
     "credentials": frozenset({"POSTHOG_WEBHOOK_SECRET", "POSTHOG_API_KEY"}),
+    # It asks the credentials service for a bearer, which knows when this one is due.
+    "provisioner": frozenset({"POSTHOG_PERSONAL_API_KEY"}),
 }
 """Secrets among those settings that the service has no use for."""
 

@@ -42,6 +42,14 @@ class TypedErrorBody(msgspec.Struct, frozen=True):
     code: str
 
 
+class RefusalBody(msgspec.Struct, frozen=True, kw_only=True):
+    """Why nothing was done in PostHog, and what an operator does about it."""
+
+    error: str
+    detail: str | msgspec.UnsetType = msgspec.UNSET
+    remediation: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class ZodError(msgspec.Struct, frozen=True, kw_only=True):
     """The issues of a rejected admin request, as the JSON text the upstream CLI knows."""
 
@@ -88,6 +96,7 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
         409: (ErrorBody, "The stored credential cannot be decrypted."),
         413: (ErrorBody, "The body is too large."),
         429: (ErrorBody, "Too many requests; see Retry-After."),
+        502: (RefusalBody, "PostHog refused, or could not be reached."),
         503: (TypedErrorBody, "A dependency is away; see Retry-After."),
     }
     return {

@@ -40,6 +40,7 @@ from services.gateway.routes.client_document import client_document, own_client_
 from services.gateway.routes.credentials import CredentialsController
 from services.gateway.routes.events import list_events
 from services.gateway.routes.health import health, livez, metrics, readyz
+from services.gateway.routes.provisioning import ProvisioningController
 from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.webhook_secret import WebhookSecret
 
@@ -64,6 +65,7 @@ def build(
             unknown_source,
             CredentialsController,
             AnalyticsController,
+            ProvisioningController,
             list_events,
             health,
             livez,

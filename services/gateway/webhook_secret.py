@@ -57,6 +57,8 @@ class WebhookSecret:
         self._configured = _digest(configured.encode()) if configured else None
         self._stored = None if configured else self._recall()
         self._changed = asyncio.Event()
+        # One question at a time: an answer from before a change must not be the last word.
+        self._asking = asyncio.Lock()
 
     @property
     def known(self) -> bool:
@@ -104,19 +106,33 @@ class WebhookSecret:
         )
         self._changed.set()
 
-    async def _ask(self) -> None:
-        try:
-            reply = await self._bus.request(
-                CREDENTIALS_WEBHOOK_SECRET, ProviderRef(provider_id=PROVIDER)
-            )
-        except HogsendError as error:
-            metrics.FAILURES.labels("webhook_secret", error.code).inc()
-            log.debug("webhook secret not confirmed", reason=str(error))
+    async def refresh(self) -> None:
+        """Learn the minted secret now, after something may have changed it.
+
+        When nobody answers, a route that was open is closed until somebody does: the secret that
+        may have been minted meanwhile must not be ignored.
+        """
+        if self._configured is not None or await self._ask():
             return
-        if self._stored is None or self._stored.state != reply.state:
-            _announce(reply)
-        self._stored = reply
-        self._remember(reply)
+        if self._stored is not None and self._stored.state == "absent":
+            self._stored = None
+        self._changed.set()
+
+    async def _ask(self) -> bool:
+        async with self._asking:
+            try:
+                reply = await self._bus.request(
+                    CREDENTIALS_WEBHOOK_SECRET, ProviderRef(provider_id=PROVIDER)
+                )
+            except HogsendError as error:
+                metrics.FAILURES.labels("webhook_secret", error.code).inc()
+                log.debug("webhook secret not confirmed", reason=str(error))
+                return False
+            if self._stored is None or self._stored.state != reply.state:
+                _announce(reply)
+            self._stored = reply
+            self._remember(reply)
+            return True
 
     async def _on_credential_changed(self, _message: Msg) -> None:
         self._changed.set()

@@ -154,7 +154,7 @@ class SealingSettings(Settings):
 
 
 class DatabaseSettings(Settings):
-    """PostgreSQL, for the credentials and ingest services."""
+    """PostgreSQL, for the credentials, ingest and provisioner services."""
 
     database_url: SecretStr = Field(
         description="PostgreSQL address. Unset, `make up` starts its own server."

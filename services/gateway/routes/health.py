@@ -14,7 +14,14 @@ from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_HEALTH, CREDENTIALS_STATUS, INGEST_HEALTH, Endpoint, User
+from hogsend.channels import (
+    CREDENTIALS_HEALTH,
+    CREDENTIALS_STATUS,
+    INGEST_HEALTH,
+    PROVISIONER_HEALTH,
+    Endpoint,
+    User,
+)
 from hogsend.errors import HogsendError
 from hogsend.messages import Empty, ProviderRef, ServiceHealth
 from services.gateway.answers import documented
@@ -29,7 +36,11 @@ ACTIVITY_HOURS = 24
 UpOrDown = Literal["up", "down"]
 Status = Literal["healthy", "degraded", "migration_pending"]
 _STARTED = time.monotonic()
-_PROBES: tuple[Endpoint[Empty, ServiceHealth], ...] = (CREDENTIALS_HEALTH, INGEST_HEALTH)
+_PROBES: tuple[Endpoint[Empty, ServiceHealth], ...] = (
+    CREDENTIALS_HEALTH,
+    INGEST_HEALTH,
+    PROVISIONER_HEALTH,
+)
 
 
 class Component(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

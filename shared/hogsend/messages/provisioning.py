@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Literal
 
 from hogsend.messages.base import Message
-from hogsend.messages.credentials import Presence
 
 Action = Literal["created", "updated", "unchanged"]
 
@@ -64,7 +63,8 @@ class Finding(Message, frozen=True, kw_only=True):
 class CredentialFinding(Finding, frozen=True, kw_only=True):
     """The stored OAuth grant."""
 
-    state: Literal["present", "absent", "unreadable", "needs_reconnect"]
+    state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
+    """`unknown` while the credentials service is away."""
     scopes: list[str] = []
     expires_at: datetime | None = None
     refresh_failing: bool = False
@@ -80,7 +80,7 @@ class ReadsFinding(Finding, frozen=True, kw_only=True):
 class SecretFinding(Finding, frozen=True, kw_only=True):
     """What PostHog's deliveries must carry."""
 
-    state: Presence
+    state: Literal["present", "absent", "unreadable", "unknown"]
     source: Literal["environment", "minted", "none"]
 
 

@@ -1,0 +1,180 @@
+"""`/v1/admin/analytics`: make PostHog deliver here, and say what works (contract 1.2)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Controller, MediaType, Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
+
+from hogsend.bus import Bus
+from hogsend.channels import PROVISIONER_DIAGNOSE, PROVISIONER_HEALTH, PROVISIONER_PROVISION
+from hogsend.messages import (
+    Destination,
+    Diagnosis,
+    Empty,
+    Provisioned,
+    ProvisionLoop,
+    Refusal,
+)
+from hogsend.messages.provisioning import (
+    CredentialFinding,
+    DestinationFinding,
+    Finding,
+    PublicUrlFinding,
+    ReadsFinding,
+    SecretFinding,
+)
+from services.gateway.answers import RefusalBody, documented
+from services.gateway.auth import admin_only
+from services.gateway.response_headers import correlation
+from services.gateway.webhook_secret import WebhookSecret
+
+PROBE_SECONDS = 2.0
+"""How long the provisioner gets to say that it is there, before it is given its minute."""
+
+STATUSES = {"precondition": 409, "posthog": 502}
+
+
+class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The destination in PostHog, as it is now."""
+
+    provisioned: Literal[True] = True
+    created: bool
+    action: Literal["created", "updated", "unchanged"]
+    hog_function_id: str
+    webhook_url: str
+    dashboard_url: str
+    enabled: bool
+    other_instances: list[Destination] | msgspec.UnsetType = msgspec.UNSET
+    """Destinations of other live instances in the same project: left alone."""
+
+
+class CredentialState(Finding, frozen=True, kw_only=True):
+    """The stored OAuth grant; times in UTC with milliseconds."""
+
+    state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
+    scopes: list[str]
+    expires_at: str | None
+    refresh_failing: bool
+
+
+class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Everything about the integration that an operator may have to act on."""
+
+    private_host: str | None
+    credential: CredentialState
+    person_reads: ReadsFinding
+    webhook_secret: SecretFinding
+    destination: DestinationFinding
+    scope_gap: list[str]
+    public_url: PublicUrlFinding
+
+
+class ProvisioningController(Controller):
+    """The destination in PostHog that delivers here."""
+
+    path = "/v1/admin/analytics"
+    guards = [admin_only]  # noqa: RUF012 - litestar reads class attributes
+    tags = ["Admin"]  # noqa: RUF012
+    security = [{"adminKey": []}]  # noqa: RUF012
+
+    @post(
+        "/provision-loop",
+        status_code=200,
+        summary="Make PostHog deliver here",
+        responses={
+            200: ResponseSpec(ProvisionedBody, description="PostHog delivers here."),
+            409: ResponseSpec(RefusalBody, description="Something is missing on this side."),
+            **documented(400, 401, 403, 429, 502, 503),
+        },
+    )
+    async def provision_loop(
+        self,
+        bus: NamedDependency[Bus],
+        webhook_secret: NamedDependency[WebhookSecret],
+        request: Request[Any, Any, Any],
+        placeholder: Annotated[
+            Literal["true", "false"],
+            QueryParameter(description="Only make a disabled destination to be filled in later."),
+        ] = "false",
+    ) -> Response[ProvisionedBody | RefusalBody]:
+        """Create or repair the webhook destination; doing it twice changes nothing."""
+        headers = correlation(request)
+        # A run may take a minute; whether anybody is there to do it is known much sooner.
+        await bus.request(PROVISIONER_HEALTH, Empty(), deadline=PROBE_SECONDS, headers=headers)
+        wanted = ProvisionLoop(placeholder=placeholder == "true")
+        reply = await bus.request(PROVISIONER_PROVISION, wanted, headers=headers)
+        if reply.provisioned is None:
+            return _refused(reply.refusal)
+        # A secret minted just now must be enforced by the time anybody knows of it.
+        await webhook_secret.refresh()
+        return Response(_provisioned(reply.provisioned), media_type=MediaType.JSON)
+
+    @get(
+        "/diagnosis",
+        summary="What works between PostHog and this instance",
+        responses=documented(401, 403, 429, 503),
+    )
+    async def diagnosis(
+        self, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
+    ) -> DiagnosisBody:
+        """Look at credential, person reads, webhook secret, destination, scopes and public URL."""
+        found = await bus.request(PROVISIONER_DIAGNOSE, Empty(), headers=correlation(request))
+        return _diagnosis(found)
+
+
+def _provisioned(done: Provisioned) -> ProvisionedBody:
+    return ProvisionedBody(
+        created=done.action == "created",
+        action=done.action,
+        hog_function_id=done.hog_function_id,
+        webhook_url=done.webhook_url,
+        dashboard_url=done.dashboard_url,
+        enabled=done.enabled,
+        other_instances=done.other_instances or msgspec.UNSET,
+    )
+
+
+def _refused(refusal: Refusal | None) -> Response[ProvisionedBody | RefusalBody]:
+    if refusal is None:
+        raise ValueError("the provisioner answered nothing")
+    body = RefusalBody(
+        error=refusal.code,
+        detail=msgspec.UNSET if refusal.detail is None else refusal.detail,
+        remediation=msgspec.UNSET if refusal.remediation is None else refusal.remediation,
+    )
+    return Response(body, status_code=STATUSES[refusal.reason], media_type=MediaType.JSON)
+
+
+def _diagnosis(found: Diagnosis) -> DiagnosisBody:
+    return DiagnosisBody(
+        private_host=found.private_host,
+        credential=_credential(found.credential),
+        person_reads=found.person_reads,
+        webhook_secret=found.webhook_secret,
+        destination=found.destination,
+        scope_gap=found.scope_gap,
+        public_url=found.public_url,
+    )
+
+
+def _credential(found: CredentialFinding) -> CredentialState:
+    return CredentialState(
+        state=found.state,
+        scopes=found.scopes,
+        expires_at=_milliseconds(found.expires_at),
+        refresh_failing=found.refresh_failing,
+        detail=found.detail,
+        remediation=found.remediation,
+    )
+
+
+def _milliseconds(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""Provisioner: the destination in PostHog that delivers events here, made once and kept right."""

@@ -1,0 +1,73 @@
+"""Builds the provisioner from its settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+
+from hogsend import logs, metrics
+from hogsend.bus import Bus
+from hogsend.channels import User
+from hogsend.database import Database
+from hogsend.posthog.api import http_client
+from hogsend.serving import run_service, service_bus
+from hogsend.settings import (
+    BusSettings,
+    DatabaseSettings,
+    PostHogSettings,
+    ProvisionerSettings,
+    PublicUrlSettings,
+    TelemetrySettings,
+)
+from services.provisioner.credentials import Credentials
+from services.provisioner.diagnosis import Examination
+from services.provisioner.handlers import Handlers
+from services.provisioner.provisioning import Instance, Provisioning
+from services.provisioner.store import DestinationStore
+from services.provisioner.webhook_secret import WebhookSecrets
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def build(
+    bus: Bus,
+    database: Database,
+    http: httpx.AsyncClient,
+    *,
+    posthog: PostHogSettings,
+    public: PublicUrlSettings,
+    settings: ProvisionerSettings,
+) -> Handlers:
+    """Put the handlers and what they need together."""
+    configured = posthog.posthog_webhook_secret
+    secret = configured.get_secret_value() if configured else None
+    instance = Instance(posthog.private_host, posthog.posthog_project_id, public.api_public_url)
+    credentials, store = Credentials(bus), DestinationStore(database)
+    secrets = WebhookSecrets(credentials, secret, minting=settings.posthog_mint_webhook_secret)
+    return Handlers(
+        Provisioning(instance, credentials, secrets, store, http),
+        Examination(instance, credentials, secret, store, http),
+        database,
+    )
+
+
+async def run() -> None:
+    """Run until SIGTERM or SIGINT."""
+    telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
+    posthog, public, settings = PostHogSettings(), PublicUrlSettings(), ProvisionerSettings()
+    logs.configure("provisioner", telemetry)
+    metrics.serve(telemetry.metrics_port)
+
+    database = Database.of(postgres, "provisioner", MIGRATIONS)
+    bus = service_bus(User.PROVISIONER, nats)
+    async with http_client() as http:
+        handlers = build(bus, database, http, posthog=posthog, public=public, settings=settings)
+        await run_service(
+            bus,
+            User.PROVISIONER,
+            handlers=handlers.all(),
+            background=[database.connect_forever()],
+            replicas=nats.nats_replicas,
+        )
+    await database.close()

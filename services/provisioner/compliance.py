@@ -1,0 +1,55 @@
+"""Whether a destination is as it should be (contract 2.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hogsend.posthog.api import HogFunction
+from hogsend.posthog.api.reading import mapping, sequence
+
+METHOD = "POST"
+BODY = {"event": "{event}", "person": "{person}"}
+CONTENT_TYPE, JSON_TYPE = "Content-Type", "application/json"
+SECRET_HEADER = "x-posthog-webhook-secret"  # noqa: S105 - the header's name
+INPUTS = frozenset({"url", "method", "body", "headers", "debug"})
+LEGACY_INPUT = "payload"
+
+
+def differences(function: HogFunction, webhook_url: str, secret: str | None) -> list[str]:
+    """Name what a live destination lacks, in an operator's words; empty when it is compliant.
+
+    Without a known `secret` it is not compared.
+    """
+    headers = mapping(function.input("headers"))
+    checks = {
+        "it is disabled": function.enabled,
+        "its URL is another": function.input("url") == webhook_url,
+        "its method is not POST": function.input("method") == METHOD,
+        "its body is not event and person": function.input("body") == BODY,
+        "its content type is not JSON": headers.get(CONTENT_TYPE) == JSON_TYPE,
+        "its webhook secret is another": secret is None or headers.get(SECRET_HEADER) == secret,
+        "it is not limited to identified persons": any(
+            map(is_identified_filter, sequence(function.filters.get("properties")))
+        ),
+        "its inputs are those of an old version": has_canonical_schema(function),
+    }
+    return [difference for difference, holds in checks.items() if not holds]
+
+
+def is_identified_filter(entry: Any) -> bool:
+    """Whether a filter entry lets only events of identified persons through."""
+    filter = mapping(entry)
+    value = filter.get("value")
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return (
+        filter.get("key") == "$is_identified"
+        and filter.get("operator") == "exact"
+        and (value is True or value == "true")
+    )
+
+
+def has_canonical_schema(function: HogFunction) -> bool:
+    """Whether a destination has the inputs of today's webhook template."""
+    keys = {mapping(entry).get("key") for entry in function.inputs_schema}
+    return keys >= INPUTS and LEGACY_INPUT not in keys

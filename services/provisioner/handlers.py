@@ -1,0 +1,42 @@
+"""What the provisioner answers on the bus."""
+
+from __future__ import annotations
+
+from hogsend.channels import PROVISIONER_DIAGNOSE, PROVISIONER_HEALTH, PROVISIONER_PROVISION
+from hogsend.database import Database
+from hogsend.messages import Diagnosis, Empty, ProvisionLoop, ProvisionReply, ServiceHealth
+from hogsend.serving import AnyHandler, Handler, service_health
+from services.provisioner.diagnosis import Examination
+from services.provisioner.provisioning import Provisioning
+
+
+class Handlers:
+    """One short method per subject."""
+
+    def __init__(
+        self, provisioning: Provisioning, examination: Examination, database: Database
+    ) -> None:
+        """Provision with one, diagnose with the other."""
+        self._provisioning = provisioning
+        self._examination = examination
+        self._database = database
+
+    def all(self) -> list[AnyHandler]:
+        """Pair every subject with its method."""
+        return [
+            Handler(PROVISIONER_PROVISION, self.provision),
+            Handler(PROVISIONER_DIAGNOSE, self.diagnose),
+            Handler(PROVISIONER_HEALTH, self.health),
+        ]
+
+    async def provision(self, request: ProvisionLoop) -> ProvisionReply:
+        """Make PostHog deliver here."""
+        return await self._provisioning.run(placeholder=request.placeholder)
+
+    async def diagnose(self, _request: Empty) -> Diagnosis:
+        """Say what works and what does not."""
+        return await self._examination.diagnose()
+
+    async def health(self, _request: Empty) -> ServiceHealth:
+        """Report this replica's health."""
+        return await service_health("provisioner", self._database)

@@ -1,0 +1,54 @@
+"""Whether a Hogsend instance answers at a URL: asked without any credential, and briefly."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import msgspec
+import structlog
+
+from hogsend.posthog.api.transport import AnswerTooLarge, read
+
+log = structlog.get_logger(__name__)
+
+PROBE_SECONDS = 3.0
+MAX_HEALTH_BYTES = 64 * 1024
+
+
+class _Health(msgspec.Struct, frozen=True):
+    """What tells a Hogsend's health document from other JSON (contract 8.6)."""
+
+    status: str
+    components: dict[str, msgspec.Raw]
+
+
+class LiveInstances:
+    """Asks instances whether they are there. Each is asked once."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        """Ask with `http`, which follows no redirect and keeps no cookie."""
+        self._http = http
+        self._known: dict[str, bool] = {}
+
+    async def is_live(self, instance_url: str) -> bool:
+        """Whether a Hogsend answers at this base URL."""
+        if instance_url not in self._known:
+            self._known[instance_url] = await self._ask(instance_url)
+        return self._known[instance_url]
+
+    async def _ask(self, instance_url: str) -> bool:
+        url = f"{instance_url.rstrip('/')}/v1/health"
+        try:
+            async with asyncio.timeout(PROBE_SECONDS), self._http.stream("GET", url) as answer:
+                if answer.status_code != httpx.codes.OK:
+                    return False
+                msgspec.json.decode(await read(answer, MAX_HEALTH_BYTES), type=_Health)
+        except (
+            *(httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge, TimeoutError),
+            # Not JSON, not that JSON, or a host that cannot be written in a request.
+            *(msgspec.MsgspecError, ValueError, RecursionError),
+        ) as error:
+            log.debug("no Hogsend answers", url=url, reason=type(error).__name__)
+            return False
+        return True

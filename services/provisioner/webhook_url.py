@@ -1,0 +1,67 @@
+"""The URL PostHog delivers to, and what the URLs of other destinations tell (contract 2.2, 2.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+WEBHOOK_PATH = "/v1/webhooks/posthog"
+PLACEHOLDER_HOST = "CHANGEME.yourdomain.com"
+PLACEHOLDER_URL = f"https://{PLACEHOLDER_HOST}{WEBHOOK_PATH}"
+
+
+def webhook_url(public_url: str) -> str:
+    """Where PostHog delivers, under the URL it reaches the gateway at; a path prefix is kept."""
+    return f"{public_url.rstrip('/')}{WEBHOOK_PATH}"
+
+
+def leads_to_hogsend(url: Any) -> bool:
+    """Whether a destination's URL ends in our path, whoever's instance it names."""
+    parts = _split(url)
+    return parts is not None and parts.path.endswith(WEBHOOK_PATH)
+
+
+def is_placeholder(url: Any) -> bool:
+    """Whether a URL still waits for the operator's own host."""
+    parts = _split(url)
+    return parts is not None and parts.hostname == PLACEHOLDER_HOST.lower()
+
+
+def same_place(url: Any, other: str) -> bool:
+    """Whether two URLs name one instance, even when one of them still says http."""
+    ours, theirs = _split(url), _split(other)
+    if ours is None or theirs is None:
+        return False
+    try:
+        return (ours.hostname, ours.port, ours.path) == (theirs.hostname, theirs.port, theirs.path)
+    except ValueError:
+        return False
+
+
+def instance_url(url: str) -> str | None:
+    """Base URL of the instance a destination delivers to, without credentials; None if unclear."""
+    parts = _split(url)
+    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
+        return None
+    path = parts.path.removesuffix(WEBHOOK_PATH)
+    return urlunsplit((parts.scheme, _host(parts), path, "", ""))
+
+
+def shown(url: Any) -> str:
+    """`url` as it may be shown: without credentials and query, which can hold a secret."""
+    parts = _split(url)
+    return "" if parts is None else urlunsplit((parts.scheme, _host(parts), parts.path, "", ""))
+
+
+def _split(url: Any) -> SplitResult | None:
+    if not isinstance(url, str):
+        return None
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        return None
+    return parts if parts.scheme and parts.netloc else None
+
+
+def _host(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]

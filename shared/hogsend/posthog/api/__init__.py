@@ -1,0 +1,31 @@
+"""PostHog's private API, as far as Hogsend uses it: one class for each area.
+
+Nothing here retries, follows a redirect, or lets a bearer into an error.
+"""
+
+from hogsend.posthog.api.hog_functions import (
+    HogFunction,
+    HogFunctionChanges,
+    HogFunctions,
+    Input,
+    Listed,
+    NewHogFunction,
+)
+from hogsend.posthog.api.persons import Persons
+from hogsend.posthog.api.projects import Project, Projects
+from hogsend.posthog.api.transport import PostHogError, Transport, http_client
+
+__all__ = [
+    "HogFunction",
+    "HogFunctionChanges",
+    "HogFunctions",
+    "Input",
+    "Listed",
+    "NewHogFunction",
+    "Persons",
+    "PostHogError",
+    "Project",
+    "Projects",
+    "Transport",
+    "http_client",
+]

@@ -1,0 +1,131 @@
+"""`/api/environments/{id}/hog_functions/`: destinations (contract 2.2 to 2.5).
+
+PostHog's side is `posthog/api/hog_function.py`: lists carry no inputs, and inputs are replaced as a
+whole by a change.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from hogsend.posthog.api.reading import identifier, mapping, sequence
+from hogsend.posthog.api.transport import Transport
+
+PAGE_SIZE = 100
+MAX_PAGES = 20
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """An entry of the list."""
+
+    id: str
+    name: str
+
+
+class HogFunction(msgspec.Struct, frozen=True):
+    """A destination in full, as PostHog has it.
+
+    Inputs, their schema and filters are kept whole: what belongs to the operator goes back as is.
+    """
+
+    id: str
+    enabled: bool
+    inputs: dict[str, Any]
+    inputs_schema: list[Any]
+    filters: dict[str, Any]
+
+    def input(self, name: str) -> Any:
+        """Value of an input; None when it is missing or PostHog keeps it to itself."""
+        return mapping(self.inputs.get(name)).get("value")
+
+    def __repr__(self) -> str:
+        """Name the function only: its headers carry the webhook secret."""
+        return f"HogFunction(id={self.id!r}, enabled={self.enabled!r})"
+
+
+class Input(msgspec.Struct, frozen=True):
+    """An input's value in the shape PostHog wants."""
+
+    value: Any
+
+    def __repr__(self) -> str:
+        """Hide the value, which may be a header with a secret."""
+        return "Input(...)"
+
+
+class NewHogFunction(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of a creation (contract 2.4)."""
+
+    type: str
+    name: str
+    description: str
+    template_id: str
+    enabled: bool
+    inputs: dict[str, Input]
+    filters: dict[str, Any]
+
+
+class HogFunctionChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of a change (contract 2.5); what is unset is not sent."""
+
+    enabled: bool
+    inputs: dict[str, Input]
+    filters: dict[str, Any]
+    hog: str | msgspec.UnsetType = msgspec.UNSET
+    inputs_schema: list[Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class HogFunctions:
+    """Destinations of one project. Every method raises `PostHogError`."""
+
+    def __init__(self, transport: Transport, project_id: str) -> None:
+        """Ask about `project_id` through `transport`."""
+        self._transport = transport
+        self._path = f"/api/environments/{quote(project_id, safe='')}/hog_functions/"
+
+    async def destinations(self) -> list[Listed]:
+        """List destinations in PostHog's order, over at most `MAX_PAGES` pages."""
+        listed: list[Listed] = []
+        path = f"{self._path}?type=destination&limit={PAGE_SIZE}"
+        for _ in range(MAX_PAGES):
+            page = mapping(await self._transport.get(path))
+            entries = [_listed(mapping(entry)) for entry in sequence(page.get("results"))]
+            listed += [entry for entry in entries if entry]
+            following = page.get("next")
+            if not isinstance(following, str) or not following:
+                break
+            path = self._transport.own_path(following)
+        return listed
+
+    async def get(self, id: str) -> HogFunction:
+        """Read one destination in full."""
+        found = mapping(await self._transport.get(self._of(id)))
+        return HogFunction(
+            id=id,
+            enabled=found.get("enabled") is True,
+            inputs=mapping(found.get("inputs")),
+            inputs_schema=sequence(found.get("inputs_schema")),
+            filters=mapping(found.get("filters")),
+        )
+
+    async def create(self, new: NewHogFunction) -> str | None:
+        """Create a destination and give its id; None when PostHog does not say it."""
+        created = await self._transport.post(self._path, new)
+        return identifier(mapping(created).get("id"))
+
+    async def change(self, id: str, changes: HogFunctionChanges) -> None:
+        """Change a destination."""
+        await self._transport.patch(self._of(id), changes)
+
+    def _of(self, id: str) -> str:
+        return f"{self._path}{quote(id, safe='')}/"
+
+
+def _listed(entry: dict[str, Any]) -> Listed | None:
+    id, type, name = identifier(entry.get("id")), entry.get("type"), entry.get("name")
+    if id is None or (isinstance(type, str) and type != "destination"):
+        return None
+    return Listed(id, name if isinstance(name, str) else "")

@@ -1,0 +1,45 @@
+"""`/api/projects/`: which project a bearer belongs to."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import msgspec
+
+from hogsend.posthog.api.reading import identifier, mapping
+from hogsend.posthog.api.transport import REQUEST_SECONDS, Transport
+
+
+class Project(msgspec.Struct, frozen=True):
+    """What is read of a project."""
+
+    id: str | None
+    """None when PostHog's answer names none."""
+    api_token: str | None
+    """Project API key (`phc_…`), with which events are captured."""
+
+    def __repr__(self) -> str:
+        """Name the project only."""
+        return f"Project(id={self.id!r})"
+
+
+class Projects:
+    """Projects a bearer can see."""
+
+    def __init__(self, transport: Transport) -> None:
+        """Ask through `transport`."""
+        self._transport = transport
+
+    async def get(self, project_id: str | None, *, seconds: float = REQUEST_SECONDS) -> Project:
+        """Read one project, the bearer's current one when none is named.
+
+        Raises:
+            PostHogError: PostHog refused or could not be asked.
+        """
+        name = quote(project_id, safe="") if project_id else "@current"
+        found = mapping(await self._transport.get(f"/api/projects/{name}/", seconds=seconds))
+        token = found.get("api_token")
+        return Project(
+            id=identifier(found.get("id")),
+            api_token=token if isinstance(token, str) and token else None,
+        )
