@@ -9,7 +9,6 @@ take is kept and offered again (contract 3.5, posthog-http-facts).
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -22,6 +21,7 @@ from hogsend import metrics
 from hogsend.database import AWAY
 from hogsend.errors import Unavailable
 from hogsend.messages import OAuthPayload
+from hogsend.token_cache import token_digest
 from services.credentials.announcer import Announcer
 from services.credentials.reader import Reader
 from services.credentials.store import (
@@ -74,11 +74,6 @@ def utc_now() -> datetime:
 def is_fresh(grant: OAuthPayload, now: datetime) -> bool:
     """Whether a grant's access token has more than `SKEW` left."""
     return grant.expires_at - SKEW > now
-
-
-def digest(token: str) -> str:
-    """SHA-256 of a token, as `TokenRequest` names rejected ones."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class Refresher:
@@ -204,7 +199,7 @@ class Refresher:
         now = self._now()
         return (
             not is_fresh(grant, now)
-            or rejected_sha256 == digest(grant.access_token)
+            or rejected_sha256 == token_digest(grant.access_token)
             or row.updated_at + IDLE < now
             or (state is not None and state.started_at is not None)
         )

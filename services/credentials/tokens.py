@@ -7,8 +7,9 @@ import structlog
 from hogsend import metrics
 from hogsend.errors import Unavailable
 from hogsend.messages import TokenReply, TokenRequest
+from hogsend.token_cache import token_digest
 from services.credentials.reader import Reader
-from services.credentials.refresh import Clock, Grant, Refresher, digest, is_fresh, utc_now
+from services.credentials.refresh import Clock, Grant, Refresher, is_fresh, utc_now
 from services.credentials.store import CredentialStore
 
 log = structlog.get_logger(__name__)
@@ -74,7 +75,7 @@ class Tokens:
             return self._refresher.unsaved(provider) or grant
 
     def _is_rejected(self, request: TokenRequest, access_token: str) -> bool:
-        return request.rejected_sha256 == digest(access_token)
+        return request.rejected_sha256 == token_digest(access_token)
 
     def _fallback(self, version: int) -> TokenReply:
         return TokenReply(

@@ -48,6 +48,7 @@ def build(
     return Handlers(
         Provisioning(instance, credentials, secrets, store, http),
         Examination(instance, credentials, secret, store, http),
+        credentials,
         database,
     )
 
@@ -68,6 +69,7 @@ async def run() -> None:
             User.PROVISIONER,
             handlers=handlers.all(),
             background=[database.connect_forever()],
+            connected=handlers.follow,
             replicas=nats.nats_replicas,
         )
     await database.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from hogsend.bus import Bus
@@ -12,6 +14,7 @@ from hogsend.channels import (
     CREDENTIALS_TOKEN,
 )
 from hogsend.envelope import CORRELATION_ID
+from hogsend.errors import Unavailable
 from hogsend.messages import (
     CredentialStatus,
     DerivedPayload,
@@ -21,6 +24,7 @@ from hogsend.messages import (
     TokenReply,
     TokenRequest,
 )
+from hogsend.token_cache import TokenCache, token_digest
 
 PROVIDER = "posthog"
 
@@ -29,17 +33,38 @@ class Credentials:
     """PostHog's credential. Every method raises `Unavailable` while the service is away."""
 
     def __init__(self, bus: Bus) -> None:
-        """Ask over `bus`."""
+        """Ask over `bus`; call `follow` once it is connected."""
         self._bus = bus
+        self._cache = TokenCache(bus, PROVIDER)
 
-    async def bearer(
-        self, *, rejected_version: int | None = None, deadline: float | None = None
-    ) -> TokenReply:
-        """Resolve a bearer; a token as old as `rejected_version` is refreshed first."""
-        request = TokenRequest(provider_id=PROVIDER, rejected_version=rejected_version)
-        return await self._bus.request(
-            CREDENTIALS_TOKEN, request, deadline=deadline, headers=_correlation()
+    async def follow(self) -> None:
+        """Hear of every change from now on."""
+        await self._cache.subscribe()
+
+    @property
+    def version(self) -> int | None:
+        """Version of the credential that is held; None when none is."""
+        return self._cache.version
+
+    async def bearer(self, *, rejected: str | None = None) -> TokenReply:
+        """Resolve a bearer anew; `rejected` is a token PostHog just refused."""
+        request = TokenRequest(
+            provider_id=PROVIDER,
+            rejected_sha256=token_digest(rejected) if rejected is not None else None,
         )
+        return await self._bus.request(CREDENTIALS_TOKEN, request, headers=_correlation())
+
+    async def held_bearer(self, deadline: float) -> TokenReply:
+        """Give the bearer that is held, asking for it when there is none, for `deadline` seconds.
+
+        Raises:
+            Unavailable: the service is away, or takes longer.
+        """
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._cache.token()
+        except TimeoutError as error:
+            raise Unavailable("the credentials service takes too long") from error
 
     async def derived(self) -> DerivedReply:
         """Read the minted secret and the project it belongs to."""

@@ -62,7 +62,7 @@ class Examination:
         """Look at every part."""
         status, bearer, derived = await asyncio.gather(
             _if_there(self._credentials.status()),
-            _if_there(self._credentials.bearer(deadline=BEARER_SECONDS)),
+            _if_there(self._credentials.held_bearer(BEARER_SECONDS)),
             _if_there(self._credentials.derived()),
         )
         reads, destination = await self._ask_posthog(bearer, self._secret(derived))

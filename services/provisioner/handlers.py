@@ -6,6 +6,7 @@ from hogsend.channels import PROVISIONER_DIAGNOSE, PROVISIONER_HEALTH, PROVISION
 from hogsend.database import Database
 from hogsend.messages import Diagnosis, Empty, ProvisionLoop, ProvisionReply, ServiceHealth
 from hogsend.serving import AnyHandler, Handler, service_health
+from services.provisioner.credentials import Credentials
 from services.provisioner.diagnosis import Examination
 from services.provisioner.provisioning import Provisioning
 
@@ -14,9 +15,14 @@ class Handlers:
     """One short method per subject."""
 
     def __init__(
-        self, provisioning: Provisioning, examination: Examination, database: Database
+        self,
+        provisioning: Provisioning,
+        examination: Examination,
+        credentials: Credentials,
+        database: Database,
     ) -> None:
         """Provision with one, diagnose with the other."""
+        self._credentials = credentials
         self._provisioning = provisioning
         self._examination = examination
         self._database = database
@@ -39,4 +45,8 @@ class Handlers:
 
     async def health(self, _request: Empty) -> ServiceHealth:
         """Report this replica's health."""
-        return await service_health("provisioner", self._database)
+        return await service_health("provisioner", self._database, self._credentials.version)
+
+    async def follow(self) -> None:
+        """Hear of credential changes from now on."""
+        await self._credentials.follow()

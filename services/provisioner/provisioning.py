@@ -113,7 +113,7 @@ class Provisioning:
     async def _instead_of(self, bearer: TokenReply, refused: Refused) -> TokenReply | None:
         if refused.refusal.code != "unauthorized" or bearer.source != "oauth":
             return None
-        fresh = await self._credentials.bearer(rejected_version=bearer.version)
+        fresh = await self._credentials.bearer(rejected=bearer.token)
         return fresh if fresh.token and fresh.token != bearer.token else None
 
     async def _attempt(

@@ -19,7 +19,7 @@ from nats.micro.request import Request as MicroRequest
 from nats.micro.service import Service
 
 from hogsend import metrics, streams
-from hogsend.bus import Bus
+from hogsend.bus import Bus, Hook
 from hogsend.channels import Endpoint, Reply, Request, User
 from hogsend.database import Database
 from hogsend.envelope import CORRELATION_ID
@@ -132,15 +132,17 @@ async def run_service(
     handlers: Sequence[AnyHandler],
     background: Sequence[Coroutine[Any, Any, None]],
     replicas: int,
+    connected: Hook | None = None,
 ) -> None:
     """Run a service until SIGTERM or SIGINT, or until one of its background tasks fails.
 
     It starts while NATS is away and registers its handlers once NATS is there. `background` is
-    cancelled at the end; what a task holds then, it must be able to give back.
+    cancelled at the end; what a task holds then, it must be able to give back. `connected` runs
+    once, when NATS is there.
     """
     stopped = asyncio.create_task(until_stopped())
     tasks = [asyncio.create_task(task) for task in background]
-    registering = asyncio.create_task(_register(bus, user, handlers, replicas))
+    registering = asyncio.create_task(_register(bus, user, handlers, replicas, connected))
     waiting = {stopped, registering, *tasks}
     while not stopped.done():
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -164,7 +166,13 @@ async def stop(*tasks: asyncio.Task[None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _register(bus: Bus, user: User, handlers: Sequence[AnyHandler], replicas: int) -> None:
+async def _register(
+    bus: Bus,
+    user: User,
+    handlers: Sequence[AnyHandler],
+    replicas: int,
+    connected: Hook | None,
+) -> None:
     await bus.open()
     while True:
         try:
@@ -174,6 +182,8 @@ async def _register(bus: Bus, user: User, handlers: Sequence[AnyHandler], replic
             metrics.FAILURES.labels("streams", type(error).__name__).inc()
             log.warning("streams are not ready yet", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
+    if connected is not None:
+        await connected()
     await serve(bus, user, handlers)
     log.info("serving", endpoints=[handler.endpoint.subject for handler in handlers])
 

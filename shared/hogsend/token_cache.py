@@ -7,6 +7,7 @@ event (the seed's bound), never the mechanism.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -25,6 +26,11 @@ SKEW = timedelta(seconds=60)
 """A token with less than this left is asked for again, so that credentials can refresh it."""
 REVALIDATE = timedelta(seconds=30)
 _NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def token_digest(token: str) -> str:
+    """SHA-256 of a token, in hex: how one that was refused is named without repeating it."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class TokenCache:

@@ -18,8 +18,9 @@ from structlog.testing import capture_logs
 from hogsend.channels import CREDENTIALS_TOKEN, User
 from hogsend.errors import Forbidden, Unavailable
 from hogsend.messages import CredentialChanged, DerivedPayload, TokenRequest
+from hogsend.token_cache import token_digest as digest
 from services.credentials import store as store_module
-from services.credentials.refresh import IDLE, digest
+from services.credentials.refresh import IDLE
 from tests.integration.credentials.conftest import World, ask, stored
 from tests.integration.harness import SEALING_SECRET, Credentials, admin, connected, gateway
 from tests.servers import Servers
