@@ -18,6 +18,7 @@ from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.hosts import is_absolute_url
 
 INTERRUPTED = 130
+DAY = 86_400.0
 PROVIDERS = ("posthog",)
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
@@ -108,8 +109,8 @@ def _check(provider: str | None, client_id: str, timeout: float, *, both: bool) 
         raise CommandError(
             f"--client-id {client_id} is not an absolute URL", "give the document's address"
         )
-    if not timeout > 0:
-        raise CommandError("--timeout must be more than 0 seconds")
+    if not 0 < timeout <= DAY:
+        raise CommandError("--timeout must be more than 0 seconds, and at most a day")
 
 
 def _target(url: str | None, admin_key: str | None) -> Target:

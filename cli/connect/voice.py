@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import textwrap
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -45,7 +46,7 @@ class Voice:
 
     def explain(self, text: str) -> None:
         """Say what is needed to go on; on stderr with JSON."""
-        self._main.print(Text(printable(text)), soft_wrap=not self._main.is_terminal)
+        hanging(self._main, ("", ""), text)
 
     @contextlib.contextmanager
     def busy(self, text: str) -> Iterator[None]:
@@ -61,17 +62,21 @@ class Voice:
 
 
 def hanging(console: Console, mark: tuple[str, str], text: str) -> None:
-    """Print `text` after a mark; on a terminal, further lines are indented to stand below it."""
+    """Print `text` after a mark, further lines indented to stand below it."""
     word, style = mark
     indent = " " * len(word)
-    body = Text(printable(text))
-    if not console.is_terminal:
-        # Not wrapped: for files and pipes, where a line should stay one.
-        console.print(Text.assemble((word, style), body), soft_wrap=True)
-        return
-    width = max(console.width - len(indent), 10)
+    lines = printable(text).split("\n")
+    if console.is_terminal:
+        # Elsewhere, in files and pipes, a line stays one.
+        lines = [piece for line in lines for piece in _wrapped(line, console.width - len(indent))]
+    first, *more = lines
+    console.print(Text.assemble((word, style), first), soft_wrap=True)
+    for line in more:
+        console.print(Text(f"{indent}{line}"), soft_wrap=True)
+
+
+def _wrapped(line: str, width: int) -> list[str]:
     # A word that is longer than a line, most likely an address, stays in one piece.
-    for number, line in enumerate(body.wrap(console, width, overflow="ignore")):
-        line.rstrip()
-        lead = Text(word, style) if number == 0 else Text(indent)
-        console.print(Text.assemble(lead, line), soft_wrap=True)
+    return textwrap.wrap(line, max(width, 20), break_long_words=False, break_on_hyphens=False) or [
+        ""
+    ]

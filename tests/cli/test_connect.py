@@ -378,6 +378,8 @@ def test_case_168_names_the_key_of_hogsend_up(cli: Cli, tmp_path: Path) -> None:
         ("posthog", {"provision_only": True, "no_provision": True}),
         ("posthog", {"client_id": "not-a-url"}),
         ("posthog", {"timeout": 0.0}),
+        ("posthog", {"timeout": float("inf")}),
+        ("posthog", {"timeout": float("nan")}),
         ("posthog", {"url": "localhost:3002"}),
         ("posthog", {"url": "http://me:secret@127.0.0.1:1"}),
     ],

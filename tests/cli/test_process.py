@@ -236,12 +236,18 @@ async def test_ctrl_c_on_a_terminal_while_waiting() -> None:
     assert outcome.out.count("\x1b[?25h") >= outcome.out.count("\x1b[?25l")  # the cursor is back
 
 
-async def test_colours_are_left_out_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_narrow_terminal_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     with terminal("doctor", columns=40) as screen:
         outcome = await screen.end()
     assert outcome.code == 0
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", outcome.out)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", outcome.out)
+    lines = plain[plain.index("ok ") :].splitlines()
+    assert [line for line in lines if len(line) > 40 and "://" not in line] == []
+    # Addresses stay in one piece, to be copied.
+    address = "https://eu.posthog.com/project/1/pipeline/destinations/hog-fn-1"
+    assert f"         {address}" in lines
 
 
 async def test_json_on_a_terminal_asks_nothing(hogsend: FakeHogsend) -> None:
