@@ -21,6 +21,8 @@ TOKENS = re.compile(rb"ph[ar]_[A-Za-z0-9_-]{12,}")
 """PostHog's access and refresh tokens."""
 MINTED = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 """What a minted webhook secret looks like, and so does its digest."""
+CONFIG_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
+"""nats-server names its configuration by digest when it starts."""
 VERIFIER = re.compile(rb"code_verifier|refresh_token=|[?&]code=")
 
 
@@ -81,7 +83,7 @@ def test_nothing_secret_is_left_anywhere(told: dict[str, Any], home: Path) -> No
         assert not TOKENS.search(content), file
         assert b"phx_of_the_operator" not in content, file
         if file.suffix == ".log" or file.name == "said":
-            assert not MINTED.search(content), file
+            assert not MINTED.search(CONFIG_DIGEST.sub(b"", content)), file
             assert not VERIFIER.search(content), file
             assert not [secret for secret in own if secret in content], file
     assert swept > 100
