@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -101,6 +103,12 @@ def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPo
     return posthog
 
 
+def _hogsend() -> str:
+    """Give the command as it can be typed here: by its path unless that is searched."""
+    beside_python = Path(sys.executable).with_name("hogsend")
+    return "hogsend" if shutil.which("hogsend") else str(beside_python)
+
+
 def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
     if not stays:
         out.print("\n[bold green]That was the whole loop.[/] On a terminal it would stay up now.")
@@ -108,10 +116,10 @@ def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
     lines = {
         "capture": posthog.curl(EVENT, "u_43"),
         "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a; "
-        "python docs/examples/subscriber.py",
+        f"{sys.executable} {local.ROOT / 'docs/examples/subscriber.py'}",
         "events": f'curl -H "Authorization: Bearer $(cat {summary.admin_key_file})" '
         f"{summary.gateway}/v1/admin/events",
-        "diagnose": f"hogsend doctor --url {summary.gateway} "
+        "diagnose": f"{_hogsend()} doctor --url {summary.gateway} "
         f"--admin-key $(cat {summary.admin_key_file})",
         "PostHog": f"{posthog.options.url}/_sandbox/state",
         "logs": summary.logs,

@@ -78,7 +78,7 @@ class DemoPostHog:
     def curl(self, event: str, distinct_id: str) -> str:
         """Give a line that captures an event."""
         body = msgspec.json.encode(self._event(event, distinct_id, None)).decode()
-        return f"curl {self.options.url}/i/v0/e/ -d '{body}'"
+        return f"curl {self.options.url}/i/v0/e/ -H 'Content-Type: application/json' -d '{body}'"
 
     async def capture(self, event: str, distinct_id: str, email: str) -> str:
         """Capture an event of an identified person; gives its uuid."""

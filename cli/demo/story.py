@@ -144,7 +144,9 @@ class Story:
     async def _refresh(self, changes: CredentialChanges) -> Refreshed:
         seconds = self._posthog.options.token_seconds
         self._step(
-            3, "Refresh", f"PostHog's token lives {seconds} s here, and is refreshed 60 s before"
+            3,
+            "Refresh",
+            f"the access token lives {seconds} s here and is refreshed 60 s before its end",
         )
         try:
             async with asyncio.timeout(REFRESH_SECONDS):

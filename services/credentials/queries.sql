@@ -35,12 +35,22 @@ ON CONFLICT (provider_id) DO UPDATE SET
 -- The provider's current version.
 SELECT version FROM provider_versions WHERE provider_id = :provider;
 
--- name: replace_grant(provider, replaced, payload)^
--- Store a refreshed grant, unless the one it came from has been replaced or deleted meanwhile.
-UPDATE provider_credentials
-SET payload = :payload, updated_at = greatest(now(), updated_at + interval '1 microsecond')
-WHERE provider_id = :provider AND kind = 'oauth' AND updated_at = :replaced
-RETURNING kind, payload, created_at, updated_at;
+-- name: replace_grant(provider, replaced, payload)$
+-- Store a refreshed grant and give its version, unless the one it came from has been replaced or
+-- deleted meanwhile. One statement: until it is done, a crash would cost the rotated token.
+WITH refreshed AS (
+    UPDATE provider_credentials
+    SET payload = :payload, updated_at = greatest(now(), updated_at + interval '1 microsecond')
+    WHERE provider_id = :provider AND kind = 'oauth' AND updated_at = :replaced
+    RETURNING provider_id
+)
+INSERT INTO provider_versions AS current (provider_id, version, change, changed_kinds)
+SELECT provider_id, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, 'refreshed', '{oauth}'
+FROM refreshed
+ON CONFLICT (provider_id) DO UPDATE SET
+    version = greatest(current.version + 1, excluded.version),
+    change = excluded.change, changed_kinds = excluded.changed_kinds, changed_at = now()
+RETURNING version;
 
 -- name: start_refresh(provider, replaced, started_at)!
 -- Note that the token endpoint is about to be asked; failures of the same grant are kept.

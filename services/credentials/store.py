@@ -192,20 +192,13 @@ class RefreshTurn:
         None when `replaced` has been replaced or deleted meanwhile: what was refreshed is then of
         no use any more.
         """
-        async with self._connection.transaction():
-            row = await _queries.replace_grant(
-                self._connection,
-                provider=self._provider,
-                replaced=replaced.updated_at,
-                payload=payload,
-            )
-            if row is None:
-                return None
-            await _queries.bump(
-                self._connection, provider=self._provider, change="refreshed", kinds=["oauth"]
-            )
-            version: int = await _queries.version(self._connection, provider=self._provider)
-            return version
+        version: int | None = await _queries.replace_grant(
+            self._connection,
+            provider=self._provider,
+            replaced=replaced.updated_at,
+            payload=payload,
+        )
+        return version
 
     async def fail(
         self, replaced: SealedRow, now: datetime, reason: str, *, needs_reconnect: bool
