@@ -3,7 +3,7 @@
 SELECT set_config('idle_in_transaction_session_timeout', :idle, true),
        pg_advisory_xact_lock(hashtextextended('hogsend.provisioner', 0));
 
--- name: confirm()
+-- name: confirm()$
 -- Fails when the server has ended the turn.
 SELECT 1;
 
