@@ -15,9 +15,15 @@ from hogsend import streams
 from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.database import Database
+from hogsend.posthog.api import http_client
 from hogsend.sealing import Sealer
 from hogsend.serving import serve, stop
-from hogsend.settings import GatewaySettings, PostHogSettings, PublicUrlSettings
+from hogsend.settings import (
+    GatewaySettings,
+    PostHogSettings,
+    ProvisionerSettings,
+    PublicUrlSettings,
+)
 from services.credentials.announcer import Announcer
 from services.credentials.app import MIGRATIONS
 from services.credentials.handlers import Handlers
@@ -33,6 +39,9 @@ from services.gateway.intake.publisher import Publisher
 from services.gateway.intake.spool import Spool
 from services.gateway.response_headers import response_headers
 from services.gateway.webhook_secret import WebhookSecret
+from services.provisioner.app import MIGRATIONS as PROVISIONER_MIGRATIONS
+from services.provisioner.app import build as build_provisioner
+from services.provisioner.handlers import Handlers as ProvisionerHandlers
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -97,6 +106,63 @@ async def credentials_service(
                 await registered.stop()
                 await refresher.finish()
                 await database.close()
+
+
+class Unreachable(httpx.AsyncBaseTransport):
+    """The rest of the world, which tests do not talk to."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Fail as a host that nobody answers at."""
+        raise httpx.ConnectError(f"no route to {request.url.host}")
+
+
+@dataclass
+class Provisioner:
+    """A running provisioner and its inside."""
+
+    bus: Bus
+    database: Database
+    handlers: ProvisionerHandlers
+
+
+@asynccontextmanager
+async def provisioner_service(
+    servers: Servers,
+    database_url: str,
+    *,
+    posthog: dict[str, Any],
+    settings: dict[str, Any] | None = None,
+    public_url: str = "https://t.example.com",
+    instances: dict[str, Any] | None = None,
+) -> AsyncIterator[Provisioner]:
+    """The provisioner, answering on the bus.
+
+    It reaches this machine and, by host name, the ASGI apps in `instances`; no other host.
+    """
+    mounts: dict[str, httpx.AsyncBaseTransport | None] = {
+        "all://": Unreachable(),
+        "all://127.0.0.1": httpx.AsyncHTTPTransport(),
+    }
+    for host, app in (instances or {}).items():
+        mounts[f"all://{host}"] = httpx.ASGITransport(app)
+    async with connected(servers, User.PROVISIONER) as bus, http_client(mounts) as http:
+        database = Database(database_url, "provisioner", PROVISIONER_MIGRATIONS, pool_size=4)
+        await database.connect_forever()
+        handlers = build_provisioner(
+            bus,
+            database,
+            http,
+            posthog=PostHogSettings(**posthog),
+            public=PublicUrlSettings(api_public_url=public_url),
+            settings=ProvisionerSettings(**(settings or {})),
+        )
+        registered = await serve(bus, User.PROVISIONER, handlers.all())
+        await bus.client.flush()
+        try:
+            yield Provisioner(bus, database, handlers)
+        finally:
+            await registered.stop()
+            await database.close()
 
 
 @dataclass

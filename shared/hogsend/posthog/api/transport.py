@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,11 +48,17 @@ class AnswerTooLarge(Exception):
     """An answer is larger than whoever asked wants to hold."""
 
 
-def http_client() -> httpx.AsyncClient:
-    """Make a client that follows no redirect and keeps no cookie."""
+def http_client(
+    mounts: Mapping[str, httpx.AsyncBaseTransport | None] | None = None,
+) -> httpx.AsyncClient:
+    """Make a client that follows no redirect and keeps no cookie.
+
+    Args:
+        mounts: other ways to reach some hosts, as httpx takes them.
+    """
     # Not httpx's limit: each request is given one for the whole of it.
     jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    return httpx.AsyncClient(follow_redirects=False, timeout=None, cookies=jar)  # noqa: S113
+    return httpx.AsyncClient(follow_redirects=False, timeout=None, cookies=jar, mounts=mounts)  # noqa: S113
 
 
 class Transport:

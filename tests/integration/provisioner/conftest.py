@@ -1,0 +1,42 @@
+"""Fixtures for the provisioner's tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.provisioner.world import WITH_SECRET, World, world
+from tests.posthog_recorder import Recorder, posthog_recorder
+from tests.servers import Servers
+
+Start = Callable[..., AbstractAsyncContextManager[World]]
+
+
+@pytest.fixture
+async def posthog() -> AsyncIterator[Recorder]:
+    """A recording PostHog without destinations."""
+    async with posthog_recorder() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def start(
+    servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder, tmp_path: Path
+) -> Start:
+    """Start a world with the given differences from the fixture environment."""
+
+    def starting(**differences: Any) -> AbstractAsyncContextManager[World]:
+        return world(servers, database_url, posthog, tmp_path, **differences)
+
+    return starting
+
+
+@pytest.fixture
+async def running(start: Start) -> AsyncIterator[World]:
+    """A world with P stored and a webhook secret in the environment."""
+    async with start(environment=WITH_SECRET) as begun:
+        yield begun

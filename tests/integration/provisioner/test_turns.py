@@ -1,0 +1,217 @@
+"""Runs take turns over all replicas, lose the turn when they stand still, and end in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import asyncpg
+import pytest
+
+from hogsend.bus import Bus
+from hogsend.channels import CREDENTIALS_GET_DERIVED, CREDENTIALS_TOKEN, User
+from hogsend.errors import Unavailable
+from hogsend.messages import DerivedReply, ProviderRef, ProvisionLoop, TokenReply, TokenRequest
+from hogsend.serving import Handler, serve
+from services.provisioner import provisioning, store
+from tests.integration.harness import Provisioner, connected, credentials_service
+from tests.integration.harness import provisioner_service as service
+from tests.integration.provisioner.conftest import Start
+from tests.integration.provisioner.world import WITH_SECRET, World
+from tests.posthog_recorder import Recorded, Recorder
+from tests.servers import Servers
+from tests.waiting import eventually
+
+
+async def waiting_for_a_turn(database_url: str) -> int:
+    connection = await asyncpg.connect(database_url)
+    try:
+        waiting = await connection.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        )
+    finally:
+        await connection.close()
+    return int(waiting)
+
+
+async def end_turns(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks "
+            "WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()"
+        )
+    finally:
+        await connection.close()
+
+
+async def test_runs_at_once_create_one_destination(running: World) -> None:
+    answers = await asyncio.gather(*(running.provision() for _ in range(5)))
+    actions = sorted(answer.json()["action"] for answer in answers)
+    assert actions == ["created"] + ["unchanged"] * 4
+    assert len(running.posthog.bodies("POST")) == 1
+
+
+async def test_two_replicas_at_once_create_one_destination_and_mint_one_secret(
+    servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
+) -> None:
+    async def hold_the_creation(request: Recorded) -> None:
+        if request.method == "POST":
+            await eventually(lambda: waiting_for_a_turn(database_url))
+
+    posthog.before = hold_the_creation
+    environment = {"posthog_private_host": posthog.url}
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        credentials = await enter(credentials_service(servers, database_url, personal_key="phx"))
+        replicas = [
+            await enter(service(servers, database_url, posthog=environment)) for _ in range(2)
+        ]
+        replies = await asyncio.gather(*(a.handlers.provision(ProvisionLoop()) for a in replicas))
+        derived = (await credentials.vault.derived("posthog")).payload
+    actions = sorted(reply.provisioned.action for reply in replies if reply.provisioned)
+    assert actions == ["created", "unchanged"]
+    (body,) = posthog.bodies("POST")
+    assert derived is not None
+    assert derived.webhook_secret in body["inputs"]["headers"]["value"].values()
+
+
+async def test_a_run_that_lost_its_turn_writes_nothing(running: World, database_url: str) -> None:
+    async def end_the_turn(request: Recorded) -> None:
+        if "hog_functions" in request.path:
+            await end_turns(database_url)
+
+    running.posthog.before = end_the_turn
+    answer = await running.provision()
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert running.posthog.bodies("POST") == []
+    running.posthog.before = None
+    assert (await running.provision()).json()["action"] == "created"
+
+
+async def test_a_turn_that_never_ends_is_not_waited_for(
+    running: World, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "WAIT_SECONDS", 0.2)
+    connection = await asyncpg.connect(database_url)
+    async with connection.transaction():
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('hogsend.provisioner', 0))"
+        )
+        answer = await running.provision()
+    await connection.close()
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert "another provisioning run" in answer.json()["error"]
+    assert (await running.provision()).status_code == 200
+
+
+async def test_a_process_that_stands_still_loses_its_turn(
+    running: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "STANDSTILL_SECONDS", 0.1)
+    database, stack = running.provisioner.database, AsyncExitStack()
+    turn = await stack.enter_async_context(store.DestinationStore(database).turn())
+    await eventually(turn._connection.is_closed)
+    with pytest.raises(Unavailable):
+        await turn.confirm()
+    with pytest.raises(Unavailable):
+        await stack.aclose()
+    assert (await running.provision()).status_code == 200
+
+
+async def test_a_run_ends_in_time(running: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provisioning, "RUN_SECONDS", 0.3)
+    hanging = asyncio.Event()
+
+    async def hang(_request: Recorded) -> None:
+        await hanging.wait()
+
+    running.posthog.before = hang
+    answer = await running.provision()
+    hanging.set()
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert "too long" in answer.json()["error"]
+
+
+async def test_without_postgresql_it_is_a_typed_503(start: Start) -> None:
+    async with start(environment=WITH_SECRET) as running:
+        await running.provisioner.database.close()
+        answer = await running.provision()
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert running.posthog.requests == []
+
+
+async def test_without_credentials_it_is_a_typed_503(
+    servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
+) -> None:
+    environment = {"posthog_private_host": posthog.url, **WITH_SECRET}
+    async with service(servers, database_url, posthog=environment) as alone:
+        with pytest.raises(Unavailable, match="credentials"):
+            await alone.handlers.provision(ProvisionLoop())
+    assert posthog.requests == []
+
+
+class Rotating:
+    """A credentials service whose token PostHog no longer takes, and that has another one."""
+
+    def __init__(self, *tokens: str) -> None:
+        self._tokens = dict(enumerate(tokens, 1))
+        self.asked: list[int | None] = []
+
+    async def token(self, request: TokenRequest) -> TokenReply:
+        self.asked.append(request.rejected_version)
+        version = (request.rejected_version or 0) + 1
+        return TokenReply(source="oauth", version=version, token=self._tokens[version])
+
+    async def derived(self, _request: ProviderRef) -> DerivedReply:
+        return DerivedReply(version=1, state="absent")
+
+
+@asynccontextmanager
+async def rotating(
+    servers: Servers, database_url: str, posthog: Recorder, credentials: Rotating
+) -> AsyncIterator[Provisioner]:
+    environment = {"posthog_private_host": posthog.url, **WITH_SECRET}
+    async with connected(servers, User.CREDENTIALS) as bus:
+        await answering(bus, credentials)
+        async with service(servers, database_url, posthog=environment) as provisioner:
+            yield provisioner
+
+
+async def answering(bus: Bus, credentials: Rotating) -> None:
+    handlers = [
+        Handler(CREDENTIALS_TOKEN, credentials.token),
+        Handler(CREDENTIALS_GET_DERIVED, credentials.derived),
+    ]
+    await serve(bus, User.CREDENTIALS, handlers)
+    await bus.client.flush()
+
+
+async def test_a_refused_token_is_refreshed_once_and_the_run_starts_over(
+    servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
+) -> None:
+    credentials = Rotating("pha_old", "pha_new")
+    posthog.accepts = {"pha_new"}
+    posthog.project = {"id": 4242}
+    async with rotating(servers, database_url, posthog, credentials) as provisioner:
+        reply = await provisioner.handlers.provision(ProvisionLoop())
+    assert reply.provisioned is not None
+    assert reply.provisioned.action == "created"
+    assert credentials.asked == [None, 1]
+    used = [request.headers["authorization"] for request in posthog.requests]
+    assert used == ["Bearer pha_old"] + ["Bearer pha_new"] * 3
+
+
+@pytest.mark.parametrize("second", ["pha_old", "pha_new"])
+async def test_a_token_that_is_refused_again_is_not_tried_for_ever(
+    servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder, second: str
+) -> None:
+    credentials = Rotating("pha_old", second)
+    posthog.accepts = set()
+    async with rotating(servers, database_url, posthog, credentials) as provisioner:
+        reply = await provisioner.handlers.provision(ProvisionLoop())
+    assert reply.refusal is not None
+    assert reply.refusal.code == "unauthorized"
+    assert credentials.asked == [None, 1]
+    assert len(posthog.requests) == (1 if second == "pha_old" else 2)

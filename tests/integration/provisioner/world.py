@@ -1,0 +1,139 @@
+"""Credentials, provisioner and gateway against a recording PostHog, set up as the contract says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from hogsend.messages import DerivedPayload
+from services.provisioner.compliance import BODY, SECRET_HEADER
+from services.provisioner.desired import IDENTIFIED
+from tests.integration.gateway.test_credentials import PAYLOAD
+from tests.integration.gateway.test_credentials import URL as CREDENTIAL
+from tests.integration.harness import (
+    Credentials,
+    Gateway,
+    Provisioner,
+    admin,
+    credentials_service,
+    gateway,
+    provisioner_service,
+)
+from tests.posthog_recorder import Recorder
+from tests.servers import Servers
+
+URL = "/v1/admin/analytics/provision-loop"
+DIAGNOSIS = "/v1/admin/analytics/diagnosis"
+PUBLIC_URL = "https://t.example.com"
+WEBHOOK_URL = f"{PUBLIC_URL}/v1/webhooks/posthog"
+SECRET = "env-secret"
+WITH_SECRET = {"posthog_webhook_secret": SECRET}
+NOWHERE = {"posthog_api_key": None, "posthog_host": None, "posthog_private_host": None}
+
+
+@dataclass
+class World:
+    """What runs, and what PostHog saw."""
+
+    posthog: Recorder
+    credentials: Credentials
+    provisioner: Provisioner
+    front: Gateway
+
+    async def connect(self, **changes: Any) -> None:
+        """Store payload P."""
+        body = {"payload": {**PAYLOAD, **changes}}
+        assert (await self.front.http.put(CREDENTIAL, json=body, headers=admin())).is_success
+
+    async def provision(self, query: str = "") -> httpx.Response:
+        """POST provision-loop as the CLI does."""
+        return await self.front.http.post(f"{URL}{query}", json={}, headers=admin())
+
+    async def diagnose(self) -> Any:
+        """GET the diagnosis."""
+        answer = await self.front.http.get(DIAGNOSIS, headers=admin())
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def derived(self) -> DerivedPayload | None:
+        """What is stored as derived."""
+        return (await self.credentials.vault.derived("posthog")).payload
+
+    async def make_unreadable(self, kind: str) -> None:
+        """Leave a row that no sealing secret opens."""
+        async with self.credentials.database.acquire() as connection:
+            await connection.execute(
+                "INSERT INTO provider_credentials (provider_id, kind, payload) "
+                "VALUES ('posthog', $1, 'bm90LXJlYWwtY2lwaGVydGV4dA') "
+                "ON CONFLICT (provider_id, kind) DO UPDATE SET payload = excluded.payload",
+                kind,
+            )
+
+
+@asynccontextmanager
+async def world(
+    servers: Servers,
+    database_url: str,
+    posthog: Recorder,
+    directory: Path,
+    *,
+    environment: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    public_url: str = PUBLIC_URL,
+    personal_key: str | None = None,
+    connected: bool = True,
+    instances: dict[str, Any] | None = None,
+) -> AsyncIterator[World]:
+    """The contract's fixture environment, with P stored unless `connected` is false."""
+    configured = {
+        "posthog_api_key": "phc_test",
+        "posthog_host": "https://eu.i.posthog.com",
+        "posthog_private_host": posthog.url,
+        **(environment or {}),
+    }
+    async with AsyncExitStack() as stack:
+        credentials = await stack.enter_async_context(
+            credentials_service(servers, database_url, personal_key=personal_key)
+        )
+        provisioner = await stack.enter_async_context(
+            provisioner_service(
+                servers,
+                database_url,
+                posthog=configured,
+                settings=settings,
+                public_url=public_url,
+                instances=instances,
+            )
+        )
+        front = await stack.enter_async_context(
+            gateway(servers, directory, posthog=configured, public_url=public_url)
+        )
+        running = World(posthog, credentials, provisioner, front)
+        if connected:
+            await running.connect()
+        yield running
+
+
+def inputs(url: str = WEBHOOK_URL, secret: str | None = SECRET, **changes: Any) -> dict[str, Any]:
+    """Inputs of a destination; compliant unless told otherwise."""
+    headers = {"Content-Type": "application/json"}
+    if secret is not None:
+        headers[SECRET_HEADER] = secret
+    return {
+        "url": {"value": url},
+        "method": {"value": "POST"},
+        "body": {"value": BODY},
+        "headers": {"value": headers},
+        "debug": {"value": False},
+        **changes,
+    }
+
+
+def filters(*properties: Any) -> dict[str, Any]:
+    """Filters of a compliant destination, with other entries before ours."""
+    return {"source": "events", "properties": [*properties, IDENTIFIED]}
