@@ -156,6 +156,7 @@ async def provisioner_service(
             public=PublicUrlSettings(api_public_url=public_url),
             settings=ProvisionerSettings(**(settings or {})),
         )
+        await handlers.follow()
         registered = await serve(bus, User.PROVISIONER, handlers.all())
         await bus.client.flush()
         try:
