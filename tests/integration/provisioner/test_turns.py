@@ -14,6 +14,7 @@ from hogsend.channels import CREDENTIALS_GET_DERIVED, CREDENTIALS_TOKEN, User
 from hogsend.errors import Unavailable
 from hogsend.messages import DerivedReply, ProviderRef, ProvisionLoop, TokenReply, TokenRequest
 from hogsend.serving import Handler, serve
+from hogsend.token_cache import token_digest
 from services.provisioner import provisioning, store
 from tests.integration.harness import Provisioner, connected, credentials_service
 from tests.integration.harness import provisioner_service as service
@@ -157,13 +158,13 @@ class Rotating:
     """A credentials service whose token PostHog no longer takes, and that has another one."""
 
     def __init__(self, *tokens: str) -> None:
-        self._tokens = dict(enumerate(tokens, 1))
-        self.asked: list[int | None] = []
+        self._tokens = tokens
+        self.rejected: list[str | None] = []
 
     async def token(self, request: TokenRequest) -> TokenReply:
-        self.asked.append(request.rejected_version)
-        version = (request.rejected_version or 0) + 1
-        return TokenReply(source="oauth", version=version, token=self._tokens[version])
+        self.rejected.append(request.rejected_sha256)
+        token = self._tokens[0 if request.rejected_sha256 is None else 1]
+        return TokenReply(source="oauth", version=1, token=token)
 
     async def derived(self, _request: ProviderRef) -> DerivedReply:
         return DerivedReply(version=1, state="absent")
@@ -199,7 +200,7 @@ async def test_a_refused_token_is_refreshed_once_and_the_run_starts_over(
         reply = await provisioner.handlers.provision(ProvisionLoop())
     assert reply.provisioned is not None
     assert reply.provisioned.action == "created"
-    assert credentials.asked == [None, 1]
+    assert credentials.rejected == [None, token_digest("pha_old")]
     used = [request.headers["authorization"] for request in posthog.requests]
     assert used == ["Bearer pha_old"] + ["Bearer pha_new"] * 3
 
@@ -214,5 +215,5 @@ async def test_a_token_that_is_refused_again_is_not_tried_for_ever(
         reply = await provisioner.handlers.provision(ProvisionLoop())
     assert reply.refusal is not None
     assert reply.refusal.code == "unauthorized"
-    assert credentials.asked == [None, 1]
+    assert credentials.rejected == [None, token_digest("pha_old")]
     assert len(posthog.requests) == (1 if second == "pha_old" else 2)
