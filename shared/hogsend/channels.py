@@ -42,13 +42,19 @@ Reply = TypeVar("Reply", bound=Message)
 
 
 class User(StrEnum):
-    """The NATS users: one for each service, one for other people's services, one for operators."""
+    """The NATS users: one for each service, two for other people's services, one for operators.
+
+    A `subscriber` only reads events and credential changes; a `member` may also report engagement,
+    write persons and ask analytics.
+    """
 
     GATEWAY = "gateway"
     CREDENTIALS = "credentials"
     INGEST = "ingest"
     PROVISIONER = "provisioner"
+    ANALYTICS = "analytics"
     SUBSCRIBER = "subscriber"
+    MEMBER = "member"
     OPERATOR = "operator"
 
 
