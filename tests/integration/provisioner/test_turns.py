@@ -60,6 +60,27 @@ async def test_runs_at_once_create_one_destination(running: World) -> None:
     assert len(running.posthog.bodies("POST")) == 1
 
 
+async def test_too_many_runs_at_once_are_sent_away(running: World) -> None:
+    going_on = asyncio.Event()
+
+    async def hang(_request: Recorded) -> None:
+        await going_on.wait()
+
+    running.posthog.before = hang
+    handlers = running.provisioner.handlers
+    runs = [
+        asyncio.create_task(handlers.provision(ProvisionLoop()))
+        for _ in range(provisioning.MAX_AT_ONCE)
+    ]
+    await eventually(lambda: running.posthog.requests)
+    sent_away = await running.provision()
+    going_on.set()
+    replies = await asyncio.gather(*runs)
+    assert (sent_away.status_code, sent_away.json()["code"]) == (503, "unavailable")
+    assert "too many" in sent_away.json()["error"]
+    assert all(reply.provisioned for reply in replies)
+
+
 async def test_two_replicas_at_once_create_one_destination_and_mint_one_secret(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
 ) -> None:
