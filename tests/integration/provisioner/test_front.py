@@ -24,6 +24,7 @@ from services.gateway.routes import provisioning
 from tests.integration.harness import admin, connected, credentials_service, gateway
 from tests.integration.provisioner.world import URL, WITH_SECRET
 from tests.servers import Servers
+from tests.waiting import eventually
 
 DELIVERY = {"event": {"event": "signed_up", "distinct_id": "u", "uuid": "1"}, "person": {}}
 
@@ -34,9 +35,13 @@ class Puppet:
     def __init__(self) -> None:
         self.moving = asyncio.Event()
         self.moving.set()
+        self.asked, self.finishing = asyncio.Event(), asyncio.Event()
+        self.finishing.set()
+        self.looked_after = 0
 
     async def health(self, _request: Empty) -> ServiceHealth:
         await self.moving.wait()
+        self.looked_after += self.asked.is_set()
         return ServiceHealth(
             service="provisioner",
             uptime=1.0,
@@ -45,6 +50,8 @@ class Puppet:
         )
 
     async def provision(self, _request: ProvisionLoop) -> ProvisionReply:
+        self.asked.set()
+        await self.finishing.wait()
         return ProvisionReply(
             provisioned=Provisioned(
                 action="created",
@@ -84,6 +91,32 @@ async def test_a_frozen_provisioner_does_not_hang_the_client(
         thawed = await front.http.post(URL, headers=admin())
     assert (frozen.status_code, frozen.json()["code"]) == (503, "unavailable")
     assert thawed.status_code == 200
+
+
+async def test_a_provisioner_that_dies_in_a_run_does_not_hang_the_client(
+    servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provisioning, "WATCH_SECONDS", 0.1)
+    async with gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
+        async with puppet(servers) as pulled:
+            pulled.finishing.clear()
+            waiting = asyncio.create_task(front.http.post(URL, headers=admin()))
+            await pulled.asked.wait()
+        answer = await waiting
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+
+
+async def test_a_slow_run_is_waited_for(
+    servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provisioning, "WATCH_SECONDS", 0.02)
+    async with puppet(servers) as pulled, gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
+        pulled.finishing.clear()
+        waiting = asyncio.create_task(front.http.post(URL, headers=admin()))
+        await eventually(lambda: pulled.looked_after > 3)
+        pulled.finishing.set()
+        answer = await waiting
+    assert (answer.status_code, answer.json()["action"]) == (200, "created")
 
 
 async def test_a_secret_that_cannot_be_confirmed_closes_an_open_webhook(
