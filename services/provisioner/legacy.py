@@ -11,6 +11,7 @@ import msgspec
 
 from services.provisioner.compliance import BODY, CONTENT_TYPE, JSON_TYPE, METHOD
 
+# Its log shows no headers: one of them is the webhook secret.
 HOG = """\
 let payload := {
   'method': inputs.method,
@@ -19,7 +20,7 @@ let payload := {
 }
 
 if (inputs.debug) {
-  print('Delivering to', inputs.url, payload)
+  print('Delivering to', inputs.url, inputs.body)
 }
 
 let answer := fetch(inputs.url, payload)

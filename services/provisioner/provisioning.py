@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 RUN_SECONDS = 50.0
 """Longest a run may take, its wait for others included; below the endpoint's deadline."""
 
+MAX_AT_ONCE = 8
+"""Runs that may be under way or waiting in one process; more are told to come back."""
+
 RUNS = Counter("hogsend_provisioner_runs", "Provisioning runs, by how they ended", ["outcome"])
 
 
@@ -57,6 +60,7 @@ class Provisioning:
         self._http = http
         # Runs of this process wait here, so that waiting costs no database connection.
         self._one_at_a_time = asyncio.Lock()
+        self._under_way = 0
 
     async def run(self, *, placeholder: bool) -> ProvisionReply:
         """Provision, or say why not.
@@ -65,7 +69,10 @@ class Provisioning:
             Unavailable: a dependency of ours is away, or the time is up; run it again.
         """
         outcome = HogsendError.code
+        self._under_way += 1
         try:
+            if self._under_way > MAX_AT_ONCE:
+                raise Unavailable("too many provisioning runs at once; try again")
             async with asyncio.timeout(RUN_SECONDS):
                 provisioned = await self._run(placeholder=placeholder)
             outcome = provisioned.action
@@ -82,6 +89,7 @@ class Provisioning:
             outcome = error.code
             raise
         finally:
+            self._under_way -= 1
             RUNS.labels(outcome).inc()
         log.info(
             "provisioned", action=provisioned.action, hog_function_id=provisioned.hog_function_id

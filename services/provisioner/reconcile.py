@@ -87,13 +87,11 @@ class Reconciliation:
                 if await ownership.is_ours(function):
                     action = await self._adopt(functions, function, turn)
                     return await self._remembered(action, project_id, function.id, others, turn)
-                others.append(
-                    Destination(
-                        hog_function_id=function.id, webhook_url=shown(function.input("url"))
-                    )
+                other = Destination(
+                    hog_function_id=function.id, webhook_url=shown(function.input("url"))
                 )
-        for other in others:
-            log.info("left another instance's destination alone", url=other.webhook_url)
+                log.info("left another instance's destination alone", url=other.webhook_url)
+                others.append(other)
         await turn.confirm()
         with self._during(Step.COLLECTION):
             created = await functions.create(bodies.creation(self._desired))

@@ -150,7 +150,11 @@ class Bus:
             )
         )
         waiting: set[asyncio.Future[Any]] = {asking, refusal}
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            asking.cancel()
+            raise
         if not asking.done():
             asking.cancel()
             raise Forbidden(f"NATS user {self._user!r} may not publish to {subject}")

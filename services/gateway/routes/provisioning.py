@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from hogsend.messages import (
     Empty,
     Provisioned,
     ProvisionLoop,
+    ProvisionReply,
     Refusal,
 )
 from hogsend.messages.provisioning import (
@@ -35,7 +37,9 @@ from services.gateway.response_headers import correlation
 from services.gateway.webhook_secret import WebhookSecret
 
 PROBE_SECONDS = 2.0
-"""How long the provisioner gets to say that it is there, before it is given its minute."""
+"""How long the provisioner gets to say that it is there."""
+WATCH_SECONDS = 5.0
+"""How often it is asked that while a run goes on: a run may take a minute, a crash must not."""
 
 STATUSES = {"precondition": 409, "posthog": 502}
 
@@ -105,10 +109,7 @@ class ProvisioningController(Controller):
     ) -> Response[ProvisionedBody | RefusalBody]:
         """Create or repair the webhook destination; doing it twice changes nothing."""
         headers = correlation(request)
-        # A run may take a minute; whether anybody is there to do it is known much sooner.
-        await bus.request(PROVISIONER_HEALTH, Empty(), deadline=PROBE_SECONDS, headers=headers)
-        wanted = ProvisionLoop(placeholder=placeholder == "true")
-        reply = await bus.request(PROVISIONER_PROVISION, wanted, headers=headers)
+        reply = await _run(bus, ProvisionLoop(placeholder=placeholder == "true"), headers)
         if reply.provisioned is None:
             return _refused(reply.refusal)
         # A secret minted just now must be enforced by the time anybody knows of it.
@@ -126,6 +127,21 @@ class ProvisioningController(Controller):
         """Look at credential, person reads, webhook secret, destination, scopes and public URL."""
         found = await bus.request(PROVISIONER_DIAGNOSE, Empty(), headers=correlation(request))
         return _diagnosis(found)
+
+
+async def _run(bus: Bus, wanted: ProvisionLoop, headers: dict[str, str]) -> ProvisionReply:
+    await _probe(bus, headers)
+    run = asyncio.create_task(bus.request(PROVISIONER_PROVISION, wanted, headers=headers))
+    try:
+        while not (await asyncio.wait({run}, timeout=WATCH_SECONDS))[0]:
+            await _probe(bus, headers)
+        return run.result()
+    finally:
+        run.cancel()
+
+
+async def _probe(bus: Bus, headers: dict[str, str]) -> None:
+    await bus.request(PROVISIONER_HEALTH, Empty(), deadline=PROBE_SECONDS, headers=headers)
 
 
 def _provisioned(done: Provisioned) -> ProvisionedBody:

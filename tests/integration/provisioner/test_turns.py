@@ -25,15 +25,21 @@ from tests.servers import Servers
 from tests.waiting import eventually
 
 
-async def waiting_for_a_turn(database_url: str) -> int:
+async def turns(database_url: str, *, granted: bool) -> int:
     connection = await asyncpg.connect(database_url)
     try:
-        waiting = await connection.fetchval(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        found = await connection.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted = $1 "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            granted,
         )
     finally:
         await connection.close()
-    return int(waiting)
+    return int(found)
+
+
+async def nobodys_turn(database_url: str) -> bool:
+    return await turns(database_url, granted=True) == 0
 
 
 async def end_turns(database_url: str) -> None:
@@ -41,7 +47,8 @@ async def end_turns(database_url: str) -> None:
     try:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks "
-            "WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()"
+            "WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
     finally:
         await connection.close()
@@ -54,12 +61,33 @@ async def test_runs_at_once_create_one_destination(running: World) -> None:
     assert len(running.posthog.bodies("POST")) == 1
 
 
+async def test_too_many_runs_at_once_are_sent_away(running: World) -> None:
+    going_on = asyncio.Event()
+
+    async def hang(_request: Recorded) -> None:
+        await going_on.wait()
+
+    running.posthog.before = hang
+    handlers = running.provisioner.handlers
+    runs = [
+        asyncio.create_task(handlers.provision(ProvisionLoop()))
+        for _ in range(provisioning.MAX_AT_ONCE)
+    ]
+    await eventually(lambda: running.posthog.requests)
+    sent_away = await running.provision()
+    going_on.set()
+    replies = await asyncio.gather(*runs)
+    assert (sent_away.status_code, sent_away.json()["code"]) == (503, "unavailable")
+    assert "too many" in sent_away.json()["error"]
+    assert all(reply.provisioned for reply in replies)
+
+
 async def test_two_replicas_at_once_create_one_destination_and_mint_one_secret(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
 ) -> None:
     async def hold_the_creation(request: Recorded) -> None:
         if request.method == "POST":
-            await eventually(lambda: waiting_for_a_turn(database_url))
+            await eventually(lambda: turns(database_url, granted=False))
 
     posthog.before = hold_the_creation
     environment = {"posthog_private_host": posthog.url}
@@ -108,13 +136,17 @@ async def test_a_turn_that_never_ends_is_not_waited_for(
 
 
 async def test_a_process_that_stands_still_loses_its_turn(
-    running: World, monkeypatch: pytest.MonkeyPatch
+    running: World, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "STANDSTILL_SECONDS", 0.1)
     database, stack = running.provisioner.database, AsyncExitStack()
     turn = await stack.enter_async_context(store.DestinationStore(database).turn())
+<<<<<<< HEAD
     # The proxy forgets its connection when the server hangs up, so that one is watched itself.
     await eventually(turn._connection._con.is_closed)
+=======
+    await eventually(lambda: nobodys_turn(database_url))
+>>>>>>> wt-provisioner
     with pytest.raises(Unavailable):
         await turn.confirm()
     with pytest.raises(Unavailable):

@@ -1,0 +1,137 @@
+"""The gateway in front of a provisioner that is frozen, slow or newer than the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from hogsend.channels import PROVISIONER_HEALTH, PROVISIONER_PROVISION, User
+from hogsend.messages import (
+    DependencyHealth,
+    Empty,
+    Provisioned,
+    ProvisionLoop,
+    ProvisionReply,
+    SchemaHealth,
+    ServiceHealth,
+)
+from hogsend.serving import Handler, serve
+from services.gateway.routes import provisioning
+from tests.integration.harness import admin, connected, credentials_service, gateway
+from tests.integration.provisioner.world import URL, WITH_SECRET
+from tests.servers import Servers
+from tests.waiting import eventually
+
+DELIVERY = {"event": {"event": "signed_up", "distinct_id": "u", "uuid": "1"}, "person": {}}
+
+
+class Puppet:
+    """A provisioner that does what a test tells it."""
+
+    def __init__(self) -> None:
+        self.moving = asyncio.Event()
+        self.moving.set()
+        self.asked, self.finishing = asyncio.Event(), asyncio.Event()
+        self.finishing.set()
+        self.looked_after = 0
+
+    async def health(self, _request: Empty) -> ServiceHealth:
+        await self.moving.wait()
+        self.looked_after += self.asked.is_set()
+        return ServiceHealth(
+            service="provisioner",
+            uptime=1.0,
+            database=DependencyHealth(status="up"),
+            schema=SchemaHealth(applied=None, required=None, pending=[]),
+        )
+
+    async def provision(self, _request: ProvisionLoop) -> ProvisionReply:
+        self.asked.set()
+        await self.finishing.wait()
+        return ProvisionReply(
+            provisioned=Provisioned(
+                action="created",
+                hog_function_id="fn",
+                webhook_url="https://t.example.com/v1/webhooks/posthog",
+                dashboard_url="https://ph.example/",
+                enabled=True,
+            )
+        )
+
+
+@asynccontextmanager
+async def puppet(servers: Servers) -> AsyncIterator[Puppet]:
+    async with connected(servers, User.PROVISIONER) as bus:
+        pulled = Puppet()
+        handlers = [
+            Handler(PROVISIONER_HEALTH, pulled.health),
+            Handler(PROVISIONER_PROVISION, pulled.provision),
+        ]
+        await serve(bus, User.PROVISIONER, handlers)
+        await bus.client.flush()
+        yield pulled
+        pulled.moving.set()
+
+
+async def test_a_frozen_provisioner_does_not_hang_the_client(
+    servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provisioning, "PROBE_SECONDS", 0.2)
+    async with (
+        puppet(servers) as pulled,
+        gateway(servers, tmp_path, posthog=WITH_SECRET) as front,
+    ):
+        pulled.moving.clear()
+        frozen = await front.http.post(URL, headers=admin())
+        pulled.moving.set()
+        thawed = await front.http.post(URL, headers=admin())
+    assert (frozen.status_code, frozen.json()["code"]) == (503, "unavailable")
+    assert thawed.status_code == 200
+
+
+async def test_a_provisioner_that_dies_in_a_run_does_not_hang_the_client(
+    servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provisioning, "WATCH_SECONDS", 0.1)
+    async with gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
+        async with puppet(servers) as pulled:
+            pulled.finishing.clear()
+            waiting = asyncio.create_task(front.http.post(URL, headers=admin()))
+            await pulled.asked.wait()
+        answer = await waiting
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+
+
+async def test_a_slow_run_is_waited_for(
+    servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provisioning, "WATCH_SECONDS", 0.02)
+    async with puppet(servers) as pulled, gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
+        pulled.finishing.clear()
+        waiting = asyncio.create_task(front.http.post(URL, headers=admin()))
+        await eventually(lambda: pulled.looked_after > 3)
+        pulled.finishing.set()
+        answer = await waiting
+    assert (answer.status_code, answer.json()["action"]) == (200, "created")
+
+
+async def test_a_secret_that_cannot_be_confirmed_closes_an_open_webhook(
+    servers: Servers, database_url: str, fresh_bus: None, tmp_path: Path
+) -> None:
+    webhook = "/v1/webhooks/posthog"
+    async with puppet(servers), gateway(servers, tmp_path, wait_for_secret=False) as front:
+        async with credentials_service(servers, database_url):
+            await front.secret.refresh()
+            before = await front.http.post(webhook, json=DELIVERY)
+        # A secret may have been minted now, and nobody can say which.
+        provisioned = await front.http.post(URL, headers=admin())
+        after = await front.http.post(webhook, json=DELIVERY)
+        async with credentials_service(servers, database_url):
+            await front.secret.refresh()
+            later = await front.http.post(webhook, json=DELIVERY)
+    assert (before.status_code, provisioned.status_code) == (200, 200)
+    assert (after.status_code, later.status_code) == (503, 200)
