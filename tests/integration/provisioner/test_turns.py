@@ -141,12 +141,7 @@ async def test_a_process_that_stands_still_loses_its_turn(
     monkeypatch.setattr(store, "STANDSTILL_SECONDS", 0.1)
     database, stack = running.provisioner.database, AsyncExitStack()
     turn = await stack.enter_async_context(store.DestinationStore(database).turn())
-<<<<<<< HEAD
-    # The proxy forgets its connection when the server hangs up, so that one is watched itself.
-    await eventually(turn._connection._con.is_closed)
-=======
     await eventually(lambda: nobodys_turn(database_url))
->>>>>>> wt-provisioner
     with pytest.raises(Unavailable):
         await turn.confirm()
     with pytest.raises(Unavailable):
