@@ -19,9 +19,9 @@ async def echo(request: Request[Any, Any, Any]) -> Response[bytes]:
 _build = app.build
 
 
-def build_with_echo(*parts: Any) -> Litestar:
+def build_with_echo(*parts: Any, **more: Any) -> Litestar:
     """Build the gateway and add the echo."""
-    litestar = _build(*parts)
+    litestar = _build(*parts, **more)
     litestar.register(echo)
     return litestar
 
