@@ -20,6 +20,7 @@ class Service(StrEnum):
     CREDENTIALS = "credentials"
     INGEST = "ingest"
     PROVISIONER = "provisioner"
+    ANALYTICS = "analytics"
 
 
 def serve(service: Service) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from hogsend import settings
 from hogsend.settings import (
+    AnalyticsSettings,
     BusSettings,
     DatabaseSettings,
     GatewaySettings,
@@ -35,6 +36,13 @@ READS: dict[str, tuple[type[Settings], ...]] = {
         BusSettings,
         TelemetrySettings,
     ),
+    "analytics": (
+        AnalyticsSettings,
+        PostHogSettings,
+        DatabaseSettings,
+        BusSettings,
+        TelemetrySettings,
+    ),
     "credentials": (
         SealingSettings,
         PostHogSettings,
@@ -50,6 +58,7 @@ WITHHELD: dict[str, frozenset[str]] = {
     "credentials": frozenset({"POSTHOG_WEBHOOK_SECRET", "POSTHOG_API_KEY"}),
     # It asks the credentials service for a bearer, which knows when this one is due.
     "provisioner": frozenset({"POSTHOG_PERSONAL_API_KEY"}),
+    "analytics": frozenset({"POSTHOG_PERSONAL_API_KEY", "POSTHOG_WEBHOOK_SECRET"}),
 }
 """Secrets among those settings that the service has no use for."""
 

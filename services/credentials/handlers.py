@@ -7,6 +7,7 @@ from hogsend.channels import (
     CREDENTIALS_GET,
     CREDENTIALS_GET_DERIVED,
     CREDENTIALS_HEALTH,
+    CREDENTIALS_PROJECT,
     CREDENTIALS_PUT,
     CREDENTIALS_PUT_DERIVED,
     CREDENTIALS_STATUS,
@@ -20,6 +21,7 @@ from hogsend.messages import (
     Deleted,
     DerivedReply,
     Empty,
+    ProjectReply,
     ProviderRef,
     PutCredential,
     PutDerived,
@@ -54,6 +56,7 @@ class Handlers:
             Handler(CREDENTIALS_DELETE, self.delete),
             Handler(CREDENTIALS_STATUS, self.status),
             Handler(CREDENTIALS_GET_DERIVED, self.get_derived),
+            Handler(CREDENTIALS_PROJECT, self.project),
             Handler(CREDENTIALS_PUT_DERIVED, self.put_derived),
             Handler(CREDENTIALS_TOKEN, self.token),
             Handler(CREDENTIALS_WEBHOOK_SECRET, self.webhook_secret),
@@ -69,6 +72,18 @@ class Handlers:
     async def get_derived(self, request: ProviderRef) -> DerivedReply:
         """Give the minted secret and its project."""
         return await self._vault.derived(request.provider_id)
+
+    async def project(self, request: ProviderRef) -> ProjectReply:
+        """Give the stored project and its key, without the minted secret."""
+        derived = await self._vault.derived(request.provider_id)
+        payload = derived.payload
+        return ProjectReply(
+            version=derived.version,
+            state=derived.state,
+            project_api_key=payload.project_api_key if payload else None,
+            project_id=payload.project_id if payload else None,
+            private_host=payload.private_host if payload else None,
+        )
 
     async def put_derived(self, request: PutDerived) -> CredentialStatus:
         """Store a minted secret and its project."""

@@ -13,25 +13,58 @@ import msgspec
 
 from hogsend import subjects
 from hogsend.messages import (
+    Alias,
+    Capabilities,
+    Capture,
+    ChangeDestination,
+    ConditionResults,
+    Contact,
+    ContactRef,
+    CreateDestination,
     CredentialChanged,
     CredentialMeta,
     CredentialStatus,
     DeadLetter,
+    DeadLetterPage,
+    DeadLettersDone,
     Deleted,
+    DeliveryPage,
     DerivedReply,
+    DestinationPage,
+    DestinationRef,
     Diagnosis,
     Empty,
+    Engagement,
+    EvaluateConditions,
     Event,
     EventPage,
+    FillTimezone,
+    Flags,
+    GetFlags,
+    GetPerson,
+    GetTimezone,
+    ListDeadLetters,
+    ListDeliveries,
+    ListDestinations,
     ListEvents,
     Message,
+    OutboundDestination,
+    Person,
     PostHogWebhook,
+    ProjectReply,
     ProviderRef,
     ProvisionLoop,
     ProvisionReply,
+    PurgeDeadLetters,
     PutCredential,
     PutDerived,
+    Recorded,
+    RecordEvent,
+    ReplayDeadLetters,
     ServiceHealth,
+    SetPerson,
+    TestQueued,
+    Timezone,
     TokenReply,
     TokenRequest,
     WebhookSecretReply,
@@ -64,6 +97,8 @@ class StreamName(StrEnum):
     WEBHOOKS = "WEBHOOKS"
     EVENTS = "EVENTS"
     CREDENTIALS = "CREDENTIALS"
+    ENGAGEMENT = "ENGAGEMENT"
+    PERSONS = "PERSONS"
     DEADLETTER = "DEADLETTER"
 
 
@@ -110,7 +145,7 @@ CHANNELS: tuple[Channel, ...] = (
         stream=StreamName.EVENTS,
         message=Event,
         publishers=(User.INGEST,),
-        subscribers=(User.SUBSCRIBER,),
+        subscribers=(User.ANALYTICS, User.SUBSCRIBER, User.MEMBER),
         summary="A normalized event, after it is stored; the last token is its escaped name.",
     ),
     Channel(
@@ -118,14 +153,52 @@ CHANNELS: tuple[Channel, ...] = (
         stream=StreamName.CREDENTIALS,
         message=CredentialChanged,
         publishers=(User.CREDENTIALS,),
-        subscribers=(User.GATEWAY, User.PROVISIONER, User.SUBSCRIBER),
+        subscribers=(
+            User.GATEWAY,
+            User.PROVISIONER,
+            User.ANALYTICS,
+            User.SUBSCRIBER,
+            User.MEMBER,
+        ),
         summary="A provider's credential changed; the last one is kept for late joiners.",
+    ),
+    Channel(
+        subject=f"{subjects.ENGAGEMENT}.>",
+        stream=StreamName.ENGAGEMENT,
+        message=Engagement,
+        publishers=(User.MEMBER, User.INGEST, User.ANALYTICS),
+        subscribers=(User.INGEST, User.ANALYTICS),
+        summary="Something services did with a person; the last tokens are its type.",
+    ),
+    Channel(
+        subject=subjects.persons("set"),
+        stream=StreamName.PERSONS,
+        message=SetPerson,
+        publishers=(User.MEMBER, User.INGEST),
+        subscribers=(User.ANALYTICS,),
+        summary="Properties to set on a PostHog person.",
+    ),
+    Channel(
+        subject=subjects.persons("capture"),
+        stream=StreamName.PERSONS,
+        message=Capture,
+        publishers=(User.MEMBER, User.INGEST, User.ANALYTICS),
+        subscribers=(User.ANALYTICS,),
+        summary="An event to capture in PostHog.",
+    ),
+    Channel(
+        subject=subjects.persons("alias"),
+        stream=StreamName.PERSONS,
+        message=Alias,
+        publishers=(User.MEMBER, User.INGEST),
+        subscribers=(User.ANALYTICS,),
+        summary="An anonymous id that a PostHog person absorbs.",
     ),
     Channel(
         subject=f"{subjects.DEADLETTER}.*",
         stream=StreamName.DEADLETTER,
         message=DeadLetter,
-        publishers=(User.INGEST,),
+        publishers=(User.INGEST, User.ANALYTICS),
         subscribers=(User.OPERATOR,),
         summary="A message that could not be processed; the last token is its stream.",
     ),
@@ -160,7 +233,7 @@ CREDENTIALS_STATUS = Endpoint(
     verb="status",
     request=ProviderRef,
     reply=CredentialStatus,
-    callers=(User.GATEWAY, User.PROVISIONER),
+    callers=(User.GATEWAY, User.PROVISIONER, User.ANALYTICS),
     summary="What is stored for a provider and whether it can be read.",
 )
 CREDENTIALS_GET_DERIVED = Endpoint(
@@ -170,6 +243,14 @@ CREDENTIALS_GET_DERIVED = Endpoint(
     reply=DerivedReply,
     callers=(User.PROVISIONER,),
     summary="The minted webhook secret and the project it belongs to, in clear.",
+)
+CREDENTIALS_PROJECT = Endpoint(
+    service=User.CREDENTIALS,
+    verb="project",
+    request=ProviderRef,
+    reply=ProjectReply,
+    callers=(User.ANALYTICS,),
+    summary="The stored project and the key that captures into it, without the webhook secret.",
 )
 CREDENTIALS_PUT_DERIVED = Endpoint(
     service=User.CREDENTIALS,
@@ -184,7 +265,7 @@ CREDENTIALS_TOKEN = Endpoint(
     verb="token",
     request=TokenRequest,
     reply=TokenReply,
-    callers=(User.PROVISIONER,),
+    callers=(User.PROVISIONER, User.ANALYTICS),
     summary="A bearer: OAuth token, refreshed when due, else the personal key, else none.",
     # One refresh that waits for another one: 10 s each.
     deadline=25.0,
@@ -212,6 +293,58 @@ INGEST_EVENTS = Endpoint(
     reply=EventPage,
     callers=(User.GATEWAY,),
     summary="A page of stored events.",
+)
+INGEST_RECORD = Endpoint(
+    service=User.INGEST,
+    verb="record",
+    request=RecordEvent,
+    reply=Recorded,
+    callers=(User.GATEWAY,),
+    summary="Store an event that was reported to Hogsend itself, and announce it.",
+    deadline=5.0,
+)
+INGEST_CONTACT = Endpoint(
+    service=User.INGEST,
+    verb="contact",
+    request=ContactRef,
+    reply=Contact,
+    callers=(User.ANALYTICS,),
+    summary="What is known about a contact.",
+)
+INGEST_FILL_TIMEZONE = Endpoint(
+    service=User.INGEST,
+    verb="fill-timezone",
+    request=FillTimezone,
+    reply=Empty,
+    callers=(User.ANALYTICS,),
+    summary="Give a contact that has no time zone one.",
+)
+INGEST_DEAD_LETTERS = Endpoint(
+    service=User.INGEST,
+    verb="dead-letters",
+    request=ListDeadLetters,
+    reply=DeadLetterPage,
+    callers=(User.GATEWAY,),
+    summary="A page of dead letters.",
+    deadline=10.0,
+)
+INGEST_REPLAY = Endpoint(
+    service=User.INGEST,
+    verb="replay",
+    request=ReplayDeadLetters,
+    reply=DeadLettersDone,
+    callers=(User.GATEWAY,),
+    summary="Put dead letters back on their streams.",
+    deadline=60.0,
+)
+INGEST_PURGE = Endpoint(
+    service=User.INGEST,
+    verb="purge",
+    request=PurgeDeadLetters,
+    reply=DeadLettersDone,
+    callers=(User.GATEWAY,),
+    summary="Forget dead letters.",
+    deadline=60.0,
 )
 INGEST_HEALTH = Endpoint(
     service=User.INGEST,
@@ -249,19 +382,149 @@ PROVISIONER_HEALTH = Endpoint(
     summary="Health of one replica.",
 )
 
+ANALYTICS_PERSON = Endpoint(
+    service=User.ANALYTICS,
+    verb="person",
+    request=GetPerson,
+    reply=Person,
+    callers=(User.MEMBER,),
+    summary="A person's properties, from PostHog; empty when they cannot be read.",
+    deadline=30.0,
+)
+ANALYTICS_TIMEZONE = Endpoint(
+    service=User.ANALYTICS,
+    verb="timezone",
+    request=GetTimezone,
+    reply=Timezone,
+    callers=(User.MEMBER,),
+    summary="Somebody's time zone and where it is known from.",
+    deadline=30.0,
+)
+ANALYTICS_CONDITIONS = Endpoint(
+    service=User.ANALYTICS,
+    verb="conditions",
+    request=EvaluateConditions,
+    reply=ConditionResults,
+    callers=(User.MEMBER,),
+    summary="Whether property conditions hold for people.",
+    deadline=30.0,
+)
+ANALYTICS_FLAGS = Endpoint(
+    service=User.ANALYTICS,
+    verb="flags",
+    request=GetFlags,
+    reply=Flags,
+    callers=(User.MEMBER,),
+    summary="Feature flags of a person.",
+    deadline=15.0,
+)
+ANALYTICS_CAPABILITIES = Endpoint(
+    service=User.ANALYTICS,
+    verb="capabilities",
+    request=Empty,
+    reply=Capabilities,
+    callers=(User.GATEWAY,),
+    summary="Which of analytics' capabilities work, and why the others do not.",
+    deadline=5.0,
+)
+ANALYTICS_CREATE_DESTINATION = Endpoint(
+    service=User.ANALYTICS,
+    verb="create-destination",
+    request=CreateDestination,
+    reply=OutboundDestination,
+    callers=(User.GATEWAY,),
+    summary="Make an outbound destination.",
+)
+ANALYTICS_LIST_DESTINATIONS = Endpoint(
+    service=User.ANALYTICS,
+    verb="destinations",
+    request=ListDestinations,
+    reply=DestinationPage,
+    callers=(User.GATEWAY,),
+    summary="A page of outbound destinations, keys masked.",
+)
+ANALYTICS_GET_DESTINATION = Endpoint(
+    service=User.ANALYTICS,
+    verb="destination",
+    request=DestinationRef,
+    reply=OutboundDestination,
+    callers=(User.GATEWAY,),
+    summary="One outbound destination, keys masked.",
+)
+ANALYTICS_CHANGE_DESTINATION = Endpoint(
+    service=User.ANALYTICS,
+    verb="change-destination",
+    request=ChangeDestination,
+    reply=OutboundDestination,
+    callers=(User.GATEWAY,),
+    summary="Change, pause or resume an outbound destination.",
+)
+ANALYTICS_DELETE_DESTINATION = Endpoint(
+    service=User.ANALYTICS,
+    verb="delete-destination",
+    request=DestinationRef,
+    reply=Deleted,
+    callers=(User.GATEWAY,),
+    summary="Delete an outbound destination.",
+)
+ANALYTICS_TEST_DESTINATION = Endpoint(
+    service=User.ANALYTICS,
+    verb="test-destination",
+    request=DestinationRef,
+    reply=TestQueued,
+    callers=(User.GATEWAY,),
+    summary="Send a test event to one destination.",
+)
+ANALYTICS_DELIVERIES = Endpoint(
+    service=User.ANALYTICS,
+    verb="deliveries",
+    request=ListDeliveries,
+    reply=DeliveryPage,
+    callers=(User.GATEWAY,),
+    summary="A destination's delivery history.",
+)
+ANALYTICS_HEALTH = Endpoint(
+    service=User.ANALYTICS,
+    verb="health",
+    request=Empty,
+    reply=ServiceHealth,
+    callers=(User.GATEWAY,),
+    summary="Health of one replica.",
+)
+
 ENDPOINTS = (
     CREDENTIALS_PUT,
     CREDENTIALS_GET,
     CREDENTIALS_DELETE,
     CREDENTIALS_STATUS,
     CREDENTIALS_GET_DERIVED,
+    CREDENTIALS_PROJECT,
     CREDENTIALS_PUT_DERIVED,
     CREDENTIALS_TOKEN,
     CREDENTIALS_WEBHOOK_SECRET,
     CREDENTIALS_HEALTH,
     INGEST_EVENTS,
+    INGEST_RECORD,
+    INGEST_CONTACT,
+    INGEST_FILL_TIMEZONE,
+    INGEST_DEAD_LETTERS,
+    INGEST_REPLAY,
+    INGEST_PURGE,
     INGEST_HEALTH,
     PROVISIONER_PROVISION,
     PROVISIONER_DIAGNOSE,
     PROVISIONER_HEALTH,
+    ANALYTICS_PERSON,
+    ANALYTICS_TIMEZONE,
+    ANALYTICS_CONDITIONS,
+    ANALYTICS_FLAGS,
+    ANALYTICS_CAPABILITIES,
+    ANALYTICS_CREATE_DESTINATION,
+    ANALYTICS_LIST_DESTINATIONS,
+    ANALYTICS_GET_DESTINATION,
+    ANALYTICS_CHANGE_DESTINATION,
+    ANALYTICS_DELETE_DESTINATION,
+    ANALYTICS_TEST_DESTINATION,
+    ANALYTICS_DELIVERIES,
+    ANALYTICS_HEALTH,
 )

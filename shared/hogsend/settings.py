@@ -148,13 +148,11 @@ class SealingSettings(Settings):
     @field_validator("better_auth_secret_previous", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return tuple(secret.strip() for secret in value.split(",") if secret.strip())
+        return _split_list(value)
 
 
 class DatabaseSettings(Settings):
-    """PostgreSQL, for the credentials, ingest and provisioner services."""
+    """PostgreSQL, for every service but the gateway."""
 
     database_url: SecretStr = Field(
         description="PostgreSQL address. Unset, `make up` starts its own server."
@@ -191,6 +189,47 @@ class IngestSettings(Settings):
     )
 
 
+class AnalyticsSettings(Settings):
+    """Analytics: person reads, and what flows back into PostHog."""
+
+    default_timezone: str = Field(
+        "UTC", description="IANA time zone of people nothing is known about."
+    )
+    enable_posthog_destination: bool = Field(
+        default=False,
+        description="Whether a PostHog destination for the email funnel and contact changes is "
+        "made by itself, given a project key.",
+    )
+    analytics_event_mirror: bool = Field(
+        default=False,
+        description="Whether events reported to Hogsend are captured in PostHog too; those from "
+        "PostHog never are.",
+    )
+    analytics_event_mirror_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Names of the only events to mirror, separated by commas; all when empty."
+    )
+    analytics_event_mirror_deny: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Names of events not to mirror, separated by commas."
+    )
+    outbound_webhook_max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        8, description="Attempts to deliver an event before it is set aside as a dead letter."
+    )
+    outbound_webhook_timeout_ms: Annotated[int, Field(ge=1, le=300_000)] = Field(
+        15_000, description="Milliseconds one delivery may take."
+    )
+    outbound_webhook_base_delay_ms: Annotated[int, Field(ge=1)] = Field(
+        5_000, description="Milliseconds that double with every attempt to make its delay."
+    )
+    outbound_webhook_max_delay_ms: Annotated[int, Field(ge=1)] = Field(
+        21_600_000, description="Longest delay between two attempts, in milliseconds."
+    )
+
+    @field_validator("analytics_event_mirror_allow", "analytics_event_mirror_deny", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return _split_list(value)
+
+
 class TelemetrySettings(Settings):
     """Logs and metrics of every service."""
 
@@ -225,6 +264,7 @@ ALL: tuple[type[Settings], ...] = (
     DatabaseSettings,
     BusSettings,
     IngestSettings,
+    AnalyticsSettings,
     TelemetrySettings,
     StackSettings,
 )
@@ -236,6 +276,12 @@ def describe_problems(error: ValidationError) -> list[str]:
         f"{str(problem['loc'][0]).upper() if problem['loc'] else 'settings'}: {problem['msg']}"
         for problem in error.errors(include_input=False, include_url=False)
     ]
+
+
+def _split_list(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(entry.strip() for entry in value.split(",") if entry.strip())
 
 
 def _checked_url(value: str) -> str:

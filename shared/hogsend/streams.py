@@ -77,6 +77,30 @@ STREAMS: dict[StreamName, Stream] = {
             allow_direct=True,
         ),
     ),
+    StreamName.ENGAGEMENT: Stream(
+        # Not analytics: what is reported before ingest's consumer exists would go unrecorded.
+        User.INGEST,
+        StreamConfig(
+            name=StreamName.ENGAGEMENT,
+            subjects=[f"{subjects.ENGAGEMENT}.>"],
+            # Kept until it is recorded and every destination is done with it.
+            retention=RetentionPolicy.INTEREST,
+            discard=DiscardPolicy.NEW,
+            max_bytes=4 * GIB,
+            duplicate_window=DEDUPLICATION_WINDOW,
+        ),
+    ),
+    StreamName.PERSONS: Stream(
+        User.ANALYTICS,
+        StreamConfig(
+            name=StreamName.PERSONS,
+            subjects=[f"{subjects.PERSONS}.*"],
+            retention=RetentionPolicy.WORK_QUEUE,
+            discard=DiscardPolicy.NEW,
+            max_bytes=4 * GIB,
+            duplicate_window=DEDUPLICATION_WINDOW,
+        ),
+    ),
     StreamName.DEADLETTER: Stream(
         User.INGEST,
         StreamConfig(
@@ -102,6 +126,9 @@ INGEST_CONSUMER = ConsumerConfig(
     max_deliver=-1,
 )
 
+ENGAGEMENT_CONSUMER = INGEST_CONSUMER.evolve(filter_subject=f"{subjects.ENGAGEMENT}.>")
+"""Ingest records engagement through a consumer of the same name, on the other stream."""
+
 
 async def reconcile(js: JetStreamContext, owner: User, replicas: int = 1) -> None:
     """Create the streams `owner` owns, or bring their limits up to what is declared here.
@@ -120,3 +147,6 @@ async def reconcile(js: JetStreamContext, owner: User, replicas: int = 1) -> Non
             if error.err_code != _STREAM_NAME_IN_USE:
                 raise
             await js.update_stream(config)
+    if owner is User.INGEST:
+        # Before anybody reports engagement: a stream kept by interest keeps nothing without it.
+        await js.add_consumer(StreamName.ENGAGEMENT, ENGAGEMENT_CONSUMER)

@@ -13,6 +13,8 @@ PREFIX = "hogsend"
 WEBHOOKS = f"{PREFIX}.webhooks"
 EVENTS = f"{PREFIX}.events"
 CREDENTIALS = f"{PREFIX}.credentials"
+ENGAGEMENT = f"{PREFIX}.engagement"
+PERSONS = f"{PREFIX}.persons"
 DEADLETTER = f"{PREFIX}.deadletter"
 RPC = f"{PREFIX}.rpc"
 
@@ -37,6 +39,16 @@ def event(name: str) -> str:
 def credential_changed(provider: str) -> str:
     """Subject that announces a change of `provider`'s credential."""
     return f"{CREDENTIALS}.{escape(provider)}.changed"
+
+
+def engagement(type: str) -> str:
+    """Subject engagement of `type` (for example `email.opened`) is reported on."""
+    return f"{ENGAGEMENT}.{type}"
+
+
+def persons(verb: str) -> str:
+    """Subject for what PostHog shall know about a person: `set`, `capture` or `alias`."""
+    return f"{PERSONS}.{verb}"
 
 
 def dead_letter(stream: str) -> str:

@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from hogsend.bus import Bus
 from hogsend.channels import (
+    ANALYTICS_HEALTH,
     CREDENTIALS_HEALTH,
     CREDENTIALS_STATUS,
     INGEST_HEALTH,
@@ -40,6 +41,7 @@ _PROBES: tuple[Endpoint[Empty, ServiceHealth], ...] = (
     CREDENTIALS_HEALTH,
     INGEST_HEALTH,
     PROVISIONER_HEALTH,
+    ANALYTICS_HEALTH,
 )
 
 

@@ -1,6 +1,31 @@
 """Every message on the bus: frozen msgspec Structs, camelCase JSON on the wire."""
 
-from hogsend.messages.base import Empty, Message, Properties
+from hogsend.messages.analytics import (
+    Capabilities,
+    Capability,
+    Condition,
+    ConditionQuery,
+    ConditionResults,
+    EvaluateConditions,
+    Flags,
+    GetFlags,
+    GetPerson,
+    GetTimezone,
+    Person,
+    Timezone,
+)
+from hogsend.messages.base import (
+    Empty,
+    Message,
+    Properties,
+)
+from hogsend.messages.contacts import (
+    Contact,
+    ContactRef,
+    FillTimezone,
+    Recorded,
+    RecordEvent,
+)
 from hogsend.messages.credentials import (
     CredentialChanged,
     CredentialMeta,
@@ -9,6 +34,7 @@ from hogsend.messages.credentials import (
     DerivedPayload,
     DerivedReply,
     OAuthPayload,
+    ProjectReply,
     ProviderRef,
     PutCredential,
     PutDerived,
@@ -16,9 +42,47 @@ from hogsend.messages.credentials import (
     TokenRequest,
     WebhookSecretReply,
 )
-from hogsend.messages.deadletter import DeadLetter
-from hogsend.messages.events import Event, EventPage, ListEvents, StoredEvent
-from hogsend.messages.health import DependencyHealth, SchemaHealth, ServiceHealth
+from hogsend.messages.deadletter import (
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterPage,
+    DeadLettersDone,
+    ListDeadLetters,
+    ListedDeadLetter,
+    PurgeDeadLetters,
+    ReplayDeadLetters,
+)
+from hogsend.messages.destinations import (
+    ChangeDestination,
+    CreateDestination,
+    Delivered,
+    DeliveryPage,
+    DestinationPage,
+    DestinationRef,
+    ListDeliveries,
+    ListDestinations,
+    OutboundDestination,
+    TestQueued,
+)
+from hogsend.messages.engagement import (
+    Engagement,
+)
+from hogsend.messages.events import (
+    Event,
+    EventPage,
+    ListEvents,
+    StoredEvent,
+)
+from hogsend.messages.health import (
+    DependencyHealth,
+    SchemaHealth,
+    ServiceHealth,
+)
+from hogsend.messages.persons import (
+    Alias,
+    Capture,
+    SetPerson,
+)
 from hogsend.messages.provisioning import (
     Destination,
     Diagnosis,
@@ -27,38 +91,80 @@ from hogsend.messages.provisioning import (
     ProvisionReply,
     Refusal,
 )
-from hogsend.messages.webhooks import PostHogEvent, PostHogWebhook
+from hogsend.messages.webhooks import (
+    PostHogEvent,
+    PostHogWebhook,
+)
 
 __all__ = [
+    "Alias",
+    "Capabilities",
+    "Capability",
+    "Capture",
+    "ChangeDestination",
+    "Condition",
+    "ConditionQuery",
+    "ConditionResults",
+    "Contact",
+    "ContactRef",
+    "CreateDestination",
     "CredentialChanged",
     "CredentialMeta",
     "CredentialStatus",
     "DeadLetter",
+    "DeadLetterFilter",
+    "DeadLetterPage",
+    "DeadLettersDone",
     "Deleted",
+    "Delivered",
+    "DeliveryPage",
     "DependencyHealth",
     "DerivedPayload",
     "DerivedReply",
     "Destination",
+    "DestinationPage",
+    "DestinationRef",
     "Diagnosis",
     "Empty",
+    "Engagement",
+    "EvaluateConditions",
     "Event",
     "EventPage",
+    "FillTimezone",
+    "Flags",
+    "GetFlags",
+    "GetPerson",
+    "GetTimezone",
+    "ListDeadLetters",
+    "ListDeliveries",
+    "ListDestinations",
     "ListEvents",
+    "ListedDeadLetter",
     "Message",
     "OAuthPayload",
+    "OutboundDestination",
+    "Person",
     "PostHogEvent",
     "PostHogWebhook",
+    "ProjectReply",
     "Properties",
     "ProviderRef",
     "ProvisionLoop",
     "ProvisionReply",
     "Provisioned",
+    "PurgeDeadLetters",
     "PutCredential",
     "PutDerived",
+    "RecordEvent",
+    "Recorded",
     "Refusal",
+    "ReplayDeadLetters",
     "SchemaHealth",
     "ServiceHealth",
+    "SetPerson",
     "StoredEvent",
+    "TestQueued",
+    "Timezone",
     "TokenReply",
     "TokenRequest",
     "WebhookSecretReply",

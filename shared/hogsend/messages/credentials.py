@@ -84,6 +84,20 @@ class DerivedReply(Message, frozen=True):
     """Only with `present`."""
 
 
+class ProjectReply(Message, frozen=True):
+    """The project connect found, for the service that captures into it."""
+
+    version: int
+    state: Presence
+    project_api_key: str | None = None
+    project_id: str | None = None
+    private_host: str | None = None
+
+    def __repr__(self) -> str:
+        """Name the project, never its key."""
+        return f"ProjectReply(state={self.state!r}, project_id={self.project_id!r})"
+
+
 class CredentialMeta(Message, frozen=True):
     """What may be shown of a stored credential: never a token, endpoint or client id."""
 

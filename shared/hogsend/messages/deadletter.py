@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
+
+import msgspec
 
 from hogsend.messages.base import Message
 
@@ -21,3 +24,60 @@ class DeadLetter(Message, frozen=True):
     headers: dict[str, str]
     body: bytes
     """The original message, base64 on the wire."""
+
+
+class DeadLetterFilter(Message, frozen=True, kw_only=True):
+    """Which dead letters are meant; None means any."""
+
+    sequence: int | None = None
+    """Position in the dead letter stream: exactly one letter."""
+    stream: str | None = None
+    reason: str | None = None
+
+
+class ListDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
+    """A page of dead letters, newest first."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
+    before: int | None = None
+    """Only those with a smaller sequence; the last one of the page before."""
+
+
+class ListedDeadLetter(Message, frozen=True, kw_only=True):
+    """A dead letter without its message."""
+
+    sequence: int
+    stream: str
+    subject: str
+    reason: str
+    detail: str
+    attempts: int
+    failed_at: datetime
+    size: int
+    """Bytes of the original message."""
+    body: str | None = None
+    """The original message as text, only when exactly one letter was asked for."""
+
+
+class DeadLetterPage(Message, frozen=True, kw_only=True):
+    """A page of dead letters."""
+
+    dead_letters: list[ListedDeadLetter]
+    total: int
+    """Dead letters that match, on all pages."""
+    next_before: int | None = None
+    """`before` of the next page; None on the last."""
+
+
+class ReplayDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
+    """Put dead letters back on the streams they came from."""
+
+
+class PurgeDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
+    """Forget dead letters."""
+
+
+class DeadLettersDone(Message, frozen=True):
+    """How many letters were replayed or purged."""
+
+    count: int

@@ -83,7 +83,9 @@ def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) 
         for name in group.model_fields:
             value = getattr(values, name)
             secret = isinstance(value, SecretStr) or (
-                isinstance(value, tuple) and all(isinstance(one, SecretStr) for one in value)
+                value
+                and isinstance(value, tuple)
+                and all(isinstance(one, SecretStr) for one in value)
             )
             assert (name in marked) == secret
 
