@@ -16,6 +16,7 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     database: str
     admin_key_file: str | None
     subscriber_env_file: str | None
+    member_env_file: str | None
     logs: str
     webhook_open: bool
     """Whether the gateway accepts webhooks from anybody."""
@@ -32,6 +33,9 @@ def show(summary: Summary, admin_key: str | None) -> None:
         "kept in": summary.admin_key_file,
         "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a"
         if summary.subscriber_env_file
+        else None,
+        "take part": f"set -a; . {summary.member_env_file}; set +a"
+        if summary.member_env_file
         else None,
         "logs": summary.logs,
     }

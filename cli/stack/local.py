@@ -60,9 +60,16 @@ class Stack:
 
     @property
     def subscriber_url(self) -> str:
-        """Address of the NATS server started here, for other people's services."""
-        password = self.home.secret(f"nats-{User.SUBSCRIBER}")
-        return nats.url(User.SUBSCRIBER, password, self.settings.nats_port)
+        """Address of the NATS server started here, for services that only listen."""
+        return self._url_for(User.SUBSCRIBER)
+
+    @property
+    def member_url(self) -> str:
+        """The same for services that also report engagement, write persons and ask analytics."""
+        return self._url_for(User.MEMBER)
+
+    def _url_for(self, user: User) -> str:
+        return nats.url(user, self.home.secret(f"nats-{user}"), self.settings.nats_port)
 
     @property
     def admin_key(self) -> str:
@@ -161,6 +168,7 @@ async def _start(stack: Stack) -> Summary:
         database=stack.database,
         admin_key_file=str(stack.home.secret_file("admin-api-key")) if generated else None,
         subscriber_env_file=str(stack.home.path / "subscriber.env") if embedded else None,
+        member_env_file=str(stack.home.path / "member.env") if embedded else None,
         logs=str(stack.home.logs),
         webhook_open=await _webhook_open(stack, base),
     )
@@ -178,6 +186,7 @@ async def _start_nats(stack: Stack) -> None:
     await stack.supervisor.start(Program("nats", nats.command(config), nothing_but_path()))
     await _until(stack, "nats", lambda: _listening(port))
     write_private(home.path / "subscriber.env", f"NATS_URL={stack.subscriber_url}\n")
+    write_private(home.path / "member.env", f"NATS_URL={stack.member_url}\n")
     stack.nats = f"nats://127.0.0.1:{port}"
 
 

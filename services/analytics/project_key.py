@@ -56,6 +56,11 @@ class ProjectKey:
         """Whether `POSTHOG_API_KEY` is set."""
         return self._configured is not None
 
+    @property
+    def host(self) -> str:
+        """Where events go when nothing says otherwise."""
+        return (self._host or US_INGESTION_HOST).rstrip("/")
+
     async def follow(self) -> None:
         """Hear of every credential change from now on."""
         await self._bus.client.subscribe(subjects.credential_changed(PROVIDER), cb=self._on_change)

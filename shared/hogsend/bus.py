@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,8 +22,11 @@ from nats.js import JetStreamContext
 from nats.js import errors as js_errors
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
+from hogsend import analytics
+from hogsend.analytics import EngagementClient, FlagsClient, PersonsClient
 from hogsend.channels import Endpoint, Reply, Request
 from hogsend.errors import Forbidden, HogsendError, Unavailable, from_code
+from hogsend.messages import Capture, Condition, Timezone
 from hogsend.permissions import inbox_prefix
 from hogsend.subscribing import CredentialChanges, Events
 
@@ -182,6 +186,83 @@ class Bus:
     def credential_changes(self, provider: str | None = None) -> CredentialChanges:
         """Credential changes, of one provider or all: the current state first, then changes."""
         return CredentialChanges(self, provider)
+
+    @property
+    def persons(self) -> PersonsClient:
+        """PostHog's persons: read and write their properties."""
+        return PersonsClient(self)
+
+    @property
+    def flags(self) -> FlagsClient:
+        """PostHog's feature flags."""
+        return FlagsClient(self)
+
+    @property
+    def engagement(self) -> EngagementClient:
+        """Reports what services did with people."""
+        return EngagementClient(self)
+
+    async def capture(
+        self,
+        event: str,
+        distinct_id: str,
+        properties: Mapping[str, Any] | None = None,
+        *,
+        groups: Mapping[str, str] | None = None,
+        **when: Any,
+    ) -> None:
+        """Capture an event in PostHog; it is durable when this returns.
+
+        Without a project key nothing happens, silently.
+
+        Args:
+            event: its name.
+            distinct_id: whose it is.
+            properties: anything that is JSON.
+            groups: group keys by group type.
+            when: `timestamp`, by default now, and `id`, the event's uuid, by default made up.
+
+        Raises:
+            InvalidRequest: a name is blank or too long, or the properties are no JSON.
+            Unavailable: the bus is away; nothing was accepted.
+        """
+        when.setdefault("timestamp", datetime.now(UTC))
+        message = Capture(
+            event=event,
+            distinct_id=distinct_id,
+            properties=dict(properties or {}),
+            groups=dict(groups or {}),
+            **when,
+        )
+        await analytics.capture(self, message)
+
+    async def timezone(
+        self, distinct_id: str, *, explicit: str | None = None, default: str | None = None
+    ) -> Timezone:
+        """Where somebody lives, as far as it is known, and how it is known (contract 4.2).
+
+        `hogsend.localtime.next_moment` makes a moment of it.
+
+        Args:
+            distinct_id: whose.
+            explicit: wins over everything known.
+            default: stands in for `DEFAULT_TIMEZONE`.
+
+        Raises:
+            InvalidRequest: `explicit` is no IANA time zone.
+        """
+        return await analytics.timezone(self, distinct_id, explicit=explicit, default=default)
+
+    async def conditions_met(
+        self, people: Sequence[str], conditions: Sequence[Condition]
+    ) -> list[bool]:
+        """Whether all property conditions hold, for each of some people (contract 4.3).
+
+        Raises:
+            InvalidRequest: a condition cannot be evaluated as it is.
+            Unavailable: analytics is away; there is no safe guess.
+        """
+        return await analytics.conditions_met(self, people, conditions)
 
     async def _on_error(self, error: Exception) -> None:
         self._observe("error", f"{type(error).__name__}: {error}")

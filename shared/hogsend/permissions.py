@@ -81,6 +81,9 @@ def _consumer_api(user: User, stream: StreamName) -> set[str]:
     if durable == "*":
         api |= {f"$JS.API.CONSUMER.{verb}.{stream}.>" for verb in ("CREATE", "DURABLE.CREATE")}
         api.add(f"$JS.API.CONSUMER.DELETE.{stream}.*")
+        if user is User.ANALYTICS:
+            # To find consumers of destinations that are gone.
+            api.add(f"$JS.API.CONSUMER.LIST.{stream}")
     else:
         api |= {
             f"$JS.API.CONSUMER.CREATE.{stream}.{durable}.>",

@@ -1,0 +1,1 @@
+"""What flows back into PostHog: captures, person writes, engagement, mirrored events."""

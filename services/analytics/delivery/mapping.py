@@ -1,0 +1,173 @@
+"""Engagement as PostHog captures it (contract 6.3)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID, uuid5
+
+from hogsend.messages import Alias, Engagement, Event, Properties, SetPerson
+from hogsend.messages import Capture as CaptureMessage
+from hogsend.posthog.capture import Captured
+from services.analytics.destinations.model import DestinationConfig
+
+LIBRARY = "hogsend"
+DEFAULT_UNSUBSCRIBED = "hogsend_unsubscribed"
+BUCKET_PREFIX = "hogsend_bucket_"
+
+_NAMESPACE = UUID("6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11")
+_IDENTITIES = ("userId", "anonymousId", "to", "userEmail")
+_UUID = re.compile(r"(?:msg_)?([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})", re.IGNORECASE)
+
+
+class NoIdentity(Exception):
+    """Nothing says whose event this is, and PostHog takes none without."""
+
+
+def engagement(happened: Engagement, config: DestinationConfig) -> Captured | None:
+    """What a destination captures; None when it takes no notice.
+
+    Raises:
+        NoIdentity: the event names nobody.
+    """
+    type, data = happened.type, happened.data
+    if type == "impact.digest":
+        return None
+    if type.startswith("contact.") or type == "journey.heldout":
+        return _person_change(happened, config) if config.syncs_persons else None
+    if type == "email.action":
+        name = data.get("event")
+        if not isinstance(name, str) or not name:
+            raise NoIdentity("email.action without the event it stands for")
+        own = {key: data[key] for key in ("emailSendId", "templateKey", "linkId") if key in data}
+        return _captured(happened, name, _identity(data), {**_bag(data.get("properties")), **own})
+    name = config.event_names.get(type, type)
+    return _captured(happened, name, _identity(data), data)
+
+
+def bucket(happened: Engagement) -> Captured | None:
+    """The bucket mirror: a person property while somebody is in a bucket that asks (D-21)."""
+    data = happened.data
+    bucket_id, user = _text(data.get("bucketId")), _text(data.get("userId"))
+    if data.get("syncToPostHog") is not True or bucket_id is None or user is None:
+        return None
+    name = f"{BUCKET_PREFIX}{bucket_id}"
+    if happened.type == "bucket.entered":
+        change: Properties = {"$set": {name: True}}
+    elif happened.type == "bucket.left":
+        change = {"$unset": [name]}
+    else:
+        return None
+    # Not the destination's uuid: that captures the same engagement as an event.
+    return _make(event_uuid(f"bucket:{happened.id}"), "$set", user, happened.timestamp, change)
+
+
+def set_person(wanted: SetPerson, queued_at: Any) -> Captured | None:
+    """A person write (contract 4.4); None when it changes nothing."""
+    change: Properties = {}
+    if wanted.set:
+        change["$set"] = wanted.set
+    if wanted.set_once:
+        change["$set_once"] = wanted.set_once
+    if wanted.unset:
+        change["$unset"] = wanted.unset
+    if not change:
+        return None
+    return _make(wanted.id, "$set", wanted.distinct_id, wanted.timestamp or queued_at, change)
+
+
+def capture(wanted: CaptureMessage, queued_at: Any) -> Captured:
+    """An event of a service."""
+    properties = wanted.properties
+    if wanted.groups:
+        properties = {**properties, "$groups": wanted.groups}
+    moment = wanted.timestamp or queued_at
+    return _make(wanted.id, wanted.event, wanted.distinct_id, moment, properties)
+
+
+def alias(wanted: Alias, queued_at: Any) -> Captured | None:
+    """An identity merge; None when there is nothing to merge (contract 4.5)."""
+    if not wanted.distinct_id or not wanted.alias or wanted.distinct_id == wanted.alias:
+        return None
+    moment = wanted.timestamp or queued_at
+    properties = {"alias": wanted.alias}
+    return _make(wanted.id, "$create_alias", wanted.distinct_id, moment, properties)
+
+
+def mirrored(event: Event) -> Captured:
+    """An event Hogsend was told of, under the key its person is known by (contract 11.1)."""
+    properties = event.properties
+    currency = properties.get("currency")
+    if isinstance(currency, str):
+        properties = {**properties, "currency": currency.upper()}
+    uuid = event_uuid(event.id)
+    return _make(uuid, event.event, event.contact_key, event.occurred_at, properties)
+
+
+def event_uuid(id: str) -> UUID:
+    """The uuid PostHog knows an event by: its own when it has one, else made from its id."""
+    match = _UUID.fullmatch(id)
+    return UUID(match[1]) if match else uuid5(_NAMESPACE, id)
+
+
+def _person_change(happened: Engagement, config: DestinationConfig) -> Captured | None:
+    data = happened.data
+    match happened.type:
+        case "contact.created" | "contact.updated":
+            properties = _bag(data.get("properties"))
+            user = _text(data.get("externalId")) or _text(data.get("id"))
+            change = {"$set": properties} if properties else None
+        case "contact.unsubscribed":
+            user = _text(data.get("externalId")) if data.get("scope") == "all" else None
+            name = config.unsubscribed_property_key or DEFAULT_UNSUBSCRIBED
+            change = {"$set": {name: True}} if user else None
+        case "contact.control_group":
+            user = _text(data.get("userId"))
+            change = {"$set": {"hogsend_control_group": True}} if user else None
+        case "journey.heldout":
+            user, journey = _text(data.get("userId")), _text(data.get("journeyId"))
+            change = {"$set": {f"hogsend_holdout_{journey}": True}} if user and journey else None
+        case _:
+            return None
+    if change is None:
+        return None
+    if user is None:
+        raise NoIdentity("neither externalId nor id")
+    return _captured(happened, "$set", user, change)
+
+
+def _captured(
+    happened: Engagement, event: str, distinct_id: str, properties: Properties
+) -> Captured:
+    return _make(event_uuid(happened.id), event, distinct_id, happened.timestamp, properties)
+
+
+def _make(
+    uuid: UUID, event: str, distinct_id: str, timestamp: Any, properties: Properties
+) -> Captured:
+    return Captured(
+        uuid=uuid,
+        event=event,
+        distinct_id=distinct_id,
+        timestamp=timestamp,
+        # Without the switch PostHog would locate every person at this server's address.
+        properties={**properties, "$lib": LIBRARY, "$geoip_disable": True},
+    )
+
+
+def _identity(data: Properties) -> str:
+    for name in _IDENTITIES:
+        value = data.get(name)
+        if value is not None:
+            text = _text(value)
+            if text is not None:
+                return text
+    raise NoIdentity(f"none of {', '.join(_IDENTITIES)}")
+
+
+def _bag(value: Any) -> Properties:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
