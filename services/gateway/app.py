@@ -36,6 +36,7 @@ from services.gateway.intake.publisher import Publisher
 from services.gateway.intake.spool import Spool
 from services.gateway.response_headers import response_headers
 from services.gateway.routes.analytics import AnalyticsController
+from services.gateway.routes.capabilities import list_capabilities
 from services.gateway.routes.client_document import client_document, own_client_document
 from services.gateway.routes.credentials import CredentialsController
 from services.gateway.routes.events import list_events
@@ -67,6 +68,7 @@ def build(
             AnalyticsController,
             ProvisioningController,
             list_events,
+            list_capabilities,
             health,
             livez,
             readyz,

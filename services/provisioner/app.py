@@ -47,7 +47,7 @@ def build(
     secrets = WebhookSecrets(credentials, secret, minting=settings.posthog_mint_webhook_secret)
     return Handlers(
         Provisioning(instance, credentials, secrets, store, http),
-        Examination(instance, credentials, secret, store, http),
+        Examination(instance, credentials, secrets, store, http),
         credentials,
         database,
     )

@@ -18,6 +18,7 @@ from services.provisioner import findings
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination_check import Look
 from services.provisioner.liveness import LiveInstances
+from services.provisioner.outlook import outlook
 from services.provisioner.ownership import Ownership
 from services.provisioner.provisioning import Instance
 from services.provisioner.refusals import (
@@ -28,6 +29,7 @@ from services.provisioner.refusals import (
     refused,
 )
 from services.provisioner.store import DestinationStore
+from services.provisioner.webhook_secret import WebhookSecrets
 from services.provisioner.webhook_url import webhook_url
 
 log = structlog.get_logger(__name__)
@@ -47,14 +49,14 @@ class Examination:
         self,
         instance: Instance,
         credentials: Credentials,
-        configured_secret: str | None,
+        secrets: WebhookSecrets,
         store: DestinationStore,
         http: httpx.AsyncClient,
     ) -> None:
-        """Examine `instance`; `configured_secret` is POSTHOG_WEBHOOK_SECRET."""
+        """Examine `instance`."""
+        self._secrets = secrets
         self._instance = instance
         self._credentials = credentials
-        self._configured_secret = configured_secret
         self._store = store
         self._http = http
 
@@ -71,16 +73,17 @@ class Examination:
             credential=findings.credential(status),
             person_reads=reads,
             webhook_secret=findings.webhook_secret(
-                status, configured=self._configured_secret is not None
+                status, configured=self._secrets.configured is not None
             ),
             destination=destination,
             scope_gap=findings.scope_gap(status),
             public_url=findings.public_url(self._instance.public_url),
+            provisioning=await outlook(self._instance, bearer, status, self._secrets),
         )
 
     def _secret(self, derived: DerivedReply | None) -> str | None:
         minted = derived.payload.webhook_secret if derived and derived.payload else None
-        return self._configured_secret or minted
+        return self._secrets.configured or minted
 
     async def _ask_posthog(
         self, bearer: TokenReply | None, secret: str | None

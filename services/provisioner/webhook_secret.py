@@ -26,6 +26,11 @@ class WebhookSecrets:
         self._configured = configured
         self._minting = minting
 
+    @property
+    def configured(self) -> str | None:
+        """POSTHOG_WEBHOOK_SECRET, which wins over a minted one."""
+        return self._configured
+
     async def obtain(self) -> str:
         """Give the secret; a fresh one is stored before anybody is told.
 
@@ -37,6 +42,16 @@ class WebhookSecrets:
         """
         if self._configured:
             return self._configured
+        payload = await self._readable()
+        return payload.webhook_secret or await self._mint(payload)
+
+    async def check(self) -> None:
+        """Find out whether `obtain` would give a secret, without minting one; raises like it."""
+        if not self._configured:
+            await self._readable()
+
+    async def _readable(self) -> DerivedPayload:
+        """What is stored, if a secret is in it or may be put there."""
         stored = await self._credentials.derived()
         if stored.state == "unreadable":
             raise _missing(
@@ -47,15 +62,13 @@ class WebhookSecrets:
                 "or set POSTHOG_WEBHOOK_SECRET.",
             )
         payload = stored.payload or DerivedPayload()
-        if payload.webhook_secret:
-            return payload.webhook_secret
-        if not self._minting:
+        if not payload.webhook_secret and not self._minting:
             raise _missing(
                 "POSTHOG_WEBHOOK_SECRET is not set and POSTHOG_MINT_WEBHOOK_SECRET is false, so "
                 "PostHog would deliver to an open ingest route.",
                 OPEN_ROUTE_REMEDY,
             )
-        return await self._mint(payload)
+        return payload
 
     async def _mint(self, payload: DerivedPayload) -> str:
         minted = secrets.token_hex(SECRET_BYTES)

@@ -100,6 +100,14 @@ class PublicUrlFinding(Finding, frozen=True, kw_only=True):
     loopback: bool
 
 
+class ProvisioningFinding(Finding, frozen=True, kw_only=True):
+    """Whether a run would get as far as asking PostHog for a destination."""
+
+    state: Literal["possible", "refused", "unknown"]
+    code: str | None = None
+    """What a run would be refused with (contract 1.2 and 2.7)."""
+
+
 class Diagnosis(Message, frozen=True):
     """Everything about the integration that an operator may have to act on."""
 
@@ -110,3 +118,4 @@ class Diagnosis(Message, frozen=True):
     destination: DestinationFinding
     scope_gap: list[str]
     public_url: PublicUrlFinding
+    provisioning: ProvisioningFinding

@@ -1,0 +1,136 @@
+"""Which rows of the seed's degradation table work here, and why the others do not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from hogsend.errors import HogsendError
+from hogsend.messages import Capabilities, Capability, TokenReply
+from hogsend.messages.analytics import CapabilityName
+from hogsend.metrics import FAILURES
+from hogsend.token_cache import TokenCache
+from services.analytics.destinations.store import DestinationStore
+from services.analytics.project_key import ProjectKey
+
+SET_KEY = "Set POSTHOG_API_KEY to the project API key (phc_…)."
+SET_KEY_OR_CONNECT = (
+    f"{SET_KEY} Or run `hogsend connect posthog`: it stores the key of its project."
+)
+AWAY = "The credentials service did not answer, so this is not known."
+LOOK = "Look at `hogsend status` and at the credentials service's log."
+
+Answer = TypeVar("Answer")
+
+
+class CapabilityReport:
+    """Looks at what the analytics service has."""
+
+    def __init__(
+        self,
+        tokens: TokenCache,
+        project_key: ProjectKey,
+        store: DestinationStore,
+        *,
+        destination_enabled: bool,
+    ) -> None:
+        """Report on these; `destination_enabled` is ENABLE_POSTHOG_DESTINATION."""
+        self._tokens = tokens
+        self._project_key = project_key
+        self._store = store
+        self._destination_enabled = destination_enabled
+
+    async def capabilities(self) -> Capabilities:
+        """Say what works now; what cannot be found out is `unknown`, and hides nothing else."""
+        key, bearer = await asyncio.gather(self._has_key(), _known(self._tokens.token()))
+        return Capabilities(
+            [
+                self._capturing("eventCapture", key),
+                self._capturing("personWrites", key),
+                _reads(bearer),
+                await self._engagement(key),
+            ]
+        )
+
+    async def _has_key(self) -> bool | None:
+        try:
+            return await self._project_key.project() is not None
+        except HogsendError as error:
+            FAILURES.labels("capabilities", error.code).inc()
+            return None
+
+    def _capturing(self, name: CapabilityName, key: bool | None) -> Capability:
+        if key is None:
+            return Capability(name=name, state="unknown", reason=AWAY, remediation=LOOK)
+        if not key:
+            reason = "There is no project API key."
+            return Capability(name=name, state="off", reason=reason, remediation=SET_KEY_OR_CONNECT)
+        if self._project_key.from_environment:
+            return Capability(name=name, state="on", reason="POSTHOG_API_KEY is set.")
+        return Capability(
+            name=name, state="on", reason="The project key stored by `connect posthog` is used."
+        )
+
+    async def _engagement(self, key: bool | None) -> Capability:
+        name: CapabilityName = "engagementOut"
+        destinations = await _known(self._store.all())
+        if destinations is None:
+            return Capability(
+                name=name,
+                state="unknown",
+                reason="PostgreSQL did not answer, so this is not known.",
+                remediation="Look at `hogsend status`.",
+            )
+        active = [one for one in destinations if not one.disabled]
+        if any(not one.seeded and one.config.api_key for one in active):
+            return Capability(
+                name=name, state="on", reason="A destination with a key of its own is active."
+            )
+        made_by_hand = any(not one.seeded for one in active)
+        if not self._destination_enabled and not made_by_hand:
+            return Capability(
+                name=name,
+                state="off",
+                reason="ENABLE_POSTHOG_DESTINATION is off; engagement is recorded here only.",
+                remediation="Set ENABLE_POSTHOG_DESTINATION=true.",
+            )
+        capturing = self._capturing(name, key)
+        if capturing.state != "on":
+            return capturing
+        if not active:
+            return Capability(
+                name=name,
+                state="off",
+                reason="Every destination is paused."
+                if destinations
+                else "The destination is not made yet.",
+                remediation="POST /v1/admin/webhooks/{id}/resume."
+                if destinations
+                else "It is made by itself in a moment; look at the analytics service's log.",
+            )
+        return Capability(name=name, state="on", reason="A destination is active.")
+
+
+def _reads(bearer: TokenReply | None) -> Capability:
+    name: CapabilityName = "personReads"
+    if bearer is None:
+        return Capability(name=name, state="unknown", reason=AWAY, remediation=LOOK)
+    if not bearer.token:
+        return Capability(
+            name=name,
+            state="off",
+            reason="There is neither a usable OAuth credential nor a personal API key; contact "
+            "properties and the default time zone stand in.",
+            remediation="Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY.",
+        )
+    through = "the OAuth credential" if bearer.source == "oauth" else "POSTHOG_PERSONAL_API_KEY"
+    return Capability(name=name, state="on", reason=f"Persons are read through {through}.")
+
+
+async def _known(question: Awaitable[Answer]) -> Answer | None:
+    try:
+        return await question
+    except HogsendError as error:
+        FAILURES.labels("capabilities", error.code).inc()
+        return None

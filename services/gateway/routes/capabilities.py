@@ -1,0 +1,120 @@
+"""`GET /v1/admin/capabilities`: the seed's degradation table, as it is here and now."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from litestar import Request, get
+from litestar.di import NamedDependency
+
+from hogsend.bus import Bus
+from hogsend.channels import ANALYTICS_CAPABILITIES, PROVISIONER_DIAGNOSE, Endpoint, Reply
+from hogsend.errors import Unavailable
+from hogsend.messages import Capabilities, Capability, Diagnosis, Empty
+from hogsend.messages.analytics import CapabilityName
+from services.gateway.answers import documented
+from services.gateway.auth import admin_or_reader
+from services.gateway.response_headers import correlation
+
+DIAGNOSIS_SECONDS = 15.0
+OF_ANALYTICS: tuple[CapabilityName, ...] = (
+    "eventCapture",
+    "personWrites",
+    "personReads",
+    "engagementOut",
+)
+ORDER: tuple[CapabilityName, ...] = (
+    "eventCapture",
+    "personWrites",
+    "personReads",
+    "eventsIn",
+    "engagementOut",
+    "loopProvisioning",
+)
+
+
+@get(
+    "/v1/admin/capabilities",
+    guards=[admin_or_reader],
+    tags=["Admin"],
+    summary="What works, what does not, and what to set",
+    security=[{"adminKey": []}],
+    responses=documented(401, 403, 429),
+)
+async def list_capabilities(
+    bus: NamedDependency[Bus], request: Request[Any, Any, Any]
+) -> Capabilities:
+    """List every capability; a service that is away only hides its own, as `unknown`."""
+    headers = correlation(request)
+    analytics, diagnosis = await asyncio.gather(
+        _ask(bus, ANALYTICS_CAPABILITIES, None, headers),
+        _ask(bus, PROVISIONER_DIAGNOSE, DIAGNOSIS_SECONDS, headers),
+    )
+    known = {one.name: one for one in (analytics.capabilities if analytics else [])}
+    if analytics is None:
+        known |= {name: _service_away(name, "analytics") for name in OF_ANALYTICS}
+    if diagnosis is None:
+        for name in ORDER:
+            known.setdefault(name, _service_away(name, "provisioner"))
+    else:
+        known["eventsIn"] = _events_in(diagnosis)
+        known["loopProvisioning"] = _provisioning(diagnosis)
+    return Capabilities([known[name] for name in ORDER])
+
+
+async def _ask(
+    bus: Bus,
+    endpoint: Endpoint[Empty, Reply],
+    deadline: float | None,
+    headers: dict[str, str] | None,
+) -> Reply | None:
+    try:
+        return await bus.request(endpoint, Empty(), deadline=deadline, headers=headers)
+    except Unavailable:
+        # Said in the answer itself.
+        return None
+
+
+def _service_away(name: CapabilityName, service: str) -> Capability:
+    return Capability(
+        name=name,
+        state="unknown",
+        reason=f"The {service} service did not answer.",
+        remediation=f"Look at `hogsend status` and at the {service} service's log.",
+    )
+
+
+def _events_in(diagnosis: Diagnosis) -> Capability:
+    name: CapabilityName = "eventsIn"
+    secret, destination = diagnosis.webhook_secret, diagnosis.destination
+    for finding, fine in ((secret, "present"), (destination, "live")):
+        if finding.state == "unknown":
+            return Capability(
+                name=name,
+                state="unknown",
+                reason=finding.detail or "This is not known.",
+                remediation=finding.remediation,
+            )
+        if finding.state != fine:
+            return Capability(
+                name=name,
+                state="off",
+                reason=finding.detail or "PostHog does not deliver here.",
+                remediation=finding.remediation,
+            )
+    return Capability(name=name, state="on", reason="PostHog delivers here, signed.")
+
+
+def _provisioning(diagnosis: Diagnosis) -> Capability:
+    name: CapabilityName = "loopProvisioning"
+    finding = diagnosis.provisioning
+    if finding.state == "possible":
+        return Capability(name=name, state="on", reason="Nothing stands in the way.")
+    reason = f"{finding.code}: {finding.detail}" if finding.code and finding.detail else None
+    return Capability(
+        name=name,
+        state="off" if finding.state == "refused" else "unknown",
+        reason=reason or finding.code or finding.detail or "This is not known.",
+        remediation=finding.remediation,
+    )

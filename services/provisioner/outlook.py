@@ -1,0 +1,65 @@
+"""Whether provisioning would be refused, found out without trying it."""
+
+from __future__ import annotations
+
+import structlog
+
+from hogsend import metrics
+from hogsend.errors import HogsendError
+from hogsend.messages import CredentialStatus, TokenReply
+from hogsend.messages.provisioning import ProvisioningFinding
+from services.provisioner import findings, preconditions
+from services.provisioner.provisioning import Instance
+from services.provisioner.refusals import SCOPES_REMEDY, Refused
+from services.provisioner.webhook_secret import WebhookSecrets
+
+log = structlog.get_logger(__name__)
+
+WRITE_SCOPE = "hog_function:write"
+MISSING_SCOPE = "missing-scope"
+
+
+async def outlook(
+    instance: Instance,
+    bearer: TokenReply | None,
+    status: CredentialStatus | None,
+    secrets: WebhookSecrets,
+) -> ProvisioningFinding:
+    """Check what a run would check, in its order.
+
+    Args:
+        instance: what would be provisioned.
+        bearer: the bearer a run would use; None when nobody could say.
+        status: what is stored; None when nobody could say.
+        secrets: where a run would get the webhook secret.
+    """
+    if bearer is None or status is None:
+        return ProvisioningFinding(
+            state="unknown", detail=findings.SERVICE_AWAY, remediation=findings.START_SERVICE
+        )
+    try:
+        preconditions.require(bearer, instance.private_host, instance.public_url, placeholder=False)
+        await secrets.check()
+    except Refused as refused:
+        refusal = refused.refusal
+        return ProvisioningFinding(
+            state="refused",
+            code=refusal.code,
+            detail=refusal.detail,
+            remediation=refusal.remediation,
+        )
+    except HogsendError as error:
+        metrics.FAILURES.labels("diagnosis", error.code).inc()
+        log.debug("not known", reason=str(error))
+        return ProvisioningFinding(
+            state="unknown", detail=findings.SERVICE_AWAY, remediation=findings.START_SERVICE
+        )
+    # What a personal key may do, only PostHog knows.
+    if bearer.source == "oauth" and WRITE_SCOPE not in status.scopes:
+        return ProvisioningFinding(
+            state="refused",
+            code=MISSING_SCOPE,
+            detail=f"The grant lacks {WRITE_SCOPE}.",
+            remediation=SCOPES_REMEDY,
+        )
+    return ProvisioningFinding(state="possible")
