@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 MESSAGE_ID = "Nats-Msg-Id"
 CORRELATION_ID = "Hogsend-Correlation-Id"
 RECEIVED_AT = "Hogsend-Received-At"
+DESTINATION = "Hogsend-Destination"
+"""Id of the only destination a message is for."""
 
 TYPE_PREFIX = "dev.hogsend"
 

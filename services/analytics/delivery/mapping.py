@@ -17,6 +17,7 @@ BUCKET_PREFIX = "hogsend_bucket_"
 
 _NAMESPACE = UUID("6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11")
 _IDENTITIES = ("userId", "anonymousId", "to", "userEmail")
+_OF_THE_EMAIL: tuple[str, ...] = ("emailSendId", "templateKey", "linkId")
 _UUID = re.compile(r"(?:msg_)?([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})", re.IGNORECASE)
 
 
@@ -39,7 +40,7 @@ def engagement(happened: Engagement, config: DestinationConfig) -> Captured | No
         name = data.get("event")
         if not isinstance(name, str) or not name:
             raise NoIdentity("email.action without the event it stands for")
-        own = {key: data[key] for key in ("emailSendId", "templateKey", "linkId") if key in data}
+        own = {key: data[key] for key in _OF_THE_EMAIL if key in data}
         return _captured(happened, name, _identity(data), {**_bag(data.get("properties")), **own})
     name = config.event_names.get(type, type)
     return _captured(happened, name, _identity(data), data)

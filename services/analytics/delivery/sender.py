@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import nats.errors
 import nats.js.errors
@@ -37,6 +38,7 @@ REQUESTS = 2
 """Requests to one destination at a time."""
 BEAT_SECONDS = 5.0
 """How often JetStream hears that events are still worked on; well below the consumer's ack wait."""
+FLUSH_SECONDS = 2
 LATER_SECONDS = 5.0
 """What could not be decided now is decided after so long."""
 REMEMBERED = 10_000
@@ -90,9 +92,12 @@ class Sender:
             ]
             await asyncio.gather(*tasks)
         finally:
-            await stop(*tasks)
-            await self._give_back()
-            WAITING.labels(self.source.name).set(0)
+            await _to_the_end(self._finish(tasks))
+
+    async def _finish(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        await stop(*tasks)
+        await self._give_back()
+        WAITING.labels(self.source.name).set(0)
 
     async def _look_at_predecessor(self) -> None:
         """Find out how many events another sender left unfinished.
@@ -341,13 +346,27 @@ class Sender:
                 log.warning("could not tell JetStream that events are in progress")
 
     async def _give_back(self) -> None:
+        if not len(self._lanes):
+            return
         try:
             for entry in self._lanes:
                 if not entry.origin[0].is_acked:
                     await entry.origin[0].nak()
-        except (nats.errors.Error, OSError) as error:
+            await self._bus.client.flush(FLUSH_SECONDS)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
             FAILURES.labels("give_back", type(error).__name__).inc()
             log.warning("could not give events back, they come back later", reason=str(error))
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for `work` even when cancelled again: a stop is asked for more than once."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            continue
+    task.result()
 
 
 def _now() -> float:

@@ -1,0 +1,1 @@
+"""Outbound destinations: which there are, and what became of events there."""

@@ -1,0 +1,124 @@
+"""The sending half of analytics, running inside the test, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from nats.js.errors import NotFoundError
+
+from hogsend import streams
+from hogsend.bus import Bus
+from hogsend.channels import StreamName, User
+from hogsend.database import Database
+from hogsend.messages import DeadLetter
+from hogsend.posthog.api import http_client
+from hogsend.posthog.capture import Capture
+from hogsend.serving import stop
+from hogsend.settings import AnalyticsSettings, PostHogSettings
+from services.analytics.app import MIGRATIONS
+from services.analytics.delivery.flows import Flows
+from services.analytics.delivery.leadership import lead_forever
+from services.analytics.destinations.store import DestinationStore
+from services.analytics.project_key import ProjectKey
+from tests.integration.harness import connected
+from tests.servers import Servers
+from tests.waiting import eventually
+
+KEY = "phc_test"
+FAST = {"outbound_webhook_base_delay_ms": 1}
+
+
+@dataclass
+class Sending:
+    """A replica that sends, and a member of the bus."""
+
+    member: Bus
+    operator: Bus
+    store: DestinationStore
+
+    async def waiting(self, stream: StreamName) -> int:
+        """Messages nobody is done with."""
+        return int((await self.operator.js.stream_info(stream)).state.messages)
+
+    async def letters(self) -> list[DeadLetter]:
+        """Every dead letter."""
+        state = (await self.operator.js.stream_info(StreamName.DEADLETTER)).state
+        found = []
+        for sequence in range(max(state.first_seq, 1), state.last_seq + 1):
+            try:
+                message = await self.operator.js.get_msg(StreamName.DEADLETTER, sequence)
+            except NotFoundError:
+                continue
+            found.append(msgspec.json.decode(message.data or b"", type=DeadLetter))
+        return found
+
+
+@asynccontextmanager
+async def replica(
+    servers: Servers,
+    database_url: str,
+    *,
+    posthog: dict[str, Any],
+    settings: dict[str, Any] | None = None,
+) -> AsyncIterator[DestinationStore]:
+    """One replica, sending as soon as it leads."""
+    async with connected(servers, User.ANALYTICS) as bus, http_client() as http:
+        database = Database(database_url, "analytics", MIGRATIONS, pool_size=4)
+        await database.connect_forever()
+        await streams.reconcile(bus.js, User.ANALYTICS)
+        store = DestinationStore(database)
+        project_key = ProjectKey(bus, PostHogSettings(**posthog))
+        await project_key.follow()
+        chosen = AnalyticsSettings(**{**FAST, **(settings or {})})
+        flows = Flows(bus, Capture(http, seconds=5.0), project_key, store, chosen)
+        task = asyncio.create_task(lead_forever(database, flows.run))
+        try:
+            yield store
+        finally:
+            await stop(task)
+            await database.close()
+
+
+@asynccontextmanager
+async def sending(
+    servers: Servers,
+    database_url: str,
+    host: str,
+    *,
+    posthog: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+) -> AsyncIterator[Sending]:
+    """One replica that captures at `host`, on a bus with nothing on it."""
+    chosen = {"posthog_api_key": KEY, "posthog_host": host, **(posthog or {})}
+    async with connected(servers, User.INGEST) as ingest:
+        await streams.reconcile(ingest.js, User.INGEST)
+    async with (
+        connected(servers, User.MEMBER) as member,
+        connected(servers, User.OPERATOR) as operator,
+        replica(servers, database_url, posthog=chosen, settings=settings) as store,
+    ):
+        yield Sending(member, operator, store)
+
+
+async def until_consumed(sending: Sending, stream: StreamName, durable: str) -> None:
+    """Wait until a consumer has nothing left to do."""
+
+    async def idle() -> bool:
+        try:
+            info = await sending.operator.js.consumer_info(stream, durable)
+        except NotFoundError:
+            return False
+        return not info.num_pending and not info.num_ack_pending
+
+    await eventually(idle, 30)
+
+
+def bodies(events: Sequence[dict[str, Any]]) -> str:
+    """Events as text, to look for what must not be there."""
+    return json.dumps(events)

@@ -1,0 +1,391 @@
+"""Engagement as destinations get it (contract 12.8), and what is mirrored without one (12.9)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import msgspec
+import pytest
+
+from hogsend import envelope, streams, subjects
+from hogsend.channels import StreamName, User
+from hogsend.messages import Event
+from services.analytics.delivery.sources import durable_of
+from tests.capture_recorder import Said, capture_recorder
+from tests.integration.analytics.sending import KEY, Sending, bodies, sending, until_consumed
+from tests.integration.harness import connected
+from tests.servers import Servers
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("fresh_bus")
+
+RENAMING = {"eventNames": {"email.clicked": "email.link_clicked"}, "syncPersons": True}
+TYPES = ["email.opened", "email.clicked", "contact.updated", "contact.unsubscribed"]
+
+
+class Rows:
+    """The destinations' tables."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def add(
+        self,
+        config: dict[str, Any],
+        types: Sequence[str] = TYPES,
+        *,
+        disabled: bool = False,
+        seeded: bool = False,
+    ) -> UUID:
+        id = uuid4()
+        await self._connection.execute(
+            "INSERT INTO analytics.destinations (id, url, kind, event_types, config, disabled,"
+            " seeded) VALUES ($1, 'posthog://capture', 'posthog', $2, $3, $4, $5)",
+            id,
+            list(types),
+            msgspec.json.encode(config).decode(),
+            disabled,
+            seeded,
+        )
+        return id
+
+    async def history(self, id: UUID) -> list[tuple[str, str, int]]:
+        rows = await self._connection.fetch(
+            "SELECT event_type, status, attempts FROM analytics.deliveries"
+            " WHERE destination_id = $1 ORDER BY position",
+            id,
+        )
+        return [(row["event_type"], row["status"], row["attempts"]) for row in rows]
+
+    async def execute(self, sql: str, *values: Any) -> None:
+        await self._connection.execute(sql, *values)
+
+
+@asynccontextmanager
+async def tables(database_url: str) -> AsyncIterator[Rows]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        yield Rows(connection)
+    finally:
+        await connection.close()
+
+
+async def ready(sent: Sending, *ids: UUID) -> None:
+    """Wait until every destination has its consumer."""
+
+    async def there() -> bool:
+        found = await sent.operator.js.consumers_info(StreamName.ENGAGEMENT)
+        return {durable_of(id) for id in ids} <= {info.name for info in found}
+
+    await eventually(there)
+
+
+async def test_cases_130_to_136_engagement_reaches_its_destination(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+        tables(database_url) as rows,
+    ):
+        id = await rows.add(RENAMING)
+        await ready(sent, id)
+        report = sent.member.engagement.report
+        await report("email.clicked", {"userId": "u_1", "to": "a@b.com", "linkUrl": "https://x.y"})
+        await report(
+            "contact.updated",
+            {"id": "c_1", "externalId": "u_1", "email": "a@b.com", "properties": {"plan": "pro"}},
+        )
+        await report("contact.unsubscribed", {"externalId": "u_1", "scope": "all"})
+        await report("email.sent", {"userId": "u_1"})
+        await eventually(lambda: len(posthog.events) == 3)
+        assert posthog.names() == ["email.link_clicked", "$set", "$set"]
+        changes = posthog.events[1:]
+        assert [one["properties"]["$set"] for one in changes] == [
+            {"plan": "pro"},
+            {"hogsend_unsubscribed": True},
+        ]
+        assert "a@b.com" not in bodies(changes)
+        assert posthog.keys == [KEY] * len(posthog.keys)
+
+        async def recorded() -> bool:
+            return len(await rows.history(id)) == 3
+
+        await eventually(recorded)
+        assert await rows.history(id) == [
+            ("email.clicked", "delivered", 1),
+            ("contact.updated", "delivered", 1),
+            ("contact.unsubscribed", "delivered", 1),
+        ]
+
+
+async def test_case_141_a_destination_without_any_key_makes_a_dead_letter_and_no_request(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        connected(servers, User.CREDENTIALS) as credentials,
+        sending(servers, database_url, posthog.url, posthog={"posthog_api_key": None}) as sent,
+        tables(database_url) as rows,
+    ):
+        await _no_project(credentials)
+        id = await rows.add({"host": posthog.url})
+        await ready(sent, id)
+        await sent.member.engagement.report("email.opened", {"userId": "u_1"})
+        await eventually(sent.letters, 30)
+        (letter,) = await sent.letters()
+        assert "apiKey" in letter.detail
+        assert letter.attempts == 1
+        assert letter.headers[envelope.DESTINATION] == str(id)
+        assert posthog.requests == []
+
+
+async def test_without_a_key_captures_and_the_seeded_destination_are_silent(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        connected(servers, User.CREDENTIALS) as credentials,
+        sending(
+            servers,
+            database_url,
+            posthog.url,
+            posthog={"posthog_api_key": None},
+            settings={"enable_posthog_destination": True},
+        ) as sent,
+        tables(database_url) as rows,
+    ):
+        await _no_project(credentials)
+        id = await rows.add(RENAMING, seeded=True)
+        await ready(sent, id)
+        await sent.member.capture("upgraded", "u_1")
+        await sent.member.engagement.report("email.opened", {"userId": "u_1"})
+        await until_consumed(sent, StreamName.PERSONS, "persons")
+        await until_consumed(sent, StreamName.ENGAGEMENT, durable_of(id))
+        assert posthog.requests == []
+        assert await sent.letters() == []
+
+
+async def test_case_143_a_disabled_destination_discards(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+        tables(database_url) as rows,
+    ):
+        id = await rows.add(RENAMING, disabled=True)
+        off = await rows.add(RENAMING, seeded=True)
+        await ready(sent, id, off)
+        await sent.member.engagement.report("email.opened", {"userId": "u_1"})
+        for one in (id, off):
+            await until_consumed(sent, StreamName.ENGAGEMENT, durable_of(one))
+        assert posthog.requests == []
+        assert await sent.letters() == []
+        assert await rows.history(id) == [("email.opened", "discarded", 0)]
+
+
+async def test_case_144_what_is_reported_twice_is_delivered_once(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+        tables(database_url) as rows,
+    ):
+        id = await rows.add(RENAMING)
+        await ready(sent, id)
+        for _ in range(2):
+            await sent.member.engagement.report("email.opened", {"userId": "u_1"}, id="open-1")
+        await sent.member.engagement.report("email.opened", {"userId": "u_2"}, id="open-2")
+        await eventually(lambda: len(posthog.events) >= 2)
+        await until_consumed(sent, StreamName.ENGAGEMENT, durable_of(id))
+        assert [event["distinct_id"] for event in posthog.events] == ["u_1", "u_2"]
+
+
+async def test_case_146_two_opens_of_one_email_are_two_deliveries(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+        tables(database_url) as rows,
+    ):
+        await ready(sent, await rows.add(RENAMING))
+        for _ in range(2):
+            await sent.member.engagement.report("email.opened", {"userId": "u", "emailSendId": "e"})
+        await eventually(lambda: len(posthog.events) == 2)
+        assert len({event["uuid"] for event in posthog.events}) == 2
+
+
+async def test_case_147_a_test_event_goes_to_its_destination_only(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+        tables(database_url) as rows,
+    ):
+        meant, other = await rows.add(RENAMING), await rows.add({"apiKey": "phc_other"})
+        await ready(sent, meant, other)
+        body = msgspec.json.encode(
+            {
+                "id": "msg_test",
+                "type": "webhook.test",
+                "timestamp": datetime.now(UTC),
+                "data": {"userId": f"test_{meant}", "message": "hello"},
+            }
+        )
+        headers = {envelope.MESSAGE_ID: "msg_test", envelope.DESTINATION: str(meant)}
+        await sent.operator.publish(subjects.engagement("webhook.test"), body, headers)
+        await eventually(lambda: posthog.events)
+        for one in (meant, other):
+            await until_consumed(sent, StreamName.ENGAGEMENT, durable_of(one))
+        assert posthog.names() == ["webhook.test"]
+        assert posthog.events[0]["distinct_id"] == f"test_{meant}"
+        assert posthog.keys == [KEY]
+
+
+async def test_one_destination_in_trouble_does_not_hold_up_another(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        capture_recorder() as broken,
+        sending(servers, database_url, posthog.url) as sent,
+        tables(database_url) as rows,
+    ):
+        broken.gate.clear()
+        await ready(
+            sent,
+            await rows.add({"apiKey": "phc_broken", "host": broken.url}),
+            await rows.add(RENAMING),
+        )
+        for number in range(5):
+            await sent.member.engagement.report("email.opened", {"userId": f"u_{number}"})
+        await eventually(lambda: len(posthog.events) == 5)
+        assert broken.events == []
+        broken.gate.set()
+        await eventually(lambda: len(broken.events) == 5)
+        assert set(broken.keys) == {"phc_broken"}
+
+
+async def test_a_deleted_destination_leaves_no_consumer_that_would_keep_engagement(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+        tables(database_url) as rows,
+    ):
+        id = await rows.add(RENAMING)
+        await ready(sent, id)
+        posthog.judge = lambda _batch: Said(503, {"Retry-After": "3600"})
+        await sent.member.engagement.report("email.opened", {"userId": "u"})
+        await eventually(lambda: posthog.requests)
+        await rows.execute("DELETE FROM analytics.destinations WHERE id = $1", id)
+
+        async def gone() -> bool:
+            found = await sent.operator.js.consumers_info(StreamName.ENGAGEMENT)
+            return durable_of(id) not in {info.name for info in found}
+
+        await eventually(gone)
+
+
+async def test_buckets_are_mirrored_without_a_destination(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+    ):
+        data = {"bucketId": "vip", "userId": "u_1", "syncToPostHog": True}
+        await eventually(lambda: _consumer(sent, StreamName.ENGAGEMENT, "buckets"))
+        await sent.member.engagement.report("bucket.entered", data)
+        await sent.member.engagement.report("bucket.left", data)
+        await eventually(lambda: len(posthog.events) == 2)
+        assert posthog.events[0]["properties"]["$set"] == {"hogsend_bucket_vip": True}
+        assert posthog.events[1]["properties"]["$unset"] == ["hogsend_bucket_vip"]
+
+
+async def test_cases_122_and_149_to_151_the_mirror_never_sends_back_what_came_from_posthog(
+    servers: Servers, database_url: str
+) -> None:
+    on = {"analytics_event_mirror": True, "analytics_event_mirror_deny": ("secret.event",)}
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url, settings=on) as sent,
+        connected(servers, User.INGEST) as ingest,
+    ):
+        await eventually(lambda: _consumer(sent, StreamName.EVENTS, "mirror"))
+        for name, source in (
+            ("from.posthog", "posthog"),
+            ("secret.event", "hogsend"),
+            ("email.opened", "hogsend"),
+            ("feature.used", "hogsend"),
+            ("feature.used", "hogsend"),
+        ):
+            event = Event(
+                id=f"id-{name}",
+                event=name,
+                user_id="u",
+                contact_key="u",
+                source=source,
+                occurred_at=datetime.now(UTC),
+                received_at=datetime.now(UTC),
+                properties={"value": 149.99, "currency": "gbp"},
+            )
+            headers = {envelope.MESSAGE_ID: event.id}
+            await ingest.publish(subjects.event(name), msgspec.json.encode(event), headers)
+        await eventually(lambda: posthog.events)
+        await until_consumed(sent, StreamName.EVENTS, "mirror")
+        assert posthog.names() == ["feature.used"]
+        assert posthog.events[0]["properties"]["currency"] == "GBP"
+
+
+async def test_case_150_an_allow_list_names_the_only_events(
+    servers: Servers, database_url: str
+) -> None:
+    on = {"analytics_event_mirror": True, "analytics_event_mirror_allow": ("wanted",)}
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url, settings=on) as sent,
+        connected(servers, User.INGEST) as ingest,
+    ):
+        await eventually(lambda: _consumer(sent, StreamName.EVENTS, "mirror"))
+        for name in ("unwanted", "wanted"):
+            event = Event(
+                id=name,
+                event=name,
+                user_id="u",
+                contact_key="u",
+                source="hogsend",
+                occurred_at=datetime.now(UTC),
+                received_at=datetime.now(UTC),
+                properties={},
+            )
+            await ingest.publish(subjects.event(name), msgspec.json.encode(event), {})
+        await eventually(lambda: posthog.events)
+        await until_consumed(sent, StreamName.EVENTS, "mirror")
+        assert posthog.names() == ["wanted"]
+
+
+async def _consumer(sent: Sending, stream: StreamName, durable: str) -> bool:
+    found = await sent.operator.js.consumers_info(stream)
+    return durable in {info.name for info in found}
+
+
+async def _no_project(bus: Any) -> None:
+    """Answer for credentials: nothing is stored."""
+    await streams.reconcile(bus.js, User.CREDENTIALS)
+
+    async def answer(message: Any) -> None:
+        await message.respond(b'{"version":0,"state":"absent"}')
+
+    await bus.client.subscribe("hogsend.rpc.credentials.project", cb=answer)
+    await bus.client.flush()

@@ -1,0 +1,235 @@
+"""Captures, person writes and aliases of services, as PostHog gets them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from uuid import uuid4
+
+import pytest
+
+from hogsend import subjects
+from hogsend.channels import StreamName
+from hogsend.errors import InvalidRequest
+from tests.capture_recorder import Batch, Said, capture_recorder
+from tests.integration.analytics.sending import KEY, replica, sending, until_consumed
+from tests.servers import Servers
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("fresh_bus")
+
+
+async def test_case_101_person_writes_and_captures_arrive_in_batches_in_order(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+    ):
+        member = sent.member
+        await member.persons.set("u_1", {"plan": "pro"}, once={"first": 1}, unset=["old"])
+        await member.persons.set("u_1")
+        await member.capture("upgraded", "u_1", {"to": "pro"}, groups={"company": "c_1"})
+        await member.persons.alias("u_1", "anon")
+        await member.persons.alias("u_1", "u_1")
+        await eventually(lambda: len(posthog.events) == 3)
+        assert posthog.names() == ["$set", "upgraded", "$create_alias"]
+        written = posthog.events[0]
+        assert written["distinct_id"] == "u_1"
+        assert written["properties"]["$set"] == {"plan": "pro"}
+        assert written["properties"]["$set_once"] == {"first": 1}
+        assert written["properties"]["$unset"] == ["old"]
+        assert posthog.events[1]["properties"]["$groups"] == {"company": "c_1"}
+        assert set(posthog.keys) == {KEY}
+        path, headers = posthog.requests[0]
+        assert path == "/batch/"
+        assert headers["content-encoding"] == "gzip"
+        assert "authorization" not in headers
+        await until_consumed(sent, StreamName.PERSONS, "persons")
+        assert await sent.waiting(StreamName.PERSONS) == 0
+
+
+async def test_without_a_project_key_nothing_happens_and_nothing_fails(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url, posthog={"posthog_api_key": None}) as sent,
+    ):
+        # Nobody answers for credentials here: until it is known that there is no key, nothing is
+        # let go.
+        await sent.member.capture("upgraded", "u_1")
+        await eventually(lambda: sent.waiting(StreamName.PERSONS))
+        assert posthog.events == []
+
+
+@pytest.mark.parametrize(
+    "bad", [{"event": "", "distinct_id": "u"}, {"event": "e", "distinct_id": " "}]
+)
+async def test_what_posthog_would_refuse_is_refused_where_it_is_said(
+    servers: Servers, database_url: str, bad: dict[str, str]
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+    ):
+        with pytest.raises(InvalidRequest):
+            await sent.member.capture(**bad)
+        with pytest.raises(InvalidRequest):
+            await sent.member.capture("e", "u", {"no json": object()})
+
+
+async def test_an_unreadable_message_is_set_aside_and_others_go_on(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+    ):
+        await sent.member.publish(subjects.persons("capture"), b"{", {})
+        await sent.operator.publish(subjects.persons("nonsense"), b"{}", {})
+        await sent.member.capture("upgraded", "u_1")
+        await eventually(lambda: posthog.names() == ["upgraded"])
+        await until_consumed(sent, StreamName.PERSONS, "persons")
+        letters = await sent.letters()
+        assert [letter.reason for letter in letters] == ["malformed", "unknown_verb"]
+        assert letters[0].body == b"{"
+
+
+async def test_case_142_what_may_pass_is_tried_again_until_it_does(
+    servers: Servers, database_url: str
+) -> None:
+    answers = [Said(500), Said(429), Said(0), Said(503), Said(200, half=True, takes=True)]
+
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+    ):
+        posthog.judge = lambda _batch: answers.pop(0) if answers else None
+        for number in range(5):
+            await sent.member.capture(f"e_{number}", "u_1")
+        await eventually(lambda: not answers)
+        await until_consumed(sent, StreamName.PERSONS, "persons")
+        uuids = Counter(event["uuid"] for event in posthog.events)
+        assert len(uuids) == 5
+        # What the half answer was about came again under the same uuid, and in the same order.
+        order = list(dict.fromkeys(event["event"] for event in posthog.events))
+        assert order == [f"e_{number}" for number in range(5)]
+        assert await sent.letters() == []
+
+
+async def test_retry_after_leaves_posthog_alone(servers: Servers, database_url: str) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+    ):
+        posthog.judge = lambda _batch: Said(429, {"Retry-After": "3600"})
+        await sent.member.capture("e_1", "u_1")
+        await eventually(lambda: len(posthog.requests) == 1)
+        posthog.judge = lambda _batch: None
+        await sent.member.capture("e_2", "u_2")
+        await eventually(lambda: _in_hand(sent, 2))
+        assert len(posthog.requests) == 1
+
+
+async def _in_hand(sent: object, number: int) -> bool:
+    info = await sent.operator.js.consumer_info(StreamName.PERSONS, "persons")  # type: ignore[attr-defined]
+    return info.num_ack_pending == number
+
+
+async def test_case_140_the_last_attempt_makes_a_dead_letter_that_says_where(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+    ):
+        posthog.judge = lambda batch: Said(500) if batch[0]["distinct_id"] == "bad" else None
+        await sent.member.capture("never", "bad")
+        await eventually(sent.letters)
+        (letter,) = await sent.letters()
+        assert letter.reason == "exhausted"
+        assert letter.attempts == 8
+        assert letter.detail.startswith("Exhausted 8: HTTP 500")
+        assert f"{posthog.url}/batch/" in letter.detail
+        assert KEY not in letter.detail
+        assert len(posthog.requests) == 8
+        assert await sent.waiting(StreamName.PERSONS) == 0
+
+
+async def test_a_refused_event_does_not_take_its_neighbours_with_it(
+    servers: Servers, database_url: str
+) -> None:
+    def refuses_poison(batch: Batch) -> Said | None:
+        return Said(400) if any(event["event"] == "poison" for event in batch) else None
+
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+    ):
+        posthog.judge = refuses_poison
+        posthog.gate.clear()
+        for number in range(40):
+            event = "poison" if number == 23 else f"e_{number}"
+            await sent.member.capture(event, f"u_{number % 7}")
+        posthog.gate.set()
+        await eventually(lambda: len(posthog.events) == 39)
+        await eventually(sent.letters)
+        (letter,) = await sent.letters()
+        assert letter.reason == "refused"
+        for person in range(7):
+            numbers = [int(event["event"][2:]) for event in posthog.of(f"u_{person}")]
+            assert numbers == sorted(numbers)
+
+
+async def test_a_refused_key_sets_everything_aside_at_once(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+    ):
+        posthog.judge = lambda _batch: Said(401)
+        await sent.member.capture("e_1", "u_1")
+        await eventually(sent.letters)
+        assert len(posthog.requests) == 1
+
+
+async def test_a_dead_posthog_leaves_everything_in_jetstream(
+    servers: Servers, database_url: str
+) -> None:
+    slow = {"outbound_webhook_base_delay_ms": 600_000}
+    async with capture_recorder() as posthog:
+        url, port = posthog.url, posthog.port
+        async with sending(servers, database_url, url, settings=slow) as sent:
+            posthog.judge = lambda _batch: Said(503)
+            for number in range(20):
+                await sent.member.capture(f"e_{number}", f"u_{number}")
+            await eventually(lambda: posthog.requests)
+            assert await sent.waiting(StreamName.PERSONS) == 20
+    async with (
+        capture_recorder(port) as again,
+        sending(servers, database_url, url) as sent,
+    ):
+        await eventually(lambda: len({event["uuid"] for event in again.events}) == 20, 60)
+        await until_consumed(sent, StreamName.PERSONS, "persons")
+
+
+async def test_two_replicas_do_not_overtake_each_other(servers: Servers, database_url: str) -> None:
+    async with (
+        capture_recorder() as posthog,
+        sending(servers, database_url, posthog.url) as sent,
+        replica(
+            servers,
+            database_url,
+            posthog={"posthog_api_key": KEY, "posthog_host": posthog.url},
+            settings={},
+        ),
+    ):
+        ids = [uuid4() for _ in range(200)]
+        for number, id in enumerate(ids):
+            await sent.member.capture(f"e_{number}", f"u_{number % 3}", id=id)
+        await eventually(lambda: len(posthog.events) >= 200)
+        assert Counter(event["uuid"] for event in posthog.events) == Counter(map(str, ids))
+        for person in range(3):
+            numbers = [int(event["event"][2:]) for event in posthog.of(f"u_{person}")]
+            assert numbers == sorted(numbers)
