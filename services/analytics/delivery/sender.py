@@ -39,6 +39,8 @@ REQUESTS = 2
 BEAT_SECONDS = 5.0
 """How often JetStream hears that events are still worked on; well below the consumer's ack wait."""
 FLUSH_SECONDS = 2
+GIVEN_BACK_SECONDS = 1.0
+"""What is given back at a stop comes back after this long; sooner, our own open pull gets it."""
 LATER_SECONDS = 5.0
 """What could not be decided now is decided after so long."""
 REMEMBERED = 10_000
@@ -351,7 +353,7 @@ class Sender:
         try:
             for entry in self._lanes:
                 if not entry.origin[0].is_acked:
-                    await entry.origin[0].nak()
+                    await entry.origin[0].nak(GIVEN_BACK_SECONDS)
             await self._bus.client.flush(FLUSH_SECONDS)
         except (nats.errors.Error, TimeoutError, OSError) as error:
             FAILURES.labels("give_back", type(error).__name__).inc()
