@@ -36,7 +36,7 @@ GROUP = 500
 """Events in one request at most."""
 REQUESTS = 2
 """Requests to one destination at a time."""
-BEAT_SECONDS = 5.0
+BEAT_SECONDS = 3.0
 """How often JetStream hears that events are still worked on; well below the consumer's ack wait."""
 FLUSH_SECONDS = 2
 GIVEN_BACK_SECONDS = 1.0

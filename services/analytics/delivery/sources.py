@@ -29,7 +29,7 @@ from services.analytics.project_key import Project, ProjectKey
 
 log = structlog.get_logger(__name__)
 
-ACK_WAIT_SECONDS = 20
+ACK_WAIT_SECONDS = 10
 WINDOW = 2000
 """Events of one source that are in hand at most; all others wait in JetStream."""
 
