@@ -42,6 +42,13 @@ class Now(msgspec.Struct, frozen=True):
     now: str
 
 
+class Captured(msgspec.Struct, frozen=True):
+    """How many events were taken in, each once, and how many had an unknown key."""
+
+    events: int
+    dropped: int
+
+
 class FunctionState(msgspec.Struct, frozen=True):
     """A function; of its headers only the names, as their values are often secret."""
 
@@ -90,6 +97,11 @@ class ControlController(Controller):
             flags=instance.flags.all,
             faults=instance.faults.by_area,
         )
+
+    @get("/captured", sync_to_thread=False)
+    def captured(self, instance: NamedDependency[Instance]) -> Captured:
+        """Count what was captured since the start. PostHog has no such route."""
+        return Captured(instance.pipeline.captured, instance.pipeline.dropped)
 
     @put("/faults")
     async def set_faults(

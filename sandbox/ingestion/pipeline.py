@@ -29,6 +29,9 @@ class Pipeline:
         self.events: dict[str, CapturedEvent] = {}
         """By uuid; an event that comes twice is kept once."""
 
+        self.captured = 0
+        """Events taken in, each once, those that are no longer kept included."""
+
         self.dropped = 0
         """Events with an unknown project key: accepted, then dropped, as PostHog does it."""
 
@@ -41,6 +44,7 @@ class Pipeline:
             if event.uuid in self.events:
                 continue
             self.events[event.uuid] = event
+            self.captured += 1
             if len(self.events) > KEPT_EVENTS:
                 del self.events[next(iter(self.events))]
             self._deliver(event, self._person(event))
