@@ -79,11 +79,11 @@ class LetterStream:
             InvalidRequest: `origin` cannot be the name of a stream.
             Unavailable: JetStream does not answer.
         """
-        pattern = subject_of(origin) if origin else None
+        pattern = subject_of(origin) if origin is not None else None
         with _unavailable(self._bus):
             info = await self._bus.js.stream_info(StreamName.DEADLETTER, pattern)
         count = info.state.messages
-        if pattern:
+        if pattern is not None:
             count = (info.state.subjects or {}).get(pattern, 0)
         return Extent(info.state.first_seq, info.state.last_seq, count)
 
@@ -127,7 +127,7 @@ class LetterStream:
             Unavailable: JetStream does not answer; they may be deleted all the same.
         """
         wanted: dict[str, int | str] = {"seq": last + 1}
-        if origin:
+        if origin is not None:
             wanted["filter"] = subject_of(origin)
         with _unavailable(self._bus):
             answer = await self._bus.client.request(
@@ -140,7 +140,7 @@ class LetterStream:
 
     async def _batch(self, first: int, size: int, origin: str | None) -> list[Letter]:
         wanted: dict[str, int | str] = {"seq": first, "batch": size, "max_bytes": BATCH_BYTES}
-        if origin:
+        if origin is not None:
             wanted["next_by_subj"] = subject_of(origin)
         client = self._bus.client
         letters: list[Letter] = []
