@@ -85,7 +85,7 @@ class LetterStream:
         count = info.state.messages
         if pattern is not None:
             count = (info.state.subjects or {}).get(pattern, 0)
-        return Extent(info.state.first_seq, info.state.last_seq, count)
+        return Extent(max(info.state.first_seq, 1), info.state.last_seq, count)
 
     async def read(
         self, first: int, last: int, origin: str | None = None
