@@ -12,6 +12,9 @@ from cli.connect.voice import hanging
 from cli.console import err, out
 from hogsend.messages import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 
+_HEADINGS = ("seq", "failed at (UTC)", "stream", "reason", "detail")
+_NARROW = len(_HEADINGS) - 1
+_GAP = 2
 _DONE = {"replay": "replayed", "purge": "purged"}
 
 
@@ -82,16 +85,19 @@ def _nothing(page: DeadLetterPage, base_url: str, *, filtered: bool, first: bool
 
 
 def _table(found: Sequence[ListedDeadLetter]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("seq", justify="right", style="bold", no_wrap=True)
-    table.add_column("failed at (UTC)", no_wrap=True)
-    table.add_column("stream", no_wrap=True)
-    table.add_column("reason", style="yellow", overflow="fold")
-    table.add_column("tries", justify="right", no_wrap=True)
-    table.add_column("bytes", justify="right", no_wrap=True)
-    table.add_column("detail", overflow="ellipsis", no_wrap=True)
-    for letter in found:
-        table.add_row(*(Text(cell) for cell in _cells(letter)))
+    # How often and how much is in `show`: a terminal of 80 columns has no room for it.
+    rows = [[*cells[:_NARROW], cells[-1]] for cells in map(_cells, found)]
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
+    table = Table(box=None, padding=(0, _GAP, 0, 0))
+    for heading, width in zip(_HEADINGS, widths[:-1], strict=False):
+        table.add_column(heading, min_width=width, no_wrap=True)
+    table.add_column(_HEADINGS[-1], no_wrap=True)
+    # What does not fit is in `show`; rich would take it from all columns alike.
+    room = max(out.width - sum(widths[:-1]) - _GAP * len(widths), len(_HEADINGS[-1]))
+    for *cells, detail in rows:
+        clipped = Text(detail)
+        clipped.truncate(room, overflow="ellipsis")
+        table.add_row(*map(Text, cells), clipped)
     return table
 
 

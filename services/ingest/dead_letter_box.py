@@ -73,7 +73,7 @@ class DeadLetterBox:
             async for batch in self._letters.read(sequence, sequence, wanted.stream):
                 if matches(batch[0], wanted):
                     return batch[0]
-        raise NotFound(f"there is no such dead letter {sequence}; it may be replayed or purged")
+        raise NotFound(f"no dead letter {sequence} here: purged, replayed, or not one that matches")
 
     async def purge(self, wanted: PurgeDeadLetters) -> DeadLettersDone:
         """Forget the letters that match and were there when this began; raises like `page`."""
@@ -81,7 +81,7 @@ class DeadLetterBox:
             letter = await self.one(wanted)
             # Whoever was faster is the one to report it.
             if not await self._letters.delete(letter.sequence):
-                raise NotFound(f"there is no such dead letter {letter.sequence} any more")
+                raise NotFound(f"no dead letter {letter.sequence} here any more")
             done = DeadLettersDone(count=1)
         else:
             extent = await self._letters.extent(wanted.stream)

@@ -69,7 +69,7 @@ async def test_a_letter_that_is_gone_is_404(front: Gateway, behind: None) -> Non
     for method, path in (("GET", "/1"), ("DELETE", "/1"), ("POST", "/1/replay"), ("GET", "/99")):
         answer = await front.http.request(method, f"{URL}{path}", headers=admin())
         assert answer.status_code == 404
-        assert "no such dead letter" in answer.json()["error"]
+        assert "no dead letter" in answer.json()["error"]
     assert (await get(front, ""))["total"] == 1
 
 
