@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
 
 from cli.connect.target import Target
+from hogsend.messages import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 from hogsend.posthog.hosts import is_loopback
+
+Answer = TypeVar("Answer")
 
 HEALTH_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 PROVISION_SECONDS = 120.0
 """The server walks PostHog's pages meanwhile, each call with a deadline of its own."""
 
+REPLAY_SECONDS = 120.0
+"""The server stops of itself well before that and says that there is more."""
+
 CONNECT_INFO = "/v1/admin/analytics/connect-info"
 DIAGNOSIS = "/v1/admin/analytics/diagnosis"
 PROVISION = "/v1/admin/analytics/provision-loop"
 CREDENTIAL = "/v1/admin/provider-credentials/posthog"
+DEAD_LETTERS = "/v1/admin/deadletters"
 
 
 class ServerRefused(Exception):
@@ -83,6 +91,14 @@ class _Storing(msgspec.Struct, frozen=True):
     payload: Grant
 
 
+class _Invalid(msgspec.Struct, frozen=True):
+    message: str
+
+
+class _Issue(msgspec.Struct, frozen=True):
+    message: str
+
+
 class HogsendServer:
     """Admin client for one server. It follows no redirect: the key is for that server alone."""
 
@@ -124,12 +140,7 @@ class HogsendServer:
             ServerRefused: no answer, not a 2xx, or not what a Hogsend server answers.
         """
         answer = self._ask("GET", CONNECT_INFO)
-        try:
-            return msgspec.json.decode(answer, type=ConnectInfo), answer
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ServerRefused(
-                f"{self._base} did not answer as a Hogsend server does ({error})"
-            ) from None
+        return self._decode(answer, ConnectInfo), answer
 
     def diagnosis(self) -> bytes:
         """The server's own examination of its PostHog side, as it came.
@@ -159,6 +170,37 @@ class HogsendServer:
             return msgspec.json.decode(answer, type=Provisioning)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return Provisioning()
+
+    def dead_letters(
+        self, stream: str | None, reason: str | None, limit: int, before: int | None = None
+    ) -> DeadLetterPage:
+        """A page of dead letters, newest first.
+
+        Raises:
+            ServerRefused: no answer, not a 2xx, or not what a Hogsend server answers.
+        """
+        query = {"stream": stream, "reason": reason, "limit": limit, "before": before}
+        given = urlencode({name: value for name, value in query.items() if value is not None})
+        return self._decode(self._ask("GET", f"{DEAD_LETTERS}?{given}"), DeadLetterPage)
+
+    def dead_letter(self, sequence: int) -> ListedDeadLetter:
+        """One dead letter with its message; raises like `dead_letters`, with 404 when gone."""
+        return self._decode(self._ask("GET", f"{DEAD_LETTERS}/{sequence}"), ListedDeadLetter)
+
+    def change_dead_letters(
+        self, action: Literal["replay", "purge"], selection: bytes
+    ) -> DeadLettersDone:
+        """Replay or purge the dead letters a JSON document selects; raises like `dead_letters`."""
+        answer = self._ask("POST", f"{DEAD_LETTERS}/{action}", selection, timeout=REPLAY_SECONDS)
+        return self._decode(answer, DeadLettersDone)
+
+    def _decode(self, answer: bytes, type: type[Answer]) -> Answer:
+        try:
+            return msgspec.json.decode(answer, type=type)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ServerRefused(
+                f"{self._base} did not answer as a Hogsend server does ({error})"
+            ) from None
 
     def _ask(
         self,
@@ -194,6 +236,8 @@ def _refusal(answer: httpx.Response) -> ServerRefused:
         value if isinstance(value := told.get(key), str) else None
         for key in ("error", "detail", "remediation")
     )
+    if detail is None:
+        detail = _issues(told.get("error"))
     problem = (
         f"{answer.status_code}: {code}"
         if code is not None
@@ -202,3 +246,13 @@ def _refusal(answer: httpx.Response) -> ServerRefused:
     return ServerRefused(
         problem, status=answer.status_code, code=code, detail=detail, remediation=remediation
     )
+
+
+def _issues(error: object) -> str | None:
+    """What is wrong with a request: the issues inside a `ZodError` (contract 0.1)."""
+    try:
+        found = msgspec.convert(error, _Invalid)
+        issues = msgspec.json.decode(found.message, type=list[_Issue])
+    except msgspec.MsgspecError:
+        return None
+    return "; ".join(issue.message for issue in issues) or None

@@ -39,6 +39,7 @@ from services.gateway.routes.analytics import AnalyticsController
 from services.gateway.routes.capabilities import list_capabilities
 from services.gateway.routes.client_document import client_document, own_client_document
 from services.gateway.routes.credentials import CredentialsController
+from services.gateway.routes.deadletters import DeadLettersController
 from services.gateway.routes.events import list_events
 from services.gateway.routes.health import health, livez, metrics, readyz
 from services.gateway.routes.provisioning import ProvisioningController
@@ -67,6 +68,7 @@ def build(
             CredentialsController,
             AnalyticsController,
             ProvisioningController,
+            DeadLettersController,
             list_events,
             list_capabilities,
             health,

@@ -1,4 +1,4 @@
-"""What the ingest service does: takes webhooks in, lists events, reports its health."""
+"""What the ingest service does: takes webhooks in, lists events, keeps dead letters."""
 
 from __future__ import annotations
 
@@ -8,14 +8,33 @@ import msgspec
 from nats.aio.msg import Msg
 
 from hogsend.bus import Bus
-from hogsend.channels import INGEST_EVENTS, INGEST_HEALTH
+from hogsend.channels import (
+    INGEST_DEAD_LETTERS,
+    INGEST_EVENTS,
+    INGEST_HEALTH,
+    INGEST_PURGE,
+    INGEST_REPLAY,
+)
 from hogsend.database import Database
 from hogsend.errors import InvalidRequest
-from hogsend.messages import Empty, EventPage, ListEvents, ServiceHealth
+from hogsend.messages import (
+    DeadLetterPage,
+    DeadLettersDone,
+    Empty,
+    EventPage,
+    ListDeadLetters,
+    ListEvents,
+    PurgeDeadLetters,
+    ReplayDeadLetters,
+    ServiceHealth,
+)
 from hogsend.serving import AnyHandler, Handler, service_health
+from services.ingest.dead_letter_box import DeadLetterBox
 from services.ingest.dead_letters import DeadLetters
 from services.ingest.intake import Intake
+from services.ingest.letter_stream import LetterStream
 from services.ingest.publisher import Publisher
+from services.ingest.replaying import Replayer
 from services.ingest.store import EventStore
 
 _FRAMING_BYTES = 1024
@@ -31,10 +50,19 @@ class Handlers:
         self._database = database
         self._store = EventStore(database)
         self._intake = Intake(self._store, publisher, DeadLetters(publisher))
+        letters = LetterStream(bus)
+        self._box = DeadLetterBox(bus, letters)
+        self._replayer = Replayer(bus, letters, self._box)
 
     def all(self) -> list[AnyHandler]:
         """Pair every request subject with its method."""
-        return [Handler(INGEST_EVENTS, self.events), Handler(INGEST_HEALTH, self.health)]
+        return [
+            Handler(INGEST_EVENTS, self.events),
+            Handler(INGEST_DEAD_LETTERS, self.dead_letters),
+            Handler(INGEST_REPLAY, self.replay),
+            Handler(INGEST_PURGE, self.purge),
+            Handler(INGEST_HEALTH, self.health),
+        ]
 
     async def deliveries(self, messages: Sequence[Msg]) -> None:
         """Take a batch of webhooks in."""
@@ -46,6 +74,18 @@ class Handlers:
         if len(msgspec.json.encode(page)) + _FRAMING_BYTES > self._bus.max_payload:
             raise InvalidRequest("these events do not fit into one answer; ask for fewer at a time")
         return page
+
+    async def dead_letters(self, wanted: ListDeadLetters) -> DeadLetterPage:
+        """List dead letters."""
+        return await self._box.page(wanted)
+
+    async def replay(self, wanted: ReplayDeadLetters) -> DeadLettersDone:
+        """Put dead letters back on their streams."""
+        return await self._replayer.replay(wanted)
+
+    async def purge(self, wanted: PurgeDeadLetters) -> DeadLettersDone:
+        """Forget dead letters."""
+        return await self._box.purge(wanted)
 
     async def health(self, _request: Empty) -> ServiceHealth:
         """Report this replica's health."""

@@ -47,7 +47,7 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: Callable[[], date
         properties = {**properties, EVENT_ID_PROPERTY: event.uuid}
     received_at = parse_time(headers.get(envelope.RECEIVED_AT)) or queued_at()
     return Delivery(
-        ref=EventRef(SOURCE, headers.get(envelope.MESSAGE_ID) or _event_id(event.uuid, body)),
+        ref=EventRef(SOURCE, envelope.message_id(headers) or _event_id(event.uuid, body)),
         event=event.event,
         user_id=event.distinct_id,
         email=email,

@@ -131,12 +131,16 @@ class Endpoint(msgspec.Struct, Generic[Request, Reply], frozen=True, kw_only=Tru
         return subjects.rpc(self.service, self.verb)
 
 
+DEAD_LETTER_KEEPER = User.INGEST
+"""Who lists, replays and purges dead letters, through the `INGEST_*` endpoints below."""
+
 CHANNELS: tuple[Channel, ...] = (
     Channel(
         subject=f"{subjects.WEBHOOKS}.*",
         stream=StreamName.WEBHOOKS,
         message=PostHogWebhook,
-        publishers=(User.GATEWAY,),
+        # Ingest replays dead letters, here and on every other subject it may publish to.
+        publishers=(User.GATEWAY, User.INGEST),
         subscribers=(User.INGEST,),
         summary="An accepted webhook, body as it came; the last token is the source.",
     ),

@@ -6,9 +6,12 @@ understands them; `Nats-Msg-Id` is JetStream's deduplication key.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 MESSAGE_ID = "Nats-Msg-Id"
+ORIGINAL_ID = "Hogsend-Original-Id"
+"""A replayed dead letter's first message id; empty when it had none. See `message_id`."""
 CORRELATION_ID = "Hogsend-Correlation-Id"
 RECEIVED_AT = "Hogsend-Received-At"
 DESTINATION = "Hogsend-Destination"
@@ -33,6 +36,15 @@ def headers(
     if correlation_id:
         envelope[CORRELATION_ID] = correlation_id
     return envelope
+
+
+def message_id(headers: Mapping[str, str]) -> str | None:
+    """What a message is known by for ever: the id it was first published with, if it had one.
+
+    A replayed dead letter needs another `Nats-Msg-Id`, or JetStream would drop it as a repeat;
+    whoever deduplicates for longer than JetStream does goes by this.
+    """
+    return headers.get(ORIGINAL_ID, headers.get(MESSAGE_ID)) or None
 
 
 def format_time(moment: datetime) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hogsend.channels import CHANNELS, ENDPOINTS, StreamName, User
+from hogsend.channels import CHANNELS, DEAD_LETTER_KEEPER, ENDPOINTS, StreamName, User
 from hogsend.streams import INGEST_CONSUMER, STREAMS
 
 
@@ -42,6 +42,8 @@ def permissions(user: User) -> Permissions:
         subscribe.add("$SRV.>")
         publish |= {f"{inbox_prefix(caller)}.>" for caller in _callers_of(user)}
     publish |= _owner_api(user)
+    if user is DEAD_LETTER_KEEPER:
+        publish |= _dead_letter_api()
     for channel in CHANNELS:
         if user in channel.subscribers:
             subscribe.add(channel.subject)
@@ -65,6 +67,16 @@ def _owner_api(user: User) -> set[str]:
         for name, stream in STREAMS.items()
         if stream.owner == user
         for verb in ("CREATE", "UPDATE", "INFO")
+    }
+
+
+def _dead_letter_api() -> set[str]:
+    """Reading without a consumer, and deleting, which nobody may do on any other stream."""
+    stream = StreamName.DEADLETTER
+    return {
+        f"$JS.API.DIRECT.GET.{stream}",
+        f"$JS.API.STREAM.MSG.DELETE.{stream}",
+        f"$JS.API.STREAM.PURGE.{stream}",
     }
 
 

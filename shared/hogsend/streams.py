@@ -112,6 +112,8 @@ STREAMS: dict[StreamName, Stream] = {
             max_bytes=1 * GIB,
             max_age=30 * DAY,
             duplicate_window=DEDUPLICATION_WINDOW,
+            # Ingest reads letters so, for admins who list and replay them.
+            allow_direct=True,
         ),
     ),
 }

@@ -110,6 +110,8 @@ class FakeHogsend(Fake):
         self.health = Told(200, OUR_HEALTH)
         self.diagnosis = Told(200, HEALTHY_DIAGNOSIS)
         self.key = ADMIN_KEY
+        self.more: dict[str, Told] = {}
+        """Answers to further requests, by method and target."""
 
     def answer(self, asked: Asked) -> Told:
         if asked.line == HEALTH:
@@ -122,6 +124,7 @@ class FakeHogsend(Fake):
             STORE: self.stored,
             PROVISION: self.provision,
             PLACEHOLDER: self.placeholder,
+            **self.more,
         }
         return routes.get(asked.line, Told(404, {"error": "Not Found"}))
 

@@ -57,6 +57,8 @@ class ListedDeadLetter(Message, frozen=True, kw_only=True):
     """Bytes of the original message."""
     body: str | None = None
     """The original message as text, only when exactly one letter was asked for."""
+    cut: bool = False
+    """Whether `body` is only the beginning: the whole would not fit into one answer."""
 
 
 class DeadLetterPage(Message, frozen=True, kw_only=True):
@@ -70,14 +72,29 @@ class DeadLetterPage(Message, frozen=True, kw_only=True):
 
 
 class ReplayDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
-    """Put dead letters back on the streams they came from."""
+    """Put dead letters back on the streams they came from, oldest first."""
 
 
 class PurgeDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
     """Forget dead letters."""
 
 
+class KeptDeadLetters(Message, frozen=True, kw_only=True):
+    """Letters that were to be replayed and still lie there, for one reason."""
+
+    reason: str
+    """`no_body`, `not_replayable`, `too_large`, `refused`, `unavailable` or `not_deleted`."""
+    detail: str
+    """What that means, for an operator."""
+    count: int
+    first_sequence: int
+    """The oldest of them."""
+
+
 class DeadLettersDone(Message, frozen=True):
-    """How many letters were replayed or purged."""
+    """How many letters were replayed or purged, and which were kept after all."""
 
     count: int
+    kept: list[KeptDeadLetters] = []
+    more: bool = False
+    """Whether time ran out before all were looked at; asking again goes on."""

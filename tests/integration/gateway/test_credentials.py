@@ -49,6 +49,12 @@ ROUTES = [
     ("DELETE", URL),
     ("GET", "/v1/admin/analytics/connect-info"),
     ("GET", "/v1/admin/events"),
+    ("GET", "/v1/admin/deadletters"),
+    ("GET", "/v1/admin/deadletters/1"),
+    ("DELETE", "/v1/admin/deadletters/1"),
+    ("POST", "/v1/admin/deadletters/1/replay"),
+    ("POST", "/v1/admin/deadletters/replay"),
+    ("POST", "/v1/admin/deadletters/purge"),
 ]
 
 

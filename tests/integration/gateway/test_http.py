@@ -39,6 +39,8 @@ async def front(servers: Servers, fresh_bus: None, tmp_path: Path) -> AsyncItera
         ("DELETE", "/v1/health"),
         ("GET", "/v1/webhooks/posthog"),
         ("POST", "/v1/admin/events"),
+        ("GET", "/v1/admin/deadletters/x"),
+        ("DELETE", "/v1/admin/deadletters"),
         ("GET", "/v1/admin/../admin/nope"),
     ],
 )
@@ -114,6 +116,11 @@ async def test_the_openapi_document_names_every_route(front: Gateway) -> None:
         "/v1/admin/provider-credentials/{provider}",
         "/v1/admin/analytics/connect-info",
         "/v1/admin/events",
+        "/v1/admin/deadletters",
+        "/v1/admin/deadletters/{sequence}",
+        "/v1/admin/deadletters/{sequence}/replay",
+        "/v1/admin/deadletters/replay",
+        "/v1/admin/deadletters/purge",
         "/v1/health",
     } <= set(document["paths"])
 

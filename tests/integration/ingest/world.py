@@ -62,6 +62,9 @@ class World:
         handlers = Handlers(bus, database)
         registered = await serve(bus, User.INGEST, handlers.all())
         await bus.client.flush()
+        if self.gateway.connected:
+            # Otherwise its very first request now and then finds nobody there.
+            await self.gateway.client.flush()
         try:
             yield bus, handlers
         finally:

@@ -1,0 +1,1 @@
+"""`hogsend dlq`: messages that could not be processed, on some server."""

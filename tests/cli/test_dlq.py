@@ -1,0 +1,240 @@
+"""`hogsend dlq` against a server that answers as told."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from cli.commands import dlq
+from cli.console import out
+from tests.cli.fakes import ADMIN_KEY, FakeHogsend
+from tests.cli.recording import Told
+from tests.cli.running import Cli, Outcome, run
+
+LIST = "GET /v1/admin/deadletters?limit=50"
+REPLAY = "POST /v1/admin/deadletters/replay"
+PURGE = "POST /v1/admin/deadletters/purge"
+LETTER = {
+    "sequence": 7,
+    "stream": "WEBHOOKS",
+    "subject": "hogsend.webhooks.posthog",
+    "reason": "malformed",
+    "detail": "JSON is\nmalformed \u001b[31m",
+    "attempts": 1,
+    "failedAt": "2026-11-23T10:00:00.123456Z",
+    "size": 8,
+    "body": None,
+    "cut": False,
+}
+EMPTY: dict[str, Any] = {"deadLetters": [], "total": 0, "nextBefore": None}
+PAGE: dict[str, Any] = {"deadLetters": [LETTER], "total": 3, "nextBefore": 7}
+DONE: dict[str, Any] = {"count": 2, "kept": [], "more": False}
+KEPT = {"reason": "no_body", "detail": "it holds nothing", "count": 4, "firstSequence": 2}
+
+
+def told(hogsend: FakeHogsend, line: str, body: Any, status: int = 200) -> None:
+    hogsend.more[line] = Told(status, body)
+
+
+class Dlq:
+    """`hogsend dlq` in this process."""
+
+    def __init__(self, cli: Cli) -> None:
+        self._cli = cli
+
+    def __call__(self, *arguments: str, key: str | None = ADMIN_KEY) -> Outcome:
+        given = ["--url", self._cli.url, *(["--admin-key", key] if key else [])]
+        code = dlq.app([*arguments, *given], result_action="return_value")
+        written = self._cli.capture.readouterr()
+        return Outcome(code, written.out, written.err)
+
+
+@pytest.fixture
+def run_dlq(cli: Cli) -> Dlq:
+    return Dlq(cli)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Somebody at a terminal; what they type goes in here."""
+    typed = io.StringIO()
+    monkeypatch.setattr(typed, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", typed)
+    monkeypatch.setattr(out, "_force_terminal", True)
+    monkeypatch.setattr(out, "_width", 80)
+    return typed
+
+
+def test_nothing_to_list_is_said_on_stderr(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+    told(hogsend, LIST, EMPTY)
+    outcome = run_dlq("list")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "no dead letters" in outcome.err
+    told(hogsend, "GET /v1/admin/deadletters?reason=a+%26b&limit=50", EMPTY)
+    assert "matches" in run_dlq("list", "--reason", "a &b").err
+
+
+def test_a_pipe_gets_one_line_a_letter(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+    told(hogsend, "GET /v1/admin/deadletters?stream=WEBHOOKS&limit=1&before=9", PAGE)
+    outcome = run_dlq("list", "--stream", "WEBHOOKS", "--limit", "1", "--before", "9")
+    assert outcome.code == 0
+    (line,) = outcome.out.splitlines()
+    assert line.expandtabs(1).startswith("7 2026-11-23 10:00:00 WEBHOOKS malformed 1 8 JSON is mal")
+    assert "\x1b" not in outcome.everything
+    assert "1 of 3 dead letters; older ones: --before 7" in outcome.err
+
+
+def test_a_terminal_of_80_columns_gets_a_table(
+    run_dlq: Dlq, hogsend: FakeHogsend, terminal: io.StringIO
+) -> None:
+    long = {**LETTER, "detail": "x" * 500, "reason": "rejected_by_database"}
+    told(hogsend, LIST, {**PAGE, "deadLetters": [LETTER, long]})
+    written = run_dlq("list").out
+    assert "rejected_by_database" in written
+    assert "2026-11-23 10:00:00" in written
+    assert len(written.splitlines()) == 3
+
+
+def test_json_is_one_document(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+    told(hogsend, LIST, PAGE)
+    assert run_dlq("list", "--json").json == PAGE
+    told(hogsend, "GET /v1/admin/deadletters/7", {**LETTER, "body": "nonsense"})
+    assert run_dlq("show", "7", "--json").json == {**LETTER, "body": "nonsense"}
+    told(hogsend, REPLAY, DONE)
+    assert run_dlq("replay", "--all", "--json").json == DONE
+    told(hogsend, PURGE, DONE)
+    assert run_dlq("purge", "--all", "--yes", "--json").json == DONE
+
+
+def test_a_letter_is_shown_with_its_message(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+    shown = {**LETTER, "body": '{"a":\n\u001b]0;owned\u0007[red]1}', "cut": True}
+    told(hogsend, "GET /v1/admin/deadletters/7", shown)
+    outcome = run_dlq("show", "7")
+    assert outcome.code == 0
+    assert '{"a":\n]0;owned[red]1}' in outcome.out
+    assert "hogsend.webhooks.posthog" in outcome.out
+    assert "only the beginning" in outcome.err
+    assert not {"\x1b", "\x07"} & set(outcome.everything)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "selection"),
+    [
+        (["7"], {"sequence": 7}),
+        (["--all"], {"all": True}),
+        (["--reason", "malformed"], {"reason": "malformed"}),
+        (["--stream", "WEBHOOKS", "--reason", "x"], {"stream": "WEBHOOKS", "reason": "x"}),
+    ],
+)
+def test_exactly_what_was_named_is_asked_for(
+    run_dlq: Dlq, hogsend: FakeHogsend, arguments: list[str], selection: dict[str, Any]
+) -> None:
+    told(hogsend, REPLAY, DONE)
+    told(hogsend, PURGE, DONE)
+    assert run_dlq("replay", *arguments).out == "replayed 2 dead letters\n"
+    assert run_dlq("purge", *arguments, "--yes").out == "purged 2 dead letters\n"
+    assert hogsend.lines == [REPLAY, PURGE]
+    assert [asked.json for asked in hogsend.asked] == [selection, selection]
+
+
+@pytest.mark.parametrize("arguments", [[], ["7", "--all"], ["--all", "--reason", "x"]])
+@pytest.mark.parametrize("action", [["replay"], ["purge", "--yes"]])
+def test_what_is_unclear_is_not_done(
+    run_dlq: Dlq, hogsend: FakeHogsend, action: list[str], arguments: list[str]
+) -> None:
+    outcome = run_dlq(*action, *arguments)
+    assert outcome.code == 2
+    assert "not clear which" in outcome.err
+    assert "--all" in run_dlq(*action, *arguments, "--json").json["error"]
+    assert hogsend.asked == []
+
+
+def test_what_was_kept_is_told_and_is_no_success(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+    told(hogsend, REPLAY, {**DONE, "kept": [KEPT], "more": True})
+    outcome = run_dlq("replay", "--all")
+    assert outcome.code == 1
+    assert "kept 4 dead letters, the oldest is 2: it holds nothing (no_body)" in outcome.out
+    assert "run it again" in outcome.out
+
+
+def test_a_purge_without_a_terminal_needs_yes(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+    for more in ([], ["--json"]):
+        outcome = run_dlq("purge", "--all", *more)
+        assert outcome.code == 2
+        assert "--yes" in outcome.everything
+    assert hogsend.asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "purged"),
+    [("y\n", True), ("YES\n", True), ("\n", False), ("n\n", False), ("", False)],
+)
+def test_a_purge_asks_first(
+    run_dlq: Dlq, hogsend: FakeHogsend, terminal: io.StringIO, answer: str, purged: bool
+) -> None:
+    told(hogsend, "GET /v1/admin/deadletters?reason=malformed&limit=1", PAGE)
+    told(hogsend, PURGE, DONE)
+    terminal.write(answer)
+    terminal.seek(0)
+    outcome = run_dlq("purge", "--reason", "malformed")
+    assert "Forget 3 dead letters for good?" in outcome.out
+    assert (PURGE in hogsend.lines) is purged
+    assert outcome.code == (0 if purged else 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (404, {"error": "no dead letter 7 here"}, "404: no dead letter 7 here"),
+        (
+            400,
+            {
+                "success": False,
+                "error": {
+                    "name": "ZodError",
+                    "message": json.dumps([{"message": "it stays", "path": [], "code": "custom"}]),
+                },
+            },
+            "it stays",
+        ),
+        (400, {"error": {"name": "ZodError", "message": "{"}}, "status 400"),
+        (503, {"error": "ingest is not running", "code": "unavailable"}, "ingest is not running"),
+        (302, {}, "status 302"),
+        (200, {"count": "many"}, "did not answer as a Hogsend server does"),
+    ],
+)
+def test_a_refusal_is_told(
+    run_dlq: Dlq, hogsend: FakeHogsend, status: int, body: Any, said: str
+) -> None:
+    told(hogsend, REPLAY, body, status)
+    outcome = run_dlq("replay", "7")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert said in outcome.err
+    document = run_dlq("replay", "7", "--json")
+    assert document.code == 1
+    assert said in document.json["error"]
+
+
+def test_without_a_key_it_says_how_to_give_one(run_dlq: Dlq) -> None:
+    outcome = run_dlq("list", key=None)
+    assert outcome.code == 1
+    assert "HOGSEND_ADMIN_KEY" in outcome.err
+
+
+async def test_the_command_as_a_user_runs_it() -> None:
+    away, wrong, unclear, odd = await asyncio.gather(
+        run("dlq", "list", "--url", "http://127.0.0.1:9"),
+        run("dlq", "show", "seven"),
+        run("dlq", "purge"),
+        run("dlq", "list", "--url", "nowhere", "--json"),
+    )
+    assert (away.code, away.out) == (1, "")
+    assert "no answer" in away.err
+    assert (wrong.code, unclear.code) == (2, 2)
+    assert odd.code == 1
+    assert "not the address" in odd.json["error"]
