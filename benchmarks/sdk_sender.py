@@ -1,6 +1,7 @@
-"""Sends events with PostHog's own package: `python -m benchmarks.sdk_sender HOST KEY EVENTS PEOPLE`.
+"""Sends events with PostHog's own package, as `python -m benchmarks.sdk_sender`.
 
-It prints `ready` and waits for a line before it sends, so that starting up is not measured.
+Given a host, a key and how many events and people, it prints `ready` and waits for a line
+before it sends, so that starting up is not measured.
 """
 
 from __future__ import annotations

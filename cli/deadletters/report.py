@@ -27,7 +27,7 @@ def show_page(page: DeadLetterPage, base_url: str, *, filtered: bool, first: boo
         out.print(_table(page.dead_letters))
     else:
         for letter in page.dead_letters:
-            out.print(Text("\t".join(_cells(letter))), soft_wrap=True)
+            out.file.write("\t".join(_cells(letter)) + "\n")  # rich would expand the tabs
     shown = len(page.dead_letters)
     if page.next_before is not None:
         more = f"{shown} of {letters(page.total)}; older ones: --before {page.next_before}"

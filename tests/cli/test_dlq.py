@@ -84,7 +84,9 @@ def test_a_pipe_gets_one_line_a_letter(run_dlq: Dlq, hogsend: FakeHogsend) -> No
     outcome = run_dlq("list", "--stream", "WEBHOOKS", "--limit", "1", "--before", "9")
     assert outcome.code == 0
     (line,) = outcome.out.splitlines()
-    assert line.expandtabs(1).startswith("7 2026-11-23 10:00:00 WEBHOOKS malformed 1 8 JSON is mal")
+    *facts, detail = line.split("\t")
+    assert facts == ["7", "2026-11-23 10:00:00", "WEBHOOKS", "malformed", "1", "8"]
+    assert detail == "JSON is malformed [31m"
     assert "\x1b" not in outcome.everything
     assert "1 of 3 dead letters; older ones: --before 7" in outcome.err
 
