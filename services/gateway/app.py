@@ -43,6 +43,7 @@ from services.gateway.routes.deadletters import DeadLettersController
 from services.gateway.routes.events import list_events
 from services.gateway.routes.health import health, livez, metrics, readyz
 from services.gateway.routes.provisioning import ProvisioningController
+from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.webhook_secret import WebhookSecret
 
@@ -70,6 +71,7 @@ def build(
             ProvisioningController,
             DeadLettersController,
             list_events,
+            record_event,
             list_capabilities,
             health,
             livez,
@@ -196,6 +198,9 @@ def _openapi() -> OpenAPIConfig:
                 ),
                 "adminKey": SecurityScheme(
                     type="http", scheme="bearer", description="ADMIN_API_KEY"
+                ),
+                "ingestKey": SecurityScheme(
+                    type="http", scheme="bearer", description="INGEST_API_KEY"
                 ),
             }
         ),

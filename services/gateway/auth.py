@@ -1,4 +1,4 @@
-"""Admin keys: who may use `/v1/admin/*`, and how often (contract 0.2)."""
+"""Keys: who may use `/v1/admin/*`, and how often (contract 0.2); who may report events."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Scope(Enum):
 
     FULL_ADMIN = "full-admin"
     READ = "read"
+    INGEST = "ingest"
 
 
 class AdminKeys:
@@ -43,6 +44,7 @@ class AdminKeys:
         keys = (
             (settings.admin_api_key, Scope.FULL_ADMIN),
             (settings.admin_read_api_key, Scope.READ),
+            (settings.ingest_api_key, Scope.INGEST),
         )
         self._keys = [
             (_digest(key.get_secret_value().encode()), scope) for key, scope in keys if key
@@ -83,17 +85,28 @@ def admin_or_reader(connection: Connection, _handler: BaseRouteHandler) -> None:
     _require(connection, {Scope.FULL_ADMIN, Scope.READ})
 
 
+def reporters_only(connection: Connection, _handler: BaseRouteHandler) -> None:
+    """Let ingest and full-admin keys pass, as often as they like; else raises like `admin_only`."""
+    _scope_of(connection, {Scope.FULL_ADMIN, Scope.INGEST})
+
+
 def _require(connection: Connection, scopes: set[Scope]) -> None:
+    keys: AdminKeys = connection.app.state.admin_keys
+    scope = _scope_of(connection, scopes)
+    limit, left = keys.hit(scope)
+    connection.state[RATE_LIMIT_STATE] = (limit, max(left, 0))
+    if left < 0:
+        raise TooManyRequestsException("Rate limit exceeded", headers={"Retry-After": "60"})
+
+
+def _scope_of(connection: Connection, scopes: set[Scope]) -> Scope:
     keys: AdminKeys = connection.app.state.admin_keys
     scope = keys.scope(connection.headers.get("authorization"))
     if scope is None:
         raise NotAuthorizedException("Unauthorized")
     if scope not in scopes:
         raise PermissionDeniedException("Forbidden: insufficient scope")
-    limit, left = keys.hit(scope)
-    connection.state[RATE_LIMIT_STATE] = (limit, max(left, 0))
-    if left < 0:
-        raise TooManyRequestsException("Rate limit exceeded", headers={"Retry-After": "60"})
+    return scope
 
 
 def _digest(key: bytes) -> bytes:

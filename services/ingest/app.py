@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from hogsend import logs, metrics
-from hogsend.channels import User
+from hogsend.channels import StreamName, User
 from hogsend.database import Database
 from hogsend.serving import run_service, service_bus
 from hogsend.settings import BusSettings, DatabaseSettings, IngestSettings, TelemetrySettings
+from hogsend.streams import ENGAGEMENT_CONSUMER
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
 
@@ -16,6 +17,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 WORKERS = 4
 """Batches in hand at a time: while some wait for PostgreSQL, others are decoded or published."""
+ENGAGEMENT_WORKERS = 2
 
 
 async def run() -> None:
@@ -36,6 +38,14 @@ async def run() -> None:
             database.connect_forever(),
             consume_forever(
                 bus, handlers.deliveries, batch_size=ingest.ingest_batch_size, workers=WORKERS
+            ),
+            consume_forever(
+                bus,
+                handlers.engagement,
+                batch_size=ingest.ingest_batch_size,
+                workers=ENGAGEMENT_WORKERS,
+                stream=StreamName.ENGAGEMENT,
+                consumer=ENGAGEMENT_CONSUMER,
             ),
         ],
         replicas=nats.nats_replicas,

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
+from nats.js.api import ConsumerConfig
 
 from hogsend.bus import Bus
 from hogsend.channels import StreamName
@@ -36,12 +37,23 @@ CONNECTED_POLL_SECONDS = 0.2
 Take = Callable[[Sequence[Msg]], Awaitable[None]]
 
 
-async def consume_forever(bus: Bus, take: Take, *, batch_size: int, workers: int) -> None:
+async def consume_forever(
+    bus: Bus,
+    take: Take,
+    *,
+    batch_size: int,
+    workers: int,
+    stream: StreamName = StreamName.WEBHOOKS,
+    consumer: ConsumerConfig = INGEST_CONSUMER,
+) -> None:
     """Pull batches and `take` them, `workers` at a time, until cancelled."""
     # Subscribing before the first connection would use an inbox this user may not read.
     while not bus.connected:  # noqa: ASYNC110  nats-py has no event for it
         await asyncio.sleep(CONNECTED_POLL_SECONDS)
-    tasks = [asyncio.create_task(_consume(bus, take, batch_size)) for _ in range(workers)]
+    tasks = [
+        asyncio.create_task(_consume(bus, take, stream, consumer, batch_size))
+        for _ in range(workers)
+    ]
     try:
         # Not a task group: that passes on a cancellation only once, and nats-py may swallow it.
         await asyncio.gather(*tasks)
@@ -50,11 +62,13 @@ async def consume_forever(bus: Bus, take: Take, *, batch_size: int, workers: int
         raise
 
 
-async def _consume(bus: Bus, take: Take, batch_size: int) -> None:
-    async for messages in pull(bus.js, StreamName.WEBHOOKS, INGEST_CONSUMER, batch=batch_size):
+async def _consume(
+    bus: Bus, take: Take, stream: StreamName, consumer: ConsumerConfig, batch_size: int
+) -> None:
+    async for messages in pull(bus.js, stream, consumer, batch=batch_size):
         started = time.perf_counter()
         metrics.BATCH_SIZE.observe(len(messages))
-        metrics.LAG.set(messages[-1].metadata.num_pending)
+        metrics.LAG.labels(stream).set(messages[-1].metadata.num_pending)
         async with _held(bus, messages):
             await _take_all(bus, take, messages)
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)

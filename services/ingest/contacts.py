@@ -54,6 +54,8 @@ class Contact(msgspec.Struct, kw_only=True):
     email: str | None = None
     email_version: Version | None = None
     properties: Properties = {}
+    timezone: str | None = None
+    """IANA zone; never overwritten once it is known."""
     versions: dict[str, Version] = {}
     """Versions of the properties, removed ones included."""
 
@@ -78,6 +80,7 @@ class Contact(msgspec.Struct, kw_only=True):
             self._write_email(other.email, other.email_version)
         for name, version in other.versions.items():
             self._write(name, other.properties.get(name), version)
+        self.timezone = self.timezone or other.timezone
         self.first_seen_at = min(self.first_seen_at, other.first_seen_at)
         self.last_seen_at = max(self.last_seen_at, other.last_seen_at)
 

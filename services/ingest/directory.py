@@ -14,13 +14,17 @@ _ROW_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECA
 
 def keys_of(delivery: Delivery) -> list[Key]:
     """Every key that may lead to the contact of `delivery`."""
-    keys = []
-    if delivery.user_id.strip():
-        keys.append(Key(EXTERNAL, delivery.user_id))
-        if _ROW_ID.fullmatch(delivery.user_id):
-            keys.append(Key(ROW, delivery.user_id.lower()))
+    keys = keys_of_user(delivery.user_id) if delivery.user_id.strip() else []
     if delivery.email is not None:
         keys.append(Key(EMAIL, delivery.email))
+    return keys
+
+
+def keys_of_user(user_id: str) -> list[Key]:
+    """Keys that a user id may be, the one that counts most first."""
+    keys = [Key(EXTERNAL, user_id)]
+    if _ROW_ID.fullmatch(user_id):
+        keys.append(Key(ROW, user_id.lower()))
     return keys
 
 

@@ -1,42 +1,55 @@
-"""What the ingest service does: takes webhooks in, lists events, keeps dead letters."""
+"""What the ingest service does: takes events in, knows contacts, keeps dead letters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import msgspec
+import structlog
 from nats.aio.msg import Msg
 
 from hogsend.bus import Bus
 from hogsend.channels import (
+    INGEST_CONTACT,
     INGEST_DEAD_LETTERS,
     INGEST_EVENTS,
+    INGEST_FILL_TIMEZONE,
     INGEST_HEALTH,
     INGEST_PURGE,
+    INGEST_RECORD,
     INGEST_REPLAY,
 )
 from hogsend.database import Database
 from hogsend.errors import InvalidRequest
 from hogsend.messages import (
+    Contact,
+    ContactRef,
     DeadLetterPage,
     DeadLettersDone,
     Empty,
     EventPage,
+    FillTimezone,
     ListDeadLetters,
     ListEvents,
     PurgeDeadLetters,
+    Recorded,
+    RecordEvent,
     ReplayDeadLetters,
     ServiceHealth,
 )
 from hogsend.serving import AnyHandler, Handler, service_health
+from services.ingest import reading
+from services.ingest.contact_store import ContactStore
 from services.ingest.dead_letter_box import DeadLetterBox
 from services.ingest.dead_letters import DeadLetters
 from services.ingest.intake import Intake
 from services.ingest.letter_stream import LetterStream
 from services.ingest.publisher import Publisher
+from services.ingest.recording import Recorder
 from services.ingest.replaying import Replayer
 from services.ingest.store import EventStore
 
+CORRELATION = "correlation_id"
 _FRAMING_BYTES = 1024
 
 
@@ -49,7 +62,11 @@ class Handlers:
         self._bus = bus
         self._database = database
         self._store = EventStore(database)
-        self._intake = Intake(self._store, publisher, DeadLetters(publisher))
+        self._contacts = ContactStore(database)
+        aside = DeadLetters(publisher)
+        self._webhooks = Intake(reading.read_webhook, self._store, publisher, aside)
+        self._engagement = Intake(reading.read_engagement, self._store, publisher, aside)
+        self._recorder = Recorder(self._store, publisher)
         letters = LetterStream(bus)
         self._box = DeadLetterBox(bus, letters)
         self._replayer = Replayer(bus, letters, self._box)
@@ -58,6 +75,9 @@ class Handlers:
         """Pair every request subject with its method."""
         return [
             Handler(INGEST_EVENTS, self.events),
+            Handler(INGEST_RECORD, self.record),
+            Handler(INGEST_CONTACT, self.contact),
+            Handler(INGEST_FILL_TIMEZONE, self.fill_timezone),
             Handler(INGEST_DEAD_LETTERS, self.dead_letters),
             Handler(INGEST_REPLAY, self.replay),
             Handler(INGEST_PURGE, self.purge),
@@ -66,7 +86,11 @@ class Handlers:
 
     async def deliveries(self, messages: Sequence[Msg]) -> None:
         """Take a batch of webhooks in."""
-        await self._intake.take(messages)
+        await self._webhooks.take(messages)
+
+    async def engagement(self, messages: Sequence[Msg]) -> None:
+        """Record a batch of engagement."""
+        await self._engagement.take(messages)
 
     async def events(self, wanted: ListEvents) -> EventPage:
         """List stored events."""
@@ -74,6 +98,20 @@ class Handlers:
         if len(msgspec.json.encode(page)) + _FRAMING_BYTES > self._bus.max_payload:
             raise InvalidRequest("these events do not fit into one answer; ask for fewer at a time")
         return page
+
+    async def record(self, reported: RecordEvent) -> Recorded:
+        """Store an event somebody reported, and announce it."""
+        correlation_id = structlog.contextvars.get_contextvars().get(CORRELATION)
+        return await self._recorder.record(reported, correlation_id)
+
+    async def contact(self, wanted: ContactRef) -> Contact:
+        """Say what is known about a contact."""
+        return await self._contacts.find(wanted.user_id)
+
+    async def fill_timezone(self, found: FillTimezone) -> Empty:
+        """Keep a time zone for a contact that has none."""
+        await self._contacts.fill_timezone(found.user_id, found.timezone)
+        return Empty()
 
     async def dead_letters(self, wanted: ListDeadLetters) -> DeadLetterPage:
         """List dead letters."""

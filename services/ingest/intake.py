@@ -1,4 +1,4 @@
-"""From a batch of queued webhooks to stored and announced events.
+"""From a batch of queued messages to stored and announced events.
 
 The order is the promise: commit, publish, acknowledge. Whatever happens in between, the message
 comes back, and neither the row nor the message on the bus appears a second time.
@@ -7,18 +7,15 @@ comes back, and neither the row nor the message on the bus appears a second time
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
-from functools import partial
 from typing import TypeVar
 
 import msgspec
 import stamina
 from nats.aio.msg import Msg
 
-from hogsend import envelope, subjects
 from hogsend.errors import Unavailable
-from hogsend.messages import Event
-from services.ingest import metrics, posthog_source
+from services.ingest import metrics
+from services.ingest.announcement import announcement
 from services.ingest.dead_letters import TOO_LARGE, DeadLetters, Failure
 from services.ingest.delivery import Delivery, EventRef, Unprocessable
 from services.ingest.publisher import Outgoing, Publisher
@@ -29,7 +26,8 @@ Result = TypeVar("Result")
 RETRY_SECONDS = 5.0
 """Longest pause between attempts while a dependency is away."""
 
-_SOURCES = {posthog_source.SOURCE: posthog_source.decode}
+Read = Callable[[Msg], Delivery | None]
+"""What a message means; None when nothing is to be stored. Raises `Unprocessable`."""
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -42,15 +40,18 @@ class Received(msgspec.Struct, frozen=True):
 class Intake:
     """Processes batches; waits for PostgreSQL and NATS as long as it takes."""
 
-    def __init__(self, store: EventStore, publisher: Publisher, dead_letters: DeadLetters) -> None:
-        """Store in `store`, announce with `publisher`, set the rest aside."""
+    def __init__(
+        self, read: Read, store: EventStore, publisher: Publisher, dead_letters: DeadLetters
+    ) -> None:
+        """Store what `read` makes of messages, announce it, set the rest aside."""
+        self._read = read
         self._store = store
         self._publisher = publisher
         self._dead_letters = dead_letters
 
     async def take(self, messages: Sequence[Msg]) -> None:
         """Store, announce and acknowledge a batch."""
-        received, failures = _decode(messages)
+        received, failures = await self._read_all(messages)
         saved, attempts = await self._save([one.delivery for one in received])
         # A failed attempt may have committed unnoticed, which makes new events look known.
         oversized = await self._announce(received, saved, sure=attempts == 1)
@@ -63,6 +64,21 @@ class Intake:
         await self._dead_letters.bury(failures)
         metrics.STORED.inc(len(saved.new))
         metrics.DUPLICATES.inc(len(received) - len(saved.new) - len(saved.rejected))
+
+    async def _read_all(self, messages: Sequence[Msg]) -> tuple[list[Received], list[Failure]]:
+        received: list[Received] = []
+        failures: list[Failure] = []
+        for message in messages:
+            try:
+                delivery = self._read(message)
+            except Unprocessable as why:
+                failures.append(Failure(message, why))
+                continue
+            if delivery is None:
+                await message.ack()
+            else:
+                received.append(Received(message, delivery))
+        return received, failures
 
     async def _save(self, deliveries: Sequence[Delivery]) -> tuple[Saved, int]:
         if not deliveries:
@@ -79,7 +95,7 @@ class Intake:
             # Whoever stored a redelivered message may have died before publishing it.
             unsure = ref in saved.new or not sure or _redelivered(one.message)
             if unsure and ref in saved.contact_keys:
-                events[ref] = _event(one.delivery, saved.contact_keys[ref])
+                events[ref] = announcement(one.delivery, saved.contact_keys[ref])
         outgoing = list(events.values())
         refused, _ = await _until_it_works(lambda: self._publisher.publish(outgoing))
         metrics.ANNOUNCED.inc(len(outgoing) - len(refused))
@@ -101,52 +117,5 @@ async def _until_it_works(action: Callable[[], Awaitable[Result]]) -> tuple[Resu
     raise AssertionError("retries never end")
 
 
-def _decode(messages: Sequence[Msg]) -> tuple[list[Received], list[Failure]]:
-    received: list[Received] = []
-    failures: list[Failure] = []
-    for message in messages:
-        source = message.subject.rpartition(".")[2]
-        try:
-            if (decode := _SOURCES.get(source)) is None:
-                raise Unprocessable("unknown_source", "no service reads this source")  # noqa: TRY301
-            delivery = decode(message.data, message.headers or {}, partial(_queued_at, message))
-        except Unprocessable as why:
-            failures.append(Failure(message, why))
-        else:
-            received.append(Received(message, delivery))
-    return received, failures
-
-
-def _queued_at(message: Msg) -> datetime:
-    return message.metadata.timestamp
-
-
 def _redelivered(message: Msg) -> bool:
     return message.metadata.num_delivered > 1
-
-
-def _event(delivery: Delivery, contact_key: str) -> Outgoing:
-    ref = delivery.ref
-    event = Event(
-        id=ref.id,
-        event=delivery.event,
-        user_id=delivery.user_id,
-        contact_key=contact_key,
-        source=ref.source,
-        occurred_at=delivery.occurred_at,
-        received_at=delivery.received_at,
-        properties=delivery.properties,
-        email=delivery.email,
-        person_properties=delivery.person_properties,
-    )
-    return Outgoing(
-        subjects.event(delivery.event),
-        msgspec.json.encode(event),
-        envelope.headers(
-            id=ref.id,
-            source=ref.source,
-            type="event",
-            time=delivery.occurred_at,
-            correlation_id=delivery.correlation_id,
-        ),
-    )

@@ -12,7 +12,7 @@ PARKED = Counter(
     "hogsend_ingest_parked", "Messages too large to be set aside; they stay queued and come back"
 )
 GIVEN_BACK = Counter("hogsend_ingest_given_back", "Messages given back to the queue at a stop")
-LAG = Gauge("hogsend_ingest_lag", "Messages that wait in the stream")
+LAG = Gauge("hogsend_ingest_lag", "Messages that wait in a stream", ["stream"])
 BATCH_SECONDS = Histogram(
     "hogsend_ingest_batch_seconds",
     "From a batch's arrival to its acknowledgement",

@@ -12,14 +12,12 @@ import msgspec
 from hogsend import envelope
 from hogsend.messages import PostHogWebhook
 from services.ingest.delivery import Delivery, EventRef, Unprocessable
+from services.ingest.nul import without_nul
 
 SOURCE = "posthog"
 EVENT_ID_PROPERTY = "_posthogEventId"
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-_ESCAPE = re.compile(rb"\\(?:u0000|.)", re.DOTALL)
-_NUL = b"\\u0000"
-_REPLACEMENT = b"\\ufffd"
 
 _decode = msgspec.json.Decoder(PostHogWebhook).decode
 
@@ -36,7 +34,7 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: Callable[[], date
         Unprocessable: `malformed`, or `no_identity` when it belongs to nobody.
     """
     try:
-        webhook = _decode(_without_nul(body))
+        webhook = _decode(without_nul(body))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Unprocessable("malformed", f"{type(error).__name__}: {error}") from error
     event, email = webhook.event, webhook.email
@@ -76,13 +74,3 @@ def _event_id(uuid: str | None, body: bytes) -> str:
     if uuid and _SAFE_ID.fullmatch(uuid):
         return uuid
     return f"sha256:{hashlib.sha256(uuid.encode() if uuid else body).hexdigest()}"
-
-
-def _without_nul(body: bytes) -> bytes:
-    # PostgreSQL holds no NUL in text. Raw ones are no JSON; only escaped ones get this far.
-    if _NUL not in body:
-        return body
-    return _ESCAPE.sub(
-        lambda match: _REPLACEMENT if match[0] == _NUL else match[0],
-        body,
-    )

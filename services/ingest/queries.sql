@@ -24,24 +24,34 @@ SELECT position, id FROM wanted JOIN contacts ON id = row_id;
 
 -- name: lock_contacts(ids)
 -- Contacts, locked in order of their ids.
-SELECT id, source, created_at, external_id, email, email_version, properties, versions,
-    first_seen_at, last_seen_at
+SELECT id, source, created_at, external_id, email, email_version, properties, timezone,
+    versions, first_seen_at, last_seen_at
 FROM contacts WHERE id = ANY(:ids::uuid[]) ORDER BY id FOR UPDATE;
+
+-- name: contact(ids)^
+-- One contact, the first in order of the ids given.
+SELECT id, external_id, email, properties, timezone
+FROM contacts WHERE id = ANY(:ids::uuid[]) ORDER BY array_position(:ids::uuid[], id) LIMIT 1;
+
+-- name: fill_timezone(id, timezone)!
+-- Give a contact a time zone, unless it has one.
+UPDATE contacts SET timezone = :timezone, updated_at = now()
+WHERE id = :id AND timezone IS NULL;
 
 -- name: save_contacts(contacts)!
 -- Insert contacts, or replace everything about them that can change; one text costs the client far
 -- less than ten arrays.
 INSERT INTO contacts AS stored (id, source, created_at, external_id, email, email_version,
-    properties, versions, first_seen_at, last_seen_at)
+    properties, timezone, versions, first_seen_at, last_seen_at)
 SELECT id, source, created_at, external_id, email, email_version,
-    properties, versions, first_seen_at, last_seen_at
+    properties, timezone, versions, first_seen_at, last_seen_at
 FROM json_to_recordset(:contacts::json) AS contact (id uuid, source text, created_at timestamptz,
-    external_id text, email text, email_version jsonb, properties jsonb, versions jsonb,
-    first_seen_at timestamptz, last_seen_at timestamptz)
+    external_id text, email text, email_version jsonb, properties jsonb, timezone text,
+    versions jsonb, first_seen_at timestamptz, last_seen_at timestamptz)
 ON CONFLICT (id) DO UPDATE SET
     external_id = excluded.external_id, email = excluded.email,
     email_version = excluded.email_version, properties = excluded.properties,
-    versions = excluded.versions, updated_at = now(),
+    timezone = excluded.timezone, versions = excluded.versions, updated_at = now(),
     first_seen_at = excluded.first_seen_at, last_seen_at = excluded.last_seen_at;
 
 -- name: save_keys(kinds, digests, key_values, contact_ids)!

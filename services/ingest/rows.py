@@ -62,6 +62,7 @@ def contact(row: Mapping[str, Any]) -> Contact:
         email=row["email"],
         email_version=None if version is None else _decode_version(version),
         properties=_decode_properties(row["properties"]),
+        timezone=row["timezone"],
         versions=_decode_versions(row["versions"]),
         first_seen_at=row["first_seen_at"],
         last_seen_at=row["last_seen_at"],

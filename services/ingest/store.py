@@ -100,16 +100,16 @@ class EventStore:
 
     async def _save_together(self, deliveries: Sequence[Delivery]) -> Saved:
         async with self._database.acquire() as connection, connection.transaction():
-            wanted = {key: _digest(key) for one in deliveries for key in keys_of(one)}
+            wanted = {key: digest(key) for one in deliveries for key in keys_of(one)}
             directory = await _directory(connection, wanted)
             # Only now: until their people were locked, another replica could store these events.
             known = await _stored(connection, deliveries)
             fresh = {delivery.ref: delivery for delivery in deliveries if delivery.ref not in known}
             if not fresh:
                 return Saved(known, frozenset(), {})
-            owners = {ref: directory.attach(delivery) for ref, delivery in fresh.items()}
+            attached = {ref: directory.attach(delivery) for ref, delivery in fresh.items()}
             await _write_contacts(connection, directory, wanted)
-            contacts = {ref: directory.survivor(owner) for ref, owner in owners.items()}
+            contacts = {ref: directory.survivor(owner) for ref, owner in attached.items()}
             await connection.copy_records_to_table(
                 "events",
                 columns=rows.EVENT_COLUMNS,
@@ -154,20 +154,21 @@ async def _stored(connection: Any, deliveries: Sequence[Delivery]) -> dict[Event
 
 async def _directory(connection: Any, wanted: Mapping[Key, bytes]) -> Directory:
     """The contacts that keys lead to, locked; what leads nowhere is locked by its key."""
-    owners = await _owners(connection, wanted)
+    found = await owners(connection, wanted)
     # A row's id is made up by us, so nobody else can be about to give it to a new contact.
-    new = [wanted[key] for key in wanted.keys() - owners.keys() if key.kind != ROW]
+    new = [wanted[key] for key in wanted.keys() - found.keys() if key.kind != ROW]
     if new:
         await _queries.lock_stripes(connection, stripes=_stripes(new))
-        owners = await _owners(connection, wanted)
-    ids = sorted(set(owners.values()))
+        found = await owners(connection, wanted)
+    ids = sorted(set(found.values()))
     contacts = [rows.contact(row) async for row in _queries.lock_contacts(connection, ids=ids)]
     if len(contacts) < len(ids):
         raise ContactsMoved
-    return Directory(contacts, owners)
+    return Directory(contacts, found)
 
 
-async def _owners(connection: Any, wanted: Mapping[Key, bytes]) -> dict[Key, UUID]:
+async def owners(connection: Any, wanted: Mapping[Key, bytes]) -> dict[Key, UUID]:
+    """Contacts that keys, given with their digests, lead to."""
     keys = list(wanted)
     found = _queries.owners(
         connection,
@@ -188,7 +189,7 @@ async def _write_contacts(
             connection,
             kinds=[key.kind for key in new_keys],
             # A merge makes a key that no event named: the id of the contact that is gone.
-            digests=[digests.get(key) or _digest(key) for key in new_keys],
+            digests=[digests.get(key) or digest(key) for key in new_keys],
             key_values=[key.value for key in new_keys],
             contact_ids=list(new_keys.values()),
         )
@@ -198,7 +199,8 @@ async def _write_contacts(
         await _queries.delete_contacts(connection, ids=losers)
 
 
-def _digest(key: Key) -> bytes:
+def digest(key: Key) -> bytes:
+    """What a key is found by."""
     return hashlib.sha256(key.value.encode()).digest()
 
 

@@ -113,6 +113,11 @@ class GatewaySettings(Settings):
         None,
         description="Bearer that may only list events; every other admin route answers it 403.",
     )
+    ingest_api_key: SecretStr | None = Field(
+        None,
+        description="Bearer that may only report events to `POST /v1/events`; `ADMIN_API_KEY` may "
+        "as well.",
+    )
     admin_rate_limit: Annotated[int, Field(ge=1)] = Field(
         100, description="Admin requests a minute and key; more answer 429."
     )

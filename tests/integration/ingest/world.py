@@ -17,6 +17,7 @@ from hogsend.channels import StreamName, User
 from hogsend.database import Database
 from hogsend.messages import DeadLetter, Event, PostHogEvent, PostHogWebhook
 from hogsend.serving import serve, stop
+from hogsend.streams import ENGAGEMENT_CONSUMER
 from services.ingest.app import MIGRATIONS
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
@@ -41,15 +42,25 @@ class World:
     async def replica(self, *, batch_size: int = 500, workers: int = 2) -> AsyncIterator[Handlers]:
         """A replica that consumes until the end of the block."""
         async with self.prepared() as (bus, handlers):
-            task = asyncio.create_task(
-                consume_forever(bus, handlers.deliveries, batch_size=batch_size, workers=workers)
+            webhooks = consume_forever(
+                bus, handlers.deliveries, batch_size=batch_size, workers=workers
             )
+            engagement = consume_forever(
+                bus,
+                handlers.engagement,
+                batch_size=batch_size,
+                workers=1,
+                stream=StreamName.ENGAGEMENT,
+                consumer=ENGAGEMENT_CONSUMER,
+            )
+            tasks = [asyncio.create_task(webhooks), asyncio.create_task(engagement)]
             try:
                 yield handlers
-                if task.done():
-                    task.result()
+                for task in tasks:
+                    if task.done():
+                        task.result()
             finally:
-                await stop(task)
+                await stop(*tasks)
 
     @asynccontextmanager
     async def prepared(self) -> AsyncIterator[tuple[Bus, Handlers]]:
@@ -94,21 +105,24 @@ class World:
         await self.queue(msgspec.json.encode(body), **headers)
 
     async def events(self, count: int) -> list[Event]:
-        """Wait until every webhook is done with, and read all events on the bus."""
+        """Wait until everything is done with, and read all events on the bus."""
         await self.drained()
         return await self._read(StreamName.EVENTS, Event, count)
 
     async def dead_letters(self, count: int) -> list[DeadLetter]:
-        """Wait until every webhook is done with, and read all dead letters."""
+        """Wait until everything is done with, and read all dead letters."""
         await self.drained()
         return await self._read(StreamName.DEADLETTER, DeadLetter, count)
 
     async def drained(self) -> None:
-        """Wait until no webhook is queued."""
+        """Wait until no webhook and no engagement is queued."""
 
         async def empty() -> bool:
-            info = await self.operator.js.stream_info(StreamName.WEBHOOKS)
-            return info.state.messages == 0
+            queued = [
+                (await self.operator.js.stream_info(name)).state.messages
+                for name in (StreamName.WEBHOOKS, StreamName.ENGAGEMENT)
+            ]
+            return not any(queued)
 
         await eventually(empty, PATIENCE)
 

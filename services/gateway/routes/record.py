@@ -1,0 +1,117 @@
+"""`POST /v1/events`: events that clients and services report to Hogsend itself (contract 5.6)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, post
+from litestar.di import NamedDependency
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.params import HeaderParameter, JSONBody
+
+from hogsend.bus import Bus
+from hogsend.channels import INGEST_RECORD
+from hogsend.errors import InvalidRequest
+from hogsend.messages import Properties, RecordEvent
+from services.gateway.answers import documented
+from services.gateway.auth import reporters_only
+from services.gateway.response_headers import correlation
+
+ROOM_BYTES = 8192
+"""What the bus needs for an event besides its body."""
+
+MAX_KEY = 128
+KEY = r"^[\x21-\x7e]+$"
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\S")]
+UserId = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\S", description="External id.")
+]
+Email = Annotated[str, msgspec.Meta(max_length=320, pattern=r"^[^\s@]+@[^\s@]+$")]
+IdempotencyKey = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=MAX_KEY,
+        pattern=KEY,
+        description="The same for every repetition of one event; becomes its id.",
+    ),
+]
+Moment = Annotated[
+    datetime, msgspec.Meta(tz=True, description="When it happened, with `Z` or an offset.")
+]
+
+
+class ReportedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An event; `userId` or `email` says whose it is."""
+
+    event: Name
+    user_id: UserId | None = None
+    email: Email | None = None
+    properties: Properties = {}
+    contact_properties: Properties = {}
+    """What the event says about its contact, as opposed to about itself."""
+    value: float | None = None
+    """Joins the properties, as does `currency`."""
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{3}$")] | None = None
+    idempotency_key: IdempotencyKey | None = None
+    timestamp: Moment | None = None
+
+
+class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The event is stored and announced."""
+
+    stored: bool
+    """False when its idempotency key was seen before."""
+    exits: list[str] = []
+    """Journeys it ended; there are none here, and clients of Hogsend expect the key."""
+    contact_key: str
+    """Key the contact is known by: what to identify it with in PostHog."""
+    id: str
+
+
+@post(
+    "/v1/events",
+    status_code=202,
+    guards=[reporters_only],
+    tags=["Events"],
+    summary="Report an event",
+    security=[{"ingestKey": []}, {"adminKey": []}],
+    responses=documented(400, 401, 403, 413, 503),
+)
+async def record_event(
+    data: JSONBody[ReportedEvent],
+    bus: NamedDependency[Bus],
+    request: Request[Any, Any, Any],
+    idempotency_key: Annotated[
+        str | None,
+        HeaderParameter(name="Idempotency-Key", min_length=1, max_length=MAX_KEY, pattern=KEY),
+    ] = None,
+) -> RecordedEvent:
+    """Store an event as Hogsend's own; 202 says it is stored and announced on the bus."""
+    if len(await request.body()) > bus.max_payload - ROOM_BYTES:
+        raise RequestEntityTooLarge
+    if data.user_id is None and data.email is None:
+        raise InvalidRequest("say whose event it is: userId or email")
+    key = data.idempotency_key or idempotency_key
+    if idempotency_key not in {None, key}:
+        raise InvalidRequest("idempotencyKey and the header Idempotency-Key differ")
+    reported = RecordEvent(
+        event=data.event,
+        user_id=data.user_id or "",
+        email=data.email,
+        properties=_properties(data),
+        contact_properties=data.contact_properties,
+        idempotency_key=key,
+        occurred_at=data.timestamp,
+        received_at=datetime.now(UTC),
+    )
+    recorded = await bus.request(INGEST_RECORD, reported, headers=correlation(request))
+    return RecordedEvent(stored=recorded.stored, contact_key=recorded.contact_key, id=recorded.id)
+
+
+def _properties(data: ReportedEvent) -> Properties:
+    money = {"value": data.value, "currency": data.currency}
+    return {name: value for name, value in money.items() if value is not None} | data.properties
