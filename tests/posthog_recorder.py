@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gzip
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -55,6 +56,9 @@ class Recorder:
         default_factory=lambda: {"id": 4242, "api_token": "phc_grabbed"}
     )
     functions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    persons: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Properties by distinct id."""
+    flags: dict[str, Any] = field(default_factory=dict)
     page_size: int = 100
     answers: list[Answer] = field(default_factory=list)
     accepts: set[str] | None = None
@@ -92,19 +96,22 @@ class Recorder:
             if not message.get("more_body"):
                 break
         query = scope["query_string"].decode()
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        if headers.get("content-encoding") == "gzip":
+            content = gzip.decompress(content)
         request = Recorded(
             scope["method"],
             scope["path"] + (f"?{query}" if query else ""),
-            {name.decode(): value.decode() for name, value in scope["headers"]},
+            headers,
             json.loads(content) if content else None,
         )
         self.requests.append(request)
         if self.before is not None:
             await self.before(request)
-        status, body, headers = await self._answer(request, scope["path"], parse_qs(query))
+        status, body, more = await self._answer(request, scope["path"], parse_qs(query))
         text = body if isinstance(body, bytes) else json.dumps(body).encode()
         head = [(b"content-type", b"application/json")]
-        head += [(name.encode(), value.encode()) for name, value in headers.items()]
+        head += [(name.encode(), value.encode()) for name, value in more.items()]
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": text})
 
@@ -117,11 +124,21 @@ class Recorder:
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         if self.accepts is not None and bearer not in self.accepts:
             return 401, {"detail": "Invalid access token."}, {}
-        if re.fullmatch(r"/api/projects/[^/]+/", path):
-            return 200, self.project, {}
         if match := re.fullmatch(r"/api/environments/[^/]+/hog_functions/([^/]*)/?", path):
             return await self._destinations(request, path, match[1], query)
-        return 200, {"results": []}, {}
+        return 200, self._read(request, path, query), {}
+
+    def _read(self, request: Recorded, path: str, query: dict[str, list[str]]) -> Any:
+        if re.fullmatch(r"/api/projects/[^/]+/", path):
+            return self.project
+        if re.fullmatch(r"/api/environments/[^/]+/persons/", path):
+            known = [self.persons[id] for id in query.get("distinct_id", []) if id in self.persons]
+            return {"results": [{"properties": one} for one in known]}
+        if path == "/flags/":
+            wanted = request.body.get("flag_keys_to_evaluate")
+            found = {key: one for key, one in self.flags.items() if not wanted or key in wanted}
+            return {"flags": found, "requestId": "r-1"}
+        return {"results": []}
 
     async def _destinations(
         self, request: Recorded, path: str, id: str, query: dict[str, list[str]]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from hogsend import logs, metrics
+from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.database import Database
 from hogsend.posthog.api import http_client
@@ -21,11 +25,57 @@ from hogsend.token_cache import TokenCache
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.delivery.flows import Flows
 from services.analytics.delivery.leadership import lead_forever
+from services.analytics.destinations.administration import Administration
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.handlers import Handlers
 from services.analytics.project_key import PROVIDER, ProjectKey
+from services.analytics.reads.reads import Reads
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+@dataclass(frozen=True)
+class Analytics:
+    """The service's parts."""
+
+    tokens: TokenCache
+    project_key: ProjectKey
+    reads: Reads
+    store: DestinationStore
+    flows: Flows
+    handlers: Handlers
+
+    async def follow(self) -> None:
+        """Hear of every credential change from now on; the bus must be connected."""
+        await self.tokens.subscribe()
+        await self.project_key.follow()
+        await self.reads.follow()
+
+
+def build(
+    bus: Bus,
+    database: Database,
+    http: httpx.AsyncClient,
+    *,
+    posthog: PostHogSettings,
+    settings: AnalyticsSettings,
+) -> Analytics:
+    """Put the service together."""
+    tokens, project_key = TokenCache(bus, PROVIDER), ProjectKey(bus, posthog)
+    store = DestinationStore(database)
+    reads = Reads.of(bus, http, tokens, project_key, posthog=posthog, settings=settings)
+    capture = Capture(http, seconds=settings.outbound_webhook_timeout_ms / 1000)
+    report = CapabilityReport(
+        tokens, project_key, store, destination_enabled=settings.enable_posthog_destination
+    )
+    return Analytics(
+        tokens=tokens,
+        project_key=project_key,
+        reads=reads,
+        store=store,
+        flows=Flows(bus, capture, project_key, store, settings),
+        handlers=Handlers(reads, Administration(bus, store), report, tokens, database),
+    )
 
 
 async def run() -> None:
@@ -38,25 +88,17 @@ async def run() -> None:
     database = Database.of(postgres, "analytics", MIGRATIONS)
     bus = service_bus(User.ANALYTICS, nats)
     async with http_client() as http:
-        tokens, project_key = TokenCache(bus, PROVIDER), ProjectKey(bus, posthog)
-        store = DestinationStore(database)
-        capture = Capture(http, seconds=settings.outbound_webhook_timeout_ms / 1000)
-        flows = Flows(bus, capture, project_key, store, settings)
-        report = CapabilityReport(
-            tokens, project_key, store, destination_enabled=settings.enable_posthog_destination
-        )
-        handlers = Handlers(tokens, report, database)
-
-        async def connected() -> None:
-            await tokens.subscribe()
-            await project_key.follow()
-
+        analytics = build(bus, database, http, posthog=posthog, settings=settings)
         await run_service(
             bus,
             User.ANALYTICS,
-            handlers=handlers.all(),
-            background=[database.connect_forever(), lead_forever(database, flows.run)],
-            connected=connected,
+            handlers=analytics.handlers.all(),
+            background=[
+                database.connect_forever(),
+                lead_forever(database, analytics.flows.run),
+                analytics.reads.persons.say_once_when_off(),
+            ],
+            connected=analytics.follow,
             replicas=nats.nats_replicas,
         )
     await database.close()

@@ -1,20 +1,57 @@
-"""What the analytics service answers about people, flags and itself."""
+"""What the analytics service answers about people, flags, destinations and itself."""
 
 from __future__ import annotations
 
-from hogsend.channels import ANALYTICS_CAPABILITIES, ANALYTICS_HEALTH
+from hogsend.channels import (
+    ANALYTICS_CAPABILITIES,
+    ANALYTICS_CHANGE_DESTINATION,
+    ANALYTICS_CONDITIONS,
+    ANALYTICS_CREATE_DESTINATION,
+    ANALYTICS_DELETE_DESTINATION,
+    ANALYTICS_DELIVERIES,
+    ANALYTICS_FLAGS,
+    ANALYTICS_GET_DESTINATION,
+    ANALYTICS_HEALTH,
+    ANALYTICS_LIST_DESTINATIONS,
+    ANALYTICS_PERSON,
+    ANALYTICS_TEST_DESTINATION,
+    ANALYTICS_TIMEZONE,
+)
 from hogsend.database import Database
-from hogsend.messages import Capabilities, Empty, ServiceHealth
+from hogsend.messages import (
+    Capabilities,
+    ConditionResults,
+    Empty,
+    EvaluateConditions,
+    Flags,
+    GetFlags,
+    GetPerson,
+    GetTimezone,
+    Person,
+    ServiceHealth,
+    Timezone,
+)
 from hogsend.serving import AnyHandler, Handler, service_health
 from hogsend.token_cache import TokenCache
 from services.analytics.capabilities import CapabilityReport
+from services.analytics.destinations.administration import Administration
+from services.analytics.reads.reads import Reads
 
 
 class Handlers:
     """One short method per subject."""
 
-    def __init__(self, tokens: TokenCache, report: CapabilityReport, database: Database) -> None:
+    def __init__(
+        self,
+        reads: Reads,
+        destinations: Administration,
+        report: CapabilityReport,
+        tokens: TokenCache,
+        database: Database,
+    ) -> None:
         """Work with what the service has."""
+        self._reads = reads
+        self._destinations = destinations
         self._tokens = tokens
         self._report = report
         self._database = database
@@ -22,9 +59,36 @@ class Handlers:
     def all(self) -> list[AnyHandler]:
         """Pair every subject with its method."""
         return [
+            Handler(ANALYTICS_PERSON, self.person),
+            Handler(ANALYTICS_TIMEZONE, self.timezone),
+            Handler(ANALYTICS_CONDITIONS, self.conditions),
+            Handler(ANALYTICS_FLAGS, self.flags),
+            Handler(ANALYTICS_CREATE_DESTINATION, self._destinations.create),
+            Handler(ANALYTICS_LIST_DESTINATIONS, self._destinations.page),
+            Handler(ANALYTICS_GET_DESTINATION, self._destinations.get),
+            Handler(ANALYTICS_CHANGE_DESTINATION, self._destinations.change),
+            Handler(ANALYTICS_DELETE_DESTINATION, self._destinations.delete),
+            Handler(ANALYTICS_TEST_DESTINATION, self._destinations.test),
+            Handler(ANALYTICS_DELIVERIES, self._destinations.deliveries),
             Handler(ANALYTICS_CAPABILITIES, self.capabilities),
             Handler(ANALYTICS_HEALTH, self.health),
         ]
+
+    async def person(self, wanted: GetPerson) -> Person:
+        """Give a person's properties."""
+        return Person(await self._reads.persons.properties(wanted.distinct_id))
+
+    async def timezone(self, wanted: GetTimezone) -> Timezone:
+        """Say where somebody lives."""
+        return await self._reads.timezones.find(wanted)
+
+    async def conditions(self, wanted: EvaluateConditions) -> ConditionResults:
+        """Say for whom conditions hold."""
+        return ConditionResults(await self._reads.conditions.evaluate(wanted.queries))
+
+    async def flags(self, wanted: GetFlags) -> Flags:
+        """Evaluate flags."""
+        return await self._reads.flags.evaluate(wanted)
 
     async def capabilities(self, _request: Empty) -> Capabilities:
         """Say what works and why the rest does not."""

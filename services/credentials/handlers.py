@@ -83,6 +83,7 @@ class Handlers:
             project_api_key=payload.project_api_key if payload else None,
             project_id=payload.project_id if payload else None,
             private_host=payload.private_host if payload else None,
+            grant_origin=await self._vault.grant_origin(request.provider_id),
         )
 
     async def put_derived(self, request: PutDerived) -> CredentialStatus:

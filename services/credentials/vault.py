@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from urllib.parse import urlsplit
 
 from hogsend.errors import CannotUnseal, InvalidRequest, NotFound
 from hogsend.messages import (
@@ -93,6 +94,14 @@ class Vault:
             refresh_error=refresh.reason if refresh is not None else None,
             personal_key=self._personal_key,
         )
+
+    async def grant_origin(self, provider: str) -> str | None:
+        """Scheme and host of the stored grant's token endpoint; None without a readable grant."""
+        grant = self._reader.grant((await self._store.load(provider)).rows).payload
+        if grant is None:
+            return None
+        parts = urlsplit(grant.token_endpoint)
+        return f"{parts.scheme}://{parts.netloc}"
 
     async def webhook_secret(self, provider: str) -> WebhookSecretReply:
         """Digest of the minted webhook secret."""

@@ -40,6 +40,7 @@ from services.gateway.routes.capabilities import list_capabilities
 from services.gateway.routes.client_document import client_document, own_client_document
 from services.gateway.routes.credentials import CredentialsController
 from services.gateway.routes.deadletters import DeadLettersController
+from services.gateway.routes.destinations import DestinationsController
 from services.gateway.routes.events import list_events
 from services.gateway.routes.health import health, livez, metrics, readyz
 from services.gateway.routes.provisioning import ProvisioningController
@@ -70,6 +71,7 @@ def build(
             AnalyticsController,
             ProvisioningController,
             DeadLettersController,
+            DestinationsController,
             list_events,
             record_event,
             list_capabilities,

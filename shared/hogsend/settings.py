@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from hogsend.localtime import find_timezone
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -228,6 +229,14 @@ class AnalyticsSettings(Settings):
     outbound_webhook_max_delay_ms: Annotated[int, Field(ge=1)] = Field(
         21_600_000, description="Longest delay between two attempts, in milliseconds."
     )
+
+    @field_validator("default_timezone")
+    @classmethod
+    def _must_be_timezone(cls, value: str) -> str:
+        zone = find_timezone(value)
+        if zone is None:
+            raise ValueError("there is no such IANA time zone")
+        return zone
 
     @field_validator("analytics_event_mirror_allow", "analytics_event_mirror_deny", mode="before")
     @classmethod

@@ -19,11 +19,16 @@ from hogsend.posthog.api import http_client
 from hogsend.sealing import Sealer
 from hogsend.serving import serve, stop
 from hogsend.settings import (
+    AnalyticsSettings,
     GatewaySettings,
     PostHogSettings,
     ProvisionerSettings,
     PublicUrlSettings,
 )
+from services.analytics.app import MIGRATIONS as ANALYTICS_MIGRATIONS
+from services.analytics.app import Analytics
+from services.analytics.app import build as build_analytics
+from services.analytics.delivery.leadership import lead_forever
 from services.credentials.announcer import Announcer
 from services.credentials.app import MIGRATIONS
 from services.credentials.handlers import Handlers
@@ -163,6 +168,47 @@ async def provisioner_service(
             yield Provisioner(bus, database, handlers)
         finally:
             await registered.stop()
+            await database.close()
+
+
+@dataclass
+class AnalyticsReplica:
+    """A running analytics service and its inside."""
+
+    bus: Bus
+    database: Database
+    parts: Analytics
+
+
+@asynccontextmanager
+async def analytics_service(
+    servers: Servers,
+    database_url: str,
+    *,
+    posthog: dict[str, Any],
+    settings: dict[str, Any] | None = None,
+) -> AsyncIterator[AnalyticsReplica]:
+    """The analytics service, answering on the bus and sending as soon as it leads."""
+    async with connected(servers, User.ANALYTICS) as bus, http_client() as http:
+        database = Database(database_url, "analytics", ANALYTICS_MIGRATIONS, pool_size=4)
+        await database.connect_forever()
+        await streams.reconcile(bus.js, User.ANALYTICS)
+        parts = build_analytics(
+            bus,
+            database,
+            http,
+            posthog=PostHogSettings(**posthog),
+            settings=AnalyticsSettings(**(settings or {})),
+        )
+        await parts.follow()
+        registered = await serve(bus, User.ANALYTICS, parts.handlers.all())
+        await bus.client.flush()
+        leading = asyncio.create_task(lead_forever(database, parts.flows.run))
+        try:
+            yield AnalyticsReplica(bus, database, parts)
+        finally:
+            await registered.stop()
+            await stop(leading)
             await database.close()
 
 

@@ -27,6 +27,7 @@ from services.analytics.delivery.sources import (
     Source,
     durable_of,
 )
+from services.analytics.destinations.seeding import Seeding
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.project_key import ProjectKey
 
@@ -52,6 +53,7 @@ class Flows:
         settings: AnalyticsSettings,
     ) -> None:
         """Prepare without starting."""
+        self._seeding = Seeding(store, project_key, enabled=settings.enable_posthog_destination)
         self._bus = bus
         self._capture = capture
         self._project_key = project_key
@@ -104,7 +106,9 @@ class Flows:
             # Switched on again some day, it must not begin with what happened meanwhile.
             await self._forget_consumer(StreamName.EVENTS, MirrorSource.name)
         await self._forget_orphans()
+        seeded = False
         while True:
+            seeded = seeded or await self._seeding.attempt()
             try:
                 await self._reconcile()
             except Unavailable as error:

@@ -18,6 +18,7 @@ import structlog
 from nats.aio.msg import Msg
 from prometheus_client import Counter, Gauge
 
+from hogsend import envelope
 from hogsend.bus import Bus
 from hogsend.errors import HogsendError, Unavailable
 from hogsend.metrics import FAILURES
@@ -27,7 +28,13 @@ from hogsend.subscribing import pull
 from services.analytics.delivery.attempts import Attempts
 from services.analytics.delivery.dead_letters import DeadLetters
 from services.analytics.delivery.lanes import Entry, Lanes
-from services.analytics.delivery.sources import ACK_WAIT_SECONDS, Result, Source, Unprocessable
+from services.analytics.delivery.sources import (
+    ACK_WAIT_SECONDS,
+    Result,
+    Skipped,
+    Source,
+    Unprocessable,
+)
 from services.analytics.project_key import Project
 
 log = structlog.get_logger(__name__)
@@ -141,15 +148,24 @@ class Sender:
         except Unprocessable as error:
             await self._bury(message, error.reason, str(error), 0)
             return
+        except Skipped:
+            await self._skip(message)
+            return
         if captured is None:
             await self._ack([message])
             self._remember(position)
             return
-        headers = message.headers or {}
-        id = headers.get("Nats-Msg-Id") or str(captured.uuid)
-        type = message.subject.split(".", 2)[2]
-        entry = Entry(position, captured.distinct_id, encode(captured), (message, id, type))
+        entry = Entry(position, captured.distinct_id, encode(captured), _origin(message))
         self._lanes.add(entry)
+
+    async def _skip(self, message: Msg) -> None:
+        _, id, type = _origin(message)
+        await self._ack([message])
+        self._remember(message.metadata.sequence.stream)
+        SETTLED.labels(self.source.name, "skipped").inc()
+        await self.source.record(
+            [Result(event_id=id, event_type=type, status="skipped", attempts=1)]
+        )
 
     async def _send(self) -> None:
         while True:
@@ -358,6 +374,11 @@ class Sender:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             FAILURES.labels("give_back", type(error).__name__).inc()
             log.warning("could not give events back, they come back later", reason=str(error))
+
+
+def _origin(message: Msg) -> tuple[Msg, str, str]:
+    id = envelope.message_id(message.headers or {})
+    return message, id or str(message.metadata.sequence.stream), message.subject.split(".", 2)[2]
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:

@@ -46,6 +46,10 @@ class Unprocessable(Exception):
         self.reason = reason
 
 
+class Skipped(Exception):
+    """A destination subscribed to this message, and yet there is nothing to send."""
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one message."""
 
@@ -73,15 +77,7 @@ class Source(ABC):
     @property
     def consumer(self) -> ConsumerConfig:
         """The durable consumer."""
-        return ConsumerConfig(
-            durable_name=self.durable,
-            filter_subject=self.subject,
-            deliver_policy=self.policy,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_SECONDS,
-            max_ack_pending=WINDOW,
-            max_deliver=-1,
-        )
+        return _consumer(self.durable, self.subject, self.policy)
 
     @property
     def marks(self) -> dict[str, str]:
@@ -94,6 +90,7 @@ class Source(ABC):
 
         Raises:
             Unprocessable: no retry will help.
+            Skipped: there is nothing to send, and the history shall say so.
         """
 
     @abstractmethod
@@ -236,9 +233,12 @@ class DestinationSource(Source):
         if only is None and happened.type not in self.destination.event_types:
             return None
         try:
-            return mapping.engagement(happened, self.destination.config)
+            captured = mapping.engagement(happened, self.destination.config)
         except mapping.NoIdentity as error:
             raise Unprocessable("no_identity", str(error)) from error
+        if captured is None:
+            raise Skipped
+        return captured
 
     async def project(self) -> Project | None:
         """The destination's own key and host, else the instance's."""
@@ -262,7 +262,6 @@ class DestinationSource(Source):
         """Keep the history; it is for people, so that nothing waits for it."""
         outcomes = [
             Outcome(
-                destination_id=self.destination.id,
                 event_id=result.event_id,
                 event_type=result.event_type,
                 status=result.status,
@@ -273,7 +272,7 @@ class DestinationSource(Source):
             for result in results
         ]
         try:
-            await self._store.record(outcomes)
+            await self._store.record(self.destination.id, outcomes)
         except Unavailable as error:
             FAILURES.labels("delivery_history", error.code).inc()
             log.warning("delivery history not kept", events=len(outcomes), reason=str(error))
@@ -282,6 +281,24 @@ class DestinationSource(Source):
 def durable_of(destination: UUID) -> str:
     """Name of a destination's durable consumer."""
     return f"{DestinationSource.name}-{destination}"
+
+
+def consumer_of(destination: UUID) -> ConsumerConfig:
+    """A destination's durable consumer: everything from when it is made."""
+    source = DestinationSource
+    return _consumer(durable_of(destination), source.subject, source.policy)
+
+
+def _consumer(durable: str, subject: str, policy: DeliverPolicy) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable_name=durable,
+        filter_subject=subject,
+        deliver_policy=policy,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT_SECONDS,
+        max_ack_pending=WINDOW,
+        max_deliver=-1,
+    )
 
 
 def read(message: Msg) -> Engagement:

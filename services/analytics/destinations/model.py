@@ -8,7 +8,16 @@ from uuid import UUID
 
 import msgspec
 
+from hogsend.errors import InvalidRequest
+from hogsend.messages import OutboundDestination, Properties
 from hogsend.messages.destinations import DestinationKind
+from hogsend.messages.engagement import CATALOG
+from hogsend.posthog.hosts import is_absolute_url
+
+MASK = "***"
+KEY = "apiKey"
+
+_KEYS = frozenset({KEY, "apikey", "api_key"})
 
 
 class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -18,6 +27,7 @@ class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     """Its own project key; without, the instance's."""
     host: str | None = None
     event_names: dict[str, str] = {}
+    """Names events are captured under, by type."""
     sync_persons: Any = None
     """Kept as given; only a literal true counts."""
     unsubscribed_property_key: str | None = None
@@ -40,9 +50,89 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     kind: DestinationKind
     description: str | None
     event_types: list[str]
+    given: Properties
+    """The config as the operator gave it, what nobody reads included."""
     config: DestinationConfig
     disabled: bool
     seeded: bool
     last_delivery_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+    def shown(self) -> OutboundDestination:
+        """As it may be shown: keys masked."""
+        return OutboundDestination(
+            id=str(self.id),
+            url=self.url,
+            kind=self.kind,
+            description=self.description,
+            event_types=self.event_types,
+            config={
+                name: MASK if name in _KEYS and value else value
+                for name, value in self.given.items()
+            },
+            disabled=self.disabled,
+            last_delivery_at=self.last_delivery_at,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+        )
+
+    def __repr__(self) -> str:
+        """Name the destination; what was given holds its key."""
+        return f"Destination(id={str(self.id)!r})"
+
+
+def checked_url(url: str) -> str:
+    """Give back a URL.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if not is_absolute_url(url):
+        raise InvalidRequest(f"url: {url!r} is no URL")
+    return url
+
+
+def checked_types(types: list[str]) -> list[str]:
+    """Give back event types, each once.
+
+    Raises:
+        InvalidRequest: one of them cannot be subscribed to.
+    """
+    if unknown := [type for type in types if type not in CATALOG]:
+        raise InvalidRequest(
+            f"eventTypes: there is no {', '.join(map(repr, unknown))}; see docs/engagement.md"
+        )
+    return list(dict.fromkeys(types))
+
+
+def checked_config(given: Properties, stored: Properties) -> Properties:
+    """Give back a config, with the key that is stored when it says nothing about one.
+
+    Raises:
+        InvalidRequest: it cannot work, whatever PostHog says.
+    """
+    config = dict(given)
+    if config.get(KEY, MASK) == MASK:
+        config.pop(KEY, None)
+        if KEY in stored:
+            config[KEY] = stored[KEY]
+    read = read_config(config)
+    if read.host is not None and not (
+        is_absolute_url(read.host) and read.host.startswith(("http://", "https://"))
+    ):
+        raise InvalidRequest("config.host must be an http or https URL")
+    return config
+
+
+def read_config(given: Properties) -> DestinationConfig:
+    """Read a config.
+
+    Raises:
+        InvalidRequest: something in it has the wrong type.
+    """
+    try:
+        return msgspec.convert(given, DestinationConfig)
+    except msgspec.ValidationError as error:
+        # It names the field, never its value.
+        raise InvalidRequest(f"config: {error}") from None

@@ -1,21 +1,41 @@
-"""Interim store."""
+"""Destinations in PostgreSQL, and a history of what was sent to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from uuid import UUID
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
 
+import aiosql
+import asyncpg
 import msgspec
 
 from hogsend.database import Database
-from hogsend.messages.destinations import DeliveryStatus
-from services.analytics.destinations.model import Destination, DestinationConfig
+from hogsend.errors import InvalidRequest, NotFound, Unavailable
+from hogsend.messages import (
+    CreateDestination,
+    DeliveryPage,
+    DestinationPage,
+    ListDeliveries,
+    ListDestinations,
+    Properties,
+)
+from hogsend.messages.destinations import Delivered, DeliveryStatus, DestinationKind
+from services.analytics.destinations.model import Destination, read_config
+
+_queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
+
+KEPT_DELIVERIES = 1000
+"""Rows of history a destination keeps."""
+
+Edit = Callable[[Destination], Destination]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one event at one destination."""
 
-    destination_id: UUID
     event_id: str
     event_type: str
     status: DeliveryStatus
@@ -25,42 +45,177 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DestinationStore:
-    """Interim."""
+    """Rows of the `analytics` schema. Every method raises `Unavailable` while it is away."""
 
     def __init__(self, database: Database) -> None:
-        """Interim."""
+        """Use the service's own database."""
         self._database = database
 
     async def all(self) -> list[Destination]:
-        """Interim."""
-        async with self._database.acquire() as connection:
-            rows = await connection.fetch("SELECT * FROM destinations ORDER BY created_at, id")
-        return [
-            Destination(
-                **{
-                    **dict(row),
-                    "config": msgspec.json.decode(row["config"], type=DestinationConfig),
-                }
-            )
-            for row in rows
-        ]
+        """Every destination, oldest first."""
+        async with self._connection() as connection:
+            return [_destination(row) async for row in _queries.all_destinations(connection)]
 
-    async def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Interim."""
-        async with self._database.acquire() as connection:
-            await connection.executemany(
-                "INSERT INTO deliveries (destination_id, event_id, event_type, status, attempts,"
-                " response_status, error) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT DO NOTHING",
-                [
-                    (
-                        o.destination_id,
-                        o.event_id,
-                        o.event_type,
-                        o.status,
-                        o.attempts,
-                        o.response_status,
-                        o.error,
-                    )
-                    for o in outcomes
-                ],
+    async def page(self, wanted: ListDestinations) -> DestinationPage:
+        """List destinations as they may be shown."""
+        async with self._connection() as connection:
+            total = await _queries.total(connection, include_disabled=wanted.include_disabled)
+            found = _queries.page(
+                connection,
+                include_disabled=wanted.include_disabled,
+                limit=wanted.limit,
+                offset=wanted.offset,
             )
+            shown = [_destination(row).shown() async for row in found]
+        return DestinationPage(
+            webhooks=shown, total=total, limit=wanted.limit, offset=wanted.offset
+        )
+
+    async def get(self, id: UUID) -> Destination:
+        """One destination.
+
+        Raises:
+            NotFound: there is none.
+        """
+        async with self._connection() as connection:
+            return _destination(_found(await _queries.get(connection, id=id)))
+
+    async def create(self, new: CreateDestination, *, seeded: bool = False) -> Destination:
+        """Keep a new destination."""
+        async with self._connection() as connection:
+            return await _insert(connection, new, seeded=seeded)
+
+    async def change(self, id: UUID, edit: Edit) -> Destination:
+        """Replace a destination by what `edit` makes of it.
+
+        Raises:
+            NotFound: there is none.
+        """
+        async with self._connection() as connection:
+            edited = edit(_destination(_found(await _queries.lock(connection, id=id))))
+            return await _update(connection, edited)
+
+    async def delete(self, id: UUID) -> None:
+        """Remove a destination and its history.
+
+        Raises:
+            NotFound: there is none.
+        """
+        async with self._connection() as connection:
+            _found(await _queries.delete(connection, id=id))
+
+    async def seed(self, kind: DestinationKind, seed: CreateDestination, edit: Edit) -> str:
+        """Make sure of a destination of `kind`: keep `seed`, or let `edit` bring a seeded one up.
+
+        Whatever somebody made by hand counts as one, and is left alone.
+
+        Returns:
+            `created`, `changed` or `unchanged`.
+        """
+        async with self._connection() as connection:
+            await _queries.lock_seeding(connection)
+            present = [_destination(row) async for row in _queries.of_kind(connection, kind=kind)]
+            if not present:
+                await _insert(connection, seed, seeded=True)
+                return "created"
+            for destination in present:
+                edited = edit(destination) if destination.seeded else destination
+                if edited != destination:
+                    await _update(connection, edited)
+                    return "changed"
+        return "unchanged"
+
+    async def record(self, id: UUID, outcomes: Sequence[Outcome]) -> None:
+        """Remember what became of events; forgets the oldest beyond `KEPT_DELIVERIES`."""
+        # One statement cannot write a row twice.
+        rows = list({row.event_id: row for row in map(_storable, outcomes)}.values())
+        document = msgspec.json.encode(rows[-KEPT_DELIVERIES:]).decode()
+        async with self._connection() as connection:
+            await _queries.save_deliveries(connection, id=id, deliveries=document)
+            if any(outcome.status == "delivered" for outcome in outcomes):
+                await _queries.touch(connection, id=id)
+            await _queries.cut_history(connection, id=id, kept=KEPT_DELIVERIES)
+
+    async def deliveries(self, id: UUID, wanted: ListDeliveries) -> DeliveryPage:
+        """List a destination's history.
+
+        Raises:
+            NotFound: there is no such destination.
+        """
+        filters = {"id": id, "status": wanted.status}
+        async with self._connection() as connection:
+            _found(await _queries.get(connection, id=id))
+            total = await _queries.total_deliveries(connection, **filters)
+            rows = _queries.deliveries(
+                connection, **filters, limit=wanted.limit, offset=wanted.offset
+            )
+            shown = [_delivered(row) async for row in rows]
+        return DeliveryPage(deliveries=shown, total=total, limit=wanted.limit, offset=wanted.offset)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        try:
+            async with self._database.acquire() as connection, connection.transaction():
+                yield connection
+        except asyncpg.DataError as error:
+            raise InvalidRequest(f"PostgreSQL cannot hold this: {error}") from error
+        except asyncpg.PostgresError as error:
+            raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
+
+
+async def _insert(connection: Any, new: CreateDestination, *, seeded: bool) -> Destination:
+    row = await _queries.insert(
+        connection,
+        id=uuid4(),
+        url=new.url,
+        kind=new.kind,
+        description=new.description,
+        event_types=new.event_types,
+        config=_json(new.config),
+        disabled=new.disabled,
+        seeded=seeded,
+    )
+    return _destination(row)
+
+
+async def _update(connection: Any, edited: Destination) -> Destination:
+    row = await _queries.update(
+        connection,
+        id=edited.id,
+        url=edited.url,
+        description=edited.description,
+        event_types=edited.event_types,
+        config=_json(edited.given),
+        disabled=edited.disabled,
+    )
+    return _destination(row)
+
+
+def _found(row: Any) -> Any:
+    if row is None:
+        raise NotFound("Webhook endpoint not found")
+    return row
+
+
+def _destination(row: Any) -> Destination:
+    given = msgspec.json.decode(row["config"], type=Properties)
+    fields = {**dict(row), "config": read_config(given), "given": given}
+    return Destination(**fields)
+
+
+def _storable(outcome: Outcome) -> Outcome:
+    # PostgreSQL holds no NUL in text, and PostHog may say anything.
+    return msgspec.structs.replace(
+        outcome,
+        event_id=outcome.event_id.replace("\0", ""),
+        event_type=outcome.event_type.replace("\0", ""),
+        error=outcome.error.replace("\0", "") if outcome.error else None,
+    )
+
+
+def _delivered(row: Any) -> Delivered:
+    return Delivered(**{name: row[name] for name in Delivered.__struct_fields__})
+
+
+def _json(config: Properties) -> str:
+    return msgspec.json.encode(config).decode()

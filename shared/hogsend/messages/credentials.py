@@ -92,6 +92,8 @@ class ProjectReply(Message, frozen=True):
     project_api_key: str | None = None
     project_id: str | None = None
     private_host: str | None = None
+    grant_origin: str | None = None
+    """Where the stored OAuth grant is refreshed: the app host, when nothing else says which."""
 
     def __repr__(self) -> str:
         """Name the project, never its key."""

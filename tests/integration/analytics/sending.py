@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,18 +14,9 @@ from nats.js.errors import NotFoundError
 from hogsend import streams
 from hogsend.bus import Bus
 from hogsend.channels import StreamName, User
-from hogsend.database import Database
 from hogsend.messages import DeadLetter
-from hogsend.posthog.api import http_client
-from hogsend.posthog.capture import Capture
-from hogsend.serving import stop
-from hogsend.settings import AnalyticsSettings, PostHogSettings
-from services.analytics.app import MIGRATIONS
-from services.analytics.delivery.flows import Flows
-from services.analytics.delivery.leadership import lead_forever
 from services.analytics.destinations.store import DestinationStore
-from services.analytics.project_key import ProjectKey
-from tests.integration.harness import connected
+from tests.integration.harness import analytics_service, connected
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -68,21 +58,9 @@ async def replica(
     settings: dict[str, Any] | None = None,
 ) -> AsyncIterator[DestinationStore]:
     """One replica, sending as soon as it leads."""
-    async with connected(servers, User.ANALYTICS) as bus, http_client() as http:
-        database = Database(database_url, "analytics", MIGRATIONS, pool_size=4)
-        await database.connect_forever()
-        await streams.reconcile(bus.js, User.ANALYTICS)
-        store = DestinationStore(database)
-        project_key = ProjectKey(bus, PostHogSettings(**posthog))
-        await project_key.follow()
-        chosen = AnalyticsSettings(**{**FAST, **(settings or {})})
-        flows = Flows(bus, Capture(http, seconds=5.0), project_key, store, chosen)
-        task = asyncio.create_task(lead_forever(database, flows.run))
-        try:
-            yield store
-        finally:
-            await stop(task)
-            await database.close()
+    chosen = {**FAST, **(settings or {})}
+    async with analytics_service(servers, database_url, posthog=posthog, settings=chosen) as one:
+        yield one.parts.store
 
 
 @asynccontextmanager

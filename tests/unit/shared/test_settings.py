@@ -51,6 +51,7 @@ def test_an_empty_value_counts_as_unset(
         ("API_PUBLIC_URL", "nonsense"),
         ("WEBHOOK_MAX_BYTES", "12"),
         ("LOG_LEVEL", "loud"),
+        ("DEFAULT_TIMEZONE", "Mars/Olympus"),
         ("SPOOL_MAX_BYTES", "-1"),
         ("INGEST_BATCH_SIZE", "0"),
         ("NATS_REPLICAS", "9"),

@@ -1,0 +1,165 @@
+"""What operators do with destinations (contract 6.6)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import nats.errors
+import nats.js.errors
+import structlog
+
+from hogsend import envelope, subjects
+from hogsend.bus import Bus
+from hogsend.channels import StreamName
+from hogsend.errors import NotFound, Unavailable
+from hogsend.messages import (
+    ChangeDestination,
+    CreateDestination,
+    Deleted,
+    DeliveryPage,
+    DestinationPage,
+    DestinationRef,
+    Engagement,
+    ListDeliveries,
+    ListDestinations,
+    OutboundDestination,
+    TestQueued,
+)
+from hogsend.metrics import FAILURES
+from services.analytics.delivery.sources import consumer_of, durable_of
+from services.analytics.destinations.model import (
+    Destination,
+    checked_config,
+    checked_types,
+    checked_url,
+    read_config,
+)
+from services.analytics.destinations.store import DestinationStore
+
+log = structlog.get_logger(__name__)
+
+TEST = "webhook.test"
+
+_AWAY = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
+
+
+class Administration:
+    """Every method raises `Unavailable` while PostgreSQL or NATS is away, and most `NotFound`."""
+
+    def __init__(self, bus: Bus, store: DestinationStore) -> None:
+        """Work on the service's own bus connection and tables."""
+        self._bus = bus
+        self._store = store
+
+    async def create(self, new: CreateDestination) -> OutboundDestination:
+        """Make a destination: from now on engagement waits for it.
+
+        Raises:
+            InvalidRequest: it could never work.
+        """
+        checked = msgspec.structs.replace(
+            new,
+            url=checked_url(new.url),
+            event_types=checked_types(new.event_types),
+            config=checked_config(new.config, {}),
+        )
+        made = await self._store.create(checked)
+        try:
+            await self._ensure_consumer(made.id)
+        except Unavailable:
+            # Whoever asks again must not get a second one.
+            await self._store.delete(made.id)
+            raise
+        return made.shown()
+
+    async def page(self, wanted: ListDestinations) -> DestinationPage:
+        """List destinations."""
+        return await self._store.page(wanted)
+
+    async def get(self, wanted: DestinationRef) -> OutboundDestination:
+        """Show a destination."""
+        return (await self._store.get(_id(wanted.id))).shown()
+
+    async def change(self, wanted: ChangeDestination) -> OutboundDestination:
+        """Change what is given and leave the rest.
+
+        Raises:
+            InvalidRequest: it could not work any more.
+        """
+        changed = await self._store.change(_id(wanted.id), lambda stored: _edited(stored, wanted))
+        return changed.shown()
+
+    async def delete(self, wanted: DestinationRef) -> Deleted:
+        """Forget a destination, its history, and what waits for it."""
+        id = _id(wanted.id)
+        await self._store.delete(id)
+        try:
+            await self._bus.js.delete_consumer(StreamName.ENGAGEMENT, durable_of(id))
+        except nats.js.errors.NotFoundError:
+            log.debug("the destination had no consumer", destination=str(id))
+        except _AWAY as error:
+            # Whoever sends finds out that it is gone, and deletes the consumer.
+            FAILURES.labels("delete_destination", type(error).__name__).inc()
+            log.warning("consumer not deleted yet", destination=str(id))
+        return Deleted()
+
+    async def test(self, wanted: DestinationRef) -> TestQueued:
+        """Send a test event to one destination only."""
+        id = (await self._store.get(_id(wanted.id))).id
+        await self._ensure_consumer(id)
+        now = datetime.now(UTC)
+        happened = Engagement(
+            id=f"msg_{uuid4()}",
+            type=TEST,
+            timestamp=now,
+            data={
+                "message": "A test event from Hogsend.",
+                "endpointId": str(id),
+                "sentAt": envelope.format_time(now),
+                "userId": f"test_{id}",
+                "to": "test@example.com",
+            },
+        )
+        headers = envelope.headers(id=happened.id, source="analytics", type="engagement", time=now)
+        headers[envelope.DESTINATION] = str(id)
+        await self._bus.publish(subjects.engagement(TEST), msgspec.json.encode(happened), headers)
+        return TestQueued()
+
+    async def deliveries(self, wanted: ListDeliveries) -> DeliveryPage:
+        """List a destination's history."""
+        return await self._store.deliveries(_id(wanted.id), wanted)
+
+    async def _ensure_consumer(self, id: UUID) -> None:
+        # Whoever sends makes it as well, a moment later; engagement until then would be lost on it.
+        if not self._bus.connected:
+            raise Unavailable("NATS is not connected")
+        try:
+            await self._bus.js.add_consumer(StreamName.ENGAGEMENT, consumer_of(id))
+        except _AWAY as error:
+            raise Unavailable(f"JetStream does not answer: {type(error).__name__}") from error
+
+
+def _edited(stored: Destination, wanted: ChangeDestination) -> Destination:
+    changes: dict[str, Any] = {}
+    if wanted.url is not msgspec.UNSET:
+        changes["url"] = checked_url(wanted.url)
+    if wanted.event_types is not msgspec.UNSET:
+        changes["event_types"] = checked_types(wanted.event_types)
+    if wanted.description is not msgspec.UNSET:
+        changes["description"] = wanted.description
+    if wanted.disabled is not msgspec.UNSET:
+        changes["disabled"] = wanted.disabled
+    if wanted.config is not msgspec.UNSET:
+        given = checked_config(wanted.config, stored.given)
+        changes |= {"given": given, "config": read_config(given)}
+    return msgspec.structs.replace(stored, **changes)
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise NotFound("Webhook endpoint not found") from error

@@ -1,0 +1,80 @@
+-- name: all_destinations()
+-- Every destination, oldest first.
+SELECT * FROM destinations ORDER BY created_at, id;
+
+-- name: page(include_disabled, limit, offset)
+-- A page of destinations, oldest first.
+SELECT * FROM destinations WHERE :include_disabled OR NOT disabled
+ORDER BY created_at, id LIMIT :limit OFFSET :offset;
+
+-- name: total(include_disabled)$
+-- How many destinations there are on all pages.
+SELECT count(*) FROM destinations WHERE :include_disabled OR NOT disabled;
+
+-- name: get(id)^
+-- One destination.
+SELECT * FROM destinations WHERE id = :id;
+
+-- name: lock(id)^
+-- One destination, until the transaction ends.
+SELECT * FROM destinations WHERE id = :id FOR UPDATE;
+
+-- name: insert(id, url, kind, description, event_types, config, disabled, seeded)^
+-- A new destination.
+INSERT INTO destinations (id, url, kind, description, event_types, config, disabled, seeded)
+VALUES (:id, :url, :kind, :description, :event_types, :config, :disabled, :seeded)
+RETURNING *;
+
+-- name: update(id, url, description, event_types, config, disabled)^
+-- Everything about a destination that can change.
+UPDATE destinations SET url = :url, description = :description, event_types = :event_types,
+    config = :config, disabled = :disabled, updated_at = now()
+WHERE id = :id
+RETURNING *;
+
+-- name: delete(id)$
+-- Remove a destination and its history.
+DELETE FROM destinations WHERE id = :id RETURNING id;
+
+-- name: lock_seeding()!
+-- One seeding at a time, until the transaction ends; 7238 is ours.
+SELECT pg_advisory_xact_lock(7238);
+
+-- name: of_kind(kind)
+-- Destinations of a kind, locked.
+SELECT * FROM destinations WHERE kind = :kind ORDER BY created_at, id FOR UPDATE;
+
+-- name: save_deliveries(id, deliveries)!
+-- Remember what became of events; nothing when the destination is gone.
+INSERT INTO deliveries
+    (destination_id, event_id, event_type, status, attempts, response_status, error)
+SELECT destination.id, event_id, event_type, status, attempts, response_status, error
+FROM destinations AS destination,
+    json_to_recordset(:deliveries::json) AS delivery (event_id text, event_type text, status text,
+        attempts integer, response_status integer, error text)
+WHERE destination.id = :id
+ON CONFLICT (destination_id, event_id) DO UPDATE SET
+    status = excluded.status, attempts = excluded.attempts,
+    response_status = excluded.response_status, error = excluded.error, finished_at = now();
+
+-- name: touch(id)!
+-- Something was delivered.
+UPDATE destinations SET last_delivery_at = now() WHERE id = :id;
+
+-- name: cut_history(id, kept)!
+-- Forget all but the newest rows.
+DELETE FROM deliveries WHERE destination_id = :id AND position <= (
+    SELECT position FROM deliveries WHERE destination_id = :id
+    ORDER BY position DESC OFFSET :kept LIMIT 1
+);
+
+-- name: deliveries(id, status, limit, offset)
+-- A page of a destination's history, newest first.
+SELECT * FROM deliveries
+WHERE destination_id = :id AND (:status::text IS NULL OR status = :status)
+ORDER BY position DESC LIMIT :limit OFFSET :offset;
+
+-- name: total_deliveries(id, status)$
+-- How many rows of history match.
+SELECT count(*) FROM deliveries
+WHERE destination_id = :id AND (:status::text IS NULL OR status = :status);

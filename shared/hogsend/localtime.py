@@ -1,0 +1,75 @@
+"""Local times: the next Monday at nine where somebody lives, daylight saving included."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from functools import cache
+from typing import Literal, TypeAlias, get_args
+from zoneinfo import ZoneInfo, available_timezones
+
+Weekday: TypeAlias = Literal[
+    "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"
+]
+
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
+LOOK_AHEAD_DAYS = 15
+"""Two weeks and a day: a weekday may be missing once, where a country changed sides of the
+date line."""
+
+
+def find_timezone(name: object) -> str | None:
+    """The IANA name of a time zone, however its letters are cased; None when there is none."""
+    return _zones().get(name.lower()) if isinstance(name, str) else None
+
+
+def next_moment(
+    timezone: str,
+    *,
+    hour: int,
+    minute: int = 0,
+    weekday: Weekday | None = None,
+    after: datetime | None = None,
+) -> datetime:
+    """The next time a clock in `timezone` shows `hour:minute`, on `weekday` or any day.
+
+    A time that daylight saving skips is taken as much later as the clock jumps; one that comes
+    twice is taken the first time ("compatible" in RFC 5545 and ECMAScript Temporal).
+
+    Args:
+        timezone: IANA name, as `Bus.timezone` gives it.
+        hour: 0 to 23.
+        minute: 0 to 59.
+        weekday: `monday` to `sunday`.
+        after: the moment is later than this one; now by default.
+
+    Returns:
+        The moment, with its offset in that time zone.
+
+    Raises:
+        ValueError: there is no such time zone, time or weekday, or `after` has no offset.
+    """
+    name = find_timezone(timezone)
+    if name is None:
+        raise ValueError(f"there is no time zone {timezone!r}")
+    if weekday is not None and weekday not in WEEKDAYS:
+        raise ValueError(f"there is no weekday {weekday!r}; they are {', '.join(WEEKDAYS)}")
+    start = after or datetime.now(UTC)
+    if start.tzinfo is None:
+        raise ValueError("`after` needs an offset")
+    zone, clock = ZoneInfo(name), time(hour, minute)
+    today = start.astimezone(zone).date()
+    for ahead in range(LOOK_AHEAD_DAYS):
+        day = today + timedelta(days=ahead)
+        # Of a skipped time, the offset before the jump makes one that is as much later.
+        moment = datetime.combine(day, clock, zone).astimezone(UTC)
+        shown = moment.astimezone(zone)
+        if moment <= start or shown.date() != day:
+            continue
+        if weekday is None or WEEKDAYS[day.weekday()] == weekday:
+            return shown
+    raise ValueError(f"there is no such time in {name} within {LOOK_AHEAD_DAYS} days")
+
+
+@cache
+def _zones() -> dict[str, str]:
+    return {name.lower(): name for name in available_timezones() - {"Factory", "localtime"}}

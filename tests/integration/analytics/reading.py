@@ -1,0 +1,138 @@
+"""Analytics with everything it asks: credentials, ingest's contacts, and a recording PostHog."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hogsend import streams
+from hogsend.bus import Bus
+from hogsend.channels import CREDENTIALS_DELETE, CREDENTIALS_PUT, INGEST_RECORD, User
+from hogsend.database import Database
+from hogsend.messages import (
+    Contact,
+    ContactRef,
+    OAuthPayload,
+    ProviderRef,
+    PutCredential,
+    RecordEvent,
+)
+from hogsend.posthog.client_document import CLIENT_ID
+from hogsend.serving import serve
+from services.ingest.app import MIGRATIONS
+from services.ingest.contact_store import ContactStore
+from services.ingest.handlers import Handlers
+from tests.integration.harness import (
+    AnalyticsReplica,
+    Credentials,
+    analytics_service,
+    connected,
+    credentials_service,
+)
+from tests.posthog_recorder import Recorder, posthog_recorder
+from tests.servers import Servers
+
+PERSONAL = "phx_personal"
+POSTHOG = "posthog"
+
+
+@dataclass
+class Reading:
+    """What runs, and what PostHog saw."""
+
+    posthog: Recorder
+    credentials: Credentials
+    analytics: AnalyticsReplica
+    contacts: ContactStore
+    member: Bus
+    gateway: Bus
+
+    async def connect(self, access: str = "pha_1", **changes: Any) -> None:
+        """Store an OAuth credential, as `hogsend connect posthog` does."""
+        grant: dict[str, Any] = {
+            "access_token": access,
+            "refresh_token": "phr_1",
+            "expires_at": datetime.now(UTC) + timedelta(days=7),
+            "token_endpoint": f"{self.posthog.url}/oauth/token/",
+            "client_id": CLIENT_ID,
+            "scopes": ["person:read", "project:read"],
+            "scoped_teams": [4242],
+            "scoped_organizations": [],
+        }
+        payload = OAuthPayload(**{**grant, **changes})
+        await self.gateway.request(
+            CREDENTIALS_PUT, PutCredential(provider_id=POSTHOG, payload=payload)
+        )
+
+    async def disconnect(self) -> None:
+        """Delete the credential."""
+        await self.gateway.request(CREDENTIALS_DELETE, ProviderRef(provider_id=POSTHOG))
+
+    async def contact(self, user_id: str, **properties: Any) -> None:
+        """Let ingest know a contact."""
+        event = RecordEvent(
+            event="seen",
+            user_id=user_id,
+            contact_properties=properties,
+            received_at=datetime.now(UTC),
+        )
+        await self.gateway.request(INGEST_RECORD, event)
+
+    async def known(self, user_id: str) -> Contact:
+        """What ingest knows about a contact."""
+        return await self.contacts.find(ContactRef(user_id=user_id).user_id)
+
+    def bearers(self, path: str = "/persons/") -> list[str]:
+        """Bearers of all requests whose path holds `path`."""
+        return [
+            one.headers.get("authorization", "").removeprefix("Bearer ")
+            for one in self.posthog.requests
+            if path in one.path
+        ]
+
+
+@asynccontextmanager
+async def reading(
+    servers: Servers,
+    database_url: str,
+    *,
+    personal_key: str | None = None,
+    posthog: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+) -> AsyncIterator[Reading]:
+    """Everything, with PostHog's hosts set to the recorder unless `posthog` says otherwise."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        recorder = await enter(posthog_recorder())
+        gateway = await enter(connected(servers, User.GATEWAY))
+        member = await enter(connected(servers, User.MEMBER))
+        credentials = await enter(
+            credentials_service(servers, database_url, personal_key=personal_key)
+        )
+        contacts = await enter(_ingest(servers, database_url))
+        chosen = {"posthog_api_key": None, "posthog_host": recorder.url, **(posthog or {})}
+        analytics = await enter(
+            analytics_service(servers, database_url, posthog=chosen, settings=settings)
+        )
+        # Otherwise their very first request now and then finds nobody there.
+        for bus in (member, gateway):
+            await bus.client.flush()
+        yield Reading(recorder, credentials, analytics, contacts, member, gateway)
+
+
+@asynccontextmanager
+async def _ingest(servers: Servers, database_url: str) -> AsyncIterator[ContactStore]:
+    async with connected(servers, User.INGEST) as bus:
+        database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
+        await database.connect_forever()
+        await streams.reconcile(bus.js, User.INGEST)
+        registered = await serve(bus, User.INGEST, Handlers(bus, database).all())
+        await bus.client.flush()
+        try:
+            yield ContactStore(database)
+        finally:
+            await registered.stop()
+            await database.close()

@@ -1,0 +1,110 @@
+"""The next local moment, daylight saving included, in both hemispheres."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hogsend.localtime import WEEKDAYS, Weekday, find_timezone, next_moment
+
+
+def after(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+@pytest.mark.parametrize(
+    ("timezone", "hour", "minute", "weekday", "from_", "expected"),
+    [
+        ("UTC", 9, 0, None, "2026-01-01T08:59:59+00:00", "2026-01-01T09:00:00+00:00"),
+        ("UTC", 9, 0, None, "2026-01-01T09:00:00+00:00", "2026-01-02T09:00:00+00:00"),
+        # Today in London is tomorrow in Tokyo.
+        ("Asia/Tokyo", 9, 0, None, "2026-01-01T23:30:00+00:00", "2026-01-02T09:00:00+09:00"),
+        ("Asia/Tokyo", 9, 0, "monday", "2026-11-23T00:00:00+00:00", "2026-11-30T09:00:00+09:00"),
+        # Europe, March: 02:30 does not exist; as much later as the clock jumps.
+        ("Europe/Berlin", 2, 30, None, "2026-03-29T00:00:00+01:00", "2026-03-29T03:30:00+02:00"),
+        # Europe, October: 02:30 comes twice; the first one.
+        ("Europe/Berlin", 2, 30, None, "2026-10-25T00:00:00+02:00", "2026-10-25T02:30:00+02:00"),
+        # Between the two it is over for today.
+        ("Europe/Berlin", 2, 30, None, "2026-10-25T02:45:00+02:00", "2026-10-26T02:30:00+01:00"),
+        # New York, spring forward and fall back.
+        ("America/New_York", 2, 0, None, "2026-03-08T00:00:00-05:00", "2026-03-08T03:00:00-04:00"),
+        ("America/New_York", 1, 0, None, "2026-11-01T00:00:00-04:00", "2026-11-01T01:00:00-04:00"),
+        # The southern half: Sydney jumps in October and falls back in April.
+        ("Australia/Sydney", 2, 30, None, "2026-10-04T00:00:00+10:00", "2026-10-04T03:30:00+11:00"),
+        ("Australia/Sydney", 2, 30, None, "2026-04-05T00:00:00+11:00", "2026-04-05T02:30:00+11:00"),
+        # Half an hour only.
+        (
+            "Australia/Lord_Howe",
+            2,
+            15,
+            None,
+            "2026-10-04T00:00:00+10:30",
+            "2026-10-04T02:45:00+11:00",
+        ),
+        # Midnight itself is skipped in Cairo, where Friday begins at one.
+        ("Africa/Cairo", 0, 0, "friday", "2026-04-23T12:00:00+02:00", "2026-04-24T01:00:00+03:00"),
+        # A week over the jump keeps the local hour.
+        ("Europe/London", 9, 0, "monday", "2026-03-23T09:00:00+00:00", "2026-03-30T09:00:00+01:00"),
+        # Samoa had no 30 December 2011, which was a Friday.
+        ("Pacific/Apia", 9, 0, "friday", "2011-12-28T12:00:00-10:00", "2012-01-06T09:00:00+14:00"),
+        ("Pacific/Apia", 9, 0, None, "2011-12-29T12:00:00-10:00", "2011-12-31T09:00:00+14:00"),
+    ],
+)
+def test_the_next_moment(  # noqa: PLR0917
+    timezone: str, hour: int, minute: int, weekday: Weekday | None, from_: str, expected: str
+) -> None:
+    found = next_moment(timezone, hour=hour, minute=minute, weekday=weekday, after=after(from_))
+    assert found.isoformat() == expected
+
+
+ZONES = ["Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"]
+
+
+@given(
+    timezone=st.sampled_from(ZONES),
+    hour=st.integers(0, 23),
+    minute=st.integers(0, 59),
+    weekday=st.sampled_from([None, *WEEKDAYS]),
+    start=st.datetimes(datetime(1990, 1, 1), datetime(2060, 1, 1)),  # noqa: DTZ001
+)
+def test_it_is_later_soon_and_on_that_day(
+    timezone: str, hour: int, minute: int, weekday: Weekday | None, start: datetime
+) -> None:
+    begin = start.replace(tzinfo=UTC)
+    found = next_moment(timezone, hour=hour, minute=minute, weekday=weekday, after=begin)
+    assert begin < found <= begin + timedelta(days=8, hours=3)
+    assert found.utcoffset() == found.astimezone(ZoneInfo(timezone)).utcoffset()
+    if weekday is not None:
+        assert WEEKDAYS[found.weekday()] == weekday
+    # The hour asked for, or the one daylight saving made of it.
+    asked = found.replace(hour=hour, minute=minute, second=0)
+    assert (found - asked) in {timedelta(0), timedelta(minutes=30), timedelta(hours=1)}
+
+
+def test_now_is_the_default() -> None:
+    assert next_moment("UTC", hour=9) > datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"timezone": "Mars/Olympus"},
+        {"hour": 24},
+        {"minute": 60},
+        {"weekday": "funday"},
+        {"after": datetime(2026, 1, 1)},  # noqa: DTZ001
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        next_moment(**{"timezone": "UTC", "hour": 9, **wrong})  # type: ignore[arg-type]
+
+
+def test_names_are_found_however_they_are_cased() -> None:
+    assert find_timezone("europe/LONDON") == "Europe/London"
+    for wrong in ("", "Factory", "../UTC", "/etc/localtime", None, 5):
+        assert find_timezone(wrong) is None
