@@ -10,13 +10,29 @@ from hogsend.messages import CredentialStatus, TokenReply
 from hogsend.messages.provisioning import ProvisioningFinding
 from services.provisioner import findings, preconditions
 from services.provisioner.provisioning import Instance
-from services.provisioner.refusals import SCOPES_REMEDY, Refused
+from services.provisioner.refusals import (
+    NO_CREDENTIAL,
+    NO_SECRET,
+    NOT_CONFIGURED,
+    SCOPES_REMEDY,
+    UNREACHABLE_URL,
+    Refused,
+)
 from services.provisioner.webhook_secret import WebhookSecrets
 
 log = structlog.get_logger(__name__)
 
 WRITE_SCOPE = "hog_function:write"
 MISSING_SCOPE = "missing-scope"
+
+# The contract's 409 bodies carry a code alone; whoever looks at the outlook has room for more.
+REMEDIES = {
+    NO_CREDENTIAL: "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY to a key with "
+    "Project: Read and Hog function: Write.",
+    NOT_CONFIGURED: "Set POSTHOG_HOST, so that it is clear which PostHog is meant.",
+    UNREACHABLE_URL: "Set API_PUBLIC_URL to an address that PostHog can deliver to.",
+    NO_SECRET: "Set POSTHOG_WEBHOOK_SECRET, or let one be made: POSTHOG_MINT_WEBHOOK_SECRET=true.",
+}
 
 
 async def outlook(
@@ -46,7 +62,7 @@ async def outlook(
             state="refused",
             code=refusal.code,
             detail=refusal.detail,
-            remediation=refusal.remediation,
+            remediation=refusal.remediation or REMEDIES.get(refusal.code),
         )
     except HogsendError as error:
         metrics.FAILURES.labels("diagnosis", error.code).inc()

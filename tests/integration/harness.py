@@ -217,6 +217,7 @@ class Gateway:
     """A running gateway and its inside."""
 
     http: httpx.AsyncClient
+    app: Any
     bus: Bus
     intake: Intake
     secret: WebhookSecret
@@ -277,7 +278,7 @@ async def gateway(
         try:
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-                yield Gateway(http, bus, intake, secret, spool)
+                yield Gateway(http, app, bus, intake, secret, spool)
         finally:
             await stop(*background)
             if spool is not None:

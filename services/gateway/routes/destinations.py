@@ -220,7 +220,7 @@ class DestinationsController(Controller):
         id: FromPath[UUID],
         bus: TheBus,
         request: AnyRequest,
-        status: DeliveryStatus | None = None,
+        status: Annotated[DeliveryStatus | None, QueryParameter()] = None,
         limit: Limit = 50,
         offset: Offset = 0,
     ) -> DeliveryPage:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
-import asyncpg
 import pytest
 
 from tests.conftest import Servers
@@ -20,12 +18,5 @@ async def world(
 ) -> AsyncIterator[World]:
     """Migrated database, existing streams, no replica running."""
     world = World(servers, database_url)
-    async with AsyncExitStack() as stack:
-        for bus in (world.gateway, world.operator):
-            await bus.open()
-            stack.push_async_callback(bus.close)
-        async with world.prepared():
-            pass
-        world.rows = await asyncpg.connect(database_url)
-        stack.push_async_callback(world.rows.close)
+    async with world.looking():
         yield world

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -37,6 +37,19 @@ class World:
         self.gateway = Bus(User.GATEWAY, servers.nats_url(User.GATEWAY))
         self.operator = Bus(User.OPERATOR, servers.nats_url(User.OPERATOR))
         self.rows: asyncpg.Connection[asyncpg.Record]
+
+    @asynccontextmanager
+    async def looking(self) -> AsyncIterator[None]:
+        """Connect what looks at the bus and the tables, and what queues."""
+        async with AsyncExitStack() as stack:
+            for bus in (self.gateway, self.operator):
+                await bus.open()
+                stack.push_async_callback(bus.close)
+            async with self.prepared():
+                pass
+            self.rows = await asyncpg.connect(self.database_url)
+            stack.push_async_callback(self.rows.close)
+            yield
 
     @asynccontextmanager
     async def replica(self, *, batch_size: int = 500, workers: int = 2) -> AsyncIterator[Handlers]:

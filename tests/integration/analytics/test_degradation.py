@@ -1,0 +1,382 @@
+"""The seed's degradation table: each row off and on, live, with the others as they were.
+
+Everything runs against the sandbox, which captures, evaluates flags, shows persons, and delivers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from hogsend.bus import Bus
+from hogsend.channels import StreamName, User
+from hogsend.posthog.client_document import CLIENT_ID
+from hogsend.posthog.scopes import SCOPES
+from sandbox.options import Resolve
+from tests.integration.harness import (
+    Gateway,
+    admin,
+    analytics_service,
+    connected,
+    credentials_service,
+    gateway,
+    provisioner_service,
+)
+from tests.integration.ingest.world import World as Ingest
+from tests.integration.sandbox.world import World as Sandbox
+from tests.integration.sandbox.world import sandbox
+from tests.posthog_recorder import serving
+from tests.servers import Servers, free_port
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("fresh_bus")
+
+CREDENTIAL = "/v1/admin/provider-credentials/posthog"
+PROVISION = "/v1/admin/analytics/provision-loop"
+CAPABILITIES = "/v1/admin/capabilities"
+KEY = "phc_sandbox_project_key"
+READ_ONLY = " ".join(scope for scope in SCOPES if scope != "hog_function:write")
+
+CAPTURE, WRITES, READS = "eventCapture", "personWrites", "personReads"
+IN, OUT, PROVISIONING = "eventsIn", "engagementOut", "loopProvisioning"
+ALL = {CAPTURE, WRITES, READS, IN, OUT, PROVISIONING}
+
+
+@dataclass
+class Stack:
+    """Everything, and a PostHog."""
+
+    posthog: Sandbox
+    front: Gateway
+    member: Bus
+    ingest: Ingest
+    number: int = 0
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def connect(self, scope: str = " ".join(SCOPES)) -> None:
+        """Do what `hogsend connect posthog` does before it provisions."""
+        tokens = await self.posthog.tokens(scope=scope)
+        expires = datetime.now(UTC) + timedelta(seconds=tokens["expires_in"])
+        payload = {
+            "accessToken": tokens["access_token"],
+            "refreshToken": tokens["refresh_token"],
+            "expiresAt": expires.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "tokenEndpoint": f"{self.posthog.url}/oauth/token/",
+            "clientId": CLIENT_ID,
+            "scopes": scope.split(" "),
+            "scopedTeams": [4242],
+            "scopedOrganizations": [],
+        }
+        body = {"kind": "oauth", "payload": payload}
+        answer = await self.front.http.put(CREDENTIAL, json=body, headers=admin())
+        assert answer.is_success, answer.text
+
+    async def provision(self) -> httpx.Response:
+        return await self.front.http.post(PROVISION, json={}, headers=admin())
+
+    async def states(self) -> dict[str, str]:
+        """State of every row, by name."""
+        answer = await self.front.http.get(CAPABILITIES, headers=admin())
+        rows = answer.json()["capabilities"]
+        for row in rows:
+            assert row["reason"]
+            assert row["state"] == "on" or row.get("remediation"), row
+        return {row["name"]: row["state"] for row in rows}
+
+    async def on(self) -> set[str]:
+        return {name for name, state in (await self.states()).items() if state == "on"}
+
+    def person(self) -> str:
+        """Somebody nobody has heard of."""
+        self.number += 1
+        return f"u_{self.number}_{uuid4().hex[:6]}"
+
+    async def recorded(self, person: str) -> bool:
+        """Whether Hogsend has an event of this person."""
+        sql = "SELECT count(*) FROM ingest.events WHERE user_id = $1"
+        async with self.looking:
+            return bool(await self.ingest.rows.fetchval(sql, person))
+
+    def captured(self, event: str, person: str) -> bool:
+        return any(
+            one.event == event and one.distinct_id == person
+            for one in self.posthog.instance.pipeline.events.values()
+        )
+
+
+async def captures(stack: Stack) -> bool:
+    person = stack.person()
+    await stack.member.capture("upgraded", person)
+    flag = await stack.member.flags.get("beta", person)
+    assert flag in {None, True}
+    return flag is True and await _soon(lambda: stack.captured("upgraded", person))
+
+
+async def writes(stack: Stack) -> bool:
+    person = stack.person()
+    await stack.member.persons.set(person, {"plan": "pro"})
+
+    def written() -> bool:
+        found = stack.posthog.instance.people.find(person)
+        return found is not None and found.properties.get("plan") == "pro"
+
+    return await _soon(written)
+
+
+async def reads(stack: Stack) -> bool:
+    person = stack.person()
+    await stack.posthog.capture("$set", person, properties={"$set": {"plan": "pro"}})
+    zone = await stack.member.timezone(person)
+    assert zone.timezone == "UTC"
+    return (await stack.member.persons.get(person)).get("plan") == "pro"
+
+
+async def delivers(stack: Stack) -> bool:
+    person = stack.person()
+    await stack.posthog.capture(
+        "signed_up", person, properties={"$is_identified": True, "$set": {"plan": "pro"}}
+    )
+
+    return await _soon(lambda: stack.recorded(person))
+
+
+async def engages(stack: Stack) -> bool:
+    person = stack.person()
+    await stack.member.engagement.report("email.opened", {"userId": person})
+
+    # Recorded in Hogsend, whatever PostHog hears of it.
+    await eventually(lambda: stack.recorded(person))
+    return await _soon(lambda: stack.captured("email.opened", person))
+
+
+async def provisions(stack: Stack) -> bool:
+    answer = await stack.provision()
+    assert answer.status_code in {200, 409, 502}, answer.text
+    return answer.status_code == 200
+
+
+WORKS: dict[str, Callable[[Stack], Awaitable[bool]]] = {
+    CAPTURE: captures,
+    WRITES: writes,
+    READS: reads,
+    IN: delivers,
+    OUT: engages,
+    PROVISIONING: provisions,
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is configured at first."""
+
+    key: str | None = KEY
+    enabled: bool = True
+    personal_key: str | None = None
+    scope: str | None = " ".join(SCOPES)
+    provisioned: bool = True
+    secret: str | None = "s"
+    public_url: str = "http://hogsend.test"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A degraded start, what is off then, and what puts it right."""
+
+    start: Start
+    off: set[str]
+    mended: Start | None = None
+    """An environment to start again with; None when a credential event is enough."""
+    mend: Callable[[Stack], Awaitable[object]] | None = None
+
+
+async def _connect(stack: Stack) -> None:
+    await stack.connect()
+
+
+async def _provision(stack: Stack) -> None:
+    assert (await stack.provision()).status_code == 200
+
+
+async def _both(stack: Stack) -> None:
+    await stack.connect()
+    await _provision(stack)
+
+
+async def _disable(stack: Stack) -> None:
+    functions = await stack.posthog.http.get(
+        "/api/environments/4242/hog_functions/?type=destination", headers=stack.posthog.key
+    )
+    for function in functions.json()["results"]:
+        await stack.posthog.http.patch(
+            f"/api/environments/4242/hog_functions/{function['id']}/",
+            json={"enabled": False},
+            headers=stack.posthog.key,
+        )
+
+
+ROWS = {
+    "capture and writes, by credential event": Row(
+        Start(key=None, provisioned=False), {CAPTURE, WRITES, OUT, IN}, mend=_provision
+    ),
+    "capture and writes, by environment": Row(
+        Start(key=None, provisioned=False), {CAPTURE, WRITES, OUT, IN}, mended=Start()
+    ),
+    "reads, by credential event": Row(
+        Start(scope=None, provisioned=False), {READS, PROVISIONING, IN}, mend=_both
+    ),
+    "reads, by environment": Row(
+        Start(scope=None, provisioned=False),
+        {READS, PROVISIONING, IN},
+        mended=Start(scope=None, personal_key="phx_sandbox_personal_key"),
+    ),
+    "events in, by provisioning": Row(Start(provisioned=False), {IN}, mend=_provision),
+    "events in, by a minted secret": Row(
+        Start(provisioned=False, secret=None), {IN}, mend=_provision
+    ),
+    "engagement, by environment": Row(Start(enabled=False), {OUT}, mended=Start()),
+    "provisioning, by a wider scope": Row(
+        Start(scope=READ_ONLY, provisioned=False), {PROVISIONING, IN}, mend=_both
+    ),
+    "provisioning, by a public address": Row(
+        Start(public_url="http://localhost:3002", provisioned=False),
+        {PROVISIONING, IN},
+        mended=Start(),
+    ),
+    "nothing at all": Row(
+        Start(key=None, enabled=False, scope=None, provisioned=False, secret=None),
+        ALL,
+        mended=Start(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+async def test_each_row_stands_alone(
+    name: str, servers: Servers, database_url: str, tmp_path: Path
+) -> None:
+    row = ROWS[name]
+    async with _posthog() as posthog:
+        async with running(servers, database_url, tmp_path, posthog, row.start) as stack:
+            await eventually(lambda: _is(stack, ALL - row.off), 30)
+            await _try(stack, on=ALL - row.off)
+            if row.mend is not None:
+                await row.mend(stack)
+                await eventually(lambda: _is(stack, ALL), 30)
+                await _try(stack, on=ALL)
+        if row.mended is not None:
+            async with running(servers, database_url, tmp_path, posthog, row.mended) as stack:
+                await eventually(lambda: _is(stack, ALL), 30)
+                await _try(stack, on=ALL)
+
+
+async def test_a_credential_that_goes_takes_only_its_own_rows(
+    servers: Servers, database_url: str, tmp_path: Path
+) -> None:
+    async with (
+        _posthog() as posthog,
+        running(servers, database_url, tmp_path, posthog, Start()) as stack,
+    ):
+        await eventually(lambda: _is(stack, ALL), 30)
+        answer = await stack.front.http.delete(CREDENTIAL, headers=admin())
+        assert answer.is_success
+        # The destination goes on delivering; only nobody can look at it any more.
+        await eventually(lambda: _is(stack, {CAPTURE, WRITES, OUT}), 30)
+        await _try(stack, on={CAPTURE, WRITES, OUT, IN})
+        await stack.connect()
+        await eventually(lambda: _is(stack, ALL), 30)
+        await _disable(stack)
+        await eventually(lambda: _is(stack, ALL - {IN}), 30)
+
+
+async def _is(stack: Stack, wanted: set[str]) -> bool:
+    return await stack.on() == wanted
+
+
+async def _try(stack: Stack, *, on: set[str]) -> None:
+    """Whatever is on works, whatever is off does nothing; neither raises."""
+    # Provisioning last: it would put other rows right.
+    names = [name for name in WORKS if name != PROVISIONING or name in on]
+    outcomes = await asyncio.gather(*(WORKS[name](stack) for name in names))
+    assert {name for name, works in zip(names, outcomes, strict=True) if works} == on
+
+
+async def _soon(condition: Callable[[], Any]) -> bool:
+    """Whether it becomes true; what must not happen is given time to."""
+    try:
+        await eventually(condition, 3)
+    except TimeoutError:
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _posthog() -> AsyncIterator[Sandbox]:
+    resolve = (Resolve("hogsend.test", "127.0.0.1", free_port()),)
+    async with sandbox(resolve=resolve) as posthog:
+        await posthog.http.put("/_sandbox/flags", json=[{"key": "beta"}])
+        yield posthog
+
+
+@asynccontextmanager
+async def running(
+    servers: Servers,
+    database_url: str,
+    directory: Path,
+    posthog: Sandbox,
+    start: Start,
+) -> AsyncIterator[Stack]:
+    environment = {
+        "posthog_api_key": start.key,
+        "posthog_host": posthog.url,
+        "posthog_webhook_secret": start.secret,
+    }
+    settings = {
+        "enable_posthog_destination": start.enabled,
+        "outbound_webhook_base_delay_ms": 10,
+    }
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        await enter(credentials_service(servers, database_url, personal_key=start.personal_key))
+        await enter(
+            provisioner_service(
+                servers, database_url, posthog=environment, public_url=start.public_url
+            )
+        )
+        ingest = Ingest(servers, database_url)
+        await enter(ingest.looking())
+        await enter(ingest.replica())
+        analytics = await enter(
+            analytics_service(servers, database_url, posthog=environment, settings=settings)
+        )
+        front = await enter(
+            gateway(servers, directory, posthog=environment, public_url=start.public_url)
+        )
+        await enter(serving(front.app, posthog.instance.options.resolve[0].port))
+        member = await enter(connected(servers, User.MEMBER))
+        await member.client.flush()
+        started = Stack(posthog, front, member, ingest)
+        if start.scope is not None:
+            await started.connect(start.scope)
+        if start.provisioned:
+            await _provision(started)
+        if start.enabled and start.key:
+            await _seeded(analytics.parts.store, ingest.operator)
+        yield started
+
+
+async def _seeded(store: Any, operator: Bus) -> None:
+    async def there() -> bool:
+        consumers = await operator.js.consumers_info(StreamName.ENGAGEMENT)
+        wanted = {f"destination-{one.id}" for one in await store.all()}
+        return bool(wanted) and wanted <= {info.name for info in consumers}
+
+    await eventually(there)
