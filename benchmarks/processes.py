@@ -36,7 +36,8 @@ async def process(*command: str, **given: str) -> AsyncIterator[asyncio.subproce
     try:
         yield running
     finally:
-        running.terminate()
+        if running.returncode is None:
+            running.terminate()
         await running.wait()
 
 

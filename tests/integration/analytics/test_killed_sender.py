@@ -1,0 +1,98 @@
+"""Analytics killed with SIGKILL while it delivers: nothing is lost, and nobody's order changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+import pytest
+from nats.js.errors import NotFoundError
+
+from benchmarks.processes import process
+from hogsend import streams
+from hogsend.bus import Bus
+from hogsend.channels import StreamName, User
+from tests.capture_recorder import Batch, CaptureRecorder, Judge, Said, capture_recorder
+from tests.integration.analytics.sending import KEY
+from tests.integration.harness import connected
+from tests.servers import Servers
+from tests.waiting import eventually
+
+EVENTS = 3000
+PEOPLE = 50
+KILLS = 2
+
+pytestmark = pytest.mark.usefixtures("fresh_bus")
+
+
+@pytest.mark.timeout(180)
+async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
+    servers: Servers, database_url: str
+) -> None:
+    async with (
+        capture_recorder() as posthog,
+        connected(servers, User.INGEST) as ingest,
+        connected(servers, User.OPERATOR) as operator,
+        connected(servers, User.MEMBER) as member,
+    ):
+        await streams.reconcile(ingest.js, User.INGEST)
+        # Some answers get lost after the events were taken: these are sent again.
+        posthog.judge = _now_and_then(posthog)
+        posthog.gate.clear()
+        variables = {
+            "NATS_URL": servers.nats_url(User.ANALYTICS),
+            "DATABASE_URL": database_url,
+            "POSTHOG_API_KEY": KEY,
+            "POSTHOG_HOST": posthog.url,
+            "OUTBOUND_WEBHOOK_BASE_DELAY_MS": "20",
+        }
+        command = ("-m", "cli.main", "serve", "analytics")
+
+        async def report() -> None:
+            await eventually(lambda: _exists(operator), 30)
+            # One reporter: the order within a person is the order of the numbers.
+            for number in range(EVENTS):
+                await member.capture("e", f"u_{number % PEOPLE}", {"n": number})
+
+        reporting = asyncio.create_task(report())
+        for _ in range(KILLS):
+            async with process(*command, **variables) as victim:
+                posthog.gate.set()
+                least = len(posthog.batches) + 1
+                await eventually(lambda least=least: len(posthog.batches) >= least, 40)
+                posthog.gate.clear()
+                victim.kill()
+        posthog.gate.set()
+        async with process(*command, **variables):
+            await reporting
+            await eventually(lambda: len({one["uuid"] for one in posthog.events}) == EVENTS, 60)
+            await eventually(lambda: _is_empty(operator), 30)
+    firsts: dict[str, list[int]] = defaultdict(list)
+    seen: set[str] = set()
+    for event in posthog.events:
+        if event["uuid"] not in seen:
+            seen.add(event["uuid"])
+            firsts[event["distinct_id"]].append(event["properties"]["n"])
+    assert len(seen) == EVENTS
+    assert all(numbers == sorted(numbers) for numbers in firsts.values())
+
+
+def _now_and_then(posthog: CaptureRecorder) -> Judge:
+    """Every third batch is taken without an answer."""
+
+    def judge(_batch: Batch) -> Said | None:
+        return Said(0, takes=True) if len(posthog.requests) % 3 == 0 else None
+
+    return judge
+
+
+async def _exists(operator: Bus) -> bool:
+    try:
+        await operator.js.stream_info(StreamName.PERSONS)
+    except NotFoundError:
+        return False
+    return True
+
+
+async def _is_empty(operator: Bus) -> bool:
+    return bool((await operator.js.stream_info(StreamName.PERSONS)).state.messages == 0)
