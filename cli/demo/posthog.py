@@ -32,8 +32,14 @@ class _Delivery(msgspec.Struct, frozen=True):
     attempts: list[_Attempt]
 
 
+class _Captured(msgspec.Struct, frozen=True):
+    event: str
+    distinct_id: str
+
+
 class _State(msgspec.Struct, frozen=True):
     deliveries: list[_Delivery]
+    events: list[_Captured]
 
 
 class DemoPostHog:
@@ -73,6 +79,7 @@ class DemoPostHog:
             "POSTHOG_HOST": self.options.url,
             "POSTHOG_API_KEY": self.options.project_key,
             "API_PUBLIC_URL": self.public_url,
+            "ENABLE_POSTHOG_DESTINATION": "true",
         }
 
     def curl(self, event: str, distinct_id: str) -> str:
@@ -91,13 +98,21 @@ class DemoPostHog:
     async def delivered(self, event_uuid: str) -> float:
         """Wait until the gateway has taken an event; gives how long its answer took, in ms."""
         while True:
-            state = msgspec.json.decode(
-                (await self._http.get("/_sandbox/state")).content, type=_State
-            )
-            for delivery in state.deliveries:
+            for delivery in (await self._state()).deliveries:
                 if delivery.event_uuid == event_uuid and delivery.outcome == "delivered":
                     return delivery.attempts[-1].milliseconds
             await asyncio.sleep(0.02)
+
+    async def has_captured(self, event: str, distinct_id: str) -> None:
+        """Wait until an event of a person is there."""
+        wanted = _Captured(event, distinct_id)
+        while True:
+            if wanted in (await self._state()).events:
+                return
+            await asyncio.sleep(0.02)
+
+    async def _state(self) -> _State:
+        return msgspec.json.decode((await self._http.get("/_sandbox/state")).content, type=_State)
 
     async def close(self) -> None:
         """Give connections back."""
@@ -106,7 +121,7 @@ class DemoPostHog:
     def _event(self, event: str, distinct_id: str, email: str | None) -> dict[str, object]:
         properties: dict[str, object] = {"$is_identified": True, "plan": "free"}
         if email is not None:
-            properties["$set"] = {"email": email}
+            properties["$set"] = {"email": email, "plan": "free"}
         return {
             "api_key": self.options.project_key,
             "event": event,

@@ -16,14 +16,15 @@ from cli.demo import connecting
 from cli.demo.posthog import DemoPostHog
 from cli.errors import CommandError
 from cli.stack.local import Stack
-from hogsend.messages import CredentialChanged, Event
+from hogsend.messages import Capabilities, CredentialChanged, Event
 from hogsend.subscribing import CredentialChanges
 
 EVENT = "signed_up"
 EMAIL = "ada@example.com"
+OPENED = "email.opened"
 ARRIVAL_SECONDS = 20.0
 REFRESH_SECONDS = 40.0
-CONSUMERS = ("gateway", "provisioner")
+CONSUMERS = ("gateway", "provisioner", "analytics")
 """Services that work with the credential and say in health which version they hold."""
 
 
@@ -34,6 +35,13 @@ class Timings(msgspec.Struct, frozen=True, rename="camel"):
     gateway: float
     nats: float
     postgres: float
+
+
+class Returned(msgspec.Struct, frozen=True, rename="camel"):
+    """Milliseconds from a service's report until PostHog had it, and to read the person there."""
+
+    engagement: float
+    person: float
 
 
 class Refreshed(msgspec.Struct, frozen=True, rename="camel"):
@@ -50,6 +58,7 @@ class Told(msgspec.Struct, frozen=True, rename="camel"):
     hog_function_id: str | None
     event_id: str
     arrival_ms: Timings
+    return_ms: Returned
     refresh: Refreshed
 
 
@@ -79,10 +88,16 @@ class Story:
             changes = bus.credential_changes("posthog")
             connected = await self._connect()
             event, arrival = await self._capture(bus)
+            returned = await self._react(event)
             refreshed = await self._refresh(changes)
         await self._admin.aclose()
         return Told(
-            connected.verdict, connected.provision.hog_function_id, event.id, arrival, refreshed
+            connected.verdict,
+            connected.provision.hog_function_id,
+            event.id,
+            arrival,
+            returned,
+            refreshed,
         )
 
     async def _connect(self) -> connecting.Connected:
@@ -134,6 +149,40 @@ class Story:
         self._fact("PostgreSQL", f"a row, contact {event.email}", in_postgres)
         return event, Timings(captured, at_gateway, on_nats, in_postgres)
 
+    async def _react(self, event: Event) -> Returned:
+        self._step(3, "React", f"a service mails {event.email}, who opens it")
+        user = event.user_id
+        try:
+            async with (
+                asyncio.timeout(ARRIVAL_SECONDS),
+                hogsend.connect(self._stack.member_url) as bus,
+            ):
+                await self._until_engagement_travels()
+                started = time.perf_counter()
+                person = await bus.persons.get(user)
+                read = _milliseconds_since(started)
+                self._fact("persons.get", f"plan {person.get('plan')}, from PostHog", read)
+                started = time.perf_counter()
+                await bus.engagement.report(OPENED, {"userId": user, "to": event.email})
+                self._fact("report", f"hogsend.engagement.{OPENED}", _milliseconds_since(started))
+                await self._posthog.has_captured(OPENED, user)
+                back = _milliseconds_since(started)
+                self._fact("PostHog", f"has captured {OPENED} on the same person", back)
+        except TimeoutError:
+            raise CommandError(
+                f"PostHog did not hear of it within {ARRIVAL_SECONDS:.0f} s",
+                f"look at {self._stack.home.logs}/analytics.log",
+            ) from None
+        return Returned(back, read)
+
+    async def _until_engagement_travels(self) -> None:
+        while True:
+            answer = await self._admin.get("/v1/admin/capabilities")
+            rows = msgspec.json.decode(answer.content, type=Capabilities).capabilities
+            if any(row.name == "engagementOut" and row.state == "on" for row in rows):
+                return
+            await asyncio.sleep(0.2)
+
     async def _in_postgres(self, event_uuid: str) -> None:
         while True:
             answer = await self._admin.get("/v1/admin/events", params={"event": EVENT})
@@ -144,7 +193,7 @@ class Story:
     async def _refresh(self, changes: CredentialChanges) -> Refreshed:
         seconds = self._posthog.options.token_seconds
         self._step(
-            3,
+            4,
             "Refresh",
             f"the access token lives {seconds} s here and is refreshed 60 s before its end",
         )

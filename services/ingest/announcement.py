@@ -6,8 +6,8 @@ import msgspec
 
 from hogsend import envelope, subjects
 from hogsend.messages import Event
+from hogsend.publishing import Outgoing
 from services.ingest.delivery import Delivery
-from services.ingest.publisher import Outgoing
 
 
 def announcement(delivery: Delivery, contact_key: str) -> Outgoing:

@@ -13,9 +13,9 @@ from hogsend import envelope, subjects
 from hogsend import metrics as shared_metrics
 from hogsend.errors import Unavailable
 from hogsend.messages import DeadLetter
+from hogsend.publishing import Outgoing, Publisher
 from services.ingest import metrics
 from services.ingest.delivery import Unprocessable
-from services.ingest.publisher import Outgoing, Publisher
 
 log = structlog.get_logger(__name__)
 

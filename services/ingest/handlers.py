@@ -37,6 +37,7 @@ from hogsend.messages import (
     ReplayDeadLetters,
     ServiceHealth,
 )
+from hogsend.publishing import Publisher
 from hogsend.serving import AnyHandler, Handler, service_health
 from services.ingest import reading
 from services.ingest.contact_store import ContactStore
@@ -44,7 +45,6 @@ from services.ingest.dead_letter_box import DeadLetterBox
 from services.ingest.dead_letters import DeadLetters
 from services.ingest.intake import Intake
 from services.ingest.letter_stream import LetterStream
-from services.ingest.publisher import Publisher
 from services.ingest.recording import Recorder
 from services.ingest.replaying import Replayer
 from services.ingest.store import EventStore

@@ -14,11 +14,11 @@ import stamina
 from nats.aio.msg import Msg
 
 from hogsend.errors import Unavailable
+from hogsend.publishing import Outgoing, Publisher
 from services.ingest import metrics
 from services.ingest.announcement import announcement
 from services.ingest.dead_letters import TOO_LARGE, DeadLetters, Failure
 from services.ingest.delivery import Delivery, EventRef, Unprocessable
-from services.ingest.publisher import Outgoing, Publisher
 from services.ingest.store import EventStore, Saved
 
 Result = TypeVar("Result")

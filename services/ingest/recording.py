@@ -10,11 +10,11 @@ from hogsend import envelope, subjects
 from hogsend.errors import InvalidRequest
 from hogsend.messages import Engagement, Recorded, RecordEvent
 from hogsend.messages.engagement import CATALOG
+from hogsend.publishing import Outgoing, Publisher
 from services.ingest import metrics
 from services.ingest.announcement import announcement
 from services.ingest.delivery import Delivery, EventRef
 from services.ingest.engagement_source import SOURCE
-from services.ingest.publisher import Outgoing, Publisher
 from services.ingest.store import EventStore
 
 

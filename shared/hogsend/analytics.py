@@ -20,6 +20,7 @@ from hogsend.channels import (
     ANALYTICS_FLAGS,
     ANALYTICS_PERSON,
     ANALYTICS_TIMEZONE,
+    StreamName,
 )
 from hogsend.errors import InvalidRequest, Unavailable
 from hogsend.messages import (
@@ -39,6 +40,7 @@ from hogsend.messages import (
     Timezone,
 )
 from hogsend.messages.engagement import CATALOG
+from hogsend.publishing import Outgoing
 
 if TYPE_CHECKING:
     from hogsend.bus import Bus
@@ -97,7 +99,9 @@ class PersonsClient:
             unset=list(unset),
             timestamp=timestamp or datetime.now(UTC),
         )
-        await _publish(self._bus, subjects.persons("set"), str(message.id), message)
+        await _publish(
+            self._bus, StreamName.PERSONS, subjects.persons("set"), str(message.id), message
+        )
 
     async def alias(self, distinct_id: str, anonymous_id: str) -> None:
         """Let `anonymous_id` belong to the person `distinct_id`; nothing when one is blank.
@@ -108,7 +112,9 @@ class PersonsClient:
         if not distinct_id or not anonymous_id or distinct_id == anonymous_id:
             return
         message = Alias(distinct_id=distinct_id, alias=anonymous_id, timestamp=datetime.now(UTC))
-        await _publish(self._bus, subjects.persons("alias"), str(message.id), message)
+        await _publish(
+            self._bus, StreamName.PERSONS, subjects.persons("alias"), str(message.id), message
+        )
 
 
 class FlagsClient:
@@ -183,13 +189,15 @@ class EngagementClient:
             timestamp=timestamp or datetime.now(UTC),
             data=dict(data),
         )
-        await _publish(self._bus, subjects.engagement(type), message.id, message)
+        await _publish(
+            self._bus, StreamName.ENGAGEMENT, subjects.engagement(type), message.id, message
+        )
         return message.id
 
 
 async def capture(bus: Bus, message: Capture) -> None:
     """Queue one event for PostHog; see `Bus.capture`."""
-    await _publish(bus, subjects.persons("capture"), str(message.id), message)
+    await _publish(bus, StreamName.PERSONS, subjects.persons("capture"), str(message.id), message)
 
 
 async def timezone(
@@ -213,18 +221,17 @@ async def conditions_met(
     return (await bus.request(ANALYTICS_CONDITIONS, EvaluateConditions(queries))).results
 
 
-async def _publish(bus: Bus, subject: str, id: str, message: Message) -> None:
+async def _publish(bus: Bus, stream: StreamName, subject: str, id: str, message: Message) -> None:
     try:
         body = msgspec.json.encode(message)
         # Constraints count where messages are read; whoever writes should hear of them here.
         msgspec.json.decode(body, type=type(message))
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(str(error)) from error
-    if len(body) + 1024 > bus.max_payload:
-        raise InvalidRequest(f"{len(body)} bytes are more than the bus takes")
     kind = type(message).__name__.lower()
     headers = envelope.headers(id=id, source="service", type=kind, time=datetime.now(UTC))
-    await bus.publish(subject, body, headers)
+    if not await bus.group(stream).publish(Outgoing(subject, body, headers)):
+        raise InvalidRequest(f"{len(body)} bytes are more than the bus takes")
 
 
 def _missed(what: str, error: Unavailable) -> None:

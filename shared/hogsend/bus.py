@@ -28,6 +28,7 @@ from hogsend.channels import Endpoint, Reply, Request
 from hogsend.errors import Forbidden, HogsendError, Unavailable, from_code
 from hogsend.messages import Capture, Condition, Timezone
 from hogsend.permissions import inbox_prefix
+from hogsend.publishing import GroupPublisher, Publisher
 from hogsend.subscribing import CredentialChanges, Events
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
@@ -70,6 +71,8 @@ class Bus:
         self._observe: Observer = observer or (lambda _what, _detail: None)
         self._refusals: dict[str, asyncio.Future[None]] = {}
         self._reconnect_hooks: list[Hook] = []
+        self._publisher = Publisher(self)
+        self._groups: dict[str, GroupPublisher] = {}
 
     @property
     def connected(self) -> bool:
@@ -124,6 +127,12 @@ class Bus:
             raise
         except (js_errors.NoStreamResponseError, nats.errors.Error, TimeoutError) as error:
             raise Unavailable(f"JetStream did not acknowledge {subject}") from error
+
+    def group(self, stream: str) -> GroupPublisher:
+        """What publishes to `stream` for many callers at once."""
+        if stream not in self._groups:
+            self._groups[stream] = GroupPublisher(self._publisher)
+        return self._groups[stream]
 
     async def request(
         self,

@@ -99,6 +99,8 @@ STREAMS: dict[StreamName, Stream] = {
             discard=DiscardPolicy.NEW,
             max_bytes=4 * GIB,
             duplicate_window=DEDUPLICATION_WINDOW,
+            # As with EVENTS: the library publishes together what is captured together.
+            allow_batched=True,
         ),
     ),
     StreamName.DEADLETTER: Stream(

@@ -65,8 +65,20 @@ async def test_it_connects_and_the_event_arrives_everywhere(told: dict[str, Any]
     assert all(took > 0 for took in told["arrivalMs"].values())
 
 
+async def test_a_service_reads_the_person_and_posthog_hears_of_engagement(
+    told: dict[str, Any],
+) -> None:
+    assert set(told["returnMs"]) == {"engagement", "person"}
+    assert all(took > 0 for took in told["returnMs"].values())
+
+
 async def test_a_refresh_reaches_every_consumer(told: dict[str, Any]) -> None:
-    assert set(told["refresh"]["consumers"]) == {"this terminal", "gateway", "provisioner"}
+    assert set(told["refresh"]["consumers"]) == {
+        "this terminal",
+        "gateway",
+        "provisioner",
+        "analytics",
+    }
     assert told["refresh"]["version"] > 0
 
 

@@ -54,6 +54,11 @@ class Up:
         """What `subscriber.env` says."""
         return Path(self.summary["subscriberEnvFile"]).read_text().strip().partition("=")[2]
 
+    @property
+    def member_url(self) -> str:
+        """What `member.env` says."""
+        return Path(self.summary["memberEnvFile"]).read_text().strip().partition("=")[2]
+
     def child(self, name: str) -> psutil.Process:
         """The process of one program of the stack."""
         wanted = {"nats": "nats-server", "postgres": "postgres"}.get(name)
@@ -167,6 +172,19 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
     async with up(home, tmp_path) as stack:
         assert stack.admin == key
         assert await stack.stored() == 1
+
+
+async def test_the_member_example_runs_as_shown(tmp_path: Path) -> None:
+    async with up(tmp_path / "home", tmp_path) as stack:
+        member = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-u", str(ROOT / "docs" / "examples" / "member.py")),
+            env={**os.environ, "NATS_URL": stack.member_url},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await asyncio.wait_for(member.communicate(), 30)
+    # Nothing is configured here, so that nothing is known, and nothing fails.
+    assert member.returncode == 0
+    assert said.startswith(b"None default ")
 
 
 async def test_the_readmes_subscriber_runs_as_shown(tmp_path: Path) -> None:

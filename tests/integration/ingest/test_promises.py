@@ -13,8 +13,8 @@ from prometheus_client import REGISTRY
 
 from hogsend.errors import Unavailable
 from hogsend.messages import ListEvents
+from hogsend.publishing import Publisher
 from services.ingest import consuming
-from services.ingest.publisher import Publisher
 from services.ingest.store import EventStore, Saved
 from tests.integration.ingest.world import World
 from tests.waiting import eventually

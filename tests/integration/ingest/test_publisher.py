@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -10,8 +12,8 @@ import pytest
 from hogsend.bus import Bus
 from hogsend.channels import StreamName
 from hogsend.errors import Unavailable
+from hogsend.publishing import IN_FLIGHT, GroupPublisher, Outgoing, Publisher
 from hogsend.streams import STREAMS
-from services.ingest.publisher import IN_FLIGHT, Outgoing, Publisher
 from tests.integration.ingest.world import World
 
 
@@ -97,3 +99,36 @@ async def test_a_missing_stream_is_unavailable(world: World, bus: Bus) -> None:
     await world.operator.js.delete_stream(StreamName.EVENTS)
     with pytest.raises(Unavailable):
         await Publisher(bus).publish(outgoing(range(4)))
+
+
+async def test_a_group_publishes_in_the_order_it_was_asked(world: World, bus: Bus) -> None:
+    group = GroupPublisher(Publisher(bus))
+    assert all(await asyncio.gather(*map(group.publish, outgoing(range(2500)))))
+    assert await ids_on_the_bus(world) == [str(number) for number in range(2500)]
+
+
+async def test_what_is_too_large_for_a_group_is_told_to_whoever_asked_for_it(
+    world: World, bus: Bus
+) -> None:
+    group = GroupPublisher(Publisher(bus))
+    small, large = outgoing([1, 2, 3]), outgoing([4], size=bus.max_payload)
+    accepted = await asyncio.gather(*map(group.publish, [*small, *large]))
+    assert accepted == [True, True, True, False]
+    assert await ids_on_the_bus(world) == ["1", "2", "3"]
+
+
+async def test_everybody_in_a_group_hears_that_nats_is_away_and_can_ask_again(
+    world: World, bus: Bus
+) -> None:
+    publisher = Publisher(bus)
+    group = GroupPublisher(publisher)
+    with patch.object(publisher, "publish", side_effect=Unavailable("away")):
+        refused = await asyncio.gather(
+            *map(group.publish, outgoing([1, 2, 3])), return_exceptions=True
+        )
+    assert [type(one) for one in refused] == [Unavailable] * 3
+    with patch.object(publisher, "publish", side_effect=RuntimeError("a defect")):
+        refused = await asyncio.gather(group.publish(*outgoing([1])), return_exceptions=True)
+    assert [type(one) for one in refused] == [Unavailable]
+    assert await group.publish(*outgoing([1]))
+    assert await ids_on_the_bus(world) == ["1"]

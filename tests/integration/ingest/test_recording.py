@@ -15,7 +15,7 @@ from nats.js.api import ConsumerConfig
 from hogsend.channels import INGEST_CONTACT, INGEST_FILL_TIMEZONE, StreamName, User
 from hogsend.errors import Unavailable
 from hogsend.messages import Contact, ContactRef, FillTimezone
-from services.ingest.publisher import Publisher
+from hogsend.publishing import Publisher
 from tests.integration.harness import ADMIN_KEY, READ_KEY, Gateway, connected, gateway
 from tests.integration.ingest.world import World
 from tests.servers import Servers

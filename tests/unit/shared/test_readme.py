@@ -5,15 +5,29 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
+from hogsend.messages.engagement import CATALOG
+
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_readmes_example_is_the_file_that_is_tested() -> None:
-    readme = (ROOT / "README.md").read_text()
-    shown = re.findall(r"<!-- example: (\S+) -->\n```python\n(.*?)```", readme, re.DOTALL)
-    assert [name for name, _ in shown] == ["docs/examples/subscriber.py"]
-    for name, code in shown:
-        assert code == (ROOT / name).read_text()
+@pytest.mark.parametrize(
+    ("page", "example"),
+    [
+        ("README.md", "docs/examples/subscriber.py"),
+        ("docs/persons.md", "docs/examples/member.py"),
+    ],
+)
+def test_an_example_is_the_file_that_is_tested(page: str, example: str) -> None:
+    text = (ROOT / page).read_text()
+    shown = re.findall(r"<!-- example: (\S+) -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert shown == [(example, (ROOT / example).read_text())]
+
+
+def test_every_type_of_engagement_is_documented() -> None:
+    page = (ROOT / "docs" / "engagement.md").read_text()
+    assert set(re.findall(r"`([^`]+)`", page)) >= CATALOG
 
 
 def test_every_link_leads_somewhere() -> None:

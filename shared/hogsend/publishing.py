@@ -6,14 +6,17 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 
-from hogsend.bus import Bus
 from hogsend.errors import Unavailable
 from hogsend.wire import send
+
+if TYPE_CHECKING:
+    from hogsend.bus import Bus
 
 ANSWER_SECONDS = 5.0
 IN_FLIGHT = 1000
@@ -147,6 +150,56 @@ class Publisher:
         if on_answer := self._waiting.get(name):
             # The server's "no responders" is empty: no stream listens on that subject.
             on_answer(rest, _decode(message.data) if message.data else _NO_STREAM)
+
+
+class GroupPublisher:
+    """Publishes one message at a time for many callers: those that wait together go together.
+
+    The first one goes at once; what is asked for meanwhile is published in one go after it.
+    """
+
+    def __init__(self, publisher: Publisher) -> None:
+        """Publish with `publisher`, to one stream."""
+        self._publisher = publisher
+        self._waiting: list[tuple[Outgoing, asyncio.Future[bool]]] = []
+        self._publishing: asyncio.Task[None] | None = None
+
+    async def publish(self, message: Outgoing) -> bool:
+        """Publish a message; False when it is larger than the server or the stream allows.
+
+        Raises:
+            Unavailable: it was not answered for in time, and may be published again.
+        """
+        accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((message, accepted))
+        if self._publishing is None or self._publishing.done():
+            self._publishing = asyncio.create_task(self._publish_what_waits())
+        return await accepted
+
+    async def _publish_what_waits(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting[:IN_FLIGHT], self._waiting[IN_FLIGHT:]
+            try:
+                refused = await self._publisher.publish([message for message, _ in group])
+            except BaseException as error:
+                for _, accepted in group:
+                    # One for each: a shared exception would gather everybody's traceback.
+                    _fail(accepted, str(error) or "publishing was cut off")
+                if isinstance(error, Unavailable):
+                    continue
+                for _, accepted in self._waiting:
+                    _fail(accepted, "publishing was cut off")
+                self._waiting.clear()
+                raise
+            too_large = set(map(id, refused))
+            for message, accepted in group:
+                if not accepted.done():
+                    accepted.set_result(id(message) not in too_large)
+
+
+def _fail(accepted: asyncio.Future[bool], reason: str) -> None:
+    if not accepted.done():
+        accepted.set_exception(Unavailable(reason))
 
 
 class _FastBatch:
