@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import uvloop
 
-from benchmarks import bearers, ingest, propagation, stack, webhooks
+from benchmarks import bearers, capturing, ingest, persons, propagation, stack, webhooks
 from benchmarks.figures import Figure
 from hogsend.bus import Bus
 from hogsend.channels import User
@@ -37,6 +37,10 @@ async def measure() -> list[Figure]:
         figures += await propagation.measure(servers)
         print("bearers ...", file=sys.stderr)
         figures += await bearers.measure(servers)
+        print("persons ...", file=sys.stderr)
+        figures += await persons.measure(servers)
+        print("events into PostHog ...", file=sys.stderr)
+        figures += await capturing.measure(servers, operator)
         await operator.close()
     print("start and memory ...", file=sys.stderr)
     return figures + await stack.measure()

@@ -64,7 +64,7 @@ async def gateway(
 
 
 @asynccontextmanager
-async def credentials(servers: Servers, database_url: str) -> AsyncIterator[None]:
+async def credentials(servers: Servers, database_url: str, **given: str) -> AsyncIterator[None]:
     """A credentials service."""
     async with process(
         "-m",
@@ -74,6 +74,7 @@ async def credentials(servers: Servers, database_url: str) -> AsyncIterator[None
         NATS_URL=servers.nats_url(User.CREDENTIALS),
         DATABASE_URL=database_url,
         BETTER_AUTH_SECRET="bench",  # noqa: S106 - seals nothing real
+        **given,
     ):
         yield
 

@@ -125,13 +125,13 @@ async def test_a_secret_that_cannot_be_confirmed_closes_an_open_webhook(
     webhook = "/v1/webhooks/posthog"
     async with puppet(servers), gateway(servers, tmp_path, wait_for_secret=False) as front:
         async with credentials_service(servers, database_url):
-            await front.secret.refresh()
+            await eventually(lambda: front.secret.known)
             before = await front.http.post(webhook, json=DELIVERY)
         # A secret may have been minted now, and nobody can say which.
         provisioned = await front.http.post(URL, headers=admin())
         after = await front.http.post(webhook, json=DELIVERY)
         async with credentials_service(servers, database_url):
-            await front.secret.refresh()
+            await eventually(lambda: front.secret.known)
             later = await front.http.post(webhook, json=DELIVERY)
     assert (before.status_code, provisioned.status_code) == (200, 200)
     assert (after.status_code, later.status_code) == (503, 200)

@@ -1,0 +1,33 @@
+"""Answers requests for persons with the same one always: what NATS alone makes of them."""
+
+from __future__ import annotations
+
+import os
+
+import uvloop
+
+from benchmarks.persons import PROPERTIES
+from hogsend.bus import Bus
+from hogsend.channels import ANALYTICS_PERSON, User
+from hogsend.messages import GetPerson, Person
+from hogsend.serving import Handler, serve, until_stopped
+
+REPLY = Person(PROPERTIES)
+
+
+async def answer(_request: GetPerson) -> Person:
+    """Look nobody up."""
+    return REPLY
+
+
+async def run() -> None:
+    """Serve until SIGTERM."""
+    bus = Bus(User.ANALYTICS, os.environ["NATS_URL"])
+    await bus.open()
+    await serve(bus, User.ANALYTICS, [Handler(ANALYTICS_PERSON, answer)])
+    await until_stopped()
+    await bus.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(run())

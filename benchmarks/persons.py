@@ -1,0 +1,91 @@
+"""Persons read from a warm cache, beside requests nobody looks anybody up for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+from benchmarks.figures import Figure, median
+from benchmarks.processes import credentials, process
+from hogsend.bus import Bus
+from hogsend.channels import ANALYTICS_PERSON, User
+from hogsend.errors import Unavailable
+from hogsend.messages import GetPerson
+from tests.posthog_recorder import posthog_recorder
+from tests.servers import Servers
+from tests.waiting import eventually
+
+REQUESTS = 8000
+ASKING = 32
+PEOPLE = 500
+ROUNDS = 3
+PROPERTIES: dict[str, Any] = {
+    "email": "ada@example.com",
+    "plan": "pro",
+    "$timezone": "Europe/London",
+    "$geoip_country_code": "GB",
+    "$initial_referrer": "https://example.com/pricing",
+    "seats": 12,
+}
+
+
+async def measure(servers: Servers) -> list[Figure]:
+    """Ask in turns: analytics, then the echo, several times over."""
+    real, echo = [], []
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(servers.fresh_database())
+        posthog = await stack.enter_async_context(posthog_recorder())
+        posthog.persons = {f"u_{number}": PROPERTIES for number in range(PEOPLE)}
+        bus = Bus(User.MEMBER, servers.nats_url(User.MEMBER))
+        await bus.open()
+        stack.push_async_callback(bus.close)
+        key = {"POSTHOG_PERSONAL_API_KEY": "phx_bench"}
+        await stack.enter_async_context(credentials(servers, url, **key))
+        nats = {"NATS_URL": servers.nats_url(User.ANALYTICS)}
+        for _ in range(ROUNDS):
+            async with process(
+                *("-m", "cli.main", "serve", "analytics"),
+                DATABASE_URL=url,
+                POSTHOG_HOST=posthog.url,
+                **nats,
+            ):
+                real.append(await _rate(bus))
+            async with process("-m", "benchmarks.person_echo", **nats):
+                echo.append(await _rate(bus))
+    ratio = median([one / other for one, other in zip(real, echo, strict=True)])
+    return [
+        Figure(
+            "persons read, cache warm / requests echoed",
+            f"{ratio:.2f}",
+            ">= 0.80",
+            {
+                "persons_per_second": round(median(real)),
+                "echoes_per_second": round(median(echo)),
+                "asking": ASKING,
+            },
+        )
+    ]
+
+
+async def _rate(bus: Bus) -> float:
+    requests = [GetPerson(f"u_{number}") for number in range(PEOPLE)]
+
+    async def read(request: GetPerson) -> bool:
+        try:
+            return bool((await bus.request(ANALYTICS_PERSON, request)).properties)
+        except Unavailable:
+            return False
+
+    await eventually(lambda: read(requests[0]), 30)
+    for request in requests:
+        await eventually(lambda request=request: read(request), 30)
+
+    async def ask(first: int) -> None:
+        for number in range(first, REQUESTS, ASKING):
+            await bus.request(ANALYTICS_PERSON, requests[number % PEOPLE])
+
+    started = time.perf_counter()
+    await asyncio.gather(*(ask(first) for first in range(ASKING)))
+    return REQUESTS / (time.perf_counter() - started)
