@@ -40,7 +40,7 @@ async def measure() -> list[Figure]:
         print("persons ...", file=sys.stderr)
         figures += await persons.measure(servers)
         print("events into PostHog ...", file=sys.stderr)
-        figures += await capturing.measure(servers, operator)
+        figures += await capturing.measure(servers)
         await operator.close()
     print("start and memory ...", file=sys.stderr)
     return figures + await stack.measure()

@@ -33,6 +33,7 @@ async def main() -> None:
         await asyncio.to_thread(sys.stdin.readline)
         await asyncio.gather(*(some() for _ in range(TOGETHER)))
         print("sent", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ def main() -> None:
         )
     client.flush()
     print("sent", flush=True)
+    sys.stdin.read()
 
 
 if __name__ == "__main__":
