@@ -21,6 +21,7 @@ from prometheus_client import Counter, Gauge
 from hogsend import envelope
 from hogsend.bus import Bus
 from hogsend.errors import HogsendError, Unavailable
+from hogsend.messages.destinations import DeliveryStatus
 from hogsend.metrics import FAILURES
 from hogsend.posthog.capture import Capture, CaptureError, encode
 from hogsend.serving import stop
@@ -30,11 +31,11 @@ from services.analytics.delivery.dead_letters import DeadLetters
 from services.analytics.delivery.lanes import Entry, Lanes
 from services.analytics.delivery.sources import (
     ACK_WAIT_SECONDS,
-    Result,
     Skipped,
     Source,
     Unprocessable,
 )
+from services.analytics.destinations.store import Outcome
 from services.analytics.project_key import Project
 
 log = structlog.get_logger(__name__)
@@ -164,7 +165,7 @@ class Sender:
         self._remember(message.metadata.sequence.stream)
         SETTLED.labels(self.source.name, "skipped").inc()
         await self.source.record(
-            [Result(event_id=id, event_type=type, status="skipped", attempts=1)]
+            [Outcome(event_id=id, event_type=type, status="skipped", attempts=1)]
         )
 
     async def _send(self) -> None:
@@ -305,7 +306,7 @@ class Sender:
     async def _settle(
         self,
         group: Sequence[MessageEntry],
-        status: str,
+        status: DeliveryStatus,
         *,
         response_status: int | None = None,
         error: str | None = None,
@@ -319,10 +320,10 @@ class Sender:
         await self._ack([entry.origin[0] for entry in group])
         await self.source.record(
             [
-                Result(
+                Outcome(
                     event_id=entry.origin[1],
                     event_type=entry.origin[2],
-                    status=status,  # type: ignore[arg-type]
+                    status=status,
                     attempts=entry.attempts,
                     response_status=response_status,
                     error=error,

@@ -18,7 +18,6 @@ from hogsend.engagement import MalformedEngagement, read_engagement
 from hogsend.errors import Unavailable
 from hogsend.messages import Alias, Capture, Engagement, Event, SetPerson
 from hogsend.messages.base import Message
-from hogsend.messages.destinations import DeliveryStatus
 from hogsend.messages.engagement import CATALOG
 from hogsend.metrics import FAILURES
 from hogsend.posthog.capture import Captured
@@ -48,17 +47,6 @@ class Unprocessable(Exception):
 
 class Skipped(Exception):
     """A destination subscribed to this message, and yet there is nothing to send."""
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one message."""
-
-    event_id: str
-    event_type: str
-    status: DeliveryStatus
-    attempts: int
-    response_status: int | None = None
-    error: str | None = None
 
 
 class Source(ABC):
@@ -102,7 +90,7 @@ class Source(ABC):
             Unprocessable: what is configured cannot work.
         """
 
-    async def record(self, results: Sequence[Result]) -> None:  # noqa: B027 - not everyone keeps a history
+    async def record(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027 - not everyone keeps a history
         """Keep what became of messages, for people to look at."""
 
 
@@ -258,19 +246,8 @@ class DestinationSource(Source):
         host = config.host or (project.host if project else None) or self._project_key.host
         return Project(key, host)
 
-    async def record(self, results: Sequence[Result]) -> None:
+    async def record(self, outcomes: Sequence[Outcome]) -> None:
         """Keep the history; it is for people, so that nothing waits for it."""
-        outcomes = [
-            Outcome(
-                event_id=result.event_id,
-                event_type=result.event_type,
-                status=result.status,
-                attempts=result.attempts,
-                response_status=result.response_status,
-                error=result.error,
-            )
-            for result in results
-        ]
         try:
             await self._store.record(self.destination.id, outcomes)
         except Unavailable as error:
