@@ -45,7 +45,7 @@ async def measure(servers: Servers) -> list[Figure]:
         elapsed, round_trips = [], []
         for _ in range(WARM_UP + CHANGES):
             started = time.perf_counter()
-            await buses[0].client.flush()
+            await buses[0].flush()
             round_trips.append(time.perf_counter() - started)
             waiting = [asyncio.ensure_future(_next(follower)) for follower in followers]
             started = time.perf_counter()

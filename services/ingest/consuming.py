@@ -125,7 +125,7 @@ async def _give_back(bus: Bus, messages: Sequence[Msg], delay: float | None = No
     try:
         for message in messages:
             await message.nak(delay)
-        await bus.client.flush(FLUSH_SECONDS)
+        await bus.flush(FLUSH_SECONDS)
     except (nats.errors.Error, TimeoutError, OSError) as error:
         FAILURES.labels("give_back", type(error).__name__).inc()
         log.warning("could not give a batch back, it comes back later", reason=str(error))

@@ -128,6 +128,18 @@ class Bus:
         except (js_errors.NoStreamResponseError, nats.errors.Error, TimeoutError) as error:
             raise Unavailable(f"JetStream did not acknowledge {subject}") from error
 
+    async def flush(self, seconds: int = 10) -> None:
+        """Wait until the server has seen everything sent so far, at most `seconds` twice.
+
+        nats-py's own flush sends its PING ahead of what is still in its buffer. Once that is
+        answered the buffer is out, and the answer to a second one comes after it.
+
+        Raises:
+            nats.errors.Error: the server is away or slow.
+        """
+        await self.client.flush(seconds)
+        await self.client.flush(seconds)
+
     def group(self, stream: str) -> GroupPublisher:
         """What publishes to `stream` for many callers at once."""
         if stream not in self._groups:

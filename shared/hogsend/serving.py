@@ -185,6 +185,12 @@ async def _register(
     if connected is not None:
         await connected()
     await serve(bus, user, handlers)
+    try:
+        await bus.flush()
+    except nats.errors.Error as error:
+        # nats-py subscribes again once it is back.
+        metrics.FAILURES.labels("register", type(error).__name__).inc()
+        log.warning("NATS went away while the service registered", reason=str(error))
     log.info("serving", endpoints=[handler.endpoint.subject for handler in handlers])
 
 

@@ -104,7 +104,7 @@ async def credentials_service(
             tokens = Tokens(store, reader, refresher, personal_key, now)
             handlers = Handlers(vault, tokens, announcer, database).all()
             registered = await serve(bus, User.CREDENTIALS, handlers)
-            await bus.client.flush()
+            await bus.flush()
             try:
                 yield Credentials(bus, database, store, reader, vault, announcer, refresher, tokens)
             finally:
@@ -163,7 +163,7 @@ async def provisioner_service(
         )
         await handlers.follow()
         registered = await serve(bus, User.PROVISIONER, handlers.all())
-        await bus.client.flush()
+        await bus.flush()
         try:
             yield Provisioner(bus, database, handlers)
         finally:
@@ -202,7 +202,7 @@ async def analytics_service(
         )
         await parts.follow()
         registered = await serve(bus, User.ANALYTICS, parts.handlers.all())
-        await bus.client.flush()
+        await bus.flush()
         leading = asyncio.create_task(lead_forever(database, parts.flows.run))
         try:
             yield AnalyticsReplica(bus, database, parts)

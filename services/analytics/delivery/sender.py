@@ -371,7 +371,7 @@ class Sender:
             for entry in self._lanes:
                 if not entry.origin[0].is_acked:
                     await entry.origin[0].nak(GIVEN_BACK_SECONDS)
-            await self._bus.client.flush(FLUSH_SECONDS)
+            await self._bus.flush(FLUSH_SECONDS)
         except (nats.errors.Error, TimeoutError, OSError) as error:
             FAILURES.labels("give_back", type(error).__name__).inc()
             log.warning("could not give events back, they come back later", reason=str(error))

@@ -117,9 +117,6 @@ async def reading(
         analytics = await enter(
             analytics_service(servers, database_url, posthog=chosen, settings=settings)
         )
-        # Otherwise their very first request now and then finds nobody there.
-        for bus in (member, gateway):
-            await bus.client.flush()
         yield Reading(recorder, credentials, analytics, contacts, member, gateway)
 
 
@@ -130,7 +127,7 @@ async def _ingest(servers: Servers, database_url: str) -> AsyncIterator[ContactS
         await database.connect_forever()
         await streams.reconcile(bus.js, User.INGEST)
         registered = await serve(bus, User.INGEST, Handlers(bus, database).all())
-        await bus.client.flush()
+        await bus.flush()
         try:
             yield ContactStore(database)
         finally:

@@ -362,7 +362,6 @@ async def running(
         )
         await enter(serving(front.app, posthog.instance.options.resolve[0].port))
         member = await enter(connected(servers, User.MEMBER))
-        await member.client.flush()
         started = Stack(posthog, front, member, ingest)
         if start.scope is not None:
             await started.connect(start.scope)

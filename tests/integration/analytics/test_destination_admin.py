@@ -74,7 +74,6 @@ async def administration(
         sending(servers, database_url, posthog.url, settings=settings) as sent,
         gateway(servers, directory, wait_for_secret=False) as front,
     ):
-        await front.bus.client.flush()
         yield Admin(front, sent, posthog)
 
 

@@ -388,4 +388,4 @@ async def _no_project(bus: Any) -> None:
         await message.respond(b'{"version":0,"state":"absent"}')
 
     await bus.client.subscribe("hogsend.rpc.credentials.project", cb=answer)
-    await bus.client.flush()
+    await bus.flush()

@@ -39,7 +39,7 @@ async def cache(servers: Servers, world: World) -> AsyncIterator[CountingCache]:
     async with connected(servers, User.PROVISIONER) as bus:
         cache = CountingCache(bus, "posthog", world.clock)
         await cache.subscribe()
-        await bus.client.flush()
+        await bus.flush()
         yield cache
 
 

@@ -85,10 +85,7 @@ class World:
         await streams.reconcile(bus.js, User.INGEST)
         handlers = Handlers(bus, database)
         registered = await serve(bus, User.INGEST, handlers.all())
-        await bus.client.flush()
-        if self.gateway.connected:
-            # Otherwise its very first request now and then finds nobody there.
-            await self.gateway.client.flush()
+        await bus.flush()
         try:
             yield bus, handlers
         finally:

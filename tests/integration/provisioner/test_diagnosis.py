@@ -267,7 +267,7 @@ async def test_the_life_of_the_grant(
 
     async with connected(servers, User.CREDENTIALS) as bus:
         await serve(bus, User.CREDENTIALS, [Handler(CREDENTIALS_STATUS, status)])
-        await bus.client.flush()
+        await bus.flush()
         credential = (await alone.http.get(DIAGNOSIS, headers=admin())).json()["credential"]
     assert (credential["state"], credential["refreshFailing"]) == (state, failing)
     assert credential["expiresAt"] == "2026-06-13T04:00:00.000Z"

@@ -72,7 +72,7 @@ async def puppet(servers: Servers) -> AsyncIterator[Puppet]:
             Handler(PROVISIONER_PROVISION, pulled.provision),
         ]
         await serve(bus, User.PROVISIONER, handlers)
-        await bus.client.flush()
+        await bus.flush()
         yield pulled
         pulled.moving.set()
 

@@ -214,7 +214,7 @@ async def answering(bus: Bus, credentials: Rotating) -> None:
         Handler(CREDENTIALS_GET_DERIVED, credentials.derived),
     ]
     await serve(bus, User.CREDENTIALS, handlers)
-    await bus.client.flush()
+    await bus.flush()
 
 
 async def test_a_refused_token_is_refreshed_once_and_the_run_starts_over(
