@@ -17,12 +17,16 @@ from litestar.exceptions import (
     TooManyRequestsException,
 )
 from litestar.handlers import BaseRouteHandler
+from prometheus_client import Counter
 
 from hogsend.settings import GatewaySettings
 
 RATE_LIMIT_STATE = "rate_limit"
 
+FAILED_KEYS = Counter("hogsend_failed_keys", "Requests with a key that is none of ours")
+
 _BEARER = "Bearer "
+_FAILED = "failed"
 
 
 Connection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
@@ -37,20 +41,33 @@ class Scope(Enum):
 
 
 class AdminKeys:
-    """The keys of this gateway and the requests each has left this minute."""
+    """The keys of this gateway, and how many requests each has left this minute."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         """Take the keys from the environment; without any, every request is refused."""
         keys = (
-            (settings.admin_api_key, Scope.FULL_ADMIN),
-            (settings.admin_read_api_key, Scope.READ),
-            (settings.ingest_api_key, Scope.INGEST),
+            (Scope.FULL_ADMIN, settings.admin_api_key, settings.admin_api_key_previous),
+            (Scope.READ, settings.admin_read_api_key, settings.admin_read_api_key_previous),
+            (Scope.INGEST, settings.ingest_api_key, settings.ingest_api_key_previous),
         )
         self._keys = [
-            (_digest(key.get_secret_value().encode()), scope) for key, scope in keys if key
+            (_digest(key.get_secret_value().encode()), scope)
+            for scope, current, previous in keys
+            for key in (current, *previous)
+            if key
         ]
         self._per_minute = RateLimitItemPerMinute(settings.admin_rate_limit)
+        self._failures_per_minute = RateLimitItemPerMinute(settings.admin_failed_key_limit)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def is_guessing(self, address: str) -> bool:
+        """Whether too many wrong keys came from an address within a minute."""
+        return not self._limiter.test(self._failures_per_minute, _FAILED, address)
+
+    def note_failure(self, address: str) -> None:
+        """Count a wrong key."""
+        FAILED_KEYS.inc()
+        self._limiter.hit(self._failures_per_minute, _FAILED, address)
 
     def scope(self, authorization: str | None) -> Scope | None:
         """Scope of the key an `Authorization` header carries; None when it carries none of ours."""
@@ -101,8 +118,15 @@ def _require(connection: Connection, scopes: set[Scope]) -> None:
 
 def _scope_of(connection: Connection, scopes: set[Scope]) -> Scope:
     keys: AdminKeys = connection.app.state.admin_keys
-    scope = keys.scope(connection.headers.get("authorization"))
+    authorization = connection.headers.get("authorization")
+    address = connection.client.host if connection.client else ""
+    # Before the key is looked at, or the right guess would still get through.
+    if keys.is_guessing(address):
+        raise TooManyRequestsException("Too many wrong keys", headers={"Retry-After": "60"})
+    scope = keys.scope(authorization)
     if scope is None:
+        if authorization is not None:
+            keys.note_failure(address)
         raise NotAuthorizedException("Unauthorized")
     if scope not in scopes:
         raise PermissionDeniedException("Forbidden: insufficient scope")

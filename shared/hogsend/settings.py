@@ -16,6 +16,7 @@ from hogsend.localtime import find_timezone
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+PreviousKeys = Annotated[tuple[SecretStr, ...], NoDecode]
 MIB = 1024 * 1024
 
 _url = TypeAdapter(HttpUrl)
@@ -119,6 +120,20 @@ class GatewaySettings(Settings):
         description="Bearer that may only report events to `POST /v1/events`; `ADMIN_API_KEY` may "
         "as well.",
     )
+    admin_api_key_previous: PreviousKeys = Field(
+        (), description="Earlier `ADMIN_API_KEY`s that still count, separated by commas."
+    )
+    admin_read_api_key_previous: PreviousKeys = Field(
+        (), description="Earlier `ADMIN_READ_API_KEY`s that still count, separated by commas."
+    )
+    ingest_api_key_previous: PreviousKeys = Field(
+        (), description="Earlier `INGEST_API_KEY`s that still count, separated by commas."
+    )
+    admin_failed_key_limit: Annotated[int, Field(ge=1)] = Field(
+        30,
+        description="Wrong keys a minute from one address; after that it is answered 429 whatever "
+        "its key, until the minute is over.",
+    )
     admin_rate_limit: Annotated[int, Field(ge=1)] = Field(
         100, description="Admin requests a minute and key; more answer 429."
     )
@@ -136,6 +151,16 @@ class GatewaySettings(Settings):
         256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."
     )
 
+    @field_validator(
+        "admin_api_key_previous",
+        "admin_read_api_key_previous",
+        "ingest_api_key_previous",
+        mode="before",
+    )
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _split_list(value)
+
 
 class SealingSettings(Settings):
     """Sealing of stored credentials."""
@@ -145,7 +170,7 @@ class SealingSettings(Settings):
         "one is in `BETTER_AUTH_SECRET_PREVIOUS`. Required by the credentials service; `make up` "
         "generates one."
     )
-    better_auth_secret_previous: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    better_auth_secret_previous: PreviousKeys = Field(
         (),
         description="Earlier sealing secrets, separated by commas: still unseal, and what they "
         "sealed is sealed anew.",

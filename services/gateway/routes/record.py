@@ -79,7 +79,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     tags=["Events"],
     summary="Report an event",
     security=[{"ingestKey": []}, {"adminKey": []}],
-    responses=documented(400, 401, 403, 413, 503),
+    responses=documented(400, 401, 403, 413, 429, 503),
 )
 async def record_event(
     data: JSONBody[ReportedEvent],

@@ -75,7 +75,7 @@ def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) 
         if name.endswith(("_key", "_secret", "_previous", "_password", "database_url"))
         and field.annotation is not bool
     ]
-    assert len(marked) == 10
+    assert len(marked) == 13
     for name in marked:
         monkeypatch.setenv(name.upper(), "do-not-print-me")
     for group in settings.ALL:
