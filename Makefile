@@ -30,6 +30,9 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	@$(VENV)/bin/mypy
 
+chaos: $(INSTALLED) ## Kill, freeze and cut everything under load for 20 minutes, then count
+	@exec $(VENV)/bin/python -m tests.chaos --outages $(if $(SEED),--seed $(SEED))
+
 bench: $(INSTALLED) ## Measure every figure the README quotes (needs wrk)
 	@exec $(VENV)/bin/python -m benchmarks
 
@@ -49,4 +52,4 @@ $(INSTALLED): pyproject.toml shared/pyproject.toml constraints.txt
 		--editable './shared[service]' --editable '.[embedded,dev]'
 	@touch $@
 
-.PHONY: help install up demo test lint types bench docs clean
+.PHONY: help install up demo test lint types chaos bench docs clean

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 import hogsend
 from cli.stack.environment import READS
-from hogsend import settings
+from tests.running_stack import ROOT, Up, environment, launch, processes_of, up
 from tests.servers import Servers, free_port
 from tests.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
 GRANT: dict[str, Any] = {
     "accessToken": "pha_never_to_be_seen_again",
     "refreshToken": "phr_never_to_be_seen_again",
@@ -33,109 +27,6 @@ GRANT: dict[str, Any] = {
     "scopes": ["person:read"],
 }
 EMBEDDED = ("nats", "postgres")
-
-
-@dataclass
-class Up:
-    """A running stack."""
-
-    process: asyncio.subprocess.Process
-    home: Path
-    http: httpx.AsyncClient
-    summary: dict[str, Any]
-
-    @property
-    def admin(self) -> dict[str, str]:
-        """Headers with the generated admin key."""
-        return {"Authorization": f"Bearer {Path(self.summary['adminKeyFile']).read_text().strip()}"}
-
-    @property
-    def nats_url(self) -> str:
-        """What `subscriber.env` says."""
-        return Path(self.summary["subscriberEnvFile"]).read_text().strip().partition("=")[2]
-
-    @property
-    def member_url(self) -> str:
-        """What `member.env` says."""
-        return Path(self.summary["memberEnvFile"]).read_text().strip().partition("=")[2]
-
-    def child(self, name: str) -> psutil.Process:
-        """The process of one program of the stack."""
-        wanted = {"nats": "nats-server", "postgres": "postgres"}.get(name)
-        for process in psutil.Process(self.process.pid).children():
-            line = process.cmdline()
-            if line and (Path(line[0]).name == wanted or line[-2:] == ["serve", name]):
-                return process
-        raise LookupError(name)
-
-    async def post(self, uuid: str) -> int:
-        """Post a webhook; 0 when nobody answered."""
-        body = {
-            "event": {"event": "signed_up", "distinct_id": "u_42", "uuid": uuid},
-            "person": {"properties": {"email": "ada@example.com"}},
-        }
-        try:
-            return (await self.http.post("/v1/webhooks/posthog", json=body)).status_code
-        except httpx.HTTPError:
-            return 0
-
-    async def stored(self) -> int:
-        """How many events are stored; -1 while nobody can tell."""
-        try:
-            answer = await self.http.get("/v1/admin/events", headers=self.admin)
-        except httpx.HTTPError:
-            return -1
-        return int(answer.json()["total"]) if answer.is_success else -1
-
-
-def environment(home: Path, **changes: str) -> dict[str, str]:
-    known = {name.upper() for group in settings.ALL for name in group.model_fields}
-    clean = {name: value for name, value in os.environ.items() if name not in known}
-    return {
-        **clean,
-        "HOGSEND_HOME": str(home),
-        "GATEWAY_PORT": str(free_port()),
-        "NATS_PORT": str(free_port()),
-        "ADMIN_RATE_LIMIT": "100000",
-        "PYTHONPATH": str(ROOT),
-        **changes,
-    }
-
-
-async def launch(variables: dict[str, str], directory: Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.main", "up", "--json"),
-        env=variables,
-        cwd=directory,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-@asynccontextmanager
-async def up(home: Path, directory: Path, **changes: str) -> AsyncIterator[Up]:
-    process = await launch(environment(home, **changes), directory)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        line = await asyncio.wait_for(process.stdout.readline(), 90)
-        assert line, (await process.stderr.read()).decode()
-        summary = json.loads(line)
-        async with httpx.AsyncClient(base_url=summary["gateway"], timeout=5) as http:
-            yield Up(process, home, http, summary)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await asyncio.wait_for(process.wait(), 60)
-
-
-def processes_of(home: Path) -> list[psutil.Process]:
-    return [
-        process
-        for process in psutil.process_iter(["cmdline", "environ"])
-        if str(home) in " ".join(process.info["cmdline"] or [])
-        or (process.info["environ"] or {}).get("SPOOL_DIR", "").startswith(str(home))
-    ]
 
 
 async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
@@ -245,7 +136,7 @@ async def test_every_process_can_be_killed_while_a_client_posts(tmp_path: Path) 
             before = len(accepted)
             victim.kill()
             await eventually(lambda name=name, old=victim.pid: _replaced(stack, name, old), 30)
-            await eventually(lambda: _is_healthy(stack), 60)
+            await eventually(stack.is_healthy, 60)
             await eventually(lambda before=before: len(accepted) > before + 5, 30)
         posting.cancel()
         await asyncio.gather(posting, return_exceptions=True)
@@ -323,13 +214,6 @@ def _replaced(stack: Up, name: str, old: int) -> bool:
     try:
         return stack.child(name).pid != old
     except (LookupError, psutil.Error):
-        return False
-
-
-async def _is_healthy(stack: Up) -> bool:
-    try:
-        return bool((await stack.http.get("/v1/health")).json()["status"] == "healthy")
-    except (httpx.HTTPError, ValueError):
         return False
 
 

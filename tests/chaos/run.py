@@ -1,0 +1,138 @@
+"""A run: load, faults drawn from a seed, and the reckoning at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.faults import Fault, stored_ids
+from tests.chaos.ledger import Client, Ledger, listen
+from tests.running_stack import Up, up
+from tests.waiting import eventually
+
+RECOVERY_SECONDS = 90.0
+RECKONING_SECONDS = 120.0
+
+
+@dataclass
+class Report:
+    """What was done, and what came of it."""
+
+    seed: int
+    recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Seconds from the end of a fault until everything was healthy, by fault."""
+    ledger: Ledger = field(default_factory=Ledger)
+    stored: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> int:
+        return sum(map(len, self.recoveries.values()))
+
+    def complaints(self) -> list[str]:
+        """Every promise that was broken."""
+        stored = set(self.stored)
+        found = {
+            "accepted but not stored": self.ledger.lost_rows(stored),
+            "accepted but never on the bus": self.ledger.lost_messages(),
+            "never sent, and yet there": self.ledger.invented(stored),
+        }
+        broken = [f"{what}: {len(ids)}, e.g. {min(ids)}" for what, ids in found.items() if ids]
+        if len(stored) != len(self.stored):
+            broken.append(f"stored more than once: {len(self.stored) - len(stored)}")
+        return broken
+
+    def lines(self) -> list[str]:
+        """The report as text."""
+        rows = [f"{'fault':<32}{'times':>6}{'recovered in, s':>18}{'at most':>9}"]
+        rows += [
+            f"{name:<32}{len(took):>6}{statistics.mean(took):>18.1f}{max(took):>9.1f}"
+            for name, took in sorted(self.recoveries.items())
+        ]
+        ledger = self.ledger
+        answers = ", ".join(f"{status} {count}" for status, count in sorted(ledger.answers.items()))
+        again = sum(ledger.heard.values()) - len(ledger.heard)
+        rows += [
+            "",
+            f"faults    {self.faults}, from seed {self.seed}",
+            f"sent      {len(ledger.sent)}; answered {answers}",
+            f"accepted  {len(ledger.accepted)}",
+            f"stored    {len(self.stored)}",
+            f"on NATS   {len(ledger.heard)}, and {again} of them again",
+            *(f"BROKEN    {complaint}" for complaint in self.complaints()),
+        ]
+        return (
+            rows if self.complaints() else [*rows, "nothing lost, nothing twice, nothing made up"]
+        )
+
+
+async def chaos(
+    directory: Path,
+    *,
+    seed: int,
+    faults: Sequence[Fault],
+    seconds: float,
+    per_second: float = 40.0,
+    say: Callable[[str], None] = lambda _line: None,
+) -> Report:
+    """Hurt a stack for so many seconds, then count.
+
+    Args:
+        directory: where it keeps its data.
+        seed: decides which fault comes when, and how long it lasts.
+        faults: each comes about as often as the others.
+        seconds: no new fault begins after so long.
+        per_second: events sent.
+        say: told of every fault.
+    """
+    report, chance = Report(seed), random.Random(seed)  # noqa: S311 - a schedule, no secret
+    async with up(directory / "home", directory) as stack:
+        client = Client(stack, report.ledger, per_second)
+        sending = asyncio.create_task(client.run())
+        listening = asyncio.create_task(listen(stack.nats_url, report.ledger))
+        try:
+            ends = time.monotonic() + seconds
+            for fault in _drawn(faults, chance):
+                if time.monotonic() >= ends:
+                    break
+                say(f"{time.strftime('%H:%M:%S')}  {fault.name}")
+                await fault.strike(stack, chance)
+                report.recoveries[fault.name].append(await _recovery(stack))
+        finally:
+            sending.cancel()
+            await client.finish()
+        await _reckon(stack, report)
+        listening.cancel()
+        await asyncio.wait({listening})
+    return report
+
+
+def _drawn(faults: Sequence[Fault], chance: random.Random) -> Iterator[Fault]:
+    while True:
+        yield from chance.sample(faults, len(faults))
+
+
+async def _recovery(stack: Up) -> float:
+    began = time.monotonic()
+    await eventually(stack.is_healthy, RECOVERY_SECONDS)
+    return time.monotonic() - began
+
+
+async def _reckon(stack: Up, report: Report) -> None:
+    """Give everything that was accepted time to arrive."""
+    ledger = report.ledger
+
+    async def complete() -> bool:
+        report.stored = await stored_ids(stack)
+        return not ledger.lost_rows(set(report.stored)) and not ledger.lost_messages()
+
+    try:
+        await eventually(complete, RECKONING_SECONDS)
+    except TimeoutError:
+        # The report says what is missing.
+        return

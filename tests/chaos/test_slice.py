@@ -1,0 +1,37 @@
+"""Two minutes of `make chaos`, and the reckoning itself."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.ledger import Ledger
+from tests.chaos.run import Report, chaos
+
+
+@pytest.mark.timeout(420)
+async def test_two_minutes_of_faults_lose_nothing(tmp_path: Path) -> None:
+    report = await chaos(tmp_path, seed=secrets.randbelow(10**6), faults=FAULTS, seconds=120)
+    print("\n".join(report.lines()))  # noqa: T201 - with its seed, for whoever has to repeat it
+    assert report.complaints() == []
+    assert report.recoveries.keys() == {fault.name for fault in FAULTS}
+    assert len(report.ledger.accepted) > 1000
+
+
+def test_a_broken_promise_is_named() -> None:
+    ledger = Ledger(sent={"a", "b", "c"}, accepted={"a", "b"})
+    ledger.heard.update({"a": 2, "x": 1})
+    report = Report(1, ledger=ledger, stored=["a", "a", "y"])
+    assert report.complaints() == [
+        "accepted but not stored: 1, e.g. b",
+        "accepted but never on the bus: 1, e.g. b",
+        "never sent, and yet there: 2, e.g. x",
+        "stored more than once: 1",
+    ]
+    fine = Report(1, ledger=Ledger({"a"}, {"a"}), stored=["a"])
+    fine.ledger.heard.update({"a": 1})
+    assert fine.complaints() == []
+    assert fine.lines()[-1] == "nothing lost, nothing twice, nothing made up"
