@@ -88,8 +88,8 @@ class Issue(msgspec.Struct, frozen=True):
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
     """OpenAPI entries for the refusals a route can answer with."""
-    bodies: dict[int, tuple[type[msgspec.Struct], str]] = {
-        400: (ValidationBody, "The request does not fit its schema."),
+    bodies: dict[int, tuple[Any, str]] = {
+        400: (ValidationBody | ErrorBody, "The request does not fit its schema, or is no JSON."),
         401: (ErrorBody, "No key, or an unknown one."),
         403: (ErrorBody, "A known key that may not do this."),
         404: (ErrorBody, "There is no such thing."),

@@ -36,8 +36,10 @@ class Recorder:
         """
         delivery = _delivery(reported, correlation_id)
         saved = await self._store.save([delivery])
-        if fault := saved.rejected.get(delivery.ref):
-            raise InvalidRequest(f"the event cannot be stored: {fault}")
+        if delivery.ref in saved.rejected:
+            raise InvalidRequest(
+                "the event cannot be stored; a text in it may hold NUL, or a number be out of range"
+            )
         contact_key = saved.contact_keys[delivery.ref]
         is_new = delivery.ref in saved.new
         metrics.STORED.inc(is_new)

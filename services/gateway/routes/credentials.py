@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -18,16 +17,12 @@ from hogsend.messages import CredentialMeta, Deleted, OAuthPayload, ProviderRef,
 from hogsend.messages.credentials import NonEmpty
 from services.gateway.answers import documented
 from services.gateway.auth import admin_only
+from services.gateway.moments import Moment, parse_moment
 from services.gateway.response_headers import correlation
 
 Provider = Annotated[
     str, PathParameter(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
-Moment = Annotated[
-    str, msgspec.Meta(description="ISO 8601 date and time with `Z` or an offset, upper case.")
-]
-
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class OAuthGrant(msgspec.Struct, frozen=True, rename="camel"):
@@ -117,16 +112,10 @@ def _require_json(request: Request[Any, Any, Any]) -> None:
 
 
 def _payload(grant: OAuthGrant) -> OAuthPayload:
-    if not _MOMENT.fullmatch(grant.expires_at):
-        raise InvalidRequest("payload.expiresAt must be an ISO 8601 date and time with Z or offset")
-    try:
-        expires_at = datetime.fromisoformat(grant.expires_at).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise InvalidRequest("payload.expiresAt is not a date in the calendar") from None
     return OAuthPayload(
         access_token=grant.access_token,
         refresh_token=grant.refresh_token,
-        expires_at=expires_at,
+        expires_at=parse_moment(grant.expires_at, "payload.expiresAt"),
         token_endpoint=grant.token_endpoint,
         client_id=grant.client_id,
         scopes=grant.scopes,

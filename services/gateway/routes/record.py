@@ -17,6 +17,7 @@ from hogsend.errors import InvalidRequest
 from hogsend.messages import Properties, RecordEvent
 from services.gateway.answers import documented
 from services.gateway.auth import reporters_only
+from services.gateway.moments import Moment, parse_moment
 from services.gateway.response_headers import correlation
 
 ROOM_BYTES = 8192
@@ -39,9 +40,6 @@ IdempotencyKey = Annotated[
         description="The same for every repetition of one event; becomes its id.",
     ),
 ]
-Moment = Annotated[
-    datetime, msgspec.Meta(tz=True, description="When it happened, with `Z` or an offset.")
-]
 
 
 class ReportedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -58,6 +56,7 @@ class ReportedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{3}$")] | None = None
     idempotency_key: IdempotencyKey | None = None
     timestamp: Moment | None = None
+    """When it happened."""
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -105,7 +104,9 @@ async def record_event(
         properties=_properties(data),
         contact_properties=data.contact_properties,
         idempotency_key=key,
-        occurred_at=data.timestamp,
+        occurred_at=parse_moment(data.timestamp, "timestamp")
+        if data.timestamp is not None
+        else None,
         received_at=datetime.now(UTC),
     )
     recorded = await bus.request(INGEST_RECORD, reported, headers=correlation(request))

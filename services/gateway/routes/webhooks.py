@@ -27,6 +27,8 @@ from services.gateway.webhook_secret import Verdict, WebhookSecret
 SECRET_HEADER = b"x-posthog-webhook-secret"
 
 
+_TEXT = [OpenAPIType.STRING, OpenAPIType.NULL]
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,11 +50,11 @@ class PostHogDelivery(Operation):
             type=OpenAPIType.OBJECT,
             required=["event", "distinct_id"],
             properties={
-                "uuid": Schema(type=OpenAPIType.STRING, description="Deduplicates deliveries."),
+                "uuid": Schema(type=_TEXT, description="Deduplicates deliveries."),
                 "event": Schema(type=OpenAPIType.STRING, examples=["signed_up"]),
                 "distinct_id": Schema(type=OpenAPIType.STRING, examples=["u_42"]),
-                "timestamp": Schema(type=OpenAPIType.STRING),
-                "properties": Schema(type=OpenAPIType.OBJECT),
+                "timestamp": Schema(type=_TEXT),
+                "properties": Schema(type=[OpenAPIType.OBJECT, OpenAPIType.NULL]),
             },
         )
         person = Schema(description="Read leniently: an odd person never costs the event.")
