@@ -30,12 +30,14 @@ from hogsend.settings import (
     TelemetrySettings,
 )
 from services.gateway.answers import EXCEPTION_HANDLERS
+from services.gateway.audit import audited
 from services.gateway.auth import AdminKeys
 from services.gateway.intake.intake import Intake
 from services.gateway.intake.publisher import Publisher
 from services.gateway.intake.spool import Spool
 from services.gateway.response_headers import response_headers
 from services.gateway.routes.analytics import AnalyticsController
+from services.gateway.routes.audit import list_audit
 from services.gateway.routes.capabilities import list_capabilities
 from services.gateway.routes.client_document import client_document, own_client_document
 from services.gateway.routes.credentials import CredentialsController
@@ -75,6 +77,7 @@ def build(
             list_events,
             record_event,
             list_capabilities,
+            list_audit,
             health,
             livez,
             readyz,
@@ -123,7 +126,9 @@ async def run() -> None:
     server = Server(
         # Around litestar, not inside: unknown routes get the headers too.
         response_headers(
-            build(bus, intake, webhook_secret, settings, posthog=posthog, public=public)
+            audited(
+                build(bus, intake, webhook_secret, settings, posthog=posthog, public=public), bus
+            )
         ),
         address=settings.gateway_host,
         port=settings.gateway_port,

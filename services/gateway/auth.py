@@ -22,6 +22,8 @@ from prometheus_client import Counter
 from hogsend.settings import GatewaySettings
 
 RATE_LIMIT_STATE = "rate_limit"
+ACTOR_STATE = "actor"
+"""Whose key a request carried, for the audit trail."""
 
 FAILED_KEYS = Counter("hogsend_failed_keys", "Requests with a key that is none of ours")
 
@@ -128,6 +130,7 @@ def _scope_of(connection: Connection, scopes: set[Scope]) -> Scope:
         if authorization is not None:
             keys.note_failure(address)
         raise NotAuthorizedException("Unauthorized")
+    connection.state[ACTOR_STATE] = scope.value
     if scope not in scopes:
         raise PermissionDeniedException("Forbidden: insufficient scope")
     return scope

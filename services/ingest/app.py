@@ -9,7 +9,7 @@ from hogsend.channels import StreamName, User
 from hogsend.database import Database
 from hogsend.serving import run_service, service_bus
 from hogsend.settings import BusSettings, DatabaseSettings, IngestSettings, TelemetrySettings
-from hogsend.streams import ENGAGEMENT_CONSUMER
+from hogsend.streams import AUDIT_CONSUMER, ENGAGEMENT_CONSUMER
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
 
@@ -46,6 +46,14 @@ async def run() -> None:
                 workers=ENGAGEMENT_WORKERS,
                 stream=StreamName.ENGAGEMENT,
                 consumer=ENGAGEMENT_CONSUMER,
+            ),
+            consume_forever(
+                bus,
+                handlers.audit_entries,
+                batch_size=ingest.ingest_batch_size,
+                workers=1,
+                stream=StreamName.AUDIT,
+                consumer=AUDIT_CONSUMER,
             ),
         ],
         replicas=nats.nats_replicas,

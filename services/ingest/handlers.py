@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 
 from hogsend.bus import Bus
 from hogsend.channels import (
+    INGEST_AUDIT,
     INGEST_CONTACT,
     INGEST_DEAD_LETTERS,
     INGEST_EVENTS,
@@ -22,6 +23,7 @@ from hogsend.channels import (
 from hogsend.database import Database
 from hogsend.errors import InvalidRequest
 from hogsend.messages import (
+    AuditPage,
     Contact,
     ContactRef,
     DeadLetterPage,
@@ -29,6 +31,7 @@ from hogsend.messages import (
     Empty,
     EventPage,
     FillTimezone,
+    ListAudit,
     ListDeadLetters,
     ListEvents,
     PurgeDeadLetters,
@@ -40,6 +43,7 @@ from hogsend.messages import (
 from hogsend.publishing import Publisher
 from hogsend.serving import AnyHandler, Handler, service_health
 from services.ingest import reading
+from services.ingest.auditing import AuditTrail
 from services.ingest.contact_store import ContactStore
 from services.ingest.dead_letter_box import DeadLetterBox
 from services.ingest.dead_letters import DeadLetters
@@ -66,6 +70,7 @@ class Handlers:
         aside = DeadLetters(publisher)
         self._webhooks = Intake(reading.read_webhook, self._store, publisher, aside)
         self._engagement = Intake(reading.read_engagement, self._store, publisher, aside)
+        self._trail = AuditTrail(database, aside)
         self._recorder = Recorder(self._store, publisher)
         letters = LetterStream(bus)
         self._box = DeadLetterBox(bus, letters)
@@ -76,6 +81,7 @@ class Handlers:
         return [
             Handler(INGEST_EVENTS, self.events),
             Handler(INGEST_RECORD, self.record),
+            Handler(INGEST_AUDIT, self.audit),
             Handler(INGEST_CONTACT, self.contact),
             Handler(INGEST_FILL_TIMEZONE, self.fill_timezone),
             Handler(INGEST_DEAD_LETTERS, self.dead_letters),
@@ -91,6 +97,14 @@ class Handlers:
     async def engagement(self, messages: Sequence[Msg]) -> None:
         """Record a batch of engagement."""
         await self._engagement.take(messages)
+
+    async def audit_entries(self, messages: Sequence[Msg]) -> None:
+        """Keep a batch of the audit trail."""
+        await self._trail.take(messages)
+
+    async def audit(self, wanted: ListAudit) -> AuditPage:
+        """List the audit trail."""
+        return await self._trail.page(wanted)
 
     async def events(self, wanted: ListEvents) -> EventPage:
         """List stored events."""

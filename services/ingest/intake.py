@@ -6,25 +6,18 @@ comes back, and neither the row nor the message on the bus appears a second time
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 import msgspec
-import stamina
 from nats.aio.msg import Msg
 
-from hogsend.errors import Unavailable
 from hogsend.publishing import Outgoing, Publisher
 from services.ingest import metrics
 from services.ingest.announcement import announcement
 from services.ingest.dead_letters import TOO_LARGE, DeadLetters, Failure
 from services.ingest.delivery import Delivery, EventRef, Unprocessable
+from services.ingest.patience import until_it_works
 from services.ingest.store import EventStore, Saved
-
-Result = TypeVar("Result")
-
-RETRY_SECONDS = 5.0
-"""Longest pause between attempts while a dependency is away."""
 
 Read = Callable[[Msg], Delivery | None]
 """What a message means; None when nothing is to be stored. Raises `Unprocessable`."""
@@ -83,7 +76,7 @@ class Intake:
     async def _save(self, deliveries: Sequence[Delivery]) -> tuple[Saved, int]:
         if not deliveries:
             return Saved({}, frozenset(), {}), 1
-        return await _until_it_works(lambda: self._store.save(deliveries))
+        return await until_it_works(lambda: self._store.save(deliveries))
 
     async def _announce(
         self, received: Sequence[Received], saved: Saved, *, sure: bool
@@ -97,7 +90,7 @@ class Intake:
             if unsure and ref in saved.contact_keys:
                 events[ref] = announcement(one.delivery, saved.contact_keys[ref])
         outgoing = list(events.values())
-        refused, _ = await _until_it_works(lambda: self._publisher.publish(outgoing))
+        refused, _ = await until_it_works(lambda: self._publisher.publish(outgoing))
         metrics.ANNOUNCED.inc(len(outgoing) - len(refused))
         oversized = {id(message) for message in refused}
         return {
@@ -105,16 +98,6 @@ class Intake:
             for ref, message in events.items()
             if id(message) in oversized
         }
-
-
-async def _until_it_works(action: Callable[[], Awaitable[Result]]) -> tuple[Result, int]:
-    """Repeat `action` while its dependency is away; returns its result and the attempts it took."""
-    async for attempt in stamina.retry_context(
-        on=Unavailable, attempts=None, timeout=None, wait_initial=0.1, wait_max=RETRY_SECONDS
-    ):
-        with attempt:
-            return await action(), attempt.num
-    raise AssertionError("retries never end")
 
 
 def _redelivered(message: Msg) -> bool:

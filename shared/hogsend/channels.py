@@ -14,6 +14,8 @@ import msgspec
 from hogsend import subjects
 from hogsend.messages import (
     Alias,
+    AuditEntry,
+    AuditPage,
     Capabilities,
     Capture,
     ChangeDestination,
@@ -43,6 +45,7 @@ from hogsend.messages import (
     GetFlags,
     GetPerson,
     GetTimezone,
+    ListAudit,
     ListDeadLetters,
     ListDeliveries,
     ListDestinations,
@@ -99,6 +102,7 @@ class StreamName(StrEnum):
     CREDENTIALS = "CREDENTIALS"
     ENGAGEMENT = "ENGAGEMENT"
     PERSONS = "PERSONS"
+    AUDIT = "AUDIT"
     DEADLETTER = "DEADLETTER"
 
 
@@ -197,6 +201,14 @@ CHANNELS: tuple[Channel, ...] = (
         publishers=(User.MEMBER, User.INGEST),
         subscribers=(User.ANALYTICS,),
         summary="An anonymous id that a PostHog person absorbs.",
+    ),
+    Channel(
+        subject=subjects.AUDIT,
+        stream=StreamName.AUDIT,
+        message=AuditEntry,
+        publishers=(User.GATEWAY, User.INGEST),
+        subscribers=(User.INGEST,),
+        summary="An administrator's request that may have changed something.",
     ),
     Channel(
         subject=f"{subjects.DEADLETTER}.*",
@@ -322,6 +334,14 @@ INGEST_FILL_TIMEZONE = Endpoint(
     reply=Empty,
     callers=(User.ANALYTICS,),
     summary="Give a contact that has no time zone one.",
+)
+INGEST_AUDIT = Endpoint(
+    service=User.INGEST,
+    verb="audit",
+    request=ListAudit,
+    reply=AuditPage,
+    callers=(User.GATEWAY,),
+    summary="A page of the audit trail.",
 )
 INGEST_DEAD_LETTERS = Endpoint(
     service=User.INGEST,
@@ -511,6 +531,7 @@ ENDPOINTS = (
     INGEST_RECORD,
     INGEST_CONTACT,
     INGEST_FILL_TIMEZONE,
+    INGEST_AUDIT,
     INGEST_DEAD_LETTERS,
     INGEST_REPLAY,
     INGEST_PURGE,

@@ -103,6 +103,17 @@ STREAMS: dict[StreamName, Stream] = {
             allow_batched=True,
         ),
     ),
+    StreamName.AUDIT: Stream(
+        User.INGEST,
+        StreamConfig(
+            name=StreamName.AUDIT,
+            subjects=[subjects.AUDIT],
+            retention=RetentionPolicy.WORK_QUEUE,
+            discard=DiscardPolicy.NEW,
+            max_bytes=GIB // 4,
+            duplicate_window=DEDUPLICATION_WINDOW,
+        ),
+    ),
     StreamName.DEADLETTER: Stream(
         User.INGEST,
         StreamConfig(
@@ -130,6 +141,7 @@ INGEST_CONSUMER = ConsumerConfig(
     max_deliver=-1,
 )
 
+AUDIT_CONSUMER = INGEST_CONSUMER.evolve(filter_subject=subjects.AUDIT)
 ENGAGEMENT_CONSUMER = INGEST_CONSUMER.evolve(filter_subject=f"{subjects.ENGAGEMENT}.>")
 """Ingest records engagement through a consumer of the same name, on the other stream."""
 

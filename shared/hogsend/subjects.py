@@ -15,6 +15,7 @@ EVENTS = f"{PREFIX}.events"
 CREDENTIALS = f"{PREFIX}.credentials"
 ENGAGEMENT = f"{PREFIX}.engagement"
 PERSONS = f"{PREFIX}.persons"
+AUDIT = "hogsend.audit"
 DEADLETTER = f"{PREFIX}.deadletter"
 RPC = f"{PREFIX}.rpc"
 

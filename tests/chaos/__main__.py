@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -22,18 +23,22 @@ def main() -> int:
     chosen = parser.parse_args()
     faults = (*FAULTS, *OUTAGES) if chosen.outages else FAULTS
     print(f"seed {chosen.seed}; repeat with: python -m tests.chaos --seed {chosen.seed}")
-    with tempfile.TemporaryDirectory(prefix="hogsend-chaos-") as directory:
-        report = asyncio.run(
-            chaos(
-                Path(directory),
-                seed=chosen.seed,
-                faults=faults,
-                seconds=chosen.seconds,
-                say=lambda line: print(line, file=sys.stderr),
-            )
+    directory = Path(tempfile.mkdtemp(prefix="hogsend-chaos-"))
+    report = asyncio.run(
+        chaos(
+            directory,
+            seed=chosen.seed,
+            faults=faults,
+            seconds=chosen.seconds,
+            say=lambda line: print(line, file=sys.stderr),
         )
+    )
     print("\n".join(["", *report.lines()]))
-    return 1 if report.complaints() else 0
+    if report.complaints():
+        print(f"logs      {directory}/home/logs")
+        return 1
+    shutil.rmtree(directory)
+    return 0
 
 
 if __name__ == "__main__":

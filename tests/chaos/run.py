@@ -43,6 +43,8 @@ class Report:
             "never sent, and yet there": self.ledger.invented(stored),
         }
         broken = [f"{what}: {len(ids)}, e.g. {min(ids)}" for what, ids in found.items() if ids]
+        if unexpected := self.ledger.answers["500"]:
+            broken.append(f"answered 500: {unexpected}")
         if len(stored) != len(self.stored):
             broken.append(f"stored more than once: {len(self.stored) - len(stored)}")
         return broken

@@ -39,6 +39,7 @@ from services.credentials.token_endpoint import TokenEndpoint
 from services.credentials.tokens import Tokens
 from services.credentials.vault import Vault
 from services.gateway.app import build
+from services.gateway.audit import audited
 from services.gateway.intake.intake import Intake
 from services.gateway.intake.publisher import Publisher
 from services.gateway.intake.spool import Spool
@@ -273,7 +274,7 @@ async def gateway(
         if wait_for_secret:
             await eventually(lambda: secret.known)
         app = response_headers(
-            build(bus, intake, secret, environment, posthog=configured, public=public)
+            audited(build(bus, intake, secret, environment, posthog=configured, public=public), bus)
         )
         try:
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from hogsend.messages.analytics import (
     Person,
     Timezone,
 )
+from hogsend.messages.audit import AuditEntry, AuditPage, ListAudit
 from hogsend.messages.base import (
     Empty,
     Message,
@@ -99,6 +100,8 @@ from hogsend.messages.webhooks import (
 
 __all__ = [
     "Alias",
+    "AuditEntry",
+    "AuditPage",
     "Capabilities",
     "Capability",
     "Capture",
@@ -137,6 +140,7 @@ __all__ = [
     "GetPerson",
     "GetTimezone",
     "KeptDeadLetters",
+    "ListAudit",
     "ListDeadLetters",
     "ListDeliveries",
     "ListDestinations",

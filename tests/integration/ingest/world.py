@@ -17,7 +17,7 @@ from hogsend.channels import StreamName, User
 from hogsend.database import Database
 from hogsend.messages import DeadLetter, Event, PostHogEvent, PostHogWebhook
 from hogsend.serving import serve, stop
-from hogsend.streams import ENGAGEMENT_CONSUMER
+from hogsend.streams import AUDIT_CONSUMER, ENGAGEMENT_CONSUMER
 from services.ingest.app import MIGRATIONS
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
@@ -66,7 +66,15 @@ class World:
                 stream=StreamName.ENGAGEMENT,
                 consumer=ENGAGEMENT_CONSUMER,
             )
-            tasks = [asyncio.create_task(webhooks), asyncio.create_task(engagement)]
+            audit = consume_forever(
+                bus,
+                handlers.audit_entries,
+                batch_size=batch_size,
+                workers=1,
+                stream=StreamName.AUDIT,
+                consumer=AUDIT_CONSUMER,
+            )
+            tasks = [asyncio.create_task(one) for one in (webhooks, engagement, audit)]
             try:
                 yield handlers
                 for task in tasks:
@@ -125,12 +133,12 @@ class World:
         return await self._read(StreamName.DEADLETTER, DeadLetter, count)
 
     async def drained(self) -> None:
-        """Wait until no webhook and no engagement is queued."""
+        """Wait until nothing is queued."""
 
         async def empty() -> bool:
             queued = [
                 (await self.operator.js.stream_info(name)).state.messages
-                for name in (StreamName.WEBHOOKS, StreamName.ENGAGEMENT)
+                for name in (StreamName.WEBHOOKS, StreamName.ENGAGEMENT, StreamName.AUDIT)
             ]
             return not any(queued)
 

@@ -1,0 +1,79 @@
+"""The audit trail: every admin request that may change something is noted before its answer.
+
+Who, what, when and how it ended; never a body. See `GET /v1/admin/audit`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import msgspec
+import nats.errors
+import nats.js.errors
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from hogsend import envelope, metrics, subjects
+from hogsend.bus import Bus
+from hogsend.errors import Unavailable
+from hogsend.messages import AuditEntry
+from services.gateway.auth import ACTOR_STATE
+from services.gateway.response_headers import REQUEST_ID_STATE
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "/v1/admin/"
+CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+def audited(app: ASGIApp, bus: Bus) -> ASGIApp:
+    """Wrap `app`; what carries no key of ours is refused, counted, and not noted."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"] if scope["type"] == ScopeType.HTTP else ""
+        if method not in CHANGING or not scope["path"].startswith(PREFIX):
+            await app(scope, receive, send)
+            return
+
+        async def send_once_noted(message: Message) -> None:
+            actor = scope["state"].get(ACTOR_STATE)
+            if message["type"] == "http.response.start" and actor:
+                await _note(bus, _entry(scope, method, actor, message["status"]))
+            await send(message)
+
+        await app(scope, receive, send_once_noted)
+
+    return wrapped
+
+
+def _entry(scope: Scope, method: str, actor: str, status: int) -> AuditEntry:
+    area, _, resource = scope["path"].removeprefix(PREFIX).partition("/")
+    client = scope.get("client")
+    return AuditEntry(
+        id=uuid4(),
+        at=datetime.now(UTC),
+        actor=actor,
+        action=f"{area}.{method.lower()}",
+        resource=resource.replace("\0", ""),
+        status=status,
+        request_id=str(scope["state"].get(REQUEST_ID_STATE, "")),
+        address=client[0] if client else "",
+    )
+
+
+async def _note(bus: Bus, entry: AuditEntry) -> None:
+    headers = envelope.headers(
+        id=str(entry.id),
+        source="gateway",
+        type="audit",
+        time=entry.at,
+        correlation_id=entry.request_id,
+    )
+    try:
+        await bus.publish(subjects.AUDIT, msgspec.json.encode(entry), headers)
+    except (Unavailable, nats.errors.Error, nats.js.errors.Error) as error:
+        # The log is the trail then: the request is done, and its answer is owed.
+        metrics.FAILURES.labels("audit", type(error).__name__).inc()
+        log.warning("audit entry not kept", **msgspec.to_builtins(entry))
