@@ -107,8 +107,13 @@ class Database:
             raise Unavailable("PostgreSQL is not available")
         try:
             async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-                yield connection
-        except AWAY as error:
+                try:
+                    yield connection
+                except asyncpg.InternalClientError:
+                    # asyncpg lost track of a connection that was cut; nobody may get it again.
+                    connection.terminate()
+                    raise
+        except (*AWAY, asyncpg.InternalClientError) as error:
             metrics.FAILURES.labels("database", type(error).__name__).inc()
             raise Unavailable("PostgreSQL is not available") from error
 

@@ -55,12 +55,10 @@ async def freeze_for(name: str, seconds: float, stack: Up) -> None:
             _signal(one.resume)
 
 
-async def lock_tables(stack: Up, chance: random.Random) -> None:
-    """Hold the tables everybody writes to."""
+async def lock_table(stack: Up, chance: random.Random) -> None:
+    """Hold the table every event goes to."""
     async with _postgres(stack) as connection, connection.transaction():
-        await connection.execute(
-            "LOCK TABLE ingest.events, ingest.contacts IN ACCESS EXCLUSIVE MODE"
-        )
+        await connection.execute("LOCK TABLE ingest.events IN ACCESS EXCLUSIVE MODE")
         await asyncio.sleep(chance.uniform(*LOCK_SECONDS))
 
 
@@ -76,7 +74,7 @@ async def cut_database(stack: Up, _chance: random.Random) -> None:
 FAULTS: tuple[Fault, ...] = (
     *(Fault(f"kill {name}", partial(kill, name)) for name in (*READS, *SERVERS)),
     *(Fault(f"freeze {name}", partial(freeze, name)) for name in (*READS, *SERVERS)),
-    Fault("lock tables", lock_tables),
+    Fault("lock the table of events", lock_table),
     Fault("cut connections to PostgreSQL", cut_database),
 )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import random
 import statistics
 import time
@@ -29,6 +31,8 @@ class Report:
     """Seconds from the end of a fault until everything was healthy, by fault."""
     ledger: Ledger = field(default_factory=Ledger)
     stored: list[str] = field(default_factory=list)
+    unforeseen: list[str] = field(default_factory=list)
+    """Last lines of exceptions that nobody handled, from the services' logs."""
 
     @property
     def faults(self) -> int:
@@ -45,6 +49,8 @@ class Report:
         broken = [f"{what}: {len(ids)}, e.g. {min(ids)}" for what, ids in found.items() if ids]
         if unexpected := self.ledger.answers["500"]:
             broken.append(f"answered 500: {unexpected}")
+        if self.unforeseen:
+            broken.append(f"unforeseen: {len(self.unforeseen)}, e.g. {self.unforeseen[0]}")
         if len(stored) != len(self.stored):
             broken.append(f"stored more than once: {len(self.stored) - len(stored)}")
         return broken
@@ -133,8 +139,19 @@ async def _reckon(stack: Up, report: Report) -> None:
         report.stored = await stored_ids(stack)
         return not ledger.lost_rows(set(report.stored)) and not ledger.lost_messages()
 
-    try:
+    # If time runs out, the report says what is missing.
+    with contextlib.suppress(TimeoutError):
         await eventually(complete, RECKONING_SECONDS)
-    except TimeoutError:
-        # The report says what is missing.
-        return
+    for log in sorted((stack.home / "logs").glob("*.log")):
+        report.unforeseen += _exceptions(log)
+
+
+def _exceptions(log: Path) -> list[str]:
+    found = []
+    for line in log.read_text(errors="replace").splitlines():
+        if '"exception"' not in line:
+            continue
+        said = json.loads(line)
+        last = said["exception"].strip().splitlines()[-1]
+        found.append(f"{log.stem}: {said['event']}: {last}")
+    return found
