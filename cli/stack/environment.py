@@ -12,6 +12,7 @@ from hogsend.settings import (
     DatabaseSettings,
     GatewaySettings,
     IngestSettings,
+    OutboundSettings,
     PostHogSettings,
     ProvisionerSettings,
     PublicUrlSettings,
@@ -32,6 +33,7 @@ READS: dict[str, tuple[type[Settings], ...]] = {
         ProvisionerSettings,
         PublicUrlSettings,
         PostHogSettings,
+        OutboundSettings,
         DatabaseSettings,
         BusSettings,
         TelemetrySettings,
@@ -39,6 +41,7 @@ READS: dict[str, tuple[type[Settings], ...]] = {
     "analytics": (
         AnalyticsSettings,
         PostHogSettings,
+        OutboundSettings,
         DatabaseSettings,
         BusSettings,
         TelemetrySettings,
@@ -46,6 +49,7 @@ READS: dict[str, tuple[type[Settings], ...]] = {
     "credentials": (
         SealingSettings,
         PostHogSettings,
+        OutboundSettings,
         DatabaseSettings,
         BusSettings,
         TelemetrySettings,

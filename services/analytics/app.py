@@ -11,6 +11,7 @@ from hogsend import logs, metrics
 from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.database import Database
+from hogsend.outbound import Outbound
 from hogsend.posthog.api import http_client
 from hogsend.posthog.capture import Capture
 from hogsend.serving import run_service, service_bus
@@ -18,6 +19,7 @@ from hogsend.settings import (
     AnalyticsSettings,
     BusSettings,
     DatabaseSettings,
+    OutboundSettings,
     PostHogSettings,
     TelemetrySettings,
 )
@@ -56,6 +58,7 @@ def build(
     bus: Bus,
     database: Database,
     http: httpx.AsyncClient,
+    outbound: Outbound,
     *,
     posthog: PostHogSettings,
     settings: AnalyticsSettings,
@@ -74,7 +77,7 @@ def build(
         reads=reads,
         store=store,
         flows=Flows(bus, capture, project_key, store, settings),
-        handlers=Handlers(reads, Administration(bus, store), report, tokens, database),
+        handlers=Handlers(reads, Administration(bus, store, outbound), report, tokens, database),
     )
 
 
@@ -87,8 +90,12 @@ async def run() -> None:
 
     database = Database.of(postgres, "analytics", MIGRATIONS)
     bus = service_bus(User.ANALYTICS, nats)
-    async with http_client() as http:
-        analytics = build(bus, database, http, posthog=posthog, settings=settings)
+    outbound = Outbound.of(
+        OutboundSettings().outbound_allow,
+        *(posthog.posthog_host, posthog.posthog_private_host),
+    )
+    async with http_client(outbound) as http:
+        analytics = build(bus, database, http, outbound, posthog=posthog, settings=settings)
         await run_service(
             bus,
             User.ANALYTICS,

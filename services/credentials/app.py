@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
-
 from hogsend import logs, metrics
 from hogsend.channels import User
 from hogsend.database import Database
+from hogsend.outbound import Outbound
+from hogsend.posthog.api import http_client
 from hogsend.sealing import Sealer
 from hogsend.serving import run_service, service_bus
 from hogsend.settings import (
     BusSettings,
     DatabaseSettings,
+    OutboundSettings,
     PostHogSettings,
     SealingSettings,
     TelemetrySettings,
@@ -47,9 +48,12 @@ async def run() -> None:
     )
     reader = Reader(sealer)
     bus = service_bus(User.CREDENTIALS, nats)
-    vault = Vault(store, reader, personal_key=personal_key is not None)
+    outbound = Outbound.of(
+        OutboundSettings().outbound_allow, posthog.posthog_host, posthog.posthog_private_host
+    )
+    vault = Vault(store, reader, outbound, personal_key=personal_key is not None)
     announcer = Announcer(store, reader, bus)
-    async with httpx.AsyncClient() as http:
+    async with http_client(outbound) as http:
         refresher = Refresher(store, reader, TokenEndpoint(http), announcer)
         tokens = Tokens(
             store, reader, refresher, personal_key.get_secret_value() if personal_key else None

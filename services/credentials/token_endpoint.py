@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from hogsend.messages import OAuthPayload
+from hogsend.outbound import AddressRefused
 
 TIMEOUT_SECONDS = 10.0
 """Longest a refresh may take, connecting included."""
@@ -62,6 +63,8 @@ class TokenEndpoint:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 status, body = await self._post(grant)
+        except AddressRefused as error:
+            raise RefreshFailed(str(error)) from None
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             # Only the kind of error: its text may quote the request.
             raise RefreshFailed(f"no answer ({type(error).__name__})") from None

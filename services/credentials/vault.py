@@ -14,6 +14,7 @@ from hogsend.messages import (
     OAuthPayload,
     WebhookSecretReply,
 )
+from hogsend.outbound import Outbound
 from hogsend.posthog.hosts import is_absolute_url, is_loopback
 from services.credentials.reader import Reader
 from services.credentials.store import CredentialStore, RefreshState, Rows, SealedRow
@@ -22,10 +23,20 @@ from services.credentials.store import CredentialStore, RefreshState, Rows, Seal
 class Vault:
     """Credentials of all providers, sealed at rest."""
 
-    def __init__(self, store: CredentialStore, reader: Reader, *, personal_key: bool) -> None:
-        """Combine the rows and what reads them; `personal_key` says whether one is configured."""
+    def __init__(
+        self, store: CredentialStore, reader: Reader, outbound: Outbound, *, personal_key: bool
+    ) -> None:
+        """Combine the rows and what reads them.
+
+        Args:
+            store: the rows.
+            reader: unseals them.
+            outbound: where a grant may be refreshed.
+            personal_key: whether one is configured.
+        """
         self._store = store
         self._reader = reader
+        self._outbound = outbound
         self._personal_key = personal_key
 
     async def put_oauth(self, provider: str, payload: OAuthPayload) -> CredentialMeta:
@@ -34,7 +45,7 @@ class Vault:
         Raises:
             InvalidRequest: the token endpoint or client id must not be used.
         """
-        _check_endpoints(payload)
+        _check_endpoints(payload, self._outbound)
         row = await self._store.save(provider, "oauth", self._reader.seal(payload))
         return _meta(provider, payload, row, None)
 
@@ -132,12 +143,18 @@ def _meta(
     )
 
 
-def _check_endpoints(payload: OAuthPayload) -> None:
+def _check_endpoints(payload: OAuthPayload, outbound: Outbound) -> None:
     # The refresh token is sent to this URL later; whoever can PUT must not choose a plain one.
     endpoint = payload.token_endpoint
+    if not is_absolute_url(endpoint):
+        raise InvalidRequest("payload.tokenEndpoint must be an absolute URL")
     secure = endpoint.startswith("https://")
-    local = endpoint.startswith("http://") and is_loopback(endpoint)
-    if not (is_absolute_url(endpoint) and (secure or local)):
-        raise InvalidRequest("payload.tokenEndpoint must be https, or http on this machine")
+    local = endpoint.startswith("http://") and (is_loopback(endpoint) or outbound.names(endpoint))
+    if not (secure or local):
+        raise InvalidRequest(
+            "payload.tokenEndpoint must be https; http only on this machine or a host in "
+            "OUTBOUND_ALLOW"
+        )
+    outbound.check(endpoint, "payload.tokenEndpoint")
     if not is_absolute_url(payload.client_id):
         raise InvalidRequest("payload.clientId must be an absolute URL")

@@ -10,11 +10,13 @@ from hogsend import logs, metrics
 from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.database import Database
+from hogsend.outbound import Outbound
 from hogsend.posthog.api import http_client
 from hogsend.serving import run_service, service_bus
 from hogsend.settings import (
     BusSettings,
     DatabaseSettings,
+    OutboundSettings,
     PostHogSettings,
     ProvisionerSettings,
     PublicUrlSettings,
@@ -62,7 +64,11 @@ async def run() -> None:
 
     database = Database.of(postgres, "provisioner", MIGRATIONS)
     bus = service_bus(User.PROVISIONER, nats)
-    async with http_client() as http:
+    outbound = Outbound.of(
+        OutboundSettings().outbound_allow,
+        *(posthog.posthog_host, posthog.posthog_private_host, public.api_public_url),
+    )
+    async with http_client(outbound) as http:
         handlers = build(bus, database, http, posthog=posthog, public=public, settings=settings)
         await run_service(
             bus,

@@ -13,6 +13,7 @@ from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, fi
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from hogsend.localtime import find_timezone
+from hogsend.outbound import AllowedHost
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -76,6 +77,29 @@ class PostHogSettings(Settings):
         if self.posthog_host:
             return private_host(self.posthog_host)
         return private_host(US_INGESTION_HOST) if self.posthog_api_key else None
+
+
+class OutboundSettings(Settings):
+    """What the services that call PostHog may reach."""
+
+    outbound_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts (`posthog.internal`, `10.0.0.5:8000`) and networks (`10.0.0.0/8`) that "
+        "are not public and may be called nonetheless, separated by commas. What `POSTHOG_HOST`, "
+        "`POSTHOG_PRIVATE_HOST` and `API_PUBLIC_URL` name may be called anyway.",
+    )
+
+    @field_validator("outbound_allow", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _split_list(value)
+
+    @field_validator("outbound_allow")
+    @classmethod
+    def _must_be_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            AllowedHost.parse(entry)
+        return value
 
 
 class PublicUrlSettings(Settings):
@@ -296,6 +320,7 @@ class StackSettings(Settings):
 
 ALL: tuple[type[Settings], ...] = (
     PostHogSettings,
+    OutboundSettings,
     PublicUrlSettings,
     ProvisionerSettings,
     GatewaySettings,

@@ -15,6 +15,7 @@ from hogsend import streams
 from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.database import Database
+from hogsend.outbound import Outbound
 from hogsend.posthog.api import http_client
 from hogsend.sealing import Sealer
 from hogsend.serving import serve, stop
@@ -97,10 +98,10 @@ async def credentials_service(
         await database.connect_forever()
         store = CredentialStore(database)
         reader = Reader(Sealer(secret, previous))
-        vault = Vault(store, reader, personal_key=personal_key is not None)
+        vault = Vault(store, reader, LOOPBACK, personal_key=personal_key is not None)
         announcer = Announcer(store, reader, bus)
         await streams.reconcile(bus.js, User.CREDENTIALS)
-        async with httpx.AsyncClient() as http:
+        async with http_client(LOOPBACK) as http:
             refresher = Refresher(store, reader, TokenEndpoint(http), announcer, now)
             tokens = Tokens(store, reader, refresher, personal_key, now)
             handlers = Handlers(vault, tokens, announcer, database).all()
@@ -112,6 +113,9 @@ async def credentials_service(
                 await registered.stop()
                 await refresher.finish()
                 await database.close()
+
+
+LOOPBACK = Outbound.of(("127.0.0.0/8", "::1", "localhost"))
 
 
 class Unreachable(httpx.AsyncBaseTransport):
@@ -151,7 +155,7 @@ async def provisioner_service(
     }
     for host, app in (instances or {}).items():
         mounts[f"all://{host}"] = httpx.ASGITransport(app)
-    async with connected(servers, User.PROVISIONER) as bus, http_client(mounts) as http:
+    async with connected(servers, User.PROVISIONER) as bus, http_client(LOOPBACK, mounts) as http:
         database = Database(database_url, "provisioner", PROVISIONER_MIGRATIONS, pool_size=4)
         await database.connect_forever()
         handlers = build_provisioner(
@@ -190,7 +194,7 @@ async def analytics_service(
     settings: dict[str, Any] | None = None,
 ) -> AsyncIterator[AnalyticsReplica]:
     """The analytics service, answering on the bus and sending as soon as it leads."""
-    async with connected(servers, User.ANALYTICS) as bus, http_client() as http:
+    async with connected(servers, User.ANALYTICS) as bus, http_client(LOOPBACK) as http:
         database = Database(database_url, "analytics", ANALYTICS_MIGRATIONS, pool_size=4)
         await database.connect_forever()
         await streams.reconcile(bus.js, User.ANALYTICS)
@@ -198,6 +202,7 @@ async def analytics_service(
             bus,
             database,
             http,
+            LOOPBACK,
             posthog=PostHogSettings(**posthog),
             settings=AnalyticsSettings(**(settings or {})),
         )

@@ -29,6 +29,7 @@ from hogsend.messages import (
     TestQueued,
 )
 from hogsend.metrics import FAILURES
+from hogsend.outbound import Outbound
 from services.analytics.delivery.sources import consumer_of, durable_of
 from services.analytics.destinations.model import (
     Destination,
@@ -49,10 +50,11 @@ _AWAY = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 class Administration:
     """Every method raises `Unavailable` while PostgreSQL or NATS is away, and most `NotFound`."""
 
-    def __init__(self, bus: Bus, store: DestinationStore) -> None:
-        """Work on the service's own bus connection and tables."""
+    def __init__(self, bus: Bus, store: DestinationStore, outbound: Outbound) -> None:
+        """Work on the service's own bus connection and tables; `outbound` limits the hosts."""
         self._bus = bus
         self._store = store
+        self._outbound = outbound
 
     async def create(self, new: CreateDestination) -> OutboundDestination:
         """Make a destination: from now on engagement waits for it.
@@ -64,7 +66,7 @@ class Administration:
             new,
             url=checked_url(new.url),
             event_types=checked_types(new.event_types),
-            config=checked_config(new.config, {}),
+            config=checked_config(new.config, {}, self._outbound),
         )
         made = await self._store.create(checked)
         try:
@@ -89,7 +91,9 @@ class Administration:
         Raises:
             InvalidRequest: it could not work any more.
         """
-        changed = await self._store.change(_id(wanted.id), lambda stored: _edited(stored, wanted))
+        changed = await self._store.change(
+            _id(wanted.id), lambda stored: _edited(stored, wanted, self._outbound)
+        )
         return changed.shown()
 
     async def delete(self, wanted: DestinationRef) -> Deleted:
@@ -142,7 +146,7 @@ class Administration:
             raise Unavailable(f"JetStream does not answer: {type(error).__name__}") from error
 
 
-def _edited(stored: Destination, wanted: ChangeDestination) -> Destination:
+def _edited(stored: Destination, wanted: ChangeDestination, outbound: Outbound) -> Destination:
     changes: dict[str, Any] = {}
     if wanted.url is not msgspec.UNSET:
         changes["url"] = checked_url(wanted.url)
@@ -153,7 +157,7 @@ def _edited(stored: Destination, wanted: ChangeDestination) -> Destination:
     if wanted.disabled is not msgspec.UNSET:
         changes["disabled"] = wanted.disabled
     if wanted.config is not msgspec.UNSET:
-        given = checked_config(wanted.config, stored.given)
+        given = checked_config(wanted.config, stored.given, outbound)
         changes |= {"given": given, "config": read_config(given)}
     return msgspec.structs.replace(stored, **changes)
 

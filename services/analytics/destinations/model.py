@@ -12,6 +12,7 @@ from hogsend.errors import InvalidRequest
 from hogsend.messages import OutboundDestination, Properties
 from hogsend.messages.destinations import DestinationKind
 from hogsend.messages.engagement import CATALOG
+from hogsend.outbound import Outbound
 from hogsend.posthog.hosts import is_absolute_url
 
 MASK = "***"
@@ -106,8 +107,13 @@ def checked_types(types: list[str]) -> list[str]:
     return list(dict.fromkeys(types))
 
 
-def checked_config(given: Properties, stored: Properties) -> Properties:
+def checked_config(given: Properties, stored: Properties, outbound: Outbound) -> Properties:
     """Give back a config, with the key that is stored when it says nothing about one.
+
+    Args:
+        given: what was asked for.
+        stored: what there is.
+        outbound: which hosts may be called.
 
     Raises:
         InvalidRequest: it cannot work, whatever PostHog says.
@@ -122,6 +128,8 @@ def checked_config(given: Properties, stored: Properties) -> Properties:
         is_absolute_url(read.host) and read.host.startswith(("http://", "https://"))
     ):
         raise InvalidRequest("config.host must be an http or https URL")
+    if read.host is not None:
+        outbound.check(read.host, "config.host")
     return config
 
 

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from hogsend.messages import Properties
+from hogsend.outbound import AddressRefused
 from hogsend.posthog.api.transport import AnswerTooLarge, read
 
 MAX_ANSWER_BYTES = 64 * 1024
@@ -96,6 +97,8 @@ class Capture:
             raise CaptureError(f"Timeout after {self._seconds * 1000:g}ms") from None
         except AnswerTooLarge:
             raise CaptureError("PostHog's answer is too large") from None
+        except AddressRefused as error:
+            raise CaptureError(str(error)) from None
         # Causes are dropped on purpose: what the libraries below say can quote the request.
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise CaptureError(f"PostHog cannot be reached ({type(error).__name__})") from None

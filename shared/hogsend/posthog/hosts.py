@@ -55,13 +55,17 @@ def is_loopback(url: str) -> bool:
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    address = _address(name)
+    address = literal_address(name)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     return address is not None and (address.is_loopback or address.is_unspecified)
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read a host that is written as an address, in every spelling libraries accept.
+
+    None for a name, which may lead anywhere.
+    """
     try:
         return ipaddress.ip_address(host)
     except ValueError:

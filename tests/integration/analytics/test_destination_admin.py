@@ -202,6 +202,8 @@ async def test_a_change_keeps_what_it_does_not_name_and_the_key(operator: Admin)
         {"kind": "webhook"},
         {"description": "x" * 501},
         {"config": {"host": "ftp://x.y"}},
+        {"config": {"host": "http://10.0.0.7:8000"}},
+        {"config": {"host": "http://169.254.169.254"}},
         {"config": {"host": 5}},
         {"config": {"eventNames": {"email.sent": 5}}},
         {"config": {"note": "a\0b"}},

@@ -170,6 +170,7 @@ async def test_a_refresh_that_sigkill_cut_off_is_repeated_at_once(
         "NATS_URL": servers.nats_url(User.CREDENTIALS),
         "DATABASE_URL": database_url,
         "BETTER_AUTH_SECRET": SEALING_SECRET,
+        "OUTBOUND_ALLOW": "127.0.0.1",
     }
     world.endpoint.go_on.clear()
     # It finds the grant due and asks; nobody answers, and then it is gone.

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from hogsend.posthog.api import PostHogError, Projects, Transport, http_client, transport
+from tests.integration.harness import LOOPBACK
 from tests.posthog_recorder import Recorded, Recorder, posthog_recorder
 
 
@@ -21,7 +22,7 @@ async def posthog() -> AsyncIterator[Recorder]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with http_client() as client:
+    async with http_client(LOOPBACK) as client:
         yield client
 
 

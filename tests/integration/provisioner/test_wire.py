@@ -12,6 +12,7 @@ from services.provisioner import desired
 from services.provisioner.liveness import LiveInstances
 from services.provisioner.reconcile import Reconciliation
 from services.provisioner.refusals import Refused
+from tests.integration.harness import LOOPBACK
 from tests.integration.provisioner.conftest import Start
 from tests.integration.provisioner.world import (
     SECRET,
@@ -49,7 +50,7 @@ async def refusal(world: World, status: int = 502) -> dict[str, str]:
 
 
 async def test_case_50_without_a_secret_nothing_is_sent(posthog: Recorder) -> None:
-    async with http_client() as http:
+    async with http_client(LOOPBACK) as http:
         reconciliation = Reconciliation(
             Transport(http, posthog.url, "pha_a"),
             posthog.url,

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from hogsend.outbound import AddressRefused, Outbound, guarded_transport
+
 REQUEST_SECONDS = 15.0
 """Longest one request may take, answer included (contract 2.1)."""
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
@@ -49,16 +51,24 @@ class AnswerTooLarge(Exception):
 
 
 def http_client(
+    outbound: Outbound,
     mounts: Mapping[str, httpx.AsyncBaseTransport | None] | None = None,
 ) -> httpx.AsyncClient:
-    """Make a client that follows no redirect and keeps no cookie.
+    """Make a client that follows no redirect, keeps no cookie, and calls nobody it may not.
 
     Args:
+        outbound: which addresses may be called.
         mounts: other ways to reach some hosts, as httpx takes them.
     """
     # Not httpx's limit: each request is given one for the whole of it.
     jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    return httpx.AsyncClient(follow_redirects=False, timeout=None, cookies=jar, mounts=mounts)  # noqa: S113
+    return httpx.AsyncClient(
+        transport=guarded_transport(outbound),
+        follow_redirects=False,
+        timeout=None,  # noqa: S113
+        cookies=jar,
+        mounts=mounts,
+    )
 
 
 class Transport:
@@ -136,6 +146,8 @@ class Transport:
             raise PostHogError(f"PostHog did not answer within {seconds:g} s") from None
         except AnswerTooLarge:
             raise PostHogError("PostHog's answer is too large") from None
+        except AddressRefused as error:
+            raise PostHogError(str(error)) from None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise PostHogError(f"PostHog cannot be reached ({type(error).__name__})") from None
 

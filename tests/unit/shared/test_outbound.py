@@ -1,0 +1,184 @@
+"""Which addresses may be called."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from hogsend.errors import InvalidRequest
+from hogsend.outbound import AddressRefused, AllowedHost, Outbound, is_public
+from hogsend.posthog.api import http_client
+from hogsend.settings import OutboundSettings, describe_problems
+from tests.servers import free_port
+
+INSIDE = [
+    "10.1.2.3",
+    "172.16.0.1",
+    "192.168.1.1",
+    "127.0.0.1",
+    "127.255.0.9",
+    "169.254.169.254",
+    "100.64.0.1",
+    "0.0.0.0",
+    "224.0.0.1",
+    "255.255.255.255",
+    "::1",
+    "::",
+    "fe80::1",
+    "fc00::1",
+    "fd12::1",
+    "ff02::1",
+    "::ffff:10.0.0.1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "2002:a00:1::1",
+    "2001:db8::1",
+]
+OUTSIDE = ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+
+
+@pytest.mark.parametrize("text", INSIDE)
+def test_addresses_inside_are_not_public(text: str) -> None:
+    assert not is_public(ipaddress.ip_address(text))
+
+
+@pytest.mark.parametrize("text", OUTSIDE)
+def test_addresses_outside_are(text: str) -> None:
+    assert is_public(ipaddress.ip_address(text))
+
+
+@pytest.mark.parametrize(
+    ("entry", "host", "port", "address", "allowed"),
+    [
+        ("10.0.0.0/8", "anything.example", 80, "10.9.9.9", True),
+        ("10.0.0.0/8", "anything.example", 80, "192.168.0.1", False),
+        ("10.0.0.5", "10.0.0.5", 9, "10.0.0.5", True),
+        ("10.0.0.5:8000", "10.0.0.5", 8000, "10.0.0.5", True),
+        ("10.0.0.5:8000", "10.0.0.5", 8001, "10.0.0.5", False),
+        ("[fd00::5]:8000", "fd00::5", 8000, "fd00::5", True),
+        ("fd00::/8", "x", 1, "fd00::5", True),
+        ("PostHog.internal", "posthog.internal.", 80, "10.0.0.5", True),
+        ("posthog.internal", "evil.internal", 80, "10.0.0.5", False),
+        ("posthog.internal:443", "posthog.internal", 80, "10.0.0.5", False),
+    ],
+)
+def test_an_entry_allows_what_it_names(
+    entry: str, host: str, port: int, address: str, allowed: bool
+) -> None:
+    rule = Outbound.of((entry,))
+    assert rule.allows(host, port, ipaddress.ip_address(address)) is allowed
+
+
+def test_the_operators_own_urls_allow_their_port_only() -> None:
+    rule = Outbound.of((), "http://127.0.0.1:8010", None, "https://posthog.internal/prefix")
+    here = ipaddress.ip_address("127.0.0.1")
+    assert rule.allows("127.0.0.1", 8010, here)
+    assert not rule.allows("127.0.0.1", 4222, here)
+    assert rule.allows("posthog.internal", 443, ipaddress.ip_address("10.0.0.1"))
+    assert not rule.allows("posthog.internal", 80, ipaddress.ip_address("10.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.1/x",
+        "http://2130706433/",
+        "http://0x7f.1:80/",
+        "https://[::ffff:10.0.0.1]/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://localhost:4222",
+        "http://a.localhost",
+    ],
+)
+def test_written_addresses_are_refused_at_once_with_the_fix(url: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"host: .*OUTBOUND_ALLOW"):
+        Outbound().check(url, "host")
+
+
+def test_public_addresses_and_names_pass_the_text_check() -> None:
+    for url in ("https://8.8.8.8/x", "https://us.posthog.com/x", "http://inside.example"):
+        Outbound().check(url, "host")
+    Outbound.of(("127.0.0.1:9",)).check("http://127.0.0.1:9", "host")
+
+
+@pytest.mark.parametrize("entry", ["http://a.b/", "a b/c", "10.0.0.0/99", "u@h", "h:99999", ":80"])
+def test_a_setting_that_means_nothing_is_refused(
+    entry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        AllowedHost.parse(entry)
+    monkeypatch.setenv("OUTBOUND_ALLOW", f"10.0.0.0/8, {entry}")
+    with pytest.raises(ValueError, match="outbound_allow") as refused:
+        OutboundSettings()
+    assert isinstance(refused.value, ValidationError)
+    assert describe_problems(refused.value)[0].startswith("OUTBOUND_ALLOW: ")
+
+
+def test_the_setting_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTBOUND_ALLOW", "10.0.0.0/8, posthog.internal:8000")
+    assert OutboundSettings().outbound_allow == ("10.0.0.0/8", "posthog.internal:8000")
+    monkeypatch.delenv("OUTBOUND_ALLOW")
+    assert OutboundSettings().outbound_allow == ()
+
+
+@pytest.fixture
+def looked_up(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Names lead where the test says; what is not there has no address."""
+    names: dict[str, list[str]] = {}
+
+    def getaddrinfo(host: str, port: int, *_args: Any, **_more: Any) -> list[Any]:
+        if host not in names:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, (address, port)) for address in names[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return names
+
+
+@pytest.mark.parametrize("host", ["inside.example", "127.0.0.1"])
+async def test_nothing_is_sent_to_an_address_inside(
+    host: str, looked_up: dict[str, list[str]]
+) -> None:
+    looked_up["inside.example"] = ["127.0.0.1", "10.0.0.1"]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0)
+        port = listening.getsockname()[1]
+        async with http_client(Outbound()) as http:
+            with pytest.raises(AddressRefused, match="OUTBOUND_ALLOW"):
+                await http.get(f"http://{host}:{port}/")
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+
+
+async def test_of_several_addresses_only_the_allowed_are_tried(
+    looked_up: dict[str, list[str]],
+) -> None:
+    # The first would answer, and must not be asked; of the allowed ones the first is not there.
+    looked_up["mixed.example"] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+    port = free_port()
+    with (
+        socket.create_server(("127.0.0.1", port)) as forbidden,
+        socket.create_server(("127.0.0.3", port)) as wanted,
+    ):
+        forbidden.settimeout(0)
+        rule = Outbound.of(("127.0.0.2", "127.0.0.3"))
+        async with http_client(rule) as http:
+            with pytest.raises(httpx.ReadTimeout):
+                await http.get(f"http://mixed.example:{port}/", timeout=httpx.Timeout(5, read=0.2))
+        assert wanted.accept()
+        with pytest.raises(BlockingIOError):
+            forbidden.accept()
+
+
+async def test_a_name_without_an_address_cannot_be_reached(
+    looked_up: dict[str, list[str]],
+) -> None:
+    async with http_client(Outbound()) as http:
+        with pytest.raises(httpx.ConnectError, match=r"nowhere\.example has no address"):
+            await http.get("https://nowhere.example/")
