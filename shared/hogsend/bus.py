@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +32,7 @@ from hogsend.messages import Capture, Condition, Timezone
 from hogsend.permissions import inbox_prefix
 from hogsend.publishing import GroupPublisher, Publisher
 from hogsend.subscribing import CredentialChanges, Events
+from hogsend.tls import TlsClient, client_context
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 DEFAULT_DEADLINE = 2.0
@@ -53,6 +56,7 @@ class Bus:
         url: str,
         *,
         password: str | None = None,
+        tls: ssl.SSLContext | None = None,
         observer: Observer | None = None,
     ) -> None:
         """Prepare without connecting.
@@ -61,11 +65,16 @@ class Bus:
             user: NATS user name; also picks the inbox prefix.
             url: NATS addresses, separated by commas; may carry user and password.
             password: password of `user` when the address carries none.
+            tls: insist on TLS, in this way; see `hogsend.tls`. An address `tls://` insists on it
+                too, trusting the system's authorities.
             observer: told `(what happened, detail)` about connection changes and errors.
         """
         self._url = url
         self._password = password
-        self.client = Client()
+        if tls is None and "tls://" in url:
+            tls = client_context()
+        self._tls = tls
+        self.client = TlsClient() if tls is not None else Client()
         self.js: JetStreamContext = self.client.jetstream(timeout=MANAGEMENT_SECONDS)
         self._user = user
         self._observe: Observer = observer or (lambda _what, _detail: None)
@@ -91,6 +100,7 @@ class Bus:
             name=f"hogsend-{self._user}",
             user=self._user if self._password is not None else None,
             password=self._password,
+            tls=self._tls,
             inbox_prefix=inbox_prefix(self._user),
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
@@ -302,23 +312,31 @@ class Bus:
 
 @asynccontextmanager
 async def connect(
-    url: str | None = None, *, user: str = "subscriber", wait: float = 10.0
+    url: str | None = None,
+    *,
+    user: str = "subscriber",
+    tls: ssl.SSLContext | None = None,
+    wait: float = 10.0,
 ) -> AsyncIterator[Bus]:
     """Connect somebody's service to Hogsend's bus for the length of a `with` block.
 
     Args:
         url: NATS address, credentials included; `NATS_URL` from the environment by default.
         user: name this service is known by when the address does not carry one.
+        tls: insist on TLS in this way; by default with the authority `NATS_TLS_CA` names, if any.
         wait: seconds to wait for the first connection.
 
     Raises:
         Unavailable: nothing answered at that address in time, or it refused the credentials.
     """
     address = url or os.environ.get("NATS_URL", DEFAULT_URL)
+    if tls is None and (ca := os.environ.get("NATS_TLS_CA")):
+        tls = client_context(Path(ca))
     seen: list[str] = []
     bus = Bus(
         urlsplit(address).username or user,
         address,
+        tls=tls,
         observer=lambda _, detail: seen.append(detail),
     )
     try:

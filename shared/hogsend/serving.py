@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ from hogsend.bus import Bus, Hook
 from hogsend.channels import Endpoint, Reply, Request, User
 from hogsend.database import Database
 from hogsend.envelope import CORRELATION_ID
-from hogsend.errors import HogsendError, InvalidRequest, Unavailable
+from hogsend.errors import CannotStart, HogsendError, InvalidRequest, Unavailable
 from hogsend.messages import ServiceHealth
 from hogsend.settings import BusSettings
+from hogsend.tls import client_context
 
 log = structlog.get_logger(__name__)
 
@@ -120,9 +122,30 @@ def _decode(endpoint: Endpoint[Request, Reply], data: bytes) -> Request:
 
 
 def service_bus(user: User, settings: BusSettings) -> Bus:
-    """Prepare the bus connection of one of our own services."""
+    """Prepare the bus connection of one of our own services.
+
+    Raises:
+        CannotStart: a file named for TLS is of no use.
+    """
     password = settings.nats_password.get_secret_value() if settings.nats_password else None
-    return Bus(settings.nats_user or user, settings.nats_url, password=password, observer=_observe)
+    return Bus(
+        settings.nats_user or user,
+        settings.nats_url,
+        password=password,
+        tls=_tls(settings),
+        observer=_observe,
+    )
+
+
+def _tls(settings: BusSettings) -> ssl.SSLContext | None:
+    ca, certificate = settings.nats_tls_ca, settings.nats_tls_cert
+    if ca is None and certificate is None:
+        return None
+    try:
+        return client_context(ca, certificate, settings.nats_tls_key)
+    except OSError as error:
+        named = [str(file) for file in (ca, certificate, settings.nats_tls_key) if file]
+        raise CannotStart(f"TLS to NATS with {', '.join(named)}: {error}") from error
 
 
 async def run_service(

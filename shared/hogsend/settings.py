@@ -23,11 +23,22 @@ MIB = 1024 * 1024
 _url = TypeAdapter(HttpUrl)
 
 
+SECRETS_DIRECTORY = Path("/run/secrets")
+"""Where Docker and Kubernetes mount secrets. A file there counts when the variable is unset."""
+
+
 class Settings(BaseSettings):
-    """Base: read from the environment under the field's upper-cased name."""
+    """Base: read from the environment under the field's upper-cased name, else from a file.
+
+    The file has the field's name and lies in `/run/secrets`.
+    """
 
     model_config = SettingsConfigDict(
-        env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        secrets_dir=SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None,
     )
 
 
@@ -210,7 +221,8 @@ class DatabaseSettings(Settings):
     """PostgreSQL, for every service but the gateway."""
 
     database_url: SecretStr = Field(
-        description="PostgreSQL address. Unset, `make up` starts its own server."
+        description="PostgreSQL address. Unset, `make up` starts its own server. For TLS add "
+        "`?sslmode=verify-full&sslrootcert=/path/to/ca.pem`."
     )
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = Field(
         8, description="Connections each service process keeps open at most."
@@ -230,6 +242,17 @@ class BusSettings(Settings):
     )
     nats_password: SecretStr | None = Field(
         None, description="NATS password, when the address does not carry one."
+    )
+    nats_tls_ca: Path | None = Field(
+        None,
+        description="PEM file of the authority that signed NATS' certificate. Set, or with "
+        "`tls://` in `NATS_URL`, nothing is sent without TLS.",
+    )
+    nats_tls_cert: Path | None = Field(
+        None, description="PEM file with the certificate to show NATS, if it asks for one."
+    )
+    nats_tls_key: Path | None = Field(
+        None, description="PEM file with that certificate's key, unless it is in the same file."
     )
     nats_replicas: Annotated[int, Field(ge=1, le=5)] = Field(
         1, description="Copies JetStream keeps of every stream."

@@ -1,0 +1,278 @@
+"""TLS to NATS and to PostgreSQL, by configuration: verified, and never without it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import ipaddress
+import json
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import nats.errors
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+import hogsend
+from cli.stack import nats as nats_server
+from cli.stack.postgres import EmbeddedPostgres
+from hogsend.bus import Bus
+from hogsend.channels import User
+from hogsend.database import Database, MigrationFailed
+from hogsend.errors import CannotStart, Unavailable
+from hogsend.serving import service_bus
+from hogsend.settings import BusSettings
+from services.credentials.app import MIGRATIONS
+from tests.servers import Servers, _password, free_port
+from tests.waiting import eventually
+
+NOW = dt.datetime.now(dt.UTC)
+
+
+@dataclass(frozen=True)
+class Pki:
+    """An authority, and a certificate of 127.0.0.1 and localhost signed by it."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+def make_pki(directory: Path) -> Pki:
+    directory.mkdir()
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    )
+
+    def builder(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - dt.timedelta(hours=1))
+            .not_valid_after(NOW + dt.timedelta(days=1))
+        )
+
+    ca = (
+        builder(issuer, ca_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    leaf = (
+        builder(subject, key.public_key())
+        .add_extension(names, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    pki = Pki(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
+    pki.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    pki.certificate.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
+    pki.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return pki
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> Pki:
+    return make_pki(tmp_path / "pki")
+
+
+@asynccontextmanager
+async def nats_with_tls(pki: Pki, directory: Path, *, verify: bool = False) -> AsyncIterator[int]:
+    """A server that demands TLS, and with `verify` a certificate of its clients too."""
+    port, config = free_port(), directory / "nats.conf"
+    passwords = {user: _password(user) for user in User}
+    nats_server.write_config(config, port=port, store=directory / "js", passwords=passwords)
+    tls = {"cert_file": str(pki.certificate), "key_file": str(pki.key), "timeout": 10}
+    if verify:
+        tls |= {"ca_file": str(pki.ca), "verify": True}
+    config.write_text(json.dumps({**json.loads(config.read_text()), "tls": tls}))
+    with subprocess.Popen(  # noqa: ASYNC220
+        nats_server.command(config), stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            await eventually(lambda: _listens(port), 20)
+            yield port
+        finally:
+            process.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def settings(port: int, **more: str | Path) -> BusSettings:
+    return BusSettings.model_validate(
+        {
+            "nats_url": f"nats://127.0.0.1:{port}",
+            "nats_password": _password(User.INGEST),
+            **more,
+        }
+    )
+
+
+async def can_talk(bus: Bus) -> bool:
+    opening = asyncio.create_task(bus.open())
+    try:
+        await asyncio.wait_for(opening, 5)
+        await bus.flush()
+    finally:
+        with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+            await opening
+        await bus.close()
+    return True
+
+
+async def test_a_service_talks_to_nats_over_tls(pki: Pki, tmp_path: Path) -> None:
+    async with nats_with_tls(pki, tmp_path) as port:
+        assert await can_talk(service_bus(User.INGEST, settings(port, nats_tls_ca=pki.ca)))
+
+
+async def test_a_server_nobody_vouches_for_is_not_talked_to(pki: Pki, tmp_path: Path) -> None:
+    other = make_pki(tmp_path / "other")
+    async with nats_with_tls(pki, tmp_path) as port:
+        with pytest.raises(TimeoutError):
+            await can_talk(service_bus(User.INGEST, settings(port, nats_tls_ca=other.ca)))
+        # The system's authorities do not vouch for it either.
+        bare = service_bus(User.INGEST, settings(port, nats_url=f"tls://127.0.0.1:{port}"))
+        with pytest.raises(TimeoutError):
+            await can_talk(bare)
+
+
+async def test_a_client_certificate_is_shown_when_it_is_asked_for(pki: Pki, tmp_path: Path) -> None:
+    async with nats_with_tls(pki, tmp_path, verify=True) as port:
+        own = {"nats_tls_cert": pki.certificate, "nats_tls_key": pki.key}
+        assert await can_talk(service_bus(User.INGEST, settings(port, nats_tls_ca=pki.ca, **own)))
+        with pytest.raises(TimeoutError):
+            await can_talk(service_bus(User.INGEST, settings(port, nats_tls_ca=pki.ca)))
+
+
+async def test_somebody_elses_service_connects_with_the_authority_alone(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NATS_TLS_CA", str(pki.ca))
+    async with nats_with_tls(pki, tmp_path) as port:
+        url = nats_server.url(User.SUBSCRIBER, _password(User.SUBSCRIBER), port)
+        async with hogsend.connect(url) as bus:
+            assert bus.connected
+
+
+@pytest.mark.parametrize("scheme", ["tls", "nats"])
+async def test_no_password_is_sent_to_a_server_that_offers_no_tls(
+    scheme: str, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(pki.ca))
+    said: list[bytes] = []
+    heard = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        info = {"server_id": "x", "version": "2.11.0", "max_payload": 1024, "auth_required": True}
+        writer.write(b"INFO " + json.dumps(info).encode() + b"\r\n")
+        said.append(await reader.read(4096))
+        heard.set()
+        writer.close()
+
+    impostor = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = impostor.sockets[0].getsockname()[1]
+    async with impostor:
+        ca = pki.ca if scheme == "nats" else None
+        bus = service_bus(
+            User.INGEST,
+            settings(
+                port,
+                nats_url=f"{scheme}://127.0.0.1:{port}",
+                **({"nats_tls_ca": ca} if ca else {}),
+            ),
+        )
+        with pytest.raises((TimeoutError, Unavailable, nats.errors.Error)):
+            await can_talk(bus)
+        await asyncio.wait_for(heard.wait(), 5)
+    assert set(said) == {b""}
+
+
+def test_a_file_that_is_of_no_use_is_named(tmp_path: Path) -> None:
+    wrong = tmp_path / "ca.pem"
+    wrong.write_text("nothing")
+    with pytest.raises(CannotStart, match=str(wrong)):
+        service_bus(User.INGEST, settings(1, nats_tls_ca=wrong))
+
+
+SSL_REQUEST = bytes.fromhex("0000000804d2162f")
+
+
+@contextlib.contextmanager
+def postgres_with_tls(pki: Pki, server: EmbeddedPostgres) -> Iterator[int]:
+    """PostgreSQL behind TLS, and only behind TLS: the embedded build has none of its own."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pki.certificate, pki.key)
+
+    class Session(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            if self.request.recv(8) != SSL_REQUEST:
+                return
+            self.request.sendall(b"S")
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as behind:
+                behind.connect(str(server.sockets / ".s.PGSQL.5432"))
+                front = context.wrap_socket(self.request, server_side=True)
+                threading.Thread(target=pump, args=(behind, front), daemon=True).start()
+                pump(front, behind)
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_RDWR)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session) as proxy:
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield proxy.server_address[1]
+        proxy.shutdown()
+
+
+async def test_postgresql_over_tls_verified(
+    pki: Pki, tmp_path: Path, servers: Servers, database_url: str
+) -> None:
+    other = make_pki(tmp_path / "other")
+    name = urlsplit(database_url).path
+    with postgres_with_tls(pki, servers.postgres) as port:
+        base = f"postgresql://postgres@127.0.0.1:{port}{name}"
+
+        def database(ca: Path | None) -> Database:
+            url = f"{base}?sslmode=verify-full&sslrootcert={ca}" if ca else base
+            return Database(url, "credentials", MIGRATIONS, pool_size=2)
+
+        good = database(pki.ca)
+        await asyncio.wait_for(good.connect_forever(), 20)
+        async with good.acquire() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM provider_credentials") == 0
+        await good.close()
+        for refused in (database(other.ca), database(None)):
+            with pytest.raises(MigrationFailed):
+                await refused.migrate()
+        # dbmate refused above; the library that queries reads the same address.
+        with pytest.raises((OSError, asyncpg.PostgresError)):
+            await asyncpg.connect(f"{base}?sslmode=verify-full&sslrootcert={other.ca}", timeout=5)
