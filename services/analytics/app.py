@@ -11,6 +11,7 @@ from hogsend import logs, metrics
 from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.database import Database
+from hogsend.liveness import touch_forever
 from hogsend.outbound import Outbound
 from hogsend.posthog.api import http_client
 from hogsend.posthog.capture import Capture
@@ -86,7 +87,7 @@ async def run() -> None:
     telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
     settings, posthog = AnalyticsSettings(), PostHogSettings()
     logs.configure("analytics", telemetry)
-    metrics.serve(telemetry.metrics_port)
+    metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
 
     database = Database.of(postgres, "analytics", MIGRATIONS)
     bus = service_bus(User.ANALYTICS, nats)
@@ -101,6 +102,7 @@ async def run() -> None:
             User.ANALYTICS,
             handlers=analytics.handlers.all(),
             background=[
+                touch_forever(telemetry.alive_file),
                 database.connect_forever(),
                 lead_forever(database, analytics.flows.run),
                 analytics.reads.persons.say_once_when_off(),

@@ -7,6 +7,7 @@ from pathlib import Path
 from hogsend import logs, metrics
 from hogsend.channels import User
 from hogsend.database import Database
+from hogsend.liveness import touch_forever
 from hogsend.outbound import Outbound
 from hogsend.posthog.api import http_client
 from hogsend.sealing import Sealer
@@ -37,7 +38,7 @@ async def run() -> None:
     telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
     sealing, posthog = SealingSettings(), PostHogSettings()
     logs.configure("credentials", telemetry)
-    metrics.serve(telemetry.metrics_port)
+    metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
 
     database = Database.of(postgres, "credentials", MIGRATIONS)
     store = CredentialStore(database)
@@ -59,6 +60,7 @@ async def run() -> None:
             store, reader, refresher, personal_key.get_secret_value() if personal_key else None
         )
         background = [
+            touch_forever(telemetry.alive_file),
             database.connect_forever(),
             announcer.catch_up_forever(),
             refresher.renew_forever(),

@@ -21,6 +21,7 @@ from hogsend import logs
 from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.errors import CannotStart
+from hogsend.liveness import touch_forever
 from hogsend.serving import service_bus, stop, until_stopped
 from hogsend.settings import (
     BusSettings,
@@ -143,6 +144,7 @@ async def run() -> None:
 
     serving = asyncio.create_task(_serve(server, settings))
     background = [
+        asyncio.create_task(touch_forever(telemetry.alive_file)),
         asyncio.create_task(connect()),
         asyncio.create_task(publisher.write_forever()),
         asyncio.create_task(webhook_secret.follow_forever()),

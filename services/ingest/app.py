@@ -7,6 +7,7 @@ from pathlib import Path
 from hogsend import logs, metrics
 from hogsend.channels import StreamName, User
 from hogsend.database import Database
+from hogsend.liveness import touch_forever
 from hogsend.serving import run_service, service_bus
 from hogsend.settings import BusSettings, DatabaseSettings, IngestSettings, TelemetrySettings
 from hogsend.streams import AUDIT_CONSUMER, ENGAGEMENT_CONSUMER
@@ -25,7 +26,7 @@ async def run() -> None:
     telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
     ingest = IngestSettings()
     logs.configure("ingest", telemetry)
-    metrics.serve(telemetry.metrics_port)
+    metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
 
     database = Database.of(postgres, "ingest", MIGRATIONS)
     bus = service_bus(User.INGEST, nats)
@@ -35,6 +36,7 @@ async def run() -> None:
         User.INGEST,
         handlers=handlers.all(),
         background=[
+            touch_forever(telemetry.alive_file),
             database.connect_forever(),
             consume_forever(
                 bus, handlers.deliveries, batch_size=ingest.ingest_batch_size, workers=WORKERS

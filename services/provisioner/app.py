@@ -10,6 +10,7 @@ from hogsend import logs, metrics
 from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.database import Database
+from hogsend.liveness import touch_forever
 from hogsend.outbound import Outbound
 from hogsend.posthog.api import http_client
 from hogsend.serving import run_service, service_bus
@@ -60,7 +61,7 @@ async def run() -> None:
     telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
     posthog, public, settings = PostHogSettings(), PublicUrlSettings(), ProvisionerSettings()
     logs.configure("provisioner", telemetry)
-    metrics.serve(telemetry.metrics_port)
+    metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
 
     database = Database.of(postgres, "provisioner", MIGRATIONS)
     bus = service_bus(User.PROVISIONER, nats)
@@ -74,7 +75,7 @@ async def run() -> None:
             bus,
             User.PROVISIONER,
             handlers=handlers.all(),
-            background=[database.connect_forever()],
+            background=[touch_forever(telemetry.alive_file), database.connect_forever()],
             connected=handlers.follow,
             replicas=nats.nats_replicas,
         )

@@ -17,7 +17,7 @@ FAILURES = Counter(
 )
 
 
-def serve(port: int) -> None:
-    """Serve `/metrics` on loopback; port 0 serves nothing."""
+def serve(host: str, port: int) -> None:
+    """Serve `/metrics` at an address; port 0 serves nothing."""
     if port:
-        start_http_server(port, addr="127.0.0.1")
+        start_http_server(port, addr=host)

@@ -327,8 +327,14 @@ class TelemetrySettings(Settings):
     )
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         0,
-        description="Port on 127.0.0.1 where a service without HTTP serves `/metrics`; 0 is off. "
+        description="Port where a service without HTTP serves `/metrics`; 0 is off. "
         "The gateway serves them itself.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address that port is on.")
+    alive_file: Path | None = Field(
+        None,
+        description="File touched every five seconds while a service runs, for health checks of "
+        "containers; the image sets it.",
     )
 
 

@@ -1,0 +1,218 @@
+"""The files of a deployment: valid by their schemas, and in step with the code and each other."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from cli.stack import nats as nats_server
+from cli.stack.environment import READS, WITHHELD
+from hogsend.channels import User
+from hogsend.settings import GatewaySettings, TelemetrySettings
+
+ROOT = Path(__file__).parents[3]
+DEPLOY = ROOT / "deploy"
+MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+NOT_PASSED_ON = {
+    # What the image sets, or what has no use in a container.
+    *("GATEWAY_HOST", "GATEWAY_PORT", "SPOOL_DIR", "ALIVE_FILE", "METRICS_HOST", "METRICS_PORT"),
+    # The service's own name, which NATS knows it by.
+    *("NATS_USER",),
+}
+FROM_FILES = {"NATS_PASSWORD", "DATABASE_URL", "ADMIN_API_KEY", "BETTER_AUTH_SECRET"}
+
+
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    return loaded
+
+
+def documents() -> list[dict[str, Any]]:
+    return [document for file in MANIFESTS for document in yaml.safe_load_all(file.read_text())]
+
+
+def kustomization() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((DEPLOY / "kustomization.yaml").read_text())
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("deploy") / "secrets"
+    generate(directory)
+    return directory
+
+
+def generate(directory: Path, *more: str) -> str:
+    # Without our packages: an operator has nothing but Python.
+    command = [sys.executable, "-S", str(DEPLOY / "generate_secrets.py"), str(directory), *more]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_compose_is_valid_by_its_schema() -> None:
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "check_jsonschema"),
+            *("--builtin-schema", "vendor.compose-spec", str(ROOT / "compose.yaml")),
+        ],
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: file.name)
+def test_manifests_are_valid_by_their_schema(file: Path) -> None:
+    for document in yaml.safe_load_all(file.read_text()):
+        kubernetes_validate.validate(document, "1.33", strict=True)
+
+
+@pytest.mark.parametrize("service", READS)
+def test_compose_passes_each_service_its_settings_and_no_other(service: str) -> None:
+    told = compose()["services"][service]
+    variables, files = set(told["environment"]), {s["target"].upper() for s in told["secrets"]}
+    reads = {name.upper() for group in READS[service] for name in group.model_fields}
+    reads -= WITHHELD.get(service, frozenset())
+    assert variables | files == reads - NOT_PASSED_ON
+    assert files == FROM_FILES & reads
+    assert told["command"] == ["serve", service]
+
+
+def test_every_service_is_locked_down_in_compose() -> None:
+    for name, service in compose()["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service.get("read_only") or name == "postgres"
+        assert "stop_grace_period" in service or name == "postgres"
+        for port in service.get("ports", ()):
+            assert "127.0.0.1:" in port, f"{name} is published to the world"
+
+
+def test_images_of_servers_are_pinned_and_the_same_everywhere() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    pinned = set(re.findall(r"IMAGE:-((?:nats|postgres):\d+\.\d+(?:\.\d+)?-alpine)\}", text))
+    assert {image.split(":")[0] for image in pinned} == {"nats", "postgres"}
+    used = {
+        container["image"]
+        for document in documents()
+        for container in pods(document).get("containers", ())
+    }
+    assert used == pinned | {"hogsend"}
+
+
+def pods(document: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = document.get("spec", {}).get("template", {}).get("spec", {})
+    return spec
+
+
+def test_every_pod_is_locked_down() -> None:
+    found = [(document["metadata"]["name"], pods(document)) for document in documents()]
+    running = {name: pod for name, pod in found if pod}
+    assert running.keys() == {*READS, "nats", "postgres"}
+    for name, pod in running.items():
+        assert pod["securityContext"]["runAsNonRoot"], name
+        assert pod["automountServiceAccountToken"] is False, name
+        for container in pod["containers"]:
+            closed = container["securityContext"]
+            assert closed["readOnlyRootFilesystem"], name
+            assert not closed["allowPrivilegeEscalation"], name
+            assert closed["capabilities"] == {"drop": ["ALL"]}, name
+            assert "memory" in container["resources"]["limits"], name
+            assert "livenessProbe" in container or name == "postgres"
+
+
+def test_what_kustomize_needs_is_there(made: Path) -> None:
+    wanted = kustomization()
+    assert {DEPLOY / resource for resource in wanted["resources"]} == set(MANIFESTS)
+    named = {"ConfigMap": set[str](), "Secret": {"posthog-keys"}}
+    for kind, generators in (
+        ("ConfigMap", wanted["configMapGenerator"]),
+        ("Secret", wanted["secretGenerator"]),
+    ):
+        for generator in generators:
+            named[kind].add(generator["name"])
+            for entry in generator.get("files", ()):
+                file = entry.rpartition("=")[2]
+                path = made.parent / file if file.startswith("secrets/") else DEPLOY / file
+                assert path.is_file(), file
+    text = "\n".join(file.read_text() for file in MANIFESTS)
+    used = set(re.findall(r"(?:secretName|secretKeyRef: \{ name): ([\w-]+)", text))
+    assert used <= named["Secret"]
+    assert (
+        set(re.findall(r"(?:configMapRef|configMap): \{ name: ([\w-]+)", text))
+        <= named["ConfigMap"]
+    )
+
+
+def test_the_image_sets_what_the_settings_know() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    known = {
+        name.upper()
+        for group in (GatewaySettings, TelemetrySettings)
+        for name in group.model_fields
+    }
+    assert {"GATEWAY_HOST", "SPOOL_DIR", "ALIVE_FILE"} <= known
+    for name in ("GATEWAY_HOST", "SPOOL_DIR", "ALIVE_FILE"):
+        assert f"{name}=" in text
+    assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["single", "cluster"])
+def test_nats_server_takes_the_configuration(name: str, made: Path) -> None:
+    subprocess.run(
+        [str(nats_server.BINARY), "-t", "-c", str(_laid_out(name, made))],
+        env={**os.environ, "SERVER_NAME": "nats"},
+        check=True,
+        capture_output=True,
+    )
+
+
+def _laid_out(name: str, made: Path) -> Path:
+    """Put the files beside each other as in the containers."""
+    directory = made.parent / "etc"
+    (directory / "secrets").mkdir(parents=True, exist_ok=True)
+    for file in ("passwords.conf", "cluster.conf"):
+        (directory / "secrets" / file).write_text((made / "nats" / file).read_text())
+    laid_out = directory / f"{name}.conf"
+    laid_out.write_text((DEPLOY / "nats" / laid_out.name).read_text())
+    return laid_out
+
+
+def test_secrets_are_made_once_for_every_user_and_only_their_owner_gets_in(made: Path) -> None:
+    for user in User:
+        assert (made / user / "nats_password").is_file()
+    words = [file.read_text() for file in made.rglob("nats_password")]
+    assert len(set(words)) == len(User)
+    assert all(re.fullmatch(r"s[0-9a-f]{48}\n", word) for word in words)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    before = {file: file.read_text() for file in made.rglob("*") if file.is_file()}
+    assert "everything is there" in generate(made)
+    assert {file: file.read_text() for file in made.rglob("*") if file.is_file()} == before
+
+
+def test_a_deleted_secret_is_made_anew_wherever_it_is_used(tmp_path: Path) -> None:
+    directory = tmp_path / "s"
+    generate(directory, "--postgres", "db.internal", "--published", "bus.example:4222")
+    url = (directory / "ingest" / "database_url").read_text()
+    assert re.fullmatch(r"postgresql://ingest:s[0-9a-f]{48}@db\.internal:5432/hogsend\n", url)
+    (directory / "subscriber" / "nats_password").unlink()
+    generate(directory, "--postgres", "db.internal", "--published", "bus.example:4222")
+    word = (directory / "subscriber" / "nats_password").read_text().strip()
+    assert word in (directory / "nats" / "passwords.conf").read_text()
+    assert (directory / "subscriber.env").read_text() == (
+        f"NATS_URL=nats://subscriber:{word}@bus.example:4222\n"
+    )
+    assert (directory / "ingest" / "database_url").read_text() == url
+
+
+def test_nothing_secret_is_in_the_repository() -> None:
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert "/deploy/secrets/" in ignored
+    assert (ROOT / ".dockerignore").read_text().startswith("*\n")
