@@ -59,7 +59,6 @@ READS: dict[str, tuple[type[Settings], ...]] = {
 """Settings each service reads, in the order `hogsend up` starts them backwards."""
 
 WITHHELD: dict[str, frozenset[str]] = {
-    "gateway": frozenset({"POSTHOG_API_KEY", "POSTHOG_PERSONAL_API_KEY"}),
     "credentials": frozenset({"POSTHOG_WEBHOOK_SECRET", "POSTHOG_API_KEY"}),
     # It asks the credentials service for a bearer, which knows when this one is due.
     "provisioner": frozenset({"POSTHOG_PERSONAL_API_KEY"}),
