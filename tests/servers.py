@@ -1,4 +1,8 @@
-"""The run's real servers: nats-server with our permissions, and PostgreSQL, both embedded."""
+"""The run's real servers: nats-server with our permissions, and PostgreSQL.
+
+From the images of `compose.yaml` where a Docker engine has them, embedded elsewhere.
+`HOGSEND_TEST_SERVERS` decides otherwise: `images` or `embedded`.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
 from cli.stack import nats
 from cli.stack.postgres import EmbeddedPostgres
 from hogsend.channels import User
+from tests import containers
 from tests.waiting import eventually
 
 
@@ -29,7 +35,7 @@ class Servers:
     """Where the servers are."""
 
     nats_port: int
-    postgres: EmbeddedPostgres
+    postgres_url: str
 
     def nats_url(self, user: User) -> str:
         """Address of NATS with a user's credentials."""
@@ -39,10 +45,10 @@ class Servers:
     async def fresh_database(self) -> AsyncIterator[str]:
         """An empty database of its own."""
         name = f"test_{uuid.uuid4().hex}"
-        admin = await asyncpg.connect(self.postgres.url)
+        admin = await asyncpg.connect(self.postgres_url)
         try:
             await admin.execute(f"CREATE DATABASE {name}")
-            yield self.postgres.url.replace("/hogsend?", f"/{name}?")
+            yield urlunsplit(urlsplit(self.postgres_url)._replace(path=f"/{name}"))
             await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         finally:
             await admin.close()
@@ -51,6 +57,27 @@ class Servers:
 @asynccontextmanager
 async def running_servers() -> AsyncIterator[Servers]:
     """Start both servers on a free port and an own directory; nothing is left afterwards."""
+    chosen = os.environ.get("HOGSEND_TEST_SERVERS", "auto")
+    from_images = chosen == "images" or (chosen == "auto" and containers.available())
+    async with _containers() if from_images else _embedded() as servers:
+        yield servers
+
+
+@asynccontextmanager
+async def _containers() -> AsyncIterator[Servers]:
+    passwords = {user: _password(user) for user in User}
+    with (
+        tempfile.TemporaryDirectory(prefix="hogsend-test-") as directory,
+        containers.nats_server(Path(directory), passwords, free_port()) as port,
+        containers.postgres(free_port()) as url,
+    ):
+        await eventually(lambda: _listens(port), 30)
+        await eventually(lambda: _takes_queries(url), 60)
+        yield Servers(port, url)
+
+
+@asynccontextmanager
+async def _embedded() -> AsyncIterator[Servers]:
     directory = Path(tempfile.mkdtemp(prefix="hogsend-test-"))
     postgres = EmbeddedPostgres(directory / "postgres")
     postgres.prepare()
@@ -62,7 +89,7 @@ async def running_servers() -> AsyncIterator[Servers]:
     try:
         await eventually(postgres.ready, 30)
         await eventually(lambda: _listens(port), 30)
-        yield Servers(port, postgres)
+        yield Servers(port, postgres.url)
     finally:
         for process in processes:
             process.send_signal(signal.SIGINT)
@@ -109,6 +136,15 @@ def is_root() -> bool:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def _takes_queries(url: str) -> bool:
+    try:
+        connection = await asyncpg.connect(url, timeout=2)
+    except (OSError, asyncpg.PostgresError, TimeoutError):
+        return False
+    await connection.close()
+    return True
 
 
 def _password(user: User) -> str:

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import nats.errors
@@ -28,7 +28,6 @@ from cryptography.x509.oid import NameOID
 
 import hogsend
 from cli.stack import nats as nats_server
-from cli.stack.postgres import EmbeddedPostgres
 from hogsend.bus import Bus
 from hogsend.channels import User
 from hogsend.database import Database, MigrationFailed
@@ -224,7 +223,7 @@ SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 
 @contextlib.contextmanager
-def postgres_with_tls(pki: Pki, server: EmbeddedPostgres) -> Iterator[int]:
+def postgres_with_tls(pki: Pki, url: str) -> Iterator[int]:
     """PostgreSQL behind TLS, and only behind TLS: the embedded build has none of its own."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pki.certificate, pki.key)
@@ -234,11 +233,18 @@ def postgres_with_tls(pki: Pki, server: EmbeddedPostgres) -> Iterator[int]:
             if self.request.recv(8) != SSL_REQUEST:
                 return
             self.request.sendall(b"S")
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as behind:
-                behind.connect(str(server.sockets / ".s.PGSQL.5432"))
+            with contextlib.suppress(OSError), connected(url) as behind:
                 front = context.wrap_socket(self.request, server_side=True)
                 threading.Thread(target=pump, args=(behind, front), daemon=True).start()
                 pump(front, behind)
+
+    def connected(url: str) -> socket.socket:
+        parts = urlsplit(url)
+        if parts.hostname and parts.port:
+            return socket.create_connection((parts.hostname, parts.port))
+        behind = socket.socket(socket.AF_UNIX)
+        behind.connect(f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.5432")
+        return behind
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -257,9 +263,10 @@ async def test_postgresql_over_tls_verified(
     pki: Pki, tmp_path: Path, servers: Servers, database_url: str
 ) -> None:
     other = make_pki(tmp_path / "other")
-    name = urlsplit(database_url).path
-    with postgres_with_tls(pki, servers.postgres) as port:
-        base = f"postgresql://postgres@127.0.0.1:{port}{name}"
+    parts = urlsplit(database_url)
+    user = parts.netloc.rpartition("@")[0] or "postgres"
+    with postgres_with_tls(pki, database_url) as port:
+        base = f"postgresql://{user}@127.0.0.1:{port}{parts.path}"
 
         def database(ca: Path | None) -> Database:
             url = f"{base}?sslmode=verify-full&sslrootcert={ca}" if ca else base
