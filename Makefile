@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 IS_NEW_ENOUGH := -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 help: ## Show what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
 install: $(INSTALLED) ## Install everything, pinned, into .venv
 
@@ -33,6 +33,12 @@ types: $(INSTALLED)
 chaos: $(INSTALLED) ## Kill, freeze and cut everything under load for 20 minutes, then count
 	@exec $(VENV)/bin/python -m tests.chaos --outages $(if $(SEED),--seed $(SEED))
 
+chaos-cluster: $(INSTALLED) ## The same to three NATS servers and two of each service
+	@exec $(VENV)/bin/python -m tests.chaos --cluster $(if $(SEED),--seed $(SEED))
+
+secrets: ## Make up the passwords and keys of a deployment, in deploy/secrets
+	@$(or $(PYTHON),python3) deploy/generate_secrets.py
+
 bench: $(INSTALLED) ## Measure every figure the README quotes (needs wrk)
 	@exec $(VENV)/bin/python -m benchmarks
 
@@ -52,4 +58,4 @@ $(INSTALLED): pyproject.toml shared/pyproject.toml constraints.txt
 		--editable './shared[service]' --editable '.[embedded,dev]'
 	@touch $@
 
-.PHONY: help install up demo test lint types chaos bench docs clean
+.PHONY: help install up demo test lint types chaos chaos-cluster secrets bench docs clean

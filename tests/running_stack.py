@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,6 +45,13 @@ class Up:
     def member_url(self) -> str:
         """What `member.env` says."""
         return Path(self.summary["memberEnvFile"]).read_text().strip().partition("=")[2]
+
+    @property
+    def postgres_socket(self) -> str:
+        """Directory of PostgreSQL's socket."""
+        found = re.search(r"-h (\S+)", self.summary["database"])
+        assert found is not None
+        return found[1]
 
     def child(self, name: str) -> psutil.Process:
         """The process of one program of the stack."""

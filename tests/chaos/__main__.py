@@ -10,8 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.faults import FAULTS, OUTAGES
-from tests.chaos.run import chaos
+from tests.chaos.cluster import cluster
+from tests.chaos.faults import FAULTS, OUTAGES, cluster_faults
+from tests.chaos.run import Report, chaos
+from tests.running_stack import up
 
 
 def main() -> int:
@@ -20,25 +22,28 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1200, help="how long to go on")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="repeats a run")
     parser.add_argument("--outages", action="store_true", help="with outages of a minute as well")
+    parser.add_argument("--cluster", action="store_true", help="three NATS, two of each service")
     chosen = parser.parse_args()
-    faults = (*FAULTS, *OUTAGES) if chosen.outages else FAULTS
-    print(f"seed {chosen.seed}; repeat with: python -m tests.chaos --seed {chosen.seed}")
+    print(f"seed {chosen.seed}; repeat it with --seed {chosen.seed}")
     directory = Path(tempfile.mkdtemp(prefix="hogsend-chaos-"))
-    report = asyncio.run(
-        chaos(
-            directory,
-            seed=chosen.seed,
-            faults=faults,
-            seconds=chosen.seconds,
-            say=lambda line: print(line, file=sys.stderr),
-        )
-    )
+    report = asyncio.run(_run(chosen, directory))
     print("\n".join(["", *report.lines()]))
     if report.complaints():
         print(f"logs      {directory}/home/logs")
         return 1
     shutil.rmtree(directory)
     return 0
+
+
+async def _run(chosen: argparse.Namespace, directory: Path) -> Report:
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    how = {"seed": chosen.seed, "seconds": chosen.seconds, "say": say}
+    if chosen.cluster:
+        return await chaos(cluster(directory), faults=cluster_faults(), **how)
+    faults = (*FAULTS, *OUTAGES) if chosen.outages else FAULTS
+    return await chaos(up(directory / "home", directory), faults=faults, **how)
 
 
 if __name__ == "__main__":

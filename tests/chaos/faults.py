@@ -4,45 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 import psutil
 
 from cli.stack.environment import READS
-from tests.running_stack import Up
+from tests.chaos.cluster import REPLICAS, Cluster
+from tests.chaos.cluster import SERVERS as CLUSTER_SERVERS
+from tests.chaos.target import Target
+from tests.waiting import eventually
 
 SERVERS = ("nats", "postgres")
 FREEZE_SECONDS = (0.5, 4.0)
 LOCK_SECONDS = (1.0, 4.0)
 
-_SOCKET = re.compile(r"-h (\S+)")
+
+Of = TypeVar("Of", bound=Target)
 
 
 @dataclass(frozen=True)
-class Fault:
-    """Something bad."""
+class Fault(Generic[Of]):
+    """Something bad that can be done to a stack of this kind."""
 
     name: str
-    strike: Callable[[Up, random.Random], Awaitable[None]]
+    strike: Callable[[Of, random.Random], Awaitable[None]]
 
 
-async def kill(name: str, stack: Up, _chance: random.Random) -> None:
-    """SIGKILL one process; the supervisor starts another."""
-    stack.child(name).kill()
+async def kill(name: str, stack: Target, _chance: random.Random) -> None:
+    """SIGKILL one process and wait until it is gone; the supervisor starts another."""
+    process = stack.child(name)
+    process.kill()
+    await eventually(lambda: not _runs(process))
 
 
-async def freeze(name: str, stack: Up, chance: random.Random) -> None:
+async def freeze(name: str, stack: Target, chance: random.Random) -> None:
     """SIGSTOP a process and its children for a while."""
     await freeze_for(name, chance.uniform(*FREEZE_SECONDS), stack)
 
 
-async def freeze_for(name: str, seconds: float, stack: Up) -> None:
+async def freeze_for(name: str, seconds: float, stack: Target) -> None:
     """SIGSTOP a process and its children for so many seconds."""
     process = stack.child(name)
     frozen = [process, *process.children(recursive=True)]
@@ -55,14 +60,14 @@ async def freeze_for(name: str, seconds: float, stack: Up) -> None:
             _signal(one.resume)
 
 
-async def lock_table(stack: Up, chance: random.Random) -> None:
+async def lock_table(stack: Target, chance: random.Random) -> None:
     """Hold the table every event goes to."""
     async with _postgres(stack) as connection, connection.transaction():
         await connection.execute("LOCK TABLE ingest.events IN ACCESS EXCLUSIVE MODE")
         await asyncio.sleep(chance.uniform(*LOCK_SECONDS))
 
 
-async def cut_database(stack: Up, _chance: random.Random) -> None:
+async def cut_database(stack: Target, _chance: random.Random) -> None:
     """End every connection to PostgreSQL, whatever it is doing."""
     async with _postgres(stack) as connection:
         await connection.execute(
@@ -71,37 +76,66 @@ async def cut_database(stack: Up, _chance: random.Random) -> None:
         )
 
 
-FAULTS: tuple[Fault, ...] = (
+async def kill_both(stack: Target, chance: random.Random) -> None:
+    """SIGKILL both servers at once."""
+    await asyncio.gather(kill("nats", stack, chance), kill("postgres", stack, chance))
+
+
+FAULTS: tuple[Fault[Target], ...] = (
     *(Fault(f"kill {name}", partial(kill, name)) for name in (*READS, *SERVERS)),
     *(Fault(f"freeze {name}", partial(freeze, name)) for name in (*READS, *SERVERS)),
     Fault("lock the table of events", lock_table),
     Fault("cut connections to PostgreSQL", cut_database),
 )
 
-OUTAGES: tuple[Fault, ...] = (
+
+async def cut_wire(name: str, stack: Cluster, _chance: random.Random) -> None:
+    """End every connection to a server in the middle of a message."""
+    await stack.wires[name].cut()
+
+
+def cluster_faults() -> tuple[Fault[Cluster], ...]:
+    """Everything above, for each process and each wire of a cluster."""
+    services = [f"{service}-{number + 1}" for service in READS for number in range(REPLICAS)]
+    servers = [f"nats-{number + 1}" for number in range(CLUSTER_SERVERS)]
+    return (
+        *(Fault(f"kill {name}", partial(kill, name)) for name in (*services, *servers, "postgres")),
+        *(Fault(f"freeze {name}", partial(freeze, name)) for name in (*services, *servers)),
+        *(Fault(f"cut off {name}", partial(cut_wire, name)) for name in (*servers, "postgres")),
+        Fault("lock the table of events", lock_table),
+    )
+
+
+OUTAGES: tuple[Fault[Target], ...] = (
     Fault("PostgreSQL away for 60 s", lambda stack, _: freeze_for("postgres", 60, stack)),
     Fault("NATS away for 30 s", lambda stack, _: freeze_for("nats", 30, stack)),
+    Fault("NATS and PostgreSQL killed", kill_both),
 )
 """Longer ones, for a long run."""
 
 
-async def stored_ids(stack: Up) -> list[str]:
+async def stored_ids(stack: Target) -> list[str]:
     """Id of every row of events."""
     async with _postgres(stack) as connection:
         return [row["id"] for row in await connection.fetch("SELECT id FROM ingest.events")]
 
 
 @asynccontextmanager
-async def _postgres(stack: Up) -> AsyncIterator[Any]:
-    socket = _SOCKET.search(stack.summary["database"])
-    assert socket is not None
+async def _postgres(stack: Target) -> AsyncIterator[Any]:
     connection = await asyncpg.connect(
-        host=socket[1], user="postgres", database="hogsend", timeout=20
+        host=stack.postgres_socket, user="postgres", database="hogsend", timeout=20
     )
     try:
         yield connection
     finally:
         await connection.close()
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(send: Callable[[], None]) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
 import httpx
 
 import hogsend
-from tests.running_stack import Up
+from tests.chaos.target import Target
 
 PEOPLE = 20
 ANSWER_SECONDS = 5.0
+UNAVAILABLE = 503
 ACCEPTED = frozenset({200, 202})
 
 
@@ -24,8 +26,21 @@ class Ledger:
     accepted: set[str] = field(default_factory=set)
     answers: Counter[str] = field(default_factory=Counter)
     """Answers by status; `none` when there was none, which says nothing about the event."""
+    refusing: dict[str, float] = field(default_factory=dict)
+    """Since when each route answers nothing but 503, in seconds of a monotonic clock."""
+    longest: dict[str, float] = field(default_factory=dict)
+    """Longest time each route did, in seconds."""
     heard: Counter[str] = field(default_factory=Counter)
     """How often each was on the bus."""
+
+    def note(self, route: str, status: int, now: float) -> None:
+        """Take note of an answer."""
+        self.answers[str(status)] += 1
+        if status == UNAVAILABLE:
+            self.refusing.setdefault(route, now)
+        elif route in self.refusing:
+            took = now - self.refusing.pop(route)
+            self.longest[route] = max(took, self.longest.get(route, 0.0))
 
     def lost_rows(self, stored: set[str]) -> set[str]:
         """Accepted and not stored."""
@@ -43,7 +58,7 @@ class Ledger:
 class Client:
     """Sends numbered events at a steady rate: webhooks, and every fourth as a report."""
 
-    def __init__(self, stack: Up, ledger: Ledger, per_second: float) -> None:
+    def __init__(self, stack: Target, ledger: Ledger, per_second: float) -> None:
         self._stack = stack
         self._ledger = ledger
         self._pause = 1 / per_second
@@ -83,7 +98,7 @@ class Client:
         except httpx.HTTPError:
             self._ledger.answers["none"] += 1
             return
-        self._ledger.answers[str(answer.status_code)] += 1
+        self._ledger.note(answer.request.url.path, answer.status_code, time.monotonic())
         if answer.status_code in ACCEPTED:
             self._ledger.accepted.add(id)
 

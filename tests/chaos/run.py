@@ -10,16 +10,20 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from tests.chaos.faults import Fault, stored_ids
 from tests.chaos.ledger import Client, Ledger, listen
-from tests.running_stack import Up, up
+from tests.chaos.target import Target
 from tests.waiting import eventually
 
 RECOVERY_SECONDS = 90.0
 RECKONING_SECONDS = 120.0
+
+Stack = TypeVar("Stack", bound=Target)
 
 ASYNCPG_COPES = ("Failed to restore the pool", "Future exception was never retrieved")
 """What asyncpg says while PostgreSQL is away; it goes on by itself."""
@@ -67,11 +71,13 @@ class Report:
         ]
         ledger = self.ledger
         answers = ", ".join(f"{status} {count}" for status, count in sorted(ledger.answers.items()))
+        refused = ", ".join(f"{route} {took:.1f} s" for route, took in ledger.longest.items())
         again = sum(ledger.heard.values()) - len(ledger.heard)
         rows += [
             "",
             f"faults    {self.faults}, from seed {self.seed}",
             f"sent      {len(ledger.sent)}; answered {answers}",
+            f"503 for   {refused or 'no moment'} at most",
             f"accepted  {len(ledger.accepted)}",
             f"stored    {len(self.stored)}",
             f"on NATS   {len(ledger.heard)}, and {again} of them again",
@@ -83,10 +89,10 @@ class Report:
 
 
 async def chaos(
-    directory: Path,
+    running: AbstractAsyncContextManager[Stack],
     *,
     seed: int,
-    faults: Sequence[Fault],
+    faults: Sequence[Fault[Stack]],
     seconds: float,
     per_second: float = 40.0,
     say: Callable[[str], None] = lambda _line: None,
@@ -94,7 +100,7 @@ async def chaos(
     """Hurt a stack for so many seconds, then count.
 
     Args:
-        directory: where it keeps its data.
+        running: the stack.
         seed: decides which fault comes when, and how long it lasts.
         faults: each comes about as often as the others.
         seconds: no new fault begins after so long.
@@ -102,7 +108,7 @@ async def chaos(
         say: told of every fault.
     """
     report, chance = Report(seed), random.Random(seed)  # noqa: S311 - a schedule, no secret
-    async with up(directory / "home", directory) as stack:
+    async with running as stack:
         client = Client(stack, report.ledger, per_second)
         sending = asyncio.create_task(client.run())
         listening = asyncio.create_task(listen(stack.nats_url, report.ledger))
@@ -123,18 +129,18 @@ async def chaos(
     return report
 
 
-def _drawn(faults: Sequence[Fault], chance: random.Random) -> Iterator[Fault]:
+def _drawn(faults: Sequence[Fault[Stack]], chance: random.Random) -> Iterator[Fault[Stack]]:
     while True:
         yield from chance.sample(faults, len(faults))
 
 
-async def _recovery(stack: Up) -> float:
+async def _recovery(stack: Target) -> float:
     began = time.monotonic()
     await eventually(stack.is_healthy, RECOVERY_SECONDS)
     return time.monotonic() - began
 
 
-async def _reckon(stack: Up, report: Report) -> None:
+async def _reckon(stack: Target, report: Report) -> None:
     """Give everything that was accepted time to arrive."""
     ledger = report.ledger
 

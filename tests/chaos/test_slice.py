@@ -7,18 +7,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.faults import FAULTS
+from tests.chaos.cluster import cluster
+from tests.chaos.faults import FAULTS, cluster_faults
 from tests.chaos.ledger import Ledger
 from tests.chaos.run import Report, chaos
+from tests.running_stack import up
 
 
 @pytest.mark.timeout(420)
 async def test_two_minutes_of_faults_lose_nothing(tmp_path: Path) -> None:
-    report = await chaos(tmp_path, seed=secrets.randbelow(10**6), faults=FAULTS, seconds=120)
+    report = await chaos(
+        up(tmp_path / "home", tmp_path), seed=secrets.randbelow(10**6), faults=FAULTS, seconds=120
+    )
     print("\n".join(report.lines()))  # noqa: T201 - with its seed, for whoever has to repeat it
     assert report.complaints() == []
     assert report.recoveries.keys() == {fault.name for fault in FAULTS}
     assert len(report.ledger.accepted) > 1000
+
+
+@pytest.mark.timeout(420)
+async def test_a_cluster_loses_nothing_while_its_parts_are_killed(tmp_path: Path) -> None:
+    seed = secrets.randbelow(10**6)
+    report = await chaos(cluster(tmp_path), seed=seed, faults=cluster_faults(), seconds=45)
+    print("\n".join(report.lines()))  # noqa: T201
+    assert report.complaints() == []
+    assert report.faults > 5
+    assert len(report.ledger.accepted) > 500
 
 
 def test_a_broken_promise_is_named() -> None:

@@ -1,0 +1,229 @@
+"""Three NATS servers, two of each service and a PostgreSQL on this machine, behind wires."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from cli.stack import nats
+from cli.stack.environment import READS, environment_for, nothing_but_path
+from cli.stack.home import Home
+from cli.stack.postgres import EmbeddedPostgres
+from cli.stack.supervisor import Program, Supervisor
+from hogsend.channels import User
+from tests.chaos.wire import Wire, wire
+from tests.running_stack import ROOT
+from tests.servers import free_port
+from tests.waiting import eventually
+
+SERVERS = 3
+REPLICAS = 2
+READY_SECONDS = 90.0
+ROUTE_PASSWORD = "password-of-route"
+
+
+class Balancer(httpx.AsyncBaseTransport):
+    """Asks the gateways in turn, and another one when nobody listens: what stands before them."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self._ports = itertools.cycle(ports)
+        self._count = len(ports)
+        self._http = httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        for _ in range(self._count - 1):
+            try:
+                return await self._ask(request)
+            except httpx.ConnectError:
+                continue
+        return await self._ask(request)
+
+    async def _ask(self, request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(port=next(self._ports))
+        return await self._http.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+
+@dataclass
+class Cluster:
+    """A running one."""
+
+    home: Path
+    http: httpx.AsyncClient
+    admin: dict[str, str]
+    nats_url: str
+    postgres_socket: str
+    wires: dict[str, Wire]
+    names: list[str]
+    """Its processes."""
+    supervisor: Supervisor
+    health: Callable[[], Awaitable[bool]]
+
+    def child(self, name: str) -> psutil.Process:
+        """The process of one program."""
+        return psutil.Process(self.supervisor.pid(name))
+
+    async def is_healthy(self) -> bool:
+        """Whether every process runs and every copy of a stream is up to date."""
+        return not any(map(self.supervisor.exited, self.names)) and await self.health()
+
+
+@dataclass
+class _Ports:
+    """Of one NATS server."""
+
+    client: int
+    wire: int
+    route: int
+    monitoring: int
+
+
+@asynccontextmanager
+async def cluster(directory: Path) -> AsyncIterator[Cluster]:
+    """Start one; everything ends with the block."""
+    home = Home(directory / "home")
+    starts: list[str] = []
+    supervisor = Supervisor(home.logs, lambda name, what: starts.append(f"{name} {what}"))
+    ports = [_Ports(*(free_port() for _ in range(4))) for _ in range(SERVERS)]
+    postgres = EmbeddedPostgres(home.path / "postgres")
+    await asyncio.to_thread(postgres.prepare)
+    database_port = free_port()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(supervisor.stop)
+        wires = {}
+        for number, port in enumerate(ports, 1):
+            await supervisor.start(_nats(home, number, ports))
+            wires[f"nats-{number}"] = await stack.enter_async_context(
+                wire(port.wire, _to_port(port.client))
+            )
+        await supervisor.start(
+            Program(
+                "postgres",
+                postgres.command,
+                nothing_but_path(),
+                user=postgres.user,
+                stop_signal=signal.SIGINT,
+                directory=postgres.data,
+            )
+        )
+        socket = str(postgres.sockets / ".s.PGSQL.5432")
+        wires["postgres"] = await stack.enter_async_context(
+            wire(database_port, lambda: asyncio.open_unix_connection(socket))
+        )
+        await eventually(postgres.ready, READY_SECONDS)
+        gateways = [free_port() for _ in range(REPLICAS)]
+        for service in reversed(READS):
+            for replica in range(REPLICAS):
+                name = f"{service}-{replica + 1}"
+                given = {
+                    "GATEWAY_PORT": str(gateways[replica]),
+                    "SPOOL_DIR": str(home.path / f"spool-{replica + 1}"),
+                    "NATS_URL": _address(home, User(service), ports),
+                    "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{database_port}/hogsend",
+                }
+                await supervisor.start(_service(home, service, name, given))
+        monitoring = [port.monitoring for port in ports]
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(transport=Balancer(gateways), base_url="http://127.0.0.1", timeout=5)
+        )
+        plain = await stack.enter_async_context(httpx.AsyncClient(timeout=5))
+
+        async def health() -> bool:
+            return await _all_well(plain, gateways, monitoring)
+
+        running = Cluster(
+            home=home.path,
+            http=http,
+            admin={"Authorization": f"Bearer {home.secret('admin-api-key')}"},
+            nats_url=_address(home, User.SUBSCRIBER, ports),
+            postgres_socket=str(postgres.sockets),
+            wires=wires,
+            names=[
+                *(f"nats-{number + 1}" for number in range(SERVERS)),
+                "postgres",
+                *(f"{service}-{number + 1}" for service in READS for number in range(REPLICAS)),
+            ],
+            supervisor=supervisor,
+            health=health,
+        )
+        await eventually(running.is_healthy, READY_SECONDS)
+        yield running
+
+
+def _nats(home: Home, number: int, ports: list[_Ports]) -> Program:
+    own, config = ports[number - 1], home.path / f"nats-{number}.conf"
+    nats.write_config(
+        config,
+        port=own.client,
+        store=home.path / f"nats-{number}",
+        passwords={user: home.secret(f"nats-{user}") for user in User},
+    )
+    told = json.loads(config.read_text())
+    told["jetstream"]["sync_interval"] = nats.CLUSTER_SYNC_INTERVAL
+    told |= {
+        "server_name": f"nats-{number}",
+        # Clients are told of the other servers, and must find them behind their wires.
+        "client_advertise": f"127.0.0.1:{own.wire}",
+        "http": f"127.0.0.1:{own.monitoring}",
+        "cluster": {
+            "name": "hogsend",
+            "listen": f"127.0.0.1:{own.route}",
+            "authorization": {"user": "route", "password": ROUTE_PASSWORD, "timeout": 5},
+            "routes": [
+                f"nats-route://route:{ROUTE_PASSWORD}@127.0.0.1:{port.route}" for port in ports
+            ],
+        },
+    }
+    config.write_text(json.dumps(told))
+    return Program(f"nats-{number}", nats.command(config), nothing_but_path())
+
+
+def _service(home: Home, service: str, name: str, given: dict[str, str]) -> Program:
+    told = {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "ADMIN_API_KEY": home.secret("admin-api-key"),
+        "BETTER_AUTH_SECRET": home.secret("better-auth-secret"),
+        "ADMIN_RATE_LIMIT": "100000",
+        "NATS_REPLICAS": str(SERVERS),
+        "LOG_FORMAT": "json",
+        **given,
+    }
+    command = [sys.executable, "-m", "cli.main", "serve", service]
+    return Program(name, command, environment_for(service, told), directory=home.path)
+
+
+def _address(home: Home, user: User, ports: list[_Ports]) -> str:
+    password = home.secret(f"nats-{user}")
+    return ",".join(nats.url(user, password, port.wire) for port in ports)
+
+
+def _to_port(
+    port: int,
+) -> Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
+    return lambda: asyncio.open_connection("127.0.0.1", port)
+
+
+async def _all_well(http: httpx.AsyncClient, gateways: list[int], monitoring: list[int]) -> bool:
+    try:
+        for port in monitoring:
+            if not (await http.get(f"http://127.0.0.1:{port}/healthz")).is_success:
+                return False
+        for port in gateways:
+            if (await http.get(f"http://127.0.0.1:{port}/v1/health")).json()["status"] != "healthy":
+                return False
+    except (httpx.HTTPError, ValueError):
+        return False
+    return True
