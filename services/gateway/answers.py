@@ -93,12 +93,15 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
         401: (ErrorBody, "No key, or an unknown one."),
         403: (ErrorBody, "A known key that may not do this."),
         404: (ErrorBody, "There is no such thing."),
+        408: (ErrorBody, "The body did not arrive in time."),
         409: (ErrorBody, "The stored credential cannot be decrypted."),
         413: (ErrorBody, "The body is too large."),
         429: (ErrorBody, "Too many requests; see Retry-After."),
         502: (RefusalBody, "PostHog refused, or could not be reached."),
         503: (TypedErrorBody, "A dependency is away; see Retry-After."),
     }
+    if 413 in statuses:  # noqa: PLR2004 - whoever reads a body may wait for it in vain
+        statuses = (*statuses, 408)
     return {
         status: ResponseSpec(
             data_container=bodies[status][0],

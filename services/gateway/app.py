@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 import swagger_ui
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 from litestar import Litestar
 from litestar.datastructures import State
@@ -49,6 +49,7 @@ from services.gateway.routes.health import health, livez, metrics, readyz
 from services.gateway.routes.provisioning import ProvisioningController
 from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
+from services.gateway.slow_clients import bounded, http1_settings
 from services.gateway.webhook_secret import WebhookSecret
 
 log = structlog.get_logger(__name__)
@@ -124,16 +125,16 @@ async def run() -> None:
         secret.get_secret_value() if secret else None,
         settings.spool_dir / "webhook-secret.json" if spool else None,
     )
+    app = build(bus, intake, webhook_secret, settings, posthog=posthog, public=public)
     server = Server(
         # Around litestar, not inside: unknown routes get the headers too.
-        response_headers(
-            audited(
-                build(bus, intake, webhook_secret, settings, posthog=posthog, public=public), bus
-            )
-        ),
+        response_headers(audited(bounded(app, settings.http_patience_seconds), bus)),
         address=settings.gateway_host,
         port=settings.gateway_port,
         interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        http1_settings=http1_settings(settings.http_patience_seconds),
+        websockets=False,
         log_enabled=False,
     )
 

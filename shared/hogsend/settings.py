@@ -172,6 +172,11 @@ class GatewaySettings(Settings):
     admin_rate_limit: Annotated[int, Field(ge=1)] = Field(
         100, description="Admin requests a minute and key; more answer 429."
     )
+    http_patience_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+        65,
+        description="Seconds a request's headers may take to arrive, and its body; idle "
+        "connections are closed after as long. Longer than the 60 s load balancers keep theirs.",
+    )
     webhook_max_bytes: Annotated[int, Field(ge=1024)] = Field(
         MIB, description="Largest webhook body in bytes; larger ones answer 413."
     )

@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=1200, help="how long to go on")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="repeats a run")
-    parser.add_argument("--outages", action="store_true", help="with outages of a minute as well")
+    parser.add_argument("--outages", action="store_true", help="long ones too, once each")
     parser.add_argument("--cluster", action="store_true", help="three NATS, two of each service")
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}; repeat it with --seed {chosen.seed}")
@@ -42,8 +42,8 @@ async def _run(chosen: argparse.Namespace, directory: Path) -> Report:
     how = {"seed": chosen.seed, "seconds": chosen.seconds, "say": say}
     if chosen.cluster:
         return await chaos(cluster(directory), faults=cluster_faults(), **how)
-    faults = (*FAULTS, *OUTAGES) if chosen.outages else FAULTS
-    return await chaos(up(directory / "home", directory), faults=faults, **how)
+    once = OUTAGES if chosen.outages else ()
+    return await chaos(up(directory / "home", directory), faults=FAULTS, once=once, **how)
 
 
 if __name__ == "__main__":

@@ -109,9 +109,10 @@ def cluster_faults() -> tuple[Fault[Cluster], ...]:
 OUTAGES: tuple[Fault[Target], ...] = (
     Fault("PostgreSQL away for 60 s", lambda stack, _: freeze_for("postgres", 60, stack)),
     Fault("NATS away for 30 s", lambda stack, _: freeze_for("nats", 30, stack)),
+    Fault("NATS away for 5 minutes", lambda stack, _: freeze_for("nats", 300, stack)),
     Fault("NATS and PostgreSQL killed", kill_both),
 )
-"""Longer ones, for a long run."""
+"""Longer ones, each once in a long run."""
 
 
 async def stored_ids(stack: Target) -> list[str]:

@@ -93,6 +93,7 @@ async def chaos(
     *,
     seed: int,
     faults: Sequence[Fault[Stack]],
+    once: Sequence[Fault[Stack]] = (),
     seconds: float,
     per_second: float = 40.0,
     say: Callable[[str], None] = lambda _line: None,
@@ -103,6 +104,7 @@ async def chaos(
         running: the stack.
         seed: decides which fault comes when, and how long it lasts.
         faults: each comes about as often as the others.
+        once: each comes once, between the others.
         seconds: no new fault begins after so long.
         per_second: events sent.
         say: told of every fault.
@@ -114,7 +116,7 @@ async def chaos(
         listening = asyncio.create_task(listen(stack.nats_url, report.ledger))
         try:
             ends = time.monotonic() + seconds
-            for fault in _drawn(faults, chance):
+            for fault in _drawn(faults, once, chance):
                 if time.monotonic() >= ends:
                     break
                 say(f"{time.strftime('%H:%M:%S')}  {fault.name}")
@@ -129,9 +131,14 @@ async def chaos(
     return report
 
 
-def _drawn(faults: Sequence[Fault[Stack]], chance: random.Random) -> Iterator[Fault[Stack]]:
+def _drawn(
+    faults: Sequence[Fault[Stack]], once: Sequence[Fault[Stack]], chance: random.Random
+) -> Iterator[Fault[Stack]]:
+    left = chance.sample(once, len(once))
     while True:
         yield from chance.sample(faults, len(faults))
+        if left:
+            yield left.pop()
 
 
 async def _recovery(stack: Target) -> float:

@@ -1,0 +1,56 @@
+"""Nobody holds a connection by sending slowly: headers, body and idle connections are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+
+from granian.http import HTTP1Settings
+from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException
+from litestar.types import ASGIApp, Receive, ReceiveMessage, Scope, Send
+from prometheus_client import Counter
+
+MAX_HEADER_BYTES = 64 * 1024
+"""Request line and headers, of which the server may read twice as much before it refuses."""
+
+TOO_SLOW = Counter("hogsend_slow_requests", "Requests given up because their body came too slowly")
+
+
+class BodyTooSlow(HTTPException):
+    """The body did not arrive in time; nothing was accepted."""
+
+    status_code = 408
+    detail = "The request body did not arrive in time"
+
+
+def http1_settings(patience: float) -> HTTP1Settings:
+    """Give the server's limits: `patience` seconds for the headers, and for idle connections."""
+    return HTTP1Settings(header_read_timeout=int(patience * 1000), max_buffer_size=MAX_HEADER_BYTES)
+
+
+def bounded(app: ASGIApp, patience: float) -> ASGIApp:
+    """Wrap `app` so that a request's whole body must arrive within `patience` seconds."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        deadline = asyncio.get_running_loop().time() + patience
+        complete = False
+
+        async def receive_in_time() -> ReceiveMessage:
+            nonlocal complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                TOO_SLOW.inc()
+                raise BodyTooSlow from None
+            complete = not message.get("more_body", False)
+            return message
+
+        await app(scope, receive_in_time, send)
+
+    return wrapped

@@ -1,0 +1,211 @@
+"""What no HTTP library would send: slow, oversized and crooked requests, over a plain socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hogsend import settings
+from tests.running_stack import ROOT
+from tests.servers import free_port
+from tests.waiting import eventually
+
+KEY = "admin-key-of-this-test"
+EVENTS = "/v1/admin/events"
+
+
+@pytest.fixture(scope="module")
+async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
+    """A gateway of its own, without a bus; what it accepts is in its spool."""
+    port, directory = free_port(), tmp_path_factory.mktemp("gateway")
+    known = {name.upper() for group in settings.ALL for name in group.model_fields}
+    clean = {name: value for name, value in os.environ.items() if name not in known}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.main", "serve", "gateway"),
+        env={
+            **clean,
+            "PYTHONPATH": str(ROOT),
+            "GATEWAY_PORT": str(port),
+            "NATS_URL": f"nats://127.0.0.1:{free_port()}",
+            "SPOOL_DIR": str(directory / "spool"),
+            "ADMIN_API_KEY": KEY,
+            "POSTHOG_WEBHOOK_SECRET": "s",
+            "HTTP_PATIENCE_SECONDS": "1",
+            "ADMIN_FAILED_KEY_LIMIT": "100000",
+        },
+        cwd=directory,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    await eventually(lambda: answers(port), 30)
+    yield port
+    # It outlived everything that was done to it.
+    assert process.returncode is None
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 15) == 0
+
+
+@asynccontextmanager
+async def connection(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def exchange(port: int, sent: bytes) -> bytes:
+    """Send, and read until the server closes."""
+    async with connection(port) as (reader, writer):
+        try:
+            writer.write(sent)
+            await writer.drain()
+            return await reader.read(-1)
+        except ConnectionResetError:
+            return b""
+
+
+def status(answer: bytes) -> int:
+    """0 when the server hung up without one."""
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+
+
+async def answers(port: int) -> bool:
+    try:
+        return status(await get(port, "/livez")) == 200
+    except OSError:
+        return False
+
+
+async def get(port: int, target: str, *headers: str, method: str = "GET") -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]
+    return await exchange(port, "\r\n".join(lines).encode("latin-1"))
+
+
+async def test_headers_that_never_end_are_given_up(port: int) -> None:
+    async with connection(port) as (reader, writer):
+        writer.write(b"POST /v1/webhooks/posthog HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        await writer.drain()
+        assert status(await reader.read(-1)) in {0, 408}
+
+
+async def test_an_idle_connection_is_closed(port: int) -> None:
+    async with connection(port) as (reader, _writer):
+        assert await reader.read(-1) == b""
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"event":'])
+async def test_a_body_that_never_comes_is_a_408_and_nothing_is_accepted(
+    sent: bytes, port: int
+) -> None:
+    head = (
+        b"POST /v1/webhooks/posthog HTTP/1.1\r\nHost: x\r\nx-posthog-webhook-secret: s\r\n"
+        b"Content-Length: 1000\r\nConnection: close\r\n\r\n"
+    )
+    answer = await exchange(port, head + sent)
+    assert status(answer) == 408
+    assert b"did not arrive in time" in answer
+    metrics = await get(port, "/metrics", f"Authorization: Bearer {KEY}")
+    assert b"hogsend_spool_deliveries 0.0" in metrics
+
+
+@pytest.mark.parametrize(
+    "header",
+    [f"X-Large: {'x' * 1_000_000}", "\r\n".join(f"X-{number}: y" for number in range(2000))],
+    ids=["one large", "many small"],
+)
+async def test_oversized_headers_are_refused(header: str, port: int) -> None:
+    assert status(await get(port, "/livez", header)) in {0, 400, 431}
+    assert await answers(port)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Content-Length: 3", "Content-Length: 4"),
+        ("Content-Length: -1",),
+        ("Content-Length: 3x",),
+        ("Transfer-Encoding: chunked, identity",),
+        ("Bad Header: x",),
+        ("X-Nul: a\x00b",),
+    ],
+)
+async def test_crooked_framing_is_refused(headers: tuple[str, ...], port: int) -> None:
+    assert status(await get(port, EVENTS, *headers, method="POST")) in {0, 400}
+    assert await answers(port)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        EVENTS,
+        "//v1/admin/events",
+        "/v1//admin/events",
+        "/v1/admin//events",
+        "/v1/./admin/events",
+        "/v1/webhooks/../admin/events",
+        "/v1/webhooks/..%2fadmin/events",
+        "/v1/webhooks/%2e%2e/admin/events",
+        "/v1/admin%2fevents",
+        "/V1/Admin/events",
+        "/v1/admin/events/",
+        "/v1/admin/events;x=1",
+        "/v1/admin/events%00",
+        "/v1/admin/events%20",
+        "/v1/admin/events?key=x",
+        "/v1/admin/events#x",
+        "/livez/../v1/admin/events",
+        "/docs/assets/../../v1/admin/events",
+        "http://127.0.0.1/v1/admin/events",
+        "http://x@evil/v1/admin/events",
+        "\\v1\\admin\\events",
+        "/%76%31/admin/events",
+    ],
+)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ("X-Original-URL: /livez", "X-Rewrite-URL: /livez"),
+        ("X-Forwarded-For: 127.0.0.1", "X-Real-IP: 127.0.0.1", "Forwarded: for=127.0.0.1"),
+        ("X-HTTP-Method-Override: OPTIONS",),
+        ("Authorization: Bearer",),
+        ("Authorization: Bearer ",),
+        (f"Authorization: Basic {KEY}",),
+        (f"Authorization: Bearer {KEY}x",),
+        (f"Authorization: {KEY}",),
+        (f"Proxy-Authorization: Bearer {KEY}",),
+        (f"Cookie: Authorization=Bearer {KEY}",),
+        ("Authorization: Bearer wrong", f"X-Authorization: Bearer {KEY}"),
+    ],
+    ids=lambda headers: headers[0][:20] if headers else "plain",
+)
+async def test_no_trick_opens_an_admin_route(
+    target: str, headers: tuple[str, ...], port: int
+) -> None:
+    assert status(await get(port, target, *headers)) in {0, 400, 401, 404}
+
+
+async def test_the_key_opens_it(port: int) -> None:
+    # 503: there is no bus. It is the only way past 401.
+    assert status(await get(port, EVENTS, f"Authorization: Bearer {KEY}")) == 503
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "OPTIONS", "HEAD", "PROPFIND", "GET\tX"])
+async def test_no_method_opens_it_either(method: str, port: int) -> None:
+    assert status(await get(port, EVENTS, method=method)) in {0, 204, 400, 401, 404, 405}
+
+
+async def test_what_follows_a_refused_body_is_no_request(port: int) -> None:
+    inner = f"GET {EVENTS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+    smuggled = (
+        b"POST /v1/webhooks/posthog HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % len(inner)
+    )
+    answer = await exchange(port, smuggled + inner)
+    assert answer.count(b"HTTP/1.1 ") <= 1
+    assert b" 503 " not in answer
