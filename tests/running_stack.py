@@ -57,7 +57,11 @@ class Up:
         """The process of one program of the stack."""
         wanted = {"nats": "nats-server", "postgres": "postgres"}.get(name)
         for process in psutil.Process(self.process.pid).children():
-            line = process.cmdline()
+            try:
+                line = process.cmdline()
+            except psutil.Error:
+                # Just killed, and about to be started again.
+                continue
             if line and (Path(line[0]).name == wanted or line[-2:] == ["serve", name]):
                 return process
         raise LookupError(name)

@@ -37,7 +37,7 @@ class Fault(Generic[Of]):
 
 async def kill(name: str, stack: Target, _chance: random.Random) -> None:
     """SIGKILL one process and wait until it is gone; the supervisor starts another."""
-    process = stack.child(name)
+    process = await eventually(lambda: _found(stack, name))
     process.kill()
     await eventually(lambda: not _runs(process))
 
@@ -49,7 +49,7 @@ async def freeze(name: str, stack: Target, chance: random.Random) -> None:
 
 async def freeze_for(name: str, seconds: float, stack: Target) -> None:
     """SIGSTOP a process and its children for so many seconds."""
-    process = stack.child(name)
+    process = await eventually(lambda: _found(stack, name))
     frozen = [process, *process.children(recursive=True)]
     for one in frozen:
         _signal(one.suspend)
@@ -130,6 +130,13 @@ async def _postgres(stack: Target) -> AsyncIterator[Any]:
         yield connection
     finally:
         await connection.close()
+
+
+def _found(stack: Target, name: str) -> psutil.Process | None:
+    try:
+        return stack.child(name)
+    except LookupError:
+        return None
 
 
 def _runs(process: psutil.Process) -> bool:
