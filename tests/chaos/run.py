@@ -159,10 +159,11 @@ async def _reckon(stack: Target, report: Report) -> None:
     with contextlib.suppress(TimeoutError):
         await eventually(complete, RECKONING_SECONDS)
     for log in sorted((stack.home / "logs").glob("*.log")):
-        report.unforeseen += _exceptions(log)
+        report.unforeseen += exceptions_in(log)
 
 
-def _exceptions(log: Path) -> list[str]:
+def exceptions_in(log: Path) -> list[str]:
+    """Last lines of exceptions that nobody handled, from a log."""
     found = []
     for line in log.read_text(errors="replace").splitlines():
         if '"exception"' not in line:

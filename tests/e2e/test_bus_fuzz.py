@@ -1,0 +1,133 @@
+"""Rubbish on every subject and every request: a reason or a typed error, and nobody falls over."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.micro.request import ERROR_CODE_HEADER
+
+from cli.stack.environment import READS
+from hogsend import errors
+from hogsend.channels import CHANNELS, ENDPOINTS, User
+from hogsend.permissions import inbox_prefix
+from tests.chaos.run import exceptions_in
+from tests.running_stack import Up, up
+from tests.waiting import eventually
+
+EACH = 40
+LARGE = 900_000
+CODES = {
+    value.code
+    for value in vars(errors).values()
+    if isinstance(value, type) and issubclass(value, errors.HogsendError)
+} - {errors.HogsendError.code}
+
+RUBBISH: tuple[bytes, ...] = (
+    b"",
+    b"{}",
+    b"null",
+    b"[]",
+    b"0",
+    b'"text"',
+    b"{",
+    b'{"event":',
+    b"\xff\xfe\x00",
+    b"[" * 50_000,
+    b'{"specversion":"99","data":[]}',
+    b'{"providerId":"' + b"x" * 5000 + b'"}',
+    b'{"data":{"userId":"' + b"x" * LARGE + b'"}}',
+    b'{"event":{"event":"x","distinct_id":"\\u0000"}}',
+    b'{"event":{"event":"\\ud800","distinct_id":"u","timestamp":"0000-00-00"}}',
+    b'{"id":1e400,"limit":-1,"offset":99999999999999999999}',
+    b'{"limit":2147483648,"offset":9223372036854775807}',
+)
+
+NAMES = (
+    *("event", "distinctId", "distinct_id", "properties", "data", "id", "type", "timestamp"),
+    *("userId", "providerId", "payload", "people", "conditions", "key", "config", "url"),
+)
+VALUES: tuple[Any, ...] = (
+    *(None, True, -1, 2**65, 1.5, "", "\x00", "x" * 300, "posthog"),
+    *([], {}, [[{}]], {"$set": 1}),
+)
+
+
+def junk(chance: random.Random) -> bytes:
+    """One of the above, or JSON of the right names with wrong values, or plain noise."""
+    kind = chance.randrange(3)
+    if kind == 0:
+        return chance.choice(RUBBISH)
+    if kind == 1:
+        return chance.randbytes(chance.randrange(300))
+    picked = chance.sample(NAMES, chance.randrange(len(NAMES)))
+    return json.dumps({name: chance.choice(VALUES) for name in picked}).encode()
+
+
+def headers(chance: random.Random) -> dict[str, str] | None:
+    """Missing, wrong or nonsensical ones."""
+    if chance.random() < 0.3:
+        return None
+    values = ("", "x", "99", "not-a-time", "x" * 200, "../..", "%00")
+    names = ("Nats-Msg-Id", "ce-id", "ce-time", "ce-specversion", "Hogsend-Destination")
+    # An id of its own, or JetStream takes it for a repeat and nobody reads it.
+    return {name: chance.choice(values) for name in names[1:]} | {names[0]: str(chance.random())}
+
+
+async def operator(stack: Up) -> Client:
+    password = (stack.home / "secrets" / "nats-operator").read_text().strip()
+    address = stack.nats_url.rpartition("@")[2]
+    return await nats.connect(
+        f"nats://operator:{password}@{address}", inbox_prefix=inbox_prefix(User.OPERATOR)
+    )
+
+
+@pytest.mark.timeout(300)
+async def test_rubbish_gets_a_reason_and_breaks_nothing(tmp_path: Path) -> None:
+    seed = secrets.randbelow(10**6)
+    print(f"seed {seed}")  # noqa: T201 - for whoever has to repeat it
+    chance = random.Random(seed)  # noqa: S311
+    async with up(tmp_path / "home", tmp_path) as stack:
+        before = {name: stack.child(name).pid for name in READS}
+        client = await operator(stack)
+        js = client.jetstream()
+        # Everything but what only the credentials service may say, which nobody reads from a queue.
+        for channel in CHANNELS:
+            subject = channel.subject.replace("*", "posthog").replace(">", "email.opened")
+            for _ in range(EACH):
+                await js.publish(subject, junk(chance), headers=headers(chance), timeout=10)
+        await js.publish("hogsend.webhooks.nobody", b"{}", headers={"Nats-Msg-Id": "nobody"})
+        # Nothing is left in a queue: it was stored, or set aside with a reason.
+        for stream in ("WEBHOOKS", "AUDIT"):
+            await eventually(lambda name=stream: is_empty(js, name), 60)
+        path = "/v1/admin/deadletters"
+        for reason in ("malformed", "unknown_source"):
+            found = await stack.http.get(path, params={"reason": reason}, headers=stack.admin)
+            letters = found.json()["deadLetters"]
+            assert {letter["reason"] for letter in letters} == {reason}
+
+        # Last, for among them is the one that purges dead letters.
+        replies: dict[str, set[str]] = {}
+        for endpoint in ENDPOINTS:
+            for _ in range(EACH // 4):
+                answer = await client.request(endpoint.subject, junk(chance), timeout=20)
+                code = (answer.headers or {}).get(ERROR_CODE_HEADER, "ok")
+                replies.setdefault(endpoint.subject, set()).add(code)
+        assert {code for codes in replies.values() for code in codes} <= CODES | {"ok"}, replies
+
+        assert await stack.post("after-it-all") == 200
+        await eventually(stack.is_healthy, 30)
+        assert {name: stack.child(name).pid for name in READS} == before
+        await client.close()
+        found = [line for log in (stack.home / "logs").glob("*.log") for line in exceptions_in(log)]
+        assert found == []
+
+
+async def is_empty(js: Any, stream: str) -> bool:
+    return bool((await js.stream_info(stream)).state.messages == 0)
