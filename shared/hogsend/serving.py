@@ -37,6 +37,8 @@ ANSWER_SECONDS = 10.0
 MAX_CONCURRENT = 64
 RETRY_SECONDS = 1.0
 CANCEL_AGAIN_SECONDS = 0.5
+DRAIN_SECONDS = 8.0
+"""How long requests under way may take once a service was told to stop: it ends within ten."""
 
 _STARTED = time.monotonic()
 
@@ -52,8 +54,29 @@ class Handler(Generic[Request, Reply]):
 AnyHandler: TypeAlias = Handler[Any, Any]
 
 
-async def serve(bus: Bus, service: str, handlers: Sequence[AnyHandler]) -> Service:
+class Serving:
+    """A registered service, and the requests it is answering."""
+
+    def __init__(self, registered: Service, answering: set[asyncio.Task[None]]) -> None:
+        """Look after what `serve` registered."""
+        self._registered = registered
+        self._answering = answering
+
+    async def stop(self) -> None:
+        """Take no more requests, and answer those under way within `DRAIN_SECONDS`."""
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._registered.stop()
+                while self._answering:
+                    await asyncio.wait(self._answering)
+        except (nats.errors.Error, TimeoutError) as error:
+            metrics.FAILURES.labels("drain", type(error).__name__).inc()
+            log.warning("stopped before every request was answered", left=len(self._answering))
+
+
+async def serve(bus: Bus, service: str, handlers: Sequence[AnyHandler]) -> Serving:
     """Register `handlers` as the NATS service `hogsend-<service>`; `nats micro ls` shows it."""
+    answering: set[asyncio.Task[None]] = set()
     registered = await add_service(
         bus.client,
         name=f"hogsend-{service}",
@@ -67,23 +90,23 @@ async def serve(bus: Bus, service: str, handlers: Sequence[AnyHandler]) -> Servi
             name=handler.endpoint.verb,
             subject=handler.endpoint.subject,
             queue_group=service,
-            handler=_concurrently(handler, slots),
+            handler=_concurrently(handler, slots, answering),
             metadata={"summary": handler.endpoint.summary},
         )
-    return registered
+    return Serving(registered, answering)
 
 
 def _concurrently(
-    handler: Handler[Request, Reply], slots: asyncio.Semaphore
+    handler: Handler[Request, Reply],
+    slots: asyncio.Semaphore,
+    answering: set[asyncio.Task[None]],
 ) -> Callable[[MicroRequest], Awaitable[None]]:
     # nats-py awaits one callback at a time; a task each keeps a slow answer from blocking others.
-    running: set[asyncio.Task[None]] = set()
-
     async def start(request: MicroRequest) -> None:
         await slots.acquire()
         task = asyncio.create_task(_answer(handler, request))
-        running.add(task)
-        task.add_done_callback(running.discard)
+        answering.add(task)
+        task.add_done_callback(answering.discard)
         task.add_done_callback(lambda _task: slots.release())
 
     return start
@@ -159,6 +182,8 @@ async def run_service(
 ) -> None:
     """Run a service until SIGTERM or SIGINT, or until one of its background tasks fails.
 
+    Requests that are being answered then are answered first.
+
     It starts while NATS is away and registers its handlers once NATS is there. `background` is
     cancelled at the end; what a task holds then, it must be able to give back. `connected` runs
     once, when NATS is there.
@@ -166,17 +191,19 @@ async def run_service(
     stopped = asyncio.create_task(until_stopped())
     tasks = [asyncio.create_task(task) for task in background]
     registering = asyncio.create_task(_register(bus, user, handlers, replicas, connected))
-    waiting = {stopped, registering, *tasks}
+    waiting: set[asyncio.Task[Any]] = {stopped, registering, *tasks}
     while not stopped.done():
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     log.info("stopping")
+    if registering.done():
+        await registering.result().stop()
     await stop(registering, *tasks)
     await bus.close()
 
 
-async def stop(*tasks: asyncio.Task[None]) -> None:
+async def stop(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks until they have ended; what they raise meanwhile no longer matters.
 
     Once is not enough: nats-py swallows a cancellation that meets it while it flushes.
@@ -195,7 +222,7 @@ async def _register(
     handlers: Sequence[AnyHandler],
     replicas: int,
     connected: Hook | None,
-) -> None:
+) -> Serving:
     await bus.open()
     while True:
         try:
@@ -207,7 +234,7 @@ async def _register(
             await asyncio.sleep(RETRY_SECONDS)
     if connected is not None:
         await connected()
-    await serve(bus, user, handlers)
+    serving = await serve(bus, user, handlers)
     try:
         await bus.flush()
     except nats.errors.Error as error:
@@ -215,6 +242,7 @@ async def _register(
         metrics.FAILURES.labels("register", type(error).__name__).inc()
         log.warning("NATS went away while the service registered", reason=str(error))
     log.info("serving", endpoints=[handler.endpoint.subject for handler in handlers])
+    return serving
 
 
 async def service_health(
