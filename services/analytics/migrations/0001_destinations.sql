@@ -33,5 +33,4 @@ CREATE TABLE analytics.deliveries (
 CREATE INDEX deliveries_newest ON analytics.deliveries (destination_id, position DESC);
 
 -- migrate:down
-DROP TABLE analytics.deliveries;
-DROP TABLE analytics.destinations;
+-- Forward only.

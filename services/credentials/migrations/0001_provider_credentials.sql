@@ -21,5 +21,4 @@ CREATE TABLE credentials.provider_versions (
 );
 
 -- migrate:down
-DROP TABLE credentials.provider_versions;
-DROP TABLE credentials.provider_credentials;
+-- Forward only.

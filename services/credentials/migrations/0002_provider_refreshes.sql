@@ -14,4 +14,4 @@ CREATE TABLE credentials.provider_refreshes (
 );
 
 -- migrate:down
-DROP TABLE credentials.provider_refreshes;
+-- Forward only.

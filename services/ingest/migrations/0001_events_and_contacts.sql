@@ -44,6 +44,4 @@ CREATE INDEX events_by_user ON ingest.events (left(user_id, 100), received_at DE
 CREATE INDEX events_by_source ON ingest.events (source, received_at DESC);
 
 -- migrate:down
-DROP TABLE ingest.events;
-DROP TABLE ingest.contact_keys;
-DROP TABLE ingest.contacts;
+-- Forward only.

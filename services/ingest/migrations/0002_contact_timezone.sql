@@ -3,4 +3,4 @@
 ALTER TABLE ingest.contacts ADD COLUMN timezone text;
 
 -- migrate:down
-ALTER TABLE ingest.contacts DROP COLUMN timezone;
+-- Forward only.

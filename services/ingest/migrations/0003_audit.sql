@@ -13,4 +13,4 @@ CREATE TABLE ingest.audit (
 CREATE INDEX audit_newest ON ingest.audit (at DESC);
 
 -- migrate:down
-DROP TABLE ingest.audit;
+-- Forward only.

@@ -9,4 +9,4 @@ CREATE TABLE provisioner.destinations (
 );
 
 -- migrate:down
-DROP TABLE provisioner.destinations;
+-- Forward only.

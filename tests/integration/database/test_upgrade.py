@@ -1,0 +1,162 @@
+"""Schemas only go forward, with the rows that are there, beside services of the version before."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from hogsend.channels import User
+from hogsend.database import Database
+from hogsend.messages import ListEvents
+from hogsend.sealing import Sealer
+from services.credentials.reader import Reader
+from services.credentials.store import CredentialStore
+from services.ingest.delivery import Delivery, EventRef
+from services.ingest.store import EventStore
+from tests.integration.harness import SEALING_SECRET
+
+SERVICES = Path(__file__).parents[3] / "services"
+WITH_DATABASE = (User.CREDENTIALS, User.INGEST, User.PROVISIONER, User.ANALYTICS)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CONTACT = UUID("00000000-0000-0000-0000-000000000001")
+
+# One row of what the first version of each service wrote, for tables later versions read.
+ROWS = {
+    User.INGEST: f"""
+        INSERT INTO ingest.contacts (id, source, external_id, email, properties, versions,
+            created_at, first_seen_at, last_seen_at)
+        VALUES ('{CONTACT}', 'posthog', 'u_1', 'ada@example.com', '{{"plan": "pro"}}', '{{}}',
+            '2026-01-01', '2026-01-01', '2026-01-01');
+        INSERT INTO ingest.contact_keys VALUES ('external', sha256('u_1'), 'u_1', '{CONTACT}');
+        INSERT INTO ingest.events VALUES ('posthog', 'old-1', 'signed_up', 'u_1', '{CONTACT}',
+            '{{"a": 1}}', '2026-01-01', '2026-01-01', NULL);
+    """,  # noqa: S608
+    User.CREDENTIALS: """
+        INSERT INTO credentials.provider_credentials (provider_id, kind, payload)
+        VALUES ('posthog', 'derived', '{payload}');
+        INSERT INTO credentials.provider_versions (provider_id, version, change, changed_kinds)
+        VALUES ('posthog', 5, 'stored', ARRAY['derived']);
+    """,
+}
+
+
+def migrations(service: User) -> list[Path]:
+    return sorted((SERVICES / service / "migrations").glob("*.sql"))
+
+
+def database(url: str, service: User, directory: Path) -> Database:
+    return Database(url, service, directory, pool_size=2)
+
+
+async def tables(url: str, schema: str) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table but dbmate's own."""
+    connection = await asyncpg.connect(url)
+    try:
+        names = await connection.fetch(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = $1", schema
+        )
+        return {
+            name: [dict(row) for row in await connection.fetch(f"SELECT * FROM {schema}.{name}")]  # noqa: S608
+            for (name,) in names
+            if name != "schema_migrations"
+        }
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("service", WITH_DATABASE)
+def test_migrations_only_go_forward(service: User) -> None:
+    numbers = [int(re.split(r"[_.]", file.name)[0]) for file in migrations(service)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    for file in migrations(service):
+        text = file.read_text()
+        assert text.rpartition("-- migrate:down\n")[2].strip() == "-- Forward only.", file
+        # What a service of the version before still reads and writes must stay as it is.
+        taken_away = re.findall(r"\b(DROP|RENAME|SET NOT NULL|ALTER COLUMN \w+ TYPE)\b", text)
+        assert not taken_away, f"{file}: {taken_away}"
+
+
+@pytest.mark.parametrize("service", [User.INGEST, User.CREDENTIALS])
+async def test_every_older_schema_with_rows_in_it_is_brought_up_to_date(
+    service: User, database_url: str, tmp_path: Path
+) -> None:
+    files = migrations(service)
+    assert len(files) > 1
+    for applied in range(1, len(files)):
+        older = tmp_path / str(applied)
+        older.mkdir()
+        for file in files[:applied]:
+            shutil.copy(file, older)
+        await database(database_url, service, older).migrate()
+        if applied == 1:
+            await fill(database_url, service)
+        before = await tables(database_url, service.value)
+
+        full = database(database_url, service, files[0].parent)
+        await full.migrate()
+        await full.migrate()
+        after = await tables(database_url, service.value)
+        for name, rows in before.items():
+            kept = [{key: row[key] for key in rows[0]} for row in after[name]] if rows else rows
+            assert kept == rows, name
+
+
+async def fill(url: str, service: User) -> None:
+    payload = Sealer(SEALING_SECRET).seal(b'{"webhookSecret":"of-an-older-version"}')
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(ROWS[service].replace("{payload}", payload))
+    finally:
+        await connection.close()
+
+
+async def upgraded(url: str, service: User, directory: Path) -> Database:
+    """The first version's database with its rows, opened by today's."""
+    directory.mkdir()  # noqa: ASYNC240
+    shutil.copy(migrations(service)[0], directory)
+    await database(url, service, directory).migrate()
+    await fill(url, service)
+    opened = database(url, service, migrations(service)[0].parent)
+    await opened.connect_forever()
+    return opened
+
+
+async def test_ingest_goes_on_with_the_first_versions_rows(
+    database_url: str, tmp_path: Path
+) -> None:
+    opened = await upgraded(database_url, User.INGEST, tmp_path / "first")
+    store = EventStore(opened)
+    again = Delivery(
+        ref=EventRef("posthog", "old-1"),
+        event="signed_up",
+        user_id="u_1",
+        email=None,
+        occurred_at=NOW,
+        received_at=NOW,
+        properties={},
+        person_properties={},
+        correlation_id=None,
+    )
+    assert not (await store.save([again])).new
+    page = await store.page(ListEvents())
+    assert [(event.id, event.contact_key) for event in page.events] == [("old-1", "u_1")]
+    await opened.close()
+
+
+async def test_credentials_reads_what_the_first_version_sealed(
+    database_url: str, tmp_path: Path
+) -> None:
+    opened = await upgraded(database_url, User.CREDENTIALS, tmp_path / "first")
+    stored = await CredentialStore(opened).load("posthog")
+    payload = Reader(Sealer(SEALING_SECRET)).derived(stored.rows).payload
+    assert payload is not None
+    assert payload.webhook_secret == "of-an-older-version"
+    assert stored.version == 5
+    await opened.close()
