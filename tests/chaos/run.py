@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import statistics
 import time
 from collections import defaultdict
@@ -25,7 +26,11 @@ RECKONING_SECONDS = 120.0
 
 Stack = TypeVar("Stack", bound=Target)
 
-ASYNCPG_COPES = ("Failed to restore the pool", "Future exception was never retrieved")
+ASYNCPG_COPES = re.compile(
+    "^Failed to restore the pool|^Future exception was never retrieved"
+    r"|^Task exception was never retrieved.*PoolConnectionHolder\.release\(\)",
+    re.DOTALL,
+)
 """What asyncpg says while PostgreSQL is away; it goes on by itself."""
 
 
@@ -169,7 +174,7 @@ def exceptions_in(log: Path) -> list[str]:
         if '"exception"' not in line:
             continue
         said = json.loads(line)
-        if said["event"].startswith(ASYNCPG_COPES):
+        if ASYNCPG_COPES.search(said["event"]):
             continue
         last = said["exception"].strip().splitlines()[-1]
         found.append(f"{log.stem}: {said['event']}: {last}")

@@ -52,7 +52,7 @@ def migrations(service: User) -> list[Path]:
 
 
 def database(url: str, service: User, directory: Path) -> Database:
-    return Database(url, service, directory, pool_size=2)
+    return Database(url, service.value, directory, pool_size=2)
 
 
 async def tables(url: str, schema: str) -> dict[str, list[dict[str, Any]]]:
