@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import resource
 from enum import StrEnum
 
 import uvloop
@@ -31,6 +32,8 @@ def serve(service: Service) -> int:
     service
         Which one. Its settings come from the environment and `./.env`; see `.env.example`.
     """
+    # A core dump would hold tokens and keys in clear.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     app = importlib.import_module(f"services.{service}.app")
     try:
         uvloop.run(app.run())

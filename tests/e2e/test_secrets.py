@@ -1,0 +1,173 @@
+"""While everything runs at debug level: no secret in metrics, process list, database or stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import nats
+import nats.js.errors
+import psutil
+import pytest
+
+from cli.stack.environment import READS
+from cli.stack.postgres import BINARIES, EmbeddedPostgres
+from hogsend import settings
+from hogsend.channels import StreamName, User
+from hogsend.permissions import inbox_prefix
+from tests.e2e.test_demo import MINTED, TOKENS, VERIFIER
+from tests.running_stack import ROOT
+from tests.servers import free_port
+from tests.waiting import eventually
+
+BINARY = re.compile(rb"\\x[0-9a-f]+")
+"""How pg_dump writes bytes; ours are digests."""
+
+
+@dataclass
+class Demo:
+    """A demo that has told its story and keeps running."""
+
+    pid: int
+    home: Path
+    gateway_port: int
+    nats_port: int
+    secrets: list[bytes]
+    """Everything that was generated for it."""
+
+    def holds_none(self, content: bytes, where: str) -> None:
+        assert content, where
+        assert not TOKENS.search(content), where
+        assert not MINTED.search(BINARY.sub(b"", content)), where
+        assert not VERIFIER.search(content), where
+        assert not [secret for secret in self.secrets if secret in content], where
+
+
+@pytest.fixture(scope="module")
+async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
+    home = tmp_path_factory.mktemp("secrets")
+    known = {name.upper() for group in settings.ALL for name in group.model_fields}
+    environment = {name: value for name, value in os.environ.items() if name not in known}
+    ports = {name: str(free_port()) for name in ("GATEWAY_PORT", "NATS_PORT")}
+    # On a terminal it stays up once it has told its story.
+    terminal, shown = pty.openpty()
+    said = bytearray()
+    asyncio.get_running_loop().add_reader(terminal, lambda: said.extend(_read(terminal)))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.main", "demo"),
+        env={
+            **environment,
+            **ports,
+            "PYTHONPATH": str(ROOT),
+            "HOGSEND_HOME": str(home),
+            "LOG_LEVEL": "debug",
+            "TERM": "xterm",
+        },
+        cwd=home,
+        stdout=shown,
+        stderr=shown,
+    )
+    os.close(shown)
+    try:
+        await eventually(lambda: b"Ctrl-C stops everything" in said, 110)
+        kept = home / "demo" / "secrets"
+        yield Demo(
+            process.pid,
+            home / "demo",
+            int(ports["GATEWAY_PORT"]),
+            int(ports["NATS_PORT"]),
+            [file.read_bytes().strip() for file in kept.iterdir()],
+        )
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), 60)
+        asyncio.get_running_loop().remove_reader(terminal)
+        os.close(terminal)
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        # Its last writer has closed it.
+        return b""
+
+
+def secret(demo: Demo, name: str) -> str:
+    return (demo.home / "secrets" / name).read_text().strip()
+
+
+async def test_metrics(demo: Demo) -> None:
+    key = {"Authorization": f"Bearer {secret(demo, 'admin-api-key')}"}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{demo.gateway_port}") as http:
+        answer = await http.get("/metrics", headers=key)
+    assert answer.status_code == 200
+    demo.holds_none(answer.content, "metrics")
+
+
+def test_the_process_list_and_core_dumps(demo: Demo) -> None:
+    found = psutil.Process(demo.pid).children(recursive=True)
+    lines = [" ".join(process.cmdline()) for process in found]
+    assert len([line for line in lines if "serve" in line]) == len(READS)
+    demo.holds_none("\n".join(lines).encode(), "process list")
+    for process, line in zip(found, lines, strict=True):
+        if "serve" in line:
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
+            assert re.search(r"^Max core file size +0 +0", limits, re.MULTILINE)
+
+
+def test_every_column_of_the_database(demo: Demo) -> None:
+    sockets = EmbeddedPostgres(demo.home / "postgres").sockets
+    dumped = subprocess.run(
+        [BINARIES / "pg_dump", "-h", sockets, "-U", "postgres", "--inserts", "hogsend"],
+        check=True,
+        capture_output=True,
+    ).stdout
+    assert dumped.count(b"INSERT INTO credentials.provider_credentials") == 2
+    assert b"INSERT INTO ingest.events" in dumped
+    demo.holds_none(dumped, "database")
+
+
+async def test_every_message_that_is_kept(demo: Demo) -> None:
+    client = await nats.connect(
+        f"nats://operator:{secret(demo, 'nats-operator')}@127.0.0.1:{demo.nats_port}",
+        inbox_prefix=inbox_prefix(User.OPERATOR),
+    )
+    js, kept = client.jetstream(), []
+    for stream in StreamName:
+        state = (await js.stream_info(stream)).state
+        for sequence in range(max(state.first_seq, 1), state.last_seq + 1):
+            try:
+                message = await js.get_msg(stream, sequence)
+            except nats.js.errors.NotFoundError:
+                continue
+            kept.append((message.data or b"") + json.dumps(message.headers or {}).encode())
+    await client.close()
+    assert len(kept) >= 3
+    demo.holds_none(b"\n".join(kept), "streams")
+
+
+async def test_what_services_answer_on_the_bus_but_the_token(demo: Demo) -> None:
+    """`nats micro` shows every service's endpoints, schema and statistics to an operator."""
+    client = await nats.connect(
+        f"nats://operator:{secret(demo, 'nats-operator')}@127.0.0.1:{demo.nats_port}",
+        inbox_prefix=inbox_prefix(User.OPERATOR),
+    )
+    answers: list[bytes] = []
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox)
+    for verb in ("PING", "INFO", "STATS"):
+        await client.publish(f"$SRV.{verb}", reply=inbox)
+    while len(answers) < 3 * (len(READS) - 1):
+        answers.append((await subscription.next_msg(timeout=10)).data)
+    await client.close()
+    demo.holds_none(b"\n".join(answers), "service statistics")
