@@ -25,6 +25,7 @@ app.command("cli.commands.connect:connect", help="Connect a PostHog project over
 app.command("cli.commands.doctor:doctor", help="Examine a server and its PostHog side.")
 app.command("cli.commands.status:status", help="Show the health of a running stack.")
 app.command("cli.commands.dlq:app", name="dlq", help="Look at dead letters, replay or purge them.")
+app.command("cli.commands.streams:app", name="streams", help="Back up and restore JetStream.")
 app.command("cli.commands.sandbox:sandbox", help="Run a PostHog stand-in on this machine.")
 
 

@@ -68,6 +68,11 @@ class Stack:
         """The same for services that also report engagement, write persons and ask analytics."""
         return self._url_for(User.MEMBER)
 
+    @property
+    def operator_url(self) -> str:
+        """The same for people who look after the bus."""
+        return self._url_for(User.OPERATOR)
+
     def _url_for(self, user: User) -> str:
         return nats.url(user, self.home.secret(f"nats-{user}"), self.settings.nats_port)
 
@@ -187,6 +192,7 @@ async def _start_nats(stack: Stack) -> None:
     await _until(stack, "nats", lambda: _listening(port))
     write_private(home.path / "subscriber.env", f"NATS_URL={stack.subscriber_url}\n")
     write_private(home.path / "member.env", f"NATS_URL={stack.member_url}\n")
+    write_private(home.path / "operator.env", f"NATS_URL={stack.operator_url}\n")
     stack.nats = f"nats://127.0.0.1:{port}"
 
 

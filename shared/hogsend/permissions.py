@@ -31,7 +31,7 @@ def permissions(user: User) -> Permissions:
     inbox = f"{inbox_prefix(user)}.>"
     if user is User.OPERATOR:
         return Permissions(
-            publish=["hogsend.>", "$JS.API.>", "$JS.ACK.>", "$SRV.>"],
+            publish=["hogsend.>", "$JS.API.>", "$JS.ACK.>", "$JS.SNAPSHOT.>", "$SRV.>"],
             subscribe=["hogsend.>", inbox],
         )
     publish = {channel.subject for channel in CHANNELS if user in channel.publishers}

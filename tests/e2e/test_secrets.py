@@ -117,10 +117,10 @@ async def test_metrics(demo: Demo) -> None:
 def test_the_process_list_and_core_dumps(demo: Demo) -> None:
     found = psutil.Process(demo.pid).children(recursive=True)
     lines = [" ".join(process.cmdline()) for process in found]
-    assert len([line for line in lines if "serve" in line]) == len(READS)
+    assert len([line for line in lines if " serve " in line]) == len(READS)
     demo.holds_none("\n".join(lines).encode(), "process list")
     for process, line in zip(found, lines, strict=True):
-        if "serve" in line:
+        if " serve " in line:
             limits = Path(f"/proc/{process.pid}/limits").read_text()
             assert re.search(r"^Max core file size +0 +0", limits, re.MULTILINE)
 

@@ -1,0 +1,1 @@
+"""Streams to files and back, in the layout of `nats stream backup`."""

@@ -1,0 +1,178 @@
+"""Snapshot and restore of JetStream streams, consumers included (NATS ADR-43's API).
+
+The files are those of `nats stream backup`, so either tool restores what the other one saved:
+`<stream>/backup.json` says what the stream was, `<stream>/stream.tar.s2` holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from cli.stack.home import write_private
+
+CHUNK_BYTES = 128 * 1024
+ANSWER_SECONDS = 30.0
+"""How long the server may take for one answer or chunk."""
+
+_END_OF_FILE = "204"
+_NOT_FOUND = 10059
+
+Progress = Callable[[str, int], None]
+"""Told the stream and how many bytes of it are done."""
+
+
+class StreamError(Exception):
+    """The server refused, or a backup cannot be read. Safe to show."""
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """What a backup holds of a stream, as the server says it."""
+
+    config: dict[str, Any]
+    state: dict[str, Any]
+
+    @property
+    def messages(self) -> int:
+        """Messages in the stream."""
+        return int(self.state.get("messages", 0))
+
+
+class Done(msgspec.Struct, frozen=True):
+    """One stream that was saved or restored."""
+
+    stream: str
+    messages: int
+    bytes: int
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    description: str
+    err_code: int = 0
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    config: dict[str, Any] = {}
+    state: dict[str, Any] = {}
+    deliver_subject: str = ""
+    error: _Problem | None = None
+
+
+class _Snapshot(msgspec.Struct, frozen=True):
+    deliver_subject: str
+    no_consumers: bool = False
+    chunk_size: int = CHUNK_BYTES
+    jsck: bool = True
+
+
+async def save(client: Client, stream: str, directory: Path, progress: Progress) -> Done | None:
+    """Save a stream; None when there is no such stream.
+
+    Args:
+        client: connected as a user that may use JetStream's API, the operator.
+        stream: which.
+        directory: where to; an earlier backup of it there is replaced once this one is whole.
+        progress: told of every chunk.
+
+    Raises:
+        StreamError: the server refuses, or stops in the middle.
+    """
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox)
+    answer = await _ask(client, f"$JS.API.STREAM.SNAPSHOT.{stream}", _Snapshot(inbox))
+    if answer.error is not None:
+        if answer.error.err_code == _NOT_FOUND:
+            return None
+        raise StreamError(f"{stream}: {answer.error.description}")
+    target = directory / stream
+    target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part, size = target / "stream.tar.s2.part", 0
+    with part.open("wb") as file:
+        part.chmod(0o600)
+        while chunk := await _next(subscription, stream):
+            file.write(chunk.data)
+            size += len(chunk.data)
+            progress(stream, size)
+            # The server sends no more than a few chunks before this.
+            if chunk.reply:
+                await client.publish(chunk.reply)
+    await subscription.unsubscribe()
+    saved = Saved(answer.config, answer.state)
+    part.replace(target / "stream.tar.s2")
+    write_private(target / "backup.json", msgspec.json.encode(saved).decode())
+    return Done(stream, saved.messages, size)
+
+
+async def restore(client: Client, source: Path, progress: Progress) -> Done:
+    """Bring back a stream that was saved, as it was; it must not exist.
+
+    Raises:
+        StreamError: it exists, or the backup cannot be read or is refused.
+    """
+    stream = source.name
+    try:
+        saved = msgspec.json.decode((source / "backup.json").read_bytes(), type=Saved)
+        content = (source / "stream.tar.s2").open("rb")
+    except (OSError, msgspec.MsgspecError) as error:
+        raise StreamError(f"{source} is no backup of a stream ({error})") from error
+    with content:
+        answer = await _ask(client, f"$JS.API.STREAM.RESTORE.{stream}", saved)
+        if answer.error is not None:
+            raise StreamError(f"{stream}: {answer.error.description}")
+        size = 0
+        for chunk in _chunks(content):
+            await _request(client, answer.deliver_subject, chunk)
+            size += len(chunk)
+            progress(stream, size)
+        # An empty chunk ends it; only this is answered with words.
+        ended = _decode(await _request(client, answer.deliver_subject, b""))
+    if ended.error is not None:
+        raise StreamError(f"{stream}: {ended.error.description}")
+    return Done(stream, int(ended.state.get("messages", saved.messages)), size)
+
+
+def saved_streams(directory: Path) -> Sequence[Path]:
+    """Directories of the streams a backup holds."""
+    return sorted(file.parent for file in directory.glob("*/backup.json"))
+
+
+def _chunks(file: Any) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK_BYTES):
+        yield chunk
+
+
+async def _next(subscription: Any, stream: str) -> Msg | None:
+    try:
+        message: Msg = await subscription.next_msg(timeout=ANSWER_SECONDS)
+    except (nats.errors.Error, TimeoutError) as error:
+        raise StreamError(f"{stream}: the server stopped sending") from error
+    if message.data:
+        return message
+    status = (message.headers or {}).get("Status", _END_OF_FILE)
+    if status != _END_OF_FILE:
+        described = (message.headers or {}).get("Description", status)
+        raise StreamError(f"{stream}: {described}")
+    return None
+
+
+async def _ask(client: Client, subject: str, body: msgspec.Struct) -> _Answer:
+    return _decode(await _request(client, subject, msgspec.json.encode(body)))
+
+
+async def _request(client: Client, subject: str, body: bytes) -> bytes:
+    try:
+        return bytes((await client.request(subject, body, timeout=ANSWER_SECONDS)).data)
+    except (TimeoutError, nats.errors.Error) as error:
+        raise StreamError(
+            "JetStream does not answer; is it the operator's NATS user (operator.env)?"
+        ) from error
+
+
+def _decode(answer: bytes) -> _Answer:
+    return msgspec.json.decode(answer or b"{}", type=_Answer)

@@ -1,0 +1,116 @@
+"""`hogsend streams`: save JetStream's streams to files, and bring them back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+from nats.aio.client import Client
+from rich.status import Status
+
+import hogsend
+from cli.backup import streams
+from cli.backup.streams import Done, StreamError
+from cli.console import err, out, print_json
+from cli.errors import CommandError
+from hogsend.channels import StreamName, User
+from hogsend.errors import Unavailable
+
+app = App(name="streams", help="Save JetStream's streams to files, and bring them back.")
+
+Json = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What was done."""
+
+    directory: str
+    streams: list[Done]
+
+
+@app.command
+def backup(directory: Path, *, nats_url: str | None = None, json: Json = False) -> int:
+    """Save every stream, with what each consumer has seen.
+
+    PostgreSQL is saved with pg_dump, after the streams; see docs/deploy.md.
+
+    Parameters
+    ----------
+    directory
+        Where to; made when missing.
+    nats_url
+        Address of NATS with the operator's user; NATS_URL, as in operator.env.
+    json
+        Print one JSON document on stdout and nothing else.
+    """
+
+    async def run() -> list[Done]:
+        async with _working("saving", nats_url) as (client, progress):
+            saved = [await streams.save(client, name, directory, progress) for name in StreamName]
+        return [done for done in saved if done is not None]
+
+    return _report(asyncio.run(run()), directory, "saved to", json=json)
+
+
+@app.command
+def restore(directory: Path, *, nats_url: str | None = None, json: Json = False) -> int:
+    """Bring back every stream of a backup, before any service is started.
+
+    Parameters
+    ----------
+    directory
+        A directory `backup` wrote.
+    nats_url
+        Address of NATS with the operator's user; NATS_URL, as in operator.env.
+    json
+        Print one JSON document on stdout and nothing else.
+    """
+    sources = streams.saved_streams(directory)
+    if not sources:
+        raise CommandError(
+            f"there is no backup in {directory}",
+            "name the directory `hogsend streams backup` wrote",
+        )
+
+    async def run() -> list[Done]:
+        async with _working("restoring", nats_url) as (client, progress):
+            return [await streams.restore(client, source, progress) for source in sources]
+
+    return _report(asyncio.run(run()), directory, "restored from", json=json)
+
+
+@asynccontextmanager
+async def _working(
+    what: str, nats_url: str | None
+) -> AsyncIterator[tuple[Client, streams.Progress]]:
+    try:
+        with err.status(what) as status:
+            async with hogsend.connect(nats_url, user=User.OPERATOR) as bus:
+                yield bus.client, _shown(what, status)
+    except Unavailable as error:
+        raise CommandError(str(error), "set NATS_URL as in operator.env") from error
+    except StreamError as error:
+        fix = "restore into an empty NATS" if "already in use" in str(error) else None
+        raise CommandError(str(error), fix) from error
+
+
+def _shown(what: str, status: Status) -> streams.Progress:
+    def progress(stream: str, size: int) -> None:
+        status.update(f"{what} {stream}, {size / 1024 / 1024:.1f} MiB")
+
+    return progress
+
+
+def _report(done: list[Done], directory: Path, what: str, *, json: bool) -> int:
+    if json:
+        print_json(Report(str(directory), done))
+        return 0
+    for one in done:
+        out.print(f"{one.stream:<12}{one.messages:>9} messages{one.bytes / 1024:>11.1f} KiB")
+    out.print(f"{len(done)} streams {what} {directory}")
+    return 0
