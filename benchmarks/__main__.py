@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import uvloop
 
-from benchmarks import bearers, capturing, ingest, persons, propagation, stack, webhooks
+from benchmarks import bearers, capturing, ingest, persons, propagation, stack, syncing, webhooks
 from benchmarks.figures import Figure
 from hogsend.bus import Bus
 from hogsend.channels import User
@@ -42,6 +42,8 @@ async def measure() -> list[Figure]:
         print("events into PostHog ...", file=sys.stderr)
         figures += await capturing.measure(servers)
         await operator.close()
+    print("sync intervals ...", file=sys.stderr)
+    figures += await syncing.measure()
     print("start and memory ...", file=sys.stderr)
     return figures + await stack.measure()
 

@@ -1,0 +1,156 @@
+"""What JetStream's sync interval costs: acknowledged publishes a second, by how they are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.js import JetStreamContext
+from nats.js.api import StorageType
+
+from benchmarks.figures import Figure, median
+from cli.stack import nats as nats_server
+from hogsend.channels import User
+from hogsend.permissions import inbox_prefix
+from tests.servers import free_port
+from tests.waiting import eventually
+
+ROUNDS = 5
+ROUND_SECONDS = 1.5
+IN_FLIGHT = 64
+BODY = b"x" * 1024
+SUBJECT = "hogsend.bench"
+PASSWORDS = dict.fromkeys(User, "password")
+NODES = 3
+
+
+async def measure() -> list[Figure]:
+    """Publish to four setups in turn, so that whatever else the machine does meets all of them."""
+    async with AsyncExitStack() as stack:
+        setups = {
+            interval: await stack.enter_async_context(_single(interval))
+            for interval in ("2m", nats_server.SYNC_INTERVAL, "always")
+        }
+        setups["three replicas"] = await stack.enter_async_context(_cluster())
+        rates: dict[str, list[float]] = {name: [] for name in setups}
+        for _ in range(ROUNDS):
+            for name, js in setups.items():
+                rates[name].append(await _publish(js))
+    found = {name: median(rate) for name, rate in rates.items()}
+    base = found["2m"]
+    ratios = (f"{name} {rate / base:.2f}" for name, rate in found.items() if name != "2m")
+    return [
+        Figure(
+            "acknowledged publishes, by sync interval / at nats-server's default of 2m",
+            ", ".join(ratios),
+            details={
+                f"{name.replace(' ', '_')}_per_second": round(rate) for name, rate in found.items()
+            },
+        )
+    ]
+
+
+async def _publish(js: JetStreamContext) -> float:
+    ends = time.perf_counter() + ROUND_SECONDS
+    done = 0
+
+    async def worker() -> None:
+        nonlocal done
+        while time.perf_counter() < ends:
+            await js.publish(SUBJECT, BODY)
+            done += 1
+
+    started = time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+    return done / (time.perf_counter() - started)
+
+
+@asynccontextmanager
+async def _single(interval: str) -> AsyncIterator[JetStreamContext]:
+    with tempfile.TemporaryDirectory() as directory:
+        port = free_port()
+        config = _config(Path(directory), "one", port, interval)
+        async with _running([config]), _stream(port, 1) as js:
+            yield js
+
+
+@asynccontextmanager
+async def _cluster() -> AsyncIterator[JetStreamContext]:
+    with tempfile.TemporaryDirectory() as directory:
+        ports = [(free_port(), free_port()) for _ in range(NODES)]
+        configs = []
+        for number, (port, route) in enumerate(ports):
+            config = _config(Path(directory), f"n{number}", port, nats_server.CLUSTER_SYNC_INTERVAL)
+            told = json.loads(config.read_text())
+            told["cluster"] = {
+                "name": "bench",
+                "listen": f"127.0.0.1:{route}",
+                "routes": [f"nats-route://127.0.0.1:{other}" for _, other in ports],
+            }
+            config.write_text(json.dumps(told))
+            configs.append(config)
+        async with _running(configs), _stream(ports[0][0], NODES) as js:
+            yield js
+
+
+def _config(directory: Path, name: str, port: int, interval: str) -> Path:
+    config = directory / f"{name}.conf"
+    nats_server.write_config(config, port=port, store=directory / name, passwords=PASSWORDS)
+    told = json.loads(config.read_text())
+    told["jetstream"]["sync_interval"] = interval
+    told["server_name"] = name
+    config.write_text(json.dumps(told))
+    return config
+
+
+@asynccontextmanager
+async def _running(configs: list[Path]) -> AsyncIterator[None]:
+    processes = [
+        subprocess.Popen(nats_server.command(config), stderr=subprocess.DEVNULL)  # noqa: ASYNC220
+        for config in configs
+    ]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(20)
+
+
+@asynccontextmanager
+async def _stream(port: int, replicas: int) -> AsyncIterator[JetStreamContext]:
+    client = await nats.connect(
+        nats_server.url(User.OPERATOR, "password", port),
+        inbox_prefix=inbox_prefix(User.OPERATOR),
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.2,
+    )
+    js = client.jetstream(timeout=10)
+
+    async def made() -> bool:
+        try:
+            await js.add_stream(
+                name="BENCH",
+                subjects=[SUBJECT],
+                storage=StorageType.FILE,
+                num_replicas=replicas,
+            )
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+            return False
+        return True
+
+    try:
+        await eventually(made, 60)
+        yield js
+    finally:
+        await client.close()
