@@ -93,11 +93,15 @@ class Up:
         return int(answer.json()["total"]) if answer.is_success else -1
 
 
-def environment(home: Path, **changes: str) -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
+    """This process's environment without any setting of ours."""
     known = {name.upper() for group in settings.ALL for name in group.model_fields}
-    clean = {name: value for name, value in os.environ.items() if name not in known}
+    return {name: value for name, value in os.environ.items() if name not in known}
+
+
+def environment(home: Path, **changes: str) -> dict[str, str]:
     return {
-        **clean,
+        **clean_environment(),
         "HOGSEND_HOME": str(home),
         "GATEWAY_PORT": str(free_port()),
         "NATS_PORT": str(free_port()),

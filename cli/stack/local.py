@@ -215,15 +215,7 @@ async def _start_postgres(stack: Stack) -> None:
             "PostgreSQL does not run as root",
             soft_wrap=True,
         )
-    program = Program(
-        "postgres",
-        postgres.command,
-        nothing_but_path(),
-        user=postgres.user,
-        stop_signal=signal.SIGINT,
-        directory=postgres.data,
-    )
-    await stack.supervisor.start(program)
+    await stack.supervisor.start(postgres.program)
     await _until(stack, "postgres", postgres.ready)
     stack.database = postgres.psql
 

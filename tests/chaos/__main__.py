@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.chaos.cluster import cluster
 from tests.chaos.faults import FAULTS, OUTAGES, cluster_faults
 from tests.chaos.run import Report, chaos
-from tests.running_stack import up
+from tests.running_stack import ROOT, up
 
 
 def main() -> int:
@@ -23,6 +23,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="repeats a run")
     parser.add_argument("--outages", action="store_true", help="long ones too, once each")
     parser.add_argument("--cluster", action="store_true", help="three NATS, two of each service")
+    parser.add_argument(
+        "--beside", type=Path, default=ROOT, help="with --cluster: another version's checkout"
+    )
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}; repeat it with --seed {chosen.seed}")
     directory = Path(tempfile.mkdtemp(prefix="hogsend-chaos-"))
@@ -41,7 +44,7 @@ async def _run(chosen: argparse.Namespace, directory: Path) -> Report:
 
     how = {"seed": chosen.seed, "seconds": chosen.seconds, "say": say}
     if chosen.cluster:
-        return await chaos(cluster(directory), faults=cluster_faults(), **how)
+        return await chaos(cluster(directory, chosen.beside), faults=cluster_faults(), **how)
     once = OUTAGES if chosen.outages else ()
     return await chaos(up(directory / "home", directory), faults=FAULTS, once=once, **how)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -91,8 +90,13 @@ class _Ports:
 
 
 @asynccontextmanager
-async def cluster(directory: Path) -> AsyncIterator[Cluster]:
-    """Start one; everything ends with the block."""
+async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster]:
+    """Start one; everything ends with the block.
+
+    Args:
+        directory: where it keeps its data.
+        beside: the checkout that the second replica of each service runs from, for an upgrade.
+    """
     home = Home(directory / "home")
     starts: list[str] = []
     supervisor = Supervisor(home.logs, lambda name, what: starts.append(f"{name} {what}"))
@@ -108,16 +112,7 @@ async def cluster(directory: Path) -> AsyncIterator[Cluster]:
             wires[f"nats-{number}"] = await stack.enter_async_context(
                 wire(port.wire, _to_port(port.client))
             )
-        await supervisor.start(
-            Program(
-                "postgres",
-                postgres.command,
-                nothing_but_path(),
-                user=postgres.user,
-                stop_signal=signal.SIGINT,
-                directory=postgres.data,
-            )
-        )
+        await supervisor.start(postgres.program)
         socket = str(postgres.sockets / ".s.PGSQL.5432")
         wires["postgres"] = await stack.enter_async_context(
             wire(database_port, lambda: asyncio.open_unix_connection(socket))
@@ -133,7 +128,8 @@ async def cluster(directory: Path) -> AsyncIterator[Cluster]:
                     "NATS_URL": _address(home, User(service), ports),
                     "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{database_port}/hogsend",
                 }
-                await supervisor.start(_service(home, service, name, given))
+                checkout = beside if replica else ROOT
+                await supervisor.start(_service(home, service, name, checkout, given))
         monitoring = [port.monitoring for port in ports]
         http = await stack.enter_async_context(
             httpx.AsyncClient(transport=Balancer(gateways), base_url="http://127.0.0.1", timeout=5)
@@ -190,9 +186,9 @@ def _nats(home: Home, number: int, ports: list[_Ports]) -> Program:
     return Program(f"nats-{number}", nats.command(config), nothing_but_path())
 
 
-def _service(home: Home, service: str, name: str, given: dict[str, str]) -> Program:
+def _service(home: Home, service: str, name: str, checkout: Path, given: dict[str, str]) -> Program:
     told = {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{checkout}:{checkout / 'shared'}",
         "PYTHONUNBUFFERED": "1",
         "ADMIN_API_KEY": home.secret("admin-api-key"),
         "BETTER_AUTH_SECRET": home.secret("better-auth-secret"),

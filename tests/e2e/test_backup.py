@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -83,16 +82,7 @@ async def empty_servers(home: Home, port: int) -> AsyncIterator[tuple[str, str]]
     nats.write_config(config, port=port, store=home.path / "nats", passwords=passwords)
     await asyncio.to_thread(database.prepare)
     await supervisor.start(Program("nats", nats.command(config), nothing_but_path()))
-    await supervisor.start(
-        Program(
-            "postgres",
-            database.command,
-            nothing_but_path(),
-            user=database.user,
-            stop_signal=signal.SIGINT,
-            directory=database.data,
-        )
-    )
+    await supervisor.start(database.program)
     try:
         await eventually(database.ready, 60)
         url = nats.url(User.OPERATOR, passwords[User.OPERATOR], port)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from hogsend import settings
+from tests.running_stack import ROOT, clean_environment
 
-ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 100.0
 
 TOKENS = re.compile(rb"ph[ar]_[A-Za-z0-9_-]{12,}")
@@ -34,12 +32,10 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 async def told(home: Path) -> dict[str, Any]:
     """Run it at debug level, without a terminal; it ends by itself."""
-    known = {name.upper() for group in settings.ALL for name in group.model_fields}
-    environment = {name: value for name, value in os.environ.items() if name not in known}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", "demo", "--json"),
         env={
-            **environment,
+            **clean_environment(),
             "PYTHONPATH": str(ROOT),
             "HOGSEND_HOME": str(home),
             "LOG_LEVEL": "debug",

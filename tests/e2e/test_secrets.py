@@ -21,11 +21,10 @@ import pytest
 
 from cli.stack.environment import READS
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
-from hogsend import settings
 from hogsend.channels import StreamName, User
 from hogsend.permissions import inbox_prefix
 from tests.e2e.test_demo import MINTED, TOKENS, VERIFIER
-from tests.running_stack import ROOT
+from tests.running_stack import ROOT, clean_environment
 from tests.servers import free_port
 from tests.waiting import eventually
 
@@ -55,8 +54,6 @@ class Demo:
 @pytest.fixture(scope="module")
 async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     home = tmp_path_factory.mktemp("secrets")
-    known = {name.upper() for group in settings.ALL for name in group.model_fields}
-    environment = {name: value for name, value in os.environ.items() if name not in known}
     ports = {name: str(free_port()) for name in ("GATEWAY_PORT", "NATS_PORT")}
     # On a terminal it stays up once it has told its story.
     terminal, shown = pty.openpty()
@@ -65,7 +62,7 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", "demo"),
         env={
-            **environment,
+            **clean_environment(),
             **ports,
             "PYTHONPATH": str(ROOT),
             "HOGSEND_HOME": str(home),

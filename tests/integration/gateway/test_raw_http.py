@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from hogsend import settings
-from tests.running_stack import ROOT
+from tests.running_stack import ROOT, clean_environment
 from tests.servers import free_port
 from tests.waiting import eventually
 
@@ -23,12 +21,10 @@ EVENTS = "/v1/admin/events"
 async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
     """A gateway of its own, without a bus; what it accepts is in its spool."""
     port, directory = free_port(), tmp_path_factory.mktemp("gateway")
-    known = {name.upper() for group in settings.ALL for name in group.model_fields}
-    clean = {name: value for name, value in os.environ.items() if name not in known}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", "serve", "gateway"),
         env={
-            **clean,
+            **clean_environment(),
             "PYTHONPATH": str(ROOT),
             "GATEWAY_PORT": str(port),
             "NATS_URL": f"nats://127.0.0.1:{free_port()}",
