@@ -121,10 +121,18 @@ class Outbound:
 
     def names(self, url: str) -> bool:
         """Whether the operator named the host of a URL, by its name or by its address."""
-        entry = AllowedHost.of_url(url)
-        address = entry.network.network_address if entry.network else ipaddress.ip_address("::")
-        name, port = entry.name or "", entry.port or 0
-        return any(allowed.covers(name, port, address) for allowed in self._allowed)
+        wanted = AllowedHost.of_url(url)
+        return any(
+            allowed.port in {None, wanted.port}
+            and (
+                # Every address at once names nobody in particular: a name must be there as a name.
+                allowed.name == wanted.name
+                if wanted.network is None
+                else allowed.network is not None
+                and wanted.network.network_address in allowed.network
+            )
+            for allowed in self._allowed
+        )
 
     def check(self, url: str, field: str) -> None:
         """Refuse a URL whose host is written as an address that may not be called.

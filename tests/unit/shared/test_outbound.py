@@ -74,6 +74,20 @@ def test_an_entry_allows_what_it_names(
     assert rule.allows(host, port, ipaddress.ip_address(address)) is allowed
 
 
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("http://posthog.internal:8000/oauth/token/", True),
+        ("http://posthog.internal:8001/", False),
+        ("http://10.1.2.3/", True),
+        ("http://192.168.0.1/", False),
+        ("http://evil.example/", False),
+    ],
+)
+def test_only_what_is_named_is_named(url: str, named: bool) -> None:
+    assert Outbound.of(("posthog.internal:8000", "10.0.0.0/8", "::/0")).names(url) is named
+
+
 def test_the_operators_own_urls_allow_their_port_only() -> None:
     rule = Outbound.of((), "http://127.0.0.1:8010", None, "https://posthog.internal/prefix")
     here = ipaddress.ip_address("127.0.0.1")
