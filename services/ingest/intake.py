@@ -85,8 +85,10 @@ class Intake:
         events: dict[EventRef, Outgoing] = {}
         for one in received:
             ref = one.delivery.ref
-            # Whoever stored a redelivered message may have died before publishing it.
-            unsure = ref in saved.new or not sure or _redelivered(one.message)
+            # Whoever stored this message may have died before publishing it. JetStream says that it
+            # was delivered before, unless it was killed too and has forgotten; the row remembers.
+            before = _redelivered(one.message) or ref in saved.again
+            unsure = ref in saved.new or not sure or before
             if unsure and ref in saved.contact_keys:
                 events[ref] = announcement(one.delivery, saved.contact_keys[ref])
         outgoing = list(events.values())

@@ -5,7 +5,8 @@ FROM unnest(:stripes::int[]) AS stripe;
 
 -- name: stored_events(sources, ids)
 -- Which events of a batch are stored already, and the key their contact is known by now.
-SELECT event.source, event.id, coalesce(contact.external_id, contact.id::text) AS contact_key
+SELECT event.source, event.id, event.received_at,
+    coalesce(contact.external_id, contact.id::text) AS contact_key
 FROM unnest(:sources::text[], :ids::text[]) AS wanted (source, id)
 JOIN events AS event USING (source, id)
 LEFT JOIN contact_keys AS moved ON moved.kind = 'row'

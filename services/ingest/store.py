@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -59,6 +60,8 @@ class Saved(msgspec.Struct, frozen=True):
     """Events that were not stored before."""
     rejected: dict[EventRef, Unprocessable]
     """Events the database does not take."""
+    again: frozenset[EventRef] = frozenset()
+    """Events that this very delivery stored before, and not a repetition of theirs."""
 
 
 class EventStore:
@@ -103,10 +106,16 @@ class EventStore:
             wanted = {key: digest(key) for one in deliveries for key in keys_of(one)}
             directory = await _directory(connection, wanted)
             # Only now: until their people were locked, another replica could store these events.
-            known = await _stored(connection, deliveries)
+            stored = await _stored(connection, deliveries)
+            known = {ref: key for ref, (key, _) in stored.items()}
+            again = frozenset(
+                delivery.ref
+                for delivery in deliveries
+                if delivery.ref in stored and stored[delivery.ref][1] == delivery.received_at
+            )
             fresh = {delivery.ref: delivery for delivery in deliveries if delivery.ref not in known}
             if not fresh:
-                return Saved(known, frozenset(), {})
+                return Saved(known, frozenset(), {}, again)
             attached = {ref: directory.attach(delivery) for ref, delivery in fresh.items()}
             await _write_contacts(connection, directory, wanted)
             contacts = {ref: directory.survivor(owner) for ref, owner in attached.items()}
@@ -119,7 +128,7 @@ class EventStore:
                 ],
             )
         keys = {ref: contact.canonical_key for ref, contact in contacts.items()}
-        return Saved(known | keys, frozenset(fresh), {})
+        return Saved(known | keys, frozenset(fresh), {}, again)
 
     async def page(self, wanted: ListEvents) -> EventPage:
         """List stored events, newest first."""
@@ -143,13 +152,19 @@ class EventStore:
         return EventPage(events=found, total=total, limit=wanted.limit, offset=wanted.offset)
 
 
-async def _stored(connection: Any, deliveries: Sequence[Delivery]) -> dict[EventRef, str]:
+async def _stored(
+    connection: Any, deliveries: Sequence[Delivery]
+) -> dict[EventRef, tuple[str, datetime]]:
+    """Contact key and time of receipt of every event that is stored already."""
     found = _queries.stored_events(
         connection,
         sources=[delivery.ref.source for delivery in deliveries],
         ids=[delivery.ref.id for delivery in deliveries],
     )
-    return {EventRef(row["source"], row["id"]): row["contact_key"] async for row in found}
+    return {
+        EventRef(row["source"], row["id"]): (row["contact_key"], row["received_at"])
+        async for row in found
+    }
 
 
 async def _directory(connection: Any, wanted: Mapping[Key, bytes]) -> Directory:
@@ -213,4 +228,5 @@ def _joined(one: Saved, other: Saved) -> Saved:
         one.contact_keys | other.contact_keys,
         one.new | other.new,
         one.rejected | other.rejected,
+        one.again | other.again,
     )

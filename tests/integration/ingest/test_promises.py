@@ -187,6 +187,28 @@ async def test_a_crash_between_commit_and_publish_loses_nothing(world: World) ->
     assert await world.count("events") == 1
 
 
+async def test_nor_does_one_that_jetstream_forgets_with_it(world: World) -> None:
+    """Killed together with ingest, nats-server no longer knows that it delivered a message."""
+    stored = asyncio.Event()
+
+    async def hang(_self: Publisher, _messages: object) -> list[object]:
+        stored.set()
+        return await asyncio.Event().wait() and []
+
+    with patch.object(Publisher, "publish", hang):
+        await world.post("u-1")
+        async with world.replica():
+            await stored.wait()
+            assert await world.count("events") == 1
+    # A new consumer delivers it for the first time.
+    assert await world.operator.js.delete_consumer("WEBHOOKS", "ingest")
+
+    async with world.replica():
+        (event,) = await world.events(1)
+    assert event.id == "u-1"
+    assert await world.count("events") == 1
+
+
 async def test_a_commit_that_went_through_unnoticed_is_published(world: World) -> None:
     save, attempts = EventStore.save, 0
 
