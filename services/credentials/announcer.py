@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
+import nats.errors
 import structlog
 from nats.js import errors as js_errors
 
-from hogsend import envelope, metrics, subjects
+from hogsend import envelope, metrics, streams, subjects
 from hogsend.bus import Bus
+from hogsend.channels import StreamName
 from hogsend.errors import Unavailable
 from hogsend.messages import CredentialChanged
 from services.credentials.reader import Reader
@@ -60,15 +62,31 @@ class Announcer:
         )
 
     async def catch_up_forever(self) -> None:
-        """Announce whatever is still pending, now and every few seconds."""
+        """Announce whatever is still pending, now and every few seconds.
+
+        Once JetStream has lost what it kept, with its disk or by a restored database, everything
+        is pending again: who subscribes later is to start with what is stored.
+        """
         while True:
             try:
+                if await self._stream_is_empty():
+                    await self._store.forget_announced()
                 for provider in await self._store.unannounced():
                     await self.announce(provider)
             except Unavailable as error:
                 metrics.FAILURES.labels("announcer", "unavailable").inc()
                 log.debug("announcements wait", reason=str(error))
             await asyncio.sleep(CATCH_UP_SECONDS)
+
+    async def _stream_is_empty(self) -> bool:
+        if not self._bus.connected:
+            return False
+        try:
+            return await streams.is_empty(self._bus.js, StreamName.CREDENTIALS)
+        except js_errors.NotFoundError:
+            return False
+        except (nats.errors.Error, js_errors.Error, TimeoutError) as error:
+            raise Unavailable("JetStream does not tell what it keeps") from error
 
     def _describe(self, provider: str, pending: PendingChange) -> CredentialChanged:
         grant = self._reader.grant(pending.rows).payload

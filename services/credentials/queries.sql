@@ -105,3 +105,7 @@ WHERE provider_id = :provider AND announced < version FOR UPDATE;
 -- name: mark_announced(provider, version)!
 -- Remember what has been announced.
 UPDATE provider_versions SET announced = :version WHERE provider_id = :provider;
+
+-- name: forget_announced()!
+-- Everything is to be announced once more.
+UPDATE provider_versions SET announced = 0 WHERE announced > 0;

@@ -161,6 +161,11 @@ class CredentialStore:
             yield pending
             await _queries.mark_announced(connection, provider=provider, version=pending.version)
 
+    async def forget_announced(self) -> None:
+        """Take every provider's last change for unannounced."""
+        async with self._database.acquire() as connection:
+            await _queries.forget_announced(connection)
+
 
 class RefreshTurn:
     """What one refresh may do, while no other replica refreshes the same provider.

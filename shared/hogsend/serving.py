@@ -36,6 +36,8 @@ ANSWER_SECONDS = 10.0
 
 MAX_CONCURRENT = 64
 RETRY_SECONDS = 1.0
+KEEP_STREAMS_SECONDS = 5.0
+"""How often a service looks whether its streams are still there."""
 CANCEL_AGAIN_SECONDS = 0.5
 DRAIN_SECONDS = 8.0
 """How long requests under way may take once a service was told to stop: it ends within ten."""
@@ -190,6 +192,7 @@ async def run_service(
     """
     stopped = asyncio.create_task(until_stopped())
     tasks = [asyncio.create_task(task) for task in background]
+    tasks.append(asyncio.create_task(_keep_streams(bus, user, replicas)))
     registering = asyncio.create_task(_register(bus, user, handlers, replicas, connected))
     waiting: set[asyncio.Task[Any]] = {stopped, registering, *tasks}
     while not stopped.done():
@@ -243,6 +246,22 @@ async def _register(
         log.warning("NATS went away while the service registered", reason=str(error))
     log.info("serving", endpoints=[handler.endpoint.subject for handler in handlers])
     return serving
+
+
+async def _keep_streams(bus: Bus, user: User, replicas: int) -> None:
+    """Make streams again that went away while this runs: with JetStream's disk, or by hand."""
+    while True:
+        await asyncio.sleep(KEEP_STREAMS_SECONDS)
+        if not bus.connected:
+            continue
+        try:
+            made = await streams.restore(bus.js, user, replicas)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            metrics.FAILURES.labels("streams", type(error).__name__).inc()
+            log.warning("cannot tell whether the streams are there", reason=str(error))
+            continue
+        if made:
+            log.warning("streams were gone and are made again, empty", streams=made)
 
 
 async def service_health(

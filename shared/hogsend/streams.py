@@ -15,7 +15,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import BadRequestError
+from nats.js.errors import BadRequestError, NotFoundError
 
 from hogsend import subjects
 from hogsend.channels import StreamName, User
@@ -153,16 +153,71 @@ async def reconcile(js: JetStreamContext, owner: User, replicas: int = 1) -> Non
         nats.js.errors.APIError: the server refuses, for example because an existing stream has
             another retention policy or storage is short.
     """
-    for stream in STREAMS.values():
-        if stream.owner != owner:
-            continue
-        config = stream.config.evolve(storage=StorageType.FILE, num_replicas=replicas)
-        try:
-            await js.add_stream(config)
-        except BadRequestError as error:
-            if error.err_code != _STREAM_NAME_IN_USE:
-                raise
+    for name in _owned_by(owner):
+        config = _config(name, replicas)
+        if not await _create(js, config):
             await js.update_stream(config)
-    if owner is User.INGEST:
-        # Before anybody reports engagement: a stream kept by interest keeps nothing without it.
-        await js.add_consumer(StreamName.ENGAGEMENT, ENGAGEMENT_CONSUMER)
+
+
+async def restore(js: JetStreamContext, owner: User, replicas: int = 1) -> list[StreamName]:
+    """Create the streams of `owner` that are gone, and name them.
+
+    Those that exist stay as they are: two versions of a service may declare different limits.
+
+    Raises:
+        nats.js.errors.APIError: the server refuses.
+    """
+    made = []
+    for name in _owned_by(owner):
+        try:
+            await js.stream_info(name)
+        except NotFoundError:
+            if await _create(js, _config(name, replicas)):
+                made.append(name)
+    return made
+
+
+def _owned_by(owner: User) -> list[StreamName]:
+    return [name for name, stream in STREAMS.items() if stream.owner is owner]
+
+
+def _config(name: StreamName, replicas: int) -> StreamConfig:
+    return STREAMS[name].config.evolve(storage=StorageType.FILE, num_replicas=replicas)
+
+
+async def is_empty(js: JetStreamContext, name: StreamName) -> bool:
+    """Whether a stream holds no message.
+
+    Raises:
+        nats.js.errors.NotFoundError: there is no such stream.
+    """
+    return (await js.stream_info(name)).state.messages == 0
+
+
+async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
+    """Create one stream; False when there is one of that name with other limits."""
+    if config.name == StreamName.ENGAGEMENT:
+        # A stream kept by interest forgets what it accepts before somebody listens.
+        return await _create_closed(js, config)
+    try:
+        await js.add_stream(config)
+    except BadRequestError as error:
+        if error.err_code != _STREAM_NAME_IN_USE:
+            raise
+        return False
+    return True
+
+
+async def _create_closed(js: JetStreamContext, config: StreamConfig) -> bool:
+    """Create a stream that takes nothing before ingest's consumer is there."""
+    try:
+        await js.add_stream(config.evolve(subjects=[subjects.ENGAGEMENT]))
+        made = True
+    except BadRequestError as error:
+        if error.err_code != _STREAM_NAME_IN_USE:
+            raise
+        made = False
+    await js.add_consumer(StreamName.ENGAGEMENT, ENGAGEMENT_CONSUMER)
+    if made:
+        await js.update_stream(config)
+    return made

@@ -127,8 +127,9 @@ async def test_a_full_disk_of_jetstream_loses_nothing(tmp_path: Path) -> None:
         await eventually(stack.is_healthy, 60)
 
         accepted = await fill(stack, "full")
-        # First JetStream, then the spool.
-        assert len(accepted) * len(PADDING) > 2 * 1024 * 1024
+        # First JetStream, then the spool. How much JetStream takes is chance: an event lies there
+        # twice, as a webhook and announced, until ingest has acknowledged it.
+        assert len(accepted) * len(PADDING) > 2 * BOUND
         for name in ("gateway", "ingest"):
             await kill(name, stack, None)  # type: ignore[arg-type]
         await eventually(lambda: alive(stack), 30)
