@@ -47,7 +47,6 @@ class Supervisor:
         self._report = report
         self._running: dict[str, tuple[Program, asyncio.subprocess.Process]] = {}
         self._watchers: dict[str, asyncio.Task[None]] = {}
-        self._stopping = False
 
     async def start(self, program: Program) -> None:
         """Start a program and look after it from now on."""
@@ -68,7 +67,6 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop everything, last started first; kill what does not stop in time."""
-        self._stopping = True
         for watcher in self._watchers.values():
             watcher.cancel()
         await asyncio.gather(*self._watchers.values(), return_exceptions=True)

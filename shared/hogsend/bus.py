@@ -77,7 +77,7 @@ class Bus:
         self.client = TlsClient() if tls is not None else Client()
         self.js: JetStreamContext = self.client.jetstream(timeout=MANAGEMENT_SECONDS)
         self._user = user
-        self._observe: Observer = observer or (lambda _what, _detail: None)
+        self.observe: Observer = observer or (lambda _what, _detail: None)
         self._refusals: dict[str, asyncio.Future[None]] = {}
         self._reconnect_hooks: list[Hook] = []
         self._publisher = Publisher(self)
@@ -110,7 +110,7 @@ class Bus:
             disconnected_cb=self._on_disconnect,
             reconnected_cb=self._on_reconnect,
         )
-        self._observe("connected", _without_password(self._url))
+        self.observe("connected", _without_password(self._url))
 
     async def close(self) -> None:
         """Close at once; what must not be lost was acknowledged before."""
@@ -209,8 +209,9 @@ class Bus:
         """Normalized events, of one name or all, as an async iterator.
 
         With `durable` the position is kept under that name and shared by all replicas that use it,
-        and an event counts as done once the loop asks for the next one; without it only events
-        from now on are seen.
+        and an event counts as done once the loop asks for the next one, however long that takes;
+        without it only events from now on are seen. Waiting for the next one may be cut short, by
+        `asyncio.timeout` for example, and taken up again.
         """
         return Events(self, name, durable)
 
@@ -296,16 +297,16 @@ class Bus:
         return await analytics.conditions_met(self, people, conditions)
 
     async def _on_error(self, error: Exception) -> None:
-        self._observe("error", f"{type(error).__name__}: {error}")
+        self.observe("error", f"{type(error).__name__}: {error}")
         match = _REFUSED_PUBLISH.search(str(error))
         if match and (refusal := self._refusals.pop(match[1], None)) and not refusal.done():
             refusal.set_result(None)
 
     async def _on_disconnect(self) -> None:
-        self._observe("disconnected", "")
+        self.observe("disconnected", "")
 
     async def _on_reconnect(self) -> None:
-        self._observe("reconnected", "")
+        self.observe("reconnected", "")
         for hook in self._reconnect_hooks:
             await hook()
 

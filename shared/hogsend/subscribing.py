@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import weakref
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 import nats.errors
@@ -28,6 +29,10 @@ _FETCH_SECONDS = 5.0
 _GATHER_SECONDS = 0.01
 _RETRY_SECONDS = 0.5
 _IDLE_CONSUMER_SECONDS = 300.0
+_SILENCE_SECONDS = 30.0
+"""After this long without a word about an event, JetStream gives it to another replica."""
+_IN_PROGRESS_SECONDS = 10.0
+"""How often it hears of an event that is still being handled."""
 
 _AWAY = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
 
@@ -94,35 +99,79 @@ async def _consumer_exists(subscription: JetStreamContext.PullSubscription | Non
     return True
 
 
+T = TypeVar("T")
+
+
+class _Patient(Generic[T]):
+    """An iterator that goes on where it was after a caller gave up waiting."""
+
+    def __init__(self, iterator: AsyncIterator[T]) -> None:
+        self._iterator = iterator
+        self._waiting: asyncio.Task[T | None] | None = None
+
+    async def next(self) -> T:
+        """Wait for the next one; cancelled, the wait goes on for whoever asks next."""
+        if self._waiting is None:
+            self._waiting = asyncio.create_task(self._next())
+        try:
+            # A cancellation would end a generator for good.
+            found = await asyncio.shield(self._waiting)
+        finally:
+            if self._waiting.done():
+                self._waiting = None
+        if found is None:
+            raise StopAsyncIteration
+        return found
+
+    async def _next(self) -> T | None:
+        return await anext(self._iterator, None)
+
+
 class Events(AsyncIterator[Event]):
     """Normalized events; made by `Bus.events`."""
 
     def __init__(self, bus: Bus, name: str | None, durable: str | None) -> None:
         """See `Bus.events`."""
-        self._messages = self._one_by_one(
-            bus,
-            ConsumerConfig(
-                durable_name=durable,
-                filter_subject=subjects.event(name) if name is not None else f"{subjects.EVENTS}.*",
-                ack_policy=AckPolicy.EXPLICIT,
-                deliver_policy=DeliverPolicy.ALL if durable else DeliverPolicy.NEW,
-                inactive_threshold=None if durable else _IDLE_CONSUMER_SECONDS,
-            ),
+        consumer = ConsumerConfig(
+            durable_name=durable,
+            filter_subject=subjects.event(name) if name is not None else f"{subjects.EVENTS}.*",
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=_SILENCE_SECONDS,
+            deliver_policy=DeliverPolicy.ALL if durable else DeliverPolicy.NEW,
+            inactive_threshold=None if durable else _IDLE_CONSUMER_SECONDS,
         )
-        self._done: Msg | None = None
+        self._batches = _Patient(pull(bus.js, StreamName.EVENTS, consumer, batch=1))
+        self._bus = bus
+        self._in_hand: Msg | None = None
+        self._holding: asyncio.Task[None] | None = None
 
     async def __anext__(self) -> Event:
-        """Acknowledge the event handed out before, and wait for the next one."""
-        if self._done is not None:
-            await self._done.ack()
-        self._done = await anext(self._messages)
-        return msgspec.json.decode(self._done.data, type=Event)
+        """Acknowledge the event handed out before, and wait for the next one.
 
-    @staticmethod
-    async def _one_by_one(bus: Bus, config: ConsumerConfig) -> AsyncIterator[Msg]:
-        async for batch in pull(bus.js, StreamName.EVENTS, config, batch=1):
-            for message in batch:
-                yield message
+        What is handed out stays this replica's for as long as the iterator and its process live.
+        """
+        if self._holding is not None:
+            self._holding.cancel()
+        if self._in_hand is not None:
+            await self._in_hand.ack()
+            self._in_hand = None
+        (message,) = await self._batches.next()
+        self._in_hand = message
+        self._holding = asyncio.create_task(_hold(weakref.ref(self), self._bus, message))
+        return msgspec.json.decode(message.data, type=Event)
+
+
+async def _hold(iterator: weakref.ref[Events], bus: Bus, message: Msg) -> None:
+    """Keep JetStream from giving `message` to another replica, until nobody iterates any more."""
+    while True:
+        await asyncio.sleep(_IN_PROGRESS_SECONDS)
+        if iterator() is None:
+            return
+        try:
+            await message.in_progress()
+        except (nats.errors.Error, OSError) as error:
+            # It may be delivered again then, with the same id.
+            bus.observe("error", f"cannot hold an event: {error}")
 
 
 class CredentialChanges(AsyncIterator[CredentialChanged]):
@@ -130,25 +179,21 @@ class CredentialChanges(AsyncIterator[CredentialChanged]):
 
     def __init__(self, bus: Bus, provider: str | None) -> None:
         """See `Bus.credential_changes`."""
-        self._messages = pull(
-            bus.js,
-            StreamName.CREDENTIALS,
-            ConsumerConfig(
-                filter_subject=subjects.credential_changed(provider)
-                if provider
-                else f"{subjects.CREDENTIALS}.*.changed",
-                ack_policy=AckPolicy.NONE,
-                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-                inactive_threshold=_IDLE_CONSUMER_SECONDS,
-            ),
-            batch=1,
+        consumer = ConsumerConfig(
+            filter_subject=subjects.credential_changed(provider)
+            if provider
+            else f"{subjects.CREDENTIALS}.*.changed",
+            ack_policy=AckPolicy.NONE,
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            inactive_threshold=_IDLE_CONSUMER_SECONDS,
         )
+        self._batches = _Patient(pull(bus.js, StreamName.CREDENTIALS, consumer, batch=1))
         self._versions: dict[str, int] = {}
 
     async def __anext__(self) -> CredentialChanged:
         """Wait for the next change that is newer than what was handed out before."""
         while True:
-            (message,) = await anext(self._messages)
+            (message,) = await self._batches.next()
             change = msgspec.json.decode(message.data, type=CredentialChanged)
             if change.version > self._versions.get(change.provider, -1):
                 self._versions[change.provider] = change.version

@@ -74,6 +74,13 @@ class Cluster:
         """The process of one program."""
         return psutil.Process(self.supervisor.pid(name))
 
+    def empty_disk(self, name: str) -> None:
+        """Have the next process of a NATS server find an empty directory."""
+        file = self.home / f"{name}.conf"
+        config = json.loads(file.read_text())
+        config["jetstream"]["store_dir"] += "-new"
+        file.write_text(json.dumps(config))
+
     async def is_healthy(self) -> bool:
         """Whether every process runs and every copy of a stream is up to date."""
         return not any(map(self.supervisor.exited, self.names)) and await self.health()

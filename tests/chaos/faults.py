@@ -94,6 +94,12 @@ async def cut_wire(name: str, stack: Cluster, _chance: random.Random) -> None:
     await stack.wires[name].cut()
 
 
+async def lose_disk(name: str, stack: Cluster, chance: random.Random) -> None:
+    """SIGKILL a nats-server, whose successor finds an empty directory."""
+    await asyncio.to_thread(stack.empty_disk, name)
+    await kill(name, stack, chance)
+
+
 def cluster_faults() -> tuple[Fault[Cluster], ...]:
     """Everything above, for each process and each wire of a cluster."""
     services = [f"{service}-{number + 1}" for service in READS for number in range(REPLICAS)]
@@ -102,6 +108,7 @@ def cluster_faults() -> tuple[Fault[Cluster], ...]:
         *(Fault(f"kill {name}", partial(kill, name)) for name in (*services, *servers, "postgres")),
         *(Fault(f"freeze {name}", partial(freeze, name)) for name in (*services, *servers)),
         *(Fault(f"cut off {name}", partial(cut_wire, name)) for name in (*servers, "postgres")),
+        *(Fault(f"lose the disk of {name}", partial(lose_disk, name)) for name in servers),
         Fault("lock the table of events", lock_table),
     )
 
