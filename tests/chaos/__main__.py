@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument(
         "--beside", type=Path, default=ROOT, help="with --cluster: another version's checkout"
     )
+    parser.add_argument("--rate", type=float, default=40, help="events sent each second")
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}; repeat it with --seed {chosen.seed}")
     directory = Path(tempfile.mkdtemp(prefix="hogsend-chaos-"))
@@ -42,7 +43,7 @@ async def _run(chosen: argparse.Namespace, directory: Path) -> Report:
     def say(line: str) -> None:
         print(line, file=sys.stderr)
 
-    how = {"seed": chosen.seed, "seconds": chosen.seconds, "say": say}
+    how = {"seed": chosen.seed, "seconds": chosen.seconds, "per_second": chosen.rate, "say": say}
     if chosen.cluster:
         return await chaos(cluster(directory, chosen.beside), faults=cluster_faults(), **how)
     once = OUTAGES if chosen.outages else ()
