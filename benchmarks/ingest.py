@@ -39,7 +39,7 @@ async def measure(servers: Servers, operator: Bus) -> list[Figure]:
     pulled, stored = [], []
     async with servers.fresh_database() as url:
         database = Database(url, "ingest", MIGRATIONS, pool_size=8)
-        await database.connect_forever()
+        await database.connect()
         for number in range(ROUNDS):
             await _publish(operator, f"pull-{number}")
             async with _connected(servers) as bus:

@@ -103,7 +103,7 @@ async def run() -> None:
             handlers=analytics.handlers.all(),
             background=[
                 touch_forever(telemetry.alive_file),
-                database.connect_forever(),
+                database.keep_connected(),
                 lead_forever(database, analytics.flows.run),
                 analytics.reads.persons.say_once_when_off(),
             ],

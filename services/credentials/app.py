@@ -61,7 +61,7 @@ async def run() -> None:
         )
         background = [
             touch_forever(telemetry.alive_file),
-            database.connect_forever(),
+            database.keep_connected(),
             announcer.catch_up_forever(),
             refresher.renew_forever(),
         ]

@@ -37,7 +37,7 @@ async def run() -> None:
         handlers=handlers.all(),
         background=[
             touch_forever(telemetry.alive_file),
-            database.connect_forever(),
+            database.keep_connected(),
             consume_forever(
                 bus, handlers.deliveries, batch_size=ingest.ingest_batch_size, workers=WORKERS
             ),

@@ -75,7 +75,7 @@ async def run() -> None:
             bus,
             User.PROVISIONER,
             handlers=handlers.all(),
-            background=[touch_forever(telemetry.alive_file), database.connect_forever()],
+            background=[touch_forever(telemetry.alive_file), database.keep_connected()],
             connected=handlers.follow,
             replicas=nats.nats_replicas,
         )

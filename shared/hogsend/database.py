@@ -1,6 +1,6 @@
 """PostgreSQL for one service: its pool, its schema's migrations, and errors as the bus knows them.
 
-A service starts without its database and recovers when it comes back: `connect_forever` keeps
+A service starts without its database and recovers when it comes back: `keep_connected` keeps
 trying, and until it succeeds `acquire` fails fast.
 """
 
@@ -33,16 +33,26 @@ RETRY_SECONDS = 1.0
 AWAY = (
     OSError,
     TimeoutError,
-    asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
-    asyncpg.QueryCanceledError,
+    asyncpg.PostgresSystemError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
 )
-"""What asyncpg raises while the server is away, starting, stopping or hanging."""
+"""What asyncpg raises while the server is away, starting, stopping, hanging, full, a standby, or
+has refused a statement or a login for a reason that passes: the same statement may succeed later.
+"""
+
+LOST = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
+"""What asyncpg raises when the server came back without what the migrations had made."""
+
+BROKEN = (asyncpg.InternalClientError, asyncpg.ReadOnlySQLTransactionError)
+"""What makes a connection useless: asyncpg lost track of one that was cut, or it leads to a server
+that has become a standby since."""
 
 
 class Database:
@@ -62,6 +72,7 @@ class Database:
         self._migrations = migrations
         self._pool_size = pool_size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._lost = asyncio.Event()
 
     @classmethod
     def of(cls, settings: DatabaseSettings, schema: str, migrations: Path) -> Database:
@@ -69,7 +80,24 @@ class Database:
         url = settings.database_url.get_secret_value()
         return cls(url, schema, migrations, pool_size=settings.database_pool_size)
 
-    async def connect_forever(self) -> None:
+    async def keep_connected(self) -> None:
+        """Connect, and connect anew whenever what the migrations had made is gone; never ends.
+
+        A server that came back with an empty disk, or was replaced by one, is migrated like a new
+        one, without anything being restarted.
+        """
+        while True:
+            await self.connect()
+            self._lost.clear()
+            await self._lost.wait()
+            metrics.FAILURES.labels("database", "SchemaLost").inc()
+            log.error("tables are gone from PostgreSQL; migrating again", schema=self._schema)
+            if self._pool is not None:
+                self._pool.terminate()
+            self._pool = None
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def connect(self) -> None:
         """Migrate and open the pool, trying once a second until both succeed."""
         while self._pool is None:
             try:
@@ -103,18 +131,21 @@ class Database:
         Raises:
             Unavailable: PostgreSQL is away, or became so while the block ran.
         """
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise Unavailable("PostgreSQL is not available")
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 try:
                     yield connection
-                except asyncpg.InternalClientError:
-                    # asyncpg lost track of a connection that was cut; nobody may get it again.
+                except BROKEN:
+                    # Nobody may get it again.
                     connection.terminate()
                     raise
-        except (*AWAY, asyncpg.InternalClientError) as error:
+        except (*AWAY, *LOST, *BROKEN) as error:
             metrics.FAILURES.labels("database", type(error).__name__).inc()
+            if isinstance(error, LOST) and pool is self._pool:
+                self._lost.set()
             raise Unavailable("PostgreSQL is not available") from error
 
     async def migrate(self) -> None:

@@ -95,7 +95,7 @@ async def credentials_service(
     """The credentials service, answering on the bus; it refreshes only when it is asked."""
     async with connected(servers, User.CREDENTIALS) as bus:
         database = Database(database_url, "credentials", MIGRATIONS, pool_size=4)
-        await database.connect_forever()
+        await database.connect()
         store = CredentialStore(database)
         reader = Reader(Sealer(secret, previous))
         vault = Vault(store, reader, LOOPBACK, personal_key=personal_key is not None)
@@ -157,7 +157,7 @@ async def provisioner_service(
         mounts[f"all://{host}"] = httpx.ASGITransport(app)
     async with connected(servers, User.PROVISIONER) as bus, http_client(LOOPBACK, mounts) as http:
         database = Database(database_url, "provisioner", PROVISIONER_MIGRATIONS, pool_size=4)
-        await database.connect_forever()
+        await database.connect()
         handlers = build_provisioner(
             bus,
             database,
@@ -196,7 +196,7 @@ async def analytics_service(
     """The analytics service, answering on the bus and sending as soon as it leads."""
     async with connected(servers, User.ANALYTICS) as bus, http_client(LOOPBACK) as http:
         database = Database(database_url, "analytics", ANALYTICS_MIGRATIONS, pool_size=4)
-        await database.connect_forever()
+        await database.connect()
         await streams.reconcile(bus.js, User.ANALYTICS)
         parts = build_analytics(
             bus,

@@ -124,7 +124,7 @@ async def reading(
 async def _ingest(servers: Servers, database_url: str) -> AsyncIterator[ContactStore]:
     async with connected(servers, User.INGEST) as bus:
         database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
-        await database.connect_forever()
+        await database.connect()
         await streams.reconcile(bus.js, User.INGEST)
         registered = await serve(bus, User.INGEST, Handlers(bus, database).all())
         await bus.flush()

@@ -273,7 +273,7 @@ async def test_postgresql_over_tls_verified(
             return Database(url, "credentials", MIGRATIONS, pool_size=2)
 
         good = database(pki.ca)
-        await asyncio.wait_for(good.connect_forever(), 20)
+        await asyncio.wait_for(good.connect(), 20)
         async with good.acquire() as connection:
             assert await connection.fetchval("SELECT count(*) FROM provider_credentials") == 0
         await good.close()

@@ -1,6 +1,10 @@
-"""Connections that break in somebody's hands."""
+"""Connections that break in somebody's hands, and servers that change behind them."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 import pytest
@@ -8,6 +12,42 @@ import pytest
 from hogsend.database import Database
 from hogsend.errors import Unavailable
 from services.ingest.app import MIGRATIONS
+from tests.waiting import eventually
+
+
+@asynccontextmanager
+async def kept(database_url: str) -> AsyncIterator[Database]:
+    """A service's database of one connection, which is connected."""
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
+    keeping = asyncio.create_task(database.keep_connected())
+    try:
+        await eventually(lambda: is_up(database), 30)
+        yield database
+    finally:
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
+        await database.close()
+
+
+async def is_up(database: Database) -> bool:
+    dependency, schema = await database.health()
+    return dependency.status == "up" and schema.applied == schema.required
+
+
+async def backend(database: Database, error: Exception | None = None) -> int:
+    """Process that serves the connection; raises `error` while it is held."""
+    async with database.acquire() as connection:
+        found = await connection.fetchval("SELECT pg_backend_pid()")
+        if error is not None:
+            raise error
+    return int(found)
+
+
+async def execute(database: Database, *statements: str) -> None:
+    async with database.acquire() as connection:
+        for statement in statements:
+            await connection.execute(statement)
 
 
 @pytest.mark.parametrize(
@@ -19,29 +59,55 @@ from services.ingest.app import MIGRATIONS
         asyncpg.ConnectionDoesNotExistError("connection was closed"),
         TimeoutError(),
         ConnectionResetError(),
+        asyncpg.DiskFullError("could not extend file"),
+        asyncpg.PostgresIOError("could not read block 0"),
+        asyncpg.LockNotAvailableError("canceling statement due to lock timeout"),
+        asyncpg.InvalidPasswordError("password authentication failed"),
+        asyncpg.InvalidCatalogNameError("database does not exist"),
     ],
     ids=lambda error: type(error).__name__,
 )
 async def test_a_broken_connection_is_unavailable_and_the_next_one_works(
     database_url: str, error: Exception
 ) -> None:
-    database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
-    await database.connect_forever()
-    try:
+    async with kept(database_url) as database:
         before = await backend(database)
         with pytest.raises(Unavailable):
             await backend(database, error)
         after = await backend(database)
         if isinstance(error, asyncpg.InternalClientError):
             assert after != before
-    finally:
-        await database.close()
 
 
-async def backend(database: Database, error: Exception | None = None) -> int:
-    """Process that serves the connection; raises `error` while it is held."""
-    async with database.acquire() as connection:
-        found = await connection.fetchval("SELECT pg_backend_pid()")
-        if error is not None:
-            raise error
-    return int(found)
+async def test_what_a_statement_itself_is_to_blame_for_is_not_unavailable(
+    database_url: str,
+) -> None:
+    async with kept(database_url) as database:
+        for statement, error in (
+            ("SELECT 1 / 0", asyncpg.DivisionByZeroError),
+            ("SELECT nothing_like_it", asyncpg.UndefinedColumnError),
+        ):
+            with pytest.raises(error):
+                await execute(database, statement)
+
+
+async def test_a_server_that_became_a_standby_is_left_for_another(database_url: str) -> None:
+    async with kept(database_url) as database:
+        before = await backend(database)
+        with pytest.raises(Unavailable):
+            await execute(database, "SET default_transaction_read_only = on", "DELETE FROM events")
+        assert await backend(database) != before
+
+
+async def test_tables_that_are_gone_are_made_again(database_url: str) -> None:
+    async with kept(database_url) as database:
+        admin = await asyncpg.connect(database_url)
+        try:
+            await admin.execute("DROP SCHEMA ingest CASCADE")
+        finally:
+            await admin.close()
+        with pytest.raises(Unavailable):
+            await execute(database, "DELETE FROM events")
+        await eventually(lambda: is_up(database), 30)
+        async with database.acquire() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM events") == 0

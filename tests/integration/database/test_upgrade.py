@@ -124,7 +124,7 @@ async def upgraded(url: str, service: User, directory: Path) -> Database:
     await database(url, service, directory).migrate()
     await fill(url, service)
     opened = database(url, service, migrations(service)[0].parent)
-    await opened.connect_forever()
+    await opened.connect()
     return opened
 
 

@@ -89,7 +89,7 @@ class World:
         bus = Bus(User.INGEST, self._servers.nats_url(User.INGEST))
         await bus.open()
         database = Database(self.database_url, "ingest", MIGRATIONS, pool_size=4)
-        await database.connect_forever()
+        await database.connect()
         await streams.reconcile(bus.js, User.INGEST)
         handlers = Handlers(bus, database)
         registered = await serve(bus, User.INGEST, handlers.all())
