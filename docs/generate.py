@@ -93,7 +93,7 @@ def bus() -> str:
     for name, stream in streams.STREAMS.items():
         config = stream.config
         limits = [
-            f"{config.max_bytes // streams.GIB} GiB" if config.max_bytes else "",
+            _size(config.max_bytes) if config.max_bytes else "",
             f"{int(config.max_age) // streams.DAY} days" if config.max_age else "",
             "the last of each subject" if config.max_msgs_per_subject == 1 else "",
         ]
@@ -216,6 +216,8 @@ def nats_server(*, clustered: bool) -> str:
             "jetstream {",
             '  store_dir: "/data"',
             f'  sync_interval: "{nats.CLUSTER_SYNC_INTERVAL if clustered else nats.SYNC_INTERVAL}"',
+            # In the environment, beside the volume that has to hold it.
+            "  max_file_store: $MAX_FILE_STORE",
             "}",
             *(['include "secrets/cluster.conf"'] if clustered else []),
             "authorization {",
@@ -270,6 +272,10 @@ def _default(field: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return str(value)
+
+
+def _size(most: int) -> str:
+    return f"{most // streams.GIB} GiB" if most >= streams.GIB else f"{most // streams.MIB} MiB"
 
 
 def _word(value: Any) -> str:

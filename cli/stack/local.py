@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +25,8 @@ from cli.stack.postgres import BINARIES, EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
 from cli.summary import Summary
 from hogsend.channels import User
-from hogsend.settings import GatewaySettings, StackSettings
+from hogsend.settings import BusSettings, GatewaySettings, StackSettings
+from hogsend.streams import GIB
 
 READY_SECONDS = 60.0
 LOOK_SECONDS = 0.1
@@ -187,7 +189,14 @@ async def _start_nats(stack: Stack) -> None:
     _require_wheel(nats.BINARY, "nats-server", "NATS_URL")
     passwords = {user: home.secret(f"nats-{user}") for user in User}
     config = home.path / "nats.conf"
-    nats.write_config(config, port=port, store=home.path / "nats", passwords=passwords)
+    store, limits = home.path / "nats", BusSettings().stream_limits
+    nats.write_config(config, port=port, store=store, passwords=passwords, limits=limits)
+    if (free := shutil.disk_usage(home.path).free) < limits.total_bytes():
+        err.print(
+            f"[yellow]note:[/] {home.path} has {free / GIB:.1f} GiB left, and streams may take "
+            f"{limits.total_bytes() / GIB:.1f}: set NATS_STREAM_MAX_BYTES lower, or HOGSEND_HOME "
+            "to a larger disk"
+        )
     await stack.supervisor.start(Program("nats", nats.command(config), nothing_but_path()))
     await _until(stack, "nats", lambda: _listening(port))
     write_private(home.path / "subscriber.env", f"NATS_URL={stack.subscriber_url}\n")

@@ -11,9 +11,12 @@ import msgspec
 from cli.stack.home import write_private
 from hogsend.channels import User
 from hogsend.permissions import Permissions, permissions
+from hogsend.streams import DEFAULT_LIMITS, Limits
 
 BINARY = Path(sys.executable).with_name("nats-server")
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
+ROOM = 1.25
+"""JetStream may take this much more than our streams, for streams of the operator's own."""
 # Acknowledged messages survive any crash of the server at once, and a power cut if it comes later
 # than this. `always` would survive that too, at a fraction of the throughput (docs/durability.md).
 SYNC_INTERVAL = "10s"
@@ -34,6 +37,8 @@ class JetStream(msgspec.Struct, frozen=True):
 
     store_dir: str
     sync_interval: str
+    max_file_store: int
+    """Bytes; by default nats-server takes what is free when it starts, which changes."""
 
 
 class Authorization(msgspec.Struct, frozen=True):
@@ -52,13 +57,25 @@ class ServerConfig(msgspec.Struct, frozen=True):
     authorization: Authorization
 
 
-def write_config(file: Path, *, port: int, store: Path, passwords: Mapping[User, str]) -> None:
+def max_file_store(limits: Limits) -> int:
+    """How much JetStream must be allowed to take on disk, in bytes."""
+    return int(limits.total_bytes() * ROOM)
+
+
+def write_config(
+    file: Path,
+    *,
+    port: int,
+    store: Path,
+    passwords: Mapping[User, str],
+    limits: Limits = DEFAULT_LIMITS,
+) -> None:
     """Write the configuration for a server on 127.0.0.1; it holds passwords."""
     config = ServerConfig(
         listen=f"127.0.0.1:{port}",
         server_name="hogsend",
         max_payload=MAX_PAYLOAD_BYTES,
-        jetstream=JetStream(str(store), SYNC_INTERVAL),
+        jetstream=JetStream(str(store), SYNC_INTERVAL, max_file_store(limits)),
         authorization=Authorization(
             [UserEntry(user, passwords[user], permissions(user)) for user in User]
         ),

@@ -108,6 +108,6 @@ async def run() -> None:
                 analytics.reads.persons.say_once_when_off(),
             ],
             connected=analytics.follow,
-            replicas=nats.nats_replicas,
+            limits=nats.stream_limits,
         )
     await database.close()

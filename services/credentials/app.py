@@ -72,7 +72,7 @@ async def run() -> None:
             User.CREDENTIALS,
             handlers=Handlers(vault, tokens, announcer, database).all(),
             background=background,
-            replicas=nats.nats_replicas,
+            limits=nats.stream_limits,
         )
         await refresher.finish()
     await database.close()

@@ -58,6 +58,6 @@ async def run() -> None:
                 consumer=AUDIT_CONSUMER,
             ),
         ],
-        replicas=nats.nats_replicas,
+        limits=nats.stream_limits,
     )
     await database.close()

@@ -77,6 +77,6 @@ async def run() -> None:
             handlers=handlers.all(),
             background=[touch_forever(telemetry.alive_file), database.keep_connected()],
             connected=handlers.follow,
-            replicas=nats.nats_replicas,
+            limits=nats.stream_limits,
         )
     await database.close()

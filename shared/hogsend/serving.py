@@ -179,7 +179,7 @@ async def run_service(
     *,
     handlers: Sequence[AnyHandler],
     background: Sequence[Coroutine[Any, Any, None]],
-    replicas: int,
+    limits: streams.Limits,
     connected: Hook | None = None,
 ) -> None:
     """Run a service until SIGTERM or SIGINT, or until one of its background tasks fails.
@@ -192,8 +192,8 @@ async def run_service(
     """
     stopped = asyncio.create_task(until_stopped())
     tasks = [asyncio.create_task(task) for task in background]
-    tasks.append(asyncio.create_task(_keep_streams(bus, user, replicas)))
-    registering = asyncio.create_task(_register(bus, user, handlers, replicas, connected))
+    tasks.append(asyncio.create_task(_keep_streams(bus, user, limits)))
+    registering = asyncio.create_task(_register(bus, user, handlers, limits, connected))
     waiting: set[asyncio.Task[Any]] = {stopped, registering, *tasks}
     while not stopped.done():
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -223,17 +223,17 @@ async def _register(
     bus: Bus,
     user: User,
     handlers: Sequence[AnyHandler],
-    replicas: int,
+    limits: streams.Limits,
     connected: Hook | None,
 ) -> Serving:
     await bus.open()
     while True:
         try:
-            await streams.reconcile(bus.js, user, replicas)
+            await streams.reconcile(bus.js, user, limits)
             break
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             metrics.FAILURES.labels("streams", type(error).__name__).inc()
-            log.warning("streams are not ready yet", reason=str(error))
+            log.warning("streams are not ready yet", reason=str(error), fix=streams.remedy(error))
             await asyncio.sleep(RETRY_SECONDS)
     if connected is not None:
         await connected()
@@ -248,17 +248,17 @@ async def _register(
     return serving
 
 
-async def _keep_streams(bus: Bus, user: User, replicas: int) -> None:
+async def _keep_streams(bus: Bus, user: User, limits: streams.Limits) -> None:
     """Make streams again that went away while this runs: with JetStream's disk, or by hand."""
     while True:
         await asyncio.sleep(KEEP_STREAMS_SECONDS)
         if not bus.connected:
             continue
         try:
-            made = await streams.restore(bus.js, user, replicas)
+            made = await streams.restore(bus.js, user, limits)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             metrics.FAILURES.labels("streams", type(error).__name__).inc()
-            log.warning("cannot tell whether the streams are there", reason=str(error))
+            log.warning("streams are not restored", reason=str(error), fix=streams.remedy(error))
             continue
         if made:
             log.warning("streams were gone and are made again, empty", streams=made)

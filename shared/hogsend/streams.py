@@ -15,7 +15,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from hogsend import subjects
 from hogsend.channels import StreamName, User
@@ -23,11 +23,20 @@ from hogsend.channels import StreamName, User
 MINUTE = 60
 DAY = 24 * 60 * MINUTE
 GIB = 1024**3
+MIB = 1024**2
 
 DEDUPLICATION_WINDOW = 5 * MINUTE
 """How long JetStream itself drops a repeated message id; behind it stands a key in PostgreSQL."""
 
+STREAM_MAX_BYTES = 2 * GIB
+"""How large a large stream may become unless `NATS_STREAM_MAX_BYTES` says otherwise, in bytes."""
+
+CREDENTIALS_BYTES = 16 * MIB
+"""More than the one message a provider that CREDENTIALS holds can ever take."""
+
 _STREAM_NAME_IN_USE = 10058
+_NO_ROOM = frozenset({10028, 10047})
+"""JetStream refuses to reserve so much, for the account or on the disk."""
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -36,6 +45,31 @@ class Stream(msgspec.Struct, frozen=True):
     owner: User
     config: StreamConfig
 
+
+class Limits(msgspec.Struct, frozen=True):
+    """What an operator decides about streams."""
+
+    replicas: int = 1
+    """Copies of every stream."""
+    max_bytes: int = STREAM_MAX_BYTES
+    """How large a large stream may become, in bytes; the others follow in proportion."""
+
+    def applied_to(self, config: StreamConfig) -> StreamConfig:
+        """Give a declared stream these limits."""
+        most = config.max_bytes
+        return config.evolve(
+            storage=StorageType.FILE,
+            num_replicas=self.replicas,
+            max_bytes=most and most * self.max_bytes // STREAM_MAX_BYTES,
+        )
+
+    def total_bytes(self) -> int:
+        """What all streams together may take on each server that holds a copy, in bytes."""
+        declared = (self.applied_to(stream.config).max_bytes for stream in STREAMS.values())
+        return sum(most or CREDENTIALS_BYTES for most in declared)
+
+
+DEFAULT_LIMITS = Limits()
 
 STREAMS: dict[StreamName, Stream] = {
     StreamName.WEBHOOKS: Stream(
@@ -46,7 +80,7 @@ STREAMS: dict[StreamName, Stream] = {
             retention=RetentionPolicy.WORK_QUEUE,
             # Full means refuse, so that the gateway spools; never forget an accepted webhook.
             discard=DiscardPolicy.NEW,
-            max_bytes=4 * GIB,
+            max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
         ),
     ),
@@ -58,7 +92,7 @@ STREAMS: dict[StreamName, Stream] = {
             retention=RetentionPolicy.LIMITS,
             discard=DiscardPolicy.OLD,
             max_age=7 * DAY,
-            max_bytes=4 * GIB,
+            max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
             allow_direct=True,
             # Batches get one answer (nats-server 2.14); ingest does without on older servers.
@@ -86,7 +120,7 @@ STREAMS: dict[StreamName, Stream] = {
             # Kept until it is recorded and every destination is done with it.
             retention=RetentionPolicy.INTEREST,
             discard=DiscardPolicy.NEW,
-            max_bytes=4 * GIB,
+            max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
         ),
     ),
@@ -97,7 +131,7 @@ STREAMS: dict[StreamName, Stream] = {
             subjects=[f"{subjects.PERSONS}.*"],
             retention=RetentionPolicy.WORK_QUEUE,
             discard=DiscardPolicy.NEW,
-            max_bytes=4 * GIB,
+            max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
             # As with EVENTS: the library publishes together what is captured together.
             allow_batched=True,
@@ -110,7 +144,7 @@ STREAMS: dict[StreamName, Stream] = {
             subjects=[subjects.AUDIT],
             retention=RetentionPolicy.WORK_QUEUE,
             discard=DiscardPolicy.NEW,
-            max_bytes=GIB // 4,
+            max_bytes=STREAM_MAX_BYTES // 16,
             duplicate_window=DEDUPLICATION_WINDOW,
         ),
     ),
@@ -122,7 +156,7 @@ STREAMS: dict[StreamName, Stream] = {
             retention=RetentionPolicy.LIMITS,
             # A full dead letter refuses, and the message stays on its own stream.
             discard=DiscardPolicy.NEW,
-            max_bytes=1 * GIB,
+            max_bytes=STREAM_MAX_BYTES // 4,
             max_age=30 * DAY,
             duplicate_window=DEDUPLICATION_WINDOW,
             # Ingest reads letters so, for admins who list and replay them.
@@ -146,7 +180,7 @@ ENGAGEMENT_CONSUMER = INGEST_CONSUMER.evolve(filter_subject=f"{subjects.ENGAGEME
 """Ingest records engagement through a consumer of the same name, on the other stream."""
 
 
-async def reconcile(js: JetStreamContext, owner: User, replicas: int = 1) -> None:
+async def reconcile(js: JetStreamContext, owner: User, limits: Limits = DEFAULT_LIMITS) -> None:
     """Create the streams `owner` owns, or bring their limits up to what is declared here.
 
     Raises:
@@ -154,12 +188,14 @@ async def reconcile(js: JetStreamContext, owner: User, replicas: int = 1) -> Non
             another retention policy or storage is short.
     """
     for name in _owned_by(owner):
-        config = _config(name, replicas)
+        config = limits.applied_to(STREAMS[name].config)
         if not await _create(js, config):
             await js.update_stream(config)
 
 
-async def restore(js: JetStreamContext, owner: User, replicas: int = 1) -> list[StreamName]:
+async def restore(
+    js: JetStreamContext, owner: User, limits: Limits = DEFAULT_LIMITS
+) -> list[StreamName]:
     """Create the streams of `owner` that are gone, and name them.
 
     Those that exist stay as they are: two versions of a service may declare different limits.
@@ -172,7 +208,7 @@ async def restore(js: JetStreamContext, owner: User, replicas: int = 1) -> list[
         try:
             await js.stream_info(name)
         except NotFoundError:
-            if await _create(js, _config(name, replicas)):
+            if await _create(js, limits.applied_to(STREAMS[name].config)):
                 made.append(name)
     return made
 
@@ -181,8 +217,14 @@ def _owned_by(owner: User) -> list[StreamName]:
     return [name for name, stream in STREAMS.items() if stream.owner is owner]
 
 
-def _config(name: StreamName, replicas: int) -> StreamConfig:
-    return STREAMS[name].config.evolve(storage=StorageType.FILE, num_replicas=replicas)
+def remedy(error: Exception) -> str | None:
+    """What an operator can do about a stream that cannot be made, where that is known."""
+    if isinstance(error, APIError) and error.err_code in _NO_ROOM:
+        return (
+            "raise max_file_store of nats-server, by default three quarters of the free disk, "
+            "or set NATS_STREAM_MAX_BYTES lower"
+        )
+    return None
 
 
 async def is_empty(js: JetStreamContext, name: StreamName) -> bool:

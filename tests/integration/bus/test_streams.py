@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from nats.js.api import ConsumerConfig, ConsumerInfo
-from nats.js.errors import NoStreamResponseError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
+from cli.stack import nats
 from hogsend import streams, subjects
 from hogsend.channels import StreamName, User
+from hogsend.streams import Limits
 from tests.integration.harness import connected
 from tests.servers import Servers
 
@@ -35,6 +37,48 @@ async def test_only_what_is_gone_is_made(servers: Servers, fresh_bus: None) -> N
         await streams.reconcile(bus.js, User.INGEST)
         current = await operator.js.stream_info(StreamName.EVENTS)
         assert current.config.max_age == streams.STREAMS[StreamName.EVENTS].config.max_age
+
+
+async def test_an_operator_says_how_large_streams_may_become(
+    servers: Servers, fresh_bus: None
+) -> None:
+    small = Limits(max_bytes=64 * streams.MIB)
+    async with (
+        connected(servers, User.INGEST) as bus,
+        connected(servers, User.OPERATOR) as operator,
+    ):
+        await streams.reconcile(bus.js, User.INGEST)
+        await streams.reconcile(bus.js, User.INGEST, small)
+        found = {
+            name: (await operator.js.stream_info(name)).config.max_bytes
+            for name in (StreamName.EVENTS, StreamName.DEADLETTER, StreamName.AUDIT)
+        }
+    assert found == {
+        StreamName.EVENTS: 64 * streams.MIB,
+        StreamName.DEADLETTER: 16 * streams.MIB,
+        StreamName.AUDIT: 4 * streams.MIB,
+    }
+
+
+async def test_a_server_with_too_little_room_is_named_as_the_reason(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with connected(servers, User.INGEST) as bus:
+        too_large = Limits(max_bytes=2**50)
+        with pytest.raises(APIError) as refused:
+            await streams.reconcile(bus.js, User.INGEST, too_large)
+    remedy = streams.remedy(refused.value)
+    assert remedy is not None
+    assert "NATS_STREAM_MAX_BYTES" in remedy
+    assert streams.remedy(NotFoundError(code=404, err_code=10059)) is None
+
+
+def test_the_embedded_server_has_room_for_every_stream() -> None:
+    for limits in (streams.DEFAULT_LIMITS, Limits(replicas=3, max_bytes=2**40)):
+        declared = [
+            limits.applied_to(stream.config).max_bytes or 0 for stream in streams.STREAMS.values()
+        ]
+        assert sum(declared) < limits.total_bytes() < nats.max_file_store(limits)
 
 
 async def test_no_report_is_accepted_before_somebody_records_it(

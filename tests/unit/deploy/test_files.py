@@ -18,6 +18,7 @@ from cli.stack import nats as nats_server
 from cli.stack.environment import READS, WITHHELD
 from hogsend.channels import User
 from hogsend.settings import GatewaySettings, TelemetrySettings
+from hogsend.streams import DEFAULT_LIMITS, GIB
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -168,10 +169,28 @@ def test_the_image_sets_what_the_settings_know() -> None:
 def test_nats_server_takes_the_configuration(name: str, made: Path) -> None:
     subprocess.run(
         [str(nats_server.BINARY), "-t", "-c", str(_laid_out(name, made))],
-        env={**os.environ, "SERVER_NAME": "nats"},
+        env={**os.environ, "SERVER_NAME": "nats", "MAX_FILE_STORE": "11GB"},
         check=True,
         capture_output=True,
     )
+
+
+def test_nats_servers_may_take_what_the_streams_need_and_the_volume_holds() -> None:
+    services = compose()["services"]
+    allowed = [services[name]["environment"]["MAX_FILE_STORE"] for name in ("nats", "nats-2")]
+    (stateful,) = [
+        one
+        for one in documents()
+        if "volumeClaimTemplates" in one.get("spec", {}) and one["metadata"]["name"] == "nats"
+    ]
+    variables = {one["name"]: one for one in pods(stateful)["containers"][0]["env"]}
+    allowed.append(variables["MAX_FILE_STORE"]["value"])
+    (claim,) = stateful["spec"]["volumeClaimTemplates"]
+    volume = int(claim["spec"]["resources"]["requests"]["storage"].removesuffix("Gi"))
+    for text in allowed:
+        gibibytes = int(re.findall(r"(\d+)GB", text)[0])
+        assert nats_server.max_file_store(DEFAULT_LIMITS) <= gibibytes * GIB
+        assert gibibytes < volume
 
 
 def _laid_out(name: str, made: Path) -> Path:
