@@ -13,6 +13,8 @@ class Part(msgspec.Struct, frozen=True, rename="camel"):
     uptime: float | None = None
     database: str | None = None
     """A service's own view of its database."""
+    waits_for: str | None = None
+    """What a service cannot go on without."""
 
 
 class Components(msgspec.Struct, frozen=True):

@@ -88,6 +88,7 @@ def _part(name: str, part: Part) -> Check:
         f"{part.latency_ms:g} ms" if part.latency_ms is not None else "",
         f"up for {duration(part.uptime)}" if part.uptime is not None else "",
         f"database {part.database}" if part.database not in {None, "up"} else "",
+        f"it waits: {part.waits_for}" if part.waits_for else "",
     ]
     mark = Mark.OK
     if part.status != "up" or part.database not in {None, "up"}:

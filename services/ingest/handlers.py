@@ -42,7 +42,7 @@ from hogsend.messages import (
 )
 from hogsend.publishing import Publisher
 from hogsend.serving import AnyHandler, Handler, service_health
-from services.ingest import reading
+from services.ingest import patience, reading
 from services.ingest.auditing import AuditTrail
 from services.ingest.contact_store import ContactStore
 from services.ingest.dead_letter_box import DeadLetterBox
@@ -141,4 +141,5 @@ class Handlers:
 
     async def health(self, _request: Empty) -> ServiceHealth:
         """Report this replica's health."""
-        return await service_health("ingest", self._database)
+        health = await service_health("ingest", self._database)
+        return msgspec.structs.replace(health, waits_for=patience.waits_for())

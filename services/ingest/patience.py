@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -15,11 +16,33 @@ RETRY_SECONDS = 5.0
 """Longest pause between attempts while a dependency is away."""
 
 
+_waiting: Counter[str] = Counter()
+
+
 async def until_it_works(action: Callable[[], Awaitable[Result]]) -> tuple[Result, int]:
-    """Repeat `action` while its dependency is away; returns its result and the attempts it took."""
-    async for attempt in stamina.retry_context(
-        on=Unavailable, attempts=None, timeout=None, wait_initial=0.1, wait_max=RETRY_SECONDS
-    ):
-        with attempt:
-            return await action(), attempt.num
+    """Repeat `action` while its dependency is away; returns its result and the attempts it took.
+
+    stamina logs and counts every repetition.
+    """
+    said: str | None = None
+    try:
+        async for attempt in stamina.retry_context(
+            on=Unavailable, attempts=None, timeout=None, wait_initial=0.1, wait_max=RETRY_SECONDS
+        ):
+            with attempt:
+                try:
+                    return await action(), attempt.num
+                except Unavailable as error:
+                    if said is None:
+                        said = str(error)
+                        _waiting[said] += 1
+                    raise
+    finally:
+        if said is not None:
+            _waiting[said] -= 1
     raise AssertionError("retries never end")
+
+
+def waits_for() -> str | None:
+    """What this process cannot go on without right now, if anything."""
+    return next((said for said, count in _waiting.items() if count > 0), None)

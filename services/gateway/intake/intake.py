@@ -57,6 +57,11 @@ class Intake:
         """Deliveries in the spool."""
         return self._spool.count if self._spool is not None else 0
 
+    @property
+    def spooling(self) -> bool:
+        """Whether webhooks go to the spool, because JetStream does not take them."""
+        return self._draining.is_set()
+
     async def accept(self, delivery: Delivery) -> None:
         """Make a delivery durable.
 

@@ -120,6 +120,8 @@ class Service(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     database: UpOrDown | None = None
     credential_version: int | None = None
     """Version of PostHog's credential it works with, if it works with one."""
+    waits_for: str | None = None
+    """What it cannot go on without; it is down until that is back."""
 
 
 class Credential(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -161,9 +163,15 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
 
 @get("/v1/health", tags=["Health"])
 async def health(
-    bus: NamedDependency[Bus], webhook_secret: NamedDependency[WebhookSecret]
+    bus: NamedDependency[Bus],
+    intake: NamedDependency[Intake],
+    webhook_secret: NamedDependency[WebhookSecret],
 ) -> Health:
-    """Report every component and service; each is asked for at most 1.5 seconds."""
+    """Report every component and service; each is asked for at most 1.5 seconds.
+
+    The bus counts as down too while JetStream does not take webhooks and they are spooled, and the
+    worker while it waits for PostgreSQL or JetStream.
+    """
     credential, probes = await asyncio.gather(
         _credential(bus), asyncio.gather(*(_probe(bus, endpoint) for endpoint in _PROBES))
     )
@@ -174,7 +182,8 @@ async def health(
         **{service: _service(answer, latency) for service, answer, latency in probes},
     }
     bus_latency = await _bus_latency(bus)
-    bus_component = Component("down" if bus_latency is None else "up", bus_latency)
+    takes_webhooks = bus_latency is not None and not intake.spooling
+    bus_component = Component("up" if takes_webhooks else "down", bus_latency)
     database = _database(list(answers.values()))
     engine = _engine(answers)
     status: Status
@@ -185,7 +194,7 @@ async def health(
     else:
         status = "healthy"
     now = datetime.now(UTC)
-    ingest_up = answers[User.INGEST] is not None
+    last_seen = now if answers[User.INGEST] is not None else None
     return Health(
         status=status,
         uptime=uptime,
@@ -194,7 +203,7 @@ async def health(
         components=Components(
             database=database,
             redis=bus_component,
-            worker=Worker("up", now) if ingest_up else Worker("down"),
+            worker=Worker(services[User.INGEST].status, last_seen),
             bus=bus_component,
         ),
         schema=Schema(engine, Track(applied=None, required=None, in_sync=True, pending=[])),
@@ -279,7 +288,14 @@ async def _bus_latency(bus: NamedDependency[Bus]) -> float | None:
 def _service(answer: ServiceHealth | None, latency: float | None) -> Service:
     if answer is None:
         return Service("down")
-    return Service("up", latency, answer.uptime, answer.database.status, answer.credential_version)
+    return Service(
+        status="down" if answer.waits_for else "up",
+        latency_ms=latency,
+        uptime=answer.uptime,
+        database=answer.database.status,
+        credential_version=answer.credential_version,
+        waits_for=answer.waits_for,
+    )
 
 
 def _database(answers: list[ServiceHealth | None]) -> Component:

@@ -37,3 +37,5 @@ class ServiceHealth(Message, frozen=True):
     schema: SchemaHealth
     credential_version: int | None = None
     """Version of PostHog's credential it works with; None when it holds none."""
+    waits_for: str | None = None
+    """What it cannot go on with its work without, if something is away."""

@@ -283,8 +283,11 @@ async def test_a_stream_that_is_full_means_the_spool(
         for number in range(20):
             assert (await post(front, SECRET, body(f"id-{number}"))).status_code == 200
         assert front.intake.waiting > 0
+        components = (await front.http.get("/v1/health")).json()["components"]
+        assert components["bus"]["status"] == components["redis"]["status"] == "down"
         await operator.js.update_stream(config)
         await eventually(lambda: front.intake.waiting == 0)
+        await eventually(lambda: _bus_is_up(front))
     assert await queued(operator) == 20
 
 
@@ -311,6 +314,10 @@ async def test_a_full_or_missing_spool_refuses_with_429_and_forgets_nothing(
         await streams.reconcile(operator.js, User.INGEST)
         await eventually(lambda: front.intake.waiting == 0)
         assert await queued(operator) == len(accepted)
+
+
+async def _bus_is_up(front: Gateway) -> bool:
+    return bool((await front.http.get("/v1/health")).json()["components"]["bus"]["status"] == "up")
 
 
 async def _refused(front: Gateway, secret: str | None) -> bool:

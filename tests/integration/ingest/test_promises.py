@@ -12,9 +12,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from hogsend.errors import Unavailable
-from hogsend.messages import ListEvents
+from hogsend.messages import Empty, ListEvents
 from hogsend.publishing import Publisher
 from services.ingest import consuming
+from services.ingest.handlers import Handlers
 from services.ingest.store import EventStore, Saved
 from tests.integration.ingest.world import World
 from tests.waiting import eventually
@@ -251,7 +252,7 @@ async def test_an_outage_of_the_database_holds_the_batch_and_loses_nothing(
     monkeypatch.setattr(consuming, "IN_PROGRESS_SECONDS", 0.05)
     blocker = await asyncpg.connect(world.database_url)
     await blocker.execute("BEGIN; LOCK TABLE ingest.events")
-    async with world.replica():
+    async with world.replica() as handlers:
         await world.post("u-1")
 
         async def waiting() -> bool:
@@ -264,12 +265,18 @@ async def test_an_outage_of_the_database_holds_the_batch_and_loses_nothing(
 
         await eventually(waiting)
         assert (await world.operator.js.stream_info("WEBHOOKS")).state.messages == 1
+        await eventually(lambda: _waits_for("PostgreSQL is not available", handlers))
         await blocker.execute("ROLLBACK")
         (event,) = await world.events(1)
+        assert (await handlers.health(Empty())).waits_for is None
         assert await world.dead_letters(0) == []
     await blocker.close()
     assert event.id == "u-1"
     assert await world.count("events") == 1
+
+
+async def _waits_for(what: str, handlers: Handlers) -> bool:
+    return (await handlers.health(Empty())).waits_for == what
 
 
 async def test_an_unforeseen_failure_costs_only_the_message_at_fault(world: World) -> None:
