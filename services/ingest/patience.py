@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -16,7 +15,8 @@ RETRY_SECONDS = 5.0
 """Longest pause between attempts while a dependency is away."""
 
 
-_waiting: Counter[str] = Counter()
+_waiting: list[str] = []
+"""Why each call that has failed at least once repeats its action."""
 
 
 async def until_it_works(action: Callable[[], Awaitable[Result]]) -> tuple[Result, int]:
@@ -35,14 +35,14 @@ async def until_it_works(action: Callable[[], Awaitable[Result]]) -> tuple[Resul
                 except Unavailable as error:
                     if said is None:
                         said = str(error)
-                        _waiting[said] += 1
+                        _waiting.append(said)
                     raise
     finally:
         if said is not None:
-            _waiting[said] -= 1
+            _waiting.remove(said)
     raise AssertionError("retries never end")
 
 
 def waits_for() -> str | None:
     """What this process cannot go on without right now, if anything."""
-    return next((said for said, count in _waiting.items() if count > 0), None)
+    return _waiting[0] if _waiting else None

@@ -39,13 +39,11 @@ AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
     asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
-"""What asyncpg raises while the server is away, starting, stopping, hanging, full, a standby, or
-has refused a statement or a login for a reason that passes: the same statement may succeed later.
-"""
+"""What asyncpg raises while the server is away, starting, stopping, hanging or full, or refuses a
+statement or a login for a reason that passes: the same statement may succeed later."""
 
 LOST = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 """What asyncpg raises when the server came back without what the migrations had made."""

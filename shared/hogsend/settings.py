@@ -15,11 +15,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from hogsend.localtime import find_timezone
 from hogsend.outbound import AllowedHost
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
-from hogsend.streams import STREAM_MAX_BYTES, Limits
+from hogsend.streams import MIB, STREAM_MAX_BYTES, Limits
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 PreviousKeys = Annotated[tuple[SecretStr, ...], NoDecode]
-MIB = 1024 * 1024
 
 _url = TypeAdapter(HttpUrl)
 
@@ -263,7 +262,7 @@ class BusSettings(Settings):
     nats_replicas: Annotated[int, Field(ge=1, le=5)] = Field(
         1, description="Copies JetStream keeps of every stream."
     )
-    nats_stream_max_bytes: Annotated[int, Field(ge=64 * 1024**2)] = Field(
+    nats_stream_max_bytes: Annotated[int, Field(ge=64 * MIB)] = Field(
         STREAM_MAX_BYTES,
         description="How large each of the streams WEBHOOKS, EVENTS, ENGAGEMENT and PERSONS may "
         "become on disk, in bytes; dead letters take a quarter of it, the audit trail a sixteenth.",
