@@ -15,8 +15,8 @@ import uvloop
 
 from benchmarks import bearers, capturing, ingest, persons, propagation, stack, syncing, webhooks
 from benchmarks.figures import Figure
-from hogsend.bus import Bus
-from hogsend.channels import User
+from hogsend.contract.users import User
+from hogsend.transport.connection import Bus
 from tests.servers import running_servers
 
 README = Path(__file__).parents[1] / "README.md"

@@ -6,10 +6,10 @@ import os
 
 import uvloop
 
-from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_TOKEN, User
-from hogsend.messages import TokenReply, TokenRequest
-from hogsend.serving import Handler, serve, until_stopped
+from hogsend.contract.credentials import CREDENTIALS_TOKEN, TokenReply, TokenRequest
+from hogsend.contract.users import User
+from hogsend.service.app import Handler, serve, until_stopped
+from hogsend.transport.connection import Bus
 
 REPLY = TokenReply(source="oauth", version=1, token="pha_bench" * 5)
 

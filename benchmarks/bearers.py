@@ -11,10 +11,10 @@ from pathlib import Path
 from benchmarks.figures import Figure, median
 from benchmarks.processes import ADMIN_KEY, credentials, gateway, process
 from benchmarks.propagation import GRANT
-from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_TOKEN, User
-from hogsend.errors import Unavailable
-from hogsend.messages import TokenRequest
+from hogsend.contract.credentials import CREDENTIALS_TOKEN, TokenRequest
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.users import User
+from hogsend.transport.connection import Bus
 from tests.servers import Servers
 from tests.waiting import eventually
 

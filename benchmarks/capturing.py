@@ -14,8 +14,8 @@ import psutil
 import hogsend
 from benchmarks.figures import Figure, median
 from benchmarks.processes import ROOT, environment, process
-from hogsend.channels import User
-from hogsend.errors import Unavailable
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.users import User
 from sandbox.options import Options
 from tests.servers import Servers, free_port
 from tests.waiting import eventually

@@ -12,14 +12,16 @@ from datetime import UTC, datetime
 from nats.js.api import ConsumerConfig
 
 from benchmarks.figures import Figure, median
-from hogsend import envelope, streams, subjects
-from hogsend.bus import Bus
-from hogsend.channels import StreamName, User
-from hogsend.database import Database
-from hogsend.serving import stop
-from hogsend.settings import IngestSettings
-from hogsend.streams import INGEST_CONSUMER
-from hogsend.subscribing import pull
+from hogsend.contract import subjects
+from hogsend.contract.headers import MESSAGE_ID, RECEIVED_AT, format_time
+from hogsend.contract.streams import INGEST_CONSUMER, StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.service.app import stop
+from hogsend.service.database import Database
+from hogsend.service.settings import IngestSettings
+from hogsend.transport.connection import Bus
+from hogsend.transport.consumer import pull
 from services.ingest.app import MIGRATIONS, WORKERS
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
@@ -74,7 +76,7 @@ async def _connected(servers: Servers) -> AsyncIterator[Bus]:
 
 
 async def _publish(operator: Bus, run: str) -> None:
-    now = envelope.format_time(datetime.now(UTC))
+    now = format_time(datetime.now(UTC))
     for start in range(0, MESSAGES, IN_FLIGHT):
         await asyncio.gather(
             *(
@@ -82,8 +84,8 @@ async def _publish(operator: Bus, run: str) -> None:
                     subjects.webhook("posthog"),
                     _body(number),
                     headers={
-                        envelope.MESSAGE_ID: f"{run}-{number}",
-                        envelope.RECEIVED_AT: now,
+                        MESSAGE_ID: f"{run}-{number}",
+                        RECEIVED_AT: now,
                     },
                 )
                 for number in range(start, start + IN_FLIGHT)

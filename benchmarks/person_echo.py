@@ -7,10 +7,10 @@ import os
 import uvloop
 
 from benchmarks.persons import PROPERTIES
-from hogsend.bus import Bus
-from hogsend.channels import ANALYTICS_PERSON, User
-from hogsend.messages import GetPerson, Person
-from hogsend.serving import Handler, serve, until_stopped
+from hogsend.contract.persons import ANALYTICS_PERSON, GetPerson, Person
+from hogsend.contract.users import User
+from hogsend.service.app import Handler, serve, until_stopped
+from hogsend.transport.connection import Bus
 
 REPLY = Person(PROPERTIES)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from benchmarks.figures import Figure, median
 from benchmarks.processes import credentials, process
-from hogsend.bus import Bus
-from hogsend.channels import ANALYTICS_PERSON, User
-from hogsend.errors import Unavailable
-from hogsend.messages import GetPerson
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.persons import ANALYTICS_PERSON, GetPerson
+from hogsend.contract.users import User
+from hogsend.transport.connection import Bus
 from tests.posthog_recorder import posthog_recorder
 from tests.servers import Servers
 from tests.waiting import eventually

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from hogsend import settings
-from hogsend.channels import User
+from hogsend.contract.users import User
+from hogsend.service import settings
 from tests.servers import Servers, free_port
 from tests.waiting import eventually
 

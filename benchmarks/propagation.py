@@ -10,9 +10,9 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, percentile
 from benchmarks.processes import ADMIN_KEY, credentials, gateway
-from hogsend.bus import Bus
-from hogsend.channels import User
-from hogsend.messages import CredentialChanged
+from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.users import User
+from hogsend.transport.connection import Bus
 from tests.servers import Servers
 
 CONSUMERS = 3

@@ -19,8 +19,8 @@ from nats.js.api import StorageType
 
 from benchmarks.figures import Figure, median
 from cli.stack import nats as nats_server
-from hogsend.channels import User
-from hogsend.permissions import inbox_prefix
+from hogsend.contract.permissions import inbox_prefix
+from hogsend.contract.users import User
 from tests.servers import free_port
 from tests.waiting import eventually
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, median
 from benchmarks.processes import gateway
-from hogsend import streams
-from hogsend.bus import Bus
-from hogsend.channels import User
+from hogsend.contract import streams as stream_declarations
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.transport.connection import Bus
 from tests.servers import Servers
 
 ROUNDS = 5
@@ -36,7 +37,7 @@ async def measure(servers: Servers, bus: Bus) -> list[Figure]:
                 rate, slowest = await _wrk(f"{http.base_url}/v1/webhooks/posthog")
                 webhooks.append(rate)
                 p99.append(slowest)
-                await bus.js.purge_stream(streams.StreamName.WEBHOOKS)
+                await bus.js.purge_stream(stream_declarations.StreamName.WEBHOOKS)
     ratios = [webhook / base for webhook, base in zip(webhooks, echo, strict=True)]
     return [
         Figure(

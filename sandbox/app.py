@@ -16,7 +16,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.types import ASGIApp, ExceptionHandlersMap
 
-from hogsend.errors import CannotStart
+from hogsend.contract.errors import CannotStart
 from sandbox.api.errors import ApiError, ApiErrorBody, not_allowed, not_found, server_error
 from sandbox.api.hog_functions import HogFunctionsController
 from sandbox.api.persons import PersonsController

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import nats
 import pytest
 
-from hogsend.channels import User
-from hogsend.permissions import inbox_prefix
+from hogsend.contract.permissions import inbox_prefix
+from hogsend.contract.users import User
 from tests.servers import Servers, running_servers
 
 

@@ -15,7 +15,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from cli.stack import nats
-from hogsend.channels import User
+from hogsend.contract.users import User
 
 COMPOSE = Path(__file__).parents[1] / "compose.yaml"
 PASSWORD = "password-of-postgres"

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import psutil
 
-from hogsend import settings
+from hogsend.service import settings
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[1]

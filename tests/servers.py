@@ -25,7 +25,7 @@ import asyncpg
 
 from cli.stack import nats
 from cli.stack.postgres import EmbeddedPostgres
-from hogsend.channels import User
+from hogsend.contract.users import User
 from tests import containers
 from tests.waiting import eventually
 

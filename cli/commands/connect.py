@@ -15,7 +15,7 @@ from cli.connect.voice import Voice
 from cli.console import complain, err, print_json
 from cli.errors import CommandError
 from hogsend.posthog.client_document import CLIENT_ID
-from hogsend.posthog.hosts import is_absolute_url
+from hogsend.urls import is_absolute_url
 
 INTERRUPTED = 130
 DAY = 86_400.0

@@ -19,8 +19,8 @@ from cli.stack import local
 from cli.stack.home import Home
 from cli.stack.ports import free_or_any
 from cli.summary import Summary
-from hogsend import settings
-from hogsend.settings import (
+from hogsend.service import settings
+from hogsend.service.settings import (
     GatewaySettings,
     StackSettings,
     TelemetrySettings,

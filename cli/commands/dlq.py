@@ -18,7 +18,7 @@ from cli.connect.voice import Voice, hanging
 from cli.console import complain, out, print_json
 from cli.deadletters import report
 from cli.errors import CommandError
-from hogsend.messages import DeadLettersDone
+from hogsend.contract.dead_letters import DeadLettersDone
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 _POSITIVE = Number(gte=1, lt=2**63)

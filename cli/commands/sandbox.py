@@ -14,8 +14,8 @@ from cyclopts import Parameter
 from cli.console import err, out, print_json
 from cli.errors import CommandError
 from cli.stack.ports import require_free
-from hogsend import logs
-from hogsend.settings import TelemetrySettings
+from hogsend.service import logs
+from hogsend.service.settings import TelemetrySettings
 from sandbox.app import serving
 from sandbox.options import Options, Resolve
 

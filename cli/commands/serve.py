@@ -10,8 +10,8 @@ import uvloop
 from pydantic import ValidationError
 
 from cli.console import complain
-from hogsend.errors import CannotStart
-from hogsend.settings import describe_problems
+from hogsend.contract.errors import CannotStart
+from hogsend.service.settings import describe_problems
 
 
 class Service(StrEnum):

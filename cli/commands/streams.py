@@ -18,8 +18,9 @@ from cli.backup import streams
 from cli.backup.streams import Done, StreamError
 from cli.console import err, out, print_json
 from cli.errors import CommandError
-from hogsend.channels import StreamName, User
-from hogsend.errors import Unavailable
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
 
 app = App(name="streams", help="Save JetStream's streams to files, and bring them back.")
 

@@ -12,7 +12,7 @@ from cli.console import complain, err, print_json
 from cli.stack import local
 from cli.stack.home import Home
 from cli.summary import Summary, show
-from hogsend.settings import GatewaySettings, StackSettings, describe_problems
+from hogsend.service.settings import GatewaySettings, StackSettings, describe_problems
 
 
 def up(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from cli.connect.verdicts import Stopped, Verdict
-from hogsend.posthog.hosts import is_absolute_url, is_loopback
+from hogsend.urls import is_absolute_url, is_loopback
 
 PATH = "/.well-known/oauth-authorization-server"
 DISCOVERY_SECONDS = 10.0

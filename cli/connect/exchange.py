@@ -12,8 +12,8 @@ from cli.connect.pkce import Proof
 from cli.connect.secrecy import error_code
 from cli.connect.server import Grant
 from cli.connect.verdicts import Stopped, Verdict
-from hogsend.posthog.hosts import is_loopback
 from hogsend.posthog.scopes import SCOPES
+from hogsend.urls import is_loopback
 
 EXCHANGE_SECONDS = 20.0
 

@@ -25,7 +25,7 @@ from cli.connect.verdicts import (
 )
 from cli.connect.voice import Voice
 from hogsend.posthog import scopes
-from hogsend.posthog.hosts import is_loopback
+from hogsend.urls import is_loopback
 
 NO_CREDENTIAL = "no_posthog_credential"
 

@@ -8,7 +8,7 @@ from cli.connect.server import ConnectInfo
 from cli.connect.verdicts import Stopped, Verdict
 from cli.connect.voice import Voice
 from cli.console import out
-from hogsend.posthog.hosts import is_absolute_url, is_loopback
+from hogsend.urls import is_absolute_url, is_loopback
 
 EU = "https://eu.posthog.com"
 US = "https://us.posthog.com"

@@ -10,8 +10,8 @@ import httpx
 import msgspec
 
 from cli.connect.target import Target
-from hogsend.messages import DeadLetterPage, DeadLettersDone, ListedDeadLetter
-from hogsend.posthog.hosts import is_loopback
+from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
+from hogsend.urls import is_loopback
 
 Answer = TypeVar("Answer")
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from cli import environment
 from cli.errors import CommandError
-from hogsend.posthog.hosts import is_absolute_url, is_loopback
+from hogsend.urls import is_absolute_url, is_loopback
 
 DEFAULT_URL = "http://localhost:3002"
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from cli.connect.secrecy import printable
 from cli.connect.voice import hanging
 from cli.console import err, out
-from hogsend.messages import DeadLetterPage, DeadLettersDone, ListedDeadLetter
+from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 
 _HEADINGS = ("seq", "failed at (UTC)", "stream", "reason", "detail")
 _NARROW = len(_HEADINGS) - 1

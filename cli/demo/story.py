@@ -16,8 +16,10 @@ from cli.demo import connecting
 from cli.demo.posthog import DemoPostHog
 from cli.errors import CommandError
 from cli.stack.local import Stack
-from hogsend.messages import Capabilities, CredentialChanged, Event
-from hogsend.subscribing import CredentialChanges
+from hogsend.contract.capabilities import Capabilities
+from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.events import Event
+from hogsend.transport.consumer import CredentialChanges
 
 EVENT = "signed_up"
 EMAIL = "ada@example.com"

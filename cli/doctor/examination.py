@@ -20,7 +20,7 @@ from cli.doctor.checks import (
 )
 from cli.doctor.diagnosis import Diagnosis, diagnosis_checks, missing_scopes
 from cli.health import Health
-from hogsend.posthog.hosts import is_loopback
+from hogsend.urls import is_loopback
 
 NOT_FOUND = 404
 REFUSED_KEY = (401, 403)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from hogsend import settings
-from hogsend.settings import (
+from hogsend.service import settings
+from hogsend.service.settings import (
     AnalyticsSettings,
     BusSettings,
     DatabaseSettings,

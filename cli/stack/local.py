@@ -24,9 +24,9 @@ from cli.stack.ports import require_free
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
 from cli.summary import Summary
-from hogsend.channels import User
-from hogsend.settings import BusSettings, GatewaySettings, StackSettings
-from hogsend.streams import GIB
+from hogsend.contract.streams import GIB
+from hogsend.contract.users import User
+from hogsend.service.settings import BusSettings, GatewaySettings, StackSettings
 
 READY_SECONDS = 60.0
 LOOK_SECONDS = 0.1

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from cli.stack.home import write_private
-from hogsend.channels import User
-from hogsend.permissions import Permissions, permissions
-from hogsend.streams import DEFAULT_LIMITS, Limits
+from hogsend.contract.permissions import Permissions, permissions
+from hogsend.contract.streams import DEFAULT_LIMITS, Limits
+from hogsend.contract.users import User
 
 BINARY = Path(sys.executable).with_name("nats-server")
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024

@@ -1,14 +1,13 @@
 import asyncio
 
 import hogsend
-from hogsend.localtime import next_moment
 
 
 async def main() -> None:
     async with hogsend.connect() as bus:  # NATS_URL from the environment
         person = await bus.persons.get("u_42")  # {} when PostHog cannot be read
         zone = await bus.timezone("u_42", default="Europe/Berlin")
-        monday = next_moment(zone.timezone, weekday="monday", hour=9)
+        monday = hogsend.next_moment(zone.timezone, weekday="monday", hour=9)
         print(person.get("plan"), zone.source, monday)
 
         await bus.persons.set("u_42", {"plan": "pro"}, once={"first_seen_in": "mail"})

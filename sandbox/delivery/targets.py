@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import httpx
 import msgspec
 
-from hogsend.posthog.hosts import is_loopback
+from hogsend.urls import is_loopback
 from sandbox.options import Resolve
 
 

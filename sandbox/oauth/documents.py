@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from hogsend.posthog.client_document import CLIENT_ID, client_document
-from hogsend.posthog.hosts import is_loopback
+from hogsend.urls import is_loopback
 from sandbox.clock import Clock
 from sandbox.oauth.redirects import may_be_registered
 

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import httpx
 
-from hogsend import logs, metrics
-from hogsend.bus import Bus
-from hogsend.channels import User
-from hogsend.database import Database
-from hogsend.liveness import touch_forever
-from hogsend.outbound import Outbound
+from hogsend.contract.users import User
 from hogsend.posthog.api import http_client
 from hogsend.posthog.capture import Capture
-from hogsend.serving import run_service, service_bus
-from hogsend.settings import (
+from hogsend.service import logs, metrics
+from hogsend.service.app import run_service, service_bus
+from hogsend.service.credential_watcher import TokenCache
+from hogsend.service.database import Database
+from hogsend.service.heartbeat import touch_forever
+from hogsend.service.settings import (
     AnalyticsSettings,
     BusSettings,
     DatabaseSettings,
@@ -24,15 +23,16 @@ from hogsend.settings import (
     PostHogSettings,
     TelemetrySettings,
 )
-from hogsend.token_cache import TokenCache
+from hogsend.service.ssrf import Outbound
+from hogsend.transport.connection import Bus
 from services.analytics.capabilities import CapabilityReport
-from services.analytics.delivery.flows import Flows
-from services.analytics.delivery.leadership import lead_forever
-from services.analytics.destinations.administration import Administration
+from services.analytics.delivery.leader_election import lead_forever
+from services.analytics.delivery.runner import Flows
+from services.analytics.destinations.service import Administration
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.handlers import Handlers
+from services.analytics.persons.reads import Reads
 from services.analytics.project_key import PROVIDER, ProjectKey
-from services.analytics.reads.reads import Reads
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 

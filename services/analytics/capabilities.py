@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from hogsend.errors import HogsendError
-from hogsend.messages import Capabilities, Capability, TokenReply
-from hogsend.messages.analytics import CapabilityName
-from hogsend.metrics import FAILURES
-from hogsend.token_cache import TokenCache
+from hogsend.contract.capabilities import Capabilities, Capability, CapabilityName
+from hogsend.contract.credentials import TokenReply
+from hogsend.contract.errors import HogsendError
+from hogsend.service.credential_watcher import TokenCache
+from hogsend.service.metrics import FAILURES
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.project_key import ProjectKey
 

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from hogsend.channels import (
-    ANALYTICS_CAPABILITIES,
+from hogsend.contract.base import Empty
+from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities
+from hogsend.contract.conditions import ANALYTICS_CONDITIONS, ConditionResults, EvaluateConditions
+from hogsend.contract.destinations import (
     ANALYTICS_CHANGE_DESTINATION,
-    ANALYTICS_CONDITIONS,
     ANALYTICS_CREATE_DESTINATION,
     ANALYTICS_DELETE_DESTINATION,
     ANALYTICS_DELIVERIES,
-    ANALYTICS_FLAGS,
     ANALYTICS_GET_DESTINATION,
-    ANALYTICS_HEALTH,
     ANALYTICS_LIST_DESTINATIONS,
-    ANALYTICS_PERSON,
     ANALYTICS_TEST_DESTINATION,
-    ANALYTICS_TIMEZONE,
 )
-from hogsend.database import Database
-from hogsend.messages import (
-    Capabilities,
-    ConditionResults,
-    Empty,
-    EvaluateConditions,
-    Flags,
-    GetFlags,
+from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
+from hogsend.contract.health import ANALYTICS_HEALTH, ServiceHealth
+from hogsend.contract.persons import (
+    ANALYTICS_PERSON,
+    ANALYTICS_TIMEZONE,
     GetPerson,
     GetTimezone,
     Person,
-    ServiceHealth,
     Timezone,
 )
-from hogsend.serving import AnyHandler, Handler, service_health
-from hogsend.token_cache import TokenCache
+from hogsend.service.app import AnyHandler, Handler, service_health
+from hogsend.service.credential_watcher import TokenCache
+from hogsend.service.database import Database
 from services.analytics.capabilities import CapabilityReport
-from services.analytics.destinations.administration import Administration
-from services.analytics.reads.reads import Reads
+from services.analytics.destinations.service import Administration
+from services.analytics.persons.reads import Reads
 
 
 class Handlers:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import structlog
 from nats.aio.msg import Msg
 
-from hogsend import metrics, subjects
-from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_PROJECT
-from hogsend.errors import HogsendError
-from hogsend.messages import ProviderRef
+from hogsend.contract import subjects
+from hogsend.contract.credentials import CREDENTIALS_PROJECT, ProviderRef
+from hogsend.contract.errors import HogsendError
 from hogsend.posthog.hosts import US_INGESTION_HOST, ingestion_host
-from hogsend.settings import PostHogSettings
+from hogsend.service import metrics
+from hogsend.service.settings import PostHogSettings
+from hogsend.transport.connection import Bus
 
 log = structlog.get_logger(__name__)
 

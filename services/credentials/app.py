@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hogsend import logs, metrics
-from hogsend.channels import User
-from hogsend.database import Database
-from hogsend.liveness import touch_forever
-from hogsend.outbound import Outbound
+from hogsend.contract.users import User
 from hogsend.posthog.api import http_client
-from hogsend.sealing import Sealer
-from hogsend.serving import run_service, service_bus
-from hogsend.settings import (
+from hogsend.service import logs, metrics
+from hogsend.service.app import run_service, service_bus
+from hogsend.service.database import Database
+from hogsend.service.heartbeat import touch_forever
+from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
     OutboundSettings,
@@ -20,15 +18,17 @@ from hogsend.settings import (
     SealingSettings,
     TelemetrySettings,
 )
-from services.credentials.announcer import Announcer
+from hogsend.service.ssrf import Outbound
+from services.credentials.change_relay import Announcer
+from services.credentials.credential_service import Vault
 from services.credentials.handlers import Handlers
-from services.credentials.reader import Reader
+from services.credentials.key_rotation import Resealing
+from services.credentials.payload_sealer import Reader
 from services.credentials.refresh import Refresher
-from services.credentials.resealing import Resealing
+from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
 from services.credentials.token_endpoint import TokenEndpoint
-from services.credentials.tokens import Tokens
-from services.credentials.vault import Vault
+from services.credentials.token_resolver import Tokens
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from hogsend.channels import (
+from hogsend.contract.base import Empty
+from hogsend.contract.credentials import (
     CREDENTIALS_DELETE,
     CREDENTIALS_GET,
     CREDENTIALS_GET_DERIVED,
-    CREDENTIALS_HEALTH,
     CREDENTIALS_PROJECT,
     CREDENTIALS_PUT,
     CREDENTIALS_PUT_DERIVED,
     CREDENTIALS_STATUS,
     CREDENTIALS_TOKEN,
     CREDENTIALS_WEBHOOK_SECRET,
-)
-from hogsend.database import Database
-from hogsend.messages import (
     CredentialMeta,
     CredentialStatus,
     Deleted,
     DerivedReply,
-    Empty,
     ProjectReply,
     ProviderRef,
     PutCredential,
     PutDerived,
-    ServiceHealth,
     TokenReply,
     TokenRequest,
     WebhookSecretReply,
 )
-from hogsend.serving import AnyHandler, Handler, service_health
-from services.credentials.announcer import Announcer
-from services.credentials.tokens import Tokens
-from services.credentials.vault import Vault
+from hogsend.contract.health import CREDENTIALS_HEALTH, ServiceHealth
+from hogsend.service.app import AnyHandler, Handler, service_health
+from hogsend.service.database import Database
+from services.credentials.change_relay import Announcer
+from services.credentials.credential_service import Vault
+from services.credentials.token_resolver import Tokens
 
 
 class Handlers:

@@ -17,13 +17,13 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
-from hogsend import metrics
-from hogsend.database import AWAY
-from hogsend.errors import Unavailable
-from hogsend.messages import OAuthPayload
-from hogsend.token_cache import token_digest
-from services.credentials.announcer import Announcer
-from services.credentials.reader import Reader
+from hogsend.contract.credentials import OAuthPayload
+from hogsend.contract.errors import Unavailable
+from hogsend.service import metrics
+from hogsend.service.credential_watcher import token_digest
+from hogsend.service.database import AWAY
+from services.credentials.change_relay import Announcer
+from services.credentials.payload_sealer import Reader
 from services.credentials.store import (
     CredentialStore,
     RefreshState,

@@ -12,9 +12,9 @@ import aiosql
 import asyncpg
 import msgspec
 
-from hogsend.database import Database
-from hogsend.errors import Unavailable
-from hogsend.messages.credentials import Change, Kind
+from hogsend.contract.credentials import Change, Kind
+from hogsend.contract.errors import Unavailable
+from hogsend.service.database import Database
 
 TURN_SECONDS = 12.0
 """Longest to wait for another replica's refresh, which may take 10 s."""

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import msgspec
 
-from hogsend.messages import OAuthPayload
-from hogsend.outbound import AddressRefused
+from hogsend.contract.credentials import OAuthPayload
+from hogsend.service.ssrf import AddressRefused
 
 TIMEOUT_SECONDS = 10.0
 """Longest a refresh may take, connecting included."""

@@ -17,25 +17,23 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
-from hogsend import logs
-from hogsend.bus import Bus
-from hogsend.channels import User
-from hogsend.errors import CannotStart
-from hogsend.liveness import touch_forever
-from hogsend.serving import service_bus, stop, until_stopped
-from hogsend.settings import (
+from hogsend.contract.errors import CannotStart
+from hogsend.contract.users import User
+from hogsend.service import logs
+from hogsend.service.app import service_bus, stop, until_stopped
+from hogsend.service.heartbeat import touch_forever
+from hogsend.service.settings import (
     BusSettings,
     GatewaySettings,
     PostHogSettings,
     PublicUrlSettings,
     TelemetrySettings,
 )
-from services.gateway.answers import EXCEPTION_HANDLERS
+from hogsend.transport.connection import Bus
 from services.gateway.audit import audited
 from services.gateway.auth import AdminKeys
-from services.gateway.intake.intake import Intake
-from services.gateway.intake.publisher import Publisher
-from services.gateway.intake.spool import Spool
+from services.gateway.error_responses import EXCEPTION_HANDLERS
+from services.gateway.request_timeouts import bounded, http1_settings
 from services.gateway.response_headers import response_headers
 from services.gateway.routes.analytics import AnalyticsController
 from services.gateway.routes.audit import list_audit
@@ -49,8 +47,10 @@ from services.gateway.routes.health import health, livez, metrics, readyz
 from services.gateway.routes.provisioning import ProvisioningController
 from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
-from services.gateway.slow_clients import bounded, http1_settings
-from services.gateway.webhook_secret import WebhookSecret
+from services.gateway.webhooks.publisher import Publisher
+from services.gateway.webhooks.secret import WebhookSecret
+from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.webhook_queue import Intake
 
 log = structlog.get_logger(__name__)
 

@@ -15,10 +15,12 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from hogsend import envelope, metrics, subjects
-from hogsend.bus import Bus
-from hogsend.errors import Unavailable
-from hogsend.messages import AuditEntry
+from hogsend.contract import subjects
+from hogsend.contract.audit import AuditEntry
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.headers import message_headers
+from hogsend.service import metrics
+from hogsend.transport.connection import Bus
 from services.gateway.auth import ACTOR_STATE
 from services.gateway.response_headers import REQUEST_ID_STATE
 
@@ -64,7 +66,7 @@ def _entry(scope: Scope, method: str, actor: str, status: int) -> AuditEntry:
 
 
 async def _note(bus: Bus, entry: AuditEntry) -> None:
-    headers = envelope.headers(
+    headers = message_headers(
         id=str(entry.id),
         source="gateway",
         type="audit",

@@ -11,7 +11,7 @@ from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from hogsend.envelope import CORRELATION_ID
+from hogsend.contract.headers import CORRELATION_ID
 from services.gateway.auth import RATE_LIMIT_STATE
 
 REQUEST_ID_STATE = "request_id"

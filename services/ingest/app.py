@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hogsend import logs, metrics
-from hogsend.channels import StreamName, User
-from hogsend.database import Database
-from hogsend.liveness import touch_forever
-from hogsend.serving import run_service, service_bus
-from hogsend.settings import BusSettings, DatabaseSettings, IngestSettings, TelemetrySettings
-from hogsend.streams import AUDIT_CONSUMER, ENGAGEMENT_CONSUMER
+from hogsend.contract.streams import AUDIT_CONSUMER, ENGAGEMENT_CONSUMER, StreamName
+from hogsend.contract.users import User
+from hogsend.service import logs, metrics
+from hogsend.service.app import run_service, service_bus
+from hogsend.service.database import Database
+from hogsend.service.heartbeat import touch_forever
+from hogsend.service.settings import (
+    BusSettings,
+    DatabaseSettings,
+    IngestSettings,
+    TelemetrySettings,
+)
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
 

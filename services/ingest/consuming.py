@@ -12,12 +12,11 @@ import structlog
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
-from hogsend.bus import Bus
-from hogsend.channels import StreamName
-from hogsend.metrics import FAILURES
-from hogsend.serving import stop
-from hogsend.streams import INGEST_CONSUMER
-from hogsend.subscribing import pull
+from hogsend.contract.streams import INGEST_CONSUMER, StreamName
+from hogsend.service.app import stop
+from hogsend.service.metrics import FAILURES
+from hogsend.transport.connection import Bus
+from hogsend.transport.consumer import pull
 from services.ingest import metrics
 
 log = structlog.get_logger(__name__)

@@ -8,50 +8,50 @@ import msgspec
 import structlog
 from nats.aio.msg import Msg
 
-from hogsend.bus import Bus
-from hogsend.channels import (
-    INGEST_AUDIT,
+from hogsend.contract.audit import INGEST_AUDIT, AuditPage, ListAudit
+from hogsend.contract.base import Empty
+from hogsend.contract.contacts import (
     INGEST_CONTACT,
-    INGEST_DEAD_LETTERS,
-    INGEST_EVENTS,
     INGEST_FILL_TIMEZONE,
-    INGEST_HEALTH,
-    INGEST_PURGE,
-    INGEST_RECORD,
-    INGEST_REPLAY,
-)
-from hogsend.database import Database
-from hogsend.errors import InvalidRequest
-from hogsend.messages import (
-    AuditPage,
     Contact,
     ContactRef,
+    FillTimezone,
+)
+from hogsend.contract.dead_letters import (
+    INGEST_DEAD_LETTERS,
+    INGEST_PURGE,
+    INGEST_REPLAY,
     DeadLetterPage,
     DeadLettersDone,
-    Empty,
-    EventPage,
-    FillTimezone,
-    ListAudit,
     ListDeadLetters,
-    ListEvents,
     PurgeDeadLetters,
+    ReplayDeadLetters,
+)
+from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.events import (
+    INGEST_EVENTS,
+    INGEST_RECORD,
+    EventPage,
+    ListEvents,
     Recorded,
     RecordEvent,
-    ReplayDeadLetters,
-    ServiceHealth,
 )
-from hogsend.publishing import Publisher
-from hogsend.serving import AnyHandler, Handler, service_health
-from services.ingest import patience, reading
-from services.ingest.auditing import AuditTrail
-from services.ingest.contact_store import ContactStore
-from services.ingest.dead_letter_box import DeadLetterBox
-from services.ingest.dead_letters import DeadLetters
-from services.ingest.intake import Intake
-from services.ingest.letter_stream import LetterStream
-from services.ingest.recording import Recorder
-from services.ingest.replaying import Replayer
-from services.ingest.store import EventStore
+from hogsend.contract.health import INGEST_HEALTH, ServiceHealth
+from hogsend.service import retry as patience
+from hogsend.service.app import AnyHandler, Handler, service_health
+from hogsend.service.database import Database
+from hogsend.transport.connection import Bus
+from hogsend.transport.publisher import Publisher
+from services.ingest.audit import AuditTrail
+from services.ingest.contacts.lookup import ContactStore
+from services.ingest.dead_letters.admin import DeadLetterBox
+from services.ingest.dead_letters.publish import DeadLetters
+from services.ingest.dead_letters.replay import Replayer
+from services.ingest.dead_letters.stream import LetterStream
+from services.ingest.events.event_processor import Intake
+from services.ingest.events.recording import Recorder
+from services.ingest.events.store import EventStore
+from services.ingest.sources import decode as reading
 
 CORRELATION = "correlation_id"
 _FRAMING_BYTES = 1024

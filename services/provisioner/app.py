@@ -6,15 +6,13 @@ from pathlib import Path
 
 import httpx
 
-from hogsend import logs, metrics
-from hogsend.bus import Bus
-from hogsend.channels import User
-from hogsend.database import Database
-from hogsend.liveness import touch_forever
-from hogsend.outbound import Outbound
+from hogsend.contract.users import User
 from hogsend.posthog.api import http_client
-from hogsend.serving import run_service, service_bus
-from hogsend.settings import (
+from hogsend.service import logs, metrics
+from hogsend.service.app import run_service, service_bus
+from hogsend.service.database import Database
+from hogsend.service.heartbeat import touch_forever
+from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
     OutboundSettings,
@@ -23,12 +21,14 @@ from hogsend.settings import (
     PublicUrlSettings,
     TelemetrySettings,
 )
+from hogsend.service.ssrf import Outbound
+from hogsend.transport.connection import Bus
 from services.provisioner.credentials import Credentials
-from services.provisioner.diagnosis import Examination
+from services.provisioner.destination.provisioning import Instance, Provisioning
+from services.provisioner.destination.store import DestinationStore
+from services.provisioner.destination.webhook_secret import WebhookSecrets
+from services.provisioner.diagnosis.examination import Examination
 from services.provisioner.handlers import Handlers
-from services.provisioner.provisioning import Instance, Provisioning
-from services.provisioner.store import DestinationStore
-from services.provisioner.webhook_secret import WebhookSecrets
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 

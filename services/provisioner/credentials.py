@@ -6,16 +6,11 @@ import asyncio
 
 import structlog
 
-from hogsend.bus import Bus
-from hogsend.channels import (
+from hogsend.contract.credentials import (
     CREDENTIALS_GET_DERIVED,
     CREDENTIALS_PUT_DERIVED,
     CREDENTIALS_STATUS,
     CREDENTIALS_TOKEN,
-)
-from hogsend.envelope import CORRELATION_ID
-from hogsend.errors import Unavailable
-from hogsend.messages import (
     CredentialStatus,
     DerivedPayload,
     DerivedReply,
@@ -24,7 +19,10 @@ from hogsend.messages import (
     TokenReply,
     TokenRequest,
 )
-from hogsend.token_cache import TokenCache, token_digest
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.headers import CORRELATION_ID
+from hogsend.service.credential_watcher import TokenCache, token_digest
+from hogsend.transport.connection import Bus
 
 PROVIDER = "posthog"
 

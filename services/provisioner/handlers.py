@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from hogsend.channels import PROVISIONER_DIAGNOSE, PROVISIONER_HEALTH, PROVISIONER_PROVISION
-from hogsend.database import Database
-from hogsend.messages import Diagnosis, Empty, ProvisionLoop, ProvisionReply, ServiceHealth
-from hogsend.serving import AnyHandler, Handler, service_health
+from hogsend.contract.base import Empty
+from hogsend.contract.health import PROVISIONER_HEALTH, ServiceHealth
+from hogsend.contract.provisioning import (
+    PROVISIONER_DIAGNOSE,
+    PROVISIONER_PROVISION,
+    Diagnosis,
+    ProvisionLoop,
+    ProvisionReply,
+)
+from hogsend.service.app import AnyHandler, Handler, service_health
+from hogsend.service.database import Database
 from services.provisioner.credentials import Credentials
-from services.provisioner.diagnosis import Examination
-from services.provisioner.provisioning import Provisioning
+from services.provisioner.destination.provisioning import Provisioning
+from services.provisioner.diagnosis.examination import Examination
 
 
 class Handlers:

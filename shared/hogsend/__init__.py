@@ -5,8 +5,22 @@ async with hogsend.connect() as bus:
         ...
 """
 
-from hogsend.bus import Bus, connect
-from hogsend.errors import HogsendError, Unavailable
-from hogsend.messages import CredentialChanged, Event
+from hogsend.client.local_time import next_moment
+from hogsend.contract.conditions import Condition
+from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.errors import Forbidden, HogsendError, InvalidRequest, Unavailable
+from hogsend.contract.events import Event
+from hogsend.transport.connection import Bus, connect
 
-__all__ = ["Bus", "CredentialChanged", "Event", "HogsendError", "Unavailable", "connect"]
+__all__ = [
+    "Bus",
+    "Condition",
+    "CredentialChanged",
+    "Event",
+    "Forbidden",
+    "HogsendError",
+    "InvalidRequest",
+    "Unavailable",
+    "connect",
+    "next_moment",
+]

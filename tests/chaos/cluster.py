@@ -19,7 +19,7 @@ from cli.stack.environment import READS, environment_for, nothing_but_path
 from cli.stack.home import Home
 from cli.stack.postgres import EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
-from hogsend.channels import User
+from hogsend.contract.users import User
 from tests.chaos.wire import Wire, wire
 from tests.running_stack import ROOT
 from tests.servers import free_port

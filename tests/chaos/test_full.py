@@ -12,8 +12,8 @@ import httpx
 import nats
 import pytest
 
-from hogsend.channels import User
-from hogsend.permissions import inbox_prefix
+from hogsend.contract.permissions import inbox_prefix
+from hogsend.contract.users import User
 from tests.chaos.faults import kill, stored_ids
 from tests.running_stack import Up, up
 from tests.waiting import eventually

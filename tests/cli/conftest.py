@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hogsend import settings
+from hogsend.service import settings
 from tests.cli.fakes import FakeHogsend, FakePostHog
 from tests.cli.running import Cli
 

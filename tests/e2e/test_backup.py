@@ -20,7 +20,7 @@ from cli.stack.environment import nothing_but_path
 from cli.stack.home import Home
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
-from hogsend.channels import User
+from hogsend.contract.users import User
 from tests.chaos.faults import stored_ids
 from tests.running_stack import ROOT, Up, up
 from tests.servers import free_port

@@ -14,9 +14,10 @@ from nats.aio.client import Client
 from nats.micro.request import ERROR_CODE_HEADER
 
 from cli.stack.environment import READS
-from hogsend import errors
-from hogsend.channels import CHANNELS, ENDPOINTS, User
-from hogsend.permissions import inbox_prefix
+from hogsend.contract import errors
+from hogsend.contract.permissions import inbox_prefix
+from hogsend.contract.registry import channels, endpoints
+from hogsend.contract.users import User
 from tests.chaos.run import exceptions_in
 from tests.running_stack import Up, up
 from tests.waiting import eventually
@@ -98,7 +99,7 @@ async def test_rubbish_gets_a_reason_and_breaks_nothing(tmp_path: Path) -> None:
         client = await operator(stack)
         js = client.jetstream()
         # Everything but what only the credentials service may say, which nobody reads from a queue.
-        for channel in CHANNELS:
+        for channel in channels():
             subject = channel.subject.replace("*", "posthog").replace(">", "email.opened")
             for _ in range(EACH):
                 await js.publish(subject, junk(chance), headers=headers(chance), timeout=10)
@@ -114,7 +115,7 @@ async def test_rubbish_gets_a_reason_and_breaks_nothing(tmp_path: Path) -> None:
 
         # Last, for among them is the one that purges dead letters.
         replies: dict[str, set[str]] = {}
-        for endpoint in ENDPOINTS:
+        for endpoint in endpoints():
             for _ in range(EACH // 4):
                 answer = await client.request(endpoint.subject, junk(chance), timeout=20)
                 code = (answer.headers or {}).get(ERROR_CODE_HEADER, "ok")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import hogsend
-from hogsend.errors import Unavailable
+from hogsend.contract.errors import Unavailable
 from tests.chaos.faults import kill, stored_ids
 from tests.running_stack import Up, up
 from tests.waiting import eventually

@@ -21,8 +21,9 @@ import pytest
 
 from cli.stack.environment import READS
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
-from hogsend.channels import StreamName, User
-from hogsend.permissions import inbox_prefix
+from hogsend.contract.permissions import inbox_prefix
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
 from tests.e2e.test_demo import MINTED, TOKENS, VERIFIER
 from tests.running_stack import ROOT, clean_environment
 from tests.servers import free_port

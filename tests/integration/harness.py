@@ -11,41 +11,41 @@ from typing import Any
 
 import httpx
 
-from hogsend import streams
-from hogsend.bus import Bus
-from hogsend.channels import User
-from hogsend.database import Database
-from hogsend.outbound import Outbound
+from hogsend.contract.users import User
 from hogsend.posthog.api import http_client
-from hogsend.sealing import Sealer
-from hogsend.serving import serve, stop
-from hogsend.settings import (
+from hogsend.service import streams
+from hogsend.service.app import serve, stop
+from hogsend.service.database import Database
+from hogsend.service.settings import (
     AnalyticsSettings,
     GatewaySettings,
     PostHogSettings,
     ProvisionerSettings,
     PublicUrlSettings,
 )
+from hogsend.service.ssrf import Outbound
+from hogsend.transport.connection import Bus
 from services.analytics.app import MIGRATIONS as ANALYTICS_MIGRATIONS
 from services.analytics.app import Analytics
 from services.analytics.app import build as build_analytics
-from services.analytics.delivery.leadership import lead_forever
-from services.credentials.announcer import Announcer
+from services.analytics.delivery.leader_election import lead_forever
 from services.credentials.app import MIGRATIONS
+from services.credentials.change_relay import Announcer
+from services.credentials.credential_service import Vault
 from services.credentials.handlers import Handlers
-from services.credentials.reader import Reader
+from services.credentials.payload_sealer import Reader
 from services.credentials.refresh import Clock, Refresher, utc_now
+from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
 from services.credentials.token_endpoint import TokenEndpoint
-from services.credentials.tokens import Tokens
-from services.credentials.vault import Vault
+from services.credentials.token_resolver import Tokens
 from services.gateway.app import build
 from services.gateway.audit import audited
-from services.gateway.intake.intake import Intake
-from services.gateway.intake.publisher import Publisher
-from services.gateway.intake.spool import Spool
 from services.gateway.response_headers import response_headers
-from services.gateway.webhook_secret import WebhookSecret
+from services.gateway.webhooks.publisher import Publisher
+from services.gateway.webhooks.secret import WebhookSecret
+from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.webhook_queue import Intake
 from services.provisioner.app import MIGRATIONS as PROVISIONER_MIGRATIONS
 from services.provisioner.app import build as build_provisioner
 from services.provisioner.handlers import Handlers as ProvisionerHandlers

@@ -10,9 +10,10 @@ import structlog
 from nats.aio.msg import Msg
 from prometheus_client import Counter
 
-from hogsend import envelope, subjects
-from hogsend.bus import Bus
-from hogsend.messages import DeadLetter
+from hogsend.contract import subjects
+from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.headers import message_headers
+from hogsend.transport.connection import Bus
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ class DeadLetters:
             headers={**(message.headers or {}), **marks},
             body=message.data if fits else b"",
         )
-        headers = envelope.headers(id=id, source="analytics", type="deadletter", time=now)
+        headers = message_headers(id=id, source="analytics", type="deadletter", time=now)
         await self._bus.publish(subjects.dead_letter(stream), msgspec.json.encode(letter), headers)
         DEAD_LETTERS.labels(source, reason).inc()
         log.warning("event set aside", source=source, reason=reason, detail=detail, seq=sequence)

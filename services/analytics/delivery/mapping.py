@@ -6,8 +6,11 @@ import re
 from typing import Any
 from uuid import UUID, uuid5
 
-from hogsend.messages import Alias, Engagement, Event, Properties, SetPerson
-from hogsend.messages import Capture as CaptureMessage
+from hogsend.contract.base import Properties
+from hogsend.contract.engagement import Engagement
+from hogsend.contract.events import Event
+from hogsend.contract.persons import Alias, SetPerson
+from hogsend.contract.persons import Capture as CaptureMessage
 from hogsend.posthog.capture import Captured
 from services.analytics.destinations.model import DestinationConfig
 

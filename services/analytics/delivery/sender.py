@@ -18,17 +18,17 @@ import structlog
 from nats.aio.msg import Msg
 from prometheus_client import Counter, Gauge
 
-from hogsend import envelope
-from hogsend.bus import Bus
-from hogsend.errors import HogsendError, Unavailable
-from hogsend.messages.destinations import DeliveryStatus
-from hogsend.metrics import FAILURES
+from hogsend.contract.destinations import DeliveryStatus
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.headers import message_id
 from hogsend.posthog.capture import Capture, CaptureError, encode
-from hogsend.serving import stop
-from hogsend.subscribing import pull
-from services.analytics.delivery.attempts import Attempts
+from hogsend.service.app import stop
+from hogsend.service.metrics import FAILURES
+from hogsend.transport.connection import Bus
+from hogsend.transport.consumer import pull
 from services.analytics.delivery.dead_letters import DeadLetters
-from services.analytics.delivery.lanes import Entry, Lanes
+from services.analytics.delivery.ordered_queue import Entry, Lanes
+from services.analytics.delivery.retry import Attempts
 from services.analytics.delivery.sources import (
     ACK_WAIT_SECONDS,
     Skipped,
@@ -378,7 +378,7 @@ class Sender:
 
 
 def _origin(message: Msg) -> tuple[Msg, str, str]:
-    id = envelope.message_id(message.headers or {})
+    id = message_id(message.headers or {})
     return message, id or str(message.metadata.sequence.stream), message.subject.split(".", 2)[2]
 
 

@@ -12,15 +12,16 @@ import structlog
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from hogsend import envelope, subjects
-from hogsend.channels import StreamName
-from hogsend.engagement import MalformedEngagement, read_engagement
-from hogsend.errors import Unavailable
-from hogsend.messages import Alias, Capture, Engagement, Event, SetPerson
-from hogsend.messages.base import Message
-from hogsend.messages.engagement import CATALOG
-from hogsend.metrics import FAILURES
+from hogsend.contract import subjects
+from hogsend.contract.base import Message
+from hogsend.contract.engagement import CATALOG, Engagement, MalformedEngagement, read_engagement
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.events import Event
+from hogsend.contract.headers import DESTINATION
+from hogsend.contract.persons import Alias, Capture, SetPerson
+from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured
+from hogsend.service.metrics import FAILURES
 from services.analytics.delivery import mapping
 from services.analytics.destinations.model import Destination
 from services.analytics.destinations.store import DestinationStore, Outcome
@@ -206,11 +207,11 @@ class DestinationSource(Source):
     @property
     def marks(self) -> dict[str, str]:
         """Replayed, a dead letter of one destination is no other's business."""
-        return {envelope.DESTINATION: str(self.destination.id)}
+        return {DESTINATION: str(self.destination.id)}
 
     def read(self, message: Msg) -> Captured | None:
         """Map what the destination subscribed to, or what is meant for it alone."""
-        only = (message.headers or {}).get(envelope.DESTINATION)
+        only = (message.headers or {}).get(DESTINATION)
         if only is not None and only != str(self.destination.id):
             return None
         try:

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import msgspec
 
-from hogsend.errors import InvalidRequest
-from hogsend.messages import OutboundDestination, Properties
-from hogsend.messages.destinations import DestinationKind
-from hogsend.messages.engagement import CATALOG
-from hogsend.outbound import Outbound
-from hogsend.posthog.hosts import is_absolute_url
+from hogsend.contract.base import Properties
+from hogsend.contract.destinations import DestinationKind, OutboundDestination
+from hogsend.contract.engagement import CATALOG
+from hogsend.contract.errors import InvalidRequest
+from hogsend.service.ssrf import Outbound
+from hogsend.urls import is_absolute_url
 
 MASK = "***"
 KEY = "apiKey"

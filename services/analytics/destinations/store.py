@@ -12,17 +12,19 @@ import aiosql
 import asyncpg
 import msgspec
 
-from hogsend.database import Database
-from hogsend.errors import InvalidRequest, NotFound, Unavailable
-from hogsend.messages import (
+from hogsend.contract.base import Properties
+from hogsend.contract.destinations import (
     CreateDestination,
+    Delivered,
     DeliveryPage,
+    DeliveryStatus,
+    DestinationKind,
     DestinationPage,
     ListDeliveries,
     ListDestinations,
-    Properties,
 )
-from hogsend.messages.destinations import Delivered, DeliveryStatus, DestinationKind
+from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
+from hogsend.service.database import Database
 from services.analytics.destinations.model import Destination, read_config
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")

@@ -8,13 +8,12 @@ import msgspec
 from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 
-from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_STATUS
-from hogsend.messages import ProviderRef
+from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
 from hogsend.posthog import scopes
-from hogsend.settings import PostHogSettings, PublicUrlSettings
-from services.gateway.answers import documented
+from hogsend.service.settings import PostHogSettings, PublicUrlSettings
+from hogsend.transport.connection import Bus
 from services.gateway.auth import admin_only
+from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
 
 

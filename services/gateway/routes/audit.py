@@ -8,11 +8,10 @@ from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from hogsend.bus import Bus
-from hogsend.channels import INGEST_AUDIT
-from hogsend.messages import AuditPage, ListAudit
-from services.gateway.answers import documented
+from hogsend.contract.audit import INGEST_AUDIT, AuditPage, ListAudit
+from hogsend.transport.connection import Bus
 from services.gateway.auth import admin_only
+from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
 
 Filter = Annotated[str | None, QueryParameter(min_length=1, max_length=255)]

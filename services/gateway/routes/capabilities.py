@@ -8,13 +8,19 @@ from typing import Any
 from litestar import Request, get
 from litestar.di import NamedDependency
 
-from hogsend.bus import Bus
-from hogsend.channels import ANALYTICS_CAPABILITIES, PROVISIONER_DIAGNOSE, Endpoint, Reply
-from hogsend.errors import Unavailable
-from hogsend.messages import Capabilities, Capability, Diagnosis, Empty
-from hogsend.messages.analytics import CapabilityName
-from services.gateway.answers import documented
+from hogsend.contract.base import Empty
+from hogsend.contract.capabilities import (
+    ANALYTICS_CAPABILITIES,
+    Capabilities,
+    Capability,
+    CapabilityName,
+)
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
+from hogsend.contract.registry import Endpoint, Reply
+from hogsend.transport.connection import Bus
 from services.gateway.auth import admin_or_reader
+from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
 
 DIAGNOSIS_SECONDS = 15.0

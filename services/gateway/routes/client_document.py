@@ -11,8 +11,8 @@ from litestar.di import NamedDependency
 
 from hogsend.posthog.client_document import OWN_PATH, PATH, ClientDocument
 from hogsend.posthog.client_document import client_document as document
-from hogsend.posthog.hosts import is_loopback
-from hogsend.settings import PublicUrlSettings
+from hogsend.service.settings import PublicUrlSettings
+from hogsend.urls import is_loopback
 
 CACHE = CacheControlHeader(max_age=3600, public=True)
 

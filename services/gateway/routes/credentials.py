@@ -10,15 +10,23 @@ from litestar import Controller, Request, delete, get, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter
 
-from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_DELETE, CREDENTIALS_GET, CREDENTIALS_PUT
-from hogsend.errors import InvalidRequest
-from hogsend.messages import CredentialMeta, Deleted, OAuthPayload, ProviderRef, PutCredential
-from hogsend.messages.credentials import NonEmpty
-from services.gateway.answers import documented
+from hogsend.contract.credentials import (
+    CREDENTIALS_DELETE,
+    CREDENTIALS_GET,
+    CREDENTIALS_PUT,
+    CredentialMeta,
+    Deleted,
+    NonEmpty,
+    OAuthPayload,
+    ProviderRef,
+    PutCredential,
+)
+from hogsend.contract.errors import InvalidRequest
+from hogsend.transport.connection import Bus
 from services.gateway.auth import admin_only
-from services.gateway.moments import Moment, parse_moment
+from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
+from services.gateway.timestamps import Moment, parse_moment
 
 Provider = Annotated[
     str, PathParameter(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")

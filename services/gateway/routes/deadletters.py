@@ -9,10 +9,10 @@ from litestar import Controller, Request, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
-from hogsend.bus import Bus
-from hogsend.channels import INGEST_DEAD_LETTERS, INGEST_PURGE, INGEST_REPLAY
-from hogsend.errors import InvalidRequest
-from hogsend.messages import (
+from hogsend.contract.dead_letters import (
+    INGEST_DEAD_LETTERS,
+    INGEST_PURGE,
+    INGEST_REPLAY,
     DeadLetterPage,
     DeadLettersDone,
     ListDeadLetters,
@@ -20,8 +20,10 @@ from hogsend.messages import (
     PurgeDeadLetters,
     ReplayDeadLetters,
 )
-from services.gateway.answers import documented
+from hogsend.contract.errors import InvalidRequest
+from hogsend.transport.connection import Bus
 from services.gateway.auth import admin_only, admin_or_reader
+from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
 
 _LARGEST = 2**63 - 1

@@ -10,8 +10,9 @@ from litestar import Controller, Request, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from hogsend.bus import Bus
-from hogsend.channels import (
+from hogsend.contract.base import Properties
+from hogsend.contract.credentials import Deleted
+from hogsend.contract.destinations import (
     ANALYTICS_CHANGE_DESTINATION,
     ANALYTICS_CREATE_DESTINATION,
     ANALYTICS_DELETE_DESTINATION,
@@ -19,24 +20,22 @@ from hogsend.channels import (
     ANALYTICS_GET_DESTINATION,
     ANALYTICS_LIST_DESTINATIONS,
     ANALYTICS_TEST_DESTINATION,
-)
-from hogsend.errors import InvalidRequest
-from hogsend.messages import (
     ChangeDestination,
     CreateDestination,
-    Deleted,
     DeliveryPage,
+    DeliveryStatus,
+    DestinationKind,
     DestinationPage,
     DestinationRef,
     ListDeliveries,
     ListDestinations,
     OutboundDestination,
-    Properties,
     TestQueued,
 )
-from hogsend.messages.destinations import DeliveryStatus, DestinationKind
-from services.gateway.answers import documented
+from hogsend.contract.errors import InvalidRequest
+from hogsend.transport.connection import Bus
 from services.gateway.auth import admin_only, admin_or_reader
+from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
 
 AnyRequest = Request[Any, Any, Any]

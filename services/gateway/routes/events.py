@@ -8,11 +8,10 @@ from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from hogsend.bus import Bus
-from hogsend.channels import INGEST_EVENTS
-from hogsend.messages import EventPage, ListEvents
-from services.gateway.answers import documented
+from hogsend.contract.events import INGEST_EVENTS, EventPage, ListEvents
+from hogsend.transport.connection import Bus
 from services.gateway.auth import admin_or_reader
+from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
 
 Filter = Annotated[str | None, QueryParameter(max_length=4096)]

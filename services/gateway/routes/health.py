@@ -13,22 +13,23 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from hogsend.bus import Bus
-from hogsend.channels import (
+from hogsend.contract.base import Empty
+from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
+from hogsend.contract.errors import HogsendError
+from hogsend.contract.health import (
     ANALYTICS_HEALTH,
     CREDENTIALS_HEALTH,
-    CREDENTIALS_STATUS,
     INGEST_HEALTH,
     PROVISIONER_HEALTH,
-    Endpoint,
-    User,
+    ServiceHealth,
 )
-from hogsend.errors import HogsendError
-from hogsend.messages import Empty, ProviderRef, ServiceHealth
-from services.gateway.answers import documented
+from hogsend.contract.registry import Endpoint
+from hogsend.contract.users import User
+from hogsend.transport.connection import Bus
 from services.gateway.auth import admin_or_reader
-from services.gateway.intake.intake import Intake
-from services.gateway.webhook_secret import PROVIDER, WebhookSecret
+from services.gateway.error_responses import documented
+from services.gateway.webhooks.secret import PROVIDER, WebhookSecret
+from services.gateway.webhooks.webhook_queue import Intake
 
 API_VERSION = "0.0.1"
 PROBE_SECONDS = 1.5

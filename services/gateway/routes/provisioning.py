@@ -12,29 +12,29 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 
-from hogsend.bus import Bus
-from hogsend.channels import PROVISIONER_DIAGNOSE, PROVISIONER_HEALTH, PROVISIONER_PROVISION
-from hogsend.messages import (
+from hogsend.contract.base import Empty
+from hogsend.contract.health import PROVISIONER_HEALTH
+from hogsend.contract.provisioning import (
+    PROVISIONER_DIAGNOSE,
+    PROVISIONER_PROVISION,
+    CredentialFinding,
     Destination,
+    DestinationFinding,
     Diagnosis,
-    Empty,
+    Finding,
     Provisioned,
     ProvisionLoop,
     ProvisionReply,
-    Refusal,
-)
-from hogsend.messages.provisioning import (
-    CredentialFinding,
-    DestinationFinding,
-    Finding,
     PublicUrlFinding,
     ReadsFinding,
+    Refusal,
     SecretFinding,
 )
-from services.gateway.answers import RefusalBody, documented
+from hogsend.transport.connection import Bus
 from services.gateway.auth import admin_only
+from services.gateway.error_responses import RefusalBody, documented
 from services.gateway.response_headers import correlation
-from services.gateway.webhook_secret import WebhookSecret
+from services.gateway.webhooks.secret import WebhookSecret
 
 PROBE_SECONDS = 2.0
 """How long the provisioner gets to say that it is there."""

@@ -11,14 +11,14 @@ from litestar.di import NamedDependency
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.params import HeaderParameter, JSONBody
 
-from hogsend.bus import Bus
-from hogsend.channels import INGEST_RECORD
-from hogsend.errors import InvalidRequest
-from hogsend.messages import Properties, RecordEvent
-from services.gateway.answers import documented
+from hogsend.contract.base import Properties
+from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.events import INGEST_RECORD, RecordEvent
+from hogsend.transport.connection import Bus
 from services.gateway.auth import reporters_only
-from services.gateway.moments import Moment, parse_moment
+from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
+from services.gateway.timestamps import Moment, parse_moment
 
 ROOM_BYTES = 8192
 """What the bus needs for an event besides its body."""

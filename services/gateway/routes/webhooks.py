@@ -15,14 +15,14 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.params import FromPath
 
-from hogsend.bus import Bus
-from hogsend.errors import SpoolFull
-from services.gateway.answers import RETRY_SECONDS, InvalidPayloadBody, documented
-from services.gateway.intake.intake import Intake
-from services.gateway.intake.publisher import HEADERS_BYTES
+from hogsend.contract.errors import SpoolFull
+from hogsend.transport.connection import Bus
+from services.gateway.error_responses import RETRY_SECONDS, InvalidPayloadBody, documented
 from services.gateway.response_headers import request_id
-from services.gateway.sources import parse_posthog, posthog_delivery
-from services.gateway.webhook_secret import Verdict, WebhookSecret
+from services.gateway.webhooks.posthog import parse_posthog, posthog_delivery
+from services.gateway.webhooks.publisher import HEADERS_BYTES
+from services.gateway.webhooks.secret import Verdict, WebhookSecret
+from services.gateway.webhooks.webhook_queue import Intake
 
 SECRET_HEADER = b"x-posthog-webhook-secret"
 

@@ -12,9 +12,9 @@ from uuid import UUID
 import httpx
 import msgspec
 
-from hogsend.messages import Properties
-from hogsend.outbound import AddressRefused
+from hogsend.contract.base import Properties
 from hogsend.posthog.api.transport import AnswerTooLarge, read
+from hogsend.service.ssrf import AddressRefused
 
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_DETAIL = 200

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from hogsend.messages import Properties
+from hogsend.contract.base import Properties
 from hogsend.posthog.api.transport import AnswerTooLarge, PostHogError, read
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024

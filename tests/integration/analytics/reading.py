@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hogsend import streams
-from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_DELETE, CREDENTIALS_PUT, INGEST_RECORD, User
-from hogsend.database import Database
-from hogsend.messages import (
-    Contact,
-    ContactRef,
+from hogsend.contract.contacts import Contact, ContactRef
+from hogsend.contract.credentials import (
+    CREDENTIALS_DELETE,
+    CREDENTIALS_PUT,
     OAuthPayload,
     ProviderRef,
     PutCredential,
-    RecordEvent,
 )
+from hogsend.contract.events import INGEST_RECORD, RecordEvent
+from hogsend.contract.users import User
 from hogsend.posthog.client_document import CLIENT_ID
-from hogsend.serving import serve
+from hogsend.service import streams
+from hogsend.service.app import serve
+from hogsend.service.database import Database
+from hogsend.transport.connection import Bus
 from services.ingest.app import MIGRATIONS
-from services.ingest.contact_store import ContactStore
+from services.ingest.contacts.lookup import ContactStore
 from services.ingest.handlers import Handlers
 from tests.integration.harness import (
     AnalyticsReplica,

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 from nats.js.errors import NotFoundError
 
-from hogsend import streams
-from hogsend.bus import Bus
-from hogsend.channels import StreamName, User
-from hogsend.messages import DeadLetter
+from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.transport.connection import Bus
 from services.analytics.destinations.store import DestinationStore
 from tests.integration.harness import analytics_service, connected
 from tests.servers import Servers

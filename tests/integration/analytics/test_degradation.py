@@ -17,10 +17,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from hogsend.bus import Bus
-from hogsend.channels import StreamName, User
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
+from hogsend.transport.connection import Bus
 from sandbox.options import Resolve
 from tests.integration.harness import (
     Gateway,

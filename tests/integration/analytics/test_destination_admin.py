@@ -14,13 +14,18 @@ import asyncpg
 import pytest
 from nats.js.errors import NotFoundError
 
-from hogsend.channels import ANALYTICS_LIST_DESTINATIONS, StreamName, User
-from hogsend.errors import Forbidden
-from hogsend.messages import CreateDestination, ListDestinations
-from hogsend.messages.engagement import FUNNEL
+from hogsend.contract.destinations import (
+    ANALYTICS_LIST_DESTINATIONS,
+    CreateDestination,
+    ListDestinations,
+)
+from hogsend.contract.engagement import FUNNEL
+from hogsend.contract.errors import Forbidden
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
 from services.analytics.delivery.sources import durable_of
 from services.analytics.destinations import store as stores
-from services.analytics.destinations.seeding import SEED
+from services.analytics.destinations.default_destination import SEED
 from tests.capture_recorder import CaptureRecorder, capture_recorder
 from tests.integration.analytics.sending import KEY, Sending, replica, sending
 from tests.integration.harness import READ_KEY, Gateway, admin, connected, gateway

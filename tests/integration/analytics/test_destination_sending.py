@@ -12,9 +12,12 @@ import asyncpg
 import msgspec
 import pytest
 
-from hogsend import envelope, streams, subjects
-from hogsend.channels import StreamName, User
-from hogsend.messages import Event
+from hogsend.contract import subjects
+from hogsend.contract.events import Event
+from hogsend.contract.headers import DESTINATION, MESSAGE_ID
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
 from services.analytics.delivery.sources import durable_of
 from tests.capture_recorder import Said, capture_recorder
 from tests.integration.analytics.sending import KEY, Sending, bodies, sending, until_consumed
@@ -141,7 +144,7 @@ async def test_case_141_a_destination_without_any_key_makes_a_dead_letter_and_no
         (letter,) = await sent.letters()
         assert "apiKey" in letter.detail
         assert letter.attempts == 1
-        assert letter.headers[envelope.DESTINATION] == str(id)
+        assert letter.headers[DESTINATION] == str(id)
         assert posthog.requests == []
 
 
@@ -241,7 +244,7 @@ async def test_case_147_a_test_event_goes_to_its_destination_only(
                 "data": {"userId": f"test_{meant}", "message": "hello"},
             }
         )
-        headers = {envelope.MESSAGE_ID: "msg_test", envelope.DESTINATION: str(meant)}
+        headers = {MESSAGE_ID: "msg_test", DESTINATION: str(meant)}
         await sent.operator.publish(subjects.engagement("webhook.test"), body, headers)
         await eventually(lambda: posthog.events)
         for one in (meant, other):
@@ -340,7 +343,7 @@ async def test_cases_122_and_149_to_151_the_mirror_never_sends_back_what_came_fr
                 received_at=datetime.now(UTC),
                 properties={"value": 149.99, "currency": "gbp"},
             )
-            headers = {envelope.MESSAGE_ID: event.id}
+            headers = {MESSAGE_ID: event.id}
             await ingest.publish(subjects.event(name), msgspec.json.encode(event), headers)
         await eventually(lambda: posthog.events)
         await until_consumed(sent, StreamName.EVENTS, "mirror")

@@ -9,9 +9,10 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from benchmarks.processes import process
-from hogsend import streams
-from hogsend.bus import Bus
-from hogsend.channels import StreamName, User
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.transport.connection import Bus
 from tests.capture_recorder import Batch, CaptureRecorder, Judge, Said, capture_recorder
 from tests.integration.analytics.sending import KEY
 from tests.integration.harness import connected

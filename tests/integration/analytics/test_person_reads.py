@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from hogsend.channels import User
-from hogsend.errors import InvalidRequest
-from services.analytics.reads import persons as persons_module
+from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.users import User
+from services.analytics.persons import reader as persons_module
 from tests.integration.analytics.reading import PERSONAL, reading
 from tests.integration.harness import connected
 from tests.posthog_recorder import Recorded

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from hogsend import subjects
-from hogsend.channels import StreamName
-from hogsend.errors import InvalidRequest
+from hogsend.contract import subjects
+from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.streams import StreamName
 from tests.capture_recorder import Batch, Said, capture_recorder
 from tests.integration.analytics.sending import KEY, replica, sending, until_consumed
 from tests.servers import Servers

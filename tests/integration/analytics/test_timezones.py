@@ -5,9 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hogsend.channels import ANALYTICS_CONDITIONS, User
-from hogsend.errors import InvalidRequest, Unavailable
-from hogsend.messages import Condition, ConditionQuery, EvaluateConditions
+from hogsend.contract.conditions import (
+    ANALYTICS_CONDITIONS,
+    Condition,
+    ConditionQuery,
+    EvaluateConditions,
+)
+from hogsend.contract.errors import InvalidRequest, Unavailable
+from hogsend.contract.users import User
 from tests.integration.analytics.reading import PERSONAL, reading
 from tests.integration.harness import connected
 from tests.servers import Servers

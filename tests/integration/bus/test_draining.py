@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_WEBHOOK_SECRET, User
-from hogsend.errors import Unavailable
-from hogsend.messages import ProviderRef, WebhookSecretReply
-from hogsend.serving import Handler, serve
+from hogsend.contract.credentials import CREDENTIALS_WEBHOOK_SECRET, ProviderRef, WebhookSecretReply
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.users import User
+from hogsend.service.app import Handler, serve
+from hogsend.transport.connection import Bus
 from tests.integration.harness import connected
 from tests.servers import Servers
 from tests.waiting import eventually

@@ -10,16 +10,11 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from hogsend.channels import (
-    CHANNELS,
-    CREDENTIALS_GET_DERIVED,
-    CREDENTIALS_TOKEN,
-    ENDPOINTS,
-    StreamName,
-    User,
-)
-from hogsend.permissions import inbox_prefix
-from hogsend.streams import STREAMS
+from hogsend.contract.credentials import CREDENTIALS_GET_DERIVED, CREDENTIALS_TOKEN
+from hogsend.contract.permissions import inbox_prefix
+from hogsend.contract.registry import channels, endpoints
+from hogsend.contract.streams import STREAMS, StreamName
+from hogsend.contract.users import User
 from tests.servers import Servers
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")
@@ -80,8 +75,8 @@ async def subscribed(servers: Servers, user: User, subjects: set[str]) -> set[st
 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_a_user_publishes_and_asks_only_what_is_its_own(servers: Servers, user: User) -> None:
-    every = {concrete(channel.subject): user in channel.publishers for channel in CHANNELS}
-    every |= {endpoint.subject: user in endpoint.callers for endpoint in ENDPOINTS}
+    every = {concrete(channel.subject): user in channel.publishers for channel in channels()}
+    every |= {endpoint.subject: user in endpoint.callers for endpoint in endpoints()}
     assert await published(servers, user, set(every)) == {
         subject for subject, allowed in every.items() if allowed
     }
@@ -89,8 +84,8 @@ async def test_a_user_publishes_and_asks_only_what_is_its_own(servers: Servers, 
 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_a_user_hears_only_what_is_its_own(servers: Servers, user: User) -> None:
-    every = {channel.subject: user in channel.subscribers for channel in CHANNELS}
-    every |= {endpoint.subject: user == endpoint.service for endpoint in ENDPOINTS}
+    every = {channel.subject: user in channel.subscribers for channel in channels()}
+    every |= {endpoint.subject: user == endpoint.service for endpoint in endpoints()}
     every |= {f"{inbox_prefix(other)}.>": user == other for other in User}
     every |= {">": False, "hogsend.>": False, "$SYS.>": False, "$JS.>": False, "_INBOX.>": False}
     assert await subscribed(servers, user, set(every)) == {
@@ -102,7 +97,7 @@ async def test_a_user_hears_only_what_is_its_own(servers: Servers, user: User) -
 async def test_a_user_answers_only_those_who_may_ask_it(servers: Servers, user: User) -> None:
     asking = {
         caller
-        for endpoint in ENDPOINTS
+        for endpoint in endpoints()
         if endpoint.service == user
         for caller in (*endpoint.callers, User.OPERATOR)
     }
@@ -115,7 +110,7 @@ async def test_a_user_answers_only_those_who_may_ask_it(servers: Servers, user: 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User) -> None:
     owned = {name for name, stream in STREAMS.items() if stream.owner == user}
-    read = {channel.stream for channel in CHANNELS if user in channel.subscribers}
+    read = {channel.stream for channel in channels() if user in channel.subscribers}
     every: dict[str, bool] = {}
     for name in StreamName:
         api = "$JS.API"
@@ -154,7 +149,7 @@ async def test_only_who_calls_posthog_may_ask_for_a_token(servers: Servers) -> N
 async def test_other_peoples_services_hear_events_and_credential_changes_only(
     servers: Servers,
 ) -> None:
-    every = {channel.subject for channel in CHANNELS}
+    every = {channel.subject for channel in channels()}
     for user in (User.SUBSCRIBER, User.MEMBER):
         assert await subscribed(servers, user, every) == {
             "hogsend.events.*",

@@ -7,9 +7,11 @@ from nats.js.api import ConsumerConfig, ConsumerInfo
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from cli.stack import nats
-from hogsend import streams, subjects
-from hogsend.channels import StreamName, User
-from hogsend.streams import Limits
+from hogsend.contract import streams as stream_declarations
+from hogsend.contract import subjects
+from hogsend.contract.streams import Limits, StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
 from tests.integration.harness import connected
 from tests.servers import Servers
 
@@ -24,7 +26,7 @@ async def test_only_what_is_gone_is_made(servers: Servers, fresh_bus: None) -> N
         await streams.reconcile(bus.js, User.INGEST)
         assert await streams.restore(bus.js, User.INGEST) == []
 
-        other = streams.STREAMS[StreamName.EVENTS].config.evolve(max_age=3600)
+        other = stream_declarations.STREAMS[StreamName.EVENTS].config.evolve(max_age=3600)
         await operator.js.update_stream(other)
         await operator.js.delete_stream(StreamName.WEBHOOKS)
         await operator.js.delete_stream(StreamName.ENGAGEMENT)
@@ -36,13 +38,15 @@ async def test_only_what_is_gone_is_made(servers: Servers, fresh_bus: None) -> N
         # A start brings the limits up to what is declared.
         await streams.reconcile(bus.js, User.INGEST)
         current = await operator.js.stream_info(StreamName.EVENTS)
-        assert current.config.max_age == streams.STREAMS[StreamName.EVENTS].config.max_age
+        assert (
+            current.config.max_age == stream_declarations.STREAMS[StreamName.EVENTS].config.max_age
+        )
 
 
 async def test_an_operator_says_how_large_streams_may_become(
     servers: Servers, fresh_bus: None
 ) -> None:
-    small = Limits(max_bytes=64 * streams.MIB)
+    small = Limits(max_bytes=64 * stream_declarations.MIB)
     async with (
         connected(servers, User.INGEST) as bus,
         connected(servers, User.OPERATOR) as operator,
@@ -54,9 +58,9 @@ async def test_an_operator_says_how_large_streams_may_become(
             for name in (StreamName.EVENTS, StreamName.DEADLETTER, StreamName.AUDIT)
         }
     assert found == {
-        StreamName.EVENTS: 64 * streams.MIB,
-        StreamName.DEADLETTER: 16 * streams.MIB,
-        StreamName.AUDIT: 4 * streams.MIB,
+        StreamName.EVENTS: 64 * stream_declarations.MIB,
+        StreamName.DEADLETTER: 16 * stream_declarations.MIB,
+        StreamName.AUDIT: 4 * stream_declarations.MIB,
     }
 
 
@@ -74,9 +78,10 @@ async def test_a_server_with_too_little_room_is_named_as_the_reason(
 
 
 def test_the_embedded_server_has_room_for_every_stream() -> None:
-    for limits in (streams.DEFAULT_LIMITS, Limits(replicas=3, max_bytes=2**40)):
+    for limits in (stream_declarations.DEFAULT_LIMITS, Limits(replicas=3, max_bytes=2**40)):
         declared = [
-            limits.applied_to(stream.config).max_bytes or 0 for stream in streams.STREAMS.values()
+            limits.applied_to(stream.config).max_bytes or 0
+            for stream in stream_declarations.STREAMS.values()
         ]
         assert sum(declared) < limits.total_bytes() < nats.max_file_store(limits)
 
@@ -112,7 +117,7 @@ async def test_a_start_opens_what_a_killed_one_left_closed(
         connected(servers, User.INGEST) as bus,
         connected(servers, User.OPERATOR) as operator,
     ):
-        config = streams.STREAMS[StreamName.ENGAGEMENT].config
+        config = stream_declarations.STREAMS[StreamName.ENGAGEMENT].config
         await operator.js.add_stream(config.evolve(subjects=[subjects.ENGAGEMENT]))
         with pytest.raises(NoStreamResponseError):
             await operator.js.publish(OPENED, b"{}", timeout=2)

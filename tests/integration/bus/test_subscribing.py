@@ -11,10 +11,14 @@ import msgspec
 import pytest
 from nats.aio.msg import Msg
 
-from hogsend import envelope, streams, subjects, subscribing
-from hogsend.bus import Bus
-from hogsend.channels import StreamName, User
-from hogsend.messages import Event
+from hogsend.contract import subjects
+from hogsend.contract.events import Event
+from hogsend.contract.headers import message_headers
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.transport import consumer as subscribing
+from hogsend.transport.connection import Bus
 from tests.integration.harness import connected
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -43,7 +47,7 @@ async def announce(bus: Bus, id: str) -> None:
         received_at=NOW,
         properties={},
     )
-    headers = envelope.headers(id=id, source="ingest", type="event", time=NOW)
+    headers = message_headers(id=id, source="ingest", type="event", time=NOW)
     await bus.publish(subjects.event("signed_up"), msgspec.json.encode(event), headers)
 
 

@@ -28,12 +28,12 @@ from cryptography.x509.oid import NameOID
 
 import hogsend
 from cli.stack import nats as nats_server
-from hogsend.bus import Bus
-from hogsend.channels import User
-from hogsend.database import Database, MigrationFailed
-from hogsend.errors import CannotStart, Unavailable
-from hogsend.serving import service_bus
-from hogsend.settings import BusSettings
+from hogsend.contract.errors import CannotStart, Unavailable
+from hogsend.contract.users import User
+from hogsend.service.app import service_bus
+from hogsend.service.database import Database, MigrationFailed
+from hogsend.service.settings import BusSettings
+from hogsend.transport.connection import Bus
 from services.credentials.app import MIGRATIONS
 from tests.servers import Servers, _password, free_port
 from tests.waiting import eventually

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hogsend.messages import OAuthPayload, TokenReply, TokenRequest
+from hogsend.contract.credentials import OAuthPayload, TokenReply, TokenRequest
 from hogsend.posthog.client_document import CLIENT_ID
 from tests.integration.harness import Credentials, credentials_service
 from tests.servers import Servers

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hogsend.messages import OAuthPayload
+from hogsend.contract.credentials import OAuthPayload
 from hogsend.posthog.client_document import CLIENT_ID
-from hogsend.token_cache import token_digest as digest
+from hogsend.service.credential_watcher import token_digest as digest
 from tests.integration.credentials.conftest import ask, stored
 from tests.integration.harness import Credentials, credentials_service
 from tests.servers import Servers

@@ -15,10 +15,15 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from hogsend.channels import CREDENTIALS_TOKEN, User
-from hogsend.errors import Forbidden, Unavailable
-from hogsend.messages import CredentialChanged, DerivedPayload, TokenRequest
-from hogsend.token_cache import token_digest as digest
+from hogsend.contract.credentials import (
+    CREDENTIALS_TOKEN,
+    CredentialChanged,
+    DerivedPayload,
+    TokenRequest,
+)
+from hogsend.contract.errors import Forbidden, Unavailable
+from hogsend.contract.users import User
+from hogsend.service.credential_watcher import token_digest as digest
 from services.credentials import store as store_module
 from services.credentials.refresh import IDLE
 from tests.integration.credentials.conftest import World, ask, stored

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hogsend.messages import DerivedPayload
-from hogsend.sealing import Sealer
-from services.credentials.resealing import Resealing
+from hogsend.contract.credentials import DerivedPayload
+from services.credentials.key_rotation import Resealing
+from services.credentials.sealing import Sealer
 from tests.integration.credentials.conftest import World, ask, stored
 
 

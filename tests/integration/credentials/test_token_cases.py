@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from hogsend.channels import CREDENTIALS_TOKEN, User
-from hogsend.messages import TokenReply
-from hogsend.token_cache import TokenCache
+from hogsend.contract.credentials import CREDENTIALS_TOKEN, TokenReply
+from hogsend.contract.users import User
+from hogsend.service.credential_watcher import TokenCache
 from services.credentials.store import RefreshTurn
 from tests.integration.credentials.conftest import World, ask, stored
 from tests.integration.harness import Credentials, connected

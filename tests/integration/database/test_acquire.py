@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager, suppress
 import asyncpg
 import pytest
 
-from hogsend.database import Database
-from hogsend.errors import Unavailable
+from hogsend.contract.errors import Unavailable
+from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from tests.waiting import eventually
 

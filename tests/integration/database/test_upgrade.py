@@ -12,14 +12,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from hogsend.channels import User
-from hogsend.database import Database
-from hogsend.messages import ListEvents
-from hogsend.sealing import Sealer
-from services.credentials.reader import Reader
+from hogsend.contract.events import ListEvents
+from hogsend.contract.users import User
+from hogsend.service.database import Database
+from services.credentials.payload_sealer import Reader
+from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
-from services.ingest.delivery import Delivery, EventRef
-from services.ingest.store import EventStore
+from services.ingest.events.incoming_event import Delivery, EventRef
+from services.ingest.events.store import EventStore
 from tests.integration.harness import SEALING_SECRET
 
 SERVICES = Path(__file__).parents[3] / "services"

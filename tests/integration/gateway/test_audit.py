@@ -8,8 +8,8 @@ from unittest.mock import patch
 
 import pytest
 
-from hogsend.bus import Bus
-from hogsend.errors import Unavailable
+from hogsend.contract.errors import Unavailable
+from hogsend.transport.connection import Bus
 from tests.integration.gateway.test_credentials import PAYLOAD
 from tests.integration.harness import READ_KEY, Gateway, admin, credentials_service, gateway
 from tests.integration.ingest.world import World

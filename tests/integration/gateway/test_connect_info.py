@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hogsend.messages import DerivedPayload
+from hogsend.contract.credentials import DerivedPayload
 from tests.integration.gateway.test_credentials import PAYLOAD
 from tests.integration.gateway.test_credentials import URL as CREDENTIAL
 from tests.integration.harness import Credentials, admin, credentials_service, gateway

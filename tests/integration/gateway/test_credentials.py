@@ -16,10 +16,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from hogsend.bus import Bus
-from hogsend.channels import User
-from hogsend.messages import CredentialChanged, DerivedPayload, OAuthPayload
-from hogsend.messages.credentials import Kind
+from hogsend.contract.credentials import CredentialChanged, DerivedPayload, Kind, OAuthPayload
+from hogsend.contract.users import User
+from hogsend.transport.connection import Bus
 from tests.integration.harness import (
     READ_KEY,
     Credentials,

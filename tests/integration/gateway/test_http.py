@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hogsend.channels import CREDENTIALS_TOKEN, User
-from hogsend.errors import Forbidden
-from hogsend.messages import ProviderRef
+from hogsend.contract.credentials import CREDENTIALS_TOKEN, ProviderRef
+from hogsend.contract.errors import Forbidden
+from hogsend.contract.users import User
 from tests.integration.harness import (
     READ_KEY,
     Gateway,

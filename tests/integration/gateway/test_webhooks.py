@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
-from hogsend import streams, subjects
-from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_PUT_DERIVED, StreamName, User
-from hogsend.messages import DerivedPayload, PutDerived
+from hogsend.contract import streams as stream_declarations
+from hogsend.contract import subjects
+from hogsend.contract.credentials import CREDENTIALS_PUT_DERIVED, DerivedPayload, PutDerived
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.transport.connection import Bus
 from tests.integration.harness import (
     Credentials,
     Gateway,
@@ -277,7 +280,7 @@ async def test_without_a_stream_webhooks_wait_on_disk_and_arrive_in_order(
 async def test_a_stream_that_is_full_means_the_spool(
     servers: Servers, operator: Bus, tmp_path: Path
 ) -> None:
-    config = streams.STREAMS[StreamName.WEBHOOKS].config
+    config = stream_declarations.STREAMS[StreamName.WEBHOOKS].config
     await operator.js.update_stream(config.evolve(max_bytes=2_000))
     async with gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
         for number in range(20):

@@ -10,15 +10,11 @@ import msgspec
 import nats.errors
 import pytest
 
-from hogsend import envelope, subjects
-from hogsend.channels import (
+from hogsend.contract import subjects
+from hogsend.contract.dead_letters import (
     INGEST_DEAD_LETTERS,
     INGEST_PURGE,
     INGEST_REPLAY,
-    StreamName,
-)
-from hogsend.errors import InvalidRequest, NotFound, Unavailable
-from hogsend.messages import (
     DeadLetter,
     DeadLetterPage,
     DeadLettersDone,
@@ -26,8 +22,11 @@ from hogsend.messages import (
     PurgeDeadLetters,
     ReplayDeadLetters,
 )
-from services.ingest import replaying
-from services.ingest.letter_stream import LetterStream
+from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
+from hogsend.contract.headers import ORIGINAL_ID, message_id
+from hogsend.contract.streams import StreamName
+from services.ingest.dead_letters import replay as replaying
+from services.ingest.dead_letters.stream import LetterStream
 from tests.integration.ingest.world import World
 
 GOOD = b'{"event":{"event":"signed_up","distinct_id":"anna","uuid":"u-1"}}'
@@ -92,10 +91,10 @@ async def test_a_malformed_webhook_is_listed_and_its_replay_comes_back_as_anothe
         assert second.sequence > first.sequence
         assert letter.body == b"nonsense \xff\x00"
         # The id it came with is what it is known by, however often it goes round.
-        assert envelope.message_id(letter.headers) == "p-1"
+        assert message_id(letter.headers) == "p-1"
         assert await replay(world) == DeadLettersDone(count=1)
         (letter,) = await world.dead_letters(1)
-        assert envelope.message_id(letter.headers) == "p-1"
+        assert message_id(letter.headers) == "p-1"
 
 
 async def test_a_replayed_webhook_is_stored_and_announced_under_its_own_id(world: World) -> None:
@@ -152,7 +151,7 @@ async def test_what_crashed_before_the_letter_was_deleted_is_replayed_again_to_n
         queued = await world.operator.js.stream_info(StreamName.WEBHOOKS)
         assert queued.state.messages == 1
         # Later than JetStream remembers, the key in PostgreSQL stands behind it.
-        with patch.object(replaying, "_headers", lambda _letter: {envelope.ORIGINAL_ID: "d-1"}):
+        with patch.object(replaying, "_headers", lambda _letter: {ORIGINAL_ID: "d-1"}):
             assert (await replay(world)).count == 1
         queued = await world.operator.js.stream_info(StreamName.WEBHOOKS)
         assert queued.state.messages == 2

@@ -11,12 +11,13 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from hogsend.errors import Unavailable
-from hogsend.messages import Empty, ListEvents
-from hogsend.publishing import Publisher
+from hogsend.contract.base import Empty
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.events import ListEvents
+from hogsend.transport.publisher import Publisher
 from services.ingest import consuming
+from services.ingest.events.store import EventStore, Saved
 from services.ingest.handlers import Handlers
-from services.ingest.store import EventStore, Saved
 from tests.integration.ingest.world import World
 from tests.waiting import eventually
 

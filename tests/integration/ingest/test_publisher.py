@@ -9,11 +9,10 @@ from unittest.mock import patch
 import msgspec
 import pytest
 
-from hogsend.bus import Bus
-from hogsend.channels import StreamName
-from hogsend.errors import Unavailable
-from hogsend.publishing import IN_FLIGHT, GroupPublisher, Outgoing, Publisher
-from hogsend.streams import STREAMS
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.streams import STREAMS, StreamName
+from hogsend.transport.connection import Bus
+from hogsend.transport.publisher import IN_FLIGHT, GroupPublisher, Outgoing, Publisher
 from tests.integration.ingest.world import World
 
 

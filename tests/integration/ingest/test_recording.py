@@ -12,10 +12,17 @@ from unittest.mock import patch
 import pytest
 from nats.js.api import ConsumerConfig
 
-from hogsend.channels import INGEST_CONTACT, INGEST_FILL_TIMEZONE, StreamName, User
-from hogsend.errors import Unavailable
-from hogsend.messages import Contact, ContactRef, FillTimezone
-from hogsend.publishing import Publisher
+from hogsend.contract.contacts import (
+    INGEST_CONTACT,
+    INGEST_FILL_TIMEZONE,
+    Contact,
+    ContactRef,
+    FillTimezone,
+)
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.transport.publisher import Publisher
 from tests.integration.harness import ADMIN_KEY, READ_KEY, Gateway, connected, gateway
 from tests.integration.ingest.world import World
 from tests.servers import Servers

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from hogsend.channels import INGEST_EVENTS, INGEST_HEALTH
-from hogsend.messages import Empty, ListEvents
+from hogsend.contract.base import Empty
+from hogsend.contract.events import INGEST_EVENTS, ListEvents
+from hogsend.contract.health import INGEST_HEALTH
 from tests.integration.ingest.world import World
 
 

@@ -11,13 +11,16 @@ import asyncpg
 import msgspec
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from hogsend import streams, subjects
-from hogsend.bus import Bus
-from hogsend.channels import StreamName, User
-from hogsend.database import Database
-from hogsend.messages import DeadLetter, Event, PostHogEvent, PostHogWebhook
-from hogsend.serving import serve, stop
-from hogsend.streams import AUDIT_CONSUMER, ENGAGEMENT_CONSUMER
+from hogsend.contract import subjects
+from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.events import Event
+from hogsend.contract.streams import AUDIT_CONSUMER, ENGAGEMENT_CONSUMER, StreamName
+from hogsend.contract.users import User
+from hogsend.contract.webhooks import PostHogEvent, PostHogWebhook
+from hogsend.service import streams
+from hogsend.service.app import serve, stop
+from hogsend.service.database import Database
+from hogsend.transport.connection import Bus
 from services.ingest.app import MIGRATIONS
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers

@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 
-from hogsend.channels import CREDENTIALS_STATUS, User
-from hogsend.messages import CredentialStatus, DerivedPayload, ProviderRef
-from hogsend.serving import Handler, serve
+from hogsend.contract.credentials import (
+    CREDENTIALS_STATUS,
+    CredentialStatus,
+    DerivedPayload,
+    ProviderRef,
+)
+from hogsend.contract.users import User
+from hogsend.service.app import Handler, serve
 from tests.integration.harness import Gateway, admin, connected, gateway, provisioner_service
 from tests.integration.provisioner.conftest import Start
 from tests.integration.provisioner.test_ownership import HEALTH, OTHER_HOST, PLACEHOLDER, Instance

@@ -9,17 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from hogsend.channels import PROVISIONER_HEALTH, PROVISIONER_PROVISION, User
-from hogsend.messages import (
+from hogsend.contract.base import Empty
+from hogsend.contract.health import (
+    PROVISIONER_HEALTH,
     DependencyHealth,
-    Empty,
-    Provisioned,
-    ProvisionLoop,
-    ProvisionReply,
     SchemaHealth,
     ServiceHealth,
 )
-from hogsend.serving import Handler, serve
+from hogsend.contract.provisioning import (
+    PROVISIONER_PROVISION,
+    Provisioned,
+    ProvisionLoop,
+    ProvisionReply,
+)
+from hogsend.contract.users import User
+from hogsend.service.app import Handler, serve
 from services.gateway.routes import provisioning
 from tests.integration.harness import admin, connected, credentials_service, gateway
 from tests.integration.provisioner.world import URL, WITH_SECRET

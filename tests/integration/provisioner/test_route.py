@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
-from hogsend.channels import (
+from hogsend.contract.credentials import (
     CREDENTIALS_GET_DERIVED,
     CREDENTIALS_TOKEN,
-    PROVISIONER_PROVISION,
-    User,
+    DerivedPayload,
+    ProviderRef,
+    TokenRequest,
 )
-from hogsend.errors import Forbidden
-from hogsend.messages import DerivedPayload, ProviderRef, ProvisionLoop, TokenRequest
-from hogsend.posthog.hosts import is_loopback
-from services.provisioner.compliance import SECRET_HEADER
+from hogsend.contract.errors import Forbidden
+from hogsend.contract.provisioning import PROVISIONER_PROVISION, ProvisionLoop
+from hogsend.contract.users import User
+from hogsend.urls import is_loopback
+from services.provisioner.destination.drift import SECRET_HEADER
 from tests.integration.harness import READ_KEY, admin, connected, gateway
 from tests.integration.provisioner.conftest import Start
 from tests.integration.provisioner.world import (
@@ -215,7 +217,7 @@ async def test_case_48_no_outcome_shows_a_secret(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    for noisy in ("httpcore", "httpx"):  # as `hogsend.logs` sets them
+    for noisy in ("httpcore", "httpx"):  # as `hogsend.service.logs` sets them
         caplog.set_level(logging.WARNING, noisy)
     async with start(environment={} if minted else WITH_SECRET) as running:
         derived = DerivedPayload(webhook_secret="minted-secret") if minted else DerivedPayload()

@@ -9,13 +9,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import asyncpg
 import pytest
 
-from hogsend.bus import Bus
-from hogsend.channels import CREDENTIALS_GET_DERIVED, CREDENTIALS_TOKEN, User
-from hogsend.errors import Unavailable
-from hogsend.messages import DerivedReply, ProviderRef, ProvisionLoop, TokenReply, TokenRequest
-from hogsend.serving import Handler, serve
-from hogsend.token_cache import token_digest
-from services.provisioner import provisioning, store
+from hogsend.contract.credentials import (
+    CREDENTIALS_GET_DERIVED,
+    CREDENTIALS_TOKEN,
+    DerivedReply,
+    ProviderRef,
+    TokenReply,
+    TokenRequest,
+)
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.provisioning import ProvisionLoop
+from hogsend.contract.users import User
+from hogsend.service.app import Handler, serve
+from hogsend.service.credential_watcher import token_digest
+from hogsend.transport.connection import Bus
+from services.provisioner.destination import provisioning, store
 from tests.integration.harness import Provisioner, connected, credentials_service
 from tests.integration.harness import provisioner_service as service
 from tests.integration.provisioner.conftest import Start

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from hogsend.messages import DerivedPayload
+from hogsend.contract.credentials import DerivedPayload
 from hogsend.posthog.api import Transport, http_client
-from services.provisioner import desired
-from services.provisioner.liveness import LiveInstances
-from services.provisioner.reconcile import Reconciliation
-from services.provisioner.refusals import Refused
+from services.provisioner.destination import desired
+from services.provisioner.destination.errors import Refused
+from services.provisioner.destination.instance_probe import LiveInstances
+from services.provisioner.destination.reconcile import Reconciliation
 from tests.integration.harness import LOOPBACK
 from tests.integration.provisioner.conftest import Start
 from tests.integration.provisioner.world import (

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
-from hogsend.messages import DerivedPayload
-from services.provisioner.compliance import BODY, SECRET_HEADER
-from services.provisioner.desired import IDENTIFIED
+from hogsend.contract.credentials import DerivedPayload
+from services.provisioner.destination.desired import IDENTIFIED
+from services.provisioner.destination.drift import BODY, SECRET_HEADER
 from tests.integration.gateway.test_credentials import PAYLOAD
 from tests.integration.gateway.test_credentials import URL as CREDENTIAL
 from tests.integration.harness import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.analytics.delivery.attempts import Attempts
+from services.analytics.delivery.retry import Attempts
 
 CONTRACT = Attempts()
 

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from hogsend.errors import InvalidRequest
-from hogsend.messages import Condition
-from services.analytics.reads.conditions import check, holds
+from hogsend.contract.conditions import Condition
+from hogsend.contract.errors import InvalidRequest
+from services.analytics.conditions.evaluation import check, holds
 
 BAG: dict[str, Any] = {
     "text": "10",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.analytics.delivery.lanes import MAX_GROUP_BYTES, Entry, Lanes
+from services.analytics.delivery.ordered_queue import MAX_GROUP_BYTES, Entry, Lanes
 
 
 def entry(position: int, lane: str, size: int = 10) -> Entry[None]:

@@ -9,7 +9,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from hogsend.messages import Alias, Capture, Engagement, Event, SetPerson
+from hogsend.contract.engagement import Engagement
+from hogsend.contract.events import Event
+from hogsend.contract.persons import Alias, Capture, SetPerson
 from hogsend.posthog.capture import Captured
 from services.analytics.delivery import mapping
 from services.analytics.delivery.mapping import NoIdentity

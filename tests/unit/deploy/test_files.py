@@ -16,9 +16,9 @@ import yaml
 
 from cli.stack import nats as nats_server
 from cli.stack.environment import READS, WITHHELD
-from hogsend.channels import User
-from hogsend.settings import GatewaySettings, TelemetrySettings
-from hogsend.streams import DEFAULT_LIMITS, GIB
+from hogsend.contract.streams import DEFAULT_LIMITS, GIB
+from hogsend.contract.users import User
+from hogsend.service.settings import GatewaySettings, TelemetrySettings
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"

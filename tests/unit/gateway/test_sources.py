@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogsend import envelope
-from services.gateway.sources import (
+from hogsend.contract.headers import CORRELATION_ID, MESSAGE_ID, RECEIVED_AT
+from services.gateway.webhooks.posthog import (
     InvalidPayloadError,
     MalformedJSONError,
     parse_posthog,
@@ -129,9 +129,9 @@ def test_half_an_emoji_is_mended_and_the_event_kept() -> None:
 def test_the_uuid_is_the_message_id() -> None:
     webhook, data = parse_posthog(body())
     delivery = posthog_delivery(webhook, data, NOW, "r-1")
-    assert delivery.id == delivery.headers[envelope.MESSAGE_ID] == "0190-a"
-    assert delivery.headers[envelope.CORRELATION_ID] == "r-1"
-    assert delivery.headers[envelope.RECEIVED_AT] == "2026-06-01T12:00:00.000000Z"
+    assert delivery.id == delivery.headers[MESSAGE_ID] == "0190-a"
+    assert delivery.headers[CORRELATION_ID] == "r-1"
+    assert delivery.headers[RECEIVED_AT] == "2026-06-01T12:00:00.000000Z"
     assert delivery.body == data
 
 

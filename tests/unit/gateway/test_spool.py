@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hogsend.errors import CannotStart, SpoolFull
-from services.gateway.intake.delivery import Delivery
-from services.gateway.intake.spool import Spool
+from hogsend.contract.errors import CannotStart, SpoolFull
+from services.gateway.webhooks.queued_webhook import Delivery
+from services.gateway.webhooks.spool import Spool
 
 BIG = 1 << 30
 

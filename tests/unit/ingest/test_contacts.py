@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.contacts import ROW, Contact, Key
-from services.ingest.delivery import Delivery, EventRef
-from services.ingest.directory import Directory, keys_of
+from services.ingest.contacts.contact import ROW, Contact, Key
+from services.ingest.contacts.identity_resolution import Directory, keys_of
+from services.ingest.events.incoming_event import Delivery, EventRef
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

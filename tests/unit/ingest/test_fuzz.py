@@ -9,10 +9,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogsend.engagement import MalformedEngagement, read_engagement
-from services.gateway.sources import InvalidPayloadError, MalformedJSONError, parse_posthog
-from services.ingest import engagement_source, posthog_source
-from services.ingest.delivery import Delivery, Unprocessable
+from hogsend.contract.engagement import MalformedEngagement, read_engagement
+from services.gateway.webhooks.posthog import InvalidPayloadError, MalformedJSONError, parse_posthog
+from services.ingest.events.incoming_event import Delivery, Unprocessable
+from services.ingest.sources import engagement as engagement_source
+from services.ingest.sources import posthog as posthog_source
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REASONS = {"malformed", "no_identity", "unknown_type"}

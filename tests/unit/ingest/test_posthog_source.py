@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.delivery import Delivery, EventRef, Unprocessable
-from services.ingest.posthog_source import decode, parse_time
+from services.ingest.events.incoming_event import Delivery, EventRef, Unprocessable
+from services.ingest.sources.posthog import decode, parse_time
 
 QUEUED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RECEIVED_AT = datetime(2026, 1, 2, 3, 4, 4, tzinfo=UTC)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hogsend import liveness
-from hogsend.metrics import FAILURES
+from hogsend.service import heartbeat as liveness
+from hogsend.service.metrics import FAILURES
 from tests.waiting import eventually
 
 

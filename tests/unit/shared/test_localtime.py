@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogsend.localtime import WEEKDAYS, Weekday, find_timezone, next_moment
+from hogsend.client.local_time import WEEKDAYS, Weekday, find_timezone, next_moment
 
 
 def after(text: str) -> datetime:

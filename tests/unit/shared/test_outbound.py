@@ -10,10 +10,10 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from hogsend.errors import InvalidRequest
-from hogsend.outbound import AddressRefused, AllowedHost, Outbound, is_public
+from hogsend.contract.errors import InvalidRequest
 from hogsend.posthog.api import http_client
-from hogsend.settings import OutboundSettings, describe_problems
+from hogsend.service.settings import OutboundSettings, describe_problems
+from hogsend.service.ssrf import AddressRefused, AllowedHost, Outbound, is_public
 from tests.servers import free_port
 
 INSIDE = [

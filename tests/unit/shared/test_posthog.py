@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from hogsend.posthog import scopes
 from hogsend.posthog.client_document import client_document
-from hogsend.posthog.hosts import is_absolute_url, is_loopback, private_host
-from hogsend.settings import PostHogSettings
+from hogsend.posthog.hosts import private_host
+from hogsend.service.settings import PostHogSettings
+from hogsend.urls import is_absolute_url, is_loopback
 
 # The seed's document, word for word.
 SEED_DOCUMENT = {

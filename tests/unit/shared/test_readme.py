@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hogsend.messages.engagement import CATALOG
+from hogsend.contract.engagement import CATALOG
 
 ROOT = Path(__file__).parents[3]
 

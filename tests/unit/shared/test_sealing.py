@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogsend.errors import CannotUnseal
-from hogsend.sealing import Sealer
+from hogsend.contract.errors import CannotUnseal
+from services.credentials.sealing import Sealer
 
 VECTOR_PLAINTEXT = (
     b'{"accessToken":"pha_vector","tokenEndpoint":"https://eu.posthog.com/oauth/token/"}'
@@ -26,7 +26,7 @@ def test_the_vector_of_appendix_a_unseals() -> None:
 
 
 def test_the_vector_of_appendix_a_is_what_we_seal() -> None:
-    with mock.patch("hogsend.sealing.os.urandom", return_value=bytes(range(12))):
+    with mock.patch("services.credentials.sealing.os.urandom", return_value=bytes(range(12))):
         assert Sealer("test-secret").seal(VECTOR_PLAINTEXT) == VECTOR_SEALED
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from docs import generate
-from hogsend import settings
+from hogsend.service import settings
 
 REQUIRED = {"better_auth_secret": "s", "database_url": "postgresql://x"}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogsend import subjects
+from hogsend.contract import subjects
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlencode
 
-from hogsend.messages import Properties
+from hogsend.contract.base import Properties
 from hogsend.posthog.api.reading import mapping, sequence
 from hogsend.posthog.api.transport import PostHogError, Transport
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from hogsend.outbound import AddressRefused, Outbound, guarded_transport
+from hogsend.service.ssrf import AddressRefused, Outbound, guarded_transport
 
 REQUEST_SECONDS = 15.0
 """Longest one request may take, answer included (contract 2.1)."""

@@ -1,0 +1,131 @@
+"""Feature flags of a person; without a project key nothing is known, silently (contract 4.6)."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import msgspec
+import structlog
+from cachetools import LRUCache
+
+from hogsend.contract import subjects
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.flags import Flags, GetFlags
+from hogsend.contract.headers import message_headers
+from hogsend.contract.persons import Capture
+from hogsend.posthog.api import PostHogError
+from hogsend.posthog.flags import EvaluatedFlag, Evaluation, FlagsApi, FlagsRequest
+from hogsend.service.metrics import FAILURES
+from hogsend.transport.connection import Bus
+from services.analytics.project_key import ProjectKey
+
+log = structlog.get_logger(__name__)
+
+CALLED = "$feature_flag_called"
+REMEMBERED_CALLS = 50_000
+
+
+class FlagReader:
+    """Flags of the project the key belongs to."""
+
+    def __init__(self, bus: Bus, project_key: ProjectKey, http: httpx.AsyncClient) -> None:
+        """Ask with the key of `project_key`; tell PostHog over `bus` which flags were asked for."""
+        self._bus = bus
+        self._project_key = project_key
+        self._api = FlagsApi(http)
+        self._called: LRUCache[tuple[str, str, bool | str], None] = LRUCache(REMEMBERED_CALLS)
+        self._telling: set[asyncio.Task[None]] = set()
+
+    async def evaluate(self, wanted: GetFlags) -> Flags:
+        """Give flags and payloads; nothing when there is no key or no answer. Never raises."""
+        try:
+            project = await self._project_key.project()
+            if project is None:
+                return Flags()
+            found = await self._api.evaluate(
+                project.host,
+                FlagsRequest(
+                    token=project.key,
+                    distinct_id=wanted.distinct_id,
+                    groups=wanted.groups,
+                    person_properties=wanted.person_properties,
+                    group_properties=wanted.group_properties,
+                    geoip_disable=True,
+                    flag_keys_to_evaluate=wanted.keys,
+                ),
+            )
+        except (HogsendError, PostHogError) as error:
+            FAILURES.labels("flags", type(error).__name__).inc()
+            log.warning("flags not evaluated", reason=str(error))
+            return Flags()
+        known = {
+            key: flag
+            for key, flag in found.flags.items()
+            if not flag.failed and (wanted.keys is None or key in wanted.keys)
+        }
+        if wanted.keys is not None:
+            self._tell(wanted, known, found)
+        return Flags(
+            values={key: flag.value for key, flag in known.items()},
+            payloads={
+                key: _payload(flag)
+                for key, flag in known.items()
+                if flag.metadata.payload is not None
+            },
+        )
+
+    def _tell(self, wanted: GetFlags, known: dict[str, EvaluatedFlag], found: Evaluation) -> None:
+        for key, flag in known.items():
+            call = wanted.distinct_id, key, flag.value
+            if call in self._called:
+                continue
+            self._called[call] = None
+            telling = asyncio.create_task(self._capture(_called(wanted, key, flag, found)))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+
+    async def _capture(self, called: Capture) -> None:
+        id = str(called.id)
+        headers = message_headers(id=id, source="analytics", type="capture", time=datetime.now(UTC))
+        try:
+            await self._bus.publish(
+                subjects.persons("capture"), msgspec.json.encode(called), headers
+            )
+        except Unavailable as error:
+            # The flag was answered; that PostHog does not hear of it costs nobody anything.
+            FAILURES.labels("flag_called", error.code).inc()
+            log.warning("not told PostHog that a flag was asked for", reason=str(error))
+
+
+def _called(wanted: GetFlags, key: str, flag: EvaluatedFlag, found: Evaluation) -> Capture:
+    properties: dict[str, Any] = {
+        "$feature_flag": key,
+        "$feature_flag_response": flag.value,
+        f"$feature/{key}": flag.value,
+        "$feature_flag_id": flag.metadata.id,
+        "$feature_flag_version": flag.metadata.version,
+        "$feature_flag_reason": flag.reason.description if flag.reason else None,
+        "$feature_flag_request_id": found.request_id,
+        "locally_evaluated": False,
+    }
+    return Capture(
+        event=CALLED,
+        distinct_id=wanted.distinct_id,
+        properties={name: value for name, value in properties.items() if value is not None},
+        groups=wanted.groups,
+        timestamp=datetime.now(UTC),
+    )
+
+
+def _payload(flag: EvaluatedFlag) -> Any:
+    # PostHog keeps payloads as JSON in a string.
+    payload = flag.metadata.payload
+    if not isinstance(payload, str):
+        return payload
+    try:
+        return msgspec.json.decode(payload)
+    except msgspec.MsgspecError:
+        return payload

@@ -1,0 +1,1 @@
+"""Persons of PostHog: properties and time zones."""

@@ -1,0 +1,77 @@
+"""In which time zone somebody lives (contract 4.2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import structlog
+from prometheus_client import Counter
+
+from hogsend.client.local_time import find_timezone
+from hogsend.contract.base import Properties
+from hogsend.contract.contacts import Contact
+from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.persons import GetTimezone, Timezone, TimezoneSource
+from services.analytics.persons.contacts import Contacts
+from services.analytics.persons.reader import PersonReader
+
+log = structlog.get_logger(__name__)
+
+INVALID = Counter("hogsend_timezones_invalid", "Time zones that are none, by where", ["source"])
+FROM_POSTHOG: frozenset[TimezoneSource] = frozenset({"posthog_timezone", "posthog_geoip"})
+
+Candidate = tuple[TimezoneSource, Any]
+
+
+class Timezones:
+    """Finds time zones."""
+
+    def __init__(self, persons: PersonReader, contacts: Contacts, default: str) -> None:
+        """Look at persons and contacts; `default` is for people nothing is known about."""
+        self._persons = persons
+        self._contacts = contacts
+        self._default = default
+
+    async def find(self, wanted: GetTimezone) -> Timezone:
+        """Give the first valid zone and its source.
+
+        Raises:
+            InvalidRequest: the explicit zone is none.
+        """
+        if wanted.explicit is not None:
+            return _explicit(wanted.explicit)
+        properties, contact = await asyncio.gather(
+            self._persons.properties(wanted.distinct_id),
+            self._contacts.get_or_nothing(wanted.distinct_id),
+        )
+        for source, value in self._candidates(properties, contact, wanted.default):
+            if not isinstance(value, str) or not value:
+                continue
+            zone = find_timezone(value)
+            if zone is None:
+                INVALID.labels(source).inc()
+                log.warning("skipped what is no time zone", source=source)
+                continue
+            if source in FROM_POSTHOG and contact.contact_key and not contact.timezone:
+                self._contacts.fill_timezone(contact.contact_key, zone)
+            return Timezone(zone, source)
+        return Timezone("UTC", "fallback")
+
+    def _candidates(
+        self, properties: Properties, contact: Contact, default: str | None
+    ) -> Iterator[Candidate]:
+        yield "posthog_timezone", properties.get("$timezone")
+        yield "posthog_geoip", properties.get("$geoip_time_zone")
+        yield "contact_column", contact.timezone
+        yield "contact_properties", contact.properties.get("timezone")
+        yield "default", default
+        yield "default", self._default
+
+
+def _explicit(name: str) -> Timezone:
+    zone = find_timezone(name)
+    if zone is None:
+        raise InvalidRequest(f"there is no time zone {name!r}")
+    return Timezone(zone, "explicit")

@@ -1,1 +1,0 @@
-"""What is known about a person: properties, time zone, conditions, flags."""

@@ -1,0 +1,160 @@
+"""What may be stored for a provider, and what may be said of it without its tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from urllib.parse import urlsplit
+
+from hogsend.contract.credentials import (
+    CredentialMeta,
+    CredentialStatus,
+    DerivedPayload,
+    DerivedReply,
+    OAuthPayload,
+    WebhookSecretReply,
+)
+from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound
+from hogsend.service.ssrf import Outbound
+from hogsend.urls import is_absolute_url, is_loopback
+from services.credentials.payload_sealer import Reader
+from services.credentials.store import CredentialStore, RefreshState, Rows, SealedRow
+
+
+class Vault:
+    """Credentials of all providers, sealed at rest."""
+
+    def __init__(
+        self, store: CredentialStore, reader: Reader, outbound: Outbound, *, personal_key: bool
+    ) -> None:
+        """Combine the rows and what reads them.
+
+        Args:
+            store: the rows.
+            reader: unseals them.
+            outbound: where a grant may be refreshed.
+            personal_key: whether one is configured.
+        """
+        self._store = store
+        self._reader = reader
+        self._outbound = outbound
+        self._personal_key = personal_key
+
+    async def put_oauth(self, provider: str, payload: OAuthPayload) -> CredentialMeta:
+        """Store an OAuth grant, replacing any before it without reading it.
+
+        Raises:
+            InvalidRequest: the token endpoint or client id must not be used.
+        """
+        _check_endpoints(payload, self._outbound)
+        row = await self._store.save(provider, "oauth", self._reader.seal(payload))
+        return _meta(provider, payload, row, None)
+
+    async def put_derived(self, provider: str, payload: DerivedPayload) -> CredentialStatus:
+        """Store the derived payload as a whole."""
+        await self._store.save(provider, "derived", self._reader.seal(payload))
+        return await self.status(provider)
+
+    async def derived(self, provider: str) -> DerivedReply:
+        """Give the derived payload in clear."""
+        stored = await self._store.load(provider)
+        reading = self._reader.derived(stored.rows)
+        return DerivedReply(version=stored.version, state=reading.state, payload=reading.payload)
+
+    async def meta(self, provider: str) -> CredentialMeta:
+        """Describe the stored OAuth grant.
+
+        Raises:
+            NotFound: there is no OAuth row.
+            CannotUnseal: there is one, but it cannot be read.
+        """
+        stored = await self._store.load(provider)
+        row = stored.rows.get("oauth")
+        if row is None:
+            raise NotFound("Provider credential not found")
+        try:
+            payload = self._reader.unseal(row, OAuthPayload)
+        except CannotUnseal as error:
+            raise CannotUnseal(
+                f"The stored credential for {provider} cannot be decrypted. BETTER_AUTH_SECRET was "
+                f"probably rotated: name the old one in BETTER_AUTH_SECRET_PREVIOUS, run `hogsend "
+                f"connect {provider}` again, or DELETE this credential."
+            ) from error
+        return _meta(provider, payload, row, stored.refresh)
+
+    async def delete(self, provider: str) -> None:
+        """Remove the grant and everything derived from it; never unseals.
+
+        Raises:
+            NotFound: nothing is stored.
+        """
+        if not await self._store.delete(provider):
+            raise NotFound("Provider credential not found")
+
+    async def status(self, provider: str) -> CredentialStatus:
+        """Say what is stored and whether it works."""
+        stored = await self._store.load(provider)
+        grant = self._reader.grant(stored.rows)
+        refresh = stored.refresh
+        return CredentialStatus(
+            version=stored.version,
+            oauth=grant.state,
+            scopes=grant.payload.scopes if grant.payload else [],
+            webhook_secret=self._secret(stored.rows, stored.version).state,
+            expires_at=grant.payload.expires_at if grant.payload else None,
+            needs_reconnect=refresh is not None and refresh.needs_reconnect,
+            refresh_error=refresh.reason if refresh is not None else None,
+            personal_key=self._personal_key,
+        )
+
+    async def grant_origin(self, provider: str) -> str | None:
+        """Scheme and host of the stored grant's token endpoint; None without a readable grant."""
+        grant = self._reader.grant((await self._store.load(provider)).rows).payload
+        if grant is None:
+            return None
+        parts = urlsplit(grant.token_endpoint)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    async def webhook_secret(self, provider: str) -> WebhookSecretReply:
+        """Digest of the minted webhook secret."""
+        stored = await self._store.load(provider)
+        return self._secret(stored.rows, stored.version)
+
+    def _secret(self, rows: Rows, version: int) -> WebhookSecretReply:
+        derived = self._reader.derived(rows)
+        secret = derived.payload.webhook_secret if derived.payload else None
+        if derived.state == "present" and not secret:
+            return WebhookSecretReply(version=version, state="absent")
+        digest = hashlib.sha256(secret.encode()).hexdigest() if secret else None
+        return WebhookSecretReply(version=version, state=derived.state, sha256=digest)
+
+
+def _meta(
+    provider: str, payload: OAuthPayload, row: SealedRow, refresh: RefreshState | None
+) -> CredentialMeta:
+    return CredentialMeta(
+        provider_id=provider,
+        kind="oauth",
+        scopes=payload.scopes,
+        expires_at=payload.expires_at,
+        scoped_teams=payload.scoped_teams,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        needs_reconnect=refresh is not None and refresh.needs_reconnect,
+    )
+
+
+def _check_endpoints(payload: OAuthPayload, outbound: Outbound) -> None:
+    # The refresh token is sent to this URL later; whoever can PUT must not choose a plain one.
+    endpoint = payload.token_endpoint
+    if not is_absolute_url(endpoint):
+        raise InvalidRequest("payload.tokenEndpoint must be an absolute URL")
+    secure = endpoint.startswith("https://")
+    local = endpoint.startswith("http://") and (is_loopback(endpoint) or outbound.names(endpoint))
+    if not (secure or local):
+        raise InvalidRequest(
+            "payload.tokenEndpoint must be https; http only on this machine or a host in "
+            "OUTBOUND_ALLOW"
+        )
+    outbound.check(endpoint, "payload.tokenEndpoint")
+    if not is_absolute_url(payload.client_id):
+        raise InvalidRequest("payload.clientId must be an absolute URL")

@@ -1,0 +1,81 @@
+"""Unseals stored rows, and says so once when one cannot be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import msgspec
+import structlog
+from prometheus_client import Counter
+
+from hogsend.contract.credentials import DerivedPayload, Kind, OAuthPayload, Presence
+from hogsend.contract.errors import CannotUnseal
+from services.credentials.sealing import Sealer
+from services.credentials.store import Rows, SealedRow
+
+log = structlog.get_logger(__name__)
+
+UNREADABLE = Counter("hogsend_credentials_unreadable", "Rows that could not be unsealed", ["kind"])
+
+Payload = TypeVar("Payload", OAuthPayload, DerivedPayload)
+
+
+@dataclass(frozen=True)
+class Reading(Generic[Payload]):
+    """Outcome of reading a row: its payload only when `state` is present."""
+
+    state: Presence
+    payload: Payload | None = None
+
+
+class Reader:
+    """Turns payloads into sealed text and back."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        """Seal and unseal with `sealer`."""
+        self._sealer = sealer
+        self._reported: set[tuple[str, datetime]] = set()
+
+    def grant(self, rows: Rows) -> Reading[OAuthPayload]:
+        """Read the OAuth grant among `rows`."""
+        return self._read(rows, "oauth", OAuthPayload)
+
+    def derived(self, rows: Rows) -> Reading[DerivedPayload]:
+        """Read the derived payload among `rows`."""
+        return self._read(rows, "derived", DerivedPayload)
+
+    def seal(self, payload: OAuthPayload | DerivedPayload) -> str:
+        """Seal a payload for storing."""
+        return self._sealer.seal(msgspec.json.encode(payload))
+
+    def unseal(self, row: SealedRow, payload: type[Payload]) -> Payload:
+        """Read one row.
+
+        Raises:
+            CannotUnseal: it was sealed with an unknown secret or does not hold a payload.
+        """
+        try:
+            return msgspec.json.decode(self._sealer.unseal(row.payload), type=payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            # The cause would quote the payload, so only its kind is passed on.
+            raise CannotUnseal(f"the {row.kind} row does not hold a valid payload") from None
+
+    def _read(self, rows: Rows, kind: Kind, payload: type[Payload]) -> Reading[Payload]:
+        row = rows.get(kind)
+        if row is None:
+            return Reading("absent")
+        try:
+            return Reading("present", self.unseal(row, payload))
+        except CannotUnseal as error:
+            UNREADABLE.labels(kind).inc()
+            if (kind, row.updated_at) not in self._reported:
+                self._reported.add((kind, row.updated_at))
+                log.warning(
+                    "stored credential cannot be read; connect again, or name the secret that "
+                    "sealed it in BETTER_AUTH_SECRET_PREVIOUS",
+                    kind=kind,
+                    reason=str(error),
+                )
+            return Reading("unreadable")

@@ -1,0 +1,1 @@
+"""Webhooks: checked, then durable in JetStream or in the spool."""

@@ -1,0 +1,93 @@
+"""Webhook sources: what each sends, and what is wrong with a body that is not that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import datetime
+
+import msgspec
+
+from hogsend.contract import subjects
+from hogsend.contract.headers import CORRELATION_ID, MESSAGE_ID, RECEIVED_AT, format_time
+from hogsend.contract.webhooks import PostHogWebhook
+from services.gateway.webhooks.queued_webhook import Delivery
+
+POSTHOG = "posthog"
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_PATH = re.compile(r" - at `\$\.([^.`\[]+)[^`]*`$")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_MISSING = re.compile(r"missing required field `([^`]+)`$")
+
+_decode = msgspec.json.Decoder(PostHogWebhook).decode
+
+
+class InvalidPayloadError(Exception):
+    """The body is JSON, but not what the source sends; `field` is its top-level key, if any."""
+
+    def __init__(self, problem: str, field: str | None = None) -> None:
+        super().__init__(problem)
+        self.field = field
+
+
+class MalformedJSONError(Exception):
+    """The body is not JSON."""
+
+
+def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
+    """Check a body against what PostHog sends (contract 5.3).
+
+    Returns:
+        The webhook, and the body to queue: the one received, unless it had to be mended.
+
+    Raises:
+        MalformedJSONError: not JSON, not UTF-8, or nested beyond reason.
+        InvalidPayloadError: JSON of another shape, or an event that belongs to nobody.
+    """
+    try:
+        str(body, "utf-8")
+        body = _mend_surrogates(body)
+        webhook = _decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise MalformedJSONError from None
+    if not webhook.event.distinct_id.strip() and webhook.email is None:
+        raise InvalidPayloadError("needs a distinct_id, or a person with an email", "event")
+    return webhook, body
+
+
+def posthog_delivery(
+    webhook: PostHogWebhook, body: bytes, received_at: datetime, correlation_id: str
+) -> Delivery:
+    """Make the message that is queued for ingest, deduplicated by PostHog's event uuid."""
+    uuid = webhook.event.uuid
+    if uuid and _SAFE_ID.fullmatch(uuid):
+        id = uuid
+    else:
+        id = f"sha256:{hashlib.sha256(uuid.encode() if uuid else body).hexdigest()}"
+    headers = {
+        MESSAGE_ID: id,
+        RECEIVED_AT: format_time(received_at),
+        CORRELATION_ID: correlation_id,
+    }
+    return Delivery(id, subjects.webhook(POSTHOG), headers, body)
+
+
+def _mend_surrogates(body: bytes) -> bytes:
+    # JavaScript cuts strings in the middle of an emoji and escapes the lone half, which is valid
+    # JSON to it and to nobody else. Such an event is kept, the half character is not.
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body
+    text = json.dumps(json.loads(body), ensure_ascii=False)
+    return _LONE_SURROGATE.sub("\ufffd", text).encode()
+
+
+def _invalid(problem: str) -> InvalidPayloadError:
+    if at := _PATH.search(problem):
+        return InvalidPayloadError(problem[: at.start()], at[1])
+    if missing := _MISSING.search(problem):
+        return InvalidPayloadError("Required", missing[1])
+    return InvalidPayloadError(problem)

@@ -1,0 +1,126 @@
+"""Takes deliveries and answers only when they are durable: in JetStream, or in the spool.
+
+Normally every delivery goes straight to JetStream. When one is not acknowledged in time it goes to
+the spool, and so do all after it, until the spool has been drained: order is kept, and nobody waits
+for a bus that is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from prometheus_client import Counter
+
+from hogsend.contract.errors import HogsendError, SpoolFull, Unavailable
+from hogsend.service import metrics
+from services.gateway.webhooks.publisher import Publisher, Refused
+from services.gateway.webhooks.queued_webhook import Delivery
+from services.gateway.webhooks.spool import Spool, Spooled
+
+log = structlog.get_logger(__name__)
+
+ACCEPTED = Counter("hogsend_webhooks_accepted", "Webhooks answered 200, by where they are", ["to"])
+TO_JETSTREAM = ACCEPTED.labels("jetstream")
+TO_SPOOL = ACCEPTED.labels("spool")
+
+DRAIN_BATCH = 256
+DRAIN_ACK_SECONDS = 5.0
+DRAIN_RETRY_SECONDS = 0.2
+
+
+class Intake:
+    """The way in for webhooks."""
+
+    def __init__(self, publisher: Publisher, spool: Spool | None, ack_timeout: float) -> None:
+        """Combine the two places a delivery can be durable in.
+
+        Args:
+            publisher: towards JetStream.
+            spool: None turns it off; then a bus that is away means refusing.
+            ack_timeout: seconds JetStream gets before a delivery is spooled.
+        """
+        self._publisher = publisher
+        self._spool = spool
+        self._ack_timeout = ack_timeout
+        self._draining = asyncio.Event()
+        if spool is not None and spool.count:
+            self._draining.set()
+
+    @property
+    def can_accept(self) -> bool:
+        """Whether a delivery would be accepted now, as far as can be known beforehand."""
+        return self._publisher.ready or self._spool is not None
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries in the spool."""
+        return self._spool.count if self._spool is not None else 0
+
+    @property
+    def spooling(self) -> bool:
+        """Whether webhooks go to the spool, because JetStream does not take them."""
+        return self._draining.is_set()
+
+    async def accept(self, delivery: Delivery) -> None:
+        """Make a delivery durable.
+
+        Raises:
+            SpoolFull: neither JetStream nor the spool can take it; it was not accepted.
+        """
+        if not self._draining.is_set():
+            try:
+                await self._publisher.publish(delivery, self._ack_timeout)
+            except (Unavailable, Refused) as error:
+                self._start_spooling(error)
+            else:
+                TO_JETSTREAM.inc()
+                return
+        if self._spool is None:
+            raise SpoolFull("the bus is away and the spool is turned off")
+        await self._spool.append(delivery)
+        TO_SPOOL.inc()
+
+    async def drain_forever(self) -> None:
+        """Move spooled deliveries to JetStream, oldest first, whenever there are any."""
+        if self._spool is None:
+            return
+        while True:
+            await self._draining.wait()
+            if await self._drain(self._spool):
+                self._draining.clear()
+                log.info("spool drained; webhooks go to JetStream again")
+            else:
+                await asyncio.sleep(DRAIN_RETRY_SECONDS)
+
+    async def _drain(self, spool: Spool) -> bool:
+        """Publish until the spool is empty; False when JetStream stopped taking them."""
+        while spool.count:
+            if not self._publisher.ready:
+                return False
+            batch = await spool.head(DRAIN_BATCH)
+            outcomes = await asyncio.gather(
+                *(self._publisher.publish(item.delivery, DRAIN_ACK_SECONDS) for item in batch),
+                return_exceptions=True,
+            )
+            results = list(zip(batch, outcomes, strict=True))
+            await spool.remove([item for item, outcome in results if outcome is None])
+            for item, outcome in results:
+                if isinstance(outcome, Refused):
+                    await self._set_aside(spool, item, outcome)
+                elif isinstance(outcome, BaseException) and not isinstance(outcome, HogsendError):
+                    raise outcome
+            if any(isinstance(outcome, Unavailable) for outcome in outcomes):
+                return False
+        return True
+
+    async def _set_aside(self, spool: Spool, item: Spooled, error: Refused) -> None:
+        metrics.FAILURES.labels("spool", "refused").inc()
+        log.error("JetStream refuses a spooled webhook", id=item.delivery.id, reason=str(error))
+        await spool.set_aside(item, str(error))
+
+    def _start_spooling(self, error: Exception) -> None:
+        metrics.FAILURES.labels("intake", type(error).__name__).inc()
+        if self._spool is not None and not self._draining.is_set():
+            log.warning("webhooks go to the spool until JetStream takes them", reason=str(error))
+            self._draining.set()

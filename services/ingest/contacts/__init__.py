@@ -1,0 +1,1 @@
+"""Contacts: who an event belongs to, and what is known about them."""

@@ -1,0 +1,106 @@
+"""A contact: what is known about one person, and since when.
+
+Email and every property are last-writer-wins registers. A register's version is the effective
+time of the event that wrote it and, for events of one moment, that event's id; the greater version
+wins. So the order in which events arrive, and how often, changes nothing. A removed property keeps
+its version, or an older event that comes late would bring it back.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from hogsend.contract.base import Properties
+from services.ingest.events.incoming_event import Delivery
+
+Version: TypeAlias = tuple[int, str]
+"""Microseconds since 1970 (UTC), and an event id."""
+
+EXTERNAL = "external"
+EMAIL = "email"
+ROW = "row"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Key(NamedTuple):
+    """Something a contact is known by; `kind` is `external`, `email` or `row`."""
+
+    kind: str
+    value: str
+
+
+def version_of(delivery: Delivery) -> Version:
+    """Version of everything `delivery` says about its person."""
+    return (delivery.effective_at - _EPOCH) // _MICROSECOND, delivery.ref.id
+
+
+class Contact(msgspec.Struct, kw_only=True):
+    """One person. Changes only through `learn` and `absorb`."""
+
+    id: UUID
+    source: str
+    """Where the contact was first heard of."""
+    created_at: datetime
+    first_seen_at: datetime
+    last_seen_at: datetime
+    external_id: str | None = None
+    """The first external id it got; later ones are keys only."""
+    email: str | None = None
+    email_version: Version | None = None
+    properties: Properties = {}
+    timezone: str | None = None
+    """IANA zone; never overwritten once it is known."""
+    versions: dict[str, Version] = {}
+    """Versions of the properties, removed ones included."""
+
+    @property
+    def canonical_key(self) -> str:
+        """The key this contact is known by to others (contract 5.5)."""
+        return self.external_id if self.external_id is not None else str(self.id)
+
+    def learn(self, delivery: Delivery) -> None:
+        """Take over what `delivery` says, as far as it is news."""
+        version = version_of(delivery)
+        if delivery.email is not None:
+            self._write_email(delivery.email, version)
+        for name, value in delivery.person_properties.items():
+            self._write(name, value, version)
+        self.first_seen_at = min(self.first_seen_at, delivery.effective_at)
+        self.last_seen_at = max(self.last_seen_at, delivery.effective_at)
+
+    def absorb(self, other: Contact) -> None:
+        """Take over what `other` knows, as far as it is newer."""
+        if other.email is not None and other.email_version is not None:
+            self._write_email(other.email, other.email_version)
+        for name, version in other.versions.items():
+            self._write(name, other.properties.get(name), version)
+        self.timezone = self.timezone or other.timezone
+        self.first_seen_at = min(self.first_seen_at, other.first_seen_at)
+        self.last_seen_at = max(self.last_seen_at, other.last_seen_at)
+
+    def outranks(self, other: Contact) -> bool:
+        """Whether this contact survives a merge of the two (contract 5.5)."""
+        return self._rank() < other._rank()
+
+    def _rank(self) -> tuple[bool, datetime, UUID]:
+        return self.external_id is None, self.created_at, self.id
+
+    def _write_email(self, email: str, version: Version) -> None:
+        if self.email_version is None or version > self.email_version:
+            self.email, self.email_version = email, version
+
+    def _write(self, name: str, value: object, version: Version) -> None:
+        known = self.versions.get(name)
+        if known is not None and version <= known:
+            return
+        self.versions[name] = version
+        if value is None:
+            self.properties.pop(name, None)
+        else:
+            self.properties[name] = value

@@ -1,0 +1,122 @@
+"""Whose event is it? Finds, creates and merges the contacts of a batch, in memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from uuid import UUID, uuid4
+
+from services.ingest.contacts.contact import EMAIL, EXTERNAL, ROW, Contact, Key
+from services.ingest.events.incoming_event import Delivery
+
+_ROW_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+
+
+def keys_of(delivery: Delivery) -> list[Key]:
+    """Every key that may lead to the contact of `delivery`."""
+    keys = keys_of_user(delivery.user_id) if delivery.user_id.strip() else []
+    if delivery.email is not None:
+        keys.append(Key(EMAIL, delivery.email))
+    return keys
+
+
+def keys_of_user(user_id: str) -> list[Key]:
+    """Keys that a user id may be, the one that counts most first."""
+    keys = [Key(EXTERNAL, user_id)]
+    if _ROW_ID.fullmatch(user_id):
+        keys.append(Key(ROW, user_id.lower()))
+    return keys
+
+
+class Directory:
+    """The contacts a batch is about, and what the batch changes about them."""
+
+    def __init__(self, contacts: Iterable[Contact], owners: Mapping[Key, UUID]) -> None:
+        """Start from what is stored.
+
+        Args:
+            contacts: every contact that `owners` names.
+            owners: the contact each key of the batch leads to; keys that lead nowhere are absent.
+        """
+        self._contacts = {contact.id: contact for contact in contacts}
+        self._stored = frozenset(self._contacts)
+        self._owners = dict(owners)
+        self._new_keys: set[Key] = set()
+        self._touched: set[UUID] = set()
+        self._merged: dict[UUID, UUID] = {}
+
+    def attach(self, delivery: Delivery) -> UUID:
+        """Give `delivery` to its contact, which is created or merged as needed.
+
+        Returns:
+            An id for `survivor`: a later delivery may merge the contact away.
+        """
+        external = self._by_external_id(delivery.user_id) if delivery.user_id.strip() else None
+        by_email = self._owner(Key(EMAIL, delivery.email)) if delivery.email is not None else None
+        if external is not None and by_email is not None and external is not by_email:
+            contact = self._merge(external, by_email)
+        else:
+            contact = external or by_email or self._create(delivery)
+        if delivery.user_id.strip():
+            self._add_key(Key(EXTERNAL, delivery.user_id), contact)
+            if contact.external_id is None:
+                contact.external_id = delivery.user_id
+        if delivery.email is not None:
+            self._add_key(Key(EMAIL, delivery.email), contact)
+        contact.learn(delivery)
+        self._touched.add(contact.id)
+        return contact.id
+
+    def survivor(self, id: UUID) -> Contact:
+        """The contact that `id` has become by now."""
+        while id in self._merged:
+            id = self._merged[id]
+        return self._contacts[id]
+
+    def changed(self) -> list[Contact]:
+        """Contacts to write, in order of their ids."""
+        return [self._contacts[id] for id in sorted(self._touched - self._merged.keys())]
+
+    def new_keys(self) -> dict[Key, UUID]:
+        """Keys that are not stored yet, and their contacts."""
+        return {key: self.survivor(self._owners[key]).id for key in self._new_keys}
+
+    def merged(self) -> dict[UUID, UUID]:
+        """Stored contacts that were merged away, and their survivors."""
+        return {id: self.survivor(id).id for id in self._merged if id in self._stored}
+
+    def _by_external_id(self, user_id: str) -> Contact | None:
+        contact = self._owner(Key(EXTERNAL, user_id))
+        if contact is None and _ROW_ID.fullmatch(user_id):
+            contact = self._owner(Key(ROW, user_id.lower()))
+        return contact
+
+    def _owner(self, key: Key) -> Contact | None:
+        id = self._owners.get(key)
+        return None if id is None else self.survivor(id)
+
+    def _add_key(self, key: Key, contact: Contact) -> None:
+        if key not in self._owners:
+            self._owners[key] = contact.id
+            self._new_keys.add(key)
+
+    def _create(self, delivery: Delivery) -> Contact:
+        contact = Contact(
+            id=uuid4(),
+            source=delivery.ref.source,
+            created_at=delivery.received_at,
+            first_seen_at=delivery.effective_at,
+            last_seen_at=delivery.effective_at,
+        )
+        self._contacts[contact.id] = contact
+        return contact
+
+    def _merge(self, one: Contact, other: Contact) -> Contact:
+        survivor, loser = (one, other) if one.outranks(other) else (other, one)
+        survivor.absorb(loser)
+        self._merged[loser.id] = survivor.id
+        if loser.id in self._stored:
+            row = Key(ROW, str(loser.id))
+            self._owners[row] = survivor.id
+            self._new_keys.add(row)
+        return survivor

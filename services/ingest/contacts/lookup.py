@@ -1,0 +1,54 @@
+"""What is known about one contact, for analytics: its properties and time zone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import aiosql
+import msgspec
+
+from hogsend.contract.base import Properties
+from hogsend.contract.contacts import Contact
+from hogsend.service.database import Database
+from services.ingest.contacts.contact import EMAIL, Key
+from services.ingest.contacts.identity_resolution import keys_of_user
+from services.ingest.events.store import digest, owners
+
+_queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
+_decode_properties = msgspec.json.Decoder(Properties).decode
+
+
+class ContactStore:
+    """Contacts by any key they are known by. Raises `Unavailable` while the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        """Use the service's own database."""
+        self._database = database
+
+    async def find(self, user_id: str) -> Contact:
+        """Give the contact of a user id, a row id or an email; an empty one when there is none."""
+        async with self._database.acquire() as connection:
+            row = await _row(connection, user_id)
+        if row is None:
+            return Contact()
+        return Contact(
+            contact_key=row["external_id"] or str(row["id"]),
+            email=row["email"],
+            timezone=row["timezone"],
+            properties=_decode_properties(row["properties"]),
+        )
+
+    async def fill_timezone(self, user_id: str, timezone: str) -> None:
+        """Write a time zone to a contact that has none; nothing when there is no such contact."""
+        async with self._database.acquire() as connection:
+            row = await _row(connection, user_id)
+            if row is not None and row["timezone"] is None:
+                await _queries.fill_timezone(connection, id=row["id"], timezone=timezone)
+
+
+async def _row(connection: Any, user_id: str) -> Any:
+    keys = [*keys_of_user(user_id), Key(EMAIL, user_id)]
+    found = await owners(connection, {key: digest(key) for key in keys})
+    ids = [found[key] for key in keys if key in found]
+    return await _queries.contact(connection, ids=ids) if ids else None

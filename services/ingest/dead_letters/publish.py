@@ -1,0 +1,87 @@
+"""Messages that cannot be processed: set aside whole, then taken off their own stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+from nats.aio.msg import Msg
+
+from hogsend.contract import subjects
+from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.headers import message_headers
+from hogsend.service import metrics as shared_metrics
+from hogsend.transport.publisher import Outgoing, Publisher
+from services.ingest import metrics
+from services.ingest.events.incoming_event import Unprocessable
+
+log = structlog.get_logger(__name__)
+
+TOO_LARGE = "too_large_for_bus"
+RETRY_SECONDS = 30.0
+"""A message that could not be set aside comes back after this long."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A message and why it cannot be processed."""
+
+    message: Msg
+    why: Unprocessable
+
+
+class DeadLetters:
+    """Sets failures aside on `hogsend.deadletter.<stream>`."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        """Publish with `publisher`."""
+        self._publisher = publisher
+
+    async def bury(self, failures: Sequence[Failure]) -> None:
+        """Publish each failure's dead letter and acknowledge it; otherwise let it come back.
+
+        A dead letter that cannot be kept never costs the message and never holds up others.
+        """
+        for failure in failures:
+            sequence = failure.message.metadata.sequence.stream
+            reason = failure.why.reason
+            try:
+                too_large = await self._publisher.publish([_letter(failure)])
+            except Unavailable as error:
+                shared_metrics.FAILURES.labels("dead_letters", "Unavailable").inc()
+                log.warning("dead letter not kept, will retry", reason=str(error), seq=sequence)
+                await failure.message.nak(delay=RETRY_SECONDS)
+                continue
+            if too_large:
+                metrics.PARKED.inc()
+                log.error("too large to be set aside, stays queued", reason=reason, seq=sequence)
+                await failure.message.nak(delay=RETRY_SECONDS)
+                continue
+            await failure.message.ack()
+            metrics.DEAD_LETTERS.labels(reason).inc()
+            log.warning("message set aside", reason=reason, seq=sequence)
+
+
+def _letter(failure: Failure) -> Outgoing:
+    message, why, now = failure.message, failure.why, datetime.now(UTC)
+    stream, sequence = message.metadata.stream, message.metadata.sequence.stream
+    id = f"{stream}:{sequence}"
+    letter = DeadLetter(
+        id=id,
+        stream=stream,
+        subject=message.subject,
+        reason=why.reason,
+        detail=str(why),
+        attempts=message.metadata.num_delivered,
+        failed_at=now,
+        headers=message.headers or {},
+        # What is too large as an event is stored as a row, and would be larger still in here.
+        body=b"" if why.reason == TOO_LARGE else message.data,
+    )
+    return Outgoing(
+        subjects.dead_letter(stream),
+        msgspec.json.encode(letter),
+        message_headers(id=id, source="ingest", type="deadletter", time=now),
+    )

@@ -1,0 +1,219 @@
+"""The stream `DEADLETTER` as ingest uses it: read in order, delete one, purge many.
+
+Reading is by batched direct gets (NATS ADR-31, nats-server 2.11), which leave no consumer behind.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+import nats.errors
+from nats.aio.msg import Msg
+from nats.js import errors as js_errors
+
+from hogsend.contract import subjects
+from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.errors import HogsendError, InvalidRequest, Unavailable
+from hogsend.contract.streams import StreamName
+from hogsend.transport.connection import Bus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNREADABLE = "unreadable"
+"""Reason shown for what lies in the stream but is no dead letter."""
+
+ANSWER_SECONDS = 5.0
+BATCH = 256
+BATCH_BYTES = 4 * 1024 * 1024
+"""Most that is read at a time; JetStream gives one message more than fits."""
+
+_API = "$JS.API"
+_DIRECT_GET = f"{_API}.DIRECT.GET.{StreamName.DEADLETTER}"
+_PURGE = f"{_API}.STREAM.PURGE.{StreamName.DEADLETTER}"
+_NOT_FOUND = "404"
+_END_OF_BATCH = "204"
+_NO_MESSAGE = {10043, 10057}
+"""JetStream's codes for deleting a sequence that is gone, and one that never was."""
+_STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A dead letter and its place in the stream."""
+
+    sequence: int
+    content: DeadLetter
+
+
+class Extent(msgspec.Struct, frozen=True):
+    """What the stream holds."""
+
+    first: int
+    last: int
+    count: int
+    """Letters, of one stream of origin if one was named."""
+
+
+class _Purged(msgspec.Struct, frozen=True):
+    success: bool = False
+    purged: int = 0
+
+
+class LetterStream:
+    """Dead letters in the order they were set aside."""
+
+    def __init__(self, bus: Bus) -> None:
+        """Use `bus`; it may connect later."""
+        self._bus = bus
+
+    async def extent(self, origin: str | None = None) -> Extent:
+        """Bounds of the stream, and how many letters came from the stream `origin`, or from any.
+
+        Raises:
+            InvalidRequest: `origin` cannot be the name of a stream.
+            Unavailable: JetStream does not answer.
+        """
+        pattern = subject_of(origin) if origin is not None else None
+        with _unavailable(self._bus):
+            info = await self._bus.js.stream_info(StreamName.DEADLETTER, pattern)
+        count = info.state.messages
+        if pattern is not None:
+            count = (info.state.subjects or {}).get(pattern, 0)
+        return Extent(max(info.state.first_seq, 1), info.state.last_seq, count)
+
+    async def read(
+        self, first: int, last: int, origin: str | None = None
+    ) -> AsyncIterator[list[Letter]]:
+        """Letters from sequence `first` to `last`, both included, oldest first, in batches.
+
+        Raises:
+            InvalidRequest: `origin` cannot be the name of a stream.
+            Unavailable: JetStream does not answer.
+        """
+        while first <= last:
+            batch = await self._batch(first, min(BATCH, last - first + 1), origin)
+            wanted = [letter for letter in batch if letter.sequence <= last]
+            if wanted:
+                yield wanted
+            if len(wanted) < len(batch) or not batch:
+                return
+            first = batch[-1].sequence + 1
+
+    async def delete(self, sequence: int) -> bool:
+        """Delete one letter; False when somebody else did.
+
+        Raises:
+            Unavailable: JetStream does not answer; it may be deleted all the same.
+        """
+        try:
+            with _unavailable(self._bus):
+                return await self._bus.js.delete_msg(StreamName.DEADLETTER, sequence)
+        except js_errors.APIError as error:
+            if error.err_code in _NO_MESSAGE:
+                return False
+            raise
+
+    async def purge(self, last: int, origin: str | None = None) -> int:
+        """Delete every letter up to sequence `last`; returns how many there were.
+
+        Raises:
+            InvalidRequest: `origin` cannot be the name of a stream.
+            Unavailable: JetStream does not answer; they may be deleted all the same.
+        """
+        wanted: dict[str, int | str] = {"seq": last + 1}
+        if origin is not None:
+            wanted["filter"] = subject_of(origin)
+        with _unavailable(self._bus):
+            answer = await self._bus.client.request(
+                _PURGE, json.dumps(wanted).encode(), timeout=ANSWER_SECONDS
+            )
+        done = msgspec.json.decode(answer.data, type=_Purged)
+        if not done.success:
+            raise Unavailable("JetStream refuses to purge the dead letters")
+        return done.purged
+
+    async def _batch(self, first: int, size: int, origin: str | None) -> list[Letter]:
+        wanted: dict[str, int | str] = {"seq": first, "batch": size, "max_bytes": BATCH_BYTES}
+        if origin is not None:
+            wanted["next_by_subj"] = subject_of(origin)
+        client = self._bus.client
+        letters: list[Letter] = []
+        with _unavailable(self._bus):
+            inbox = client.new_inbox()
+            subscription = await client.subscribe(inbox)
+            try:
+                await client.publish(_DIRECT_GET, json.dumps(wanted).encode(), reply=inbox)
+                while True:
+                    message = await subscription.next_msg(ANSWER_SECONDS)
+                    headers = message.headers or {}
+                    if "Nats-Sequence" in headers:
+                        letters.append(_letter(message, headers))
+                    elif headers.get("Status") in {_END_OF_BATCH, _NOT_FOUND}:
+                        return letters
+                    else:
+                        raise Unavailable("the stream of dead letters does not answer")
+            finally:
+                await subscription.unsubscribe()
+
+
+def subject_of(origin: str) -> str:
+    """Subject of the letters that came from the stream `origin`.
+
+    Raises:
+        InvalidRequest: no stream can be called that; a wildcard must not mean all.
+    """
+    if not _STREAM_NAME.fullmatch(origin):
+        raise InvalidRequest("stream must be the name of a stream, for example WEBHOOKS")
+    return subjects.dead_letter(origin)
+
+
+def _letter(message: Msg, headers: dict[str, str]) -> Letter:
+    try:
+        content = msgspec.json.decode(message.data, type=DeadLetter)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        content = _unreadable(message, headers, error)
+    return Letter(int(headers["Nats-Sequence"]), content)
+
+
+def _unreadable(message: Msg, headers: dict[str, str], error: Exception) -> DeadLetter:
+    # One stray message must not keep anybody from seeing, or purging, the others.
+    return DeadLetter(
+        id="",
+        stream=headers.get("Nats-Subject", "").rpartition(".")[2],
+        subject="",
+        reason=UNREADABLE,
+        detail=f"no dead letter: {error}",
+        attempts=0,
+        failed_at=_time(headers.get("Nats-Time-Stamp", "")),
+        headers={},
+        body=message.data,
+    )
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+
+
+@contextmanager
+def _unavailable(bus: Bus) -> Iterator[None]:
+    if not bus.connected:
+        raise Unavailable("NATS is not connected")
+    try:
+        yield
+    except HogsendError:
+        raise
+    except js_errors.APIError as error:
+        if error.err_code in _NO_MESSAGE:
+            raise
+        raise Unavailable(f"JetStream refuses: {error.description}") from error
+    except (nats.errors.Error, js_errors.Error, TimeoutError, OSError) as error:
+        raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error

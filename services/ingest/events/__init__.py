@@ -1,0 +1,1 @@
+"""Incoming events: decoded, stored in one transaction, announced."""

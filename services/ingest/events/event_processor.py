@@ -1,0 +1,106 @@
+"""From a batch of queued messages to stored and announced events.
+
+The order is the promise: commit, publish, acknowledge. Whatever happens in between, the message
+comes back, and neither the row nor the message on the bus appears a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from nats.aio.msg import Msg
+
+from hogsend.service.retry import until_it_works
+from hogsend.transport.publisher import Outgoing, Publisher
+from services.ingest import metrics
+from services.ingest.dead_letters.publish import TOO_LARGE, DeadLetters, Failure
+from services.ingest.events.event_message import announcement
+from services.ingest.events.incoming_event import Delivery, EventRef, Unprocessable
+from services.ingest.events.store import EventStore, Saved
+
+Read = Callable[[Msg], Delivery | None]
+"""What a message means; None when nothing is to be stored. Raises `Unprocessable`."""
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A message and what it means."""
+
+    message: Msg
+    delivery: Delivery
+
+
+class Intake:
+    """Processes batches; waits for PostgreSQL and NATS as long as it takes."""
+
+    def __init__(
+        self, read: Read, store: EventStore, publisher: Publisher, dead_letters: DeadLetters
+    ) -> None:
+        """Store what `read` makes of messages, announce it, set the rest aside."""
+        self._read = read
+        self._store = store
+        self._publisher = publisher
+        self._dead_letters = dead_letters
+
+    async def take(self, messages: Sequence[Msg]) -> None:
+        """Store, announce and acknowledge a batch."""
+        received, failures = await self._read_all(messages)
+        saved, attempts = await self._save([one.delivery for one in received])
+        # A failed attempt may have committed unnoticed, which makes new events look known.
+        oversized = await self._announce(received, saved, sure=attempts == 1)
+        for one in received:
+            ref = one.delivery.ref
+            if why := saved.rejected.get(ref) or oversized.get(ref):
+                failures.append(Failure(one.message, why))
+            else:
+                await one.message.ack()
+        await self._dead_letters.bury(failures)
+        metrics.STORED.inc(len(saved.new))
+        metrics.DUPLICATES.inc(len(received) - len(saved.new) - len(saved.rejected))
+
+    async def _read_all(self, messages: Sequence[Msg]) -> tuple[list[Received], list[Failure]]:
+        received: list[Received] = []
+        failures: list[Failure] = []
+        for message in messages:
+            try:
+                delivery = self._read(message)
+            except Unprocessable as why:
+                failures.append(Failure(message, why))
+                continue
+            if delivery is None:
+                await message.ack()
+            else:
+                received.append(Received(message, delivery))
+        return received, failures
+
+    async def _save(self, deliveries: Sequence[Delivery]) -> tuple[Saved, int]:
+        if not deliveries:
+            return Saved({}, frozenset(), {}), 1
+        return await until_it_works(lambda: self._store.save(deliveries))
+
+    async def _announce(
+        self, received: Sequence[Received], saved: Saved, *, sure: bool
+    ) -> dict[EventRef, Unprocessable]:
+        """Publish every event that may not have been published; returns the oversized ones."""
+        events: dict[EventRef, Outgoing] = {}
+        for one in received:
+            ref = one.delivery.ref
+            # Whoever stored this message may have died before publishing it. JetStream says that it
+            # was delivered before, unless it was killed too and has forgotten; the row remembers.
+            before = _redelivered(one.message) or ref in saved.again
+            unsure = ref in saved.new or not sure or before
+            if unsure and ref in saved.contact_keys:
+                events[ref] = announcement(one.delivery, saved.contact_keys[ref])
+        outgoing = list(events.values())
+        refused, _ = await until_it_works(lambda: self._publisher.publish(outgoing))
+        metrics.ANNOUNCED.inc(len(outgoing) - len(refused))
+        oversized = {id(message) for message in refused}
+        return {
+            ref: Unprocessable(TOO_LARGE, f"stored, but not announced: {len(message.body)} bytes")
+            for ref, message in events.items()
+            if id(message) in oversized
+        }
+
+
+def _redelivered(message: Msg) -> bool:
+    return message.metadata.num_delivered > 1

@@ -1,0 +1,1 @@
+"""Sources: what each one sends, read as an incoming event."""

@@ -1,0 +1,80 @@
+"""Engagement to a delivery: what services did with people, recorded as Hogsend's own events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from hogsend.contract.base import Properties
+from hogsend.contract.engagement import CATALOG, Engagement, MalformedEngagement, read_engagement
+from hogsend.contract.headers import CORRELATION_ID
+from services.ingest.events.incoming_event import Delivery, EventRef, Unprocessable
+from services.ingest.sources.nul import without_nul
+
+SOURCE = "hogsend"
+
+UNRECORDED = frozenset({"webhook.test", "impact.digest"})
+"""Types that are about nobody: only destinations take notice."""
+
+_CONTACT = "contact."
+_SAY_EVERYTHING = frozenset({"contact.created", "contact.updated"})
+_IDENTITIES = ("userId", "anonymousId", "externalId")
+_ADDRESSES = ("to", "userEmail", "email")
+
+
+def decode(
+    subject: str, body: bytes, headers: Mapping[str, str], sequence: int, queued_at: datetime
+) -> Delivery | None:
+    """Read engagement; None when there is nothing to record.
+
+    Raises:
+        Unprocessable: `malformed`, `unknown_type`, or `no_identity` when it belongs to nobody.
+    """
+    try:
+        happened = read_engagement(subject, headers, without_nul(body), sequence, queued_at)
+    except MalformedEngagement as error:
+        raise Unprocessable("malformed", str(error)) from error
+    if happened.type in UNRECORDED:
+        return None
+    if happened.type not in CATALOG:
+        raise Unprocessable("unknown_type", f"there is no engagement type {happened.type!r}")
+    user_id, email = _who(happened)
+    if not user_id and email is None:
+        known = ", ".join((*_IDENTITIES, *_ADDRESSES))
+        raise Unprocessable("no_identity", f"it has none of {known}")
+    return Delivery(
+        ref=EventRef(SOURCE, happened.id),
+        event=happened.type,
+        user_id=user_id,
+        email=email,
+        occurred_at=happened.timestamp,
+        received_at=queued_at,
+        properties=happened.data,
+        person_properties=_person_properties(happened),
+        correlation_id=headers.get(CORRELATION_ID),
+    )
+
+
+def _who(happened: Engagement) -> tuple[str, str | None]:
+    data = happened.data
+    user_id = next(filter(None, (_text(data.get(name)) for name in _IDENTITIES)), None)
+    email = next(filter(None, (_text(data.get(name)) for name in _ADDRESSES)), None)
+    if happened.type in _SAY_EVERYTHING:
+        # The id of a contact is a key as well, until it has another.
+        return user_id or _text(data.get("id")) or "", email
+    if user_id:
+        # Whom a mail went to says nothing about whose address it is.
+        return user_id, email if happened.type.startswith(_CONTACT) else None
+    return "", email
+
+
+def _person_properties(happened: Engagement) -> Properties:
+    properties = happened.data.get("properties")
+    if happened.type in _SAY_EVERYTHING and isinstance(properties, dict):
+        return properties
+    return {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None

@@ -1,0 +1,104 @@
+"""The destination as it should be (contract 2.3 to 2.5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hogsend.posthog.api import HogFunction, HogFunctionChanges, Input, NewHogFunction
+from hogsend.posthog.api.reading import mapping, sequence
+from services.provisioner.destination import legacy
+from services.provisioner.destination.drift import (
+    BODY,
+    CONTENT_TYPE,
+    JSON_TYPE,
+    METHOD,
+    SECRET_HEADER,
+    has_canonical_schema,
+    is_identified_filter,
+)
+from services.provisioner.destination.webhook_url import PLACEHOLDER_URL, webhook_url
+
+NAME = "Hogsend ingest — identified events"
+DESCRIPTION = "Delivers the events of identified persons to Hogsend. Kept up to date by Hogsend."
+TEMPLATE = "template-webhook"
+IDENTIFIED = {"key": "$is_identified", "type": "event", "value": ["true"], "operator": "exact"}
+
+
+class Desired(msgspec.Struct, frozen=True):
+    """Where PostHog should deliver, and what its deliveries must carry."""
+
+    webhook_url: str
+    secret: str
+    enabled: bool
+
+    def __repr__(self) -> str:
+        """Name the URL, never the secret."""
+        return f"Desired(webhook_url={self.webhook_url!r}, enabled={self.enabled!r})"
+
+
+def live(public_url: str, secret: str) -> Desired:
+    """A destination that delivers to this instance."""
+    return Desired(webhook_url(public_url), secret, enabled=True)
+
+
+def placeholder(secret: str) -> Desired:
+    """A disabled destination that the operator points somewhere later."""
+    return Desired(PLACEHOLDER_URL, secret, enabled=False)
+
+
+def creation(desired: Desired) -> NewHogFunction:
+    """Body that creates the destination.
+
+    The secret goes into an ordinary header: PostHog would not show a secret input again, and a
+    stale one could then not be noticed.
+    """
+    return NewHogFunction(
+        type="destination",
+        name=NAME,
+        description=DESCRIPTION,
+        template_id=TEMPLATE,
+        enabled=desired.enabled,
+        inputs=_inputs(desired, headers={}, debug=False),
+        filters={"source": "events", "properties": [IDENTIFIED]},
+    )
+
+
+def changes(function: HogFunction, desired: Desired) -> HogFunctionChanges:
+    """Body that brings an existing destination up to date, keeping what the operator added."""
+    upgrade = not has_canonical_schema(function)
+    return HogFunctionChanges(
+        enabled=desired.enabled,
+        inputs=_inputs(
+            desired,
+            headers=mapping(function.input("headers")),
+            debug=function.input("debug") is True,
+        ),
+        filters=_filters(function.filters),
+        hog=legacy.HOG if upgrade else msgspec.UNSET,
+        inputs_schema=legacy.inputs_schema() if upgrade else msgspec.UNSET,
+    )
+
+
+def _inputs(desired: Desired, *, headers: dict[str, Any], debug: bool) -> dict[str, Input]:
+    ours = {CONTENT_TYPE: JSON_TYPE, SECRET_HEADER: desired.secret}
+    # Another spelling of the same header would be sent as well, and be the one that counts.
+    taken = {name.lower() for name in ours}
+    kept = {name: value for name, value in headers.items() if name.lower() not in taken}
+    return {
+        "url": Input(desired.webhook_url),
+        "method": Input(METHOD),
+        "body": Input(BODY),
+        "headers": Input({**kept, **ours}),
+        "debug": Input(debug),
+    }
+
+
+def _filters(existing: dict[str, Any]) -> dict[str, Any]:
+    # The bytecode is PostHog's, compiled from the rest.
+    kept = {key: value for key, value in existing.items() if key != "bytecode"}
+    properties = sequence(existing.get("properties"))
+    if not any(map(is_identified_filter, properties)):
+        properties = [*properties, IDENTIFIED]
+    return {**kept, "source": "events", "properties": properties}

@@ -1,0 +1,138 @@
+"""Why nothing was provisioned, and what an operator does about it (contract 1.2 and 2.7)."""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import Enum, auto
+
+from hogsend.contract.provisioning import Refusal
+from hogsend.posthog.api import PostHogError
+from services.provisioner.destination.drift import BODY, METHOD, SECRET_HEADER
+
+NO_CREDENTIAL = "no_posthog_credential"
+NOT_CONFIGURED = "posthog_not_configured"
+UNREACHABLE_URL = "api_public_url_unreachable"
+NO_SECRET = "webhook_secret_missing"  # noqa: S105 - a code
+
+OPEN_ROUTE_REMEDY = (
+    "Generate a random secret, set POSTHOG_WEBHOOK_SECRET to it on the api and the worker, "
+    "redeploy, then run `hogsend connect posthog --provision-only`."
+)
+UNAUTHORIZED_REMEDY = (
+    "Run `hogsend connect posthog` again, or check that POSTHOG_PERSONAL_API_KEY is valid and "
+    "belongs to this PostHog instance."
+)
+SCOPES_REMEDY = (
+    "The credential lacks a scope: it needs hog_function:write and project:read, and person:read "
+    "and person:write for persons. Run `hogsend connect posthog` again and grant them; for a "
+    "personal API key, edit its scopes in PostHog."
+)
+DISCOVERY_REMEDY = (
+    "Set POSTHOG_PROJECT_ID to the id in your PostHog project's URL, check POSTHOG_HOST and "
+    "POSTHOG_PRIVATE_HOST, then run `hogsend connect posthog --provision-only`."
+)
+RETRY_REMEDY = (
+    "PostHog answered something unexpected. Check the status and detail above, then run "
+    "`hogsend connect posthog --provision-only` again."
+)
+
+# posthog/api/hog_function.py names the add-on in a 400; newer versions add how to upgrade.
+_PLAN = re.compile(r"data[ -]pipelines?\b.*\b(add-?on|required|upgrade)", re.IGNORECASE | re.DOTALL)
+
+
+class Refused(Exception):
+    """Provisioning ended without a destination."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        """Carry what is answered."""
+        super().__init__(refusal.code)
+        self.refusal = refusal
+
+
+class Step(Enum):
+    """Which request PostHog refused: the same status means something else at each."""
+
+    PROJECT = auto()
+    COLLECTION = auto()
+    FUNCTION = auto()
+
+
+def precondition(code: str, detail: str | None = None, remediation: str | None = None) -> Refused:
+    """Something is missing on our side (409)."""
+    return Refused(
+        Refusal(reason="precondition", code=code, detail=detail, remediation=remediation)
+    )
+
+
+def missing_secret() -> Refused:
+    """The provisioner was given no secret: PostHog would deliver to an open route."""
+    return _refused(
+        "missing-webhook-secret",
+        "There is no webhook secret, so anybody could post events to the ingest route.",
+        OPEN_ROUTE_REMEDY,
+    )
+
+
+def no_project_id() -> Refused:
+    """PostHog answered, but not with a project."""
+    return _refused(
+        "project-discovery-failed", "PostHog's project answer carries no id.", DISCOVERY_REMEDY
+    )
+
+
+def no_function_id() -> Refused:
+    """PostHog says that it created a destination, but not which."""
+    return _refused(
+        "api-error", "PostHog created a destination but answered without its id.", RETRY_REMEDY
+    )
+
+
+def refused(error: PostHogError, step: Step, webhook_url: str) -> Refused:
+    """Put PostHog's refusal of one request into its code."""
+    said = describe(error)
+    match error.status, step:
+        case 401, _:
+            return _refused("unauthorized", said, UNAUTHORIZED_REMEDY)
+        case 403, _:
+            return _refused("missing-scope", said, SCOPES_REMEDY)
+        case _, Step.PROJECT:
+            return _refused("project-discovery-failed", said, DISCOVERY_REMEDY)
+        case 404, Step.COLLECTION:
+            remedy = f"This PostHog has no hog functions API: upgrade it, or {manual(webhook_url)}"
+            return _refused("unsupported-instance", said, remedy)
+    if needs_add_on(error):
+        return _refused(
+            "api-error",
+            "The plan of this PostHog organization does not include the data pipelines add-on, "
+            f"which webhook destinations need. {said}",
+            "Subscribe to the data pipelines add-on in PostHog's billing settings and run "
+            f"`hogsend connect posthog --provision-only` again, or {manual(webhook_url)}",
+        )
+    return _refused("api-error", said, RETRY_REMEDY)
+
+
+def needs_add_on(error: PostHogError) -> bool:
+    """Whether PostHog refused because the organization's plan has no data pipelines."""
+    return error.status == 400 and _PLAN.search(error.detail) is not None  # noqa: PLR2004
+
+
+def describe(error: PostHogError) -> str:
+    """What happened, with the status and PostHog's own words."""
+    if error.status is None:
+        return f"{error.detail}."
+    return f"PostHog answered {error.status}" + (f": {error.detail}" if error.detail else ".")
+
+
+def manual(webhook_url: str) -> str:
+    """How to do without provisioning. Says where the secret is, never what it is."""
+    return (
+        f"set up the webhook manually wherever your plan allows it: {METHOD} to {webhook_url}, "
+        f"header {SECRET_HEADER} with the value of POSTHOG_WEBHOOK_SECRET (set one if it is "
+        "unset: a minted secret is not shown), header Content-Type: application/json, body "
+        f"{json.dumps(BODY, separators=(',', ':'))}."
+    )
+
+
+def _refused(code: str, detail: str, remediation: str) -> Refused:
+    return Refused(Refusal(reason="posthog", code=code, detail=detail, remediation=remediation))

@@ -1,0 +1,135 @@
+"""One provisioning run from request to answer: preconditions, turn, secret, PostHog."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import httpx
+import structlog
+from prometheus_client import Counter
+
+from hogsend.contract.credentials import TokenReply
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.provisioning import Provisioned, ProvisionReply
+from hogsend.posthog.api import Transport
+from services.provisioner.credentials import Credentials
+from services.provisioner.destination import desired, preconditions, project_record
+from services.provisioner.destination.desired import Desired
+from services.provisioner.destination.errors import Refused
+from services.provisioner.destination.instance_probe import LiveInstances
+from services.provisioner.destination.reconcile import Reconciliation
+from services.provisioner.destination.store import DestinationStore, Turn
+from services.provisioner.destination.webhook_secret import WebhookSecrets
+
+log = structlog.get_logger(__name__)
+
+RUN_SECONDS = 50.0
+"""Longest a run may take, its wait for others included; below the endpoint's deadline."""
+
+MAX_AT_ONCE = 8
+"""Runs that may be under way or waiting in one process; more are told to come back."""
+
+RUNS = Counter("hogsend_provisioner_runs", "Provisioning runs, by how they ended", ["outcome"])
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What this instance is configured to provision."""
+
+    private_host: str | None
+    project_id: str | None
+    public_url: str
+
+
+class Provisioning:
+    """Makes PostHog deliver to this instance, however often it is asked to."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        credentials: Credentials,
+        secrets: WebhookSecrets,
+        store: DestinationStore,
+        http: httpx.AsyncClient,
+    ) -> None:
+        """Provision `instance` with what the other services hold."""
+        self._instance = instance
+        self._credentials = credentials
+        self._secrets = secrets
+        self._store = store
+        self._http = http
+        # Runs of this process wait here, so that waiting costs no database connection.
+        self._one_at_a_time = asyncio.Lock()
+        self._under_way = 0
+
+    async def run(self, *, placeholder: bool) -> ProvisionReply:
+        """Provision, or say why not.
+
+        Raises:
+            Unavailable: a dependency of ours is away, or the time is up; run it again.
+        """
+        outcome = HogsendError.code
+        self._under_way += 1
+        try:
+            if self._under_way > MAX_AT_ONCE:
+                raise Unavailable("too many provisioning runs at once; try again")
+            async with asyncio.timeout(RUN_SECONDS):
+                provisioned = await self._run(placeholder=placeholder)
+            outcome = provisioned.action
+        except Refused as refused:
+            outcome = refused.refusal.code
+            log.warning("not provisioned", code=outcome, detail=refused.refusal.detail)
+            return ProvisionReply(refusal=refused.refusal)
+        except TimeoutError as error:
+            outcome = Unavailable.code
+            raise Unavailable(
+                "provisioning took too long and was stopped; PostHog may be slow, try again"
+            ) from error
+        except HogsendError as error:
+            outcome = error.code
+            raise
+        finally:
+            self._under_way -= 1
+            RUNS.labels(outcome).inc()
+        log.info(
+            "provisioned", action=provisioned.action, hog_function_id=provisioned.hog_function_id
+        )
+        return ProvisionReply(provisioned=provisioned)
+
+    async def _run(self, *, placeholder: bool) -> Provisioned:
+        instance = self._instance
+        bearer = await self._credentials.bearer()
+        host = preconditions.require(
+            bearer, instance.private_host, instance.public_url, placeholder=placeholder
+        )
+        async with self._one_at_a_time, self._store.turn() as turn:
+            secret = await self._secrets.obtain()
+            wanted = (
+                desired.placeholder(secret)
+                if placeholder
+                else desired.live(instance.public_url, secret)
+            )
+            try:
+                return await self._attempt(bearer, host, wanted, turn)
+            except Refused as refused:
+                fresh = await self._instead_of(bearer, refused)
+                if fresh is None:
+                    raise
+            log.info("PostHog refused the token; starting over with a fresh one")
+            return await self._attempt(fresh, host, wanted, turn)
+
+    async def _instead_of(self, bearer: TokenReply, refused: Refused) -> TokenReply | None:
+        if refused.refusal.code != "unauthorized" or bearer.source != "oauth":
+            return None
+        fresh = await self._credentials.bearer(rejected=bearer.token)
+        return fresh if fresh.token and fresh.token != bearer.token else None
+
+    async def _attempt(
+        self, bearer: TokenReply, host: str, wanted: Desired, turn: Turn
+    ) -> Provisioned:
+        transport = Transport(self._http, host, bearer.token or "", secrets=[wanted.secret])
+        reconciliation = Reconciliation(transport, host, wanted, LiveInstances(self._http))
+        project = await reconciliation.project(self._instance.project_id)
+        await project_record.keep(self._credentials, project, host)
+        return await reconciliation.run(project.id or "", turn)

@@ -1,0 +1,1 @@
+"""The integration, examined part by part; nothing is changed."""

@@ -1,0 +1,94 @@
+"""Our destination as PostHog has it, found by the rules that provisioning follows; only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
+from typing import Literal
+
+from hogsend.contract.provisioning import DestinationFinding
+from hogsend.posthog.api import HogFunction, HogFunctions
+from services.provisioner.destination.candidates import candidates
+from services.provisioner.destination.drift import differences
+from services.provisioner.destination.errors import Step
+from services.provisioner.destination.ownership import Ownership
+from services.provisioner.destination.reconcile import dashboard_url
+from services.provisioner.destination.webhook_url import is_placeholder, shown
+
+PROVISION = "Run `hogsend connect posthog --provision-only`."
+
+
+class Look:
+    """One look at a project's destinations."""
+
+    def __init__(self, private_host: str, project_id: str, ownership: Ownership) -> None:
+        """Look with `ownership`'s eyes at one project."""
+        self._host = private_host
+        self._project_id = project_id
+        self._ownership = ownership
+        self.step = Step.COLLECTION
+        """What was being read, for whoever has to explain a `PostHogError`."""
+
+    async def find(self, functions: HogFunctions) -> DestinationFinding:
+        """Describe our destination, the working one if there is one.
+
+        Raises:
+            PostHogError: PostHog refused or could not be asked.
+        """
+        ours: DestinationFinding | None = None
+        elsewhere: HogFunction | None = None
+        async with aclosing(candidates(functions, self._during)) as found:
+            async for function in found:
+                if not await self._ownership.is_ours(function):
+                    elsewhere = elsewhere or function
+                    continue
+                finding = self._describe(function)
+                if finding.state == "live":
+                    return finding
+                ours = ours or finding
+        if ours is not None:
+            return ours
+        if elsewhere is not None:
+            return self._finding(
+                elsewhere,
+                "elsewhere",
+                "The project's destination delivers to another Hogsend instance; this one has "
+                "none.",
+            )
+        return DestinationFinding(
+            state="missing",
+            detail="PostHog has no destination that delivers here.",
+            remediation=PROVISION,
+        )
+
+    def _describe(self, function: HogFunction) -> DestinationFinding:
+        ownership = self._ownership
+        drift = differences(function, ownership.webhook_url, ownership.secret)
+        if not drift:
+            return self._finding(function, "live", None, None)
+        if is_placeholder(function.input("url")):
+            detail = "The destination is a placeholder: it has no real URL and is disabled."
+            return self._finding(function, "placeholder", detail)
+        detail = f"The destination is not as it should be: {', '.join(drift)}."
+        return self._finding(function, "drifted" if function.enabled else "disabled", detail)
+
+    def _finding(
+        self,
+        function: HogFunction,
+        state: Literal["live", "disabled", "drifted", "placeholder", "elsewhere"],
+        detail: str | None,
+        remediation: str | None = PROVISION,
+    ) -> DestinationFinding:
+        return DestinationFinding(
+            state=state,
+            hog_function_id=function.id,
+            webhook_url=shown(function.input("url")),
+            dashboard_url=dashboard_url(self._host, self._project_id, function.id),
+            detail=detail,
+            remediation=remediation,
+        )
+
+    @contextmanager
+    def _during(self, step: Step) -> Iterator[None]:
+        self.step = step
+        yield

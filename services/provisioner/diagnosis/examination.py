@@ -1,0 +1,184 @@
+"""Examines the whole integration. Whatever is away hides only its own part, never the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Literal, TypeVar
+
+import httpx
+import structlog
+
+from hogsend.contract.credentials import DerivedReply, TokenReply
+from hogsend.contract.errors import HogsendError
+from hogsend.contract.provisioning import DestinationFinding, Diagnosis, ReadsFinding
+from hogsend.posthog.api import HogFunctions, Persons, PostHogError, Projects, Transport
+from hogsend.service import metrics
+from services.provisioner.credentials import Credentials
+from services.provisioner.destination.errors import (
+    SCOPES_REMEDY,
+    UNAUTHORIZED_REMEDY,
+    Step,
+    describe,
+    refused,
+)
+from services.provisioner.destination.instance_probe import LiveInstances
+from services.provisioner.destination.ownership import Ownership
+from services.provisioner.destination.provisioning import Instance
+from services.provisioner.destination.store import DestinationStore
+from services.provisioner.destination.webhook_secret import WebhookSecrets
+from services.provisioner.destination.webhook_url import webhook_url
+from services.provisioner.diagnosis import findings
+from services.provisioner.diagnosis.destination_probe import Look
+from services.provisioner.diagnosis.dry_run import outlook
+
+log = structlog.get_logger(__name__)
+
+# Together below the endpoint's deadline of 20 s, as they come one after the other.
+BEARER_SECONDS = 5.0
+PROJECT_SECONDS = 4.0
+DESTINATION_SECONDS = 8.0
+
+Answer = TypeVar("Answer")
+
+
+class Examination:
+    """Finds out what works between this instance and PostHog."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        credentials: Credentials,
+        secrets: WebhookSecrets,
+        store: DestinationStore,
+        http: httpx.AsyncClient,
+    ) -> None:
+        """Examine `instance`."""
+        self._secrets = secrets
+        self._instance = instance
+        self._credentials = credentials
+        self._store = store
+        self._http = http
+
+    async def diagnose(self) -> Diagnosis:
+        """Look at every part."""
+        status, bearer, derived = await asyncio.gather(
+            _if_there(self._credentials.status()),
+            _if_there(self._credentials.held_bearer(BEARER_SECONDS)),
+            _if_there(self._credentials.derived()),
+        )
+        reads, destination = await self._ask_posthog(bearer, self._secret(derived))
+        return Diagnosis(
+            private_host=self._instance.private_host,
+            credential=findings.credential(status),
+            person_reads=reads,
+            webhook_secret=findings.webhook_secret(
+                status, configured=self._secrets.configured is not None
+            ),
+            destination=destination,
+            scope_gap=findings.scope_gap(status),
+            public_url=findings.public_url(self._instance.public_url),
+            provisioning=await outlook(self._instance, bearer, status, self._secrets),
+        )
+
+    def _secret(self, derived: DerivedReply | None) -> str | None:
+        minted = derived.payload.webhook_secret if derived and derived.payload else None
+        return self._secrets.configured or minted
+
+    async def _ask_posthog(
+        self, bearer: TokenReply | None, secret: str | None
+    ) -> tuple[ReadsFinding, DestinationFinding]:
+        if bearer is None:
+            away = (findings.SERVICE_AWAY, findings.START_SERVICE)
+            return _reads("unknown", "none", *away), _unknown(*away)
+        if not bearer.token:
+            nothing = (
+                "There is neither a usable OAuth credential nor a personal API key.",
+                "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY.",
+            )
+            return _reads("off", "none", *nothing), _unknown(*nothing)
+        host = self._instance.private_host
+        if host is None:
+            nowhere = (
+                "No PostHog host is configured.",
+                "Set POSTHOG_HOST, or POSTHOG_API_KEY alone for PostHog's US cloud.",
+            )
+            return _reads("unknown", bearer.source, *nowhere), _unknown(*nowhere)
+        transport = Transport(self._http, host, bearer.token, secrets=[secret] if secret else [])
+        try:
+            project_id = await self._project_id(transport)
+        except PostHogError as error:
+            refusal = refused(error, Step.PROJECT, "").refusal
+            return _failing(bearer, error), _unknown(refusal.detail, refusal.remediation)
+        return await asyncio.gather(
+            self._try_reading(transport, project_id, bearer),
+            self._look(transport, project_id, secret, host),
+        )
+
+    async def _project_id(self, transport: Transport) -> str:
+        if self._instance.project_id:
+            return self._instance.project_id
+        project = await Projects(transport).get(None, seconds=PROJECT_SECONDS)
+        if project.id is None:
+            raise PostHogError("PostHog's project answer carries no id")
+        return project.id
+
+    async def _try_reading(
+        self, transport: Transport, project_id: str, bearer: TokenReply
+    ) -> ReadsFinding:
+        try:
+            await Persons(transport, project_id).try_read()
+        except PostHogError as error:
+            return _failing(bearer, error)
+        return _reads("working", bearer.source)
+
+    async def _look(
+        self, transport: Transport, project_id: str, secret: str | None, host: str
+    ) -> DestinationFinding:
+        url = webhook_url(self._instance.public_url)
+        provisioned = await _if_there(self._store.provisioned(project_id))
+        ownership = Ownership(url, secret, provisioned or {}, LiveInstances(self._http))
+        look = Look(host, project_id, ownership)
+        try:
+            async with asyncio.timeout(DESTINATION_SECONDS):
+                return await look.find(HogFunctions(transport, project_id))
+        except PostHogError as error:
+            refusal = refused(error, look.step, url).refusal
+            return _unknown(refusal.detail, refusal.remediation)
+        except TimeoutError:
+            return _unknown(
+                f"PostHog did not show its destinations within {DESTINATION_SECONDS:g} s.",
+                "Try again; PostHog is slow, or has many destinations.",
+            )
+
+
+async def _if_there(question: Awaitable[Answer]) -> Answer | None:
+    try:
+        return await question
+    except HogsendError as error:
+        metrics.FAILURES.labels("diagnosis", error.code).inc()
+        log.debug("not known", reason=str(error))
+        return None
+
+
+def _failing(bearer: TokenReply, error: PostHogError) -> ReadsFinding:
+    remedies = {401: UNAUTHORIZED_REMEDY, 403: SCOPES_REMEDY}
+    otherwise = (
+        "Check POSTHOG_HOST and POSTHOG_PRIVATE_HOST, and that PostHog can be reached from the "
+        "provisioner; then try again."
+    )
+    remedy = remedies.get(error.status or 0, otherwise)
+    return _reads("failing", bearer.source, describe(error), remedy)
+
+
+def _reads(
+    state: Literal["working", "failing", "off", "unknown"],
+    through: Literal["oauth", "personal_key", "none"],
+    detail: str | None = None,
+    remediation: str | None = None,
+) -> ReadsFinding:
+    return ReadsFinding(state=state, through=through, detail=detail, remediation=remediation)
+
+
+def _unknown(detail: str | None, remediation: str | None) -> DestinationFinding:
+    return DestinationFinding(state="unknown", detail=detail, remediation=remediation)

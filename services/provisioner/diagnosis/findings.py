@@ -1,0 +1,105 @@
+"""What is to be said about the parts that need no look at PostHog, and what to do about each."""
+
+from __future__ import annotations
+
+from hogsend.contract.credentials import CredentialStatus
+from hogsend.contract.provisioning import CredentialFinding, PublicUrlFinding, SecretFinding
+from hogsend.posthog import scopes
+from hogsend.urls import is_loopback
+
+SERVICE_AWAY = "The credentials service did not answer, so this is not known."
+START_SERVICE = "Look at `hogsend status` and at the credentials service's log."
+CONNECT = "Run `hogsend connect posthog`."
+
+
+def credential(status: CredentialStatus | None) -> CredentialFinding:
+    """Judge the stored OAuth grant; None when nobody could say."""
+    if status is None:
+        return CredentialFinding(state="unknown", detail=SERVICE_AWAY, remediation=START_SERVICE)
+    if status.oauth == "unreadable":
+        return CredentialFinding(
+            state="unreadable",
+            detail="The stored credential cannot be decrypted. BETTER_AUTH_SECRET was probably "
+            "rotated.",
+            remediation="Run `hogsend connect posthog` again, or put the earlier secret into "
+            "BETTER_AUTH_SECRET_PREVIOUS.",
+        )
+    if status.oauth == "absent":
+        return CredentialFinding(
+            state="absent",
+            detail="No OAuth credential is stored"
+            + ("; the personal API key is used." if status.personal_key else "."),
+            remediation=None if status.personal_key else CONNECT,
+        )
+    if status.needs_reconnect:
+        return CredentialFinding(
+            state="needs_reconnect",
+            scopes=status.scopes,
+            expires_at=status.expires_at,
+            refresh_failing=True,
+            detail="PostHog no longer accepts the refresh token: it was revoked, expired or used "
+            "twice.",
+            remediation="Run `hogsend connect posthog` again.",
+        )
+    return CredentialFinding(
+        state="present",
+        scopes=status.scopes,
+        expires_at=status.expires_at,
+        refresh_failing=status.refresh_error is not None,
+        detail=f"The last token refresh failed: {status.refresh_error}"
+        if status.refresh_error
+        else None,
+        remediation="It is tried again by itself. If it keeps failing, check that PostHog can be "
+        "reached from the credentials service."
+        if status.refresh_error
+        else None,
+    )
+
+
+def webhook_secret(status: CredentialStatus | None, *, configured: bool) -> SecretFinding:
+    """Judge the secret that PostHog's deliveries must carry."""
+    if configured:
+        return SecretFinding(state="present", source="environment")
+    if status is None:
+        return SecretFinding(
+            state="unknown", source="none", detail=SERVICE_AWAY, remediation=START_SERVICE
+        )
+    match status.webhook_secret:
+        case "present":
+            return SecretFinding(state="present", source="minted")
+        case "unreadable":
+            return SecretFinding(
+                state="unreadable",
+                source="minted",
+                detail="The minted webhook secret cannot be decrypted, so deliveries are answered "
+                "503.",
+                remediation="Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS, or set "
+                "POSTHOG_WEBHOOK_SECRET and run `hogsend connect posthog --provision-only`.",
+            )
+        case "absent":
+            return SecretFinding(
+                state="absent",
+                source="none",
+                detail="There is no webhook secret: anybody who reaches this instance can post "
+                "events.",
+                remediation="Run `hogsend connect posthog`, which mints one, or set "
+                "POSTHOG_WEBHOOK_SECRET.",
+            )
+
+
+def scope_gap(status: CredentialStatus | None) -> list[str]:
+    """Scopes the stored grant lacks; none when there is no readable grant."""
+    return scopes.missing(status.scopes) if status and status.oauth == "present" else []
+
+
+def public_url(url: str) -> PublicUrlFinding:
+    """Judge the URL PostHog is told to deliver to."""
+    if not is_loopback(url):
+        return PublicUrlFinding(url=url, loopback=False)
+    return PublicUrlFinding(
+        url=url,
+        loopback=True,
+        detail="Only this machine can reach API_PUBLIC_URL, so PostHog cannot deliver here.",
+        remediation="Set API_PUBLIC_URL to the URL PostHog reaches this instance at; on a "
+        "laptop, a tunnel's.",
+    )

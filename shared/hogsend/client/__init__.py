@@ -1,0 +1,1 @@
+"""What other people's services call: persons, flags, engagement, events, local times."""

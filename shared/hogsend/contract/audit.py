@@ -1,0 +1,69 @@
+"""The audit trail: what administrators changed, and how it ended. Never what they sent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from hogsend.contract import subjects
+from hogsend.contract.base import Message
+from hogsend.contract.registry import Channel, Endpoint
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+
+
+class AuditEntry(Message, frozen=True, kw_only=True):
+    """One request that may have changed something."""
+
+    id: UUID
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
+    actor: str
+    """Which key it carried: `full-admin`, `read` or `ingest`, never the key."""
+    action: str
+    """First part of the path and method, for example `provider-credentials.put`."""
+    resource: str
+    """The rest of the path, for example `posthog`."""
+    status: int
+    """HTTP status it was answered with."""
+    request_id: str
+    address: str
+    """Where it came from."""
+
+
+class ListAudit(Message, frozen=True, kw_only=True):
+    """A page of the trail, newest first; None means any."""
+
+    action: str | None = None
+    actor: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
+    offset: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+
+
+class AuditPage(Message, frozen=True):
+    """A page of the trail, and how many entries match in all."""
+
+    entries: list[AuditEntry]
+    total: int
+    limit: int
+    offset: int
+
+
+ADMIN_REQUEST_AUDITED = Channel(
+    subject=subjects.AUDIT,
+    stream=StreamName.AUDIT,
+    message=AuditEntry,
+    publishers=(User.GATEWAY, User.INGEST),
+    subscribers=(User.INGEST,),
+    summary="An administrator's request that may have changed something.",
+)
+INGEST_AUDIT = Endpoint(
+    service=User.INGEST,
+    verb="audit",
+    request=ListAudit,
+    reply=AuditPage,
+    callers=(User.GATEWAY,),
+    summary="A page of the audit trail.",
+)

@@ -1,0 +1,51 @@
+"""Property conditions: whether they hold for persons (contract 4.3)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from hogsend.contract.base import Message
+from hogsend.contract.persons import DistinctId
+from hogsend.contract.registry import Endpoint
+from hogsend.contract.users import User
+
+
+class Condition(Message, frozen=True, kw_only=True):
+    """One property condition (contract 4.3)."""
+
+    type: Literal["property"] = "property"
+    property: str
+    operator: Literal["eq", "neq", "gt", "gte", "lt", "lte", "exists", "not_exists", "contains"]
+    value: Any | msgspec.UnsetType = msgspec.UNSET
+
+
+class ConditionQuery(Message, frozen=True):
+    """Ask whether all `conditions` hold for one person."""
+
+    distinct_id: DistinctId
+    conditions: list[Condition]
+
+
+class EvaluateConditions(Message, frozen=True):
+    """Several queries at once."""
+
+    queries: list[ConditionQuery]
+
+
+class ConditionResults(Message, frozen=True):
+    """One answer for each query, in order."""
+
+    results: list[bool]
+
+
+ANALYTICS_CONDITIONS = Endpoint(
+    service=User.ANALYTICS,
+    verb="conditions",
+    request=EvaluateConditions,
+    reply=ConditionResults,
+    callers=(User.MEMBER,),
+    summary="Whether property conditions hold for people.",
+    deadline=30.0,
+)

@@ -1,0 +1,273 @@
+"""Credentials: what the admin routes exchange, and the events that announce a change."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from hogsend.contract import subjects
+from hogsend.contract.base import Message
+from hogsend.contract.registry import Channel, Endpoint
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+
+Kind = Literal["oauth", "derived"]
+Presence = Literal["present", "absent", "unreadable"]
+Change = Literal["stored", "refreshed", "deleted"]
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+ProviderId = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+
+
+class OAuthPayload(Message, frozen=True):
+    """An OAuth grant as the CLI stores it (contract 1.3). Sealed at rest, key for key."""
+
+    access_token: NonEmpty
+    refresh_token: NonEmpty
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    token_endpoint: str
+    client_id: str
+    scopes: list[str] = []
+    scoped_teams: list[int] = []
+    scoped_organizations: list[str] = []
+
+    def __repr__(self) -> str:
+        """Name the grant without its tokens, so that no log or traceback can carry them."""
+        return f"OAuthPayload(scopes={self.scopes!r}, expires_at={self.expires_at!r})"
+
+
+class DerivedPayload(Message, frozen=True, omit_defaults=True):
+    """What Hogsend derived for a provider: a minted secret, and the project it belongs to."""
+
+    webhook_secret: str | None = None
+    project_api_key: str | None = None
+    project_id: str | None = None
+    private_host: str | None = None
+
+    def __repr__(self) -> str:
+        """Name the kind only: half of the fields are secrets."""
+        return "DerivedPayload(...)"
+
+
+class ProviderRef(Message, frozen=True):
+    """Which provider's credential is meant."""
+
+    provider_id: ProviderId
+
+
+class TokenRequest(ProviderRef, frozen=True):
+    """Ask for a bearer."""
+
+    rejected_sha256: str | None = None
+    """Hex digest of a token PostHog just refused: that one is refreshed instead of given again."""
+
+
+class PutCredential(Message, frozen=True):
+    """Store or replace a provider's OAuth credential."""
+
+    provider_id: ProviderId
+    payload: OAuthPayload
+
+
+class PutDerived(Message, frozen=True):
+    """Store or replace the derived payload as a whole; merging is the caller's job."""
+
+    provider_id: ProviderId
+    payload: DerivedPayload
+
+
+class DerivedReply(Message, frozen=True):
+    """The derived payload, for the one service that puts the secret into PostHog."""
+
+    version: int
+    state: Presence
+    payload: DerivedPayload | None = None
+    """Only with `present`."""
+
+
+class ProjectReply(Message, frozen=True):
+    """The project connect found, for the service that captures into it."""
+
+    version: int
+    state: Presence
+    project_api_key: str | None = None
+    project_id: str | None = None
+    private_host: str | None = None
+    grant_origin: str | None = None
+    """Where the stored OAuth grant is refreshed: the app host, when nothing else says which."""
+
+    def __repr__(self) -> str:
+        """Name the project, never its key."""
+        return f"ProjectReply(state={self.state!r}, project_id={self.project_id!r})"
+
+
+class CredentialMeta(Message, frozen=True):
+    """What may be shown of a stored credential: never a token, endpoint or client id."""
+
+    provider_id: str
+    kind: Literal["oauth"]
+    scopes: list[str]
+    expires_at: datetime
+    scoped_teams: list[int]
+    created_at: datetime
+    updated_at: datetime
+    needs_reconnect: bool = False
+    """PostHog refused the refresh token for good (`invalid_grant`)."""
+
+
+class Deleted(Message, frozen=True):
+    """The credential and everything derived from it are gone."""
+
+    deleted: Literal[True] = True
+
+
+class CredentialStatus(Message, frozen=True):
+    """What is stored for a provider, and whether it works. Never a secret."""
+
+    version: int
+    oauth: Presence
+    scopes: list[str]
+    webhook_secret: Presence
+    expires_at: datetime | None = None
+    """When the stored access token expires."""
+    needs_reconnect: bool = False
+    """PostHog refused the refresh token for good (`invalid_grant`)."""
+    refresh_error: str | None = None
+    """Why the last refresh failed; None after one that worked."""
+    personal_key: bool = False
+    """Whether `POSTHOG_PERSONAL_API_KEY` is there to fall back to."""
+
+
+class WebhookSecretReply(Message, frozen=True):
+    """The minted webhook secret, as far as the gateway needs it.
+
+    The secret itself stays sealed: the gateway compares SHA-256 digests, which is as strong for 32
+    random bytes and leaves nothing to leak.
+    """
+
+    version: int
+    state: Presence
+    sha256: str | None = None
+    """Lower-case hex digest of the UTF-8 secret; only with `present`."""
+
+
+class TokenReply(Message, frozen=True):
+    """A bearer for PostHog's private API, by the seed's resolution order."""
+
+    source: Literal["oauth", "personal_key", "none"]
+    version: int
+    token: str | None = None
+    expires_at: datetime | None = None
+    """None for a personal key, which does not expire."""
+
+    def __repr__(self) -> str:
+        """Name the source, never the token."""
+        return f"TokenReply(source={self.source!r}, version={self.version!r})"
+
+
+class CredentialChanged(Message, frozen=True):
+    """A provider's credential changed. Metadata only: drop what you cached and ask again."""
+
+    provider: str
+    version: int
+    """Grows with every change of this provider, deletions included."""
+    change: Change
+    kinds: list[Kind]
+    """Kinds stored now; empty after a deletion."""
+    changed_kinds: list[Kind]
+    scopes: list[str]
+    expires_at: datetime | None
+    changed_at: datetime
+
+
+CREDENTIAL_CHANGED = Channel(
+    subject=f"{subjects.CREDENTIALS}.*.changed",
+    stream=StreamName.CREDENTIALS,
+    message=CredentialChanged,
+    publishers=(User.CREDENTIALS,),
+    subscribers=(
+        User.GATEWAY,
+        User.PROVISIONER,
+        User.ANALYTICS,
+        User.SUBSCRIBER,
+        User.MEMBER,
+    ),
+    summary="A provider's credential changed; the last one is kept for late joiners.",
+)
+CREDENTIALS_PUT = Endpoint(
+    service=User.CREDENTIALS,
+    verb="put",
+    request=PutCredential,
+    reply=CredentialMeta,
+    callers=(User.GATEWAY,),
+    summary="Seal and store a provider's OAuth credential.",
+)
+CREDENTIALS_GET = Endpoint(
+    service=User.CREDENTIALS,
+    verb="get",
+    request=ProviderRef,
+    reply=CredentialMeta,
+    callers=(User.GATEWAY,),
+    summary="Meta of a stored OAuth credential, never its tokens.",
+)
+CREDENTIALS_DELETE = Endpoint(
+    service=User.CREDENTIALS,
+    verb="delete",
+    request=ProviderRef,
+    reply=Deleted,
+    callers=(User.GATEWAY,),
+    summary="Delete a provider's credential and what was derived from it.",
+)
+CREDENTIALS_STATUS = Endpoint(
+    service=User.CREDENTIALS,
+    verb="status",
+    request=ProviderRef,
+    reply=CredentialStatus,
+    callers=(User.GATEWAY, User.PROVISIONER, User.ANALYTICS),
+    summary="What is stored for a provider and whether it can be read.",
+)
+CREDENTIALS_GET_DERIVED = Endpoint(
+    service=User.CREDENTIALS,
+    verb="get-derived",
+    request=ProviderRef,
+    reply=DerivedReply,
+    callers=(User.PROVISIONER,),
+    summary="The minted webhook secret and the project it belongs to, in clear.",
+)
+CREDENTIALS_PROJECT = Endpoint(
+    service=User.CREDENTIALS,
+    verb="project",
+    request=ProviderRef,
+    reply=ProjectReply,
+    callers=(User.ANALYTICS,),
+    summary="The stored project and the key that captures into it, without the webhook secret.",
+)
+CREDENTIALS_PUT_DERIVED = Endpoint(
+    service=User.CREDENTIALS,
+    verb="put-derived",
+    request=PutDerived,
+    reply=CredentialStatus,
+    callers=(User.PROVISIONER,),
+    summary="Seal and store a minted webhook secret and the project it belongs to.",
+)
+CREDENTIALS_TOKEN = Endpoint(
+    service=User.CREDENTIALS,
+    verb="token",
+    request=TokenRequest,
+    reply=TokenReply,
+    callers=(User.PROVISIONER, User.ANALYTICS),
+    summary="A bearer: OAuth token, refreshed when due, else the personal key, else none.",
+    # One refresh that waits for another one: 10 s each.
+    deadline=25.0,
+)
+CREDENTIALS_WEBHOOK_SECRET = Endpoint(
+    service=User.CREDENTIALS,
+    verb="webhook-secret",
+    request=ProviderRef,
+    reply=WebhookSecretReply,
+    callers=(User.GATEWAY,),
+    summary="Digest of the minted webhook secret, for comparison at the gateway.",
+)

@@ -1,0 +1,141 @@
+"""Messages that could not be processed, kept whole so that they can be inspected and replayed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from hogsend.contract import subjects
+from hogsend.contract.base import Message
+from hogsend.contract.registry import Channel, Endpoint
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+
+
+class DeadLetter(Message, frozen=True):
+    """One message that was taken off its stream because no retry would have helped."""
+
+    id: str
+    stream: str
+    subject: str
+    reason: str
+    """Stable code, for example `malformed` or `rejected_by_database`."""
+    detail: str
+    attempts: int
+    failed_at: datetime
+    headers: dict[str, str]
+    body: bytes
+    """The original message, base64 on the wire."""
+
+
+class DeadLetterFilter(Message, frozen=True, kw_only=True):
+    """Which dead letters are meant; None means any."""
+
+    sequence: int | None = None
+    """Position in the dead letter stream: exactly one letter."""
+    stream: str | None = None
+    reason: str | None = None
+
+
+class ListDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
+    """A page of dead letters, newest first."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
+    before: int | None = None
+    """Only those with a smaller sequence; the last one of the page before."""
+
+
+class ListedDeadLetter(Message, frozen=True, kw_only=True):
+    """A dead letter without its message."""
+
+    sequence: int
+    stream: str
+    subject: str
+    reason: str
+    detail: str
+    attempts: int
+    failed_at: datetime
+    size: int
+    """Bytes of the original message."""
+    body: str | None = None
+    """The original message as text, only when exactly one letter was asked for."""
+    cut: bool = False
+    """Whether `body` is only the beginning: the whole would not fit into one answer."""
+
+
+class DeadLetterPage(Message, frozen=True, kw_only=True):
+    """A page of dead letters."""
+
+    dead_letters: list[ListedDeadLetter]
+    total: int
+    """Dead letters that match, on all pages."""
+    next_before: int | None = None
+    """`before` of the next page; None on the last."""
+
+
+class ReplayDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
+    """Put dead letters back on the streams they came from, oldest first."""
+
+
+class PurgeDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
+    """Forget dead letters."""
+
+
+class KeptDeadLetters(Message, frozen=True, kw_only=True):
+    """Letters that were to be replayed and still lie there, for one reason."""
+
+    reason: str
+    """`no_body`, `not_replayable`, `too_large`, `refused`, `unavailable` or `not_deleted`."""
+    detail: str
+    """What that means, for an operator."""
+    count: int
+    first_sequence: int
+    """The oldest of them."""
+
+
+class DeadLettersDone(Message, frozen=True):
+    """How many letters were replayed or purged, and which were kept after all."""
+
+    count: int
+    kept: list[KeptDeadLetters] = []
+    more: bool = False
+    """Whether time ran out before all were looked at; asking again goes on."""
+
+
+MESSAGE_DEAD_LETTERED = Channel(
+    subject=f"{subjects.DEADLETTER}.*",
+    stream=StreamName.DEADLETTER,
+    message=DeadLetter,
+    publishers=(User.INGEST, User.ANALYTICS),
+    subscribers=(User.OPERATOR,),
+    summary="A message that could not be processed; the last token is its stream.",
+)
+INGEST_DEAD_LETTERS = Endpoint(
+    service=User.INGEST,
+    verb="dead-letters",
+    request=ListDeadLetters,
+    reply=DeadLetterPage,
+    callers=(User.GATEWAY,),
+    summary="A page of dead letters.",
+    deadline=10.0,
+)
+INGEST_REPLAY = Endpoint(
+    service=User.INGEST,
+    verb="replay",
+    request=ReplayDeadLetters,
+    reply=DeadLettersDone,
+    callers=(User.GATEWAY,),
+    summary="Put dead letters back on their streams.",
+    deadline=60.0,
+)
+INGEST_PURGE = Endpoint(
+    service=User.INGEST,
+    verb="purge",
+    request=PurgeDeadLetters,
+    reply=DeadLettersDone,
+    callers=(User.GATEWAY,),
+    summary="Forget dead letters.",
+    deadline=60.0,
+)

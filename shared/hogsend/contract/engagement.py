@@ -1,0 +1,141 @@
+"""Engagement: what services did with people, and which types there are (contract 6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+
+from hogsend.contract import subjects
+from hogsend.contract.base import Message, Properties
+from hogsend.contract.headers import message_id
+from hogsend.contract.registry import Channel
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+
+CATALOG: frozenset[str] = frozenset(
+    {
+        "contact.created",
+        "contact.updated",
+        "contact.deleted",
+        "contact.unsubscribed",
+        "contact.subscribed",
+        "contact.control_group",
+        "contact.refined",
+        "email.sent",
+        "email.delivered",
+        "email.opened",
+        "email.clicked",
+        "email.action",
+        "email.bounced",
+        "email.complained",
+        "email.replied",
+        "sms.sent",
+        "sms.delivered",
+        "sms.failed",
+        "sms.clicked",
+        "journey.completed",
+        "journey.heldout",
+        "bucket.entered",
+        "bucket.left",
+        "link.clicked",
+        "link.arrived",
+        "funnel.stage_changed",
+        "deal.quoted",
+        "deal.sold",
+        "group.identified",
+        "group.member_added",
+        "group.member_removed",
+        "account.linked",
+        "account.unlinked",
+        "account.link_failed",
+        "referral.touched",
+        "referral.bound",
+        "referral.qualified",
+        "referral.converted",
+        "referral.tree_converted",
+        "referral.rejected",
+        "impact.digest",
+    }
+)
+"""Every type a destination can subscribe to."""
+
+FUNNEL: tuple[str, ...] = (
+    "email.sent",
+    "email.delivered",
+    "email.opened",
+    "email.clicked",
+    "email.action",
+    "email.bounced",
+    "email.complained",
+    "contact.created",
+    "contact.updated",
+    "contact.unsubscribed",
+)
+"""What the seeded destination subscribes to, in the contract's order (6.1)."""
+
+
+class Engagement(Message, frozen=True, kw_only=True):
+    """One thing that happened, as it is recorded and sent to destinations (contract 6.2)."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    """The same on every repetition; what is recorded once and delivered once."""
+    type: str
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
+    data: Properties
+
+
+class MalformedEngagement(ValueError):
+    """No engagement, and never will be."""
+
+
+class _Reported(msgspec.Struct, frozen=True):
+    data: Properties
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+    type: str | None = None
+    timestamp: datetime | None = None
+
+
+_decode = msgspec.json.Decoder(_Reported).decode
+
+
+def read_engagement(
+    subject: str, headers: Mapping[str, str], body: bytes, sequence: int, time: datetime
+) -> Engagement:
+    """Read a message of the engagement stream; every reader makes the same of it.
+
+    Args:
+        subject: what it was published on; says the type.
+        headers: its headers; the message id stands in for a missing `id`.
+        body: JSON with `data`, and perhaps `id`, `type` and `timestamp`.
+        sequence: its position in the stream; stands in for a missing message id.
+        time: when the stream took it; stands in for a missing `timestamp`.
+
+    Raises:
+        MalformedEngagement: it cannot be read, or it contradicts its subject.
+    """
+    try:
+        reported = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedEngagement(f"{type(error).__name__}: {error}") from error
+    named = subject.removeprefix(f"{subjects.ENGAGEMENT}.")
+    if reported.type not in {None, named}:
+        raise MalformedEngagement(f"type {reported.type!r} on the subject of {named!r}")
+    timestamp = reported.timestamp or time
+    if timestamp.tzinfo is None:
+        timestamp = timestamp.replace(tzinfo=UTC)
+    # Ids from the bus itself are the same for all who read the message, and after a replay.
+    id = reported.id or message_id(headers) or f"ENGAGEMENT:{sequence}"
+    return Engagement(id=id, type=named, timestamp=timestamp, data=reported.data)
+
+
+ENGAGEMENT_REPORTED = Channel(
+    subject=f"{subjects.ENGAGEMENT}.>",
+    stream=StreamName.ENGAGEMENT,
+    message=Engagement,
+    publishers=(User.MEMBER, User.INGEST, User.ANALYTICS),
+    subscribers=(User.INGEST, User.ANALYTICS),
+    summary="Something services did with a person; the last tokens are its type.",
+)

@@ -1,0 +1,118 @@
+"""Normalized events: what subscribers receive, and how stored ones are listed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from hogsend.contract import subjects
+from hogsend.contract.base import Message, Properties
+from hogsend.contract.registry import Channel, Endpoint
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+
+
+class Event(Message, frozen=True):
+    """Something a user did, stored in Hogsend and announced on `hogsend.events.<event>`.
+
+    Delivered at least once; `id` is the same on every delivery, so keep it to drop repeats.
+    """
+
+    id: str
+    """PostHog's event uuid, or a digest of the delivery when PostHog sent none."""
+    event: str
+    user_id: str
+    """The distinct id as PostHog sent it; may be empty when only an email is known."""
+    contact_key: str
+    """The key this user's contact is known by now: survives merges, unlike `user_id`."""
+    source: str
+    occurred_at: datetime
+    """When it happened, by the clock of whoever reported it (UTC)."""
+    received_at: datetime
+    """When the gateway accepted it (UTC)."""
+    properties: Properties
+    email: str | None = None
+    person_properties: Properties = {}
+
+
+class StoredEvent(Message, frozen=True):
+    """One event as `GET /v1/admin/events` lists it."""
+
+    id: str
+    event: str
+    user_id: str
+    contact_key: str
+    source: str
+    occurred_at: datetime
+    received_at: datetime
+    properties: Properties
+
+
+class ListEvents(Message, frozen=True):
+    """Filters of the event list; None means any."""
+
+    event: str | None = None
+    user_id: str | None = None
+    source: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
+    offset: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+
+
+class EventPage(Message, frozen=True):
+    """A page of events, newest first by `received_at`, and how many match in all."""
+
+    events: list[StoredEvent]
+    total: int
+    limit: int
+    offset: int
+
+
+class RecordEvent(Message, frozen=True, kw_only=True):
+    """An event reported to Hogsend itself; `user_id` or `email` must say whose it is."""
+
+    event: str
+    user_id: str = ""
+    email: str | None = None
+    properties: Properties = {}
+    contact_properties: Properties = {}
+    idempotency_key: str | None = None
+    occurred_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    received_at: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Recorded(Message, frozen=True, kw_only=True):
+    """The event is stored."""
+
+    id: str
+    stored: bool
+    """False when the idempotency key was seen before."""
+    contact_key: str
+
+
+EVENT_ANNOUNCED = Channel(
+    subject=f"{subjects.EVENTS}.*",
+    stream=StreamName.EVENTS,
+    message=Event,
+    publishers=(User.INGEST,),
+    subscribers=(User.ANALYTICS, User.SUBSCRIBER, User.MEMBER),
+    summary="A normalized event, after it is stored; the last token is its escaped name.",
+)
+INGEST_EVENTS = Endpoint(
+    service=User.INGEST,
+    verb="events",
+    request=ListEvents,
+    reply=EventPage,
+    callers=(User.GATEWAY,),
+    summary="A page of stored events.",
+)
+INGEST_RECORD = Endpoint(
+    service=User.INGEST,
+    verb="record",
+    request=RecordEvent,
+    reply=Recorded,
+    callers=(User.GATEWAY,),
+    summary="Store an event that was reported to Hogsend itself, and announce it.",
+    deadline=5.0,
+)

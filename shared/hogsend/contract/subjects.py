@@ -1,0 +1,98 @@
+"""Every subject name on the bus, and the escaping that makes an event name one subject token.
+
+Who may publish or subscribe to each, and with which message, is in `hogsend.contract.registry`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+PREFIX = "hogsend"
+
+WEBHOOKS = f"{PREFIX}.webhooks"
+EVENTS = f"{PREFIX}.events"
+CREDENTIALS = f"{PREFIX}.credentials"
+ENGAGEMENT = f"{PREFIX}.engagement"
+PERSONS = f"{PREFIX}.persons"
+AUDIT = "hogsend.audit"
+DEADLETTER = f"{PREFIX}.deadletter"
+RPC = f"{PREFIX}.rpc"
+
+MAX_TOKEN_BYTES = 200
+"""Longest event token, in bytes. Longer names keep a readable head and end in a digest."""
+
+_DIGEST_MARK = "~"
+_EMPTY = "%"
+_UNSAFE = re.compile(rb"[^A-Za-z0-9_$:@/-]")
+
+
+def webhook(source: str) -> str:
+    """Subject a webhook of `source` (for example `posthog`) is queued on."""
+    return f"{WEBHOOKS}.{source}"
+
+
+def event(name: str) -> str:
+    """Subject the normalized event called `name` is published on."""
+    return f"{EVENTS}.{escape(name)}"
+
+
+def credential_changed(provider: str) -> str:
+    """Subject that announces a change of `provider`'s credential."""
+    return f"{CREDENTIALS}.{escape(provider)}.changed"
+
+
+def engagement(type: str) -> str:
+    """Subject engagement of `type` (for example `email.opened`) is reported on."""
+    return f"{ENGAGEMENT}.{type}"
+
+
+def persons(verb: str) -> str:
+    """Subject for what PostHog shall know about a person: `set`, `capture` or `alias`."""
+    return f"{PERSONS}.{verb}"
+
+
+def dead_letter(stream: str) -> str:
+    """Subject for messages of `stream` that could not be processed."""
+    return f"{DEADLETTER}.{stream}"
+
+
+def rpc(service: str, verb: str) -> str:
+    """Request subject of one verb of one service."""
+    return f"{RPC}.{service}.{verb}"
+
+
+def escape(name: str) -> str:
+    """Turn any text into exactly one subject token that differs for every different text.
+
+    Letters, digits and `_ $ : @ / -` stay as they are; every other byte of the UTF-8 text becomes
+    `%XX`. A token over `MAX_TOKEN_BYTES` is cut and ends in `~` and a SHA-256 digest of the name,
+    which `unescape` refuses.
+    """
+    if not name:
+        return _EMPTY
+    token = _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], name.encode()).decode("ascii")
+    if len(token) <= MAX_TOKEN_BYTES:
+        return token
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    head = re.sub(r"%[0-9A-F]?$", "", token[: MAX_TOKEN_BYTES - len(digest) - 1])
+    return f"{head}{_DIGEST_MARK}{digest}"
+
+
+def unescape(token: str) -> str:
+    """Give back the text that `escape` made `token` from.
+
+    Raises:
+        ValueError: the token was cut for length, or was not made by `escape`.
+    """
+    if _DIGEST_MARK in token:
+        message = "the event name was too long for its subject; read it from the message"
+        raise ValueError(message)
+    if token == _EMPTY:
+        return ""
+    raw = re.sub(rb"%([0-9A-F]{2})", lambda match: bytes([int(match[1], 16)]), token.encode())
+    name = raw.decode()
+    if escape(name) != token:
+        message = f"not an escaped event name: {token!r}"
+        raise ValueError(message)
+    return name

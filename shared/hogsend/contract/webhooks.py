@@ -1,0 +1,54 @@
+"""The webhook body PostHog's destination sends (contract 5.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hogsend.contract import subjects
+from hogsend.contract.base import Properties
+from hogsend.contract.registry import Channel
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+
+
+class PostHogEvent(msgspec.Struct, frozen=True):
+    """`event` of the body. Names are PostHog's own, hence no camelCase."""
+
+    event: str
+    distinct_id: str
+    uuid: str | None = None
+    timestamp: str | None = None
+    url: str | None = None
+    properties: Properties = {}
+
+
+class PostHogWebhook(msgspec.Struct, frozen=True):
+    """The whole body. `person` is read leniently: an odd person never costs the event."""
+
+    event: PostHogEvent
+    person: Any = None
+
+    @property
+    def person_properties(self) -> Properties:
+        """The person's properties, or an empty bag when they are missing or not an object."""
+        bag = self.person.get("properties") if isinstance(self.person, dict) else None
+        return bag if isinstance(bag, dict) else {}
+
+    @property
+    def email(self) -> str | None:
+        """The person's email, trimmed and lower-cased; None when missing, blank or not text."""
+        email = self.person_properties.get("email")
+        return (email.strip().lower() or None) if isinstance(email, str) else None
+
+
+WEBHOOK_ACCEPTED = Channel(
+    subject=f"{subjects.WEBHOOKS}.*",
+    stream=StreamName.WEBHOOKS,
+    message=PostHogWebhook,
+    # Ingest replays dead letters, here and on every other subject it may publish to.
+    publishers=(User.GATEWAY, User.INGEST),
+    subscribers=(User.INGEST,),
+    summary="An accepted webhook, body as it came; the last token is the source.",
+)

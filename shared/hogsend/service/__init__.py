@@ -1,0 +1,1 @@
+"""The chassis of Hogsend's own services; installed with the extra `service`."""

@@ -1,0 +1,216 @@
+"""PostgreSQL for one service: its pool, its schema's migrations, and errors as the bus knows them.
+
+A service starts without its database and recovers when it comes back: `keep_connected` keeps
+trying, and until it succeeds `acquire` fails fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import structlog
+
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.health import DependencyHealth, SchemaHealth
+from hogsend.service import metrics
+from hogsend.service.settings import DatabaseSettings
+
+log = structlog.get_logger(__name__)
+
+ACQUIRE_SECONDS = 2.0
+COMMAND_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+"""What asyncpg raises while the server is away, starting, stopping, hanging or full, or refuses a
+statement or a login for a reason that passes: the same statement may succeed later."""
+
+LOST = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
+"""What asyncpg raises when the server came back without what the migrations had made."""
+
+BROKEN = (asyncpg.InternalClientError, asyncpg.ReadOnlySQLTransactionError)
+"""What makes a connection useless: asyncpg lost track of one that was cut, or it leads to a server
+that has become a standby since."""
+
+
+class Database:
+    """One service's schema in PostgreSQL."""
+
+    def __init__(self, url: str, schema: str, migrations: Path, *, pool_size: int) -> None:
+        """Prepare without connecting.
+
+        Args:
+            url: PostgreSQL address.
+            schema: the service's own schema, made when missing.
+            migrations: directory of numbered `.sql` files in dbmate's format.
+            pool_size: connections at most.
+        """
+        self._url = url
+        self._schema = schema
+        self._migrations = migrations
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._lost = asyncio.Event()
+
+    @classmethod
+    def of(cls, settings: DatabaseSettings, schema: str, migrations: Path) -> Database:
+        """Prepare a service's database from its settings."""
+        url = settings.database_url.get_secret_value()
+        return cls(url, schema, migrations, pool_size=settings.database_pool_size)
+
+    async def keep_connected(self) -> None:
+        """Connect, and connect anew whenever what the migrations had made is gone; never ends.
+
+        A server that came back with an empty disk, or was replaced by one, is migrated like a new
+        one, without anything being restarted.
+        """
+        while True:
+            await self.connect()
+            self._lost.clear()
+            await self._lost.wait()
+            metrics.FAILURES.labels("database", "SchemaLost").inc()
+            log.error("tables are gone from PostgreSQL; migrating again", schema=self._schema)
+            if self._pool is not None:
+                self._pool.terminate()
+            self._pool = None
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def connect(self) -> None:
+        """Migrate and open the pool, trying once a second until both succeed."""
+        while self._pool is None:
+            try:
+                await self.migrate()
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=1,
+                    max_size=self._pool_size,
+                    command_timeout=COMMAND_SECONDS,
+                    timeout=ACQUIRE_SECONDS,
+                    server_settings={"search_path": self._schema},
+                )
+            except (*AWAY, asyncpg.PostgresError, MigrationFailed) as error:
+                metrics.FAILURES.labels("database", type(error).__name__).inc()
+                log.warning("database is not available yet", reason=_reason(error))
+                await asyncio.sleep(RETRY_SECONDS)
+        log.info("database ready", schema=self._schema)
+
+    async def close(self) -> None:
+        """Close the pool; running statements are cancelled after a moment."""
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), ACQUIRE_SECONDS)
+            except TimeoutError:
+                self._pool.terminate()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
+        """A connection from the pool.
+
+        Raises:
+            Unavailable: PostgreSQL is away, or became so while the block ran.
+        """
+        pool = self._pool
+        if pool is None:
+            raise Unavailable("PostgreSQL is not available")
+        try:
+            async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+                try:
+                    yield connection
+                except BROKEN:
+                    # Nobody may get it again.
+                    connection.terminate()
+                    raise
+        except (*AWAY, *LOST, *BROKEN) as error:
+            metrics.FAILURES.labels("database", type(error).__name__).inc()
+            if isinstance(error, LOST) and pool is self._pool:
+                self._lost.set()
+            raise Unavailable("PostgreSQL is not available") from error
+
+    async def migrate(self) -> None:
+        """Apply what is pending; replicas that start together wait for one another.
+
+        Raises:
+            MigrationFailed: dbmate could not connect or a migration failed.
+        """
+        process = await asyncio.create_subprocess_exec(
+            _dbmate(),
+            *("--env", "HOGSEND_MIGRATE_URL", "--no-dump-schema", "--migration-lock"),
+            *("--migrations-dir", str(self._migrations)),
+            *("--migrations-table", f"{self._schema}.schema_migrations"),
+            "migrate",
+            env={**os.environ, "HOGSEND_MIGRATE_URL": _for_dbmate(self._url)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise MigrationFailed(output.decode(errors="replace").strip().replace(self._url, "***"))
+
+    async def health(self) -> tuple[DependencyHealth, SchemaHealth]:
+        """How PostgreSQL answers, and how far the schema is."""
+        required = sorted(
+            re.split(r"[_.]", path.name)[0] for path in self._migrations.glob("*.sql")
+        )
+        newest = required[-1] if required else None
+        started = time.perf_counter()
+        try:
+            async with self.acquire() as connection:
+                rows = await connection.fetch(
+                    "SELECT version FROM schema_migrations ORDER BY version"
+                )
+        except (Unavailable, asyncpg.PostgresError):
+            return (
+                DependencyHealth(status="down"),
+                SchemaHealth(applied=None, required=newest, pending=[]),
+            )
+        applied = [str(row["version"]) for row in rows]
+        latency = round((time.perf_counter() - started) * 1000, 1)
+        return (
+            DependencyHealth(status="up", latency_ms=latency),
+            SchemaHealth(
+                applied=applied[-1] if applied else None,
+                required=newest,
+                pending=[version for version in required if version not in applied],
+            ),
+        )
+
+
+class MigrationFailed(Exception):
+    """dbmate did not succeed; the message is its output."""
+
+
+def _dbmate() -> str:
+    beside_python = Path(sys.executable).with_name("dbmate")
+    return str(beside_python) if beside_python.exists() else shutil.which("dbmate") or "dbmate"
+
+
+def _for_dbmate(url: str) -> str:
+    # dbmate insists on TLS unless told otherwise; asyncpg prefers it but does not insist.
+    if "sslmode=" in url or "sslrootcert=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}sslmode=disable"
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[-1] if lines else type(error).__name__

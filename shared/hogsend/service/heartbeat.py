@@ -1,0 +1,29 @@
+"""Tells a container's health check that the event loop still turns."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from hogsend.service import metrics
+
+log = structlog.get_logger(__name__)
+
+TOUCH_SECONDS = 5.0
+
+
+async def touch_forever(file: Path | None) -> None:
+    """Touch `file` every `TOUCH_SECONDS`; nothing without one.
+
+    It says that this process works, not that everything it needs is there: a service that waits
+    for NATS or PostgreSQL must not be restarted for it.
+    """
+    while file is not None:
+        try:
+            file.touch()  # noqa: ASYNC240 - a file in memory
+        except OSError as error:
+            metrics.FAILURES.labels("alive_file", type(error).__name__).inc()
+            log.warning("the alive file cannot be touched", file=str(file), reason=str(error))
+        await asyncio.sleep(TOUCH_SECONDS)

@@ -1,0 +1,107 @@
+"""Streams and their consumers, brought up to what is declared, and made again when lost."""
+
+from __future__ import annotations
+
+from nats.js import JetStreamContext
+from nats.js.api import StreamConfig
+from nats.js.errors import APIError, BadRequestError, NotFoundError
+
+from hogsend.contract import subjects
+from hogsend.contract.streams import (
+    DEFAULT_LIMITS,
+    ENGAGEMENT_CONSUMER,
+    STREAMS,
+    Limits,
+    StreamName,
+)
+from hogsend.contract.users import User
+
+_STREAM_NAME_IN_USE = 10058
+
+_NO_ROOM = frozenset({10028, 10047})
+"""JetStream refuses to reserve so much, for the account or on the disk."""
+
+
+async def reconcile(js: JetStreamContext, owner: User, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Create the streams `owner` owns, or bring their limits up to what is declared here.
+
+    Raises:
+        nats.js.errors.APIError: the server refuses, for example because an existing stream has
+            another retention policy or storage is short.
+    """
+    for name in _owned_by(owner):
+        config = limits.applied_to(STREAMS[name].config)
+        if not await _create(js, config):
+            await js.update_stream(config)
+
+
+async def restore(
+    js: JetStreamContext, owner: User, limits: Limits = DEFAULT_LIMITS
+) -> list[StreamName]:
+    """Create the streams of `owner` that are gone, and name them.
+
+    Those that exist stay as they are: two versions of a service may declare different limits.
+
+    Raises:
+        nats.js.errors.APIError: the server refuses.
+    """
+    made = []
+    for name in _owned_by(owner):
+        try:
+            await js.stream_info(name)
+        except NotFoundError:
+            if await _create(js, limits.applied_to(STREAMS[name].config)):
+                made.append(name)
+    return made
+
+
+def _owned_by(owner: User) -> list[StreamName]:
+    return [name for name, stream in STREAMS.items() if stream.owner is owner]
+
+
+def remedy(error: Exception) -> str | None:
+    """What an operator can do about a stream that cannot be made, where that is known."""
+    if isinstance(error, APIError) and error.err_code in _NO_ROOM:
+        return (
+            "raise max_file_store of nats-server, by default three quarters of the free disk, "
+            "or set NATS_STREAM_MAX_BYTES lower"
+        )
+    return None
+
+
+async def is_empty(js: JetStreamContext, name: StreamName) -> bool:
+    """Whether a stream holds no message.
+
+    Raises:
+        nats.js.errors.NotFoundError: there is no such stream.
+    """
+    return (await js.stream_info(name)).state.messages == 0
+
+
+async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
+    """Create one stream; False when there is one of that name with other limits."""
+    if config.name == StreamName.ENGAGEMENT:
+        # A stream kept by interest forgets what it accepts before somebody listens.
+        return await _create_closed(js, config)
+    try:
+        await js.add_stream(config)
+    except BadRequestError as error:
+        if error.err_code != _STREAM_NAME_IN_USE:
+            raise
+        return False
+    return True
+
+
+async def _create_closed(js: JetStreamContext, config: StreamConfig) -> bool:
+    """Create a stream that takes nothing before ingest's consumer is there."""
+    try:
+        await js.add_stream(config.evolve(subjects=[subjects.ENGAGEMENT]))
+        made = True
+    except BadRequestError as error:
+        if error.err_code != _STREAM_NAME_IN_USE:
+            raise
+        made = False
+    await js.add_consumer(StreamName.ENGAGEMENT, ENGAGEMENT_CONSUMER)
+    if made:
+        await js.update_stream(config)
+    return made

@@ -1,0 +1,1 @@
+"""How it is said: the connection to NATS, publishing, consuming, TLS."""

@@ -1,0 +1,55 @@
+"""URLs: whether a text is one, and whether it leads back to this machine (contract 7.3)."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+
+def is_absolute_url(url: str) -> bool:
+    """Whether `url` is one URL with a host, and nothing browsers and libraries read differently."""
+    if any(character <= " " or character in "\\\x7f" for character in url):
+        return False
+    try:
+        parts = urlsplit(url)
+        return bool(parts.scheme and parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def is_loopback(url: str) -> bool:
+    """Whether only this machine can reach `url`; False for text that is not a URL.
+
+    True for `localhost`, names under `.localhost`, the loopback and unspecified addresses in every
+    spelling a browser accepts (`127.1`, `0x7f.1`, `2130706433`, IPv4-mapped IPv6).
+    """
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return False
+    if not host:
+        return False
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    address = literal_address(name)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address is not None and (address.is_loopback or address.is_unspecified)
+
+
+def literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read a host that is written as an address, in every spelling libraries accept.
+
+    None for a name, which may lead anywhere.
+    """
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    try:
+        # inet_aton reads the short, hexadecimal and octal spellings browsers accept.
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
