@@ -19,12 +19,12 @@ from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.service.app import stop
 from hogsend.service.database import Database
-from hogsend.service.settings import IngestSettings
 from hogsend.transport.connection import Bus
 from hogsend.transport.consumer import pull
 from services.ingest.app import MIGRATIONS, WORKERS
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
+from services.ingest.settings import IngestSettings
 from tests.servers import Servers
 
 ROUNDS = 3

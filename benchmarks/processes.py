@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 
+from cli.stack.settings import ALL_SETTINGS
 from hogsend.contract.users import User
-from hogsend.service import settings
 from tests.servers import Servers, free_port
 from tests.waiting import eventually
 
@@ -22,7 +22,7 @@ ADMIN_KEY = "k-bench"
 
 def environment(**given: str) -> dict[str, str]:
     """Take this environment without Hogsend's settings, and `given`."""
-    known = {name.upper() for group in settings.ALL for name in group.model_fields}
+    known = {name.upper() for group in ALL_SETTINGS for name in group.model_fields}
     clean = {name: value for name, value in os.environ.items() if name not in known}
     return {**clean, "PYTHONPATH": str(ROOT), "LOG_LEVEL": "warning", **given}
 

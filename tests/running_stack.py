@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import psutil
 
-from hogsend.service import settings
+from cli.stack.settings import ALL_SETTINGS
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -95,7 +95,7 @@ class Up:
 
 def clean_environment() -> dict[str, str]:
     """This process's environment without any setting of ours."""
-    known = {name.upper() for group in settings.ALL for name in group.model_fields}
+    known = {name.upper() for group in ALL_SETTINGS for name in group.model_fields}
     return {name: value for name, value in os.environ.items() if name not in known}
 
 

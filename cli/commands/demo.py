@@ -18,14 +18,10 @@ from cli.demo.story import EVENT, Story
 from cli.stack import local
 from cli.stack.home import Home
 from cli.stack.ports import free_or_any
+from cli.stack.settings import ALL_SETTINGS, StackSettings
 from cli.summary import Summary
-from hogsend.service import settings
-from hogsend.service.settings import (
-    GatewaySettings,
-    StackSettings,
-    TelemetrySettings,
-    describe_problems,
-)
+from hogsend.service.settings import TelemetrySettings, describe_problems
+from services.gateway.settings import GatewaySettings
 
 SANDBOX_PORT = 8010
 
@@ -90,7 +86,7 @@ def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPo
     gateway_port = free_or_any(wanted.gateway_port)
     nats_port = free_or_any(stack_settings.nats_port)
     posthog = DemoPostHog(free_or_any(SANDBOX_PORT), gateway_port)
-    for group in settings.ALL:
+    for group in ALL_SETTINGS:
         if group is not TelemetrySettings:
             for name in group.model_fields:
                 os.environ.pop(name.upper(), None)

@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from cli.console import complain, err, print_json
 from cli.stack import local
 from cli.stack.home import Home
+from cli.stack.settings import StackSettings
 from cli.summary import Summary, show
-from hogsend.service.settings import GatewaySettings, StackSettings, describe_problems
+from hogsend.service.settings import describe_problems
+from services.gateway.settings import GatewaySettings
 
 
 def up(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:

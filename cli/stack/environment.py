@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from hogsend.service import settings
+from cli.stack.settings import ALL_SETTINGS
 from hogsend.service.settings import (
-    AnalyticsSettings,
     BusSettings,
     DatabaseSettings,
-    GatewaySettings,
-    IngestSettings,
     OutboundSettings,
     PostHogSettings,
-    ProvisionerSettings,
     PublicUrlSettings,
-    SealingSettings,
     Settings,
     TelemetrySettings,
 )
+from services.analytics.settings import AnalyticsSettings
+from services.credentials.settings import SealingSettings
+from services.gateway.settings import GatewaySettings
+from services.ingest.settings import IngestSettings
+from services.provisioner.settings import ProvisionerSettings
 
 READS: dict[str, tuple[type[Settings], ...]] = {
     "gateway": (
@@ -72,7 +72,7 @@ def environment_for(service: str, given: Mapping[str, str]) -> dict[str, str]:
 
     Settings that the service does not read are left out.
     """
-    everything = {name.upper() for group in settings.ALL for name in group.model_fields}
+    everything = {name.upper() for group in ALL_SETTINGS for name in group.model_fields}
     own = {name.upper() for group in READS[service] for name in group.model_fields}
     own -= WITHHELD.get(service, frozenset())
     wanted = {**given, **{name: value for name, value in os.environ.items() if value}}

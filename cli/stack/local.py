@@ -22,11 +22,13 @@ from cli.stack.environment import READS, environment_for, nothing_but_path
 from cli.stack.home import Home, write_private
 from cli.stack.ports import require_free
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
+from cli.stack.settings import StackSettings
 from cli.stack.supervisor import Program, Supervisor
 from cli.summary import Summary
 from hogsend.contract.streams import GIB
 from hogsend.contract.users import User
-from hogsend.service.settings import BusSettings, GatewaySettings, StackSettings
+from hogsend.service.settings import BusSettings
+from services.gateway.settings import GatewaySettings
 
 READY_SECONDS = 60.0
 LOOK_SECONDS = 0.1

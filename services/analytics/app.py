@@ -16,7 +16,6 @@ from hogsend.service.credential_watcher import TokenCache
 from hogsend.service.database import Database
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.settings import (
-    AnalyticsSettings,
     BusSettings,
     DatabaseSettings,
     OutboundSettings,
@@ -33,6 +32,7 @@ from services.analytics.destinations.store import DestinationStore
 from services.analytics.handlers import Handlers
 from services.analytics.persons.reads import Reads
 from services.analytics.project_key import PROVIDER, ProjectKey
+from services.analytics.settings import AnalyticsSettings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 

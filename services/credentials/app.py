@@ -15,7 +15,6 @@ from hogsend.service.settings import (
     DatabaseSettings,
     OutboundSettings,
     PostHogSettings,
-    SealingSettings,
     TelemetrySettings,
 )
 from hogsend.service.ssrf import Outbound
@@ -26,6 +25,7 @@ from services.credentials.key_rotation import Resealing
 from services.credentials.payload_sealer import Reader
 from services.credentials.refresh import Refresher
 from services.credentials.sealing import Sealer
+from services.credentials.settings import SealingSettings
 from services.credentials.store import CredentialStore
 from services.credentials.token_endpoint import TokenEndpoint
 from services.credentials.token_resolver import Tokens

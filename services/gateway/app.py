@@ -24,7 +24,6 @@ from hogsend.service.app import service_bus, stop, until_stopped
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.settings import (
     BusSettings,
-    GatewaySettings,
     PostHogSettings,
     PublicUrlSettings,
     TelemetrySettings,
@@ -47,6 +46,7 @@ from services.gateway.routes.health import health, livez, metrics, readyz
 from services.gateway.routes.provisioning import ProvisioningController
 from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
+from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.publisher import Publisher
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool

@@ -19,7 +19,7 @@ from litestar.exceptions import (
 from litestar.handlers import BaseRouteHandler
 from prometheus_client import Counter
 
-from hogsend.service.settings import GatewaySettings
+from services.gateway.settings import GatewaySettings
 
 RATE_LIMIT_STATE = "rate_limit"
 ACTOR_STATE = "actor"

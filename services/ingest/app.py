@@ -10,14 +10,10 @@ from hogsend.service import logs, metrics
 from hogsend.service.app import run_service, service_bus
 from hogsend.service.database import Database
 from hogsend.service.heartbeat import touch_forever
-from hogsend.service.settings import (
-    BusSettings,
-    DatabaseSettings,
-    IngestSettings,
-    TelemetrySettings,
-)
+from hogsend.service.settings import BusSettings, DatabaseSettings, TelemetrySettings
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
+from services.ingest.settings import IngestSettings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 

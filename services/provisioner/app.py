@@ -17,7 +17,6 @@ from hogsend.service.settings import (
     DatabaseSettings,
     OutboundSettings,
     PostHogSettings,
-    ProvisionerSettings,
     PublicUrlSettings,
     TelemetrySettings,
 )
@@ -29,6 +28,7 @@ from services.provisioner.destination.store import DestinationStore
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from services.provisioner.diagnosis.examination import Examination
 from services.provisioner.handlers import Handlers
+from services.provisioner.settings import ProvisionerSettings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 

@@ -16,19 +16,14 @@ from hogsend.posthog.api import http_client
 from hogsend.service import streams
 from hogsend.service.app import serve, stop
 from hogsend.service.database import Database
-from hogsend.service.settings import (
-    AnalyticsSettings,
-    GatewaySettings,
-    PostHogSettings,
-    ProvisionerSettings,
-    PublicUrlSettings,
-)
+from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.service.ssrf import Outbound
 from hogsend.transport.connection import Bus
 from services.analytics.app import MIGRATIONS as ANALYTICS_MIGRATIONS
 from services.analytics.app import Analytics
 from services.analytics.app import build as build_analytics
 from services.analytics.delivery.leader_election import lead_forever
+from services.analytics.settings import AnalyticsSettings
 from services.credentials.app import MIGRATIONS
 from services.credentials.change_relay import Announcer
 from services.credentials.credential_service import Vault
@@ -42,6 +37,7 @@ from services.credentials.token_resolver import Tokens
 from services.gateway.app import build
 from services.gateway.audit import audited
 from services.gateway.response_headers import response_headers
+from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.publisher import Publisher
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
@@ -49,6 +45,7 @@ from services.gateway.webhooks.webhook_queue import Intake
 from services.provisioner.app import MIGRATIONS as PROVISIONER_MIGRATIONS
 from services.provisioner.app import build as build_provisioner
 from services.provisioner.handlers import Handlers as ProvisionerHandlers
+from services.provisioner.settings import ProvisionerSettings
 from tests.servers import Servers
 from tests.waiting import eventually
 

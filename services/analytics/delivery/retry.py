@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from hogsend.service.settings import AnalyticsSettings
+from services.analytics.settings import AnalyticsSettings
 
 
 class Attempts(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,6 @@ from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Capture
 from hogsend.service.app import stop
 from hogsend.service.metrics import FAILURES
-from hogsend.service.settings import AnalyticsSettings
 from hogsend.transport.connection import Bus
 from services.analytics.delivery.dead_letters import DeadLetters
 from services.analytics.delivery.retry import Attempts
@@ -30,6 +29,7 @@ from services.analytics.delivery.sources import (
 from services.analytics.destinations.default_destination import Seeding
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.project_key import ProjectKey
+from services.analytics.settings import AnalyticsSettings
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import httpx
 
 from hogsend.service.credential_watcher import TokenCache
-from hogsend.service.settings import AnalyticsSettings, PostHogSettings
+from hogsend.service.settings import PostHogSettings
 from hogsend.transport.connection import Bus
 from services.analytics.conditions.evaluation import Conditions
 from services.analytics.flags.reader import FlagReader
@@ -16,6 +16,7 @@ from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.reader import PersonReader
 from services.analytics.persons.timezones import Timezones
 from services.analytics.project_key import ProjectKey
+from services.analytics.settings import AnalyticsSettings
 
 
 @dataclass(frozen=True)

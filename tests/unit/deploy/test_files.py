@@ -18,7 +18,8 @@ from cli.stack import nats as nats_server
 from cli.stack.environment import READS, WITHHELD
 from hogsend.contract.streams import DEFAULT_LIMITS, GIB
 from hogsend.contract.users import User
-from hogsend.service.settings import GatewaySettings, TelemetrySettings
+from hogsend.service.settings import TelemetrySettings
+from services.gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"

@@ -7,22 +7,24 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from cli.stack.settings import ALL_SETTINGS
 from docs import generate
-from hogsend.service import settings
+from hogsend.service.settings import BusSettings, PostHogSettings, Settings
+from services.credentials.settings import SealingSettings
 
 REQUIRED = {"better_auth_secret": "s", "database_url": "postgresql://x"}
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for group in settings.ALL:
+    for group in ALL_SETTINGS:
         for name in group.model_fields:
             monkeypatch.delenv(name.upper(), raising=False)
 
 
-@pytest.mark.parametrize("group", settings.ALL)
+@pytest.mark.parametrize("group", ALL_SETTINGS)
 def test_every_setting_is_described_and_read_from_its_own_name(
-    group: type[settings.Settings], monkeypatch: pytest.MonkeyPatch
+    group: type[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, field in group.model_fields.items():
         assert field.description, name
@@ -35,9 +37,9 @@ def test_every_setting_is_described_and_read_from_its_own_name(
             assert getattr(defaults, name) == field.default
 
 
-@pytest.mark.parametrize("group", settings.ALL)
+@pytest.mark.parametrize("group", ALL_SETTINGS)
 def test_an_empty_value_counts_as_unset(
-    group: type[settings.Settings], monkeypatch: pytest.MonkeyPatch
+    group: type[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, field in group.model_fields.items():
         monkeypatch.setenv(name.upper(), REQUIRED[name] if field.is_required() else "")
@@ -64,7 +66,7 @@ def test_a_value_out_of_bounds_stops_the_service(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    group = next(group for group in settings.ALL if name.lower() in group.model_fields)
+    group = next(group for group in ALL_SETTINGS if name.lower() in group.model_fields)
     with pytest.raises(ValidationError, match=name.lower()):
         group()
 
@@ -72,7 +74,7 @@ def test_a_value_out_of_bounds_stops_the_service(
 def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) -> None:
     marked = [
         name
-        for group in settings.ALL
+        for group in ALL_SETTINGS
         for name, field in group.model_fields.items()
         if name.endswith(("_key", "_secret", "_previous", "_password", "database_url"))
         and field.annotation is not bool
@@ -81,7 +83,7 @@ def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) 
     assert len(marked) == 13
     for name in marked:
         monkeypatch.setenv(name.upper(), "do-not-print-me")
-    for group in settings.ALL:
+    for group in ALL_SETTINGS:
         values = group()
         assert "do-not-print-me" not in repr(values)
         for name, field in group.model_fields.items():
@@ -93,7 +95,7 @@ def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) 
 def test_previous_sealing_secrets_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BETTER_AUTH_SECRET", "new")
     monkeypatch.setenv("BETTER_AUTH_SECRET_PREVIOUS", "older, oldest,")
-    secrets = settings.SealingSettings().better_auth_secret_previous
+    secrets = SealingSettings().better_auth_secret_previous
     assert [secret.get_secret_value() for secret in secrets] == ["older", "oldest"]
 
 
@@ -121,8 +123,8 @@ def test_the_private_host_follows_the_environment(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert settings.PostHogSettings().private_host == private
-    assert settings.PostHogSettings().host_explicit is explicit
+    assert PostHogSettings().private_host == private
+    assert PostHogSettings().host_explicit is explicit
 
 
 def test_generated_documents_are_up_to_date() -> None:
@@ -131,10 +133,10 @@ def test_generated_documents_are_up_to_date() -> None:
 
 def test_secrets_may_be_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nats_password").write_text("from-a-file\n")
-    read = settings.BusSettings(_secrets_dir=tmp_path)  # type: ignore[call-arg]
+    read = BusSettings(_secrets_dir=tmp_path)  # type: ignore[call-arg]
     assert read.nats_password is not None
     assert read.nats_password.get_secret_value() == "from-a-file"
     monkeypatch.setenv("NATS_PASSWORD", "from-the-environment")
-    read = settings.BusSettings(_secrets_dir=tmp_path)  # type: ignore[call-arg]
+    read = BusSettings(_secrets_dir=tmp_path)  # type: ignore[call-arg]
     assert read.nats_password is not None
     assert read.nats_password.get_secret_value() == "from-the-environment"

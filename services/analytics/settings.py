@@ -1,0 +1,54 @@
+"""What can be set for analytics."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from hogsend.client.local_time import find_timezone
+from hogsend.service.settings import CommaSeparated, Settings
+
+
+class AnalyticsSettings(Settings):
+    """Analytics: person reads, and what flows back into PostHog."""
+
+    default_timezone: str = Field(
+        "UTC", description="IANA time zone of people nothing is known about."
+    )
+    enable_posthog_destination: bool = Field(
+        default=False,
+        description="Whether a PostHog destination for the email funnel and contact changes is "
+        "made by itself, given a project key.",
+    )
+    analytics_event_mirror: bool = Field(
+        default=False,
+        description="Whether events reported to Hogsend are captured in PostHog too; those from "
+        "PostHog never are.",
+    )
+    analytics_event_mirror_allow: CommaSeparated = Field(
+        (), description="Names of the only events to mirror, separated by commas; all when empty."
+    )
+    analytics_event_mirror_deny: CommaSeparated = Field(
+        (), description="Names of events not to mirror, separated by commas."
+    )
+    outbound_webhook_max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        8, description="Attempts to deliver an event before it is set aside as a dead letter."
+    )
+    outbound_webhook_timeout_ms: Annotated[int, Field(ge=1, le=300_000)] = Field(
+        15_000, description="Milliseconds one delivery may take."
+    )
+    outbound_webhook_base_delay_ms: Annotated[int, Field(ge=1)] = Field(
+        5_000, description="Milliseconds that double with every attempt to make its delay."
+    )
+    outbound_webhook_max_delay_ms: Annotated[int, Field(ge=1)] = Field(
+        21_600_000, description="Longest delay between two attempts, in milliseconds."
+    )
+
+    @field_validator("default_timezone")
+    @classmethod
+    def _must_be_timezone(cls, value: str) -> str:
+        zone = find_timezone(value)
+        if zone is None:
+            raise ValueError("there is no such IANA time zone")
+        return zone

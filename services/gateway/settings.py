@@ -1,0 +1,67 @@
+"""What can be set for the gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from hogsend.contract.streams import MIB
+from hogsend.service.settings import Port, PreviousKeys, Settings
+
+
+class GatewaySettings(Settings):
+    """Gateway: HTTP, admin keys, webhook intake and its spool."""
+
+    gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    gateway_port: Port = Field(3002, description="Port the gateway listens on.")
+    admin_api_key: SecretStr | None = Field(
+        None,
+        description="Bearer for `/v1/admin/*`. Unset, every admin request is 401; "
+        "`make up` generates one.",
+    )
+    admin_read_api_key: SecretStr | None = Field(
+        None,
+        description="Bearer that may only list events; every other admin route answers it 403.",
+    )
+    ingest_api_key: SecretStr | None = Field(
+        None,
+        description="Bearer that may only report events to `POST /v1/events`; `ADMIN_API_KEY` may "
+        "as well.",
+    )
+    admin_api_key_previous: PreviousKeys = Field(
+        (), description="Earlier `ADMIN_API_KEY`s that still count, separated by commas."
+    )
+    admin_read_api_key_previous: PreviousKeys = Field(
+        (), description="Earlier `ADMIN_READ_API_KEY`s that still count, separated by commas."
+    )
+    ingest_api_key_previous: PreviousKeys = Field(
+        (), description="Earlier `INGEST_API_KEY`s that still count, separated by commas."
+    )
+    admin_failed_key_limit: Annotated[int, Field(ge=1)] = Field(
+        30,
+        description="Wrong keys a minute from one address; after that it is answered 429 whatever "
+        "its key, until the minute is over.",
+    )
+    admin_rate_limit: Annotated[int, Field(ge=1)] = Field(
+        100, description="Admin requests a minute and key; more answer 429."
+    )
+    http_patience_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+        65,
+        description="Seconds a request's headers may take to arrive, and its body; idle "
+        "connections are closed after as long. Longer than the 60 s load balancers keep theirs.",
+    )
+    webhook_max_bytes: Annotated[int, Field(ge=1024)] = Field(
+        MIB, description="Largest webhook body in bytes; larger ones answer 413."
+    )
+    webhook_ack_timeout_ms: Annotated[int, Field(ge=1, le=5000)] = Field(
+        50, description="Milliseconds JetStream gets to acknowledge before a webhook is spooled."
+    )
+    spool_dir: Path = Field(
+        Path(".hogsend/spool"),
+        description="Directory for webhooks accepted while NATS is away. One per gateway replica.",
+    )
+    spool_max_bytes: Annotated[int, Field(ge=0)] = Field(
+        256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."
+    )

@@ -1,0 +1,17 @@
+"""What can be set for the provisioner."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hogsend.service.settings import Settings
+
+
+class ProvisionerSettings(Settings):
+    """Provisioner: what it may do on its own."""
+
+    posthog_mint_webhook_secret: bool = Field(
+        default=True,
+        description="Whether provisioning makes up a webhook secret when none is set; "
+        "`false` answers `webhook_secret_missing` instead.",
+    )
