@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from hogsend.contract.audit import AuditEntry, AuditPage, ListAudit
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
-from hogsend.service.retry import until_it_works
+from hogsend.service.retry import retry_until_available
 from services.ingest.dead_letters.publish import DeadLetters, Failure
 from services.ingest.events import rows
 from services.ingest.events.incoming_event import Unprocessable
@@ -42,7 +42,7 @@ class AuditTrail:
                 kept.append(message)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 failures.append(Failure(message, Unprocessable("malformed", str(error))))
-        await until_it_works(lambda: self._save(entries))
+        await retry_until_available(lambda: self._save(entries))
         for message in kept:
             await message.ack()
         await self._dead_letters.bury(failures)

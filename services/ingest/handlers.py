@@ -37,9 +37,9 @@ from hogsend.contract.events import (
     RecordEvent,
 )
 from hogsend.contract.health import INGEST_HEALTH, ServiceHealth
-from hogsend.service import retry as patience
 from hogsend.service.app import AnyHandler, Handler, service_health
 from hogsend.service.database import Database
+from hogsend.service.retry import waiting_for
 from hogsend.transport.connection import Bus
 from hogsend.transport.publisher import Publisher
 from services.ingest.audit import AuditTrail
@@ -142,4 +142,4 @@ class Handlers:
     async def health(self, _request: Empty) -> ServiceHealth:
         """Report this replica's health."""
         health = await service_health("ingest", self._database)
-        return msgspec.structs.replace(health, waits_for=patience.waits_for())
+        return msgspec.structs.replace(health, waits_for=waiting_for())

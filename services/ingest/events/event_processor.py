@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from nats.aio.msg import Msg
 
-from hogsend.service.retry import until_it_works
+from hogsend.service.retry import retry_until_available
 from hogsend.transport.publisher import Outgoing, Publisher
 from services.ingest import metrics
 from services.ingest.dead_letters.publish import TOO_LARGE, DeadLetters, Failure
@@ -76,7 +76,7 @@ class Intake:
     async def _save(self, deliveries: Sequence[Delivery]) -> tuple[Saved, int]:
         if not deliveries:
             return Saved({}, frozenset(), {}), 1
-        return await until_it_works(lambda: self._store.save(deliveries))
+        return await retry_until_available(lambda: self._store.save(deliveries))
 
     async def _announce(
         self, received: Sequence[Received], saved: Saved, *, sure: bool
@@ -92,7 +92,7 @@ class Intake:
             if unsure and ref in saved.contact_keys:
                 events[ref] = announcement(one.delivery, saved.contact_keys[ref])
         outgoing = list(events.values())
-        refused, _ = await until_it_works(lambda: self._publisher.publish(outgoing))
+        refused, _ = await retry_until_available(lambda: self._publisher.publish(outgoing))
         metrics.ANNOUNCED.inc(len(outgoing) - len(refused))
         oversized = {id(message) for message in refused}
         return {

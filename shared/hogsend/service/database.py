@@ -22,6 +22,7 @@ import structlog
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.health import DependencyHealth, SchemaHealth
 from hogsend.service import metrics
+from hogsend.service.retry import retry_until_available
 from hogsend.service.settings import DatabaseSettings
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 ACQUIRE_SECONDS = 2.0
 COMMAND_SECONDS = 10.0
 RETRY_SECONDS = 1.0
+"""Longest pause between attempts to connect."""
+NOT_AVAILABLE = "PostgreSQL is not available"
 
 AWAY = (
     OSError,
@@ -96,22 +99,9 @@ class Database:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def connect(self) -> None:
-        """Migrate and open the pool, trying once a second until both succeed."""
-        while self._pool is None:
-            try:
-                await self.migrate()
-                self._pool = await asyncpg.create_pool(
-                    self._url,
-                    min_size=1,
-                    max_size=self._pool_size,
-                    command_timeout=COMMAND_SECONDS,
-                    timeout=ACQUIRE_SECONDS,
-                    server_settings={"search_path": self._schema},
-                )
-            except (*AWAY, asyncpg.PostgresError, MigrationFailed) as error:
-                metrics.FAILURES.labels("database", type(error).__name__).inc()
-                log.warning("database is not available yet", reason=_reason(error))
-                await asyncio.sleep(RETRY_SECONDS)
+        """Migrate and open the pool, retrying until both succeed."""
+        if self._pool is None:
+            await retry_until_available(self._open, wait_max=RETRY_SECONDS)
         log.info("database ready", schema=self._schema)
 
     async def close(self) -> None:
@@ -131,7 +121,7 @@ class Database:
         """
         pool = self._pool
         if pool is None:
-            raise Unavailable("PostgreSQL is not available")
+            raise Unavailable(NOT_AVAILABLE)
         try:
             async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 try:
@@ -144,7 +134,23 @@ class Database:
             metrics.FAILURES.labels("database", type(error).__name__).inc()
             if isinstance(error, LOST) and pool is self._pool:
                 self._lost.set()
-            raise Unavailable("PostgreSQL is not available") from error
+            raise Unavailable(NOT_AVAILABLE) from error
+
+    async def _open(self) -> None:
+        try:
+            await self.migrate()
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=1,
+                max_size=self._pool_size,
+                command_timeout=COMMAND_SECONDS,
+                timeout=ACQUIRE_SECONDS,
+                server_settings={"search_path": self._schema},
+            )
+        except (*AWAY, asyncpg.PostgresError, MigrationFailed) as error:
+            # The reason may name hosts: it is for the log, and not for the public health.
+            log.warning("PostgreSQL is not available yet", reason=_reason(error))
+            raise Unavailable(NOT_AVAILABLE) from error
 
     async def migrate(self) -> None:
         """Apply what is pending; replicas that start together wait for one another.

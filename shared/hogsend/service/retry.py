@@ -1,48 +1,120 @@
-"""Waiting for what is away."""
+"""Retry an operation until the dependency it needs is available."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Generic, NamedTuple, Never, TypeVar
 
 import stamina
+import stamina.instrumentation
+import structlog
+from prometheus_client import Counter
 
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import HogsendError, Unavailable
+
+log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
-RETRY_SECONDS = 5.0
-"""Longest pause between attempts while a dependency is away."""
+WAIT_INITIAL_SECONDS = 0.1
+WAIT_MAX_SECONDS = 5.0
+
+RETRIES = Counter(
+    "hogsend_retries",
+    "Attempts that were repeated because a dependency was not available",
+    ["operation", "error"],
+)
+
+_waiting: dict[object, str] = {}
+"""Why each operation that is being retried failed last, oldest operation first."""
 
 
-_waiting: list[str] = []
-"""Why each call that has failed at least once repeats its action."""
+class Outcome(NamedTuple, Generic[Result]):
+    """What the attempt that succeeded returned."""
+
+    result: Result
+    attempts: int
+    """1 when no attempt failed. A failed attempt may have taken effect all the same."""
 
 
-async def until_it_works(action: Callable[[], Awaitable[Result]]) -> tuple[Result, int]:
-    """Repeat `action` while its dependency is away; returns its result and the attempts it took.
+async def retry_until_available(
+    action: Callable[[], Awaitable[Result]],
+    *,
+    on: tuple[type[Exception], ...] = (Unavailable,),
+    wait_initial: float = WAIT_INITIAL_SECONDS,
+    wait_max: float = WAIT_MAX_SECONDS,
+) -> Outcome[Result]:
+    """Repeat `action` until it raises none of the errors in `on`.
 
-    stamina logs and counts every repetition.
+    The pause doubles after each attempt. Cancel the call to give up: there is no limit. The first
+    failure is logged as a warning, the following ones at debug level, and each is counted in
+    `hogsend_retries_total` under the qualified name of `action`.
+
+    Args:
+        action: called without arguments, so that none can be logged.
+        on: errors that may be gone at the next attempt; every other one is raised.
+        wait_initial: seconds before the second attempt, to which stamina adds up to one more.
+        wait_max: longest pause in seconds.
     """
-    said: str | None = None
+    operation = object()
+    attempts = 0
+
+    @stamina.retry(on=on, attempts=None, timeout=None, wait_initial=wait_initial, wait_max=wait_max)
+    @functools.wraps(action)
+    async def attempt() -> Result:
+        nonlocal attempts
+        attempts += 1
+        try:
+            return await action()
+        except on as error:
+            _waiting[operation] = _reason(error)
+            raise
+
     try:
-        async for attempt in stamina.retry_context(
-            on=Unavailable, attempts=None, timeout=None, wait_initial=0.1, wait_max=RETRY_SECONDS
-        ):
-            with attempt:
-                try:
-                    return await action(), attempt.num
-                except Unavailable as error:
-                    if said is None:
-                        said = str(error)
-                        _waiting.append(said)
-                    raise
+        return Outcome(await attempt(), attempts)
     finally:
-        if said is not None:
-            _waiting.remove(said)
-    raise AssertionError("retries never end")
+        _waiting.pop(operation, None)
 
 
-def waits_for() -> str | None:
-    """What this process cannot go on without right now, if anything."""
-    return _waiting[0] if _waiting else None
+async def repeat_every(
+    seconds: float,
+    action: Callable[[], Awaitable[object]],
+    *,
+    on: tuple[type[Exception], ...] = (Unavailable,),
+) -> Never:
+    """Run `action` now and `seconds` after each time it succeeded; cancel the call to stop.
+
+    In between it is retried as by `retry_until_available`.
+    """
+    while True:
+        await retry_until_available(action, on=on)
+        await asyncio.sleep(seconds)
+
+
+def waiting_for() -> str | None:
+    """Why this process cannot go on with some of its work right now; None when it can."""
+    return next(iter(_waiting.values()), None)
+
+
+def _reason(error: Exception) -> str:
+    # The text of another library's error may quote a statement's values or an address's password.
+    return str(error) if isinstance(error, HogsendError) else type(error).__name__
+
+
+def _report(details: stamina.instrumentation.RetryDetails) -> None:
+    RETRIES.labels(details.name, type(details.caused_by).__name__).inc()
+    say = log.warning if details.retry_num == 1 else log.debug
+    say(
+        "retrying until available",
+        operation=details.name,
+        reason=_reason(details.caused_by),
+        retry=details.retry_num,
+        wait_seconds=round(details.wait_for, 2),
+    )
+
+
+# stamina's own hooks label a counter with the number of the attempt, which makes a new time series
+# with every attempt of an outage, and log the arguments of what they retry.
+stamina.instrumentation.set_on_retry_hooks([_report])

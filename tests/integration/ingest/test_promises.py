@@ -303,6 +303,5 @@ def deadlocks() -> float:
         sample.value
         for metric in REGISTRY.collect()
         for sample in metric.samples
-        if sample.name == "stamina_retries_total"
-        and "DeadlockDetected" in sample.labels["error_type"]
+        if sample.name == "hogsend_retries_total" and "DeadlockDetected" in sample.labels["error"]
     )
