@@ -17,6 +17,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
+from hogsend import __version__
 from hogsend.contract.errors import CannotStart
 from hogsend.contract.users import User
 from hogsend.service import logs
@@ -187,7 +188,7 @@ async def _first_failure_or(stopped: asyncio.Task[None], tasks: list[asyncio.Tas
 def _openapi() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Hogsend gateway",
-        version="0.1.0",
+        version=__version__,
         description="PostHog webhooks in, credentials and stored events for administrators. "
         "Everything else happens on NATS; see docs/bus.md.",
         path="/docs",
