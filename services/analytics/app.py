@@ -122,7 +122,7 @@ async def run() -> None:
             User.ANALYTICS,
             handlers=analytics.handlers.all(),
             background=[
-                touch_forever(telemetry.alive_file),
+                touch_forever(telemetry.health_file),
                 database.keep_connected(),
                 lead_forever(database, analytics.delivery.run),
                 analytics.persons.say_once_when_off(),

@@ -129,12 +129,12 @@ async def run() -> None:
     app = build(bus, intake, webhook_secret, settings, posthog=posthog, public=public)
     server = Server(
         # Around litestar, not inside: unknown routes get the headers too.
-        response_headers(audited(bounded(app, settings.http_patience_seconds), bus)),
+        response_headers(audited(bounded(app, settings.http_request_timeout_seconds), bus)),
         address=settings.gateway_host,
         port=settings.gateway_port,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
-        http1_settings=http1_settings(settings.http_patience_seconds),
+        http1_settings=http1_settings(settings.http_request_timeout_seconds),
         websockets=False,
         log_enabled=False,
     )
@@ -146,7 +146,7 @@ async def run() -> None:
 
     serving = asyncio.create_task(_serve(server, settings))
     background = [
-        asyncio.create_task(touch_forever(telemetry.alive_file)),
+        asyncio.create_task(touch_forever(telemetry.health_file)),
         asyncio.create_task(connect()),
         asyncio.create_task(publisher.write_forever()),
         asyncio.create_task(webhook_secret.follow_forever()),
