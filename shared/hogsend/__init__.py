@@ -5,7 +5,6 @@ async with hogsend.connect() as bus:
         ...
 """
 
-from hogsend._version import __version__
 from hogsend.client.local_time import next_moment
 from hogsend.contract.conditions import Condition
 from hogsend.contract.credentials import CredentialChanged
@@ -22,7 +21,6 @@ __all__ = [
     "HogsendError",
     "InvalidRequest",
     "Unavailable",
-    "__version__",
     "connect",
     "next_moment",
 ]

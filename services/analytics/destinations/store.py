@@ -18,6 +18,7 @@ from hogsend.contract.destinations import (
     Delivered,
     DeliveryPage,
     DeliveryStatus,
+    DestinationKind,
     DestinationPage,
     ListDeliveries,
     ListDestinations,
@@ -81,10 +82,10 @@ class DestinationStore:
         async with self._connection() as connection:
             return _destination(_found(await _queries.get(connection, id=id)))
 
-    async def create(self, new: CreateDestination, *, is_default: bool = False) -> Destination:
+    async def create(self, new: CreateDestination, *, seeded: bool = False) -> Destination:
         """Keep a new destination."""
         async with self._connection() as connection:
-            return await _insert(connection, new, is_default=is_default)
+            return await _insert(connection, new, seeded=seeded)
 
     async def change(self, id: UUID, edit: Edit) -> Destination:
         """Replace a destination by what `edit` makes of it.
@@ -105,24 +106,22 @@ class DestinationStore:
         async with self._connection() as connection:
             _found(await _queries.delete(connection, id=id))
 
-    async def ensure_default(self, default: CreateDestination, complete: Edit) -> str:
-        """Insert `default` unless there is a destination of its kind; else `complete` the default.
+    async def seed(self, kind: DestinationKind, seed: CreateDestination, edit: Edit) -> str:
+        """Make sure of a destination of `kind`: keep `seed`, or let `edit` bring a seeded one up.
 
-        A destination that an operator created counts as one too, and is left as it is.
+        Whatever somebody made by hand counts as one, and is left alone.
 
         Returns:
             `created`, `changed` or `unchanged`.
         """
         async with self._connection() as connection:
-            await _queries.lock_default(connection)
-            present = [
-                _destination(row) async for row in _queries.of_kind(connection, kind=default.kind)
-            ]
+            await _queries.lock_seeding(connection)
+            present = [_destination(row) async for row in _queries.of_kind(connection, kind=kind)]
             if not present:
-                await _insert(connection, default, is_default=True)
+                await _insert(connection, seed, seeded=True)
                 return "created"
             for destination in present:
-                edited = complete(destination) if destination.is_default else destination
+                edited = edit(destination) if destination.seeded else destination
                 if edited != destination:
                     await _update(connection, edited)
                     return "changed"
@@ -166,7 +165,7 @@ class DestinationStore:
             raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
 
 
-async def _insert(connection: Any, new: CreateDestination, *, is_default: bool) -> Destination:
+async def _insert(connection: Any, new: CreateDestination, *, seeded: bool) -> Destination:
     row = await _queries.insert(
         connection,
         id=uuid4(),
@@ -176,7 +175,7 @@ async def _insert(connection: Any, new: CreateDestination, *, is_default: bool) 
         event_types=new.event_types,
         config=_json(new.config),
         disabled=new.disabled,
-        seeded=is_default,
+        seeded=seeded,
     )
     return _destination(row)
 
@@ -201,9 +200,8 @@ def _found(row: Any) -> Any:
 
 
 def _destination(row: Any) -> Destination:
-    fields = dict(row)
-    given = msgspec.json.decode(fields["config"], type=Properties)
-    fields |= {"given": given, "config": read_config(given), "is_default": fields.pop("seeded")}
+    given = msgspec.json.decode(row["config"], type=Properties)
+    fields = {**dict(row), "config": read_config(given), "given": given}
     return Destination(**fields)
 
 

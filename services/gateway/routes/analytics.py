@@ -41,6 +41,7 @@ class AnalyticsController(Controller):
 
     @get(
         "/connect-info",
+        operation_id="getConnectInfo",
         summary="What is configured for PostHog",
         responses=documented(401, 403, 429, 503),
     )

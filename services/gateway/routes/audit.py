@@ -21,6 +21,7 @@ Filter = Annotated[str | None, QueryParameter(min_length=1, max_length=255)]
     "/v1/admin/audit",
     guards=[admin_only],
     tags=["Admin"],
+    operation_id="listAuditEntries",
     summary="List the audit trail",
     security=[{"adminKey": []}],
     responses=documented(400, 401, 403, 429, 503),

@@ -44,6 +44,7 @@ ORDER: tuple[CapabilityName, ...] = (
     "/v1/admin/capabilities",
     guards=[admin_or_reader],
     tags=["Admin"],
+    operation_id="listCapabilities",
     summary="What works, what does not, and what to set",
     security=[{"adminKey": []}],
     responses=documented(401, 403, 429),

@@ -17,13 +17,25 @@ from hogsend.urls import is_loopback
 CACHE = CacheControlHeader(max_age=3600, public=True)
 
 
-@get(PATH, cache_control=CACHE, tags=["OAuth"])
+@get(
+    PATH,
+    cache_control=CACHE,
+    operation_id="getHogsendClientDocument",
+    summary="Describe Hogsend as an OAuth client",
+    tags=["OAuth"],
+)
 async def client_document() -> ClientDocument:
     """Describe Hogsend to PostHog's OAuth server, as hogsend.com does."""
     return document()
 
 
-@get(OWN_PATH, cache_control=CACHE, tags=["OAuth"])
+@get(
+    OWN_PATH,
+    cache_control=CACHE,
+    operation_id="getOwnClientDocument",
+    summary="Describe this instance as an OAuth client",
+    tags=["OAuth"],
+)
 async def own_client_document(
     request: Request[Any, Any, Any], public: NamedDependency[PublicUrlSettings]
 ) -> ClientDocument:

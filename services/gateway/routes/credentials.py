@@ -46,14 +46,14 @@ class OAuthGrant(msgspec.Struct, frozen=True, rename="camel"):
     scoped_organizations: list[str] = []
 
 
-class CredentialBody(msgspec.Struct, frozen=True):
+class StoreCredential(msgspec.Struct, frozen=True):
     """Body of the PUT."""
 
     payload: OAuthGrant
     kind: Literal["oauth"] = "oauth"
 
 
-class Meta(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class StoredCredential(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What is shown of a stored credential; times in UTC with milliseconds."""
 
     provider_id: str
@@ -75,14 +75,18 @@ class CredentialsController(Controller):
     tags = ["Admin"]  # noqa: RUF012
     security = [{"adminKey": []}]  # noqa: RUF012
 
-    @put(summary="Store a credential", responses=documented(400, 401, 403, 413, 429, 503))
+    @put(
+        operation_id="storeCredential",
+        summary="Store a credential",
+        responses=documented(400, 401, 403, 413, 429, 503),
+    )
     async def store(
         self,
         provider: Provider,
-        data: JSONBody[CredentialBody],
+        data: JSONBody[StoreCredential],
         bus: NamedDependency[Bus],
         request: Request[Any, Any, Any],
-    ) -> Meta:
+    ) -> StoredCredential:
         """Store or replace the credential; it is announced on the bus before the answer."""
         _require_json(request)
         stored = await bus.request(
@@ -92,15 +96,20 @@ class CredentialsController(Controller):
         )
         return _meta(stored)
 
-    @get(summary="Describe a credential", responses=documented(400, 401, 403, 404, 409, 429, 503))
+    @get(
+        operation_id="getCredential",
+        summary="Describe a credential",
+        responses=documented(400, 401, 403, 404, 409, 429, 503),
+    )
     async def describe(
         self, provider: Provider, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
-    ) -> Meta:
+    ) -> StoredCredential:
         """Describe the stored credential."""
         reference = ProviderRef(provider_id=provider)
         return _meta(await bus.request(CREDENTIALS_GET, reference, headers=correlation(request)))
 
     @delete(
+        operation_id="deleteCredential",
         summary="Delete a credential",
         status_code=200,
         responses=documented(400, 401, 403, 404, 429, 503),
@@ -132,8 +141,8 @@ def _payload(grant: OAuthGrant) -> OAuthPayload:
     )
 
 
-def _meta(stored: CredentialMeta) -> Meta:
-    return Meta(
+def _meta(stored: CredentialMeta) -> StoredCredential:
+    return StoredCredential(
         provider_id=stored.provider_id,
         kind=stored.kind,
         scopes=stored.scopes,

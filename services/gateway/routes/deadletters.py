@@ -34,7 +34,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Position = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
 
 
-class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DeadLetterSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which dead letters are meant: all that match every filter given.
 
     A key nobody knows is refused, as without the filter it was meant to be more would match.
@@ -56,6 +56,7 @@ class DeadLettersController(Controller):
 
     @get(
         guards=[admin_or_reader],
+        operation_id="listDeadLetters",
         summary="List dead letters, newest first",
         responses=documented(400, 401, 403, 429, 503),
     )
@@ -78,6 +79,7 @@ class DeadLettersController(Controller):
     @get(
         "/{sequence:int}",
         guards=[admin_or_reader],
+        operation_id="getDeadLetter",
         summary="Show a dead letter and its message",
         responses=documented(400, 401, 403, 404, 429, 503),
     )
@@ -93,12 +95,13 @@ class DeadLettersController(Controller):
         "/replay",
         guards=[admin_only],
         status_code=200,
+        operation_id="replayDeadLetters",
         summary="Replay dead letters",
         responses=documented(400, 401, 403, 404, 413, 429, 503),
     )
     async def replay(
         self,
-        data: JSONBody[Selection],
+        data: JSONBody[DeadLetterSelection],
         bus: NamedDependency[Bus],
         request: Request[Any, Any, Any],
     ) -> DeadLettersDone:
@@ -114,12 +117,13 @@ class DeadLettersController(Controller):
         "/purge",
         guards=[admin_only],
         status_code=200,
+        operation_id="purgeDeadLetters",
         summary="Purge dead letters",
         responses=documented(400, 401, 403, 404, 413, 429, 503),
     )
     async def purge(
         self,
-        data: JSONBody[Selection],
+        data: JSONBody[DeadLetterSelection],
         bus: NamedDependency[Bus],
         request: Request[Any, Any, Any],
     ) -> DeadLettersDone:
@@ -135,6 +139,7 @@ class DeadLettersController(Controller):
         "/{sequence:int}/replay",
         guards=[admin_only],
         status_code=200,
+        operation_id="replayDeadLetter",
         summary="Replay one dead letter",
         responses=documented(400, 401, 403, 404, 429, 503),
     )
@@ -149,6 +154,7 @@ class DeadLettersController(Controller):
         "/{sequence:int}",
         guards=[admin_only],
         status_code=200,
+        operation_id="purgeDeadLetter",
         summary="Purge one dead letter",
         responses=documented(400, 401, 403, 404, 429, 503),
     )
@@ -160,7 +166,7 @@ class DeadLettersController(Controller):
         return await bus.request(INGEST_PURGE, wanted, headers=correlation(request))
 
 
-def _selected(data: Selection) -> Selection:
+def _selected(data: DeadLetterSelection) -> DeadLetterSelection:
     filtered = (data.sequence, data.stream, data.reason) != (None, None, None)
     if data.all == filtered:
         raise InvalidRequest(

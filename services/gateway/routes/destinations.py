@@ -63,7 +63,7 @@ class NewDestination(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return f"NewDestination(kind={self.kind!r})"
 
 
-class Changes(
+class DestinationChanges(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
 ):
     """What shall be different; the rest stays.
@@ -79,7 +79,7 @@ class Changes(
 
     def __repr__(self) -> str:
         """Say nothing; the config may hold a key."""
-        return "Changes(...)"
+        return "DestinationChanges(...)"
 
 
 class DestinationsController(Controller):
@@ -91,6 +91,7 @@ class DestinationsController(Controller):
 
     @post(
         guards=[admin_only],
+        operation_id="createDestination",
         summary="Make a destination",
         responses=documented(400, 401, 403, 413, 429, 503),
     )
@@ -110,6 +111,7 @@ class DestinationsController(Controller):
 
     @get(
         guards=[admin_or_reader],
+        operation_id="listDestinations",
         summary="List destinations",
         responses=documented(400, 401, 403, 429, 503),
     )
@@ -128,8 +130,9 @@ class DestinationsController(Controller):
     @get(
         "/{id:uuid}",
         guards=[admin_or_reader],
+        operation_id="getDestination",
         summary="Show a destination",
-        responses=documented(401, 403, 404, 429, 503),
+        responses=documented(400, 401, 403, 404, 429, 503),
     )
     async def show(
         self, id: FromPath[UUID], bus: TheBus, request: AnyRequest
@@ -141,11 +144,16 @@ class DestinationsController(Controller):
     @patch(
         "/{id:uuid}",
         guards=[admin_only],
+        operation_id="updateDestination",
         summary="Change a destination",
         responses=documented(400, 401, 403, 404, 413, 429, 503),
     )
     async def change(
-        self, id: FromPath[UUID], data: JSONBody[Changes], bus: TheBus, request: AnyRequest
+        self,
+        id: FromPath[UUID],
+        data: JSONBody[DestinationChanges],
+        bus: TheBus,
+        request: AnyRequest,
     ) -> OutboundDestination:
         """Change what is given and leave the rest."""
         wanted = ChangeDestination(
@@ -162,8 +170,9 @@ class DestinationsController(Controller):
         "/{id:uuid}",
         guards=[admin_only],
         status_code=200,
+        operation_id="deleteDestination",
         summary="Delete a destination",
-        responses=documented(401, 403, 404, 429, 503),
+        responses=documented(400, 401, 403, 404, 429, 503),
     )
     async def remove(self, id: FromPath[UUID], bus: TheBus, request: AnyRequest) -> Deleted:
         """Delete a destination, its history, and what waits for it."""
@@ -174,8 +183,9 @@ class DestinationsController(Controller):
         "/{id:uuid}/pause",
         guards=[admin_only],
         status_code=200,
+        operation_id="pauseDestination",
         summary="Pause a destination",
-        responses=documented(401, 403, 404, 429, 503),
+        responses=documented(400, 401, 403, 404, 429, 503),
     )
     async def pause(
         self, id: FromPath[UUID], bus: TheBus, request: AnyRequest
@@ -187,8 +197,9 @@ class DestinationsController(Controller):
         "/{id:uuid}/resume",
         guards=[admin_only],
         status_code=200,
+        operation_id="resumeDestination",
         summary="Resume a destination",
-        responses=documented(401, 403, 404, 429, 503),
+        responses=documented(400, 401, 403, 404, 429, 503),
     )
     async def resume(
         self, id: FromPath[UUID], bus: TheBus, request: AnyRequest
@@ -200,8 +211,9 @@ class DestinationsController(Controller):
         "/{id:uuid}/test",
         guards=[admin_only],
         status_code=202,
+        operation_id="testDestination",
         summary="Send a test event",
-        responses=documented(401, 403, 404, 429, 503),
+        responses=documented(400, 401, 403, 404, 429, 503),
     )
     async def test(self, id: FromPath[UUID], bus: TheBus, request: AnyRequest) -> TestQueued:
         """Send `webhook.test` to this destination only."""
@@ -211,6 +223,7 @@ class DestinationsController(Controller):
     @get(
         "/{id:uuid}/deliveries",
         guards=[admin_or_reader],
+        operation_id="listDestinationDeliveries",
         summary="List what was sent",
         responses=documented(400, 401, 403, 404, 429, 503),
     )
@@ -231,6 +244,7 @@ class DestinationsController(Controller):
         "/{id:uuid}/rotate-secret",
         guards=[admin_only],
         status_code=200,
+        operation_id="rotateDestinationSecret",
         summary="Rotate a signing secret",
         responses=documented(400, 401, 403, 404, 429, 503),
     )

@@ -21,6 +21,7 @@ Filter = Annotated[str | None, QueryParameter(max_length=4096)]
     "/v1/admin/events",
     guards=[admin_or_reader],
     tags=["Admin"],
+    operation_id="listEvents",
     summary="List stored events",
     security=[{"adminKey": []}],
     responses=documented(400, 401, 403, 429, 503),

@@ -13,7 +13,6 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from hogsend import __version__
 from hogsend.contract.base import Empty
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
 from hogsend.contract.errors import HogsendError
@@ -32,6 +31,7 @@ from services.gateway.error_responses import documented
 from services.gateway.webhooks.secret import PROVIDER, WebhookSecret
 from services.gateway.webhooks.webhook_queue import Intake
 
+API_VERSION = "0.0.1"
 PROBE_SECONDS = 1.5
 ACTIVITY_HOURS = 24
 
@@ -46,31 +46,31 @@ _PROBES: tuple[Endpoint[Empty, ServiceHealth], ...] = (
 )
 
 
-class Component(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class ComponentHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """One dependency."""
 
     status: UpOrDown
     latency_ms: float | None = None
 
 
-class Worker(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class WorkerHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Whoever turns webhooks into events: the ingest service."""
 
     status: UpOrDown
     last_seen_at: datetime | None = None
 
 
-class Components(msgspec.Struct, frozen=True):
+class HealthComponents(msgspec.Struct, frozen=True):
     """Dependencies by the names the upstream doctor looks for, and by their own."""
 
-    database: Component
-    redis: Component
+    database: ComponentHealth
+    redis: ComponentHealth
     """The bus once more: there is no Redis here, but the upstream doctor insists on this key."""
-    worker: Worker
-    bus: Component
+    worker: WorkerHealth
+    bus: ComponentHealth
 
 
-class Track(msgspec.Struct, frozen=True, rename="camel"):
+class MigrationTrack(msgspec.Struct, frozen=True, rename="camel"):
     """Migrations of one track."""
 
     applied: str | None
@@ -79,40 +79,40 @@ class Track(msgspec.Struct, frozen=True, rename="camel"):
     pending: list[str]
 
 
-class Schema(msgspec.Struct, frozen=True):
+class MigrationTracks(msgspec.Struct, frozen=True):
     """Hogsend's own migrations, and those of a client application, of which there are none."""
 
-    engine: Track
-    client: Track
+    engine: MigrationTrack
+    client: MigrationTrack
 
 
-class Outcomes(msgspec.Struct, frozen=True):
+class UncountedActivity(msgspec.Struct, frozen=True):
     """Counts the upstream knows and this product does not keep."""
 
     failed: int | None = None
 
 
-class Journeys(Outcomes, frozen=True):
+class JourneyActivity(UncountedActivity, frozen=True):
     """Journeys are not part of this product."""
 
     completed: int | None = None
 
 
-class Emails(Outcomes, frozen=True):
+class EmailActivity(UncountedActivity, frozen=True):
     """Emails are not part of this product."""
 
     sent: int | None = None
 
 
-class Activity(msgspec.Struct, frozen=True, rename="camel"):
+class RecentActivity(msgspec.Struct, frozen=True, rename="camel"):
     """What happened lately."""
 
     window_hours: int = ACTIVITY_HOURS
-    journeys: Journeys = Journeys()
-    emails: Emails = Emails()
+    journeys: JourneyActivity = JourneyActivity()
+    emails: EmailActivity = EmailActivity()
 
 
-class Service(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class ServiceHealthBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """One of our services, as seen over the bus."""
 
     status: UpOrDown
@@ -125,7 +125,7 @@ class Service(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What it cannot go on without; it is down until that is back."""
 
 
-class Credential(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class CredentialHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """A provider's stored credential: whether it works, nothing of what it is."""
 
     state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
@@ -139,11 +139,11 @@ class Health(msgspec.Struct, frozen=True):
     uptime: float
     timestamp: datetime
     version: str
-    components: Components
-    schema: Schema
-    activity: Activity
-    services: dict[str, Service]
-    credentials: dict[str, Credential]
+    components: HealthComponents
+    schema: MigrationTracks
+    activity: RecentActivity
+    services: dict[str, ServiceHealthBody]
+    credentials: dict[str, CredentialHealth]
 
 
 class Liveness(msgspec.Struct, frozen=True):
@@ -162,7 +162,12 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
     """Webhooks waiting on disk for the bus."""
 
 
-@get("/v1/health", tags=["Health"])
+@get(
+    "/v1/health",
+    operation_id="getHealth",
+    summary="Report every component and service",
+    tags=["Health"],
+)
 async def health(
     bus: NamedDependency[Bus],
     intake: NamedDependency[Intake],
@@ -179,12 +184,14 @@ async def health(
     answers = {service: answer for service, answer, _ in probes}
     uptime = round(time.monotonic() - _STARTED, 1)
     services = {
-        "gateway": Service("up", uptime=uptime, credential_version=webhook_secret.version),
+        "gateway": ServiceHealthBody(
+            "up", uptime=uptime, credential_version=webhook_secret.version
+        ),
         **{service: _service(answer, latency) for service, answer, latency in probes},
     }
     bus_latency = await _bus_latency(bus)
     takes_webhooks = bus_latency is not None and not intake.spooling
-    bus_component = Component("up" if takes_webhooks else "down", bus_latency)
+    bus_component = ComponentHealth("up" if takes_webhooks else "down", bus_latency)
     database = _database(list(answers.values()))
     engine = _engine(answers)
     status: Status
@@ -200,21 +207,28 @@ async def health(
         status=status,
         uptime=uptime,
         timestamp=now,
-        version=__version__,
-        components=Components(
+        version=API_VERSION,
+        components=HealthComponents(
             database=database,
             redis=bus_component,
-            worker=Worker(services[User.INGEST].status, last_seen),
+            worker=WorkerHealth(services[User.INGEST].status, last_seen),
             bus=bus_component,
         ),
-        schema=Schema(engine, Track(applied=None, required=None, in_sync=True, pending=[])),
-        activity=Activity(),
+        schema=MigrationTracks(
+            engine, MigrationTrack(applied=None, required=None, in_sync=True, pending=[])
+        ),
+        activity=RecentActivity(),
         services=services,
         credentials={PROVIDER: credential},
     )
 
 
-@get("/livez", tags=["Health"])
+@get(
+    "/livez",
+    operation_id="getLiveness",
+    summary="Tell that the process answers",
+    tags=["Health"],
+)
 async def livez() -> Liveness:
     """Answer as long as the process does."""
     return Liveness()
@@ -222,6 +236,8 @@ async def livez() -> Liveness:
 
 @get(
     "/readyz",
+    operation_id="getReadiness",
+    summary="Tell whether webhooks are accepted",
     tags=["Health"],
     responses={503: ResponseSpec(Readiness, description="Webhooks would be refused.")},
 )
@@ -243,6 +259,8 @@ async def readyz(
 
 @get(
     "/metrics",
+    operation_id="getMetrics",
+    summary="Report metrics for Prometheus",
     guards=[admin_or_reader],
     media_type=MediaType.TEXT,
     security=[{"adminKey": []}],
@@ -265,14 +283,16 @@ async def _probe(
     return endpoint.service, answer, _milliseconds_since(started)
 
 
-async def _credential(bus: NamedDependency[Bus]) -> Credential:
+async def _credential(bus: NamedDependency[Bus]) -> CredentialHealth:
     try:
         status = await bus.request(
             CREDENTIALS_STATUS, ProviderRef(provider_id=PROVIDER), deadline=PROBE_SECONDS
         )
     except HogsendError:
-        return Credential("unknown")
-    return Credential("needs_reconnect" if status.needs_reconnect else status.oauth, status.version)
+        return CredentialHealth("unknown")
+    return CredentialHealth(
+        "needs_reconnect" if status.needs_reconnect else status.oauth, status.version
+    )
 
 
 async def _bus_latency(bus: NamedDependency[Bus]) -> float | None:
@@ -286,10 +306,10 @@ async def _bus_latency(bus: NamedDependency[Bus]) -> float | None:
     return _milliseconds_since(started)
 
 
-def _service(answer: ServiceHealth | None, latency: float | None) -> Service:
+def _service(answer: ServiceHealth | None, latency: float | None) -> ServiceHealthBody:
     if answer is None:
-        return Service("down")
-    return Service(
+        return ServiceHealthBody("down")
+    return ServiceHealthBody(
         status="down" if answer.waits_for else "up",
         latency_ms=latency,
         uptime=answer.uptime,
@@ -299,21 +319,21 @@ def _service(answer: ServiceHealth | None, latency: float | None) -> Service:
     )
 
 
-def _database(answers: list[ServiceHealth | None]) -> Component:
+def _database(answers: list[ServiceHealth | None]) -> ComponentHealth:
     seen = [answer.database for answer in answers if answer is not None]
     if not seen or any(database.status == "down" for database in seen):
-        return Component("down")
-    return Component("up", max(database.latency_ms or 0 for database in seen))
+        return ComponentHealth("down")
+    return ComponentHealth("up", max(database.latency_ms or 0 for database in seen))
 
 
-def _engine(answers: dict[str, ServiceHealth | None]) -> Track:
+def _engine(answers: dict[str, ServiceHealth | None]) -> MigrationTrack:
     known = {service: answer.schema for service, answer in answers.items() if answer is not None}
     pending = [
         f"{service}/{migration}"
         for service, schema in known.items()
         for migration in schema.pending
     ]
-    return Track(
+    return MigrationTrack(
         applied=_joined({service: schema.applied for service, schema in known.items()}),
         required=_joined({service: schema.required for service, schema in known.items()}),
         in_sync=not pending,

@@ -58,7 +58,7 @@ class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     """Destinations of other live instances in the same project: left alone."""
 
 
-class CredentialState(Finding, frozen=True, kw_only=True):
+class CredentialFindingBody(Finding, frozen=True, kw_only=True):
     """The stored OAuth grant; times in UTC with milliseconds."""
 
     state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
@@ -71,7 +71,7 @@ class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Everything about the integration that an operator may have to act on."""
 
     private_host: str | None
-    credential: CredentialState
+    credential: CredentialFindingBody
     person_reads: ReadsFinding
     webhook_secret: SecretFinding
     destination: DestinationFinding
@@ -90,6 +90,7 @@ class ProvisioningController(Controller):
     @post(
         "/provision-loop",
         status_code=200,
+        operation_id="provisionLoop",
         summary="Make PostHog deliver here",
         responses={
             200: ResponseSpec(ProvisionedBody, description="PostHog delivers here."),
@@ -118,6 +119,7 @@ class ProvisioningController(Controller):
 
     @get(
         "/diagnosis",
+        operation_id="getDiagnosis",
         summary="What works between PostHog and this instance",
         responses=documented(401, 403, 429, 503),
     )
@@ -179,8 +181,8 @@ def _diagnosis(found: Diagnosis) -> DiagnosisBody:
     )
 
 
-def _credential(found: CredentialFinding) -> CredentialState:
-    return CredentialState(
+def _credential(found: CredentialFinding) -> CredentialFindingBody:
+    return CredentialFindingBody(
         state=found.state,
         scopes=found.scopes,
         expires_at=_milliseconds(found.expires_at),

@@ -76,6 +76,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     status_code=202,
     guards=[reporters_only],
     tags=["Events"],
+    operation_id="recordEvent",
     summary="Report an event",
     security=[{"ingestKey": []}, {"adminKey": []}],
     responses=documented(400, 401, 403, 413, 429, 503),

@@ -32,7 +32,7 @@ _TEXT = [OpenAPIType.STRING, OpenAPIType.NULL]
 _encode = msgspec.json.Encoder().encode
 
 
-class Accepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class WebhookAccepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The event is durable; whatever happens next, it is not lost."""
 
     ok: Literal[True] = True
@@ -77,12 +77,13 @@ def posthog_route(intake: Intake, secret: WebhookSecret, bus: Bus) -> HTTPRouteH
     @post(
         "/v1/webhooks/posthog",
         status_code=200,
+        operation_id="deliverPosthogWebhook",
         summary="Deliver a PostHog event",
         tags=["Webhooks"],
         operation_class=PostHogDelivery,
         security=[{"webhookSecret": []}, {}],
         responses={
-            200: ResponseSpec(Accepted, description="The event is durable."),
+            200: ResponseSpec(WebhookAccepted, description="The event is durable."),
             **documented(401, 413, 429, 503),
             400: ResponseSpec(InvalidPayloadBody, description="Not what PostHog sends."),
         },
@@ -100,7 +101,7 @@ def posthog_route(intake: Intake, secret: WebhookSecret, bus: Bus) -> HTTPRouteH
         except SpoolFull as error:
             # 429 and not 503: PostHog then keeps trying for minutes instead of seconds.
             raise _busy(429, str(error)) from error
-        accepted = Accepted(event=webhook.event.event, user_id=webhook.event.distinct_id)
+        accepted = WebhookAccepted(event=webhook.event.event, user_id=webhook.event.distinct_id)
         return Response(_encode(accepted), media_type=MediaType.JSON)
 
     return receive_posthog

@@ -26,8 +26,7 @@ DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 NOT_PASSED_ON = {
     # What the image sets, or what has no use in a container.
-    *("GATEWAY_HOST", "GATEWAY_PORT", "SPOOL_DIR", "METRICS_HOST", "METRICS_PORT"),
-    *("HEALTH_FILE", "ALIVE_FILE"),
+    *("GATEWAY_HOST", "GATEWAY_PORT", "SPOOL_DIR", "ALIVE_FILE", "METRICS_HOST", "METRICS_PORT"),
     # The service's own name, which NATS knows it by.
     *("NATS_USER",),
 }
@@ -81,7 +80,7 @@ def test_manifests_are_valid_by_their_schema(file: Path) -> None:
 def test_compose_passes_each_service_its_settings_and_no_other(service: str) -> None:
     told = compose()["services"][service]
     variables, files = set(told["environment"]), {s["target"].upper() for s in told["secrets"]}
-    reads = {name for group in READS[service] for name in group.environment_names()}
+    reads = {name.upper() for group in READS[service] for name in group.model_fields}
     reads -= WITHHELD.get(service, frozenset())
     assert variables | files == reads - NOT_PASSED_ON
     assert files == FROM_FILES & reads
@@ -157,10 +156,12 @@ def test_what_kustomize_needs_is_there(made: Path) -> None:
 def test_the_image_sets_what_the_settings_know() -> None:
     text = (ROOT / "Dockerfile").read_text()
     known = {
-        name for group in (GatewaySettings, TelemetrySettings) for name in group.environment_names()
+        name.upper()
+        for group in (GatewaySettings, TelemetrySettings)
+        for name in group.model_fields
     }
-    for name in ("GATEWAY_HOST", "SPOOL_DIR", "HEALTH_FILE", "ALIVE_FILE"):
-        assert name in known
+    assert {"GATEWAY_HOST", "SPOOL_DIR", "ALIVE_FILE"} <= known
+    for name in ("GATEWAY_HOST", "SPOOL_DIR", "ALIVE_FILE"):
         assert f"{name}=" in text
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
 

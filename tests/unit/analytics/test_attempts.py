@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.analytics.delivery.retry import RetryPolicy
+from services.analytics.delivery.retry import Attempts
 
-CONTRACT = RetryPolicy()
+CONTRACT = Attempts()
 
 
 def no_jitter() -> float:

@@ -1,0 +1,131 @@
+"""The OpenAPI document: names that a client generator and its users can live with."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from litestar.serialization import encode_json
+
+from hogsend.service.settings import PostHogSettings, PublicUrlSettings
+from hogsend.transport.connection import Bus
+from services.gateway.app import build
+from services.gateway.settings import GatewaySettings
+from services.gateway.webhooks.secret import WebhookSecret
+from services.gateway.webhooks.webhook_queue import Intake
+
+ERROR_SCHEMAS = {
+    "ErrorBody",
+    "TypedErrorBody",
+    "RefusalBody",
+    "ValidationBody",
+    "InvalidPayloadBody",
+    "Readiness",
+}
+SCRIPTS = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    app = build(
+        Mock(Bus),
+        Mock(Intake),
+        Mock(WebhookSecret),
+        GatewaySettings(),
+        posthog=PostHogSettings(),
+        public=PublicUrlSettings(),
+    )
+    found: dict[str, Any] = json.loads(encode_json(app.openapi_schema.to_schema()))
+    return found
+
+
+def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation for path in document["paths"].values() for operation in path.values()]
+
+
+def test_every_route_is_in_the_document(document: dict[str, Any]) -> None:
+    assert {
+        "/v1/webhooks/posthog",
+        "/v1/admin/provider-credentials/{provider}",
+        "/v1/admin/analytics/connect-info",
+        "/v1/admin/events",
+        "/v1/admin/deadletters",
+        "/v1/admin/deadletters/{sequence}",
+        "/v1/admin/deadletters/{sequence}/replay",
+        "/v1/admin/deadletters/replay",
+        "/v1/admin/deadletters/purge",
+        "/v1/health",
+    } <= set(document["paths"])
+
+
+def test_every_operation_has_an_id_that_is_a_verb_and_its_object(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for operation in operations(document)]
+    assert len(set(ids)) == len(ids)
+    # Litestar's own ids begin with the path: `V1AdminEventsListEvents`.
+    assert [id for id in ids if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)+", id)] == []
+
+
+def test_every_operation_has_a_tag_and_a_sentence(document: dict[str, Any]) -> None:
+    for operation in operations(document):
+        assert len(operation["tags"]) == 1
+        assert " " in operation["summary"]
+        assert operation["description"]
+
+
+def test_every_schema_is_named_by_one_class(document: dict[str, Any]) -> None:
+    # Two classes of one name would be `services_gateway_routes_health_Credential` and the like,
+    # a generic one `Page[StoredEvent]`.
+    names = document["components"]["schemas"]
+    assert [name for name in names if not re.fullmatch(r"([A-Z]+[a-z]+)+", name)] == []
+
+
+def test_every_error_is_one_of_our_bodies(document: dict[str, Any]) -> None:
+    for operation in operations(document):
+        for status, answer in operation["responses"].items():
+            if status.startswith("2"):
+                continue
+            schema = answer["content"]["application/json"]["schema"]
+            named = {one["$ref"].rsplit("/", 1)[1] for one in schema.get("oneOf", [schema])}
+            assert named <= ERROR_SCHEMAS, operation["operationId"]
+
+
+def test_a_client_generator_makes_a_client_that_imports(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    described, client = tmp_path / "openapi.json", tmp_path / "gateway_client"
+    described.write_text(json.dumps(document))
+    # By default it formats what it made, which takes most of its time.
+    (tmp_path / "config.yaml").write_text("post_hooks: []\n")
+    arguments = ("--path", described, "--output-path", client, "--config", tmp_path / "config.yaml")
+    made = subprocess.run(
+        (
+            SCRIPTS / "openapi-python-client",
+            *("generate", "--fail-on-warning", "--meta", "none"),
+            *arguments,
+        ),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    modules = [
+        f"gateway_client.api.{file.parent.name}.{file.stem}"
+        for file in (client / "api").glob("*/*.py")
+        if file.stem != "__init__"
+    ]
+    assert len(modules) == len(operations(document))
+    imports = "; ".join(f"import {module}" for module in modules)
+    subprocess.run(
+        (sys.executable, "-c", imports),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        check=True,
+    )
