@@ -27,12 +27,14 @@ ENV PATH=/opt/hogsend/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     GATEWAY_HOST=0.0.0.0 \
     SPOOL_DIR=/var/lib/hogsend/spool \
-    ALIVE_FILE=/tmp/hogsend-alive
+    HEALTH_FILE=/tmp/hogsend-health
+# Deprecated: probes of manifests from before the rename read it.
+ENV ALIVE_FILE=$HEALTH_FILE
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 3002
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-  CMD find "$ALIVE_FILE" -newermt '-15 seconds' | grep -q .
+  CMD find "$HEALTH_FILE" -newermt '-15 seconds' | grep -q .
 ENTRYPOINT ["hogsend"]
 CMD ["--help"]

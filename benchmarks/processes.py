@@ -22,7 +22,7 @@ ADMIN_KEY = "k-bench"
 
 def environment(**given: str) -> dict[str, str]:
     """Take this environment without Hogsend's settings, and `given`."""
-    known = {name.upper() for group in ALL_SETTINGS for name in group.model_fields}
+    known = {name for group in ALL_SETTINGS for name in group.environment_names()}
     clean = {name: value for name, value in os.environ.items() if name not in known}
     return {**clean, "PYTHONPATH": str(ROOT), "LOG_LEVEL": "warning", **given}
 

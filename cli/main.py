@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 
 from cyclopts import App
 
@@ -11,10 +10,18 @@ from cli import environment
 from cli.console import complain
 from cli.errors import CommandError
 
+
+def _version() -> str:
+    # Only when asked for: importing the library takes as long as all else here.
+    from hogsend import __version__  # noqa: PLC0415
+
+    return __version__
+
+
 app = App(
     name="hogsend",
     help="PostHog's events as durable, deduplicated events on NATS.",
-    version=version("hogsend-stack"),
+    version=_version,
     result_action="return_value",
 )
 # By name, so that a command imports only what it needs.

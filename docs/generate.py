@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from cli.stack import nats
 from cli.stack.settings import ALL_SETTINGS
+from hogsend import __version__
 from hogsend.contract import registry, streams
 from hogsend.contract.permissions import permissions
 from hogsend.contract.registry import channels, endpoints
@@ -179,7 +180,7 @@ def asyncapi() -> str:
         "asyncapi": "3.0.0",
         "info": {
             "title": "Hogsend on NATS",
-            "version": "0.1.0",
+            "version": __version__,
             "description": (registry.__doc__ or "").splitlines()[0],
         },
         "channels": documented,

@@ -95,7 +95,7 @@ class Up:
 
 def clean_environment() -> dict[str, str]:
     """This process's environment without any setting of ours."""
-    known = {name.upper() for group in ALL_SETTINGS for name in group.model_fields}
+    known = {name for group in ALL_SETTINGS for name in group.environment_names()}
     return {name: value for name, value in os.environ.items() if name not in known}
 
 

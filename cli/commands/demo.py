@@ -88,8 +88,8 @@ def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPo
     posthog = DemoPostHog(free_or_any(SANDBOX_PORT), gateway_port)
     for group in ALL_SETTINGS:
         if group is not TelemetrySettings:
-            for name in group.model_fields:
-                os.environ.pop(name.upper(), None)
+            for name in group.environment_names():
+                os.environ.pop(name, None)
     os.environ.update(
         posthog.settings,
         HOGSEND_HOME=str((stack_settings.hogsend_home / "demo").absolute()),

@@ -13,7 +13,7 @@ from cli.stack import local
 from cli.stack.home import Home
 from cli.stack.settings import StackSettings
 from cli.summary import Summary, show
-from hogsend.service.settings import describe_problems
+from hogsend.service.settings import deprecations, describe_problems
 from services.gateway.settings import GatewaySettings
 
 
@@ -34,6 +34,8 @@ def up(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
         for problem in describe_problems(error):
             complain(problem, "see .env.example for every setting")
         return 2
+    for deprecation in deprecations():
+        err.print(f"[yellow]warning:[/] {deprecation}", soft_wrap=True)
     home = Home(settings.hogsend_home)
     with home.locked():
         local.require_ports(gateway, settings)

@@ -70,7 +70,7 @@ def show(examination: Examination, base_url: str) -> None:
         _show(check)
     style = "bold green" if examination.verdict is Verdict.OK else "bold red"
     health = examination.health
-    facts = f" (API {health.version}, up for {duration(health.uptime)})"
+    facts = f" (version {health.version}, up for {duration(health.uptime)})"
     line = Text.assemble(f"\n{base_url} is ", (examination.verdict, style), printable(facts))
     out.print(line, soft_wrap=True)
 

@@ -72,8 +72,8 @@ def environment_for(service: str, given: Mapping[str, str]) -> dict[str, str]:
 
     Settings that the service does not read are left out.
     """
-    everything = {name.upper() for group in ALL_SETTINGS for name in group.model_fields}
-    own = {name.upper() for group in READS[service] for name in group.model_fields}
+    everything = {name for group in ALL_SETTINGS for name in group.environment_names()}
+    own = {name for group in READS[service] for name in group.environment_names()}
     own -= WITHHELD.get(service, frozenset())
     wanted = {**given, **{name: value for name, value in os.environ.items() if value}}
     return {name: value for name, value in wanted.items() if name in own or name not in everything}

@@ -25,12 +25,17 @@ from hogsend.service.settings import (
 from hogsend.service.ssrf import Outbound
 from hogsend.transport.connection import Bus
 from services.analytics.capabilities import CapabilityReport
+from services.analytics.conditions.evaluation import Conditions
 from services.analytics.delivery.leader_election import lead_forever
-from services.analytics.delivery.runner import Flows
-from services.analytics.destinations.service import Administration
+from services.analytics.delivery.runner import DeliveryRunner
+from services.analytics.destinations.service import DestinationService
 from services.analytics.destinations.store import DestinationStore
+from services.analytics.flags.reader import FlagReader
 from services.analytics.handlers import Handlers
-from services.analytics.persons.reads import Reads
+from services.analytics.persons.contacts import Contacts
+from services.analytics.persons.private_host import PrivateHost
+from services.analytics.persons.reader import PersonReader
+from services.analytics.persons.timezones import Timezones
 from services.analytics.project_key import PROVIDER, ProjectKey
 from services.analytics.settings import AnalyticsSettings
 
@@ -41,18 +46,21 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 class Analytics:
     """The service's parts."""
 
+    bus: Bus
     tokens: TokenCache
     project_key: ProjectKey
-    reads: Reads
+    private_host: PrivateHost
+    persons: PersonReader
     store: DestinationStore
-    flows: Flows
+    delivery: DeliveryRunner
     handlers: Handlers
 
     async def follow(self) -> None:
-        """Hear of every credential change from now on; the bus must be connected."""
+        """Subscribe to credential changes; the bus must be connected."""
         await self.tokens.subscribe()
         await self.project_key.follow()
-        await self.reads.follow()
+        await self.private_host.follow()
+        await self.persons.follow(self.bus)
 
 
 def build(
@@ -67,18 +75,30 @@ def build(
     """Put the service together."""
     tokens, project_key = TokenCache(bus, PROVIDER), ProjectKey(bus, posthog)
     store = DestinationStore(database)
-    reads = Reads.of(bus, http, tokens, project_key, posthog=posthog, settings=settings)
+    private_host, contacts = PrivateHost(bus, posthog), Contacts(bus)
+    persons = PersonReader(tokens, private_host, http, posthog.posthog_project_id)
     capture = Capture(http, seconds=settings.outbound_webhook_timeout_ms / 1000)
     report = CapabilityReport(
         tokens, project_key, store, destination_enabled=settings.enable_posthog_destination
     )
     return Analytics(
+        bus=bus,
         tokens=tokens,
         project_key=project_key,
-        reads=reads,
+        private_host=private_host,
+        persons=persons,
         store=store,
-        flows=Flows(bus, capture, project_key, store, settings),
-        handlers=Handlers(reads, Administration(bus, store, outbound), report, tokens, database),
+        delivery=DeliveryRunner(bus, capture, project_key, store, settings),
+        handlers=Handlers(
+            persons=persons,
+            timezones=Timezones(persons, contacts, settings.default_timezone),
+            conditions=Conditions(persons, contacts),
+            flags=FlagReader(bus, project_key, http),
+            destinations=DestinationService(bus, store, outbound),
+            report=report,
+            tokens=tokens,
+            database=database,
+        ),
     )
 
 
@@ -102,10 +122,10 @@ async def run() -> None:
             User.ANALYTICS,
             handlers=analytics.handlers.all(),
             background=[
-                touch_forever(telemetry.alive_file),
+                touch_forever(telemetry.health_file),
                 database.keep_connected(),
-                lead_forever(database, analytics.flows.run),
-                analytics.reads.persons.say_once_when_off(),
+                lead_forever(database, analytics.delivery.run),
+                analytics.persons.say_once_when_off(),
             ],
             connected=analytics.follow,
             limits=nats.stream_limits,

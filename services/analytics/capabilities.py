@@ -83,11 +83,11 @@ class CapabilityReport:
                 remediation="Look at `hogsend status`.",
             )
         active = [one for one in destinations if not one.disabled]
-        if any(not one.seeded and one.config.api_key for one in active):
+        if any(not one.is_default and one.config.api_key for one in active):
             return Capability(
                 name=name, state="on", reason="A destination with a key of its own is active."
             )
-        made_by_hand = any(not one.seeded for one in active)
+        made_by_hand = any(not one.is_default for one in active)
         if not self._destination_enabled and not made_by_hand:
             return Capability(
                 name=name,

@@ -28,8 +28,11 @@ from hogsend.service.app import AnyHandler, Handler, service_health
 from hogsend.service.credential_watcher import TokenCache
 from hogsend.service.database import Database
 from services.analytics.capabilities import CapabilityReport
-from services.analytics.destinations.service import Administration
-from services.analytics.persons.reads import Reads
+from services.analytics.conditions.evaluation import Conditions
+from services.analytics.destinations.service import DestinationService
+from services.analytics.flags.reader import FlagReader
+from services.analytics.persons.reader import PersonReader
+from services.analytics.persons.timezones import Timezones
 
 
 class Handlers:
@@ -37,14 +40,20 @@ class Handlers:
 
     def __init__(
         self,
-        reads: Reads,
-        destinations: Administration,
+        *,
+        persons: PersonReader,
+        timezones: Timezones,
+        conditions: Conditions,
+        flags: FlagReader,
+        destinations: DestinationService,
         report: CapabilityReport,
         tokens: TokenCache,
         database: Database,
     ) -> None:
-        """Work with what the service has."""
-        self._reads = reads
+        self._persons = persons
+        self._timezones = timezones
+        self._conditions = conditions
+        self._flags = flags
         self._destinations = destinations
         self._tokens = tokens
         self._report = report
@@ -70,19 +79,19 @@ class Handlers:
 
     async def person(self, wanted: GetPerson) -> Person:
         """Give a person's properties."""
-        return Person(await self._reads.persons.properties(wanted.distinct_id))
+        return Person(await self._persons.properties(wanted.distinct_id))
 
     async def timezone(self, wanted: GetTimezone) -> Timezone:
         """Say where somebody lives."""
-        return await self._reads.timezones.find(wanted)
+        return await self._timezones.find(wanted)
 
     async def conditions(self, wanted: EvaluateConditions) -> ConditionResults:
         """Say for whom conditions hold."""
-        return ConditionResults(await self._reads.conditions.evaluate(wanted.queries))
+        return ConditionResults(await self._conditions.evaluate(wanted.queries))
 
     async def flags(self, wanted: GetFlags) -> Flags:
         """Evaluate flags."""
-        return await self._reads.flags.evaluate(wanted)
+        return await self._flags.evaluate(wanted)
 
     async def capabilities(self, _request: Empty) -> Capabilities:
         """Say what works and why the rest does not."""

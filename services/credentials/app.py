@@ -60,7 +60,7 @@ async def run() -> None:
             store, reader, refresher, personal_key.get_secret_value() if personal_key else None
         )
         background = [
-            touch_forever(telemetry.alive_file),
+            touch_forever(telemetry.health_file),
             database.keep_connected(),
             announcer.catch_up_forever(),
             refresher.renew_forever(),

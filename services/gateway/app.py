@@ -17,6 +17,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
+from hogsend import __version__
 from hogsend.contract.errors import CannotStart
 from hogsend.contract.users import User
 from hogsend.service import logs
@@ -128,12 +129,12 @@ async def run() -> None:
     app = build(bus, intake, webhook_secret, settings, posthog=posthog, public=public)
     server = Server(
         # Around litestar, not inside: unknown routes get the headers too.
-        response_headers(audited(bounded(app, settings.http_patience_seconds), bus)),
+        response_headers(audited(bounded(app, settings.http_request_timeout_seconds), bus)),
         address=settings.gateway_host,
         port=settings.gateway_port,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
-        http1_settings=http1_settings(settings.http_patience_seconds),
+        http1_settings=http1_settings(settings.http_request_timeout_seconds),
         websockets=False,
         log_enabled=False,
     )
@@ -145,7 +146,7 @@ async def run() -> None:
 
     serving = asyncio.create_task(_serve(server, settings))
     background = [
-        asyncio.create_task(touch_forever(telemetry.alive_file)),
+        asyncio.create_task(touch_forever(telemetry.health_file)),
         asyncio.create_task(connect()),
         asyncio.create_task(publisher.write_forever()),
         asyncio.create_task(webhook_secret.follow_forever()),
@@ -187,7 +188,7 @@ async def _first_failure_or(stopped: asyncio.Task[None], tasks: list[asyncio.Tas
 def _openapi() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Hogsend gateway",
-        version="0.1.0",
+        version=__version__,
         description="PostHog webhooks in, credentials and stored events for administrators. "
         "Everything else happens on NATS; see docs/bus.md.",
         path="/docs",

@@ -10,10 +10,15 @@ from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Receive, ReceiveMessage, Scope, Send
 from prometheus_client import Counter
 
+from hogsend.service.metrics import DeprecatedName
+
 MAX_HEADER_BYTES = 64 * 1024
 """Request line and headers, of which the server may read twice as much before it refuses."""
 
-TOO_SLOW = Counter("hogsend_slow_requests", "Requests given up because their body came too slowly")
+REQUEST_TIMEOUTS = Counter(
+    "hogsend_request_timeouts", "Requests given up because their body came too slowly"
+)
+DeprecatedName(REQUEST_TIMEOUTS, "hogsend_slow_requests")
 
 
 class BodyTooSlow(HTTPException):
@@ -46,7 +51,7 @@ def bounded(app: ASGIApp, patience: float) -> ASGIApp:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                TOO_SLOW.inc()
+                REQUEST_TIMEOUTS.inc()
                 raise BodyTooSlow from None
             complete = not message.get("more_body", False)
             return message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, SecretStr
 
@@ -13,6 +13,8 @@ from hogsend.service.settings import Port, PreviousKeys, Settings
 
 class GatewaySettings(Settings):
     """Gateway: HTTP, admin keys, webhook intake and its spool."""
+
+    renamed: ClassVar = {"http_patience_seconds": "http_request_timeout_seconds"}
 
     gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     gateway_port: Port = Field(3002, description="Port the gateway listens on.")
@@ -47,7 +49,7 @@ class GatewaySettings(Settings):
     admin_rate_limit: Annotated[int, Field(ge=1)] = Field(
         100, description="Admin requests a minute and key; more answer 429."
     )
-    http_patience_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+    http_request_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
         65,
         description="Seconds a request's headers may take to arrive, and its body; idle "
         "connections are closed after as long. Longer than the 60 s load balancers keep theirs.",

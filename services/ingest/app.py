@@ -37,7 +37,7 @@ async def run() -> None:
         User.INGEST,
         handlers=handlers.all(),
         background=[
-            touch_forever(telemetry.alive_file),
+            touch_forever(telemetry.health_file),
             database.keep_connected(),
             consume_forever(
                 bus, handlers.deliveries, batch_size=ingest.ingest_batch_size, workers=WORKERS

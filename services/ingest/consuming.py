@@ -129,5 +129,5 @@ async def _give_back(bus: Bus, messages: Sequence[Msg], delay: float | None = No
         FAILURES.labels("give_back", type(error).__name__).inc()
         log.warning("could not give a batch back, it comes back later", reason=str(error))
     else:
-        metrics.GIVEN_BACK.inc(len(messages))
+        metrics.NAKS.inc(len(messages))
         log.info("gave a batch back", messages=len(messages))

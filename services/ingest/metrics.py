@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from hogsend.service.metrics import DeprecatedName
+
 STORED = Counter("hogsend_ingest_events_stored", "Events stored for the first time")
 DUPLICATES = Counter("hogsend_ingest_duplicates", "Deliveries of events that were stored already")
 ANNOUNCED = Counter("hogsend_ingest_events_announced", "Events published, repeats included")
 DEAD_LETTERS = Counter("hogsend_ingest_dead_letters", "Messages set aside", ["reason"])
-PARKED = Counter(
-    "hogsend_ingest_parked", "Messages too large to be set aside; they stay queued and come back"
+UNDELIVERABLE = Counter(
+    "hogsend_ingest_undeliverable",
+    "Messages too large to be set aside; they stay queued and come back",
 )
-GIVEN_BACK = Counter("hogsend_ingest_given_back", "Messages given back to the queue at a stop")
+NAKS = Counter("hogsend_ingest_nak", "Messages returned to the queue when ingest stops")
+DeprecatedName(UNDELIVERABLE, "hogsend_ingest_parked")
+DeprecatedName(NAKS, "hogsend_ingest_given_back")
 LAG = Gauge("hogsend_ingest_lag", "Messages that wait in a stream", ["stream"])
 BATCH_SECONDS = Histogram(
     "hogsend_ingest_batch_seconds",

@@ -75,7 +75,7 @@ async def run() -> None:
             bus,
             User.PROVISIONER,
             handlers=handlers.all(),
-            background=[touch_forever(telemetry.alive_file), database.keep_connected()],
+            background=[touch_forever(telemetry.health_file), database.keep_connected()],
             connected=handlers.follow,
             limits=nats.stream_limits,
         )

@@ -5,6 +5,7 @@ async with hogsend.connect() as bus:
         ...
 """
 
+from hogsend._version import __version__
 from hogsend.client.local_time import next_moment
 from hogsend.contract.conditions import Condition
 from hogsend.contract.credentials import CredentialChanged
@@ -21,6 +22,7 @@ __all__ = [
     "HogsendError",
     "InvalidRequest",
     "Unavailable",
+    "__version__",
     "connect",
     "next_moment",
 ]

@@ -22,7 +22,7 @@ READ_BY_THE_CLI = ("HOGSEND_API_URL", "HOGSEND_ADMIN_KEY", "DISPLAY", "WAYLAND_D
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the machine, no `./.env`, and a browser that follows the address by itself."""
-    known = {name.upper() for group in ALL_SETTINGS for name in group.model_fields}
+    known = {name for group in ALL_SETTINGS for name in group.environment_names()}
     for name in (*known, *READ_BY_THE_CLI, "SSH_CONNECTION", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BROWSER", f"{sys.executable} {FOLLOW} %s")

@@ -206,7 +206,7 @@ async def analytics_service(
         await parts.follow()
         registered = await serve(bus, User.ANALYTICS, parts.handlers.all())
         await bus.flush()
-        leading = asyncio.create_task(lead_forever(database, parts.flows.run))
+        leading = asyncio.create_task(lead_forever(database, parts.delivery.run))
         try:
             yield AnalyticsReplica(bus, database, parts)
         finally:

@@ -39,7 +39,7 @@ async def lead_forever(database: Database, work: Callable[[], Coroutine[Any, Any
             # Said by whoever needs the database; delivery waits in JetStream meanwhile.
             pass
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            FAILURES.labels("leadership", type(error).__name__).inc()
+            FAILURES.labels("leader_election", type(error).__name__).inc()
             log.warning("lost the lead in sending", reason=type(error).__name__)
         await asyncio.sleep(ASK_SECONDS)
 

@@ -1,7 +1,7 @@
-"""Which events may be sent now: each person's in order, nobody waits for somebody else's.
+"""Which events may be sent now, so that each key's events stay in order.
 
-A lane is one person's events. While the first of a lane is on its way or waits for its next
-attempt, the rest of the lane waits behind it; other lanes go on.
+The key is the person an event is about. While the first event of a key is in flight or waits for
+its next attempt, later events of that key wait behind it. Other keys go on.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 
 Origin = TypeVar("Origin")
 
-MAX_GROUP_BYTES = 4 * 1024 * 1024
-"""Well below what PostHog takes at once, 20 MiB (`rust/capture`)."""
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""Well below the 20 MiB that PostHog accepts in one request (`rust/capture`)."""
 
 
 @dataclass(eq=False)
@@ -22,38 +22,38 @@ class Entry(Generic[Origin]):
     """An event that waits to be sent."""
 
     position: int
-    """Order among all; lower goes first within a lane."""
-    lane: str
+    """Its place in the stream; lower positions go first within a key."""
+    key: str
     body: bytes
     origin: Origin
-    """Where it came from, for whoever settles it."""
+    """What the event was read from, to be settled once the event is done."""
     attempts: int = 0
     first_tried_at: float | None = None
+    """Seconds on the caller's clock."""
     due_at: float = 0.0
-    """Not before this moment, on the clock of whoever asks."""
-    company: float = math.inf
-    """Most events it may be sent with; shrinks to find which one of a group is at fault."""
+    """Seconds on the caller's clock; the event is not sent earlier."""
+    max_batch: float = math.inf
+    """Largest batch it may be part of; shrinks to find the event that makes a batch fail."""
     in_flight: bool = field(default=False, repr=False)
 
 
-class Lanes(Generic[Origin]):
-    """All waiting events of one destination."""
+class OrderedQueue(Generic[Origin]):
+    """The waiting events of one source."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self._entries: dict[int, Entry[Origin]] = {}
         self._is_sorted = True
 
     def __len__(self) -> int:
-        """How many wait or are on their way."""
+        """Count the entries, those in flight included."""
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Entry[Origin]]:
-        """Every entry, those on their way included."""
+        """Every entry, those in flight included."""
         return iter(self._entries.values())
 
     def add(self, entry: Entry[Origin]) -> bool:
-        """Queue an entry; False when its position is known, which only renews its origin."""
+        """Queue an entry; False when its position is queued already, which renews its origin."""
         known = self._entries.get(entry.position)
         if known is not None:
             known.origin = entry.origin
@@ -63,50 +63,54 @@ class Lanes(Generic[Origin]):
         self._entries[entry.position] = entry
         return True
 
-    def take(self, now: float, most: int) -> list[Entry[Origin]]:
-        """Entries to send together now, marked as on their way; empty when none may be sent."""
+    def take(self, now: float, max_batch: int) -> list[Entry[Origin]]:
+        """Entries to send together now, marked as in flight; empty when none may be sent.
+
+        A key is blocked as soon as one of its entries cannot be taken: a later one must not
+        overtake it.
+        """
         self._sort()
-        group: list[Entry[Origin]] = []
+        batch: list[Entry[Origin]] = []
         blocked: set[str] = set()
-        limit, room = float(most), MAX_GROUP_BYTES
+        limit, room = float(max_batch), MAX_BATCH_BYTES
         for entry in self._entries.values():
-            if entry.in_flight or entry.due_at > now or entry.lane in blocked:
-                blocked.add(entry.lane)
+            if entry.in_flight or entry.due_at > now or entry.key in blocked:
+                blocked.add(entry.key)
                 continue
-            limit_with = min(limit, entry.company)
-            if len(group) + 1 > limit_with or (group and len(entry.body) > room):
-                blocked.add(entry.lane)
-                if len(group) >= limit:
+            limit_with_entry = min(limit, entry.max_batch)
+            if len(batch) + 1 > limit_with_entry or (batch and len(entry.body) > room):
+                blocked.add(entry.key)
+                if len(batch) >= limit:
                     break
                 continue
-            limit = limit_with
+            limit = limit_with_entry
             room -= len(entry.body)
-            group.append(entry)
-        for entry in group:
+            batch.append(entry)
+        for entry in batch:
             entry.in_flight = True
-        return group
+        return batch
 
-    def settle(self, entries: Iterable[Entry[Origin]]) -> None:
+    def remove(self, entries: Iterable[Entry[Origin]]) -> None:
         """Forget entries that are done."""
         for entry in entries:
             self._entries.pop(entry.position, None)
 
-    def put_back(self, entries: Iterable[Entry[Origin]]) -> None:
-        """Let entries wait again."""
+    def release(self, entries: Iterable[Entry[Origin]]) -> None:
+        """Let entries wait again; removed ones are unaffected."""
         for entry in entries:
             entry.in_flight = False
 
     def next_due(self, now: float) -> float | None:
-        """Seconds until something may be sent that may not be sent now; None when unknown."""
-        waiting = [
+        """Seconds until the first delayed entry may be sent; None when no entry is delayed."""
+        delays = [
             entry.due_at - now
             for entry in self._entries.values()
             if not entry.in_flight and entry.due_at > now
         ]
-        return min(waiting, default=None)
+        return min(delays, default=None)
 
     def _sort(self) -> None:
-        # Only redelivered messages come out of order.
+        # Only redelivered messages arrive out of order.
         if not self._is_sorted:
             self._entries = dict(sorted(self._entries.items()))
             self._is_sorted = True

@@ -1,4 +1,4 @@
-"""How often and when a delivery is tried again (contract 6.5)."""
+"""When a delivery is tried again, and when no more (contract 6.5)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import msgspec
 from services.analytics.settings import AnalyticsSettings
 
 
-class Attempts(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of one delivery, in seconds."""
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Exponential delays with jitter, within a limit of attempts and of time."""
 
-    most: int = 8
-    base: float = 5.0
-    longest: float = 21_600.0
+    max_attempts: int = 8
+    base_delay: float = 5.0
+    """Seconds, doubled with every attempt."""
+    max_delay: float = 21_600.0
+    """Seconds: the longest delay, and how long after its first attempt an event is still tried."""
 
     @classmethod
-    def of(cls, settings: AnalyticsSettings) -> Attempts:
-        """Take the operator's limits."""
+    def of(cls, settings: AnalyticsSettings) -> RetryPolicy:
+        """Read the operator's limits."""
         return cls(
-            most=settings.outbound_webhook_max_attempts,
-            base=settings.outbound_webhook_base_delay_ms / 1000,
-            longest=settings.outbound_webhook_max_delay_ms / 1000,
+            max_attempts=settings.outbound_webhook_max_attempts,
+            base_delay=settings.outbound_webhook_base_delay_ms / 1000,
+            max_delay=settings.outbound_webhook_max_delay_ms / 1000,
         )
 
     def delay_after(
@@ -33,17 +35,16 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
         retry_after: float | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> float | None:
-        """Seconds to wait after so many attempts; None when there is no further one.
+        """Seconds to wait before the next attempt; None when there is none.
 
         Args:
             attempts: attempts made so far.
-            elapsed: seconds since the first one.
-            retry_after: seconds PostHog asked to be left alone for.
+            elapsed: seconds since the first attempt.
+            retry_after: seconds PostHog asked to wait.
             jitter: gives a number between 0 and 1.
         """
-        if attempts >= self.most:
+        if attempts >= self.max_attempts:
             return None
-        delay = min(self.base * 2**attempts + self.base * jitter(), self.longest)
-        delay = max(delay, min(retry_after or 0.0, self.longest))
-        # All attempts fall within the longest delay: an event older than that is set aside.
-        return delay if elapsed + delay <= self.longest else None
+        delay = min(self.base_delay * 2**attempts + self.base_delay * jitter(), self.max_delay)
+        delay = max(delay, min(retry_after or 0.0, self.max_delay))
+        return delay if elapsed + delay <= self.max_delay else None

@@ -16,7 +16,7 @@ from hogsend.service.app import stop
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Bus
 from services.analytics.delivery.dead_letters import DeadLetters
-from services.analytics.delivery.retry import Attempts
+from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sender import Sender
 from services.analytics.delivery.sources import (
     BucketsSource,
@@ -26,7 +26,7 @@ from services.analytics.delivery.sources import (
     Source,
     durable_of,
 )
-from services.analytics.destinations.default_destination import Seeding
+from services.analytics.destinations.default_destination import DefaultDestination
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
@@ -41,7 +41,7 @@ CONNECTED_POLL_SECONDS = 0.2
 _BUS_AWAY = (nats.errors.Error, nats.js.errors.Error, OSError, Unavailable)
 
 
-class Flows:
+class DeliveryRunner:
     """The senders of one replica."""
 
     def __init__(
@@ -53,13 +53,15 @@ class Flows:
         settings: AnalyticsSettings,
     ) -> None:
         """Prepare without starting."""
-        self._seeding = Seeding(store, project_key, enabled=settings.enable_posthog_destination)
+        self._default = DefaultDestination(
+            store, project_key, enabled=settings.enable_posthog_destination
+        )
         self._bus = bus
         self._capture = capture
         self._project_key = project_key
         self._store = store
         self._settings = settings
-        self._attempts = Attempts.of(settings)
+        self._retry = RetryPolicy.of(settings)
         self._dead_letters = DeadLetters(bus)
         self._destinations: dict[UUID, tuple[DestinationSource, asyncio.Task[None]]] = {}
 
@@ -92,7 +94,7 @@ class Flows:
 
     async def _keep_sending(self, source: Source) -> None:
         while True:
-            sender = Sender(source, self._bus, self._capture, self._dead_letters, self._attempts)
+            sender = Sender(source, self._bus, self._capture, self._dead_letters, self._retry)
             try:
                 await sender.run()
             except Exception as error:
@@ -106,9 +108,9 @@ class Flows:
             # Switched on again some day, it must not begin with what happened meanwhile.
             await self._forget_consumer(StreamName.EVENTS, MirrorSource.name)
         await self._forget_orphans()
-        seeded = False
+        has_default = False
         while True:
-            seeded = seeded or await self._seeding.attempt()
+            has_default = has_default or await self._default.ensure()
             try:
                 await self._reconcile()
             except Unavailable as error:
@@ -129,7 +131,7 @@ class Flows:
                 destination,
                 self._project_key,
                 self._store,
-                seeded_ones=self._settings.enable_posthog_destination,
+                default_enabled=self._settings.enable_posthog_destination,
             )
             self._destinations[id] = source, asyncio.create_task(self._keep_sending(source))
 

@@ -27,8 +27,8 @@ from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Bus
 from hogsend.transport.consumer import pull
 from services.analytics.delivery.dead_letters import DeadLetters
-from services.analytics.delivery.ordered_queue import Entry, Lanes
-from services.analytics.delivery.retry import Attempts
+from services.analytics.delivery.ordered_queue import Entry, OrderedQueue
+from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sources import (
     ACK_WAIT_SECONDS,
     Skipped,
@@ -75,15 +75,15 @@ class Sender:
         bus: Bus,
         capture: Capture,
         dead_letters: DeadLetters,
-        attempts: Attempts,
+        attempts: RetryPolicy,
     ) -> None:
         """Prepare without starting."""
         self.source = source
         self._bus = bus
         self._capture = capture
         self._dead_letters = dead_letters
-        self._attempts = attempts
-        self._lanes: Lanes[tuple[Msg, str, str]] = Lanes()
+        self._retry = attempts
+        self._queue: OrderedQueue[tuple[Msg, str, str]] = OrderedQueue()
         self._wake = asyncio.Event()
         self._paused_until = 0.0
         self._done: deque[int] = deque(maxlen=REMEMBERED)
@@ -102,7 +102,7 @@ class Sender:
             ]
             await asyncio.gather(*tasks)
         finally:
-            await _to_the_end(self._finish(tasks))
+            await _shielded(self._finish(tasks))
 
     async def _finish(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         await stop(*tasks)
@@ -131,12 +131,12 @@ class Sender:
         source = self.source
         async for messages in pull(self._bus.js, source.stream, source.consumer, batch=GROUP):
             for message in messages:
-                await self._admit(message)
+                await self._enqueue(message)
             LAG.labels(source.name).set(messages[-1].metadata.num_pending)
-            WAITING.labels(source.name).set(len(self._lanes))
+            WAITING.labels(source.name).set(len(self._queue))
             self._wake.set()
 
-    async def _admit(self, message: Msg) -> None:
+    async def _enqueue(self, message: Msg) -> None:
         metadata = message.metadata
         position = metadata.sequence.stream
         if metadata.num_delivered > 1:
@@ -157,7 +157,7 @@ class Sender:
             self._remember(position)
             return
         entry = Entry(position, captured.distinct_id, encode(captured), _origin(message))
-        self._lanes.add(entry)
+        self._queue.add(entry)
 
     async def _skip(self, message: Msg) -> None:
         _, id, type = _origin(message)
@@ -172,15 +172,15 @@ class Sender:
         while True:
             self._wake.clear()
             pause = self._pause()
-            group = self._lanes.take(_now(), GROUP) if pause is None else []
+            group = self._queue.take(_now(), GROUP) if pause is None else []
             if not group:
-                await self._something_or(pause or self._lanes.next_due(_now()))
+                await self._wait_for_work(pause or self._queue.next_due(_now()))
                 continue
             try:
                 await self._deliver(group)
             finally:
-                self._lanes.put_back(group)
-                WAITING.labels(self.source.name).set(len(self._lanes))
+                self._queue.release(group)
+                WAITING.labels(self.source.name).set(len(self._queue))
                 self._wake.set()
 
     def _pause(self) -> float | None:
@@ -190,7 +190,7 @@ class Sender:
             until = max(until, self._hold_until)
         return until - now if until > now else None
 
-    async def _something_or(self, seconds: float | None) -> None:
+    async def _wait_for_work(self, seconds: float | None) -> None:
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -236,19 +236,19 @@ class Sender:
         if not error.may_pass:
             if error.is_about_content and len(group) > 1:
                 for entry in group:
-                    entry.company = half
+                    entry.max_batch = half
                 return
             detail = f"{error} at {project.host}/batch/"
             await self._set_aside(group, "refused", detail, error.status, attempts=1)
             return
         now, jitter = _now(), random.random()  # noqa: S311 - spreads load, hides nothing
         if error.retry_after:
-            self._paused_until = now + min(error.retry_after, self._attempts.longest)
+            self._paused_until = now + min(error.retry_after, self._retry.max_delay)
         exhausted = []
         for entry in group:
             entry.attempts += 1
             entry.first_tried_at = entry.first_tried_at or now
-            delay = self._attempts.delay_after(
+            delay = self._retry.delay_after(
                 entry.attempts,
                 now - entry.first_tried_at,
                 error.retry_after,
@@ -260,7 +260,7 @@ class Sender:
                 continue
             entry.due_at = now + delay
             if entry.attempts >= SUSPICIOUS_ATTEMPTS:
-                entry.company = half
+                entry.max_batch = half
         if exhausted:
             detail = f"Exhausted {exhausted[0].attempts}: {error} at {project.host}/batch/"
             await self._set_aside(exhausted, "exhausted", detail, error.status)
@@ -313,7 +313,7 @@ class Sender:
     ) -> None:
         if not group:
             return
-        self._lanes.settle(group)
+        self._queue.remove(group)
         for entry in group:
             self._remember(entry.position)
         SETTLED.labels(self.source.name, status).inc(len(group))
@@ -356,7 +356,7 @@ class Sender:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             try:
-                for entry in list(self._lanes):
+                for entry in list(self._queue):
                     if not entry.origin[0].is_acked:
                         await entry.origin[0].in_progress()
             except (nats.errors.Error, OSError) as error:
@@ -365,10 +365,10 @@ class Sender:
                 log.warning("could not tell JetStream that events are in progress")
 
     async def _give_back(self) -> None:
-        if not len(self._lanes):
+        if not len(self._queue):
             return
         try:
-            for entry in self._lanes:
+            for entry in self._queue:
                 if not entry.origin[0].is_acked:
                     await entry.origin[0].nak(GIVEN_BACK_SECONDS)
             await self._bus.flush(FLUSH_SECONDS)
@@ -382,7 +382,7 @@ def _origin(message: Msg) -> tuple[Msg, str, str]:
     return message, id or str(message.metadata.sequence.stream), message.subject.split(".", 2)[2]
 
 
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+async def _shielded(work: Coroutine[Any, Any, None]) -> None:
     """Wait for `work` even when cancelled again: a stop is asked for more than once."""
     task = asyncio.create_task(work)
     while not task.done():

@@ -191,13 +191,13 @@ class DestinationSource(Source):
         project_key: ProjectKey,
         store: DestinationStore,
         *,
-        seeded_ones: bool,
+        default_enabled: bool,
     ) -> None:
-        """Send to `destination`, which may change; `seeded_ones` are sent to only when enabled."""
+        """Send to `destination`; to the default one only with `default_enabled`."""
         self.destination = destination
         self._project_key = project_key
         self._store = store
-        self._seeded_ones = seeded_ones
+        self._default_enabled = default_enabled
 
     @property
     def durable(self) -> str:
@@ -232,12 +232,12 @@ class DestinationSource(Source):
     async def project(self) -> Project | None:
         """The destination's own key and host, else the instance's."""
         destination, config = self.destination, self.destination.config
-        if destination.disabled or (destination.seeded and not self._seeded_ones):
+        if destination.disabled or (destination.is_default and not self._default_enabled):
             return None
         project = None
         if not config.api_key:
             project = await self._project_key.project()
-            if project is None and destination.seeded:
+            if project is None and destination.is_default:
                 return None
         key = config.api_key or (project.key if project else None)
         if not key:

@@ -1,7 +1,7 @@
-"""The destination that is made by itself: the email funnel and contact changes (contract 6.1).
+"""The default destination: the email funnel and contact changes (contract 6.1).
 
-It carries no key and no host of its own, so that a rotated `POSTHOG_API_KEY` or `POSTHOG_HOST`
-needs no reconciling: it captures wherever the instance does.
+It stores no key and no host of its own and captures wherever the instance does. So a rotated
+`POSTHOG_API_KEY` or a changed `POSTHOG_HOST` needs no update of the row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SENTINEL_URL = "posthog://capture"
 """Never requested."""
 SYNC = "syncPersons"
 
-SEED = CreateDestination(
+DEFAULT_DESTINATION = CreateDestination(
     url=SENTINEL_URL,
     kind="posthog",
     event_types=list(FUNNEL),
@@ -31,33 +31,33 @@ SEED = CreateDestination(
 )
 
 
-class Seeding:
-    """Seeds once, as soon as there is a project key."""
+class DefaultDestination:
+    """Creates the default destination, or completes it, once there is a project key."""
 
     def __init__(self, store: DestinationStore, project_key: ProjectKey, *, enabled: bool) -> None:
-        """Seed in `store`; `enabled` is ENABLE_POSTHOG_DESTINATION."""
+        """Keep it in `store`; `enabled` is ENABLE_POSTHOG_DESTINATION."""
         self._store = store
         self._project_key = project_key
         self._enabled = enabled
 
-    async def attempt(self) -> bool:
-        """Seed if it is time to; gives whether there is nothing left to do."""
+    async def ensure(self) -> bool:
+        """Create or complete it if that is possible now; True when nothing is left to do."""
         if not self._enabled:
             return True
         try:
             if await self._project_key.project() is None:
                 return False
-            outcome = await self._store.seed("posthog", SEED, brought_up)
+            outcome = await self._store.ensure_default(DEFAULT_DESTINATION, with_missing_defaults)
         except HogsendError as error:
-            FAILURES.labels("seeding", error.code).inc()
-            log.warning("destination not seeded yet", reason=str(error))
+            FAILURES.labels("default_destination", error.code).inc()
+            log.warning("default destination not created yet", reason=str(error))
             return False
-        log.info("PostHog destination", outcome=outcome)
+        log.info("default destination", outcome=outcome)
         return True
 
 
-def brought_up(stored: Destination) -> Destination:
-    """A seeded destination with what it lacks; whatever somebody chose stays."""
+def with_missing_defaults(stored: Destination) -> Destination:
+    """Add the default event types and settings that are missing; what an operator set stays."""
     missing = [type for type in FUNNEL if type not in stored.event_types]
     given = stored.given if SYNC in stored.given else {**stored.given, SYNC: True}
     return msgspec.structs.replace(

@@ -55,7 +55,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     """The config as the operator gave it, what nobody reads included."""
     config: DestinationConfig
     disabled: bool
-    seeded: bool
+    is_default: bool
+    """Whether it is the default destination (column `seeded`)."""
     last_delivery_at: datetime | None
     created_at: datetime
     updated_at: datetime

@@ -48,7 +48,7 @@ TEST = "webhook.test"
 _AWAY = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 
 
-class Administration:
+class DestinationService:
     """Every method raises `Unavailable` while PostgreSQL or NATS is away, and most `NotFound`."""
 
     def __init__(self, bus: Bus, store: DestinationStore, outbound: Outbound) -> None:

@@ -18,7 +18,6 @@ from hogsend.contract.destinations import (
     Delivered,
     DeliveryPage,
     DeliveryStatus,
-    DestinationKind,
     DestinationPage,
     ListDeliveries,
     ListDestinations,
@@ -82,10 +81,10 @@ class DestinationStore:
         async with self._connection() as connection:
             return _destination(_found(await _queries.get(connection, id=id)))
 
-    async def create(self, new: CreateDestination, *, seeded: bool = False) -> Destination:
+    async def create(self, new: CreateDestination, *, is_default: bool = False) -> Destination:
         """Keep a new destination."""
         async with self._connection() as connection:
-            return await _insert(connection, new, seeded=seeded)
+            return await _insert(connection, new, is_default=is_default)
 
     async def change(self, id: UUID, edit: Edit) -> Destination:
         """Replace a destination by what `edit` makes of it.
@@ -106,22 +105,24 @@ class DestinationStore:
         async with self._connection() as connection:
             _found(await _queries.delete(connection, id=id))
 
-    async def seed(self, kind: DestinationKind, seed: CreateDestination, edit: Edit) -> str:
-        """Make sure of a destination of `kind`: keep `seed`, or let `edit` bring a seeded one up.
+    async def ensure_default(self, default: CreateDestination, complete: Edit) -> str:
+        """Insert `default` unless there is a destination of its kind; else `complete` the default.
 
-        Whatever somebody made by hand counts as one, and is left alone.
+        A destination that an operator created counts as one too, and is left as it is.
 
         Returns:
             `created`, `changed` or `unchanged`.
         """
         async with self._connection() as connection:
-            await _queries.lock_seeding(connection)
-            present = [_destination(row) async for row in _queries.of_kind(connection, kind=kind)]
+            await _queries.lock_default(connection)
+            present = [
+                _destination(row) async for row in _queries.of_kind(connection, kind=default.kind)
+            ]
             if not present:
-                await _insert(connection, seed, seeded=True)
+                await _insert(connection, default, is_default=True)
                 return "created"
             for destination in present:
-                edited = edit(destination) if destination.seeded else destination
+                edited = complete(destination) if destination.is_default else destination
                 if edited != destination:
                     await _update(connection, edited)
                     return "changed"
@@ -165,7 +166,7 @@ class DestinationStore:
             raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
 
 
-async def _insert(connection: Any, new: CreateDestination, *, seeded: bool) -> Destination:
+async def _insert(connection: Any, new: CreateDestination, *, is_default: bool) -> Destination:
     row = await _queries.insert(
         connection,
         id=uuid4(),
@@ -175,7 +176,7 @@ async def _insert(connection: Any, new: CreateDestination, *, seeded: bool) -> D
         event_types=new.event_types,
         config=_json(new.config),
         disabled=new.disabled,
-        seeded=seeded,
+        seeded=is_default,
     )
     return _destination(row)
 
@@ -200,8 +201,9 @@ def _found(row: Any) -> Any:
 
 
 def _destination(row: Any) -> Destination:
-    given = msgspec.json.decode(row["config"], type=Properties)
-    fields = {**dict(row), "config": read_config(given), "given": given}
+    fields = dict(row)
+    given = msgspec.json.decode(fields["config"], type=Properties)
+    fields |= {"given": given, "config": read_config(given), "is_default": fields.pop("seeded")}
     return Destination(**fields)
 
 

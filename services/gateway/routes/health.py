@@ -13,6 +13,7 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from hogsend import __version__
 from hogsend.contract.base import Empty
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
 from hogsend.contract.errors import HogsendError
@@ -31,7 +32,6 @@ from services.gateway.error_responses import documented
 from services.gateway.webhooks.secret import PROVIDER, WebhookSecret
 from services.gateway.webhooks.webhook_queue import Intake
 
-API_VERSION = "0.0.1"
 PROBE_SECONDS = 1.5
 ACTIVITY_HOURS = 24
 
@@ -207,7 +207,7 @@ async def health(
         status=status,
         uptime=uptime,
         timestamp=now,
-        version=API_VERSION,
+        version=__version__,
         components=HealthComponents(
             database=database,
             redis=bus_component,

@@ -55,7 +55,7 @@ class DeadLetters:
                 await failure.message.nak(delay=RETRY_SECONDS)
                 continue
             if too_large:
-                metrics.PARKED.inc()
+                metrics.UNDELIVERABLE.inc()
                 log.error("too large to be set aside, stays queued", reason=reason, seq=sequence)
                 await failure.message.nak(delay=RETRY_SECONDS)
                 continue

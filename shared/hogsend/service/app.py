@@ -8,7 +8,6 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Generic, TypeAlias
 
 import msgspec
@@ -19,6 +18,7 @@ from nats.micro import add_service
 from nats.micro.request import Request as MicroRequest
 from nats.micro.service import Service
 
+from hogsend._version import __version__
 from hogsend.contract import streams as stream_declarations
 from hogsend.contract.errors import CannotStart, HogsendError, InvalidRequest, Unavailable
 from hogsend.contract.headers import CORRELATION_ID
@@ -84,7 +84,7 @@ async def serve(bus: Bus, service: str, handlers: Sequence[AnyHandler]) -> Servi
     registered = await add_service(
         bus.client,
         name=f"hogsend-{service}",
-        version=version("hogsend"),
+        version=__version__,
         description=f"Hogsend's {service} service",
         queue_group=service,
     )

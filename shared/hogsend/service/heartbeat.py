@@ -24,6 +24,6 @@ async def touch_forever(file: Path | None) -> None:
         try:
             file.touch()  # noqa: ASYNC240 - a file in memory
         except OSError as error:
-            metrics.FAILURES.labels("alive_file", type(error).__name__).inc()
-            log.warning("the alive file cannot be touched", file=str(file), reason=str(error))
+            metrics.FAILURES.labels("health_file", type(error).__name__).inc()
+            log.warning("the health file cannot be touched", file=str(file), reason=str(error))
         await asyncio.sleep(TOUCH_SECONDS)

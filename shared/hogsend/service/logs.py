@@ -7,11 +7,16 @@ import sys
 
 import structlog
 
-from hogsend.service.settings import TelemetrySettings
+from hogsend.service.settings import TelemetrySettings, deprecations
+
+log = structlog.get_logger(__name__)
 
 
 def configure(service: str, settings: TelemetrySettings) -> None:
-    """Send all logs to stderr, structlog's and the standard library's alike."""
+    """Send all logs to stderr, structlog's and the standard library's alike.
+
+    Warns of the deprecated settings in use, as nothing could be logged while they were read.
+    """
     console = settings.log_format == "console" or (
         settings.log_format == "auto" and sys.stderr.isatty()
     )
@@ -42,3 +47,5 @@ def configure(service: str, settings: TelemetrySettings) -> None:
     for noisy in ("httpx", "httpcore", "nats", "_granian", "granian.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)
+    for deprecation in deprecations():
+        log.warning(deprecation)

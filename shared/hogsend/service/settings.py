@@ -8,8 +8,10 @@ them (`make docs`), and a test fails when they differ. An empty value counts as 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +23,13 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from hogsend.contract.streams import MIB, STREAM_MAX_BYTES, Limits
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
@@ -52,6 +60,12 @@ SECRETS_DIRECTORY = Path("/run/secrets")
 """Where Docker and Kubernetes mount secrets. A file there counts when the variable is unset."""
 
 
+def _given(name: str, secrets: Path) -> str:
+    """Value of a variable or, when it is unset or empty, of the file of that name."""
+    file = secrets / name.lower()
+    return os.environ.get(name.upper()) or (file.read_text().strip() if file.is_file() else "")
+
+
 class Settings(BaseSettings):
     """Base: read from the environment under the field's upper-cased name, else from a file.
 
@@ -65,6 +79,31 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         secrets_dir=SECRETS_DIRECTORY if SECRETS_DIRECTORY.is_dir() else None,
     )
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Deprecated names of fields, each with the field's name. They are read while it is unset."""
+
+    @classmethod
+    def environment_names(cls) -> set[str]:
+        """Every name in the environment that is read, deprecated ones included."""
+        return {name.upper() for name in (*cls.model_fields, *cls.renamed)}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Add the deprecated names after every other source, so that the new name wins."""
+        secrets = getattr(file_secret_settings, "secrets_dir", None) or SECRETS_DIRECTORY
+        given = {name: _given(old, Path(secrets)) for old, name in cls.renamed.items()}
+        deprecated = InitSettingsSource(
+            settings_cls, {name: value for name, value in given.items() if value}
+        )
+        return init_settings, env_settings, dotenv_settings, file_secret_settings, deprecated
 
 
 class PostHogSettings(Settings):
@@ -191,6 +230,8 @@ class BusSettings(Settings):
 class TelemetrySettings(Settings):
     """Logs and metrics of every service."""
 
+    renamed: ClassVar = {"alive_file": "health_file"}
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged."
     )
@@ -203,11 +244,25 @@ class TelemetrySettings(Settings):
         "The gateway serves them itself.",
     )
     metrics_host: str = Field("127.0.0.1", description="Address that port is on.")
-    alive_file: Path | None = Field(
+    health_file: Path | None = Field(
         None,
         description="File touched every five seconds while a service runs, for health checks of "
         "containers; the image sets it.",
     )
+
+
+def deprecations(secrets: Path = SECRETS_DIRECTORY) -> list[str]:
+    """Name the deprecated settings in use, and what replaces them: one line a setting.
+
+    Nothing is said of a deprecated name that repeats the value of the new one, as the image does.
+    """
+    return [
+        f"{deprecated.upper()} is deprecated and will not be read by the next version: "
+        f"set {name.upper()} instead"
+        for group in Settings.__subclasses__()
+        for deprecated, name in group.renamed.items()
+        if (value := _given(deprecated, secrets)) and value != _given(name, secrets)
+    ]
 
 
 def describe_problems(error: ValidationError) -> list[str]:

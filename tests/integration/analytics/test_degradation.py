@@ -369,11 +369,11 @@ async def running(
         if start.provisioned:
             await _provision(started)
         if start.enabled and start.key:
-            await _seeded(analytics.parts.store, ingest.operator)
+            await _has_default(analytics.parts.store, ingest.operator)
         yield started
 
 
-async def _seeded(store: Any, operator: Bus) -> None:
+async def _has_default(store: Any, operator: Bus) -> None:
     async def there() -> bool:
         consumers = await operator.js.consumers_info(StreamName.ENGAGEMENT)
         wanted = {f"destination-{one.id}" for one in await store.all()}

@@ -25,7 +25,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from services.analytics.delivery.sources import durable_of
 from services.analytics.destinations import store as stores
-from services.analytics.destinations.default_destination import SEED
+from services.analytics.destinations.default_destination import DEFAULT_DESTINATION
 from tests.capture_recorder import CaptureRecorder, capture_recorder
 from tests.integration.analytics.sending import KEY, Sending, replica, sending
 from tests.integration.harness import READ_KEY, Gateway, admin, connected, gateway
@@ -284,8 +284,8 @@ async def test_without_analytics_it_is_a_typed_503(servers: Servers, tmp_path: P
     assert "analytics" in answer.json()["error"]
 
 
-async def seeded(sent: Sending) -> list[Any]:
-    return [one for one in await sent.store.all() if one.seeded]
+async def defaults(sent: Sending) -> list[Any]:
+    return [one for one in await sent.store.all() if one.is_default]
 
 
 async def test_case_126_several_replicas_make_one_destination(
@@ -296,9 +296,9 @@ async def test_case_126_several_replicas_make_one_destination(
         sending(servers, database_url, "http://127.0.0.1:9", settings=ENABLED) as sent,
         replica(servers, database_url, posthog=ours, settings=ENABLED),
     ):
-        await eventually(lambda: seeded(sent))
+        await eventually(lambda: defaults(sent))
         await asyncio.gather(
-            *(sent.store.seed("posthog", SEED, lambda stored: stored) for _ in range(10))
+            *(sent.store.ensure_default(DEFAULT_DESTINATION, lambda one: one) for _ in range(10))
         )
         (one,) = await sent.store.all()
         assert one.event_types == list(FUNNEL)
@@ -318,13 +318,13 @@ async def test_cases_127_and_128_what_is_missing_is_added_and_what_was_chosen_st
         stored = CreateDestination(
             url="posthog://capture", event_types=["email.replied", "email.sent"], config=config
         )
-        await sent.store.create(stored, seeded=True)
+        await sent.store.create(stored, is_default=True)
     async with sending(servers, database_url, "http://127.0.0.1:9", settings=ENABLED) as sent:
 
-        async def brought_up() -> bool:
+        async def completed() -> bool:
             return len((await sent.store.all())[0].event_types) > 2
 
-        await eventually(brought_up)
+        await eventually(completed)
         (one,) = await sent.store.all()
     missing = [type for type in FUNNEL if type != "email.sent"]
     assert one.event_types == ["email.replied", "email.sent", *missing]
@@ -337,11 +337,11 @@ async def test_whatever_was_made_by_hand_counts_as_the_destination(
     async with sending(servers, database_url, "http://127.0.0.1:9") as sent:
         stored = CreateDestination(url="posthog://capture", event_types=["email.sent"])
         await sent.store.create(stored)
-        assert await sent.store.seed("posthog", SEED, lambda one: one) == "unchanged"
-        assert await seeded(sent) == []
+        assert await sent.store.ensure_default(DEFAULT_DESTINATION, lambda one: one) == "unchanged"
+        assert await defaults(sent) == []
 
 
-async def test_the_seeded_destination_follows_the_instances_key_and_host(
+async def test_the_default_destination_follows_the_instances_key_and_host(
     servers: Servers, database_url: str
 ) -> None:
     async with capture_recorder() as one, capture_recorder() as other:
@@ -350,7 +350,7 @@ async def test_the_seeded_destination_follows_the_instances_key_and_host(
             async with sending(
                 servers, database_url, posthog.url, posthog=chosen, settings=ENABLED
             ) as sent:
-                await eventually(lambda sent=sent: seeded(sent))
+                await eventually(lambda sent=sent: defaults(sent))
                 (destination,) = await sent.store.all()
                 await _has_consumer(sent, durable_of(destination.id))
                 await sent.member.engagement.report("email.opened", {"userId": "u_1"})

@@ -43,7 +43,7 @@ class Rows:
         types: Sequence[str] = TYPES,
         *,
         disabled: bool = False,
-        seeded: bool = False,
+        is_default: bool = False,
     ) -> UUID:
         id = uuid4()
         await self._connection.execute(
@@ -53,7 +53,7 @@ class Rows:
             list(types),
             msgspec.json.encode(config).decode(),
             disabled,
-            seeded,
+            is_default,
         )
         return id
 
@@ -148,7 +148,7 @@ async def test_case_141_a_destination_without_any_key_makes_a_dead_letter_and_no
         assert posthog.requests == []
 
 
-async def test_without_a_key_captures_and_the_seeded_destination_are_silent(
+async def test_without_a_key_captures_and_the_default_destination_are_silent(
     servers: Servers, database_url: str
 ) -> None:
     async with (
@@ -164,7 +164,7 @@ async def test_without_a_key_captures_and_the_seeded_destination_are_silent(
         tables(database_url) as rows,
     ):
         await _no_project(credentials)
-        id = await rows.add(RENAMING, seeded=True)
+        id = await rows.add(RENAMING, is_default=True)
         await ready(sent, id)
         await sent.member.capture("upgraded", "u_1")
         await sent.member.engagement.report("email.opened", {"userId": "u_1"})
@@ -183,7 +183,7 @@ async def test_case_143_a_disabled_destination_discards(
         tables(database_url) as rows,
     ):
         id = await rows.add(RENAMING, disabled=True)
-        off = await rows.add(RENAMING, seeded=True)
+        off = await rows.add(RENAMING, is_default=True)
         await ready(sent, id, off)
         await sent.member.engagement.report("email.opened", {"userId": "u_1"})
         for one in (id, off):

@@ -35,7 +35,7 @@ async def test_case_92_without_any_credential_nothing_is_asked(
     async with reading(servers, database_url) as world:
         assert await world.member.persons.get("u_42") == {}
         assert world.posthog.requests == []
-        await world.analytics.parts.reads.persons.say_once_when_off()
+        await world.analytics.parts.persons.say_once_when_off()
     said = capsys.readouterr().out
     assert said.count("person reads are off") == 1
     assert "hogsend connect posthog" in said
@@ -105,7 +105,7 @@ async def test_case_97_a_refreshed_token_needs_no_second_discovery(
         await world.member.persons.get("u_1")
         # What credentials announces after a refresh, not after a new connection.
         await world.credentials.store.load("posthog")
-        reader = world.analytics.parts.reads.persons
+        reader = world.analytics.parts.persons
         assert len(reader._projects) == 1
         await asyncio.gather(*(world.member.persons.get(f"u_{n}") for n in range(2, 6)))
         assert world.posthog.lines().count(DISCOVERY) == 1

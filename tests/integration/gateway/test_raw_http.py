@@ -31,7 +31,7 @@ async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
             "SPOOL_DIR": str(directory / "spool"),
             "ADMIN_API_KEY": KEY,
             "POSTHOG_WEBHOOK_SECRET": "s",
-            "HTTP_PATIENCE_SECONDS": "1",
+            "HTTP_REQUEST_TIMEOUT_SECONDS": "1",
             "ADMIN_FAILED_KEY_LIMIT": "100000",
         },
         cwd=directory,

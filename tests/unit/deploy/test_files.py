@@ -26,7 +26,8 @@ DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 NOT_PASSED_ON = {
     # What the image sets, or what has no use in a container.
-    *("GATEWAY_HOST", "GATEWAY_PORT", "SPOOL_DIR", "ALIVE_FILE", "METRICS_HOST", "METRICS_PORT"),
+    *("GATEWAY_HOST", "GATEWAY_PORT", "SPOOL_DIR", "METRICS_HOST", "METRICS_PORT"),
+    *("HEALTH_FILE", "ALIVE_FILE"),
     # The service's own name, which NATS knows it by.
     *("NATS_USER",),
 }
@@ -80,7 +81,7 @@ def test_manifests_are_valid_by_their_schema(file: Path) -> None:
 def test_compose_passes_each_service_its_settings_and_no_other(service: str) -> None:
     told = compose()["services"][service]
     variables, files = set(told["environment"]), {s["target"].upper() for s in told["secrets"]}
-    reads = {name.upper() for group in READS[service] for name in group.model_fields}
+    reads = {name for group in READS[service] for name in group.environment_names()}
     reads -= WITHHELD.get(service, frozenset())
     assert variables | files == reads - NOT_PASSED_ON
     assert files == FROM_FILES & reads
@@ -156,12 +157,10 @@ def test_what_kustomize_needs_is_there(made: Path) -> None:
 def test_the_image_sets_what_the_settings_know() -> None:
     text = (ROOT / "Dockerfile").read_text()
     known = {
-        name.upper()
-        for group in (GatewaySettings, TelemetrySettings)
-        for name in group.model_fields
+        name for group in (GatewaySettings, TelemetrySettings) for name in group.environment_names()
     }
-    assert {"GATEWAY_HOST", "SPOOL_DIR", "ALIVE_FILE"} <= known
-    for name in ("GATEWAY_HOST", "SPOOL_DIR", "ALIVE_FILE"):
+    for name in ("GATEWAY_HOST", "SPOOL_DIR", "HEALTH_FILE", "ALIVE_FILE"):
+        assert name in known
         assert f"{name}=" in text
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
 

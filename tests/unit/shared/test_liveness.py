@@ -27,7 +27,7 @@ async def test_it_is_touched_again_and_again(
 async def test_a_directory_that_cannot_be_written_is_counted_and_nothing_stops(
     tmp_path: Path,
 ) -> None:
-    counted = FAILURES.labels("alive_file", "FileNotFoundError")._value
+    counted = FAILURES.labels("health_file", "FileNotFoundError")._value
     before = counted.get()
     touching = asyncio.create_task(liveness.touch_forever(tmp_path / "missing" / "alive"))
     await eventually(lambda: counted.get() > before)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import structlog
 from pydantic import SecretStr, ValidationError
 
 from cli.stack.settings import ALL_SETTINGS
 from docs import generate
-from hogsend.service.settings import BusSettings, PostHogSettings, Settings
+from hogsend.service import logs
+from hogsend.service.settings import (
+    BusSettings,
+    PostHogSettings,
+    Settings,
+    TelemetrySettings,
+    deprecations,
+)
 from services.credentials.settings import SealingSettings
+from services.gateway.settings import GatewaySettings
 
 REQUIRED = {"better_auth_secret": "s", "database_url": "postgresql://x"}
 
@@ -18,8 +30,8 @@ REQUIRED = {"better_auth_secret": "s", "database_url": "postgresql://x"}
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for group in ALL_SETTINGS:
-        for name in group.model_fields:
-            monkeypatch.delenv(name.upper(), raising=False)
+        for name in group.environment_names():
+            monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize("group", ALL_SETTINGS)
@@ -140,3 +152,78 @@ def test_secrets_may_be_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     read = BusSettings(_secrets_dir=tmp_path)  # type: ignore[call-arg]
     assert read.nats_password is not None
     assert read.nats_password.get_secret_value() == "from-the-environment"
+
+
+class Renamed(NamedTuple):
+    group: type[Settings]
+    deprecated: str
+    name: str
+    old: str
+    new: str
+
+
+RENAMED = [
+    Renamed(GatewaySettings, "HTTP_PATIENCE_SECONDS", "HTTP_REQUEST_TIMEOUT_SECONDS", "7.0", "8.0"),
+    Renamed(TelemetrySettings, "ALIVE_FILE", "HEALTH_FILE", "/old", "/new"),
+]
+
+
+@pytest.mark.parametrize("renamed", RENAMED)
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_deprecated_name_is_read_until_the_new_one_is_set(
+    renamed: Renamed, as_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, deprecated, name, old, new = renamed
+
+    def value() -> str:
+        return str(getattr(group(_secrets_dir=tmp_path), name.lower()))  # type: ignore[call-arg]
+
+    if as_file:
+        (tmp_path / deprecated.lower()).write_text(f"{old}\n")
+    else:
+        monkeypatch.setenv(deprecated, old)
+    assert value() == old
+    monkeypatch.setenv(name, "")
+    assert value() == old
+    monkeypatch.setenv(name, new)
+    assert value() == new
+    monkeypatch.delenv(name)
+    (tmp_path / name.lower()).write_text(f"{new}\n")
+    assert value() == new
+
+
+@pytest.mark.parametrize("renamed", RENAMED)
+def test_a_deprecated_name_is_warned_of_unless_it_repeats_the_new_one(
+    renamed: Renamed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, deprecated, name, old, new = renamed
+    assert group.renamed == {deprecated.lower(): name.lower()}
+    assert deprecations(tmp_path) == []
+    (tmp_path / deprecated.lower()).write_text(f"{old}\n")
+    (warning,) = deprecations(tmp_path)
+    assert warning.startswith(f"{deprecated} is deprecated")
+    assert warning.endswith(f"set {name} instead")
+    monkeypatch.setenv(name, new)
+    assert deprecations(tmp_path) == [warning]
+    monkeypatch.setenv(name, old)
+    assert deprecations(tmp_path) == []
+
+
+def test_each_deprecated_name_is_one_line_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for renamed in RENAMED:
+        monkeypatch.setenv(renamed.deprecated, renamed.old)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        logs.configure("gateway", TelemetrySettings())
+    finally:
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"].split()[0] for line in lines] == ["ALIVE_FILE", "HTTP_PATIENCE_SECONDS"]
+    assert {line["level"] for line in lines} == {"warning"}
+    assert {line["service"] for line in lines} == {"gateway"}

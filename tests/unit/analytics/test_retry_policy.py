@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.analytics.delivery.retry import Attempts
+from services.analytics.delivery.retry import RetryPolicy
 
-CONTRACT = Attempts()
+CONTRACT = RetryPolicy()
 
 
 def no_jitter() -> float:

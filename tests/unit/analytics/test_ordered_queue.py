@@ -1,0 +1,123 @@
+"""The ordered queue: each key's events stay in order, and one key never waits for another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.analytics.delivery.ordered_queue import MAX_BATCH_BYTES, Entry, OrderedQueue
+
+
+def entry(position: int, key: str, size: int = 10) -> Entry[None]:
+    return Entry(position, key, b"x" * size, None)
+
+
+def filled(*keys: str) -> OrderedQueue[None]:
+    made: OrderedQueue[None] = OrderedQueue()
+    for position, key in enumerate(keys):
+        assert made.add(entry(position, key))
+    return made
+
+
+def positions(group: list[Entry[None]]) -> list[int]:
+    return [one.position for one in group]
+
+
+def test_a_batch_holds_several_events_of_one_key_in_order() -> None:
+    assert positions(filled("a", "b", "a").take(0, 10)) == [0, 1, 2]
+
+
+def test_events_wait_while_an_earlier_one_of_their_key_is_in_flight() -> None:
+    queue = filled("a", "b", "a", "b", "c")
+    assert positions(queue.take(0, 2)) == [0, 1]
+    assert positions(queue.take(0, 10)) == [4]
+
+
+def test_events_wait_while_an_earlier_one_of_their_key_is_delayed_and_other_keys_go_on() -> None:
+    queue = filled("a", "b", "a")
+    (first, other, _) = group = queue.take(0, 10)
+    queue.remove([other])
+    first.due_at = 5
+    queue.release(group)
+    assert queue.take(1, 10) == []
+    assert queue.next_due(1) == 4
+    queue.add(entry(3, "c"))
+    assert positions(queue.take(1, 10)) == [3]
+    assert positions(queue.take(5, 10)) == [0, 2]
+
+
+def test_a_batch_shrinks_with_the_limit_of_its_entries() -> None:
+    queue = filled("a", "b", "c", "d")
+    group = queue.take(0, 10)
+    for one in group:
+        one.max_batch = 2
+    queue.release(group)
+    half = queue.take(0, 10)
+    assert positions(half) == [0, 1]
+    for one in half:
+        one.max_batch = 1
+    queue.release(half)
+    assert positions(queue.take(0, 10)) == [0]
+    assert positions(queue.take(0, 10)) == [1]
+    assert positions(queue.take(0, 10)) == [2, 3]
+
+
+def test_a_batch_is_bounded_in_bytes_but_one_large_event_goes_alone() -> None:
+    queue: OrderedQueue[None] = OrderedQueue()
+    queue.add(entry(0, "a", MAX_BATCH_BYTES + 1))
+    queue.add(entry(1, "b"))
+    assert positions(queue.take(0, 10)) == [0]
+    assert positions(queue.take(0, 10)) == [1]
+
+
+def test_a_redelivered_event_is_not_queued_twice() -> None:
+    queue = filled("a")
+    assert not queue.add(entry(0, "a"))
+    assert len(queue) == 1
+
+
+def test_a_redelivered_older_event_goes_before_newer_ones() -> None:
+    queue: OrderedQueue[None] = OrderedQueue()
+    queue.add(entry(7, "a"))
+    queue.add(entry(3, "a"))
+    assert positions(queue.take(0, 10)) == [3, 7]
+
+
+@dataclass
+class PostHog:
+    """Takes what it is sent, unless it fails."""
+
+    got: list[tuple[str, int]] = field(default_factory=list)
+
+
+@given(
+    people=st.lists(st.sampled_from("abcd"), max_size=40),
+    failures=st.lists(st.booleans(), max_size=60),
+    sizes=st.lists(st.integers(1, 7), min_size=1, max_size=20),
+)
+def test_every_event_is_sent_once_and_in_order_whatever_fails(
+    people: list[str], failures: list[bool], sizes: list[int]
+) -> None:
+    queue, posthog = filled(*people), PostHog()
+    now, turn = 0.0, 0
+    while len(queue):
+        group = queue.take(now, sizes[turn % len(sizes)])
+        if not group:
+            now += queue.next_due(now) or 0
+            continue
+        fails = turn < len(failures) and failures[turn]
+        turn += 1
+        for one in group:
+            if fails:
+                one.due_at = now + 1
+            else:
+                posthog.got.append((one.key, one.position))
+        if not fails:
+            queue.remove(group)
+        queue.release(group)
+    assert sorted(position for _, position in posthog.got) == list(range(len(people)))
+    for person in "abcd":
+        own = [position for key, position in posthog.got if key == person]
+        assert own == sorted(own)
