@@ -17,7 +17,7 @@ NUMBER = r"\d+(?:\.\d+)?"
 ALSO = rf"(?:(?:,| and| to|, and) {NUMBER})*"
 SECTIONS = re.compile(rf"\b[Cc]ontract,? ({NUMBER}{ALSO})")
 CASE_GROUPS = re.compile(r"\b[Cc]ases? (12\.\d+)")
-CASES = re.compile(r"\b[Cc]ases? (\d+(?:(?:,| and| to|-|, and) ?\d+)*)(?![\d.])")
+CASES = re.compile(r"\b[Cc]ases? (\d+(?:(?:,| and| to|-|, and) ?\d+)*)(?!\d|\.\d)")
 CASE_NAMES = re.compile(r"cases?_(\d+(?:_(?:and|to)_\d+)*)")
 DIFFERENCES = re.compile(r"\bD-\d+")
 A_MATCH_STATEMENT = re.compile(r"^\s*case \d", re.MULTILINE)
@@ -49,6 +49,7 @@ def test_cases_are_numbered_without_a_gap() -> None:
         (SECTIONS, "(contract 2.3 to 2.5).", ["2.3", "2.4", "2.5"]),
         (CASES, "Acceptance cases 70-72: PKCE", ["70", "71", "72"]),
         (CASES, "Cases 117 to 119, 123 and 124", ["117", "118", "119", "123", "124"]),
+        (CASES, "# Case 107.", ["107"]),
         (CASES, "Acceptance cases 12.1", []),
         (CASE_NAMES, "def test_cases_17_to_19_a_bad_payload", ["17", "18", "19"]),
         (CASE_NAMES, "def test_case_143_discarded", ["143"]),
