@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from benchmarks.figures import Figure, median
@@ -80,7 +81,7 @@ async def _rate(bus: Bus) -> float:
 
     await eventually(lambda: read(requests[0]), 30)
     for request in requests:
-        await eventually(lambda request=request: read(request), 30)
+        await eventually(partial(read, request), 30)
 
     async def ask(first: int) -> None:
         for number in range(first, REQUESTS, ASKING):

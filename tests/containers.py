@@ -79,4 +79,4 @@ def postgres(port: int) -> Iterator[str]:
 
 def _publish(container: DockerContainer, inside: int, port: int) -> None:
     # `with_bind_ports` publishes to every address of the machine.
-    container.ports[f"{inside}/tcp"] = ("127.0.0.1", port)
+    container.ports[f"{inside}/tcp"] = ("127.0.0.1", port)  # type: ignore[assignment]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 
@@ -18,3 +18,8 @@ async def eventually(condition: Callable[[], Any], timeout: float = 15.0) -> Any
             if outcome:
                 return outcome
             await asyncio.sleep(0.02)
+
+
+def more_than(number: int, items: Sized) -> Callable[[], bool]:
+    """Condition that `items` has grown past `number`."""
+    return lambda: len(items) > number

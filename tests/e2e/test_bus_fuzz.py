@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import secrets
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ async def test_rubbish_gets_a_reason_and_breaks_nothing(tmp_path: Path) -> None:
         await js.publish("hogsend.webhooks.nobody", b"{}", headers={"Nats-Msg-Id": "nobody"})
         # Nothing is left in a queue: it was stored, or set aside with a reason.
         for stream in ("WEBHOOKS", "AUDIT"):
-            await eventually(lambda name=stream: is_empty(js, name), 60)
+            await eventually(partial(is_empty, js, stream), 60)
         path = "/v1/admin/deadletters"
         for reason in ("malformed", "unknown_source"):
             found = await stack.http.get(path, params={"reason": reason}, headers=stack.admin)
@@ -126,8 +127,8 @@ async def test_rubbish_gets_a_reason_and_breaks_nothing(tmp_path: Path) -> None:
         await eventually(stack.is_healthy, 30)
         assert {name: stack.child(name).pid for name in READS} == before
         await client.close()
-        found = [line for log in (stack.home / "logs").glob("*.log") for line in exceptions_in(log)]
-        assert found == []
+        logs = (stack.home / "logs").glob("*.log")
+        assert [line for log in logs for line in exceptions_in(log)] == []
 
 
 async def is_empty(js: Any, stream: str) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from cli.stack.environment import READS
 from tests.chaos.faults import stored_ids
 from tests.running_stack import Up, up
-from tests.waiting import eventually
+from tests.waiting import eventually, more_than
 
 DRAIN_SECONDS = 10.0
 
@@ -86,7 +86,7 @@ async def test_every_service_stops_in_time_under_load_and_nothing_is_lost(tmp_pa
             process.terminate()
             await ended(process)
             await eventually(stack.is_healthy, 30)
-            await eventually(lambda enough=before + 20: len(accepted) > enough)
+            await eventually(more_than(before + 20, accepted))
         go_on = False
         await posting
 

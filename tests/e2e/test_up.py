@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import hogsend
 from cli.stack.environment import READS
 from tests.running_stack import ROOT, Up, environment, launch, processes_of, up
 from tests.servers import Servers, free_port
-from tests.waiting import eventually
+from tests.waiting import eventually, more_than
 
 GRANT: dict[str, Any] = {
     "accessToken": "pha_never_to_be_seen_again",
@@ -135,9 +136,9 @@ async def test_every_process_can_be_killed_while_a_client_posts(tmp_path: Path) 
             victim = stack.child(name)
             before = len(accepted)
             victim.kill()
-            await eventually(lambda name=name, old=victim.pid: _replaced(stack, name, old), 30)
+            await eventually(partial(_replaced, stack, name, victim.pid), 30)
             await eventually(stack.is_healthy, 60)
-            await eventually(lambda before=before: len(accepted) > before + 5, 30)
+            await eventually(more_than(before + 5, accepted), 30)
         posting.cancel()
         await asyncio.gather(posting, return_exceptions=True)
         await eventually(lambda: _at_least(stack.stored(), len(accepted)), 60)

@@ -17,7 +17,7 @@ from tests.capture_recorder import Batch, CaptureRecorder, Judge, Said, capture_
 from tests.integration.analytics.sending import KEY
 from tests.integration.harness import connected
 from tests.servers import Servers
-from tests.waiting import eventually
+from tests.waiting import eventually, more_than
 
 EVENTS = 3000
 PEOPLE = 50
@@ -59,8 +59,7 @@ async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
         for _ in range(KILLS):
             async with process(*command, **variables) as victim:
                 posthog.gate.set()
-                least = len(posthog.batches) + 1
-                await eventually(lambda least=least: len(posthog.batches) >= least, 40)
+                await eventually(more_than(len(posthog.batches), posthog.batches), 40)
                 posthog.gate.clear()
                 victim.kill()
         posthog.gate.set()

@@ -11,7 +11,7 @@ from hogsend.contract import subjects
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.streams import StreamName
 from tests.capture_recorder import Batch, Said, capture_recorder
-from tests.integration.analytics.sending import KEY, replica, sending, until_consumed
+from tests.integration.analytics.sending import KEY, Sending, replica, sending, until_consumed
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -62,18 +62,16 @@ async def test_without_a_project_key_nothing_happens_and_nothing_fails(
         assert posthog.events == []
 
 
-@pytest.mark.parametrize(
-    "bad", [{"event": "", "distinct_id": "u"}, {"event": "e", "distinct_id": " "}]
-)
+@pytest.mark.parametrize(("event", "distinct_id"), [("", "u"), ("e", " ")])
 async def test_what_posthog_would_refuse_is_refused_where_it_is_said(
-    servers: Servers, database_url: str, bad: dict[str, str]
+    servers: Servers, database_url: str, event: str, distinct_id: str
 ) -> None:
     async with (
         capture_recorder() as posthog,
         sending(servers, database_url, posthog.url) as sent,
     ):
         with pytest.raises(InvalidRequest):
-            await sent.member.capture(**bad)
+            await sent.member.capture(event, distinct_id)
         with pytest.raises(InvalidRequest):
             await sent.member.capture("e", "u", {"no json": object()})
 
@@ -131,8 +129,8 @@ async def test_retry_after_leaves_posthog_alone(servers: Servers, database_url: 
         assert len(posthog.requests) == 1
 
 
-async def _in_hand(sent: object, number: int) -> bool:
-    info = await sent.operator.js.consumer_info(StreamName.PERSONS, "persons")  # type: ignore[attr-defined]
+async def _in_hand(sent: Sending, number: int) -> bool:
+    info = await sent.operator.js.consumer_info(StreamName.PERSONS, "persons")
     return info.num_ack_pending == number
 
 

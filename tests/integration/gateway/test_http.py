@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import hogsend
-from hogsend.contract.credentials import CREDENTIALS_TOKEN, ProviderRef
+from hogsend.contract.credentials import CREDENTIALS_TOKEN, TokenRequest
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.users import User
 from tests.integration.harness import (
@@ -181,4 +181,4 @@ async def test_a_forbidden_request_is_told_apart_from_a_slow_one(
 ) -> None:
     async with connected(servers, User.SUBSCRIBER) as bus:
         with pytest.raises(Forbidden, match="subscriber"):
-            await bus.request(CREDENTIALS_TOKEN, ProviderRef(provider_id="posthog"))
+            await bus.request(CREDENTIALS_TOKEN, TokenRequest(provider_id="posthog"))

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.conftest import Servers
 from tests.integration.ingest.world import World
+from tests.servers import Servers
 
 
 @pytest.fixture

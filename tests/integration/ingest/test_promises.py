@@ -178,7 +178,8 @@ async def test_a_crash_between_commit_and_publish_loses_nothing(
 
     async def hang(_self: Publisher, _messages: object) -> list[object]:
         stored.set()
-        return await asyncio.Event().wait() and []
+        await asyncio.Event().wait()
+        return []
 
     with patch.object(Publisher, "publish", hang):
         await world.post("u-1")

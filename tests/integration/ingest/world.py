@@ -24,7 +24,7 @@ from hogsend.transport.connection import Bus
 from services.ingest.app import MIGRATIONS
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
-from tests.conftest import Servers
+from tests.servers import Servers
 from tests.waiting import eventually
 
 PATIENCE = 30.0

@@ -23,7 +23,7 @@ from hogsend.contract.provisioning import (
     ProvisionReply,
 )
 from hogsend.contract.users import User
-from hogsend.service.app import Handler, serve
+from hogsend.service.app import AnyHandler, Handler, serve
 from services.gateway.routes import provisioning
 from tests.integration.harness import admin, connected, credentials_service, gateway
 from tests.integration.provisioner.world import URL, WITH_SECRET
@@ -71,7 +71,7 @@ class Puppet:
 async def puppet(servers: Servers) -> AsyncIterator[Puppet]:
     async with connected(servers, User.PROVISIONER) as bus:
         pulled = Puppet()
-        handlers = [
+        handlers: list[AnyHandler] = [
             Handler(PROVISIONER_HEALTH, pulled.health),
             Handler(PROVISIONER_PROVISION, pulled.provision),
         ]

@@ -20,7 +20,7 @@ from hogsend.contract.credentials import (
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.provisioning import ProvisionLoop
 from hogsend.contract.users import User
-from hogsend.service.app import Handler, serve
+from hogsend.service.app import AnyHandler, Handler, serve
 from hogsend.service.credential_watcher import token_digest
 from hogsend.transport.connection import Bus
 from services.provisioner.destination import provisioning, store
@@ -217,7 +217,7 @@ async def rotating(
 
 
 async def answering(bus: Bus, credentials: Rotating) -> None:
-    handlers = [
+    handlers: list[AnyHandler] = [
         Handler(CREDENTIALS_TOKEN, credentials.token),
         Handler(CREDENTIALS_GET_DERIVED, credentials.derived),
     ]

@@ -47,7 +47,7 @@ async def test_every_address_takes_one_event_and_a_batch(posthog: World, path: s
 async def test_every_encoding_is_read(posthog: World, how: str) -> None:
     plain = json.dumps({"api_key": KEY, **event()}).encode()
     zipped, based = gzip.compress(plain), base64.b64encode(plain)
-    content: dict[str, Any] = {
+    requests: dict[str, dict[str, Any]] = {
         "header": {"content": zipped, "headers": {"Content-Encoding": "gzip"}},
         "gzip": {"content": zipped, "params": {"compression": "gzip"}},
         "gzip-js": {"content": zipped, "params": {"compression": "gzip-js"}},
@@ -55,8 +55,8 @@ async def test_every_encoding_is_read(posthog: World, how: str) -> None:
         "form": {"data": {"data": based.decode()}},
         "form-gzip": {"data": {"data": base64.b64encode(zipped).decode()}},
         "base64": {"content": based, "params": {"compression": "base64"}},
-    }[how]
-    answer = await posthog.http.post("/e/", **content)
+    }
+    answer = await posthog.http.post("/e/", **requests[how])
     assert answer.status_code == 200, answer.text
     assert (await posthog.state())["events"][0]["properties"] == {"plan": "pro"}
 
@@ -131,7 +131,7 @@ async def test_set_set_once_and_unset(posthog: World) -> None:
 
 
 async def test_set_beside_the_properties_is_the_same(posthog: World) -> None:
-    await posthog.capture("$identify", **{"$set": {"email": "a@b.com"}})
+    await posthog.capture("$identify", "u_1", **{"$set": {"email": "a@b.com"}})
     (person,) = await persons(posthog, "u_1")
     assert person["properties"] == {"email": "a@b.com"}
     assert person["name"] == "a@b.com"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
+import httpx
 import pytest
 
 from hogsend.posthog.client_document import CLIENT_ID
@@ -269,7 +272,7 @@ async def test_introspection_and_userinfo_need_their_scopes(posthog: World) -> N
     asking = await posthog.tokens(scope="introspection openid")
     fields = {"token": plain["access_token"]}
 
-    def introspect(tokens: dict[str, str]) -> object:
+    def introspect(tokens: dict[str, str]) -> Awaitable[httpx.Response]:
         headers = bearer(tokens["access_token"])
         return posthog.http.post("/oauth/introspect/", data=fields, headers=headers)
 

@@ -149,7 +149,8 @@ def test_control_group_and_holdout_are_person_properties() -> None:
 
 
 def test_our_library_name_wins_over_a_property_of_that_name() -> None:
-    assert captured("email.opened", userId="u_1", **{"$lib": "web"}).properties["$lib"] == "hogsend"
+    found = captured("email.opened", None, userId="u_1", **{"$lib": "web"})
+    assert found.properties["$lib"] == "hogsend"
 
 
 def test_an_event_of_nobody_is_refused() -> None:

@@ -145,11 +145,11 @@ def test_generated_documents_are_up_to_date() -> None:
 
 def test_secrets_may_be_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nats_password").write_text("from-a-file\n")
-    read = BusSettings(_secrets_dir=tmp_path)  # type: ignore[call-arg]
+    read = BusSettings(_secrets_dir=tmp_path)
     assert read.nats_password is not None
     assert read.nats_password.get_secret_value() == "from-a-file"
     monkeypatch.setenv("NATS_PASSWORD", "from-the-environment")
-    read = BusSettings(_secrets_dir=tmp_path)  # type: ignore[call-arg]
+    read = BusSettings(_secrets_dir=tmp_path)
     assert read.nats_password is not None
     assert read.nats_password.get_secret_value() == "from-the-environment"
 
@@ -176,7 +176,7 @@ def test_a_deprecated_name_is_read_until_the_new_one_is_set(
     group, deprecated, name, old, new = renamed
 
     def value() -> str:
-        return str(getattr(group(_secrets_dir=tmp_path), name.lower()))  # type: ignore[call-arg]
+        return str(getattr(group(_secrets_dir=tmp_path), name.lower()))
 
     if as_file:
         (tmp_path / deprecated.lower()).write_text(f"{old}\n")
