@@ -131,7 +131,7 @@ async def _store(bus: Bus, database: Database, operator: Bus, batch: int) -> flo
     handlers = Handlers(bus, database)
     started = time.perf_counter()
     consuming = asyncio.create_task(
-        consume_forever(bus, handlers.deliveries, batch_size=batch, workers=WORKERS)
+        consume_forever(bus, handlers.webhooks, batch_size=batch, workers=WORKERS)
     )
     while (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages:  # noqa: ASYNC110
         await asyncio.sleep(0.02)

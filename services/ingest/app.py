@@ -40,7 +40,7 @@ async def run() -> None:
             touch_forever(telemetry.health_file),
             database.keep_connected(),
             consume_forever(
-                bus, handlers.deliveries, batch_size=ingest.ingest_batch_size, workers=WORKERS
+                bus, handlers.webhooks, batch_size=ingest.ingest_batch_size, workers=WORKERS
             ),
             consume_forever(
                 bus,

@@ -24,14 +24,14 @@ _decode = msgspec.json.Decoder(AuditEntry).decode
 
 
 class AuditTrail:
-    """Entries in PostgreSQL. `page` raises `Unavailable` while it is away; `take` waits."""
+    """Entries in PostgreSQL. `page` raises `Unavailable` while it is away; `process` waits."""
 
     def __init__(self, database: Database, dead_letters: DeadLetters) -> None:
         """Keep entries in `database`, set aside what is none."""
         self._database = database
         self._dead_letters = dead_letters
 
-    async def take(self, messages: Sequence[Msg]) -> None:
+    async def process(self, messages: Sequence[Msg]) -> None:
         """Keep a batch of entries, each once, and acknowledge it."""
         entries: list[AuditEntry] = []
         failures: list[Failure] = []
@@ -45,7 +45,7 @@ class AuditTrail:
         await retry_until_available(lambda: self._save(entries))
         for message in kept:
             await message.ack()
-        await self._dead_letters.bury(failures)
+        await self._dead_letters.publish(failures)
 
     async def page(self, wanted: ListAudit) -> AuditPage:
         """List entries, newest first."""

@@ -44,14 +44,14 @@ from hogsend.transport.connection import Bus
 from hogsend.transport.publisher import Publisher
 from services.ingest.audit import AuditTrail
 from services.ingest.contacts.lookup import ContactStore
-from services.ingest.dead_letters.admin import DeadLetterBox
+from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.publish import DeadLetters
 from services.ingest.dead_letters.replay import Replayer
-from services.ingest.dead_letters.stream import LetterStream
-from services.ingest.events.event_processor import Intake
+from services.ingest.dead_letters.stream import DeadLetterStream
+from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
-from services.ingest.sources import decode as reading
+from services.ingest.sources import decode
 
 CORRELATION = "correlation_id"
 _FRAMING_BYTES = 1024
@@ -67,14 +67,16 @@ class Handlers:
         self._database = database
         self._store = EventStore(database)
         self._contacts = ContactStore(database)
-        aside = DeadLetters(publisher)
-        self._webhooks = Intake(reading.read_webhook, self._store, publisher, aside)
-        self._engagement = Intake(reading.read_engagement, self._store, publisher, aside)
-        self._trail = AuditTrail(database, aside)
+        dead_letters = DeadLetters(publisher)
+        self._webhooks = EventProcessor(decode.decode_webhook, self._store, publisher, dead_letters)
+        self._engagement = EventProcessor(
+            decode.decode_engagement, self._store, publisher, dead_letters
+        )
+        self._audit = AuditTrail(database, dead_letters)
         self._recorder = Recorder(self._store, publisher)
-        letters = LetterStream(bus)
-        self._box = DeadLetterBox(bus, letters)
-        self._replayer = Replayer(bus, letters, self._box)
+        letters = DeadLetterStream(bus)
+        self._dead_letters = DeadLetterAdmin(bus, letters)
+        self._replayer = Replayer(bus, letters, self._dead_letters)
 
     def all(self) -> list[AnyHandler]:
         """Pair every request subject with its method."""
@@ -90,21 +92,21 @@ class Handlers:
             Handler(INGEST_HEALTH, self.health),
         ]
 
-    async def deliveries(self, messages: Sequence[Msg]) -> None:
+    async def webhooks(self, messages: Sequence[Msg]) -> None:
         """Take a batch of webhooks in."""
-        await self._webhooks.take(messages)
+        await self._webhooks.process(messages)
 
     async def engagement(self, messages: Sequence[Msg]) -> None:
         """Record a batch of engagement."""
-        await self._engagement.take(messages)
+        await self._engagement.process(messages)
 
     async def audit_entries(self, messages: Sequence[Msg]) -> None:
         """Keep a batch of the audit trail."""
-        await self._trail.take(messages)
+        await self._audit.process(messages)
 
     async def audit(self, wanted: ListAudit) -> AuditPage:
         """List the audit trail."""
-        return await self._trail.page(wanted)
+        return await self._audit.page(wanted)
 
     async def events(self, wanted: ListEvents) -> EventPage:
         """List stored events."""
@@ -129,7 +131,7 @@ class Handlers:
 
     async def dead_letters(self, wanted: ListDeadLetters) -> DeadLetterPage:
         """List dead letters."""
-        return await self._box.page(wanted)
+        return await self._dead_letters.page(wanted)
 
     async def replay(self, wanted: ReplayDeadLetters) -> DeadLettersDone:
         """Put dead letters back on their streams."""
@@ -137,7 +139,7 @@ class Handlers:
 
     async def purge(self, wanted: PurgeDeadLetters) -> DeadLettersDone:
         """Forget dead letters."""
-        return await self._box.purge(wanted)
+        return await self._dead_letters.purge(wanted)
 
     async def health(self, _request: Empty) -> ServiceHealth:
         """Report this replica's health."""

@@ -1,9 +1,10 @@
 """A contact: what is known about one person, and since when.
 
 Email and every property are last-writer-wins registers. A register's version is the effective
-time of the event that wrote it and, for events of one moment, that event's id; the greater version
-wins. So the order in which events arrive, and how often, changes nothing. A removed property keeps
-its version, or an older event that comes late would bring it back.
+time of the event that wrote it, and that event's id to order events of the same moment; the greater
+version wins. So neither the order in which events arrive nor their repetition changes the result.
+A removed property keeps its version. Without it, an older event that arrives late would restore the
+property.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from hogsend.contract.base import Properties
-from services.ingest.events.incoming_event import Delivery
+from services.ingest.events.incoming_event import IncomingEvent
 
 Version: TypeAlias = tuple[int, str]
 """Microseconds since 1970 (UTC), and an event id."""
@@ -29,23 +30,23 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Key(NamedTuple):
-    """Something a contact is known by; `kind` is `external`, `email` or `row`."""
+    """An identifier that leads to a contact; `kind` is `external`, `email` or `row`."""
 
     kind: str
     value: str
 
 
-def version_of(delivery: Delivery) -> Version:
-    """Version of everything `delivery` says about its person."""
-    return (delivery.effective_at - _EPOCH) // _MICROSECOND, delivery.ref.id
+def version_of(event: IncomingEvent) -> Version:
+    """Version of everything that `event` says about its person."""
+    return (event.effective_at - _EPOCH) // _MICROSECOND, event.ref.id
 
 
 class Contact(msgspec.Struct, kw_only=True):
-    """One person. Changes only through `learn` and `absorb`."""
+    """One person. Changes only through `apply` and `merge`."""
 
     id: UUID
     source: str
-    """Where the contact was first heard of."""
+    """Source of the event that created the contact."""
     created_at: datetime
     first_seen_at: datetime
     last_seen_at: datetime
@@ -61,21 +62,21 @@ class Contact(msgspec.Struct, kw_only=True):
 
     @property
     def canonical_key(self) -> str:
-        """The key this contact is known by to others (contract 5.5)."""
+        """The key that other services know this contact by (contract 5.5)."""
         return self.external_id if self.external_id is not None else str(self.id)
 
-    def learn(self, delivery: Delivery) -> None:
-        """Take over what `delivery` says, as far as it is news."""
-        version = version_of(delivery)
-        if delivery.email is not None:
-            self._write_email(delivery.email, version)
-        for name, value in delivery.person_properties.items():
+    def apply(self, event: IncomingEvent) -> None:
+        """Write everything in `event` that is newer than what is known."""
+        version = version_of(event)
+        if event.email is not None:
+            self._write_email(event.email, version)
+        for name, value in event.person_properties.items():
             self._write(name, value, version)
-        self.first_seen_at = min(self.first_seen_at, delivery.effective_at)
-        self.last_seen_at = max(self.last_seen_at, delivery.effective_at)
+        self.first_seen_at = min(self.first_seen_at, event.effective_at)
+        self.last_seen_at = max(self.last_seen_at, event.effective_at)
 
-    def absorb(self, other: Contact) -> None:
-        """Take over what `other` knows, as far as it is newer."""
+    def merge(self, other: Contact) -> None:
+        """Write everything of `other` that is newer than what is known."""
         if other.email is not None and other.email_version is not None:
             self._write_email(other.email, other.email_version)
         for name, version in other.versions.items():
@@ -84,7 +85,7 @@ class Contact(msgspec.Struct, kw_only=True):
         self.first_seen_at = min(self.first_seen_at, other.first_seen_at)
         self.last_seen_at = max(self.last_seen_at, other.last_seen_at)
 
-    def outranks(self, other: Contact) -> bool:
+    def takes_precedence_over(self, other: Contact) -> bool:
         """Whether this contact survives a merge of the two (contract 5.5)."""
         return self._rank() < other._rank()
 

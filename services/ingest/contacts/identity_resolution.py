@@ -7,36 +7,36 @@ from collections.abc import Iterable, Mapping
 from uuid import UUID, uuid4
 
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, ROW, Contact, Key
-from services.ingest.events.incoming_event import Delivery
+from services.ingest.events.incoming_event import IncomingEvent
 
 _ROW_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
-def keys_of(delivery: Delivery) -> list[Key]:
-    """Every key that may lead to the contact of `delivery`."""
-    keys = keys_of_user(delivery.user_id) if delivery.user_id.strip() else []
-    if delivery.email is not None:
-        keys.append(Key(EMAIL, delivery.email))
+def keys_of(event: IncomingEvent) -> list[Key]:
+    """Every key that may lead to the contact of `event`."""
+    keys = keys_of_user(event.user_id) if event.user_id.strip() else []
+    if event.email is not None:
+        keys.append(Key(EMAIL, event.email))
     return keys
 
 
 def keys_of_user(user_id: str) -> list[Key]:
-    """Keys that a user id may be, the one that counts most first."""
+    """Every key that a user id may be, in order of precedence."""
     keys = [Key(EXTERNAL, user_id)]
     if _ROW_ID.fullmatch(user_id):
         keys.append(Key(ROW, user_id.lower()))
     return keys
 
 
-class Directory:
-    """The contacts a batch is about, and what the batch changes about them."""
+class IdentityResolver:
+    """The contacts of a batch, and what the batch changes about them."""
 
     def __init__(self, contacts: Iterable[Contact], owners: Mapping[Key, UUID]) -> None:
         """Start from what is stored.
 
         Args:
             contacts: every contact that `owners` names.
-            owners: the contact each key of the batch leads to; keys that lead nowhere are absent.
+            owners: the contact each key of the batch leads to; keys without a contact are absent.
         """
         self._contacts = {contact.id: contact for contact in contacts}
         self._stored = frozenset(self._contacts)
@@ -45,30 +45,30 @@ class Directory:
         self._touched: set[UUID] = set()
         self._merged: dict[UUID, UUID] = {}
 
-    def attach(self, delivery: Delivery) -> UUID:
-        """Give `delivery` to its contact, which is created or merged as needed.
+    def resolve(self, event: IncomingEvent) -> UUID:
+        """Apply `event` to its contact, which is created or merged as needed.
 
         Returns:
-            An id for `survivor`: a later delivery may merge the contact away.
+            An id for `survivor`: a later event may merge the contact into another.
         """
-        external = self._by_external_id(delivery.user_id) if delivery.user_id.strip() else None
-        by_email = self._owner(Key(EMAIL, delivery.email)) if delivery.email is not None else None
+        external = self._by_external_id(event.user_id) if event.user_id.strip() else None
+        by_email = self._owner(Key(EMAIL, event.email)) if event.email is not None else None
         if external is not None and by_email is not None and external is not by_email:
             contact = self._merge(external, by_email)
         else:
-            contact = external or by_email or self._create(delivery)
-        if delivery.user_id.strip():
-            self._add_key(Key(EXTERNAL, delivery.user_id), contact)
+            contact = external or by_email or self._create(event)
+        if event.user_id.strip():
+            self._add_key(Key(EXTERNAL, event.user_id), contact)
             if contact.external_id is None:
-                contact.external_id = delivery.user_id
-        if delivery.email is not None:
-            self._add_key(Key(EMAIL, delivery.email), contact)
-        contact.learn(delivery)
+                contact.external_id = event.user_id
+        if event.email is not None:
+            self._add_key(Key(EMAIL, event.email), contact)
+        contact.apply(event)
         self._touched.add(contact.id)
         return contact.id
 
     def survivor(self, id: UUID) -> Contact:
-        """The contact that `id` has become by now."""
+        """The contact that `id` names after all merges so far."""
         while id in self._merged:
             id = self._merged[id]
         return self._contacts[id]
@@ -82,7 +82,7 @@ class Directory:
         return {key: self.survivor(self._owners[key]).id for key in self._new_keys}
 
     def merged(self) -> dict[UUID, UUID]:
-        """Stored contacts that were merged away, and their survivors."""
+        """Stored contacts that were merged into another, and the contact that survives."""
         return {id: self.survivor(id).id for id in self._merged if id in self._stored}
 
     def _by_external_id(self, user_id: str) -> Contact | None:
@@ -100,20 +100,23 @@ class Directory:
             self._owners[key] = contact.id
             self._new_keys.add(key)
 
-    def _create(self, delivery: Delivery) -> Contact:
+    def _create(self, event: IncomingEvent) -> Contact:
         contact = Contact(
             id=uuid4(),
-            source=delivery.ref.source,
-            created_at=delivery.received_at,
-            first_seen_at=delivery.effective_at,
-            last_seen_at=delivery.effective_at,
+            source=event.ref.source,
+            created_at=event.received_at,
+            first_seen_at=event.effective_at,
+            last_seen_at=event.effective_at,
         )
         self._contacts[contact.id] = contact
         return contact
 
     def _merge(self, one: Contact, other: Contact) -> Contact:
-        survivor, loser = (one, other) if one.outranks(other) else (other, one)
-        survivor.absorb(loser)
+        if one.takes_precedence_over(other):
+            survivor, loser = one, other
+        else:
+            survivor, loser = other, one
+        survivor.merge(loser)
         self._merged[loser.id] = survivor.id
         if loser.id in self._stored:
             row = Key(ROW, str(loser.id))

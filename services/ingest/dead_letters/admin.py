@@ -18,7 +18,7 @@ from hogsend.contract.dead_letters import (
 )
 from hogsend.contract.errors import NotFound
 from hogsend.transport.connection import Bus
-from services.ingest.dead_letters.stream import Letter, LetterStream
+from services.ingest.dead_letters.stream import DeadLetterStream, Letter
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +31,10 @@ _FRAMING_BYTES = 2048
 _WINDOW = 128
 
 
-class DeadLetterBox:
+class DeadLetterAdmin:
     """Lists and purges what lies in the stream of dead letters."""
 
-    def __init__(self, bus: Bus, letters: LetterStream) -> None:
+    def __init__(self, bus: Bus, letters: DeadLetterStream) -> None:
         """Read `letters`; answers are made to fit what `bus` carries."""
         self._bus = bus
         self._letters = letters

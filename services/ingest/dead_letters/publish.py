@@ -39,7 +39,7 @@ class DeadLetters:
         """Publish with `publisher`."""
         self._publisher = publisher
 
-    async def bury(self, failures: Sequence[Failure]) -> None:
+    async def publish(self, failures: Sequence[Failure]) -> None:
         """Publish each failure's dead letter and acknowledge it; otherwise let it come back.
 
         A dead letter that cannot be kept never costs the message and never holds up others.

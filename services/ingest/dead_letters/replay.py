@@ -26,8 +26,8 @@ from hogsend.contract.headers import MESSAGE_ID, ORIGINAL_ID, message_id
 from hogsend.contract.registry import channels
 from hogsend.contract.users import DEAD_LETTER_KEEPER
 from hogsend.transport.connection import Bus
-from services.ingest.dead_letters.admin import BUDGET_SECONDS, DeadLetterBox, matches
-from services.ingest.dead_letters.stream import Letter, LetterStream
+from services.ingest.dead_letters.admin import BUDGET_SECONDS, DeadLetterAdmin, matches
+from services.ingest.dead_letters.stream import DeadLetterStream, Letter
 
 log = structlog.get_logger(__name__)
 
@@ -50,11 +50,11 @@ class Kept(HogsendError):
 class Replayer:
     """Publishes letters' messages again, and deletes those that arrived."""
 
-    def __init__(self, bus: Bus, letters: LetterStream, box: DeadLetterBox) -> None:
+    def __init__(self, bus: Bus, letters: DeadLetterStream, admin: DeadLetterAdmin) -> None:
         """Publish on `bus` what lies in `letters`."""
         self._bus = bus
         self._letters = letters
-        self._box = box
+        self._admin = admin
 
     async def replay(self, wanted: ReplayDeadLetters) -> DeadLettersDone:
         """Replay what matches and was there when this began; what cannot be replayed is kept.
@@ -79,7 +79,7 @@ class Replayer:
         return done
 
     async def _replay_one(self, wanted: ReplayDeadLetters) -> DeadLettersDone:
-        letter = await self._box.one(wanted)
+        letter = await self._admin.one(wanted)
         try:
             await self._put_back(letter)
         except Kept as why:

@@ -65,7 +65,7 @@ class _Purged(msgspec.Struct, frozen=True):
     purged: int = 0
 
 
-class LetterStream:
+class DeadLetterStream:
     """Dead letters in the order they were set aside."""
 
     def __init__(self, bus: Bus) -> None:

@@ -1,4 +1,4 @@
-"""A stored event as it is announced on the bus."""
+"""The message that publishes a stored event on the bus."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from hogsend.contract import subjects
 from hogsend.contract.events import Event
 from hogsend.contract.headers import message_headers
 from hogsend.transport.publisher import Outgoing
-from services.ingest.events.incoming_event import Delivery
+from services.ingest.events.incoming_event import IncomingEvent
 
 
-def announcement(delivery: Delivery, contact_key: str) -> Outgoing:
-    """The message of `delivery`, whose contact is known by `contact_key`."""
-    ref = delivery.ref
-    event = Event(
+def event_message(event: IncomingEvent, contact_key: str) -> Outgoing:
+    """Build the message of `event`, whose contact has the canonical key `contact_key`."""
+    ref = event.ref
+    body = Event(
         id=ref.id,
-        event=delivery.event,
-        user_id=delivery.user_id,
+        event=event.name,
+        user_id=event.user_id,
         contact_key=contact_key,
         source=ref.source,
-        occurred_at=delivery.occurred_at,
-        received_at=delivery.received_at,
-        properties=delivery.properties,
-        email=delivery.email,
-        person_properties=delivery.person_properties,
+        occurred_at=event.occurred_at,
+        received_at=event.received_at,
+        properties=event.properties,
+        email=event.email,
+        person_properties=event.person_properties,
     )
     return Outgoing(
-        subjects.event(delivery.event),
-        msgspec.json.encode(event),
+        subjects.event(event.name),
+        msgspec.json.encode(body),
         message_headers(
             id=ref.id,
             source=ref.source,
             type="event",
-            time=delivery.occurred_at,
-            correlation_id=delivery.correlation_id,
+            time=event.occurred_at,
+            correlation_id=event.correlation_id,
         ),
     )

@@ -15,11 +15,11 @@ from hogsend.service.retry import retry_until_available
 from hogsend.transport.publisher import Outgoing, Publisher
 from services.ingest import metrics
 from services.ingest.dead_letters.publish import TOO_LARGE, DeadLetters, Failure
-from services.ingest.events.event_message import announcement
-from services.ingest.events.incoming_event import Delivery, EventRef, Unprocessable
+from services.ingest.events.event_message import event_message
+from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
 from services.ingest.events.store import EventStore, Saved
 
-Read = Callable[[Msg], Delivery | None]
+Decode = Callable[[Msg], IncomingEvent | None]
 """What a message means; None when nothing is to be stored. Raises `Unprocessable`."""
 
 
@@ -27,70 +27,70 @@ class Received(msgspec.Struct, frozen=True):
     """A message and what it means."""
 
     message: Msg
-    delivery: Delivery
+    event: IncomingEvent
 
 
-class Intake:
+class EventProcessor:
     """Processes batches; waits for PostgreSQL and NATS as long as it takes."""
 
     def __init__(
-        self, read: Read, store: EventStore, publisher: Publisher, dead_letters: DeadLetters
+        self, decode: Decode, store: EventStore, publisher: Publisher, dead_letters: DeadLetters
     ) -> None:
         """Store what `read` makes of messages, announce it, set the rest aside."""
-        self._read = read
+        self._decode = decode
         self._store = store
         self._publisher = publisher
         self._dead_letters = dead_letters
 
-    async def take(self, messages: Sequence[Msg]) -> None:
+    async def process(self, messages: Sequence[Msg]) -> None:
         """Store, announce and acknowledge a batch."""
-        received, failures = await self._read_all(messages)
-        saved, attempts = await self._save([one.delivery for one in received])
+        received, failures = await self._decode_all(messages)
+        saved, attempts = await self._save([one.event for one in received])
         # A failed attempt may have committed unnoticed, which makes new events look known.
-        oversized = await self._announce(received, saved, sure=attempts == 1)
+        oversized = await self._publish(received, saved, sure=attempts == 1)
         for one in received:
-            ref = one.delivery.ref
+            ref = one.event.ref
             if why := saved.rejected.get(ref) or oversized.get(ref):
                 failures.append(Failure(one.message, why))
             else:
                 await one.message.ack()
-        await self._dead_letters.bury(failures)
+        await self._dead_letters.publish(failures)
         metrics.STORED.inc(len(saved.new))
         metrics.DUPLICATES.inc(len(received) - len(saved.new) - len(saved.rejected))
 
-    async def _read_all(self, messages: Sequence[Msg]) -> tuple[list[Received], list[Failure]]:
+    async def _decode_all(self, messages: Sequence[Msg]) -> tuple[list[Received], list[Failure]]:
         received: list[Received] = []
         failures: list[Failure] = []
         for message in messages:
             try:
-                delivery = self._read(message)
+                event = self._decode(message)
             except Unprocessable as why:
                 failures.append(Failure(message, why))
                 continue
-            if delivery is None:
+            if event is None:
                 await message.ack()
             else:
-                received.append(Received(message, delivery))
+                received.append(Received(message, event))
         return received, failures
 
-    async def _save(self, deliveries: Sequence[Delivery]) -> tuple[Saved, int]:
-        if not deliveries:
+    async def _save(self, events: Sequence[IncomingEvent]) -> tuple[Saved, int]:
+        if not events:
             return Saved({}, frozenset(), {}), 1
-        return await retry_until_available(lambda: self._store.save(deliveries))
+        return await retry_until_available(lambda: self._store.save(events))
 
-    async def _announce(
+    async def _publish(
         self, received: Sequence[Received], saved: Saved, *, sure: bool
     ) -> dict[EventRef, Unprocessable]:
         """Publish every event that may not have been published; returns the oversized ones."""
         events: dict[EventRef, Outgoing] = {}
         for one in received:
-            ref = one.delivery.ref
+            ref = one.event.ref
             # Whoever stored this message may have died before publishing it. JetStream says that it
             # was delivered before, unless it was killed too and has forgotten; the row remembers.
             before = _redelivered(one.message) or ref in saved.again
             unsure = ref in saved.new or not sure or before
             if unsure and ref in saved.contact_keys:
-                events[ref] = announcement(one.delivery, saved.contact_keys[ref])
+                events[ref] = event_message(one.event, saved.contact_keys[ref])
         outgoing = list(events.values())
         refused, _ = await retry_until_available(lambda: self._publisher.publish(outgoing))
         metrics.ANNOUNCED.inc(len(outgoing) - len(refused))

@@ -1,4 +1,4 @@
-"""What a webhook means, whichever source sent it."""
+"""An event as its source reported it, in the one form that every source is decoded to."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from hogsend.contract.base import Properties
 
 
 class EventRef(NamedTuple):
-    """What makes an event one and the same: its source, and that source's id for it."""
+    """An event's identity: its source, and the source's id for it."""
 
     source: str
     id: str
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of one person, as its source reported it."""
+class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of one person."""
 
     ref: EventRef
-    event: str
+    name: str
     user_id: str
     """Distinct id as received; may be blank when there is an email."""
     email: str | None
     occurred_at: datetime
-    """By the clock of whoever reported it (UTC)."""
+    """By the reporter's clock (UTC)."""
     received_at: datetime
     """By the gateway's clock (UTC)."""
     properties: Properties
@@ -35,12 +35,16 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def effective_at(self) -> datetime:
-        """When it counts as having happened; a clock in the future cannot outrank us for ever."""
+        """The time that orders this event among its person's events.
+
+        It is never after the time of receipt. Otherwise an event from a clock that runs ahead would
+        win over every later one.
+        """
         return min(self.occurred_at, self.received_at)
 
 
 class Unprocessable(Exception):
-    """No retry will help this message; `reason` is a stable code for the dead letter."""
+    """A message that no retry can help; `reason` is a stable code for its dead letter."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)

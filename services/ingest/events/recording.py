@@ -13,8 +13,8 @@ from hogsend.contract.events import Recorded, RecordEvent
 from hogsend.contract.headers import message_headers
 from hogsend.transport.publisher import Outgoing, Publisher
 from services.ingest import metrics
-from services.ingest.events.event_message import announcement
-from services.ingest.events.incoming_event import Delivery, EventRef
+from services.ingest.events.event_message import event_message
+from services.ingest.events.incoming_event import EventRef, IncomingEvent
 from services.ingest.events.store import EventStore
 from services.ingest.sources.engagement import SOURCE
 
@@ -35,34 +35,34 @@ class Recorder:
             Unavailable: PostgreSQL or NATS is away. It may be stored all the same: a repetition
                 with the same key is not stored again, but announced.
         """
-        delivery = _delivery(reported, correlation_id)
-        saved = await self._store.save([delivery])
-        if delivery.ref in saved.rejected:
+        event = _decode(reported, correlation_id)
+        saved = await self._store.save([event])
+        if event.ref in saved.rejected:
             raise InvalidRequest(
                 "the event cannot be stored; a text in it may hold NUL, or a number be out of range"
             )
-        contact_key = saved.contact_keys[delivery.ref]
-        is_new = delivery.ref in saved.new
+        contact_key = saved.contact_keys[event.ref]
+        is_new = event.ref in saved.new
         metrics.STORED.inc(is_new)
         metrics.DUPLICATES.inc(not is_new)
         # Whoever stored it before may have died before publishing; JetStream drops repeats.
-        await self._announce([announcement(delivery, contact_key)])
-        if delivery.event in CATALOG:
-            await self._announce([_engagement(delivery, contact_key)])
-        return Recorded(id=delivery.ref.id, stored=is_new, contact_key=contact_key)
+        await self._publish([event_message(event, contact_key)])
+        if event.name in CATALOG:
+            await self._publish([_engagement(event, contact_key)])
+        return Recorded(id=event.ref.id, stored=is_new, contact_key=contact_key)
 
-    async def _announce(self, messages: list[Outgoing]) -> None:
+    async def _publish(self, messages: list[Outgoing]) -> None:
         if await self._publisher.publish(messages):
             raise InvalidRequest("the event is stored, but too large to be announced on the bus")
         metrics.ANNOUNCED.inc(len(messages))
 
 
-def _delivery(reported: RecordEvent, correlation_id: str | None) -> Delivery:
+def _decode(reported: RecordEvent, correlation_id: str | None) -> IncomingEvent:
     if not reported.user_id.strip() and reported.email is None:
         raise InvalidRequest("say whose event it is: userId or email")
-    return Delivery(
+    return IncomingEvent(
         ref=EventRef(SOURCE, reported.idempotency_key or str(uuid4())),
-        event=reported.event,
+        name=reported.event,
         user_id=reported.user_id,
         email=reported.email,
         occurred_at=reported.occurred_at or reported.received_at,
@@ -73,22 +73,22 @@ def _delivery(reported: RecordEvent, correlation_id: str | None) -> Delivery:
     )
 
 
-def _engagement(delivery: Delivery, contact_key: str) -> Outgoing:
+def _engagement(event: IncomingEvent, contact_key: str) -> Outgoing:
     """The same thing for destinations, which know people by what the data says."""
-    data = {**delivery.properties}
+    data = {**event.properties}
     data.setdefault("userId", contact_key)
-    if delivery.email is not None:
-        data.setdefault("to", delivery.email)
-    id = delivery.ref.id
-    happened = Engagement(id=id, type=delivery.event, timestamp=delivery.occurred_at, data=data)
+    if event.email is not None:
+        data.setdefault("to", event.email)
+    id = event.ref.id
+    happened = Engagement(id=id, type=event.name, timestamp=event.occurred_at, data=data)
     return Outgoing(
-        subjects.engagement(delivery.event),
+        subjects.engagement(event.name),
         msgspec.json.encode(happened),
         message_headers(
             id=id,
             source="ingest",
             type="engagement",
-            time=delivery.occurred_at,
-            correlation_id=delivery.correlation_id,
+            time=event.occurred_at,
+            correlation_id=event.correlation_id,
         ),
     )

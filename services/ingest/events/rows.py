@@ -1,4 +1,4 @@
-"""Deliveries and contacts as columns for PostgreSQL, and rows as events and contacts."""
+"""Events and contacts as columns for PostgreSQL, and rows as events and contacts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from hogsend.contract.base import Properties
 from hogsend.contract.events import StoredEvent
 from services.ingest.contacts.contact import Contact, Version
-from services.ingest.events.incoming_event import Delivery
+from services.ingest.events.incoming_event import IncomingEvent
 
 _encode = msgspec.json.Encoder().encode
 _decode_properties = msgspec.json.Decoder(Properties).decode
@@ -32,18 +32,18 @@ EVENT_COLUMNS = (
 )
 
 
-def event(delivery: Delivery, contact_id: UUID) -> tuple[object, ...]:
+def event(event: IncomingEvent, contact_id: UUID) -> tuple[object, ...]:
     """Values of `EVENT_COLUMNS`."""
     return (
-        delivery.ref.source,
-        delivery.ref.id,
-        delivery.event,
-        delivery.user_id,
+        event.ref.source,
+        event.ref.id,
+        event.name,
+        event.user_id,
         contact_id,
-        _json(delivery.properties),
-        delivery.occurred_at,
-        delivery.received_at,
-        delivery.correlation_id,
+        _json(event.properties),
+        event.occurred_at,
+        event.received_at,
+        event.correlation_id,
     )
 
 

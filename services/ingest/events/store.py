@@ -24,9 +24,9 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import EventPage, ListEvents
 from hogsend.service.database import Database
 from services.ingest.contacts.contact import ROW, Key
-from services.ingest.contacts.identity_resolution import Directory, keys_of
+from services.ingest.contacts.identity_resolution import IdentityResolver, keys_of
 from services.ingest.events import rows
-from services.ingest.events.incoming_event import Delivery, EventRef, Unprocessable
+from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
@@ -61,7 +61,7 @@ class Saved(msgspec.Struct, frozen=True):
     rejected: dict[EventRef, Unprocessable]
     """Events the database does not take."""
     again: frozenset[EventRef] = frozenset()
-    """Events that this very delivery stored before, and not a repetition of theirs."""
+    """Events that this very event stored before, and not a repetition of theirs."""
 
 
 class EventStore:
@@ -71,23 +71,23 @@ class EventStore:
         """Use the service's own database."""
         self._database = database
 
-    async def save(self, deliveries: Sequence[Delivery]) -> Saved:
+    async def save(self, events: Sequence[IncomingEvent]) -> Saved:
         """Store what is new and update the contacts; one bad event does not hold up the others.
 
         When this raises, the batch may have been stored all the same.
         """
         try:
-            return await self._save_in_turn(deliveries)
+            return await self._save_in_turn(events)
         except _FAULTS_OF_A_MESSAGE as error:
-            if len(deliveries) == 1:
+            if len(events) == 1:
                 fault = Unprocessable("rejected_by_database", f"{type(error).__name__}: {error}")
-                return Saved({}, frozenset(), {deliveries[0].ref: fault})
+                return Saved({}, frozenset(), {events[0].ref: fault})
         except asyncpg.PostgresError as error:
             raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
-        middle = len(deliveries) // 2
-        return _joined(await self.save(deliveries[:middle]), await self.save(deliveries[middle:]))
+        middle = len(events) // 2
+        return _joined(await self.save(events[:middle]), await self.save(events[middle:]))
 
-    async def _save_in_turn(self, deliveries: Sequence[Delivery]) -> Saved:
+    async def _save_in_turn(self, events: Sequence[IncomingEvent]) -> Saved:
         # Not the decorator: it would log its arguments, and these are about people.
         async for attempt in stamina.retry_context(
             on=_CONFLICTS,
@@ -98,33 +98,32 @@ class EventStore:
             wait_jitter=0.05,
         ):
             with attempt:
-                return await self._save_together(deliveries)
+                return await self._save_together(events)
         raise AssertionError("retries never end")
 
-    async def _save_together(self, deliveries: Sequence[Delivery]) -> Saved:
+    async def _save_together(self, events: Sequence[IncomingEvent]) -> Saved:
         async with self._database.acquire() as connection, connection.transaction():
-            wanted = {key: digest(key) for one in deliveries for key in keys_of(one)}
-            directory = await _directory(connection, wanted)
+            wanted = {key: digest(key) for one in events for key in keys_of(one)}
+            resolver = await _resolver(connection, wanted)
             # Only now: until their people were locked, another replica could store these events.
-            stored = await _stored(connection, deliveries)
+            stored = await _stored(connection, events)
             known = {ref: key for ref, (key, _) in stored.items()}
             again = frozenset(
-                delivery.ref
-                for delivery in deliveries
-                if delivery.ref in stored and stored[delivery.ref][1] == delivery.received_at
+                event.ref
+                for event in events
+                if event.ref in stored and stored[event.ref][1] == event.received_at
             )
-            fresh = {delivery.ref: delivery for delivery in deliveries if delivery.ref not in known}
+            fresh = {event.ref: event for event in events if event.ref not in known}
             if not fresh:
                 return Saved(known, frozenset(), {}, again)
-            attached = {ref: directory.attach(delivery) for ref, delivery in fresh.items()}
-            await _write_contacts(connection, directory, wanted)
-            contacts = {ref: directory.survivor(owner) for ref, owner in attached.items()}
+            attached = {ref: resolver.resolve(event) for ref, event in fresh.items()}
+            await _write_contacts(connection, resolver, wanted)
+            contacts = {ref: resolver.survivor(owner) for ref, owner in attached.items()}
             await connection.copy_records_to_table(
                 "events",
                 columns=rows.EVENT_COLUMNS,
                 records=[
-                    rows.event(delivery, contacts[ref].id)
-                    for ref, delivery in sorted(fresh.items())
+                    rows.event(event, contacts[ref].id) for ref, event in sorted(fresh.items())
                 ],
             )
         keys = {ref: contact.canonical_key for ref, contact in contacts.items()}
@@ -153,13 +152,13 @@ class EventStore:
 
 
 async def _stored(
-    connection: Any, deliveries: Sequence[Delivery]
+    connection: Any, events: Sequence[IncomingEvent]
 ) -> dict[EventRef, tuple[str, datetime]]:
     """Contact key and time of receipt of every event that is stored already."""
     found = _queries.stored_events(
         connection,
-        sources=[delivery.ref.source for delivery in deliveries],
-        ids=[delivery.ref.id for delivery in deliveries],
+        sources=[event.ref.source for event in events],
+        ids=[event.ref.id for event in events],
     )
     return {
         EventRef(row["source"], row["id"]): (row["contact_key"], row["received_at"])
@@ -167,7 +166,7 @@ async def _stored(
     }
 
 
-async def _directory(connection: Any, wanted: Mapping[Key, bytes]) -> Directory:
+async def _resolver(connection: Any, wanted: Mapping[Key, bytes]) -> IdentityResolver:
     """The contacts that keys lead to, locked; what leads nowhere is locked by its key."""
     found = await owners(connection, wanted)
     # A row's id is made up by us, so nobody else can be about to give it to a new contact.
@@ -179,7 +178,7 @@ async def _directory(connection: Any, wanted: Mapping[Key, bytes]) -> Directory:
     contacts = [rows.contact(row) async for row in _queries.lock_contacts(connection, ids=ids)]
     if len(contacts) < len(ids):
         raise ContactsMoved
-    return Directory(contacts, found)
+    return IdentityResolver(contacts, found)
 
 
 async def owners(connection: Any, wanted: Mapping[Key, bytes]) -> dict[Key, UUID]:
@@ -195,11 +194,11 @@ async def owners(connection: Any, wanted: Mapping[Key, bytes]) -> dict[Key, UUID
 
 
 async def _write_contacts(
-    connection: Any, directory: Directory, digests: Mapping[Key, bytes]
+    connection: Any, resolver: IdentityResolver, digests: Mapping[Key, bytes]
 ) -> None:
-    if changed := directory.changed():
+    if changed := resolver.changed():
         await _queries.save_contacts(connection, contacts=rows.contacts(changed))
-    if new_keys := directory.new_keys():
+    if new_keys := resolver.new_keys():
         await _queries.save_keys(
             connection,
             kinds=[key.kind for key in new_keys],
@@ -208,7 +207,7 @@ async def _write_contacts(
             key_values=[key.value for key in new_keys],
             contact_ids=list(new_keys.values()),
         )
-    if merged := directory.merged():
+    if merged := resolver.merged():
         losers = list(merged)
         await _queries.move_keys(connection, losers=losers, survivors=list(merged.values()))
         await _queries.delete_contacts(connection, ids=losers)

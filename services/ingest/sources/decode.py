@@ -1,4 +1,4 @@
-"""What messages of ingest's streams mean, by where they come from."""
+"""Decodes the messages of ingest's streams, each by its source."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from functools import partial
 
 from nats.aio.msg import Msg
 
-from services.ingest.events.incoming_event import Delivery, Unprocessable
+from services.ingest.events.incoming_event import IncomingEvent, Unprocessable
 from services.ingest.sources import engagement as engagement_source
 from services.ingest.sources import posthog as posthog_source
 
 _SOURCES = {posthog_source.SOURCE: posthog_source.decode}
 
 
-def read_webhook(message: Msg) -> Delivery:
-    """Read a message of the webhook stream; the subject's last token is its source.
+def decode_webhook(message: Msg) -> IncomingEvent:
+    """Decode a message of the webhook stream; the subject's last token is its source.
 
     Raises:
-        Unprocessable: no retry will help.
+        Unprocessable: no retry can help.
     """
     source = message.subject.rpartition(".")[2]
     if (decode := _SOURCES.get(source)) is None:
-        raise Unprocessable("unknown_source", "no service reads this source")
+        raise Unprocessable("unknown_source", "there is no decoder for this source")
     return decode(message.data, message.headers or {}, partial(_queued_at, message))
 
 
-def read_engagement(message: Msg) -> Delivery | None:
-    """Read a message of the engagement stream; None when there is nothing to record.
+def decode_engagement(message: Msg) -> IncomingEvent | None:
+    """Decode a message of the engagement stream; None when there is nothing to store.
 
     Raises:
-        Unprocessable: no retry will help.
+        Unprocessable: no retry can help.
     """
     metadata = message.metadata
     return engagement_source.decode(

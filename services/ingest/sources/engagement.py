@@ -1,4 +1,4 @@
-"""Engagement to a delivery: what services did with people, recorded as Hogsend's own events."""
+"""Decodes engagement: what services did with people, stored as Hogsend's own events."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import Any
 from hogsend.contract.base import Properties
 from hogsend.contract.engagement import CATALOG, Engagement, MalformedEngagement, read_engagement
 from hogsend.contract.headers import CORRELATION_ID
-from services.ingest.events.incoming_event import Delivery, EventRef, Unprocessable
+from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
 from services.ingest.sources.nul import without_nul
 
 SOURCE = "hogsend"
 
 UNRECORDED = frozenset({"webhook.test", "impact.digest"})
-"""Types that are about nobody: only destinations take notice."""
+"""Types that are about no person: they are for destinations only."""
 
 _CONTACT = "contact."
-_SAY_EVERYTHING = frozenset({"contact.created", "contact.updated"})
+_FULL_CONTACT = frozenset({"contact.created", "contact.updated"})
+"""Types whose data is the contact itself, with its id, email and properties."""
 _IDENTITIES = ("userId", "anonymousId", "externalId")
 _ADDRESSES = ("to", "userEmail", "email")
 
 
 def decode(
     subject: str, body: bytes, headers: Mapping[str, str], sequence: int, queued_at: datetime
-) -> Delivery | None:
-    """Read engagement; None when there is nothing to record.
+) -> IncomingEvent | None:
+    """Decode engagement; None when there is nothing to store.
 
     Raises:
-        Unprocessable: `malformed`, `unknown_type`, or `no_identity` when it belongs to nobody.
+        Unprocessable: `malformed`, `unknown_type`, or `no_identity` without an id and an address.
     """
     try:
         happened = read_engagement(subject, headers, without_nul(body), sequence, queued_at)
@@ -43,9 +44,9 @@ def decode(
     if not user_id and email is None:
         known = ", ".join((*_IDENTITIES, *_ADDRESSES))
         raise Unprocessable("no_identity", f"it has none of {known}")
-    return Delivery(
+    return IncomingEvent(
         ref=EventRef(SOURCE, happened.id),
-        event=happened.type,
+        name=happened.type,
         user_id=user_id,
         email=email,
         occurred_at=happened.timestamp,
@@ -60,18 +61,18 @@ def _who(happened: Engagement) -> tuple[str, str | None]:
     data = happened.data
     user_id = next(filter(None, (_text(data.get(name)) for name in _IDENTITIES)), None)
     email = next(filter(None, (_text(data.get(name)) for name in _ADDRESSES)), None)
-    if happened.type in _SAY_EVERYTHING:
-        # The id of a contact is a key as well, until it has another.
+    if happened.type in _FULL_CONTACT:
+        # A contact without another id is known by its own.
         return user_id or _text(data.get("id")) or "", email
     if user_id:
-        # Whom a mail went to says nothing about whose address it is.
+        # The address that a mail was sent to need not be the person's own.
         return user_id, email if happened.type.startswith(_CONTACT) else None
     return "", email
 
 
 def _person_properties(happened: Engagement) -> Properties:
     properties = happened.data.get("properties")
-    if happened.type in _SAY_EVERYTHING and isinstance(properties, dict):
+    if happened.type in _FULL_CONTACT and isinstance(properties, dict):
         return properties
     return {}
 

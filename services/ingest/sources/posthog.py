@@ -1,4 +1,4 @@
-"""PostHog's webhook to a delivery: contract 5.4, with the event's own time and id kept."""
+"""Decodes PostHog's webhook (contract 5.4), with the event's own time and id kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 from hogsend.contract.headers import CORRELATION_ID, RECEIVED_AT, message_id
 from hogsend.contract.webhooks import PostHogWebhook
-from services.ingest.events.incoming_event import Delivery, EventRef, Unprocessable
+from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
 from services.ingest.sources.nul import without_nul
 
 SOURCE = "posthog"
@@ -22,16 +22,18 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _decode = msgspec.json.Decoder(PostHogWebhook).decode
 
 
-def decode(body: bytes, headers: Mapping[str, str], queued_at: Callable[[], datetime]) -> Delivery:
-    """Read a queued webhook.
+def decode(
+    body: bytes, headers: Mapping[str, str], queued_at: Callable[[], datetime]
+) -> IncomingEvent:
+    """Decode a queued webhook.
 
     Args:
         body: the body PostHog posted.
         headers: headers the gateway queued it with.
-        queued_at: tells when it reached the queue, which stands in for a missing time of receipt.
+        queued_at: returns when it reached the queue, which replaces a missing time of receipt.
 
     Raises:
-        Unprocessable: `malformed`, or `no_identity` when it belongs to nobody.
+        Unprocessable: `malformed`, or `no_identity` without a distinct id and an email.
     """
     try:
         webhook = _decode(without_nul(body))
@@ -44,9 +46,9 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: Callable[[], date
     if event.uuid:
         properties = {**properties, EVENT_ID_PROPERTY: event.uuid}
     received_at = parse_time(headers.get(RECEIVED_AT)) or queued_at()
-    return Delivery(
+    return IncomingEvent(
         ref=EventRef(SOURCE, message_id(headers) or _event_id(event.uuid, body)),
-        event=event.event,
+        name=event.event,
         user_id=event.distinct_id,
         email=email,
         occurred_at=parse_time(event.timestamp) or received_at,

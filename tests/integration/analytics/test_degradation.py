@@ -32,7 +32,7 @@ from tests.integration.harness import (
     gateway,
     provisioner_service,
 )
-from tests.integration.ingest.world import World as Ingest
+from tests.integration.ingest.driver import Driver as Ingest
 from tests.integration.sandbox.world import World as Sandbox
 from tests.integration.sandbox.world import sandbox
 from tests.posthog_recorder import serving
@@ -331,7 +331,7 @@ async def _posthog() -> AsyncIterator[Sandbox]:
 async def running(
     servers: Servers,
     database_url: str,
-    directory: Path,
+    resolver: Path,
     posthog: Sandbox,
     start: Start,
 ) -> AsyncIterator[Stack]:
@@ -353,13 +353,13 @@ async def running(
             )
         )
         ingest = Ingest(servers, database_url)
-        await enter(ingest.looking())
+        await enter(ingest.connected())
         await enter(ingest.replica())
         analytics = await enter(
             analytics_service(servers, database_url, posthog=environment, settings=settings)
         )
         front = await enter(
-            gateway(servers, directory, posthog=environment, public_url=start.public_url)
+            gateway(servers, resolver, posthog=environment, public_url=start.public_url)
         )
         await enter(serving(front.app, posthog.instance.options.resolve[0].port))
         member = await enter(connected(servers, User.MEMBER))

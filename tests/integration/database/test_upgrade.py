@@ -18,7 +18,7 @@ from hogsend.service.database import Database
 from services.credentials.payload_sealer import Reader
 from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
-from services.ingest.events.incoming_event import Delivery, EventRef
+from services.ingest.events.incoming_event import EventRef, IncomingEvent
 from services.ingest.events.store import EventStore
 from tests.integration.harness import SEALING_SECRET
 
@@ -51,8 +51,8 @@ def migrations(service: User) -> list[Path]:
     return sorted((SERVICES / service / "migrations").glob("*.sql"))
 
 
-def database(url: str, service: User, directory: Path) -> Database:
-    return Database(url, service.value, directory, pool_size=2)
+def database(url: str, service: User, resolver: Path) -> Database:
+    return Database(url, service.value, resolver, pool_size=2)
 
 
 async def tables(url: str, schema: str) -> dict[str, list[dict[str, Any]]]:
@@ -117,11 +117,11 @@ async def fill(url: str, service: User) -> None:
         await connection.close()
 
 
-async def upgraded(url: str, service: User, directory: Path) -> Database:
+async def upgraded(url: str, service: User, resolver: Path) -> Database:
     """The first version's database with its rows, opened by today's."""
-    directory.mkdir()  # noqa: ASYNC240
-    shutil.copy(migrations(service)[0], directory)
-    await database(url, service, directory).migrate()
+    resolver.mkdir()  # noqa: ASYNC240
+    shutil.copy(migrations(service)[0], resolver)
+    await database(url, service, resolver).migrate()
     await fill(url, service)
     opened = database(url, service, migrations(service)[0].parent)
     await opened.connect()
@@ -133,9 +133,9 @@ async def test_ingest_goes_on_with_the_first_versions_rows(
 ) -> None:
     opened = await upgraded(database_url, User.INGEST, tmp_path / "first")
     store = EventStore(opened)
-    again = Delivery(
+    again = IncomingEvent(
         ref=EventRef("posthog", "old-1"),
-        event="signed_up",
+        name="signed_up",
         user_id="u_1",
         email=None,
         occurred_at=NOW,

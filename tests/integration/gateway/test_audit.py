@@ -12,7 +12,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.transport.connection import Bus
 from tests.integration.gateway.test_credentials import PAYLOAD
 from tests.integration.harness import READ_KEY, Gateway, admin, credentials_service, gateway
-from tests.integration.ingest.world import World
+from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
 
 URL = "/v1/admin/audit"
@@ -20,19 +20,21 @@ CREDENTIAL = "/v1/admin/provider-credentials/posthog"
 
 
 @pytest.fixture
-async def world(servers: Servers, database_url: str, fresh_bus: None) -> AsyncIterator[World]:
-    world = World(servers, database_url)
-    async with world.looking():
+async def world(servers: Servers, database_url: str, fresh_bus: None) -> AsyncIterator[Driver]:
+    world = Driver(servers, database_url)
+    async with world.connected():
         yield world
 
 
 @pytest.fixture
-async def front(servers: Servers, world: World, tmp_path: Path) -> AsyncIterator[Gateway]:
+async def front(servers: Servers, world: Driver, tmp_path: Path) -> AsyncIterator[Gateway]:
     async with gateway(servers, tmp_path, wait_for_secret=False) as running:
         yield running
 
 
-async def entries(front: Gateway, world: World, query: str = "") -> list[tuple[str, str, str, int]]:
+async def entries(
+    front: Gateway, world: Driver, query: str = ""
+) -> list[tuple[str, str, str, int]]:
     await world.drained()
     page = (await front.http.get(f"{URL}{query}", headers=admin())).json()
     return [
@@ -41,7 +43,7 @@ async def entries(front: Gateway, world: World, query: str = "") -> list[tuple[s
 
 
 async def test_what_was_changed_is_noted_with_its_outcome_and_without_its_body(
-    servers: Servers, database_url: str, front: Gateway, world: World
+    servers: Servers, database_url: str, front: Gateway, world: Driver
 ) -> None:
     reader = {"Authorization": f"Bearer {READ_KEY}"}
     async with world.replica(), credentials_service(servers, database_url):
@@ -81,7 +83,7 @@ async def test_a_request_is_answered_even_when_it_cannot_be_noted(
 
 
 async def test_the_same_entry_twice_is_kept_once_and_what_is_none_is_set_aside(
-    world: World,
+    world: Driver,
 ) -> None:
     entry = (
         b'{"id":"6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11","at":"2026-01-01T00:00:00Z","actor":"read",'

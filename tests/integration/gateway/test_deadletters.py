@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.harness import READ_KEY, Gateway, admin, gateway
-from tests.integration.ingest.world import World
+from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -25,7 +25,7 @@ async def front(servers: Servers, fresh_bus: None, tmp_path: Path) -> AsyncItera
 @pytest.fixture
 async def behind(servers: Servers, front: Gateway, database_url: str) -> AsyncIterator[None]:
     """An ingest service that made two dead letters."""
-    world = World(servers, database_url)
+    world = Driver(servers, database_url)
     async with world.replica():
         await front.bus.publish("hogsend.webhooks.posthog", b"nonsense", {})
         await front.bus.publish("hogsend.webhooks.elsewhere", b"{}", {})

@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.integration.ingest.world import World
+from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
 
 
 @pytest.fixture
-async def world(
+async def driver(
     servers: Servers,
     database_url: str,
     fresh_bus: None,
-) -> AsyncIterator[World]:
+) -> AsyncIterator[Driver]:
     """Migrated database, existing streams, no replica running."""
-    world = World(servers, database_url)
-    async with world.looking():
-        yield world
+    driver = Driver(servers, database_url)
+    async with driver.connected():
+        yield driver

@@ -13,16 +13,16 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.streams import STREAMS, StreamName
 from hogsend.transport.connection import Bus
 from hogsend.transport.publisher import IN_FLIGHT, GroupPublisher, Outgoing, Publisher
-from tests.integration.ingest.world import World
+from tests.integration.ingest.driver import Driver
 
 
-async def reconfigure(world: World, **changes: object) -> None:
-    await world.operator.js.update_stream(STREAMS[StreamName.EVENTS].config.evolve(**changes))
+async def reconfigure(driver: Driver, **changes: object) -> None:
+    await driver.operator.js.update_stream(STREAMS[StreamName.EVENTS].config.evolve(**changes))
 
 
 @pytest.fixture
-async def bus(world: World) -> AsyncIterator[Bus]:
-    async with world.prepared() as (bus, _):
+async def bus(driver: Driver) -> AsyncIterator[Bus]:
+    async with driver.answering() as (bus, _):
         yield bus
 
 
@@ -33,11 +33,11 @@ def outgoing(ids: Sequence[int], size: int = 1) -> list[Outgoing]:
     ]
 
 
-async def ids_on_the_bus(world: World) -> list[str]:
-    info = await world.operator.js.stream_info(StreamName.EVENTS)
+async def ids_on_the_bus(driver: Driver) -> list[str]:
+    info = await driver.operator.js.stream_info(StreamName.EVENTS)
     found = []
     for sequence in range(1, info.state.last_seq + 1):
-        message = await world.operator.js.get_msg(StreamName.EVENTS, sequence)
+        message = await driver.operator.js.get_msg(StreamName.EVENTS, sequence)
         assert message.headers is not None
         assert set(message.headers) == {"Nats-Msg-Id", "n"}
         found.append(message.headers["Nats-Msg-Id"])
@@ -45,79 +45,79 @@ async def ids_on_the_bus(world: World) -> list[str]:
 
 
 async def test_a_batch_is_answered_once(
-    world: World, bus: Bus, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(Publisher, "_publish_each")
     assert await Publisher(bus).publish(outgoing(range(4))) == []
-    assert await ids_on_the_bus(world) == ["0", "1", "2", "3"]
+    assert await ids_on_the_bus(driver) == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(
     "known", [[], [0], [1], [3], [0, 1], [2, 3], [1, 2], [0, 3], [0, 1, 2, 3]], ids=str
 )
 async def test_repeats_anywhere_in_a_batch_are_dropped(
-    world: World, bus: Bus, known: list[int]
+    driver: Driver, bus: Bus, known: list[int]
 ) -> None:
     publisher = Publisher(bus)
     assert await publisher.publish(outgoing(known)) == []
     assert await publisher.publish(outgoing(range(4))) == []
-    assert sorted(await ids_on_the_bus(world)) == ["0", "1", "2", "3"]
+    assert sorted(await ids_on_the_bus(driver)) == ["0", "1", "2", "3"]
 
 
-async def test_more_than_one_window_keeps_its_order(world: World, bus: Bus) -> None:
+async def test_more_than_one_window_keeps_its_order(driver: Driver, bus: Bus) -> None:
     ids = range(IN_FLIGHT + 3)
     assert await Publisher(bus).publish(outgoing(ids)) == []
-    info = await world.operator.js.stream_info(StreamName.EVENTS)
+    info = await driver.operator.js.stream_info(StreamName.EVENTS)
     assert info.state.messages == len(ids)
-    last = await world.operator.js.get_msg(StreamName.EVENTS, len(ids))
+    last = await driver.operator.js.get_msg(StreamName.EVENTS, len(ids))
     assert last.headers is not None
     assert last.headers["Nats-Msg-Id"] == str(ids[-1])
 
 
 async def test_a_stream_without_batches_gets_each_message_for_itself(
-    world: World, bus: Bus
+    driver: Driver, bus: Bus
 ) -> None:
-    await reconfigure(world, allow_batched=False)
+    await reconfigure(driver, allow_batched=False)
     assert await Publisher(bus).publish(outgoing(range(4))) == []
-    assert await ids_on_the_bus(world) == ["0", "1", "2", "3"]
+    assert await ids_on_the_bus(driver) == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize("position", range(4))
 async def test_what_is_too_large_for_the_stream_is_told_apart(
-    world: World, bus: Bus, position: int
+    driver: Driver, bus: Bus, position: int
 ) -> None:
-    await reconfigure(world, max_msg_size=200)
+    await reconfigure(driver, max_msg_size=200)
     messages = outgoing(range(4))
     messages[position] = msgspec.structs.replace(messages[position], body=b"x" * 300)
     assert await Publisher(bus).publish(messages) == [messages[position]]
     others = {"0", "1", "2", "3"} - {str(position)}
-    assert set(await ids_on_the_bus(world)) == others
+    assert set(await ids_on_the_bus(driver)) == others
 
 
-async def test_a_missing_stream_is_unavailable(world: World, bus: Bus) -> None:
-    await world.operator.js.delete_stream(StreamName.EVENTS)
+async def test_a_missing_stream_is_unavailable(driver: Driver, bus: Bus) -> None:
+    await driver.operator.js.delete_stream(StreamName.EVENTS)
     with pytest.raises(Unavailable):
         await Publisher(bus).publish(outgoing(range(4)))
 
 
-async def test_a_group_publishes_in_the_order_it_was_asked(world: World, bus: Bus) -> None:
+async def test_a_group_publishes_in_the_order_it_was_asked(driver: Driver, bus: Bus) -> None:
     group = GroupPublisher(Publisher(bus))
     assert all(await asyncio.gather(*map(group.publish, outgoing(range(2500)))))
-    assert await ids_on_the_bus(world) == [str(number) for number in range(2500)]
+    assert await ids_on_the_bus(driver) == [str(number) for number in range(2500)]
 
 
 async def test_what_is_too_large_for_a_group_is_told_to_whoever_asked_for_it(
-    world: World, bus: Bus
+    driver: Driver, bus: Bus
 ) -> None:
     group = GroupPublisher(Publisher(bus))
     small, large = outgoing([1, 2, 3]), outgoing([4], size=bus.max_payload)
     accepted = await asyncio.gather(*map(group.publish, [*small, *large]))
     assert accepted == [True, True, True, False]
-    assert await ids_on_the_bus(world) == ["1", "2", "3"]
+    assert await ids_on_the_bus(driver) == ["1", "2", "3"]
 
 
 async def test_everybody_in_a_group_hears_that_nats_is_away_and_can_ask_again(
-    world: World, bus: Bus
+    driver: Driver, bus: Bus
 ) -> None:
     publisher = Publisher(bus)
     group = GroupPublisher(publisher)
@@ -130,4 +130,4 @@ async def test_everybody_in_a_group_hears_that_nats_is_away_and_can_ask_again(
     with defect, pytest.raises(Unavailable):
         await group.publish(*outgoing([1]))
     assert await group.publish(*outgoing([1]))
-    assert await ids_on_the_bus(world) == ["1"]
+    assert await ids_on_the_bus(driver) == ["1"]

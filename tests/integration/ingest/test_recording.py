@@ -23,8 +23,9 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.transport.publisher import Publisher
-from tests.integration.harness import ADMIN_KEY, READ_KEY, Gateway, connected, gateway
-from tests.integration.ingest.world import World
+from tests.integration import harness
+from tests.integration.harness import ADMIN_KEY, READ_KEY, Gateway, connected
+from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
 
 INGEST_KEY = "k-ingest"
@@ -32,22 +33,22 @@ URL = "/v1/events"
 
 
 @pytest.fixture
-async def front(servers: Servers, world: World, tmp_path: Path) -> AsyncIterator[Gateway]:
+async def gateway(servers: Servers, driver: Driver, tmp_path: Path) -> AsyncIterator[Gateway]:
     keys = {"ingest_api_key": INGEST_KEY}
-    async with gateway(servers, tmp_path, settings=keys, wait_for_secret=False) as running:
+    async with harness.gateway(servers, tmp_path, settings=keys, wait_for_secret=False) as running:
         yield running
 
 
-async def report(front: Gateway, key: str = INGEST_KEY, /, **body: Any) -> Any:
-    return await front.http.post(URL, json=body, headers={"Authorization": f"Bearer {key}"})
+async def report(gateway: Gateway, key: str = INGEST_KEY, /, **body: Any) -> Any:
+    return await gateway.http.post(URL, json=body, headers={"Authorization": f"Bearer {key}"})
 
 
 async def test_an_event_is_stored_and_announced_before_the_answer(
-    front: Gateway, world: World
+    gateway: Gateway, driver: Driver
 ) -> None:
-    async with world.replica():
+    async with driver.replica():
         answer = await report(
-            front,
+            gateway,
             event="feature.used",
             userId="u_1",
             properties={"plan": "pro"},
@@ -59,50 +60,52 @@ async def test_an_event_is_stored_and_announced_before_the_answer(
         assert answer.status_code == 202
         told = answer.json()
         assert told == {"stored": True, "exits": [], "contactKey": "u_1", "id": told["id"]}
-        (event,) = await world.events(1)
+        (event,) = await driver.events(1)
     assert (event.id, event.source, event.event) == (told["id"], "hogsend", "feature.used")
     assert event.properties == {"plan": "pro", "value": 149.99, "currency": "gbp"}
     assert event.occurred_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    (contact,) = await world.contacts()
+    (contact,) = await driver.contacts()
     assert (contact["properties"], contact["source"]) == ('{"tier": "gold"}', "hogsend")
 
 
 async def test_case_151_a_key_that_was_seen_before_is_stored_once(
-    front: Gateway, world: World
+    gateway: Gateway, driver: Driver
 ) -> None:
-    async with world.replica():
-        first = await report(front, event="e", userId="u_1", idempotencyKey="k-1")
-        again = await report(front, event="e", userId="u_1", idempotencyKey="k-1")
-        by_header = await front.http.post(
+    async with driver.replica():
+        first = await report(gateway, event="e", userId="u_1", idempotencyKey="k-1")
+        again = await report(gateway, event="e", userId="u_1", idempotencyKey="k-1")
+        by_header = await gateway.http.post(
             URL,
             json={"event": "e", "userId": "u_1"},
             headers={"Authorization": f"Bearer {ADMIN_KEY}", "Idempotency-Key": "k-1"},
         )
         assert [one.json()["stored"] for one in (first, again, by_header)] == [True, False, False]
-        (event,) = await world.events(1)
+        (event,) = await driver.events(1)
     assert event.id == "k-1"
-    assert await world.count("events") == 1
+    assert await driver.count("events") == 1
 
 
-async def test_one_key_at_once_from_everywhere_is_stored_once(front: Gateway, world: World) -> None:
-    async with world.replica(), world.replica():
+async def test_one_key_at_once_from_everywhere_is_stored_once(
+    gateway: Gateway, driver: Driver
+) -> None:
+    async with driver.replica(), driver.replica():
         answers = await asyncio.gather(
-            *(report(front, event="e", userId="u_1", idempotencyKey="k-1") for _ in range(20))
+            *(report(gateway, event="e", userId="u_1", idempotencyKey="k-1") for _ in range(20))
         )
         assert sorted(one.json()["stored"] for one in answers) == [False] * 19 + [True]
-        assert len(await world.events(1)) == 1
+        assert len(await driver.events(1)) == 1
 
 
 async def test_case_153_an_email_alone_makes_a_contact_that_its_row_id_leads_to(
-    front: Gateway, world: World
+    gateway: Gateway, driver: Driver
 ) -> None:
-    async with world.replica():
-        key = (await report(front, event="e", email="a@b.com")).json()["contactKey"]
-        (contact,) = await world.contacts()
+    async with driver.replica():
+        key = (await report(gateway, event="e", email="a@b.com")).json()["contactKey"]
+        (contact,) = await driver.contacts()
         assert key == str(contact["id"])
-        again = await report(front, event="e", userId=key)
+        again = await report(gateway, event="e", userId=key)
         assert again.json()["contactKey"] == key
-    assert len(await world.contacts()) == 1
+    assert len(await driver.contacts()) == 1
 
 
 @pytest.mark.parametrize(
@@ -127,18 +130,18 @@ async def test_case_153_an_email_alone_makes_a_contact_that_its_row_id_leads_to(
     ],
 )
 async def test_bad_input_is_400_and_changes_nothing(
-    front: Gateway, world: World, body: dict[str, Any]
+    gateway: Gateway, driver: Driver, body: dict[str, Any]
 ) -> None:
-    async with world.replica():
-        answer = await report(front, **body)
+    async with driver.replica():
+        answer = await report(gateway, **body)
     assert answer.status_code == 400
     assert answer.json()["error"]
-    assert await world.count("events") == 0
-    assert await world.count("contacts") == 0
+    assert await driver.count("events") == 0
+    assert await driver.count("contacts") == 0
 
 
-async def test_two_different_keys_are_400(front: Gateway) -> None:
-    answer = await front.http.post(
+async def test_two_different_keys_are_400(gateway: Gateway) -> None:
+    answer = await gateway.http.post(
         URL,
         json={"event": "e", "userId": "u", "idempotencyKey": "a"},
         headers={"Authorization": f"Bearer {INGEST_KEY}", "Idempotency-Key": "b"},
@@ -151,47 +154,49 @@ async def test_two_different_keys_are_400(front: Gateway) -> None:
     ("key", "status"), [("", 401), ("k-wrong", 401), (READ_KEY, 403), (INGEST_KEY, 503)]
 )
 async def test_only_an_ingest_or_admin_key_may_report(
-    front: Gateway, key: str, status: int
+    gateway: Gateway, key: str, status: int
 ) -> None:
-    assert (await report(front, key, event="e", userId="u")).status_code == status
+    assert (await report(gateway, key, event="e", userId="u")).status_code == status
 
 
-async def test_an_ingest_key_may_do_nothing_else(front: Gateway) -> None:
+async def test_an_ingest_key_may_do_nothing_else(gateway: Gateway) -> None:
     for path in ("events", "capabilities", "deadletters", "provider-credentials/posthog"):
-        answer = await front.http.get(
+        answer = await gateway.http.get(
             f"/v1/admin/{path}", headers={"Authorization": f"Bearer {INGEST_KEY}"}
         )
         assert answer.status_code == 403
 
 
-async def test_what_is_too_large_for_the_bus_is_413(front: Gateway, world: World) -> None:
-    async with world.replica():
-        answer = await report(front, event="e", userId="u", properties={"a": "x" * 1_050_000})
+async def test_what_is_too_large_for_the_bus_is_413(gateway: Gateway, driver: Driver) -> None:
+    async with driver.replica():
+        answer = await report(gateway, event="e", userId="u", properties={"a": "x" * 1_050_000})
         assert answer.status_code == 413
-    assert await world.count("events") == 0
+    assert await driver.count("events") == 0
 
 
-async def test_without_ingest_or_postgresql_it_is_a_typed_503(front: Gateway, world: World) -> None:
-    away = await report(front, event="e", userId="u")
+async def test_without_ingest_or_postgresql_it_is_a_typed_503(
+    gateway: Gateway, driver: Driver
+) -> None:
+    away = await report(gateway, event="e", userId="u")
     assert (away.status_code, away.json()["code"]) == (503, "unavailable")
-    async with world.replica():
+    async with driver.replica():
         with patch.object(Publisher, "publish", side_effect=Unavailable("JetStream is away")):
-            cut_off = await report(front, event="e", userId="u", idempotencyKey="k-1")
+            cut_off = await report(gateway, event="e", userId="u", idempotencyKey="k-1")
         assert (cut_off.status_code, cut_off.headers["Retry-After"]) == (503, "5")
         # The row is there already; the repetition sees to the rest.
-        again = await report(front, event="e", userId="u", idempotencyKey="k-1")
+        again = await report(gateway, event="e", userId="u", idempotencyKey="k-1")
         assert (again.status_code, again.json()["stored"]) == (202, False)
-        assert len(await world.events(1)) == 1
+        assert len(await driver.events(1)) == 1
 
 
 async def test_an_event_of_the_catalog_reaches_destinations_as_well(
-    front: Gateway, world: World
+    gateway: Gateway, driver: Driver
 ) -> None:
-    js = world.operator.js
+    js = driver.operator.js
     await js.add_consumer(StreamName.ENGAGEMENT, ConsumerConfig(durable_name="looks"))
     looking = await js.pull_subscribe_bind(consumer="looks", stream=StreamName.ENGAGEMENT)
-    async with world.replica():
-        told = await report(front, event="email.opened", email="a@b.com", properties={"n": 1})
+    async with driver.replica():
+        told = await report(gateway, event="email.opened", email="a@b.com", properties={"n": 1})
         (message,) = await looking.fetch(1, timeout=10)
         await message.ack()
         key = told.json()["contactKey"]
@@ -199,14 +204,14 @@ async def test_an_event_of_the_catalog_reaches_destinations_as_well(
         assert b'"userId":"%s"' % key.encode() in message.data
         assert b'"to":"a@b.com"' in message.data
         # Its own engagement comes back as a known event.
-        assert len(await world.events(1)) == 1
-    assert await world.count("events") == 1
+        assert len(await driver.events(1)) == 1
+    assert await driver.count("events") == 1
 
 
 async def test_engagement_is_recorded_as_an_event_of_hogsend(
-    servers: Servers, world: World
+    servers: Servers, driver: Driver
 ) -> None:
-    async with connected(servers, User.MEMBER) as member, world.replica():
+    async with connected(servers, User.MEMBER) as member, driver.replica():
         await member.engagement.report("email.opened", {"userId": "u_1", "to": "x@y.z"}, id="m-1")
         await member.engagement.report("email.opened", {"userId": "u_1", "to": "x@y.z"}, id="m-1")
         await member.engagement.report("email.sent", {"userId": None, "to": "a@b.com"}, id="m-2")
@@ -216,13 +221,13 @@ async def test_engagement_is_recorded_as_an_event_of_hogsend(
             b'{"data":{"userId":"u_1","bucketId":"b"}}',
             {"Nats-Msg-Id": "m-3"},
         )
-        events = await world.events(3)
+        events = await driver.events(3)
     assert {(one.id, one.event, one.source) for one in events} == {
         ("m-1", "email.opened", "hogsend"),
         ("m-2", "email.sent", "hogsend"),
         ("m-3", "bucket.entered", "hogsend"),
     }
-    contacts = await world.contacts()
+    contacts = await driver.contacts()
     # Where a mail went says nothing about whose address it is.
     assert {(one["external_id"], one["email"]) for one in contacts} == {
         ("u_1", None),
@@ -230,8 +235,8 @@ async def test_engagement_is_recorded_as_an_event_of_hogsend(
     }
 
 
-async def test_contact_changes_teach_the_contact(servers: Servers, world: World) -> None:
-    async with connected(servers, User.MEMBER) as member, world.replica():
+async def test_contact_changes_teach_the_contact(servers: Servers, driver: Driver) -> None:
+    async with connected(servers, User.MEMBER) as member, driver.replica():
         await member.engagement.report(
             "contact.updated",
             {
@@ -241,16 +246,16 @@ async def test_contact_changes_teach_the_contact(servers: Servers, world: World)
                 "properties": {"plan": "pro", "note": "a\0b"},
             },
         )
-        await world.drained()
-    (contact,) = await world.contacts()
+        await driver.drained()
+    (contact,) = await driver.contacts()
     assert (contact["external_id"], contact["email"]) == ("u_1", "a@b.com")
     assert contact["properties"] == '{"note": "a\ufffdb", "plan": "pro"}'
 
 
 async def test_what_cannot_be_recorded_is_set_aside_with_its_reason(
-    servers: Servers, world: World
+    servers: Servers, driver: Driver
 ) -> None:
-    async with connected(servers, User.MEMBER) as member, world.replica():
+    async with connected(servers, User.MEMBER) as member, driver.replica():
         for number, (type, body) in enumerate(
             [
                 ("email.opened", b"nonsense"),
@@ -264,7 +269,7 @@ async def test_what_cannot_be_recorded_is_set_aside_with_its_reason(
         ):
             headers = {"Nats-Msg-Id": f"m-{number}"}
             await member.publish(f"hogsend.engagement.{type}", body, headers)
-        letters = await world.dead_letters(5)
+        letters = await driver.dead_letters(5)
     assert sorted(letter.reason for letter in letters) == [
         "malformed",
         "malformed",
@@ -273,13 +278,13 @@ async def test_what_cannot_be_recorded_is_set_aside_with_its_reason(
         "unknown_type",
     ]
     assert {letter.stream for letter in letters} == {"ENGAGEMENT"}
-    assert await world.count("events") == 0
+    assert await driver.count("events") == 0
 
 
 async def test_case_106_a_time_zone_is_filled_only_while_there_is_none(
-    front: Gateway, servers: Servers, world: World
+    gateway: Gateway, servers: Servers, driver: Driver
 ) -> None:
-    async with world.replica(), connected(servers, User.ANALYTICS) as analytics:
+    async with driver.replica(), connected(servers, User.ANALYTICS) as analytics:
 
         async def known(user_id: str) -> Contact:
             return await analytics.request(INGEST_CONTACT, ContactRef(user_id=user_id))
@@ -289,7 +294,7 @@ async def test_case_106_a_time_zone_is_filled_only_while_there_is_none(
             await analytics.request(INGEST_FILL_TIMEZONE, wanted)
 
         await report(
-            front, event="e", userId="u_1", email="a@b.com", contactProperties={"plan": "pro"}
+            gateway, event="e", userId="u_1", email="a@b.com", contactProperties={"plan": "pro"}
         )
         found = await known("u_1")
         assert (found.contact_key, found.email, found.timezone) == ("u_1", "a@b.com", None)
@@ -297,24 +302,24 @@ async def test_case_106_a_time_zone_is_filled_only_while_there_is_none(
         await fill("u_1", "Europe/London")
         await fill("u_1", "Asia/Tokyo")
         await fill("nobody", "Asia/Tokyo")
-        (row,) = await world.contacts()
+        (row,) = await driver.contacts()
         for key in ("u_1", "a@b.com", str(row["id"])):
             assert (await known(key)).timezone == "Europe/London"
         assert await known("nobody") == Contact()
         # Whatever is learned later leaves it alone, a merge takes it along.
-        await report(front, event="e", userId="u_1", contactProperties={"plan": "free"})
+        await report(gateway, event="e", userId="u_1", contactProperties={"plan": "free"})
         assert (await known("u_1")).timezone == "Europe/London"
 
 
 async def test_a_merge_keeps_the_time_zone_that_is_known(
-    front: Gateway, servers: Servers, world: World
+    gateway: Gateway, servers: Servers, driver: Driver
 ) -> None:
-    async with world.replica(), connected(servers, User.ANALYTICS) as analytics:
-        await report(front, event="e", email="a@b.com")
+    async with driver.replica(), connected(servers, User.ANALYTICS) as analytics:
+        await report(gateway, event="e", email="a@b.com")
         wanted = FillTimezone(user_id="a@b.com", timezone="Asia/Tokyo")
         await analytics.request(INGEST_FILL_TIMEZONE, wanted)
-        await report(front, event="e", userId="u_1")
-        await report(front, event="e", userId="u_1", email="a@b.com")
+        await report(gateway, event="e", userId="u_1")
+        await report(gateway, event="e", userId="u_1", email="a@b.com")
         found = await analytics.request(INGEST_CONTACT, ContactRef(user_id="u_1"))
-    assert len(await world.contacts()) == 1
+    assert len(await driver.contacts()) == 1
     assert found.timezone == "Asia/Tokyo"

@@ -8,19 +8,19 @@ import pytest
 from hogsend.contract.base import Empty
 from hogsend.contract.events import INGEST_EVENTS, ListEvents
 from hogsend.contract.health import INGEST_HEALTH
-from tests.integration.ingest.world import World
+from tests.integration.ingest.driver import Driver
 
 
-async def test_case_117_bags_stay_apart(world: World) -> None:
-    async with world.replica():
-        await world.post(
+async def test_case_117_bags_stay_apart(driver: Driver) -> None:
+    async with driver.replica():
+        await driver.post(
             properties={"plan": "free"}, person={"properties": {"plan": "pro", "email": "a@b.com"}}
         )
-        (event,) = await world.events(1)
-    row = await world.rows.fetchrow("SELECT * FROM ingest.events")
+        (event,) = await driver.events(1)
+    row = await driver.rows.fetchrow("SELECT * FROM ingest.events")
     assert row is not None
     assert msgspec.json.decode(row["properties"]) == {"plan": "free", "_posthogEventId": "u-1"}
-    (contact,) = await world.contacts()
+    (contact,) = await driver.contacts()
     assert msgspec.json.decode(contact["properties"]) == {"plan": "pro", "email": "a@b.com"}
     assert (contact["email"], contact["source"]) == ("a@b.com", "posthog")
     assert (event.properties["plan"], event.email) == ("free", "a@b.com")
@@ -29,76 +29,76 @@ async def test_case_117_bags_stay_apart(world: World) -> None:
 
 @pytest.mark.parametrize(("uuid", "expected"), [("u-9", {"_posthogEventId": "u-9"}), (None, {})])
 async def test_case_118_uuid_on_the_row(
-    world: World, uuid: str | None, expected: dict[str, str]
+    driver: Driver, uuid: str | None, expected: dict[str, str]
 ) -> None:
-    async with world.replica():
-        await world.post(uuid)
-        (event,) = await world.events(1)
-    row = await world.rows.fetchrow("SELECT id, properties FROM ingest.events")
+    async with driver.replica():
+        await driver.post(uuid)
+        (event,) = await driver.events(1)
+    row = await driver.rows.fetchrow("SELECT id, properties FROM ingest.events")
     assert row is not None
     assert msgspec.json.decode(row["properties"]) == expected == event.properties
     assert row["id"] == event.id
     assert event.id == "u-9" if uuid else event.id.startswith("sha256:")
 
 
-async def test_case_119_no_person(world: World) -> None:
-    async with world.replica():
-        await world.post()
-        (event,) = await world.events(1)
+async def test_case_119_no_person(driver: Driver) -> None:
+    async with driver.replica():
+        await driver.post()
+        (event,) = await driver.events(1)
     assert (event.email, event.person_properties) == (None, {})
-    (contact,) = await world.contacts()
+    (contact,) = await driver.contacts()
     assert (contact["email"], contact["properties"]) == (None, "{}")
 
 
 @pytest.mark.parametrize("name", ["$identify", "$create_alias"])
-async def test_case_120_reserved_names_are_stored(world: World, name: str) -> None:
-    async with world.replica():
-        await world.post(event=name)
-        (event,) = await world.events(1)
+async def test_case_120_reserved_names_are_stored(driver: Driver, name: str) -> None:
+    async with driver.replica():
+        await driver.post(event=name)
+        (event,) = await driver.events(1)
     assert event.event == name
-    assert await world.rows.fetchval("SELECT event FROM ingest.events") == name
+    assert await driver.rows.fetchval("SELECT event FROM ingest.events") == name
 
 
-async def test_case_123_row_id_as_distinct_id(world: World) -> None:
-    async with world.replica():
-        await world.post("u-1", distinct_id="", person={"properties": {"email": "a@b.com"}})
-        (first,) = await world.events(1)
-        await world.post("u-2", distinct_id=first.contact_key)
-        await world.events(2)
-    (contact,) = await world.contacts()
+async def test_case_123_row_id_as_distinct_id(driver: Driver) -> None:
+    async with driver.replica():
+        await driver.post("u-1", distinct_id="", person={"properties": {"email": "a@b.com"}})
+        (first,) = await driver.events(1)
+        await driver.post("u-2", distinct_id=first.contact_key)
+        await driver.events(2)
+    (contact,) = await driver.contacts()
     assert contact["external_id"] == str(contact["id"]) == first.contact_key
 
 
-async def test_case_124_key_of_a_merged_contact(world: World) -> None:
-    async with world.replica() as handlers:
-        await world.post("u-1", distinct_id="", person={"properties": {"email": "a@b.com"}})
-        (first,) = await world.events(1)
-        await world.post("u-2", distinct_id="anna")
-        await world.drained()
-        await world.post("u-3", distinct_id="anna", person={"properties": {"email": "a@b.com"}})
-        await world.drained()
-        await world.post("u-4", distinct_id=first.contact_key)
-        events = await world.events(4)
+async def test_case_124_key_of_a_merged_contact(driver: Driver) -> None:
+    async with driver.replica() as handlers:
+        await driver.post("u-1", distinct_id="", person={"properties": {"email": "a@b.com"}})
+        (first,) = await driver.events(1)
+        await driver.post("u-2", distinct_id="anna")
+        await driver.drained()
+        await driver.post("u-3", distinct_id="anna", person={"properties": {"email": "a@b.com"}})
+        await driver.drained()
+        await driver.post("u-4", distinct_id=first.contact_key)
+        events = await driver.events(4)
         listed = await handlers.events(ListEvents())
     assert events[-1].contact_key == "anna"
     assert [event.contact_key for event in listed.events] == ["anna"] * 4
-    assert len(await world.contacts()) == 1
+    assert len(await driver.contacts()) == 1
 
 
-async def test_events_are_listed_newest_first_with_filters_and_total(world: World) -> None:
-    async with world.replica():
+async def test_events_are_listed_newest_first_with_filters_and_total(driver: Driver) -> None:
+    async with driver.replica():
         for second in range(5):
-            await world.post(
+            await driver.post(
                 f"u-{second}",
                 event="even" if second % 2 == 0 else "odd",
                 distinct_id="anna" if second < 3 else "ben",
                 received_at=f"2026-01-01T00:00:0{second}.000000Z",
             )
-        await world.drained()
+        await driver.drained()
 
         async def ask(**filters: object) -> tuple[list[str], int]:
             asked = msgspec.convert(filters, ListEvents, strict=False)
-            page = await world.gateway.request(INGEST_EVENTS, asked)
+            page = await driver.gateway.request(INGEST_EVENTS, asked)
             return [event.id for event in page.events], page.total
 
         assert await ask() == (["u-4", "u-3", "u-2", "u-1", "u-0"], 5)
@@ -109,7 +109,7 @@ async def test_events_are_listed_newest_first_with_filters_and_total(world: Worl
         assert await ask(userId="an\0na") == ([], 0)
 
 
-async def test_health_tells_the_schema(world: World) -> None:
-    async with world.replica():
-        health = await world.gateway.request(INGEST_HEALTH, Empty())
+async def test_health_tells_the_schema(driver: Driver) -> None:
+    async with driver.replica():
+        health = await driver.gateway.request(INGEST_HEALTH, Empty())
     assert (health.service, health.database.status, health.schema.in_sync) == ("ingest", "up", True)

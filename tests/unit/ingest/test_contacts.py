@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest.contacts.contact import ROW, Contact, Key
-from services.ingest.contacts.identity_resolution import Directory, keys_of
-from services.ingest.events.incoming_event import Delivery, EventRef
+from services.ingest.contacts.identity_resolution import IdentityResolver, keys_of
+from services.ingest.events.incoming_event import EventRef, IncomingEvent
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def delivery(
+def incoming(
     id: str = "e",
     user_id: str = "anna",
     *,
@@ -24,10 +24,10 @@ def delivery(
     received: int = 100,
     email: str | None = None,
     **person: Any,
-) -> Delivery:
-    return Delivery(
+) -> IncomingEvent:
+    return IncomingEvent(
         ref=EventRef("posthog", id),
-        event="e",
+        name="e",
         user_id=user_id,
         email=email,
         occurred_at=NOW + timedelta(seconds=at),
@@ -44,20 +44,20 @@ class Memory:
         self.contacts: dict[Any, Contact] = {}
         self.keys: dict[Any, Any] = {}
 
-    def apply(self, batch: Sequence[Delivery]) -> list[Contact]:
+    def apply(self, batch: Sequence[IncomingEvent]) -> list[Contact]:
         wanted = {key for one in batch for key in keys_of(one)}
         owners = {key: self.keys[key] for key in wanted if key in self.keys}
         rows = {Key(ROW, str(id)): id for id in self.contacts}
         owners |= {key: rows[key] for key in wanted if key in rows}
-        directory = Directory([self.contacts[id] for id in set(owners.values())], owners)
-        attached = [directory.attach(one) for one in batch]
-        self.contacts |= {contact.id: contact for contact in directory.changed()}
-        merged = directory.merged()
+        resolver = IdentityResolver([self.contacts[id] for id in set(owners.values())], owners)
+        attached = [resolver.resolve(one) for one in batch]
+        self.contacts |= {contact.id: contact for contact in resolver.changed()}
+        merged = resolver.merged()
         self.keys = {key: merged.get(id, id) for key, id in self.keys.items()}
-        self.keys |= directory.new_keys()
+        self.keys |= resolver.new_keys()
         for loser in merged:
             del self.contacts[loser]
-        return [directory.survivor(id) for id in attached]
+        return [resolver.survivor(id) for id in attached]
 
     @property
     def people(self) -> list[tuple[Any, ...]]:
@@ -78,9 +78,9 @@ class Memory:
         )
 
 
-deliveries = st.lists(
+events_of_people = st.lists(
     st.builds(
-        delivery,
+        incoming,
         id=st.uuids().map(str),
         user_id=st.sampled_from(["anna", "anna-phone", "ben", ""]),
         at=st.integers(-3, 3),
@@ -93,9 +93,9 @@ deliveries = st.lists(
 )
 
 
-@given(deliveries, st.data())
+@given(events_of_people, st.data())
 def test_any_order_repetition_and_batching_gives_the_same_people(
-    events: list[Delivery], data: st.DataObject
+    events: list[IncomingEvent], data: st.DataObject
 ) -> None:
     straight = Memory()
     straight.apply(events)
@@ -113,10 +113,10 @@ def test_any_order_repetition_and_batching_gives_the_same_people(
     assert scattered.people == straight.people
 
 
-@given(deliveries)
-def test_the_newest_event_wins_per_property(events: list[Delivery]) -> None:
+@given(events_of_people)
+def test_the_newest_event_wins_per_property(events: list[IncomingEvent]) -> None:
     events = [
-        delivery(e.ref.id, "anna", at=i, plan=e.person_properties["plan"])
+        incoming(e.ref.id, "anna", at=i, plan=e.person_properties["plan"])
         for i, e in enumerate(events)
     ]
     memory = Memory()
@@ -132,23 +132,23 @@ def only(memory: Memory) -> Contact:
 
 def test_a_late_event_changes_only_what_is_not_known_better() -> None:
     memory = Memory()
-    memory.apply([delivery("new", at=10, email="new@x.org", plan="pro")])
-    memory.apply([delivery("late", at=5, email="old@x.org", plan="free", city="Bern")])
+    memory.apply([incoming("new", at=10, email="new@x.org", plan="pro")])
+    memory.apply([incoming("late", at=5, email="old@x.org", plan="free", city="Bern")])
     assert only(memory).properties == {"plan": "pro", "city": "Bern"}
     assert only(memory).email == "new@x.org"
 
 
 def test_a_late_event_does_not_bring_a_removed_property_back() -> None:
     memory = Memory()
-    memory.apply([delivery("gone", at=10, plan=None)])
-    memory.apply([delivery("late", at=5, plan="free")])
+    memory.apply([incoming("gone", at=10, plan=None)])
+    memory.apply([incoming("late", at=5, plan="free")])
     assert only(memory).properties == {}
 
 
 def test_a_clock_in_the_future_does_not_pin_a_value() -> None:
     memory = Memory()
-    memory.apply([delivery("liar", at=10**9, received=1, plan="pro")])
-    memory.apply([delivery("honest", at=2, received=3, plan="free")])
+    memory.apply([incoming("liar", at=10**9, received=1, plan="pro")])
+    memory.apply([incoming("honest", at=2, received=3, plan="free")])
     assert only(memory).properties == {"plan": "free"}
 
 
@@ -156,21 +156,21 @@ def test_events_of_one_moment_are_ordered_by_id() -> None:
     for order in (["a", "b"], ["b", "a"]):
         memory = Memory()
         for id in order:
-            memory.apply([delivery(id, plan=id)])
+            memory.apply([incoming(id, plan=id)])
         assert only(memory).properties == {"plan": "b"}
 
 
 def test_an_unknown_email_forgets_nothing() -> None:
     memory = Memory()
-    memory.apply([delivery("1", at=1, email="a@x.org"), delivery("2", at=2)])
+    memory.apply([incoming("1", at=1, email="a@x.org"), incoming("2", at=2)])
     assert only(memory).email == "a@x.org"
 
 
 def test_a_contact_with_an_external_id_survives_an_older_one_without() -> None:
     memory = Memory()
-    memory.apply([delivery("1", "", received=1, email="a@x.org")])
-    memory.apply([delivery("2", "anna", received=2)])
-    (contact,) = memory.apply([delivery("3", "anna", received=3, email="a@x.org")])
+    memory.apply([incoming("1", "", received=1, email="a@x.org")])
+    memory.apply([incoming("2", "anna", received=2)])
+    (contact,) = memory.apply([incoming("3", "anna", received=3, email="a@x.org")])
     assert contact.created_at == NOW + timedelta(seconds=2)
     assert contact.canonical_key == "anna"
     assert only(memory) is contact
@@ -178,18 +178,18 @@ def test_a_contact_with_an_external_id_survives_an_older_one_without() -> None:
 
 def test_of_two_with_external_ids_the_older_survives() -> None:
     memory = Memory()
-    memory.apply([delivery("1", "young", received=9)])
-    memory.apply([delivery("2", "old", received=1, email="a@x.org")])
-    (contact,) = memory.apply([delivery("3", "young", email="a@x.org")])
+    memory.apply([incoming("1", "young", received=9)])
+    memory.apply([incoming("2", "old", received=1, email="a@x.org")])
+    (contact,) = memory.apply([incoming("3", "young", email="a@x.org")])
     assert contact.canonical_key == "old"
 
 
 def test_case_123_a_row_id_as_distinct_id_is_that_contact() -> None:
     memory = Memory()
-    (known,) = memory.apply([delivery("1", "", email="a@x.org")])
+    (known,) = memory.apply([incoming("1", "", email="a@x.org")])
     row_id = str(known.id)
     assert known.canonical_key == row_id
-    (again,) = memory.apply([delivery("2", row_id.upper())])
+    (again,) = memory.apply([incoming("2", row_id.upper())])
     assert again is known
     assert known.external_id == row_id.upper()
     assert len(memory.contacts) == 1
@@ -197,11 +197,11 @@ def test_case_123_a_row_id_as_distinct_id_is_that_contact() -> None:
 
 def test_case_124_every_key_of_a_merged_contact_leads_to_the_survivor() -> None:
     memory = Memory()
-    (lost,) = memory.apply([delivery("1", "", email="a@x.org")])
+    (lost,) = memory.apply([incoming("1", "", email="a@x.org")])
     row_id = str(lost.id)
-    memory.apply([delivery("2", "anna")])
-    memory.apply([delivery("3", "anna", email="a@x.org")])
-    (by_row,) = memory.apply([delivery("4", row_id)])
+    memory.apply([incoming("2", "anna")])
+    memory.apply([incoming("3", "anna", email="a@x.org")])
+    (by_row,) = memory.apply([incoming("4", row_id)])
     assert by_row.canonical_key == "anna"
     assert len(memory.contacts) == 1
 
@@ -210,11 +210,11 @@ def test_merges_in_one_batch_may_chain() -> None:
     memory = Memory()
     attached = memory.apply(
         [
-            delivery("1", "a", received=1),
-            delivery("2", "b", received=2, email="b@x.org"),
-            delivery("3", "c", received=3, email="c@x.org"),
-            delivery("4", "c", email="b@x.org"),
-            delivery("5", "a", email="c@x.org"),
+            incoming("1", "a", received=1),
+            incoming("2", "b", received=2, email="b@x.org"),
+            incoming("3", "c", received=3, email="c@x.org"),
+            incoming("4", "c", email="b@x.org"),
+            incoming("5", "a", email="c@x.org"),
         ]
     )
     assert {contact.canonical_key for contact in attached} == {"a"}
@@ -223,5 +223,5 @@ def test_merges_in_one_batch_may_chain() -> None:
 
 def test_provenance_is_the_first_source() -> None:
     memory = Memory()
-    (contact,) = memory.apply([delivery("1")])
+    (contact,) = memory.apply([incoming("1")])
     assert contact.source == "posthog"

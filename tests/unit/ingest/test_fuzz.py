@@ -1,4 +1,4 @@
-"""Whatever is in a message, it is a delivery or has a reason: nothing else may come out."""
+"""Whatever a message holds, it is decoded or refused with a reason; nothing else happens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hogsend.contract.engagement import MalformedEngagement, read_engagement
 from services.gateway.webhooks.posthog import InvalidPayloadError, MalformedJSONError, parse_posthog
-from services.ingest.events.incoming_event import Delivery, Unprocessable
+from services.ingest.events.incoming_event import IncomingEvent, Unprocessable
 from services.ingest.sources import engagement as engagement_source
 from services.ingest.sources import posthog as posthog_source
 
@@ -85,13 +85,13 @@ def bodies(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
 @given(bodies(webhooks), headers)
 def test_the_webhook_decoder(body: bytes, given_headers: dict[str, str]) -> None:
     try:
-        read = posthog_source.decode(body, given_headers, lambda: NOW)
+        event = posthog_source.decode(body, given_headers, lambda: NOW)
     except Unprocessable as why:
         _has_a_reason(why)
         return
-    assert isinstance(read, Delivery)
-    assert read.ref.id
-    assert read.user_id.strip() or read.email
+    assert isinstance(event, IncomingEvent)
+    assert event.ref.id
+    assert event.user_id.strip() or event.email
 
 
 @settings(max_examples=400, deadline=None)
@@ -99,11 +99,11 @@ def test_the_webhook_decoder(body: bytes, given_headers: dict[str, str]) -> None
 def test_the_engagement_decoder(body: bytes, given_headers: dict[str, str], type: str) -> None:
     subject = f"hogsend.engagement.{type}"
     try:
-        read = engagement_source.decode(subject, body, given_headers, 1, NOW)
+        event = engagement_source.decode(subject, body, given_headers, 1, NOW)
     except Unprocessable as why:
         _has_a_reason(why)
         return
-    assert read is None or read.user_id.strip() or read.email
+    assert event is None or event.user_id.strip() or event.email
 
 
 @settings(max_examples=300, deadline=None)
@@ -124,7 +124,7 @@ def test_the_gateway_takes_only_what_ingest_can_read(body: bytes) -> None:
         _, queued = parse_posthog(body)
     except (MalformedJSONError, InvalidPayloadError):
         return
-    assert isinstance(posthog_source.decode(queued, {}, lambda: NOW), Delivery)
+    assert isinstance(posthog_source.decode(queued, {}, lambda: NOW), IncomingEvent)
 
 
 def _has_a_reason(why: Unprocessable) -> None:

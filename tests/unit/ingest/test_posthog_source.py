@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.events.incoming_event import Delivery, EventRef, Unprocessable
+from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
 from services.ingest.sources.posthog import decode, parse_time
 
 QUEUED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -21,7 +21,9 @@ HEADERS = {
 }
 
 
-def delivered(headers: dict[str, str] | None = None, person: Any = None, **event: Any) -> Delivery:
+def decoded(
+    headers: dict[str, str] | None = None, person: Any = None, **event: Any
+) -> IncomingEvent:
     body: dict[str, Any] = {"event": {"event": "signed_up", "distinct_id": "d-1", **event}}
     if person is not None:
         body["person"] = person
@@ -31,45 +33,45 @@ def delivered(headers: dict[str, str] | None = None, person: Any = None, **event
 
 
 def test_case_117_event_and_person_properties_are_never_mixed() -> None:
-    delivery = delivered(
+    event = decoded(
         properties={"plan": "free"}, person={"properties": {"plan": "pro", "email": "a@b.com"}}
     )
-    assert delivery.properties == {"plan": "free"}
-    assert delivery.person_properties == {"plan": "pro", "email": "a@b.com"}
-    assert delivery.email == "a@b.com"
+    assert event.properties == {"plan": "free"}
+    assert event.person_properties == {"plan": "pro", "email": "a@b.com"}
+    assert event.email == "a@b.com"
 
 
 def test_case_118_uuid_becomes_a_property() -> None:
-    assert delivered(uuid="u-1").properties == {"_posthogEventId": "u-1"}
+    assert decoded(uuid="u-1").properties == {"_posthogEventId": "u-1"}
 
 
 def test_case_118_no_uuid_no_property() -> None:
-    assert delivered().properties == {}
+    assert decoded().properties == {}
 
 
 def test_case_119_no_person() -> None:
-    delivery = delivered()
-    assert delivery.email is None
-    assert delivery.person_properties == {}
+    event = decoded()
+    assert event.email is None
+    assert event.person_properties == {}
 
 
 @pytest.mark.parametrize("name", ["$identify", "$create_alias"])
 def test_case_120_reserved_names_are_ordinary(name: str) -> None:
-    assert delivered(event=name).event == name
+    assert decoded(event=name).name == name
 
 
 def test_headers_give_id_time_and_correlation() -> None:
-    delivery = delivered(uuid="another")
-    assert delivery.ref == EventRef("posthog", "u-1")
-    assert delivery.received_at == RECEIVED_AT
-    assert delivery.correlation_id == "c-1"
+    event = decoded(uuid="another")
+    assert event.ref == EventRef("posthog", "u-1")
+    assert event.received_at == RECEIVED_AT
+    assert event.correlation_id == "c-1"
 
 
 def test_without_headers_the_body_and_the_queue_do() -> None:
-    delivery = delivered({}, uuid="0190-abc")
-    assert delivery.ref.id == "0190-abc"
-    assert delivery.received_at == QUEUED_AT
-    assert delivery.correlation_id is None
+    event = decoded({}, uuid="0190-abc")
+    assert event.ref.id == "0190-abc"
+    assert event.received_at == QUEUED_AT
+    assert event.correlation_id is None
 
 
 def test_without_uuid_the_id_is_a_digest_of_the_body() -> None:
@@ -81,9 +83,9 @@ def test_without_uuid_the_id_is_a_digest_of_the_body() -> None:
 
 @pytest.mark.parametrize("uuid", ["a\r\nNats-Msg-Id: b", "x" * 5000, "ü"])
 def test_an_odd_uuid_never_becomes_a_header(uuid: str) -> None:
-    delivery = delivered({}, uuid=uuid)
-    assert delivery.ref.id == f"sha256:{hashlib.sha256(uuid.encode()).hexdigest()}"
-    assert delivery.properties["_posthogEventId"] == uuid
+    event = decoded({}, uuid=uuid)
+    assert event.ref.id == f"sha256:{hashlib.sha256(uuid.encode()).hexdigest()}"
+    assert event.properties["_posthogEventId"] == uuid
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_an_odd_uuid_never_becomes_a_header(uuid: str) -> None:
     ],
 )
 def test_times_are_read_leniently(text: str, moment: datetime) -> None:
-    assert delivered(timestamp=text).occurred_at == moment
+    assert decoded(timestamp=text).occurred_at == moment
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_times_are_read_leniently(text: str, moment: datetime) -> None:
     ],
 )
 def test_a_time_nobody_can_hold_is_the_time_of_receipt(text: str | None) -> None:
-    assert delivered(timestamp=text).occurred_at == RECEIVED_AT
+    assert decoded(timestamp=text).occurred_at == RECEIVED_AT
 
 
 @given(st.text())
@@ -127,9 +129,9 @@ def test_any_text_is_a_utc_time_or_none(text: str) -> None:
 
 
 def test_a_clock_in_the_future_counts_as_the_time_of_receipt() -> None:
-    delivery = delivered(timestamp="2099-01-01T00:00:00Z")
-    assert delivery.occurred_at.year == 2099
-    assert delivery.effective_at == RECEIVED_AT
+    event = decoded(timestamp="2099-01-01T00:00:00Z")
+    assert event.occurred_at.year == 2099
+    assert event.effective_at == RECEIVED_AT
 
 
 @pytest.mark.parametrize(
@@ -166,17 +168,17 @@ def test_malformed(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("distinct_id", ["", "  \t"])
-def test_nobody_s_event(distinct_id: str) -> None:
+def test_an_event_without_identity(distinct_id: str) -> None:
     with pytest.raises(Unprocessable) as caught:
-        delivered(distinct_id=distinct_id)
+        decoded(distinct_id=distinct_id)
     assert caught.value.reason == "no_identity"
 
 
 def test_an_email_is_identity_enough() -> None:
-    delivery = delivered(distinct_id="", person={"properties": {"email": " A@B.com "}})
-    assert (delivery.user_id, delivery.email) == ("", "a@b.com")
+    event = decoded(distinct_id="", person={"properties": {"email": " A@B.com "}})
+    assert (event.user_id, event.email) == ("", "a@b.com")
 
 
 @pytest.mark.parametrize("person", [7, [], {"properties": None}, {"properties": {"email": 7}}])
 def test_an_odd_person_costs_only_itself(person: Any) -> None:
-    assert delivered(person=person).email is None
+    assert decoded(person=person).email is None

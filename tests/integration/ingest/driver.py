@@ -31,7 +31,7 @@ PATIENCE = 30.0
 """Seconds a test waits for what must happen."""
 
 
-class World:
+class Driver:
     """Everything a test needs: a way in, and a look at what came of it."""
 
     def __init__(self, servers: Servers, database_url: str) -> None:
@@ -42,13 +42,13 @@ class World:
         self.rows: asyncpg.Connection[asyncpg.Record]
 
     @asynccontextmanager
-    async def looking(self) -> AsyncIterator[None]:
+    async def connected(self) -> AsyncIterator[None]:
         """Connect what looks at the bus and the tables, and what queues."""
         async with AsyncExitStack() as stack:
             for bus in (self.gateway, self.operator):
                 await bus.open()
                 stack.push_async_callback(bus.close)
-            async with self.prepared():
+            async with self.answering():
                 pass
             self.rows = await asyncpg.connect(self.database_url)
             stack.push_async_callback(self.rows.close)
@@ -57,9 +57,9 @@ class World:
     @asynccontextmanager
     async def replica(self, *, batch_size: int = 500, workers: int = 2) -> AsyncIterator[Handlers]:
         """A replica that consumes until the end of the block."""
-        async with self.prepared() as (bus, handlers):
+        async with self.answering() as (bus, handlers):
             webhooks = consume_forever(
-                bus, handlers.deliveries, batch_size=batch_size, workers=workers
+                bus, handlers.webhooks, batch_size=batch_size, workers=workers
             )
             engagement = consume_forever(
                 bus,
@@ -87,7 +87,7 @@ class World:
                 await stop(*tasks)
 
     @asynccontextmanager
-    async def prepared(self) -> AsyncIterator[tuple[Bus, Handlers]]:
+    async def answering(self) -> AsyncIterator[tuple[Bus, Handlers]]:
         """A replica that answers requests but does not consume yet."""
         bus = Bus(User.INGEST, self._servers.nats_url(User.INGEST))
         await bus.open()

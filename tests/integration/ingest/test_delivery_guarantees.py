@@ -18,140 +18,142 @@ from hogsend.transport.publisher import Publisher
 from services.ingest import consuming
 from services.ingest.events.store import EventStore, Saved
 from services.ingest.handlers import Handlers
-from tests.integration.ingest.world import World
+from tests.integration.ingest.driver import Driver
 from tests.waiting import eventually
 
 
-async def test_one_id_a_hundred_times_is_one_row_and_one_message(world: World) -> None:
-    async with world.replica():
-        await asyncio.gather(*(world.post("u-1") for _ in range(100)))
-        (event,) = await world.events(1)
+async def test_one_id_a_hundred_times_is_one_row_and_one_message(driver: Driver) -> None:
+    async with driver.replica():
+        await asyncio.gather(*(driver.post("u-1") for _ in range(100)))
+        (event,) = await driver.events(1)
     assert event.id == "u-1"
-    assert await world.count("events") == 1
+    assert await driver.count("events") == 1
 
 
-async def test_copies_that_jetstream_let_through_are_one_row_and_one_message(world: World) -> None:
+async def test_copies_that_jetstream_let_through_are_one_row_and_one_message(
+    driver: Driver,
+) -> None:
     body = b'{"event":{"event":"e","distinct_id":"anna","uuid":"u-1"}}'
     for _ in range(100):
-        await world.queue(body)
-    async with world.replica(batch_size=30):
-        (event,) = await world.events(1)
+        await driver.queue(body)
+    async with driver.replica(batch_size=30):
+        (event,) = await driver.events(1)
     assert event.id == "u-1"
-    assert await world.count("events") == 1
+    assert await driver.count("events") == 1
 
 
-async def test_poison_is_set_aside_alone(world: World) -> None:
+async def test_poison_is_set_aside_alone(driver: Driver) -> None:
     deep = b"[" * 10_000 + b"]" * 10_000
-    await world.post("u-1")
-    await world.queue(b"nonsense", Nats_Msg_Id="p-1")
-    await world.queue(
+    await driver.post("u-1")
+    await driver.queue(b"nonsense", Nats_Msg_Id="p-1")
+    await driver.queue(
         b'{"event":{"event":"e","distinct_id":"d","properties":{"deep":%s}}}' % deep,
         Nats_Msg_Id="p-2",
     )
-    await world.queue(b'{"event":{"event":"e","distinct_id":" "}}', Nats_Msg_Id="p-3")
-    await world.post("u-2")
-    async with world.replica():
-        assert [event.id for event in await world.events(2)] == ["u-1", "u-2"]
-        letters = await world.dead_letters(3)
+    await driver.queue(b'{"event":{"event":"e","distinct_id":" "}}', Nats_Msg_Id="p-3")
+    await driver.post("u-2")
+    async with driver.replica():
+        assert [event.id for event in await driver.events(2)] == ["u-1", "u-2"]
+        letters = await driver.dead_letters(3)
     assert [letter.reason for letter in letters] == ["malformed", "malformed", "no_identity"]
     assert letters[0].body == b"nonsense"
     assert letters[0].headers["Nats-Msg-Id"] == "p-1"
     assert (letters[0].stream, letters[0].subject) == ("WEBHOOKS", "hogsend.webhooks.posthog")
-    assert await world.count("events") == 2
+    assert await driver.count("events") == 2
 
 
-async def test_what_the_database_refuses_is_set_aside_alone(world: World) -> None:
-    await world.rows.execute("ALTER TABLE ingest.events ADD CHECK (event <> 'refused')")
+async def test_what_the_database_refuses_is_set_aside_alone(driver: Driver) -> None:
+    await driver.rows.execute("ALTER TABLE ingest.events ADD CHECK (event <> 'refused')")
     for number in range(20):
-        await world.post(f"u-{number}", event="refused" if number in (7, 13) else "fine")
-    async with world.replica():
-        assert len(await world.events(18)) == 18
-        letters = await world.dead_letters(2)
+        await driver.post(f"u-{number}", event="refused" if number in (7, 13) else "fine")
+    async with driver.replica():
+        assert len(await driver.events(18)) == 18
+        letters = await driver.dead_letters(2)
     assert {letter.reason for letter in letters} == {"rejected_by_database"}
     assert {letter.headers["Nats-Msg-Id"] for letter in letters} == {"u-7", "u-13"}
-    assert await world.count("events") == 18
+    assert await driver.count("events") == 18
 
 
-async def test_nul_characters_are_stored_as_replacement_characters(world: World) -> None:
-    async with world.replica():
-        await world.post(
+async def test_nul_characters_are_stored_as_replacement_characters(driver: Driver) -> None:
+    async with driver.replica():
+        await driver.post(
             distinct_id="an\0na",
             event="a\0b",
             properties={"k\0": ["v\0"]},
             person={"properties": {"email": "a\0@b.com", "p\0": "\0"}},
         )
-        (event,) = await world.events(1)
+        (event,) = await driver.events(1)
     assert event.properties["k\ufffd"] == ["v\ufffd"]
-    assert await world.rows.fetchval("SELECT user_id FROM ingest.events") == "an\ufffdna"
-    (contact,) = await world.contacts()
+    assert await driver.rows.fetchval("SELECT user_id FROM ingest.events") == "an\ufffdna"
+    (contact,) = await driver.contacts()
     assert contact["email"] == "a\ufffd@b.com"
 
 
-async def test_nesting_as_deep_as_json_is_read_is_stored(world: World) -> None:
+async def test_nesting_as_deep_as_json_is_read_is_stored(driver: Driver) -> None:
     deep: list[object] = []
     for _ in range(500):
         deep = [deep]
-    async with world.replica():
-        await world.post(properties={"deep": deep}, person={"properties": {"deep": deep}})
-        await world.post("u-2", person={"properties": {"deep": None}})
-        await world.events(2)
-    (contact,) = await world.contacts()
+    async with driver.replica():
+        await driver.post(properties={"deep": deep}, person={"properties": {"deep": deep}})
+        await driver.post("u-2", person={"properties": {"deep": None}})
+        await driver.events(2)
+    (contact,) = await driver.contacts()
     assert contact["properties"] == "{}"
 
 
-async def test_numbers_survive_the_way_through_a_contact(world: World) -> None:
+async def test_numbers_survive_the_way_through_a_contact(driver: Driver) -> None:
     # PostgreSQL writes 1e308 as an integer of 309 digits, which must be read back as well.
     numbers = {"huge": 1e308, "tiny": 5e-324, "long": 10**60, "negative": -(10**60)}
-    async with world.replica():
-        await world.post("u-1", person={"properties": numbers})
-        await world.drained()
-        await world.post("u-2", person={"properties": {"plan": "pro"}})
-        await world.events(2)
-    (contact,) = await world.contacts()
+    async with driver.replica():
+        await driver.post("u-1", person={"properties": numbers})
+        await driver.drained()
+        await driver.post("u-2", person={"properties": {"plan": "pro"}})
+        await driver.events(2)
+    (contact,) = await driver.contacts()
     kept = msgspec.json.decode(contact["properties"])
     assert kept.pop("plan") == "pro"
     assert float(kept.pop("huge")) == numbers.pop("huge")
     assert kept == numbers
 
 
-async def test_texts_far_longer_than_an_index_entry_stay_apart(world: World) -> None:
+async def test_texts_far_longer_than_an_index_entry_stay_apart(driver: Driver) -> None:
     # Random enough that no compression makes it fit after all.
     long = "".join(chr(0x4E00 + (n * n * 7919 + n * 104_729) % 20_000) for n in range(34_000))
     assert len(long.encode()) > 100_000
-    async with world.replica() as handlers:
+    async with driver.replica() as handlers:
         for number, name in enumerate((long + "a", long + "b", long + "a")):
-            await world.post(f"u-{number}", distinct_id=name, event=name)
-        await world.events(3)
-        assert len(await world.contacts()) == 2
+            await driver.post(f"u-{number}", distinct_id=name, event=name)
+        await driver.events(3)
+        assert len(await driver.contacts()) == 2
         wanted = msgspec.convert({"userId": long + "a", "event": long + "a"}, ListEvents)
         page = await handlers.events(wanted)
     assert page.total == 2
 
 
-async def test_a_late_event_does_not_overwrite(world: World) -> None:
-    async with world.replica():
-        await world.post(
+async def test_a_late_event_does_not_overwrite(driver: Driver) -> None:
+    async with driver.replica():
+        await driver.post(
             "new", timestamp="2025-12-31T12:00:00Z", person={"properties": {"plan": "pro"}}
         )
-        await world.drained()
-        await world.post(
+        await driver.drained()
+        await driver.post(
             "late",
             timestamp="2025-12-31T11:00:00Z",
             person={"properties": {"plan": "free", "city": "Bern"}},
         )
-        await world.events(2)
-    (contact,) = await world.contacts()
+        await driver.events(2)
+    (contact,) = await driver.contacts()
     assert msgspec.json.decode(contact["properties"]) == {"plan": "pro", "city": "Bern"}
     assert contact["first_seen_at"] == datetime(2025, 12, 31, 11, tzinfo=UTC)
     assert contact["last_seen_at"] == datetime(2025, 12, 31, 12, tzinfo=UTC)
 
 
-async def test_replicas_share_the_work_on_a_few_people_without_deadlock(world: World) -> None:
+async def test_replicas_share_the_work_on_a_few_people_without_deadlock(driver: Driver) -> None:
     people = ["anna", "anna-phone", "ben", "cleo"]
     emails = ["a@x.org", "b@x.org", "c@x.org", None]
     await asyncio.gather(
         *(
-            world.post(
+            driver.post(
                 f"u-{n}",
                 distinct_id=people[n % 4],
                 person={"properties": {"email": emails[n * 7 // 5 % 4], "n": n}},
@@ -161,17 +163,17 @@ async def test_replicas_share_the_work_on_a_few_people_without_deadlock(world: W
         )
     )
     before = deadlocks()
-    async with world.replica(batch_size=50), world.replica(batch_size=50):
-        events = await world.events(2000)
-    assert len({event.id for event in events}) == await world.count("events") == 2000
+    async with driver.replica(batch_size=50), driver.replica(batch_size=50):
+        events = await driver.events(2000)
+    assert len({event.id for event in events}) == await driver.count("events") == 2000
     assert deadlocks() == before
-    (contact,) = await world.contacts()
+    (contact,) = await driver.contacts()
     assert msgspec.json.decode(contact["properties"])["n"] == 1999
 
 
 @pytest.mark.parametrize("jetstream_forgets", [False, True])
 async def test_a_crash_between_commit_and_publish_loses_nothing(
-    world: World, *, jetstream_forgets: bool
+    driver: Driver, *, jetstream_forgets: bool
 ) -> None:
     """Nor if nats-server is killed with ingest and forgets that it delivered the message."""
     stored = asyncio.Event()
@@ -182,120 +184,120 @@ async def test_a_crash_between_commit_and_publish_loses_nothing(
         return []
 
     with patch.object(Publisher, "publish", hang):
-        await world.post("u-1")
-        async with world.replica():
+        await driver.post("u-1")
+        async with driver.replica():
             await stored.wait()
-            assert await world.count("events") == 1
-    assert (await world.operator.js.stream_info("EVENTS")).state.messages == 0
+            assert await driver.count("events") == 1
+    assert (await driver.operator.js.stream_info("EVENTS")).state.messages == 0
     if jetstream_forgets:
         # A new consumer delivers it for the first time.
-        assert await world.operator.js.delete_consumer("WEBHOOKS", "ingest")
+        assert await driver.operator.js.delete_consumer("WEBHOOKS", "ingest")
 
-    async with world.replica():
-        (event,) = await world.events(1)
+    async with driver.replica():
+        (event,) = await driver.events(1)
     assert event.id == "u-1"
-    assert await world.count("events") == 1
+    assert await driver.count("events") == 1
 
 
-async def test_a_commit_that_went_through_unnoticed_is_published(world: World) -> None:
+async def test_a_commit_that_went_through_unnoticed_is_published(driver: Driver) -> None:
     save, attempts = EventStore.save, 0
 
-    async def lose_the_answer(self: EventStore, deliveries: list[object]) -> Saved:
+    async def lose_the_answer(self: EventStore, events: list[object]) -> Saved:
         nonlocal attempts
         attempts += 1
-        saved = await save(self, deliveries)  # type: ignore[arg-type]
+        saved = await save(self, events)  # type: ignore[arg-type]
         if attempts == 1:
             raise Unavailable("the connection broke after the commit")
         return saved
 
     with patch.object(EventStore, "save", lose_the_answer):
-        async with world.replica():
-            await world.post("u-1")
-            (event,) = await world.events(1)
+        async with driver.replica():
+            await driver.post("u-1")
+            (event,) = await driver.events(1)
     assert event.id == "u-1"
     assert attempts == 2
 
 
-async def test_a_stop_gives_the_batch_back_at_once(world: World) -> None:
+async def test_a_stop_gives_the_batch_back_at_once(driver: Driver) -> None:
     taken = asyncio.Event()
 
-    async def hang(_self: EventStore, _deliveries: object) -> Saved:
+    async def hang(_self: EventStore, _events: object) -> Saved:
         taken.set()
         await asyncio.Event().wait()
         raise AssertionError
 
     with patch.object(EventStore, "save", hang):
-        await world.post("u-1")
-        async with world.replica():
+        await driver.post("u-1")
+        async with driver.replica():
             await taken.wait()
-    # Without giving it back it would take the consumer's ack wait of 30 s, which `world` does not.
-    async with asyncio.timeout(10), world.replica():
-        await world.events(1)
+    # Without giving it back it would take the consumer's ack wait of 30 s, which `driver` does not.
+    async with asyncio.timeout(10), driver.replica():
+        await driver.events(1)
 
 
 async def test_an_outage_of_the_database_holds_the_batch_and_loses_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consuming, "IN_PROGRESS_SECONDS", 0.05)
-    blocker = await asyncpg.connect(world.database_url)
+    blocker = await asyncpg.connect(driver.database_url)
     await blocker.execute("BEGIN; LOCK TABLE ingest.events")
-    async with world.replica() as handlers:
-        await world.post("u-1")
+    async with driver.replica() as handlers:
+        await driver.post("u-1")
 
         async def waiting() -> bool:
             return bool(
-                await world.rows.fetchval(
+                await driver.rows.fetchval(
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
                     "WHERE wait_event_type = 'Lock' AND datname = current_database()"
                 )
             )
 
         await eventually(waiting)
-        assert (await world.operator.js.stream_info("WEBHOOKS")).state.messages == 1
+        assert (await driver.operator.js.stream_info("WEBHOOKS")).state.messages == 1
         await eventually(lambda: _waits_for("PostgreSQL is not available", handlers))
         await blocker.execute("ROLLBACK")
-        (event,) = await world.events(1)
+        (event,) = await driver.events(1)
         assert (await handlers.health(Empty())).waits_for is None
-        assert await world.dead_letters(0) == []
+        assert await driver.dead_letters(0) == []
     await blocker.close()
     assert event.id == "u-1"
-    assert await world.count("events") == 1
+    assert await driver.count("events") == 1
 
 
 async def _waits_for(what: str, handlers: Handlers) -> bool:
     return (await handlers.health(Empty())).waits_for == what
 
 
-async def test_an_unforeseen_failure_costs_only_the_message_at_fault(world: World) -> None:
+async def test_an_unforeseen_failure_costs_only_the_message_at_fault(driver: Driver) -> None:
     save = EventStore.save
 
-    async def stumble(self: EventStore, deliveries: list[object]) -> Saved:
-        if any(getattr(one, "event", "") == "odd" for one in deliveries):
+    async def stumble(self: EventStore, events: list[object]) -> Saved:
+        if any(getattr(one, "name", "") == "odd" for one in events):
             raise KeyError("nobody foresaw this")
-        return await save(self, deliveries)  # type: ignore[arg-type]
+        return await save(self, events)  # type: ignore[arg-type]
 
     with patch.object(EventStore, "save", stumble):
         for number in range(3):
-            await world.post(f"u-{number}", event="odd" if number == 1 else "fine")
-        async with world.replica():
+            await driver.post(f"u-{number}", event="odd" if number == 1 else "fine")
+        async with driver.replica():
 
             async def only_one_is_left() -> bool:
-                info = await world.operator.js.stream_info("WEBHOOKS")
+                info = await driver.operator.js.stream_info("WEBHOOKS")
                 return info.state.messages == 1
 
             await eventually(only_one_is_left)
-            assert await world.count("events") == 2
+            assert await driver.count("events") == 2
 
 
-async def test_an_event_too_large_for_the_bus_is_stored_and_set_aside(world: World) -> None:
-    limit = world.gateway.max_payload
+async def test_an_event_too_large_for_the_bus_is_stored_and_set_aside(driver: Driver) -> None:
+    limit = driver.gateway.max_payload
     body = b'{"event":{"event":"e","distinct_id":"anna","properties":{"text":"%s"}}}'
     filling = b"x" * (limit - len(body) - 200)
-    async with world.replica():
-        await world.queue(body % filling, Nats_Msg_Id="big")
-        (letter,) = await world.dead_letters(1)
+    async with driver.replica():
+        await driver.queue(body % filling, Nats_Msg_Id="big")
+        (letter,) = await driver.dead_letters(1)
     assert letter.reason == "too_large_for_bus"
-    assert await world.count("events") == 1
+    assert await driver.count("events") == 1
 
 
 def deadlocks() -> float:
