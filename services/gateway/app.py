@@ -33,7 +33,7 @@ from hogsend.transport.connection import Bus
 from services.gateway.audit import audited
 from services.gateway.auth import AdminKeys
 from services.gateway.error_responses import EXCEPTION_HANDLERS
-from services.gateway.request_timeouts import bounded, http1_settings
+from services.gateway.request_timeouts import http1_settings, with_body_timeout
 from services.gateway.response_headers import response_headers
 from services.gateway.routes.analytics import AnalyticsController
 from services.gateway.routes.audit import list_audit
@@ -51,7 +51,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.publisher import Publisher
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
-from services.gateway.webhooks.webhook_queue import Intake
+from services.gateway.webhooks.webhook_queue import WebhookQueue
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ SWAGGER_FILES = Path(swagger_ui.__file__).with_name("static")
 
 def build(
     bus: Bus,
-    intake: Intake,
+    queue: WebhookQueue,
     webhook_secret: WebhookSecret,
     settings: GatewaySettings,
     *,
@@ -70,7 +70,7 @@ def build(
     """Put the routes and what they need together."""
     return Litestar(
         route_handlers=[
-            posthog_route(intake, webhook_secret, bus),
+            posthog_route(queue, webhook_secret, bus),
             unknown_source,
             CredentialsController,
             AnalyticsController,
@@ -93,7 +93,7 @@ def build(
         ],
         dependencies={
             "bus": Provide(lambda: bus, sync_to_thread=False),
-            "intake": Provide(lambda: intake, sync_to_thread=False),
+            "queue": Provide(lambda: queue, sync_to_thread=False),
             "webhook_secret": Provide(lambda: webhook_secret, sync_to_thread=False),
             "posthog": Provide(lambda: posthog, sync_to_thread=False),
             "public": Provide(lambda: public, sync_to_thread=False),
@@ -119,17 +119,19 @@ async def run() -> None:
     spool = (
         Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_max_bytes else None
     )
-    intake = Intake(publisher, spool, settings.webhook_ack_timeout_ms / 1000)
+    queue = WebhookQueue(publisher, spool, settings.webhook_ack_timeout_ms / 1000)
     secret = posthog.posthog_webhook_secret
     webhook_secret = WebhookSecret(
         bus,
         secret.get_secret_value() if secret else None,
         settings.spool_dir / "webhook-secret.json" if spool else None,
     )
-    app = build(bus, intake, webhook_secret, settings, posthog=posthog, public=public)
+    app = build(bus, queue, webhook_secret, settings, posthog=posthog, public=public)
     server = Server(
         # Around litestar, not inside: unknown routes get the headers too.
-        response_headers(audited(bounded(app, settings.http_request_timeout_seconds), bus)),
+        response_headers(
+            audited(with_body_timeout(app, settings.http_request_timeout_seconds), bus)
+        ),
         address=settings.gateway_host,
         port=settings.gateway_port,
         interface=Interfaces.ASGI,
@@ -150,7 +152,7 @@ async def run() -> None:
         asyncio.create_task(connect()),
         asyncio.create_task(publisher.write_forever()),
         asyncio.create_task(webhook_secret.follow_forever()),
-        asyncio.create_task(intake.drain_forever()),
+        asyncio.create_task(queue.drain_forever()),
     ]
     stopped = asyncio.create_task(until_stopped())
     log.info("listening", url=f"http://{settings.gateway_host}:{settings.gateway_port}")

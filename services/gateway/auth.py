@@ -62,7 +62,7 @@ class AdminKeys:
         self._failures_per_minute = RateLimitItemPerMinute(settings.admin_failed_key_limit)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    def is_guessing(self, address: str) -> bool:
+    def is_locked_out(self, address: str) -> bool:
         """Whether too many wrong keys came from an address within a minute."""
         return not self._limiter.test(self._failures_per_minute, _FAILED, address)
 
@@ -123,7 +123,7 @@ def _scope_of(connection: Connection, scopes: set[Scope]) -> Scope:
     authorization = connection.headers.get("authorization")
     address = connection.client.host if connection.client else ""
     # Before the key is looked at, or the right guess would still get through.
-    if keys.is_guessing(address):
+    if keys.is_locked_out(address):
         raise TooManyRequestsException("Too many wrong keys", headers={"Retry-After": "60"})
     scope = keys.scope(authorization)
     if scope is None:

@@ -28,19 +28,19 @@ class BodyTooSlow(HTTPException):
     detail = "The request body did not arrive in time"
 
 
-def http1_settings(patience: float) -> HTTP1Settings:
-    """Give the server's limits: `patience` seconds for the headers, and for idle connections."""
-    return HTTP1Settings(header_read_timeout=int(patience * 1000), max_buffer_size=MAX_HEADER_BYTES)
+def http1_settings(seconds: float) -> HTTP1Settings:
+    """Give the server's limits: `seconds` for the headers, and for idle connections."""
+    return HTTP1Settings(header_read_timeout=int(seconds * 1000), max_buffer_size=MAX_HEADER_BYTES)
 
 
-def bounded(app: ASGIApp, patience: float) -> ASGIApp:
-    """Wrap `app` so that a request's whole body must arrive within `patience` seconds."""
+def with_body_timeout(app: ASGIApp, seconds: float) -> ASGIApp:
+    """Wrap `app` so that a request's whole body must arrive within `seconds`."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        deadline = asyncio.get_running_loop().time() + patience
+        deadline = asyncio.get_running_loop().time() + seconds
         complete = False
 
         async def receive_in_time() -> ReceiveMessage:

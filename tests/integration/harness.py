@@ -41,7 +41,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.publisher import Publisher
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
-from services.gateway.webhooks.webhook_queue import Intake
+from services.gateway.webhooks.webhook_queue import WebhookQueue
 from services.provisioner.app import MIGRATIONS as PROVISIONER_MIGRATIONS
 from services.provisioner.app import build as build_provisioner
 from services.provisioner.handlers import Handlers as ProvisionerHandlers
@@ -222,7 +222,7 @@ class Gateway:
     http: httpx.AsyncClient
     app: Any
     bus: Bus
-    intake: Intake
+    queue: WebhookQueue
     secret: WebhookSecret
     spool: Spool | None
 
@@ -260,7 +260,7 @@ async def gateway(
         spool = (
             Spool(directory, environment.spool_max_bytes) if environment.spool_max_bytes else None
         )
-        intake = Intake(publisher, spool, 1.0)
+        queue = WebhookQueue(publisher, spool, 1.0)
         webhook_secret = configured.posthog_webhook_secret
         secret = WebhookSecret(
             bus,
@@ -271,17 +271,17 @@ async def gateway(
         background = [
             asyncio.create_task(publisher.write_forever()),
             asyncio.create_task(secret.follow_forever()),
-            asyncio.create_task(intake.drain_forever()),
+            asyncio.create_task(queue.drain_forever()),
         ]
         if wait_for_secret:
             await eventually(lambda: secret.known)
         app = response_headers(
-            audited(build(bus, intake, secret, environment, posthog=configured, public=public), bus)
+            audited(build(bus, queue, secret, environment, posthog=configured, public=public), bus)
         )
         try:
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-                yield Gateway(http, app, bus, intake, secret, spool)
+                yield Gateway(http, app, bus, queue, secret, spool)
         finally:
             await stop(*background)
             if spool is not None:

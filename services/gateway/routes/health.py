@@ -30,7 +30,7 @@ from hogsend.transport.connection import Bus
 from services.gateway.auth import admin_or_reader
 from services.gateway.error_responses import documented
 from services.gateway.webhooks.secret import PROVIDER, WebhookSecret
-from services.gateway.webhooks.webhook_queue import Intake
+from services.gateway.webhooks.webhook_queue import WebhookQueue
 
 PROBE_SECONDS = 1.5
 ACTIVITY_HOURS = 24
@@ -170,7 +170,7 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
 )
 async def health(
     bus: NamedDependency[Bus],
-    intake: NamedDependency[Intake],
+    queue: NamedDependency[WebhookQueue],
     webhook_secret: NamedDependency[WebhookSecret],
 ) -> Health:
     """Report every component and service; each is asked for at most 1.5 seconds.
@@ -190,7 +190,7 @@ async def health(
         **{service: _service(answer, latency) for service, answer, latency in probes},
     }
     bus_latency = await _bus_latency(bus)
-    takes_webhooks = bus_latency is not None and not intake.spooling
+    takes_webhooks = bus_latency is not None and not queue.spooling
     bus_component = ComponentHealth("up" if takes_webhooks else "down", bus_latency)
     database = _database(list(answers.values()))
     engine = _engine(answers)
@@ -243,16 +243,16 @@ async def livez() -> Liveness:
 )
 async def readyz(
     bus: NamedDependency[Bus],
-    intake: NamedDependency[Intake],
+    queue: NamedDependency[WebhookQueue],
     webhook_secret: NamedDependency[WebhookSecret],
 ) -> Response[Readiness]:
     """Tell whether a webhook would be accepted now; a bus that is away is bridged by the spool."""
-    ready = intake.can_accept and webhook_secret.known
+    ready = queue.can_accept and webhook_secret.known
     body = Readiness(
         ready=ready,
         bus="up" if bus.connected else "down",
         webhook_secret="known" if webhook_secret.known else "unknown",
-        spooled=intake.waiting,
+        spooled=queue.waiting,
     )
     return Response(body, status_code=200 if ready else 503)
 

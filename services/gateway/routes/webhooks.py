@@ -19,10 +19,10 @@ from hogsend.contract.errors import SpoolFull
 from hogsend.transport.connection import Bus
 from services.gateway.error_responses import RETRY_SECONDS, InvalidPayloadBody, documented
 from services.gateway.response_headers import request_id
-from services.gateway.webhooks.posthog import parse_posthog, posthog_delivery
+from services.gateway.webhooks.posthog import parse_posthog, queued_posthog_webhook
 from services.gateway.webhooks.publisher import HEADERS_BYTES
-from services.gateway.webhooks.secret import Verdict, WebhookSecret
-from services.gateway.webhooks.webhook_queue import Intake
+from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
+from services.gateway.webhooks.webhook_queue import WebhookQueue
 
 SECRET_HEADER = b"x-posthog-webhook-secret"
 
@@ -67,7 +67,7 @@ class PostHogDelivery(Operation):
         self.request_body = RequestBody(required=True, content=media)
 
 
-def posthog_route(intake: Intake, secret: WebhookSecret, bus: Bus) -> HTTPRouteHandler:
+def posthog_route(queue: WebhookQueue, secret: WebhookSecret, bus: Bus) -> HTTPRouteHandler:
     """Make PostHog's route.
 
     A closure on a fixed path, answered with bytes: on this path injection, path parameters and
@@ -95,9 +95,9 @@ def posthog_route(intake: Intake, secret: WebhookSecret, bus: Bus) -> HTTPRouteH
         if len(body) > bus.max_payload - HEADERS_BYTES:
             raise RequestEntityTooLarge
         webhook, body = parse_posthog(body)
-        delivery = posthog_delivery(webhook, body, datetime.now(UTC), request_id(request))
+        queued = queued_posthog_webhook(webhook, body, datetime.now(UTC), request_id(request))
         try:
-            await intake.accept(delivery)
+            await queue.accept(queued)
         except SpoolFull as error:
             # 429 and not 503: PostHog then keeps trying for minutes instead of seconds.
             raise _busy(429, str(error)) from error
@@ -122,10 +122,10 @@ def _check_secret(secret: WebhookSecret, request: Request[Any, Any, Any]) -> Non
     presented = headers.get(SECRET_HEADER)
     if presented is None and (authorization := headers.get(b"authorization")) is not None:
         presented = authorization.replace(b"Bearer ", b"", 1)
-    verdict = secret.check(presented)
-    if verdict is Verdict.UNKNOWN:
+    check = secret.check(presented)
+    if check is SecretCheck.UNKNOWN:
         raise _busy(503, "the webhook secret is not known yet")
-    if verdict is Verdict.MISMATCH:
+    if check is SecretCheck.MISMATCH:
         raise NotAuthorizedException("Invalid webhook secret")
 
 

@@ -12,7 +12,7 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.headers import CORRELATION_ID, MESSAGE_ID, RECEIVED_AT, format_time
 from hogsend.contract.webhooks import PostHogWebhook
-from services.gateway.webhooks.queued_webhook import Delivery
+from services.gateway.webhooks.queued_webhook import QueuedWebhook
 
 POSTHOG = "posthog"
 
@@ -59,9 +59,9 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
     return webhook, body
 
 
-def posthog_delivery(
+def queued_posthog_webhook(
     webhook: PostHogWebhook, body: bytes, received_at: datetime, correlation_id: str
-) -> Delivery:
+) -> QueuedWebhook:
     """Make the message that is queued for ingest, deduplicated by PostHog's event uuid."""
     uuid = webhook.event.uuid
     if uuid and _SAFE_ID.fullmatch(uuid):
@@ -73,7 +73,7 @@ def posthog_delivery(
         RECEIVED_AT: format_time(received_at),
         CORRELATION_ID: correlation_id,
     }
-    return Delivery(id, subjects.webhook(POSTHOG), headers, body)
+    return QueuedWebhook(id, subjects.webhook(POSTHOG), headers, body)
 
 
 def _mend_surrogates(body: bytes) -> bytes:

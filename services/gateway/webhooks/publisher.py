@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from hogsend.contract.errors import Unavailable
 from hogsend.transport.connection import Bus
 from hogsend.transport.hpub import send
-from services.gateway.webhooks.queued_webhook import Delivery
+from services.gateway.webhooks.queued_webhook import QueuedWebhook
 
 HEADERS_BYTES = 4096
 """Room for the headers of a delivery in a NATS message."""
@@ -41,7 +41,7 @@ class Ack(msgspec.Struct, frozen=True):
     error: AckError | None = None
 
 
-class Refused(Exception):
+class PublishRejected(Exception):
     """JetStream answered, and said no to this message."""
 
 
@@ -59,7 +59,7 @@ class Publisher:
         self._bus = bus
         self._inbox = ""
         self._next = 0
-        self._outgoing: list[tuple[Delivery, str]] = []
+        self._outgoing: list[tuple[QueuedWebhook, str]] = []
         self._wake = asyncio.Event()
         # In order of publishing, and so, per caller, nearly in order of deadline.
         self._waiting: dict[str, tuple[float, asyncio.Future[None]]] = {}
@@ -89,18 +89,18 @@ class Publisher:
         """Whether publishing makes sense right now."""
         return bool(self._inbox) and self._bus.connected
 
-    async def publish(self, delivery: Delivery, within: float) -> None:
+    async def publish(self, delivery: QueuedWebhook, within: float) -> None:
         """Publish and wait until JetStream has stored it, at most `within` seconds.
 
         Raises:
             Unavailable: not connected, no acknowledgement in time, stream full or missing.
-            Refused: JetStream will never take this message.
+            PublishRejected: JetStream will never take this message.
         """
         if not self.ready:
             raise Unavailable("NATS is not connected")
         loop = asyncio.get_running_loop()
         if len(delivery.body) + HEADERS_BYTES > self._bus.max_payload:
-            raise Refused("larger than NATS allows")
+            raise PublishRejected("larger than NATS allows")
         self._next += 1
         token = str(self._next)
         acknowledged: asyncio.Future[None] = loop.create_future()
@@ -126,7 +126,7 @@ class Publisher:
             if entry is not None and not entry[1].done():
                 entry[1].set_result(None)
         elif error.code in _PERMANENT:
-            self._fail(token, Refused(error.description))
+            self._fail(token, PublishRejected(error.description))
         else:
             self._fail(token, Unavailable(error.description))
 

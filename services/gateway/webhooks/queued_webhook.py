@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class QueuedWebhook(msgspec.Struct, frozen=True):
     """A webhook as it goes to JetStream; `id` is its deduplication key there."""
 
     id: str

@@ -32,7 +32,7 @@ REVALIDATE_SECONDS = 30.0
 UNKNOWN_RETRY_SECONDS = 0.5
 
 
-class Verdict(Enum):
+class SecretCheck(Enum):
     """Outcome of a check."""
 
     MATCH = auto()
@@ -43,19 +43,19 @@ class Verdict(Enum):
 class WebhookSecret:
     """The secret PostHog's deliveries must carry."""
 
-    def __init__(self, bus: Bus, configured: str | None, memory: Path | None) -> None:
+    def __init__(self, bus: Bus, configured: str | None, cache: Path | None) -> None:
         """Start from the environment, else from what an earlier process learned.
 
         Args:
             bus: where the credentials service is asked.
             configured: `POSTHOG_WEBHOOK_SECRET`.
-            memory: file that keeps the digest, so that a gateway restarted while the bus is away
+            cache: file that keeps the digest, so that a gateway restarted while the bus is away
                 still knows whom to let in. "There is no secret" is never remembered.
         """
         self._bus = bus
-        self._memory = memory
+        self._cache = cache
         self._configured = _digest(configured.encode()) if configured else None
-        self._stored = None if configured else self._recall()
+        self._stored = None if configured else self._load_cached()
         self._changed = asyncio.Event()
         # One question at a time: an answer from before a change must not be the last word.
         self._asking = asyncio.Lock()
@@ -72,17 +72,17 @@ class WebhookSecret:
         """Version of the credential last heard of; None with a secret from the environment."""
         return self._stored.version if self._stored else None
 
-    def check(self, presented: bytes | None) -> Verdict:
+    def check(self, presented: bytes | None) -> SecretCheck:
         """Judge a presented secret, in constant time; None means none was sent."""
         expected = self._configured
         if expected is None:
             if self._stored is None or self._stored.state == "unreadable":
-                return Verdict.UNKNOWN
+                return SecretCheck.UNKNOWN
             if self._stored.state == "absent":
-                return Verdict.MATCH
+                return SecretCheck.MATCH
             expected = self._stored.sha256 or ""
         matches = hmac.compare_digest(_digest(presented or b""), expected)
-        return Verdict.MATCH if matches and presented is not None else Verdict.MISMATCH
+        return SecretCheck.MATCH if matches and presented is not None else SecretCheck.MISMATCH
 
     async def follow_forever(self) -> None:
         """Learn the minted secret, and again after every credential event and reconnection."""
@@ -131,7 +131,7 @@ class WebhookSecret:
             if self._stored is None or self._stored.state != reply.state:
                 _announce(reply)
             self._stored = reply
-            self._remember(reply)
+            self._store_cached(reply)
             return True
 
     async def _on_credential_changed(self, _message: Msg) -> None:
@@ -140,11 +140,11 @@ class WebhookSecret:
     async def _on_reconnect(self) -> None:
         self._changed.set()
 
-    def _recall(self) -> WebhookSecretReply | None:
-        if self._memory is None:
+    def _load_cached(self) -> WebhookSecretReply | None:
+        if self._cache is None:
             return None
         try:
-            return msgspec.json.decode(self._memory.read_bytes(), type=WebhookSecretReply)
+            return msgspec.json.decode(self._cache.read_bytes(), type=WebhookSecretReply)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -152,18 +152,18 @@ class WebhookSecret:
             log.warning("remembered webhook secret is unreadable", reason=type(error).__name__)
             return None
 
-    def _remember(self, reply: WebhookSecretReply) -> None:
-        if self._memory is None:
+    def _store_cached(self, reply: WebhookSecretReply) -> None:
+        if self._cache is None:
             return
         try:
             if reply.state != "present":
-                self._memory.unlink(missing_ok=True)
+                self._cache.unlink(missing_ok=True)
                 return
-            fresh = self._memory.with_suffix(".new")
+            fresh = self._cache.with_suffix(".new")
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(msgspec.json.encode(reply))
-            fresh.replace(self._memory)
+            fresh.replace(self._cache)
         except OSError as error:
             metrics.FAILURES.labels("webhook_secret", "memory").inc()
             log.warning("webhook secret cannot be remembered", reason=str(error))

@@ -18,7 +18,7 @@ import msgspec
 from prometheus_client import Counter, Gauge
 
 from hogsend.contract.errors import CannotStart, SpoolFull
-from services.gateway.webhooks.queued_webhook import Delivery
+from services.gateway.webhooks.queued_webhook import QueuedWebhook
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ _OVERHEAD_BYTES = 64
 """What a row costs on disk besides its delivery, roughly."""
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Delivery).decode
+_decode = msgspec.msgpack.Decoder(QueuedWebhook).decode
 
 
 class Spooled(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class Spooled(msgspec.Struct, frozen=True):
 
     position: int
     size: int
-    delivery: Delivery
+    webhook: QueuedWebhook
 
 
 class Spool:
@@ -67,13 +67,13 @@ class Spool:
         self.count, self.bytes = self._thread.submit(self._measure).result()
         self._report()
 
-    async def append(self, delivery: Delivery) -> None:
+    async def append(self, webhook: QueuedWebhook) -> None:
         """Write a delivery to disk; it is synced when this returns.
 
         Raises:
             SpoolFull: no room within the bound, or on the disk.
         """
-        row = _encode(delivery)
+        row = _encode(webhook)
         size = len(row) + _OVERHEAD_BYTES
         if self.bytes + size > self._max_bytes:
             raise SpoolFull("the spool is full")

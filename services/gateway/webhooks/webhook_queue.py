@@ -14,8 +14,8 @@ from prometheus_client import Counter
 
 from hogsend.contract.errors import HogsendError, SpoolFull, Unavailable
 from hogsend.service import metrics
-from services.gateway.webhooks.publisher import Publisher, Refused
-from services.gateway.webhooks.queued_webhook import Delivery
+from services.gateway.webhooks.publisher import Publisher, PublishRejected
+from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.spool import Spool, Spooled
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ DRAIN_ACK_SECONDS = 5.0
 DRAIN_RETRY_SECONDS = 0.2
 
 
-class Intake:
+class WebhookQueue:
     """The way in for webhooks."""
 
     def __init__(self, publisher: Publisher, spool: Spool | None, ack_timeout: float) -> None:
@@ -62,7 +62,7 @@ class Intake:
         """Whether webhooks go to the spool, because JetStream does not take them."""
         return self._draining.is_set()
 
-    async def accept(self, delivery: Delivery) -> None:
+    async def accept(self, webhook: QueuedWebhook) -> None:
         """Make a delivery durable.
 
         Raises:
@@ -70,15 +70,15 @@ class Intake:
         """
         if not self._draining.is_set():
             try:
-                await self._publisher.publish(delivery, self._ack_timeout)
-            except (Unavailable, Refused) as error:
+                await self._publisher.publish(webhook, self._ack_timeout)
+            except (Unavailable, PublishRejected) as error:
                 self._start_spooling(error)
             else:
                 TO_JETSTREAM.inc()
                 return
         if self._spool is None:
             raise SpoolFull("the bus is away and the spool is turned off")
-        await self._spool.append(delivery)
+        await self._spool.append(webhook)
         TO_SPOOL.inc()
 
     async def drain_forever(self) -> None:
@@ -100,13 +100,13 @@ class Intake:
                 return False
             batch = await spool.head(DRAIN_BATCH)
             outcomes = await asyncio.gather(
-                *(self._publisher.publish(item.delivery, DRAIN_ACK_SECONDS) for item in batch),
+                *(self._publisher.publish(item.webhook, DRAIN_ACK_SECONDS) for item in batch),
                 return_exceptions=True,
             )
             results = list(zip(batch, outcomes, strict=True))
             await spool.remove([item for item, outcome in results if outcome is None])
             for item, outcome in results:
-                if isinstance(outcome, Refused):
+                if isinstance(outcome, PublishRejected):
                     await self._set_aside(spool, item, outcome)
                 elif isinstance(outcome, BaseException) and not isinstance(outcome, HogsendError):
                     raise outcome
@@ -114,9 +114,9 @@ class Intake:
                 return False
         return True
 
-    async def _set_aside(self, spool: Spool, item: Spooled, error: Refused) -> None:
+    async def _set_aside(self, spool: Spool, item: Spooled, error: PublishRejected) -> None:
         metrics.FAILURES.labels("spool", "refused").inc()
-        log.error("JetStream refuses a spooled webhook", id=item.delivery.id, reason=str(error))
+        log.error("JetStream refuses a spooled webhook", id=item.webhook.id, reason=str(error))
         await spool.set_aside(item, str(error))
 
     def _start_spooling(self, error: Exception) -> None:

@@ -262,10 +262,10 @@ async def test_without_a_stream_webhooks_wait_on_disk_and_arrive_in_order(
     ):
         for number in range(20):
             assert (await post(front, SECRET, body(f"id-{number:02}"))).status_code == 200
-        assert front.intake.waiting == 20
+        assert front.queue.waiting == 20
         assert (await front.http.get("/readyz")).json()["spooled"] == 20
         await streams.reconcile(operator.js, User.INGEST)
-        await eventually(lambda: front.intake.waiting == 0)
+        await eventually(lambda: front.queue.waiting == 0)
         ids = []
         for sequence in range(1, 21):
             message = await operator.js.get_msg(StreamName.WEBHOOKS, seq=sequence)
@@ -274,7 +274,7 @@ async def test_without_a_stream_webhooks_wait_on_disk_and_arrive_in_order(
         assert ids == [f"id-{number:02}" for number in range(20)]
         await post(front, SECRET, body("direct"))
         assert await queued(operator) == 21
-        assert front.intake.waiting == 0
+        assert front.queue.waiting == 0
 
 
 async def test_a_stream_that_is_full_means_the_spool(
@@ -285,11 +285,11 @@ async def test_a_stream_that_is_full_means_the_spool(
     async with gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
         for number in range(20):
             assert (await post(front, SECRET, body(f"id-{number}"))).status_code == 200
-        assert front.intake.waiting > 0
+        assert front.queue.waiting > 0
         components = (await front.http.get("/v1/health")).json()["components"]
         assert components["bus"]["status"] == components["redis"]["status"] == "down"
         await operator.js.update_stream(config)
-        await eventually(lambda: front.intake.waiting == 0)
+        await eventually(lambda: front.queue.waiting == 0)
         await eventually(lambda: _bus_is_up(front))
     assert await queued(operator) == 20
 
@@ -315,7 +315,7 @@ async def test_a_full_or_missing_spool_refuses_with_429_and_forgets_nothing(
         assert bool(accepted) == bool(spool_max_bytes)
         assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
         await streams.reconcile(operator.js, User.INGEST)
-        await eventually(lambda: front.intake.waiting == 0)
+        await eventually(lambda: front.queue.waiting == 0)
         assert await queued(operator) == len(accepted)
 
 

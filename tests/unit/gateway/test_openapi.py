@@ -19,7 +19,7 @@ from hogsend.transport.connection import Bus
 from services.gateway.app import build
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import WebhookSecret
-from services.gateway.webhooks.webhook_queue import Intake
+from services.gateway.webhooks.webhook_queue import WebhookQueue
 
 ERROR_SCHEMAS = {
     "ErrorBody",
@@ -36,7 +36,7 @@ SCRIPTS = Path(sys.executable).parent
 def document() -> dict[str, Any]:
     app = build(
         Mock(Bus),
-        Mock(Intake),
+        Mock(WebhookQueue),
         Mock(WebhookSecret),
         GatewaySettings(),
         posthog=PostHogSettings(),

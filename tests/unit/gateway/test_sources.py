@@ -14,7 +14,7 @@ from services.gateway.webhooks.posthog import (
     InvalidPayloadError,
     MalformedJSONError,
     parse_posthog,
-    posthog_delivery,
+    queued_posthog_webhook,
 )
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -128,7 +128,7 @@ def test_half_an_emoji_is_mended_and_the_event_kept() -> None:
 
 def test_the_uuid_is_the_message_id() -> None:
     webhook, data = parse_posthog(body())
-    delivery = posthog_delivery(webhook, data, NOW, "r-1")
+    delivery = queued_posthog_webhook(webhook, data, NOW, "r-1")
     assert delivery.id == delivery.headers[MESSAGE_ID] == "0190-a"
     assert delivery.headers[CORRELATION_ID] == "r-1"
     assert delivery.headers[RECEIVED_AT] == "2026-06-01T12:00:00.000000Z"
@@ -138,8 +138,8 @@ def test_the_uuid_is_the_message_id() -> None:
 @pytest.mark.parametrize("uuid", [None, ""])
 def test_without_a_uuid_the_body_is_the_identity(uuid: str | None) -> None:
     webhook, data = parse_posthog(event_body(uuid=uuid))
-    again = posthog_delivery(webhook, data, NOW, "r-2")
-    assert again.id == posthog_delivery(webhook, data, NOW, "r-3").id
+    again = queued_posthog_webhook(webhook, data, NOW, "r-2")
+    assert again.id == queued_posthog_webhook(webhook, data, NOW, "r-3").id
     assert again.id.startswith("sha256:")
 
 
@@ -147,7 +147,7 @@ def test_without_a_uuid_the_body_is_the_identity(uuid: str | None) -> None:
 def test_no_uuid_can_break_out_of_its_header(uuid: str) -> None:
     data = json.dumps({"event": {"event": "a", "distinct_id": "u", "uuid": uuid}}).encode()
     webhook, mended = parse_posthog(data)
-    id = posthog_delivery(webhook, mended, NOW, "r").id
+    id = queued_posthog_webhook(webhook, mended, NOW, "r").id
     assert id.isascii()
     assert id.isprintable()
     assert len(id) <= 128
