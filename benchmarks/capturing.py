@@ -45,7 +45,7 @@ async def measure(servers: Servers) -> list[Figure]:
                 POSTHOG_HOST=str(posthog.base_url),
             ) as analytics,
         ):
-            member = servers.nats_url(User.MEMBER)
+            member = servers.nats_url(User.APP)
             await _until_it_sends(member, posthog)
             rate, _ = await _rate(posthog, "benchmarks.bus_sender", NATS_URL=member)
             ours.append(rate)

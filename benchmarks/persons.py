@@ -39,7 +39,7 @@ async def measure(servers: Servers) -> list[Figure]:
         url = await stack.enter_async_context(servers.fresh_database())
         posthog = await stack.enter_async_context(posthog_recorder())
         posthog.persons = {f"u_{number}": PROPERTIES for number in range(PEOPLE)}
-        bus = Bus(User.MEMBER, servers.nats_url(User.MEMBER))
+        bus = Bus(User.APP, servers.nats_url(User.APP))
         await bus.open()
         stack.push_async_callback(bus.close)
         key = {"POSTHOG_PERSONAL_API_KEY": "phx_bench"}

@@ -16,7 +16,9 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     database: str
     admin_key_file: str | None
     subscriber_env_file: str | None
+    app_env_file: str | None
     member_env_file: str | None
+    """Deprecated: the same for the NATS user's earlier name."""
     logs: str
     webhook_open: bool
     """Whether the gateway accepts webhooks from anybody."""
@@ -34,9 +36,7 @@ def show(summary: Summary, admin_key: str | None) -> None:
         "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a"
         if summary.subscriber_env_file
         else None,
-        "take part": f"set -a; . {summary.member_env_file}; set +a"
-        if summary.member_env_file
-        else None,
+        "take part": f"set -a; . {summary.app_env_file}; set +a" if summary.app_env_file else None,
         "logs": summary.logs,
     }
     out.print("[bold green]Hogsend is up[/]\n")

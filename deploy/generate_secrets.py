@@ -14,7 +14,9 @@ from pathlib import Path
 
 SERVICES = ("gateway", "credentials", "ingest", "provisioner", "analytics")
 WITH_DATABASE = SERVICES[1:]
-OTHERS = ("subscriber", "member", "operator")
+OTHERS = ("subscriber", "app", "operator")
+DEPRECATED = {"member": "app"}
+"""NATS users that were renamed; they work for one more version."""
 DEFAULT = Path(__file__).parent / "secrets"
 ENTROPY_BYTES = 24
 
@@ -67,7 +69,10 @@ def make(directory: Directory, *, nats: list[str], postgres: str, published: str
         postgres: host name of PostgreSQL.
         published: address NATS is published at, for services outside.
     """
-    passwords = {user: directory.secret(f"{user}/nats_password") for user in (*SERVICES, *OTHERS)}
+    passwords = {
+        user: directory.secret(f"{user}/nats_password")
+        for user in (*SERVICES, *OTHERS, *DEPRECATED)
+    }
     directory.derived(
         "nats/passwords.conf",
         "".join(f'PASSWORD_{user.upper()}: "{word}"\n' for user, word in passwords.items()),
@@ -80,8 +85,10 @@ def make(directory: Directory, *, nats: list[str], postgres: str, published: str
         f'  authorization {{ user: route, password: "{route}", timeout: 5 }}\n'
         f"  routes: [{routes}]\n}}\n",
     )
-    for user in OTHERS:
-        directory.derived(f"{user}.env", f"NATS_URL=nats://{user}:{passwords[user]}@{published}\n")
+    for user in (*OTHERS, *DEPRECATED):
+        note = f"# Deprecated: use {DEPRECATED[user]}.env\n" if user in DEPRECATED else ""
+        url = f"nats://{user}:{passwords[user]}@{published}"
+        directory.derived(f"{user}.env", f"{note}NATS_URL={url}\n")
 
     directory.secret("postgres/password")
     roles = ["REVOKE CONNECT ON DATABASE hogsend FROM PUBLIC;"]

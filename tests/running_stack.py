@@ -42,9 +42,9 @@ class Up:
         return Path(self.summary["subscriberEnvFile"]).read_text().strip().partition("=")[2]
 
     @property
-    def member_url(self) -> str:
-        """What `member.env` says."""
-        return Path(self.summary["memberEnvFile"]).read_text().strip().partition("=")[2]
+    def app_url(self) -> str:
+        """What `app.env` says."""
+        return Path(self.summary["appEnvFile"]).read_text().strip().partition("=")[2]
 
     @property
     def postgres_socket(self) -> str:

@@ -113,8 +113,8 @@ def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
         "capture": posthog.curl(EVENT, "u_43"),
         "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a; "
         f"{sys.executable} {local.ROOT / 'docs/examples/subscriber.py'}",
-        "take part": f"set -a; . {summary.member_env_file}; set +a; "
-        f"{sys.executable} {local.ROOT / 'docs/examples/member.py'}",
+        "take part": f"set -a; . {summary.app_env_file}; set +a; "
+        f"{sys.executable} {local.ROOT / 'docs/examples/app.py'}",
         "events": f'curl -H "Authorization: Bearer $(cat {summary.admin_key_file})" '
         f"{summary.gateway}/v1/admin/events",
         "diagnose": f"{_hogsend()} doctor --url {summary.gateway} "

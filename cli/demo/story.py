@@ -157,7 +157,7 @@ class Story:
         try:
             async with (
                 asyncio.timeout(ARRIVAL_SECONDS),
-                hogsend.connect(self._stack.member_url) as bus,
+                hogsend.connect(self._stack.app_url) as bus,
             ):
                 await self._until_engagement_travels()
                 started = time.perf_counter()

@@ -26,7 +26,7 @@ from cli.stack.settings import StackSettings
 from cli.stack.supervisor import Program, Supervisor
 from cli.summary import Summary
 from hogsend.contract.streams import GIB
-from hogsend.contract.users import User
+from hogsend.contract.users import DEPRECATED_USERS, User
 from hogsend.service.settings import BusSettings
 from services.gateway.settings import GatewaySettings
 
@@ -68,14 +68,20 @@ class Stack:
         return self._url_for(User.SUBSCRIBER)
 
     @property
-    def member_url(self) -> str:
+    def app_url(self) -> str:
         """The same for services that also report engagement, write persons and ask analytics."""
-        return self._url_for(User.MEMBER)
+        return self._url_for(User.APP)
 
-    @property
-    def operator_url(self) -> str:
-        """The same for people who look after the bus."""
-        return self._url_for(User.OPERATOR)
+    def env_file(self, user: User) -> Path:
+        """File with the NATS address of a user, for services and people outside the stack."""
+        return self.home.path / f"{user}.env"
+
+    def write_env_files(self) -> None:
+        """Write those files for every user that is not one of our own services."""
+        for user in (User.SUBSCRIBER, User.APP, User.OPERATOR, *DEPRECATED_USERS):
+            current = DEPRECATED_USERS.get(user)
+            note = f"# Deprecated: use {current}.env\n" if current else ""
+            write_private(self.env_file(user), f"{note}NATS_URL={self._url_for(user)}\n")
 
     def _url_for(self, user: User) -> str:
         return nats.url(user, self.home.secret(f"nats-{user}"), self.settings.nats_port)
@@ -176,8 +182,9 @@ async def _start(stack: Stack) -> Summary:
         nats=stack.nats,
         database=stack.database,
         admin_key_file=str(stack.home.secret_file("admin-api-key")) if generated else None,
-        subscriber_env_file=str(stack.home.path / "subscriber.env") if embedded else None,
-        member_env_file=str(stack.home.path / "member.env") if embedded else None,
+        subscriber_env_file=str(stack.env_file(User.SUBSCRIBER)) if embedded else None,
+        app_env_file=str(stack.env_file(User.APP)) if embedded else None,
+        member_env_file=str(stack.env_file(User.MEMBER)) if embedded else None,
         logs=str(stack.home.logs),
         webhook_open=await _webhook_open(stack, base),
     )
@@ -201,9 +208,7 @@ async def _start_nats(stack: Stack) -> None:
         )
     await stack.supervisor.start(Program("nats", nats.command(config), nothing_but_path()))
     await _until(stack, "nats", lambda: _listening(port))
-    write_private(home.path / "subscriber.env", f"NATS_URL={stack.subscriber_url}\n")
-    write_private(home.path / "member.env", f"NATS_URL={stack.member_url}\n")
-    write_private(home.path / "operator.env", f"NATS_URL={stack.operator_url}\n")
+    stack.write_env_files()
     stack.nats = f"nats://127.0.0.1:{port}"
 
 

@@ -66,7 +66,7 @@ async def test_everything_goes_on_when_nats_has_lost_its_disk(tmp_path: Path) ->
         await eventually(lambda: is_stored(stack, "before"))
 
         heard: list[str] = []
-        async with hogsend.connect(stack.member_url) as bus:
+        async with hogsend.connect(stack.app_url) as bus:
             listening = asyncio.create_task(listen(bus, heard))
             await eventually(lambda: "before" in heard)
             lose_the_disk(stack)

@@ -66,16 +66,22 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
         assert await stack.stored() == 1
 
 
-async def test_the_member_example_runs_as_shown(tmp_path: Path) -> None:
-    async with up(tmp_path / "home", tmp_path) as stack:
-        member = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-u", str(ROOT / "docs" / "examples" / "member.py")),
-            env={**os.environ, "NATS_URL": stack.member_url},
+async def test_the_app_example_runs_as_shown(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with up(home, tmp_path) as stack:
+        app = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-u", str(ROOT / "docs" / "examples" / "app.py")),
+            env={**os.environ, "NATS_URL": stack.app_url},
             stdout=asyncio.subprocess.PIPE,
         )
-        said, _ = await asyncio.wait_for(member.communicate(), 30)
+        said, _ = await asyncio.wait_for(app.communicate(), 30)
+        # The name the user had before works for one more version.
+        note, url = (home / "member.env").read_text().splitlines()
+        async with hogsend.connect(url.partition("=")[2]) as bus:
+            assert await bus.persons.get("u_42") == {}
+    assert note == "# Deprecated: use app.env"
     # Nothing is configured here, so that nothing is known, and nothing fails.
-    assert member.returncode == 0
+    assert app.returncode == 0
     assert said.startswith(b"None default ")
 
 

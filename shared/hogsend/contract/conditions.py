@@ -45,7 +45,7 @@ ANALYTICS_CONDITIONS = Endpoint(
     verb="conditions",
     request=EvaluateConditions,
     reply=ConditionResults,
-    callers=(User.MEMBER,),
+    callers=(User.APP,),
     summary="Whether property conditions hold for people.",
     deadline=30.0,
 )

@@ -193,7 +193,7 @@ CREDENTIAL_CHANGED = Channel(
         User.PROVISIONER,
         User.ANALYTICS,
         User.SUBSCRIBER,
-        User.MEMBER,
+        User.APP,
     ),
     summary="A provider's credential changed; the last one is kept for late joiners.",
 )

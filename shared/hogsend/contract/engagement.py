@@ -135,7 +135,7 @@ ENGAGEMENT_REPORTED = Channel(
     subject=f"{subjects.ENGAGEMENT}.>",
     stream=StreamName.ENGAGEMENT,
     message=Engagement,
-    publishers=(User.MEMBER, User.INGEST, User.ANALYTICS),
+    publishers=(User.APP, User.INGEST, User.ANALYTICS),
     subscribers=(User.INGEST, User.ANALYTICS),
     summary="Something services did with a person; the last tokens are its type.",
 )

@@ -33,7 +33,7 @@ ANALYTICS_FLAGS = Endpoint(
     verb="flags",
     request=GetFlags,
     reply=Flags,
-    callers=(User.MEMBER,),
+    callers=(User.APP,),
     summary="Feature flags of a person.",
     deadline=15.0,
 )

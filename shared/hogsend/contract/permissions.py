@@ -9,7 +9,7 @@ import msgspec
 
 from hogsend.contract.registry import channels, endpoints
 from hogsend.contract.streams import INGEST_CONSUMER, STREAMS, StreamName
-from hogsend.contract.users import DEAD_LETTER_KEEPER, User
+from hogsend.contract.users import DEAD_LETTER_KEEPER, DEPRECATED_USERS, User
 
 
 class Permissions(msgspec.Struct, frozen=True):
@@ -30,6 +30,7 @@ def permissions(user: User) -> Permissions:
     The operator may do everything within Hogsend's subjects and JetStream; it is for people.
     """
     inbox = f"{inbox_prefix(user)}.>"
+    user = DEPRECATED_USERS.get(user, user)
     if user is User.OPERATOR:
         return Permissions(
             publish=["hogsend.>", "$JS.API.>", "$JS.ACK.>", "$JS.SNAPSHOT.>", "$SRV.>"],
@@ -59,7 +60,8 @@ def _callers_of(service: User) -> set[User]:
         if endpoint.service == service
         for caller in endpoint.callers
     }
-    return asking | {User.OPERATOR}
+    deprecated = {user for user, current in DEPRECATED_USERS.items() if current in asking}
+    return asking | deprecated | {User.OPERATOR}
 
 
 def _owner_api(user: User) -> set[str]:

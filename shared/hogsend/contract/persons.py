@@ -99,7 +99,7 @@ PERSON_ALIASED = Channel(
     subject=subjects.persons("alias"),
     stream=StreamName.PERSONS,
     message=Alias,
-    publishers=(User.MEMBER, User.INGEST),
+    publishers=(User.APP, User.INGEST),
     subscribers=(User.ANALYTICS,),
     summary="An anonymous id that a PostHog person absorbs.",
 )
@@ -107,7 +107,7 @@ EVENT_CAPTURED = Channel(
     subject=subjects.persons("capture"),
     stream=StreamName.PERSONS,
     message=Capture,
-    publishers=(User.MEMBER, User.INGEST, User.ANALYTICS),
+    publishers=(User.APP, User.INGEST, User.ANALYTICS),
     subscribers=(User.ANALYTICS,),
     summary="An event to capture in PostHog.",
 )
@@ -115,7 +115,7 @@ PERSON_SET = Channel(
     subject=subjects.persons("set"),
     stream=StreamName.PERSONS,
     message=SetPerson,
-    publishers=(User.MEMBER, User.INGEST),
+    publishers=(User.APP, User.INGEST),
     subscribers=(User.ANALYTICS,),
     summary="Properties to set on a PostHog person.",
 )
@@ -124,7 +124,7 @@ ANALYTICS_PERSON = Endpoint(
     verb="person",
     request=GetPerson,
     reply=Person,
-    callers=(User.MEMBER,),
+    callers=(User.APP,),
     summary="A person's properties, from PostHog; empty when they cannot be read.",
     deadline=30.0,
 )
@@ -133,7 +133,7 @@ ANALYTICS_TIMEZONE = Endpoint(
     verb="timezone",
     request=GetTimezone,
     reply=Timezone,
-    callers=(User.MEMBER,),
+    callers=(User.APP,),
     summary="Somebody's time zone and where it is known from.",
     deadline=30.0,
 )

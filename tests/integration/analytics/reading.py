@@ -109,7 +109,7 @@ async def reading(
         enter = stack.enter_async_context
         recorder = await enter(posthog_recorder())
         gateway = await enter(connected(servers, User.GATEWAY))
-        member = await enter(connected(servers, User.MEMBER))
+        member = await enter(connected(servers, User.APP))
         credentials = await enter(
             credentials_service(servers, database_url, personal_key=personal_key)
         )

@@ -78,7 +78,7 @@ async def sending(
     async with connected(servers, User.INGEST) as ingest:
         await streams.reconcile(ingest.js, User.INGEST)
     async with (
-        connected(servers, User.MEMBER) as member,
+        connected(servers, User.APP) as member,
         connected(servers, User.OPERATOR) as operator,
         replica(servers, database_url, posthog=chosen, settings=settings) as store,
     ):

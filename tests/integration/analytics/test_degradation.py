@@ -362,7 +362,7 @@ async def running(
             gateway(servers, resolver, posthog=environment, public_url=start.public_url)
         )
         await enter(serving(front.app, posthog.instance.options.resolve[0].port))
-        member = await enter(connected(servers, User.MEMBER))
+        member = await enter(connected(servers, User.APP))
         started = Stack(posthog, front, member, ingest)
         if start.scope is not None:
             await started.connect(start.scope)

@@ -395,6 +395,6 @@ async def _has_consumer(sent: Sending, durable: str) -> None:
 
 
 async def test_members_may_not_manage_destinations(servers: Servers) -> None:
-    async with connected(servers, User.MEMBER) as member:
+    async with connected(servers, User.APP) as member:
         with pytest.raises(Forbidden):
             await member.request(ANALYTICS_LIST_DESTINATIONS, ListDestinations())

@@ -34,7 +34,7 @@ async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
         capture_recorder() as posthog,
         connected(servers, User.INGEST) as ingest,
         connected(servers, User.OPERATOR) as operator,
-        connected(servers, User.MEMBER) as member,
+        connected(servers, User.APP) as member,
     ):
         await streams.reconcile(ingest.js, User.INGEST)
         # Some answers get lost after the events were taken: these are sent again.

@@ -203,7 +203,7 @@ async def test_a_posthog_that_says_nothing_is_empty_after_the_deadline(
 
 
 async def test_without_analytics_a_read_is_empty_and_does_not_raise(servers: Servers) -> None:
-    async with connected(servers, User.MEMBER) as member:
+    async with connected(servers, User.APP) as member:
         assert await member.persons.get("u_42") == {}
         assert await member.flags.all("u_42") == {}
 

@@ -14,7 +14,7 @@ from hogsend.contract.credentials import CREDENTIALS_GET_DERIVED, CREDENTIALS_TO
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import channels, endpoints
 from hogsend.contract.streams import STREAMS, StreamName
-from hogsend.contract.users import User
+from hogsend.contract.users import DEPRECATED_USERS, User
 from tests.servers import Servers
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")
@@ -23,6 +23,11 @@ REFUSED = re.compile(
     r'permissions violation for (publish|subscription) to "([^"]+)"', re.IGNORECASE
 )
 SERVICES = [user for user in User if user is not User.OPERATOR]
+
+
+def role(user: User) -> User:
+    """The user whose permissions a deprecated one shares."""
+    return DEPRECATED_USERS.get(user, user)
 
 
 @asynccontextmanager
@@ -75,8 +80,8 @@ async def subscribed(servers: Servers, user: User, subjects: set[str]) -> set[st
 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_a_user_publishes_and_asks_only_what_is_its_own(servers: Servers, user: User) -> None:
-    every = {concrete(channel.subject): user in channel.publishers for channel in channels()}
-    every |= {endpoint.subject: user in endpoint.callers for endpoint in endpoints()}
+    every = {concrete(channel.subject): role(user) in channel.publishers for channel in channels()}
+    every |= {endpoint.subject: role(user) in endpoint.callers for endpoint in endpoints()}
     assert await published(servers, user, set(every)) == {
         subject for subject, allowed in every.items() if allowed
     }
@@ -84,7 +89,7 @@ async def test_a_user_publishes_and_asks_only_what_is_its_own(servers: Servers, 
 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_a_user_hears_only_what_is_its_own(servers: Servers, user: User) -> None:
-    every = {channel.subject: user in channel.subscribers for channel in channels()}
+    every = {channel.subject: role(user) in channel.subscribers for channel in channels()}
     every |= {endpoint.subject: user == endpoint.service for endpoint in endpoints()}
     every |= {f"{inbox_prefix(other)}.>": user == other for other in User}
     every |= {">": False, "hogsend.>": False, "$SYS.>": False, "$JS.>": False, "_INBOX.>": False}
@@ -101,7 +106,7 @@ async def test_a_user_answers_only_those_who_may_ask_it(servers: Servers, user: 
         if endpoint.service == user
         for caller in (*endpoint.callers, User.OPERATOR)
     }
-    inboxes = {f"{inbox_prefix(other)}.x": other in asking for other in User}
+    inboxes = {f"{inbox_prefix(other)}.x": role(other) in asking for other in User}
     assert await published(servers, user, set(inboxes)) == {
         subject for subject, allowed in inboxes.items() if allowed
     }
@@ -110,7 +115,7 @@ async def test_a_user_answers_only_those_who_may_ask_it(servers: Servers, user: 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User) -> None:
     owned = {name for name, stream in STREAMS.items() if stream.owner == user}
-    read = {channel.stream for channel in channels() if user in channel.subscribers}
+    read = {channel.stream for channel in channels() if role(user) in channel.subscribers}
     every: dict[str, bool] = {}
     for name in StreamName:
         api = "$JS.API"
@@ -150,7 +155,7 @@ async def test_other_peoples_services_hear_events_and_credential_changes_only(
     servers: Servers,
 ) -> None:
     every = {channel.subject for channel in channels()}
-    for user in (User.SUBSCRIBER, User.MEMBER):
+    for user in (User.SUBSCRIBER, User.APP, User.MEMBER):
         assert await subscribed(servers, user, every) == {
             "hogsend.events.*",
             "hogsend.credentials.*.changed",

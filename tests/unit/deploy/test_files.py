@@ -167,8 +167,25 @@ def test_the_image_sets_what_the_settings_know() -> None:
 
 @pytest.mark.parametrize("name", ["single", "cluster"])
 def test_nats_server_takes_the_configuration(name: str, made: Path) -> None:
+    _check_configuration(_laid_out(name, made))
+
+
+@pytest.mark.parametrize("name", ["single", "cluster"])
+def test_nats_server_takes_passwords_from_before_a_user_was_renamed(
+    name: str, tmp_path: Path
+) -> None:
+    made = tmp_path / "secrets"
+    generate(made)
+    passwords = made / "nats" / "passwords.conf"
+    lines = passwords.read_text().splitlines(keepends=True)
+    passwords.chmod(0o600)
+    passwords.write_text("".join(line for line in lines if not line.startswith("PASSWORD_APP")))
+    _check_configuration(_laid_out(name, made))
+
+
+def _check_configuration(file: Path) -> None:
     subprocess.run(
-        [str(nats_server.BINARY), "-t", "-c", str(_laid_out(name, made))],
+        [str(nats_server.BINARY), "-t", "-c", str(file)],
         env={**os.environ, "SERVER_NAME": "nats", "MAX_FILE_STORE": "11GB"},
         check=True,
         capture_output=True,
@@ -214,6 +231,26 @@ def test_secrets_are_made_once_for_every_user_and_only_their_owner_gets_in(made:
     before = {file: file.read_text() for file in made.rglob("*") if file.is_file()}
     assert "everything is there" in generate(made)
     assert {file: file.read_text() for file in made.rglob("*") if file.is_file()} == before
+
+
+def test_secrets_from_before_a_user_was_renamed_are_kept_and_added_to(tmp_path: Path) -> None:
+    directory = tmp_path / "s"
+    generate(directory)
+    member = (directory / "member" / "nats_password").read_text().strip()
+    # As the version before wrote them.
+    (directory / "app" / "nats_password").unlink()
+    (directory / "app.env").unlink()
+    generate(directory)
+    assert (directory / "member" / "nats_password").read_text().strip() == member
+    app = (directory / "app" / "nats_password").read_text().strip()
+    assert app != member
+    passwords = (directory / "nats" / "passwords.conf").read_text()
+    assert f'PASSWORD_MEMBER: "{member}"\n' in passwords
+    assert f'PASSWORD_APP: "{app}"\n' in passwords
+    assert (directory / "app.env").read_text() == f"NATS_URL=nats://app:{app}@127.0.0.1:4222\n"
+    assert (directory / "member.env").read_text() == (
+        f"# Deprecated: use app.env\nNATS_URL=nats://member:{member}@127.0.0.1:4222\n"
+    )
 
 
 def test_a_deleted_secret_is_made_anew_wherever_it_is_used(tmp_path: Path) -> None:

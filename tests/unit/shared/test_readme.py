@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
     ("page", "example"),
     [
         ("README.md", "docs/examples/subscriber.py"),
-        ("docs/persons.md", "docs/examples/member.py"),
+        ("docs/persons.md", "docs/examples/app.py"),
     ],
 )
 def test_an_example_is_the_file_that_is_tested(page: str, example: str) -> None:

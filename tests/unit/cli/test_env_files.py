@@ -1,0 +1,28 @@
+"""The files with NATS addresses that the local stack writes for other people's services."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cli.stack.home import Home
+from cli.stack.local import Stack
+from cli.stack.settings import StackSettings
+from cli.stack.supervisor import Supervisor
+from services.gateway.settings import GatewaySettings
+
+
+def test_a_user_that_was_renamed_keeps_its_password_and_its_file(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    (home.path / "secrets").mkdir()
+    (home.path / "secrets" / "nats-member").write_text("from-the-version-before\n")
+    supervisor = Supervisor(home.logs, lambda _name, _what: None)
+    stack = Stack(home, GatewaySettings(), StackSettings(nats_port=4229), supervisor)
+    stack.write_env_files()
+    assert (home.path / "member.env").read_text() == (
+        "# Deprecated: use app.env\nNATS_URL=nats://member:from-the-version-before@127.0.0.1:4229\n"
+    )
+    password = (home.path / "secrets" / "nats-app").read_text().strip()
+    assert (home.path / "app.env").read_text() == (
+        f"NATS_URL=nats://app:{password}@127.0.0.1:4229\n"
+    )
+    assert password != "from-the-version-before"
