@@ -76,10 +76,6 @@ SET started_at = NULL, failed_at = :failed_at, failures = failures + 1, reason =
 WHERE provider_id = :provider AND grant_updated_at = :replaced
 RETURNING failures;
 
--- name: lock_refresh(provider)$
--- Wait until no other session refreshes this provider; the lock ends with the session.
-SELECT pg_advisory_lock(hashtext('hogsend.credentials.refresh'), hashtext(:provider));
-
 -- name: granted()
 -- Providers that have an OAuth grant.
 SELECT provider_id FROM provider_credentials WHERE kind = 'oauth' ORDER BY provider_id;

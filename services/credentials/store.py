@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import aiosql
-import asyncpg
 import msgspec
 
 from hogsend.contract.credentials import Change, Kind
-from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
+from hogsend.service.locks import Connection, LockKey, LockScope, exclusive
 
 TURN_SECONDS = 12.0
 """Longest to wait for another replica's refresh, which may take 10 s."""
 FROZEN_SECONDS = 15
 """How long a replica that holds the turn may do nothing before PostgreSQL takes it away."""
-
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
@@ -107,14 +104,15 @@ class CredentialStore:
         Raises:
             Unavailable: PostgreSQL is away, or another replica's refresh does not end.
         """
-        async with self._database.acquire() as connection:
-            # Both are undone when the connection goes back to the pool.
-            await connection.execute(f"SET idle_session_timeout = '{FROZEN_SECONDS}s'")
-            try:
-                await connection.execute(_queries.lock_refresh.sql, provider, timeout=TURN_SECONDS)
-            except TimeoutError as error:
-                raise Unavailable("another replica's refresh does not end") from error
-            yield RefreshTurn(connection, provider)
+        async with exclusive(
+            self._database,
+            LockKey.of_pair("hogsend.credentials.refresh", provider),
+            scope=LockScope.SESSION,
+            wait_seconds=TURN_SECONDS,
+            idle_seconds=FROZEN_SECONDS,
+            busy="another replica's refresh does not end",
+        ) as lock:
+            yield RefreshTurn(lock.connection, provider)
 
     async def granted(self) -> list[str]:
         """Name the providers that have an OAuth grant."""

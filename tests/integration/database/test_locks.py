@@ -1,0 +1,173 @@
+"""One replica at a time is in an exclusive section, and a frozen one keeps no other out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
+
+import asyncpg
+import pytest
+
+from hogsend.contract.errors import Unavailable
+from hogsend.service.database import Database
+from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
+from services.analytics.app import MIGRATIONS
+from tests.waiting import eventually
+
+KEY = LockKey.of_name("hogsend.test")
+SCOPES = pytest.mark.parametrize("scope", list(LockScope))
+LOCKS_NOBODY_GAVE_BACK = """
+    SELECT count(*) FROM pg_locks
+    WHERE locktype = 'advisory'
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, "analytics", MIGRATIONS, pool_size=4)
+    await database.connect()
+    yield database
+    await database.close()
+
+
+def section(
+    database: Database, scope: LockScope, **changes: Any
+) -> AbstractAsyncContextManager[HeldLock]:
+    options: dict[str, Any] = {
+        "scope": scope,
+        "wait_seconds": 10,
+        "idle_seconds": 30,
+        "busy": "another replica is at it",
+        "lost": "too late",
+    }
+    return exclusive(database, changes.pop("key", KEY), **{**options, **changes})
+
+
+async def waiting(database: Database) -> bool:
+    async with database.acquire() as connection:
+        return bool(
+            await connection.fetchval(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            )
+        )
+
+
+async def held(database: Database) -> int:
+    async with database.acquire() as connection:
+        return int(await connection.fetchval(LOCKS_NOBODY_GAVE_BACK))
+
+
+@SCOPES
+async def test_a_second_section_starts_when_the_first_one_has_ended(
+    database: Database, scope: LockScope
+) -> None:
+    order: list[str] = []
+
+    async def second() -> None:
+        async with section(database, scope):
+            order.append("second")
+
+    async with section(database, scope):
+        running = asyncio.create_task(second())
+        await eventually(partial(waiting, database))
+        order.append("first")
+    await running
+    assert order == ["first", "second"]
+    assert await held(database) == 0
+
+
+@SCOPES
+@pytest.mark.parametrize("wait_seconds", [0, 0.05])
+async def test_who_may_not_wait_any_longer_is_told_so(
+    database: Database, scope: LockScope, wait_seconds: float
+) -> None:
+    async with section(database, scope):
+        with pytest.raises(Unavailable, match="another replica is at it"):
+            async with section(database, scope, wait_seconds=wait_seconds):
+                pytest.fail("two at a time")
+        async with section(database, scope, key=LockKey.of_name("hogsend.other")):
+            assert await held(database) == 2
+    assert await held(database) == 0
+    async with section(database, scope, wait_seconds=wait_seconds):
+        assert await held(database) == 1
+
+
+@SCOPES
+async def test_a_frozen_process_loses_its_lock_and_learns_it(
+    database: Database, scope: LockScope
+) -> None:
+    async def freeze() -> None:
+        async with section(database, scope, idle_seconds=0.2) as lock:
+            async with section(database, scope) as other:
+                await other.confirm()
+            await lock.confirm()
+
+    with pytest.raises(Unavailable, match="too late"):
+        await freeze()
+
+
+@SCOPES
+async def test_confirming_keeps_the_lock(database: Database, scope: LockScope) -> None:
+    async with section(database, scope, idle_seconds=2) as lock:
+        for _ in range(3):
+            await lock.confirm()
+        with pytest.raises(Unavailable):
+            async with section(database, scope, wait_seconds=0):
+                pytest.fail("two at a time")
+
+
+async def test_only_a_section_in_a_transaction_is_undone_when_it_fails(database: Database) -> None:
+    async def fail(scope: LockScope) -> None:
+        async with section(database, scope) as lock:
+            await lock.connection.execute(f"CREATE TABLE made_in_{scope} (done boolean)")
+            raise RuntimeError
+
+    for scope in LockScope:
+        with pytest.raises(RuntimeError):
+            await fail(scope)
+    async with database.acquire() as connection:
+        made = await connection.fetch("SELECT tablename FROM pg_tables WHERE tablename ~ '^made'")
+    assert [row["tablename"] for row in made] == ["made_in_session"]
+
+
+async def test_a_connection_forgets_the_idle_time_out_with_the_lock(database_url: str) -> None:
+    database = Database(database_url, "analytics", MIGRATIONS, pool_size=1)
+    await database.connect()
+    for scope in LockScope:
+        async with section(database, scope, idle_seconds=7):
+            pass
+        async with database.acquire() as connection:
+            for setting in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
+                assert await connection.fetchval("SELECT current_setting($1)", setting) == "0"
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "other_version"),
+    [
+        (
+            LockKey.of_pair("hogsend.credentials.refresh", "posthog"),
+            "pg_try_advisory_lock(hashtext('hogsend.credentials.refresh'), hashtext('posthog'))",
+        ),
+        (
+            LockKey.of_name("hogsend.provisioner"),
+            "pg_try_advisory_xact_lock(hashtextextended('hogsend.provisioner', 0))",
+        ),
+        (LockKey.of_number(7237), "pg_try_advisory_lock(7237)"),
+    ],
+    ids=["pair", "name", "number"],
+)
+async def test_a_replica_of_the_first_version_is_kept_out(
+    database: Database, database_url: str, key: LockKey, other_version: str
+) -> None:
+    older = await asyncpg.connect(database_url)
+    try:
+        async with section(database, LockScope.SESSION, key=key):
+            assert await older.fetchval(f"SELECT {other_version}") is False
+        assert await older.fetchval(f"SELECT {other_version}") is True
+    finally:
+        await older.close()
