@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from datetime import datetime
@@ -16,7 +15,6 @@ from services.gateway.webhooks.queued_webhook import QueuedWebhook
 
 POSTHOG = "posthog"
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _PATH = re.compile(r" - at `\$\.([^.`\[]+)[^`]*`$")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MISSING = re.compile(r"missing required field `([^`]+)`$")
@@ -54,7 +52,7 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise MalformedJSONError from None
-    if not webhook.event.distinct_id.strip() and webhook.email is None:
+    if not webhook.has_identity:
         raise InvalidPayloadError("needs a distinct_id, or a person with an email", "event")
     return webhook, body
 
@@ -62,12 +60,8 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
 def queued_posthog_webhook(
     webhook: PostHogWebhook, body: bytes, received_at: datetime, correlation_id: str
 ) -> QueuedWebhook:
-    """Make the message that is queued for ingest, deduplicated by PostHog's event uuid."""
-    uuid = webhook.event.uuid
-    if uuid and _SAFE_ID.fullmatch(uuid):
-        id = uuid
-    else:
-        id = f"sha256:{hashlib.sha256(uuid.encode() if uuid else body).hexdigest()}"
+    """Make the message that is queued for ingest, deduplicated by the event's id."""
+    id = webhook.event_id(body)
     headers = {
         MESSAGE_ID: id,
         RECEIVED_AT: format_time(received_at),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
@@ -16,8 +14,6 @@ from services.ingest.sources.nul import without_nul
 
 SOURCE = "posthog"
 EVENT_ID_PROPERTY = "_posthogEventId"
-
-_SAFE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 _decode = msgspec.json.Decoder(PostHogWebhook).decode
 
@@ -39,18 +35,18 @@ def decode(
         webhook = _decode(without_nul(body))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Unprocessable("malformed", f"{type(error).__name__}: {error}") from error
-    event, email = webhook.event, webhook.email
-    if email is None and not event.distinct_id.strip():
+    event = webhook.event
+    if not webhook.has_identity:
         raise Unprocessable("no_identity", "neither a distinct id nor an email")
     properties = event.properties
     if event.uuid:
         properties = {**properties, EVENT_ID_PROPERTY: event.uuid}
     received_at = parse_time(headers.get(RECEIVED_AT)) or queued_at()
     return IncomingEvent(
-        ref=EventRef(SOURCE, message_id(headers) or _event_id(event.uuid, body)),
+        ref=EventRef(SOURCE, message_id(headers) or webhook.event_id(body)),
         name=event.event,
         user_id=event.distinct_id,
-        email=email,
+        email=webhook.email,
         occurred_at=parse_time(event.timestamp) or received_at,
         received_at=received_at,
         properties=properties,
@@ -70,9 +66,3 @@ def parse_time(text: str | None) -> datetime | None:
         return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-
-
-def _event_id(uuid: str | None, body: bytes) -> str:
-    if uuid and _SAFE_ID.fullmatch(uuid):
-        return uuid
-    return f"sha256:{hashlib.sha256(uuid.encode() if uuid else body).hexdigest()}"

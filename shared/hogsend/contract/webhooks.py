@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Any
 
 import msgspec
@@ -11,6 +13,8 @@ from hogsend.contract.base import Properties
 from hogsend.contract.registry import Channel
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
+
+_SAFE_IN_HEADER = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 class PostHogEvent(msgspec.Struct, frozen=True):
@@ -41,6 +45,22 @@ class PostHogWebhook(msgspec.Struct, frozen=True):
         """The person's email, trimmed and lower-cased; None when missing, blank or not text."""
         email = self.person_properties.get("email")
         return (email.strip().lower() or None) if isinstance(email, str) else None
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether a contact can be resolved: by a distinct id that is not blank, or an email."""
+        return bool(self.event.distinct_id.strip()) or self.email is not None
+
+    def event_id(self, body: bytes) -> str:
+        """Id that every delivery of this event shares; JetStream and ingest deduplicate by it.
+
+        It is PostHog's uuid. A uuid that a NATS header cannot carry is replaced by its digest, and
+        a missing or empty one by the digest of `body`, the bytes this webhook was decoded from.
+        """
+        uuid = self.event.uuid
+        if uuid and _SAFE_IN_HEADER.fullmatch(uuid):
+            return uuid
+        return f"sha256:{hashlib.sha256(uuid.encode() if uuid else body).hexdigest()}"
 
 
 WEBHOOK_ACCEPTED = Channel(
