@@ -42,7 +42,7 @@ secrets: ## Make up the passwords and keys of a deployment, in deploy/secrets
 bench: $(INSTALLED) ## Measure every figure the README quotes (needs wrk)
 	@exec $(VENV)/bin/python -m benchmarks
 
-docs: $(INSTALLED) ## Write the documents that are made from the code
+generate: $(INSTALLED) ## Write the documents that are made from the code
 	@$(VENV)/bin/python -m docs.generate
 
 clean: ## Remove the virtual environment and caches; keeps .hogsend
@@ -58,4 +58,4 @@ $(INSTALLED): pyproject.toml shared/pyproject.toml constraints.txt
 		--editable './shared[service]' --editable '.[embedded,dev]'
 	@touch $@
 
-.PHONY: help install up demo test lint types chaos chaos-cluster secrets bench docs clean
+.PHONY: help install up demo test lint types chaos chaos-cluster secrets bench generate clean

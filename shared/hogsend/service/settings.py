@@ -2,8 +2,8 @@
 
 A setting is written down once: its name in the environment, default and meaning. A service's own
 settings are in its `settings.py`; `.env.example` and the table in the README are made from all of
-them (`make docs`), and a test fails when they differ. An empty value counts as unset. Secrets are
-`SecretStr`: they never print.
+them (`make generate`), and a test fails when they differ. An empty value counts as unset. Secrets
+are `SecretStr`: they never print.
 """
 
 from __future__ import annotations
