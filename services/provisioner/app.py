@@ -26,7 +26,7 @@ from services.provisioner.credentials import Credentials
 from services.provisioner.destination.provisioning import Instance, Provisioning
 from services.provisioner.destination.store import DestinationStore
 from services.provisioner.destination.webhook_secret import WebhookSecrets
-from services.provisioner.diagnosis.examination import Examination
+from services.provisioner.diagnosis.diagnostics import Diagnostics
 from services.provisioner.handlers import Handlers
 from services.provisioner.settings import ProvisionerSettings
 
@@ -42,7 +42,7 @@ def build(
     public: PublicUrlSettings,
     settings: ProvisionerSettings,
 ) -> Handlers:
-    """Put the handlers and what they need together."""
+    """Compose the handlers and their dependencies."""
     configured = posthog.posthog_webhook_secret
     secret = configured.get_secret_value() if configured else None
     instance = Instance(posthog.private_host, posthog.posthog_project_id, public.api_public_url)
@@ -50,7 +50,7 @@ def build(
     secrets = WebhookSecrets(credentials, secret, minting=settings.posthog_mint_webhook_secret)
     return Handlers(
         Provisioning(instance, credentials, secrets, store, http),
-        Examination(instance, credentials, secrets, store, http),
+        Diagnostics(instance, credentials, secrets, store, http),
         credentials,
         database,
     )

@@ -1,4 +1,4 @@
-"""What the provisioner asks the credentials service, in the provisioner's words."""
+"""The provisioner's client of the credentials service."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ PROVIDER = "posthog"
 
 
 class Credentials:
-    """PostHog's credential. Every method raises `Unavailable` while the service is away."""
+    """PostHog's credential. Every method raises `Unavailable` while the service is down.
+
+    Call `follow` once the bus is connected.
+    """
 
     def __init__(self, bus: Bus) -> None:
-        """Ask over `bus`; call `follow` once it is connected."""
         self._bus = bus
         self._cache = TokenCache(bus, PROVIDER)
 
     async def follow(self) -> None:
-        """Hear of every change from now on."""
+        """Subscribe to credential changes."""
         await self._cache.subscribe()
 
     @property
@@ -45,7 +47,7 @@ class Credentials:
         return self._cache.version
 
     async def bearer(self, *, rejected: str | None = None) -> TokenReply:
-        """Resolve a bearer anew; `rejected` is a token PostHog just refused."""
+        """Request a bearer; `rejected` is a token PostHog just refused, which is refreshed."""
         request = TokenRequest(
             provider_id=PROVIDER,
             rejected_sha256=token_digest(rejected) if rejected is not None else None,
@@ -53,16 +55,16 @@ class Credentials:
         return await self._bus.request(CREDENTIALS_TOKEN, request, headers=_correlation())
 
     async def held_bearer(self, deadline: float) -> TokenReply:
-        """Give the bearer that is held, asking for it when there is none, for `deadline` seconds.
+        """Return the cached bearer, or request one within `deadline` seconds.
 
         Raises:
-            Unavailable: the service is away, or takes longer.
+            Unavailable: the service is down or did not answer in time.
         """
         try:
             async with asyncio.timeout(deadline):
                 return await self._cache.token()
         except TimeoutError as error:
-            raise Unavailable("the credentials service takes too long") from error
+            raise Unavailable("the credentials service did not answer in time") from error
 
     async def derived(self) -> DerivedReply:
         """Read the minted secret and the project it belongs to."""
@@ -76,7 +78,7 @@ class Credentials:
         await self._bus.request(CREDENTIALS_PUT_DERIVED, request, headers=_correlation())
 
     async def status(self) -> CredentialStatus:
-        """Say what is stored and whether it works."""
+        """Read what is stored and whether it works."""
         return await self._bus.request(
             CREDENTIALS_STATUS, ProviderRef(provider_id=PROVIDER), headers=_correlation()
         )

@@ -1,4 +1,4 @@
-"""What the provisioner answers on the bus."""
+"""Requests the provisioner answers on the bus."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hogsend.service.app import AnyHandler, Handler, service_health
 from hogsend.service.database import Database
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.provisioning import Provisioning
-from services.provisioner.diagnosis.examination import Examination
+from services.provisioner.diagnosis.diagnostics import Diagnostics
 
 
 class Handlers:
@@ -24,14 +24,13 @@ class Handlers:
     def __init__(
         self,
         provisioning: Provisioning,
-        examination: Examination,
+        diagnostics: Diagnostics,
         credentials: Credentials,
         database: Database,
     ) -> None:
-        """Provision with one, diagnose with the other."""
         self._credentials = credentials
         self._provisioning = provisioning
-        self._examination = examination
+        self._diagnostics = diagnostics
         self._database = database
 
     def all(self) -> list[AnyHandler]:
@@ -43,17 +42,17 @@ class Handlers:
         ]
 
     async def provision(self, request: ProvisionLoop) -> ProvisionReply:
-        """Make PostHog deliver here."""
+        """Make PostHog deliver to this instance."""
         return await self._provisioning.run(placeholder=request.placeholder)
 
     async def diagnose(self, _request: Empty) -> Diagnosis:
-        """Say what works and what does not."""
-        return await self._examination.diagnose()
+        """Diagnose the integration."""
+        return await self._diagnostics.run()
 
     async def health(self, _request: Empty) -> ServiceHealth:
         """Report this replica's health."""
         return await service_health("provisioner", self._database, self._credentials.version)
 
     async def follow(self) -> None:
-        """Hear of credential changes from now on."""
+        """Subscribe to credential changes."""
         await self._credentials.follow()

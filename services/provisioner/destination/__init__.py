@@ -1,1 +1,1 @@
-"""The destination in PostHog that delivers here: made, adopted, kept up to date."""
+"""The destination in PostHog that delivers here: created, adopted, kept up to date."""

@@ -1,4 +1,4 @@
-"""Destinations in PostHog that lead to a Hogsend, in the order they are tried (contract 2.2)."""
+"""Destinations in PostHog that deliver to any Hogsend, in the order of contract 2.2."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from contextlib import AbstractContextManager
 
 from hogsend.posthog.api import HogFunction, HogFunctions, Listed
 from services.provisioner.destination.errors import Step
-from services.provisioner.destination.webhook_url import leads_to_hogsend
+from services.provisioner.destination.webhook_url import is_webhook_url
 
 MAX_PROBES = 25
-"""Destinations read in full at most: lists do not show their URLs."""
+"""How many destinations are read in full at most: PostHog's list does not show their URLs."""
 
 
 async def candidates(
     functions: HogFunctions, during: Callable[[Step], AbstractContextManager[None]]
 ) -> AsyncGenerator[HogFunction, None]:
-    """Read destinations one by one, likely names first, and give those whose path is ours.
+    """Yield destinations whose URL ends in our webhook path.
 
-    `during` is entered around each request and told which kind it is.
+    Destinations named "hogsend" are read first. `during` wraps each request and is told its step.
     """
     with during(Step.COLLECTION):
         listed = await functions.destinations()
     for entry in sorted(listed, key=_unlikely)[:MAX_PROBES]:
         with during(Step.FUNCTION):
             function = await functions.get(entry.id)
-        if leads_to_hogsend(function.input("url")):
+        if is_webhook_url(function.input("url")):
             yield function
 
 

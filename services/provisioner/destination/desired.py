@@ -1,4 +1,4 @@
-"""The destination as it should be (contract 2.3 to 2.5)."""
+"""The desired destination, and the request bodies that bring it about (contract 2.3 to 2.5)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IDENTIFIED = {"key": "$is_identified", "type": "event", "value": ["true"], "oper
 
 
 class Desired(msgspec.Struct, frozen=True):
-    """Where PostHog should deliver, and what its deliveries must carry."""
+    """Desired state: where PostHog delivers, and which secret its deliveries carry."""
 
     webhook_url: str
     secret: str
@@ -44,15 +44,15 @@ def live(public_url: str, secret: str) -> Desired:
 
 
 def placeholder(secret: str) -> Desired:
-    """A disabled destination that the operator points somewhere later."""
+    """A disabled destination whose URL the operator fills in later."""
     return Desired(PLACEHOLDER_URL, secret, enabled=False)
 
 
 def creation(desired: Desired) -> NewHogFunction:
-    """Body that creates the destination.
+    """Return the body that creates the destination.
 
-    The secret goes into an ordinary header: PostHog would not show a secret input again, and a
-    stale one could then not be noticed.
+    The webhook secret is an ordinary header: PostHog never shows a secret input again, so drift of
+    the secret could not be detected.
     """
     return NewHogFunction(
         type="destination",
@@ -66,7 +66,7 @@ def creation(desired: Desired) -> NewHogFunction:
 
 
 def changes(function: HogFunction, desired: Desired) -> HogFunctionChanges:
-    """Body that brings an existing destination up to date, keeping what the operator added."""
+    """Return the body that updates an existing destination and keeps what the operator added."""
     upgrade = not has_canonical_schema(function)
     return HogFunctionChanges(
         enabled=desired.enabled,
@@ -83,7 +83,7 @@ def changes(function: HogFunction, desired: Desired) -> HogFunctionChanges:
 
 def _inputs(desired: Desired, *, headers: dict[str, Any], debug: bool) -> dict[str, Input]:
     ours = {CONTENT_TYPE: JSON_TYPE, SECRET_HEADER: desired.secret}
-    # Another spelling of the same header would be sent as well, and be the one that counts.
+    # Header names ignore case: a second spelling of ours would be sent too, and could win.
     taken = {name.lower() for name in ours}
     kept = {name: value for name, value in headers.items() if name.lower() not in taken}
     return {
@@ -96,7 +96,7 @@ def _inputs(desired: Desired, *, headers: dict[str, Any], debug: bool) -> dict[s
 
 
 def _filters(existing: dict[str, Any]) -> dict[str, Any]:
-    # The bytecode is PostHog's, compiled from the rest.
+    # PostHog compiles the bytecode from the other keys.
     kept = {key: value for key, value in existing.items() if key != "bytecode"}
     properties = sequence(existing.get("properties"))
     if not any(map(is_identified_filter, properties)):

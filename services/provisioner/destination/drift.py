@@ -1,4 +1,4 @@
-"""Whether a destination is as it should be (contract 2.3)."""
+"""Drift: how a destination in PostHog differs from the desired one (contract 2.3)."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ INPUTS = frozenset({"url", "method", "body", "headers", "debug"})
 LEGACY_INPUT = "payload"
 
 
-def differences(function: HogFunction, webhook_url: str, secret: str | None) -> list[str]:
-    """Name what a live destination lacks, in an operator's words; empty when it is compliant.
+def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> list[str]:
+    """Name each difference from a live destination, in words for an operator; empty if compliant.
 
-    Without a known `secret` it is not compared.
+    The webhook secret is compared only when `secret` is known.
     """
     headers = mapping(function.input("headers"))
     checks = {
         "it is disabled": function.enabled,
-        "its URL is another": function.input("url") == webhook_url,
+        "its URL is different": function.input("url") == webhook_url,
         "its method is not POST": function.input("method") == METHOD,
         "its body is not event and person": function.input("body") == BODY,
         "its content type is not JSON": headers.get(CONTENT_TYPE) == JSON_TYPE,
-        "its webhook secret is another": secret is None or headers.get(SECRET_HEADER) == secret,
+        "its webhook secret is different": secret is None or headers.get(SECRET_HEADER) == secret,
         "it is not limited to identified persons": any(
             map(is_identified_filter, sequence(function.filters.get("properties")))
         ),
         "its inputs are those of an old version": has_canonical_schema(function),
     }
-    return [difference for difference, holds in checks.items() if not holds]
+    return [difference for difference, compliant in checks.items() if not compliant]
 
 
 def is_identified_filter(entry: Any) -> bool:
@@ -50,6 +50,6 @@ def is_identified_filter(entry: Any) -> bool:
 
 
 def has_canonical_schema(function: HogFunction) -> bool:
-    """Whether a destination has the inputs of today's webhook template."""
+    """Whether a destination has the inputs of the current webhook template."""
     keys = {mapping(entry).get("key") for entry in function.inputs_schema}
     return keys >= INPUTS and LEGACY_INPUT not in keys

@@ -1,4 +1,4 @@
-"""Why nothing was provisioned, and what an operator does about it (contract 1.2 and 2.7)."""
+"""Why provisioning failed, and what an operator does about it (contract 1.2 and 2.7)."""
 
 from __future__ import annotations
 
@@ -41,75 +41,78 @@ RETRY_REMEDY = (
 _PLAN = re.compile(r"data[ -]pipelines?\b.*\b(add-?on|required|upgrade)", re.IGNORECASE | re.DOTALL)
 
 
-class Refused(Exception):
-    """Provisioning ended without a destination."""
+class ProvisioningError(Exception):
+    """Provisioning ended without a destination; `refusal` is what the caller is answered."""
 
     def __init__(self, refusal: Refusal) -> None:
-        """Carry what is answered."""
         super().__init__(refusal.code)
         self.refusal = refusal
 
 
 class Step(Enum):
-    """Which request PostHog refused: the same status means something else at each."""
+    """Which request PostHog refused: the same status means something different at each."""
 
     PROJECT = auto()
     COLLECTION = auto()
     FUNCTION = auto()
 
 
-def precondition(code: str, detail: str | None = None, remediation: str | None = None) -> Refused:
+def precondition_failed(
+    code: str, detail: str | None = None, remediation: str | None = None
+) -> ProvisioningError:
     """Something is missing on our side (409)."""
-    return Refused(
+    return ProvisioningError(
         Refusal(reason="precondition", code=code, detail=detail, remediation=remediation)
     )
 
 
-def missing_secret() -> Refused:
+def missing_secret() -> ProvisioningError:
     """The provisioner was given no secret: PostHog would deliver to an open route."""
-    return _refused(
+    return _posthog_error(
         "missing-webhook-secret",
-        "There is no webhook secret, so anybody could post events to the ingest route.",
+        "There is no webhook secret, so the ingest route would accept events from any sender.",
         OPEN_ROUTE_REMEDY,
     )
 
 
-def no_project_id() -> Refused:
+def no_project_id() -> ProvisioningError:
     """PostHog answered, but not with a project."""
-    return _refused(
+    return _posthog_error(
         "project-discovery-failed", "PostHog's project answer carries no id.", DISCOVERY_REMEDY
     )
 
 
-def no_function_id() -> Refused:
+def no_function_id() -> ProvisioningError:
     """PostHog says that it created a destination, but not which."""
-    return _refused(
+    return _posthog_error(
         "api-error", "PostHog created a destination but answered without its id.", RETRY_REMEDY
     )
 
 
-def refused(error: PostHogError, step: Step, webhook_url: str) -> Refused:
-    """Put PostHog's refusal of one request into its code."""
+def from_posthog(error: PostHogError, step: Step, webhook_url: str) -> ProvisioningError:
+    """Translate PostHog's answer to one request into the contract's code (2.7)."""
     said = describe(error)
     match error.status, step:
         case 401, _:
-            return _refused("unauthorized", said, UNAUTHORIZED_REMEDY)
+            return _posthog_error("unauthorized", said, UNAUTHORIZED_REMEDY)
         case 403, _:
-            return _refused("missing-scope", said, SCOPES_REMEDY)
+            return _posthog_error("missing-scope", said, SCOPES_REMEDY)
         case _, Step.PROJECT:
-            return _refused("project-discovery-failed", said, DISCOVERY_REMEDY)
+            return _posthog_error("project-discovery-failed", said, DISCOVERY_REMEDY)
         case 404, Step.COLLECTION:
-            remedy = f"This PostHog has no hog functions API: upgrade it, or {manual(webhook_url)}"
-            return _refused("unsupported-instance", said, remedy)
+            remedy = (
+                f"This PostHog has no hog functions API: upgrade it, or {manual_setup(webhook_url)}"
+            )
+            return _posthog_error("unsupported-instance", said, remedy)
     if needs_add_on(error):
-        return _refused(
+        return _posthog_error(
             "api-error",
             "The plan of this PostHog organization does not include the data pipelines add-on, "
             f"which webhook destinations need. {said}",
             "Subscribe to the data pipelines add-on in PostHog's billing settings and run "
-            f"`hogsend connect posthog --provision-only` again, or {manual(webhook_url)}",
+            f"`hogsend connect posthog --provision-only` again, or {manual_setup(webhook_url)}",
         )
-    return _refused("api-error", said, RETRY_REMEDY)
+    return _posthog_error("api-error", said, RETRY_REMEDY)
 
 
 def needs_add_on(error: PostHogError) -> bool:
@@ -118,14 +121,14 @@ def needs_add_on(error: PostHogError) -> bool:
 
 
 def describe(error: PostHogError) -> str:
-    """What happened, with the status and PostHog's own words."""
+    """Describe an error by its status and PostHog's own detail."""
     if error.status is None:
         return f"{error.detail}."
     return f"PostHog answered {error.status}" + (f": {error.detail}" if error.detail else ".")
 
 
-def manual(webhook_url: str) -> str:
-    """How to do without provisioning. Says where the secret is, never what it is."""
+def manual_setup(webhook_url: str) -> str:
+    """How to create the destination by hand. Names where the secret is, never the secret."""
     return (
         f"set up the webhook manually wherever your plan allows it: {METHOD} to {webhook_url}, "
         f"header {SECRET_HEADER} with the value of POSTHOG_WEBHOOK_SECRET (set one if it is "
@@ -134,5 +137,7 @@ def manual(webhook_url: str) -> str:
     )
 
 
-def _refused(code: str, detail: str, remediation: str) -> Refused:
-    return Refused(Refusal(reason="posthog", code=code, detail=detail, remediation=remediation))
+def _posthog_error(code: str, detail: str, remediation: str) -> ProvisioningError:
+    return ProvisioningError(
+        Refusal(reason="posthog", code=code, detail=detail, remediation=remediation)
+    )

@@ -1,4 +1,4 @@
-"""Whether a Hogsend instance answers at a URL: asked without any credential, and briefly."""
+"""Whether a Hogsend instance answers at a URL. The probe is short and carries no credential."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ MAX_HEALTH_BYTES = 64 * 1024
 
 
 class _Health(msgspec.Struct, frozen=True):
-    """What tells a Hogsend's health document from other JSON (contract 8.6)."""
+    """Fields that identify a Hogsend health document (contract 8.6)."""
 
     status: str
     components: dict[str, msgspec.Raw]
 
 
-class LiveInstances:
-    """Asks instances whether they are there. Each is asked once."""
+class InstanceProbe:
+    """Probes instances. Each URL is asked once, and its answer kept as long as the probe.
+
+    `http` must follow no redirect and keep no cookie (`hogsend.service.http`).
+    """
 
     def __init__(self, http: httpx.AsyncClient) -> None:
-        """Ask with `http`, which follows no redirect and keeps no cookie."""
         self._http = http
         self._known: dict[str, bool] = {}
 
@@ -46,9 +48,9 @@ class LiveInstances:
                 msgspec.json.decode(await read(answer, MAX_HEALTH_BYTES), type=_Health)
         except (
             *(httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge, TimeoutError),
-            # Not JSON, not that JSON, or a host that cannot be written in a request.
+            # Not JSON, JSON of another shape, or a host that no request can carry.
             *(msgspec.MsgspecError, ValueError, RecursionError),
         ) as error:
-            log.debug("no Hogsend answers", url=url, reason=type(error).__name__)
+            log.debug("no Hogsend instance answers", url=url, reason=type(error).__name__)
             return False
         return True

@@ -1,6 +1,7 @@
-"""What replaces the program of destinations that Hogsend's old Go CLI made (contract 2.5).
+"""Upgrade of destinations that Hogsend's old Go CLI created (contract 2.5).
 
-Those have an input called `payload`; the upgrade gives them the inputs of today's template.
+They have an input called `payload`. The upgrade replaces their program and gives them the inputs of
+the current webhook template.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import msgspec
 
 from services.provisioner.destination.drift import BODY, CONTENT_TYPE, JSON_TYPE, METHOD
 
-# Its log shows no headers: one of them is the webhook secret.
+# The debug log omits the headers, because one of them is the webhook secret.
 HOG = """\
 let payload := {
   'method': inputs.method,
@@ -43,7 +44,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class SchemaEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One input a destination has."""
+    """One input of a destination, as PostHog describes it."""
 
     key: str
     type: str

@@ -1,7 +1,7 @@
-"""Which destinations are ours to change, when several instances may share a project.
+"""Ownership: which destinations this instance may change when several share a project.
 
-Stricter than contract 2.2, which takes the first whose path matches: there, two instances in one
-project point each other's destination at themselves for ever.
+Stricter than contract 2.2, which takes the first destination whose path matches. Under that rule
+two instances in one project repoint each other's destination at every run, without end.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from hogsend.posthog.api import HogFunction
 from hogsend.posthog.api.reading import mapping
 from hogsend.urls import is_loopback
 from services.provisioner.destination.drift import SECRET_HEADER
-from services.provisioner.destination.instance_probe import LiveInstances
-from services.provisioner.destination.webhook_url import instance_url, is_placeholder, same_place
+from services.provisioner.destination.instance_probe import InstanceProbe
+from services.provisioner.destination.webhook_url import instance_url, is_placeholder, same_instance
 
 
 class Ownership(msgspec.Struct, frozen=True):
-    """Judges destinations that lead to some Hogsend."""
+    """Decides for each destination that delivers to any Hogsend whether it is ours."""
 
     webhook_url: str
     secret: str | None
-    """None when it cannot be known; then a destination that carries one is somebody else's."""
+    """None when unknown; a destination that carries a secret then belongs to another instance."""
     provisioned: Mapping[str, str]
-    """URLs we gave to destinations earlier, by destination."""
-    instances: LiveInstances
+    """URLs this instance gave to destinations earlier, by destination id."""
+    instances: InstanceProbe
 
     async def is_ours(self, function: HogFunction) -> bool:
         """Whether this instance may change a destination.
 
-        An enabled one with another URL and another secret works for somebody, so it is left alone
-        without a question. One that carries our secret or none is left alone when a Hogsend
-        answers at its URL.
+        An enabled destination with a foreign URL and a foreign secret works for another instance:
+        it is left alone, and its URL is not probed. One that carries our secret or none is left
+        alone when a Hogsend answers at its URL.
         """
         url = function.input("url")
-        if same_place(url, self.webhook_url) or not function.enabled:
+        if same_instance(url, self.webhook_url) or not function.enabled:
             return True
-        # Only as we left it: who pointed it elsewhere since then has taken it over.
+        # Only with the URL we gave it: with any other, another instance has taken it over.
         if self.provisioned.get(function.id) == url:
             return True
         if is_placeholder(url) or is_loopback(url):

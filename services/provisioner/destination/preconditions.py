@@ -1,4 +1,4 @@
-"""What must be there before PostHog is asked anything, in the seed's order (contract 1.2)."""
+"""What must hold before the first request to PostHog, in the order of contract 1.2."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from services.provisioner.destination.errors import (
     NO_CREDENTIAL,
     NOT_CONFIGURED,
     UNREACHABLE_URL,
-    precondition,
+    precondition_failed,
 )
 
 
 def require(
     bearer: TokenReply, private_host: str | None, public_url: str, *, placeholder: bool
 ) -> str:
-    """Give the host to provision at. The webhook secret, which comes last, is looked for later.
+    """Return the host to provision at.
+
+    The last precondition, the webhook secret, is checked by `WebhookSecrets`: minting one needs the
+    provisioning lock.
 
     Raises:
-        Refused: the first thing that is missing.
+        ProvisioningError: a precondition does not hold; the first one in order is named.
     """
     if not bearer.token:
-        raise precondition(NO_CREDENTIAL)
+        raise precondition_failed(NO_CREDENTIAL)
     if private_host is None:
-        raise precondition(NOT_CONFIGURED)
+        raise precondition_failed(NOT_CONFIGURED)
     if not placeholder and is_loopback(public_url):
-        raise precondition(
+        raise precondition_failed(
             UNREACHABLE_URL,
             f"API_PUBLIC_URL is {public_url}, which only this machine can reach: PostHog could "
             "never deliver there.",

@@ -1,4 +1,4 @@
-"""What is kept of the project that was provisioned: its capture key, id and host (contract 1.2)."""
+"""What is stored of the provisioned project: its capture key, id and host (contract 1.2)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from services.provisioner.credentials import Credentials
 log = structlog.get_logger(__name__)
 
 
-async def keep(credentials: Credentials, project: Project, private_host: str) -> None:
-    """Merge the project into the stored derived payload; nothing when it has no `api_token`.
+async def save(credentials: Credentials, project: Project, private_host: str) -> None:
+    """Merge the project into the stored derived payload; does nothing without an `api_token`.
 
-    It is an extra that never fails a run: PostHog delivers without it, and the next run tries
-    again. A row that cannot be read is left as it is. It may hold a minted secret, which becomes
-    readable again with the sealing secret it was sealed with; overwriting it would lose that.
+    Saving never fails a run: PostHog delivers without it, and the next run tries again. An
+    unreadable row is not overwritten. It may hold a minted secret, which becomes readable again
+    once the sealing secret of its time is configured.
     """
     if project.api_token is None:
         return
     try:
         stored = await credentials.derived()
         if stored.state == "unreadable":
-            log.warning("project not kept: the stored derived credential cannot be decrypted")
+            log.warning("project not saved: the stored derived credential cannot be decrypted")
             return
         before = stored.payload or DerivedPayload()
         after = msgspec.structs.replace(
@@ -35,9 +35,9 @@ async def keep(credentials: Credentials, project: Project, private_host: str) ->
             project_id=project.id,
             private_host=private_host,
         )
-        # Each write is a credential event, and every consumer asks again after one.
+        # Each write publishes a credential event, after which every consumer asks again.
         if after != before:
             await credentials.store_derived(after)
     except HogsendError as error:
         metrics.FAILURES.labels("project_record", error.code).inc()
-        log.warning("project not kept", reason=str(error))
+        log.warning("project not saved", reason=str(error))

@@ -1,4 +1,4 @@
-"""One provisioning run from request to answer: preconditions, turn, secret, PostHog."""
+"""One provisioning run from request to reply: preconditions, lock, secret, PostHog."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from hogsend.posthog.api import Transport
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination import desired, preconditions, project_record
 from services.provisioner.destination.desired import Desired
-from services.provisioner.destination.errors import Refused
-from services.provisioner.destination.instance_probe import LiveInstances
+from services.provisioner.destination.errors import ProvisioningError
+from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.reconcile import Reconciliation
-from services.provisioner.destination.store import DestinationStore, Turn
+from services.provisioner.destination.store import DestinationStore, ProvisioningLock
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 
 log = structlog.get_logger(__name__)
 
 RUN_SECONDS = 50.0
-"""Longest a run may take, its wait for others included; below the endpoint's deadline."""
+"""Longest a run may take, its wait for the lock included; below the endpoint's deadline."""
 
 MAX_AT_ONCE = 8
-"""Runs that may be under way or waiting in one process; more are told to come back."""
+"""Runs that may be active or waiting in one process; further requests are refused."""
 
 RUNS = Counter("hogsend_provisioner_runs", "Provisioning runs, by how they ended", ["outcome"])
 
 
 @dataclass(frozen=True)
 class Instance:
-    """What this instance is configured to provision."""
+    """Configuration of this instance: which PostHog to provision, and where it delivers."""
 
     private_host: str | None
     project_id: str | None
@@ -43,7 +43,7 @@ class Instance:
 
 
 class Provisioning:
-    """Makes PostHog deliver to this instance, however often it is asked to."""
+    """Makes PostHog deliver to this instance; a repeated run changes nothing."""
 
     def __init__(
         self,
@@ -53,34 +53,33 @@ class Provisioning:
         store: DestinationStore,
         http: httpx.AsyncClient,
     ) -> None:
-        """Provision `instance` with what the other services hold."""
         self._instance = instance
         self._credentials = credentials
         self._secrets = secrets
         self._store = store
         self._http = http
-        # Runs of this process wait here, so that waiting costs no database connection.
+        # Runs of this process queue here, so that a waiting run holds no database connection.
         self._one_at_a_time = asyncio.Lock()
-        self._under_way = 0
+        self._active = 0
 
     async def run(self, *, placeholder: bool) -> ProvisionReply:
-        """Provision, or say why not.
+        """Provision, or reply with the reason for a failure.
 
         Raises:
-            Unavailable: a dependency of ours is away, or the time is up; run it again.
+            Unavailable: a dependency is down, or the run took too long; a later run may succeed.
         """
         outcome = HogsendError.code
-        self._under_way += 1
+        self._active += 1
         try:
-            if self._under_way > MAX_AT_ONCE:
+            if self._active > MAX_AT_ONCE:
                 raise Unavailable("too many provisioning runs at once; try again")
             async with asyncio.timeout(RUN_SECONDS):
                 provisioned = await self._run(placeholder=placeholder)
             outcome = provisioned.action
-        except Refused as refused:
-            outcome = refused.refusal.code
-            log.warning("not provisioned", code=outcome, detail=refused.refusal.detail)
-            return ProvisionReply(refusal=refused.refusal)
+        except ProvisioningError as error:
+            outcome = error.refusal.code
+            log.warning("not provisioned", code=outcome, detail=error.refusal.detail)
+            return ProvisionReply(refusal=error.refusal)
         except TimeoutError as error:
             outcome = Unavailable.code
             raise Unavailable(
@@ -90,7 +89,7 @@ class Provisioning:
             outcome = error.code
             raise
         finally:
-            self._under_way -= 1
+            self._active -= 1
             RUNS.labels(outcome).inc()
         log.info(
             "provisioned", action=provisioned.action, hog_function_id=provisioned.hog_function_id
@@ -103,7 +102,7 @@ class Provisioning:
         host = preconditions.require(
             bearer, instance.private_host, instance.public_url, placeholder=placeholder
         )
-        async with self._one_at_a_time, self._store.turn() as turn:
+        async with self._one_at_a_time, self._store.lock() as lock:
             secret = await self._secrets.obtain()
             wanted = (
                 desired.placeholder(secret)
@@ -111,25 +110,27 @@ class Provisioning:
                 else desired.live(instance.public_url, secret)
             )
             try:
-                return await self._attempt(bearer, host, wanted, turn)
-            except Refused as refused:
-                fresh = await self._instead_of(bearer, refused)
+                return await self._attempt(bearer, host, wanted, lock)
+            except ProvisioningError as error:
+                fresh = await self._fresh_bearer(bearer, error)
                 if fresh is None:
                     raise
             log.info("PostHog refused the token; starting over with a fresh one")
-            return await self._attempt(fresh, host, wanted, turn)
+            return await self._attempt(fresh, host, wanted, lock)
 
-    async def _instead_of(self, bearer: TokenReply, refused: Refused) -> TokenReply | None:
-        if refused.refusal.code != "unauthorized" or bearer.source != "oauth":
+    async def _fresh_bearer(
+        self, bearer: TokenReply, error: ProvisioningError
+    ) -> TokenReply | None:
+        if error.refusal.code != "unauthorized" or bearer.source != "oauth":
             return None
         fresh = await self._credentials.bearer(rejected=bearer.token)
         return fresh if fresh.token and fresh.token != bearer.token else None
 
     async def _attempt(
-        self, bearer: TokenReply, host: str, wanted: Desired, turn: Turn
+        self, bearer: TokenReply, host: str, wanted: Desired, lock: ProvisioningLock
     ) -> Provisioned:
         transport = Transport(self._http, host, bearer.token or "", secrets=[wanted.secret])
-        reconciliation = Reconciliation(transport, host, wanted, LiveInstances(self._http))
+        reconciliation = Reconciliation(transport, host, wanted, InstanceProbe(self._http))
         project = await reconciliation.project(self._instance.project_id)
-        await project_record.keep(self._credentials, project, host)
-        return await reconciliation.run(project.id or "", turn)
+        await project_record.save(self._credentials, project, host)
+        return await reconciliation.run(project.id or "", lock)

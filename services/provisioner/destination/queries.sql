@@ -1,18 +1,18 @@
 -- name: lock_for(idle)
--- Wait for one's turn; the server ends the turn of a process that stands still for too long.
+-- Wait for the provisioning lock; the server ends the transaction of a process that stands idle.
 SELECT set_config('idle_in_transaction_session_timeout', :idle, true),
        pg_advisory_xact_lock(hashtextextended('hogsend.provisioner', 0));
 
 -- name: confirm()$
--- Fails when the server has ended the turn.
+-- Fails when the server has ended the transaction that holds the lock.
 SELECT 1;
 
 -- name: provisioned(project)
--- The URL each destination of a project was given.
+-- Read the URL each destination of a project was given.
 SELECT hog_function_id, webhook_url FROM destinations WHERE project_id = :project;
 
 -- name: remember(project, hog_function, webhook_url)!
--- Keep which URL a destination was given.
+-- Record which URL a destination was given.
 INSERT INTO destinations (project_id, hog_function_id, webhook_url)
 VALUES (:project, :hog_function, :webhook_url)
 ON CONFLICT (project_id, hog_function_id) DO UPDATE

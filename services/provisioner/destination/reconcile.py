@@ -1,4 +1,4 @@
-"""Brings the destination in PostHog up to date: find ours, leave others alone, write if needed."""
+"""Reconciles the destination in PostHog: find ours, leave others alone, write if it drifted."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from hogsend.posthog.api import (
 from services.provisioner.destination import desired as bodies
 from services.provisioner.destination.candidates import candidates
 from services.provisioner.destination.desired import Desired
-from services.provisioner.destination.drift import differences
+from services.provisioner.destination.drift import find_drift
 from services.provisioner.destination.errors import (
     Step,
+    from_posthog,
     missing_secret,
     no_function_id,
     no_project_id,
-    refused,
 )
-from services.provisioner.destination.instance_probe import LiveInstances
+from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.ownership import Ownership
-from services.provisioner.destination.store import Turn
-from services.provisioner.destination.webhook_url import shown
+from services.provisioner.destination.store import ProvisioningLock
+from services.provisioner.destination.webhook_url import redacted_url
 
 log = structlog.get_logger(__name__)
 
 
 def dashboard_url(private_host: str, project_id: str, hog_function_id: str) -> str:
-    """Page of a destination in PostHog (contract 2.6)."""
+    """Return the URL of a destination's page in PostHog (contract 2.6)."""
     return (
         f"{private_host}/project/{project_id}/pipeline/destinations/"
         f"hog-{hog_function_id}/configuration"
@@ -44,19 +44,18 @@ def dashboard_url(private_host: str, project_id: str, hog_function_id: str) -> s
 
 
 class Reconciliation:
-    """One run against PostHog (contract 2.2). Every method raises `Refused` when PostHog does."""
+    """One run against PostHog (contract 2.2). Every method raises `ProvisioningError`."""
 
     def __init__(
-        self, transport: Transport, private_host: str, desired: Desired, instances: LiveInstances
+        self, transport: Transport, private_host: str, desired: Desired, instances: InstanceProbe
     ) -> None:
-        """Prepare to bring about `desired` at `private_host`."""
         self._transport = transport
         self._host = private_host
         self._desired = desired
         self._instances = instances
 
     async def project(self, project_id: str | None) -> Project:
-        """Find the project, which is asked for even when its id is known."""
+        """Read the project. It is read even when `project_id` is known, for its `api_token`."""
         if not self._desired.secret:
             raise missing_secret()
         with self._during(Step.PROJECT):
@@ -65,53 +64,60 @@ class Reconciliation:
             raise no_project_id()
         return project
 
-    async def run(self, project_id: str, turn: Turn) -> Provisioned:
-        """Make, change or keep the destination."""
+    async def run(self, project_id: str, lock: ProvisioningLock) -> Provisioned:
+        """Create the destination, update it, or leave it unchanged."""
         functions = HogFunctions(self._transport, project_id)
         ownership = Ownership(
             self._desired.webhook_url,
             self._desired.secret,
-            await turn.provisioned(project_id),
+            await lock.provisioned(project_id),
             self._instances,
         )
         others: list[Destination] = []
         async with aclosing(candidates(functions, self._during)) as found:
             async for function in found:
                 if not self._desired.enabled:
-                    # A placeholder is for later; whatever is there already is better than one.
-                    url = shown(function.input("url"))
+                    # A placeholder never replaces a destination that exists already.
+                    url = redacted_url(function.input("url"))
                     return self._result(
                         "unchanged", project_id, function.id, url=url, enabled=function.enabled
                     )
                 if await ownership.is_ours(function):
-                    action = await self._adopt(functions, function, turn)
-                    return await self._remembered(action, project_id, function.id, others, turn)
+                    action = await self._adopt(functions, function, lock)
+                    return await self._record(action, project_id, function.id, others, lock)
                 other = Destination(
-                    hog_function_id=function.id, webhook_url=shown(function.input("url"))
+                    hog_function_id=function.id, webhook_url=redacted_url(function.input("url"))
                 )
                 log.info("left another instance's destination alone", url=other.webhook_url)
                 others.append(other)
-        await turn.confirm()
+        await lock.confirm()
         with self._during(Step.COLLECTION):
             created = await functions.create(bodies.creation(self._desired))
         if created is None:
             raise no_function_id()
-        return await self._remembered("created", project_id, created, others, turn)
+        return await self._record("created", project_id, created, others, lock)
 
-    async def _adopt(self, functions: HogFunctions, function: HogFunction, turn: Turn) -> Action:
-        drift = differences(function, self._desired.webhook_url, self._desired.secret)
+    async def _adopt(
+        self, functions: HogFunctions, function: HogFunction, lock: ProvisioningLock
+    ) -> Action:
+        drift = find_drift(function, self._desired.webhook_url, self._desired.secret)
         if not drift:
             return "unchanged"
-        log.info("destination is brought up to date", hog_function_id=function.id, because=drift)
-        await turn.confirm()
+        log.info("updating the destination", hog_function_id=function.id, because=drift)
+        await lock.confirm()
         with self._during(Step.FUNCTION):
             await functions.change(function.id, bodies.changes(function, self._desired))
         return "updated"
 
-    async def _remembered(
-        self, action: Action, project_id: str, id: str, others: list[Destination], turn: Turn
+    async def _record(
+        self,
+        action: Action,
+        project_id: str,
+        id: str,
+        others: list[Destination],
+        lock: ProvisioningLock,
     ) -> Provisioned:
-        await turn.remember(project_id, id, self._desired.webhook_url)
+        await lock.remember(project_id, id, self._desired.webhook_url)
         return self._result(
             action,
             project_id,
@@ -145,4 +151,4 @@ class Reconciliation:
         try:
             yield
         except PostHogError as error:
-            raise refused(error, step, self._desired.webhook_url) from error
+            raise from_posthog(error, step, self._desired.webhook_url) from error

@@ -1,4 +1,4 @@
-"""The secret PostHog's deliveries carry: the environment's, else a minted one (contract 1.2)."""
+"""The secret PostHog's deliveries carry: the configured one, else a minted one (contract 1.2)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from services.provisioner.credentials import Credentials
 from services.provisioner.destination.errors import (
     NO_SECRET,
     OPEN_ROUTE_REMEDY,
-    Refused,
-    precondition,
+    ProvisioningError,
+    precondition_failed,
 )
 
 log = structlog.get_logger(__name__)
@@ -23,27 +23,26 @@ SECRET_BYTES = 32
 
 
 class WebhookSecrets:
-    """Finds the secret, and makes one up when there is none."""
+    """Finds the webhook secret, and mints one when none exists and `minting` is allowed."""
 
     def __init__(self, credentials: Credentials, configured: str | None, *, minting: bool) -> None:
-        """Prefer `configured`; make one up only when `minting` is allowed."""
         self._credentials = credentials
         self._configured = configured
         self._minting = minting
 
     @property
     def configured(self) -> str | None:
-        """POSTHOG_WEBHOOK_SECRET, which wins over a minted one."""
+        """POSTHOG_WEBHOOK_SECRET, which takes precedence over a minted secret."""
         return self._configured
 
     async def obtain(self) -> str:
-        """Give the secret; a fresh one is stored before anybody is told.
+        """Return the secret, minting one if needed; a minted one is stored before it is returned.
 
-        Call it while no other run can mint.
+        The caller holds the provisioning lock, so that only one run mints.
 
         Raises:
-            Refused: there is none, and none can be minted and stored.
-            Unavailable: the credentials service is away.
+            ProvisioningError: no secret exists, and none can be minted and stored.
+            Unavailable: the credentials service is down.
         """
         if self._configured:
             return self._configured
@@ -51,12 +50,12 @@ class WebhookSecrets:
         return payload.webhook_secret or await self._mint(payload)
 
     async def check(self) -> None:
-        """Find out whether `obtain` would give a secret, without minting one; raises like it."""
+        """Check whether `obtain` would return a secret, without minting; raises like `obtain`."""
         if not self._configured:
             await self._readable()
 
     async def _readable(self) -> DerivedPayload:
-        """What is stored, if a secret is in it or may be put there."""
+        """Return the stored payload if it holds a secret, or if one may be minted into it."""
         stored = await self._credentials.derived()
         if stored.state == "unreadable":
             raise _missing(
@@ -93,5 +92,5 @@ class WebhookSecrets:
         return minted
 
 
-def _missing(detail: str, remediation: str) -> Refused:
-    return precondition(NO_SECRET, detail, remediation)
+def _missing(detail: str, remediation: str) -> ProvisioningError:
+    return precondition_failed(NO_SECRET, detail, remediation)

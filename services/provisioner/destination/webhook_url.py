@@ -1,4 +1,4 @@
-"""The URL PostHog delivers to, and what the URLs of other destinations tell (contract 2.2, 2.3)."""
+"""The URL PostHog delivers to, and how URLs of destinations are compared (contract 2.2, 2.3)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ PLACEHOLDER_URL = f"https://{PLACEHOLDER_HOST}{WEBHOOK_PATH}"
 
 
 def webhook_url(public_url: str) -> str:
-    """Where PostHog delivers, under the URL it reaches the gateway at; a path prefix is kept."""
+    """Return the URL PostHog delivers to; a path prefix of `public_url` is kept."""
     return f"{public_url.rstrip('/')}{WEBHOOK_PATH}"
 
 
-def leads_to_hogsend(url: Any) -> bool:
-    """Whether a destination's URL ends in our path, whoever's instance it names."""
+def is_webhook_url(url: Any) -> bool:
+    """Whether a destination's URL ends in the webhook path, at any Hogsend instance."""
     parts = _split(url)
     return parts is not None and parts.path.endswith(WEBHOOK_PATH)
 
 
 def is_placeholder(url: Any) -> bool:
-    """Whether a URL still waits for the operator's own host."""
+    """Whether a URL still names the placeholder host instead of a real one."""
     parts = _split(url)
     return parts is not None and parts.hostname == PLACEHOLDER_HOST.lower()
 
 
-def same_place(url: Any, other: str) -> bool:
-    """Whether two URLs name one instance, even when one of them still says http."""
+def same_instance(url: Any, other: str) -> bool:
+    """Whether two URLs name one instance; the scheme is not compared."""
     ours, theirs = _split(url), _split(other)
     if ours is None or theirs is None:
         return False
@@ -39,7 +39,7 @@ def same_place(url: Any, other: str) -> bool:
 
 
 def instance_url(url: str) -> str | None:
-    """Base URL of the instance a destination delivers to, without credentials; None if unclear."""
+    """Base URL of the instance a destination delivers to, without credentials; None if invalid."""
     parts = _split(url)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         return None
@@ -47,8 +47,8 @@ def instance_url(url: str) -> str | None:
     return urlunsplit((parts.scheme, _host(parts), path, "", ""))
 
 
-def shown(url: Any) -> str:
-    """`url` as it may be shown: without credentials and query, which can hold a secret."""
+def redacted_url(url: Any) -> str:
+    """Return `url` without credentials and query, which can hold a secret."""
     parts = _split(url)
     return "" if parts is None else urlunsplit((parts.scheme, _host(parts), parts.path, "", ""))
 

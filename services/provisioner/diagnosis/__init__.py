@@ -1,1 +1,1 @@
-"""The integration, examined part by part; nothing is changed."""
+"""Diagnosis of the integration, part by part; it changes nothing."""

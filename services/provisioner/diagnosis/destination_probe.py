@@ -1,4 +1,4 @@
-"""Our destination as PostHog has it, found by the rules that provisioning follows; only read."""
+"""The state of our destination in PostHog, found by the rules of provisioning but only read."""
 
 from __future__ import annotations
 
@@ -9,31 +9,30 @@ from typing import Literal
 from hogsend.contract.provisioning import DestinationFinding
 from hogsend.posthog.api import HogFunction, HogFunctions
 from services.provisioner.destination.candidates import candidates
-from services.provisioner.destination.drift import differences
+from services.provisioner.destination.drift import find_drift
 from services.provisioner.destination.errors import Step
 from services.provisioner.destination.ownership import Ownership
 from services.provisioner.destination.reconcile import dashboard_url
-from services.provisioner.destination.webhook_url import is_placeholder, shown
+from services.provisioner.destination.webhook_url import is_placeholder, redacted_url
 
 PROVISION = "Run `hogsend connect posthog --provision-only`."
 
 
-class Look:
-    """One look at a project's destinations."""
+class DestinationProbe:
+    """Probes the destinations of one project."""
 
     def __init__(self, private_host: str, project_id: str, ownership: Ownership) -> None:
-        """Look with `ownership`'s eyes at one project."""
         self._host = private_host
         self._project_id = project_id
         self._ownership = ownership
         self.step = Step.COLLECTION
-        """What was being read, for whoever has to explain a `PostHogError`."""
+        """The request under way; it decides what a `PostHogError` means."""
 
     async def find(self, functions: HogFunctions) -> DestinationFinding:
-        """Describe our destination, the working one if there is one.
+        """Describe our destination; a live one takes precedence over all others.
 
         Raises:
-            PostHogError: PostHog refused or could not be asked.
+            PostHogError: PostHog refused a request or could not be reached.
         """
         ours: DestinationFinding | None = None
         elsewhere: HogFunction | None = None
@@ -63,13 +62,13 @@ class Look:
 
     def _describe(self, function: HogFunction) -> DestinationFinding:
         ownership = self._ownership
-        drift = differences(function, ownership.webhook_url, ownership.secret)
+        drift = find_drift(function, ownership.webhook_url, ownership.secret)
         if not drift:
             return self._finding(function, "live", None, None)
         if is_placeholder(function.input("url")):
             detail = "The destination is a placeholder: it has no real URL and is disabled."
             return self._finding(function, "placeholder", detail)
-        detail = f"The destination is not as it should be: {', '.join(drift)}."
+        detail = f"The destination has drifted: {', '.join(drift)}."
         return self._finding(function, "drifted" if function.enabled else "disabled", detail)
 
     def _finding(
@@ -82,7 +81,7 @@ class Look:
         return DestinationFinding(
             state=state,
             hog_function_id=function.id,
-            webhook_url=shown(function.input("url")),
+            webhook_url=redacted_url(function.input("url")),
             dashboard_url=dashboard_url(self._host, self._project_id, function.id),
             detail=detail,
             remediation=remediation,

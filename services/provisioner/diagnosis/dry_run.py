@@ -1,4 +1,4 @@
-"""Whether provisioning would be refused, found out without trying it."""
+"""Dry run: whether provisioning would be refused, checked without provisioning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.provisioner.destination.errors import (
     NOT_CONFIGURED,
     SCOPES_REMEDY,
     UNREACHABLE_URL,
-    Refused,
+    ProvisioningError,
 )
 from services.provisioner.destination.provisioning import Instance
 from services.provisioner.destination.webhook_secret import WebhookSecrets
@@ -26,39 +26,39 @@ log = structlog.get_logger(__name__)
 WRITE_SCOPE = "hog_function:write"
 MISSING_SCOPE = "missing-scope"
 
-# The contract's 409 bodies carry a code alone; whoever looks at the outlook has room for more.
+# The contract's 409 bodies carry only a code for these; a diagnosis also says what to do.
 REMEDIES = {
     NO_CREDENTIAL: "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY to a key with "
     "Project: Read and Hog function: Write.",
-    NOT_CONFIGURED: "Set POSTHOG_HOST, so that it is clear which PostHog is meant.",
+    NOT_CONFIGURED: "Set POSTHOG_HOST to the PostHog instance to provision.",
     UNREACHABLE_URL: "Set API_PUBLIC_URL to an address that PostHog can deliver to.",
-    NO_SECRET: "Set POSTHOG_WEBHOOK_SECRET, or let one be made: POSTHOG_MINT_WEBHOOK_SECRET=true.",
+    NO_SECRET: "Set POSTHOG_WEBHOOK_SECRET, or have one minted: POSTHOG_MINT_WEBHOOK_SECRET=true.",
 }
 
 
-async def outlook(
+async def dry_run(
     instance: Instance,
     bearer: TokenReply | None,
     status: CredentialStatus | None,
     secrets: WebhookSecrets,
 ) -> ProvisioningFinding:
-    """Check what a run would check, in its order.
+    """Check the preconditions of a run in their order.
 
     Args:
         instance: what would be provisioned.
-        bearer: the bearer a run would use; None when nobody could say.
-        status: what is stored; None when nobody could say.
+        bearer: the bearer a run would use; None when the credentials service did not answer.
+        status: the stored credential; None when the credentials service did not answer.
         secrets: where a run would get the webhook secret.
     """
     if bearer is None or status is None:
         return ProvisioningFinding(
-            state="unknown", detail=findings.SERVICE_AWAY, remediation=findings.START_SERVICE
+            state="unknown", detail=findings.SERVICE_DOWN, remediation=findings.CHECK_SERVICE
         )
     try:
         preconditions.require(bearer, instance.private_host, instance.public_url, placeholder=False)
         await secrets.check()
-    except Refused as refused:
-        refusal = refused.refusal
+    except ProvisioningError as error:
+        refusal = error.refusal
         return ProvisioningFinding(
             state="refused",
             code=refusal.code,
@@ -67,11 +67,11 @@ async def outlook(
         )
     except HogsendError as error:
         metrics.FAILURES.labels("diagnosis", error.code).inc()
-        log.debug("not known", reason=str(error))
+        log.debug("webhook secret could not be checked", reason=str(error))
         return ProvisioningFinding(
-            state="unknown", detail=findings.SERVICE_AWAY, remediation=findings.START_SERVICE
+            state="unknown", detail=findings.SERVICE_DOWN, remediation=findings.CHECK_SERVICE
         )
-    # What a personal key may do, only PostHog knows.
+    # The scopes of a personal key are known to PostHog only.
     if bearer.source == "oauth" and WRITE_SCOPE not in status.scopes:
         return ProvisioningFinding(
             state="refused",

@@ -1,4 +1,4 @@
-"""What is to be said about the parts that need no look at PostHog, and what to do about each."""
+"""Findings that need no request to PostHog, each with its remediation."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from hogsend.contract.provisioning import CredentialFinding, PublicUrlFinding, S
 from hogsend.posthog import scopes
 from hogsend.urls import is_loopback
 
-SERVICE_AWAY = "The credentials service did not answer, so this is not known."
-START_SERVICE = "Look at `hogsend status` and at the credentials service's log."
+SERVICE_DOWN = "The credentials service did not answer, so this is unknown."
+CHECK_SERVICE = "Check `hogsend status` and the log of the credentials service."
 CONNECT = "Run `hogsend connect posthog`."
 
 
 def credential(status: CredentialStatus | None) -> CredentialFinding:
-    """Judge the stored OAuth grant; None when nobody could say."""
+    """Assess the stored OAuth grant; `status` is None when the service did not answer."""
     if status is None:
-        return CredentialFinding(state="unknown", detail=SERVICE_AWAY, remediation=START_SERVICE)
+        return CredentialFinding(state="unknown", detail=SERVICE_DOWN, remediation=CHECK_SERVICE)
     if status.oauth == "unreadable":
         return CredentialFinding(
             state="unreadable",
@@ -49,20 +49,20 @@ def credential(status: CredentialStatus | None) -> CredentialFinding:
         detail=f"The last token refresh failed: {status.refresh_error}"
         if status.refresh_error
         else None,
-        remediation="It is tried again by itself. If it keeps failing, check that PostHog can be "
-        "reached from the credentials service."
+        remediation="The refresh is retried automatically. If it keeps failing, check that the "
+        "credentials service can reach PostHog."
         if status.refresh_error
         else None,
     )
 
 
 def webhook_secret(status: CredentialStatus | None, *, configured: bool) -> SecretFinding:
-    """Judge the secret that PostHog's deliveries must carry."""
+    """Assess the secret that PostHog's deliveries must carry."""
     if configured:
         return SecretFinding(state="present", source="environment")
     if status is None:
         return SecretFinding(
-            state="unknown", source="none", detail=SERVICE_AWAY, remediation=START_SERVICE
+            state="unknown", source="none", detail=SERVICE_DOWN, remediation=CHECK_SERVICE
         )
     match status.webhook_secret:
         case "present":
@@ -80,20 +80,20 @@ def webhook_secret(status: CredentialStatus | None, *, configured: bool) -> Secr
             return SecretFinding(
                 state="absent",
                 source="none",
-                detail="There is no webhook secret: anybody who reaches this instance can post "
-                "events.",
+                detail="There is no webhook secret: every sender that reaches this instance can "
+                "post events.",
                 remediation="Run `hogsend connect posthog`, which mints one, or set "
                 "POSTHOG_WEBHOOK_SECRET.",
             )
 
 
 def scope_gap(status: CredentialStatus | None) -> list[str]:
-    """Scopes the stored grant lacks; none when there is no readable grant."""
+    """List the scopes the stored grant lacks; empty without a readable grant."""
     return scopes.missing(status.scopes) if status and status.oauth == "present" else []
 
 
 def public_url(url: str) -> PublicUrlFinding:
-    """Judge the URL PostHog is told to deliver to."""
+    """Assess the URL PostHog is told to deliver to."""
     if not is_loopback(url):
         return PublicUrlFinding(url=url, loopback=False)
     return PublicUrlFinding(

@@ -1,4 +1,4 @@
-"""Examines the whole integration. Whatever is away hides only its own part, never the others."""
+"""Diagnoses the whole integration. A failing dependency hides only the findings that need it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from services.provisioner.destination.errors import (
     UNAUTHORIZED_REMEDY,
     Step,
     describe,
-    refused,
+    from_posthog,
 )
-from services.provisioner.destination.instance_probe import LiveInstances
+from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.ownership import Ownership
 from services.provisioner.destination.provisioning import Instance
 from services.provisioner.destination.store import DestinationStore
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from services.provisioner.destination.webhook_url import webhook_url
 from services.provisioner.diagnosis import findings
-from services.provisioner.diagnosis.destination_probe import Look
-from services.provisioner.diagnosis.dry_run import outlook
+from services.provisioner.diagnosis.destination_probe import DestinationProbe
+from services.provisioner.diagnosis.dry_run import dry_run
 
 log = structlog.get_logger(__name__)
 
-# Together below the endpoint's deadline of 20 s, as they come one after the other.
+# They apply one after another; their sum stays below the endpoint's deadline of 20 s.
 BEARER_SECONDS = 5.0
 PROJECT_SECONDS = 4.0
 DESTINATION_SECONDS = 8.0
@@ -42,8 +42,8 @@ DESTINATION_SECONDS = 8.0
 Answer = TypeVar("Answer")
 
 
-class Examination:
-    """Finds out what works between this instance and PostHog."""
+class Diagnostics:
+    """Checks every part of the integration between this instance and PostHog."""
 
     def __init__(
         self,
@@ -53,19 +53,18 @@ class Examination:
         store: DestinationStore,
         http: httpx.AsyncClient,
     ) -> None:
-        """Examine `instance`."""
         self._secrets = secrets
         self._instance = instance
         self._credentials = credentials
         self._store = store
         self._http = http
 
-    async def diagnose(self) -> Diagnosis:
-        """Look at every part."""
+    async def run(self) -> Diagnosis:
+        """Check every part and report what an operator may have to act on."""
         status, bearer, derived = await asyncio.gather(
-            _if_there(self._credentials.status()),
-            _if_there(self._credentials.held_bearer(BEARER_SECONDS)),
-            _if_there(self._credentials.derived()),
+            _or_none(self._credentials.status()),
+            _or_none(self._credentials.held_bearer(BEARER_SECONDS)),
+            _or_none(self._credentials.derived()),
         )
         reads, destination = await self._ask_posthog(bearer, self._secret(derived))
         return Diagnosis(
@@ -78,7 +77,7 @@ class Examination:
             destination=destination,
             scope_gap=findings.scope_gap(status),
             public_url=findings.public_url(self._instance.public_url),
-            provisioning=await outlook(self._instance, bearer, status, self._secrets),
+            provisioning=await dry_run(self._instance, bearer, status, self._secrets),
         )
 
     def _secret(self, derived: DerivedReply | None) -> str | None:
@@ -89,30 +88,30 @@ class Examination:
         self, bearer: TokenReply | None, secret: str | None
     ) -> tuple[ReadsFinding, DestinationFinding]:
         if bearer is None:
-            away = (findings.SERVICE_AWAY, findings.START_SERVICE)
-            return _reads("unknown", "none", *away), _unknown(*away)
+            down = (findings.SERVICE_DOWN, findings.CHECK_SERVICE)
+            return _reads("unknown", "none", *down), _unknown(*down)
         if not bearer.token:
-            nothing = (
+            no_bearer = (
                 "There is neither a usable OAuth credential nor a personal API key.",
                 "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY.",
             )
-            return _reads("off", "none", *nothing), _unknown(*nothing)
+            return _reads("off", "none", *no_bearer), _unknown(*no_bearer)
         host = self._instance.private_host
         if host is None:
-            nowhere = (
+            no_host = (
                 "No PostHog host is configured.",
                 "Set POSTHOG_HOST, or POSTHOG_API_KEY alone for PostHog's US cloud.",
             )
-            return _reads("unknown", bearer.source, *nowhere), _unknown(*nowhere)
+            return _reads("unknown", bearer.source, *no_host), _unknown(*no_host)
         transport = Transport(self._http, host, bearer.token, secrets=[secret] if secret else [])
         try:
             project_id = await self._project_id(transport)
         except PostHogError as error:
-            refusal = refused(error, Step.PROJECT, "").refusal
+            refusal = from_posthog(error, Step.PROJECT, "").refusal
             return _failing(bearer, error), _unknown(refusal.detail, refusal.remediation)
         return await asyncio.gather(
-            self._try_reading(transport, project_id, bearer),
-            self._look(transport, project_id, secret, host),
+            self._check_reads(transport, project_id, bearer),
+            self._probe_destination(transport, project_id, secret, host),
         )
 
     async def _project_id(self, transport: Transport) -> str:
@@ -123,7 +122,7 @@ class Examination:
             raise PostHogError("PostHog's project answer carries no id")
         return project.id
 
-    async def _try_reading(
+    async def _check_reads(
         self, transport: Transport, project_id: str, bearer: TokenReply
     ) -> ReadsFinding:
         try:
@@ -132,32 +131,32 @@ class Examination:
             return _failing(bearer, error)
         return _reads("working", bearer.source)
 
-    async def _look(
+    async def _probe_destination(
         self, transport: Transport, project_id: str, secret: str | None, host: str
     ) -> DestinationFinding:
         url = webhook_url(self._instance.public_url)
-        provisioned = await _if_there(self._store.provisioned(project_id))
-        ownership = Ownership(url, secret, provisioned or {}, LiveInstances(self._http))
-        look = Look(host, project_id, ownership)
+        provisioned = await _or_none(self._store.provisioned(project_id))
+        ownership = Ownership(url, secret, provisioned or {}, InstanceProbe(self._http))
+        probe = DestinationProbe(host, project_id, ownership)
         try:
             async with asyncio.timeout(DESTINATION_SECONDS):
-                return await look.find(HogFunctions(transport, project_id))
+                return await probe.find(HogFunctions(transport, project_id))
         except PostHogError as error:
-            refusal = refused(error, look.step, url).refusal
+            refusal = from_posthog(error, probe.step, url).refusal
             return _unknown(refusal.detail, refusal.remediation)
         except TimeoutError:
             return _unknown(
-                f"PostHog did not show its destinations within {DESTINATION_SECONDS:g} s.",
+                f"PostHog did not list its destinations within {DESTINATION_SECONDS:g} s.",
                 "Try again; PostHog is slow, or has many destinations.",
             )
 
 
-async def _if_there(question: Awaitable[Answer]) -> Answer | None:
+async def _or_none(request: Awaitable[Answer]) -> Answer | None:
     try:
-        return await question
+        return await request
     except HogsendError as error:
         metrics.FAILURES.labels("diagnosis", error.code).inc()
-        log.debug("not known", reason=str(error))
+        log.debug("a dependency did not answer", reason=str(error))
         return None
 
 
