@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.provisioner.world import WITH_SECRET, World, world
+from tests.integration.provisioner.driver import WITH_SECRET, Driver, start_driver
 from tests.posthog_recorder import Recorder, posthog_recorder
 from tests.servers import Servers
 
-Start = Callable[..., AbstractAsyncContextManager[World]]
+Start = Callable[..., AbstractAsyncContextManager[Driver]]
 
 
 @pytest.fixture
@@ -27,16 +27,16 @@ async def posthog() -> AsyncIterator[Recorder]:
 def start(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder, tmp_path: Path
 ) -> Start:
-    """Start a world with the given differences from the fixture environment."""
+    """Start a driver with the given differences from the fixture environment."""
 
-    def starting(**differences: Any) -> AbstractAsyncContextManager[World]:
-        return world(servers, database_url, posthog, tmp_path, **differences)
+    def starting(**differences: Any) -> AbstractAsyncContextManager[Driver]:
+        return start_driver(servers, database_url, posthog, tmp_path, **differences)
 
     return starting
 
 
 @pytest.fixture
-async def running(start: Start) -> AsyncIterator[World]:
-    """A world with P stored and a webhook secret in the environment."""
+async def driver(start: Start) -> AsyncIterator[Driver]:
+    """A driver with P stored and a webhook secret in the environment."""
     async with start(environment=WITH_SECRET) as begun:
         yield begun

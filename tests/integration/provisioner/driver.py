@@ -37,26 +37,26 @@ NOWHERE = {"posthog_api_key": None, "posthog_host": None, "posthog_private_host"
 
 
 @dataclass
-class World:
+class Driver:
     """What runs, and what PostHog saw."""
 
     posthog: Recorder
     credentials: Credentials
     provisioner: Provisioner
-    front: Gateway
+    gateway: Gateway
 
     async def connect(self, **changes: Any) -> None:
         """Store payload P."""
         body = {"payload": {**PAYLOAD, **changes}}
-        assert (await self.front.http.put(CREDENTIAL, json=body, headers=admin())).is_success
+        assert (await self.gateway.http.put(CREDENTIAL, json=body, headers=admin())).is_success
 
     async def provision(self, query: str = "") -> httpx.Response:
         """POST provision-loop as the CLI does."""
-        return await self.front.http.post(f"{URL}{query}", json={}, headers=admin())
+        return await self.gateway.http.post(f"{URL}{query}", json={}, headers=admin())
 
     async def diagnose(self) -> Any:
         """GET the diagnosis."""
-        answer = await self.front.http.get(DIAGNOSIS, headers=admin())
+        answer = await self.gateway.http.get(DIAGNOSIS, headers=admin())
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -76,7 +76,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(
+async def start_driver(
     servers: Servers,
     database_url: str,
     posthog: Recorder,
@@ -88,7 +88,7 @@ async def world(
     personal_key: str | None = None,
     connected: bool = True,
     instances: dict[str, Any] | None = None,
-) -> AsyncIterator[World]:
+) -> AsyncIterator[Driver]:
     """The contract's fixture environment, with P stored unless `connected` is false."""
     configured = {
         "posthog_api_key": "phc_test",
@@ -110,13 +110,13 @@ async def world(
                 instances=instances,
             )
         )
-        front = await stack.enter_async_context(
+        running_gateway = await stack.enter_async_context(
             gateway(servers, directory, posthog=configured, public_url=public_url)
         )
-        running = World(posthog, credentials, provisioner, front)
+        driver = Driver(posthog, credentials, provisioner, running_gateway)
         if connected:
-            await running.connect()
-        yield running
+            await driver.connect()
+        yield driver
 
 
 def inputs(url: str = WEBHOOK_URL, secret: str | None = SECRET, **changes: Any) -> dict[str, Any]:

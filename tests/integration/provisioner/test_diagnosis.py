@@ -20,30 +20,30 @@ from hogsend.contract.users import User
 from hogsend.service.app import Handler, serve
 from tests.integration.harness import Gateway, admin, connected, gateway, provisioner_service
 from tests.integration.provisioner.conftest import Start
-from tests.integration.provisioner.test_ownership import HEALTH, OTHER_HOST, PLACEHOLDER, Instance
-from tests.integration.provisioner.world import (
+from tests.integration.provisioner.driver import (
     DIAGNOSIS,
     NOWHERE,
     SECRET,
     WEBHOOK_URL,
     WITH_SECRET,
-    World,
+    Driver,
     filters,
     inputs,
 )
+from tests.integration.provisioner.test_ownership import HEALTH, OTHER_HOST, PLACEHOLDER, Instance
 from tests.posthog_recorder import Recorder
 from tests.servers import Servers
 
 OTHER_URL = f"https://{OTHER_HOST}/v1/webhooks/posthog"
 
 
-def compliant(world: World, id: str = "fn", **values: Any) -> None:
-    world.posthog.add(id, **{"inputs": inputs(), "filters": filters(), **values})
+def compliant(driver: Driver, id: str = "fn", **values: Any) -> None:
+    driver.posthog.add(id, **{"inputs": inputs(), "filters": filters(), **values})
 
 
-async def test_everything_works(running: World) -> None:
-    compliant(running)
-    found = await running.diagnose()
+async def test_everything_works(driver: Driver) -> None:
+    compliant(driver)
+    found = await driver.diagnose()
     assert set(found) == {
         "privateHost",
         "credential",
@@ -53,7 +53,7 @@ async def test_everything_works(running: World) -> None:
         "scopeGap",
         "publicUrl",
     }
-    assert found["privateHost"] == running.posthog.url
+    assert found["privateHost"] == driver.posthog.url
     assert found["credential"]["state"] == "present"
     assert found["credential"]["refreshFailing"] is False
     assert found["personReads"]["state"] == "working"
@@ -64,7 +64,7 @@ async def test_everything_works(running: World) -> None:
         "state": "live",
         "hogFunctionId": "fn",
         "webhookUrl": WEBHOOK_URL,
-        "dashboardUrl": f"{running.posthog.url}/project/4242/pipeline/destinations/hog-fn/"
+        "dashboardUrl": f"{driver.posthog.url}/project/4242/pipeline/destinations/hog-fn/"
         "configuration",
         "detail": None,
         "remediation": None,
@@ -72,15 +72,15 @@ async def test_everything_works(running: World) -> None:
     assert "organization:read" in found["scopeGap"]
     assert "person:read" not in found["scopeGap"]
     assert found["publicUrl"]["loopback"] is False
-    assert {request.method for request in running.posthog.requests} == {"GET"}
-    assert "GET /api/environments/4242/persons/?limit=1" in running.posthog.lines()
+    assert {request.method for request in driver.posthog.requests} == {"GET"}
+    assert "GET /api/environments/4242/persons/?limit=1" in driver.posthog.lines()
 
 
 async def test_a_configured_project_needs_no_discovery(start: Start) -> None:
-    async with start(environment={**WITH_SECRET, "posthog_project_id": "77"}) as running:
-        found = await running.diagnose()
+    async with start(environment={**WITH_SECRET, "posthog_project_id": "77"}) as driver:
+        found = await driver.diagnose()
     assert (found["personReads"]["state"], found["destination"]["state"]) == ("working", "missing")
-    assert all("/api/environments/77/" in line for line in running.posthog.lines())
+    assert all("/api/environments/77/" in line for line in driver.posthog.lines())
 
 
 @pytest.mark.parametrize(
@@ -96,34 +96,34 @@ async def test_a_configured_project_needs_no_discovery(start: Start) -> None:
     ],
 )
 async def test_the_destination(
-    running: World, values: dict[str, Any], state: str, named: str
+    driver: Driver, values: dict[str, Any], state: str, named: str
 ) -> None:
-    compliant(running, **values)
-    destination = (await running.diagnose())["destination"]
+    compliant(driver, **values)
+    destination = (await driver.diagnose())["destination"]
     assert destination["state"] == state
     assert named in destination["detail"]
     assert "--provision-only" in destination["remediation"]
-    assert {request.method for request in running.posthog.requests} == {"GET"}
+    assert {request.method for request in driver.posthog.requests} == {"GET"}
 
 
 async def test_a_live_instance_elsewhere(start: Start) -> None:
     other = Instance(200, HEALTH)
-    async with start(environment=WITH_SECRET, instances={OTHER_HOST: other}) as running:
-        compliant(running, inputs=inputs(OTHER_URL, SECRET))
-        destination = (await running.diagnose())["destination"]
+    async with start(environment=WITH_SECRET, instances={OTHER_HOST: other}) as driver:
+        compliant(driver, inputs=inputs(OTHER_URL, SECRET))
+        destination = (await driver.diagnose())["destination"]
     assert (destination["state"], destination["webhookUrl"]) == ("elsewhere", OTHER_URL)
 
 
-async def test_the_working_destination_is_found_behind_others(running: World) -> None:
-    compliant(running, "old", enabled=False)
-    compliant(running, "works")
-    destination = (await running.diagnose())["destination"]
+async def test_the_working_destination_is_found_behind_others(driver: Driver) -> None:
+    compliant(driver, "old", enabled=False)
+    compliant(driver, "works")
+    destination = (await driver.diagnose())["destination"]
     assert (destination["state"], destination["hogFunctionId"]) == ("live", "works")
 
 
 async def test_nothing_is_connected(start: Start) -> None:
-    async with start(connected=False) as running:
-        found = await running.diagnose()
+    async with start(connected=False) as driver:
+        found = await driver.diagnose()
     assert found["credential"]["state"] == "absent"
     assert found["personReads"]["state"] == "off"
     assert found["personReads"]["through"] == "none"
@@ -133,12 +133,12 @@ async def test_nothing_is_connected(start: Start) -> None:
     assert found["scopeGap"] == []
     for part in ("credential", "personReads", "webhookSecret", "destination"):
         assert "hogsend connect posthog" in found[part]["remediation"]
-    assert running.posthog.requests == []
+    assert driver.posthog.requests == []
 
 
 async def test_no_posthog_is_configured(start: Start) -> None:
-    async with start(environment={**NOWHERE, **WITH_SECRET}) as running:
-        found = await running.diagnose()
+    async with start(environment={**NOWHERE, **WITH_SECRET}) as driver:
+        found = await driver.diagnose()
     assert found["privateHost"] is None
     assert found["credential"]["state"] == "present"
     assert (found["personReads"]["state"], found["destination"]["state"]) == ("unknown", "unknown")
@@ -146,8 +146,8 @@ async def test_no_posthog_is_configured(start: Start) -> None:
 
 
 async def test_reads_through_the_personal_key(start: Start) -> None:
-    async with start(connected=False, personal_key="phx_key") as running:
-        found = await running.diagnose()
+    async with start(connected=False, personal_key="phx_key") as driver:
+        found = await driver.diagnose()
     assert (found["personReads"]["state"], found["personReads"]["through"]) == (
         "working",
         "personal_key",
@@ -155,11 +155,11 @@ async def test_reads_through_the_personal_key(start: Start) -> None:
 
 
 async def test_unreadable_rows(start: Start) -> None:
-    async with start() as running:
-        compliant(running)
-        await running.make_unreadable("oauth")
-        await running.make_unreadable("derived")
-        found = await running.diagnose()
+    async with start() as driver:
+        compliant(driver)
+        await driver.make_unreadable("oauth")
+        await driver.make_unreadable("derived")
+        found = await driver.diagnose()
     assert found["credential"]["state"] == "unreadable"
     assert found["webhookSecret"]["state"] == "unreadable"
     assert found["webhookSecret"]["source"] == "minted"
@@ -167,11 +167,11 @@ async def test_unreadable_rows(start: Start) -> None:
 
 
 async def test_a_minted_secret(start: Start) -> None:
-    async with start() as running:
+    async with start() as driver:
         stored = DerivedPayload(webhook_secret="minted")
-        await running.credentials.vault.put_derived("posthog", stored)
-        compliant(running, inputs=inputs(secret="minted"))
-        found = await running.diagnose()
+        await driver.credentials.vault.put_derived("posthog", stored)
+        compliant(driver, inputs=inputs(secret="minted"))
+        found = await driver.diagnose()
     assert (found["webhookSecret"]["state"], found["webhookSecret"]["source"]) == (
         "present",
         "minted",
@@ -183,10 +183,10 @@ async def test_a_minted_secret(start: Start) -> None:
 @pytest.mark.parametrize(
     ("status", "named"), [(403, "person:read"), (401, "connect"), (500, "500")]
 )
-async def test_reads_that_fail_hide_nothing_else(running: World, status: int, named: str) -> None:
-    compliant(running)
-    running.posthog.refuse("GET", "persons", status, {"detail": "no"})
-    found = await running.diagnose()
+async def test_reads_that_fail_hide_nothing_else(driver: Driver, status: int, named: str) -> None:
+    compliant(driver)
+    driver.posthog.refuse("GET", "persons", status, {"detail": "no"})
+    found = await driver.diagnose()
     reads = found["personReads"]
     assert (reads["state"], reads["through"]) == ("failing", "oauth")
     assert str(status) in reads["detail"]
@@ -194,18 +194,18 @@ async def test_reads_that_fail_hide_nothing_else(running: World, status: int, na
     assert found["destination"]["state"] == "live"
 
 
-async def test_a_list_that_fails_hides_nothing_else(running: World) -> None:
-    running.posthog.refuse("GET", "hog_functions", 403, {"detail": "no"})
-    found = await running.diagnose()
+async def test_a_list_that_fails_hides_nothing_else(driver: Driver) -> None:
+    driver.posthog.refuse("GET", "hog_functions", 403, {"detail": "no"})
+    found = await driver.diagnose()
     assert found["personReads"]["state"] == "working"
     assert found["destination"]["state"] == "unknown"
     assert "403" in found["destination"]["detail"]
     assert "hog_function:write" in found["destination"]["remediation"]
 
 
-async def test_a_dead_posthog_hides_nothing_else(running: World) -> None:
-    running.posthog.refuse(".*", ".*", 503, b"down")
-    found = await running.diagnose()
+async def test_a_dead_posthog_hides_nothing_else(driver: Driver) -> None:
+    driver.posthog.refuse(".*", ".*", 503, b"down")
+    found = await driver.diagnose()
     assert found["credential"]["state"] == "present"
     assert found["webhookSecret"]["state"] == "present"
     assert found["personReads"]["state"] == "failing"
@@ -214,16 +214,16 @@ async def test_a_dead_posthog_hides_nothing_else(running: World) -> None:
 
 
 async def test_a_loopback_public_url(start: Start) -> None:
-    async with start(environment=WITH_SECRET, public_url="http://localhost:3002") as running:
-        public = (await running.diagnose())["publicUrl"]
+    async with start(environment=WITH_SECRET, public_url="http://localhost:3002") as driver:
+        public = (await driver.diagnose())["publicUrl"]
     assert (public["url"], public["loopback"]) == ("http://localhost:3002", True)
     assert "API_PUBLIC_URL" in public["remediation"]
 
 
-async def test_a_lost_database_hides_nothing(running: World) -> None:
-    compliant(running)
-    await running.provisioner.database.close()
-    assert (await running.diagnose())["destination"]["state"] == "live"
+async def test_a_lost_database_hides_nothing(driver: Driver) -> None:
+    compliant(driver)
+    await driver.provisioner.database.close()
+    assert (await driver.diagnose())["destination"]["state"] == "live"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The gateway in front of a provisioner that is frozen, slow or newer than the rest."""
+"""The gateway while the provisioner is frozen, slow or newer than the other services."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ from hogsend.contract.provisioning import (
 from hogsend.contract.users import User
 from hogsend.service.app import AnyHandler, Handler, serve
 from services.gateway.routes import provisioning
-from tests.integration.harness import admin, connected, credentials_service, gateway
-from tests.integration.provisioner.world import URL, WITH_SECRET
+from tests.integration.harness import admin, connected, credentials_service
+from tests.integration.harness import gateway as gateway_service
+from tests.integration.provisioner.driver import URL, WITH_SECRET
 from tests.servers import Servers
 from tests.waiting import eventually
 
 DELIVERY = {"event": {"event": "signed_up", "distinct_id": "u", "uuid": "1"}, "person": {}}
 
 
-class Puppet:
+class FakeProvisioner:
     """A provisioner that does what a test tells it."""
 
     def __init__(self) -> None:
@@ -41,11 +42,11 @@ class Puppet:
         self.moving.set()
         self.asked, self.finishing = asyncio.Event(), asyncio.Event()
         self.finishing.set()
-        self.looked_after = 0
+        self.health_requests = 0
 
     async def health(self, _request: Empty) -> ServiceHealth:
         await self.moving.wait()
-        self.looked_after += self.asked.is_set()
+        self.health_requests += self.asked.is_set()
         return ServiceHealth(
             service="provisioner",
             uptime=1.0,
@@ -68,17 +69,17 @@ class Puppet:
 
 
 @asynccontextmanager
-async def puppet(servers: Servers) -> AsyncIterator[Puppet]:
+async def fake_provisioner(servers: Servers) -> AsyncIterator[FakeProvisioner]:
     async with connected(servers, User.PROVISIONER) as bus:
-        pulled = Puppet()
+        fake = FakeProvisioner()
         handlers: list[AnyHandler] = [
-            Handler(PROVISIONER_HEALTH, pulled.health),
-            Handler(PROVISIONER_PROVISION, pulled.provision),
+            Handler(PROVISIONER_HEALTH, fake.health),
+            Handler(PROVISIONER_PROVISION, fake.provision),
         ]
         await serve(bus, User.PROVISIONER, handlers)
         await bus.flush()
-        yield pulled
-        pulled.moving.set()
+        yield fake
+        fake.moving.set()
 
 
 async def test_a_frozen_provisioner_does_not_hang_the_client(
@@ -86,13 +87,13 @@ async def test_a_frozen_provisioner_does_not_hang_the_client(
 ) -> None:
     monkeypatch.setattr(provisioning, "PROBE_SECONDS", 0.2)
     async with (
-        puppet(servers) as pulled,
-        gateway(servers, tmp_path, posthog=WITH_SECRET) as front,
+        fake_provisioner(servers) as fake,
+        gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running,
     ):
-        pulled.moving.clear()
-        frozen = await front.http.post(URL, headers=admin())
-        pulled.moving.set()
-        thawed = await front.http.post(URL, headers=admin())
+        fake.moving.clear()
+        frozen = await running.http.post(URL, headers=admin())
+        fake.moving.set()
+        thawed = await running.http.post(URL, headers=admin())
     assert (frozen.status_code, frozen.json()["code"]) == (503, "unavailable")
     assert thawed.status_code == 200
 
@@ -101,11 +102,11 @@ async def test_a_provisioner_that_dies_in_a_run_does_not_hang_the_client(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provisioning, "WATCH_SECONDS", 0.1)
-    async with gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
-        async with puppet(servers) as pulled:
-            pulled.finishing.clear()
-            waiting = asyncio.create_task(front.http.post(URL, headers=admin()))
-            await pulled.asked.wait()
+    async with gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running:
+        async with fake_provisioner(servers) as fake:
+            fake.finishing.clear()
+            waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
+            await fake.asked.wait()
         answer = await waiting
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
 
@@ -114,11 +115,14 @@ async def test_a_slow_run_is_waited_for(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provisioning, "WATCH_SECONDS", 0.02)
-    async with puppet(servers) as pulled, gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
-        pulled.finishing.clear()
-        waiting = asyncio.create_task(front.http.post(URL, headers=admin()))
-        await eventually(lambda: pulled.looked_after > 3)
-        pulled.finishing.set()
+    async with (
+        fake_provisioner(servers) as fake,
+        gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running,
+    ):
+        fake.finishing.clear()
+        waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
+        await eventually(lambda: fake.health_requests > 3)
+        fake.finishing.set()
         answer = await waiting
     assert (answer.status_code, answer.json()["action"]) == (200, "created")
 
@@ -127,15 +131,18 @@ async def test_a_secret_that_cannot_be_confirmed_closes_an_open_webhook(
     servers: Servers, database_url: str, fresh_bus: None, tmp_path: Path
 ) -> None:
     webhook = "/v1/webhooks/posthog"
-    async with puppet(servers), gateway(servers, tmp_path, wait_for_secret=False) as front:
+    async with (
+        fake_provisioner(servers),
+        gateway_service(servers, tmp_path, wait_for_secret=False) as running,
+    ):
         async with credentials_service(servers, database_url):
-            await eventually(lambda: front.secret.known)
-            before = await front.http.post(webhook, json=DELIVERY)
-        # A secret may have been minted now, and nobody can say which.
-        provisioned = await front.http.post(URL, headers=admin())
-        after = await front.http.post(webhook, json=DELIVERY)
+            await eventually(lambda: running.secret.known)
+            before = await running.http.post(webhook, json=DELIVERY)
+        # A secret may have been minted now, and no service can tell which.
+        provisioned = await running.http.post(URL, headers=admin())
+        after = await running.http.post(webhook, json=DELIVERY)
         async with credentials_service(servers, database_url):
-            await eventually(lambda: front.secret.known)
-            later = await front.http.post(webhook, json=DELIVERY)
+            await eventually(lambda: running.secret.known)
+            later = await running.http.post(webhook, json=DELIVERY)
     assert (before.status_code, provisioned.status_code) == (200, 200)
     assert (after.status_code, later.status_code) == (503, 200)

@@ -1,4 +1,4 @@
-"""Runs take turns over all replicas, lose the turn when they stand still, and end in time."""
+"""One run at a time over all replicas; a stalled run loses its lock, and each run ends in time."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from services.provisioner.destination import provisioning, store
 from tests.integration.harness import Provisioner, connected, credentials_service
 from tests.integration.harness import provisioner_service as service
 from tests.integration.provisioner.conftest import Start
-from tests.integration.provisioner.world import WITH_SECRET, World
+from tests.integration.provisioner.driver import WITH_SECRET, Driver
 from tests.posthog_recorder import Recorded, Recorder
 from tests.servers import Servers
 from tests.waiting import eventually
 
 
-async def turns(database_url: str, *, granted: bool) -> int:
+async def advisory_locks(database_url: str, *, granted: bool) -> int:
     connection = await asyncpg.connect(database_url)
     try:
         found = await connection.fetchval(
@@ -46,11 +46,11 @@ async def turns(database_url: str, *, granted: bool) -> int:
     return int(found)
 
 
-async def nobodys_turn(database_url: str) -> bool:
-    return await turns(database_url, granted=True) == 0
+async def no_lock_is_held(database_url: str) -> bool:
+    return await advisory_locks(database_url, granted=True) == 0
 
 
-async def end_turns(database_url: str) -> None:
+async def end_lock_holders(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute(
@@ -62,27 +62,27 @@ async def end_turns(database_url: str) -> None:
         await connection.close()
 
 
-async def test_runs_at_once_create_one_destination(running: World) -> None:
-    answers = await asyncio.gather(*(running.provision() for _ in range(5)))
+async def test_runs_at_once_create_one_destination(driver: Driver) -> None:
+    answers = await asyncio.gather(*(driver.provision() for _ in range(5)))
     actions = sorted(answer.json()["action"] for answer in answers)
     assert actions == ["created"] + ["unchanged"] * 4
-    assert len(running.posthog.bodies("POST")) == 1
+    assert len(driver.posthog.bodies("POST")) == 1
 
 
-async def test_too_many_runs_at_once_are_sent_away(running: World) -> None:
+async def test_too_many_runs_at_once_are_sent_away(driver: Driver) -> None:
     going_on = asyncio.Event()
 
     async def hang(_request: Recorded) -> None:
         await going_on.wait()
 
-    running.posthog.before = hang
-    handlers = running.provisioner.handlers
+    driver.posthog.before = hang
+    handlers = driver.provisioner.handlers
     runs = [
         asyncio.create_task(handlers.provision(ProvisionLoop()))
         for _ in range(provisioning.MAX_AT_ONCE)
     ]
-    await eventually(lambda: running.posthog.requests)
-    sent_away = await running.provision()
+    await eventually(lambda: driver.posthog.requests)
+    sent_away = await driver.provision()
     going_on.set()
     replies = await asyncio.gather(*runs)
     assert (sent_away.status_code, sent_away.json()["code"]) == (503, "unavailable")
@@ -95,7 +95,7 @@ async def test_two_replicas_at_once_create_one_destination_and_mint_one_secret(
 ) -> None:
     async def hold_the_creation(request: Recorded) -> None:
         if request.method == "POST":
-            await eventually(lambda: turns(database_url, granted=False))
+            await eventually(lambda: advisory_locks(database_url, granted=False))
 
     posthog.before = hold_the_creation
     environment = {"posthog_private_host": posthog.url}
@@ -114,21 +114,21 @@ async def test_two_replicas_at_once_create_one_destination_and_mint_one_secret(
     assert derived.webhook_secret in body["inputs"]["headers"]["value"].values()
 
 
-async def test_a_run_that_lost_its_turn_writes_nothing(running: World, database_url: str) -> None:
-    async def end_the_turn(request: Recorded) -> None:
+async def test_a_run_that_lost_its_lock_writes_nothing(driver: Driver, database_url: str) -> None:
+    async def end_the_lock_holder(request: Recorded) -> None:
         if "hog_functions" in request.path:
-            await end_turns(database_url)
+            await end_lock_holders(database_url)
 
-    running.posthog.before = end_the_turn
-    answer = await running.provision()
+    driver.posthog.before = end_the_lock_holder
+    answer = await driver.provision()
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-    assert running.posthog.bodies("POST") == []
-    running.posthog.before = None
-    assert (await running.provision()).json()["action"] == "created"
+    assert driver.posthog.bodies("POST") == []
+    driver.posthog.before = None
+    assert (await driver.provision()).json()["action"] == "created"
 
 
-async def test_a_turn_that_never_ends_is_not_waited_for(
-    running: World, database_url: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_lock_that_is_never_released_is_not_waited_for(
+    driver: Driver, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "WAIT_SECONDS", 0.2)
     connection = await asyncpg.connect(database_url)
@@ -136,47 +136,47 @@ async def test_a_turn_that_never_ends_is_not_waited_for(
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('hogsend.provisioner', 0))"
         )
-        answer = await running.provision()
+        answer = await driver.provision()
     await connection.close()
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert "another provisioning run" in answer.json()["error"]
-    assert (await running.provision()).status_code == 200
+    assert (await driver.provision()).status_code == 200
 
 
-async def test_a_process_that_stands_still_loses_its_turn(
-    running: World, database_url: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_process_that_stalls_loses_its_lock(
+    driver: Driver, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "STANDSTILL_SECONDS", 0.1)
-    database, stack = running.provisioner.database, AsyncExitStack()
-    turn = await stack.enter_async_context(store.DestinationStore(database).turn())
-    await eventually(lambda: nobodys_turn(database_url))
+    monkeypatch.setattr(store, "IDLE_SECONDS", 0.1)
+    database, stack = driver.provisioner.database, AsyncExitStack()
+    lock = await stack.enter_async_context(store.DestinationStore(database).lock())
+    await eventually(lambda: no_lock_is_held(database_url))
     with pytest.raises(Unavailable):
-        await turn.confirm()
+        await lock.confirm()
     with pytest.raises(Unavailable):
         await stack.aclose()
-    assert (await running.provision()).status_code == 200
+    assert (await driver.provision()).status_code == 200
 
 
-async def test_a_run_ends_in_time(running: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_ends_in_time(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provisioning, "RUN_SECONDS", 0.3)
     hanging = asyncio.Event()
 
     async def hang(_request: Recorded) -> None:
         await hanging.wait()
 
-    running.posthog.before = hang
-    answer = await running.provision()
+    driver.posthog.before = hang
+    answer = await driver.provision()
     hanging.set()
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert "too long" in answer.json()["error"]
 
 
 async def test_without_postgresql_it_is_a_typed_503(start: Start) -> None:
-    async with start(environment=WITH_SECRET) as running:
-        await running.provisioner.database.close()
-        answer = await running.provision()
+    async with start(environment=WITH_SECRET) as driver:
+        await driver.provisioner.database.close()
+        answer = await driver.provision()
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
-    assert running.posthog.requests == []
+    assert driver.posthog.requests == []
 
 
 async def test_without_credentials_it_is_a_typed_503(

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.integration.provisioner.conftest import Start
-from tests.integration.provisioner.world import (
+from tests.integration.provisioner.driver import (
     PUBLIC_URL,
     SECRET,
     WEBHOOK_URL,
     WITH_SECRET,
-    World,
+    Driver,
     filters,
     inputs,
 )
@@ -44,12 +44,12 @@ class Instance:
         await send({"type": "http.response.body", "body": self.body})
 
 
-def theirs(world: World, id: str = "theirs", **values: Any) -> None:
-    world.posthog.add(id, **{"inputs": inputs(OTHER_URL), "filters": filters(), **values})
+def theirs(driver: Driver, id: str = "theirs", **values: Any) -> None:
+    driver.posthog.add(id, **{"inputs": inputs(OTHER_URL), "filters": filters(), **values})
 
 
-async def provisioned(world: World, query: str = "") -> Any:
-    answer = await world.provision(query)
+async def provisioned(driver: Driver, query: str = "") -> Any:
+    answer = await driver.provision(query)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -63,12 +63,12 @@ def instance() -> Instance:
 async def test_a_live_instance_keeps_its_destination(
     start: Start, instance: Instance, secret: str | None
 ) -> None:
-    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as running:
-        theirs(running, inputs=inputs(OTHER_URL, secret))
-        result = await provisioned(running)
+    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as driver:
+        theirs(driver, inputs=inputs(OTHER_URL, secret))
+        result = await provisioned(driver)
     assert result["action"] == "created"
     assert result["otherInstances"] == [{"hogFunctionId": "theirs", "webhookUrl": OTHER_URL}]
-    assert running.posthog.bodies("PATCH") == []
+    assert driver.posthog.bodies("PATCH") == []
     ((method, path, headers),) = instance.seen
     assert (method, path) == ("GET", "/v1/health")
     assert b"authorization" not in headers
@@ -77,33 +77,33 @@ async def test_a_live_instance_keeps_its_destination(
 async def test_another_secret_belongs_to_another_instance_without_a_question(
     start: Start, instance: Instance
 ) -> None:
-    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as running:
-        theirs(running, inputs=inputs(OTHER_URL, "their-secret"))
-        result = await provisioned(running)
+    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as driver:
+        theirs(driver, inputs=inputs(OTHER_URL, "their-secret"))
+        result = await provisioned(driver)
     assert result["action"] == "created"
     assert [other["hogFunctionId"] for other in result["otherInstances"]] == ["theirs"]
     assert instance.seen == []
 
 
 async def test_ours_behind_another_instances_is_found(start: Start, instance: Instance) -> None:
-    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as running:
-        theirs(running)
-        running.posthog.add("ours", inputs=inputs(), filters=filters())
-        result = await provisioned(running)
+    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as driver:
+        theirs(driver)
+        driver.posthog.add("ours", inputs=inputs(), filters=filters())
+        result = await provisioned(driver)
     assert (result["action"], result["hogFunctionId"]) == ("unchanged", "ours")
     assert [other["hogFunctionId"] for other in result["otherInstances"]] == ["theirs"]
 
 
 async def test_two_instances_do_not_fight(start: Start, instance: Instance) -> None:
-    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as running:
-        first = await provisioned(running)
+    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as driver:
+        first = await provisioned(driver)
         # Somebody else takes ours over, as upstream's Hogsend does.
-        running.posthog.functions["fn-1"]["inputs"] = inputs(OTHER_URL, "their-secret")
-        second = await provisioned(running)
-        third = await provisioned(running)
+        driver.posthog.functions["fn-1"]["inputs"] = inputs(OTHER_URL, "their-secret")
+        second = await provisioned(driver)
+        third = await provisioned(driver)
     assert (first["hogFunctionId"], second["action"]) == ("fn-1", "created")
     assert (third["action"], third["hogFunctionId"]) == ("unchanged", second["hogFunctionId"])
-    assert running.posthog.functions["fn-1"]["inputs"] == inputs(OTHER_URL, "their-secret")
+    assert driver.posthog.functions["fn-1"]["inputs"] == inputs(OTHER_URL, "their-secret")
 
 
 @pytest.mark.parametrize(
@@ -123,18 +123,18 @@ async def test_two_instances_do_not_fight(start: Start, instance: Instance) -> N
 async def test_a_host_without_a_hogsend_is_taken_over(start: Start, answer: Instance) -> None:
     elsewhere = Instance()
     instances = {OTHER_HOST: answer, "else.example.com": elsewhere}
-    async with start(environment=WITH_SECRET, instances=instances) as running:
-        theirs(running)
-        result = await provisioned(running)
+    async with start(environment=WITH_SECRET, instances=instances) as driver:
+        theirs(driver)
+        result = await provisioned(driver)
     assert (result["action"], result["hogFunctionId"]) == ("updated", "theirs")
     assert "otherInstances" not in result
     assert len(answer.seen) == 1
     assert elsewhere.seen == []
 
 
-async def test_a_host_that_is_gone_is_taken_over(running: World) -> None:
-    theirs(running)
-    assert (await provisioned(running))["action"] == "updated"
+async def test_a_host_that_is_gone_is_taken_over(driver: Driver) -> None:
+    theirs(driver)
+    assert (await provisioned(driver))["action"] == "updated"
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ async def test_a_host_that_is_gone_is_taken_over(running: World) -> None:
 async def test_what_works_for_nobody_is_taken_over_without_a_question(
     start: Start, instance: Instance, values: dict[str, Any]
 ) -> None:
-    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as running:
-        theirs(running, **values)
-        result = await provisioned(running)
+    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as driver:
+        theirs(driver, **values)
+        result = await provisioned(driver)
     assert (result["action"], result["hogFunctionId"]) == ("updated", "theirs")
     assert instance.seen == []
 
@@ -164,29 +164,29 @@ async def test_ours_is_remembered_when_url_and_secret_both_change(
     old, new = f"https://{OTHER_HOST}", PUBLIC_URL
     changed = {"posthog_webhook_secret": "rotated"}
     instances = {OTHER_HOST: instance}
-    async with start(environment=WITH_SECRET, public_url=old, instances=instances) as running:
-        assert (await provisioned(running))["webhookUrl"] == OTHER_URL
-    async with start(environment=changed, public_url=new, instances=instances) as running:
-        result = await provisioned(running)
+    async with start(environment=WITH_SECRET, public_url=old, instances=instances) as driver:
+        assert (await provisioned(driver))["webhookUrl"] == OTHER_URL
+    async with start(environment=changed, public_url=new, instances=instances) as driver:
+        result = await provisioned(driver)
     assert (result["action"], result["hogFunctionId"]) == ("updated", "fn-1")
     assert result["webhookUrl"] == WEBHOOK_URL
     assert instance.seen == []
 
 
-async def test_what_was_provisioned_is_remembered(running: World) -> None:
-    running.posthog.add("adopted", inputs=inputs(), filters=filters())
-    await provisioned(running)
-    async with running.provisioner.database.acquire() as connection:
+async def test_what_was_provisioned_is_remembered(driver: Driver) -> None:
+    driver.posthog.add("adopted", inputs=inputs(), filters=filters())
+    await provisioned(driver)
+    async with driver.provisioner.database.acquire() as connection:
         (row,) = await connection.fetch("SELECT * FROM destinations")
     assert (row["project_id"], row["hog_function_id"]) == ("4242", "adopted")
     assert row["webhook_url"] == WEBHOOK_URL
     assert row["provisioned_at"] is not None
 
 
-async def test_credentials_in_anothers_url_are_not_shown(running: World) -> None:
+async def test_credentials_in_anothers_url_are_not_shown(driver: Driver) -> None:
     url = f"https://user:hidden@{OTHER_HOST}/v1/webhooks/posthog?token=hidden"
-    theirs(running, inputs=inputs(url, "their-secret"))
-    result = await provisioned(running)
+    theirs(driver, inputs=inputs(url, "their-secret"))
+    result = await provisioned(driver)
     assert result["otherInstances"][0]["webhookUrl"] == OTHER_URL
 
 
@@ -204,20 +204,20 @@ async def test_credentials_in_anothers_url_are_not_shown(running: World) -> None
 async def test_a_placeholder_never_changes_what_is_there(
     start: Start, instance: Instance, values: dict[str, Any], enabled: bool, url: str
 ) -> None:
-    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as running:
-        theirs(running, **values)
-        result = await provisioned(running, "?placeholder=true")
+    async with start(environment=WITH_SECRET, instances={OTHER_HOST: instance}) as driver:
+        theirs(driver, **values)
+        result = await provisioned(driver, "?placeholder=true")
     assert (result["action"], result["hogFunctionId"]) == ("unchanged", "theirs")
     assert (result["enabled"], result["webhookUrl"]) == (enabled, url)
-    assert {request.method for request in running.posthog.requests} == {"GET"}
+    assert {request.method for request in driver.posthog.requests} == {"GET"}
     assert instance.seen == []
 
 
 async def test_a_placeholder_becomes_the_real_destination(start: Start) -> None:
-    async with start(environment=WITH_SECRET) as running:
-        placeholder = await provisioned(running, "?placeholder=true")
-        again = await provisioned(running, "?placeholder=true")
-        real = await provisioned(running)
+    async with start(environment=WITH_SECRET) as driver:
+        placeholder = await provisioned(driver, "?placeholder=true")
+        again = await provisioned(driver, "?placeholder=true")
+        real = await provisioned(driver)
     assert [placeholder["action"], again["action"], real["action"]] == [
         "created",
         "unchanged",

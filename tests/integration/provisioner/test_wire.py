@@ -9,16 +9,16 @@ import pytest
 from hogsend.contract.credentials import DerivedPayload
 from hogsend.posthog.api import Transport, http_client
 from services.provisioner.destination import desired
-from services.provisioner.destination.errors import Refused
-from services.provisioner.destination.instance_probe import LiveInstances
+from services.provisioner.destination.errors import ProvisioningError
+from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.reconcile import Reconciliation
 from tests.integration.harness import LOOPBACK
 from tests.integration.provisioner.conftest import Start
-from tests.integration.provisioner.world import (
+from tests.integration.provisioner.driver import (
     SECRET,
     WEBHOOK_URL,
     WITH_SECRET,
-    World,
+    Driver,
     filters,
     inputs,
 )
@@ -32,18 +32,18 @@ OLD_URL = "https://old.example.com/v1/webhooks/posthog"
 FOREIGN = {"key": "$host", "type": "event", "value": ["a"], "operator": "exact"}
 
 
-def compliant(world: World, id: str = "fn", **values: Any) -> None:
-    world.posthog.add(id, **{"inputs": inputs(), "filters": filters(), **values})
+def compliant(driver: Driver, id: str = "fn", **values: Any) -> None:
+    driver.posthog.add(id, **{"inputs": inputs(), "filters": filters(), **values})
 
 
-async def action(world: World) -> str:
-    answer = await world.provision()
+async def action(driver: Driver) -> str:
+    answer = await driver.provision()
     assert answer.status_code == 200, answer.text
     return str(answer.json()["action"])
 
 
-async def refusal(world: World, status: int = 502) -> dict[str, str]:
-    answer = await world.provision()
+async def refusal(driver: Driver, status: int = 502) -> dict[str, str]:
+    answer = await driver.provision()
     assert answer.status_code == status, answer.text
     body: dict[str, str] = answer.json()
     return body
@@ -55,9 +55,9 @@ async def test_case_50_without_a_secret_nothing_is_sent(posthog: Recorder) -> No
             Transport(http, posthog.url, "pha_a"),
             posthog.url,
             desired.live("https://t.example.com", ""),
-            LiveInstances(http),
+            InstanceProbe(http),
         )
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(ProvisioningError) as refused:
             await reconciliation.project(None)
     refusal = refused.value.refusal
     assert (refusal.reason, refusal.code) == ("posthog", "missing-webhook-secret")
@@ -66,9 +66,9 @@ async def test_case_50_without_a_secret_nothing_is_sent(posthog: Recorder) -> No
     assert posthog.requests == []
 
 
-async def test_cases_51_and_52_the_requests_of_a_creation(running: World) -> None:
-    assert await action(running) == "created"
-    posthog = running.posthog
+async def test_cases_51_and_52_the_requests_of_a_creation(driver: Driver) -> None:
+    assert await action(driver) == "created"
+    posthog = driver.posthog
     assert posthog.lines() == [PROJECT, LIST, f"POST {COLLECTION}"]
     assert {request.headers["authorization"] for request in posthog.requests} == {"Bearer pha_a"}
     typed = ["content-type" in request.headers for request in posthog.requests]
@@ -98,30 +98,30 @@ async def test_cases_51_and_52_the_requests_of_a_creation(running: World) -> Non
     }
 
 
-async def test_case_53_a_project_without_a_key_is_not_kept(running: World) -> None:
-    running.posthog.project = {"id": 4242}
-    assert await action(running) == "created"
-    assert await running.derived() is None
+async def test_case_53_a_project_without_a_key_is_not_kept(driver: Driver) -> None:
+    driver.posthog.project = {"id": 4242}
+    assert await action(driver) == "created"
+    assert await driver.derived() is None
 
 
 async def test_case_54_a_configured_project(start: Start) -> None:
-    async with start(environment={**WITH_SECRET, "posthog_project_id": "77"}) as running:
-        running.posthog.project = {"id": "77"}
-        await action(running)
-    first, *others = running.posthog.lines()
+    async with start(environment={**WITH_SECRET, "posthog_project_id": "77"}) as driver:
+        driver.posthog.project = {"id": "77"}
+        await action(driver)
+    first, *others = driver.posthog.lines()
     assert first == "GET /api/projects/77/"
     assert len(others) == 2
     assert all("/api/environments/77/" in line for line in others)
 
 
-async def test_case_55_a_compliant_destination_is_left_as_it_is(running: World) -> None:
-    compliant(running)
-    assert await action(running) == "unchanged"
-    assert running.posthog.lines() == [PROJECT, LIST, f"GET {COLLECTION}fn/"]
+async def test_case_55_a_compliant_destination_is_left_as_it_is(driver: Driver) -> None:
+    compliant(driver)
+    assert await action(driver) == "unchanged"
+    assert driver.posthog.lines() == [PROJECT, LIST, f"GET {COLLECTION}fn/"]
 
 
-async def test_case_56_a_drifted_destination_keeps_what_is_the_operators(running: World) -> None:
-    running.posthog.add(
+async def test_case_56_a_drifted_destination_keeps_what_is_the_operators(driver: Driver) -> None:
+    driver.posthog.add(
         "fn",
         inputs=inputs(OLD_URL, headers={"value": {"x-custom": "keep"}}, debug={"value": True}),
         filters={
@@ -131,8 +131,8 @@ async def test_case_56_a_drifted_destination_keeps_what_is_the_operators(running
             "filter_test_accounts": True,
         },
     )
-    assert await action(running) == "updated"
-    (patch,) = running.posthog.bodies("PATCH")
+    assert await action(driver) == "updated"
+    (patch,) = driver.posthog.bodies("PATCH")
     assert set(patch) == {"enabled", "inputs", "filters"}
     assert patch["inputs"]["headers"]["value"] == {
         "x-custom": "keep",
@@ -148,38 +148,38 @@ async def test_case_56_a_drifted_destination_keeps_what_is_the_operators(running
     }
 
 
-async def test_case_57_a_stale_secret_is_replaced(running: World) -> None:
-    compliant(running, inputs=inputs(secret="stale"))
-    assert await action(running) == "updated"
-    (patch,) = running.posthog.bodies("PATCH")
+async def test_case_57_a_stale_secret_is_replaced(driver: Driver) -> None:
+    compliant(driver, inputs=inputs(secret="stale"))
+    assert await action(driver) == "updated"
+    (patch,) = driver.posthog.bodies("PATCH")
     assert patch["inputs"]["headers"]["value"]["x-posthog-webhook-secret"] == SECRET
 
 
-async def test_case_58_a_disabled_destination_is_enabled(running: World) -> None:
-    compliant(running, enabled=False)
-    assert await action(running) == "updated"
-    assert running.posthog.bodies("PATCH")[0]["enabled"] is True
+async def test_case_58_a_disabled_destination_is_enabled(driver: Driver) -> None:
+    compliant(driver, enabled=False)
+    assert await action(driver) == "updated"
+    assert driver.posthog.bodies("PATCH")[0]["enabled"] is True
 
 
 @pytest.mark.parametrize("value", [[True], "true", True, ["true"]])
-async def test_case_59_every_spelling_of_the_filter(running: World, value: Any) -> None:
+async def test_case_59_every_spelling_of_the_filter(driver: Driver, value: Any) -> None:
     entry = {**desired.IDENTIFIED, "value": value}
-    compliant(running, filters={"properties": [FOREIGN, entry]})
-    assert await action(running) == "unchanged"
+    compliant(driver, filters={"properties": [FOREIGN, entry]})
+    assert await action(driver) == "unchanged"
 
 
 @pytest.mark.parametrize("value", ["false", ["true", "false"], [], None, 1, [1]])
-async def test_other_filter_values_are_drift(running: World, value: Any) -> None:
-    compliant(running, filters={"properties": [{**desired.IDENTIFIED, "value": value}]})
-    assert await action(running) == "updated"
+async def test_other_filter_values_are_drift(driver: Driver, value: Any) -> None:
+    compliant(driver, filters={"properties": [{**desired.IDENTIFIED, "value": value}]})
+    assert await action(driver) == "updated"
 
 
-async def test_case_60_pages_and_the_likely_name_first(running: World) -> None:
-    running.posthog.page_size = 1
-    running.posthog.add("slack", name="Slack alerts")
-    compliant(running, "loop", name="My hogsend loop")
-    assert await action(running) == "unchanged"
-    assert running.posthog.lines() == [
+async def test_case_60_pages_and_the_likely_name_first(driver: Driver) -> None:
+    driver.posthog.page_size = 1
+    driver.posthog.add("slack", name="Slack alerts")
+    compliant(driver, "loop", name="My hogsend loop")
+    assert await action(driver) == "unchanged"
+    assert driver.posthog.lines() == [
         PROJECT,
         LIST,
         f"{LIST}&offset=1",
@@ -187,11 +187,11 @@ async def test_case_60_pages_and_the_likely_name_first(running: World) -> None:
     ]
 
 
-async def test_case_61_a_legacy_destination_is_upgraded(running: World) -> None:
+async def test_case_61_a_legacy_destination_is_upgraded(driver: Driver) -> None:
     schema = [{"key": key} for key in ("url", "payload", "headers")]
-    compliant(running, inputs_schema=schema, hog="old", inputs={"url": {"value": WEBHOOK_URL}})
-    assert await action(running) == "updated"
-    (patch,) = running.posthog.bodies("PATCH")
+    compliant(driver, inputs_schema=schema, hog="old", inputs={"url": {"value": WEBHOOK_URL}})
+    assert await action(driver) == "updated"
+    (patch,) = driver.posthog.bodies("PATCH")
     assert list(patch["inputs"]) == ["url", "method", "body", "headers", "debug"]
     assert "fetch(inputs.url, payload)" in patch["hog"]
     entries = patch["inputs_schema"]
@@ -210,74 +210,74 @@ async def test_case_61_a_legacy_destination_is_upgraded(running: World) -> None:
     ]
     names = [choice["value"] for choice in entries[1]["choices"]]
     assert names == ["POST", "PUT", "PATCH", "GET", "DELETE"]
-    assert await action(running) == "unchanged"
+    assert await action(driver) == "unchanged"
 
 
-async def test_case_62_a_renamed_destination_is_adopted(running: World) -> None:
-    compliant(running, name="Renamed by somebody", enabled=False)
-    assert await action(running) == "updated"
+async def test_case_62_a_renamed_destination_is_adopted(driver: Driver) -> None:
+    compliant(driver, name="Renamed by somebody", enabled=False)
+    assert await action(driver) == "updated"
     assert not {"name", "description", "template_id", "type"} & set(
-        running.posthog.bodies("PATCH")[0]
+        driver.posthog.bodies("PATCH")[0]
     )
 
 
-async def test_case_63_a_forbidden_list(running: World) -> None:
+async def test_case_63_a_forbidden_list(driver: Driver) -> None:
     detail = "API key missing required scope 'hog_function:read'"
-    running.posthog.refuse("GET", "hog_functions", 403, {"detail": detail})
-    body = await refusal(running)
+    driver.posthog.refuse("GET", "hog_functions", 403, {"detail": detail})
+    body = await refusal(driver)
     assert body["error"] == "missing-scope"
     assert "403" in body["detail"]
     assert detail in body["detail"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_case_64_no_hog_functions_api(running: World, method: str) -> None:
-    running.posthog.refuse(method, r"hog_functions/(\?|$)", 404)
-    body = await refusal(running)
+async def test_case_64_no_hog_functions_api(driver: Driver, method: str) -> None:
+    driver.posthog.refuse(method, r"hog_functions/(\?|$)", 404)
+    body = await refusal(driver)
     assert body["error"] == "unsupported-instance"
     assert "manually" in body["remediation"]
     assert WEBHOOK_URL in body["remediation"]
 
 
-async def test_case_65_the_project_cannot_be_found(running: World) -> None:
-    running.posthog.refuse("GET", "@current", 500, b"<h1>Server Error</h1>")
-    body = await refusal(running)
+async def test_case_65_the_project_cannot_be_found(driver: Driver) -> None:
+    driver.posthog.refuse("GET", "@current", 500, b"<h1>Server Error</h1>")
+    body = await refusal(driver)
     assert body["error"] == "project-discovery-failed"
     assert "500" in body["detail"]
     assert "POSTHOG_PROJECT_ID" in body["remediation"]
-    assert len(running.posthog.requests) == 1
+    assert len(driver.posthog.requests) == 1
 
 
 @pytest.mark.parametrize("project", [{}, {"id": None}, {"id": ""}, {"id": True}, [], "x", None])
-async def test_a_project_without_an_id_is_not_found(running: World, project: Any) -> None:
-    running.posthog.project = project
-    assert (await refusal(running))["error"] == "project-discovery-failed"
+async def test_a_project_without_an_id_is_not_found(driver: Driver, project: Any) -> None:
+    driver.posthog.project = project
+    assert (await refusal(driver))["error"] == "project-discovery-failed"
 
 
-async def test_case_66_a_refused_bearer(running: World) -> None:
-    running.posthog.refuse("GET", "@current", 401)
-    assert (await refusal(running))["error"] == "unauthorized"
+async def test_case_66_a_refused_bearer(driver: Driver) -> None:
+    driver.posthog.refuse("GET", "@current", 401)
+    assert (await refusal(driver))["error"] == "unauthorized"
 
 
 @pytest.mark.parametrize("answered", [{}, {"id": None}, b"", b"not json", []])
-async def test_case_67_a_creation_without_an_id(running: World, answered: Any) -> None:
-    running.posthog.refuse("POST", "hog_functions", 201, answered)
-    assert (await refusal(running))["error"] == "api-error"
+async def test_case_67_a_creation_without_an_id(driver: Driver, answered: Any) -> None:
+    driver.posthog.refuse("POST", "hog_functions", 201, answered)
+    assert (await refusal(driver))["error"] == "api-error"
 
 
-async def test_case_68_twice_in_a_row(running: World) -> None:
-    assert [await action(running), await action(running)] == ["created", "unchanged"]
-    assert len(running.posthog.bodies("POST")) == 1
+async def test_case_68_twice_in_a_row(driver: Driver) -> None:
+    assert [await action(driver), await action(driver)] == ["created", "unchanged"]
+    assert len(driver.posthog.bodies("POST")) == 1
 
 
 async def test_case_69_a_rotated_secret(start: Start) -> None:
-    async with start() as running:
-        running.posthog.project = {"id": 4242}
+    async with start() as driver:
+        driver.posthog.project = {"id": 4242}
         actions = []
         for secret in ("first", "second", "second"):
             stored = DerivedPayload(webhook_secret=secret)
-            await running.credentials.vault.put_derived("posthog", stored)
-            actions.append(await action(running))
+            await driver.credentials.vault.put_derived("posthog", stored)
+            actions.append(await action(driver))
     assert actions == ["created", "updated", "unchanged"]
 
 
@@ -292,32 +292,32 @@ async def test_case_69_a_rotated_secret(start: Start) -> None:
     ],
 )
 async def test_everything_else_is_an_api_error(
-    running: World, method: str, path: str, status: int
+    driver: Driver, method: str, path: str, status: int
 ) -> None:
-    compliant(running, enabled=False)
-    running.posthog.refuse(method, path, status, {"detail": "no"})
-    body = await refusal(running)
+    compliant(driver, enabled=False)
+    driver.posthog.refuse(method, path, status, {"detail": "no"})
+    body = await refusal(driver)
     assert body["error"] == "api-error"
     assert str(status) in body["detail"]
 
 
-async def test_a_next_page_that_is_no_url(running: World) -> None:
+async def test_a_next_page_that_is_no_url(driver: Driver) -> None:
     page = {"results": [], "next": "https://[bad"}
-    running.posthog.refuse("GET", r"hog_functions/\?", 200, page)
-    assert (await refusal(running))["error"] == "api-error"
+    driver.posthog.refuse("GET", r"hog_functions/\?", 200, page)
+    assert (await refusal(driver))["error"] == "api-error"
 
 
 async def test_a_posthog_that_is_away(start: Start) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}"
-    async with start(environment={**WITH_SECRET, "posthog_private_host": nobody}) as running:
-        body = await refusal(running)
+    unreachable = f"http://127.0.0.1:{free_port()}"
+    async with start(environment={**WITH_SECRET, "posthog_private_host": unreachable}) as driver:
+        body = await refusal(driver)
     assert body["error"] == "project-discovery-failed"
     assert "cannot be reached" in body["detail"]
 
 
-async def test_a_long_answer_is_cut(running: World) -> None:
-    running.posthog.refuse("GET", "@current", 500, b"x" * 5000)
-    detail = (await refusal(running))["detail"]
+async def test_a_long_answer_is_cut(driver: Driver) -> None:
+    driver.posthog.refuse("GET", "@current", 500, b"x" * 5000)
+    detail = (await refusal(driver))["detail"]
     assert "x" * 200 + "…" in detail
     assert "x" * 201 not in detail
 
@@ -325,23 +325,23 @@ async def test_a_long_answer_is_cut(running: World) -> None:
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_the_bearer_follows_no_redirect(start: Start, status: int) -> None:
     elsewhere = Recorder()
-    async with serving(elsewhere) as other, start(environment=WITH_SECRET) as running:
-        running.posthog.refuse(".*", "/api/", status, b"", location=f"{other}/api/projects/1/")
-        body = await refusal(running)
+    async with serving(elsewhere) as other, start(environment=WITH_SECRET) as driver:
+        driver.posthog.refuse(".*", "/api/", status, b"", location=f"{other}/api/projects/1/")
+        body = await refusal(driver)
     assert body["error"] == "project-discovery-failed"
     assert str(status) in body["detail"]
     assert elsewhere.requests == []
 
 
-async def test_the_next_page_is_asked_for_on_our_own_host(running: World) -> None:
+async def test_the_next_page_is_asked_for_on_our_own_host(driver: Driver) -> None:
     elsewhere = Recorder()
     async with serving(elsewhere) as other:
         page = {"results": [], "next": f"{other}//evil.example/x?limit=100&offset=100"}
-        running.posthog.refuse("GET", r"hog_functions/\?", 200, page)
-        running.posthog.refuse("GET", "evil", 200, {"results": []})
-        assert await action(running) == "created"
+        driver.posthog.refuse("GET", r"hog_functions/\?", 200, page)
+        driver.posthog.refuse("GET", "evil", 200, {"results": []})
+        assert await action(driver) == "created"
     assert elsewhere.requests == []
-    assert "GET /evil.example/x?limit=100&offset=100" in running.posthog.lines()
+    assert "GET /evil.example/x?limit=100&offset=100" in driver.posthog.lines()
 
 
 async def test_a_path_prefix_on_the_private_host_is_kept(start: Start, posthog: Recorder) -> None:
@@ -350,28 +350,28 @@ async def test_a_path_prefix_on_the_private_host_is_kept(start: Start, posthog: 
     again = {"results": [], "next": "https://x.example/ph/api/environments/1/hog_functions/?p=2"}
     posthog.refuse("GET", r"^/ph/api/environments/1/hog_functions/\?type", 200, again)
     posthog.refuse("POST", "^/ph/api/environments/1/hog_functions/$", 201, {"id": "fn"})
-    async with start(environment={**WITH_SECRET, "posthog_private_host": prefix}) as running:
-        answer = await running.provision()
+    async with start(environment={**WITH_SECRET, "posthog_private_host": prefix}) as driver:
+        answer = await driver.provision()
     assert answer.status_code == 200, answer.text
     assert answer.json()["dashboardUrl"].startswith(f"{posthog.url}/ph/project/1/")
     assert "GET /ph/api/environments/1/hog_functions/?p=2" in posthog.lines()
 
 
-async def test_at_most_twenty_pages_and_twenty_five_probes(running: World) -> None:
-    running.posthog.page_size = 1
+async def test_at_most_twenty_pages_and_twenty_five_probes(driver: Driver) -> None:
+    driver.posthog.page_size = 1
     for number in range(30):
-        running.posthog.add(f"fn{number}", name="Slack")
-    assert await action(running) == "created"
-    lines = running.posthog.lines()
+        driver.posthog.add(f"fn{number}", name="Slack")
+    assert await action(driver) == "created"
+    lines = driver.posthog.lines()
     assert len([line for line in lines if line.startswith(LIST)]) == 20
-    running.posthog.page_size = 100
-    running.posthog.requests.clear()
-    await action(running)
-    details = [line for line in running.posthog.lines() if line.startswith(f"GET {COLLECTION}fn")]
+    driver.posthog.page_size = 100
+    driver.posthog.requests.clear()
+    await action(driver)
+    details = [line for line in driver.posthog.lines() if line.startswith(f"GET {COLLECTION}fn")]
     assert len(details) <= 25
 
 
-async def test_odd_entries_are_passed_over(running: World) -> None:
+async def test_odd_entries_are_passed_over(driver: Driver) -> None:
     entries = [
         None,
         7,
@@ -380,9 +380,9 @@ async def test_odd_entries_are_passed_over(running: World) -> None:
         {"id": "t", "type": "transformation", "name": "hogsend"},
         {"id": "fn", "name": None},
     ]
-    compliant(running)
-    running.posthog.refuse("GET", r"hog_functions/\?", 200, {"results": entries, "next": 3})
-    assert await action(running) == "unchanged"
+    compliant(driver)
+    driver.posthog.refuse("GET", r"hog_functions/\?", 200, {"results": entries, "next": 3})
+    assert await action(driver) == "unchanged"
 
 
 @pytest.mark.parametrize(
@@ -396,27 +396,27 @@ async def test_odd_entries_are_passed_over(running: World) -> None:
         {"inputs": {"url": {"value": f"{WEBHOOK_URL}/more"}}},
     ],
 )
-async def test_odd_destinations_are_no_match(running: World, odd: dict[str, Any]) -> None:
-    running.posthog.add("odd", **odd)
-    assert await action(running) == "created"
+async def test_odd_destinations_are_no_match(driver: Driver, odd: dict[str, Any]) -> None:
+    driver.posthog.add("odd", **odd)
+    assert await action(driver) == "created"
 
 
-async def test_odd_inputs_of_a_match_are_replaced(running: World) -> None:
-    running.posthog.add(
+async def test_odd_inputs_of_a_match_are_replaced(driver: Driver) -> None:
+    driver.posthog.add(
         "fn",
         inputs={"url": {"value": WEBHOOK_URL}, "headers": {"secret": True}, "debug": None},
         filters=None,
         inputs_schema=[*SCHEMA, None, 3],
     )
-    assert await action(running) == "updated"
-    assert await action(running) == "unchanged"
+    assert await action(driver) == "updated"
+    assert await action(driver) == "unchanged"
 
 
-async def test_another_spelling_of_our_headers_is_replaced(running: World) -> None:
+async def test_another_spelling_of_our_headers_is_replaced(driver: Driver) -> None:
     headers = {"value": {"X-PostHog-Webhook-Secret": "stale", "content-type": "text/plain"}}
-    compliant(running, inputs=inputs(headers=headers))
-    assert await action(running) == "updated"
-    sent = running.posthog.bodies("PATCH")[0]["inputs"]["headers"]["value"]
+    compliant(driver, inputs=inputs(headers=headers))
+    assert await action(driver) == "updated"
+    sent = driver.posthog.bodies("PATCH")[0]["inputs"]["headers"]["value"]
     assert sent == {"Content-Type": "application/json", "x-posthog-webhook-secret": SECRET}
 
 
@@ -428,10 +428,10 @@ async def test_another_spelling_of_our_headers_is_replaced(running: World) -> No
         "Data pipelines add-on is required for enabling new destinations.",
     ],
 )
-async def test_a_plan_without_data_pipelines_is_recognised(running: World, detail: str) -> None:
+async def test_a_plan_without_data_pipelines_is_recognised(driver: Driver, detail: str) -> None:
     said = {"type": "validation_error", "attr": "template_id", "detail": detail}
-    running.posthog.refuse("POST", "hog_functions", 400, said)
-    body = await refusal(running)
+    driver.posthog.refuse("POST", "hog_functions", 400, said)
+    body = await refusal(driver)
     assert body["error"] == "api-error"
     assert "plan" in body["detail"]
     assert detail in body["detail"]
@@ -447,13 +447,13 @@ async def test_a_plan_without_data_pipelines_is_recognised(running: World, detai
     assert SECRET not in str(body)
 
 
-async def test_another_bad_template_is_not_taken_for_a_plan(running: World) -> None:
+async def test_another_bad_template_is_not_taken_for_a_plan(driver: Driver) -> None:
     said = {"attr": "template_id", "detail": "No template found for id 'template-webhook'"}
-    running.posthog.refuse("POST", "hog_functions", 400, said)
-    assert "add-on" not in (await refusal(running))["remediation"]
+    driver.posthog.refuse("POST", "hog_functions", 400, said)
+    assert "add-on" not in (await refusal(driver))["remediation"]
 
 
-async def test_a_cookie_is_not_sent_back(running: World) -> None:
-    running.posthog.refuse("GET", "@current", 200, {"id": 4242}, **{"set-cookie": "sessionid=x"})
-    await action(running)
-    assert not any("cookie" in request.headers for request in running.posthog.requests)
+async def test_a_cookie_is_not_sent_back(driver: Driver) -> None:
+    driver.posthog.refuse("GET", "@current", 200, {"id": 4242}, **{"set-cookie": "sessionid=x"})
+    await action(driver)
+    assert not any("cookie" in request.headers for request in driver.posthog.requests)
