@@ -45,6 +45,18 @@ class Forbidden(HogsendError):
     code = "forbidden"
 
 
+class TooLarge(HogsendError):
+    """A message is larger than the bus, or its stream, takes."""
+
+    code = "too_large"
+
+
+class PublishRejected(HogsendError):
+    """JetStream answered that it will never take a message."""
+
+    code = "publish_rejected"
+
+
 class SpoolFull(HogsendError):
     """The gateway can neither reach the bus nor hold another delivery on disk."""
 
@@ -66,6 +78,8 @@ _BY_CODE: dict[str, type[HogsendError]] = {
         CannotUnseal,
         Unavailable,
         Forbidden,
+        TooLarge,
+        PublishRejected,
         SpoolFull,
     )
 }

@@ -1,201 +1,289 @@
-"""Async iterators over what the bus keeps: events and credential changes.
+"""Consumes a JetStream consumer: pulls batches, and keeps what is in hand from being redelivered.
 
-They outlive reconnections, server restarts and deleted consumers.
+One loop for every consumer of Hogsend: ingest's batches, what analytics sends to PostHog, and the
+iterators that other people's services use. It outlives reconnections, server restarts, and a
+consumer or stream that was deleted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import weakref
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import msgspec
 import nats.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext
+from nats.aio.subscription import Subscription
 from nats.js import errors as js_errors
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import ConsumerConfig
 
-from hogsend.contract import subjects
-from hogsend.contract.credentials import CredentialChanged
-from hogsend.contract.events import Event
-from hogsend.contract.streams import StreamName
+from hogsend.transport.connection import Connection
 
-if TYPE_CHECKING:
-    from hogsend.transport.connection import Bus
+WAIT_SECONDS = 5.0
+"""How long one request for the next message stays open at the server."""
+ANSWER_SECONDS = 2.0
+"""How much later than that the server may say that there was none."""
+RECONNECT_POLL_SECONDS = 1.0
+"""How soon a request that a reconnection lost is noticed and made again."""
+RETRY_SECONDS = 0.5
+HEARTBEAT_SECONDS = 10.0
+"""How often JetStream hears that messages are still worked on; well below any `ack_wait`."""
+NAK_FLUSH_SECONDS = 2
 
-_FETCH_SECONDS = 5.0
-_GATHER_SECONDS = 0.01
-_RETRY_SECONDS = 0.5
-_IDLE_CONSUMER_SECONDS = 300.0
-_SILENCE_SECONDS = 30.0
-"""After this long without a word about an event, JetStream gives it to another replica."""
-_IN_PROGRESS_SECONDS = 10.0
-"""How often it hears of an event that is still being handled."""
+UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
+"""What nats-py raises while NATS, JetStream or a stream cannot be reached."""
 
-_AWAY = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
+_NO_MESSAGES, _EXPIRED, _NO_RESPONDERS = "404", "408", "503"
+_WINDOW_FULL = "exceeded maxackpending"
+_GONE = ("consumer deleted", "consumer is push based")
+_STATUS = "Status"
+
+Report = Callable[[str, Exception], None]
+"""Told `(what was tried, why it failed)` about a failure that was handled."""
 
 
-async def pull(
-    js: JetStreamContext, stream: str, config: ConsumerConfig, *, batch: int
-) -> AsyncIterator[list[Msg]]:
-    """Yield batches of up to `batch` unacknowledged messages, for ever.
+class ConsumerGone(Exception):
+    """The consumer, or its stream, does not exist any more."""
 
-    A batch comes as soon as there is one message. While NATS or the stream is away it waits and
-    then goes on; a consumer somebody deleted is made again.
+
+class Consumer:
+    """Pulls messages of one consumer, in batches; several of them may share a durable.
+
+    A batch comes as soon as there is one message, with whatever else is there at that moment.
     """
-    subscription: JetStreamContext.PullSubscription | None = None
-    while True:
-        try:
-            if subscription is None:
-                subscription = await _subscribe(js, stream, config)
-            first = await subscription.fetch(1, timeout=_FETCH_SECONDS)
-            yield first + await _what_else_is_there(subscription, batch - 1)
-        except nats.errors.TimeoutError:
-            if not await _consumer_exists(subscription):
-                subscription = None
-        except nats.errors.ConnectionClosedError:
-            return
-        except _AWAY:
-            if subscription is not None:
-                await subscription.unsubscribe()
-            subscription = None
-            await asyncio.sleep(_RETRY_SECONDS)
 
+    def __init__(
+        self, connection: Connection, stream: str, config: ConsumerConfig, *, batch: int
+    ) -> None:
+        """Prepare without asking.
 
-async def _subscribe(
-    js: JetStreamContext, stream: str, config: ConsumerConfig
-) -> JetStreamContext.PullSubscription:
-    if config.durable_name is None:
-        # A name of its own, because only named consumers have a subject permissions can tell.
-        config = config.evolve(name=secrets.token_hex(8))
-    info = await js.add_consumer(stream, config)
-    return await js.pull_subscribe_bind(consumer=info.name, stream=stream)
-
-
-async def _what_else_is_there(
-    subscription: JetStreamContext.PullSubscription, most: int
-) -> list[Msg]:
-    # Asked for many at once, nats-py waits until it has them all or the time is over.
-    if most < 1:
-        return []
-    try:
-        return await subscription.fetch(most, timeout=_GATHER_SECONDS)
-    except _AWAY:
-        # Whatever it is, the message in hand goes first; the next fetch meets the same trouble.
-        return []
-
-
-async def _consumer_exists(subscription: JetStreamContext.PullSubscription | None) -> bool:
-    if subscription is None:
-        return False
-    try:
-        await subscription.consumer_info()
-    except js_errors.NotFoundError:
-        return False
-    except _AWAY:
-        return True
-    return True
-
-
-T = TypeVar("T")
-
-
-class _Patient(Generic[T]):
-    """An iterator that goes on where it was after a caller gave up waiting."""
-
-    def __init__(self, iterator: AsyncIterator[T]) -> None:
-        self._iterator = iterator
-        self._waiting: asyncio.Task[T | None] | None = None
-
-    async def next(self) -> T:
-        """Wait for the next one; cancelled, the wait goes on for whoever asks next."""
-        if self._waiting is None:
-            self._waiting = asyncio.create_task(self._next())
-        try:
-            # A cancellation would end a generator for good.
-            found = await asyncio.shield(self._waiting)
-        finally:
-            if self._waiting.done():
-                self._waiting = None
-        if found is None:
-            raise StopAsyncIteration
-        return found
-
-    async def _next(self) -> T | None:
-        return await anext(self._iterator, None)
-
-
-class Events(AsyncIterator[Event]):
-    """Normalized events; made by `Bus.events`."""
-
-    def __init__(self, bus: Bus, name: str | None, durable: str | None) -> None:
-        """See `Bus.events`."""
-        consumer = ConsumerConfig(
-            durable_name=durable,
-            filter_subject=subjects.event(name) if name is not None else f"{subjects.EVENTS}.*",
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=_SILENCE_SECONDS,
-            deliver_policy=DeliverPolicy.ALL if durable else DeliverPolicy.NEW,
-            inactive_threshold=None if durable else _IDLE_CONSUMER_SECONDS,
-        )
-        self._batches = _Patient(pull(bus.js, StreamName.EVENTS, consumer, batch=1))
-        self._bus = bus
-        self._in_hand: Msg | None = None
-        self._holding: asyncio.Task[None] | None = None
-
-    async def __anext__(self) -> Event:
-        """Acknowledge the event handed out before, and wait for the next one.
-
-        What is handed out stays this replica's for as long as the iterator and its process live.
+        Args:
+            connection: may connect later.
+            stream: the stream's name.
+            config: made when missing, and again when it was deleted.
+            batch: most messages handed out at a time.
         """
-        if self._holding is not None:
-            self._holding.cancel()
-        if self._in_hand is not None:
-            await self._in_hand.ack()
-            self._in_hand = None
-        (message,) = await self._batches.next()
-        self._in_hand = message
-        self._holding = asyncio.create_task(_hold(weakref.ref(self), self._bus, message))
-        return msgspec.json.decode(message.data, type=Event)
+        self._connection = connection
+        self._stream = stream
+        # Only named consumers have a subject that permissions can tell apart; and under its name
+        # one without a durable is found again, with its position, after a reconnection.
+        named = config if config.durable_name else config.evolve(name=secrets.token_hex(8))
+        self._config = named
+        self._batch = batch
 
-
-async def _hold(iterator: weakref.ref[Events], bus: Bus, message: Msg) -> None:
-    """Keep JetStream from giving `message` to another replica, until nobody iterates any more."""
-    while True:
-        await asyncio.sleep(_IN_PROGRESS_SECONDS)
-        if iterator() is None:
-            return
+    async def batches(self) -> AsyncIterator[list[Msg]]:
+        """Yield unacknowledged messages, until the connection is closed."""
+        pull: _Pull | None = None
         try:
-            await message.in_progress()
-        except (nats.errors.Error, OSError) as error:
-            # It may be delivered again then, with the same id.
-            bus.observe("error", f"cannot hold an event: {error}")
+            while True:
+                try:
+                    if pull is None:
+                        await self._connected()
+                        pull = await self._start()
+                    if messages := await pull.next(self._batch):
+                        yield messages
+                except nats.errors.ConnectionClosedError:
+                    return
+                except (*UNREACHABLE, ConsumerGone):
+                    if pull is not None:
+                        await pull.stop()
+                    pull = None
+                    await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            if pull is not None:
+                await pull.stop()
+
+    async def _connected(self) -> None:
+        # Subscribing before the first connection would use an inbox this user may not read.
+        while not self._connection.connected:  # noqa: ASYNC110 - nats-py has no event for it
+            await asyncio.sleep(RETRY_SECONDS / 5)
+
+    async def _start(self) -> _Pull:
+        info = await self._connection.js.add_consumer(self._stream, self._config)
+        pull = _Pull(self._connection.client, self._stream, info.name)
+        await pull.start()
+        return pull
 
 
-class CredentialChanges(AsyncIterator[CredentialChanged]):
-    """Credential changes, each provider's in version order; made by `Bus.credential_changes`."""
+class _Request(msgspec.Struct, omit_defaults=True):
+    """A pull request (NATS ADR-13)."""
 
-    def __init__(self, bus: Bus, provider: str | None) -> None:
-        """See `Bus.credential_changes`."""
-        consumer = ConsumerConfig(
-            filter_subject=subjects.credential_changed(provider)
-            if provider
-            else f"{subjects.CREDENTIALS}.*.changed",
-            ack_policy=AckPolicy.NONE,
-            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-            inactive_threshold=_IDLE_CONSUMER_SECONDS,
-        )
-        self._batches = _Patient(pull(bus.js, StreamName.CREDENTIALS, consumer, batch=1))
-        self._versions: dict[str, int] = {}
+    batch: int
+    expires: int = 0
+    """Nanoseconds."""
+    no_wait: bool = False
 
-    async def __anext__(self) -> CredentialChanged:
-        """Wait for the next change that is newer than what was handed out before."""
+
+class _Pull:
+    """Requests to one consumer, one at a time, answered on an inbox of its own.
+
+    nats-py's `fetch` waits for its whole timeout unless the batch is full, so that a lone message
+    either waits or costs a timer; asked with `no_wait`, the server says at once what is there.
+    """
+
+    def __init__(self, client: Client, stream: str, consumer: str) -> None:
+        self._client = client
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._inbox = f"{client.new_inbox()}."
+        self._subscription: Subscription | None = None
+        self._requests = 0
+        self._wanted = 0
+        self._messages: deque[Msg] = deque()
+        self._status: Msg | None = None
+        self._arrived = asyncio.Event()
+
+    async def start(self) -> None:
+        """Listen for answers."""
+        self._subscription = await self._client.subscribe(f"{self._inbox}*", cb=self._on_message)
+
+    async def stop(self) -> None:
+        """Stop listening, and give back what arrived and was not handed out."""
+        if self._subscription is None or self._client.is_closed:
+            return
+        await self._subscription.unsubscribe()
+        while self._messages:
+            await self._messages.popleft().nak()
+
+    async def next(self, batch: int) -> list[Msg]:
+        """Give what is there, or wait for the first message; empty when none came in time.
+
+        Raises:
+            ConsumerGone: there is no such consumer.
+            nats.errors.Error: the connection is lost, or nothing answers.
+        """
+        messages = await self._ask(_Request(batch, no_wait=True), ANSWER_SECONDS)
+        if not messages:
+            expires = round(WAIT_SECONDS * 1e9)
+            messages = await self._ask(_Request(1, expires), WAIT_SECONDS + ANSWER_SECONDS)
+            if messages and batch > 1:
+                rest = _Request(batch - 1, no_wait=True)
+                try:
+                    messages += await self._ask(rest, ANSWER_SECONDS)
+                except (*UNREACHABLE, ConsumerGone):
+                    # The message in hand goes first; the next request meets the same trouble.
+                    return messages
+        return messages
+
+    async def _ask(self, request: _Request, seconds: float) -> list[Msg]:
+        self._requests += 1
+        self._wanted, self._status = request.batch, None
+        self._arrived.clear()
+        inbox = f"{self._inbox}{self._requests}"
+        await self._client.publish(self._subject, msgspec.json.encode(request), reply=inbox)
+        if not await self._answered_within(seconds) and not self._messages:
+            # Silence: the request was lost with a connection or a leader.
+            raise nats.errors.TimeoutError
+        messages = list(self._messages)
+        self._messages.clear()
+        if not messages and self._status is not None:
+            _raise_for(self._status)
+        return messages
+
+    async def _answered_within(self, seconds: float) -> bool:
+        reconnects = self._client.stats["reconnects"]
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not self._is_answered():
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0 or self._client.stats["reconnects"] != reconnects:
+                return False
+            try:
+                async with asyncio.timeout(min(left, RECONNECT_POLL_SECONDS)):
+                    await self._arrived.wait()
+            except TimeoutError:
+                continue
+        return True
+
+    def _is_answered(self) -> bool:
+        return self._status is not None or len(self._messages) >= self._wanted
+
+    async def _on_message(self, message: Msg) -> None:
+        # Only a status message keeps the inbox as its subject; a message keeps its own.
+        if message.subject.startswith(self._inbox):
+            if message.subject == f"{self._inbox}{self._requests}":
+                self._status = message
+        else:
+            # Also one that an earlier request waited for: it was delivered to us and is ours.
+            self._messages.append(message)
+        if self._is_answered():
+            self._arrived.set()
+
+
+def _raise_for(status: Msg) -> None:
+    headers = status.headers or {}
+    code, description = headers.get(_STATUS, ""), headers.get("Description", "").lower()
+    if code == _NO_RESPONDERS or any(reason in description for reason in _GONE):
+        raise ConsumerGone(description or "no consumer answers")
+    if code not in {_NO_MESSAGES, _EXPIRED} and description != _WINDOW_FULL:
+        # 409: the leader changes, or the server shuts down.
+        raise nats.errors.Error(f"{code} {description}")
+
+
+class MessagesInHand:
+    """Messages that were handed out and are not acknowledged: kept alive, or given back.
+
+    JetStream redelivers what it hears nothing about for `ack_wait`. While a message is in hand it
+    hears a heartbeat; what is left over at the end is given back with a nak, so that another
+    replica gets it at once.
+    """
+
+    def __init__(
+        self, connection: Connection, report: Report, *, interval: float = HEARTBEAT_SECONDS
+    ) -> None:
+        """Hold nothing yet.
+
+        Args:
+            connection: where the messages came from.
+            report: told about heartbeats and naks that failed.
+            interval: seconds between two heartbeats.
+        """
+        self._connection = connection
+        self._report = report
+        self._interval = interval
+        self._messages: dict[int, Msg] = {}
+
+    def __len__(self) -> int:
+        """How many are in hand."""
+        return len(self._unacknowledged())
+
+    def take(self, messages: Iterable[Msg]) -> None:
+        """Hold messages from now on."""
+        self._messages.update((id(message), message) for message in messages)
+
+    def forget(self, messages: Iterable[Msg]) -> None:
+        """Hold messages no longer, acknowledged or not."""
+        for message in messages:
+            self._messages.pop(id(message), None)
+
+    async def keep_alive(self) -> None:
+        """Tell JetStream again and again that what is in hand is worked on; cancel it to stop."""
         while True:
-            (message,) = await self._batches.next()
-            change = msgspec.json.decode(message.data, type=CredentialChanged)
-            if change.version > self._versions.get(change.provider, -1):
-                self._versions[change.provider] = change.version
-                return change
+            await asyncio.sleep(self._interval)
+            try:
+                for message in self._unacknowledged():
+                    if not message.is_acked:
+                        await message.in_progress()
+            except (nats.errors.Error, OSError) as error:
+                # JetStream may redeliver then, which costs a repeat and nothing else.
+                self._report("in_progress", error)
+
+    async def nak_all(self, delay: float) -> int:
+        """Give everything back, to be redelivered after `delay` seconds; gives how many."""
+        left = self._unacknowledged()
+        self._messages.clear()
+        if not left:
+            return 0
+        try:
+            for message in left:
+                await message.nak(delay)
+            await self._connection.flush(NAK_FLUSH_SECONDS)
+        except UNREACHABLE as error:
+            # They are redelivered all the same, once JetStream misses their heartbeat.
+            self._report("nak", error)
+        return len(left)
+
+    def _unacknowledged(self) -> list[Msg]:
+        self._messages = {key: one for key, one in self._messages.items() if not one.is_acked}
+        return list(self._messages.values())

@@ -1,36 +1,48 @@
-"""Publishing a batch to JetStream: all messages in flight at once, one wait for all answers."""
+"""Publishes to JetStream: many messages in flight, each acknowledged, on one subscription.
+
+nats-py's `publish` sets up a request and a timer for every message, which costs more than all the
+rest of a webhook. Here every acknowledgement arrives on one subscription, one timer looks after all
+deadlines, and what is published in one turn of the loop is written at once. Order on the wire is
+the order of the calls.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import nats.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from hogsend.contract.errors import Unavailable
-from hogsend.transport.hpub import send
+from hogsend.contract.errors import HogsendError, PublishRejected, TooLarge, Unavailable
+from hogsend.transport import hpub
 
-if TYPE_CHECKING:
-    from hogsend.transport.connection import Bus
-
-ANSWER_SECONDS = 5.0
+ACKNOWLEDGE_SECONDS = 2.0
+"""How long JetStream may take to acknowledge one message unless the caller says otherwise."""
+ACKNOWLEDGE_ALL_SECONDS = 5.0
+"""The same for many messages at once."""
 IN_FLIGHT = 1000
-"""Messages published before the first answer is waited for."""
+"""Messages of one batch that are published before the first acknowledgement is waited for."""
+
+SWEEP_SECONDS = 0.005
+LATE_SECONDS = 0.010
+MAX_LATE_SWEEPS = 5
 
 _TOO_LARGE = 10054
-_HEADER_BYTES = 1024
-"""More than the names of our headers and their framing take."""
+"""JetStream's code for a message larger than its stream allows."""
+_PERMANENT = frozenset({400, 413})
+"""Status codes that another attempt will not change; a full or missing stream is not among them."""
 
-_START, _APPEND, _COMMIT = range(3)
+Outcome = HogsendError | None
+"""What became of a message: None when JetStream has it."""
+Inject = Callable[[dict[str, str]], None]
+"""Adds headers that belong to the caller's context, for example its trace."""
 
 
-class Outgoing(msgspec.Struct, frozen=True):
-    """A message for a stream."""
+class OutgoingMessage(msgspec.Struct, frozen=True):
+    """A message for a stream; its headers carry the id JetStream deduplicates by."""
 
     subject: str
     body: bytes
@@ -43,206 +55,180 @@ class _Problem(msgspec.Struct, frozen=True):
     description: str = ""
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    type: str = ""
-    """`ack`, `gap` or `err` while a batch is under way; empty in the answer that ends it."""
-    count: int = 0
+class _Acknowledgement(msgspec.Struct, frozen=True):
+    """JetStream's answer to a publish (NATS ADR-1)."""
+
     error: _Problem | None = None
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
-_NO_STREAM = _Answer(error=_Problem(503, description="no stream"))
+_decode = msgspec.json.Decoder(_Acknowledgement).decode
 
-_OnAnswer = Callable[[str, _Answer], None]
+
+class _PendingAcks:
+    """The acknowledgements one caller waits for."""
+
+    __slots__ = ("deadline", "done", "missing", "outcomes")
+
+    def __init__(self, size: int, deadline: float) -> None:
+        self.outcomes: list[Outcome] = [None] * size
+        self.missing = size
+        self.deadline = deadline
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        self.outcomes[index] = outcome
+        self.missing -= 1
+        if not self.missing and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, reason: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(Unavailable(reason))
 
 
 class Publisher:
-    """Publishes to streams, on the service's own connection."""
+    """The one publisher of a connection."""
 
-    def __init__(self, bus: Bus) -> None:
-        """Use `bus`; it may connect later."""
-        self._bus = bus
+    def __init__(self, client: Client) -> None:
+        """Publish on `client`, which may connect later."""
+        self._client = client
         self._inbox = ""
         self._subscribing = asyncio.Lock()
-        self._waiting: dict[str, _OnAnswer] = {}
+        self._next = 0
+        self._pending: dict[str, tuple[_PendingAcks, int]] = {}
+        self._callers: set[_PendingAcks] = set()
+        self._outgoing: list[tuple[bytes, str]] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+        self._late_sweeps = 0
+        self.inject: Inject | None = None
 
-    async def publish(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
-        """Publish to one stream, and wait until it has every message that it can take.
+    async def publish(
+        self, message: OutgoingMessage, *, within: float = ACKNOWLEDGE_SECONDS
+    ) -> None:
+        """Publish and wait until JetStream has the message, at most `within` seconds.
+
+        Raises:
+            Unavailable: not connected, no acknowledgement in time, or the stream is full or
+                missing. The message may be stored all the same; publishing it again is a repeat.
+            TooLarge: larger than the server or the stream allows.
+            PublishRejected: JetStream will never take this message.
+        """
+        (outcome,) = await self._publish([message], within)
+        if outcome is not None:
+            raise outcome
+
+    async def publish_all(
+        self, messages: Sequence[OutgoingMessage], *, within: float = ACKNOWLEDGE_ALL_SECONDS
+    ) -> list[Outcome]:
+        """Publish many and wait for all acknowledgements, at most `within` seconds each thousand.
 
         Returns:
-            Messages larger than the server or the stream allows.
+            An outcome for each message, in order: None, `TooLarge` or `PublishRejected`.
 
         Raises:
             Unavailable: not every message was answered for in time; all may be published again.
         """
-        limit = self._bus.max_payload
-        fitting = [message for message in messages if _size(message) <= limit]
-        too_large = [message for message in messages if _size(message) > limit]
-        for start in range(0, len(fitting), IN_FLIGHT):
-            window = fitting[start : start + IN_FLIGHT]
-            if len(window) == 1 or not await self._publish_together(window):
-                too_large += await self._publish_each(window)
-        return too_large
+        outcomes: list[Outcome] = []
+        for start in range(0, len(messages), IN_FLIGHT):
+            window = await self._publish(messages[start : start + IN_FLIGHT], within)
+            for outcome in window:
+                if isinstance(outcome, Unavailable):
+                    raise outcome
+            outcomes += window
+        return outcomes
 
-    async def _publish_together(self, messages: Sequence[Outgoing]) -> bool:
-        """Publish as a fast batch (ADR-50): JetStream drops repeats and answers once, for all.
-
-        Returns:
-            Whether the stream has them all. It may have some if not; published each for itself,
-            these are dropped as repeats, and the others' answers say what is wrong with them.
-        """
-        batch = _FastBatch(len(messages))
-        async with self._answers(batch.on_answer) as inbox:
-            # Within the batch a missing message ends it ("fail"): its end means all are there.
-            prefix = f"{inbox}.{IN_FLIGHT}.fail"
-            client, last = self._bus.client, len(messages)
-            connections = client.stats["reconnects"]
-            await send(client, [(messages[0], f"{prefix}.1.{_START}.$FI")])
-            # The stream or the server may not support batches; only the first message finds out.
-            if not await asyncio.wait_for(batch.started, ANSWER_SECONDS):
-                return False
-            await send(
-                client,
-                (
-                    (message, f"{prefix}.{n}.{_COMMIT if n == last else _APPEND}.$FI")
-                    for n, message in enumerate(messages[1:], start=2)
-                ),
-            )
-            stored = await asyncio.wait_for(batch.stored, ANSWER_SECONDS)
-            # An error that one connection lost must not be outlived by the success of the next.
-            return stored and client.stats["reconnects"] == connections
-
-    async def _publish_each(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
-        """Publish with an answer for each; returns what is too large for the stream."""
-        window = _Window(len(messages))
-        async with self._answers(window.on_answer) as inbox:
-            await send(
-                self._bus.client,
-                ((message, f"{inbox}.{number}") for number, message in enumerate(messages)),
-            )
-            refused = await asyncio.wait_for(window.answered, ANSWER_SECONDS)
-        return [messages[number] for number in refused]
-
-    @asynccontextmanager
-    async def _answers(self, on_answer: _OnAnswer) -> AsyncIterator[str]:
-        """Make an inbox for the length of the block; `on_answer` gets what arrives below it."""
-        if not self._bus.connected:
+    async def _publish(self, messages: Sequence[OutgoingMessage], within: float) -> list[Outcome]:
+        if not self._client.is_connected:
             raise Unavailable("NATS is not connected")
-        name = secrets.token_hex(16)
-        self._waiting[name] = on_answer
-        try:
+        if not self._inbox:
             await self._subscribe()
-            yield f"{self._inbox}{name}"
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error
+        loop = asyncio.get_running_loop()
+        pending = _PendingAcks(len(messages), loop.time() + within)
+        first = self._next
+        self._next += len(messages)
+        limit = self._client.max_payload
+        for index, message in enumerate(messages):
+            head = hpub.encode_headers(self._headers(message))
+            if len(head) + len(message.body) > limit:
+                size = len(message.body)
+                pending.settle(index, TooLarge(f"{size} bytes are more than NATS takes ({limit})"))
+                continue
+            token = str(first + index)
+            self._pending[token] = pending, index
+            command = hpub.encode(message.subject, self._inbox + token, head, message.body)
+            self._outgoing.append((command, token))
+        self._callers.add(pending)
+        if self._sweep is None:
+            self._sweep = loop.call_later(SWEEP_SECONDS, self._expire)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        try:
+            await pending.done
         finally:
-            del self._waiting[name]
+            self._callers.discard(pending)
+            for number in range(first, first + len(messages)):
+                self._pending.pop(str(number), None)
+        return pending.outcomes
+
+    def _headers(self, message: OutgoingMessage) -> Mapping[str, str]:
+        if self.inject is None:
+            return message.headers
+        headers = dict(message.headers)
+        self.inject(headers)
+        return headers
 
     async def _subscribe(self) -> None:
         async with self._subscribing:
-            if not self._inbox:
-                inbox = f"{self._bus.client.new_inbox()}."
-                await self._bus.client.subscribe(f"{inbox}>", cb=self._dispatch)
-                self._inbox = inbox
-
-    async def _dispatch(self, message: Msg) -> None:
-        name, _, rest = message.subject[len(self._inbox) :].partition(".")
-        if on_answer := self._waiting.get(name):
-            # The server's "no responders" is empty: no stream listens on that subject.
-            on_answer(rest, _decode(message.data) if message.data else _NO_STREAM)
-
-
-class GroupPublisher:
-    """Publishes one message at a time for many callers: those that wait together go together.
-
-    The first one goes at once; what is asked for meanwhile is published in one go after it.
-    """
-
-    def __init__(self, publisher: Publisher) -> None:
-        """Publish with `publisher`, to one stream."""
-        self._publisher = publisher
-        self._waiting: list[tuple[Outgoing, asyncio.Future[bool]]] = []
-        self._publishing: asyncio.Task[None] | None = None
-
-    async def publish(self, message: Outgoing) -> bool:
-        """Publish a message; False when it is larger than the server or the stream allows.
-
-        Raises:
-            Unavailable: it was not answered for in time, and may be published again.
-        """
-        accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((message, accepted))
-        if self._publishing is None or self._publishing.done():
-            self._publishing = asyncio.create_task(self._publish_what_waits())
-        return await accepted
-
-    async def _publish_what_waits(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:IN_FLIGHT], self._waiting[IN_FLIGHT:]
+            if self._inbox:
+                return
+            inbox = f"{self._client.new_inbox()}."
             try:
-                refused = await self._publisher.publish([message for message, _ in group])
-            except BaseException as error:
-                for _, accepted in group:
-                    # One for each: a shared exception would gather everybody's traceback.
-                    _fail(accepted, str(error) or "publishing was cut off")
-                if isinstance(error, Unavailable):
-                    continue
-                for _, accepted in self._waiting:
-                    _fail(accepted, "publishing was cut off")
-                self._waiting.clear()
-                raise
-            too_large = set(map(id, refused))
-            for message, accepted in group:
-                if not accepted.done():
-                    accepted.set_result(id(message) not in too_large)
+                await self._client.subscribe(f"{inbox}*", cb=self._acknowledged)
+            except (nats.errors.Error, OSError) as error:
+                raise Unavailable(f"NATS: {error}") from error
+            self._inbox = inbox
 
+    async def _write(self) -> None:
+        while self._outgoing:
+            outgoing, self._outgoing = self._outgoing, []
+            try:
+                await hpub.write(self._client, [command for command, _ in outgoing])
+            except (nats.errors.Error, OSError) as error:
+                for _, token in outgoing:
+                    if entry := self._pending.get(token):
+                        entry[0].fail(f"NATS: {error}")
 
-def _fail(accepted: asyncio.Future[bool], reason: str) -> None:
-    if not accepted.done():
-        accepted.set_exception(Unavailable(reason))
+    async def _acknowledged(self, message: Msg) -> None:
+        entry = self._pending.pop(message.subject[len(self._inbox) :], None)
+        if entry is None:
+            return
+        pending, index = entry
+        if not message.data:
+            # The server's "no responders": no stream listens on that subject.
+            pending.settle(index, Unavailable("the stream does not exist"))
+            return
+        problem = _decode(message.data).error
+        pending.settle(index, None if problem is None else _error(problem))
 
-
-class _FastBatch:
-    """The answers to a fast batch."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def _expire(self) -> None:
         loop = asyncio.get_running_loop()
-        self.started: asyncio.Future[bool] = loop.create_future()
-        self.stored: asyncio.Future[bool] = loop.create_future()
-
-    def on_answer(self, _subject: str, answer: _Answer) -> None:
-        under_way = answer.type == "ack"
-        if not self.started.done():
-            self.started.set_result(under_way)
-        if not under_way and not self.stored.done():
-            complete = not answer.type and answer.error is None and answer.count == self._size
-            self.stored.set_result(complete)
-
-
-class _Window:
-    """The answers to messages published each for itself."""
-
-    def __init__(self, size: int) -> None:
-        self._missing = set(range(size))
-        self._too_large: list[int] = []
-        self.answered: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-
-    def on_answer(self, subject: str, answer: _Answer) -> None:
-        number = int(subject)
-        self._missing.discard(number)
-        if self.answered.done():
+        now = loop.time()
+        due = self._sweep.when() if self._sweep else now
+        self._sweep = loop.call_later(SWEEP_SECONDS, self._expire) if self._callers else None
+        # A loop that is late itself may have acknowledgements it has not read yet: it must not
+        # call JetStream slow. A loop that stays late has to, or its callers would wait without end.
+        self._late_sweeps = self._late_sweeps + 1 if now - due > LATE_SECONDS else 0
+        if 0 < self._late_sweeps <= MAX_LATE_SWEEPS:
             return
-        error = answer.error
-        if error is not None and error.err_code == _TOO_LARGE:
-            self._too_large.append(number)
-        elif error is not None:
-            self.answered.set_exception(Unavailable(f"JetStream refuses: {error.description}"))
-            return
-        if not self._missing:
-            self.answered.set_result(self._too_large)
+        for pending in self._callers:
+            if pending.deadline <= now:
+                pending.fail("JetStream did not acknowledge in time")
 
 
-def _size(message: Outgoing) -> int:
-    """Bytes that count against the server's limit, never less than they are."""
-    return len(message.body) + _HEADER_BYTES + 4 * sum(map(len, message.headers.values()))
+def _error(problem: _Problem) -> HogsendError:
+    if problem.err_code == _TOO_LARGE:
+        return TooLarge("larger than its stream allows")
+    if problem.code in _PERMANENT:
+        return PublishRejected(f"JetStream refuses: {problem.description}")
+    return Unavailable(f"JetStream refuses for now: {problem.description}")

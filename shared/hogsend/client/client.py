@@ -1,0 +1,195 @@
+"""Hogsend on the bus, for other people's services: `hogsend.connect()` gives a `Client`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from hogsend.client.degradation import answered_without
+from hogsend.client.engagement import EngagementClient
+from hogsend.client.flags import FlagsClient
+from hogsend.client.persons import PersonsClient
+from hogsend.client.subscriptions import CredentialChanges, Events
+from hogsend.client.writer import Writer
+from hogsend.contract import subjects
+from hogsend.contract.conditions import (
+    ANALYTICS_CONDITIONS,
+    Condition,
+    ConditionQuery,
+    EvaluateConditions,
+)
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.persons import ANALYTICS_TIMEZONE, Capture, GetTimezone, Timezone
+from hogsend.transport.connection import Connection, without_password
+from hogsend.transport.tls import client_context
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+UTC_ZONE = "UTC"
+
+log = logging.getLogger(__name__)
+
+
+class Client:
+    """Everything a service does with Hogsend, over one connection.
+
+    Reads never raise because PostHog or a service cannot be reached: they give what is known
+    without it. Writes return once they are durable, and reach PostHog later if it is down.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """Work on `connection`, which may connect later."""
+        self.connection = connection
+        self._writer = Writer(connection)
+        self.persons = PersonsClient(connection, self._writer)
+        """PostHog's persons: read and write their properties."""
+        self.flags = FlagsClient(connection)
+        """PostHog's feature flags."""
+        self.engagement = EngagementClient(self._writer)
+        """Reports what services did with people."""
+
+    def events(self, name: str | None = None, *, durable: str | None = None) -> Events:
+        """Normalized events, of one name or all, as an async iterator.
+
+        With `durable` the position is kept under that name and shared by all replicas that use it,
+        and an event counts as done once the loop asks for the next one, however long that takes;
+        without it only events from now on are seen. Waiting for the next one may be cut short, by
+        `asyncio.timeout` for example, and taken up again.
+        """
+        return Events(self.connection, name, durable)
+
+    def credential_changes(self, provider: str | None = None) -> CredentialChanges:
+        """Credential changes, of one provider or all: the current state first, then changes."""
+        return CredentialChanges(self.connection, provider)
+
+    async def capture(
+        self,
+        event: str,
+        distinct_id: str,
+        properties: Mapping[str, Any] | None = None,
+        *,
+        groups: Mapping[str, str] | None = None,
+        **when: Any,
+    ) -> None:
+        """Capture an event in PostHog; it is durable when this returns.
+
+        Without a project key nothing happens, silently.
+
+        Args:
+            event: its name.
+            distinct_id: the person it belongs to.
+            properties: anything that is JSON.
+            groups: group keys by group type.
+            when: `timestamp`, by default now, and `id`, the event's uuid, by default a new one.
+
+        Raises:
+            InvalidRequest: a name is blank or too long, or the properties are no JSON.
+            Unavailable: the bus cannot be reached; nothing was accepted.
+        """
+        when.setdefault("timestamp", datetime.now(UTC))
+        message = Capture(
+            event=event,
+            distinct_id=distinct_id,
+            properties=dict(properties or {}),
+            groups=dict(groups or {}),
+            **when,
+        )
+        await self._writer.write(subjects.persons("capture"), str(message.id), message)
+
+    async def timezone(
+        self, distinct_id: str, *, explicit: str | None = None, default: str | None = None
+    ) -> Timezone:
+        """Give a person's time zone, as far as it is known, and how it is known (contract 4.2).
+
+        `hogsend.next_moment` makes a moment of it.
+
+        Args:
+            distinct_id: the person.
+            explicit: wins over everything known.
+            default: stands in for `DEFAULT_TIMEZONE`.
+
+        Raises:
+            InvalidRequest: `explicit` is no IANA time zone.
+        """
+        request = GetTimezone(distinct_id, explicit, default)
+        try:
+            return await self.connection.request(ANALYTICS_TIMEZONE, request)
+        except Unavailable as error:
+            answered_without("timezone", error)
+            if explicit:
+                raise
+            return Timezone(default or UTC_ZONE, "default" if default else "fallback")
+
+    async def conditions_met(
+        self, people: Sequence[str], conditions: Sequence[Condition]
+    ) -> list[bool]:
+        """Whether all property conditions hold, for each person (contract 4.3).
+
+        Raises:
+            InvalidRequest: a condition cannot be evaluated as it is.
+            Unavailable: analytics cannot be reached; there is no safe guess.
+        """
+        queries = [ConditionQuery(person, list(conditions)) for person in people]
+        request = EvaluateConditions(queries)
+        return (await self.connection.request(ANALYTICS_CONDITIONS, request)).results
+
+
+@asynccontextmanager
+async def connect(
+    url: str | None = None,
+    *,
+    user: str = "subscriber",
+    tls: ssl.SSLContext | None = None,
+    wait: float = 10.0,
+) -> AsyncIterator[Client]:
+    """Connect a service to Hogsend's bus for the length of a `with` block.
+
+    Connection changes and errors of NATS are logged on the logger `hogsend.client.client`.
+
+    Args:
+        url: NATS address, credentials included; `NATS_URL` from the environment by default.
+        user: name this service is known by when the address does not carry one.
+        tls: insist on TLS in this way; by default with the authority `NATS_TLS_CA` names, if any.
+        wait: seconds to wait for the first connection.
+
+    Raises:
+        Unavailable: nothing answered at that address in time, or it refused the credentials.
+    """
+    address = url or os.environ.get("NATS_URL", DEFAULT_URL)
+    if tls is None and (ca := os.environ.get("NATS_TLS_CA")):
+        tls = client_context(Path(ca))
+    events = _ConnectionLog()
+    connection = Connection(urlsplit(address).username or user, address, tls=tls, observer=events)
+    try:
+        await asyncio.wait_for(connection.open(), wait)
+    except TimeoutError:
+        await connection.close()
+        raise Unavailable(
+            f"cannot reach NATS at {without_password(address)} "
+            f"({events.last_error or 'no answer'}); is it running, and is NATS_URL right?"
+        ) from None
+    try:
+        yield Client(connection)
+    finally:
+        await connection.close()
+
+
+class _ConnectionLog:
+    """Logs what happens to a connection, and remembers the last error only."""
+
+    def __init__(self) -> None:
+        self.last_error = ""
+
+    def __call__(self, what: str, detail: str) -> None:
+        if what == "error":
+            self.last_error = detail
+            log.warning("NATS: %s", detail)
+        else:
+            log.info("NATS %s %s", what, detail)

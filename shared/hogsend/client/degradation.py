@@ -1,0 +1,17 @@
+"""What is said when a read is answered without PostHog: it degrades, and never raises."""
+
+from __future__ import annotations
+
+import logging
+
+from hogsend.contract.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+
+def answered_without(what: str, error: Unavailable) -> None:
+    """Log that a read was answered with what is known without PostHog.
+
+    Not our services' logs and metrics: this runs in other people's processes.
+    """
+    log.warning("%s answered without PostHog: %s", what, error)

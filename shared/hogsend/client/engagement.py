@@ -1,0 +1,54 @@
+"""Engagement: what services did with people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from hogsend.client.writer import Writer
+from hogsend.contract import subjects
+from hogsend.contract.engagement import CATALOG, Engagement
+from hogsend.contract.errors import InvalidRequest
+
+
+class EngagementClient:
+    """What services did with people; made by `Client.engagement`."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def report(
+        self,
+        type: str,
+        data: Mapping[str, Any],
+        *,
+        id: str | None = None,
+        timestamp: datetime | None = None,
+    ) -> str:
+        """Report, for example, that an email was opened: recorded here, sent to destinations.
+
+        Args:
+            type: one of `hogsend.contract.engagement.CATALOG`.
+            data: what happened, and with whom (`userId`, `to`, …).
+            id: the same for every repetition of one and the same thing; made up by default.
+            timestamp: when it happened; now by default.
+
+        Returns:
+            The id.
+
+        Raises:
+            InvalidRequest: there is no such type, or the data is no JSON.
+            Unavailable: the bus is away; nothing was accepted.
+        """
+        if type not in CATALOG:
+            raise InvalidRequest(f"there is no engagement type {type!r}; see docs/engagement.md")
+        message = Engagement(
+            id=id or f"msg_{uuid4()}",
+            type=type,
+            timestamp=timestamp or datetime.now(UTC),
+            data=dict(data),
+        )
+        await self._writer.write(subjects.engagement(type), message.id, message)
+        return message.id

@@ -1,0 +1,46 @@
+"""Writes messages for PostHog durably: they are in JetStream when `write` returns."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import msgspec
+
+from hogsend.contract.base import Message
+from hogsend.contract.errors import InvalidRequest, TooLarge
+from hogsend.contract.headers import message_headers
+from hogsend.transport.connection import Connection
+from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, IN_FLIGHT
+
+
+class Writer:
+    """Checks and publishes messages, in the order of the calls."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        # A message's deadline begins when it is sent: more than these would time one another out.
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+
+    async def write(self, subject: str, id: str, message: Message) -> None:
+        """Publish a message that JetStream deduplicates by `id`.
+
+        Raises:
+            InvalidRequest: the message is no JSON, breaks its constraints, or is too large.
+            Unavailable: the bus cannot be reached; the message may be written again.
+        """
+        try:
+            body = msgspec.json.encode(message)
+            # Constraints count where messages are read; the writer should hear of them here.
+            msgspec.json.decode(body, type=type(message))
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+            raise InvalidRequest(str(error)) from error
+        kind = type(message).__name__.lower()
+        headers = message_headers(id=id, source="service", type=kind, time=datetime.now(UTC))
+        async with self._in_flight:
+            try:
+                await self._connection.publish(
+                    subject, body, headers, within=ACKNOWLEDGE_ALL_SECONDS
+                )
+            except TooLarge as error:
+                raise InvalidRequest(str(error)) from error

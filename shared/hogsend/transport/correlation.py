@@ -1,0 +1,8 @@
+"""The id that everything caused by one HTTP request carries over the bus."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+correlation_id: ContextVar[str | None] = ContextVar("hogsend_correlation_id", default=None)
+"""Set by whoever begins, or continues, a piece of work; sent along with every request."""
