@@ -16,7 +16,7 @@ import uvloop
 from benchmarks import bearers, capturing, ingest, persons, propagation, stack, syncing, webhooks
 from benchmarks.figures import Figure
 from hogsend.contract.users import User
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from tests.servers import running_servers
 
 README = Path(__file__).parents[1] / "README.md"
@@ -27,7 +27,7 @@ async def measure() -> list[Figure]:
     """Measure everything, one after the other, on servers of this run's own."""
     figures = []
     async with running_servers() as servers:
-        operator = Bus(User.OPERATOR, servers.nats_url(User.OPERATOR))
+        operator = Connection(User.OPERATOR, servers.nats_url(User.OPERATOR))
         await operator.open()
         print("webhooks ...", file=sys.stderr)
         figures += await webhooks.measure(servers, operator)

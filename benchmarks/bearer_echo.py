@@ -9,7 +9,7 @@ import uvloop
 from hogsend.contract.credentials import CREDENTIALS_TOKEN, TokenReply, TokenRequest
 from hogsend.contract.users import User
 from hogsend.service.app import Handler, serve, until_stopped
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 
 REPLY = TokenReply(source="oauth", version=1, token="pha_bench" * 5)
 
@@ -21,7 +21,7 @@ async def answer(_request: TokenRequest) -> TokenReply:
 
 async def run() -> None:
     """Serve until SIGTERM."""
-    bus = Bus(User.CREDENTIALS, os.environ["NATS_URL"])
+    bus = Connection(User.CREDENTIALS, os.environ["NATS_URL"])
     await bus.open()
     await serve(bus, User.CREDENTIALS, [Handler(CREDENTIALS_TOKEN, answer)])
     await until_stopped()

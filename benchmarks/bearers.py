@@ -14,7 +14,7 @@ from benchmarks.propagation import GRANT
 from hogsend.contract.credentials import CREDENTIALS_TOKEN, TokenRequest
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.users import User
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -27,7 +27,7 @@ async def measure(servers: Servers) -> list[Figure]:
     """Ask in turns: the real service, then the echo, several times over."""
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(servers.fresh_database())
-        bus = Bus(User.PROVISIONER, servers.nats_url(User.PROVISIONER))
+        bus = Connection(User.PROVISIONER, servers.nats_url(User.PROVISIONER))
         await bus.open()
         stack.push_async_callback(bus.close)
         async with credentials(servers, url):
@@ -71,7 +71,7 @@ async def _store(servers: Servers) -> None:
             await eventually(stored, 30)
 
 
-async def _rate(bus: Bus) -> float:
+async def _rate(bus: Connection) -> float:
     request = TokenRequest(provider_id="posthog")
 
     async def answered() -> bool:

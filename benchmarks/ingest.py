@@ -19,8 +19,8 @@ from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.service.app import stop
 from hogsend.service.database import Database
-from hogsend.transport.connection import Bus
-from hogsend.transport.consumer import pull
+from hogsend.transport.connection import Connection
+from hogsend.transport.consumer import Consumer
 from services.ingest.app import MIGRATIONS, WORKERS
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
@@ -33,7 +33,7 @@ PEOPLE = 4_000
 IN_FLIGHT = 500
 
 
-async def measure(servers: Servers, operator: Bus) -> list[Figure]:
+async def measure(servers: Servers, operator: Connection) -> list[Figure]:
     """Alternate between the two, on the same messages under new ids."""
     await streams.reconcile(operator.js, User.INGEST)
     await operator.js.purge_stream(StreamName.WEBHOOKS)
@@ -67,15 +67,15 @@ async def measure(servers: Servers, operator: Bus) -> list[Figure]:
 
 
 @asynccontextmanager
-async def _connected(servers: Servers) -> AsyncIterator[Bus]:
+async def _connected(servers: Servers) -> AsyncIterator[Connection]:
     # A connection for each measurement: an idle pull of the one before would take messages.
-    bus = Bus(User.INGEST, servers.nats_url(User.INGEST))
+    bus = Connection(User.INGEST, servers.nats_url(User.INGEST))
     await bus.open()
     yield bus
     await bus.close()
 
 
-async def _publish(operator: Bus, run: str) -> None:
+async def _publish(operator: Connection, run: str) -> None:
     now = format_time(datetime.now(UTC))
     for start in range(0, MESSAGES, IN_FLIGHT):
         await asyncio.gather(
@@ -105,7 +105,7 @@ def _body(number: int) -> bytes:
     return json.dumps({"event": event, "person": {"properties": properties}}).encode()
 
 
-async def _pull_and_acknowledge(bus: Bus, batch: int) -> float:
+async def _pull_and_acknowledge(bus: Connection, batch: int) -> float:
     config = ConsumerConfig(
         durable_name=INGEST_CONSUMER.durable_name,
         filter_subject=INGEST_CONSUMER.filter_subject,
@@ -116,7 +116,7 @@ async def _pull_and_acknowledge(bus: Bus, batch: int) -> float:
     )
     seen = 0
     started = time.perf_counter()
-    async for messages in pull(bus.js, StreamName.WEBHOOKS, config, batch=batch):
+    async for messages in Consumer(bus, StreamName.WEBHOOKS, config, batch=batch).batches():
         for message in messages:
             await message.ack()
         seen += len(messages)
@@ -127,7 +127,7 @@ async def _pull_and_acknowledge(bus: Bus, batch: int) -> float:
     return MESSAGES / elapsed
 
 
-async def _store(bus: Bus, database: Database, operator: Bus, batch: int) -> float:
+async def _store(bus: Connection, database: Database, operator: Connection, batch: int) -> float:
     handlers = Handlers(bus, database)
     started = time.perf_counter()
     consuming = asyncio.create_task(

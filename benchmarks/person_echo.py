@@ -10,7 +10,7 @@ from benchmarks.persons import PROPERTIES
 from hogsend.contract.persons import ANALYTICS_PERSON, GetPerson, Person
 from hogsend.contract.users import User
 from hogsend.service.app import Handler, serve, until_stopped
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 
 REPLY = Person(PROPERTIES)
 
@@ -22,7 +22,7 @@ async def answer(_request: GetPerson) -> Person:
 
 async def run() -> None:
     """Serve until SIGTERM."""
-    bus = Bus(User.ANALYTICS, os.environ["NATS_URL"])
+    bus = Connection(User.ANALYTICS, os.environ["NATS_URL"])
     await bus.open()
     await serve(bus, User.ANALYTICS, [Handler(ANALYTICS_PERSON, answer)])
     await until_stopped()

@@ -13,7 +13,7 @@ from benchmarks.processes import credentials, process
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.persons import ANALYTICS_PERSON, GetPerson
 from hogsend.contract.users import User
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from tests.posthog_recorder import posthog_recorder
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -39,7 +39,7 @@ async def measure(servers: Servers) -> list[Figure]:
         url = await stack.enter_async_context(servers.fresh_database())
         posthog = await stack.enter_async_context(posthog_recorder())
         posthog.persons = {f"u_{number}": PROPERTIES for number in range(PEOPLE)}
-        bus = Bus(User.APP, servers.nats_url(User.APP))
+        bus = Connection(User.APP, servers.nats_url(User.APP))
         await bus.open()
         stack.push_async_callback(bus.close)
         key = {"POSTHOG_PERSONAL_API_KEY": "phx_bench"}
@@ -70,7 +70,7 @@ async def measure(servers: Servers) -> list[Figure]:
     ]
 
 
-async def _rate(bus: Bus) -> float:
+async def _rate(bus: Connection) -> float:
     requests = [GetPerson(f"u_{number}") for number in range(PEOPLE)]
 
     async def read(request: GetPerson) -> bool:

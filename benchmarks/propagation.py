@@ -10,9 +10,10 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, percentile
 from benchmarks.processes import ADMIN_KEY, credentials, gateway
+from hogsend.client.client import Client
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.users import User
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from tests.servers import Servers
 
 CONSUMERS = 3
@@ -37,11 +38,13 @@ async def measure(servers: Servers) -> list[Figure]:
         http = await stack.enter_async_context(
             gateway(servers, directory, ["-m", "cli.main", "serve", "gateway"])
         )
-        buses = [Bus(User.SUBSCRIBER, servers.nats_url(User.SUBSCRIBER)) for _ in range(CONSUMERS)]
+        buses = [
+            Connection(User.SUBSCRIBER, servers.nats_url(User.SUBSCRIBER)) for _ in range(CONSUMERS)
+        ]
         for bus in buses:
             await bus.open()
             stack.push_async_callback(bus.close)
-        followers = [bus.credential_changes("posthog") for bus in buses]
+        followers = [Client(bus).credential_changes("posthog") for bus in buses]
         elapsed, round_trips = [], []
         for _ in range(WARM_UP + CHANGES):
             started = time.perf_counter()

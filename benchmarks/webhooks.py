@@ -12,7 +12,7 @@ from benchmarks.processes import gateway
 from hogsend.contract import streams as stream_declarations
 from hogsend.contract.users import User
 from hogsend.service import streams
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from tests.servers import Servers
 
 ROUNDS = 5
@@ -21,7 +21,7 @@ CONNECTIONS = 32
 SCRIPT = Path(__file__).with_name("webhooks.lua")
 
 
-async def measure(servers: Servers, bus: Bus) -> list[Figure]:
+async def measure(servers: Servers, bus: Connection) -> list[Figure]:
     """Alternate between the two routes, so that both see the same machine."""
     await streams.reconcile(bus.js, User.INGEST)
     echo, webhooks, p99 = [], [], []

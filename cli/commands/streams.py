@@ -92,7 +92,7 @@ async def _working(
     try:
         with err.status(what) as status:
             async with hogsend.connect(nats_url, user=User.OPERATOR) as bus:
-                yield bus.client, _shown(what, status)
+                yield bus.connection.client, _shown(what, status)
     except Unavailable as error:
         raise CommandError(str(error), "set NATS_URL as in operator.env") from error
     except StreamError as error:

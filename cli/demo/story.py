@@ -16,10 +16,10 @@ from cli.demo import connecting
 from cli.demo.posthog import DemoPostHog
 from cli.errors import CommandError
 from cli.stack.local import Stack
+from hogsend.client.subscriptions import CredentialChanges
 from hogsend.contract.capabilities import Capabilities
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.events import Event
-from hogsend.transport.consumer import CredentialChanges
 
 EVENT = "signed_up"
 EMAIL = "ada@example.com"
@@ -125,7 +125,7 @@ class Story:
         (sandbox,) = self._stack.beside
         return dict(sandbox.environment)
 
-    async def _capture(self, bus: hogsend.Bus) -> tuple[Event, Timings]:
+    async def _capture(self, bus: hogsend.Client) -> tuple[Event, Timings]:
         self._step(2, "Capture", f"{EVENT} of {EMAIL}, sent to PostHog")
         began, started = datetime.now(UTC), time.perf_counter()
         event_uuid = await self._posthog.capture(EVENT, "u_42", EMAIL)
@@ -233,7 +233,7 @@ class Story:
         self._console.print(f"  [dim]{when}[/]  [bold]{name:<13}[/] {what}", soft_wrap=True)
 
 
-async def _arrival(bus: hogsend.Bus, event_id: str) -> Event:
+async def _arrival(bus: hogsend.Client, event_id: str) -> Event:
     # A durable consumer misses nothing, however late it is made.
     async for event in bus.events(EVENT, durable="hogsend-demo"):
         if event.id == event_id:

@@ -3,12 +3,12 @@ import asyncio
 import hogsend
 
 
-async def welcome(bus: hogsend.Bus) -> None:
+async def welcome(bus: hogsend.Client) -> None:
     async for event in bus.events("signed_up", durable="welcome-mailer"):
         print(event.user_id, event.email, event.properties)
 
 
-async def watch_credentials(bus: hogsend.Bus) -> None:
+async def watch_credentials(bus: hogsend.Client) -> None:
     async for change in bus.credential_changes("posthog"):
         print(change.provider, change.change, change.version, change.scopes)
 

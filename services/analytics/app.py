@@ -23,7 +23,7 @@ from hogsend.service.settings import (
     TelemetrySettings,
 )
 from hogsend.service.ssrf import Outbound
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
 from services.analytics.delivery.leader_election import lead_forever
@@ -46,7 +46,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 class Analytics:
     """The service's parts."""
 
-    bus: Bus
+    bus: Connection
     tokens: TokenCache
     project_key: ProjectKey
     private_host: PrivateHost
@@ -64,7 +64,7 @@ class Analytics:
 
 
 def build(
-    bus: Bus,
+    bus: Connection,
     database: Database,
     http: httpx.AsyncClient,
     outbound: Outbound,

@@ -14,7 +14,7 @@ from hogsend.contract.errors import HogsendError
 from hogsend.posthog.hosts import US_INGESTION_HOST, ingestion_host
 from hogsend.service import metrics
 from hogsend.service.settings import PostHogSettings
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ class Project:
 class ProjectKey:
     """Knows the project; asks credentials again whenever the credential changes."""
 
-    def __init__(self, bus: Bus, settings: PostHogSettings) -> None:
+    def __init__(self, bus: Connection, settings: PostHogSettings) -> None:
         """Ask on `bus` when the environment has no key; call `follow` once it is connected."""
         self._bus = bus
         key = settings.posthog_api_key

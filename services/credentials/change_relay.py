@@ -11,11 +11,11 @@ from nats.js import errors as js_errors
 
 from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import PublishRejected, Unavailable
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.service import metrics, streams
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.credentials.payload_sealer import Reader
 from services.credentials.store import CredentialStore, PendingChange
 
@@ -28,7 +28,7 @@ CATCH_UP_SECONDS = 5.0
 class Announcer:
     """Publishes `hogsend.credentials.<provider>.changed`; metadata only."""
 
-    def __init__(self, store: CredentialStore, reader: Reader, bus: Bus) -> None:
+    def __init__(self, store: CredentialStore, reader: Reader, bus: Connection) -> None:
         """Read changes from `store`, describe them with `reader`, publish them on `bus`."""
         self._store = store
         self._reader = reader
@@ -53,7 +53,7 @@ class Announcer:
             subject = subjects.credential_changed(provider)
             try:
                 await self._bus.publish(subject, msgspec.json.encode(change), headers)
-            except js_errors.APIError as error:
+            except PublishRejected as error:
                 raise Unavailable("JetStream refused the credential event") from error
         log.info(
             "credential changed",

@@ -29,7 +29,7 @@ from hogsend.service.settings import (
     PublicUrlSettings,
     TelemetrySettings,
 )
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.audit import audited
 from services.gateway.auth import AdminKeys
 from services.gateway.error_responses import EXCEPTION_HANDLERS
@@ -48,7 +48,6 @@ from services.gateway.routes.provisioning import ProvisioningController
 from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.settings import GatewaySettings
-from services.gateway.webhooks.publisher import Publisher
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
@@ -59,7 +58,7 @@ SWAGGER_FILES = Path(swagger_ui.__file__).with_name("static")
 
 
 def build(
-    bus: Bus,
+    bus: Connection,
     queue: WebhookQueue,
     webhook_secret: WebhookSecret,
     settings: GatewaySettings,
@@ -115,11 +114,10 @@ async def run() -> None:
         log.warning("ADMIN_API_KEY is not set: every admin request will be answered 401")
 
     bus = service_bus(User.GATEWAY, nats)
-    publisher = Publisher(bus)
     spool = (
         Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_max_bytes else None
     )
-    queue = WebhookQueue(publisher, spool, settings.webhook_ack_timeout_ms / 1000)
+    queue = WebhookQueue(bus, spool, settings.webhook_ack_timeout_ms / 1000)
     secret = posthog.posthog_webhook_secret
     webhook_secret = WebhookSecret(
         bus,
@@ -143,14 +141,12 @@ async def run() -> None:
 
     async def connect() -> None:
         await bus.open()
-        await publisher.start()
         await webhook_secret.subscribe()
 
     serving = asyncio.create_task(_serve(server, settings))
     background = [
         asyncio.create_task(touch_forever(telemetry.health_file)),
         asyncio.create_task(connect()),
-        asyncio.create_task(publisher.write_forever()),
         asyncio.create_task(webhook_secret.follow_forever()),
         asyncio.create_task(queue.drain_forever()),
     ]

@@ -9,18 +9,16 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import msgspec
-import nats.errors
-import nats.js.errors
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from hogsend.contract import subjects
 from hogsend.contract.audit import AuditEntry
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import HogsendError
 from hogsend.contract.headers import message_headers
 from hogsend.service import metrics
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.auth import ACTOR_STATE
 from services.gateway.response_headers import REQUEST_ID_STATE
 
@@ -30,7 +28,7 @@ PREFIX = "/v1/admin/"
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
-def audited(app: ASGIApp, bus: Bus) -> ASGIApp:
+def audited(app: ASGIApp, bus: Connection) -> ASGIApp:
     """Wrap `app`; what carries no key of ours is refused, counted, and not noted."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +63,7 @@ def _entry(scope: Scope, method: str, actor: str, status: int) -> AuditEntry:
     )
 
 
-async def _note(bus: Bus, entry: AuditEntry) -> None:
+async def _note(bus: Connection, entry: AuditEntry) -> None:
     headers = message_headers(
         id=str(entry.id),
         source="gateway",
@@ -75,7 +73,7 @@ async def _note(bus: Bus, entry: AuditEntry) -> None:
     )
     try:
         await bus.publish(subjects.AUDIT, msgspec.json.encode(entry), headers)
-    except (Unavailable, nats.errors.Error, nats.js.errors.Error) as error:
+    except HogsendError as error:
         # The log is the trail then: the request is done, and its answer is owed.
         metrics.FAILURES.labels("audit", type(error).__name__).inc()
         log.warning("audit entry not kept", **msgspec.to_builtins(entry))

@@ -15,8 +15,8 @@ from nats.js.api import ConsumerConfig
 from hogsend.contract.streams import INGEST_CONSUMER, StreamName
 from hogsend.service.app import stop
 from hogsend.service.metrics import FAILURES
-from hogsend.transport.connection import Bus
-from hogsend.transport.consumer import pull
+from hogsend.transport.connection import Connection
+from hogsend.transport.consumer import Consumer
 from services.ingest import metrics
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ Take = Callable[[Sequence[Msg]], Awaitable[None]]
 
 
 async def consume_forever(
-    bus: Bus,
+    bus: Connection,
     take: Take,
     *,
     batch_size: int,
@@ -62,9 +62,9 @@ async def consume_forever(
 
 
 async def _consume(
-    bus: Bus, take: Take, stream: StreamName, consumer: ConsumerConfig, batch_size: int
+    bus: Connection, take: Take, stream: StreamName, consumer: ConsumerConfig, batch_size: int
 ) -> None:
-    async for messages in pull(bus.js, stream, consumer, batch=batch_size):
+    async for messages in Consumer(bus, stream, consumer, batch=batch_size).batches():
         started = time.perf_counter()
         metrics.BATCH_SIZE.observe(len(messages))
         metrics.LAG.labels(stream).set(messages[-1].metadata.num_pending)
@@ -73,7 +73,7 @@ async def _consume(
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
 
 
-async def _take_all(bus: Bus, take: Take, messages: Sequence[Msg]) -> None:
+async def _take_all(bus: Connection, take: Take, messages: Sequence[Msg]) -> None:
     try:
         await take(messages)
     except Exception as error:
@@ -85,7 +85,7 @@ async def _take_all(bus: Bus, take: Take, messages: Sequence[Msg]) -> None:
                 await _take_one(bus, take, message)
 
 
-async def _take_one(bus: Bus, take: Take, message: Msg) -> None:
+async def _take_one(bus: Connection, take: Take, message: Msg) -> None:
     try:
         await take([message])
     except Exception as error:
@@ -96,7 +96,7 @@ async def _take_one(bus: Bus, take: Take, message: Msg) -> None:
 
 
 @asynccontextmanager
-async def _held(bus: Bus, messages: Sequence[Msg]) -> AsyncIterator[None]:
+async def _held(bus: Connection, messages: Sequence[Msg]) -> AsyncIterator[None]:
     """Keep JetStream from redelivering `messages` meanwhile; give back what is left over."""
     beat = asyncio.create_task(_beat(messages))
     try:
@@ -120,7 +120,7 @@ async def _beat(messages: Sequence[Msg]) -> None:
             log.warning("could not tell JetStream that a batch is in progress")
 
 
-async def _give_back(bus: Bus, messages: Sequence[Msg], delay: float | None = None) -> None:
+async def _give_back(bus: Connection, messages: Sequence[Msg], delay: float | None = None) -> None:
     try:
         for message in messages:
             await message.nak(delay)

@@ -40,8 +40,7 @@ from hogsend.contract.health import INGEST_HEALTH, ServiceHealth
 from hogsend.service.app import AnyHandler, Handler, service_health
 from hogsend.service.database import Database
 from hogsend.service.retry import waiting_for
-from hogsend.transport.connection import Bus
-from hogsend.transport.publisher import Publisher
+from hogsend.transport.connection import Connection
 from services.ingest.audit import AuditTrail
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.dead_letters.admin import DeadLetterAdmin
@@ -60,9 +59,9 @@ _FRAMING_BYTES = 1024
 class Handlers:
     """One short method per subject."""
 
-    def __init__(self, bus: Bus, database: Database) -> None:
+    def __init__(self, bus: Connection, database: Database) -> None:
         """Work on the service's own bus connection and database."""
-        publisher = Publisher(bus)
+        publisher = bus.publisher
         self._bus = bus
         self._database = database
         self._store = EventStore(database)

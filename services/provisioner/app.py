@@ -21,7 +21,7 @@ from hogsend.service.settings import (
     TelemetrySettings,
 )
 from hogsend.service.ssrf import Outbound
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.provisioning import Instance, Provisioning
 from services.provisioner.destination.store import DestinationStore
@@ -34,7 +34,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def build(
-    bus: Bus,
+    bus: Connection,
     database: Database,
     http: httpx.AsyncClient,
     *,

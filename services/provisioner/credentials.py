@@ -22,7 +22,7 @@ from hogsend.contract.credentials import (
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import CORRELATION_ID
 from hogsend.service.credential_watcher import TokenCache, token_digest
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 
 PROVIDER = "posthog"
 
@@ -33,7 +33,7 @@ class Credentials:
     Call `follow` once the bus is connected.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Connection) -> None:
         self._bus = bus
         self._cache = TokenCache(bus, PROVIDER)
 

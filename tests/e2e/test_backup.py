@@ -64,7 +64,7 @@ async def read_three(url: str) -> None:
 async def position(url: str) -> int:
     """How far the subscriber's consumer is: the stream position up to which all is done."""
     async with hogsend.connect(url, user=User.OPERATOR) as bus:
-        floor = (await bus.js.consumer_info("EVENTS", "reader")).ack_floor
+        floor = (await bus.connection.js.consumer_info("EVENTS", "reader")).ack_floor
     assert floor is not None
     return int(floor.stream_seq)
 

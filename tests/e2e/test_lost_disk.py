@@ -42,7 +42,7 @@ async def is_stored(stack: Up, id: str) -> bool:
     return id in await stored_ids(stack)
 
 
-async def report(bus: hogsend.Bus) -> bool:
+async def report(bus: hogsend.Client) -> bool:
     try:
         await bus.engagement.report(
             "email.opened", {"userId": "u_42", "to": "ada@example.com"}, id="opened"
@@ -84,7 +84,7 @@ async def test_everything_goes_on_when_nats_has_lost_its_disk(tmp_path: Path) ->
         await eventually(stack.is_healthy, 60)
 
 
-async def listen(bus: hogsend.Bus, heard: list[str]) -> None:
+async def listen(bus: hogsend.Client, heard: list[str]) -> None:
     events = bus.events(durable="listener")
     while True:
         heard.append((await anext(events)).id)

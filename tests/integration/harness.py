@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from hogsend.client.client import Client
 from hogsend.contract.users import User
 from hogsend.posthog.api import http_client
 from hogsend.service import streams
@@ -18,7 +19,7 @@ from hogsend.service.app import serve, stop
 from hogsend.service.database import Database
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.service.ssrf import Outbound
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.analytics.app import MIGRATIONS as ANALYTICS_MIGRATIONS
 from services.analytics.app import Analytics
 from services.analytics.app import build as build_analytics
@@ -38,7 +39,6 @@ from services.gateway.app import build
 from services.gateway.audit import audited
 from services.gateway.response_headers import response_headers
 from services.gateway.settings import GatewaySettings
-from services.gateway.webhooks.publisher import Publisher
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
@@ -55,9 +55,9 @@ SEALING_SECRET = "test-secret"
 
 
 @asynccontextmanager
-async def connected(servers: Servers, user: User) -> AsyncIterator[Bus]:
+async def connected(servers: Servers, user: User) -> AsyncIterator[Connection]:
     """A bus connection of one user."""
-    bus = Bus(user, servers.nats_url(user))
+    bus = Connection(user, servers.nats_url(user))
     await bus.open()
     try:
         yield bus
@@ -65,11 +65,18 @@ async def connected(servers: Servers, user: User) -> AsyncIterator[Bus]:
         await bus.close()
 
 
+@asynccontextmanager
+async def client(servers: Servers, user: User) -> AsyncIterator[Client]:
+    """What somebody's service has, as one user."""
+    async with connected(servers, user) as connection:
+        yield Client(connection)
+
+
 @dataclass
 class Credentials:
     """A running credentials service and its inside."""
 
-    bus: Bus
+    bus: Connection
     database: Database
     store: CredentialStore
     reader: Reader
@@ -127,7 +134,7 @@ class Unreachable(httpx.AsyncBaseTransport):
 class Provisioner:
     """A running provisioner and its inside."""
 
-    bus: Bus
+    bus: Connection
     database: Database
     handlers: ProvisionerHandlers
 
@@ -177,7 +184,7 @@ async def provisioner_service(
 class AnalyticsReplica:
     """A running analytics service and its inside."""
 
-    bus: Bus
+    bus: Connection
     database: Database
     parts: Analytics
 
@@ -221,7 +228,7 @@ class Gateway:
 
     http: httpx.AsyncClient
     app: Any
-    bus: Bus
+    bus: Connection
     queue: WebhookQueue
     secret: WebhookSecret
     spool: Spool | None
@@ -255,12 +262,10 @@ async def gateway(
     )
     public = PublicUrlSettings(api_public_url=public_url)
     async with connected(servers, User.GATEWAY) as bus:
-        publisher = Publisher(bus)
-        await publisher.start()
         spool = (
             Spool(directory, environment.spool_max_bytes) if environment.spool_max_bytes else None
         )
-        queue = WebhookQueue(publisher, spool, 1.0)
+        queue = WebhookQueue(bus, spool, 1.0)
         webhook_secret = configured.posthog_webhook_secret
         secret = WebhookSecret(
             bus,
@@ -269,7 +274,6 @@ async def gateway(
         )
         await secret.subscribe()
         background = [
-            asyncio.create_task(publisher.write_forever()),
             asyncio.create_task(secret.follow_forever()),
             asyncio.create_task(queue.drain_forever()),
         ]

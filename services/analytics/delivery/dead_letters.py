@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.headers import message_headers
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ _ROOM_BYTES = 8 * 1024
 class DeadLetters:
     """Sets messages aside on `hogsend.deadletter.<stream>`."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Connection) -> None:
         """Publish on `bus`."""
         self._bus = bus
 

@@ -14,7 +14,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Capture
 from hogsend.service.app import stop
 from hogsend.service.metrics import FAILURES
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.analytics.delivery.dead_letters import DeadLetters
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sender import Sender
@@ -46,7 +46,7 @@ class DeliveryRunner:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: Connection,
         capture: Capture,
         project_key: ProjectKey,
         store: DestinationStore,

@@ -19,13 +19,13 @@ from nats.aio.msg import Msg
 from prometheus_client import Counter, Gauge
 
 from hogsend.contract.destinations import DeliveryStatus
-from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.errors import HogsendError
 from hogsend.contract.headers import message_id
 from hogsend.posthog.capture import Capture, CaptureError, encode
 from hogsend.service.app import stop
 from hogsend.service.metrics import FAILURES
-from hogsend.transport.connection import Bus
-from hogsend.transport.consumer import pull
+from hogsend.transport.connection import Connection
+from hogsend.transport.consumer import Consumer
 from services.analytics.delivery.dead_letters import DeadLetters
 from services.analytics.delivery.ordered_queue import Entry, OrderedQueue
 from services.analytics.delivery.retry import RetryPolicy
@@ -60,7 +60,7 @@ SETTLED = Counter("hogsend_delivery_events", "Events done with, by outcome", ["s
 WAITING = Gauge("hogsend_delivery_waiting", "Events in hand", ["source"])
 LAG = Gauge("hogsend_delivery_lag", "Events that wait in the stream", ["source"])
 
-_BUS_AWAY = (nats.errors.Error, nats.js.errors.Error, Unavailable, OSError)
+_BUS_AWAY = (nats.errors.Error, nats.js.errors.Error, HogsendError, OSError)
 
 MessageEntry = Entry[tuple[Msg, str, str]]
 """An entry with its message, and the id and type its history goes by."""
@@ -72,7 +72,7 @@ class Sender:
     def __init__(
         self,
         source: Source,
-        bus: Bus,
+        bus: Connection,
         capture: Capture,
         dead_letters: DeadLetters,
         attempts: RetryPolicy,
@@ -129,7 +129,9 @@ class Sender:
 
     async def _read(self) -> None:
         source = self.source
-        async for messages in pull(self._bus.js, source.stream, source.consumer, batch=GROUP):
+        async for messages in Consumer(
+            self._bus, source.stream, source.consumer, batch=GROUP
+        ).batches():
             for message in messages:
                 await self._enqueue(message)
             LAG.labels(source.name).set(messages[-1].metadata.num_pending)

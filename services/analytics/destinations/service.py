@@ -30,7 +30,7 @@ from hogsend.contract.headers import DESTINATION, format_time, message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.service.ssrf import Outbound
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.analytics.delivery.sources import consumer_of, durable_of
 from services.analytics.destinations.model import (
     Destination,
@@ -51,7 +51,7 @@ _AWAY = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 class DestinationService:
     """Every method raises `Unavailable` while PostgreSQL or NATS is away, and most `NotFound`."""
 
-    def __init__(self, bus: Bus, store: DestinationStore, outbound: Outbound) -> None:
+    def __init__(self, bus: Connection, store: DestinationStore, outbound: Outbound) -> None:
         """Work on the service's own bus connection and tables; `outbound` limits the hosts."""
         self._bus = bus
         self._store = store

@@ -19,7 +19,7 @@ from hogsend.contract.persons import Capture
 from hogsend.posthog.api import PostHogError
 from hogsend.posthog.flags import EvaluatedFlag, Evaluation, FlagsApi, FlagsRequest
 from hogsend.service.metrics import FAILURES
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.analytics.project_key import ProjectKey
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ REMEMBERED_CALLS = 50_000
 class FlagReader:
     """Flags of the project the key belongs to."""
 
-    def __init__(self, bus: Bus, project_key: ProjectKey, http: httpx.AsyncClient) -> None:
+    def __init__(self, bus: Connection, project_key: ProjectKey, http: httpx.AsyncClient) -> None:
         """Ask with the key of `project_key`; tell PostHog over `bus` which flags were asked for."""
         self._bus = bus
         self._project_key = project_key

@@ -15,7 +15,7 @@ from hogsend.contract.contacts import (
 )
 from hogsend.contract.errors import HogsendError
 from hogsend.service.metrics import FAILURES
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 class Contacts:
     """Asks ingest."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Connection) -> None:
         """Ask on `bus`."""
         self._bus = bus
         self._writing: set[asyncio.Task[None]] = set()

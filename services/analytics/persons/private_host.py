@@ -8,14 +8,14 @@ from hogsend.contract import subjects
 from hogsend.contract.credentials import CREDENTIALS_PROJECT, ProviderRef
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
 from hogsend.service.settings import PostHogSettings
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.analytics.project_key import PROVIDER
 
 
 class PrivateHost:
     """Knows the host; asks credentials again whenever the credential changes."""
 
-    def __init__(self, bus: Bus, settings: PostHogSettings) -> None:
+    def __init__(self, bus: Connection, settings: PostHogSettings) -> None:
         """Ask on `bus` when the environment says nothing; call `follow` once it is connected."""
         self._bus = bus
         self._configured = settings.private_host

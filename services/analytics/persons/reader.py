@@ -25,7 +25,7 @@ from hogsend.contract.errors import HogsendError
 from hogsend.posthog.api import Persons, PostHogError, Projects, Transport
 from hogsend.service.credential_watcher import TokenCache, token_digest
 from hogsend.service.metrics import FAILURES
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.project_key import PROVIDER
 
@@ -64,7 +64,7 @@ class PersonReader:
         self._discovering = asyncio.Lock()
         self._changes = 0
 
-    async def follow(self, bus: Bus) -> None:
+    async def follow(self, bus: Connection) -> None:
         """Forget everything at a credential change, from now on."""
         await bus.client.subscribe(subjects.credential_changed(PROVIDER), cb=self._on_change)
 

@@ -11,7 +11,7 @@ from litestar.di import NamedDependency
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
 from hogsend.posthog import scopes
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.auth import admin_only
 from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
@@ -47,7 +47,7 @@ class AnalyticsController(Controller):
     )
     async def connect_info(
         self,
-        bus: NamedDependency[Bus],
+        bus: NamedDependency[Connection],
         posthog: NamedDependency[PostHogSettings],
         public: NamedDependency[PublicUrlSettings],
         request: Request[Any, Any, Any],

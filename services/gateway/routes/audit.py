@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from hogsend.contract.audit import INGEST_AUDIT, AuditPage, ListAudit
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.auth import admin_only
 from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
@@ -27,7 +27,7 @@ Filter = Annotated[str | None, QueryParameter(min_length=1, max_length=255)]
     responses=documented(400, 401, 403, 429, 503),
 )
 async def list_audit(  # noqa: PLR0917 - one parameter a query key
-    bus: NamedDependency[Bus],
+    bus: NamedDependency[Connection],
     request: Request[Any, Any, Any],
     action: Filter = None,
     actor: Filter = None,

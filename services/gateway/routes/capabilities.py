@@ -18,7 +18,7 @@ from hogsend.contract.capabilities import (
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
 from hogsend.contract.registry import Endpoint, Reply
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.auth import admin_or_reader
 from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
@@ -50,7 +50,7 @@ ORDER: tuple[CapabilityName, ...] = (
     responses=documented(401, 403, 429),
 )
 async def list_capabilities(
-    bus: NamedDependency[Bus], request: Request[Any, Any, Any]
+    bus: NamedDependency[Connection], request: Request[Any, Any, Any]
 ) -> Capabilities:
     """List every capability; a service that is away only hides its own, as `unknown`."""
     headers = correlation(request)
@@ -71,7 +71,7 @@ async def list_capabilities(
 
 
 async def _ask(
-    bus: Bus,
+    bus: Connection,
     endpoint: Endpoint[Empty, Reply],
     deadline: float | None,
     headers: dict[str, str] | None,

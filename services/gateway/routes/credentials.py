@@ -22,7 +22,7 @@ from hogsend.contract.credentials import (
     PutCredential,
 )
 from hogsend.contract.errors import InvalidRequest
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.auth import admin_only
 from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
@@ -84,7 +84,7 @@ class CredentialsController(Controller):
         self,
         provider: Provider,
         data: JSONBody[StoreCredential],
-        bus: NamedDependency[Bus],
+        bus: NamedDependency[Connection],
         request: Request[Any, Any, Any],
     ) -> StoredCredential:
         """Store or replace the credential; it is announced on the bus before the answer."""
@@ -102,7 +102,7 @@ class CredentialsController(Controller):
         responses=documented(400, 401, 403, 404, 409, 429, 503),
     )
     async def describe(
-        self, provider: Provider, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
+        self, provider: Provider, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
     ) -> StoredCredential:
         """Describe the stored credential."""
         reference = ProviderRef(provider_id=provider)
@@ -115,7 +115,7 @@ class CredentialsController(Controller):
         responses=documented(400, 401, 403, 404, 429, 503),
     )
     async def remove(
-        self, provider: Provider, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
+        self, provider: Provider, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
     ) -> Deleted:
         """Delete the credential and what was derived from it, readable or not."""
         reference = ProviderRef(provider_id=provider)

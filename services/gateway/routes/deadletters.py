@@ -21,7 +21,7 @@ from hogsend.contract.dead_letters import (
     ReplayDeadLetters,
 )
 from hogsend.contract.errors import InvalidRequest
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.auth import admin_only, admin_or_reader
 from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
@@ -62,7 +62,7 @@ class DeadLettersController(Controller):
     )
     async def page(  # noqa: PLR0917 - one parameter a query key
         self,
-        bus: NamedDependency[Bus],
+        bus: NamedDependency[Connection],
         request: Request[Any, Any, Any],
         stream: Filter = None,
         reason: Filter = None,
@@ -84,7 +84,7 @@ class DeadLettersController(Controller):
         responses=documented(400, 401, 403, 404, 429, 503),
     )
     async def show(
-        self, sequence: Sequence, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
+        self, sequence: Sequence, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
     ) -> ListedDeadLetter:
         """Show one dead letter, with its message as text."""
         wanted = ListDeadLetters(sequence=sequence)
@@ -102,7 +102,7 @@ class DeadLettersController(Controller):
     async def replay(
         self,
         data: JSONBody[DeadLetterSelection],
-        bus: NamedDependency[Bus],
+        bus: NamedDependency[Connection],
         request: Request[Any, Any, Any],
     ) -> DeadLettersDone:
         """Put letters back on the streams they came from; what cannot go back is kept."""
@@ -124,7 +124,7 @@ class DeadLettersController(Controller):
     async def purge(
         self,
         data: JSONBody[DeadLetterSelection],
-        bus: NamedDependency[Bus],
+        bus: NamedDependency[Connection],
         request: Request[Any, Any, Any],
     ) -> DeadLettersDone:
         """Forget letters and their messages for good."""
@@ -144,7 +144,7 @@ class DeadLettersController(Controller):
         responses=documented(400, 401, 403, 404, 429, 503),
     )
     async def replay_one(
-        self, sequence: Sequence, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
+        self, sequence: Sequence, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
     ) -> DeadLettersDone:
         """Put one letter back on the stream it came from."""
         wanted = ReplayDeadLetters(sequence=sequence)
@@ -159,7 +159,7 @@ class DeadLettersController(Controller):
         responses=documented(400, 401, 403, 404, 429, 503),
     )
     async def purge_one(
-        self, sequence: Sequence, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
+        self, sequence: Sequence, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
     ) -> DeadLettersDone:
         """Forget one letter and its message for good."""
         wanted = PurgeDeadLetters(sequence=sequence)

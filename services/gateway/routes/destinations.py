@@ -33,13 +33,13 @@ from hogsend.contract.destinations import (
     TestQueued,
 )
 from hogsend.contract.errors import InvalidRequest
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.auth import admin_only, admin_or_reader
 from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
 
 AnyRequest = Request[Any, Any, Any]
-TheBus = NamedDependency[Bus]
+TheBus = NamedDependency[Connection]
 Url = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
 EventTypes = Annotated[list[str], msgspec.Meta(min_length=1, max_length=100)]
 Description = Annotated[str, msgspec.Meta(max_length=500)]
@@ -256,5 +256,7 @@ class DestinationsController(Controller):
         raise InvalidRequest("a destination of kind 'posthog' is not signed; it has no secret")
 
 
-async def _change(bus: Bus, wanted: ChangeDestination, request: AnyRequest) -> OutboundDestination:
+async def _change(
+    bus: Connection, wanted: ChangeDestination, request: AnyRequest
+) -> OutboundDestination:
     return await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted, headers=correlation(request))

@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from hogsend.contract.events import INGEST_EVENTS, EventPage, ListEvents
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.auth import admin_or_reader
 from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
@@ -27,7 +27,7 @@ Filter = Annotated[str | None, QueryParameter(max_length=4096)]
     responses=documented(400, 401, 403, 429, 503),
 )
 async def list_events(  # noqa: PLR0917 - one parameter a query key
-    bus: NamedDependency[Bus],
+    bus: NamedDependency[Connection],
     request: Request[Any, Any, Any],
     event: Filter = None,
     user_id: Annotated[str | None, QueryParameter(name="userId", max_length=4096)] = None,

@@ -26,7 +26,7 @@ from hogsend.contract.health import (
 )
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.auth import admin_or_reader
 from services.gateway.error_responses import documented
 from services.gateway.webhooks.secret import PROVIDER, WebhookSecret
@@ -169,7 +169,7 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
     tags=["Health"],
 )
 async def health(
-    bus: NamedDependency[Bus],
+    bus: NamedDependency[Connection],
     queue: NamedDependency[WebhookQueue],
     webhook_secret: NamedDependency[WebhookSecret],
 ) -> Health:
@@ -242,7 +242,7 @@ async def livez() -> Liveness:
     responses={503: ResponseSpec(Readiness, description="Webhooks would be refused.")},
 )
 async def readyz(
-    bus: NamedDependency[Bus],
+    bus: NamedDependency[Connection],
     queue: NamedDependency[WebhookQueue],
     webhook_secret: NamedDependency[WebhookSecret],
 ) -> Response[Readiness]:
@@ -273,7 +273,7 @@ async def metrics() -> Response[bytes]:
 
 
 async def _probe(
-    bus: NamedDependency[Bus], endpoint: Endpoint[Empty, ServiceHealth]
+    bus: NamedDependency[Connection], endpoint: Endpoint[Empty, ServiceHealth]
 ) -> tuple[str, ServiceHealth | None, float | None]:
     started = time.perf_counter()
     try:
@@ -283,7 +283,7 @@ async def _probe(
     return endpoint.service, answer, _milliseconds_since(started)
 
 
-async def _credential(bus: NamedDependency[Bus]) -> CredentialHealth:
+async def _credential(bus: NamedDependency[Connection]) -> CredentialHealth:
     try:
         status = await bus.request(
             CREDENTIALS_STATUS, ProviderRef(provider_id=PROVIDER), deadline=PROBE_SECONDS
@@ -295,7 +295,7 @@ async def _credential(bus: NamedDependency[Bus]) -> CredentialHealth:
     )
 
 
-async def _bus_latency(bus: NamedDependency[Bus]) -> float | None:
+async def _bus_latency(bus: NamedDependency[Connection]) -> float | None:
     if not bus.connected:
         return None
     started = time.perf_counter()

@@ -30,7 +30,7 @@ from hogsend.contract.provisioning import (
     Refusal,
     SecretFinding,
 )
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.auth import admin_only
 from services.gateway.error_responses import RefusalBody, documented
 from services.gateway.response_headers import correlation
@@ -100,7 +100,7 @@ class ProvisioningController(Controller):
     )
     async def provision_loop(
         self,
-        bus: NamedDependency[Bus],
+        bus: NamedDependency[Connection],
         webhook_secret: NamedDependency[WebhookSecret],
         request: Request[Any, Any, Any],
         placeholder: Annotated[
@@ -124,14 +124,14 @@ class ProvisioningController(Controller):
         responses=documented(401, 403, 429, 503),
     )
     async def diagnosis(
-        self, bus: NamedDependency[Bus], request: Request[Any, Any, Any]
+        self, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
     ) -> DiagnosisBody:
         """Look at credential, person reads, webhook secret, destination, scopes and public URL."""
         found = await bus.request(PROVISIONER_DIAGNOSE, Empty(), headers=correlation(request))
         return _diagnosis(found)
 
 
-async def _run(bus: Bus, wanted: ProvisionLoop, headers: dict[str, str]) -> ProvisionReply:
+async def _run(bus: Connection, wanted: ProvisionLoop, headers: dict[str, str]) -> ProvisionReply:
     await _probe(bus, headers)
     run = asyncio.create_task(bus.request(PROVISIONER_PROVISION, wanted, headers=headers))
     try:
@@ -142,7 +142,7 @@ async def _run(bus: Bus, wanted: ProvisionLoop, headers: dict[str, str]) -> Prov
         run.cancel()
 
 
-async def _probe(bus: Bus, headers: dict[str, str]) -> None:
+async def _probe(bus: Connection, headers: dict[str, str]) -> None:
     await bus.request(PROVISIONER_HEALTH, Empty(), deadline=PROBE_SECONDS, headers=headers)
 
 

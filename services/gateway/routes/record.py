@@ -14,7 +14,7 @@ from litestar.params import HeaderParameter, JSONBody
 from hogsend.contract.base import Properties
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.events import INGEST_RECORD, RecordEvent
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.auth import reporters_only
 from services.gateway.error_responses import documented
 from services.gateway.response_headers import correlation
@@ -83,7 +83,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 )
 async def record_event(
     data: JSONBody[ReportedEvent],
-    bus: NamedDependency[Bus],
+    bus: NamedDependency[Connection],
     request: Request[Any, Any, Any],
     idempotency_key: Annotated[
         str | None,

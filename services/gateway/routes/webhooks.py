@@ -16,13 +16,15 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Requ
 from litestar.params import FromPath
 
 from hogsend.contract.errors import SpoolFull
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.error_responses import RETRY_SECONDS, InvalidPayloadBody, documented
 from services.gateway.response_headers import request_id
 from services.gateway.webhooks.posthog import parse_posthog, queued_posthog_webhook
-from services.gateway.webhooks.publisher import HEADERS_BYTES
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
 from services.gateway.webhooks.webhook_queue import WebhookQueue
+
+HEADERS_BYTES = 4096
+"""Room for the headers of a webhook in a NATS message."""
 
 SECRET_HEADER = b"x-posthog-webhook-secret"
 
@@ -67,7 +69,7 @@ class PostHogDelivery(Operation):
         self.request_body = RequestBody(required=True, content=media)
 
 
-def posthog_route(queue: WebhookQueue, secret: WebhookSecret, bus: Bus) -> HTTPRouteHandler:
+def posthog_route(queue: WebhookQueue, secret: WebhookSecret, bus: Connection) -> HTTPRouteHandler:
     """Make PostHog's route.
 
     A closure on a fixed path, answered with bytes: on this path injection, path parameters and

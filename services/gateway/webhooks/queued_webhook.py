@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from hogsend.transport.publisher import OutgoingMessage
+
 
 class QueuedWebhook(msgspec.Struct, frozen=True):
     """A webhook as it goes to JetStream; `id` is its deduplication key there."""
@@ -12,3 +14,8 @@ class QueuedWebhook(msgspec.Struct, frozen=True):
     subject: str
     headers: dict[str, str]
     body: bytes
+
+    @property
+    def message(self) -> OutgoingMessage:
+        """The message as it is published."""
+        return OutgoingMessage(self.subject, self.body, self.headers)

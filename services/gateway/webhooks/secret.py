@@ -22,7 +22,7 @@ from hogsend.contract import subjects
 from hogsend.contract.credentials import CREDENTIALS_WEBHOOK_SECRET, ProviderRef, WebhookSecretReply
 from hogsend.contract.errors import HogsendError
 from hogsend.service import metrics
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class SecretCheck(Enum):
 class WebhookSecret:
     """The secret PostHog's deliveries must carry."""
 
-    def __init__(self, bus: Bus, configured: str | None, cache: Path | None) -> None:
+    def __init__(self, bus: Connection, configured: str | None, cache: Path | None) -> None:
         """Start from the environment, else from what an earlier process learned.
 
         Args:

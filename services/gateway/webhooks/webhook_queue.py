@@ -12,9 +12,15 @@ import asyncio
 import structlog
 from prometheus_client import Counter
 
-from hogsend.contract.errors import HogsendError, SpoolFull, Unavailable
+from hogsend.contract.errors import (
+    HogsendError,
+    PublishRejected,
+    SpoolFull,
+    TooLarge,
+    Unavailable,
+)
 from hogsend.service import metrics
-from services.gateway.webhooks.publisher import Publisher, PublishRejected
+from hogsend.transport.connection import Connection
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.spool import Spool, Spooled
 
@@ -24,6 +30,9 @@ ACCEPTED = Counter("hogsend_webhooks_accepted", "Webhooks answered 200, by where
 TO_JETSTREAM = ACCEPTED.labels("jetstream")
 TO_SPOOL = ACCEPTED.labels("spool")
 
+REFUSED = (TooLarge, PublishRejected)
+"""JetStream will never take the webhook as it is."""
+
 DRAIN_BATCH = 256
 DRAIN_ACK_SECONDS = 5.0
 DRAIN_RETRY_SECONDS = 0.2
@@ -32,15 +41,16 @@ DRAIN_RETRY_SECONDS = 0.2
 class WebhookQueue:
     """The way in for webhooks."""
 
-    def __init__(self, publisher: Publisher, spool: Spool | None, ack_timeout: float) -> None:
+    def __init__(self, connection: Connection, spool: Spool | None, ack_timeout: float) -> None:
         """Combine the two places a delivery can be durable in.
 
         Args:
-            publisher: towards JetStream.
+            connection: towards JetStream.
             spool: None turns it off; then a bus that is away means refusing.
             ack_timeout: seconds JetStream gets before a delivery is spooled.
         """
-        self._publisher = publisher
+        self._connection = connection
+        self._publisher = connection.publisher
         self._spool = spool
         self._ack_timeout = ack_timeout
         self._draining = asyncio.Event()
@@ -50,7 +60,7 @@ class WebhookQueue:
     @property
     def can_accept(self) -> bool:
         """Whether a delivery would be accepted now, as far as can be known beforehand."""
-        return self._publisher.ready or self._spool is not None
+        return self._connection.connected or self._spool is not None
 
     @property
     def waiting(self) -> int:
@@ -70,8 +80,8 @@ class WebhookQueue:
         """
         if not self._draining.is_set():
             try:
-                await self._publisher.publish(webhook, self._ack_timeout)
-            except (Unavailable, PublishRejected) as error:
+                await self._publisher.publish(webhook.message, within=self._ack_timeout)
+            except (Unavailable, *REFUSED) as error:
                 self._start_spooling(error)
             else:
                 TO_JETSTREAM.inc()
@@ -96,17 +106,20 @@ class WebhookQueue:
     async def _drain(self, spool: Spool) -> bool:
         """Publish until the spool is empty; False when JetStream stopped taking them."""
         while spool.count:
-            if not self._publisher.ready:
+            if not self._connection.connected:
                 return False
             batch = await spool.head(DRAIN_BATCH)
             outcomes = await asyncio.gather(
-                *(self._publisher.publish(item.webhook, DRAIN_ACK_SECONDS) for item in batch),
+                *(
+                    self._publisher.publish(item.webhook.message, within=DRAIN_ACK_SECONDS)
+                    for item in batch
+                ),
                 return_exceptions=True,
             )
             results = list(zip(batch, outcomes, strict=True))
             await spool.remove([item for item, outcome in results if outcome is None])
             for item, outcome in results:
-                if isinstance(outcome, PublishRejected):
+                if isinstance(outcome, REFUSED):
                     await self._set_aside(spool, item, outcome)
                 elif isinstance(outcome, BaseException) and not isinstance(outcome, HogsendError):
                     raise outcome
@@ -114,7 +127,7 @@ class WebhookQueue:
                 return False
         return True
 
-    async def _set_aside(self, spool: Spool, item: Spooled, error: PublishRejected) -> None:
+    async def _set_aside(self, spool: Spool, item: Spooled, error: HogsendError) -> None:
         metrics.FAILURES.labels("spool", "refused").inc()
         log.error("JetStream refuses a spooled webhook", id=item.webhook.id, reason=str(error))
         await spool.set_aside(item, str(error))

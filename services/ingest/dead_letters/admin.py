@@ -17,7 +17,7 @@ from hogsend.contract.dead_letters import (
     PurgeDeadLetters,
 )
 from hogsend.contract.errors import NotFound
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.ingest.dead_letters.stream import DeadLetterStream, Letter
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ _WINDOW = 128
 class DeadLetterAdmin:
     """Lists and purges what lies in the stream of dead letters."""
 
-    def __init__(self, bus: Bus, letters: DeadLetterStream) -> None:
+    def __init__(self, bus: Connection, letters: DeadLetterStream) -> None:
         """Read `letters`; answers are made to fit what `bus` carries."""
         self._bus = bus
         self._letters = letters

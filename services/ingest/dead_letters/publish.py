@@ -11,10 +11,10 @@ from nats.aio.msg import Msg
 
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
 from hogsend.contract.headers import message_headers
 from hogsend.service import metrics as shared_metrics
-from hogsend.transport.publisher import Outgoing, Publisher
+from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
 from services.ingest import metrics
 from services.ingest.events.incoming_event import Unprocessable
 
@@ -48,15 +48,17 @@ class DeadLetters:
             sequence = failure.message.metadata.sequence.stream
             reason = failure.why.reason
             try:
-                too_large = await self._publisher.publish([_letter(failure)])
-            except Unavailable as error:
+                await self._publisher.publish(_letter(failure), within=ACKNOWLEDGE_ALL_SECONDS)
+            except (Unavailable, PublishRejected) as error:
                 shared_metrics.FAILURES.labels("dead_letters", "Unavailable").inc()
                 log.warning("dead letter not kept, will retry", reason=str(error), seq=sequence)
                 await failure.message.nak(delay=RETRY_SECONDS)
                 continue
-            if too_large:
+            except TooLarge as error:
                 metrics.UNDELIVERABLE.inc()
-                log.error("too large to be set aside, stays queued", reason=reason, seq=sequence)
+                log.warning(
+                    "too large to be set aside, stays queued", reason=str(error), seq=sequence
+                )
                 await failure.message.nak(delay=RETRY_SECONDS)
                 continue
             await failure.message.ack()
@@ -64,7 +66,7 @@ class DeadLetters:
             log.warning("message set aside", reason=reason, seq=sequence)
 
 
-def _letter(failure: Failure) -> Outgoing:
+def _letter(failure: Failure) -> OutgoingMessage:
     message, why, now = failure.message, failure.why, datetime.now(UTC)
     stream, sequence = message.metadata.stream, message.metadata.sequence.stream
     id = f"{stream}:{sequence}"
@@ -80,7 +82,7 @@ def _letter(failure: Failure) -> Outgoing:
         # What is too large as an event is stored as a row, and would be larger still in here.
         body=b"" if why.reason == TOO_LARGE else message.data,
     )
-    return Outgoing(
+    return OutgoingMessage(
         subjects.dead_letter(stream),
         msgspec.json.encode(letter),
         message_headers(id=id, source="ingest", type="deadletter", time=now),

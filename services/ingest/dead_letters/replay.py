@@ -11,9 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-import nats.errors
 import structlog
-from nats.js import errors as js_errors
 
 from hogsend.contract.dead_letters import (
     DeadLetter,
@@ -21,11 +19,17 @@ from hogsend.contract.dead_letters import (
     KeptDeadLetters,
     ReplayDeadLetters,
 )
-from hogsend.contract.errors import HogsendError, InvalidRequest, Unavailable
+from hogsend.contract.errors import (
+    HogsendError,
+    InvalidRequest,
+    PublishRejected,
+    TooLarge,
+    Unavailable,
+)
 from hogsend.contract.headers import MESSAGE_ID, ORIGINAL_ID, message_id
 from hogsend.contract.registry import channels
 from hogsend.contract.users import DEAD_LETTER_KEEPER
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.ingest.dead_letters.admin import BUDGET_SECONDS, DeadLetterAdmin, matches
 from services.ingest.dead_letters.stream import DeadLetterStream, Letter
 
@@ -50,7 +54,7 @@ class Kept(HogsendError):
 class Replayer:
     """Publishes letters' messages again, and deletes those that arrived."""
 
-    def __init__(self, bus: Bus, letters: DeadLetterStream, admin: DeadLetterAdmin) -> None:
+    def __init__(self, bus: Connection, letters: DeadLetterStream, admin: DeadLetterAdmin) -> None:
         """Publish on `bus` what lies in `letters`."""
         self._bus = bus
         self._letters = letters
@@ -140,7 +144,7 @@ class Replayer:
             raise Kept("too_large", "with its headers it is larger than NATS takes")
         try:
             await self._bus.publish(content.subject, content.body, headers)
-        except (js_errors.APIError, nats.errors.MaxPayloadError) as error:
+        except (PublishRejected, TooLarge) as error:
             raise Kept("refused", f"the stream {content.stream} refuses it: {error}") from error
         except Unavailable as error:
             problem = f"the stream {content.stream} does not take it now, or does not exist"

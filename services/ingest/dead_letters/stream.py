@@ -21,7 +21,7 @@ from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.errors import HogsendError, InvalidRequest, Unavailable
 from hogsend.contract.streams import StreamName
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ class _Purged(msgspec.Struct, frozen=True):
 class DeadLetterStream:
     """Dead letters in the order they were set aside."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Connection) -> None:
         """Use `bus`; it may connect later."""
         self._bus = bus
 
@@ -204,7 +204,7 @@ def _time(text: str) -> datetime:
 
 
 @contextmanager
-def _unavailable(bus: Bus) -> Iterator[None]:
+def _unavailable(bus: Connection) -> Iterator[None]:
     if not bus.connected:
         raise Unavailable("NATS is not connected")
     try:

@@ -7,11 +7,11 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.events import Event
 from hogsend.contract.headers import message_headers
-from hogsend.transport.publisher import Outgoing
+from hogsend.transport.publisher import OutgoingMessage
 from services.ingest.events.incoming_event import IncomingEvent
 
 
-def event_message(event: IncomingEvent, contact_key: str) -> Outgoing:
+def event_message(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
     """Build the message of `event`, whose contact has the canonical key `contact_key`."""
     ref = event.ref
     body = Event(
@@ -26,7 +26,7 @@ def event_message(event: IncomingEvent, contact_key: str) -> Outgoing:
         email=event.email,
         person_properties=event.person_properties,
     )
-    return Outgoing(
+    return OutgoingMessage(
         subjects.event(event.name),
         msgspec.json.encode(body),
         message_headers(

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 from nats.aio.msg import Msg
 
+from hogsend.contract.errors import PublishRejected, Unavailable
 from hogsend.service.retry import retry_until_available
-from hogsend.transport.publisher import Outgoing, Publisher
+from hogsend.transport.publisher import Outcome, OutgoingMessage, Publisher
 from services.ingest import metrics
 from services.ingest.dead_letters.publish import TOO_LARGE, DeadLetters, Failure
 from services.ingest.events.event_message import event_message
@@ -82,7 +83,7 @@ class EventProcessor:
         self, received: Sequence[Received], saved: Saved, *, sure: bool
     ) -> dict[EventRef, Unprocessable]:
         """Publish every event that may not have been published; returns the oversized ones."""
-        events: dict[EventRef, Outgoing] = {}
+        events: dict[EventRef, OutgoingMessage] = {}
         for one in received:
             ref = one.event.ref
             # Whoever stored this message may have died before publishing it. JetStream says that it
@@ -92,14 +93,21 @@ class EventProcessor:
             if unsure and ref in saved.contact_keys:
                 events[ref] = event_message(one.event, saved.contact_keys[ref])
         outgoing = list(events.values())
-        refused, _ = await retry_until_available(lambda: self._publisher.publish(outgoing))
-        metrics.ANNOUNCED.inc(len(outgoing) - len(refused))
-        oversized = {id(message) for message in refused}
+        outcomes, _ = await retry_until_available(lambda: self._publish_all(outgoing))
+        metrics.ANNOUNCED.inc(outcomes.count(None))
         return {
             ref: Unprocessable(TOO_LARGE, f"stored, but not announced: {len(message.body)} bytes")
-            for ref, message in events.items()
-            if id(message) in oversized
+            for (ref, message), outcome in zip(events.items(), outcomes, strict=True)
+            if outcome is not None
         }
+
+    async def _publish_all(self, messages: Sequence[OutgoingMessage]) -> list[Outcome]:
+        outcomes = await self._publisher.publish_all(messages)
+        for outcome in outcomes:
+            if isinstance(outcome, PublishRejected):
+                # A sealed or wrongly configured stream: an operator mends it, no event is lost.
+                raise Unavailable(str(outcome)) from outcome
+        return outcomes
 
 
 def _redelivered(message: Msg) -> bool:

@@ -8,10 +8,10 @@ import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.engagement import CATALOG, Engagement
-from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.errors import InvalidRequest, PublishRejected, TooLarge, Unavailable
 from hogsend.contract.events import Recorded, RecordEvent
 from hogsend.contract.headers import message_headers
-from hogsend.transport.publisher import Outgoing, Publisher
+from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
 from services.ingest import metrics
 from services.ingest.events.event_message import event_message
 from services.ingest.events.incoming_event import EventRef, IncomingEvent
@@ -51,9 +51,16 @@ class Recorder:
             await self._publish([_engagement(event, contact_key)])
         return Recorded(id=event.ref.id, stored=is_new, contact_key=contact_key)
 
-    async def _publish(self, messages: list[Outgoing]) -> None:
-        if await self._publisher.publish(messages):
-            raise InvalidRequest("the event is stored, but too large to be announced on the bus")
+    async def _publish(self, messages: list[OutgoingMessage]) -> None:
+        for message in messages:
+            try:
+                await self._publisher.publish(message, within=ACKNOWLEDGE_ALL_SECONDS)
+            except TooLarge as error:
+                raise InvalidRequest(
+                    "the event is stored, but too large to be announced on the bus"
+                ) from error
+            except PublishRejected as error:
+                raise Unavailable(str(error)) from error
         metrics.ANNOUNCED.inc(len(messages))
 
 
@@ -73,7 +80,7 @@ def _decode(reported: RecordEvent, correlation_id: str | None) -> IncomingEvent:
     )
 
 
-def _engagement(event: IncomingEvent, contact_key: str) -> Outgoing:
+def _engagement(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
     """The same thing for destinations, which know people by what the data says."""
     data = {**event.properties}
     data.setdefault("userId", contact_key)
@@ -81,7 +88,7 @@ def _engagement(event: IncomingEvent, contact_key: str) -> Outgoing:
         data.setdefault("to", event.email)
     id = event.ref.id
     happened = Engagement(id=id, type=event.name, timestamp=event.occurred_at, data=data)
-    return Outgoing(
+    return OutgoingMessage(
         subjects.engagement(event.name),
         msgspec.json.encode(happened),
         message_headers(

@@ -28,7 +28,7 @@ from hogsend.contract.users import User
 from hogsend.service import metrics, streams
 from hogsend.service.database import Database
 from hogsend.service.settings import BusSettings
-from hogsend.transport.connection import Bus, Hook
+from hogsend.transport.connection import Connection, Hook
 from hogsend.transport.tls import client_context
 
 log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class Serving:
             log.warning("stopped before every request was answered", left=len(self._answering))
 
 
-async def serve(bus: Bus, service: str, handlers: Sequence[AnyHandler]) -> Serving:
+async def serve(bus: Connection, service: str, handlers: Sequence[AnyHandler]) -> Serving:
     """Register `handlers` as the NATS service `hogsend-<service>`; `nats micro ls` shows it."""
     answering: set[asyncio.Task[None]] = set()
     registered = await add_service(
@@ -148,14 +148,14 @@ def _decode(endpoint: Endpoint[Request, Reply], data: bytes) -> Request:
         raise InvalidRequest(str(error)) from error
 
 
-def service_bus(user: User, settings: BusSettings) -> Bus:
+def service_bus(user: User, settings: BusSettings) -> Connection:
     """Prepare the bus connection of one of our own services.
 
     Raises:
         CannotStart: a file named for TLS is of no use.
     """
     password = settings.nats_password.get_secret_value() if settings.nats_password else None
-    return Bus(
+    return Connection(
         settings.nats_user or user,
         settings.nats_url,
         password=password,
@@ -176,7 +176,7 @@ def _tls(settings: BusSettings) -> ssl.SSLContext | None:
 
 
 async def run_service(
-    bus: Bus,
+    bus: Connection,
     user: User,
     *,
     handlers: Sequence[AnyHandler],
@@ -222,7 +222,7 @@ async def stop(*tasks: asyncio.Task[Any]) -> None:
 
 
 async def _register(
-    bus: Bus,
+    bus: Connection,
     user: User,
     handlers: Sequence[AnyHandler],
     limits: stream_declarations.Limits,
@@ -250,7 +250,7 @@ async def _register(
     return serving
 
 
-async def _keep_streams(bus: Bus, user: User, limits: stream_declarations.Limits) -> None:
+async def _keep_streams(bus: Connection, user: User, limits: stream_declarations.Limits) -> None:
     """Make streams again that went away while this runs: with JetStream's disk, or by hand."""
     while True:
         await asyncio.sleep(KEEP_STREAMS_SECONDS)

@@ -18,7 +18,7 @@ from hogsend.contract import subjects
 from hogsend.contract.credentials import CREDENTIALS_TOKEN, TokenReply, TokenRequest
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class TokenCache:
 
     def __init__(
         self,
-        bus: Bus,
+        bus: Connection,
         provider: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hogsend.client.client import Client
 from hogsend.contract.contacts import Contact, ContactRef
 from hogsend.contract.credentials import (
     CREDENTIALS_DELETE,
@@ -22,7 +23,7 @@ from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.service import streams
 from hogsend.service.app import serve
 from hogsend.service.database import Database
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.handlers import Handlers
@@ -30,6 +31,7 @@ from tests.integration.harness import (
     AnalyticsReplica,
     Credentials,
     analytics_service,
+    client,
     connected,
     credentials_service,
 )
@@ -48,8 +50,8 @@ class Reading:
     credentials: Credentials
     analytics: AnalyticsReplica
     contacts: ContactStore
-    member: Bus
-    gateway: Bus
+    member: Client
+    gateway: Connection
 
     async def connect(self, access: str = "pha_1", **changes: Any) -> None:
         """Store an OAuth credential, as `hogsend connect posthog` does."""
@@ -109,7 +111,7 @@ async def reading(
         enter = stack.enter_async_context
         recorder = await enter(posthog_recorder())
         gateway = await enter(connected(servers, User.GATEWAY))
-        member = await enter(connected(servers, User.APP))
+        member = await enter(client(servers, User.APP))
         credentials = await enter(
             credentials_service(servers, database_url, personal_key=personal_key)
         )

@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 from nats.js.errors import NotFoundError
 
+from hogsend.client.client import Client
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.analytics.destinations.store import DestinationStore
-from tests.integration.harness import analytics_service, connected
+from tests.integration.harness import analytics_service, client, connected
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -29,8 +30,8 @@ FAST = {"outbound_webhook_base_delay_ms": 1}
 class Sending:
     """A replica that sends, and a member of the bus."""
 
-    member: Bus
-    operator: Bus
+    member: Client
+    operator: Connection
     store: DestinationStore
 
     async def waiting(self, stream: StreamName) -> int:
@@ -78,7 +79,7 @@ async def sending(
     async with connected(servers, User.INGEST) as ingest:
         await streams.reconcile(ingest.js, User.INGEST)
     async with (
-        connected(servers, User.APP) as member,
+        client(servers, User.APP) as member,
         connected(servers, User.OPERATOR) as operator,
         replica(servers, database_url, posthog=chosen, settings=settings) as store,
     ):

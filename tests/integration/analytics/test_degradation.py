@@ -17,17 +17,18 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from hogsend.client.client import Client
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from sandbox.options import Resolve
 from tests.integration.harness import (
     Gateway,
     admin,
     analytics_service,
-    connected,
+    client,
     credentials_service,
     gateway,
     provisioner_service,
@@ -58,7 +59,7 @@ class Stack:
 
     posthog: Sandbox
     front: Gateway
-    member: Bus
+    member: Client
     ingest: Ingest
     number: int = 0
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -362,7 +363,7 @@ async def running(
             gateway(servers, resolver, posthog=environment, public_url=start.public_url)
         )
         await enter(serving(front.app, posthog.instance.options.resolve[0].port))
-        member = await enter(connected(servers, User.APP))
+        member = await enter(client(servers, User.APP))
         started = Stack(posthog, front, member, ingest)
         if start.scope is not None:
             await started.connect(start.scope)
@@ -373,7 +374,7 @@ async def running(
         yield started
 
 
-async def _has_default(store: Any, operator: Bus) -> None:
+async def _has_default(store: Any, operator: Connection) -> None:
     async def there() -> bool:
         consumers = await operator.js.consumers_info(StreamName.ENGAGEMENT)
         wanted = {f"destination-{one.id}" for one in await store.all()}

@@ -12,10 +12,10 @@ from benchmarks.processes import process
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from tests.capture_recorder import Batch, CaptureRecorder, Judge, Said, capture_recorder
 from tests.integration.analytics.sending import KEY
-from tests.integration.harness import connected
+from tests.integration.harness import client, connected
 from tests.servers import Servers
 from tests.waiting import eventually, more_than
 
@@ -34,7 +34,7 @@ async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
         capture_recorder() as posthog,
         connected(servers, User.INGEST) as ingest,
         connected(servers, User.OPERATOR) as operator,
-        connected(servers, User.APP) as member,
+        client(servers, User.APP) as member,
     ):
         await streams.reconcile(ingest.js, User.INGEST)
         # Some answers get lost after the events were taken: these are sent again.
@@ -86,7 +86,7 @@ def _now_and_then(posthog: CaptureRecorder) -> Judge:
     return judge
 
 
-async def _exists(operator: Bus) -> bool:
+async def _exists(operator: Connection) -> bool:
     try:
         await operator.js.stream_info(StreamName.PERSONS)
     except NotFoundError:
@@ -94,5 +94,5 @@ async def _exists(operator: Bus) -> bool:
     return True
 
 
-async def _is_empty(operator: Bus) -> bool:
+async def _is_empty(operator: Connection) -> bool:
     return bool((await operator.js.stream_info(StreamName.PERSONS)).state.messages == 0)

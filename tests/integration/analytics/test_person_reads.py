@@ -12,7 +12,7 @@ from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.users import User
 from services.analytics.persons import reader as persons_module
 from tests.integration.analytics.reading import PERSONAL, reading
-from tests.integration.harness import connected
+from tests.integration.harness import client
 from tests.posthog_recorder import Recorded
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -203,7 +203,7 @@ async def test_a_posthog_that_says_nothing_is_empty_after_the_deadline(
 
 
 async def test_without_analytics_a_read_is_empty_and_does_not_raise(servers: Servers) -> None:
-    async with connected(servers, User.APP) as member:
+    async with client(servers, User.APP) as member:
         assert await member.persons.get("u_42") == {}
         assert await member.flags.all("u_42") == {}
 

@@ -83,7 +83,7 @@ async def test_an_unreadable_message_is_set_aside_and_others_go_on(
         capture_recorder() as posthog,
         sending(servers, database_url, posthog.url) as sent,
     ):
-        await sent.member.publish(subjects.persons("capture"), b"{", {})
+        await sent.member.connection.publish(subjects.persons("capture"), b"{", {})
         await sent.operator.publish(subjects.persons("nonsense"), b"{}", {})
         await sent.member.capture("upgraded", "u_1")
         await eventually(lambda: posthog.names() == ["upgraded"])

@@ -14,7 +14,7 @@ from hogsend.contract.conditions import (
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.contract.users import User
 from tests.integration.analytics.reading import PERSONAL, reading
-from tests.integration.harness import connected
+from tests.integration.harness import client
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -92,7 +92,7 @@ async def test_case_106_a_zone_from_posthog_fills_the_empty_column(
 
 
 async def test_without_analytics_the_callers_default_stands_in(servers: Servers) -> None:
-    async with connected(servers, User.APP) as member:
+    async with client(servers, User.APP) as member:
         mine = await member.timezone("u_1", default="Asia/Tokyo")
         assert (mine.timezone, mine.source) == ("Asia/Tokyo", "default")
         assert (await member.timezone("u_1")).source == "fallback"

@@ -8,7 +8,7 @@ from hogsend.contract.credentials import CREDENTIALS_WEBHOOK_SECRET, ProviderRef
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.users import User
 from hogsend.service.app import Handler, serve
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from tests.integration.harness import connected
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -37,7 +37,7 @@ async def test_a_request_under_way_is_answered_and_no_other_is_taken(servers: Se
         await stopping
 
 
-async def _refused(bus: Bus) -> None:
+async def _refused(bus: Connection) -> None:
     async def is_refused() -> bool:
         try:
             await bus.request(CREDENTIALS_WEBHOOK_SECRET, ASKED, deadline=0.2)

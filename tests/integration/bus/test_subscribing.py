@@ -11,14 +11,15 @@ import msgspec
 import pytest
 from nats.aio.msg import Msg
 
+from hogsend.client import subscriptions
+from hogsend.client.client import Client
 from hogsend.contract import subjects
 from hogsend.contract.events import Event
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
-from hogsend.transport import consumer as subscribing
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from tests.integration.harness import connected
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -28,7 +29,7 @@ DURABLE = "slow"
 
 
 @asynccontextmanager
-async def two_sides(servers: Servers) -> AsyncIterator[tuple[Bus, Bus]]:
+async def two_sides(servers: Servers) -> AsyncIterator[tuple[Connection, Connection]]:
     """Who announces events, and a subscriber."""
     async with connected(servers, User.INGEST) as ingest:
         await streams.reconcile(ingest.js, User.INGEST)
@@ -36,7 +37,7 @@ async def two_sides(servers: Servers) -> AsyncIterator[tuple[Bus, Bus]]:
             yield ingest, subscriber
 
 
-async def announce(bus: Bus, id: str) -> None:
+async def announce(bus: Connection, id: str) -> None:
     event = Event(
         id=id,
         event="signed_up",
@@ -54,8 +55,8 @@ async def announce(bus: Bus, id: str) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> list[Msg]:
     """A JetStream that waits for one second; gives what it was told to wait for."""
-    monkeypatch.setattr(subscribing, "_SILENCE_SECONDS", 1.0)
-    monkeypatch.setattr(subscribing, "_IN_PROGRESS_SECONDS", 0.2)
+    monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(subscriptions, "HEARTBEAT_SECONDS", 0.2)
     told: list[Msg] = []
     in_progress = Msg.in_progress
 
@@ -72,7 +73,7 @@ async def test_a_slow_handler_keeps_its_event(
 ) -> None:
     async with two_sides(servers) as (ingest, subscriber):
         await announce(ingest, "1")
-        events = subscriber.events(durable=DURABLE)
+        events = Client(subscriber).events(durable=DURABLE)
         assert (await anext(events)).id == "1"
         # Twice as long as JetStream waits.
         await eventually(lambda: len(impatient) >= 10)
@@ -87,11 +88,11 @@ async def test_who_stops_iterating_holds_nothing_back(
 ) -> None:
     async with two_sides(servers) as (ingest, subscriber):
         await announce(ingest, "1")
-        async for event in subscriber.events(durable=DURABLE):
+        async for event in Client(subscriber).events(durable=DURABLE):
             assert event.id == "1"
             break
         async with connected(servers, User.SUBSCRIBER) as other:
-            again = await asyncio.wait_for(anext(other.events(durable=DURABLE)), 20)
+            again = await asyncio.wait_for(anext(Client(other).events(durable=DURABLE)), 20)
         assert again.id == "1"
 
 
@@ -100,7 +101,7 @@ async def test_a_wait_cut_short_is_taken_up_again(servers: Servers, fresh_bus: N
         two_sides(servers) as (ingest, subscriber),
         connected(servers, User.OPERATOR) as operator,
     ):
-        events = subscriber.events()
+        events = Client(subscriber).events()
         await announce(ingest, "before anybody listened")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(events), 0.2)

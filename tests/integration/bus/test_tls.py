@@ -33,7 +33,7 @@ from hogsend.contract.users import User
 from hogsend.service.app import service_bus
 from hogsend.service.database import Database, MigrationFailed
 from hogsend.service.settings import BusSettings
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.credentials.app import MIGRATIONS
 from tests.servers import Servers, _password, free_port
 from tests.waiting import eventually
@@ -154,7 +154,7 @@ def settings(port: int, **more: str | Path) -> BusSettings:
     )
 
 
-async def can_talk(bus: Bus) -> bool:
+async def can_talk(bus: Connection) -> bool:
     opening = asyncio.create_task(bus.open())
     try:
         await asyncio.wait_for(opening, 5)
@@ -197,7 +197,7 @@ async def test_somebody_elses_service_connects_with_the_authority_alone(
     async with nats_with_tls(pki, tmp_path) as port:
         url = nats_server.url(User.SUBSCRIBER, _password(User.SUBSCRIBER), port)
         async with hogsend.connect(url) as bus:
-            assert bus.connected
+            assert bus.connection.connected
 
 
 @pytest.mark.parametrize("scheme", ["tls", "nats"])

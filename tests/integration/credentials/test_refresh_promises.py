@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from hogsend.client.client import Client
 from hogsend.contract.credentials import (
     CREDENTIALS_TOKEN,
     CredentialChanged,
@@ -59,7 +60,7 @@ async def test_every_refresh_is_a_credential_event(
     await service.vault.put_oauth("posthog", world.grant(left=59))
     await service.announcer.announce("posthog")
     async with connected(servers, User.SUBSCRIBER) as bus:
-        changes = bus.credential_changes("posthog")
+        changes = Client(bus).credential_changes("posthog")
         stored_one = await asyncio.wait_for(anext(changes), 10)
         reply = await ask(service)
         refreshed = await asyncio.wait_for(anext(changes), 10)

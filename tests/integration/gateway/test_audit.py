@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from hogsend.contract.errors import Unavailable
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from tests.integration.gateway.test_credentials import PAYLOAD
 from tests.integration.harness import READ_KEY, Gateway, admin, credentials_service, gateway
 from tests.integration.ingest.driver import Driver
@@ -76,7 +76,7 @@ async def test_what_was_changed_is_noted_with_its_outcome_and_without_its_body(
 async def test_a_request_is_answered_even_when_it_cannot_be_noted(
     front: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with patch.object(Bus, "publish", side_effect=Unavailable("NATS is away")):
+    with patch.object(Connection, "publish", side_effect=Unavailable("NATS is away")):
         answer = await front.http.delete(CREDENTIAL, headers=admin())
     assert answer.status_code == 503
     assert "audit entry not kept" in capsys.readouterr().out

@@ -16,9 +16,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from hogsend.client.client import Client
 from hogsend.contract.credentials import CredentialChanged, DerivedPayload, Kind, OAuthPayload
 from hogsend.contract.users import User
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from tests.integration.harness import (
     READ_KEY,
     Credentials,
@@ -358,7 +359,7 @@ async def test_the_change_is_on_the_bus_before_put_answers(
     servers: Servers, front: Gateway, service: Credentials
 ) -> None:
     async with connected(servers, User.SUBSCRIBER) as bus:
-        changes = bus.credential_changes("posthog")
+        changes = Client(bus).credential_changes("posthog")
         await put(front)
         stored = await anext(changes)
         await front.http.delete(URL, headers=admin())
@@ -377,10 +378,10 @@ async def test_a_change_that_could_not_be_announced_is_announced_later(
     await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="w"))
     catching_up = asyncio.create_task(service.announcer.catch_up_forever())
     async with connected(servers, User.SUBSCRIBER) as bus:
-        change = await asyncio.wait_for(anext(bus.credential_changes()), 10)
+        change = await asyncio.wait_for(anext(Client(bus).credential_changes()), 10)
     catching_up.cancel()
     assert change.kinds == ["derived"]
 
 
-async def _last(bus: Bus) -> CredentialChanged:
-    return await anext(bus.credential_changes())
+async def _last(bus: Connection) -> CredentialChanged:
+    return await anext(Client(bus).credential_changes())

@@ -20,7 +20,7 @@ from hogsend.contract.credentials import CREDENTIALS_PUT_DERIVED, DerivedPayload
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from tests.integration.harness import (
     Credentials,
     Gateway,
@@ -52,19 +52,21 @@ def body(uuid: str = "0190-1", **person: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def operator(servers: Servers, fresh_bus: None) -> AsyncIterator[Bus]:
+async def operator(servers: Servers, fresh_bus: None) -> AsyncIterator[Connection]:
     async with connected(servers, User.OPERATOR) as bus:
         await streams.reconcile(bus.js, User.INGEST)
         yield bus
 
 
 @pytest.fixture
-async def service(servers: Servers, database_url: str, operator: Bus) -> AsyncIterator[Credentials]:
+async def service(
+    servers: Servers, database_url: str, operator: Connection
+) -> AsyncIterator[Credentials]:
     async with credentials_service(servers, database_url) as running:
         yield running
 
 
-async def queued(operator: Bus) -> int:
+async def queued(operator: Connection) -> int:
     return int((await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages)
 
 
@@ -73,7 +75,9 @@ async def post(front: Gateway, secret: str | None = None, data: Any = None) -> A
     return await front.http.post(URL, json=body() if data is None else data, headers=headers)
 
 
-async def test_case_109_the_right_secret(servers: Servers, operator: Bus, tmp_path: Path) -> None:
+async def test_case_109_the_right_secret(
+    servers: Servers, operator: Connection, tmp_path: Path
+) -> None:
     async with gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
         answer = await post(front, SECRET)
         assert (answer.status_code, answer.json()) == (
@@ -90,7 +94,7 @@ async def test_case_109_the_right_secret(servers: Servers, operator: Bus, tmp_pa
 
 @pytest.mark.parametrize("secret", ["wrong", "", None, "S3CRET", "s3cret ", "s3crét"])
 async def test_case_110_a_wrong_secret(
-    servers: Servers, operator: Bus, tmp_path: Path, secret: str | None
+    servers: Servers, operator: Connection, tmp_path: Path, secret: str | None
 ) -> None:
     async with gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
         presented = {} if secret is None else {"x-posthog-webhook-secret": secret.encode()}
@@ -103,7 +107,7 @@ async def test_case_110_a_wrong_secret(
 
 
 async def test_case_111_no_secret_anywhere_is_open(
-    servers: Servers, service: Credentials, operator: Bus, tmp_path: Path
+    servers: Servers, service: Credentials, operator: Connection, tmp_path: Path
 ) -> None:
     async with gateway(servers, tmp_path) as front:
         assert (await post(front)).status_code == 200
@@ -129,7 +133,9 @@ async def test_case_113_the_environment_wins(
         assert (await post(front, "minted")).status_code == 401
 
 
-async def test_case_114_another_shape(servers: Servers, operator: Bus, tmp_path: Path) -> None:
+async def test_case_114_another_shape(
+    servers: Servers, operator: Connection, tmp_path: Path
+) -> None:
     async with gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
         answer = await post(front, SECRET, {"not": "posthog"})
     assert answer.status_code == 400
@@ -138,7 +144,7 @@ async def test_case_114_another_shape(servers: Servers, operator: Bus, tmp_path:
     assert await queued(operator) == 0
 
 
-async def test_case_115_not_json(servers: Servers, operator: Bus, tmp_path: Path) -> None:
+async def test_case_115_not_json(servers: Servers, operator: Connection, tmp_path: Path) -> None:
     async with gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
         answer = await front.http.post(
             URL, content=b"zzz", headers={"x-posthog-webhook-secret": SECRET}
@@ -154,7 +160,7 @@ async def test_case_116_an_unknown_source(servers: Servers, tmp_path: Path) -> N
 
 
 async def test_case_125_a_secret_minted_elsewhere_is_enforced_at_once(
-    servers: Servers, service: Credentials, operator: Bus, tmp_path: Path
+    servers: Servers, service: Credentials, operator: Connection, tmp_path: Path
 ) -> None:
     async with gateway(servers, tmp_path) as front:
         assert (await post(front)).status_code == 200
@@ -172,7 +178,7 @@ async def test_case_125_a_secret_minted_elsewhere_is_enforced_at_once(
 
 
 async def test_an_unreadable_secret_closes_the_route(
-    servers: Servers, service: Credentials, operator: Bus, tmp_path: Path
+    servers: Servers, service: Credentials, operator: Connection, tmp_path: Path
 ) -> None:
     await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="w"))
     async with service.database.acquire() as connection:
@@ -187,7 +193,7 @@ async def test_an_unreadable_secret_closes_the_route(
 
 
 async def test_a_secret_nobody_can_tell_closes_the_route(
-    servers: Servers, operator: Bus, tmp_path: Path
+    servers: Servers, operator: Connection, tmp_path: Path
 ) -> None:
     async with gateway(servers, tmp_path, wait_for_secret=False) as front:
         assert (await post(front)).status_code == 503
@@ -195,7 +201,7 @@ async def test_a_secret_nobody_can_tell_closes_the_route(
 
 
 async def test_a_restarted_gateway_remembers_whom_to_let_in(
-    servers: Servers, database_url: str, operator: Bus, tmp_path: Path
+    servers: Servers, database_url: str, operator: Connection, tmp_path: Path
 ) -> None:
     async with credentials_service(servers, database_url) as service:
         await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
@@ -209,7 +215,7 @@ async def test_a_restarted_gateway_remembers_whom_to_let_in(
 
 
 async def test_an_open_route_is_not_remembered(
-    servers: Servers, database_url: str, operator: Bus, tmp_path: Path
+    servers: Servers, database_url: str, operator: Connection, tmp_path: Path
 ) -> None:
     async with credentials_service(servers, database_url), gateway(servers, tmp_path) as front:
         assert (await post(front)).status_code == 200
@@ -218,7 +224,7 @@ async def test_an_open_route_is_not_remembered(
 
 
 async def test_a_hundred_copies_at_once_are_one_message(
-    servers: Servers, operator: Bus, tmp_path: Path
+    servers: Servers, operator: Connection, tmp_path: Path
 ) -> None:
     async with gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
         answers = await asyncio.gather(*(post(front, SECRET) for _ in range(100)))
@@ -234,7 +240,7 @@ async def test_a_hundred_copies_at_once_are_one_message(
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_over_the_limit_is_413(
-    servers: Servers, operator: Bus, tmp_path: Path, chunked: bool
+    servers: Servers, operator: Connection, tmp_path: Path, chunked: bool
 ) -> None:
     data = json.dumps(body(filler="x" * 2_000_000)).encode()
 
@@ -278,7 +284,7 @@ async def test_without_a_stream_webhooks_wait_on_disk_and_arrive_in_order(
 
 
 async def test_a_stream_that_is_full_means_the_spool(
-    servers: Servers, operator: Bus, tmp_path: Path
+    servers: Servers, operator: Connection, tmp_path: Path
 ) -> None:
     config = stream_declarations.STREAMS[StreamName.WEBHOOKS].config
     await operator.js.update_stream(config.evolve(max_bytes=2_000))

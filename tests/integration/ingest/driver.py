@@ -20,7 +20,7 @@ from hogsend.contract.webhooks import PostHogEvent, PostHogWebhook
 from hogsend.service import streams
 from hogsend.service.app import serve, stop
 from hogsend.service.database import Database
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.ingest.app import MIGRATIONS
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers
@@ -37,8 +37,8 @@ class Driver:
     def __init__(self, servers: Servers, database_url: str) -> None:
         self._servers = servers
         self.database_url = database_url
-        self.gateway = Bus(User.GATEWAY, servers.nats_url(User.GATEWAY))
-        self.operator = Bus(User.OPERATOR, servers.nats_url(User.OPERATOR))
+        self.gateway = Connection(User.GATEWAY, servers.nats_url(User.GATEWAY))
+        self.operator = Connection(User.OPERATOR, servers.nats_url(User.OPERATOR))
         self.rows: asyncpg.Connection[asyncpg.Record]
 
     @asynccontextmanager
@@ -87,9 +87,9 @@ class Driver:
                 await stop(*tasks)
 
     @asynccontextmanager
-    async def answering(self) -> AsyncIterator[tuple[Bus, Handlers]]:
+    async def answering(self) -> AsyncIterator[tuple[Connection, Handlers]]:
         """A replica that answers requests but does not consume yet."""
-        bus = Bus(User.INGEST, self._servers.nats_url(User.INGEST))
+        bus = Connection(User.INGEST, self._servers.nats_url(User.INGEST))
         await bus.open()
         database = Database(self.database_url, "ingest", MIGRATIONS, pool_size=4)
         await database.connect()

@@ -24,7 +24,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.transport.publisher import Publisher
 from tests.integration import harness
-from tests.integration.harness import ADMIN_KEY, READ_KEY, Gateway, connected
+from tests.integration.harness import ADMIN_KEY, READ_KEY, Gateway, client, connected
 from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
 
@@ -211,7 +211,7 @@ async def test_an_event_of_the_catalog_reaches_destinations_as_well(
 async def test_engagement_is_recorded_as_an_event_of_hogsend(
     servers: Servers, driver: Driver
 ) -> None:
-    async with connected(servers, User.APP) as member, driver.replica():
+    async with client(servers, User.APP) as member, driver.replica():
         await member.engagement.report("email.opened", {"userId": "u_1", "to": "x@y.z"}, id="m-1")
         await member.engagement.report("email.opened", {"userId": "u_1", "to": "x@y.z"}, id="m-1")
         await member.engagement.report("email.sent", {"userId": None, "to": "a@b.com"}, id="m-2")
@@ -236,7 +236,7 @@ async def test_engagement_is_recorded_as_an_event_of_hogsend(
 
 
 async def test_contact_changes_teach_the_contact(servers: Servers, driver: Driver) -> None:
-    async with connected(servers, User.APP) as member, driver.replica():
+    async with client(servers, User.APP) as member, driver.replica():
         await member.engagement.report(
             "contact.updated",
             {
@@ -255,7 +255,7 @@ async def test_contact_changes_teach_the_contact(servers: Servers, driver: Drive
 async def test_what_cannot_be_recorded_is_set_aside_with_its_reason(
     servers: Servers, driver: Driver
 ) -> None:
-    async with connected(servers, User.APP) as member, driver.replica():
+    async with client(servers, User.APP) as member, driver.replica():
         for number, (type, body) in enumerate(
             [
                 ("email.opened", b"nonsense"),

@@ -22,7 +22,7 @@ from hogsend.contract.provisioning import ProvisionLoop
 from hogsend.contract.users import User
 from hogsend.service.app import AnyHandler, Handler, serve
 from hogsend.service.credential_watcher import token_digest
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.provisioner.destination import provisioning, store
 from tests.integration.harness import Provisioner, connected, credentials_service
 from tests.integration.harness import provisioner_service as service
@@ -216,7 +216,7 @@ async def rotating(
             yield provisioner
 
 
-async def answering(bus: Bus, credentials: Rotating) -> None:
+async def answering(bus: Connection, credentials: Rotating) -> None:
     handlers: list[AnyHandler] = [
         Handler(CREDENTIALS_TOKEN, credentials.token),
         Handler(CREDENTIALS_GET_DERIVED, credentials.derived),

@@ -15,7 +15,7 @@ import pytest
 from litestar.serialization import encode_json
 
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
-from hogsend.transport.connection import Bus
+from hogsend.transport.connection import Connection
 from services.gateway.app import build
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import WebhookSecret
@@ -35,7 +35,7 @@ SCRIPTS = Path(sys.executable).parent
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     app = build(
-        Mock(Bus),
+        Mock(Connection),
         Mock(WebhookQueue),
         Mock(WebhookSecret),
         GatewaySettings(),

@@ -1,0 +1,128 @@
+"""The one publisher: every message is stored once, whatever the stream holds already or takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+import pytest
+
+from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
+from hogsend.contract.streams import STREAMS, StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.transport.connection import Connection
+from hogsend.transport.publisher import IN_FLIGHT, OutgoingMessage
+from tests.integration.harness import connected
+from tests.servers import Servers
+
+
+@pytest.fixture
+async def operator(servers: Servers, fresh_bus: None) -> AsyncIterator[Connection]:
+    async with connected(servers, User.OPERATOR) as operator:
+        await streams.reconcile(operator.js, User.INGEST)
+        yield operator
+
+
+@pytest.fixture
+async def ingest(servers: Servers, operator: Connection) -> AsyncIterator[Connection]:
+    async with connected(servers, User.INGEST) as ingest:
+        yield ingest
+
+
+def outgoing(ids: Sequence[int], size: int = 1) -> list[OutgoingMessage]:
+    return [
+        OutgoingMessage("hogsend.events.e", b"x" * size, {"Nats-Msg-Id": str(id), "n": "a\r\nb\n"})
+        for id in ids
+    ]
+
+
+async def reconfigure(operator: Connection, **changes: object) -> None:
+    await operator.js.update_stream(STREAMS[StreamName.EVENTS].config.evolve(**changes))
+
+
+async def ids_on_the_bus(operator: Connection) -> list[str]:
+    info = await operator.js.stream_info(StreamName.EVENTS)
+    found = []
+    for sequence in range(1, info.state.last_seq + 1):
+        message = await operator.js.get_msg(StreamName.EVENTS, sequence)
+        assert message.headers is not None
+        assert set(message.headers) == {"Nats-Msg-Id", "n"}
+        found.append(message.headers["Nats-Msg-Id"])
+    return found
+
+
+@pytest.mark.parametrize(
+    "known", [[], [0], [1], [3], [0, 1], [2, 3], [1, 2], [0, 3], [0, 1, 2, 3]], ids=str
+)
+async def test_repeats_anywhere_in_a_batch_are_dropped(
+    ingest: Connection, operator: Connection, known: list[int]
+) -> None:
+    assert await ingest.publisher.publish_all(outgoing(known)) == [None] * len(known)
+    assert await ingest.publisher.publish_all(outgoing(range(4))) == [None] * 4
+    assert sorted(await ids_on_the_bus(operator)) == ["0", "1", "2", "3"]
+
+
+async def test_more_than_one_window_keeps_its_order(
+    ingest: Connection, operator: Connection
+) -> None:
+    ids = range(IN_FLIGHT + 3)
+    assert await ingest.publisher.publish_all(outgoing(ids)) == [None] * len(ids)
+    assert await ids_on_the_bus(operator) == [str(id) for id in ids]
+
+
+async def test_concurrent_callers_keep_the_order_of_their_calls(
+    ingest: Connection, operator: Connection
+) -> None:
+    await asyncio.gather(*map(ingest.publisher.publish, outgoing(range(500))))
+    assert await ids_on_the_bus(operator) == [str(id) for id in range(500)]
+
+
+@pytest.mark.parametrize("position", range(4))
+async def test_what_is_too_large_for_the_stream_is_told_apart(
+    ingest: Connection, operator: Connection, position: int
+) -> None:
+    await reconfigure(operator, max_msg_size=200)
+    messages = outgoing(range(4))
+    messages[position] = msgspec.structs.replace(messages[position], body=b"x" * 300)
+    outcomes = await ingest.publisher.publish_all(messages)
+    assert [type(outcome) for outcome in outcomes] == [
+        TooLarge if index == position else type(None) for index in range(4)
+    ]
+    assert set(await ids_on_the_bus(operator)) == {"0", "1", "2", "3"} - {str(position)}
+
+
+async def test_what_is_too_large_for_the_server_is_never_sent(
+    ingest: Connection, operator: Connection
+) -> None:
+    messages = [*outgoing([1]), *outgoing([2], size=ingest.max_payload), *outgoing([3])]
+    outcomes = await ingest.publisher.publish_all(messages)
+    assert [type(outcome) for outcome in outcomes] == [type(None), TooLarge, type(None)]
+    assert ingest.client.stats["reconnects"] == 0
+    assert await ids_on_the_bus(operator) == ["1", "3"]
+
+
+async def test_a_message_for_another_stream_is_rejected_for_good(ingest: Connection) -> None:
+    with pytest.raises(PublishRejected):
+        await ingest.publish("hogsend.events.e", b"{}", {"Nats-Expected-Stream": "WEBHOOKS"})
+
+
+async def test_a_missing_stream_is_unavailable(ingest: Connection, operator: Connection) -> None:
+    await operator.js.delete_stream(StreamName.EVENTS)
+    with pytest.raises(Unavailable):
+        await ingest.publisher.publish_all(outgoing(range(4)))
+    with pytest.raises(Unavailable):
+        await ingest.publisher.publish(*outgoing([1]))
+
+
+async def test_a_full_stream_is_unavailable(ingest: Connection, operator: Connection) -> None:
+    await reconfigure(operator, max_msgs=1, discard="new")
+    with pytest.raises(Unavailable):
+        await ingest.publisher.publish_all(outgoing(range(4)))
+
+
+async def test_nothing_is_sent_while_not_connected(ingest: Connection) -> None:
+    await ingest.close()
+    with pytest.raises(Unavailable):
+        await ingest.publisher.publish(*outgoing([1]))

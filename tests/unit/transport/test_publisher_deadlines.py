@@ -1,0 +1,186 @@
+"""Deadlines of the publisher, with a NATS that is not there and a clock that is set."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import nats.errors
+import pytest
+
+from hogsend.contract.errors import Unavailable
+from hogsend.transport import publisher as module
+from hogsend.transport.publisher import OutgoingMessage, Publisher
+from tests.waiting import eventually
+
+MESSAGE = OutgoingMessage("hogsend.events.e", b"{}", {"Nats-Msg-Id": "1"})
+
+
+class Answer:
+    """An acknowledgement, as far as the publisher reads it."""
+
+    def __init__(self, subject: str, data: bytes = b'{"stream":"EVENTS","seq":1}') -> None:
+        self.subject = subject
+        self.data = data
+
+
+class FakeClient:
+    """Takes what is written and lets a test answer it."""
+
+    def __init__(self) -> None:
+        self.is_connected = True
+        self.max_payload = 1000
+        self.written: list[bytes] = []
+        self.answer: Callable[[Any], Awaitable[None]] | None = None
+        self.broken = False
+
+    def new_inbox(self) -> str:
+        return "_INBOX_test.1"
+
+    async def subscribe(self, _subject: str, cb: Callable[[Any], Awaitable[None]]) -> None:
+        self.answer = cb
+
+    async def _send_command(self, command: bytes) -> None:
+        if self.broken:
+            raise nats.errors.ConnectionClosedError
+        self.written.append(command)
+
+    async def _flush_pending(self) -> None:
+        return
+
+    async def acknowledge(self, command: bytes, data: bytes | None = None) -> None:
+        reply = command.split(b" ")[2].decode()
+        assert self.answer is not None
+        await self.answer(Answer(reply) if data is None else Answer(reply, data))
+
+
+class Clock:
+    """The loop's clock, moved by hand; timers fire when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr("asyncio.get_running_loop", lambda: FakeLoop(self, loop))
+
+    def fire(self, *, after: float) -> None:
+        """Let the next timer fire so many seconds after now."""
+        self.now += after
+        _, callback = self.timers.pop(0)
+        callback()
+
+
+class FakeLoop:
+    """What the publisher asks the loop for."""
+
+    def __init__(self, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self._clock = clock
+        self._loop = loop
+
+    def time(self) -> float:
+        return self._clock.now
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return self._loop.create_future()
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> FakeTimer:
+        due = self._clock.now + delay
+        self._clock.timers.append((due, callback))
+        return FakeTimer(due)
+
+
+class FakeTimer:
+    """A timer that knows when it is due."""
+
+    def __init__(self, due: float) -> None:
+        self._due = due
+
+    def when(self) -> float:
+        return self._due
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    return FakeClient()
+
+
+def publishing(client: FakeClient, within: float) -> asyncio.Task[None]:
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    return asyncio.create_task(publisher.publish(MESSAGE, within=within))
+
+
+async def test_a_message_that_is_not_acknowledged_in_time_is_unavailable(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    task = publishing(client, within=0.05)
+    await eventually(lambda: bool(client.written))
+    for _ in range(9):
+        clock.fire(after=module.SWEEP_SECONDS)
+    assert not task.done()
+    clock.fire(after=module.SWEEP_SECONDS)
+    clock.fire(after=module.SWEEP_SECONDS)
+    with pytest.raises(Unavailable):
+        await task
+
+
+async def test_a_loop_that_is_late_itself_does_not_call_jetstream_slow(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    task = publishing(client, within=0.05)
+    await eventually(lambda: bool(client.written))
+    clock.fire(after=1.0)
+    await client.acknowledge(client.written[0])
+    await task
+
+
+async def test_a_loop_that_stays_late_gives_up_all_the_same(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    task = publishing(client, within=0.05)
+    await eventually(lambda: bool(client.written))
+    for _ in range(module.MAX_LATE_SWEEPS):
+        clock.fire(after=1.0)
+    assert not task.done()
+    clock.fire(after=1.0)
+    with pytest.raises(Unavailable):
+        await task
+
+
+async def test_a_connection_lost_while_writing_is_unavailable(client: FakeClient) -> None:
+    client.broken = True
+    with pytest.raises(Unavailable):
+        await publishing(client, within=60)
+
+
+async def test_an_acknowledgement_that_comes_too_late_is_ignored(client: FakeClient) -> None:
+    task = publishing(client, within=0.001)
+    with pytest.raises(Unavailable):
+        await task
+    await client.acknowledge(client.written[0])
+
+
+async def test_a_batch_of_which_one_message_is_not_answered_is_published_again(
+    client: FakeClient,
+) -> None:
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    task = asyncio.create_task(publisher.publish_all([MESSAGE, MESSAGE, MESSAGE], within=0.05))
+    await eventually(lambda: len(client.written) == 3)
+    await client.acknowledge(client.written[0])
+    await client.acknowledge(client.written[2])
+    with pytest.raises(Unavailable):
+        await task
+
+
+async def test_headers_of_the_callers_context_are_added(client: FakeClient) -> None:
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    publisher.inject = lambda headers: headers.update(traceparent="00-a-b-01")
+    task = asyncio.create_task(publisher.publish(MESSAGE))
+    await eventually(lambda: bool(client.written))
+    await client.acknowledge(client.written[0])
+    await task
+    assert b"traceparent: 00-a-b-01\r\n" in client.written[0]
+    assert "traceparent" not in MESSAGE.headers
