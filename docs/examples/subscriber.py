@@ -4,18 +4,18 @@ import hogsend
 
 
 async def welcome(bus: hogsend.Client) -> None:
-    async for event in bus.events("signed_up", durable="welcome-mailer"):
+    async for event in client.events("signed_up", durable="welcome-mailer"):
         print(event.user_id, event.email, event.properties)
 
 
 async def watch_credentials(bus: hogsend.Client) -> None:
-    async for change in bus.credential_changes("posthog"):
+    async for change in client.credential_changes("posthog"):
         print(change.provider, change.change, change.version, change.scopes)
 
 
 async def main() -> None:
-    async with hogsend.connect() as bus:  # NATS_URL from the environment
-        await asyncio.gather(welcome(bus), watch_credentials(bus))
+    async with hogsend.connect() as client:  # NATS_URL from the environment
+        await asyncio.gather(welcome(client), watch_credentials(client))
 
 
 asyncio.run(main())

@@ -183,7 +183,7 @@ async def test_a_crash_between_commit_and_publish_loses_nothing(
         await asyncio.Event().wait()
         return []
 
-    with patch.object(Publisher, "publish", hang):
+    with patch.object(Publisher, "publish_all", hang):
         await driver.post("u-1")
         async with driver.replica():
             await stored.wait()
