@@ -116,7 +116,7 @@ async def test_conditions_look_at_the_person_and_else_at_the_contact(
             ConditionQuery("person", pro),
             ConditionQuery("person", [Condition(property="plan", operator="not_exists")]),
         ]
-        results = await world.member.request(ANALYTICS_CONDITIONS, EvaluateConditions(queries))
+        results = await world.member.connection.request(ANALYTICS_CONDITIONS, EvaluateConditions(queries))
         assert results.results == [True, False]
 
 
@@ -136,7 +136,7 @@ async def test_a_wrong_condition_is_a_typed_error(
 
     async with reading(servers, database_url) as world:
         query = {"queries": [{"distinctId": "u_1", "conditions": [condition]}]}
-        answer = await world.member.client.request(
+        answer = await world.member.connection.client.request(
             ANALYTICS_CONDITIONS.subject, msgspec.json.encode(query), timeout=5
         )
         assert (answer.headers or {})["Nats-Service-Error-Code"] == "invalid_request"

@@ -216,7 +216,7 @@ async def test_engagement_is_recorded_as_an_event_of_hogsend(
         await member.engagement.report("email.opened", {"userId": "u_1", "to": "x@y.z"}, id="m-1")
         await member.engagement.report("email.sent", {"userId": None, "to": "a@b.com"}, id="m-2")
         # From any other NATS client: only the data is needed.
-        await member.publish(
+        await member.connection.publish(
             "hogsend.engagement.bucket.entered",
             b'{"data":{"userId":"u_1","bucketId":"b"}}',
             {"Nats-Msg-Id": "m-3"},
@@ -268,7 +268,7 @@ async def test_what_cannot_be_recorded_is_set_aside_with_its_reason(
             ]
         ):
             headers = {"Nats-Msg-Id": f"m-{number}"}
-            await member.publish(f"hogsend.engagement.{type}", body, headers)
+            await member.connection.publish(f"hogsend.engagement.{type}", body, headers)
         letters = await driver.dead_letters(5)
     assert sorted(letter.reason for letter in letters) == [
         "malformed",
