@@ -3,12 +3,12 @@ import asyncio
 import hogsend
 
 
-async def welcome(bus: hogsend.Client) -> None:
+async def welcome(client: hogsend.Client) -> None:
     async for event in client.events("signed_up", durable="welcome-mailer"):
         print(event.user_id, event.email, event.properties)
 
 
-async def watch_credentials(bus: hogsend.Client) -> None:
+async def watch_credentials(client: hogsend.Client) -> None:
     async for change in client.credential_changes("posthog"):
         print(change.provider, change.change, change.version, change.scopes)
 

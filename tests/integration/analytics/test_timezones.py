@@ -116,7 +116,9 @@ async def test_conditions_look_at_the_person_and_else_at_the_contact(
             ConditionQuery("person", pro),
             ConditionQuery("person", [Condition(property="plan", operator="not_exists")]),
         ]
-        results = await world.member.connection.request(ANALYTICS_CONDITIONS, EvaluateConditions(queries))
+        results = await world.member.connection.request(
+            ANALYTICS_CONDITIONS, EvaluateConditions(queries)
+        )
         assert results.results == [True, False]
 
 
