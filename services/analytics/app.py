@@ -8,13 +8,13 @@ from pathlib import Path
 import httpx
 
 from hogsend.contract.users import User
-from hogsend.posthog.api import http_client
 from hogsend.posthog.capture import Capture
 from hogsend.service import logs, metrics
 from hogsend.service.app import run_service, service_bus
 from hogsend.service.credential_watcher import TokenCache
 from hogsend.service.database import Database
 from hogsend.service.heartbeat import touch_forever
+from hogsend.service.http import http_client
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
@@ -22,7 +22,7 @@ from hogsend.service.settings import (
     PostHogSettings,
     TelemetrySettings,
 )
-from hogsend.service.ssrf import Outbound
+from hogsend.service.ssrf import EgressPolicy
 from hogsend.transport.connection import Connection
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
@@ -67,7 +67,7 @@ def build(
     bus: Connection,
     database: Database,
     http: httpx.AsyncClient,
-    outbound: Outbound,
+    outbound: EgressPolicy,
     *,
     posthog: PostHogSettings,
     settings: AnalyticsSettings,
@@ -111,7 +111,7 @@ async def run() -> None:
 
     database = Database.of(postgres, "analytics", MIGRATIONS)
     bus = service_bus(User.ANALYTICS, nats)
-    outbound = Outbound.of(
+    outbound = EgressPolicy.of(
         OutboundSettings().outbound_allow,
         *(posthog.posthog_host, posthog.posthog_private_host),
     )

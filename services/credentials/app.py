@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from hogsend.contract.users import User
-from hogsend.posthog.api import http_client
 from hogsend.service import logs, metrics
 from hogsend.service.app import run_service, service_bus
 from hogsend.service.database import Database
 from hogsend.service.heartbeat import touch_forever
+from hogsend.service.http import http_client
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
@@ -17,7 +17,7 @@ from hogsend.service.settings import (
     PostHogSettings,
     TelemetrySettings,
 )
-from hogsend.service.ssrf import Outbound
+from hogsend.service.ssrf import EgressPolicy
 from services.credentials.change_relay import Announcer
 from services.credentials.credential_service import Vault
 from services.credentials.handlers import Handlers
@@ -49,7 +49,7 @@ async def run() -> None:
     )
     reader = Reader(sealer)
     bus = service_bus(User.CREDENTIALS, nats)
-    outbound = Outbound.of(
+    outbound = EgressPolicy.of(
         OutboundSettings().outbound_allow, posthog.posthog_host, posthog.posthog_private_host
     )
     vault = Vault(store, reader, outbound, personal_key=personal_key is not None)

@@ -14,7 +14,7 @@ from hogsend.contract.credentials import (
     WebhookSecretReply,
 )
 from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound
-from hogsend.service.ssrf import Outbound
+from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import is_absolute_url, is_loopback
 from services.credentials.payload_sealer import Reader
 from services.credentials.store import CredentialStore, RefreshState, Rows, SealedRow
@@ -24,7 +24,7 @@ class Vault:
     """Credentials of all providers, sealed at rest."""
 
     def __init__(
-        self, store: CredentialStore, reader: Reader, outbound: Outbound, *, personal_key: bool
+        self, store: CredentialStore, reader: Reader, outbound: EgressPolicy, *, personal_key: bool
     ) -> None:
         """Combine the rows and what reads them.
 
@@ -143,7 +143,7 @@ def _meta(
     )
 
 
-def _check_endpoints(payload: OAuthPayload, outbound: Outbound) -> None:
+def _check_endpoints(payload: OAuthPayload, outbound: EgressPolicy) -> None:
     # The refresh token is sent to this URL later; whoever can PUT must not choose a plain one.
     endpoint = payload.token_endpoint
     if not is_absolute_url(endpoint):

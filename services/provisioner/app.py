@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx
 
 from hogsend.contract.users import User
-from hogsend.posthog.api import http_client
 from hogsend.service import logs, metrics
 from hogsend.service.app import run_service, service_bus
 from hogsend.service.database import Database
 from hogsend.service.heartbeat import touch_forever
+from hogsend.service.http import http_client
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
@@ -20,7 +20,7 @@ from hogsend.service.settings import (
     PublicUrlSettings,
     TelemetrySettings,
 )
-from hogsend.service.ssrf import Outbound
+from hogsend.service.ssrf import EgressPolicy
 from hogsend.transport.connection import Connection
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.provisioning import Instance, Provisioning
@@ -65,11 +65,11 @@ async def run() -> None:
 
     database = Database.of(postgres, "provisioner", MIGRATIONS)
     bus = service_bus(User.PROVISIONER, nats)
-    outbound = Outbound.of(
+    egress = EgressPolicy.of(
         OutboundSettings().outbound_allow,
         *(posthog.posthog_host, posthog.posthog_private_host, public.api_public_url),
     )
-    async with http_client(outbound) as http:
+    async with http_client(egress) as http:
         handlers = build(bus, database, http, posthog=posthog, public=public, settings=settings)
         await run_service(
             bus,

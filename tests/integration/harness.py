@@ -13,12 +13,12 @@ import httpx
 
 from hogsend.client.client import Client
 from hogsend.contract.users import User
-from hogsend.posthog.api import http_client
 from hogsend.service import streams
 from hogsend.service.app import serve, stop
 from hogsend.service.database import Database
+from hogsend.service.http import http_client
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
-from hogsend.service.ssrf import Outbound
+from hogsend.service.ssrf import EgressPolicy
 from hogsend.transport.connection import Connection
 from services.analytics.app import MIGRATIONS as ANALYTICS_MIGRATIONS
 from services.analytics.app import Analytics
@@ -119,7 +119,7 @@ async def credentials_service(
                 await database.close()
 
 
-LOOPBACK = Outbound.of(("127.0.0.0/8", "::1", "localhost"))
+LOOPBACK = EgressPolicy.of(("127.0.0.0/8", "::1", "localhost"))
 
 
 class Unreachable(httpx.AsyncBaseTransport):

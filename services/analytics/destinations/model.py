@@ -12,7 +12,7 @@ from hogsend.contract.base import Properties
 from hogsend.contract.destinations import DestinationKind, OutboundDestination
 from hogsend.contract.engagement import CATALOG
 from hogsend.contract.errors import InvalidRequest
-from hogsend.service.ssrf import Outbound
+from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import is_absolute_url
 
 MASK = "***"
@@ -108,7 +108,7 @@ def checked_types(types: list[str]) -> list[str]:
     return list(dict.fromkeys(types))
 
 
-def checked_config(given: Properties, stored: Properties, outbound: Outbound) -> Properties:
+def checked_config(given: Properties, stored: Properties, outbound: EgressPolicy) -> Properties:
     """Give back a config, with the key that is stored when it says nothing about one.
 
     Args:

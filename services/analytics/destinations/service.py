@@ -29,7 +29,7 @@ from hogsend.contract.errors import NotFound, Unavailable
 from hogsend.contract.headers import DESTINATION, format_time, message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
-from hogsend.service.ssrf import Outbound
+from hogsend.service.ssrf import EgressPolicy
 from hogsend.transport.connection import Connection
 from services.analytics.delivery.sources import consumer_of, durable_of
 from services.analytics.destinations.model import (
@@ -51,7 +51,7 @@ _AWAY = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 class DestinationService:
     """Every method raises `Unavailable` while PostgreSQL or NATS is away, and most `NotFound`."""
 
-    def __init__(self, bus: Connection, store: DestinationStore, outbound: Outbound) -> None:
+    def __init__(self, bus: Connection, store: DestinationStore, outbound: EgressPolicy) -> None:
         """Work on the service's own bus connection and tables; `outbound` limits the hosts."""
         self._bus = bus
         self._store = store
@@ -147,7 +147,7 @@ class DestinationService:
             raise Unavailable(f"JetStream does not answer: {type(error).__name__}") from error
 
 
-def _edited(stored: Destination, wanted: ChangeDestination, outbound: Outbound) -> Destination:
+def _edited(stored: Destination, wanted: ChangeDestination, outbound: EgressPolicy) -> Destination:
     changes: dict[str, Any] = {}
     if wanted.url is not msgspec.UNSET:
         changes["url"] = checked_url(wanted.url)

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import structlog
 
-from hogsend.posthog.api.transport import AnswerTooLarge, read
+from hogsend.posthog.exchange import AnswerTooLarge, read
 
 log = structlog.get_logger(__name__)
 

@@ -1,1 +1,1 @@
-"""What Hogsend knows about PostHog: its hosts, the scopes it asks for, its client document."""
+"""PostHog: its hosts, scopes and client document, and clients of its HTTP APIs."""

@@ -13,7 +13,7 @@ PATH = "/.well-known/hogsend-posthog-client.json"
 CLIENT_URI = "https://hogsend.com"
 CLIENT_ID = f"{CLIENT_URI}{PATH}"
 OWN_PATH = "/.well-known/oauth-client.json"
-"""Where a gateway serves a document under its own URL, for those who do not use hogsend.com's."""
+"""Where a gateway serves its own document, for instances that do not use hogsend.com's."""
 CALLBACK_PORTS = (8423, 8424, 8425)
 
 
@@ -33,5 +33,5 @@ class ClientDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def client_document(client_id: str = CLIENT_ID, client_uri: str = CLIENT_URI) -> ClientDocument:
-    """The document for a `client_id`, which must be the URL the document is served at."""
+    """Return the document for a `client_id`, which must be the URL the document is served at."""
     return ClientDocument(client_id=client_id, client_uri=client_uri)

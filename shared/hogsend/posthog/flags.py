@@ -5,14 +5,14 @@ PostHog's side is `rust/feature-flags/src/api/`.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import httpx
 import msgspec
 
 from hogsend.contract.base import Properties
-from hogsend.posthog.api.transport import AnswerTooLarge, PostHogError, read
+from hogsend.posthog.errors import PostHogError
+from hogsend.posthog.exchange import exchange
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 EVALUATION_SECONDS = 10.0
@@ -27,11 +27,11 @@ class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     person_properties: Properties
     group_properties: dict[str, Properties]
     geoip_disable: bool
-    """Without it PostHog would locate everybody at this server's address."""
+    """Otherwise PostHog would locate every person at this server's address."""
     flag_keys_to_evaluate: list[str] | None = None
 
     def __repr__(self) -> str:
-        """Name nobody and no key."""
+        """Hide the person and the key."""
         return "FlagsRequest(...)"
 
 
@@ -55,7 +55,7 @@ class EvaluatedFlag(msgspec.Struct, frozen=True):
     enabled: bool = False
     variant: str | None = None
     failed: bool = False
-    """PostHog could not evaluate it, which is no answer."""
+    """PostHog could not evaluate it; its value means nothing."""
     reason: Reason | None = None
     metadata: Metadata = Metadata()
 
@@ -73,37 +73,29 @@ class Evaluation(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class FlagsApi:
-    """Evaluates flags with the public project key; nothing here retries or follows a redirect."""
+    """Evaluates flags with the public project key."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
-        """Ask with `http` (see `hogsend.posthog.api.http_client`)."""
         self._http = http
 
     async def evaluate(self, host: str, request: FlagsRequest) -> Evaluation:
         """Evaluate flags for one person.
 
         Raises:
-            PostHogError: PostHog refused, could not be asked, or did not answer with flags.
+            PostHogError: PostHog refused, could not be reached, or did not answer with flags.
         """
-        body, headers = msgspec.json.encode(request), {"Content-Type": "application/json"}
+        answer = await exchange(
+            self._http,
+            "POST",
+            f"{host}/flags/?v=2",
+            headers={"Content-Type": "application/json"},
+            content=msgspec.json.encode(request),
+            seconds=EVALUATION_SECONDS,
+            max_bytes=MAX_ANSWER_BYTES,
+        )
+        if not httpx.codes.is_success(answer.status):
+            raise PostHogError(f"PostHog answered {answer.status}", answer.status)
         try:
-            async with (
-                asyncio.timeout(EVALUATION_SECONDS),
-                self._http.stream(
-                    "POST", f"{host}/flags/?v=2", content=body, headers=headers
-                ) as answer,
-            ):
-                content, status = await read(answer, MAX_ANSWER_BYTES), answer.status_code
-        except TimeoutError:
-            raise PostHogError(f"PostHog did not answer within {EVALUATION_SECONDS:g} s") from None
-        except AnswerTooLarge:
-            raise PostHogError("PostHog's answer is too large") from None
-        # Causes are dropped on purpose: what the libraries below say can quote the request.
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise PostHogError(f"PostHog cannot be reached ({type(error).__name__})") from None
-        if not httpx.codes.is_success(status):
-            raise PostHogError(f"PostHog answered {status}", status)
-        try:
-            return msgspec.json.decode(content, type=Evaluation)
+            return msgspec.json.decode(answer.content, type=Evaluation)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise PostHogError("PostHog did not answer with flags") from None

@@ -1,4 +1,4 @@
-"""PostHog's two hosts, and how one follows from the other (contract 1.1)."""
+"""PostHog's two hosts, each derived from the other (contract 1.1)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _APP = re.compile(r"^(https?://(?:us|eu))(\.posthog\.com)(?=[:/?#]|$)", re.IGNOR
 
 
 def private_host(ingestion_host: str) -> str:
-    """App host that belongs to an ingestion host: the `.i` label of PostHog Cloud removed.
+    """Derive the app host from an ingestion host: PostHog Cloud's `.i` label is removed.
 
-    Anything that is not `<label>.i.posthog.com` comes back unchanged but for trailing slashes.
+    A host other than `<label>.i.posthog.com` is returned unchanged but for trailing slashes.
     """
     return _INGESTION.sub(r"\1\2", ingestion_host).rstrip("/")
 
 
 def ingestion_host(private: str) -> str:
-    """Ingestion host that belongs to an app host: PostHog Cloud's gets its `.i` label back.
+    """Derive the ingestion host from an app host: PostHog Cloud's `.i` label is added.
 
-    Anything but `us` and `eu` of `posthog.com` comes back unchanged but for trailing slashes.
+    A host other than `us` and `eu` of `posthog.com` is returned unchanged but for trailing slashes.
     """
     return _APP.sub(r"\1.i\2", private).rstrip("/")

@@ -22,9 +22,9 @@ SCOPES: tuple[str, ...] = (
 
 
 def missing(granted: Iterable[str]) -> list[str]:
-    """Scopes of `SCOPES` that a grant lacks, in order.
+    """List the scopes of `SCOPES` that a grant lacks, in order.
 
-    PostHog folds both halves of a resource into `:write`, so a write scope implies its read scope.
+    In PostHog a write scope implies the read scope of the same resource.
     """
     held = set(granted)
     return [

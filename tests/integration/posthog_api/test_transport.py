@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from hogsend.posthog.api import PostHogError, Projects, Transport, http_client, transport
+from hogsend.posthog.api import PostHogError, Projects, Transport, transport
+from hogsend.service.http import http_client
 from tests.integration.harness import LOOPBACK
 from tests.posthog_recorder import Recorded, Recorder, posthog_recorder
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from hogsend.contract.credentials import DerivedPayload
-from hogsend.posthog.api import Transport, http_client
+from hogsend.posthog.api import Transport
+from hogsend.service.http import http_client
 from services.provisioner.destination import desired
 from services.provisioner.destination.errors import ProvisioningError
 from services.provisioner.destination.instance_probe import InstanceProbe

@@ -1,7 +1,4 @@
-"""PostHog's private API, as far as Hogsend uses it: one class for each area.
-
-Nothing here retries, follows a redirect, or lets a bearer into an error.
-"""
+"""PostHog's private API, as far as Hogsend uses it: one class for each area."""
 
 from hogsend.posthog.api.hog_functions import (
     HogFunction,
@@ -13,7 +10,8 @@ from hogsend.posthog.api.hog_functions import (
 )
 from hogsend.posthog.api.persons import Persons
 from hogsend.posthog.api.projects import Project, Projects
-from hogsend.posthog.api.transport import PostHogError, Transport, http_client
+from hogsend.posthog.api.transport import Transport
+from hogsend.posthog.errors import PostHogError
 
 __all__ = [
     "HogFunction",
@@ -27,5 +25,4 @@ __all__ = [
     "Project",
     "Projects",
     "Transport",
-    "http_client",
 ]

@@ -1,7 +1,7 @@
 """`/api/environments/{id}/hog_functions/`: destinations (contract 2.2 to 2.5).
 
-PostHog's side is `posthog/api/hog_function.py`: lists carry no inputs, and inputs are replaced as a
-whole by a change.
+PostHog's side is `posthog/api/hog_function.py`: lists carry no inputs, and a change replaces all
+inputs at once.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class HogFunction(msgspec.Struct, frozen=True):
-    """A destination in full, as PostHog has it.
+    """A destination in full.
 
-    Inputs, their schema and filters are kept whole: what belongs to the operator goes back as is.
+    Inputs, their schema and filters are kept untyped: what the operator added goes back unchanged.
     """
 
     id: str
@@ -38,7 +38,7 @@ class HogFunction(msgspec.Struct, frozen=True):
     filters: dict[str, Any]
 
     def input(self, name: str) -> Any:
-        """Value of an input; None when it is missing or PostHog keeps it to itself."""
+        """Return the value of an input; None when it is missing or PostHog does not show it."""
         return mapping(self.inputs.get(name)).get("value")
 
     def __repr__(self) -> str:
@@ -47,7 +47,7 @@ class HogFunction(msgspec.Struct, frozen=True):
 
 
 class Input(msgspec.Struct, frozen=True):
-    """An input's value in the shape PostHog wants."""
+    """An input's value in the shape PostHog expects."""
 
     value: Any
 
@@ -69,7 +69,7 @@ class NewHogFunction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HogFunctionChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of a change (contract 2.5); what is unset is not sent."""
+    """Body of a change (contract 2.5); unset fields are not sent."""
 
     enabled: bool
     inputs: dict[str, Input]
@@ -82,7 +82,6 @@ class HogFunctions:
     """Destinations of one project. Every method raises `PostHogError`."""
 
     def __init__(self, transport: Transport, project_id: str) -> None:
-        """Ask about `project_id` through `transport`."""
         self._transport = transport
         self._path = f"/api/environments/{quote(project_id, safe='')}/hog_functions/"
 
@@ -112,7 +111,7 @@ class HogFunctions:
         )
 
     async def create(self, new: NewHogFunction) -> str | None:
-        """Create a destination and give its id; None when PostHog does not say it."""
+        """Create a destination and return its id; None when PostHog's answer has none."""
         created = await self._transport.post(self._path, new)
         return identifier(mapping(created).get("id"))
 

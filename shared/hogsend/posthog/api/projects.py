@@ -11,10 +11,10 @@ from hogsend.posthog.api.transport import REQUEST_SECONDS, Transport
 
 
 class Project(msgspec.Struct, frozen=True):
-    """What is read of a project."""
+    """The fields Hogsend reads of a project."""
 
     id: str | None
-    """None when PostHog's answer names none."""
+    """None when PostHog's answer has none."""
     api_token: str | None
     """Project API key (`phc_…`), with which events are captured."""
 
@@ -27,14 +27,13 @@ class Projects:
     """Projects a bearer can see."""
 
     def __init__(self, transport: Transport) -> None:
-        """Ask through `transport`."""
         self._transport = transport
 
     async def get(self, project_id: str | None, *, seconds: float = REQUEST_SECONDS) -> Project:
-        """Read one project, the bearer's current one when none is named.
+        """Read one project; the bearer's current one when `project_id` is None.
 
         Raises:
-            PostHogError: PostHog refused or could not be asked.
+            PostHogError: PostHog refused or could not be reached.
         """
         name = quote(project_id, safe="") if project_id else "@current"
         found = mapping(await self._transport.get(f"/api/projects/{name}/", seconds=seconds))

@@ -1,4 +1,4 @@
-"""Lenient reading of PostHog's answers: what is not as expected counts as not there."""
+"""Lenient reading of PostHog's answers: a value of an unexpected type counts as missing."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """`value` when it is a JSON object, else an empty one."""
+    """Return `value` if it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def sequence(value: Any) -> list[Any]:
-    """`value` when it is a JSON array, else an empty one."""
+    """Return `value` if it is a JSON array, else an empty one."""
     return value if isinstance(value, list) else []
 
 
 def identifier(value: Any) -> str | None:
-    """An id as text: PostHog uses numbers for some things and strings for others."""
+    """Return an id as text: PostHog uses numbers for some objects and strings for others."""
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
         return None
     return str(value)

@@ -11,9 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from hogsend.contract.errors import InvalidRequest
-from hogsend.posthog.api import http_client
+from hogsend.service.http import http_client
 from hogsend.service.settings import OutboundSettings, describe_problems
-from hogsend.service.ssrf import AddressRefused, AllowedHost, Outbound, is_public
+from hogsend.service.ssrf import AddressRefused, AllowedHost, EgressPolicy, is_public
 from tests.servers import free_port
 
 INSIDE = [
@@ -70,7 +70,7 @@ def test_addresses_outside_are(text: str) -> None:
 def test_an_entry_allows_what_it_names(
     entry: str, host: str, port: int, address: str, allowed: bool
 ) -> None:
-    rule = Outbound.of((entry,))
+    rule = EgressPolicy.of((entry,))
     assert rule.allows(host, port, ipaddress.ip_address(address)) is allowed
 
 
@@ -85,11 +85,11 @@ def test_an_entry_allows_what_it_names(
     ],
 )
 def test_only_what_is_named_is_named(url: str, named: bool) -> None:
-    assert Outbound.of(("posthog.internal:8000", "10.0.0.0/8", "::/0")).names(url) is named
+    assert EgressPolicy.of(("posthog.internal:8000", "10.0.0.0/8", "::/0")).names(url) is named
 
 
 def test_the_operators_own_urls_allow_their_port_only() -> None:
-    rule = Outbound.of((), "http://127.0.0.1:8010", None, "https://posthog.internal/prefix")
+    rule = EgressPolicy.of((), "http://127.0.0.1:8010", None, "https://posthog.internal/prefix")
     here = ipaddress.ip_address("127.0.0.1")
     assert rule.allows("127.0.0.1", 8010, here)
     assert not rule.allows("127.0.0.1", 4222, here)
@@ -111,13 +111,13 @@ def test_the_operators_own_urls_allow_their_port_only() -> None:
 )
 def test_written_addresses_are_refused_at_once_with_the_fix(url: str) -> None:
     with pytest.raises(InvalidRequest, match=r"host: .*OUTBOUND_ALLOW"):
-        Outbound().check(url, "host")
+        EgressPolicy().check(url, "host")
 
 
 def test_public_addresses_and_names_pass_the_text_check() -> None:
     for url in ("https://8.8.8.8/x", "https://us.posthog.com/x", "http://inside.example"):
-        Outbound().check(url, "host")
-    Outbound.of(("127.0.0.1:9",)).check("http://127.0.0.1:9", "host")
+        EgressPolicy().check(url, "host")
+    EgressPolicy.of(("127.0.0.1:9",)).check("http://127.0.0.1:9", "host")
 
 
 @pytest.mark.parametrize("entry", ["http://a.b/", "a b/c", "10.0.0.0/99", "u@h", "h:99999", ":80"])
@@ -163,7 +163,7 @@ async def test_nothing_is_sent_to_an_address_inside(
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0)
         port = listening.getsockname()[1]
-        async with http_client(Outbound()) as http:
+        async with http_client(EgressPolicy()) as http:
             with pytest.raises(AddressRefused, match="OUTBOUND_ALLOW"):
                 await http.get(f"http://{host}:{port}/")
         with pytest.raises(BlockingIOError):
@@ -181,7 +181,7 @@ async def test_of_several_addresses_only_the_allowed_are_tried(
         socket.create_server(("127.0.0.3", port)) as wanted,
     ):
         forbidden.settimeout(0)
-        rule = Outbound.of(("127.0.0.2", "127.0.0.3"))
+        rule = EgressPolicy.of(("127.0.0.2", "127.0.0.3"))
         async with http_client(rule) as http:
             with pytest.raises(httpx.ReadTimeout):
                 await http.get(f"http://mixed.example:{port}/", timeout=httpx.Timeout(5, read=0.2))
@@ -193,6 +193,6 @@ async def test_of_several_addresses_only_the_allowed_are_tried(
 async def test_a_name_without_an_address_cannot_be_reached(
     looked_up: dict[str, list[str]],
 ) -> None:
-    async with http_client(Outbound()) as http:
+    async with http_client(EgressPolicy()) as http:
         with pytest.raises(httpx.ConnectError, match=r"nowhere\.example has no address"):
             await http.get("https://nowhere.example/")

@@ -1,0 +1,24 @@
+"""What PostHog's APIs raise. Every message is safe to show: it never holds a key or a bearer."""
+
+from __future__ import annotations
+
+
+class PostHogError(Exception):
+    """PostHog refused a request or could not be reached."""
+
+    def __init__(self, detail: str, status: int | None = None, attr: str | None = None) -> None:
+        """Describe a failed request.
+
+        Args:
+            detail: PostHog's own `detail`, else its raw text, else why there was no answer.
+            status: HTTP status; None when there was no answer.
+            attr: field of the request that PostHog named as the cause.
+        """
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+        self.attr = attr
+
+
+class PostHogTimeout(PostHogError):
+    """PostHog did not answer in time."""

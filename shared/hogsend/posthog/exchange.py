@@ -1,0 +1,81 @@
+"""One HTTP request to PostHog and its answer, limited in time and size.
+
+Nothing here retries. `http` must follow no redirect (`hogsend.service.http`): a request carries a
+bearer or a project key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import httpx
+import msgspec
+
+from hogsend.posthog.errors import PostHogError, PostHogTimeout
+
+MAX_DETAIL = 200
+"""Characters of a foreign text that are passed on (contract 2.7)."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An HTTP answer, whatever its status."""
+
+    status: int
+    content: bytes
+    retry_after: str | None
+    """The `Retry-After` header."""
+
+
+class AnswerTooLarge(Exception):
+    """An answer is larger than its reader allows."""
+
+
+async def exchange(
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    content: bytes | None,
+    seconds: float,
+    max_bytes: int,
+) -> Answer:
+    """Send one request and read its answer within `seconds`.
+
+    Raises:
+        PostHogTimeout: the answer was not complete in time.
+        PostHogError: there was no answer, or one of more than `max_bytes`.
+    """
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            http.stream(method, url, headers=dict(headers), content=content) as answer,
+        ):
+            body = await read(answer, max_bytes)
+            return Answer(answer.status_code, body, answer.headers.get("Retry-After"))
+    # Causes are dropped on purpose: the messages of httpx and httpcore can quote a header.
+    except TimeoutError:
+        raise PostHogTimeout(f"PostHog did not answer within {seconds:g} s") from None
+    except AnswerTooLarge:
+        raise PostHogError("PostHog's answer is too large") from None
+    except httpx.ConnectError as error:
+        # Raised before anything is sent, so its message cannot quote the request.
+        reason = str(error)[:MAX_DETAIL] or type(error).__name__
+        raise PostHogError(f"PostHog cannot be reached: {reason}") from None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise PostHogError(f"PostHog cannot be reached ({type(error).__name__})") from None
+
+
+async def read(answer: httpx.Response, max_bytes: int) -> bytes:
+    """Read a streamed answer.
+
+    Raises:
+        AnswerTooLarge: it has more than `max_bytes`.
+    """
+    content = bytearray()
+    async for chunk in answer.aiter_bytes():
+        content += chunk
+        if len(content) > max_bytes:
+            raise AnswerTooLarge
+    return bytes(content)
