@@ -18,17 +18,17 @@ from hogsend.service.settings import (
     TelemetrySettings,
 )
 from hogsend.service.ssrf import EgressPolicy
-from services.credentials.change_relay import Announcer
-from services.credentials.credential_service import Vault
+from services.credentials.change_relay import ChangeRelay
+from services.credentials.credential_service import CredentialService
 from services.credentials.handlers import Handlers
-from services.credentials.key_rotation import Resealing
-from services.credentials.payload_sealer import Reader
+from services.credentials.key_rotation import KeyRotation
+from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.refresh import Refresher
 from services.credentials.sealing import Sealer
 from services.credentials.settings import SealingSettings
 from services.credentials.store import CredentialStore
 from services.credentials.token_endpoint import TokenEndpoint
-from services.credentials.token_resolver import Tokens
+from services.credentials.token_resolver import TokenResolver
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -47,30 +47,35 @@ async def run() -> None:
         sealing.better_auth_secret.get_secret_value(),
         [secret.get_secret_value() for secret in sealing.better_auth_secret_previous],
     )
-    reader = Reader(sealer)
+    payload_sealer = PayloadSealer(sealer)
     bus = service_bus(User.CREDENTIALS, nats)
     outbound = EgressPolicy.of(
         OutboundSettings().outbound_allow, posthog.posthog_host, posthog.posthog_private_host
     )
-    vault = Vault(store, reader, outbound, personal_key=personal_key is not None)
-    announcer = Announcer(store, reader, bus)
+    credentials = CredentialService(
+        store, payload_sealer, outbound, personal_key=personal_key is not None
+    )
+    relay = ChangeRelay(store, payload_sealer, bus)
     async with http_client(outbound) as http:
-        refresher = Refresher(store, reader, TokenEndpoint(http), announcer)
-        tokens = Tokens(
-            store, reader, refresher, personal_key.get_secret_value() if personal_key else None
+        refresher = Refresher(store, payload_sealer, TokenEndpoint(http), relay)
+        tokens = TokenResolver(
+            store,
+            payload_sealer,
+            refresher,
+            personal_key.get_secret_value() if personal_key else None,
         )
         background = [
             touch_forever(telemetry.health_file),
             database.keep_connected(),
-            announcer.catch_up_forever(),
+            relay.relay_forever(),
             refresher.renew_forever(),
         ]
         if sealing.better_auth_secret_previous:
-            background.append(Resealing(store, sealer).reseal_forever())
+            background.append(KeyRotation(store, sealer).rotate_forever())
         await run_service(
             bus,
             User.CREDENTIALS,
-            handlers=Handlers(vault, tokens, announcer, database).all(),
+            handlers=Handlers(credentials, tokens, relay, database).all(),
             background=background,
             limits=nats.stream_limits,
         )

@@ -16,7 +16,7 @@ from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.service import metrics, streams
 from hogsend.transport.connection import Connection
-from services.credentials.payload_sealer import Reader
+from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.store import CredentialStore, PendingChange
 
 log = structlog.get_logger(__name__)
@@ -25,22 +25,22 @@ CATCH_UP_SECONDS = 5.0
 """How often changes are looked for whose announcement was cut off by a crash or an outage."""
 
 
-class Announcer:
+class ChangeRelay:
     """Publishes `hogsend.credentials.<provider>.changed`; metadata only."""
 
-    def __init__(self, store: CredentialStore, reader: Reader, bus: Connection) -> None:
+    def __init__(self, store: CredentialStore, sealer: PayloadSealer, bus: Connection) -> None:
         """Read changes from `store`, describe them with `reader`, publish them on `bus`."""
         self._store = store
-        self._reader = reader
+        self._sealer = sealer
         self._bus = bus
 
-    async def announce(self, provider: str) -> None:
+    async def relay(self, provider: str) -> None:
         """Publish the provider's newest change and wait until JetStream has it.
 
         Raises:
             Unavailable: it could not be published; it stays pending and is published later.
         """
-        async with self._store.announcing(provider) as pending:
+        async with self._store.pending_change(provider) as pending:
             if pending is None:
                 return
             change = self._describe(provider, pending)
@@ -63,7 +63,7 @@ class Announcer:
             kinds=change.kinds,
         )
 
-    async def catch_up_forever(self) -> None:
+    async def relay_forever(self) -> None:
         """Announce whatever is still pending, now and every few seconds.
 
         Once JetStream has lost what it kept, with its disk or by a restored database, everything
@@ -72,9 +72,9 @@ class Announcer:
         while True:
             try:
                 if await self._stream_is_empty():
-                    await self._store.forget_announced()
-                for provider in await self._store.unannounced():
-                    await self.announce(provider)
+                    await self._store.mark_all_pending()
+                for provider in await self._store.pending_changes():
+                    await self.relay(provider)
             except Unavailable as error:
                 metrics.FAILURES.labels("announcer", "unavailable").inc()
                 log.debug("announcements wait", reason=str(error))
@@ -91,7 +91,7 @@ class Announcer:
             raise Unavailable("JetStream does not tell what it keeps") from error
 
     def _describe(self, provider: str, pending: PendingChange) -> CredentialChanged:
-        grant = self._reader.grant(pending.rows).payload
+        grant = self._sealer.grant(pending.rows).payload
         return CredentialChanged(
             provider=provider,
             version=pending.version,

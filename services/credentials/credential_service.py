@@ -16,26 +16,31 @@ from hogsend.contract.credentials import (
 from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import is_absolute_url, is_loopback
-from services.credentials.payload_sealer import Reader
+from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.store import CredentialStore, RefreshState, Rows, SealedRow
 
 
-class Vault:
+class CredentialService:
     """Credentials of all providers, sealed at rest."""
 
     def __init__(
-        self, store: CredentialStore, reader: Reader, outbound: EgressPolicy, *, personal_key: bool
+        self,
+        store: CredentialStore,
+        sealer: PayloadSealer,
+        outbound: EgressPolicy,
+        *,
+        personal_key: bool,
     ) -> None:
-        """Combine the rows and what reads them.
+        """Serve what is in `store`.
 
         Args:
-            store: the rows.
-            reader: unseals them.
-            outbound: where a grant may be refreshed.
-            personal_key: whether one is configured.
+            store: the sealed rows.
+            sealer: seals and unseals them.
+            outbound: the hosts at which a grant may be refreshed.
+            personal_key: whether `POSTHOG_PERSONAL_API_KEY` is set.
         """
         self._store = store
-        self._reader = reader
+        self._sealer = sealer
         self._outbound = outbound
         self._personal_key = personal_key
 
@@ -46,18 +51,18 @@ class Vault:
             InvalidRequest: the token endpoint or client id must not be used.
         """
         _check_endpoints(payload, self._outbound)
-        row = await self._store.save(provider, "oauth", self._reader.seal(payload))
+        row = await self._store.save(provider, "oauth", self._sealer.seal(payload))
         return _meta(provider, payload, row, None)
 
     async def put_derived(self, provider: str, payload: DerivedPayload) -> CredentialStatus:
         """Store the derived payload as a whole."""
-        await self._store.save(provider, "derived", self._reader.seal(payload))
+        await self._store.save(provider, "derived", self._sealer.seal(payload))
         return await self.status(provider)
 
     async def derived(self, provider: str) -> DerivedReply:
         """Give the derived payload in clear."""
         stored = await self._store.load(provider)
-        reading = self._reader.derived(stored.rows)
+        reading = self._sealer.derived(stored.rows)
         return DerivedReply(version=stored.version, state=reading.state, payload=reading.payload)
 
     async def meta(self, provider: str) -> CredentialMeta:
@@ -72,7 +77,7 @@ class Vault:
         if row is None:
             raise NotFound("Provider credential not found")
         try:
-            payload = self._reader.unseal(row, OAuthPayload)
+            payload = self._sealer.unseal(row, OAuthPayload)
         except CannotUnseal as error:
             raise CannotUnseal(
                 f"The stored credential for {provider} cannot be decrypted. BETTER_AUTH_SECRET was "
@@ -93,7 +98,7 @@ class Vault:
     async def status(self, provider: str) -> CredentialStatus:
         """Say what is stored and whether it works."""
         stored = await self._store.load(provider)
-        grant = self._reader.grant(stored.rows)
+        grant = self._sealer.grant(stored.rows)
         refresh = stored.refresh
         return CredentialStatus(
             version=stored.version,
@@ -108,7 +113,7 @@ class Vault:
 
     async def grant_origin(self, provider: str) -> str | None:
         """Scheme and host of the stored grant's token endpoint; None without a readable grant."""
-        grant = self._reader.grant((await self._store.load(provider)).rows).payload
+        grant = self._sealer.grant((await self._store.load(provider)).rows).payload
         if grant is None:
             return None
         parts = urlsplit(grant.token_endpoint)
@@ -120,7 +125,7 @@ class Vault:
         return self._secret(stored.rows, stored.version)
 
     def _secret(self, rows: Rows, version: int) -> WebhookSecretReply:
-        derived = self._reader.derived(rows)
+        derived = self._sealer.derived(rows)
         secret = derived.payload.webhook_secret if derived.payload else None
         if derived.state == "present" and not secret:
             return WebhookSecretReply(version=version, state="absent")

@@ -28,21 +28,25 @@ from hogsend.contract.credentials import (
 from hogsend.contract.health import CREDENTIALS_HEALTH, ServiceHealth
 from hogsend.service.app import AnyHandler, Handler, service_health
 from hogsend.service.database import Database
-from services.credentials.change_relay import Announcer
-from services.credentials.credential_service import Vault
-from services.credentials.token_resolver import Tokens
+from services.credentials.change_relay import ChangeRelay
+from services.credentials.credential_service import CredentialService
+from services.credentials.token_resolver import TokenResolver
 
 
 class Handlers:
     """One short method per subject."""
 
     def __init__(
-        self, vault: Vault, tokens: Tokens, announcer: Announcer, database: Database
+        self,
+        credentials: CredentialService,
+        tokens: TokenResolver,
+        relay: ChangeRelay,
+        database: Database,
     ) -> None:
-        """Answer from `vault` and `tokens`, announce with `announcer`."""
-        self._vault = vault
+        """Answer from `credentials` and `tokens`; publish changes with `relay`."""
+        self._credentials = credentials
         self._tokens = tokens
-        self._announcer = announcer
+        self._relay = relay
         self._database = database
 
     def all(self) -> list[AnyHandler]:
@@ -62,17 +66,17 @@ class Handlers:
 
     async def put(self, request: PutCredential) -> CredentialMeta:
         """Store an OAuth grant."""
-        meta = await self._vault.put_oauth(request.provider_id, request.payload)
-        await self._announcer.announce(request.provider_id)
+        meta = await self._credentials.put_oauth(request.provider_id, request.payload)
+        await self._relay.relay(request.provider_id)
         return meta
 
     async def get_derived(self, request: ProviderRef) -> DerivedReply:
         """Give the minted secret and its project."""
-        return await self._vault.derived(request.provider_id)
+        return await self._credentials.derived(request.provider_id)
 
     async def project(self, request: ProviderRef) -> ProjectReply:
         """Give the stored project and its key, without the minted secret."""
-        derived = await self._vault.derived(request.provider_id)
+        derived = await self._credentials.derived(request.provider_id)
         payload = derived.payload
         return ProjectReply(
             version=derived.version,
@@ -80,36 +84,36 @@ class Handlers:
             project_api_key=payload.project_api_key if payload else None,
             project_id=payload.project_id if payload else None,
             private_host=payload.private_host if payload else None,
-            grant_origin=await self._vault.grant_origin(request.provider_id),
+            grant_origin=await self._credentials.grant_origin(request.provider_id),
         )
 
     async def put_derived(self, request: PutDerived) -> CredentialStatus:
         """Store a minted secret and its project."""
-        status = await self._vault.put_derived(request.provider_id, request.payload)
-        await self._announcer.announce(request.provider_id)
+        status = await self._credentials.put_derived(request.provider_id, request.payload)
+        await self._relay.relay(request.provider_id)
         return status
 
     async def delete(self, request: ProviderRef) -> Deleted:
         """Remove a provider's rows."""
-        await self._vault.delete(request.provider_id)
-        await self._announcer.announce(request.provider_id)
+        await self._credentials.delete(request.provider_id)
+        await self._relay.relay(request.provider_id)
         return Deleted()
 
     async def get(self, request: ProviderRef) -> CredentialMeta:
         """Describe the stored grant."""
-        return await self._vault.meta(request.provider_id)
+        return await self._credentials.meta(request.provider_id)
 
     async def status(self, request: ProviderRef) -> CredentialStatus:
         """Say what is stored."""
-        return await self._vault.status(request.provider_id)
+        return await self._credentials.status(request.provider_id)
 
     async def webhook_secret(self, request: ProviderRef) -> WebhookSecretReply:
         """Give the digest of the minted secret."""
-        return await self._vault.webhook_secret(request.provider_id)
+        return await self._credentials.webhook_secret(request.provider_id)
 
     async def token(self, request: TokenRequest) -> TokenReply:
         """Resolve a bearer."""
-        return await self._tokens.token(request)
+        return await self._tokens.resolve(request)
 
     async def health(self, _request: Empty) -> ServiceHealth:
         """Report this replica's health."""

@@ -17,7 +17,7 @@ LOOK_SECONDS = 60.0
 """How often rows are looked at: an old replica that still runs may still seal the old way."""
 
 
-class Resealing:
+class KeyRotation:
     """Moves rows to the current secret without changing what they say."""
 
     def __init__(self, store: CredentialStore, sealer: Sealer) -> None:
@@ -25,7 +25,7 @@ class Resealing:
         self._store = store
         self._sealer = sealer
 
-    async def reseal_forever(self) -> None:
+    async def rotate_forever(self) -> None:
         """Reseal now and once a minute."""
         while True:
             try:

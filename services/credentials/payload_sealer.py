@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
-from hogsend.contract.credentials import DerivedPayload, Kind, OAuthPayload, Presence
+from hogsend.contract.credentials import DerivedPayload, Kind, OAuthPayload, SecretState
 from hogsend.contract.errors import CannotUnseal
 from services.credentials.sealing import Sealer
 from services.credentials.store import Rows, SealedRow
@@ -23,14 +23,14 @@ Payload = TypeVar("Payload", OAuthPayload, DerivedPayload)
 
 
 @dataclass(frozen=True)
-class Reading(Generic[Payload]):
+class Unsealed(Generic[Payload]):
     """Outcome of reading a row: its payload only when `state` is present."""
 
-    state: Presence
+    state: SecretState
     payload: Payload | None = None
 
 
-class Reader:
+class PayloadSealer:
     """Turns payloads into sealed text and back."""
 
     def __init__(self, sealer: Sealer) -> None:
@@ -38,11 +38,11 @@ class Reader:
         self._sealer = sealer
         self._reported: set[tuple[str, datetime]] = set()
 
-    def grant(self, rows: Rows) -> Reading[OAuthPayload]:
+    def grant(self, rows: Rows) -> Unsealed[OAuthPayload]:
         """Read the OAuth grant among `rows`."""
         return self._read(rows, "oauth", OAuthPayload)
 
-    def derived(self, rows: Rows) -> Reading[DerivedPayload]:
+    def derived(self, rows: Rows) -> Unsealed[DerivedPayload]:
         """Read the derived payload among `rows`."""
         return self._read(rows, "derived", DerivedPayload)
 
@@ -62,12 +62,12 @@ class Reader:
             # The cause would quote the payload, so only its kind is passed on.
             raise CannotUnseal(f"the {row.kind} row does not hold a valid payload") from None
 
-    def _read(self, rows: Rows, kind: Kind, payload: type[Payload]) -> Reading[Payload]:
+    def _read(self, rows: Rows, kind: Kind, payload: type[Payload]) -> Unsealed[Payload]:
         row = rows.get(kind)
         if row is None:
-            return Reading("absent")
+            return Unsealed("absent")
         try:
-            return Reading("present", self.unseal(row, payload))
+            return Unsealed("present", self.unseal(row, payload))
         except CannotUnseal as error:
             UNREADABLE.labels(kind).inc()
             if (kind, row.updated_at) not in self._reported:
@@ -78,4 +78,4 @@ class Reader:
                     kind=kind,
                     reason=str(error),
                 )
-            return Reading("unreadable")
+            return Unsealed("unreadable")

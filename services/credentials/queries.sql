@@ -89,19 +89,19 @@ SELECT provider_id, kind, payload, created_at, updated_at FROM provider_credenti
 UPDATE provider_credentials SET payload = :new
 WHERE provider_id = :provider AND kind = :kind AND payload = :old;
 
--- name: unannounced()
+-- name: pending_changes()
 -- Providers whose last change nobody has been told about.
 SELECT provider_id FROM provider_versions WHERE announced < version;
 
--- name: lock_unannounced(provider)^
+-- name: lock_pending_change(provider)^
 -- The change still to announce, locked so that replicas announce in version order.
 SELECT version, change, changed_kinds, changed_at FROM provider_versions
 WHERE provider_id = :provider AND announced < version FOR UPDATE;
 
--- name: mark_announced(provider, version)!
+-- name: mark_published(provider, version)!
 -- Remember what has been announced.
 UPDATE provider_versions SET announced = :version WHERE provider_id = :provider;
 
--- name: forget_announced()!
+-- name: mark_all_pending()!
 -- Everything is to be announced once more.
 UPDATE provider_versions SET announced = 0 WHERE announced > 0;

@@ -22,12 +22,12 @@ from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from hogsend.service.credential_watcher import token_digest
 from hogsend.service.database import AWAY
-from services.credentials.change_relay import Announcer
-from services.credentials.payload_sealer import Reader
+from services.credentials.change_relay import ChangeRelay
+from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.store import (
     CredentialStore,
+    RefreshLock,
     RefreshState,
-    RefreshTurn,
     SealedRow,
     Snapshot,
 )
@@ -59,7 +59,7 @@ class Grant(msgspec.Struct, frozen=True):
     version: int
 
 
-class _Unsaved(msgspec.Struct, frozen=True):
+class PendingGrant(msgspec.Struct, frozen=True):
     """A refreshed grant the database could not take yet."""
 
     grant: Grant
@@ -82,19 +82,19 @@ class Refresher:
     def __init__(
         self,
         store: CredentialStore,
-        reader: Reader,
+        sealer: PayloadSealer,
         endpoint: TokenEndpoint,
-        announcer: Announcer,
+        relay: ChangeRelay,
         now: Clock = utc_now,
     ) -> None:
         """Refresh what is in `store` at `endpoint`, and announce it with `announcer`."""
         self._store = store
-        self._reader = reader
+        self._sealer = sealer
         self._endpoint = endpoint
-        self._announcer = announcer
+        self._relay = relay
         self._now = now
         self._running: dict[str, asyncio.Task[Grant | None]] = {}
-        self._unsaved: dict[str, _Unsaved] = {}
+        self._pending: dict[str, PendingGrant] = {}
 
     async def refresh(self, provider: str, rejected_sha256: str | None = None) -> Grant | None:
         """Give the provider's grant, refreshed if that is due and possible.
@@ -118,10 +118,10 @@ class Refresher:
             running.add_done_callback(lambda _task: self._running.pop(provider))
         return await asyncio.shield(running)
 
-    def unsaved(self, provider: str) -> Grant | None:
+    def pending(self, provider: str) -> Grant | None:
         """Give the refreshed grant the database could not take yet, if there is one."""
-        unsaved = self._unsaved.get(provider)
-        return unsaved.grant if unsaved else None
+        pending = self._pending.get(provider)
+        return pending.grant if pending else None
 
     async def renew_forever(self) -> None:
         """Refresh every grant before it expires, and at once what a crash cut off."""
@@ -155,7 +155,7 @@ class Refresher:
             return False
         if state is not None and state.started_at is not None:
             return True
-        row, grant = stored.rows.get("oauth"), self._reader.grant(stored.rows).payload
+        row, grant = stored.rows.get("oauth"), self._sealer.grant(stored.rows).payload
         if only_interrupted or row is None or grant is None or self._backs_off(state):
             return False
         now = self._now()
@@ -166,26 +166,26 @@ class Refresher:
         return failed_at is not None and self._now() < failed_at + BACK_OFF
 
     async def _refresh(self, provider: str, rejected_sha256: str | None) -> Grant | None:
-        async with self._store.refreshing(provider) as turn:
-            stored = await turn.load()
-            row, payload = stored.rows.get("oauth"), self._reader.grant(stored.rows).payload
+        async with self._store.refresh_lock(provider) as lock:
+            stored = await lock.load()
+            row, payload = stored.rows.get("oauth"), self._sealer.grant(stored.rows).payload
             if row is None or payload is None:
-                self._unsaved.pop(provider, None)
+                self._pending.pop(provider, None)
                 return None
-            unsaved = self._unsaved_for(provider, row)
-            if unsaved is None:
+            pending = self._pending_for(provider, row)
+            if pending is None:
                 grant = Grant(payload, stored.version)
                 if not self._must_refresh(stored, row, payload, rejected_sha256):
                     return grant
                 now = self._now()
-                await turn.start(row, now)
+                await lock.start(row, now)
                 try:
                     renewed = await self._endpoint.renew(payload, now)
                 except RefreshFailed as error:
-                    await self._note_failure(provider, turn, row, error)
+                    await self._note_failure(provider, lock, row, error)
                     return grant
-                unsaved = _Unsaved(Grant(renewed, stored.version), row)
-            newest = await self._save(provider, turn, unsaved)
+                pending = PendingGrant(Grant(renewed, stored.version), row)
+            newest = await self._save(provider, lock, pending)
         await self._announce(provider)
         return newest
 
@@ -204,19 +204,19 @@ class Refresher:
             or (state is not None and state.started_at is not None)
         )
 
-    def _unsaved_for(self, provider: str, row: SealedRow) -> _Unsaved | None:
-        unsaved = self._unsaved.get(provider)
-        if unsaved is not None and unsaved.replaced.updated_at != row.updated_at:
+    def _pending_for(self, provider: str, row: SealedRow) -> PendingGrant | None:
+        pending = self._pending.get(provider)
+        if pending is not None and pending.replaced.updated_at != row.updated_at:
             # Connected again, or refreshed by another replica: that one counts.
-            self._unsaved.pop(provider)
+            self._pending.pop(provider)
             return None
-        return unsaved
+        return pending
 
-    async def _save(self, provider: str, turn: RefreshTurn, unsaved: _Unsaved) -> Grant | None:
-        self._unsaved[provider] = unsaved
-        payload = unsaved.grant.payload
+    async def _save(self, provider: str, lock: RefreshLock, pending: PendingGrant) -> Grant | None:
+        self._pending[provider] = pending
+        payload = pending.grant.payload
         try:
-            version = await turn.save(unsaved.replaced, self._reader.seal(payload))
+            version = await lock.save(pending.replaced, self._sealer.seal(payload))
         except (*AWAY, asyncpg.PostgresError) as error:
             REFRESHES.labels("unsaved").inc()
             log.warning(
@@ -224,12 +224,12 @@ class Refresher:
                 provider=provider,
                 reason=type(error).__name__,
             )
-            return unsaved.grant
-        del self._unsaved[provider]
+            return pending.grant
+        del self._pending[provider]
         if version is None:
             log.info("a refreshed grant is dropped: it was replaced meanwhile", provider=provider)
-            stored = await turn.load()
-            current = self._reader.grant(stored.rows).payload
+            stored = await lock.load()
+            current = self._sealer.grant(stored.rows).payload
             return Grant(current, stored.version) if current else None
         REFRESHES.labels("ok").inc()
         log.info("grant refreshed", provider=provider, version=version)
@@ -237,16 +237,16 @@ class Refresher:
 
     async def _announce(self, provider: str) -> None:
         try:
-            await self._announcer.announce(provider)
+            await self._relay.relay(provider)
         except Unavailable as error:
             # It stays pending, and the announcer catches up.
             metrics.FAILURES.labels("refresh", error.code).inc()
             log.warning("a refresh is announced later", provider=provider, reason=str(error))
 
     async def _note_failure(
-        self, provider: str, turn: RefreshTurn, row: SealedRow, error: RefreshFailed
+        self, provider: str, lock: RefreshLock, row: SealedRow, error: RefreshFailed
     ) -> None:
-        failures = await turn.fail(
+        failures = await lock.fail(
             row, self._now(), str(error), needs_reconnect=error.needs_reconnect
         )
         REFRESHES.labels("refused" if error.needs_reconnect else "failed").inc()

@@ -15,9 +15,9 @@ from hogsend.contract.credentials import Change, Kind
 from hogsend.service.database import Database
 from hogsend.service.locks import Connection, LockKey, LockScope, exclusive
 
-TURN_SECONDS = 12.0
+LOCK_WAIT_SECONDS = 12.0
 """Longest to wait for another replica's refresh, which may take 10 s."""
-FROZEN_SECONDS = 15
+LOCK_IDLE_SECONDS = 15
 """How long a replica that holds the turn may do nothing before PostgreSQL takes it away."""
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
@@ -95,11 +95,11 @@ class CredentialStore:
         return bool(kinds)
 
     @asynccontextmanager
-    async def refreshing(self, provider: str) -> AsyncIterator[RefreshTurn]:
+    async def refresh_lock(self, provider: str) -> AsyncIterator[RefreshLock]:
         """Take the provider's turn to refresh: one at a time over all replicas.
 
         A process that dies gives its turn back with its connection; one that freezes loses it
-        after `FROZEN_SECONDS`.
+        after `LOCK_IDLE_SECONDS`.
 
         Raises:
             Unavailable: PostgreSQL is away, or another replica's refresh does not end.
@@ -108,11 +108,11 @@ class CredentialStore:
             self._database,
             LockKey.of_pair("hogsend.credentials.refresh", provider),
             scope=LockScope.SESSION,
-            wait_seconds=TURN_SECONDS,
-            idle_seconds=FROZEN_SECONDS,
+            wait_seconds=LOCK_WAIT_SECONDS,
+            idle_seconds=LOCK_IDLE_SECONDS,
             busy="another replica's refresh does not end",
         ) as lock:
-            yield RefreshTurn(lock.connection, provider)
+            yield RefreshLock(lock.connection, provider)
 
     async def granted(self) -> list[str]:
         """Name the providers that have an OAuth grant."""
@@ -133,19 +133,19 @@ class CredentialStore:
                 connection, provider=provider, kind=row.kind, old=row.payload, new=payload
             )
 
-    async def unannounced(self) -> list[str]:
+    async def pending_changes(self) -> list[str]:
         """Name the providers whose last change is still to be announced."""
         async with self._database.acquire() as connection:
-            return [row["provider_id"] async for row in _queries.unannounced(connection)]
+            return [row["provider_id"] async for row in _queries.pending_changes(connection)]
 
     @asynccontextmanager
-    async def announcing(self, provider: str) -> AsyncIterator[PendingChange | None]:
+    async def pending_change(self, provider: str) -> AsyncIterator[PendingChange | None]:
         """Hold a provider's unannounced change, if any, and mark it announced at the end.
 
         Other replicas wait meanwhile; when the block raises, the change stays unannounced.
         """
         async with self._database.acquire() as connection, connection.transaction():
-            row = await _queries.lock_unannounced(connection, provider=provider)
+            row = await _queries.lock_pending_change(connection, provider=provider)
             if row is None:
                 yield None
                 return
@@ -157,15 +157,15 @@ class CredentialStore:
                 rows=(await _snapshot(connection, provider)).rows,
             )
             yield pending
-            await _queries.mark_announced(connection, provider=provider, version=pending.version)
+            await _queries.mark_published(connection, provider=provider, version=pending.version)
 
-    async def forget_announced(self) -> None:
+    async def mark_all_pending(self) -> None:
         """Take every provider's last change for unannounced."""
         async with self._database.acquire() as connection:
-            await _queries.forget_announced(connection)
+            await _queries.mark_all_pending(connection)
 
 
-class RefreshTurn:
+class RefreshLock:
     """What one refresh may do, while no other replica refreshes the same provider.
 
     Every step commits by itself, so that the new grant is safe before anything else happens.

@@ -8,32 +8,32 @@ from hogsend.contract.credentials import TokenReply, TokenRequest
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from hogsend.service.credential_watcher import token_digest
-from services.credentials.payload_sealer import Reader
+from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.refresh import Clock, Grant, Refresher, is_fresh, utc_now
 from services.credentials.store import CredentialStore
 
 log = structlog.get_logger(__name__)
 
 
-class Tokens:
+class TokenResolver:
     """Resolves bearers, refreshing on demand."""
 
     def __init__(
         self,
         store: CredentialStore,
-        reader: Reader,
+        sealer: PayloadSealer,
         refresher: Refresher,
         personal_key: str | None,
         now: Clock = utc_now,
     ) -> None:
         """Resolve from `store` first, then `personal_key`."""
         self._store = store
-        self._reader = reader
+        self._sealer = sealer
         self._refresher = refresher
         self._personal_key = personal_key
         self._now = now
 
-    async def token(self, request: TokenRequest) -> TokenReply:
+    async def resolve(self, request: TokenRequest) -> TokenReply:
         """Resolve a bearer; a failing refresh degrades, it never raises.
 
         Raises:
@@ -43,18 +43,18 @@ class Tokens:
         try:
             stored = await self._store.load(provider)
         except Unavailable:
-            unsaved = self._refresher.unsaved(provider)
-            if unsaved is None or unsaved.payload.expires_at <= self._now():
+            pending = self._refresher.pending(provider)
+            if pending is None or pending.payload.expires_at <= self._now():
                 raise
-            return _oauth(unsaved)
-        payload = self._reader.grant(stored.rows).payload
+            return _oauth(pending)
+        payload = self._sealer.grant(stored.rows).payload
         if payload is None:
             return self._fallback(stored.version)
         grant: Grant | None = Grant(payload, stored.version)
         if (
             not is_fresh(payload, self._now())
             or self._is_rejected(request, payload.access_token)
-            or self._refresher.unsaved(provider)
+            or self._refresher.pending(provider)
         ):
             grant = await self._refreshed(request, Grant(payload, stored.version))
         if grant is None:
@@ -72,7 +72,7 @@ class Tokens:
         except Unavailable as error:
             metrics.FAILURES.labels("tokens", error.code).inc()
             log.warning("refreshing was not possible", provider=provider, reason=str(error))
-            return self._refresher.unsaved(provider) or grant
+            return self._refresher.pending(provider) or grant
 
     def _is_rejected(self, request: TokenRequest, access_token: str) -> bool:
         return request.rejected_sha256 == token_digest(access_token)

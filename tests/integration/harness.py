@@ -26,15 +26,15 @@ from services.analytics.app import build as build_analytics
 from services.analytics.delivery.leader_election import lead_forever
 from services.analytics.settings import AnalyticsSettings
 from services.credentials.app import MIGRATIONS
-from services.credentials.change_relay import Announcer
-from services.credentials.credential_service import Vault
+from services.credentials.change_relay import ChangeRelay
+from services.credentials.credential_service import CredentialService
 from services.credentials.handlers import Handlers
-from services.credentials.payload_sealer import Reader
+from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.refresh import Clock, Refresher, utc_now
 from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
 from services.credentials.token_endpoint import TokenEndpoint
-from services.credentials.token_resolver import Tokens
+from services.credentials.token_resolver import TokenResolver
 from services.gateway.app import build
 from services.gateway.audit import audited
 from services.gateway.response_headers import response_headers
@@ -79,11 +79,11 @@ class Credentials:
     bus: Connection
     database: Database
     store: CredentialStore
-    reader: Reader
-    vault: Vault
-    announcer: Announcer
+    sealer: PayloadSealer
+    credentials: CredentialService
+    relay: ChangeRelay
     refresher: Refresher
-    tokens: Tokens
+    resolver: TokenResolver
 
 
 @asynccontextmanager
@@ -101,18 +101,18 @@ async def credentials_service(
         database = Database(database_url, "credentials", MIGRATIONS, pool_size=4)
         await database.connect()
         store = CredentialStore(database)
-        reader = Reader(Sealer(secret, previous))
-        vault = Vault(store, reader, LOOPBACK, personal_key=personal_key is not None)
-        announcer = Announcer(store, reader, bus)
+        sealer = PayloadSealer(Sealer(secret, previous))
+        service = CredentialService(store, sealer, LOOPBACK, personal_key=personal_key is not None)
+        relay = ChangeRelay(store, sealer, bus)
         await streams.reconcile(bus.js, User.CREDENTIALS)
         async with http_client(LOOPBACK) as http:
-            refresher = Refresher(store, reader, TokenEndpoint(http), announcer, now)
-            tokens = Tokens(store, reader, refresher, personal_key, now)
-            handlers = Handlers(vault, tokens, announcer, database).all()
+            refresher = Refresher(store, sealer, TokenEndpoint(http), relay, now)
+            resolver = TokenResolver(store, sealer, refresher, personal_key, now)
+            handlers = Handlers(service, resolver, relay, database).all()
             registered = await serve(bus, User.CREDENTIALS, handlers)
             await bus.flush()
             try:
-                yield Credentials(bus, database, store, reader, vault, announcer, refresher, tokens)
+                yield Credentials(bus, database, store, sealer, service, relay, refresher, resolver)
             finally:
                 await registered.stop()
                 await refresher.finish()

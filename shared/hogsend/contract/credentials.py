@@ -14,7 +14,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
 Kind = Literal["oauth", "derived"]
-Presence = Literal["present", "absent", "unreadable"]
+SecretState = Literal["present", "absent", "unreadable"]
 Change = Literal["stored", "refreshed", "deleted"]
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 ProviderId = Annotated[
@@ -83,7 +83,7 @@ class DerivedReply(Message, frozen=True):
     """The derived payload, for the one service that puts the secret into PostHog."""
 
     version: int
-    state: Presence
+    state: SecretState
     payload: DerivedPayload | None = None
     """Only with `present`."""
 
@@ -92,7 +92,7 @@ class ProjectReply(Message, frozen=True):
     """The project connect found, for the service that captures into it."""
 
     version: int
-    state: Presence
+    state: SecretState
     project_api_key: str | None = None
     project_id: str | None = None
     private_host: str | None = None
@@ -128,9 +128,9 @@ class CredentialStatus(Message, frozen=True):
     """What is stored for a provider, and whether it works. Never a secret."""
 
     version: int
-    oauth: Presence
+    oauth: SecretState
     scopes: list[str]
-    webhook_secret: Presence
+    webhook_secret: SecretState
     expires_at: datetime | None = None
     """When the stored access token expires."""
     needs_reconnect: bool = False
@@ -149,7 +149,7 @@ class WebhookSecretReply(Message, frozen=True):
     """
 
     version: int
-    state: Presence
+    state: SecretState
     sha256: str | None = None
     """Lower-case hex digest of the UTF-8 secret; only with `present`."""
 

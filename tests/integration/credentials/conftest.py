@@ -33,7 +33,7 @@ class Clock:
 
 
 @dataclass
-class World:
+class Driver:
     """What a test of the token life cycle works with."""
 
     endpoint: TokenServer
@@ -59,12 +59,12 @@ class World:
 async def ask(service: Credentials, rejected_sha256: str | None = None) -> TokenReply:
     """Ask for PostHog's bearer."""
     request = TokenRequest(provider_id="posthog", rejected_sha256=rejected_sha256)
-    return await service.tokens.token(request)
+    return await service.resolver.resolve(request)
 
 
 async def stored(service: Credentials) -> OAuthPayload | None:
     """Read the stored grant."""
-    return service.reader.grant((await service.store.load("posthog")).rows).payload
+    return service.sealer.grant((await service.store.load("posthog")).rows).payload
 
 
 @pytest.fixture
@@ -74,16 +74,16 @@ def endpoint() -> Iterator[TokenServer]:
 
 
 @pytest.fixture
-def world(servers: Servers, database_url: str, fresh_bus: None, endpoint: TokenServer) -> World:
+def driver(servers: Servers, database_url: str, fresh_bus: None, endpoint: TokenServer) -> Driver:
     clock = Clock()
 
     def replica(**changes: Any) -> AbstractAsyncContextManager[Credentials]:
         return credentials_service(servers, database_url, **{"now": clock, **changes})
 
-    return World(endpoint, clock, replica)
+    return Driver(endpoint, clock, replica)
 
 
 @pytest.fixture
-async def service(world: World) -> AsyncIterator[Credentials]:
-    async with world.replica() as running:
+async def service(driver: Driver) -> AsyncIterator[Credentials]:
+    async with driver.replica() as running:
         yield running

@@ -79,7 +79,7 @@ async def test_rotation_is_followed_by_all_replicas(
             await stack.enter_async_context(credentials_service(servers, database_url))
             for _ in range(4)
         ]
-        await replicas[0].vault.put_oauth("posthog", first_grant(url))
+        await replicas[0].credentials.put_oauth("posthog", first_grant(url))
         token = "pha_first"
         for _ in range(3):
             # PostHog no longer takes this one, and every replica hears of it at once.
@@ -90,7 +90,7 @@ async def test_rotation_is_followed_by_all_replicas(
             assert grant is not None
             assert grant.access_token == fresh
             token = grant.access_token
-        assert not (await replicas[0].vault.status("posthog")).needs_reconnect
+        assert not (await replicas[0].credentials.status("posthog")).needs_reconnect
 
 
 async def test_an_answer_lost_in_a_crash_is_asked_for_again_within_the_grace(
@@ -103,7 +103,7 @@ async def test_an_answer_lost_in_a_crash_is_asked_for_again_within_the_grace(
         oauth_server(120) as url,
         credentials_service(servers, database_url) as service,
     ):
-        await service.vault.put_oauth("posthog", first_grant(url))
+        await service.credentials.put_oauth("posthog", first_grant(url))
         # The server has rotated, and nobody kept what it answered.
         lost = (await refresh_by_hand(url, "phr_first")).json()
         assert (await ask(service)).token == lost["access_token"]
@@ -123,11 +123,11 @@ async def test_a_revoked_family_asks_to_connect_again(
         oauth_server(0) as url,
         credentials_service(servers, database_url) as service,
     ):
-        await service.vault.put_oauth("posthog", first_grant(url))
+        await service.credentials.put_oauth("posthog", first_grant(url))
         rotated = (await refresh_by_hand(url, "phr_first")).json()
         # Too late: the old refresh token ends the whole family.
         assert (await ask(service)).token == "pha_first"
-        status = await service.vault.status("posthog")
+        status = await service.credentials.status("posthog")
         assert status.needs_reconnect
         assert status.refresh_error == "invalid_grant"
         assert (await refresh_by_hand(url, rotated["refresh_token"])).status_code == 400

@@ -15,7 +15,7 @@ import pytest
 from hogsend.contract.events import ListEvents
 from hogsend.contract.users import User
 from hogsend.service.database import Database
-from services.credentials.payload_sealer import Reader
+from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
 from services.ingest.events.incoming_event import EventRef, IncomingEvent
@@ -155,7 +155,7 @@ async def test_credentials_reads_what_the_first_version_sealed(
 ) -> None:
     opened = await upgraded(database_url, User.CREDENTIALS, tmp_path / "first")
     stored = await CredentialStore(opened).load("posthog")
-    payload = Reader(Sealer(SEALING_SECRET)).derived(stored.rows).payload
+    payload = PayloadSealer(Sealer(SEALING_SECRET)).derived(stored.rows).payload
     assert payload is not None
     assert payload.webhook_secret == "of-an-older-version"
     assert stored.version == 5

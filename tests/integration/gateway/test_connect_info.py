@@ -126,7 +126,7 @@ async def test_case_33_write_implies_read(
 async def test_case_34_a_minted_secret_counts(
     servers: Servers, service: Credentials, tmp_path: Path
 ) -> None:
-    await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
     info = await ask(servers, tmp_path)
     assert info["webhookSecretConfigured"] is True
     assert "minted" not in str(info)

@@ -83,7 +83,7 @@ async def rows(service: Credentials) -> list[asyncpg.Record]:
 
 async def loaded(service: Credentials, kind: Kind, payload: type[Any]) -> Any:
     stored = await service.store.load("posthog")
-    return service.reader._read(stored.rows, kind, payload).payload
+    return service.sealer._read(stored.rows, kind, payload).payload
 
 
 @pytest.mark.parametrize(("method", "url"), ROUTES)
@@ -195,7 +195,7 @@ async def test_case_12_delete_twice(front: Gateway, service: Credentials) -> Non
 
 async def test_case_13_delete_removes_both_kinds(front: Gateway, service: Credentials) -> None:
     await put(front)
-    await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="w"))
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="w"))
     assert len(await rows(service)) == 2
     assert (await front.http.delete(URL, headers=admin())).status_code == 200
     assert await rows(service) == []
@@ -205,7 +205,7 @@ async def test_case_13_delete_removes_both_kinds(front: Gateway, service: Creden
 async def test_case_14_a_derived_row_alone_can_be_deleted(
     front: Gateway, service: Credentials
 ) -> None:
-    await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="w"))
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="w"))
     assert (await front.http.get(URL, headers=admin())).status_code == 404
     answer = await front.http.delete(URL, headers=admin())
     assert (answer.status_code, answer.json()) == (200, {"deleted": True})
@@ -335,16 +335,16 @@ async def test_case_24_the_two_kinds_do_not_touch_each_other(
     derived = DerivedPayload(
         webhook_secret="w", project_api_key="phc_x", project_id="4242", private_host="https://h"
     )
-    await service.vault.put_derived("posthog", derived)
+    await service.credentials.put_derived("posthog", derived)
     await put(front)
     assert await loaded(service, "derived", DerivedPayload) == derived
     assert (await loaded(service, "oauth", OAuthPayload)) is not None
 
 
 async def test_case_25_a_derived_save_replaces_the_whole(service: Credentials) -> None:
-    await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="first"))
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="first"))
     second = DerivedPayload(webhook_secret="second", project_api_key="phc_x")
-    await service.vault.put_derived("posthog", second)
+    await service.credentials.put_derived("posthog", second)
     assert await loaded(service, "derived", DerivedPayload) == second
     assert [row["kind"] for row in await rows(service)] == ["derived"]
 
@@ -375,8 +375,8 @@ async def test_the_change_is_on_the_bus_before_put_answers(
 async def test_a_change_that_could_not_be_announced_is_announced_later(
     servers: Servers, service: Credentials
 ) -> None:
-    await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="w"))
-    catching_up = asyncio.create_task(service.announcer.catch_up_forever())
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="w"))
+    catching_up = asyncio.create_task(service.relay.relay_forever())
     async with connected(servers, User.SUBSCRIBER) as bus:
         change = await asyncio.wait_for(anext(Client(bus).credential_changes()), 10)
     catching_up.cancel()

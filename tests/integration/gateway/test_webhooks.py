@@ -117,7 +117,7 @@ async def test_case_111_no_secret_anywhere_is_open(
 async def test_case_112_a_minted_secret(
     servers: Servers, service: Credentials, tmp_path: Path
 ) -> None:
-    await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
     async with gateway(servers, tmp_path) as front:
         assert (await post(front, "minted")).status_code == 200
         assert (await post(front, "other")).status_code == 401
@@ -127,7 +127,7 @@ async def test_case_112_a_minted_secret(
 async def test_case_113_the_environment_wins(
     servers: Servers, service: Credentials, tmp_path: Path
 ) -> None:
-    await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
     async with gateway(servers, tmp_path, posthog=WITH_SECRET) as front:
         assert (await post(front, SECRET)).status_code == 200
         assert (await post(front, "minted")).status_code == 401
@@ -180,7 +180,7 @@ async def test_case_125_a_secret_minted_elsewhere_is_enforced_at_once(
 async def test_an_unreadable_secret_closes_the_route(
     servers: Servers, service: Credentials, operator: Connection, tmp_path: Path
 ) -> None:
-    await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="w"))
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="w"))
     async with service.database.acquire() as connection:
         await connection.execute("UPDATE provider_credentials SET payload = 'AAAA'")
     async with gateway(servers, tmp_path, wait_for_secret=False) as front:
@@ -204,7 +204,7 @@ async def test_a_restarted_gateway_remembers_whom_to_let_in(
     servers: Servers, database_url: str, operator: Connection, tmp_path: Path
 ) -> None:
     async with credentials_service(servers, database_url) as service:
-        await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
+        await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
         async with gateway(servers, tmp_path):
             pass
     remembered = (tmp_path / "webhook-secret.json").read_text()

@@ -62,7 +62,7 @@ class Driver:
 
     async def derived(self) -> DerivedPayload | None:
         """What is stored as derived."""
-        return (await self.credentials.vault.derived("posthog")).payload
+        return (await self.credentials.credentials.derived("posthog")).payload
 
     async def make_unreadable(self, kind: str) -> None:
         """Leave a row that no sealing secret opens."""

@@ -169,7 +169,7 @@ async def test_unreadable_rows(start: Start) -> None:
 async def test_a_minted_secret(start: Start) -> None:
     async with start() as driver:
         stored = DerivedPayload(webhook_secret="minted")
-        await driver.credentials.vault.put_derived("posthog", stored)
+        await driver.credentials.credentials.put_derived("posthog", stored)
         compliant(driver, inputs=inputs(secret="minted"))
         found = await driver.diagnose()
     assert (found["webhookSecret"]["state"], found["webhookSecret"]["source"]) == (

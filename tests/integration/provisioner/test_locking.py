@@ -106,7 +106,7 @@ async def test_two_replicas_at_once_create_one_destination_and_mint_one_secret(
             await enter(service(servers, database_url, posthog=environment)) for _ in range(2)
         ]
         replies = await asyncio.gather(*(a.handlers.provision(ProvisionLoop()) for a in replicas))
-        derived = (await credentials.vault.derived("posthog")).payload
+        derived = (await credentials.credentials.derived("posthog")).payload
     actions = sorted(reply.provisioned.action for reply in replies if reply.provisioned)
     assert actions == ["created", "unchanged"]
     (body,) = posthog.bodies("POST")

@@ -221,7 +221,7 @@ async def test_case_48_no_outcome_shows_a_secret(
         caplog.set_level(logging.WARNING, noisy)
     async with start(environment={} if minted else WITH_SECRET) as driver:
         derived = DerivedPayload(webhook_secret="minted-secret") if minted else DerivedPayload()
-        await driver.credentials.vault.put_derived("posthog", derived)
+        await driver.credentials.credentials.put_derived("posthog", derived)
         for method, path, status in OUTCOMES[outcome]:
             # PostHog may repeat whatever it was sent.
             said = f"pha_a {SECRET} minted-secret " * 20
@@ -273,7 +273,7 @@ async def test_minting_can_be_switched_off(start: Start) -> None:
     async with start(settings={"posthog_mint_webhook_secret": False}) as driver:
         answer = await driver.provision()
         assert await driver.derived() is None
-        await driver.credentials.vault.put_derived(
+        await driver.credentials.credentials.put_derived(
             "posthog", DerivedPayload(webhook_secret="minted earlier")
         )
         later = await driver.provision()
@@ -297,7 +297,7 @@ async def test_an_unreadable_derived_row_is_left_alone(driver: Driver) -> None:
     await driver.make_unreadable("derived")
     answer = await driver.provision()
     assert (answer.status_code, answer.json()["action"]) == (200, "created")
-    assert (await driver.credentials.vault.derived("posthog")).state == "unreadable"
+    assert (await driver.credentials.credentials.derived("posthog")).state == "unreadable"
 
 
 async def test_an_unreadable_oauth_row_is_no_credential(driver: Driver) -> None:
@@ -360,16 +360,16 @@ async def test_health_names_the_provisioner(driver: Driver) -> None:
 
 async def test_provisioning_again_is_no_credential_event(driver: Driver) -> None:
     await driver.provision()
-    before = (await driver.credentials.vault.status("posthog")).version
+    before = (await driver.credentials.credentials.status("posthog")).version
     assert (await driver.provision()).json()["action"] == "unchanged"
-    assert (await driver.credentials.vault.status("posthog")).version == before
+    assert (await driver.credentials.credentials.status("posthog")).version == before
 
 
 async def test_a_derived_row_keeps_what_it_had(start: Start) -> None:
     async with start() as driver:
         driver.posthog.add("fn-9", inputs=inputs())
         stored = DerivedPayload(webhook_secret="kept", project_id="1")
-        await driver.credentials.vault.put_derived("posthog", stored)
+        await driver.credentials.credentials.put_derived("posthog", stored)
         await driver.provision()
         derived = await driver.derived()
     assert derived is not None

@@ -277,7 +277,7 @@ async def test_case_69_a_rotated_secret(start: Start) -> None:
         actions = []
         for secret in ("first", "second", "second"):
             stored = DerivedPayload(webhook_secret=secret)
-            await driver.credentials.vault.put_derived("posthog", stored)
+            await driver.credentials.credentials.put_derived("posthog", stored)
             actions.append(await action(driver))
     assert actions == ["created", "updated", "unchanged"]
 

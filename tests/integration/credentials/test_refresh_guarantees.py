@@ -27,7 +27,7 @@ from hogsend.contract.users import User
 from hogsend.service.credential_watcher import token_digest as digest
 from services.credentials import store as store_module
 from services.credentials.refresh import IDLE
-from tests.integration.credentials.conftest import World, ask, stored
+from tests.integration.credentials.conftest import Driver, ask, stored
 from tests.integration.harness import SEALING_SECRET, Credentials, admin, connected, gateway
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -35,30 +35,30 @@ from tests.waiting import eventually
 ROOT = Path(__file__).parents[3]
 
 
-async def test_ten_replicas_refresh_once(world: World) -> None:
+async def test_ten_replicas_refresh_once(driver: Driver) -> None:
     async with AsyncExitStack() as stack:
-        replicas = [await stack.enter_async_context(world.replica()) for _ in range(10)]
-        await replicas[0].vault.put_oauth("posthog", world.grant(left=30))
+        replicas = [await stack.enter_async_context(driver.replica()) for _ in range(10)]
+        await replicas[0].credentials.put_oauth("posthog", driver.grant(left=30))
         replies = await asyncio.gather(*(ask(replica) for replica in replicas for _ in range(3)))
         assert {reply.token for reply in replies} == {"pha_1"}
-        assert len(world.endpoint.asked) == 1
+        assert len(driver.endpoint.asked) == 1
 
 
-async def test_ten_replicas_back_off_together(world: World) -> None:
+async def test_ten_replicas_back_off_together(driver: Driver) -> None:
     async with AsyncExitStack() as stack:
-        replicas = [await stack.enter_async_context(world.replica()) for _ in range(10)]
-        await replicas[0].vault.put_oauth("posthog", world.grant(left=30))
-        world.endpoint.status = 503
+        replicas = [await stack.enter_async_context(driver.replica()) for _ in range(10)]
+        await replicas[0].credentials.put_oauth("posthog", driver.grant(left=30))
+        driver.endpoint.status = 503
         await asyncio.gather(*(ask(replica) for replica in replicas))
         await asyncio.gather(*(replica.refresher.renew() for replica in replicas))
-        assert len(world.endpoint.asked) == 1
+        assert len(driver.endpoint.asked) == 1
 
 
 async def test_every_refresh_is_a_credential_event(
-    servers: Servers, world: World, service: Credentials
+    servers: Servers, driver: Driver, service: Credentials
 ) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=59))
-    await service.announcer.announce("posthog")
+    await service.credentials.put_oauth("posthog", driver.grant(left=59))
+    await service.relay.relay("posthog")
     async with connected(servers, User.SUBSCRIBER) as bus:
         changes = Client(bus).credential_changes("posthog")
         stored_one = await asyncio.wait_for(anext(changes), 10)
@@ -69,97 +69,99 @@ async def test_every_refresh_is_a_credential_event(
     assert refreshed.change == "refreshed"
     assert refreshed.changed_kinds == ["oauth"]
     assert refreshed.version == reply.version > stored_one.version
-    assert refreshed.expires_at == world.clock.now + timedelta(hours=1)
+    assert refreshed.expires_at == driver.clock.now + timedelta(hours=1)
 
 
 async def test_connecting_again_wins_over_a_refresh_under_way(
-    world: World, service: Credentials
+    driver: Driver, service: Credentials
 ) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=30))
-    world.endpoint.go_on.clear()
+    await service.credentials.put_oauth("posthog", driver.grant(left=30))
+    driver.endpoint.go_on.clear()
     asking = asyncio.create_task(ask(service))
-    await eventually(lambda: world.endpoint.asked)
-    again = world.grant(left=3600, access_token="pha_again", refresh_token="phr_again")
-    await service.vault.put_oauth("posthog", again)
-    world.endpoint.go_on.set()
+    await eventually(lambda: driver.endpoint.asked)
+    again = driver.grant(left=3600, access_token="pha_again", refresh_token="phr_again")
+    await service.credentials.put_oauth("posthog", again)
+    driver.endpoint.go_on.set()
     assert (await asking).token == "pha_again"
     assert await stored(service) == again
 
 
-async def test_a_deleted_credential_does_not_come_back(world: World, service: Credentials) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=30))
-    world.endpoint.go_on.clear()
+async def test_a_deleted_credential_does_not_come_back(
+    driver: Driver, service: Credentials
+) -> None:
+    await service.credentials.put_oauth("posthog", driver.grant(left=30))
+    driver.endpoint.go_on.clear()
     asking = asyncio.create_task(ask(service))
-    await eventually(lambda: world.endpoint.asked)
-    await service.vault.delete("posthog")
-    world.endpoint.go_on.set()
+    await eventually(lambda: driver.endpoint.asked)
+    await service.credentials.delete("posthog")
+    driver.endpoint.go_on.set()
     assert (await asking).source == "none"
     assert await stored(service) is None
 
 
 async def test_storing_something_derived_does_not_cost_the_refreshed_token(
-    world: World, service: Credentials
+    driver: Driver, service: Credentials
 ) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=30))
-    world.endpoint.go_on.clear()
+    await service.credentials.put_oauth("posthog", driver.grant(left=30))
+    driver.endpoint.go_on.clear()
     asking = asyncio.create_task(ask(service))
-    await eventually(lambda: world.endpoint.asked)
-    await service.vault.put_derived("posthog", DerivedPayload(webhook_secret="s"))
-    world.endpoint.go_on.set()
+    await eventually(lambda: driver.endpoint.asked)
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="s"))
+    driver.endpoint.go_on.set()
     assert (await asking).token == "pha_1"
 
 
 async def test_a_refused_token_is_refreshed_however_fresh_it_looks(
-    world: World, service: Credentials
+    driver: Driver, service: Credentials
 ) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=3600))
+    await service.credentials.put_oauth("posthog", driver.grant(left=3600))
     assert (await ask(service, digest("pha_0"))).token == "pha_1"
     # Somebody who was late with the same complaint gets the new one.
     assert (await ask(service, digest("pha_0"))).token == "pha_1"
-    assert len(world.endpoint.asked) == 1
+    assert len(driver.endpoint.asked) == 1
 
 
 async def test_a_refused_token_is_not_given_again_when_refreshing_fails(
-    world: World, service: Credentials
+    driver: Driver, service: Credentials
 ) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=3600))
-    world.endpoint.status = 500
+    await service.credentials.put_oauth("posthog", driver.grant(left=3600))
+    driver.endpoint.status = 500
     assert (await ask(service, digest("pha_0"))).source == "none"
     assert (await ask(service)).token == "pha_0"
 
 
 async def test_an_idle_grant_is_refreshed_before_its_refresh_token_ends(
-    world: World, service: Credentials
+    driver: Driver, service: Credentials
 ) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=40 * 24 * 3600))
+    await service.credentials.put_oauth("posthog", driver.grant(left=40 * 24 * 3600))
     await service.refresher.renew()
-    assert world.endpoint.asked == []
-    world.clock.advance(IDLE.total_seconds() + 60)
+    assert driver.endpoint.asked == []
+    driver.clock.advance(IDLE.total_seconds() + 60)
     await service.refresher.renew()
-    assert len(world.endpoint.asked) == 1
+    assert len(driver.endpoint.asked) == 1
 
 
 async def test_a_due_grant_is_refreshed_without_anybody_asking(
-    world: World, service: Credentials
+    driver: Driver, service: Credentials
 ) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=61))
+    await service.credentials.put_oauth("posthog", driver.grant(left=61))
     await service.refresher.renew()
-    assert world.endpoint.asked == []
-    world.clock.advance(1)
+    assert driver.endpoint.asked == []
+    driver.clock.advance(1)
     await service.refresher.renew()
     grant = await stored(service)
     assert grant is not None
     assert grant.access_token == "pha_1"
 
 
-async def test_stopping_waits_for_the_answer_and_stores_it(world: World) -> None:
-    async with world.replica() as service:
-        await service.vault.put_oauth("posthog", world.grant(left=30))
-        world.endpoint.go_on.clear()
+async def test_stopping_waits_for_the_answer_and_stores_it(driver: Driver) -> None:
+    async with driver.replica() as service:
+        await service.credentials.put_oauth("posthog", driver.grant(left=30))
+        driver.endpoint.go_on.clear()
         asking = asyncio.create_task(ask(service))
-        await eventually(lambda: world.endpoint.asked)
+        await eventually(lambda: driver.endpoint.asked)
         asking.cancel()
-        asyncio.get_running_loop().call_later(0.05, world.endpoint.go_on.set)
+        asyncio.get_running_loop().call_later(0.05, driver.endpoint.go_on.set)
         await service.refresher.finish()
         grant = await stored(service)
     assert grant is not None
@@ -167,18 +169,18 @@ async def test_stopping_waits_for_the_answer_and_stores_it(world: World) -> None
 
 
 async def test_a_refresh_that_sigkill_cut_off_is_repeated_at_once(
-    servers: Servers, database_url: str, world: World, service: Credentials
+    servers: Servers, database_url: str, driver: Driver, service: Credentials
 ) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=30))
+    await service.credentials.put_oauth("posthog", driver.grant(left=30))
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}",
         "NATS_URL": servers.nats_url(User.CREDENTIALS),
         "DATABASE_URL": database_url,
         "BETTER_AUTH_SECRET": SEALING_SECRET,
         "OUTBOUND_ALLOW": "127.0.0.1",
     }
-    world.endpoint.go_on.clear()
+    driver.endpoint.go_on.clear()
     # It finds the grant due and asks; nobody answers, and then it is gone.
     victim = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -187,62 +189,62 @@ async def test_a_refresh_that_sigkill_cut_off_is_repeated_at_once(
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        await eventually(lambda: world.endpoint.asked, 30)
+        await eventually(lambda: driver.endpoint.asked, 30)
     finally:
         victim.kill()
         await victim.wait()
-    world.endpoint.go_on.set()
+    driver.endpoint.go_on.set()
     await service.refresher.renew(only_interrupted=True)
-    assert [asked.form["refresh_token"] for asked in world.endpoint.asked] == ["phr_0", "phr_0"]
+    assert [asked.form["refresh_token"] for asked in driver.endpoint.asked] == ["phr_0", "phr_0"]
     grant = await stored(service)
     assert grant is not None
     assert grant.refresh_token == "phr_2"
 
 
 async def test_a_frozen_replica_loses_its_turn(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "FROZEN_SECONDS", 1)
-    async with world.replica() as frozen, world.replica() as service:
-        await service.vault.put_oauth("posthog", world.grant(left=30))
+    monkeypatch.setattr(store_module, "LOCK_IDLE_SECONDS", 1)
+    async with driver.replica() as frozen, driver.replica() as service:
+        await service.credentials.put_oauth("posthog", driver.grant(left=30))
         # Its connection is gone, which it learns when it wakes up.
         with contextlib.suppress(Unavailable, asyncpg.InterfaceError):
-            async with frozen.store.refreshing("posthog"):
+            async with frozen.store.refresh_lock("posthog"):
                 assert (await ask(service)).token == "pha_1"
-        assert len(world.endpoint.asked) == 1
+        assert len(driver.endpoint.asked) == 1
 
 
 async def test_the_old_token_is_given_while_another_replica_does_not_end(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "TURN_SECONDS", 0.2)
-    async with world.replica() as slow, world.replica() as service:
-        await service.vault.put_oauth("posthog", world.grant(left=30))
-        async with slow.store.refreshing("posthog"):
+    monkeypatch.setattr(store_module, "LOCK_WAIT_SECONDS", 0.2)
+    async with driver.replica() as slow, driver.replica() as service:
+        await service.credentials.put_oauth("posthog", driver.grant(left=30))
+        async with slow.store.refresh_lock("posthog"):
             assert (await ask(service)).token == "pha_0"
-            world.clock.advance(31)
+            driver.clock.advance(31)
             assert (await ask(service)).source == "none"
 
 
 async def test_invalid_grant_asks_to_connect_again_wherever_one_looks(
-    servers: Servers, world: World, service: Credentials, tmp_path: Path
+    servers: Servers, driver: Driver, service: Credentials, tmp_path: Path
 ) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=30))
-    world.endpoint.status, world.endpoint.answer = 400, {"error": "invalid_grant"}
+    await service.credentials.put_oauth("posthog", driver.grant(left=30))
+    driver.endpoint.status, driver.endpoint.answer = 400, {"error": "invalid_grant"}
     await ask(service)
-    status = await service.vault.status("posthog")
+    status = await service.credentials.status("posthog")
     assert status.needs_reconnect
     assert status.refresh_error == "invalid_grant"
-    async with gateway(servers, tmp_path) as front:
+    async with gateway(servers, tmp_path) as running:
         url = "/v1/admin/provider-credentials/posthog"
-        assert (await front.http.get(url, headers=admin())).json()["needsReconnect"] is True
-        health = (await front.http.get("/v1/health")).json()
+        assert (await running.http.get(url, headers=admin())).json()["needsReconnect"] is True
+        health = (await running.http.get("/v1/health")).json()
         assert health["credentials"]["posthog"]["state"] == "needs_reconnect"
         await service.refresher.renew()
-        assert len(world.endpoint.asked) == 1
-        await service.vault.put_oauth("posthog", world.grant(left=3600))
-        assert "needsReconnect" not in (await front.http.get(url, headers=admin())).json()
-        health = (await front.http.get("/v1/health")).json()
+        assert len(driver.endpoint.asked) == 1
+        await service.credentials.put_oauth("posthog", driver.grant(left=3600))
+        assert "needsReconnect" not in (await running.http.get(url, headers=admin())).json()
+        health = (await running.http.get("/v1/health")).json()
         assert health["credentials"]["posthog"]["state"] == "present"
 
 
@@ -262,40 +264,40 @@ async def test_invalid_grant_asks_to_connect_again_wherever_one_looks(
     ],
 )
 async def test_an_answer_that_makes_no_sense_is_a_failure(
-    world: World, service: Credentials, status: int, answer: Any, reason: str
+    driver: Driver, service: Credentials, status: int, answer: Any, reason: str
 ) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=30))
-    world.endpoint.status, world.endpoint.answer = status, answer
+    await service.credentials.put_oauth("posthog", driver.grant(left=30))
+    driver.endpoint.status, driver.endpoint.answer = status, answer
     with capture_logs() as logs:
         assert (await ask(service)).token == "pha_0"
-    assert reason in ((await service.vault.status("posthog")).refresh_error or "")
-    assert len(world.endpoint.asked) == 1
+    assert reason in ((await service.credentials.status("posthog")).refresh_error or "")
+    assert len(driver.endpoint.asked) == 1
     for token in ("pha_0", "phr_0", "pha_x"):
         assert token not in str(logs)
 
 
 async def test_an_unreachable_token_endpoint_is_a_failure(
-    world: World, service: Credentials
+    driver: Driver, service: Credentials
 ) -> None:
-    nobody = world.grant(left=30, token_endpoint="http://127.0.0.1:9/oauth/token/")
-    await service.vault.put_oauth("posthog", nobody)
+    unreachable = driver.grant(left=30, token_endpoint="http://127.0.0.1:9/oauth/token/")
+    await service.credentials.put_oauth("posthog", unreachable)
     assert (await ask(service)).token == "pha_0"
-    assert (await service.vault.status("posthog")).refresh_error == "no answer (ConnectError)"
+    assert (await service.credentials.status("posthog")).refresh_error == "no answer (ConnectError)"
 
 
 async def test_the_operator_cannot_ask_for_tokens_by_accident(
-    servers: Servers, world: World, service: Credentials
+    servers: Servers, driver: Driver, service: Credentials
 ) -> None:
     async with connected(servers, User.GATEWAY) as bus:
         with pytest.raises(Forbidden):
             await bus.request(CREDENTIALS_TOKEN, TokenRequest(provider_id="posthog"))
 
 
-async def test_a_moment_is_stored_as_it_was(world: World, service: Credentials) -> None:
-    await service.vault.put_oauth("posthog", world.grant(left=30))
-    world.endpoint.answer = {"access_token": "a", "expires_in": 3600}
+async def test_a_moment_is_stored_as_it_was(driver: Driver, service: Credentials) -> None:
+    await service.credentials.put_oauth("posthog", driver.grant(left=30))
+    driver.endpoint.answer = {"access_token": "a", "expires_in": 3600}
     await ask(service)
     grant = await stored(service)
     assert grant is not None
     assert isinstance(grant.expires_at, datetime)
-    assert grant.expires_at == world.clock.now + timedelta(hours=1)
+    assert grant.expires_at == driver.clock.now + timedelta(hours=1)
