@@ -16,8 +16,8 @@ from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from hogsend.service.retry import retry_until_available
 from services.ingest.dead_letters.publish import DeadLetters, Failure
-from services.ingest.events import rows
 from services.ingest.events.incoming_event import Unprocessable
+from services.ingest.nul import text_without_nul
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("audit.sql"), "asyncpg")
 _decode = msgspec.json.Decoder(AuditEntry).decode
@@ -50,8 +50,8 @@ class AuditTrail:
     async def page(self, wanted: ListAudit) -> AuditPage:
         """List entries, newest first."""
         filters = {
-            "action": rows.storable(wanted.action),
-            "actor": rows.storable(wanted.actor),
+            "action": text_without_nul(wanted.action),
+            "actor": text_without_nul(wanted.actor),
         }
         async with self._database.acquire() as connection:
             total = await _queries.total_audit(connection, **filters)

@@ -7,8 +7,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from hogsend.service.metrics import DeprecatedName
 
 STORED = Counter("hogsend_ingest_events_stored", "Events stored for the first time")
-DUPLICATES = Counter("hogsend_ingest_duplicates", "Deliveries of events that were stored already")
-ANNOUNCED = Counter("hogsend_ingest_events_announced", "Events published, repeats included")
+DUPLICATES = Counter("hogsend_ingest_duplicates", "Messages whose event was stored already")
+PUBLISHED = Counter("hogsend_ingest_events_announced", "Events published, repeats included")
 DEAD_LETTERS = Counter("hogsend_ingest_dead_letters", "Messages set aside", ["reason"])
 UNDELIVERABLE = Counter(
     "hogsend_ingest_undeliverable",

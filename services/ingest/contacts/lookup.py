@@ -13,21 +13,20 @@ from hogsend.contract.contacts import Contact
 from hogsend.service.database import Database
 from services.ingest.contacts.contact import EMAIL, Key
 from services.ingest.contacts.identity_resolution import keys_of_user
-from services.ingest.events.store import digest, owners
+from services.ingest.contacts.storage import digest, owners
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 _decode_properties = msgspec.json.Decoder(Properties).decode
 
 
 class ContactStore:
-    """Contacts by any key they are known by. Raises `Unavailable` while the database is away."""
+    """Contacts by any of their keys. Raises `Unavailable` while PostgreSQL is unavailable."""
 
     def __init__(self, database: Database) -> None:
-        """Use the service's own database."""
         self._database = database
 
     async def find(self, user_id: str) -> Contact:
-        """Give the contact of a user id, a row id or an email; an empty one when there is none."""
+        """Return the contact with this user id, row id or email; an empty one if none has it."""
         async with self._database.acquire() as connection:
             row = await _row(connection, user_id)
         if row is None:
@@ -40,7 +39,7 @@ class ContactStore:
         )
 
     async def fill_timezone(self, user_id: str, timezone: str) -> None:
-        """Write a time zone to a contact that has none; nothing when there is no such contact."""
+        """Set the time zone of a contact that has none; do nothing if there is no such contact."""
         async with self._database.acquire() as connection:
             row = await _row(connection, user_id)
             if row is not None and row["timezone"] is None:

@@ -1,3 +1,55 @@
+-- name: lock_stripes(stripes)!
+-- Take the stripes of contact keys, in order, until the transaction ends; 7236 is ingest's class.
+SELECT pg_advisory_xact_lock(7236, stripe)
+FROM unnest(:stripes::int[]) AS stripe;
+
+-- name: owners(kinds, digests, row_ids)
+-- Contacts that keys lead to, by position of the key; a live contact's row id is a key as well.
+WITH wanted AS (
+    SELECT * FROM unnest(:kinds::text[], :digests::bytea[], :row_ids::uuid[])
+    WITH ORDINALITY AS key (kind, digest, row_id, position)
+)
+SELECT position, contact_id FROM wanted JOIN contact_keys USING (kind, digest)
+UNION ALL
+SELECT position, id FROM wanted JOIN contacts ON id = row_id;
+
+-- name: lock_contacts(ids)
+-- Contacts, locked in order of their ids.
+SELECT id, source, created_at, external_id, email, email_version, properties, timezone,
+    versions, first_seen_at, last_seen_at
+FROM contacts WHERE id = ANY(:ids::uuid[]) ORDER BY id FOR UPDATE;
+
+-- name: save_contacts(contacts)!
+-- Insert contacts, or replace everything about them that can change; one text costs the client far
+-- less than ten arrays.
+INSERT INTO contacts AS stored (id, source, created_at, external_id, email, email_version,
+    properties, timezone, versions, first_seen_at, last_seen_at)
+SELECT id, source, created_at, external_id, email, email_version,
+    properties, timezone, versions, first_seen_at, last_seen_at
+FROM json_to_recordset(:contacts::json) AS contact (id uuid, source text, created_at timestamptz,
+    external_id text, email text, email_version jsonb, properties jsonb, timezone text,
+    versions jsonb, first_seen_at timestamptz, last_seen_at timestamptz)
+ON CONFLICT (id) DO UPDATE SET
+    external_id = excluded.external_id, email = excluded.email,
+    email_version = excluded.email_version, properties = excluded.properties,
+    timezone = excluded.timezone, versions = excluded.versions, updated_at = now(),
+    first_seen_at = excluded.first_seen_at, last_seen_at = excluded.last_seen_at;
+
+-- name: save_keys(kinds, digests, key_values, contact_ids)!
+-- Insert keys that led to no contact before.
+INSERT INTO contact_keys (kind, digest, value, contact_id)
+SELECT * FROM unnest(:kinds::text[], :digests::bytea[], :key_values::text[], :contact_ids::uuid[]);
+
+-- name: move_keys(losers, survivors)!
+-- Point every key of merged contacts to the contact that survives.
+UPDATE contact_keys AS key SET contact_id = merged.survivor
+FROM unnest(:losers::uuid[], :survivors::uuid[]) AS merged (loser, survivor)
+WHERE key.contact_id = merged.loser;
+
+-- name: delete_contacts(ids)!
+-- Remove contacts that were merged into another.
+DELETE FROM contacts WHERE id = ANY(:ids::uuid[]);
+
 -- name: contact(ids)^
 -- One contact, the first in order of the ids given.
 SELECT id, external_id, email, properties, timezone

@@ -1,66 +1,87 @@
-"""From a batch of queued messages to stored and announced events.
+"""From a batch of queued messages to stored and published events.
 
-The order is the promise: commit, publish, acknowledge. Whatever happens in between, the message
-comes back, and neither the row nor the message on the bus appears a second time.
+The order is the guarantee: commit, publish, acknowledge. If the process ends anywhere in between,
+JetStream redelivers the message, and neither the row nor the message on the bus is repeated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import msgspec
 from nats.aio.msg import Msg
 
 from hogsend.contract.errors import PublishRejected, Unavailable
 from hogsend.service.retry import retry_until_available
-from hogsend.transport.publisher import Outcome, OutgoingMessage, Publisher
+from hogsend.transport import publisher as transport
+from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest import metrics
 from services.ingest.dead_letters.publish import TOO_LARGE, DeadLetters, Failure
 from services.ingest.events.event_message import event_message
-from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
-from services.ingest.events.store import EventStore, Saved
+from services.ingest.events.incoming_event import IncomingEvent, Unprocessable
+from services.ingest.events.outcome import Outcome, Rejected, Status
+from services.ingest.events.store import EventStore
 
 Decode = Callable[[Msg], IncomingEvent | None]
-"""What a message means; None when nothing is to be stored. Raises `Unprocessable`."""
-
-
-class Received(msgspec.Struct, frozen=True):
-    """A message and what it means."""
-
-    message: Msg
-    event: IncomingEvent
+"""Decodes a message; None when there is nothing to store. Raises `Unprocessable`."""
 
 
 class EventProcessor:
-    """Processes batches; waits for PostgreSQL and NATS as long as it takes."""
+    """Processes batches; waits without limit until PostgreSQL and NATS are available."""
 
     def __init__(
         self, decode: Decode, store: EventStore, publisher: Publisher, dead_letters: DeadLetters
     ) -> None:
-        """Store what `read` makes of messages, announce it, set the rest aside."""
         self._decode = decode
         self._store = store
         self._publisher = publisher
         self._dead_letters = dead_letters
 
     async def process(self, messages: Sequence[Msg]) -> None:
-        """Store, announce and acknowledge a batch."""
-        received, failures = await self._decode_all(messages)
-        saved, attempts = await self._save([one.event for one in received])
-        # A failed attempt may have committed unnoticed, which makes new events look known.
-        oversized = await self._publish(received, saved, sure=attempts == 1)
-        for one in received:
-            ref = one.event.ref
-            if why := saved.rejected.get(ref) or oversized.get(ref):
-                failures.append(Failure(one.message, why))
+        """Store, publish and acknowledge the events of `messages`; dead-letter the others."""
+        decoded, failures = await self._decode_all(messages)
+        outcomes, attempts = await self._save([event for _, event in decoded])
+        finished: list[Msg] = []
+        unpublished: list[Msg] = []
+        outgoing: list[OutgoingMessage] = []
+        stored = duplicates = 0
+        for (message, event), outcome in zip(decoded, outcomes, strict=True):
+            if isinstance(outcome, Rejected):
+                failures.append(Failure(message, outcome.why))
+                continue
+            if outcome.status is Status.STORED:
+                stored += 1
             else:
-                await one.message.ack()
+                duplicates += 1
+            # An event that is stored already need not be published already. Its process may have
+            # ended after the commit, and this is the redelivery. Or an attempt of this call may
+            # have committed before it failed, which makes its own events look known to the next.
+            if (
+                outcome.status is not Status.KNOWN
+                or attempts > 1
+                or message.metadata.num_delivered > 1
+            ):
+                unpublished.append(message)
+                outgoing.append(event_message(event, outcome.contact_key))
+            else:
+                finished.append(message)
+        published, _ = await retry_until_available(lambda: self._publish(outgoing))
+        for message, refusal in zip(unpublished, published, strict=True):
+            if refusal is None:
+                finished.append(message)
+            else:
+                why = Unprocessable(TOO_LARGE, f"stored, but not published: {refusal}")
+                failures.append(Failure(message, why))
+        for message in finished:
+            await message.ack()
         await self._dead_letters.publish(failures)
-        metrics.STORED.inc(len(saved.new))
-        metrics.DUPLICATES.inc(len(received) - len(saved.new) - len(saved.rejected))
+        metrics.STORED.inc(stored)
+        metrics.DUPLICATES.inc(duplicates)
+        metrics.PUBLISHED.inc(published.count(None))
 
-    async def _decode_all(self, messages: Sequence[Msg]) -> tuple[list[Received], list[Failure]]:
-        received: list[Received] = []
+    async def _decode_all(
+        self, messages: Sequence[Msg]
+    ) -> tuple[list[tuple[Msg, IncomingEvent]], list[Failure]]:
+        decoded: list[tuple[Msg, IncomingEvent]] = []
         failures: list[Failure] = []
         for message in messages:
             try:
@@ -71,44 +92,18 @@ class EventProcessor:
             if event is None:
                 await message.ack()
             else:
-                received.append(Received(message, event))
-        return received, failures
+                decoded.append((message, event))
+        return decoded, failures
 
-    async def _save(self, events: Sequence[IncomingEvent]) -> tuple[Saved, int]:
+    async def _save(self, events: Sequence[IncomingEvent]) -> tuple[list[Outcome], int]:
         if not events:
-            return Saved({}, frozenset(), {}), 1
+            return [], 1
         return await retry_until_available(lambda: self._store.save(events))
 
-    async def _publish(
-        self, received: Sequence[Received], saved: Saved, *, sure: bool
-    ) -> dict[EventRef, Unprocessable]:
-        """Publish every event that may not have been published; returns the oversized ones."""
-        events: dict[EventRef, OutgoingMessage] = {}
-        for one in received:
-            ref = one.event.ref
-            # Whoever stored this message may have died before publishing it. JetStream says that it
-            # was delivered before, unless it was killed too and has forgotten; the row remembers.
-            before = _redelivered(one.message) or ref in saved.again
-            unsure = ref in saved.new or not sure or before
-            if unsure and ref in saved.contact_keys:
-                events[ref] = event_message(one.event, saved.contact_keys[ref])
-        outgoing = list(events.values())
-        outcomes, _ = await retry_until_available(lambda: self._publish_all(outgoing))
-        metrics.ANNOUNCED.inc(outcomes.count(None))
-        return {
-            ref: Unprocessable(TOO_LARGE, f"stored, but not announced: {len(message.body)} bytes")
-            for (ref, message), outcome in zip(events.items(), outcomes, strict=True)
-            if outcome is not None
-        }
-
-    async def _publish_all(self, messages: Sequence[OutgoingMessage]) -> list[Outcome]:
+    async def _publish(self, messages: Sequence[OutgoingMessage]) -> list[transport.Outcome]:
         outcomes = await self._publisher.publish_all(messages)
         for outcome in outcomes:
             if isinstance(outcome, PublishRejected):
                 # A sealed or wrongly configured stream: an operator mends it, no event is lost.
                 raise Unavailable(str(outcome)) from outcome
         return outcomes
-
-
-def _redelivered(message: Msg) -> bool:
-    return message.metadata.num_delivered > 1

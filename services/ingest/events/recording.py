@@ -1,4 +1,4 @@
-"""Events that services and clients report to Hogsend itself: stored, announced, then answered."""
+"""Events reported to Hogsend itself: stored and published before the answer."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage
 from services.ingest import metrics
 from services.ingest.events.event_message import event_message
 from services.ingest.events.incoming_event import EventRef, IncomingEvent
+from services.ingest.events.outcome import Rejected, Status
 from services.ingest.events.store import EventStore
 from services.ingest.sources.engagement import SOURCE
 
 
 class Recorder:
-    """Records one event at a time, and says so only when it cannot be lost any more."""
+    """Stores and publishes one event at a time; it is safe once `record` returns."""
 
     def __init__(self, store: EventStore, publisher: Publisher) -> None:
-        """Store in `store`, announce with `publisher`."""
         self._store = store
         self._publisher = publisher
 
     async def record(self, reported: RecordEvent, correlation_id: str | None) -> Recorded:
-        """Store an event and announce it; one with a key that was seen before is stored once.
+        """Store an event and publish it; an event with a known idempotency key is stored once.
 
         Raises:
-            InvalidRequest: it belongs to nobody, or PostgreSQL or the bus cannot hold it.
-            Unavailable: PostgreSQL or NATS is away. It may be stored all the same: a repetition
-                with the same key is not stored again, but announced.
+            InvalidRequest: it has no identity, or PostgreSQL or the bus cannot hold it.
+            Unavailable: PostgreSQL or NATS is unavailable. The event may be stored all the same. A
+                repetition with the same key is not stored again, but published.
         """
         event = _decode(reported, correlation_id)
-        saved = await self._store.save([event])
-        if event.ref in saved.rejected:
+        (outcome,) = await self._store.save([event])
+        if isinstance(outcome, Rejected):
             raise InvalidRequest(
                 "the event cannot be stored; a text in it may hold NUL, or a number be out of range"
             )
-        contact_key = saved.contact_keys[event.ref]
-        is_new = event.ref in saved.new
+        contact_key = outcome.contact_key
+        is_new = outcome.status is Status.STORED
         metrics.STORED.inc(is_new)
         metrics.DUPLICATES.inc(not is_new)
-        # Whoever stored it before may have died before publishing; JetStream drops repeats.
-        await self._publish([event_message(event, contact_key)])
+        # A known event is published too, because the call that stored it may have ended before it
+        # published. JetStream drops the repeat.
+        await self._publish(event_message(event, contact_key))
         if event.name in CATALOG:
-            await self._publish([_engagement(event, contact_key)])
+            await self._publish(_engagement(event, contact_key))
         return Recorded(id=event.ref.id, stored=is_new, contact_key=contact_key)
 
-    async def _publish(self, messages: list[OutgoingMessage]) -> None:
-        for message in messages:
-            try:
-                await self._publisher.publish(message, within=ACKNOWLEDGE_ALL_SECONDS)
-            except TooLarge as error:
-                raise InvalidRequest(
-                    "the event is stored, but too large to be announced on the bus"
-                ) from error
-            except PublishRejected as error:
-                raise Unavailable(str(error)) from error
-        metrics.ANNOUNCED.inc(len(messages))
+    async def _publish(self, message: OutgoingMessage) -> None:
+        try:
+            await self._publisher.publish(message, within=ACKNOWLEDGE_ALL_SECONDS)
+        except TooLarge as error:
+            raise InvalidRequest(
+                "the event is stored, but too large to be published on the bus"
+            ) from error
+        except PublishRejected as error:
+            raise Unavailable(str(error)) from error
+        metrics.PUBLISHED.inc()
 
 
 def _decode(reported: RecordEvent, correlation_id: str | None) -> IncomingEvent:
@@ -81,7 +81,7 @@ def _decode(reported: RecordEvent, correlation_id: str | None) -> IncomingEvent:
 
 
 def _engagement(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
-    """The same thing for destinations, which know people by what the data says."""
+    """Build the same event for destinations, which identify people by the data."""
     data = {**event.properties}
     data.setdefault("userId", contact_key)
     if event.email is not None:

@@ -1,8 +1,8 @@
-"""Events and contacts as columns for PostgreSQL, and rows as events and contacts."""
+"""Events as rows of PostgreSQL, and rows as events."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -10,13 +10,10 @@ import msgspec
 
 from hogsend.contract.base import Properties
 from hogsend.contract.events import StoredEvent
-from services.ingest.contacts.contact import Contact, Version
 from services.ingest.events.incoming_event import IncomingEvent
 
 _encode = msgspec.json.Encoder().encode
 _decode_properties = msgspec.json.Decoder(Properties).decode
-_decode_versions = msgspec.json.Decoder(dict[str, Version]).decode
-_decode_version = msgspec.json.Decoder(Version).decode
 
 
 EVENT_COLUMNS = (
@@ -32,7 +29,7 @@ EVENT_COLUMNS = (
 )
 
 
-def event(event: IncomingEvent, contact_id: UUID) -> tuple[object, ...]:
+def event_row(event: IncomingEvent, contact_id: UUID) -> tuple[object, ...]:
     """Values of `EVENT_COLUMNS`."""
     return (
         event.ref.source,
@@ -40,38 +37,15 @@ def event(event: IncomingEvent, contact_id: UUID) -> tuple[object, ...]:
         event.name,
         event.user_id,
         contact_id,
-        _json(event.properties),
+        _encode(event.properties).decode(),
         event.occurred_at,
         event.received_at,
         event.correlation_id,
     )
 
 
-def contacts(changed: Sequence[Contact]) -> str:
-    """Contacts as `save_contacts` reads them; the fields are named like the columns."""
-    return _json(changed)
-
-
-def contact(row: Mapping[str, Any]) -> Contact:
-    """The contact of a row of `contacts`."""
-    version = row["email_version"]
-    return Contact(
-        id=row["id"],
-        source=row["source"],
-        created_at=row["created_at"],
-        external_id=row["external_id"],
-        email=row["email"],
-        email_version=None if version is None else _decode_version(version),
-        properties=_decode_properties(row["properties"]),
-        timezone=row["timezone"],
-        versions=_decode_versions(row["versions"]),
-        first_seen_at=row["first_seen_at"],
-        last_seen_at=row["last_seen_at"],
-    )
-
-
 def stored_event(row: Mapping[str, Any]) -> StoredEvent:
-    """The event of a row of the query `page`."""
+    """Build an event from a row of the query `page`."""
     return StoredEvent(
         id=row["id"],
         event=row["event"],
@@ -82,12 +56,3 @@ def stored_event(row: Mapping[str, Any]) -> StoredEvent:
         received_at=row["received_at"],
         properties=_decode_properties(row["properties"]),
     )
-
-
-def storable(text: str | None) -> str | None:
-    """The text as it would be stored: PostgreSQL holds no NUL."""
-    return None if text is None else text.replace("\0", "\ufffd")
-
-
-def _json(value: object) -> str:
-    return _encode(value).decode()

@@ -10,7 +10,7 @@ from hogsend.contract.base import Properties
 from hogsend.contract.engagement import CATALOG, Engagement, MalformedEngagement, read_engagement
 from hogsend.contract.headers import CORRELATION_ID
 from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
-from services.ingest.sources.nul import without_nul
+from services.ingest.nul import json_without_nul
 
 SOURCE = "hogsend"
 
@@ -33,7 +33,7 @@ def decode(
         Unprocessable: `malformed`, `unknown_type`, or `no_identity` without an id and an address.
     """
     try:
-        happened = read_engagement(subject, headers, without_nul(body), sequence, queued_at)
+        happened = read_engagement(subject, headers, json_without_nul(body), sequence, queued_at)
     except MalformedEngagement as error:
         raise Unprocessable("malformed", str(error)) from error
     if happened.type in UNRECORDED:

@@ -10,7 +10,7 @@ import msgspec
 from hogsend.contract.headers import CORRELATION_ID, RECEIVED_AT, message_id
 from hogsend.contract.webhooks import PostHogWebhook
 from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
-from services.ingest.sources.nul import without_nul
+from services.ingest.nul import json_without_nul
 
 SOURCE = "posthog"
 EVENT_ID_PROPERTY = "_posthogEventId"
@@ -32,7 +32,7 @@ def decode(
         Unprocessable: `malformed`, or `no_identity` without a distinct id and an email.
     """
     try:
-        webhook = _decode(without_nul(body))
+        webhook = _decode(json_without_nul(body))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Unprocessable("malformed", f"{type(error).__name__}: {error}") from error
     event = webhook.event

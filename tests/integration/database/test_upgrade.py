@@ -19,6 +19,7 @@ from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
 from services.ingest.events.incoming_event import EventRef, IncomingEvent
+from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from tests.integration.harness import SEALING_SECRET
 
@@ -144,7 +145,9 @@ async def test_ingest_goes_on_with_the_first_versions_rows(
         person_properties={},
         correlation_id=None,
     )
-    assert not (await store.save([again])).new
+    (outcome,) = await store.save([again])
+    assert isinstance(outcome, Saved)
+    assert outcome.status is not Status.STORED
     page = await store.page(ListEvents())
     assert [(event.id, event.contact_key) for event in page.events] == [("old-1", "u_1")]
     await opened.close()

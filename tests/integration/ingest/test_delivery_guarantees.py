@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from unittest.mock import patch
 
@@ -16,7 +17,9 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import ListEvents
 from hogsend.transport.publisher import Publisher
 from services.ingest import consuming
-from services.ingest.events.store import EventStore, Saved
+from services.ingest.events.incoming_event import IncomingEvent
+from services.ingest.events.outcome import Outcome
+from services.ingest.events.store import EventStore
 from services.ingest.handlers import Handlers
 from tests.integration.ingest.driver import Driver
 from tests.waiting import eventually
@@ -202,10 +205,10 @@ async def test_a_crash_between_commit_and_publish_loses_nothing(
 async def test_a_commit_that_went_through_unnoticed_is_published(driver: Driver) -> None:
     save, attempts = EventStore.save, 0
 
-    async def lose_the_answer(self: EventStore, events: list[object]) -> Saved:
+    async def lose_the_answer(self: EventStore, events: Sequence[IncomingEvent]) -> list[Outcome]:
         nonlocal attempts
         attempts += 1
-        saved = await save(self, events)  # type: ignore[arg-type]
+        saved = await save(self, events)
         if attempts == 1:
             raise Unavailable("the connection broke after the commit")
         return saved
@@ -221,7 +224,7 @@ async def test_a_commit_that_went_through_unnoticed_is_published(driver: Driver)
 async def test_a_stop_gives_the_batch_back_at_once(driver: Driver) -> None:
     taken = asyncio.Event()
 
-    async def hang(_self: EventStore, _events: object) -> Saved:
+    async def hang(_self: EventStore, _events: object) -> list[Outcome]:
         taken.set()
         await asyncio.Event().wait()
         raise AssertionError
@@ -271,10 +274,10 @@ async def _waits_for(what: str, handlers: Handlers) -> bool:
 async def test_an_unforeseen_failure_costs_only_the_message_at_fault(driver: Driver) -> None:
     save = EventStore.save
 
-    async def stumble(self: EventStore, events: list[object]) -> Saved:
-        if any(getattr(one, "name", "") == "odd" for one in events):
+    async def stumble(self: EventStore, events: Sequence[IncomingEvent]) -> list[Outcome]:
+        if any(one.name == "odd" for one in events):
             raise KeyError("nobody foresaw this")
-        return await save(self, events)  # type: ignore[arg-type]
+        return await save(self, events)
 
     with patch.object(EventStore, "save", stumble):
         for number in range(3):

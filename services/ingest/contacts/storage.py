@@ -1,0 +1,124 @@
+"""The contacts of a batch in PostgreSQL, inside the transaction that stores the batch.
+
+`lock` comes first and `save` last, and nothing else may write contacts. See `events.store` for the
+order in which locks are taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiosql
+import msgspec
+
+from hogsend.contract.base import Properties
+from services.ingest.contacts.contact import ROW, Contact, Key, Version
+from services.ingest.contacts.identity_resolution import IdentityResolver, keys_of
+from services.ingest.events.incoming_event import IncomingEvent
+
+_queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
+
+_encode = msgspec.json.Encoder().encode
+_decode_properties = msgspec.json.Decoder(Properties).decode
+_decode_versions = msgspec.json.Decoder(dict[str, Version]).decode
+_decode_version = msgspec.json.Decoder(Version).decode
+
+LOCK_STRIPES = 1024
+"""Advisory locks that all contact keys share; one for each key could fill PostgreSQL's lock table.
+
+Keys that share one only wait for each other.
+"""
+
+
+class ContactsMoved(Exception):
+    """Another transaction merged a contact while this one waited for its row; start again."""
+
+
+def digests_of(events: Sequence[IncomingEvent]) -> dict[Key, bytes]:
+    """Every key that may lead to the contact of one of `events`, with its digest."""
+    return {key: digest(key) for event in events for key in keys_of(event)}
+
+
+async def lock(connection: Any, digests: Mapping[Key, bytes]) -> IdentityResolver:
+    """Lock the contacts that keys lead to, and every key without a contact.
+
+    Raises:
+        ContactsMoved: roll back and try again.
+    """
+    found = await owners(connection, digests)
+    # A row id is a random uuid of ours: no transaction is about to give one to a new contact.
+    missing = [digests[key] for key in digests.keys() - found.keys() if key.kind != ROW]
+    if missing:
+        # A key without a contact has no row to lock, so two transactions could both create its
+        # contact. The stripe's advisory lock decides which one does. The one that waited asks
+        # again, because by then the other may have created it.
+        await _queries.lock_stripes(connection, stripes=_stripes(missing))
+        found = await owners(connection, digests)
+    ids = sorted(set(found.values()))
+    contacts = [_contact(row) async for row in _queries.lock_contacts(connection, ids=ids)]
+    if len(contacts) < len(ids):
+        # A merge deletes the row of the contact that does not survive. Its keys have led elsewhere
+        # since, and the transaction's snapshot of `found` is out of date.
+        raise ContactsMoved
+    return IdentityResolver(contacts, found)
+
+
+async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key, bytes]) -> None:
+    """Write what `resolver` changed; the digests are those that `lock` got."""
+    if changed := resolver.changed():
+        await _queries.save_contacts(connection, contacts=_encode(changed).decode())
+    if new_keys := resolver.new_keys():
+        await _queries.save_keys(
+            connection,
+            kinds=[key.kind for key in new_keys],
+            # No event names the key that a merge creates, the row id of the deleted contact.
+            digests=[digests.get(key) or digest(key) for key in new_keys],
+            key_values=[key.value for key in new_keys],
+            contact_ids=list(new_keys.values()),
+        )
+    if merged := resolver.merged():
+        losers = list(merged)
+        await _queries.move_keys(connection, losers=losers, survivors=list(merged.values()))
+        await _queries.delete_contacts(connection, ids=losers)
+
+
+async def owners(connection: Any, digests: Mapping[Key, bytes]) -> dict[Key, UUID]:
+    """The contacts that keys, given with their digests, lead to."""
+    keys = list(digests)
+    found = _queries.owners(
+        connection,
+        kinds=[key.kind for key in keys],
+        digests=list(digests.values()),
+        row_ids=[UUID(key.value) if key.kind == ROW else None for key in keys],
+    )
+    return {keys[row["position"] - 1]: row["contact_id"] async for row in found}
+
+
+def digest(key: Key) -> bytes:
+    """The SHA-256 that a key is stored and found by; its text may be too long for an index."""
+    return hashlib.sha256(key.value.encode()).digest()
+
+
+def _stripes(digests: Iterable[bytes]) -> list[int]:
+    return sorted({int.from_bytes(digest[:4], "big") % LOCK_STRIPES for digest in digests})
+
+
+def _contact(row: Mapping[str, Any]) -> Contact:
+    version = row["email_version"]
+    return Contact(
+        id=row["id"],
+        source=row["source"],
+        created_at=row["created_at"],
+        external_id=row["external_id"],
+        email=row["email"],
+        email_version=None if version is None else _decode_version(version),
+        properties=_decode_properties(row["properties"]),
+        timezone=row["timezone"],
+        versions=_decode_versions(row["versions"]),
+        first_seen_at=row["first_seen_at"],
+        last_seen_at=row["last_seen_at"],
+    )
