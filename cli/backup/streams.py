@@ -15,7 +15,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from cli.stack.home import write_private
+from cli.stack.data_directory import write_private
 
 CHUNK_BYTES = 128 * 1024
 ANSWER_SECONDS = 30.0

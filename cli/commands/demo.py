@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from cli.console import complain, err, out, print_json
 from cli.demo.posthog import DemoPostHog
 from cli.demo.story import EVENT, Story
-from cli.stack import local
-from cli.stack.home import Home
+from cli.stack import local, startup
+from cli.stack.data_directory import DataDirectory
 from cli.stack.ports import free_or_any
 from cli.stack.settings import ALL_SETTINGS, StackSettings
+from cli.stack.stack import Stack
 from cli.summary import Summary
 from hogsend.service.settings import TelemetrySettings, describe_problems
 from services.gateway.settings import GatewaySettings
@@ -46,10 +47,10 @@ def demo(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
         return 2
     posthog = _configure(wanted, stack_settings)
     gateway, stack_settings = GatewaySettings(), StackSettings()
-    home = Home(stack_settings.hogsend_home)
+    home = DataDirectory(stack_settings.hogsend_home)
     stays = sys.stdout.isatty() and not json
 
-    async def story(stack: local.Stack, summary: Summary) -> bool:
+    async def story(stack: Stack, summary: Summary) -> bool:
         if not json:
             out.print(
                 "\n[bold]Hogsend, with a PostHog stand-in beside it.[/] "
@@ -69,7 +70,7 @@ def demo(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
                 gateway,
                 stack_settings,
                 story,
-                beside=[posthog.program(local.ROOT, home.path)],
+                beside=[posthog.program(startup.ROOT, home.path)],
                 directory=home.path,
             )
         finally:
@@ -112,9 +113,9 @@ def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
     lines = {
         "capture": posthog.curl(EVENT, "u_43"),
         "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a; "
-        f"{sys.executable} {local.ROOT / 'docs/examples/subscriber.py'}",
+        f"{sys.executable} {startup.ROOT / 'docs/examples/subscriber.py'}",
         "take part": f"set -a; . {summary.app_env_file}; set +a; "
-        f"{sys.executable} {local.ROOT / 'docs/examples/app.py'}",
+        f"{sys.executable} {startup.ROOT / 'docs/examples/app.py'}",
         "events": f'curl -H "Authorization: Bearer $(cat {summary.admin_key_file})" '
         f"{summary.gateway}/v1/admin/events",
         "diagnose": f"{_hogsend()} doctor --url {summary.gateway} "

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from cli.console import complain, err, print_json
 from cli.stack import local
-from cli.stack.home import Home
+from cli.stack.data_directory import DataDirectory
 from cli.stack.settings import StackSettings
+from cli.stack.stack import Stack
 from cli.summary import Summary, show
 from hogsend.service.settings import deprecations, describe_problems
 from services.gateway.settings import GatewaySettings
@@ -36,11 +37,11 @@ def up(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
         return 2
     for deprecation in deprecations():
         err.print(f"[yellow]warning:[/] {deprecation}", soft_wrap=True)
-    home = Home(settings.hogsend_home)
+    home = DataDirectory(settings.hogsend_home)
     with home.locked():
         local.require_ports(gateway, settings)
 
-        async def announce(stack: local.Stack, summary: Summary) -> bool:
+        async def announce(stack: Stack, summary: Summary) -> bool:
             if json:
                 print_json(summary)
             else:

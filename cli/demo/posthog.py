@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from cli.stack.environment import nothing_but_path
+from cli.stack.environment import minimal_environment
 from cli.stack.supervisor import Program
 from sandbox.options import Options, Resolve
 
@@ -68,7 +68,7 @@ class DemoPostHog:
                 *("--token-seconds", str(self.options.token_seconds)),
                 *("--resolve", f"{resolve.host}={resolve.address}:{resolve.port}"),
             ],
-            {**nothing_but_path(), "PYTHONPATH": str(root)},
+            {**minimal_environment(), "PYTHONPATH": str(root)},
             directory=directory,
         )
 

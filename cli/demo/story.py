@@ -15,11 +15,12 @@ from cli.console import out
 from cli.demo import connecting
 from cli.demo.posthog import DemoPostHog
 from cli.errors import CommandError
-from cli.stack.local import Stack
+from cli.stack.stack import Stack
 from hogsend.client.subscriptions import CredentialChanges
 from hogsend.contract.capabilities import Capabilities
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.events import Event
+from hogsend.contract.users import User
 
 EVENT = "signed_up"
 EMAIL = "ada@example.com"
@@ -84,7 +85,7 @@ class Story:
         Raises:
             CommandError: a step did not work.
         """
-        async with hogsend.connect(self._stack.subscriber_url) as bus:
+        async with hogsend.connect(self._stack.nats_url(User.SUBSCRIBER)) as bus:
             # What an earlier demo stored belongs to a PostHog that is gone.
             await self._admin.delete("/v1/admin/provider-credentials/posthog")
             changes = bus.credential_changes("posthog")
@@ -157,7 +158,7 @@ class Story:
         try:
             async with (
                 asyncio.timeout(ARRIVAL_SECONDS),
-                hogsend.connect(self._stack.app_url) as bus,
+                hogsend.connect(self._stack.nats_url(User.APP)) as bus,
             ):
                 await self._until_engagement_travels()
                 started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What each service is told: its own settings, and nobody else's secrets."""
+"""The environment of each service: its own settings, and no other service's secrets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from services.gateway.settings import GatewaySettings
 from services.ingest.settings import IngestSettings
 from services.provisioner.settings import ProvisionerSettings
 
-READS: dict[str, tuple[type[Settings], ...]] = {
+SERVICE_SETTINGS: dict[str, tuple[type[Settings], ...]] = {
     "gateway": (
         GatewaySettings,
         PublicUrlSettings,
@@ -56,30 +56,30 @@ READS: dict[str, tuple[type[Settings], ...]] = {
     ),
     "ingest": (IngestSettings, DatabaseSettings, BusSettings, TelemetrySettings),
 }
-"""Settings each service reads, in the order `hogsend up` starts them backwards."""
+"""Settings each service reads. `hogsend up` starts the services in reverse order."""
 
-WITHHELD: dict[str, frozenset[str]] = {
+SECRETS_WITHHELD: dict[str, frozenset[str]] = {
     "credentials": frozenset({"POSTHOG_WEBHOOK_SECRET", "POSTHOG_API_KEY"}),
-    # It asks the credentials service for a bearer, which knows when this one is due.
+    # It asks the credentials service for a bearer, which decides when this key is used.
     "provisioner": frozenset({"POSTHOG_PERSONAL_API_KEY"}),
     "analytics": frozenset({"POSTHOG_PERSONAL_API_KEY", "POSTHOG_WEBHOOK_SECRET"}),
 }
-"""Secrets among those settings that the service has no use for."""
+"""Secrets among those settings that a service does not need."""
 
 
-def environment_for(service: str, given: Mapping[str, str]) -> dict[str, str]:
-    """Environment of one service: this process's, with `given` for what is not set.
+def environment_for(service: str, defaults: Mapping[str, str]) -> dict[str, str]:
+    """Environment of one service: this process's, with `defaults` for what is not set.
 
     Settings that the service does not read are left out.
     """
     everything = {name for group in ALL_SETTINGS for name in group.environment_names()}
-    own = {name for group in READS[service] for name in group.environment_names()}
-    own -= WITHHELD.get(service, frozenset())
-    wanted = {**given, **{name: value for name, value in os.environ.items() if value}}
+    own = {name for group in SERVICE_SETTINGS[service] for name in group.environment_names()}
+    own -= SECRETS_WITHHELD.get(service, frozenset())
+    wanted = {**defaults, **{name: value for name, value in os.environ.items() if value}}
     return {name: value for name, value in wanted.items() if name in own or name not in everything}
 
 
-def nothing_but_path() -> dict[str, str]:
-    """Environment of a server that takes no settings from it."""
+def minimal_environment() -> dict[str, str]:
+    """Environment of a program that takes no settings from it."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
     return {name: os.environ[name] for name in kept if name in os.environ}

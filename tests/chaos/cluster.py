@@ -15,8 +15,8 @@ import httpx
 import psutil
 
 from cli.stack import nats
-from cli.stack.environment import READS, environment_for, nothing_but_path
-from cli.stack.home import Home
+from cli.stack.data_directory import DataDirectory
+from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
 from cli.stack.postgres import EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
 from hogsend.contract.users import User
@@ -104,7 +104,7 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
         directory: where it keeps its data.
         beside: the checkout that the second replica of each service runs from, for an upgrade.
     """
-    home = Home(directory / "home")
+    home = DataDirectory(directory / "home")
     starts: list[str] = []
     supervisor = Supervisor(home.logs, lambda name, what: starts.append(f"{name} {what}"))
     ports = [_Ports(*(free_port() for _ in range(4))) for _ in range(SERVERS)]
@@ -126,7 +126,7 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
         )
         await eventually(postgres.ready, READY_SECONDS)
         gateways = [free_port() for _ in range(REPLICAS)]
-        for service in reversed(READS):
+        for service in reversed(SERVICE_SETTINGS):
             for replica in range(REPLICAS):
                 name = f"{service}-{replica + 1}"
                 given = {
@@ -156,7 +156,11 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
             names=[
                 *(f"nats-{number + 1}" for number in range(SERVERS)),
                 "postgres",
-                *(f"{service}-{number + 1}" for service in READS for number in range(REPLICAS)),
+                *(
+                    f"{service}-{number + 1}"
+                    for service in SERVICE_SETTINGS
+                    for number in range(REPLICAS)
+                ),
             ],
             supervisor=supervisor,
             health=health,
@@ -165,7 +169,7 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
         yield running
 
 
-def _nats(home: Home, number: int, ports: list[_Ports]) -> Program:
+def _nats(home: DataDirectory, number: int, ports: list[_Ports]) -> Program:
     own, config = ports[number - 1], home.path / f"nats-{number}.conf"
     nats.write_config(
         config,
@@ -190,10 +194,12 @@ def _nats(home: Home, number: int, ports: list[_Ports]) -> Program:
         },
     }
     config.write_text(json.dumps(told))
-    return Program(f"nats-{number}", nats.command(config), nothing_but_path())
+    return Program(f"nats-{number}", nats.command(config), minimal_environment())
 
 
-def _service(home: Home, service: str, name: str, checkout: Path, given: dict[str, str]) -> Program:
+def _service(
+    home: DataDirectory, service: str, name: str, checkout: Path, given: dict[str, str]
+) -> Program:
     told = {
         "PYTHONPATH": f"{checkout}:{checkout / 'shared'}",
         "PYTHONUNBUFFERED": "1",
@@ -208,7 +214,7 @@ def _service(home: Home, service: str, name: str, checkout: Path, given: dict[st
     return Program(name, command, environment_for(service, told), directory=home.path)
 
 
-def _address(home: Home, user: User, ports: list[_Ports]) -> str:
+def _address(home: DataDirectory, user: User, ports: list[_Ports]) -> str:
     password = home.secret(f"nats-{user}")
     return ",".join(nats.url(user, password, port.wire) for port in ports)
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import asyncpg
 import psutil
 
-from cli.stack.environment import READS
+from cli.stack.environment import SERVICE_SETTINGS
 from tests.chaos.cluster import REPLICAS, Cluster
 from tests.chaos.cluster import SERVERS as CLUSTER_SERVERS
 from tests.chaos.target import Target
@@ -82,8 +82,8 @@ async def kill_both(stack: Target, chance: random.Random) -> None:
 
 
 FAULTS: tuple[Fault[Target], ...] = (
-    *(Fault(f"kill {name}", partial(kill, name)) for name in (*READS, *SERVERS)),
-    *(Fault(f"freeze {name}", partial(freeze, name)) for name in (*READS, *SERVERS)),
+    *(Fault(f"kill {name}", partial(kill, name)) for name in (*SERVICE_SETTINGS, *SERVERS)),
+    *(Fault(f"freeze {name}", partial(freeze, name)) for name in (*SERVICE_SETTINGS, *SERVERS)),
     Fault("lock the table of events", lock_table),
     Fault("cut connections to PostgreSQL", cut_database),
 )
@@ -102,7 +102,9 @@ async def lose_disk(name: str, stack: Cluster, chance: random.Random) -> None:
 
 def cluster_faults() -> tuple[Fault[Cluster], ...]:
     """Everything above, for each process and each wire of a cluster."""
-    services = [f"{service}-{number + 1}" for service in READS for number in range(REPLICAS)]
+    services = [
+        f"{service}-{number + 1}" for service in SERVICE_SETTINGS for number in range(REPLICAS)
+    ]
     servers = [f"nats-{number + 1}" for number in range(CLUSTER_SERVERS)]
     return (
         *(Fault(f"kill {name}", partial(kill, name)) for name in (*services, *servers, "postgres")),

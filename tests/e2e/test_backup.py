@@ -16,8 +16,8 @@ import pytest
 
 import hogsend
 from cli.stack import nats
-from cli.stack.environment import nothing_but_path
-from cli.stack.home import Home
+from cli.stack.data_directory import DataDirectory
+from cli.stack.environment import minimal_environment
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
 from hogsend.contract.users import User
@@ -74,14 +74,14 @@ def operator(home: Path) -> str:
 
 
 @asynccontextmanager
-async def empty_servers(home: Home, port: int) -> AsyncIterator[tuple[str, str]]:
+async def empty_servers(home: DataDirectory, port: int) -> AsyncIterator[tuple[str, str]]:
     """NATS and PostgreSQL of a new machine before any service runs there."""
     supervisor = Supervisor(home.logs, lambda _name, _what: None)
     config, database = home.path / "nats.conf", EmbeddedPostgres(home.path / "postgres")
     passwords = {user: home.secret(f"nats-{user}") for user in User}
     nats.write_config(config, port=port, store=home.path / "nats", passwords=passwords)
     await asyncio.to_thread(database.prepare)
-    await supervisor.start(Program("nats", nats.command(config), nothing_but_path()))
+    await supervisor.start(Program("nats", nats.command(config), minimal_environment()))
     await supervisor.start(database.program)
     try:
         await eventually(database.ready, 60)
@@ -111,7 +111,7 @@ async def test_a_backup_of_a_running_stack_comes_back_on_an_empty_machine(tmp_pa
         ingest.resume()
         secrets = {file.name: file.read_text() for file in (stack.home / "secrets").iterdir()}
 
-    home, port = Home(tmp_path / "new"), free_port()
+    home, port = DataDirectory(tmp_path / "new"), free_port()
     for name, word in secrets.items():
         home.secret(name)
         home.secret_file(name).write_text(word)

@@ -14,7 +14,7 @@ import pytest
 from nats.aio.client import Client
 from nats.micro.request import ERROR_CODE_HEADER
 
-from cli.stack.environment import READS
+from cli.stack.environment import SERVICE_SETTINGS
 from hogsend.contract import errors
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import channels, endpoints
@@ -96,7 +96,7 @@ async def test_rubbish_gets_a_reason_and_breaks_nothing(tmp_path: Path) -> None:
     print(f"seed {seed}")  # noqa: T201 - for whoever has to repeat it
     chance = random.Random(seed)  # noqa: S311
     async with up(tmp_path / "home", tmp_path) as stack:
-        before = {name: stack.child(name).pid for name in READS}
+        before = {name: stack.child(name).pid for name in SERVICE_SETTINGS}
         client = await operator(stack)
         js = client.jetstream()
         # Everything but what only the credentials service may say, which nobody reads from a queue.
@@ -125,7 +125,7 @@ async def test_rubbish_gets_a_reason_and_breaks_nothing(tmp_path: Path) -> None:
 
         assert await stack.post("after-it-all") == 200
         await eventually(stack.is_healthy, 30)
-        assert {name: stack.child(name).pid for name in READS} == before
+        assert {name: stack.child(name).pid for name in SERVICE_SETTINGS} == before
         await client.close()
         logs = (stack.home / "logs").glob("*.log")
         assert [line for log in logs for line in exceptions_in(log)] == []

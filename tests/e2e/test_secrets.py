@@ -19,7 +19,7 @@ import nats.js.errors
 import psutil
 import pytest
 
-from cli.stack.environment import READS
+from cli.stack.environment import SERVICE_SETTINGS
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
@@ -115,7 +115,7 @@ async def test_metrics(demo: Demo) -> None:
 def test_the_process_list_and_core_dumps(demo: Demo) -> None:
     found = psutil.Process(demo.pid).children(recursive=True)
     lines = [" ".join(process.cmdline()) for process in found]
-    assert len([line for line in lines if " serve " in line]) == len(READS)
+    assert len([line for line in lines if " serve " in line]) == len(SERVICE_SETTINGS)
     demo.holds_none("\n".join(lines).encode(), "process list")
     for process, line in zip(found, lines, strict=True):
         if " serve " in line:
@@ -165,7 +165,7 @@ async def test_what_services_answer_on_the_bus_but_the_token(demo: Demo) -> None
     subscription = await client.subscribe(inbox)
     for verb in ("PING", "INFO", "STATS"):
         await client.publish(f"$SRV.{verb}", reply=inbox)
-    while len(answers) < 3 * (len(READS) - 1):
+    while len(answers) < 3 * (len(SERVICE_SETTINGS) - 1):
         answers.append((await subscription.next_msg(timeout=10)).data)
     await client.close()
     demo.holds_none(b"\n".join(answers), "service statistics")

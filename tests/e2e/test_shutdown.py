@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from cli.stack.environment import READS
+from cli.stack.environment import SERVICE_SETTINGS
 from tests.chaos.faults import stored_ids
 from tests.running_stack import Up, up
 from tests.waiting import eventually, more_than
@@ -81,7 +81,7 @@ async def test_every_service_stops_in_time_under_load_and_nothing_is_lost(tmp_pa
                     accepted.append(f"e-{number:05}")
 
         posting = asyncio.create_task(post())
-        for name in READS:
+        for name in SERVICE_SETTINGS:
             process, before = stack.child(name), len(accepted)
             process.terminate()
             await ended(process)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import hogsend
-from cli.stack.environment import READS
+from cli.stack.environment import SERVICE_SETTINGS
 from tests.running_stack import ROOT, Up, environment, launch, processes_of, up
 from tests.servers import Servers, free_port
 from tests.waiting import eventually, more_than
@@ -138,7 +138,7 @@ async def test_every_process_can_be_killed_while_a_client_posts(tmp_path: Path) 
     async with up(home, tmp_path) as stack:
         accepted: set[str] = set()
         posting = asyncio.create_task(_post_until_cancelled(stack, accepted))
-        for name in (*READS, *EMBEDDED):
+        for name in (*SERVICE_SETTINGS, *EMBEDDED):
             victim = stack.child(name)
             before = len(accepted)
             victim.kill()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cli.stack.home import Home
-from cli.stack.local import Stack
+from cli.stack.data_directory import DataDirectory
 from cli.stack.settings import StackSettings
+from cli.stack.stack import Stack
 from cli.stack.supervisor import Supervisor
 from services.gateway.settings import GatewaySettings
 
 
 def test_a_user_that_was_renamed_keeps_its_password_and_its_file(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
+    home = DataDirectory(tmp_path / "home")
     (home.path / "secrets").mkdir()
     (home.path / "secrets" / "nats-member").write_text("from-the-version-before\n")
     supervisor = Supervisor(home.logs, lambda _name, _what: None)

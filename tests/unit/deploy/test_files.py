@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from cli.stack import nats as nats_server
-from cli.stack.environment import READS, WITHHELD
+from cli.stack.environment import SECRETS_WITHHELD, SERVICE_SETTINGS
 from hogsend.contract.streams import DEFAULT_LIMITS, GIB
 from hogsend.contract.users import User
 from hogsend.service.settings import TelemetrySettings
@@ -77,12 +77,12 @@ def test_manifests_are_valid_by_their_schema(file: Path) -> None:
         kubernetes_validate.validate(document, "1.33", strict=True)
 
 
-@pytest.mark.parametrize("service", READS)
+@pytest.mark.parametrize("service", SERVICE_SETTINGS)
 def test_compose_passes_each_service_its_settings_and_no_other(service: str) -> None:
     told = compose()["services"][service]
     variables, files = set(told["environment"]), {s["target"].upper() for s in told["secrets"]}
-    reads = {name for group in READS[service] for name in group.environment_names()}
-    reads -= WITHHELD.get(service, frozenset())
+    reads = {name for group in SERVICE_SETTINGS[service] for name in group.environment_names()}
+    reads -= SECRETS_WITHHELD.get(service, frozenset())
     assert variables | files == reads - NOT_PASSED_ON
     assert files == FROM_FILES & reads
     assert told["command"] == ["serve", service]
@@ -118,7 +118,7 @@ def pods(document: dict[str, Any]) -> dict[str, Any]:
 def test_every_pod_is_locked_down() -> None:
     found = [(document["metadata"]["name"], pods(document)) for document in documents()]
     running = {name: pod for name, pod in found if pod}
-    assert running.keys() == {*READS, "nats", "postgres"}
+    assert running.keys() == {*SERVICE_SETTINGS, "nats", "postgres"}
     for name, pod in running.items():
         assert pod["securityContext"]["runAsNonRoot"], name
         assert pod["automountServiceAccountToken"] is False, name

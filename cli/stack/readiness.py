@@ -1,0 +1,77 @@
+"""Waiting until what was started is ready, and the end of its log when it never is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+
+from cli.errors import CommandError
+from cli.stack.supervisor import Supervisor
+
+READY_SECONDS = 60.0
+POLL_SECONDS = 0.1
+LOG_LINES = 15
+MAX_FAILURES = 3
+"""A program that ended this often before it was ready will not become ready."""
+
+
+async def wait_until_ready(
+    supervisor: Supervisor, name: str, is_ready: Callable[[], Awaitable[bool]]
+) -> None:
+    """Poll until a program is ready.
+
+    Raises:
+        CommandError: it ended `MAX_FAILURES` times, or was not ready within `READY_SECONDS`.
+    """
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            while supervisor.failures[name] < MAX_FAILURES:
+                if await is_ready():
+                    return
+                await asyncio.sleep(POLL_SECONDS)
+        problem = f"{name} ends as soon as it is started"
+    except TimeoutError:
+        problem = f"{name} was not ready within {READY_SECONDS:.0f} s"
+    log = supervisor.log_file(name)
+    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    raise CommandError("\n  ".join([f"{problem}; the end of {log}:", *lines]), _hint())
+
+
+async def is_listening(port: int) -> bool:
+    """Whether a port of this machine accepts connections."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
+async def is_success(http: httpx.AsyncClient, path: str) -> bool:
+    """Whether GET on a path of the gateway succeeds."""
+    try:
+        return (await http.get(path)).is_success
+    except httpx.HTTPError:
+        return False
+
+
+async def is_up(http: httpx.AsyncClient, service: str) -> bool:
+    """Whether the gateway's health document says that a service and its database are up."""
+    try:
+        health: dict[str, Any] = (await http.get("/v1/health")).json()
+    except (httpx.HTTPError, ValueError):
+        return False
+    part = health["services"][service]
+    return bool(part["status"] == "up" and part["database"] == "up")
+
+
+def _hint() -> str:
+    external = [name for name in ("NATS_URL", "DATABASE_URL") if os.environ.get(name)]
+    if external:
+        return f"check that this machine reaches the server in {' and '.join(external)}"
+    return "fix what the log shows, then start again; the data is kept"

