@@ -1,1 +1,1 @@
-"""Credentials: the sealed store, and the events that announce a change."""
+"""Credentials: sealed at rest, refreshed in time, and published when they change."""

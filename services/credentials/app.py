@@ -10,6 +10,7 @@ from hogsend.service.app import run_service, service_bus
 from hogsend.service.database import Database
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.http import http_client
+from hogsend.service.retry import repeat_every
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
@@ -18,10 +19,11 @@ from hogsend.service.settings import (
     TelemetrySettings,
 )
 from hogsend.service.ssrf import EgressPolicy
-from services.credentials.change_relay import ChangeRelay
+from services.credentials.change_relay import RELAY_SECONDS, ChangeRelay
+from services.credentials.change_stream import JetStreamChanges
 from services.credentials.credential_service import CredentialService
 from services.credentials.handlers import Handlers
-from services.credentials.key_rotation import KeyRotation
+from services.credentials.key_rotation import ROTATE_SECONDS, KeyRotation
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.refresh import Refresher
 from services.credentials.sealing import Sealer
@@ -55,7 +57,7 @@ async def run() -> None:
     credentials = CredentialService(
         store, payload_sealer, outbound, personal_key=personal_key is not None
     )
-    relay = ChangeRelay(store, payload_sealer, bus)
+    relay = ChangeRelay(store, payload_sealer, JetStreamChanges(bus))
     async with http_client(outbound) as http:
         refresher = Refresher(store, payload_sealer, TokenEndpoint(http), relay)
         tokens = TokenResolver(
@@ -67,11 +69,11 @@ async def run() -> None:
         background = [
             touch_forever(telemetry.health_file),
             database.keep_connected(),
-            relay.relay_forever(),
-            refresher.renew_forever(),
+            repeat_every(RELAY_SECONDS, relay.relay_pending),
+            refresher.keep_fresh(),
         ]
         if sealing.better_auth_secret_previous:
-            background.append(KeyRotation(store, sealer).rotate_forever())
+            background.append(repeat_every(ROTATE_SECONDS, KeyRotation(store, sealer).rotate))
         await run_service(
             bus,
             User.CREDENTIALS,

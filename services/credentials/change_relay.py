@@ -1,94 +1,84 @@
-"""Announces committed changes on the bus, in version order, until every one has been told."""
+"""The relay of the outbox: publishes committed changes, in version order, until each is published.
+
+A change and its version are committed in one transaction. Publishing comes after it, so a crash or
+an outage in between leaves the change pending in the database and never costs it.
+"""
 
 from __future__ import annotations
 
-import asyncio
+from typing import Protocol
 
-import msgspec
-import nats.errors
 import structlog
-from nats.js import errors as js_errors
 
-from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
-from hogsend.contract.errors import PublishRejected, Unavailable
-from hogsend.contract.headers import message_headers
-from hogsend.contract.streams import StreamName
-from hogsend.service import metrics, streams
-from hogsend.transport.connection import Connection
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.store import CredentialStore, PendingChange
 
 log = structlog.get_logger(__name__)
 
-CATCH_UP_SECONDS = 5.0
-"""How often changes are looked for whose announcement was cut off by a crash or an outage."""
+RELAY_SECONDS = 5.0
+"""How often pending changes are looked for."""
+
+
+class ChangeStream(Protocol):
+    """Where changes are published. It keeps the last change of each provider."""
+
+    async def publish(self, change: CredentialChanged) -> None:
+        """Publish a change; one that the stream has already is not stored again.
+
+        Raises:
+            Unavailable: the stream did not confirm that it has the change.
+        """
+
+    async def is_empty(self) -> bool:
+        """Whether the stream holds no change of any provider.
+
+        Raises:
+            Unavailable: the stream cannot be asked.
+        """
 
 
 class ChangeRelay:
-    """Publishes `hogsend.credentials.<provider>.changed`; metadata only."""
+    """Publishes what changed, never a secret."""
 
-    def __init__(self, store: CredentialStore, sealer: PayloadSealer, bus: Connection) -> None:
-        """Read changes from `store`, describe them with `reader`, publish them on `bus`."""
+    def __init__(self, store: CredentialStore, sealer: PayloadSealer, stream: ChangeStream) -> None:
+        """Read changes from `store`, describe them with `sealer`, publish them to `stream`."""
         self._store = store
         self._sealer = sealer
-        self._bus = bus
+        self._stream = stream
 
     async def relay(self, provider: str) -> None:
-        """Publish the provider's newest change and wait until JetStream has it.
+        """Publish the provider's newest change, unless that has been done.
 
         Raises:
-            Unavailable: it could not be published; it stays pending and is published later.
+            Unavailable: it could not be published; it stays pending.
         """
         async with self._store.pending_change(provider) as pending:
             if pending is None:
                 return
             change = self._describe(provider, pending)
-            headers = message_headers(
-                id=f"credentials:{provider}:{pending.version}",
-                source="credentials",
-                type="credential.changed",
-                time=pending.changed_at,
-            )
-            subject = subjects.credential_changed(provider)
-            try:
-                await self._bus.publish(subject, msgspec.json.encode(change), headers)
-            except PublishRejected as error:
-                raise Unavailable("JetStream refused the credential event") from error
+            await self._stream.publish(change)
         log.info(
             "credential changed",
             provider=provider,
-            version=pending.version,
-            change=pending.change,
+            version=change.version,
+            change=change.change,
             kinds=change.kinds,
         )
 
-    async def relay_forever(self) -> None:
-        """Announce whatever is still pending, now and every few seconds.
+    async def relay_pending(self) -> None:
+        """Publish the newest change of each provider that has a pending one.
 
-        Once JetStream has lost what it kept, with its disk or by a restored database, everything
-        is pending again: who subscribes later is to start with what is stored.
+        If the stream is empty (lost disk, restored backup), republish the current state of every
+        provider for late subscribers.
+
+        Raises:
+            Unavailable: PostgreSQL or the stream is not available; the rest stays pending.
         """
-        while True:
-            try:
-                if await self._stream_is_empty():
-                    await self._store.mark_all_pending()
-                for provider in await self._store.pending_changes():
-                    await self.relay(provider)
-            except Unavailable as error:
-                metrics.FAILURES.labels("announcer", "unavailable").inc()
-                log.debug("announcements wait", reason=str(error))
-            await asyncio.sleep(CATCH_UP_SECONDS)
-
-    async def _stream_is_empty(self) -> bool:
-        if not self._bus.connected:
-            return False
-        try:
-            return await streams.is_empty(self._bus.js, StreamName.CREDENTIALS)
-        except js_errors.NotFoundError:
-            return False
-        except (nats.errors.Error, js_errors.Error, TimeoutError) as error:
-            raise Unavailable("JetStream does not tell what it keeps") from error
+        if await self._stream.is_empty():
+            await self._store.mark_all_pending()
+        for provider in await self._store.pending_changes():
+            await self.relay(provider)
 
     def _describe(self, provider: str, pending: PendingChange) -> CredentialChanged:
         grant = self._sealer.grant(pending.rows).payload

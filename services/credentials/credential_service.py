@@ -1,4 +1,4 @@
-"""What may be stored for a provider, and what may be said of it without its tokens."""
+"""Stores credentials, and describes them without their tokens."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class CredentialService:
         self._personal_key = personal_key
 
     async def put_oauth(self, provider: str, payload: OAuthPayload) -> CredentialMeta:
-        """Store an OAuth grant, replacing any before it without reading it.
+        """Store an OAuth grant. It replaces the one before, which need not be readable.
 
         Raises:
-            InvalidRequest: the token endpoint or client id must not be used.
+            InvalidRequest: the token endpoint or the client id is not acceptable.
         """
         _check_endpoints(payload, self._outbound)
         row = await self._store.save(provider, "oauth", self._sealer.seal(payload))
@@ -60,7 +60,7 @@ class CredentialService:
         return await self.status(provider)
 
     async def derived(self, provider: str) -> DerivedReply:
-        """Give the derived payload in clear."""
+        """Return the derived payload in clear."""
         stored = await self._store.load(provider)
         reading = self._sealer.derived(stored.rows)
         return DerivedReply(version=stored.version, state=reading.state, payload=reading.payload)
@@ -70,7 +70,7 @@ class CredentialService:
 
         Raises:
             NotFound: there is no OAuth row.
-            CannotUnseal: there is one, but it cannot be read.
+            CannotUnseal: there is one that no configured secret unseals.
         """
         stored = await self._store.load(provider)
         row = stored.rows.get("oauth")
@@ -87,7 +87,7 @@ class CredentialService:
         return _meta(provider, payload, row, stored.refresh)
 
     async def delete(self, provider: str) -> None:
-        """Remove the grant and everything derived from it; never unseals.
+        """Remove the grant and everything derived from it, readable or not.
 
         Raises:
             NotFound: nothing is stored.
@@ -96,7 +96,7 @@ class CredentialService:
             raise NotFound("Provider credential not found")
 
     async def status(self, provider: str) -> CredentialStatus:
-        """Say what is stored and whether it works."""
+        """Tell what is stored and whether it works."""
         stored = await self._store.load(provider)
         grant = self._sealer.grant(stored.rows)
         refresh = stored.refresh
@@ -112,7 +112,7 @@ class CredentialService:
         )
 
     async def grant_origin(self, provider: str) -> str | None:
-        """Scheme and host of the stored grant's token endpoint; None without a readable grant."""
+        """Return the origin of the stored grant's token endpoint; None without a readable grant."""
         grant = self._sealer.grant((await self._store.load(provider)).rows).payload
         if grant is None:
             return None
@@ -120,7 +120,7 @@ class CredentialService:
         return f"{parts.scheme}://{parts.netloc}"
 
     async def webhook_secret(self, provider: str) -> WebhookSecretReply:
-        """Digest of the minted webhook secret."""
+        """Return the digest of the minted webhook secret."""
         stored = await self._store.load(provider)
         return self._secret(stored.rows, stored.version)
 
@@ -149,7 +149,7 @@ def _meta(
 
 
 def _check_endpoints(payload: OAuthPayload, outbound: EgressPolicy) -> None:
-    # The refresh token is sent to this URL later; whoever can PUT must not choose a plain one.
+    # The refresh token is sent to this URL: who may PUT a grant must not send it in plain text.
     endpoint = payload.token_endpoint
     if not is_absolute_url(endpoint):
         raise InvalidRequest("payload.tokenEndpoint must be an absolute URL")

@@ -1,4 +1,4 @@
-"""Unseals stored rows, and says so once when one cannot be read."""
+"""Seals payloads and unseals stored rows. A row that cannot be read is logged once."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ Payload = TypeVar("Payload", OAuthPayload, DerivedPayload)
 
 @dataclass(frozen=True)
 class Unsealed(Generic[Payload]):
-    """Outcome of reading a row: its payload only when `state` is present."""
+    """A row after unsealing; it has a payload only when `state` is `present`."""
 
     state: SecretState
     payload: Payload | None = None
 
 
 class PayloadSealer:
-    """Turns payloads into sealed text and back."""
+    """Turns typed payloads into sealed text and back."""
 
     def __init__(self, sealer: Sealer) -> None:
-        """Seal and unseal with `sealer`."""
+        """Encrypt and decrypt with `sealer`."""
         self._sealer = sealer
         self._reported: set[tuple[str, datetime]] = set()
 
     def grant(self, rows: Rows) -> Unsealed[OAuthPayload]:
-        """Read the OAuth grant among `rows`."""
-        return self._read(rows, "oauth", OAuthPayload)
+        """Unseal the OAuth grant among `rows`."""
+        return self._unseal_kind(rows, "oauth", OAuthPayload)
 
     def derived(self, rows: Rows) -> Unsealed[DerivedPayload]:
-        """Read the derived payload among `rows`."""
-        return self._read(rows, "derived", DerivedPayload)
+        """Unseal the derived payload among `rows`."""
+        return self._unseal_kind(rows, "derived", DerivedPayload)
 
     def seal(self, payload: OAuthPayload | DerivedPayload) -> str:
         """Seal a payload for storing."""
         return self._sealer.seal(msgspec.json.encode(payload))
 
     def unseal(self, row: SealedRow, payload: type[Payload]) -> Payload:
-        """Read one row.
+        """Unseal one row.
 
         Raises:
-            CannotUnseal: it was sealed with an unknown secret or does not hold a payload.
+            CannotUnseal: it was sealed with an unknown secret, or holds no valid payload.
         """
         try:
             return msgspec.json.decode(self._sealer.unseal(row.payload), type=payload)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            # The cause would quote the payload, so only its kind is passed on.
+            # The cause quotes the payload, so it is not chained.
             raise CannotUnseal(f"the {row.kind} row does not hold a valid payload") from None
 
-    def _read(self, rows: Rows, kind: Kind, payload: type[Payload]) -> Unsealed[Payload]:
+    def _unseal_kind(self, rows: Rows, kind: Kind, payload: type[Payload]) -> Unsealed[Payload]:
         row = rows.get(kind)
         if row is None:
             return Unsealed("absent")

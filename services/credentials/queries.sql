@@ -8,8 +8,8 @@ SET payload = excluded.payload,
 RETURNING kind, payload, created_at, updated_at;
 
 -- name: load(provider)
--- The provider's version, and beside it each sealed row there is and how refreshing the grant goes.
--- One statement, so that all of it is from one moment. A refresh state counts for its own grant only.
+-- The provider's version with each sealed row and the state of refreshing the grant.
+-- One statement reads one snapshot. A refresh state belongs to one grant and is ignored for others.
 SELECT version, kind, payload, created_at, updated_at,
        started_at, failed_at, failures, reason, needs_reconnect
 FROM (SELECT CAST(:provider AS text) AS provider_id) AS asked
@@ -20,24 +20,21 @@ LEFT JOIN provider_refreshes AS refresh
 ORDER BY kind DESC;
 
 -- name: delete(provider)
--- Remove every row of a provider and say which kinds there were.
+-- Remove every row of a provider; returns their kinds.
 DELETE FROM provider_credentials WHERE provider_id = :provider RETURNING kind;
 
 -- name: bump(provider, change, kinds)!
--- Give the provider its next version; the clock keeps it ahead of versions a restored backup forgot.
+-- Give the provider its next version. Taken from the clock, it is ahead of the versions that a
+-- restored backup does not know.
 INSERT INTO provider_versions AS current (provider_id, version, change, changed_kinds)
 VALUES (:provider, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, :change, :kinds)
 ON CONFLICT (provider_id) DO UPDATE SET
     version = greatest(current.version + 1, excluded.version),
     change = excluded.change, changed_kinds = excluded.changed_kinds, changed_at = now();
 
--- name: version(provider)$
--- The provider's current version.
-SELECT version FROM provider_versions WHERE provider_id = :provider;
-
 -- name: replace_grant(provider, replaced, payload)$
--- Store a refreshed grant and give its version, unless the one it came from has been replaced or
--- deleted meanwhile. One statement: until it is done, a crash would cost the rotated token.
+-- Store a refreshed grant and return its version, unless the grant it came from was replaced or
+-- deleted meanwhile. One statement: a crash before its end costs the rotated token.
 WITH refreshed AS (
     UPDATE provider_credentials
     SET payload = :payload, updated_at = greatest(now(), updated_at + interval '1 microsecond')
@@ -53,7 +50,7 @@ ON CONFLICT (provider_id) DO UPDATE SET
 RETURNING version;
 
 -- name: start_refresh(provider, replaced, started_at)!
--- Note that the token endpoint is about to be asked; failures of the same grant are kept.
+-- Record that the token endpoint is about to be asked; failures of the same grant are kept.
 INSERT INTO provider_refreshes AS refresh (provider_id, grant_updated_at, started_at)
 VALUES (:provider, :replaced, :started_at)
 ON CONFLICT (provider_id) DO UPDATE SET
@@ -69,39 +66,39 @@ ON CONFLICT (provider_id) DO UPDATE SET
                       AND refresh.needs_reconnect;
 
 -- name: fail_refresh(provider, replaced, failed_at, reason, needs_reconnect)$
--- Note that it failed; gives how often in a row, nothing when the grant was replaced meanwhile.
+-- Record a failure; returns the number in a row, nothing when the grant was replaced meanwhile.
 UPDATE provider_refreshes
 SET started_at = NULL, failed_at = :failed_at, failures = failures + 1, reason = :reason,
     needs_reconnect = :needs_reconnect
 WHERE provider_id = :provider AND grant_updated_at = :replaced
 RETURNING failures;
 
--- name: granted()
+-- name: granted_providers()
 -- Providers that have an OAuth grant.
 SELECT provider_id FROM provider_credentials WHERE kind = 'oauth' ORDER BY provider_id;
 
 -- name: all_rows()
--- Every sealed row there is.
+-- Every sealed row.
 SELECT provider_id, kind, payload, created_at, updated_at FROM provider_credentials;
 
 -- name: reseal(provider, kind, old, new)!
--- Replace a payload by the same one under another seal; to everybody else nothing has changed.
+-- Replace a payload by the same one under another seal. It is no change of the credential.
 UPDATE provider_credentials SET payload = :new
 WHERE provider_id = :provider AND kind = :kind AND payload = :old;
 
 -- name: pending_changes()
--- Providers whose last change nobody has been told about.
+-- Providers whose last change is not published.
 SELECT provider_id FROM provider_versions WHERE announced < version;
 
 -- name: lock_pending_change(provider)^
--- The change still to announce, locked so that replicas announce in version order.
+-- The change to publish, locked so that replicas publish in version order.
 SELECT version, change, changed_kinds, changed_at FROM provider_versions
 WHERE provider_id = :provider AND announced < version FOR UPDATE;
 
 -- name: mark_published(provider, version)!
--- Remember what has been announced.
+-- Record what has been published.
 UPDATE provider_versions SET announced = :version WHERE provider_id = :provider;
 
 -- name: mark_all_pending()!
--- Everything is to be announced once more.
+-- Publish every provider's last change once more.
 UPDATE provider_versions SET announced = 0 WHERE announced > 0;

@@ -1,9 +1,12 @@
-"""Refreshes grants: one refresh at a time over all replicas, and never a refreshed token lost.
+"""Refreshes grants: one refresh at a time over all replicas, and no refreshed token is lost.
 
-PostHog rotates the refresh token on every use, accepts the one before for another 120 s, and
-revokes everything when it is used later. So the new grant is committed before anything else
-happens, a refresh that a crash cut off is repeated at once, and one that the database could not
-take is kept and offered again (contract 3.5, posthog-http-facts).
+PostHog rotates the refresh token on every use. It accepts the previous one for another 120 s and
+revokes the whole grant when the previous one is used later (contract 3.5, posthog-http-facts).
+Three rules follow:
+
+- A refreshed grant is committed before anything else happens.
+- A refresh that a crash interrupted is repeated at once, while the previous token still works.
+- A refreshed grant that the database cannot take is kept in memory and saved at the next attempt.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Never
 
-import asyncpg
 import msgspec
 import structlog
 from prometheus_client import Counter
@@ -21,7 +24,7 @@ from hogsend.contract.credentials import OAuthPayload
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from hogsend.service.credential_watcher import token_digest
-from hogsend.service.database import AWAY
+from hogsend.service.retry import repeat_every, retry_until_available
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.store import (
@@ -38,14 +41,14 @@ log = structlog.get_logger(__name__)
 SKEW = timedelta(seconds=60)
 """A token is refreshed when this much of its life is left."""
 BACK_OFF = timedelta(seconds=60)
-"""After a failure nobody tries again for this long."""
+"""Time from a failed refresh to the next attempt, over all replicas."""
 IDLE = timedelta(days=7)
-"""A grant this old is refreshed even if its access token lives longer: PostHog's refresh tokens
+"""A grant of this age is refreshed even if its access token lives longer: PostHog's refresh tokens
 end after 30 days."""
-LOOK_SECONDS = 5.0
-"""How often grants are looked at for a refresh that is due."""
-RETRY_SECONDS = 1.0
+CHECK_SECONDS = 5.0
+"""How often grants are checked for a refresh that is due."""
 FINISH_SECONDS = 12.0
+"""Longest wait for refreshes under way when the service stops."""
 
 REFRESHES = Counter("hogsend_token_refreshes", "Refreshes of OAuth grants", ["outcome"])
 
@@ -60,7 +63,7 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class PendingGrant(msgspec.Struct, frozen=True):
-    """A refreshed grant the database could not take yet."""
+    """A refreshed grant that is not in the database yet."""
 
     grant: Grant
     replaced: SealedRow
@@ -87,7 +90,7 @@ class Refresher:
         relay: ChangeRelay,
         now: Clock = utc_now,
     ) -> None:
-        """Refresh what is in `store` at `endpoint`, and announce it with `announcer`."""
+        """Refresh the grants of `store` at `endpoint`, and publish each refresh with `relay`."""
         self._store = store
         self._sealer = sealer
         self._endpoint = endpoint
@@ -97,73 +100,100 @@ class Refresher:
         self._pending: dict[str, PendingGrant] = {}
 
     async def refresh(self, provider: str, rejected_sha256: str | None = None) -> Grant | None:
-        """Give the provider's grant, refreshed if that is due and possible.
+        """Return the provider's grant, refreshed if that is due and possible.
 
-        Callers in this process share one attempt; it goes on when a caller gives up.
+        Callers in this process share one attempt. It goes on when a caller is cancelled.
 
         Args:
             provider: whose grant.
-            rejected_sha256: digest of an access token that no longer works, however fresh it looks.
+            rejected_sha256: digest of an access token that PostHog rejected, however fresh it is.
 
         Returns:
             The newest grant there is, which may have expired; None when there is none.
 
         Raises:
-            Unavailable: PostgreSQL is away, or another replica's refresh does not end.
+            Unavailable: PostgreSQL is not available, or another replica's refresh does not end.
         """
         running = self._running.get(provider)
         if running is None:
-            running = asyncio.create_task(self._refresh(provider, rejected_sha256))
+            running = asyncio.create_task(self._attempt(provider, rejected_sha256))
             self._running[provider] = running
             running.add_done_callback(lambda _task: self._running.pop(provider))
         return await asyncio.shield(running)
 
     def pending(self, provider: str) -> Grant | None:
-        """Give the refreshed grant the database could not take yet, if there is one."""
+        """Return the refreshed grant that is not in the database yet, if there is one."""
         pending = self._pending.get(provider)
         return pending.grant if pending else None
 
-    async def renew_forever(self) -> None:
-        """Refresh every grant before it expires, and at once what a crash cut off."""
-        looked = False
-        while True:
-            # A grant that expired while nothing ran waits for somebody to need it, or a moment.
-            if await self.renew(only_interrupted=not looked):
-                looked = True
-            await asyncio.sleep(LOOK_SECONDS if looked else RETRY_SECONDS)
+    async def keep_fresh(self) -> Never:
+        """Refresh each grant before it expires; cancel the call to stop.
 
-    async def renew(self, *, only_interrupted: bool = False) -> bool:
-        """Refresh what is due now; False when PostgreSQL could not say what that is."""
-        try:
-            for provider in await self._store.granted():
-                if self._is_due(await self._store.load(provider), only_interrupted):
-                    await self.refresh(provider)
-        except Unavailable as error:
-            metrics.FAILURES.labels("refresh", error.code).inc()
-            log.debug("refreshing waits", reason=str(error))
-            return False
-        return True
+        At the start, only interrupted refreshes are repeated. A grant that expired while no replica
+        ran is refreshed by the first check after that, or when its token is asked for.
+        """
+        await retry_until_available(self.repeat_interrupted)
+        await asyncio.sleep(CHECK_SECONDS)
+        await repeat_every(CHECK_SECONDS, self.refresh_due)
+
+    async def repeat_interrupted(self) -> None:
+        """Repeat the refreshes that a crash interrupted.
+
+        Raises:
+            Unavailable: PostgreSQL is not available.
+        """
+        for provider in await self._store.granted_providers():
+            state = (await self._store.load(provider)).refresh
+            if state is not None and state.is_interrupted and not state.needs_reconnect:
+                await self.refresh(provider)
+
+    async def refresh_due(self) -> None:
+        """Refresh the grants whose refresh is due or was interrupted.
+
+        Raises:
+            Unavailable: PostgreSQL is not available.
+        """
+        for provider in await self._store.granted_providers():
+            if self._is_due(await self._store.load(provider)):
+                await self.refresh(provider)
 
     async def finish(self) -> None:
         """Wait for refreshes under way, so that stopping loses no rotated token."""
         if self._running:
             await asyncio.wait(self._running.values(), timeout=FINISH_SECONDS)
 
-    def _is_due(self, stored: Snapshot, only_interrupted: bool) -> bool:
+    def _is_due(self, stored: Snapshot) -> bool:
         state = stored.refresh
         if state is not None and state.needs_reconnect:
             return False
-        if state is not None and state.started_at is not None:
+        if state is not None and state.is_interrupted:
             return True
         row, grant = stored.rows.get("oauth"), self._sealer.grant(stored.rows).payload
-        if only_interrupted or row is None or grant is None or self._backs_off(state):
+        if row is None or grant is None or self._backs_off(state):
             return False
-        now = self._now()
-        return not is_fresh(grant, now) or row.updated_at + IDLE < now
+        return not is_fresh(grant, self._now()) or self._is_idle(row)
+
+    def _is_idle(self, row: SealedRow) -> bool:
+        return row.updated_at + IDLE < self._now()
 
     def _backs_off(self, state: RefreshState | None) -> bool:
         failed_at = state.failed_at if state else None
         return failed_at is not None and self._now() < failed_at + BACK_OFF
+
+    async def _attempt(self, provider: str, rejected_sha256: str | None) -> Grant | None:
+        try:
+            return await self._refresh(provider, rejected_sha256)
+        except Unavailable as error:
+            pending = self._pending.get(provider)
+            if pending is None:
+                raise
+            REFRESHES.labels("unsaved").inc()
+            log.warning(
+                "a refreshed grant could not be stored; it is kept in memory and saved later",
+                provider=provider,
+                reason=str(error),
+            )
+            return pending.grant
 
     async def _refresh(self, provider: str, rejected_sha256: str | None) -> Grant | None:
         async with self._store.refresh_lock(provider) as lock:
@@ -182,49 +212,39 @@ class Refresher:
                 try:
                     renewed = await self._endpoint.renew(payload, now)
                 except RefreshFailed as error:
-                    await self._note_failure(provider, lock, row, error)
+                    await self._record_failure(provider, lock, row, error)
                     return grant
                 pending = PendingGrant(Grant(renewed, stored.version), row)
             newest = await self._save(provider, lock, pending)
-        await self._announce(provider)
+        await self._publish(provider)
         return newest
 
     def _must_refresh(
         self, stored: Snapshot, row: SealedRow, grant: OAuthPayload, rejected_sha256: str | None
     ) -> bool:
-        # Asked again with the turn in hand: another replica may have done it, or failed, meanwhile.
+        # Decided under the lock: while this replica waited for it, another one may have refreshed.
         state = stored.refresh
         if self._backs_off(state):
             return False
-        now = self._now()
         return (
-            not is_fresh(grant, now)
+            not is_fresh(grant, self._now())
             or rejected_sha256 == token_digest(grant.access_token)
-            or row.updated_at + IDLE < now
-            or (state is not None and state.started_at is not None)
+            or self._is_idle(row)
+            or (state is not None and state.is_interrupted)
         )
 
     def _pending_for(self, provider: str, row: SealedRow) -> PendingGrant | None:
         pending = self._pending.get(provider)
         if pending is not None and pending.replaced.updated_at != row.updated_at:
-            # Connected again, or refreshed by another replica: that one counts.
-            self._pending.pop(provider)
+            # The stored grant was replaced, by connecting again or by another replica. It wins.
+            del self._pending[provider]
             return None
         return pending
 
     async def _save(self, provider: str, lock: RefreshLock, pending: PendingGrant) -> Grant | None:
         self._pending[provider] = pending
         payload = pending.grant.payload
-        try:
-            version = await lock.save(pending.replaced, self._sealer.seal(payload))
-        except (*AWAY, asyncpg.PostgresError) as error:
-            REFRESHES.labels("unsaved").inc()
-            log.warning(
-                "a refreshed grant could not be stored; it is kept in memory and offered again",
-                provider=provider,
-                reason=type(error).__name__,
-            )
-            return pending.grant
+        version = await lock.save(pending.replaced, self._sealer.seal(payload))
         del self._pending[provider]
         if version is None:
             log.info("a refreshed grant is dropped: it was replaced meanwhile", provider=provider)
@@ -235,15 +255,15 @@ class Refresher:
         log.info("grant refreshed", provider=provider, version=version)
         return Grant(payload, version)
 
-    async def _announce(self, provider: str) -> None:
+    async def _publish(self, provider: str) -> None:
         try:
             await self._relay.relay(provider)
         except Unavailable as error:
-            # It stays pending, and the announcer catches up.
+            # The change stays pending in the outbox.
             metrics.FAILURES.labels("refresh", error.code).inc()
-            log.warning("a refresh is announced later", provider=provider, reason=str(error))
+            log.warning("a refresh is published later", provider=provider, reason=str(error))
 
-    async def _note_failure(
+    async def _record_failure(
         self, provider: str, lock: RefreshLock, row: SealedRow, error: RefreshFailed
     ) -> None:
         failures = await lock.fail(

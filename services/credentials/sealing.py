@@ -18,7 +18,7 @@ _TAG_BYTES = 16
 
 
 class Sealer:
-    """Seals with one secret; unseals what was sealed with it, or with one used before.
+    """Seals with one secret; unseals what was sealed with it or with a previous one.
 
     The key is SHA-256 of the secret's UTF-8 bytes. A sealed text is base64url without padding of
     a 12-byte IV, the ciphertext and a 16-byte tag.
@@ -55,7 +55,7 @@ class Sealer:
         raise CannotUnseal("the stored value was sealed with another secret")
 
     def reseal(self, sealed: str) -> str | None:
-        """Seal anew what a previous secret sealed; None when there is nothing to do.
+        """Reseal what a previous secret sealed; None when the current one did.
 
         Raises:
             CannotUnseal: as `unseal`.

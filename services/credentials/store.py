@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import aiosql
+import asyncpg
 import msgspec
 
 from hogsend.contract.credentials import Change, Kind
-from hogsend.service.database import Database
+from hogsend.contract.errors import Unavailable
+from hogsend.service.database import BROKEN, Database
 from hogsend.service.locks import Connection, LockKey, LockScope, exclusive
 
 LOCK_WAIT_SECONDS = 12.0
-"""Longest to wait for another replica's refresh, which may take 10 s."""
-LOCK_IDLE_SECONDS = 15
-"""How long a replica that holds the turn may do nothing before PostgreSQL takes it away."""
+"""Longest wait for another replica's refresh, which may take 10 s."""
+LOCK_IDLE_SECONDS = 15.0
+"""PostgreSQL takes the refresh lock from a replica that does nothing for this long."""
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
@@ -40,16 +42,21 @@ class RefreshState(msgspec.Struct, frozen=True):
     """How refreshing the stored grant goes."""
 
     started_at: datetime | None
-    """Set while a refresh is under way, or when a crash cut one off."""
+    """Start of the refresh that is under way or was interrupted."""
     failed_at: datetime | None
     failures: int
-    """How often in a row."""
+    """Number of failures in a row."""
     reason: str | None
     needs_reconnect: bool
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a refresh has started and not ended; read under the lock, a crash cut it off."""
+        return self.started_at is not None
+
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What is stored for a provider at one version; version 0 means never anything."""
+    """What is stored for a provider at one version; at version 0 nothing was ever stored."""
 
     version: int
     rows: Rows
@@ -58,7 +65,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class PendingChange(msgspec.Struct, frozen=True):
-    """A committed change that has not been announced, with what is stored now."""
+    """A committed change that has not been published, with what is stored now."""
 
     version: int
     change: Change
@@ -68,7 +75,7 @@ class PendingChange(msgspec.Struct, frozen=True):
 
 
 class CredentialStore:
-    """Rows of the `credentials` schema. Every method raises `Unavailable` while it is away."""
+    """The `credentials` schema. Every method raises `Unavailable` without PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         """Use the service's own database."""
@@ -82,7 +89,7 @@ class CredentialStore:
         return _sealed(row)
 
     async def load(self, provider: str) -> Snapshot:
-        """Read everything stored for a provider, and its version, at one moment."""
+        """Read everything stored for a provider, and its version, in one statement."""
         async with self._database.acquire() as connection:
             return await _snapshot(connection, provider)
 
@@ -96,13 +103,10 @@ class CredentialStore:
 
     @asynccontextmanager
     async def refresh_lock(self, provider: str) -> AsyncIterator[RefreshLock]:
-        """Take the provider's turn to refresh: one at a time over all replicas.
-
-        A process that dies gives its turn back with its connection; one that freezes loses it
-        after `LOCK_IDLE_SECONDS`.
+        """Hold the provider's refresh lock, which one replica has at a time.
 
         Raises:
-            Unavailable: PostgreSQL is away, or another replica's refresh does not end.
+            Unavailable: PostgreSQL is not available, or another replica's refresh does not end.
         """
         async with exclusive(
             self._database,
@@ -114,10 +118,10 @@ class CredentialStore:
         ) as lock:
             yield RefreshLock(lock.connection, provider)
 
-    async def granted(self) -> list[str]:
-        """Name the providers that have an OAuth grant."""
+    async def granted_providers(self) -> list[str]:
+        """List the providers that have an OAuth grant."""
         async with self._database.acquire() as connection:
-            return [row["provider_id"] async for row in _queries.granted(connection)]
+            return [row["provider_id"] async for row in _queries.granted_providers(connection)]
 
     async def all_rows(self) -> list[tuple[str, SealedRow]]:
         """Read every row, with its provider."""
@@ -127,22 +131,22 @@ class CredentialStore:
             ]
 
     async def reseal(self, provider: str, row: SealedRow, payload: str) -> None:
-        """Put the same payload under another seal, unless the row has changed meanwhile."""
+        """Replace the seal of a payload, unless the row has changed meanwhile."""
         async with self._database.acquire() as connection:
             await _queries.reseal(
                 connection, provider=provider, kind=row.kind, old=row.payload, new=payload
             )
 
     async def pending_changes(self) -> list[str]:
-        """Name the providers whose last change is still to be announced."""
+        """List the providers whose last change is not published yet."""
         async with self._database.acquire() as connection:
             return [row["provider_id"] async for row in _queries.pending_changes(connection)]
 
     @asynccontextmanager
     async def pending_change(self, provider: str) -> AsyncIterator[PendingChange | None]:
-        """Hold a provider's unannounced change, if any, and mark it announced at the end.
+        """Hold a provider's pending change, if any, and mark it published when the block ends.
 
-        Other replicas wait meanwhile; when the block raises, the change stays unannounced.
+        Other replicas wait meanwhile. When the block raises, the change stays pending.
         """
         async with self._database.acquire() as connection, connection.transaction():
             row = await _queries.lock_pending_change(connection, provider=provider)
@@ -160,19 +164,19 @@ class CredentialStore:
             await _queries.mark_published(connection, provider=provider, version=pending.version)
 
     async def mark_all_pending(self) -> None:
-        """Take every provider's last change for unannounced."""
+        """Mark every provider's last change as not published."""
         async with self._database.acquire() as connection:
             await _queries.mark_all_pending(connection)
 
 
 class RefreshLock:
-    """What one refresh may do, while no other replica refreshes the same provider.
+    """What one refresh may do while no other replica refreshes the same provider.
 
-    Every step commits by itself, so that the new grant is safe before anything else happens.
+    Every step commits by itself, so that the refreshed grant is safe before anything else happens.
     """
 
     def __init__(self, connection: Connection, provider: str) -> None:
-        """Work on the connection that holds the turn."""
+        """Work on the connection that holds the lock."""
         self._connection = connection
         self._provider = provider
 
@@ -181,7 +185,7 @@ class RefreshLock:
         return await _snapshot(self._connection, self._provider)
 
     async def start(self, replaced: SealedRow, now: datetime) -> None:
-        """Note that the token endpoint is about to be asked."""
+        """Record that the token endpoint is about to be asked."""
         await _queries.start_refresh(
             self._connection,
             provider=self._provider,
@@ -190,23 +194,31 @@ class RefreshLock:
         )
 
     async def save(self, replaced: SealedRow, payload: str) -> int | None:
-        """Store the refreshed grant and give its version.
+        """Store the refreshed grant and return its version.
 
-        None when `replaced` has been replaced or deleted meanwhile: what was refreshed is then of
-        no use any more.
+        None when `replaced` was replaced or deleted meanwhile; nothing is stored then.
+
+        Raises:
+            Unavailable: PostgreSQL did not take it, for whatever reason.
         """
-        version: int | None = await _queries.replace_grant(
-            self._connection,
-            provider=self._provider,
-            replaced=replaced.updated_at,
-            payload=payload,
-        )
+        try:
+            version: int | None = await _queries.replace_grant(
+                self._connection,
+                provider=self._provider,
+                replaced=replaced.updated_at,
+                payload=payload,
+            )
+        except BROKEN:
+            # `Database.acquire` discards the connection.
+            raise
+        except asyncpg.PostgresError as error:
+            raise Unavailable(f"PostgreSQL refuses the grant: {type(error).__name__}") from error
         return version
 
     async def fail(
         self, replaced: SealedRow, now: datetime, reason: str, *, needs_reconnect: bool
     ) -> int:
-        """Note a failure; gives how many there have been in a row, 0 for a replaced grant."""
+        """Record a failure; returns the number of failures in a row, 0 for a replaced grant."""
         failures: int | None = await _queries.fail_refresh(
             self._connection,
             provider=self._provider,

@@ -1,4 +1,4 @@
-"""PostHog's token endpoint, as far as refreshing needs it (contract 3.5, RFC 6749 section 6)."""
+"""The refresh request to PostHog's token endpoint (contract 3.5, RFC 6749 section 6)."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _ERROR_CODE = re.compile(r"[a-z_]{1,64}")
 
 
 class RefreshFailed(Exception):
-    """The token endpoint gave no usable answer; the message names why, never a token."""
+    """The token endpoint gave no usable answer. The message tells why and holds no token."""
 
     @property
     def needs_reconnect(self) -> bool:
-        """Whether the refresh token itself was refused: no retry will help, connecting will."""
+        """Whether the refresh token itself was refused: only connecting again will help."""
         return str(self) == _INVALID_GRANT
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """A successful answer. What may be missing is read leniently, so that it costs nothing else."""
+    """A successful answer. A malformed optional field must not cost the token."""
 
     access_token: str
     expires_in: float
@@ -55,10 +55,10 @@ class TokenEndpoint:
     async def renew(self, grant: OAuthPayload, now: datetime) -> OAuthPayload:
         """Refresh once, at the endpoint stored with the grant.
 
-        What the answer leaves out, such as the refresh token, stays as it was.
+        Fields that the answer leaves out, such as the refresh token, stay as they were.
 
         Raises:
-            RefreshFailed: refused, unreachable, too slow, or an answer that makes no sense.
+            RefreshFailed: the endpoint refused, was unreachable or too slow, or answered nonsense.
         """
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -66,7 +66,7 @@ class TokenEndpoint:
         except AddressRefused as error:
             raise RefreshFailed(str(error)) from None
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            # Only the kind of error: its text may quote the request.
+            # The text of the error may quote the request, which holds the token.
             raise RefreshFailed(f"no answer ({type(error).__name__})") from None
         if not httpx.codes.is_success(status):
             raise RefreshFailed(_reason(status, body))
@@ -99,7 +99,7 @@ def _reason(status: int, body: bytes) -> str:
         error = msgspec.json.decode(body, type=_Refusal).error
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return f"HTTP {status}"
-    # It is logged and shown, so nothing but an error code's letters may pass (RFC 6749 5.2).
+    # The code is logged and shown: only the letters of an error code may pass (RFC 6749 5.2).
     return error if _ERROR_CODE.fullmatch(error) else f"HTTP {status}"
 
 

@@ -1,4 +1,4 @@
-"""Which bearer to use: the OAuth grant, else the personal key, else none (seed's order)."""
+"""Resolves the bearer to use: the OAuth grant, else the personal key, else none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TokenResolver:
         personal_key: str | None,
         now: Clock = utc_now,
     ) -> None:
-        """Resolve from `store` first, then `personal_key`."""
+        """Resolve from the grant in `store`, and from `personal_key` without a usable one."""
         self._store = store
         self._sealer = sealer
         self._refresher = refresher
@@ -34,17 +34,17 @@ class TokenResolver:
         self._now = now
 
     async def resolve(self, request: TokenRequest) -> TokenReply:
-        """Resolve a bearer; a failing refresh degrades, it never raises.
+        """Resolve a bearer. A refresh that fails degrades the answer and is not raised.
 
         Raises:
-            Unavailable: PostgreSQL is away, so that nothing is known.
+            Unavailable: PostgreSQL is not available, and no refreshed grant is held in memory.
         """
         provider = request.provider_id
         try:
             stored = await self._store.load(provider)
         except Unavailable:
             pending = self._refresher.pending(provider)
-            if pending is None or pending.payload.expires_at <= self._now():
+            if pending is None or not self._is_usable(pending, request):
                 raise
             return _oauth(pending)
         payload = self._sealer.grant(stored.rows).payload
@@ -53,17 +53,13 @@ class TokenResolver:
         grant: Grant | None = Grant(payload, stored.version)
         if (
             not is_fresh(payload, self._now())
-            or self._is_rejected(request, payload.access_token)
+            or request.rejected_sha256 == token_digest(payload.access_token)
             or self._refresher.pending(provider)
         ):
             grant = await self._refreshed(request, Grant(payload, stored.version))
         if grant is None:
             return self._fallback(stored.version)
-        if grant.payload.expires_at > self._now() and not self._is_rejected(
-            request, grant.payload.access_token
-        ):
-            return _oauth(grant)
-        return self._fallback(grant.version)
+        return _oauth(grant) if self._is_usable(grant, request) else self._fallback(grant.version)
 
     async def _refreshed(self, request: TokenRequest, grant: Grant) -> Grant | None:
         provider = request.provider_id
@@ -71,11 +67,13 @@ class TokenResolver:
             return await self._refresher.refresh(provider, request.rejected_sha256)
         except Unavailable as error:
             metrics.FAILURES.labels("tokens", error.code).inc()
-            log.warning("refreshing was not possible", provider=provider, reason=str(error))
-            return self._refresher.pending(provider) or grant
+            log.warning("the grant could not be refreshed", provider=provider, reason=str(error))
+            return grant
 
-    def _is_rejected(self, request: TokenRequest, access_token: str) -> bool:
-        return request.rejected_sha256 == token_digest(access_token)
+    def _is_usable(self, grant: Grant, request: TokenRequest) -> bool:
+        payload = grant.payload
+        rejected = request.rejected_sha256 == token_digest(payload.access_token)
+        return payload.expires_at > self._now() and not rejected
 
     def _fallback(self, version: int) -> TokenReply:
         return TokenReply(

@@ -27,6 +27,7 @@ from services.analytics.delivery.leader_election import lead_forever
 from services.analytics.settings import AnalyticsSettings
 from services.credentials.app import MIGRATIONS
 from services.credentials.change_relay import ChangeRelay
+from services.credentials.change_stream import JetStreamChanges
 from services.credentials.credential_service import CredentialService
 from services.credentials.handlers import Handlers
 from services.credentials.payload_sealer import PayloadSealer
@@ -103,7 +104,7 @@ async def credentials_service(
         store = CredentialStore(database)
         sealer = PayloadSealer(Sealer(secret, previous))
         service = CredentialService(store, sealer, LOOPBACK, personal_key=personal_key is not None)
-        relay = ChangeRelay(store, sealer, bus)
+        relay = ChangeRelay(store, sealer, JetStreamChanges(bus))
         await streams.reconcile(bus.js, User.CREDENTIALS)
         async with http_client(LOOPBACK) as http:
             refresher = Refresher(store, sealer, TokenEndpoint(http), relay, now)

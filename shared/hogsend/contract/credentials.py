@@ -1,4 +1,4 @@
-"""Credentials: what the admin routes exchange, and the events that announce a change."""
+"""Credentials: requests about stored credentials, and the event that publishes a change."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class DerivedPayload(Message, frozen=True, omit_defaults=True):
 
 
 class ProviderRef(Message, frozen=True):
-    """Which provider's credential is meant."""
+    """A provider, such as `posthog`."""
 
     provider_id: ProviderId
 
@@ -62,7 +62,7 @@ class TokenRequest(ProviderRef, frozen=True):
     """Ask for a bearer."""
 
     rejected_sha256: str | None = None
-    """Hex digest of a token PostHog just refused: that one is refreshed instead of given again."""
+    """Hex digest of a token that PostHog rejected: it is refreshed instead of returned again."""
 
 
 class PutCredential(Message, frozen=True):
@@ -89,7 +89,7 @@ class DerivedReply(Message, frozen=True):
 
 
 class ProjectReply(Message, frozen=True):
-    """The project connect found, for the service that captures into it."""
+    """The connected project, for the service that captures into it."""
 
     version: int
     state: SecretState
@@ -105,7 +105,7 @@ class ProjectReply(Message, frozen=True):
 
 
 class CredentialMeta(Message, frozen=True):
-    """What may be shown of a stored credential: never a token, endpoint or client id."""
+    """The public part of a stored credential: no token, endpoint or client id."""
 
     provider_id: str
     kind: Literal["oauth"]
@@ -142,9 +142,9 @@ class CredentialStatus(Message, frozen=True):
 
 
 class WebhookSecretReply(Message, frozen=True):
-    """The minted webhook secret, as far as the gateway needs it.
+    """Digest of the minted webhook secret, for the gateway.
 
-    The secret itself stays sealed: the gateway compares SHA-256 digests, which is as strong for 32
+    The secret itself stays sealed. The gateway compares SHA-256 digests, which is as strong for 32
     random bytes and leaves nothing to leak.
     """
 
@@ -155,7 +155,7 @@ class WebhookSecretReply(Message, frozen=True):
 
 
 class TokenReply(Message, frozen=True):
-    """A bearer for PostHog's private API, by the seed's resolution order."""
+    """A bearer for PostHog's private API: the OAuth grant, else the personal key, else none."""
 
     source: Literal["oauth", "personal_key", "none"]
     version: int

@@ -19,8 +19,8 @@ async def test_a_previous_secret_unseals_and_its_rows_move_to_the_current_one(
     async with driver.replica(secret="new", previous=["older", "old"]) as service:
         assert (await ask(service)).token == "pha_0"
         resealing = KeyRotation(service.store, Sealer("new", ["older", "old"]))
-        assert await resealing.reseal() == 2
-        assert await resealing.reseal() == 0
+        assert await resealing.rotate() == 2
+        assert await resealing.rotate() == 0
     async with driver.replica(secret="new") as service:
         after = await service.store.load("posthog")
         assert await stored(service) == grant
@@ -38,7 +38,7 @@ async def test_a_refreshed_token_survives_resealing_under_its_feet(driver: Drive
     async with driver.replica(secret="new", previous=["old"]) as service:
         async with service.store.refresh_lock("posthog") as lock:
             row = (await lock.load()).rows["oauth"]
-            assert await KeyRotation(service.store, Sealer("new", ["old"])).reseal() == 1
+            assert await KeyRotation(service.store, Sealer("new", ["old"])).rotate() == 1
             assert await lock.save(row, service.sealer.seal(driver.grant(left=3600)))
         assert await stored(service) == driver.grant(left=3600)
 
@@ -48,6 +48,6 @@ async def test_a_row_no_secret_reads_is_left_as_it_is(driver: Driver) -> None:
         await service.credentials.put_oauth("posthog", driver.grant(left=3600))
     async with driver.replica(secret="new", previous=["old"]) as service:
         before = await service.store.load("posthog")
-        assert await KeyRotation(service.store, Sealer("new", ["old"])).reseal() == 0
+        assert await KeyRotation(service.store, Sealer("new", ["old"])).rotate() == 0
         assert await service.store.load("posthog") == before
         assert (await service.credentials.status("posthog")).oauth == "unreadable"

@@ -50,7 +50,7 @@ async def test_ten_replicas_back_off_together(driver: Driver) -> None:
         await replicas[0].credentials.put_oauth("posthog", driver.grant(left=30))
         driver.endpoint.status = 503
         await asyncio.gather(*(ask(replica) for replica in replicas))
-        await asyncio.gather(*(replica.refresher.renew() for replica in replicas))
+        await asyncio.gather(*(replica.refresher.refresh_due() for replica in replicas))
         assert len(driver.endpoint.asked) == 1
 
 
@@ -134,10 +134,10 @@ async def test_an_idle_grant_is_refreshed_before_its_refresh_token_ends(
     driver: Driver, service: Credentials
 ) -> None:
     await service.credentials.put_oauth("posthog", driver.grant(left=40 * 24 * 3600))
-    await service.refresher.renew()
+    await service.refresher.refresh_due()
     assert driver.endpoint.asked == []
     driver.clock.advance(IDLE.total_seconds() + 60)
-    await service.refresher.renew()
+    await service.refresher.refresh_due()
     assert len(driver.endpoint.asked) == 1
 
 
@@ -145,10 +145,10 @@ async def test_a_due_grant_is_refreshed_without_anybody_asking(
     driver: Driver, service: Credentials
 ) -> None:
     await service.credentials.put_oauth("posthog", driver.grant(left=61))
-    await service.refresher.renew()
+    await service.refresher.refresh_due()
     assert driver.endpoint.asked == []
     driver.clock.advance(1)
-    await service.refresher.renew()
+    await service.refresher.refresh_due()
     grant = await stored(service)
     assert grant is not None
     assert grant.access_token == "pha_1"
@@ -194,7 +194,7 @@ async def test_a_refresh_that_sigkill_cut_off_is_repeated_at_once(
         victim.kill()
         await victim.wait()
     driver.endpoint.go_on.set()
-    await service.refresher.renew(only_interrupted=True)
+    await service.refresher.repeat_interrupted()
     assert [asked.form["refresh_token"] for asked in driver.endpoint.asked] == ["phr_0", "phr_0"]
     grant = await stored(service)
     assert grant is not None
@@ -240,7 +240,7 @@ async def test_invalid_grant_asks_to_connect_again_wherever_one_looks(
         assert (await running.http.get(url, headers=admin())).json()["needsReconnect"] is True
         health = (await running.http.get("/v1/health")).json()
         assert health["credentials"]["posthog"]["state"] == "needs_reconnect"
-        await service.refresher.renew()
+        await service.refresher.refresh_due()
         assert len(driver.endpoint.asked) == 1
         await service.credentials.put_oauth("posthog", driver.grant(left=3600))
         assert "needsReconnect" not in (await running.http.get(url, headers=admin())).json()

@@ -262,7 +262,7 @@ async def test_case_90_a_refreshed_token_that_cannot_be_stored_is_used_and_offer
     assert (await ask(service)).token == "pha_1"
     assert (await stored(service)) == driver.grant(left=-5)
     monkeypatch.setattr(RefreshLock, "save", save)
-    await service.refresher.renew()
+    await service.refresher.refresh_due()
     grant = await stored(service)
     assert grant is not None
     assert (grant.access_token, grant.refresh_token) == ("pha_1", "phr_1")
@@ -271,7 +271,7 @@ async def test_case_90_a_refreshed_token_that_cannot_be_stored_is_used_and_offer
 
 async def test_case_91_starting_up_does_not_refresh(driver: Driver, service: Credentials) -> None:
     await service.credentials.put_oauth("posthog", driver.grant(left=-5))
-    assert await service.refresher.renew(only_interrupted=True)
+    await service.refresher.repeat_interrupted()
     assert (await service.credentials.status("posthog")).oauth == "present"
     assert driver.endpoint.asked == []
 
