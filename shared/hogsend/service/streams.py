@@ -59,7 +59,7 @@ def _owned_by(owner: User) -> list[StreamName]:
     return [name for name, stream in STREAMS.items() if stream.owner is owner]
 
 
-def remedy(error: Exception) -> str | None:
+def hint(error: Exception) -> str | None:
     """What an operator can do about a stream that cannot be made, where that is known."""
     if isinstance(error, APIError) and error.err_code in _NO_ROOM:
         return (

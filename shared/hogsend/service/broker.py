@@ -1,0 +1,152 @@
+"""The broker of a service: FastStream's `NatsBroker` on a connection of ours."""
+
+from __future__ import annotations
+
+import ssl
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import structlog
+from fast_depends.msgspec import MsgSpecSerializer
+from faststream._internal.broker import BrokerUsecase
+from faststream.nats import NatsBroker
+from nats.aio.client import Client
+
+from hogsend.contract.errors import CannotStart
+from hogsend.contract.permissions import inbox_prefix
+from hogsend.contract.registry import Endpoint, Reply, Request
+from hogsend.contract.users import User
+from hogsend.service import metrics
+from hogsend.service.discovery import ServiceStats, discovery_router
+from hogsend.service.injection import injector
+from hogsend.service.middlewares import (
+    CorrelationMiddleware,
+    ErrorsMiddleware,
+    MeasuringMiddleware,
+)
+from hogsend.service.router import ServiceRouter
+from hogsend.service.settings import BusSettings
+from hogsend.transport.connection import Connection
+from hogsend.transport.publisher import Publisher
+from hogsend.transport.tls import client_context
+
+log = structlog.get_logger(__name__)
+
+
+class ServiceBroker(NatsBroker):
+    """One NATS connection of one process: its handlers, what it asks, what it publishes."""
+
+    def __init__(self, user: User, link: Connection) -> None:
+        """Prepare without connecting.
+
+        Args:
+            user: the service's NATS user, which names its queue group.
+            link: the connection everything goes over; it reconnects without end.
+        """
+        self.user = user
+        self.link = link
+        self.stats = ServiceStats()
+        self.answered: list[Endpoint[Any, Any]] = []
+        self._provided: dict[type, object] = {}
+        super().__init__(
+            "nats://127.0.0.1:4222",
+            name=f"hogsend-{user}",
+            inbox_prefix=inbox_prefix(user),
+            serializer=MsgSpecSerializer(use_fastdepends_errors=False),
+            # structlog says what is worth saying; FastStream's log has a line for every message.
+            logger=None,
+            middlewares=[
+                CorrelationMiddleware,
+                partial(MeasuringMiddleware, stats=self.stats),
+                ErrorsMiddleware,
+            ],
+        )
+        self.config.broker_config.fd_config.call_decorators = (injector(self._provided),)
+
+    @property
+    def published(self) -> Publisher:
+        """What publishes to JetStream on this broker's connection."""
+        return self.link.publisher
+
+    def provide(self, *instances: object) -> None:
+        """Give instances to the handlers that ask for their type with `Injected`."""
+        self._provided.update((type(instance), instance) for instance in instances)
+
+    def include(self, router: ServiceRouter) -> ServiceRouter:
+        """Answer and consume what a router declares; gives this broker's copy of it.
+
+        Its endpoints are listed by `nats micro` (NATS ADR-32).
+        """
+        own = router.copy()
+        self.include_router(own)
+        self.answered += own.endpoints
+        if own.endpoints:
+            self.include_router(discovery_router(self.user, own.endpoints, self.stats))
+        return own
+
+    async def ask(
+        self,
+        endpoint: Endpoint[Request, Reply],
+        message: Request,
+        *,
+        deadline: float | None = None,
+    ) -> Reply:
+        """Ask another service; see `Connection.request`."""
+        return await self.link.request(endpoint, message, deadline=deadline)
+
+    async def stop(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        """Stop every subscriber, each of which finishes what it holds, and close the connection."""
+        # Not NatsBroker's: it drains the connection, which fails while NATS cannot be reached.
+        await BrokerUsecase.stop(self, exc_type, exc_val, exc_tb)
+        await self.link.close()
+        self._connection = None
+        self.config.disconnect()
+
+    async def _connect(self) -> Client:
+        if not self.link.connected:
+            await self.link.open()
+        self.config.connect(self.link.client)
+        return self.link.client
+
+
+def service_broker(user: User, settings: BusSettings) -> ServiceBroker:
+    """Build the broker of one of our services from its settings.
+
+    Raises:
+        CannotStart: a file named for TLS is of no use.
+    """
+    password = settings.nats_password.get_secret_value() if settings.nats_password else None
+    link = Connection(
+        settings.nats_user or user,
+        settings.nats_url,
+        password=password,
+        tls=_tls(settings),
+        observer=_observe,
+    )
+    return ServiceBroker(user, link)
+
+
+def _tls(settings: BusSettings) -> ssl.SSLContext | None:
+    ca, certificate = settings.nats_tls_ca, settings.nats_tls_cert
+    if ca is None and certificate is None:
+        return None
+    try:
+        return client_context(ca, certificate, settings.nats_tls_key)
+    except OSError as error:
+        named = [str(file) for file in (ca, certificate, settings.nats_tls_key) if file]
+        raise CannotStart(f"TLS to NATS with {', '.join(named)}: {error}") from error
+
+
+def _observe(what: str, detail: str) -> None:
+    metrics.BUS_EVENTS.labels(what).inc()
+    if what == "error":
+        log.warning("bus error", detail=detail)
+        return
+    metrics.BUS_CONNECTED.set(what != "disconnected")
+    log.info("bus", state=what, server=detail)

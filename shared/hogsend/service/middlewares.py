@@ -1,0 +1,110 @@
+"""What happens around every message a service handles: correlation, metrics, typed errors.
+
+They only wrap the handler (`consume_scope`), so that `RequestSubscriber` may run them without
+FastStream's stack of contexts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from faststream import BaseMiddleware, ContextRepo
+from faststream.message import StreamMessage
+from faststream.nats import NatsResponse
+from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
+
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.headers import CORRELATION_ID
+from hogsend.contract.subjects import RPC
+from hogsend.service import metrics
+from hogsend.service.correlation import Correlated
+from hogsend.service.discovery import ServiceStats
+
+log = structlog.get_logger(__name__)
+
+CallNext = Callable[[StreamMessage[Any]], Awaitable[Any]]
+
+_REQUESTS = f"{RPC}."
+
+
+class ScopeMiddleware(BaseMiddleware[Any, Any]):
+    """A middleware that only wraps the handler."""
+
+
+class CorrelationMiddleware(ScopeMiddleware):
+    """Goes on under the correlation id a message came with."""
+
+    async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
+        """Bind the id for logs, and for what the handler asks and publishes."""
+        id = None if isinstance(self.msg, list) else msg.headers.get(CORRELATION_ID)
+        if id is None:
+            return await call_next(msg)
+        with Correlated(id):
+            return await call_next(msg)
+
+
+class MeasuringMiddleware(ScopeMiddleware):
+    """Counts and times requests, for Prometheus and for `$SRV.STATS`."""
+
+    def __init__(self, msg: Any, /, *, context: ContextRepo, stats: ServiceStats) -> None:
+        super().__init__(msg, context=context)
+        self._stats = stats
+
+    async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
+        """Time the handler alone, and note how it ended."""
+        if not _is_request(self.msg):
+            return await call_next(msg)
+        started = time.perf_counter()
+        result = await call_next(msg)
+        elapsed = time.perf_counter() - started
+        error = result if isinstance(result, ErrorReply) else None
+        stats = self._stats.at(self.msg.subject)
+        stats.record(elapsed, error.code if error else None, error.text if error else "")
+        return result
+
+
+class ErrorsMiddleware(ScopeMiddleware):
+    """Answers a request with the typed error its handler raised (NATS ADR-32)."""
+
+    async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
+        """Turn an error into a reply; what is no request goes on failing, counted and logged."""
+        try:
+            return await call_next(msg)
+        except HogsendError as error:
+            if _is_request(self.msg):
+                return ErrorReply(error.code, str(error))
+            raise
+        except TimeoutError:
+            if _is_request(self.msg):
+                return ErrorReply(Unavailable.code, "the service took too long")
+            raise
+        except Exception as error:
+            metrics.FAILURES.labels("handler", type(error).__name__).inc()
+            log.exception("handler failed", subject=_subject_of(self.msg))
+            if _is_request(self.msg):
+                return ErrorReply(HogsendError.code, "internal error")
+            raise
+
+
+class ErrorReply(NatsResponse):
+    """A reply that carries an error in its headers, and nothing else."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(b"", headers={ERROR_CODE_HEADER: code, ERROR_HEADER: _one_line(text)})
+        self.code = code
+        self.text = text
+
+
+def _is_request(raw: Any) -> bool:
+    return not isinstance(raw, list) and raw.subject.startswith(_REQUESTS)
+
+
+def _subject_of(raw: Any) -> str:
+    return str((raw[0] if isinstance(raw, list) else raw).subject)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
