@@ -8,7 +8,7 @@ import uvloop
 
 from hogsend.contract.credentials import CREDENTIALS_TOKEN, TokenReply, TokenRequest
 from hogsend.contract.users import User
-from hogsend.service.app import Handler, serve, until_stopped
+from hogsend.service.serving import Handler, serve, until_stopped
 from hogsend.transport.connection import Connection
 
 REPLY = TokenReply(source="oauth", version=1, token="pha_bench" * 5)

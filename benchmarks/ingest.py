@@ -17,8 +17,8 @@ from hogsend.contract.headers import MESSAGE_ID, RECEIVED_AT, format_time
 from hogsend.contract.streams import INGEST_CONSUMER, StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
-from hogsend.service.app import stop
 from hogsend.service.database import Database
+from hogsend.service.serving import stop
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
 from services.ingest.app import MIGRATIONS, WORKERS

@@ -9,7 +9,7 @@ import uvloop
 from benchmarks.persons import PROPERTIES
 from hogsend.contract.persons import ANALYTICS_PERSON, GetPerson, Person
 from hogsend.contract.users import User
-from hogsend.service.app import Handler, serve, until_stopped
+from hogsend.service.serving import Handler, serve, until_stopped
 from hogsend.transport.connection import Connection
 
 REPLY = Person(PROPERTIES)

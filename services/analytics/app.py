@@ -10,11 +10,10 @@ import httpx
 from hogsend.contract.users import User
 from hogsend.posthog.capture import Capture
 from hogsend.service import logs, metrics
-from hogsend.service.app import run_service, service_bus
-from hogsend.service.credential_watcher import TokenCache
 from hogsend.service.database import Database
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.http import http_client
+from hogsend.service.serving import run_service, service_bus
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
@@ -23,6 +22,7 @@ from hogsend.service.settings import (
     TelemetrySettings,
 )
 from hogsend.service.ssrf import EgressPolicy
+from hogsend.service.token_cache import TokenCache
 from hogsend.transport.connection import Connection
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions

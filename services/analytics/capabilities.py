@@ -9,8 +9,8 @@ from typing import TypeVar
 from hogsend.contract.capabilities import Capabilities, Capability, CapabilityName
 from hogsend.contract.credentials import TokenReply
 from hogsend.contract.errors import HogsendError
-from hogsend.service.credential_watcher import TokenCache
 from hogsend.service.metrics import FAILURES
+from hogsend.service.token_cache import TokenCache
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.project_key import ProjectKey
 

@@ -24,9 +24,9 @@ from hogsend.contract.persons import (
     Person,
     Timezone,
 )
-from hogsend.service.app import AnyHandler, Handler, service_health
-from hogsend.service.credential_watcher import TokenCache
 from hogsend.service.database import Database
+from hogsend.service.serving import AnyHandler, Handler, service_health
+from hogsend.service.token_cache import TokenCache
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
 from services.analytics.destinations.service import DestinationService

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from hogsend.contract.users import User
 from hogsend.service import logs, metrics
-from hogsend.service.app import run_service, service_bus
 from hogsend.service.database import Database
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.http import http_client
 from hogsend.service.retry import repeat_every
+from hogsend.service.serving import run_service, service_bus
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,

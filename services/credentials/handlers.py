@@ -26,8 +26,8 @@ from hogsend.contract.credentials import (
     WebhookSecretReply,
 )
 from hogsend.contract.health import CREDENTIALS_HEALTH, ServiceHealth
-from hogsend.service.app import AnyHandler, Handler, service_health
 from hogsend.service.database import Database
+from hogsend.service.serving import AnyHandler, Handler, service_health
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.credential_service import CredentialService
 from services.credentials.token_resolver import TokenResolver

@@ -23,8 +23,8 @@ from prometheus_client import Counter
 from hogsend.contract.credentials import OAuthPayload
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
-from hogsend.service.credential_watcher import token_digest
 from hogsend.service.retry import repeat_every, retry_until_available
+from hogsend.service.token_cache import token_digest
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.store import (

@@ -21,8 +21,8 @@ from hogsend import __version__
 from hogsend.contract.errors import CannotStart
 from hogsend.contract.users import User
 from hogsend.service import logs
-from hogsend.service.app import service_bus, stop, until_stopped
 from hogsend.service.heartbeat import touch_forever
+from hogsend.service.serving import service_bus, stop, until_stopped
 from hogsend.service.settings import (
     BusSettings,
     PostHogSettings,

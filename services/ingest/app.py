@@ -7,9 +7,9 @@ from pathlib import Path
 from hogsend.contract.streams import AUDIT_CONSUMER, ENGAGEMENT_CONSUMER, StreamName
 from hogsend.contract.users import User
 from hogsend.service import logs, metrics
-from hogsend.service.app import run_service, service_bus
 from hogsend.service.database import Database
 from hogsend.service.heartbeat import touch_forever
+from hogsend.service.serving import run_service, service_bus
 from hogsend.service.settings import BusSettings, DatabaseSettings, TelemetrySettings
 from services.ingest.consuming import consume_forever
 from services.ingest.handlers import Handlers

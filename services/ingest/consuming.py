@@ -13,8 +13,8 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from hogsend.contract.streams import INGEST_CONSUMER, StreamName
-from hogsend.service.app import stop
 from hogsend.service.metrics import FAILURES
+from hogsend.service.serving import stop
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
 from services.ingest import metrics

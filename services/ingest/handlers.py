@@ -37,9 +37,9 @@ from hogsend.contract.events import (
     RecordEvent,
 )
 from hogsend.contract.health import INGEST_HEALTH, ServiceHealth
-from hogsend.service.app import AnyHandler, Handler, service_health
 from hogsend.service.database import Database
 from hogsend.service.retry import waiting_for
+from hogsend.service.serving import AnyHandler, Handler, service_health
 from hogsend.transport.connection import Connection
 from services.ingest.audit import AuditTrail
 from services.ingest.contacts.lookup import ContactStore

@@ -21,7 +21,7 @@ from hogsend.contract.credentials import (
 )
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import CORRELATION_ID
-from hogsend.service.credential_watcher import TokenCache, token_digest
+from hogsend.service.token_cache import TokenCache, token_digest
 from hogsend.transport.connection import Connection
 
 PROVIDER = "posthog"

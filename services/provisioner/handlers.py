@@ -11,8 +11,8 @@ from hogsend.contract.provisioning import (
     ProvisionLoop,
     ProvisionReply,
 )
-from hogsend.service.app import AnyHandler, Handler, service_health
 from hogsend.service.database import Database
+from hogsend.service.serving import AnyHandler, Handler, service_health
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.provisioning import Provisioning
 from services.provisioner.diagnosis.diagnostics import Diagnostics

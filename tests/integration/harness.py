@@ -14,9 +14,9 @@ import httpx
 from hogsend.client.client import Client
 from hogsend.contract.users import User
 from hogsend.service import streams
-from hogsend.service.app import serve, stop
 from hogsend.service.database import Database
 from hogsend.service.http import http_client
+from hogsend.service.serving import serve, stop
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.transport.connection import Connection

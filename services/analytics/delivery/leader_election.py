@@ -15,9 +15,9 @@ import structlog
 from prometheus_client import Gauge
 
 from hogsend.contract.errors import Unavailable
-from hogsend.service.app import stop
 from hogsend.service.database import Database
 from hogsend.service.metrics import FAILURES
+from hogsend.service.serving import stop
 
 log = structlog.get_logger(__name__)
 

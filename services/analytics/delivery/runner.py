@@ -12,8 +12,8 @@ import structlog
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Capture
-from hogsend.service.app import stop
 from hogsend.service.metrics import FAILURES
+from hogsend.service.serving import stop
 from hogsend.transport.connection import Connection
 from services.analytics.delivery.dead_letters import DeadLetters
 from services.analytics.delivery.retry import RetryPolicy

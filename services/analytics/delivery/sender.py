@@ -22,8 +22,8 @@ from hogsend.contract.destinations import DeliveryStatus
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.headers import message_id
 from hogsend.posthog.capture import Capture, CaptureError, encode
-from hogsend.service.app import stop
 from hogsend.service.metrics import FAILURES
+from hogsend.service.serving import stop
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
 from services.analytics.delivery.dead_letters import DeadLetters

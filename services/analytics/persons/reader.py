@@ -23,8 +23,8 @@ from hogsend.contract.base import Properties
 from hogsend.contract.credentials import CredentialChanged, TokenReply
 from hogsend.contract.errors import HogsendError
 from hogsend.posthog.api import Persons, PostHogError, Projects, Transport
-from hogsend.service.credential_watcher import TokenCache, token_digest
 from hogsend.service.metrics import FAILURES
+from hogsend.service.token_cache import TokenCache, token_digest
 from hogsend.transport.connection import Connection
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.project_key import PROVIDER

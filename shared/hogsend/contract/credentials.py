@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -56,6 +57,11 @@ class ProviderRef(Message, frozen=True):
     """A provider, such as `posthog`."""
 
     provider_id: ProviderId
+
+
+def token_digest(token: str) -> str:
+    """SHA-256 of a token, in hex: how one that was refused is named without repeating it."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class TokenRequest(ProviderRef, frozen=True):

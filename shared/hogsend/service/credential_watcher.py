@@ -1,133 +1,222 @@
-"""A service's own copy of a provider's bearer: dropped the moment the credential changes.
+"""Follows one provider's credential: what was learned from it is asked for again when it changes.
 
 The credential event is what makes a service ask again. Asking every 30 s is the backstop for a lost
-event (the seed's bound), never the mechanism.
+event (the seed's bound), never the mechanism. A reconnection may have lost an event, so it counts
+as a change.
+
+One watcher a process and provider stands under everything that depends on the credential: bearers,
+the project key, the private host, person reads, the webhook secret. Each holds a `Watched` value.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 import structlog
-from nats.aio.msg import Msg
 
-from hogsend.contract import subjects
-from hogsend.contract.credentials import CREDENTIALS_TOKEN, TokenReply, TokenRequest
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.errors import HogsendError
 from hogsend.service import metrics
-from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
 
-SKEW = timedelta(seconds=60)
-"""A token with less than this left is asked for again, so that credentials can refresh it."""
-REVALIDATE = timedelta(seconds=30)
-_NEVER = datetime.min.replace(tzinfo=UTC)
+REVALIDATE_SECONDS = 30.0
+"""An answer older than this is asked for again (the seed's bound for a lost event)."""
+UNKNOWN_RETRY_SECONDS = 0.5
+"""How often a value that nothing is known about yet, and that is wanted at once, is asked for."""
+
+Value = TypeVar("Value")
+Clock = Callable[[], float]
+OnChange = Callable[[CredentialChanged | None], None]
+"""Told about every change; None when a change may have been missed."""
 
 
-def token_digest(token: str) -> str:
-    """SHA-256 of a token, in hex: how one that was refused is named without repeating it."""
-    return hashlib.sha256(token.encode()).hexdigest()
+class Watched(Generic[Value]):
+    """An answer about the credential, and whether it is still the last word.
 
-
-class TokenCache:
-    """The bearer for one provider."""
+    An answer is current until the credential changes, or `REVALIDATE_SECONDS` have passed. One that
+    a change overtook, having been asked for before, is given to its callers and is never current:
+    it may tell of the credential before.
+    """
 
     def __init__(
         self,
-        bus: Connection,
-        provider: str,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        name: str,
+        ask: Callable[[], Awaitable[Value]],
+        clock: Clock,
+        *,
+        at_once: bool,
+        on_answer: Callable[[Value], None] | None,
     ) -> None:
-        """Ask on `bus`; call `subscribe` once it is connected."""
-        self._bus = bus
-        self._provider = provider
-        self._now = now
-        self._held: TokenReply | None = None
-        self._asked_at = _NEVER
+        """See `CredentialWatcher.watch`."""
+        self.name = name
+        self.at_once = at_once
+        self._ask = ask
+        self._clock = clock
+        self._on_answer = on_answer
+        self._held: Value | None = None
+        self._asked_at: float | None = None
         self._changes = 0
-        self._asking: asyncio.Task[TokenReply] | None = None
+        self._asking: asyncio.Task[Value] | None = None
 
     @property
-    def version(self) -> int | None:
-        """Version of the credential that is held; None when none is."""
-        return self._held.version if self._held else None
+    def held(self) -> Value | None:
+        """The last answer, current or not; None before the first."""
+        return self._held
 
-    async def subscribe(self) -> None:
-        """Ask anew at every credential event and reconnection."""
-        await self._bus.client.subscribe(
-            subjects.credential_changed(self._provider), cb=self._on_change
-        )
-        self._bus.on_reconnect(self._renew)
+    @property
+    def is_current(self) -> bool:
+        """Whether `held` is the last word, as far as can be known."""
+        return self._asked_at is not None and self._clock() < self._asked_at + REVALIDATE_SECONDS
 
-    async def token(self) -> TokenReply:
-        """Give the bearer; callers at the same time share one request.
+    async def get(self) -> Value:
+        """Give the current answer, asking for it when there is none.
 
         Raises:
-            Unavailable: credentials cannot be asked and no token that still lives is held.
+            HogsendError: the credentials service cannot be asked.
         """
-        if self._held is not None and self._is_current(self._held):
+        if self._held is not None and self.is_current:
             return self._held
-        try:
-            return await self.ask()
-        except Unavailable as error:
-            held = self._held
-            if held is None or held.token is None or self._has_expired(held):
-                raise
-            metrics.FAILURES.labels("token_cache", error.code).inc()
-            log.warning("the token held goes on being used", reason=str(error))
-            return held
+        return await self.refresh()
 
-    async def ask(self, rejected_sha256: str | None = None) -> TokenReply:
-        """Ask credentials, whatever is held.
-
-        Args:
-            rejected_sha256: hex digest of a token PostHog refused; credentials refreshes that one.
+    async def refresh(self) -> Value:
+        """Ask, whatever is held; callers at the same time share one question.
 
         Raises:
-            Unavailable: credentials cannot be asked.
+            HogsendError: the credentials service cannot be asked.
         """
-        if rejected_sha256 is not None:
-            return await self._ask(rejected_sha256)
         if self._asking is None:
-            self._asking = asyncio.create_task(self._ask(None))
+            self._asking = asyncio.create_task(self._question())
             self._asking.add_done_callback(self._asked)
         return await asyncio.shield(self._asking)
 
-    def _asked(self, task: asyncio.Task[TokenReply]) -> None:
+    def outdate(self) -> None:
+        """Take what is held, and what is being asked, for no longer the last word."""
+        self._changes += 1
+        self._asked_at = None
+        self._asking = None
+
+    def keep(self, answer: Value) -> None:
+        """Hold an answer that was got in another way, as current."""
+        self._asked_at = self._clock()
+        self._hold(answer)
+
+    def forget(self) -> None:
+        """Hold nothing, until it is asked for again."""
+        self.outdate()
+        self._held = None
+
+    async def _question(self) -> Value:
+        changes, asked_at = self._changes, self._clock()
+        answer = await self._ask()
+        if changes == self._changes:
+            self._asked_at = asked_at
+            self._hold(answer)
+        elif not self.is_current:
+            # Overtaken by a change: better than nothing, and asked for again the next time.
+            self._hold(answer)
+        return answer
+
+    def _hold(self, answer: Value) -> None:
+        self._held = answer
+        if self._on_answer is not None:
+            self._on_answer(answer)
+
+    def _asked(self, task: asyncio.Task[Value]) -> None:
         if self._asking is task:
             self._asking = None
+        if not task.cancelled():
+            # Its callers may have given up; the error was theirs.
+            task.exception()
 
-    async def _ask(self, rejected_sha256: str | None) -> TokenReply:
-        request = TokenRequest(provider_id=self._provider, rejected_sha256=rejected_sha256)
-        changes, asked_at = self._changes, self._now()
-        reply = await self._bus.request(CREDENTIALS_TOKEN, request)
-        # An answer that a change overtook is given once, and asked for again the next time.
-        self._held, self._asked_at = reply, asked_at if changes == self._changes else _NEVER
-        return reply
 
-    def _is_current(self, held: TokenReply) -> bool:
-        now = self._now()
-        if self._asked_at + REVALIDATE <= now:
-            return False
-        return held.expires_at is None or held.expires_at - SKEW > now
+class CredentialWatcher:
+    """Hears of every change of a provider's credential, for all that depends on it."""
 
-    def _has_expired(self, held: TokenReply) -> bool:
-        return held.expires_at is not None and held.expires_at <= self._now()
+    def __init__(self, provider: str, clock: Clock | None = None) -> None:
+        """Follow `provider`; a test may bring a clock that gives seconds."""
+        self.provider = provider
+        self.version: int | None = None
+        """Version of the last change heard of; None before the first."""
+        self._clock: Clock = clock or (lambda: asyncio.get_running_loop().time())
+        self._watched: list[Watched[object]] = []
+        self._listeners: list[OnChange] = []
+        self._wake = asyncio.Event()
+        self._renewing: set[asyncio.Task[None]] = set()
 
-    async def _on_change(self, _message: Msg) -> None:
-        await self._renew()
+    def watch(
+        self,
+        name: str,
+        ask: Callable[[], Awaitable[Value]],
+        *,
+        at_once: bool = False,
+        on_answer: Callable[[Value], None] | None = None,
+    ) -> Watched[Value]:
+        """Make a value that follows the credential.
 
-    async def _renew(self) -> None:
-        # Not what is held is dropped, but its claim to be current: credentials may be away.
-        self._changes += 1
-        self._asked_at = _NEVER
-        self._asking = None
+        Args:
+            name: for logs and metrics.
+            ask: asks the credentials service.
+            at_once: ask again the moment the credential changes, and until there is an answer;
+                otherwise when the value is needed next.
+            on_answer: told every answer that is held.
+        """
+        watched = Watched(name, ask, self._clock, at_once=at_once, on_answer=on_answer)
+        self._watched.append(watched)  # type: ignore[arg-type]
+        self._wake.set()
+        return watched
+
+    def on_change(self, listener: OnChange) -> None:
+        """Call `listener` at every change, before anything is asked again."""
+        self._listeners.append(listener)
+
+    def changed(self, change: CredentialChanged | None) -> None:
+        """Take a change in; None when one may have been missed.
+
+        Does not wait: values that are wanted at once are asked for in the background.
+        """
+        if change is not None:
+            self.version = change.version
+        for watched in self._watched:
+            watched.outdate()
+        for listener in self._listeners:
+            listener(change)
+        for watched in self._watched:
+            if watched.at_once:
+                self._renew(watched)
+
+    async def reconnected(self) -> None:
+        """Count a reconnection as a change: an event may have been lost."""
+        self.changed(None)
+
+    async def revalidate(self) -> None:
+        """Ask for what is wanted at once, every 30 s and until it is known; cancel it to stop."""
+        while True:
+            wanted = [watched for watched in self._watched if watched.at_once]
+            for watched in wanted:
+                if not watched.is_current:
+                    await self._renewed(watched)
+            unknown = any(watched.held is None for watched in wanted)
+            await self._pause(UNKNOWN_RETRY_SECONDS if unknown else REVALIDATE_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        self._wake.clear()
         try:
-            await self.ask()
-        except Unavailable as error:
-            metrics.FAILURES.labels("token_cache", error.code).inc()
-            log.debug("the new token is asked for when it is needed", reason=str(error))
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _renew(self, watched: Watched[object]) -> None:
+        task = asyncio.create_task(self._renewed(watched))
+        self._renewing.add(task)
+        task.add_done_callback(self._renewing.discard)
+
+    async def _renewed(self, watched: Watched[object]) -> None:
+        try:
+            await watched.refresh()
+        except HogsendError as error:
+            metrics.FAILURES.labels(watched.name, error.code).inc()
+            log.debug("asked for again when it is needed", what=watched.name, reason=str(error))

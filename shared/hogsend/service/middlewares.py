@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from faststream import BaseMiddleware, ContextRepo
-from faststream.message import StreamMessage
+from faststream.message import SourceType, StreamMessage
 from faststream.nats import NatsResponse
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
@@ -55,7 +55,7 @@ class MeasuringMiddleware(ScopeMiddleware):
 
     async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
         """Time the handler alone, and note how it ended."""
-        if not _is_request(self.msg):
+        if not _is_request(self.msg) or msg.source_type is SourceType.RESPONSE:
             return await call_next(msg)
         started = time.perf_counter()
         result = await call_next(msg)

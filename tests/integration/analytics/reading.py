@@ -21,8 +21,8 @@ from hogsend.contract.events import INGEST_RECORD, RecordEvent
 from hogsend.contract.users import User
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.service import streams
-from hogsend.service.app import serve
 from hogsend.service.database import Database
+from hogsend.service.serving import serve
 from hogsend.transport.connection import Connection
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.lookup import ContactStore

@@ -7,7 +7,7 @@ import asyncio
 from hogsend.contract.credentials import CREDENTIALS_WEBHOOK_SECRET, ProviderRef, WebhookSecretReply
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.users import User
-from hogsend.service.app import Handler, serve
+from hogsend.service.serving import Handler, serve
 from hogsend.transport.connection import Connection
 from tests.integration.harness import connected
 from tests.servers import Servers

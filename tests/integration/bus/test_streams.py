@@ -71,10 +71,10 @@ async def test_a_server_with_too_little_room_is_named_as_the_reason(
         too_large = Limits(max_bytes=2**50)
         with pytest.raises(APIError) as refused:
             await streams.reconcile(bus.js, User.INGEST, too_large)
-    remedy = streams.remedy(refused.value)
+    remedy = streams.hint(refused.value)
     assert remedy is not None
     assert "NATS_STREAM_MAX_BYTES" in remedy
-    assert streams.remedy(NotFoundError(code=404, err_code=10059)) is None
+    assert streams.hint(NotFoundError(code=404, err_code=10059)) is None
 
 
 def test_the_embedded_server_has_room_for_every_stream() -> None:

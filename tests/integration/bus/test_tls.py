@@ -30,8 +30,8 @@ import hogsend
 from cli.stack import nats as nats_server
 from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.users import User
-from hogsend.service.app import service_bus
 from hogsend.service.database import Database, MigrationFailed
+from hogsend.service.serving import service_bus
 from hogsend.service.settings import BusSettings
 from hogsend.transport.connection import Connection
 from services.credentials.app import MIGRATIONS

@@ -15,7 +15,7 @@ import pytest
 
 from hogsend.contract.credentials import OAuthPayload
 from hogsend.posthog.client_document import CLIENT_ID
-from hogsend.service.credential_watcher import token_digest as digest
+from hogsend.service.token_cache import token_digest as digest
 from tests.integration.credentials.conftest import ask, stored
 from tests.integration.harness import Credentials, credentials_service
 from tests.servers import Servers

@@ -24,7 +24,7 @@ from hogsend.contract.credentials import (
 )
 from hogsend.contract.errors import Forbidden, Unavailable
 from hogsend.contract.users import User
-from hogsend.service.credential_watcher import token_digest as digest
+from hogsend.service.token_cache import token_digest as digest
 from services.credentials import store as store_module
 from services.credentials.refresh import IDLE
 from tests.integration.credentials.conftest import Driver, ask, stored

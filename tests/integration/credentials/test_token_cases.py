@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from hogsend.contract.credentials import CREDENTIALS_TOKEN, TokenReply
 from hogsend.contract.users import User
-from hogsend.service.credential_watcher import TokenCache
+from hogsend.service.token_cache import TokenCache
 from services.credentials.store import RefreshLock
 from tests.integration.credentials.conftest import Driver, ask, stored
 from tests.integration.harness import Credentials, connected

@@ -18,8 +18,8 @@ from hogsend.contract.streams import AUDIT_CONSUMER, ENGAGEMENT_CONSUMER, Stream
 from hogsend.contract.users import User
 from hogsend.contract.webhooks import PostHogEvent, PostHogWebhook
 from hogsend.service import streams
-from hogsend.service.app import serve, stop
 from hogsend.service.database import Database
+from hogsend.service.serving import serve, stop
 from hogsend.transport.connection import Connection
 from services.ingest.app import MIGRATIONS
 from services.ingest.consuming import consume_forever

@@ -17,7 +17,7 @@ from hogsend.contract.credentials import (
     ProviderRef,
 )
 from hogsend.contract.users import User
-from hogsend.service.app import Handler, serve
+from hogsend.service.serving import Handler, serve
 from tests.integration.harness import Gateway, admin, connected, gateway, provisioner_service
 from tests.integration.provisioner.conftest import Start
 from tests.integration.provisioner.driver import (

@@ -23,7 +23,7 @@ from hogsend.contract.provisioning import (
     ProvisionReply,
 )
 from hogsend.contract.users import User
-from hogsend.service.app import AnyHandler, Handler, serve
+from hogsend.service.serving import AnyHandler, Handler, serve
 from services.gateway.routes import provisioning
 from tests.integration.harness import admin, connected, credentials_service
 from tests.integration.harness import gateway as gateway_service

@@ -20,8 +20,8 @@ from hogsend.contract.credentials import (
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.provisioning import ProvisionLoop
 from hogsend.contract.users import User
-from hogsend.service.app import AnyHandler, Handler, serve
-from hogsend.service.credential_watcher import token_digest
+from hogsend.service.serving import AnyHandler, Handler, serve
+from hogsend.service.token_cache import token_digest
 from hogsend.transport.connection import Connection
 from services.provisioner.destination import provisioning, store
 from tests.integration.harness import Provisioner, connected, credentials_service

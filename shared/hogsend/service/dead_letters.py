@@ -1,0 +1,81 @@
+"""Dead letters: messages that no retry would help, set aside whole to be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+from nats.aio.msg import Msg
+
+from hogsend.contract import subjects
+from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.headers import message_headers
+from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
+
+log = structlog.get_logger(__name__)
+
+
+class Unprocessable(Exception):
+    """No retry will help this message; `reason` is a stable code for the dead letter."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class DeadLetters:
+    """Sets messages aside on `hogsend.deadletter.<stream>`."""
+
+    def __init__(self, publisher: Publisher, source: str) -> None:
+        """Publish with `publisher`; `source` is the service's name."""
+        self._publisher = publisher
+        self._source = source
+
+    async def publish(
+        self,
+        message: Msg,
+        why: Unprocessable,
+        *,
+        attempts: int,
+        consumer: str | None = None,
+        marks: Mapping[str, str] | None = None,
+        with_body: bool = True,
+    ) -> None:
+        """Keep a message as a dead letter; it may be acknowledged when this returns.
+
+        Args:
+            message: as it came from its stream.
+            why: reason and detail.
+            attempts: how often it was tried.
+            consumer: name of the consumer that failed, when several read the stream: each may set
+                the same message aside.
+            marks: headers that lead the letter back, when it is replayed.
+            with_body: False leaves the message itself out, for one too large to be kept.
+
+        Raises:
+            Unavailable: it could not be kept.
+            TooLarge: with its body it is larger than the bus takes.
+            PublishRejected: the stream of dead letters refuses it.
+        """
+        stream, sequence = message.metadata.stream, message.metadata.sequence.stream
+        now = datetime.now(UTC)
+        id = ":".join(filter(None, (stream, str(sequence), consumer)))
+        letter = DeadLetter(
+            id=id,
+            stream=stream,
+            subject=message.subject,
+            reason=why.reason,
+            detail=str(why),
+            attempts=attempts,
+            failed_at=now,
+            headers={**(message.headers or {}), **(marks or {})},
+            body=message.data if with_body else b"",
+        )
+        headers = message_headers(id=id, source=self._source, type="deadletter", time=now)
+        outgoing = OutgoingMessage(
+            subjects.dead_letter(stream), msgspec.json.encode(letter), headers
+        )
+        await self._publisher.publish(outgoing, within=ACKNOWLEDGE_ALL_SECONDS)
+        log.warning("message set aside", reason=why.reason, stream=stream, seq=sequence)

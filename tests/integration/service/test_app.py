@@ -1,0 +1,271 @@
+"""A service on the chassis, against a real NATS: requests, batches, discovery, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from nats.aio.msg import Msg
+from nats.js.errors import NotFoundError
+
+from hogsend.contract.audit import INGEST_AUDIT, AuditPage, ListAudit
+from hogsend.contract.errors import NotFound, Unavailable
+from hogsend.contract.streams import INGEST_CONSUMER, StreamName
+from hogsend.contract.users import User
+from hogsend.service.app import service_app, started
+from hogsend.service.broker import ServiceBroker
+from hogsend.service.injection import Injected
+from hogsend.service.router import ServiceRouter
+from hogsend.transport.connection import Connection
+from tests.integration.harness import connected
+from tests.servers import Servers
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("fresh_bus")
+
+SUBJECT = "hogsend.webhooks.posthog"
+
+
+class Work:
+    """What the handlers do, as a test wants it."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[bytes]] = []
+        self.gate: asyncio.Event | None = None
+        self.under_way = 0
+        self.acknowledge = True
+
+    async def go_on(self) -> None:
+        self.under_way += 1
+        if self.gate is not None:
+            await self.gate.wait()
+
+
+router = ServiceRouter()
+
+
+@router.endpoint(INGEST_AUDIT)
+async def audit(wanted: ListAudit, work: Injected[Work]) -> AuditPage:
+    await work.go_on()
+    if wanted.action == "missing":
+        raise NotFound("there is none")
+    return AuditPage([], total=wanted.offset, limit=wanted.limit, offset=wanted.offset)
+
+
+@router.batches(StreamName.WEBHOOKS, INGEST_CONSUMER, batch=500, workers=2)
+async def webhooks(messages: list[Msg], work: Injected[Work]) -> None:
+    work.batches.append([message.data for message in messages])
+    await work.go_on()
+    if len(messages) > 1 and any(message.data == b"poison" for message in messages):
+        raise ValueError("poison")
+    for message in messages:
+        if message.data == b"poison":
+            raise ValueError("poison")
+        if work.acknowledge:
+            await message.ack()
+
+
+@asynccontextmanager
+async def running(servers: Servers, work: Work) -> AsyncIterator[ServiceBroker]:
+    broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
+    broker.provide(work)
+    broker.include(router)
+    async with started(service_app(broker)):
+        yield broker
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+@pytest.fixture
+async def gateway(servers: Servers) -> AsyncIterator[Connection]:
+    async with connected(servers, User.GATEWAY) as gateway:
+        yield gateway
+
+
+async def send(gateway: Connection, *bodies: bytes) -> None:
+    for body in bodies:
+        await gateway.publish(SUBJECT, body, {})
+
+
+async def left(servers: Servers) -> int:
+    async with connected(servers, User.OPERATOR) as operator:
+        return (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages
+
+
+async def test_a_request_is_answered_and_an_error_is_what_it_was(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    async with running(servers, work):
+        assert (await gateway.request(INGEST_AUDIT, ListAudit(offset=7))).total == 7
+        with pytest.raises(NotFound, match="there is none"):
+            await gateway.request(INGEST_AUDIT, ListAudit(action="missing"))
+
+
+async def test_a_slow_answer_does_not_keep_others_waiting(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    work.gate = asyncio.Event()
+    async with running(servers, work):
+        asking = [
+            asyncio.create_task(gateway.request(INGEST_AUDIT, ListAudit(offset=number)))
+            for number in range(20)
+        ]
+        await eventually(lambda: work.under_way == 20)
+        work.gate.set()
+        assert [reply.total for reply in await asyncio.gather(*asking)] == list(range(20))
+
+
+async def test_a_stop_answers_what_is_under_way_and_takes_no_more(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    work.gate = asyncio.Event()
+    async with running(servers, work) as broker:
+        asking = [
+            asyncio.create_task(gateway.request(INGEST_AUDIT, ListAudit(offset=number)))
+            for number in range(100)
+        ]
+        await eventually(lambda: work.under_way > 0)
+        asyncio.get_running_loop().call_later(0.2, work.gate.set)
+    assert [reply.total for reply in await asyncio.gather(*asking)] == list(range(100))
+    assert not broker.link.connected
+    with pytest.raises(Unavailable):
+        await gateway.request(INGEST_AUDIT, ListAudit(), deadline=2)
+
+
+async def test_discovery_tells_the_truth_about_every_endpoint(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    async with running(servers, work), connected(servers, User.OPERATOR) as operator:
+        for action in ("missing", None, "missing"):
+            try:
+                await gateway.request(INGEST_AUDIT, ListAudit(action=action))
+            except NotFound:
+                continue
+
+        async def srv(subject: str) -> dict[str, Any]:
+            answer = await operator.client.request(subject, b"", timeout=5)
+            told: dict[str, Any] = msgspec.json.decode(answer.data)
+            return told
+
+        ping = await srv("$SRV.PING.hogsend-ingest")
+        assert ping["type"] == "io.nats.micro.v1.ping_response"
+        info = await srv(f"$SRV.INFO.hogsend-ingest.{ping['id']}")
+        stats = await srv("$SRV.STATS")
+    assert info["endpoints"] == [
+        {
+            "name": "audit",
+            "subject": INGEST_AUDIT.subject,
+            "queue_group": "ingest",
+            "metadata": {"summary": INGEST_AUDIT.summary},
+        }
+    ]
+    (counted,) = stats["endpoints"]
+    assert (counted["num_requests"], counted["num_errors"]) == (3, 2)
+    assert counted["last_error"] == "not_found:there is none"
+    spent = counted["processing_time"]
+    assert spent > 0
+    assert counted["average_processing_time"] == spent // 3
+
+
+async def test_messages_come_in_batches_and_a_lone_one_by_itself(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    async with running(servers, work):
+        await send(gateway, b"lone")
+        await eventually(lambda: work.batches == [[b"lone"]])
+        work.gate = asyncio.Event()
+        await send(gateway, b"a", b"b")
+        await eventually(lambda: work.under_way == 3)
+        for start in range(0, 1000, 100):
+            numbers = range(start, start + 100)
+            await asyncio.gather(*(send(gateway, b"%d" % number) for number in numbers))
+        work.gate.set()
+        await eventually(lambda: sum(map(len, work.batches)) == 1003)
+    assert max(map(len, work.batches)) == 500
+    assert await left(servers) == 0
+
+
+async def test_a_poison_message_does_not_take_its_neighbours_along(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    work.gate = asyncio.Event()
+    async with running(servers, work):
+        await send(gateway, b"1", b"2")
+        await eventually(lambda: work.under_way == 2)
+        await send(gateway, b"3", b"poison", b"4", b"5")
+        work.gate.set()
+        await eventually(lambda: [b"3", b"poison", b"4", b"5"] in work.batches)
+        await eventually(lambda: [b"5"] in work.batches)
+        assert work.batches[-4:] == [[b"3"], [b"poison"], [b"4"], [b"5"]]
+    assert await left(servers) == 1
+
+
+async def test_what_is_not_acknowledged_at_a_stop_is_given_back_at_once(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    work.gate = asyncio.Event()
+    async with running(servers, work):
+        await send(gateway, b"held")
+        await eventually(lambda: work.under_way == 1)
+    other = Work()
+    async with running(servers, other):
+        # Far sooner than JetStream's ack_wait of 30 seconds.
+        await eventually(lambda: other.batches == [[b"held"]], 10)
+
+
+async def test_a_deleted_consumer_and_a_deleted_stream_are_made_again(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    async with running(servers, work), connected(servers, User.OPERATOR) as operator:
+        await send(gateway, b"1")
+        await eventually(lambda: [b"1"] in work.batches)
+        await operator.js.delete_consumer(StreamName.WEBHOOKS, "ingest")
+        await send(gateway, b"2")
+        await eventually(lambda: [b"2"] in work.batches)
+        await operator.js.delete_stream(StreamName.WEBHOOKS)
+
+        async def sent() -> bool:
+            try:
+                await send(gateway, b"3")
+            except Unavailable:
+                return False
+            return True
+
+        await eventually(sent, 20)
+        await eventually(lambda: any(b"3" in batch for batch in work.batches), 20)
+
+
+async def test_a_consumer_that_does_not_start_by_itself_runs_when_it_is_told_to(
+    servers: Servers, gateway: Connection
+) -> None:
+    kept: list[Msg] = []
+    dormant = ServiceRouter()
+
+    @dormant.batches(StreamName.WEBHOOKS, INGEST_CONSUMER, starts_by_itself=False)
+    async def keep(messages: list[Msg]) -> None:
+        kept.extend(messages)
+
+    broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
+    own = broker.include(dormant)
+    async with started(service_app(broker)), connected(servers, User.OPERATOR) as operator:
+        await send(gateway, b"1")
+        with pytest.raises(NotFoundError):
+            await operator.js.consumer_info(StreamName.WEBHOOKS, "ingest")
+        consuming = asyncio.create_task(own.batch_subscriber(keep).run(heartbeat=0.1))
+        await eventually(lambda: len(kept) == 1)
+        # In hand after the handler returned, until the run ends.
+        info = await operator.js.consumer_info(StreamName.WEBHOOKS, "ingest")
+        assert info.num_ack_pending == 1
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
+        again = asyncio.create_task(own.batch_subscriber(keep).run(heartbeat=0.1))
+        await eventually(lambda: len(kept) == 2, 10)
+        again.cancel()
+        await asyncio.gather(again, return_exceptions=True)

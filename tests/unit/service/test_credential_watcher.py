@@ -1,0 +1,220 @@
+"""Values that follow a credential: current until it changes, never overtaken."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hogsend.contract.errors import Unavailable
+from hogsend.service.credential_watcher import (
+    REVALIDATE_SECONDS,
+    UNKNOWN_RETRY_SECONDS,
+    CredentialWatcher,
+)
+from tests.waiting import eventually
+
+
+class Service:
+    """A credentials service whose answers a test can hold back."""
+
+    def __init__(self) -> None:
+        self.value = "old"
+        self.asked = 0
+        self.down = False
+        self.gate: asyncio.Event | None = None
+
+    async def ask(self) -> str:
+        self.asked += 1
+        value = self.value
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.down:
+            raise Unavailable("down")
+        return value
+
+
+class Clock:
+    """Seconds, set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def watcher(clock: Clock) -> CredentialWatcher:
+    return CredentialWatcher("posthog", clock)
+
+
+async def test_an_answer_is_kept_until_the_credential_changes(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    watched = watcher.watch("value", service.ask)
+    assert [await watched.get() for _ in range(3)] == ["old"] * 3
+    assert service.asked == 1
+    service.value = "new"
+    watcher.changed(None)
+    assert await watched.get() == "new"
+    assert service.asked == 2
+
+
+async def test_an_answer_is_asked_for_again_after_thirty_seconds(
+    watcher: CredentialWatcher, service: Service, clock: Clock
+) -> None:
+    watched = watcher.watch("value", service.ask)
+    await watched.get()
+    clock.now += REVALIDATE_SECONDS - 0.001
+    await watched.get()
+    assert service.asked == 1
+    clock.now += 0.001
+    await watched.get()
+    assert service.asked == 2
+
+
+async def test_callers_at_the_same_time_share_one_question(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    watched = watcher.watch("value", service.ask)
+    assert await asyncio.gather(*(watched.get() for _ in range(5))) == ["old"] * 5
+    assert service.asked == 1
+
+
+async def test_an_answer_that_a_change_overtook_is_not_the_last_word(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    watched = watcher.watch("value", service.ask)
+    service.gate = asyncio.Event()
+    asking = asyncio.create_task(watched.get())
+    await eventually(lambda: service.asked == 1)
+    service.value = "new"
+    watcher.changed(None)
+    service.gate.set()
+    assert await asking == "old"
+    assert not watched.is_current
+    assert await watched.get() == "new"
+
+
+async def test_an_overtaken_answer_that_comes_last_does_not_replace_the_newer_one(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    told: list[str] = []
+    watched = watcher.watch("value", service.ask, on_answer=told.append)
+    slow = service.gate = asyncio.Event()
+    overtaken = asyncio.create_task(watched.get())
+    await eventually(lambda: service.asked == 1)
+    service.value, service.gate = "new", None
+    watcher.changed(None)
+    assert await watched.get() == "new"
+    slow.set()
+    assert await overtaken == "old"
+    assert watched.held == "new"
+    assert told == ["new"]
+
+
+async def test_a_question_asked_before_a_change_is_not_shared_after_it(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    watched = watcher.watch("value", service.ask)
+    slow = service.gate = asyncio.Event()
+    overtaken = asyncio.create_task(watched.get())
+    await eventually(lambda: service.asked == 1)
+    service.value, service.gate = "new", None
+    watcher.changed(None)
+    assert await watched.get() == "new"
+    slow.set()
+    await overtaken
+
+
+async def test_a_reconnection_counts_as_a_change(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    heard: list[object] = []
+    watcher.on_change(heard.append)
+    watched = watcher.watch("value", service.ask)
+    await watched.get()
+    await watcher.reconnected()
+    assert heard == [None]
+    assert not watched.is_current
+
+
+async def test_what_is_wanted_at_once_is_asked_for_at_once(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    watched = watcher.watch("value", service.ask, at_once=True)
+    service.value = "new"
+    watcher.changed(None)
+    await eventually(lambda: watched.held == "new")
+    assert watched.is_current
+
+
+async def test_a_change_does_not_wait_for_the_answers(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    watcher.watch("value", service.ask, at_once=True)
+    service.gate = asyncio.Event()
+    watcher.changed(None)
+    service.gate.set()
+
+
+async def test_what_is_held_stays_while_credentials_cannot_be_asked(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    watched = watcher.watch("value", service.ask, at_once=True)
+    await watched.get()
+    service.down = True
+    watcher.changed(None)
+    with pytest.raises(Unavailable):
+        await watched.get()
+    assert (watched.held, watched.is_current) == ("old", False)
+
+
+async def test_a_caller_that_gives_up_does_not_take_the_answer_from_others(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    watched = watcher.watch("value", service.ask)
+    service.gate = asyncio.Event()
+    one, other = asyncio.create_task(watched.get()), asyncio.create_task(watched.get())
+    await eventually(lambda: service.asked == 1)
+    one.cancel()
+    service.gate.set()
+    assert await other == "old"
+
+
+async def test_revalidation_asks_until_it_knows_and_then_every_thirty_seconds(
+    watcher: CredentialWatcher,
+    service: Service,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paused: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+        clock.now += seconds
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(watcher, "_pause", pause)
+    service.down = True
+    watched = watcher.watch("value", service.ask, at_once=True)
+    revalidating = asyncio.create_task(watcher.revalidate())
+    await eventually(lambda: len(paused) >= 2)
+    service.down = False
+    await eventually(lambda: REVALIDATE_SECONDS in paused)
+    asked = service.asked
+    await eventually(lambda: service.asked > asked + 2)
+    revalidating.cancel()
+    assert watched.held == "old"
+    assert set(paused) == {UNKNOWN_RETRY_SECONDS, REVALIDATE_SECONDS}

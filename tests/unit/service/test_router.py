@@ -1,0 +1,181 @@
+"""Handlers on FastStream's test broker: no server, the same middlewares and injection."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pytest
+from faststream import Context
+from faststream.nats import TestNatsBroker
+from nats.aio.msg import Msg
+
+from hogsend.contract.credentials import (
+    CREDENTIALS_DELETE,
+    CREDENTIALS_GET_DERIVED,
+    CREDENTIALS_STATUS,
+    Deleted,
+    DerivedReply,
+    ProviderRef,
+)
+from hogsend.contract.errors import HogsendError, NotFound, Unavailable
+from hogsend.contract.headers import CORRELATION_ID
+from hogsend.contract.streams import INGEST_CONSUMER, StreamName
+from hogsend.contract.users import User
+from hogsend.service.injection import Injected, NotProvided
+from hogsend.service.router import ServiceRouter
+from hogsend.service.testing import ask, offline_broker
+from hogsend.transport.correlation import correlation_id
+
+REF = ProviderRef(provider_id="posthog")
+
+
+class Memory:
+    """What a handler is given."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.batches: list[list[bytes]] = []
+        self.correlation: str | None = None
+
+
+router = ServiceRouter()
+
+
+@router.endpoint(CREDENTIALS_DELETE)
+async def delete(request: ProviderRef, memory: Injected[Memory]) -> Deleted:
+    memory.correlation = correlation_id.get()
+    match request.provider_id:
+        case "unknown":
+            raise NotFound("there is none")
+        case "defect":
+            raise ValueError("secret detail")
+        case "slow":
+            raise TimeoutError
+    memory.seen.append(request.provider_id)
+    return Deleted()
+
+
+@router.endpoint(CREDENTIALS_GET_DERIVED)
+async def derived(
+    request: ProviderRef, broker_user: Annotated[str, Context("user")], memory: Injected[Memory]
+) -> DerivedReply:
+    memory.seen.append(f"{broker_user}:{request.provider_id}")
+    return DerivedReply(version=1, state="absent")
+
+
+@router.batches(StreamName.WEBHOOKS, INGEST_CONSUMER)
+async def webhooks(messages: list[Msg], memory: Injected[Memory]) -> None:
+    memory.batches.append([message.data for message in messages])
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return Memory()
+
+
+async def test_a_handler_is_called_with_its_request_and_what_it_was_provided(
+    memory: Memory,
+) -> None:
+    broker = offline_broker(User.CREDENTIALS)
+    broker.provide(memory)
+    broker.include(router)
+    async with TestNatsBroker(broker):
+        assert await ask(broker, CREDENTIALS_DELETE, REF) == Deleted()
+    assert memory.seen == ["posthog"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "error", "text"),
+    [
+        ("unknown", NotFound, "there is none"),
+        ("defect", HogsendError, "internal error"),
+        ("slow", Unavailable, "the service took too long"),
+    ],
+)
+async def test_an_error_is_answered_as_what_it_is(
+    memory: Memory, provider: str, error: type[HogsendError], text: str
+) -> None:
+    broker = offline_broker(User.CREDENTIALS)
+    broker.provide(memory)
+    broker.include(router)
+    async with TestNatsBroker(broker):
+        with pytest.raises(error, match=text):
+            await ask(broker, CREDENTIALS_DELETE, ProviderRef(provider_id=provider))
+    stats = broker.stats.at(CREDENTIALS_DELETE.subject)
+    assert (stats.requests, stats.errors) == (1, 1)
+    assert stats.last_error == f"{error.code}:{text}"
+
+
+async def test_what_is_no_request_is_refused(memory: Memory) -> None:
+    broker = offline_broker(User.CREDENTIALS)
+    broker.provide(memory)
+    broker.include(router)
+    async with TestNatsBroker(broker):
+        for body in (b"", b"{", b"[]", b'{"providerId": ""}', b"\xff"):
+            answer = await broker.request(body, CREDENTIALS_DELETE.subject)
+            assert answer.headers["Nats-Service-Error-Code"] == "invalid_request"
+    assert memory.seen == []
+
+
+async def test_the_correlation_id_of_a_request_is_bound_around_its_handler(
+    memory: Memory,
+) -> None:
+    broker = offline_broker(User.CREDENTIALS)
+    broker.provide(memory)
+    broker.include(router)
+    async with TestNatsBroker(broker):
+        await broker.request(REF, CREDENTIALS_DELETE.subject, headers={CORRELATION_ID: "req-1"})
+    assert memory.correlation == "req-1"
+    assert correlation_id.get() is None
+
+
+async def test_faststreams_own_context_is_injected_where_a_handler_asks_for_it(
+    memory: Memory,
+) -> None:
+    broker = offline_broker(User.CREDENTIALS)
+    broker.provide(memory)
+    broker.context.set_global("user", "credentials")
+    broker.include(router)
+    async with TestNatsBroker(broker):
+        reply = await ask(broker, CREDENTIALS_GET_DERIVED, REF)
+    assert reply.state == "absent"
+    assert memory.seen == ["credentials:posthog"]
+
+
+async def test_a_batch_is_handed_over_undecoded(memory: Memory) -> None:
+    broker = offline_broker(User.INGEST)
+    broker.provide(memory)
+    broker.include(router)
+    async with TestNatsBroker(broker):
+        await broker.publish(b"anything", "hogsend.webhooks.posthog")
+    assert memory.batches == [[b"anything"]]
+
+
+async def test_two_brokers_in_one_process_have_their_own_handlers() -> None:
+    first, second = Memory(), Memory()
+    one, other = offline_broker(User.CREDENTIALS), offline_broker(User.CREDENTIALS)
+    for broker, memory in ((one, first), (other, second)):
+        broker.provide(memory)
+        broker.include(router)
+    async with TestNatsBroker(one), TestNatsBroker(other):
+        await ask(one, CREDENTIALS_DELETE, ProviderRef(provider_id="first"))
+        await ask(other, CREDENTIALS_DELETE, ProviderRef(provider_id="second"))
+    assert (first.seen, second.seen) == (["first"], ["second"])
+
+
+async def test_what_was_not_provided_is_named() -> None:
+    broker = offline_broker(User.CREDENTIALS)
+    broker.include(router)
+    with pytest.raises(NotProvided, match=r"Memory: call broker.provide"):
+        async with TestNatsBroker(broker):
+            pass
+
+
+async def test_a_handler_is_an_ordinary_function(memory: Memory) -> None:
+    assert await delete(REF, memory) == Deleted()
+
+
+def test_a_router_lists_its_endpoints() -> None:
+    subjects = {endpoint.subject for endpoint in router.endpoints}
+    assert subjects == {CREDENTIALS_DELETE.subject, CREDENTIALS_GET_DERIVED.subject}
+    assert CREDENTIALS_STATUS.subject not in subjects
