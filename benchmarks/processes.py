@@ -13,7 +13,8 @@ import httpx
 
 from cli.stack.settings import ALL_SETTINGS
 from hogsend.contract.users import User
-from tests.servers import Servers, free_port
+from tests.ports import free_port
+from tests.servers import Servers
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ def environment(**given: str) -> dict[str, str]:
     """Take this environment without Hogsend's settings, and `given`."""
     known = {name for group in ALL_SETTINGS for name in group.environment_names()}
     clean = {name: value for name, value in os.environ.items() if name not in known}
-    return {**clean, "PYTHONPATH": str(ROOT), "LOG_LEVEL": "warning", **given}
+    return {**clean, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "LOG_LEVEL": "warning", **given}
 
 
 @asynccontextmanager

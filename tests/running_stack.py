@@ -17,9 +17,10 @@ import httpx
 import psutil
 
 from cli.stack.settings import ALL_SETTINGS
-from tests.servers import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
+PYTHONPATH = f"{ROOT}:{ROOT / 'shared'}"
 
 
 @dataclass
@@ -106,7 +107,7 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
         "GATEWAY_PORT": str(free_port()),
         "NATS_PORT": str(free_port()),
         "ADMIN_RATE_LIMIT": "100000",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": PYTHONPATH,
         **changes,
     }
 

@@ -70,7 +70,7 @@ def demo(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
                 gateway,
                 stack_settings,
                 story,
-                beside=[posthog.program(startup.ROOT, home.path)],
+                beside=[posthog.program(startup.PYTHONPATH, home.path)],
                 directory=home.path,
             )
         finally:

@@ -57,7 +57,7 @@ class DemoPostHog:
         self.public_url = f"http://{PUBLIC_HOST}:{gateway_port}"
         self._http = httpx.AsyncClient(base_url=self.options.url, timeout=5.0)
 
-    def program(self, root: Path, directory: Path) -> Program:
+    def program(self, python_path: str, directory: Path) -> Program:
         """Give the command that runs it."""
         (resolve,) = self.options.resolve
         return Program(
@@ -68,7 +68,7 @@ class DemoPostHog:
                 *("--token-seconds", str(self.options.token_seconds)),
                 *("--resolve", f"{resolve.host}={resolve.address}:{resolve.port}"),
             ],
-            {**minimal_environment(), "PYTHONPATH": str(root)},
+            {**minimal_environment(), "PYTHONPATH": python_path},
             directory=directory,
         )
 

@@ -21,6 +21,8 @@ from hogsend.contract.users import User
 from hogsend.service.settings import BusSettings
 
 ROOT = Path(__file__).parents[2]
+PYTHONPATH = f"{ROOT}:{ROOT / 'shared'}"
+"""Services run from this checkout, and with its library, whatever else is installed."""
 
 
 async def start_nats(stack: Stack) -> None:
@@ -105,7 +107,7 @@ def _defaults(stack: Stack, service: str) -> dict[str, str]:
     """Settings of a service that apply where the operator set none."""
     home = stack.home
     defaults = {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": PYTHONPATH,
         "PYTHONUNBUFFERED": "1",
         "SPOOL_DIR": str(home.path / "spool"),
         "API_PUBLIC_URL": f"http://localhost:{stack.gateway.gateway_port}",

@@ -22,8 +22,8 @@ from cli.stack.postgres import BINARIES, EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
 from hogsend.contract.users import User
 from tests.chaos.faults import stored_ids
-from tests.running_stack import ROOT, Up, up
-from tests.servers import free_port
+from tests.ports import free_port
+from tests.running_stack import PYTHONPATH, Up, up
 from tests.waiting import eventually
 
 SECRET = "s" * 40
@@ -36,7 +36,7 @@ async def post(stack: Up, id: str) -> None:
 async def streams(*arguments: str, url: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", "streams", *arguments, "--json"),
-        env={**os.environ, "PYTHONPATH": str(ROOT), "NATS_URL": url},
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, "NATS_URL": url},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -145,7 +145,7 @@ async def test_a_directory_without_a_backup_and_a_stream_that_exists_are_refused
     def run(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "cli.main", "streams", *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "NATS_URL": url},
+            env={**os.environ, "PYTHONPATH": PYTHONPATH, "NATS_URL": url},
             capture_output=True,
             text=True,
             check=False,

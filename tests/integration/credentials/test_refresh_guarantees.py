@@ -29,10 +29,9 @@ from services.credentials import store as store_module
 from services.credentials.refresh import IDLE
 from tests.integration.credentials.conftest import Driver, ask, stored
 from tests.integration.harness import SEALING_SECRET, Credentials, admin, connected, gateway
+from tests.running_stack import PYTHONPATH
 from tests.servers import Servers
 from tests.waiting import eventually
-
-ROOT = Path(__file__).parents[3]
 
 
 async def test_ten_replicas_refresh_once(driver: Driver) -> None:
@@ -174,7 +173,7 @@ async def test_a_refresh_that_sigkill_cut_off_is_repeated_at_once(
     await service.credentials.put_oauth("posthog", driver.grant(left=30))
     environment = {
         **os.environ,
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}",
+        "PYTHONPATH": PYTHONPATH,
         "NATS_URL": servers.nats_url(User.CREDENTIALS),
         "DATABASE_URL": database_url,
         "BETTER_AUTH_SECRET": SEALING_SECRET,

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.running_stack import ROOT, clean_environment
-from tests.servers import free_port
+from tests.ports import free_port
+from tests.running_stack import PYTHONPATH, clean_environment
 from tests.waiting import eventually
 
 KEY = "admin-key-of-this-test"
@@ -25,7 +25,7 @@ async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
         *(sys.executable, "-m", "cli.main", "serve", "gateway"),
         env={
             **clean_environment(),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHONPATH,
             "GATEWAY_PORT": str(port),
             "NATS_URL": f"nats://127.0.0.1:{free_port()}",
             "SPOOL_DIR": str(directory / "spool"),
