@@ -17,7 +17,8 @@ from benchmarks.processes import ROOT, environment, process
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.users import User
 from sandbox.options import Options
-from tests.servers import Servers, free_port
+from tests.ports import free_port
+from tests.servers import Servers
 from tests.waiting import eventually
 
 EVENTS = 20_000

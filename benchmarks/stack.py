@@ -13,7 +13,7 @@ import psutil
 
 from benchmarks.figures import Figure
 from benchmarks.processes import environment
-from tests.servers import free_port
+from tests.ports import free_port
 
 MIB = 1024 * 1024
 

@@ -21,7 +21,7 @@ from benchmarks.figures import Figure, median
 from cli.stack import nats as nats_server
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.users import User
-from tests.servers import free_port
+from tests.ports import free_port
 from tests.waiting import eventually
 
 ROUNDS = 5

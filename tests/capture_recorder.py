@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.servers import free_port
+from tests.ports import free_port
 
 Batch = list[dict[str, Any]]
 Judge = Callable[[Batch], "Said | None"]

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
-from tests.servers import free_port
+from tests.ports import free_port
 from tests.waiting import eventually
 
 SCHEMA = [{"key": key} for key in ("url", "method", "body", "headers", "debug")]

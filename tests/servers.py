@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import random
 import shutil
 import signal
 import socket
@@ -27,6 +26,7 @@ from cli.stack import nats
 from cli.stack.postgres import EmbeddedPostgres
 from hogsend.contract.users import User
 from tests import containers
+from tests.ports import free_port
 from tests.waiting import eventually
 
 
@@ -106,7 +106,7 @@ def _start(
         return [
             subprocess.Popen(nats.command(config), stderr=log),
             subprocess.Popen(
-                postgres.command,
+                [*postgres.command, *containers.FORGETFUL],
                 stderr=log,
                 user=postgres.user,
                 group=pwd.getpwnam(postgres.user).pw_gid if postgres.user else None,
@@ -114,18 +114,6 @@ def _start(
                 cwd=postgres.data,
             ),
         ]
-
-
-def free_port() -> int:
-    """A port nobody listens on right now.
-
-    At random and below the range the system hands out, so that nobody takes it meanwhile.
-    """
-    while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311 - not a secret
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
 
 
 def is_root() -> bool:

@@ -21,8 +21,8 @@ from cli.stack.postgres import EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
 from hogsend.contract.users import User
 from tests.chaos.wire import Wire, wire
+from tests.ports import free_port
 from tests.running_stack import ROOT
-from tests.servers import free_port
 from tests.waiting import eventually
 
 SERVERS = 3

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cli.connect.loopback import PORTS_VARIABLE
 from cli.stack.settings import ALL_SETTINGS
 from tests.cli.fakes import FakeHogsend, FakePostHog
 from tests.cli.running import Cli
+from tests.ports import free_port
+from tests.running_stack import PYTHONPATH
 
 FOLLOW = Path(__file__).with_name("follow.py")
 READ_BY_THE_CLI = ("HOGSEND_API_URL", "HOGSEND_ADMIN_KEY", "DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
@@ -26,7 +26,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (*known, *READ_BY_THE_CLI, "SSH_CONNECTION", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BROWSER", f"{sys.executable} {FOLLOW} %s")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     monkeypatch.chdir(tmp_path)
 
 
@@ -46,18 +46,16 @@ def hogsend(posthog: FakePostHog) -> Iterator[FakeHogsend]:
 
 
 @pytest.fixture
-def callback_ports() -> Iterator[None]:
-    """The three real callback ports, for one test on this machine at a time."""
-    lock = Path(tempfile.gettempdir()) / "hogsend-callback-ports.lock"
-    descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def callback_ports(monkeypatch: pytest.MonkeyPatch) -> tuple[int, ...]:
+    """Three of this test's own in place of the real ones, which other tests may be using."""
+    ports = (free_port(), free_port(), free_port())
+    monkeypatch.setenv(PORTS_VARIABLE, ",".join(map(str, ports)))
+    return ports
 
 
 @pytest.fixture
-def cli(hogsend: FakeHogsend, callback_ports: None, capfd: pytest.CaptureFixture[str]) -> Cli:
+def cli(
+    hogsend: FakeHogsend, callback_ports: tuple[int, ...], capfd: pytest.CaptureFixture[str]
+) -> Cli:
     """The command in this process, pointed at the fake server."""
     return Cli(hogsend.url, capfd)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from cli.commands.connect import connect
-from hogsend.posthog.client_document import CALLBACK_PORTS, CLIENT_ID
+from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
 from tests.cli.fakes import (
     ADMIN_KEY,
@@ -222,10 +222,14 @@ def test_case_160_no_provision(cli: Cli, hogsend: FakeHogsend) -> None:
 
 @pytest.mark.parametrize("status", [404, 410])
 def test_case_161_no_oauth_server(
-    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog, status: int
+    cli: Cli,
+    hogsend: FakeHogsend,
+    posthog: FakePostHog,
+    callback_ports: tuple[int, ...],
+    status: int,
 ) -> None:
     posthog.discovery = Told(status, {})
-    with taken(*CALLBACK_PORTS):  # a loopback server would end the run with another verdict
+    with taken(*callback_ports):  # a loopback server would end the run with another verdict
         outcome = cli.connect(json=True)
     assert outcome.code == 1
     assert outcome.json["verdict"] == "oauth_unsupported"
@@ -263,21 +267,25 @@ def test_an_answer_without_a_code_fails_the_exchange(
     assert posthog.exchanges == []
 
 
-def test_case_164_all_ports_busy(cli: Cli, hogsend: FakeHogsend) -> None:
-    with taken(*CALLBACK_PORTS):
+def test_case_164_all_ports_busy(
+    cli: Cli, hogsend: FakeHogsend, callback_ports: tuple[int, ...]
+) -> None:
+    with taken(*callback_ports):
         outcome = cli.connect(json=True)
     assert outcome.code == 1
     assert outcome.json["verdict"] == "port_unavailable"
-    for port in CALLBACK_PORTS:
+    for port in callback_ports:
         assert str(port) in outcome.json["error"]
     assert hogsend.lines == [CONNECT_INFO]
 
 
-def test_case_164_the_next_free_port_is_used(cli: Cli, posthog: FakePostHog) -> None:
-    with taken(*CALLBACK_PORTS[:2]):
+def test_case_164_the_next_free_port_is_used(
+    cli: Cli, posthog: FakePostHog, callback_ports: tuple[int, ...]
+) -> None:
+    with taken(*callback_ports[:2]):
         assert cli.connect(json=True).code == 0
     (exchange,) = posthog.exchanges
-    assert exchange.form["redirect_uri"] == ["http://127.0.0.1:8425/callback"]
+    assert exchange.form["redirect_uri"] == [f"http://127.0.0.1:{callback_ports[2]}/callback"]
 
 
 def test_case_165_no_region(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
@@ -426,19 +434,27 @@ def test_a_client_document_of_ones_own(
     assert hogsend.payload["clientId"] == own
 
 
-def test_nobody_consents(cli: Cli, hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_consents(
+    cli: Cli,
+    hogsend: FakeHogsend,
+    callback_ports: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("BROWSER", "true")
     outcome = cli.connect(json=True, timeout=0.2)
     assert outcome.code == 1
     assert outcome.json["verdict"] == "callback_timeout"
     assert hogsend.lines == [CONNECT_INFO]
-    with taken(*CALLBACK_PORTS):  # free again
+    with taken(*callback_ports):  # free again
         pass
 
 
 @pytest.mark.parametrize("browser", ["false", None])
 def test_without_a_browser_the_address_is_printed(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, browser: str | None
+    cli: Cli,
+    callback_ports: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    browser: str | None,
 ) -> None:
     if browser is None:
         monkeypatch.delenv("BROWSER")
@@ -447,7 +463,8 @@ def test_without_a_browser_the_address_is_printed(
     outcome = cli.connect(timeout=0.2)
     assert "no browser could be opened" in outcome.out
     assert "/oauth/authorize/?response_type=code" in outcome.out
-    assert "ssh -N -L 8423:127.0.0.1:8423" in outcome.out
+    port = callback_ports[0]
+    assert f"ssh -N -L {port}:127.0.0.1:{port}" in outcome.out
 
 
 def test_a_browser_that_asks_again_is_told_while_the_code_is_traded(

@@ -12,7 +12,8 @@ import pytest
 
 from cli.connect.loopback import MAX_CONNECTIONS, Listener, listening
 from cli.connect.verdicts import Stopped
-from tests.servers import free_port
+from hogsend.posthog.client_document import CALLBACK_PORTS
+from tests.ports import free_port, real_ports
 
 STATE = "the-state-of-this-run"
 GOOD = {"code": "the-code", "state": STATE}
@@ -186,6 +187,19 @@ async def test_the_port_is_free_afterwards() -> None:
         writer.close()
     with pytest.raises(OSError, match=r"refused|failed"):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_the_ports_are_those_of_the_client_document() -> None:
+    """Alone of all tests it binds the real ones."""
+    assert CALLBACK_PORTS == (8423, 8424, 8425)
+    with real_ports():
+        async with contextlib.AsyncExitStack() as stack:
+            for port in CALLBACK_PORTS:
+                running = await stack.enter_async_context(listening(STATE))
+                assert running.redirect_uri == f"http://127.0.0.1:{port}/callback"
+            with pytest.raises(Stopped, match="8423, 8424, 8425") as stopped:
+                await stack.enter_async_context(listening(STATE))
+            assert stopped.value.verdict == "port_unavailable"
 
 
 async def test_nobody_comes(listener: Listener) -> None:

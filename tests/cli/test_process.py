@@ -22,7 +22,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hogsend.posthog.client_document import CALLBACK_PORTS
 from tests.cli.fakes import ADMIN_KEY, CONNECT_INFO, PROVISION, STORE, FakeHogsend, FakePostHog
 from tests.cli.running import Outcome, finish, run, start
 from tests.waiting import eventually
@@ -31,7 +30,9 @@ URL = re.compile(r"http://127\.0\.0\.1:\d+/oauth/authorize/\?\S+")
 
 
 @pytest.fixture(autouse=True)
-def target(hogsend: FakeHogsend, callback_ports: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def target(
+    hogsend: FakeHogsend, callback_ports: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOGSEND_API_URL", hogsend.url)
     monkeypatch.setenv("HOGSEND_ADMIN_KEY", ADMIN_KEY)
     monkeypatch.setenv("COLUMNS", "100")
@@ -84,7 +85,9 @@ async def test_a_browser_that_is_opened_gets_the_address(hogsend: FakeHogsend) -
     assert hogsend.lines == [CONNECT_INFO, STORE, PROVISION]
 
 
-async def test_ctrl_c_while_waiting_leaves_nothing(hogsend: FakeHogsend) -> None:
+async def test_ctrl_c_while_waiting_leaves_nothing(
+    hogsend: FakeHogsend, callback_ports: tuple[int, ...]
+) -> None:
     process = await start("connect", "posthog", "--no-browser", "--json")
     await read_until_url(process.stderr)
     process.send_signal(signal.SIGINT)
@@ -93,7 +96,7 @@ async def test_ctrl_c_while_waiting_leaves_nothing(hogsend: FakeHogsend) -> None
     assert "interrupted" in outcome.err
     assert "Traceback" not in outcome.err
     assert outcome.json == {"error": "interrupted"}
-    for port in CALLBACK_PORTS:
+    for port in callback_ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))

@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.running_stack import ROOT, clean_environment
+from tests.ports import real_ports
+from tests.running_stack import PYTHONPATH, clean_environment
 
 PATIENCE_SECONDS = 100.0
+
+# Another run may have the ports.
+pytestmark = pytest.mark.timeout(3 * PATIENCE_SECONDS)
 
 TOKENS = re.compile(rb"ph[ar]_[A-Za-z0-9_-]{12,}")
 """PostHog's access and refresh tokens."""
@@ -32,22 +36,23 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 async def told(home: Path) -> dict[str, Any]:
     """Run it at debug level, without a terminal; it ends by itself."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.main", "demo", "--json"),
-        env={
-            **clean_environment(),
-            "PYTHONPATH": str(ROOT),
-            "HOGSEND_HOME": str(home),
-            "LOG_LEVEL": "debug",
-            # None of these may be used: the demo is about nothing but itself.
-            "POSTHOG_HOST": "http://127.0.0.1:9",
-            "POSTHOG_PERSONAL_API_KEY": "phx_of_the_operator",
-        },
-        cwd=home,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    said, complained = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    with real_ports():
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli.main", "demo", "--json"),
+            env={
+                **clean_environment(),
+                "PYTHONPATH": PYTHONPATH,
+                "HOGSEND_HOME": str(home),
+                "LOG_LEVEL": "debug",
+                # None of these may be used: the demo is about nothing but itself.
+                "POSTHOG_HOST": "http://127.0.0.1:9",
+                "POSTHOG_PERSONAL_API_KEY": "phx_of_the_operator",
+            },
+            cwd=home,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        said, complained = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
     assert process.returncode == 0, complained.decode()
     told: dict[str, Any] = json.loads(said)
     (home / "said").write_bytes(said + complained)

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +26,12 @@ from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from tests.e2e.test_demo import MINTED, TOKENS, VERIFIER
-from tests.running_stack import ROOT, clean_environment
-from tests.servers import free_port
+from tests.ports import free_port, real_ports
+from tests.running_stack import PYTHONPATH, clean_environment
 from tests.waiting import eventually
+
+# Another run may have the ports.
+pytestmark = pytest.mark.timeout(330)
 
 BINARY = re.compile(rb"\\x[0-9a-f]+")
 """How pg_dump writes bytes; ours are digests."""
@@ -60,12 +64,14 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     terminal, shown = pty.openpty()
     said = bytearray()
     asyncio.get_running_loop().add_reader(terminal, lambda: said.extend(_read(terminal)))
+    starting = ExitStack()
+    starting.enter_context(real_ports())
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", "demo"),
         env={
             **clean_environment(),
             **ports,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHONPATH,
             "HOGSEND_HOME": str(home),
             "LOG_LEVEL": "debug",
             "TERM": "xterm",
@@ -77,6 +83,7 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     os.close(shown)
     try:
         await eventually(lambda: b"Ctrl-C stops everything" in said, 110)
+        starting.close()
         kept = home / "demo" / "secrets"
         yield Demo(
             process.pid,
@@ -86,6 +93,7 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
             [file.read_bytes().strip() for file in kept.iterdir()],
         )
     finally:
+        starting.close()
         process.terminate()
         await asyncio.wait_for(process.wait(), 60)
         asyncio.get_running_loop().remove_reader(terminal)

@@ -15,8 +15,9 @@ import pytest
 
 import hogsend
 from cli.stack.environment import SERVICE_SETTINGS
+from tests.ports import free_port
 from tests.running_stack import ROOT, Up, environment, launch, processes_of, up
-from tests.servers import Servers, free_port
+from tests.servers import Servers
 from tests.waiting import eventually, more_than
 
 GRANT: dict[str, Any] = {

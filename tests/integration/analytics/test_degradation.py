@@ -36,8 +36,9 @@ from tests.integration.harness import (
 from tests.integration.ingest.driver import Driver as Ingest
 from tests.integration.sandbox.world import World as Sandbox
 from tests.integration.sandbox.world import sandbox
+from tests.ports import free_port
 from tests.posthog_recorder import serving
-from tests.servers import Servers, free_port
+from tests.servers import Servers
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")

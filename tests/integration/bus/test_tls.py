@@ -35,7 +35,8 @@ from hogsend.service.serving import service_bus
 from hogsend.service.settings import BusSettings
 from hogsend.transport.connection import Connection
 from services.credentials.app import MIGRATIONS
-from tests.servers import Servers, _password, free_port
+from tests.ports import free_port
+from tests.servers import Servers, _password
 from tests.waiting import eventually
 
 NOW = dt.datetime.now(dt.UTC)

@@ -23,8 +23,8 @@ from tests.integration.provisioner.driver import (
     filters,
     inputs,
 )
+from tests.ports import free_port
 from tests.posthog_recorder import SCHEMA, Recorder, serving
-from tests.servers import free_port
 
 PROJECT = "GET /api/projects/@current/"
 COLLECTION = "/api/environments/4242/hog_functions/"

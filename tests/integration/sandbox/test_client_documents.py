@@ -18,7 +18,7 @@ from sandbox.oauth.documents import (
     read_document,
 )
 from tests.integration.sandbox.world import World, authorization, sandbox
-from tests.servers import free_port
+from tests.ports import free_port
 
 URL = "https://example.com/client.json"
 REDIRECT = "http://127.0.0.1:8424/callback"

@@ -15,7 +15,7 @@ from playwright.async_api import Page, async_playwright, expect
 from hogsend.posthog.scopes import SCOPES
 from sandbox.oauth.scopes import describe, fold
 from tests.integration.sandbox.world import World, authorization, sandbox
-from tests.servers import free_port
+from tests.ports import free_port
 from tests.waiting import eventually
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -17,7 +17,7 @@ from hogsend.posthog.client_document import CLIENT_ID
 from sandbox.instance import Instance
 from sandbox.options import Options
 from tests.integration.sandbox.world import FUNCTIONS, Receiver, World, bearer
-from tests.servers import free_port
+from tests.ports import free_port
 from tests.waiting import eventually
 
 

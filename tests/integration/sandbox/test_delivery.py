@@ -12,7 +12,7 @@ from sandbox.delivery.retries import delay, retry_after_seconds
 from sandbox.functions.filters import PropertyFilter, holds
 from sandbox.options import Resolve
 from tests.integration.sandbox.world import Receiver, World, receiver, sandbox
-from tests.servers import free_port
+from tests.ports import free_port
 from tests.waiting import eventually
 
 IDENTIFIED = {"key": "$is_identified", "type": "event", "value": ["true"], "operator": "exact"}

@@ -19,7 +19,7 @@ from hogsend.posthog.scopes import SCOPES
 from sandbox.app import serving
 from sandbox.instance import Instance
 from sandbox.options import Options
-from tests.servers import free_port
+from tests.ports import free_port
 
 REDIRECT_URI = "http://127.0.0.1:8424/callback"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"

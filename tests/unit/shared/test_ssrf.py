@@ -14,7 +14,7 @@ from hogsend.contract.errors import InvalidRequest
 from hogsend.service.http import http_client
 from hogsend.service.settings import OutboundSettings, describe_problems
 from hogsend.service.ssrf import AddressRefused, AllowedHost, EgressPolicy, is_public
-from tests.servers import free_port
+from tests.ports import free_port
 
 INSIDE = [
     "10.1.2.3",
