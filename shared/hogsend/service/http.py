@@ -50,10 +50,11 @@ def _guarded_transport(policy: EgressPolicy) -> httpx.AsyncHTTPTransport:
     httpx bypasses it behind a proxy (`HTTPS_PROXY`): the proxy then looks names up, and decides
     where they may lead.
     """
-    transport = httpx.AsyncHTTPTransport()
+    context = httpx.create_ssl_context()
+    transport = httpx.AsyncHTTPTransport(verify=context)
     # httpx has no argument for httpcore's `network_backend`, so its pool is replaced.
     transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
-        ssl_context=httpx.create_ssl_context(),
+        ssl_context=context,
         max_connections=100,
         max_keepalive_connections=20,
         keepalive_expiry=5.0,

@@ -1,0 +1,154 @@
+"""Destinations over PostHog's private API: pages, odd answers, and whose host is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from hogsend.posthog.api import HogFunctions, Listed, Transport
+from hogsend.posthog.api.hog_functions import MAX_PAGES
+from hogsend.posthog.errors import PostHogError
+from tests.destinations import compliant
+from tests.posthog_recorder import Recorder
+
+COLLECTION = "/api/environments/4242/hog_functions/"
+LIST = f"GET {COLLECTION}?type=destination&limit=100"
+
+
+@pytest.fixture
+def posthog() -> Recorder:
+    return Recorder()
+
+
+def functions(
+    posthog: Recorder, project_id: str = "4242", host: str = "https://posthog.example"
+) -> HogFunctions:
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(posthog))
+    return HogFunctions(Transport(http, host, "pha_a"), project_id)
+
+
+async def test_all_pages_are_read_in_order(posthog: Recorder) -> None:
+    posthog.page_size = 2
+    for number in range(5):
+        posthog.add(f"fn{number}", name=f"name {number}")
+    listed = await functions(posthog).destinations()
+    assert listed == [Listed(f"fn{number}", f"name {number}") for number in range(5)]
+    assert posthog.lines() == [LIST, f"{LIST}&offset=2", f"{LIST}&offset=4"]
+
+
+async def test_at_most_twenty_pages_are_read(posthog: Recorder) -> None:
+    posthog.page_size = 1
+    for number in range(30):
+        posthog.add(f"fn{number}")
+    assert len(await functions(posthog).destinations()) == len(posthog.requests) == MAX_PAGES == 20
+
+
+async def test_the_next_page_is_asked_for_on_our_own_host(posthog: Recorder) -> None:
+    hosts: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        hosts.append(request.url.host)
+        following = "https://elsewhere.example//evil.example/x?limit=100&offset=100"
+        return httpx.Response(
+            200, json={"results": [], "next": None if len(hosts) > 1 else following}
+        )
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    await HogFunctions(Transport(http, "https://posthog.example", "pha_a"), "1").destinations()
+    assert hosts == ["posthog.example"] * 2
+
+
+@pytest.mark.parametrize(
+    ("following", "path"),
+    [
+        ("https://x.example//evil.example/x?limit=1", "/evil.example/x?limit=1"),
+        ("https://x.example/prefix/api/y/", "/api/y/"),
+        ("https://x.example/prefixed/y", "/prefixed/y"),
+        ("?offset=100", "/?offset=100"),
+        ("api/y", "/api/y"),
+    ],
+)
+def test_of_a_next_page_only_path_and_query_are_used(following: str, path: str) -> None:
+    transport = Transport(httpx.AsyncClient(), "https://posthog.example/prefix/", "pha_a")
+    assert transport.own_path(following) == path
+
+
+async def test_a_next_page_that_is_not_a_url_is_an_error(posthog: Recorder) -> None:
+    page = {"results": [], "next": "https://[bad"}
+    posthog.refuse("GET", r"hog_functions/\?", 200, page)
+    with pytest.raises(PostHogError, match="not a URL"):
+        await functions(posthog).destinations()
+
+
+@pytest.mark.parametrize("following", [None, "", 3, [], {}])
+async def test_another_next_page_ends_the_list(posthog: Recorder, following: Any) -> None:
+    posthog.refuse("GET", r"hog_functions/\?", 200, {"results": [], "next": following})
+    assert await functions(posthog).destinations() == []
+    assert len(posthog.requests) == 1
+
+
+async def test_odd_entries_are_passed_over(posthog: Recorder) -> None:
+    entries: list[Any] = [
+        *(None, 7, [], {"name": "no id"}),
+        *({"id": None, "name": "hogsend"}, {"id": True}, {"id": ""}),
+        {"id": "t", "type": "transformation", "name": "hogsend"},
+        {"id": 7, "name": None},
+        {"id": "fn", "type": None, "name": "kept"},
+    ]
+    posthog.refuse("GET", r"hog_functions/\?", 200, {"results": entries})
+    assert await functions(posthog).destinations() == [Listed("7", ""), Listed("fn", "kept")]
+
+
+@pytest.mark.parametrize("answer", [b"", b"<html>", [], "x", {"results": "x"}, {"results": None}])
+async def test_an_odd_list_is_empty(posthog: Recorder, answer: Any) -> None:
+    posthog.refuse("GET", r"hog_functions/\?", 200, answer)
+    assert await functions(posthog).destinations() == []
+
+
+async def test_a_destination_is_read_in_full(posthog: Recorder) -> None:
+    posthog.add("fn", **compliant())
+    found = await functions(posthog).get("fn")
+    assert (found.id, found.enabled) == ("fn", True)
+    assert found.input("method") == "POST"
+    assert found.input("missing") is None
+    assert found.filters == compliant()["filters"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"",
+        [],
+        {"enabled": "yes", "inputs": [], "inputs_schema": {}, "filters": None},
+        {"enabled": 1, "inputs": {"url": "x"}},
+    ],
+)
+async def test_an_odd_destination_counts_as_empty(posthog: Recorder, odd: Any) -> None:
+    posthog.refuse("GET", "fn/", 200, odd)
+    found = await functions(posthog).get("fn")
+    assert (found.enabled, found.inputs_schema, found.filters) == (False, [], {})
+    assert found.input("url") is None
+
+
+@pytest.mark.parametrize(("id", "given"), [("fn", "fn"), (7, "7"), (None, None), (True, None)])
+async def test_a_created_destination_has_the_id_posthog_gives(
+    posthog: Recorder, id: Any, given: str | None
+) -> None:
+    posthog.refuse("POST", "hog_functions", 201, {"id": id})
+    # Any body will do here.
+    assert await functions(posthog).create(Listed("", "")) == given  # type: ignore[arg-type]
+
+
+async def test_odd_ids_stay_one_path_segment() -> None:
+    paths: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.raw_path)
+        return httpx.Response(200, json={})
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    transport = Transport(http, "https://posthog.example", "pha_a")
+    await HogFunctions(transport, "../1?x#y").get("a/../b?c#d")
+    assert paths == [b"/api/environments/..%2F1%3Fx%23y/hog_functions/a%2F..%2Fb%3Fc%23d/"]

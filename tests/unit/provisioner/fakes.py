@@ -1,0 +1,231 @@
+"""The provisioner's domain in memory: real code, fake neighbours, no server.
+
+PostHog is the recorder of the integration tests, reached without a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from hogsend.contract.credentials import (
+    CredentialStatus,
+    DerivedPayload,
+    DerivedReply,
+    TokenReply,
+)
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.posthog.scopes import SCOPES
+from services.provisioner.credentials import Credentials
+from services.provisioner.destination.provisioning import Instance, Provisioning
+from services.provisioner.destination.store import DestinationStore, ProvisioningLock
+from services.provisioner.destination.webhook_secret import WebhookSecrets
+from services.provisioner.diagnosis.diagnostics import Diagnostics
+from tests.destinations import PUBLIC_URL, SECRET
+from tests.posthog_recorder import Recorder
+
+POSTHOG_URL = "https://posthog.example"
+HEALTH = {"status": "healthy", "components": {"database": {"status": "up"}}}
+
+
+class FakeCredentials(Credentials):
+    """A credentials service in memory; `failures` makes a method raise."""
+
+    def __init__(self) -> None:
+        self.token: TokenReply = TokenReply(source="oauth", version=1, token="pha_a")
+        self.fresh: TokenReply = self.token
+        """Answer to a request that names a rejected token."""
+        self.grant = CredentialStatus(
+            version=1, oauth="present", scopes=list(SCOPES), webhook_secret="absent"
+        )
+        self.derived_reply = DerivedReply(version=1, state="absent")
+        self.rejected: list[str | None] = []
+        self.deadlines: list[float] = []
+        self.stored: list[DerivedPayload] = []
+        self.failures: dict[str, HogsendError] = {}
+
+    @property
+    def version(self) -> int | None:
+        return self.token.version
+
+    def holds(self, **payload: str) -> None:
+        """Store a derived payload."""
+        self.derived_reply = DerivedReply(
+            version=1, state="present", payload=DerivedPayload(**payload)
+        )
+
+    def holds_unreadable(self) -> None:
+        """Store a derived payload that cannot be unsealed."""
+        self.derived_reply = DerivedReply(version=1, state="unreadable")
+
+    async def bearer(self, *, rejected: str | None = None) -> TokenReply:
+        self._fail("bearer")
+        self.rejected.append(rejected)
+        return self.token if rejected is None else self.fresh
+
+    async def held_bearer(self, deadline: float) -> TokenReply:
+        self.deadlines.append(deadline)
+        self._fail("bearer")
+        return self.token
+
+    async def derived(self) -> DerivedReply:
+        self._fail("derived")
+        return self.derived_reply
+
+    async def store_derived(self, payload: DerivedPayload) -> None:
+        self._fail("store_derived")
+        self.stored.append(payload)
+        self.derived_reply = DerivedReply(version=1, state="present", payload=payload)
+
+    async def status(self) -> CredentialStatus:
+        self._fail("status")
+        return self.grant
+
+    def goes_down(self) -> None:
+        """Answer nothing any more."""
+        down = Unavailable("the credentials service is not running")
+        self.failures = dict.fromkeys(("bearer", "derived", "store_derived", "status"), down)
+
+    def _fail(self, method: str) -> None:
+        if method in self.failures:
+            raise self.failures[method]
+
+
+class FakeLock(ProvisioningLock):
+    """The lock of a `FakeStore`."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self._store = store
+
+    async def confirm(self) -> None:
+        if self._store.lock_is_lost:
+            raise Unavailable("this run lost its lock; try again")
+
+    async def provisioned(self, project: str) -> dict[str, str]:
+        return dict(self._store.urls.get(project, {}))
+
+    async def remember(self, project: str, hog_function: str, webhook_url: str) -> None:
+        self._store.urls.setdefault(project, {})[hog_function] = webhook_url
+
+
+class FakeStore(DestinationStore):
+    """The provisioner's schema in memory."""
+
+    def __init__(self) -> None:
+        self.urls: dict[str, dict[str, str]] = {}
+        """URLs given to destinations, by project and destination."""
+        self.is_down = False
+        self.lock_is_lost = False
+        self._lock = asyncio.Lock()
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a run holds the lock."""
+        return self._lock.locked()
+
+    @asynccontextmanager
+    async def lock(self) -> AsyncIterator[ProvisioningLock]:
+        self._fail()
+        async with self._lock:
+            yield FakeLock(self)
+
+    async def provisioned(self, project: str) -> dict[str, str]:
+        self._fail()
+        return dict(self.urls.get(project, {}))
+
+    def _fail(self) -> None:
+        if self.is_down:
+            raise Unavailable("PostgreSQL is not available")
+
+
+class FakeInstance:
+    """What answers at another Hogsend's host, and the requests it saw."""
+
+    def __init__(self, status: int = 200, body: Any = HEALTH, location: str | None = None) -> None:
+        self._status = status
+        self._content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self._headers = {} if location is None else {"location": location}
+        self.seen: list[httpx.Request] = []
+
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """Reach it without a socket."""
+        return httpx.MockTransport(self._answer)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.seen.append(request)
+        return httpx.Response(self._status, content=self._content, headers=self._headers)
+
+
+class Hosts(httpx.AsyncBaseTransport):
+    """The hosts that answer; every other is unreachable."""
+
+    def __init__(self, hosts: Mapping[str, httpx.AsyncBaseTransport]) -> None:
+        self._hosts = hosts
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.host not in self._hosts:
+            raise httpx.ConnectError(f"no route to {request.url.host}")
+        return await self._hosts[request.url.host].handle_async_request(request)
+
+
+def http_to(
+    posthog: Recorder, instances: Mapping[str, FakeInstance] | None = None
+) -> httpx.AsyncClient:
+    """Create a client that reaches `posthog` and `instances`."""
+    hosts: dict[str, httpx.AsyncBaseTransport] = {"posthog.example": httpx.ASGITransport(posthog)}
+    hosts |= {host: instance.transport() for host, instance in (instances or {}).items()}
+    return httpx.AsyncClient(transport=Hosts(hosts), timeout=None)  # noqa: S113
+
+
+@dataclass
+class InMemoryProvisioner:
+    """The provisioner with everything around it."""
+
+    posthog: Recorder
+    credentials: FakeCredentials
+    store: FakeStore
+    http: httpx.AsyncClient
+    instance: Instance
+    secrets: WebhookSecrets
+    provisioning: Provisioning
+    diagnostics: Diagnostics
+
+    def another_run(self, **changes: Any) -> InMemoryProvisioner:
+        """Compose another provisioner over the same neighbours."""
+        return compose(self.posthog, self.credentials, self.store, **changes)
+
+
+def compose(
+    posthog: Recorder | None = None,
+    credentials: FakeCredentials | None = None,
+    store: FakeStore | None = None,
+    *,
+    private_host: str | None = POSTHOG_URL,
+    project_id: str | None = None,
+    public_url: str = PUBLIC_URL,
+    secret: str | None = SECRET,
+    minting: bool = True,
+    instances: Mapping[str, FakeInstance] | None = None,
+) -> InMemoryProvisioner:
+    """Compose a provisioner; by default with a stored grant and a configured webhook secret."""
+    posthog = posthog or Recorder(url=POSTHOG_URL)
+    credentials, store = credentials or FakeCredentials(), store or FakeStore()
+    instance = Instance(private_host, project_id, public_url)
+    secrets = WebhookSecrets(credentials, secret, minting=minting)
+    http = http_to(posthog, instances)
+    return InMemoryProvisioner(
+        posthog=posthog,
+        credentials=credentials,
+        store=store,
+        http=http,
+        instance=instance,
+        secrets=secrets,
+        provisioning=Provisioning(instance, credentials, secrets, store, http),
+        diagnostics=Diagnostics(instance, credentials, secrets, store, http),
+    )

@@ -1,0 +1,131 @@
+"""The state of our destination in PostHog; the probe never writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hogsend.contract.provisioning import DestinationFinding
+from hogsend.posthog.api import HogFunctions, Transport
+from hogsend.posthog.errors import PostHogError
+from services.provisioner.destination.errors import Step
+from services.provisioner.destination.instance_probe import InstanceProbe
+from services.provisioner.destination.ownership import Ownership
+from services.provisioner.diagnosis.destination_probe import DestinationProbe
+from tests.destinations import (
+    OTHER_HOST,
+    OTHER_SECRET,
+    OTHER_URL,
+    PLACEHOLDER_URL,
+    SECRET,
+    WEBHOOK_URL,
+    compliant,
+    inputs,
+)
+from tests.posthog_recorder import Recorder
+from tests.unit.provisioner.fakes import POSTHOG_URL, FakeInstance, http_to
+
+
+@pytest.fixture
+def posthog() -> Recorder:
+    return Recorder(url=POSTHOG_URL)
+
+
+def probe(
+    posthog: Recorder, *, secret: str | None = SECRET, other: FakeInstance | None = None
+) -> tuple[DestinationProbe, HogFunctions]:
+    http = http_to(posthog, {OTHER_HOST: other or FakeInstance(404)})
+    ownership = Ownership(WEBHOOK_URL, secret, {}, InstanceProbe(http))
+    functions = HogFunctions(Transport(http, POSTHOG_URL, "pha_a"), "4242")
+    return DestinationProbe(POSTHOG_URL, "4242", ownership), functions
+
+
+async def finding(posthog: Recorder, **options: Any) -> DestinationFinding:
+    looking, functions = probe(posthog, **options)
+    found = await looking.find(functions)
+    assert {request.method for request in posthog.requests} == {"GET"}
+    return found
+
+
+async def test_a_compliant_destination_is_live(posthog: Recorder) -> None:
+    posthog.add("fn", **compliant())
+    assert await finding(posthog) == DestinationFinding(
+        state="live",
+        hog_function_id="fn",
+        webhook_url=WEBHOOK_URL,
+        dashboard_url=f"{POSTHOG_URL}/project/4242/pipeline/destinations/hog-fn/configuration",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "named"),
+    [
+        ({"enabled": False}, "disabled", "disabled"),
+        ({"inputs": inputs(secret="stale")}, "drifted", "webhook secret"),
+        ({"filters": {}}, "drifted", "identified"),
+        ({"inputs": inputs("https://old.example.com/v1/webhooks/posthog")}, "drifted", "URL"),
+        ({"inputs": inputs(PLACEHOLDER_URL), "enabled": False}, "placeholder", "placeholder"),
+        ({"inputs": inputs(OTHER_URL, OTHER_SECRET)}, "elsewhere", "another Hogsend"),
+        ({"inputs": inputs("https://x.example/hook")}, "missing", "no destination"),
+    ],
+)
+async def test_each_state_names_its_reason_and_the_command(
+    posthog: Recorder, changes: dict[str, Any], state: str, named: str
+) -> None:
+    posthog.add("fn", **compliant(**changes))
+    found = await finding(posthog)
+    assert found.state == state
+    assert named in (found.detail or "")
+    assert "--provision-only" in (found.remediation or "")
+
+
+async def test_a_live_instance_elsewhere_keeps_its_destination(posthog: Recorder) -> None:
+    posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, SECRET)))
+    found = await finding(posthog, other=FakeInstance())
+    assert (found.state, found.webhook_url) == ("elsewhere", OTHER_URL)
+
+
+async def test_a_live_one_is_found_behind_others(posthog: Recorder) -> None:
+    posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
+    posthog.add("old", **compliant(enabled=False))
+    posthog.add("works", **compliant())
+    posthog.add("never-read", **compliant())
+    found = await finding(posthog)
+    assert (found.state, found.hog_function_id) == ("live", "works")
+    assert not any("never-read" in line for line in posthog.lines())
+
+
+async def test_the_first_of_ours_counts_when_none_is_live(posthog: Recorder) -> None:
+    posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
+    posthog.add("first", **compliant(filters={}))
+    posthog.add("second", **compliant(enabled=False))
+    found = await finding(posthog)
+    assert (found.state, found.hog_function_id) == ("drifted", "first")
+
+
+async def test_without_a_known_secret_it_is_not_compared(posthog: Recorder) -> None:
+    posthog.add("fn", **compliant(inputs=inputs(secret="any")))
+    assert (await finding(posthog, secret=None)).state == "live"
+
+
+async def test_no_finding_shows_a_secret(posthog: Recorder) -> None:
+    url = "https://user:hidden@t.example.com/v1/webhooks/posthog?token=hidden"
+    posthog.add("fn", **compliant(inputs=inputs(url)))
+    found = str(await finding(posthog))
+    for hidden in ("hidden", SECRET):
+        assert hidden not in found
+
+
+@pytest.mark.parametrize(
+    ("path", "step"), [(r"hog_functions/\?", Step.COLLECTION), ("fn/", Step.FUNCTION)]
+)
+async def test_a_refusal_is_raised_with_the_step_it_came_from(
+    posthog: Recorder, path: str, step: Step
+) -> None:
+    posthog.add("fn", **compliant())
+    posthog.refuse("GET", path, 403)
+    looking, functions = probe(posthog)
+    with pytest.raises(PostHogError):
+        await looking.find(functions)
+    assert looking.step is step

@@ -1,0 +1,242 @@
+"""The diagnosis: every part is reported, and no failing dependency hides another part."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from hogsend.contract.credentials import CredentialStatus, TokenReply
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
+from hogsend.posthog.api import persons
+from services.provisioner.diagnosis import diagnostics
+from tests.destinations import OTHER_HOST, OTHER_URL, SECRET, WEBHOOK_URL, compliant, inputs
+from tests.posthog_recorder import Recorded
+from tests.unit.provisioner.fakes import (
+    POSTHOG_URL,
+    FakeInstance,
+    InMemoryProvisioner,
+    compose,
+)
+
+
+async def diagnose(provisioner: InMemoryProvisioner) -> Diagnosis:
+    found = await provisioner.diagnostics.run()
+    assert not {request.method for request in provisioner.posthog.requests} - {"GET"}
+    return found
+
+
+def working(**options: Any) -> InMemoryProvisioner:
+    provisioner = compose(**options)
+    provisioner.posthog.add("fn", **compliant())
+    return provisioner
+
+
+async def test_everything_works() -> None:
+    provisioner = working()
+    found = await diagnose(provisioner)
+    assert found.private_host == POSTHOG_URL
+    assert (found.credential.state, found.credential.refresh_failing) == ("present", False)
+    assert (found.person_reads.state, found.person_reads.through) == ("working", "oauth")
+    assert (found.webhook_secret.state, found.webhook_secret.source) == ("present", "environment")
+    assert (found.destination.state, found.destination.webhook_url) == ("live", WEBHOOK_URL)
+    assert found.scope_gap == []
+    assert found.public_url.loopback is False
+    assert found.provisioning.state == "possible"
+    assert "GET /api/environments/4242/persons/?limit=1" in provisioner.posthog.lines()
+
+
+async def test_a_configured_project_needs_no_discovery() -> None:
+    provisioner = compose(project_id="77")
+    found = await diagnose(provisioner)
+    assert (found.person_reads.state, found.destination.state) == ("working", "missing")
+    assert all("/api/environments/77/" in line for line in provisioner.posthog.lines())
+
+
+async def test_nothing_is_connected() -> None:
+    provisioner = compose(secret=None)
+    provisioner.credentials.token = TokenReply(source="none", version=1)
+    provisioner.credentials.grant = CredentialStatus(
+        version=0, oauth="absent", scopes=[], webhook_secret="absent"
+    )
+    found = await diagnose(provisioner)
+    assert found.credential.state == "absent"
+    assert (found.person_reads.state, found.person_reads.through) == ("off", "none")
+    assert (found.webhook_secret.state, found.webhook_secret.source) == ("absent", "none")
+    assert found.destination.state == "unknown"
+    assert found.scope_gap == []
+    assert (found.provisioning.state, found.provisioning.code) == (
+        "refused",
+        "no_posthog_credential",
+    )
+    for part in (found.credential, found.person_reads, found.webhook_secret, found.destination):
+        assert "hogsend connect posthog" in (part.remediation or "")
+    assert provisioner.posthog.requests == []
+
+
+async def test_no_posthog_is_configured() -> None:
+    provisioner = compose(private_host=None)
+    found = await diagnose(provisioner)
+    assert found.private_host is None
+    assert found.credential.state == "present"
+    assert (found.person_reads.state, found.person_reads.through) == ("unknown", "oauth")
+    assert found.destination.state == "unknown"
+    for part in (found.person_reads, found.destination, found.provisioning):
+        assert "POSTHOG_HOST" in (part.remediation or "")
+
+
+async def test_reads_through_the_personal_key() -> None:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(source="personal_key", version=1, token="phx")
+    found = await diagnose(provisioner)
+    assert (found.person_reads.state, found.person_reads.through) == ("working", "personal_key")
+
+
+async def test_a_minted_secret_is_compared_and_not_shown() -> None:
+    provisioner = compose(secret=None)
+    provisioner.credentials.holds(webhook_secret="minted")
+    provisioner.posthog.add("fn", **compliant(inputs=inputs(secret="minted")))
+    found = await diagnose(provisioner)
+    assert found.destination.state == "live"
+    assert "minted" not in repr(found.destination)
+
+
+async def test_a_configured_secret_takes_precedence_over_a_minted_one() -> None:
+    provisioner = working()
+    provisioner.credentials.holds(webhook_secret="minted")
+    assert (await diagnose(provisioner)).destination.state == "live"
+
+
+async def test_an_unreadable_secret_is_not_compared() -> None:
+    provisioner = working(secret=None)
+    provisioner.credentials.holds_unreadable()
+    found = await diagnose(provisioner)
+    assert found.destination.state == "live"
+    assert (found.provisioning.state, found.provisioning.code) == (
+        "refused",
+        "webhook_secret_missing",
+    )
+
+
+async def test_what_was_provisioned_is_ours_in_a_diagnosis_too() -> None:
+    provisioner = compose(instances={OTHER_HOST: FakeInstance()})
+    provisioner.posthog.add("fn", **compliant(inputs=inputs(OTHER_URL, SECRET)))
+    assert (await diagnose(provisioner)).destination.state == "elsewhere"
+    provisioner.store.urls["4242"] = {"fn": OTHER_URL}
+    assert (await diagnose(provisioner)).destination.state == "drifted"
+
+
+async def test_a_database_that_is_down_hides_nothing() -> None:
+    provisioner = working()
+    provisioner.store.is_down = True
+    assert (await diagnose(provisioner)).destination.state == "live"
+
+
+async def test_without_the_credentials_service_the_rest_is_reported() -> None:
+    provisioner = working()
+    provisioner.credentials.goes_down()
+    found = await diagnose(provisioner)
+    assert found.credential.state == "unknown"
+    assert found.person_reads.state == "unknown"
+    assert found.webhook_secret.state == "present"
+    assert found.destination.state == "unknown"
+    assert found.provisioning.state == "unknown"
+    assert found.public_url.loopback is False
+    assert "hogsend status" in (found.credential.remediation or "")
+
+
+@pytest.mark.parametrize("part", ["bearer", "derived", "status"])
+async def test_one_answer_that_is_missing_hides_only_its_part(part: str) -> None:
+    provisioner = working()
+    provisioner.credentials.failures[part] = Unavailable("down")
+    found = await diagnose(provisioner)
+    assert (found.credential.state == "unknown") is (part == "status")
+    assert (found.destination.state == "live") is (part != "bearer")
+    assert (found.person_reads.state == "working") is (part != "bearer")
+    assert found.webhook_secret.state == "present"
+
+
+@pytest.mark.parametrize(
+    ("status", "named"), [(403, "person:read"), (401, "connect"), (500, "500")]
+)
+async def test_reads_that_fail_hide_nothing_else(status: int, named: str) -> None:
+    provisioner = working()
+    provisioner.posthog.refuse("GET", "persons", status, {"detail": "no"})
+    found = await diagnose(provisioner)
+    reads = found.person_reads
+    assert (reads.state, reads.through) == ("failing", "oauth")
+    assert str(status) in (reads.detail or "")
+    assert named in f"{reads.detail}{reads.remediation}"
+    assert found.destination.state == "live"
+
+
+async def test_a_list_that_fails_hides_nothing_else() -> None:
+    provisioner = working()
+    provisioner.posthog.refuse("GET", "hog_functions", 403, {"detail": "no"})
+    found = await diagnose(provisioner)
+    assert found.person_reads.state == "working"
+    assert found.destination.state == "unknown"
+    assert "403" in (found.destination.detail or "")
+    assert "hog_function:write" in (found.destination.remediation or "")
+
+
+async def test_without_a_hog_functions_api_the_manual_setup_is_named() -> None:
+    provisioner = working()
+    provisioner.posthog.refuse("GET", r"hog_functions/\?", 404)
+    remediation = (await diagnose(provisioner)).destination.remediation or ""
+    assert "manually" in remediation
+    assert WEBHOOK_URL in remediation
+
+
+async def test_a_dead_posthog_hides_nothing_else() -> None:
+    provisioner = working()
+    provisioner.posthog.refuse(".*", ".*", 503, b"down")
+    found = await diagnose(provisioner)
+    assert found.credential.state == "present"
+    assert found.webhook_secret.state == "present"
+    assert found.person_reads.state == "failing"
+    assert found.destination.state == "unknown"
+    assert "503" in (found.destination.detail or "")
+
+
+@pytest.mark.parametrize("project", [{}, {"id": None}])
+async def test_a_project_without_an_id_is_a_failing_read(project: Any) -> None:
+    provisioner = working()
+    provisioner.posthog.project = project
+    found = await diagnose(provisioner)
+    assert (found.person_reads.state, found.destination.state) == ("failing", "unknown")
+    assert "no id" in (found.destination.detail or "")
+
+
+async def test_destinations_that_take_too_long_hide_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(diagnostics, "DESTINATION_SECONDS", 0.05)
+    provisioner = working()
+
+    async def hang(request: Recorded) -> None:
+        if "hog_functions" in request.path:
+            await asyncio.Event().wait()
+
+    provisioner.posthog.before = hang
+    found = await diagnose(provisioner)
+    assert found.person_reads.state == "working"
+    assert found.destination.state == "unknown"
+    assert "0.05 s" in (found.destination.detail or "")
+
+
+async def test_all_limits_together_stay_below_the_endpoints_deadline() -> None:
+    provisioner = working()
+    await diagnose(provisioner)
+    assert provisioner.credentials.deadlines == [diagnostics.BEARER_SECONDS]
+    slowest = max(diagnostics.DESTINATION_SECONDS, persons.TRIAL_SECONDS)
+    together = diagnostics.BEARER_SECONDS + diagnostics.PROJECT_SECONDS + slowest
+    assert together < PROVISIONER_DIAGNOSE.deadline
+
+
+async def test_a_loopback_public_url_is_reported() -> None:
+    found = await diagnose(working(public_url="http://localhost:3002"))
+    assert (found.public_url.url, found.public_url.loopback) == ("http://localhost:3002", True)
+    assert found.provisioning.code == "api_public_url_unreachable"

@@ -1,0 +1,105 @@
+"""Drift: each way a destination can differ from the desired one (contract 2.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hogsend.posthog.api import HogFunction
+from services.provisioner.destination.desired import IDENTIFIED
+from services.provisioner.destination.drift import (
+    SECRET_HEADER,
+    find_drift,
+    has_canonical_schema,
+    is_identified_filter,
+)
+from tests.destinations import SECRET, WEBHOOK_URL, filters, inputs
+from tests.posthog_recorder import SCHEMA
+
+FOREIGN = {"key": "$host", "type": "event", "value": ["a"], "operator": "exact"}
+
+
+def function(**changes: Any) -> HogFunction:
+    values: dict[str, Any] = {
+        "id": "fn",
+        "enabled": True,
+        "inputs": inputs(),
+        "inputs_schema": SCHEMA,
+        "filters": filters(),
+    }
+    return HogFunction(**{**values, **changes})
+
+
+def drift(secret: str | None = SECRET, **changes: Any) -> list[str]:
+    return find_drift(function(**changes), WEBHOOK_URL, secret)
+
+
+def test_a_compliant_destination_has_none() -> None:
+    assert drift() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"enabled": False}, "it is disabled"),
+        ({"inputs": inputs("https://old.example.com/v1/webhooks/posthog")}, "URL"),
+        ({"inputs": inputs(f"{WEBHOOK_URL}?x=1")}, "URL"),
+        ({"inputs": inputs(method={"value": "PUT"})}, "method"),
+        ({"inputs": inputs(body={"value": {"event": "{event}"}})}, "body"),
+        (
+            {"inputs": inputs(headers={"value": {SECRET_HEADER: SECRET}})},
+            "content type",
+        ),
+        ({"inputs": inputs(secret="stale")}, "webhook secret"),
+        ({"inputs": inputs(secret=None)}, "webhook secret"),
+        ({"filters": {}}, "identified persons"),
+        ({"filters": {"properties": [FOREIGN, None, 7]}}, "identified persons"),
+        ({"inputs_schema": SCHEMA[1:]}, "old version"),
+        ({"inputs_schema": [*SCHEMA, {"key": "payload"}]}, "old version"),
+    ],
+)
+def test_each_difference_is_named_alone(changes: dict[str, Any], difference: str) -> None:
+    (found,) = drift(**changes)
+    assert difference in found
+
+
+def test_several_differences_are_all_named() -> None:
+    assert len(drift(enabled=False, filters={}, inputs_schema=[])) == 3
+
+
+def test_an_unknown_secret_is_not_compared() -> None:
+    assert drift(None, inputs=inputs(secret="any")) == []
+
+
+def test_what_the_operator_added_is_no_drift() -> None:
+    added = inputs(debug={"value": True})
+    added["headers"]["value"]["x-custom"] = "keep"
+    more = [*SCHEMA, {"key": "extra"}, None, 3]
+    assert drift(inputs=added, filters=filters(FOREIGN), inputs_schema=more) == []
+
+
+@pytest.mark.parametrize("value", [[True], "true", True, ["true"]])
+def test_case_59_every_spelling_of_the_filter(value: Any) -> None:
+    assert is_identified_filter({**IDENTIFIED, "value": value})
+    assert drift(filters={"properties": [FOREIGN, {**IDENTIFIED, "value": value}]}) == []
+
+
+@pytest.mark.parametrize("value", ["false", ["true", "false"], [], None, 1, [1], "True"])
+def test_other_filter_values_are_drift(value: Any) -> None:
+    assert drift(filters={"properties": [{**IDENTIFIED, "value": value}]})
+
+
+@pytest.mark.parametrize(
+    "entry", [None, 7, [], "x", {**IDENTIFIED, "operator": "is_not"}, {**IDENTIFIED, "key": "$x"}]
+)
+def test_another_filter_does_not_identify(entry: Any) -> None:
+    assert not is_identified_filter(entry)
+
+
+def test_a_schema_is_canonical_with_all_five_inputs_and_no_payload() -> None:
+    assert has_canonical_schema(function())
+    for missing in range(len(SCHEMA)):
+        assert not has_canonical_schema(
+            function(inputs_schema=SCHEMA[:missing] + SCHEMA[missing + 1 :])
+        )

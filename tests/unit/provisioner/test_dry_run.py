@@ -1,0 +1,110 @@
+"""Dry run: whether provisioning would be refused, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hogsend.contract.credentials import CredentialStatus, TokenReply
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.provisioning import ProvisioningFinding
+from services.provisioner.diagnosis.dry_run import dry_run
+from tests.unit.provisioner.fakes import FakeCredentials, InMemoryProvisioner, compose
+
+LOOPBACK = "http://localhost:3002"
+NO_BEARER = TokenReply(source="none", version=1)
+KEY = TokenReply(source="personal_key", version=1, token="phx_key")
+
+
+async def outcome(
+    provisioner: InMemoryProvisioner, bearer: TokenReply | None = None
+) -> ProvisioningFinding:
+    credentials = provisioner.credentials
+    return await dry_run(
+        provisioner.instance,
+        bearer or credentials.token,
+        credentials.grant,
+        provisioner.secrets,
+    )
+
+
+async def test_nothing_is_in_the_way() -> None:
+    provisioner = compose(secret=None)
+    assert await outcome(provisioner) == ProvisioningFinding(state="possible")
+    assert provisioner.credentials.stored == []
+    assert provisioner.posthog.requests == []
+
+
+async def test_the_first_refusal_in_the_order_of_a_run_is_reported() -> None:
+    blocked: dict[str, Any] = {"private_host": None, "public_url": LOOPBACK, "minting": False}
+    codes = [
+        (await outcome(compose(secret=None, **blocked), NO_BEARER)).code,
+        (await outcome(compose(secret=None, **blocked))).code,
+        (await outcome(compose(secret=None, public_url=LOOPBACK, minting=False))).code,
+        (await outcome(compose(secret=None, minting=False))).code,
+    ]
+    assert codes == [
+        "no_posthog_credential",
+        "posthog_not_configured",
+        "api_public_url_unreachable",
+        "webhook_secret_missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("provisioner", "bearer", "remediation"),
+    [
+        (compose(), NO_BEARER, "hogsend connect posthog"),
+        (compose(private_host=None), None, "POSTHOG_HOST"),
+        (compose(public_url=LOOPBACK), None, "--provision-only"),
+        (compose(secret=None, minting=False), None, "POSTHOG_WEBHOOK_SECRET"),
+    ],
+)
+async def test_every_refusal_says_what_to_do(
+    provisioner: InMemoryProvisioner, bearer: TokenReply | None, remediation: str
+) -> None:
+    found = await outcome(provisioner, bearer)
+    assert found.state == "refused"
+    assert remediation in (found.remediation or "")
+
+
+async def test_a_grant_without_the_write_scope_would_be_refused() -> None:
+    provisioner = compose()
+    provisioner.credentials.grant = CredentialStatus(
+        version=1, oauth="present", scopes=["hog_function:read"], webhook_secret="absent"
+    )
+    found = await outcome(provisioner)
+    assert (found.state, found.code) == ("refused", "missing-scope")
+    assert "hog_function:write" in (found.detail or "")
+    assert "hog_function:write" in (found.remediation or "")
+
+
+async def test_the_scopes_of_a_personal_key_are_not_judged() -> None:
+    provisioner = compose()
+    provisioner.credentials.grant = CredentialStatus(
+        version=1, oauth="absent", scopes=[], webhook_secret="absent", personal_key=True
+    )
+    assert (await outcome(provisioner, KEY)).state == "possible"
+
+
+@pytest.mark.parametrize("known", ["bearer", "status"])
+async def test_without_the_credentials_service_it_is_unknown(known: str) -> None:
+    credentials = FakeCredentials()
+    provisioner = compose(credentials=credentials)
+    found = await dry_run(
+        provisioner.instance,
+        credentials.token if known == "bearer" else None,
+        credentials.grant if known == "status" else None,
+        provisioner.secrets,
+    )
+    assert (found.state, found.code) == ("unknown", None)
+    assert "hogsend status" in (found.remediation or "")
+
+
+async def test_a_secret_that_cannot_be_checked_is_unknown() -> None:
+    provisioner = compose(secret=None)
+    provisioner.credentials.failures["derived"] = Unavailable("down")
+    found = await outcome(provisioner)
+    assert found.state == "unknown"
+    assert "hogsend status" in (found.remediation or "")

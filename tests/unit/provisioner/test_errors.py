@@ -1,0 +1,156 @@
+"""PostHog's refusals as the contract's codes, with what an operator does about each (2.7)."""
+
+from __future__ import annotations
+
+import pytest
+
+from hogsend.posthog.errors import PostHogError
+from services.provisioner.destination.errors import (
+    OPEN_ROUTE_REMEDY,
+    Step,
+    describe,
+    from_posthog,
+    manual_setup,
+    missing_secret,
+    needs_add_on,
+    no_function_id,
+    no_project_id,
+    precondition_failed,
+)
+from tests.destinations import WEBHOOK_URL
+
+ADD_ON = [
+    "The Data Pipelines addon is required for this template.",
+    "The Data Pipelines addon is required to create custom functions. Please upgrade.",
+    "Data pipelines add-on is required for enabling new destinations.",
+    "data-pipelines: please upgrade your plan",
+]
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "code"),
+    [
+        (Step.PROJECT, 401, "unauthorized"),
+        (Step.COLLECTION, 401, "unauthorized"),
+        (Step.FUNCTION, 401, "unauthorized"),
+        (Step.PROJECT, 403, "missing-scope"),
+        (Step.COLLECTION, 403, "missing-scope"),
+        (Step.FUNCTION, 403, "missing-scope"),
+        (Step.PROJECT, 404, "project-discovery-failed"),
+        (Step.PROJECT, 500, "project-discovery-failed"),
+        (Step.PROJECT, 302, "project-discovery-failed"),
+        (Step.PROJECT, None, "project-discovery-failed"),
+        (Step.COLLECTION, 404, "unsupported-instance"),
+        (Step.COLLECTION, 400, "api-error"),
+        (Step.COLLECTION, 429, "api-error"),
+        (Step.COLLECTION, 500, "api-error"),
+        (Step.COLLECTION, None, "api-error"),
+        (Step.FUNCTION, 400, "api-error"),
+        (Step.FUNCTION, 404, "api-error"),
+        (Step.FUNCTION, None, "api-error"),
+    ],
+)
+def test_a_status_has_its_code_at_each_step(step: Step, status: int | None, code: str) -> None:
+    refusal = from_posthog(PostHogError("said", status), step, WEBHOOK_URL).refusal
+    assert (refusal.reason, refusal.code) == ("posthog", code)
+    assert "said" in (refusal.detail or "")
+    assert str(status) in (refusal.detail or "") or status is None
+    assert refusal.remediation
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "names"),
+    [
+        (Step.PROJECT, 401, ["hogsend connect posthog", "POSTHOG_PERSONAL_API_KEY"]),
+        (
+            Step.PROJECT,
+            403,
+            ["hog_function:write", "project:read", "person:read", "person:write", "scopes"],
+        ),
+        (Step.PROJECT, 500, ["POSTHOG_PROJECT_ID", "POSTHOG_HOST", "--provision-only"]),
+        (Step.COLLECTION, 404, ["upgrade", "manually", WEBHOOK_URL]),
+        (Step.FUNCTION, 500, ["status", "--provision-only"]),
+    ],
+)
+def test_a_remediation_names_what_to_do(step: Step, status: int, names: list[str]) -> None:
+    remediation = from_posthog(PostHogError("x", status), step, WEBHOOK_URL).refusal.remediation
+    for name in names:
+        assert name in (remediation or "")
+
+
+def test_case_50_a_missing_secret_names_the_setting_and_the_command() -> None:
+    refusal = missing_secret().refusal
+    assert (refusal.reason, refusal.code) == ("posthog", "missing-webhook-secret")
+    assert refusal.remediation == OPEN_ROUTE_REMEDY
+    assert "POSTHOG_WEBHOOK_SECRET" in OPEN_ROUTE_REMEDY
+    assert "--provision-only" in OPEN_ROUTE_REMEDY
+
+
+def test_a_project_without_an_id_is_not_discovered() -> None:
+    refusal = no_project_id().refusal
+    assert (refusal.reason, refusal.code) == ("posthog", "project-discovery-failed")
+    assert "POSTHOG_PROJECT_ID" in (refusal.remediation or "")
+
+
+def test_case_67_a_function_without_an_id_is_an_api_error() -> None:
+    refusal = no_function_id().refusal
+    assert (refusal.reason, refusal.code) == ("posthog", "api-error")
+    assert refusal.remediation
+
+
+def test_a_failed_precondition_is_ours() -> None:
+    error = precondition_failed("code", "detail", "remediation")
+    assert str(error) == "code"
+    assert error.refusal.reason == "precondition"
+    assert (error.refusal.detail, error.refusal.remediation) == ("detail", "remediation")
+
+
+@pytest.mark.parametrize("detail", ADD_ON)
+def test_a_plan_without_data_pipelines_is_recognised(detail: str) -> None:
+    error = PostHogError(detail, 400, "template_id")
+    assert needs_add_on(error)
+    refusal = from_posthog(error, Step.COLLECTION, WEBHOOK_URL).refusal
+    assert refusal.code == "api-error"
+    assert "plan" in (refusal.detail or "")
+    assert detail in (refusal.detail or "")
+    for name in (
+        "data pipelines add-on",
+        "manually",
+        f"POST to {WEBHOOK_URL}",
+        "x-posthog-webhook-secret",
+        "POSTHOG_WEBHOOK_SECRET",
+        '{"event":"{event}","person":"{person}"}',
+    ):
+        assert name in (refusal.remediation or "")
+
+
+@pytest.mark.parametrize(
+    ("detail", "status"),
+    [
+        ("No template found for id 'template-webhook'", 400),
+        ("Data pipelines are slow today", 400),
+        (ADD_ON[0], 402),
+        (ADD_ON[0], None),
+        ("", 400),
+    ],
+)
+def test_another_refusal_is_not_taken_for_the_plan(detail: str, status: int | None) -> None:
+    assert not needs_add_on(PostHogError(detail, status))
+    refusal = from_posthog(PostHogError(detail, status), Step.COLLECTION, WEBHOOK_URL).refusal
+    assert "add-on" not in (refusal.remediation or "")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PostHogError("PostHog cannot be reached"), "PostHog cannot be reached."),
+        (PostHogError("No.", 400), "PostHog answered 400: No."),
+        (PostHogError("", 500), "PostHog answered 500."),
+    ],
+)
+def test_an_error_is_described_by_status_and_detail(error: PostHogError, said: str) -> None:
+    assert describe(error) == said
+
+
+def test_the_manual_setup_says_where_the_secret_is() -> None:
+    assert "value of POSTHOG_WEBHOOK_SECRET" in manual_setup(WEBHOOK_URL)

@@ -1,0 +1,89 @@
+"""Whether a Hogsend answers at a URL."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from services.provisioner.destination import instance_probe
+from services.provisioner.destination.instance_probe import InstanceProbe
+from tests.destinations import OTHER_HOST
+from tests.posthog_recorder import Recorder
+from tests.unit.provisioner.fakes import HEALTH, FakeInstance, http_to
+
+OTHER = f"https://{OTHER_HOST}"
+
+
+def probe(**instances: FakeInstance) -> InstanceProbe:
+    hosts = {"other": OTHER_HOST, "elsewhere": "elsewhere.example"}
+    return InstanceProbe(
+        http_to(Recorder(), {hosts[name]: instance for name, instance in instances.items()})
+    )
+
+
+@pytest.mark.parametrize("base", [OTHER, f"{OTHER}/prefix", f"{OTHER}/prefix/"])
+async def test_a_hogsend_is_known_by_its_health_document(base: str) -> None:
+    other = FakeInstance()
+    assert await probe(other=other).is_live(base)
+    (request,) = other.seen
+    assert request.method == "GET"
+    assert request.url.path == f"{base.removeprefix(OTHER).rstrip('/')}/v1/health"
+    assert not {"authorization", "cookie"} & set(request.headers)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        FakeInstance(404),
+        FakeInstance(500),
+        FakeInstance(204, b""),
+        FakeInstance(200, b"<html>parked</html>"),
+        FakeInstance(200, b"[" * 100_000),
+        FakeInstance(200, b"\xff"),
+        FakeInstance(200, []),
+        FakeInstance(200, {"status": "healthy"}),
+        FakeInstance(200, {"status": 1, "components": {}}),
+        FakeInstance(200, {**HEALTH, "more": "x" * 100_000}),
+    ],
+    ids=[
+        *("404", "500", "empty", "html", "deep", "no_text", "array", "no_components"),
+        *("odd_status", "too_large"),
+    ],
+)
+async def test_another_answer_is_no_hogsend(answer: FakeInstance) -> None:
+    assert not await probe(other=answer).is_live(OTHER)
+    assert len(answer.seen) == 1
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    elsewhere = FakeInstance()
+    other = FakeInstance(302, HEALTH, location="https://elsewhere.example/v1/health")
+    assert not await probe(other=other, elsewhere=elsewhere).is_live(OTHER)
+    assert elsewhere.seen == []
+
+
+@pytest.mark.parametrize("base", ["https://gone.example", "https://a b", "http://[bad", ""])
+async def test_a_host_that_cannot_be_reached_is_no_hogsend(base: str) -> None:
+    assert not await probe().is_live(base)
+
+
+async def test_each_instance_is_asked_once() -> None:
+    other, gone = FakeInstance(), FakeInstance(500)
+    asked = probe(other=other, elsewhere=gone)
+    for _ in range(3):
+        assert await asked.is_live(OTHER)
+        assert not await asked.is_live("https://elsewhere.example")
+    assert (len(other.seen), len(gone.seen)) == (1, 1)
+
+
+async def test_a_host_that_hangs_is_no_hogsend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instance_probe, "PROBE_SECONDS", 0.01)
+
+    async def hang(_request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    http = httpx.AsyncClient(transport=httpx.MockTransport(hang))
+    assert not await InstanceProbe(http).is_live(OTHER)

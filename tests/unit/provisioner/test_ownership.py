@@ -1,0 +1,138 @@
+"""Whose destination it is, when several Hogsend instances may share one PostHog project.
+
+Contract 2.2 takes the first destination whose path is ours. These rules are stricter and take
+precedence: otherwise two instances would repoint each other's destination without end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hogsend.posthog.api import HogFunction
+from services.provisioner.destination.instance_probe import InstanceProbe
+from services.provisioner.destination.ownership import Ownership
+from tests.destinations import (
+    OTHER_HOST,
+    OTHER_SECRET,
+    OTHER_URL,
+    PLACEHOLDER_URL,
+    SECRET,
+    WEBHOOK_URL,
+    filters,
+    inputs,
+)
+from tests.posthog_recorder import SCHEMA, Recorder
+from tests.unit.provisioner.fakes import FakeInstance, http_to
+
+
+@pytest.fixture
+def instance() -> FakeInstance:
+    return FakeInstance()
+
+
+def function(
+    url: Any = OTHER_URL, secret: str | None = OTHER_SECRET, **changes: Any
+) -> HogFunction:
+    values: dict[str, Any] = {
+        "id": "fn",
+        "enabled": True,
+        "inputs": inputs(url, secret),
+        "inputs_schema": SCHEMA,
+        "filters": filters(),
+    }
+    return HogFunction(**{**values, **changes})
+
+
+async def is_ours(
+    instance: FakeInstance,
+    function: HogFunction,
+    *,
+    secret: str | None = SECRET,
+    provisioned: dict[str, str] | None = None,
+) -> bool:
+    probe = InstanceProbe(http_to(Recorder(), {OTHER_HOST: instance}))
+    return await Ownership(WEBHOOK_URL, secret, provisioned or {}, probe).is_ours(function)
+
+
+@pytest.mark.parametrize("secret", [SECRET, None, ""], ids=["our_secret", "no_header", "empty"])
+async def test_a_live_instance_keeps_a_destination_without_a_foreign_secret(
+    instance: FakeInstance, secret: str | None
+) -> None:
+    assert not await is_ours(instance, function(secret=secret))
+    assert len(instance.seen) == 1
+
+
+@pytest.mark.parametrize("secret", [SECRET, None, ""], ids=["our_secret", "no_header", "empty"])
+async def test_without_a_live_instance_it_is_taken_over(secret: str | None) -> None:
+    gone = FakeInstance(404)
+    assert await is_ours(gone, function(secret=secret))
+    assert len(gone.seen) == 1
+
+
+@pytest.mark.parametrize("header", ["x-posthog-webhook-secret", "X-PostHog-Webhook-Secret"])
+async def test_another_secret_belongs_to_another_instance_that_is_not_probed(
+    instance: FakeInstance, header: str
+) -> None:
+    carried = inputs(OTHER_URL, headers={"value": {header: OTHER_SECRET}})
+    assert not await is_ours(instance, function(inputs=carried))
+    assert instance.seen == []
+
+
+async def test_with_an_unknown_secret_of_ours_any_secret_is_another_instances(
+    instance: FakeInstance,
+) -> None:
+    assert not await is_ours(instance, function(secret=SECRET), secret=None)
+    assert instance.seen == []
+    assert await is_ours(FakeInstance(404), function(secret=None), secret=None)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        function(WEBHOOK_URL),
+        function("http://t.example.com/v1/webhooks/posthog"),
+        function(enabled=False),
+        function(PLACEHOLDER_URL),
+        function("http://localhost:3002/v1/webhooks/posthog"),
+        function("http://127.0.0.1:9/v1/webhooks/posthog"),
+    ],
+    ids=["our_url", "our_url_over_http", "disabled", "placeholder", "localhost", "loopback"],
+)
+async def test_what_works_for_no_other_instance_is_ours_without_a_probe(
+    instance: FakeInstance, theirs: HogFunction
+) -> None:
+    assert await is_ours(instance, theirs)
+    assert instance.seen == []
+
+
+async def test_a_destination_as_we_provisioned_it_is_ours(instance: FakeInstance) -> None:
+    assert await is_ours(instance, function(), provisioned={"fn": OTHER_URL})
+    assert instance.seen == []
+
+
+@pytest.mark.parametrize(
+    "provisioned", [{"fn": WEBHOOK_URL}, {"another": OTHER_URL}, {"fn": f"{OTHER_URL}?x=1"}]
+)
+async def test_one_that_was_repointed_since_is_not(
+    instance: FakeInstance, provisioned: dict[str, str]
+) -> None:
+    assert not await is_ours(instance, function(), provisioned=provisioned)
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://other.example.com/v1/webhooks/posthog", "https://:8080/v1/webhooks/posthog"]
+)
+async def test_a_url_no_instance_can_answer_at_is_ours(instance: FakeInstance, url: str) -> None:
+    assert await is_ours(instance, function(url, None))
+    assert instance.seen == []
+
+
+async def test_odd_headers_carry_no_secret(instance: FakeInstance) -> None:
+    odd: list[Any] = [None, {"secret": True}, {"value": []}, {"value": {"x-other": OTHER_SECRET}}]
+    for headers in odd:
+        assert not await is_ours(
+            instance, function(inputs={**inputs(OTHER_URL), "headers": headers})
+        )
+    assert len(instance.seen) == 4

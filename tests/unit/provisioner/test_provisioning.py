@@ -1,0 +1,336 @@
+"""A provisioning run from request to reply: preconditions, lock, secret, PostHog (12.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from hogsend.contract.credentials import DerivedPayload, TokenReply
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.provisioning import ProvisionReply, Refusal
+from services.provisioner.destination import provisioning
+from services.provisioner.destination.drift import SECRET_HEADER
+from tests.destinations import PLACEHOLDER_URL, SECRET, WEBHOOK_URL, compliant
+from tests.posthog_recorder import Recorded, Recorder
+from tests.unit.provisioner.fakes import POSTHOG_URL, InMemoryProvisioner, compose
+from tests.waiting import eventually
+
+LOOPBACK = "http://localhost:3002"
+
+
+async def run(provisioner: InMemoryProvisioner, *, placeholder: bool = False) -> ProvisionReply:
+    return await provisioner.provisioning.run(placeholder=placeholder)
+
+
+async def action(provisioner: InMemoryProvisioner) -> str:
+    reply = await run(provisioner)
+    assert reply.provisioned is not None, reply.refusal
+    assert reply.refusal is None
+    return reply.provisioned.action
+
+
+async def refusal(provisioner: InMemoryProvisioner, *, placeholder: bool = False) -> Refusal:
+    reply = await run(provisioner, placeholder=placeholder)
+    assert reply.refusal is not None, reply.provisioned
+    assert reply.provisioned is None
+    return reply.refusal
+
+
+def sent_secret(posthog: Recorder) -> str:
+    (body,) = posthog.bodies("POST")
+    return str(body["inputs"]["headers"]["value"][SECRET_HEADER])
+
+
+def bearers(posthog: Recorder) -> list[str]:
+    return [
+        request.headers["authorization"].removeprefix("Bearer ") for request in posthog.requests
+    ]
+
+
+async def test_case_36_without_a_credential_nothing_is_asked() -> None:
+    provisioner = compose(secret=None)
+    provisioner.credentials.token = TokenReply(source="none", version=1)
+    assert await refusal(provisioner) == Refusal(
+        reason="precondition", code="no_posthog_credential"
+    )
+    assert provisioner.posthog.requests == []
+    assert provisioner.credentials.stored == []
+
+
+async def test_preconditions_are_checked_in_order_and_before_posthog_is_asked() -> None:
+    blocked: dict[str, Any] = {"private_host": None, "public_url": LOOPBACK, "minting": False}
+    provisioner = compose(secret=None, **blocked)
+    provisioner.credentials.token = TokenReply(source="none", version=1)
+    codes = [(await refusal(provisioner)).code]
+    codes.append((await refusal(compose(secret=None, **blocked))).code)
+    without_url = compose(secret=None, public_url=LOOPBACK, minting=False)
+    codes.append((await refusal(without_url)).code)
+    codes.append((await refusal(without_url, placeholder=True)).code)
+    assert codes == [
+        "no_posthog_credential",
+        "posthog_not_configured",
+        "api_public_url_unreachable",
+        "webhook_secret_missing",
+    ]
+    assert without_url.posthog.requests == []
+
+
+async def test_cases_39_and_40_a_secret_is_minted_and_the_project_stored() -> None:
+    provisioner = compose(secret=None)
+    assert await action(provisioner) == "created"
+    secret = sent_secret(provisioner.posthog)
+    assert re.fullmatch(r"[0-9a-f]{64}", secret)
+    assert provisioner.credentials.derived_reply.payload == DerivedPayload(
+        webhook_secret=secret,
+        project_api_key="phc_grabbed",
+        project_id="4242",
+        private_host=POSTHOG_URL,
+    )
+
+
+async def test_a_minted_secret_is_stored_before_posthog_is_asked() -> None:
+    provisioner = compose(secret=None)
+    provisioner.posthog.refuse("GET", "/api/projects/", 500)
+    assert (await refusal(provisioner)).code == "project-discovery-failed"
+    (stored,) = provisioner.credentials.stored
+    assert re.fullmatch(r"[0-9a-f]{64}", stored.webhook_secret or "")
+
+
+async def test_a_secret_is_minted_while_the_lock_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    provisioner = compose(secret=None)
+    store_derived, held = provisioner.credentials.store_derived, []
+
+    async def observe(payload: DerivedPayload) -> None:
+        held.append(provisioner.store.is_locked)
+        await store_derived(payload)
+
+    monkeypatch.setattr(provisioner.credentials, "store_derived", observe)
+    await action(provisioner)
+    assert held == [True, True]
+    assert not provisioner.store.is_locked
+
+
+async def test_case_42_a_configured_secret_is_not_stored() -> None:
+    provisioner = compose()
+    await action(provisioner)
+    assert sent_secret(provisioner.posthog) == SECRET
+    assert [stored.webhook_secret for stored in provisioner.credentials.stored] == [None]
+
+
+@pytest.mark.parametrize("minting", [True, False])
+async def test_an_unreadable_secret_stops_a_run_before_posthog_is_asked(minting: bool) -> None:
+    provisioner = compose(secret=None, minting=minting)
+    provisioner.credentials.holds_unreadable()
+    assert (await refusal(provisioner)).code == "webhook_secret_missing"
+    assert provisioner.posthog.requests == []
+
+
+async def test_an_unreadable_derived_row_is_left_alone() -> None:
+    provisioner = compose()
+    provisioner.credentials.holds_unreadable()
+    assert await action(provisioner) == "created"
+    assert provisioner.credentials.stored == []
+
+
+@pytest.mark.parametrize(
+    ("source", "token"),
+    [("personal_key", "phx_key"), ("oauth", "pha_a")],
+    ids=["case_44", "case_45"],
+)
+async def test_the_resolved_bearer_is_used(source: Any, token: str) -> None:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(source=source, version=1, token=token)
+    await action(provisioner)
+    assert set(bearers(provisioner.posthog)) == {token}
+
+
+async def test_case_46_a_placeholder_from_a_laptop() -> None:
+    provisioner = compose(public_url=LOOPBACK)
+    reply = await run(provisioner, placeholder=True)
+    assert reply.provisioned is not None
+    assert (reply.provisioned.enabled, reply.provisioned.webhook_url) == (False, PLACEHOLDER_URL)
+    (body,) = provisioner.posthog.bodies("POST")
+    assert (body["enabled"], body["inputs"]["url"]["value"]) == (False, PLACEHOLDER_URL)
+
+
+async def test_a_run_again_writes_nothing_anywhere() -> None:
+    provisioner = compose(secret=None)
+    await action(provisioner)
+    written = len(provisioner.credentials.stored)
+    assert await action(provisioner) == "unchanged"
+    assert len(provisioner.credentials.stored) == written
+    assert [r.method for r in provisioner.posthog.requests].count("POST") == 1
+
+
+async def test_a_project_that_cannot_be_stored_fails_no_run() -> None:
+    provisioner = compose()
+    provisioner.credentials.failures["store_derived"] = Unavailable("down")
+    assert await action(provisioner) == "created"
+
+
+OUTCOMES: dict[str, Any] = {
+    "created": [],
+    "unauthorized": [("GET", "/api/projects/", 401)],
+    "missing-scope": [("GET", "hog_functions", 403)],
+    "unsupported-instance": [("GET", "hog_functions", 404)],
+    "project-discovery-failed": [("GET", "/api/projects/", 500)],
+    "api-error": [("POST", "hog_functions", 400)],
+}
+
+
+@pytest.mark.parametrize("minted", [True, False], ids=["minted", "configured"])
+@pytest.mark.parametrize("outcome", OUTCOMES)
+async def test_case_48_no_outcome_shows_a_secret(
+    outcome: str,
+    minted: bool,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    provisioner = compose(secret=None if minted else SECRET)
+    if minted:
+        provisioner.credentials.holds(webhook_secret="minted-secret")
+    for method, path, status in OUTCOMES[outcome]:
+        # PostHog may repeat whatever it was sent.
+        said = f"pha_a {SECRET} minted-secret " * 20
+        provisioner.posthog.refuse(method, path, status, {"detail": said})
+    reply = await run(provisioner)
+    assert (reply.refusal.code if reply.refusal else "created") == outcome
+    stdout, stderr = capfd.readouterr()
+    assert "provisioned" in stdout
+    for seen in (repr(reply), stdout, stderr, caplog.text):
+        for hidden in ("minted-secret" if minted else SECRET, "pha_a", "phc_grabbed"):
+            assert hidden not in seen
+
+
+async def test_runs_at_once_create_one_destination() -> None:
+    provisioner = compose()
+    actions = await asyncio.gather(*(action(provisioner) for _ in range(5)))
+    assert sorted(actions) == ["created"] + ["unchanged"] * 4
+
+
+async def test_too_many_runs_at_once_are_refused() -> None:
+    provisioner = compose()
+    going_on = asyncio.Event()
+
+    async def hang(_request: Recorded) -> None:
+        await going_on.wait()
+
+    provisioner.posthog.before = hang
+    runs = [asyncio.create_task(run(provisioner)) for _ in range(provisioning.MAX_AT_ONCE)]
+    await eventually(lambda: provisioner.posthog.requests)
+    with pytest.raises(Unavailable, match="too many"):
+        await run(provisioner)
+    going_on.set()
+    assert all(reply.provisioned for reply in await asyncio.gather(*runs))
+    assert await action(provisioner) == "unchanged"
+
+
+async def test_a_run_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provisioning, "RUN_SECONDS", 0.01)
+    provisioner = compose()
+
+    async def hang(_request: Recorded) -> None:
+        await asyncio.Event().wait()
+
+    provisioner.posthog.before = hang
+    with pytest.raises(Unavailable, match="too long"):
+        await run(provisioner)
+    assert not provisioner.store.is_locked
+
+
+async def test_a_refused_token_is_refreshed_once_and_the_run_starts_over() -> None:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(source="oauth", version=1, token="pha_old")
+    provisioner.credentials.fresh = TokenReply(source="oauth", version=2, token="pha_new")
+    provisioner.posthog.accepts = {"pha_new"}
+    assert await action(provisioner) == "created"
+    assert provisioner.credentials.rejected == [None, "pha_old"]
+    assert bearers(provisioner.posthog) == ["pha_old"] + ["pha_new"] * 3
+
+
+@pytest.mark.parametrize(
+    ("fresh", "requests"),
+    [
+        (TokenReply(source="oauth", version=1, token="pha_old"), 1),
+        (TokenReply(source="none", version=1), 1),
+        (TokenReply(source="oauth", version=1, token="pha_new"), 2),
+    ],
+    ids=["the_same", "none", "another"],
+)
+async def test_a_token_that_is_refused_again_is_not_tried_without_end(
+    fresh: TokenReply, requests: int
+) -> None:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(source="oauth", version=1, token="pha_old")
+    provisioner.credentials.fresh = fresh
+    provisioner.posthog.accepts = set()
+    assert (await refusal(provisioner)).code == "unauthorized"
+    assert provisioner.credentials.rejected == [None, "pha_old"]
+    assert len(provisioner.posthog.requests) == requests
+
+
+async def test_a_refused_personal_key_is_not_asked_for_again() -> None:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(source="personal_key", version=1, token="phx")
+    provisioner.posthog.accepts = set()
+    assert (await refusal(provisioner)).code == "unauthorized"
+    assert provisioner.credentials.rejected == [None]
+
+
+async def test_another_refusal_asks_for_no_other_token() -> None:
+    provisioner = compose()
+    provisioner.posthog.refuse("GET", "/api/projects/", 403)
+    assert (await refusal(provisioner)).code == "missing-scope"
+    assert provisioner.credentials.rejected == [None]
+
+
+async def test_without_postgresql_posthog_is_not_asked() -> None:
+    provisioner = compose()
+    provisioner.store.is_down = True
+    with pytest.raises(Unavailable):
+        await run(provisioner)
+    assert provisioner.posthog.requests == []
+
+
+@pytest.mark.parametrize("secret", [SECRET, None])
+async def test_without_the_credentials_service_posthog_is_not_asked(secret: str | None) -> None:
+    provisioner = compose(secret=secret)
+    provisioner.credentials.goes_down()
+    with pytest.raises(Unavailable, match="credentials"):
+        await run(provisioner)
+    assert provisioner.posthog.requests == []
+
+
+def counted(outcome: str) -> float:
+    value = REGISTRY.get_sample_value("hogsend_provisioner_runs_total", {"outcome": outcome})
+    return value or 0.0
+
+
+async def test_each_run_is_counted_by_its_outcome() -> None:
+    outcomes = ("created", "unchanged", "no_posthog_credential", "unavailable", "internal")
+    before = {outcome: counted(outcome) for outcome in outcomes}
+    provisioner = compose()
+    provisioner.posthog.add("fn", **compliant())
+    await run(provisioner)
+    await run(compose())
+    provisioner.credentials.token = TokenReply(source="none", version=1)
+    await run(provisioner)
+    for error in (Unavailable("down"), HogsendError("broken")):
+        provisioner.credentials.failures["bearer"] = error
+        with pytest.raises(HogsendError):
+            await run(provisioner)
+    assert {outcome: counted(outcome) - before[outcome] for outcome in outcomes} == dict.fromkeys(
+        outcomes, 1
+    )
+
+
+async def test_a_webhook_url_follows_the_public_url() -> None:
+    reply = await run(compose(public_url="https://t.example.com/"))
+    assert reply.provisioned is not None
+    assert reply.provisioned.webhook_url == WEBHOOK_URL

@@ -1,0 +1,115 @@
+"""The secret PostHog's deliveries carry: configured, minted earlier, or minted now (1.2)."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from hogsend.contract.credentials import DerivedPayload
+from hogsend.contract.errors import HogsendError, InvalidRequest, Unavailable
+from services.provisioner.destination.errors import ProvisioningError
+from services.provisioner.destination.webhook_secret import WebhookSecrets
+from tests.unit.provisioner.fakes import FakeCredentials
+
+
+@pytest.fixture
+def credentials() -> FakeCredentials:
+    return FakeCredentials()
+
+
+def secrets(
+    credentials: FakeCredentials, configured: str | None = None, *, minting: bool = True
+) -> WebhookSecrets:
+    return WebhookSecrets(credentials, configured, minting=minting)
+
+
+async def refused(secrets: WebhookSecrets) -> ProvisioningError:
+    """Give the error that both methods must raise."""
+    with pytest.raises(ProvisioningError) as checked:
+        await secrets.check()
+    with pytest.raises(ProvisioningError) as obtained:
+        await secrets.obtain()
+    assert checked.value.refusal == obtained.value.refusal
+    return obtained.value
+
+
+async def test_case_42_a_configured_secret_is_neither_asked_for_nor_stored(
+    credentials: FakeCredentials,
+) -> None:
+    credentials.goes_down()
+    configured = secrets(credentials, "env-secret", minting=False)
+    assert await configured.obtain() == configured.configured == "env-secret"
+    await configured.check()
+    assert credentials.stored == []
+
+
+async def test_a_minted_secret_is_used_again(credentials: FakeCredentials) -> None:
+    credentials.holds(webhook_secret="minted earlier")
+    for minting in (True, False):
+        assert await secrets(credentials, minting=minting).obtain() == "minted earlier"
+        await secrets(credentials, minting=minting).check()
+    assert credentials.stored == []
+
+
+async def test_case_39_a_secret_is_minted_and_stored(credentials: FakeCredentials) -> None:
+    minted = await secrets(credentials).obtain()
+    assert re.fullmatch(r"[0-9a-f]{64}", minted)
+    assert credentials.stored == [DerivedPayload(webhook_secret=minted)]
+    assert await secrets(credentials).obtain() == minted
+
+
+async def test_two_secrets_differ() -> None:
+    assert await secrets(FakeCredentials()).obtain() != await secrets(FakeCredentials()).obtain()
+
+
+async def test_minting_keeps_what_is_stored_beside_it(credentials: FakeCredentials) -> None:
+    credentials.holds(project_api_key="phc_kept", project_id="7")
+    minted = await secrets(credentials).obtain()
+    assert credentials.stored == [
+        DerivedPayload(webhook_secret=minted, project_api_key="phc_kept", project_id="7")
+    ]
+
+
+async def test_a_check_mints_nothing(credentials: FakeCredentials) -> None:
+    await secrets(credentials).check()
+    assert credentials.stored == []
+
+
+async def test_minting_can_be_switched_off(credentials: FakeCredentials) -> None:
+    refusal = (await refused(secrets(credentials, minting=False))).refusal
+    assert (refusal.reason, refusal.code) == ("precondition", "webhook_secret_missing")
+    assert "POSTHOG_MINT_WEBHOOK_SECRET" in (refusal.detail or "")
+    assert "POSTHOG_WEBHOOK_SECRET" in (refusal.remediation or "")
+    assert credentials.stored == []
+
+
+async def test_an_unreadable_secret_is_never_replaced(credentials: FakeCredentials) -> None:
+    credentials.holds_unreadable()
+    refusal = (await refused(secrets(credentials))).refusal
+    assert (refusal.reason, refusal.code) == ("precondition", "webhook_secret_missing")
+    assert "BETTER_AUTH_SECRET" in (refusal.detail or "")
+    for way_out in ("BETTER_AUTH_SECRET_PREVIOUS", "DELETE", "POSTHOG_WEBHOOK_SECRET"):
+        assert way_out in (refusal.remediation or "")
+    assert credentials.stored == []
+
+
+async def test_a_minted_secret_that_cannot_be_stored_is_not_used(
+    credentials: FakeCredentials,
+) -> None:
+    credentials.failures["store_derived"] = InvalidRequest("no")
+    with pytest.raises(ProvisioningError) as raised:
+        await secrets(credentials).obtain()
+    refusal = raised.value.refusal
+    assert refusal.code == "webhook_secret_missing"
+    assert "could not be stored" in (refusal.detail or "")
+
+
+@pytest.mark.parametrize("method", ["derived", "store_derived"])
+async def test_a_service_that_is_down_is_no_missing_secret(
+    credentials: FakeCredentials, method: str
+) -> None:
+    down: HogsendError = Unavailable("down")
+    credentials.failures[method] = down
+    with pytest.raises(Unavailable):
+        await secrets(credentials).obtain()
