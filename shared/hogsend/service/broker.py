@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import ssl
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 import structlog
-from fast_depends.msgspec import MsgSpecSerializer
-from faststream._internal.broker import BrokerUsecase
-from faststream.nats import NatsBroker
-from nats.aio.client import Client
 
 from hogsend.contract.errors import CannotStart
-from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
+from hogsend.faststream.linked import LinkedBroker
 from hogsend.service import metrics
 from hogsend.service.discovery import ServiceStats, discovery_router
 from hogsend.service.injection import injector
@@ -34,7 +29,7 @@ from hogsend.transport.tls import client_context
 log = structlog.get_logger(__name__)
 
 
-class ServiceBroker(NatsBroker):
+class ServiceBroker(LinkedBroker):
     """One NATS connection of one process: its handlers, what it asks, what it publishes."""
 
     def __init__(self, user: User, link: Connection) -> None:
@@ -45,15 +40,11 @@ class ServiceBroker(NatsBroker):
             link: the connection everything goes over; it reconnects without end.
         """
         self.user = user
-        self.link = link
         self.stats = ServiceStats()
         self.answered: list[Endpoint[Any, Any]] = []
         self._provided: dict[type, object] = {}
         super().__init__(
-            "nats://127.0.0.1:4222",
-            name=f"hogsend-{user}",
-            inbox_prefix=inbox_prefix(user),
-            serializer=MsgSpecSerializer(use_fastdepends_errors=False),
+            link,
             # structlog says what is worth saying; FastStream's log has a line for every message.
             logger=None,
             middlewares=[
@@ -94,25 +85,6 @@ class ServiceBroker(NatsBroker):
     ) -> Reply:
         """Ask another service; see `Connection.request`."""
         return await self.link.request(endpoint, message, deadline=deadline)
-
-    async def stop(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_val: BaseException | None = None,
-        exc_tb: TracebackType | None = None,
-    ) -> None:
-        """Stop every subscriber, each of which finishes what it holds, and close the connection."""
-        # Not NatsBroker's: it drains the connection, which fails while NATS cannot be reached.
-        await BrokerUsecase.stop(self, exc_type, exc_val, exc_tb)
-        await self.link.close()
-        self._connection = None
-        self.config.disconnect()
-
-    async def _connect(self) -> Client:
-        if not self.link.connected:
-            await self.link.open()
-        self.config.connect(self.link.client)
-        return self.link.client
 
 
 def service_broker(user: User, settings: BusSettings) -> ServiceBroker:

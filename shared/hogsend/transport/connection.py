@@ -68,6 +68,11 @@ class Connection:
         self._reconnect_hooks: list[Hook] = []
 
     @property
+    def addresses(self) -> list[str]:
+        """The NATS addresses it was given, credentials included."""
+        return self._url.split(",")
+
+    @property
     def connected(self) -> bool:
         """Whether the server can be talked to right now."""
         return self.client.is_connected
@@ -80,7 +85,7 @@ class Connection:
     async def open(self) -> None:
         """Connect, retrying without end; cancel it to stop."""
         await self.client.connect(
-            servers=self._url.split(","),
+            servers=self.addresses,
             name=f"hogsend-{self.user}",
             user=self.user if self._password is not None else None,
             password=self._password,

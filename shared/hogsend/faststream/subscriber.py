@@ -1,0 +1,136 @@
+"""A FastStream subscriber on a durable consumer, one message at a time.
+
+FastStream's own pull subscriber waits without end for a consumer that was deleted, and lets
+JetStream redeliver what a slow handler still works on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from faststream._internal.endpoint.subscriber.call_item import CallsCollection
+from faststream.message import StreamMessage
+from faststream.middlewares import AckPolicy
+from faststream.nats import JStream, PullSub
+from faststream.nats.message import NatsMessage
+from faststream.nats.parser import JsParser
+from faststream.nats.subscriber.config import (
+    NatsSubscriberConfig,
+    NatsSubscriberSpecificationConfig,
+)
+from faststream.nats.subscriber.specification import NatsSubscriberSpecification
+from faststream.nats.subscriber.usecases import PullStreamSubscriber
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy as JetStreamAckPolicy
+from nats.js.api import ConsumerConfig
+
+from hogsend.transport.connection import Connection
+from hogsend.transport.consumer import Consumer, MessagesInHand
+
+if TYPE_CHECKING:
+    from faststream.nats.configs import NatsBrokerConfig
+
+RETRY_SECONDS = 5.0
+"""A message whose handler failed is redelivered after this long."""
+NAK_SECONDS = 0.1
+
+
+class ConsumedMessage(NatsMessage):
+    """A message that is not redelivered at once when its handler fails."""
+
+    async def nack(self, delay: float | None = RETRY_SECONDS) -> None:
+        """Give it back, to be redelivered after `delay` seconds."""
+        await super().nack(delay)
+
+
+class ConsumerSubscriber(PullStreamSubscriber):
+    """Hands out one message after the other; it is acknowledged when its handler has returned."""
+
+    def __init__(
+        self, stream: str, consumer: ConsumerConfig, broker_config: NatsBrokerConfig
+    ) -> None:
+        """Consume `stream` with `consumer`, made when missing, and again when it was deleted."""
+        subject = consumer.filter_subject or ""
+        unacknowledged = consumer.ack_policy is JetStreamAckPolicy.NONE
+        calls: CallsCollection[Any] = CallsCollection()
+        config = NatsSubscriberConfig(
+            subject=subject,
+            sub_config=ConsumerConfig(),
+            _outer_config=broker_config,
+            _ack_policy=AckPolicy.MANUAL if unacknowledged else AckPolicy.NACK_ON_ERROR,
+        )
+        specification = NatsSubscriberSpecification(
+            _outer_config=broker_config,
+            calls=calls,
+            specification_config=NatsSubscriberSpecificationConfig(
+                subject=subject,
+                queue=consumer.durable_name,
+                title_=None,
+                description_=None,
+                include_in_schema=True,
+            ),
+        )
+        super().__init__(
+            config,
+            specification,
+            calls,
+            queue="",
+            pull_sub=cast("Any", PullSub()),
+            stream=JStream(stream, declare=False),
+        )
+        self._parser = _parse(JsParser(pattern=subject))
+        self._consumer = consumer
+
+    async def stop(self) -> None:
+        """Take no more messages, and give back the one that was not finished in time."""
+        tasks = list(self.tasks)
+        await super().stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _create_subscription(self) -> None:
+        self.add_task(self._consume)
+
+    async def _consume(self) -> None:
+        link = cast("Connection", self._outer_config.extra_context["broker"].link)
+        source = Consumer(link, self.stream.name, self._consumer, batch=1)
+        async for messages in source.batches():
+            if self._consumer.ack_policy is JetStreamAckPolicy.NONE:
+                await self.consume(messages[0])
+                continue
+            async with _in_hand(link, messages):
+                await self.consume(messages[0])
+
+
+@asynccontextmanager
+async def _in_hand(link: Connection, messages: list[Msg]) -> AsyncIterator[None]:
+    held = MessagesInHand(
+        link, lambda what, error: link.observe("error", f"{what} of an event: {error}")
+    )
+    held.take(messages)
+    beating = asyncio.create_task(held.keep_alive())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await held.nak_all(NAK_SECONDS)
+
+
+def _parse(parser: JsParser) -> Any:
+    async def parse(message: Msg) -> StreamMessage[Msg]:
+        parsed = await parser.parse_message(message)
+        return ConsumedMessage(
+            raw_message=message,
+            body=parsed.body,
+            path=parsed.path,
+            headers=parsed.headers,
+            content_type=parsed.content_type,
+            message_id=message.headers.get("Nats-Msg-Id") if message.headers else None,
+            correlation_id=message.headers.get("Hogsend-Correlation-Id")
+            if message.headers
+            else None,
+        )
+
+    return parse

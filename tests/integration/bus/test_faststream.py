@@ -1,0 +1,208 @@
+"""Other people's FastStream apps: events and credential changes, typed, acknowledged, kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from faststream import FastStream
+from faststream.nats import TestNatsBroker
+
+from hogsend import CredentialChanged, Event
+from hogsend.contract import subjects
+from hogsend.contract.headers import message_headers
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.faststream import HogsendBroker
+from hogsend.faststream.subscriber import ConsumedMessage
+from hogsend.service import streams
+from hogsend.transport.connection import Connection
+from tests.integration.harness import connected
+from tests.servers import Servers
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("fresh_bus")
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+def event(id: str, name: str = "signed_up") -> Event:
+    return Event(
+        id=id,
+        event=name,
+        source="posthog",
+        user_id="u_42",
+        contact_key="u_42",
+        occurred_at=NOW,
+        received_at=NOW,
+        properties={"plan": "pro"},
+    )
+
+
+async def announce(ingest: Connection, happened: Event) -> None:
+    headers = message_headers(id=happened.id, source="ingest", type="event", time=NOW)
+    await ingest.publish(subjects.event(happened.event), msgspec.json.encode(happened), headers)
+
+
+@pytest.fixture
+async def ingest(servers: Servers) -> AsyncIterator[Connection]:
+    async with connected(servers, User.INGEST) as ingest:
+        await streams.reconcile(ingest.js, User.INGEST)
+        yield ingest
+
+
+@asynccontextmanager
+async def running(broker: HogsendBroker) -> AsyncIterator[None]:
+    async with FastStream(broker, logger=None):
+        yield
+
+
+def broker_of(servers: Servers) -> HogsendBroker:
+    return HogsendBroker(servers.nats_url(User.SUBSCRIBER), logger=None)
+
+
+async def test_events_of_one_name_are_handed_over_typed_and_once(
+    servers: Servers, ingest: Connection
+) -> None:
+    broker, got = broker_of(servers), list[Event]()
+
+    @broker.events("signed_up", durable="mailer")
+    async def welcome(happened: Event) -> None:
+        got.append(happened)
+
+    await announce(ingest, event("1"))
+    await announce(ingest, event("other", "elsewhere"))
+    async with running(broker):
+        await announce(ingest, event("2"))
+        await eventually(lambda: len(got) == 2)
+        assert got == [event("1"), event("2")]
+
+        async def acknowledged() -> bool:
+            info = await ingest.js.stream_info(StreamName.EVENTS)
+            return info.state.messages == 3 and not await unacknowledged(servers)
+
+        await eventually(acknowledged)
+
+
+async def unacknowledged(servers: Servers) -> int:
+    async with connected(servers, User.OPERATOR) as operator:
+        info = await operator.js.consumer_info(StreamName.EVENTS, "mailer")
+        return int(info.num_ack_pending or 0)
+
+
+async def test_an_event_whose_handler_failed_comes_again(
+    servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ConsumedMessage.nack, "__defaults__", (0.1,))
+    broker, seen = broker_of(servers), list[str]()
+
+    @broker.events("signed_up", durable="mailer")
+    async def welcome(happened: Event) -> None:
+        seen.append(happened.id)
+        if len(seen) == 1:
+            raise ValueError("first time")
+
+    async with running(broker):
+        await announce(ingest, event("1"))
+        await eventually(lambda: seen == ["1", "1"])
+
+
+async def test_what_was_not_finished_at_a_stop_goes_to_the_next_replica(
+    servers: Servers, ingest: Connection
+) -> None:
+    began = asyncio.Event()
+    broker = broker_of(servers)
+    broker.config.broker_config.graceful_timeout = 0.1
+
+    @broker.events("signed_up", durable="mailer")
+    async def hang(happened: Event) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    async with running(broker):
+        await announce(ingest, event("1"))
+        await began.wait()
+    other, got = broker_of(servers), list[str]()
+
+    @other.events("signed_up", durable="mailer")
+    async def welcome(happened: Event) -> None:
+        got.append(happened.id)
+
+    async with running(other):
+        # Far sooner than JetStream's ack_wait of 30 seconds.
+        await eventually(lambda: got == ["1"], 10)
+
+
+async def test_a_deleted_consumer_is_made_again(servers: Servers, ingest: Connection) -> None:
+    broker, got = broker_of(servers), list[str]()
+
+    @broker.events("signed_up", durable="mailer")
+    async def welcome(happened: Event) -> None:
+        got.append(happened.id)
+
+    async with running(broker), connected(servers, User.OPERATOR) as operator:
+        await announce(ingest, event("1"))
+        await eventually(lambda: got == ["1"])
+        await operator.js.delete_consumer(StreamName.EVENTS, "mailer")
+        await announce(ingest, event("2"))
+        await eventually(lambda: "2" in got)
+
+
+async def test_credential_changes_begin_with_the_current_state(
+    servers: Servers, ingest: Connection
+) -> None:
+    async with connected(servers, User.CREDENTIALS) as credentials:
+        await streams.reconcile(credentials.js, User.CREDENTIALS)
+        await change(credentials, 7)
+        broker, got = broker_of(servers), list[int]()
+
+        @broker.credential_changes("posthog")
+        async def changed(heard: CredentialChanged) -> None:
+            got.append(heard.version)
+
+        async with running(broker):
+            await eventually(lambda: got == [7])
+            await change(credentials, 8)
+            await eventually(lambda: got == [7, 8])
+
+
+async def change(credentials: Connection, version: int) -> None:
+    changed = CredentialChanged(
+        provider="posthog",
+        version=version,
+        change="stored",
+        kinds=["oauth"],
+        changed_kinds=["oauth"],
+        scopes=[],
+        expires_at=None,
+        changed_at=NOW,
+    )
+    headers = message_headers(
+        id=f"c:{version}", source="credentials", type="credential.changed", time=NOW
+    )
+    subject = subjects.credential_changed("posthog")
+    await credentials.publish(subject, msgspec.json.encode(changed), headers)
+
+
+async def test_a_handler_is_called_without_a_server_by_faststreams_test_broker() -> None:
+    broker, got = HogsendBroker("nats://nowhere:4222", logger=None), list[Event]()
+
+    @broker.events("signed_up", durable="mailer")
+    async def welcome(happened: Event) -> None:
+        got.append(happened)
+
+    async with TestNatsBroker(broker):
+        await broker.publish(event("1"), subjects.event("signed_up"))
+    assert got == [event("1")]
+
+
+async def test_the_client_shares_the_connection(servers: Servers, ingest: Connection) -> None:
+    broker = HogsendBroker(servers.nats_url(User.APP), logger=None)
+    async with running(broker):
+        await broker.hogsend.engagement.report("email.opened", {"userId": "u_42"}, id="m-1")
+    info = await ingest.js.stream_info(StreamName.ENGAGEMENT)
+    assert info.state.messages == 1
