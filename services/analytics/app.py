@@ -26,6 +26,9 @@ from hogsend.service.token_cache import TokenCache
 from hogsend.transport.connection import Connection
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
+from services.analytics.delivery.dead_letters import DeadLetters
+from services.analytics.delivery.destination_consumers import DestinationConsumers
+from services.analytics.delivery.jetstream import JetStreams
 from services.analytics.delivery.leader_election import lead_forever
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.destinations.service import DestinationService
@@ -73,6 +76,7 @@ def build(
     settings: AnalyticsSettings,
 ) -> Analytics:
     """Put the service together."""
+    jetstream = JetStreams(bus)
     tokens, project_key = TokenCache(bus, PROVIDER), ProjectKey(bus, posthog)
     store = DestinationStore(database)
     private_host, contacts = PrivateHost(bus, posthog), Contacts(bus)
@@ -88,13 +92,20 @@ def build(
         private_host=private_host,
         persons=persons,
         store=store,
-        delivery=DeliveryRunner(bus, capture, project_key, store, settings),
+        delivery=DeliveryRunner(
+            streams=jetstream,
+            capture=capture,
+            dead_letters=DeadLetters(bus),
+            project_key=project_key,
+            store=store,
+            settings=settings,
+        ),
         handlers=Handlers(
             persons=persons,
             timezones=Timezones(persons, contacts, settings.default_timezone),
             conditions=Conditions(persons, contacts),
             flags=FlagReader(bus, project_key, http),
-            destinations=DestinationService(bus, store, outbound),
+            destinations=DestinationService(bus, DestinationConsumers(jetstream), store, outbound),
             report=report,
             tokens=tokens,
             database=database,

@@ -28,8 +28,8 @@ class Entry(Generic[Origin]):
     origin: Origin
     """What the event was read from, to be settled once the event is done."""
     attempts: int = 0
-    first_tried_at: float | None = None
-    """Seconds on the caller's clock."""
+    first_tried_at: float = math.inf
+    """Seconds on the caller's clock; infinite before the first attempt."""
     due_at: float = 0.0
     """Seconds on the caller's clock; the event is not sent earlier."""
     max_batch: float = math.inf

@@ -1,14 +1,12 @@
-"""What operators do with destinations (contract 6.6)."""
+"""Destinations as operators manage them (contract 6.6)."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import msgspec
-import nats.errors
-import nats.js.errors
 import structlog
 
 from hogsend.contract import subjects
@@ -27,11 +25,8 @@ from hogsend.contract.destinations import (
 from hogsend.contract.engagement import Engagement
 from hogsend.contract.errors import NotFound, Unavailable
 from hogsend.contract.headers import DESTINATION, format_time, message_headers
-from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.service.ssrf import EgressPolicy
-from hogsend.transport.connection import Connection
-from services.analytics.delivery.sources import consumer_of, durable_of
 from services.analytics.destinations.model import (
     Destination,
     checked_config,
@@ -45,23 +40,61 @@ log = structlog.get_logger(__name__)
 
 TEST = "webhook.test"
 
-_AWAY = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
+
+class Publisher(Protocol):
+    """Publishes messages durably."""
+
+    async def publish(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
+        """Publish a message; it is durable when this returns.
+
+        Raises:
+            Unavailable: the broker cannot be reached.
+        """
+
+
+class Consumers(Protocol):
+    """Keep engagement for destinations until it is delivered."""
+
+    async def create(self, destination: UUID) -> None:
+        """Keep engagement for a destination from now on.
+
+        Raises:
+            Unavailable: the broker cannot be reached.
+        """
+
+    async def delete(self, destination: UUID) -> None:
+        """Keep nothing for a destination any more.
+
+        Raises:
+            Unavailable: the broker cannot be reached.
+        """
 
 
 class DestinationService:
-    """Every method raises `Unavailable` while PostgreSQL or NATS is away, and most `NotFound`."""
+    """Manages destinations.
 
-    def __init__(self, bus: Connection, store: DestinationStore, outbound: EgressPolicy) -> None:
-        """Work on the service's own bus connection and tables; `outbound` limits the hosts."""
-        self._bus = bus
+    Every method raises `Unavailable` when PostgreSQL or the broker cannot be reached; all that name
+    a destination raise `NotFound` when there is none.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        consumers: Consumers,
+        store: DestinationStore,
+        outbound: EgressPolicy,
+    ) -> None:
+        """Keep destinations in `store`; `outbound` says which hosts may be called."""
+        self._publisher = publisher
+        self._consumers = consumers
         self._store = store
         self._outbound = outbound
 
     async def create(self, new: CreateDestination) -> OutboundDestination:
-        """Make a destination: from now on engagement waits for it.
+        """Create a destination. Engagement reported from now on waits for it.
 
         Raises:
-            InvalidRequest: it could never work.
+            InvalidRequest: the destination could never work.
         """
         checked = msgspec.structs.replace(
             new,
@@ -69,14 +102,14 @@ class DestinationService:
             event_types=checked_types(new.event_types),
             config=checked_config(new.config, {}, self._outbound),
         )
-        made = await self._store.create(checked)
+        created = await self._store.create(checked)
         try:
-            await self._ensure_consumer(made.id)
+            await self._create_consumer(created.id)
         except Unavailable:
-            # Whoever asks again must not get a second one.
-            await self._store.delete(made.id)
+            # The caller will ask again, and must not get a second destination.
+            await self._store.delete(created.id)
             raise
-        return made.shown()
+        return created.shown()
 
     async def page(self, wanted: ListDestinations) -> DestinationPage:
         """List destinations."""
@@ -90,7 +123,7 @@ class DestinationService:
         """Change what is given and leave the rest.
 
         Raises:
-            InvalidRequest: it could not work any more.
+            InvalidRequest: the destination could not work any more.
         """
         changed = await self._store.change(
             _id(wanted.id), lambda stored: _edited(stored, wanted, self._outbound)
@@ -98,23 +131,21 @@ class DestinationService:
         return changed.shown()
 
     async def delete(self, wanted: DestinationRef) -> Deleted:
-        """Forget a destination, its history, and what waits for it."""
+        """Delete a destination, its history, and the engagement that waits for it."""
         id = _id(wanted.id)
         await self._store.delete(id)
         try:
-            await self._bus.js.delete_consumer(StreamName.ENGAGEMENT, durable_of(id))
-        except nats.js.errors.NotFoundError:
-            log.debug("the destination had no consumer", destination=str(id))
-        except _AWAY as error:
-            # Whoever sends finds out that it is gone, and deletes the consumer.
-            FAILURES.labels("delete_destination", type(error).__name__).inc()
-            log.warning("consumer not deleted yet", destination=str(id))
+            await self._consumers.delete(id)
+        except Unavailable as error:
+            # The leader notices that the destination is gone, and deletes its consumer.
+            FAILURES.labels("delete_destination", error.code).inc()
+            log.warning("consumer not deleted yet", destination=str(id), reason=str(error))
         return Deleted()
 
     async def test(self, wanted: DestinationRef) -> TestQueued:
         """Send a test event to one destination only."""
         id = (await self._store.get(_id(wanted.id))).id
-        await self._ensure_consumer(id)
+        await self._create_consumer(id)
         now = datetime.now(UTC)
         happened = Engagement(
             id=f"msg_{uuid4()}",
@@ -130,21 +161,18 @@ class DestinationService:
         )
         headers = message_headers(id=happened.id, source="analytics", type="engagement", time=now)
         headers[DESTINATION] = str(id)
-        await self._bus.publish(subjects.engagement(TEST), msgspec.json.encode(happened), headers)
+        await self._publisher.publish(
+            subjects.engagement(TEST), msgspec.json.encode(happened), headers
+        )
         return TestQueued()
 
     async def deliveries(self, wanted: ListDeliveries) -> DeliveryPage:
         """List a destination's history."""
         return await self._store.deliveries(_id(wanted.id), wanted)
 
-    async def _ensure_consumer(self, id: UUID) -> None:
-        # Whoever sends makes it as well, a moment later; engagement until then would be lost on it.
-        if not self._bus.connected:
-            raise Unavailable("NATS is not connected")
-        try:
-            await self._bus.js.add_consumer(StreamName.ENGAGEMENT, consumer_of(id))
-        except _AWAY as error:
-            raise Unavailable(f"JetStream does not answer: {type(error).__name__}") from error
+    async def _create_consumer(self, id: UUID) -> None:
+        # The leader would create it a moment later; engagement until then would be lost.
+        await self._consumers.create(id)
 
 
 def _edited(stored: Destination, wanted: ChangeDestination, outbound: EgressPolicy) -> Destination:

@@ -24,7 +24,7 @@ from hogsend.contract.engagement import FUNNEL
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
-from services.analytics.delivery.sources import durable_of
+from services.analytics.delivery.destination_consumers import destination_durable
 from services.analytics.destinations import store as stores
 from services.analytics.destinations.default_destination import DEFAULT_DESTINATION
 from tests.capture_recorder import CaptureRecorder, capture_recorder
@@ -353,7 +353,7 @@ async def test_the_default_destination_follows_the_instances_key_and_host(
             ) as sent:
                 await eventually(partial(defaults, sent))
                 (destination,) = await sent.store.all()
-                await _has_consumer(sent, durable_of(destination.id))
+                await _has_consumer(sent, destination_durable(destination.id))
                 await sent.member.engagement.report("email.opened", {"userId": "u_1"})
                 await eventually(more_than(0, posthog.batches))
                 assert set(posthog.keys) == {key}

@@ -18,7 +18,7 @@ from hogsend.contract.headers import DESTINATION, MESSAGE_ID
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
-from services.analytics.delivery.sources import durable_of
+from services.analytics.delivery.destination_consumers import destination_durable
 from tests.capture_recorder import Said, capture_recorder
 from tests.integration.analytics.sending import KEY, Sending, bodies, sending, until_consumed
 from tests.integration.harness import connected
@@ -83,7 +83,7 @@ async def ready(sent: Sending, *ids: UUID) -> None:
 
     async def there() -> bool:
         found = await sent.operator.js.consumers_info(StreamName.ENGAGEMENT)
-        return {durable_of(id) for id in ids} <= {info.name for info in found}
+        return {destination_durable(id) for id in ids} <= {info.name for info in found}
 
     await eventually(there)
 
@@ -169,7 +169,7 @@ async def test_without_a_key_captures_and_the_default_destination_are_silent(
         await sent.member.capture("upgraded", "u_1")
         await sent.member.engagement.report("email.opened", {"userId": "u_1"})
         await until_consumed(sent, StreamName.PERSONS, "persons")
-        await until_consumed(sent, StreamName.ENGAGEMENT, durable_of(id))
+        await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(id))
         assert posthog.requests == []
         assert await sent.letters() == []
 
@@ -187,7 +187,7 @@ async def test_case_143_a_disabled_destination_discards(
         await ready(sent, id, off)
         await sent.member.engagement.report("email.opened", {"userId": "u_1"})
         for one in (id, off):
-            await until_consumed(sent, StreamName.ENGAGEMENT, durable_of(one))
+            await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(one))
         assert posthog.requests == []
         assert await sent.letters() == []
         assert await rows.history(id) == [("email.opened", "discarded", 0)]
@@ -207,7 +207,7 @@ async def test_case_144_what_is_reported_twice_is_delivered_once(
             await sent.member.engagement.report("email.opened", {"userId": "u_1"}, id="open-1")
         await sent.member.engagement.report("email.opened", {"userId": "u_2"}, id="open-2")
         await eventually(lambda: len(posthog.events) >= 2)
-        await until_consumed(sent, StreamName.ENGAGEMENT, durable_of(id))
+        await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(id))
         assert [event["distinct_id"] for event in posthog.events] == ["u_1", "u_2"]
 
 
@@ -248,7 +248,7 @@ async def test_case_147_a_test_event_goes_to_its_destination_only(
         await sent.operator.publish(subjects.engagement("webhook.test"), body, headers)
         await eventually(lambda: posthog.events)
         for one in (meant, other):
-            await until_consumed(sent, StreamName.ENGAGEMENT, durable_of(one))
+            await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(one))
         assert posthog.names() == ["webhook.test"]
         assert posthog.events[0]["distinct_id"] == f"test_{meant}"
         assert posthog.keys == [KEY]
@@ -295,7 +295,7 @@ async def test_a_deleted_destination_leaves_no_consumer_that_would_keep_engageme
 
         async def gone() -> bool:
             found = await sent.operator.js.consumers_info(StreamName.ENGAGEMENT)
-            return durable_of(id) not in {info.name for info in found}
+            return destination_durable(id) not in {info.name for info in found}
 
         await eventually(gone)
 

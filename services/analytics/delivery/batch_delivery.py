@@ -1,0 +1,167 @@
+"""One attempt to send a batch, and what follows from its result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+import structlog
+
+from hogsend.contract.destinations import DeliveryStatus
+from hogsend.contract.errors import HogsendError
+from hogsend.posthog.capture import CaptureError
+from hogsend.service.dead_letters import Unprocessable
+from hogsend.service.metrics import FAILURES
+from services.analytics.delivery.failed_batch import plan_retry
+from services.analytics.delivery.ordered_queue import Entry, OrderedQueue
+from services.analytics.delivery.retry import RetryPolicy
+from services.analytics.delivery.send_gate import SendGate
+from services.analytics.delivery.settlement import Settlement, outcome_of
+from services.analytics.delivery.shielded import shielded
+from services.analytics.delivery.sources.source import Source
+from services.analytics.delivery.streams import DeliveryMessage
+from services.analytics.project_key import Project
+
+log = structlog.get_logger(__name__)
+
+LATER_SECONDS = 5.0
+"""Pause after a failure that is not PostHog's."""
+
+QueuedEvent: TypeAlias = Entry[DeliveryMessage]
+
+
+class CaptureApi(Protocol):
+    """PostHog's capture API."""
+
+    async def send(self, host: str, key: str, events: Sequence[bytes]) -> int:
+        """Send events in their order; gives the HTTP status.
+
+        Raises:
+            CaptureError: they were not taken, or that is not known.
+        """
+
+
+class BatchDelivery:
+    """Delivers the batches of one source.
+
+    Afterwards an event is settled and no longer queued, or it waits in the queue for its next
+    attempt.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        queue: OrderedQueue[DeliveryMessage],
+        gate: SendGate,
+        settlement: Settlement,
+        *,
+        capture: CaptureApi,
+        policy: RetryPolicy,
+    ) -> None:
+        self._source = source
+        self._queue = queue
+        self._gate = gate
+        self._settlement = settlement
+        self._capture = capture
+        self._policy = policy
+
+    async def deliver(self, batch: Sequence[QueuedEvent]) -> None:
+        """Send a batch to the source's project."""
+        try:
+            project = await self._source.project()
+        except HogsendError as error:
+            FAILURES.labels("delivery", error.code).inc()
+            log.warning("project not known", source=self._source.name, reason=str(error))
+            _postpone(batch)
+        except Unprocessable as error:
+            for entry in batch:
+                entry.attempts = max(entry.attempts, 1)
+            await self._set_aside(batch, error.reason, str(error))
+        else:
+            if project is None:
+                await self._settle(batch, "discarded")
+            else:
+                await self._send(batch, project)
+
+    async def _send(self, batch: Sequence[QueuedEvent], project: Project) -> None:
+        bodies = [entry.body for entry in batch]
+        try:
+            status = await self._capture.send(project.host, project.key, bodies)
+        except CaptureError as error:
+            await self._handle_failure(batch, project, error)
+            return
+        for entry in batch:
+            entry.attempts += 1
+        # PostHog has them: left unacknowledged by a stop, they would be sent again.
+        await shielded(self._settle(batch, "delivered", response_status=status))
+
+    async def _handle_failure(
+        self, batch: Sequence[QueuedEvent], project: Project, error: CaptureError
+    ) -> None:
+        log.warning(
+            "PostHog did not take events",
+            source=self._source.name,
+            events=len(batch),
+            reason=str(error),
+            host=project.host,
+        )
+        if error.may_pass and error.retry_after:
+            self._gate.pause(_now() + min(error.retry_after, self._policy.max_delay))
+        given_up = plan_retry(batch, error, self._policy, _now())
+        if not given_up:
+            return
+        reason, detail = "refused", f"{error} at {project.host}/batch/"
+        if error.may_pass:
+            reason, detail = "exhausted", f"Exhausted {given_up[0].attempts}: {detail}"
+        await self._set_aside(given_up, reason, detail, response_status=error.status)
+
+    async def _set_aside(
+        self,
+        entries: Sequence[QueuedEvent],
+        reason: str,
+        detail: str,
+        *,
+        response_status: int | None = None,
+    ) -> None:
+        """Settle the events that could be kept as dead letters; the others wait."""
+        kept = 0
+        for entry in entries:
+            if not await self._settlement.publish_dead_letter(
+                entry.origin, reason, detail, attempts=entry.attempts
+            ):
+                break
+            kept += 1
+        _postpone(entries[kept:])
+        await self._settle(entries[:kept], "failed", response_status=response_status, error=detail)
+
+    async def _settle(
+        self,
+        entries: Sequence[QueuedEvent],
+        status: DeliveryStatus,
+        *,
+        response_status: int | None = None,
+        error: str | None = None,
+    ) -> None:
+        outcomes = [
+            outcome_of(
+                entry.origin,
+                status,
+                attempts=entry.attempts,
+                response_status=response_status,
+                error=error,
+            )
+            for entry in entries
+        ]
+        await self._settlement.settle([entry.origin for entry in entries], outcomes)
+        # Not before: a message needs its heartbeat until it is acknowledged.
+        self._queue.remove(entries)
+
+
+def _postpone(entries: Sequence[QueuedEvent]) -> None:
+    for entry in entries:
+        entry.due_at = _now() + LATER_SECONDS
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,52 @@
+"""The durable consumers of destinations: engagement is kept for a destination while it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from hogsend.contract import subjects
+from hogsend.contract.streams import StreamName
+from services.analytics.delivery.streams import Streams, Subscription
+
+_PREFIX = "destination-"
+
+
+def destination_durable(destination: UUID) -> str:
+    """Name of a destination's durable consumer."""
+    return f"{_PREFIX}{destination}"
+
+
+def destination_subscription(destination: UUID) -> Subscription:
+    """All engagement from the moment the consumer is created."""
+    return Subscription(
+        stream=StreamName.ENGAGEMENT,
+        subject=f"{subjects.ENGAGEMENT}.>",
+        durable=destination_durable(destination),
+        new_only=True,
+    )
+
+
+class DestinationConsumers:
+    """Creates and deletes them. Every method raises `Unavailable` without the broker."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    async def create(self, destination: UUID) -> None:
+        """Keep engagement for a destination from now on."""
+        await self._streams.consumer(destination_subscription(destination)).create()
+
+    async def delete(self, destination: UUID) -> None:
+        """Keep nothing for a destination any more."""
+        await self._streams.delete_consumer(StreamName.ENGAGEMENT, destination_durable(destination))
+
+    async def delete_orphans(self, destinations: Collection[UUID]) -> None:
+        """Delete all consumers but those of `destinations`.
+
+        There are some when a process died after it deleted a row and before the consumer.
+        """
+        known = {destination_durable(destination) for destination in destinations}
+        for durable in await self._streams.durables(StreamName.ENGAGEMENT):
+            if durable.startswith(_PREFIX) and durable not in known:
+                await self._streams.delete_consumer(StreamName.ENGAGEMENT, durable)

@@ -1,0 +1,61 @@
+"""Turns messages into queued events, and settles the messages that become none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hogsend.posthog.capture import encode
+from hogsend.service.dead_letters import Unprocessable
+from services.analytics.delivery.ordered_queue import Entry, OrderedQueue
+from services.analytics.delivery.send_gate import SendGate
+from services.analytics.delivery.settlement import Settlement, outcome_of
+from services.analytics.delivery.sources.source import Skipped, Source
+from services.analytics.delivery.streams import DeliveryMessage
+
+
+class Intake:
+    """Reads the messages of one source into its queue."""
+
+    def __init__(
+        self,
+        source: Source,
+        queue: OrderedQueue[DeliveryMessage],
+        gate: SendGate,
+        settlement: Settlement,
+    ) -> None:
+        self._source = source
+        self._queue = queue
+        self._gate = gate
+        self._settlement = settlement
+
+    async def enqueue(self, messages: Sequence[DeliveryMessage]) -> None:
+        """Queue what is to be sent; acknowledge repeats, skips, strays and dead letters."""
+        repeated: list[DeliveryMessage] = []
+        skipped: list[DeliveryMessage] = []
+        done: list[DeliveryMessage] = []
+        for message in messages:
+            if message.deliveries > 1:
+                self._gate.redelivered(message.position)
+            if self._settlement.is_settled(message):
+                repeated.append(message)
+                continue
+            try:
+                captured = self._source.read(message)
+            except Skipped:
+                skipped.append(message)
+            except Unprocessable as error:
+                if await self._settlement.publish_dead_letter(
+                    message, error.reason, str(error), attempts=0
+                ):
+                    done.append(message)
+            else:
+                if captured is None:
+                    done.append(message)
+                    continue
+                entry = Entry(message.position, captured.distinct_id, encode(captured), message)
+                self._queue.add(entry)
+        await self._settlement.acknowledge(repeated)
+        await self._settlement.settle(done)
+        await self._settlement.settle(
+            skipped, [outcome_of(message, "skipped", attempts=1) for message in skipped]
+        )

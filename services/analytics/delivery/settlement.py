@@ -1,0 +1,147 @@
+"""How a message ends: its outcome is recorded, and then it is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from hogsend.contract.destinations import DeliveryStatus
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.headers import message_id
+from hogsend.service.metrics import FAILURES
+from services.analytics.delivery.metrics import SETTLED
+from services.analytics.delivery.sources.source import Source
+from services.analytics.delivery.streams import DeliveryMessage
+from services.analytics.destinations.store import Outcome
+
+log = structlog.get_logger(__name__)
+
+HISTORY_SECONDS = 2.0
+"""Longest that an acknowledgement waits for the history to be written."""
+REMEMBERED_POSITIONS = 10_000
+
+
+class DeadLetterPublisher(Protocol):
+    """Keeps messages that cannot be sent."""
+
+    async def publish(
+        self, message: DeliveryMessage, source: Source, *, reason: str, detail: str, attempts: int
+    ) -> None:
+        """Keep a message; it may be acknowledged when this returns.
+
+        Raises:
+            HogsendError: it cannot be kept now.
+        """
+
+
+class Settlement:
+    """Settles the messages of one source.
+
+    The history comes first, so that whoever sees a message acknowledged finds its outcome there.
+    It is for people: when PostgreSQL cannot take it, messages are acknowledged all the same.
+    """
+
+    def __init__(self, source: Source, dead_letters: DeadLetterPublisher) -> None:
+        self._source = source
+        self._dead_letters = dead_letters
+        self._settled = RecentPositions(REMEMBERED_POSITIONS)
+
+    def is_settled(self, message: DeliveryMessage) -> bool:
+        """Whether it was settled before: it comes again when its acknowledgement was lost."""
+        return message.position in self._settled
+
+    async def settle(
+        self, messages: Sequence[DeliveryMessage], outcomes: Sequence[Outcome] = ()
+    ) -> None:
+        """Record outcomes, then acknowledge messages, whether or not either succeeds."""
+        if outcomes:
+            await self._record(outcomes)
+        for message in messages:
+            self._settled.add(message.position)
+        await self.acknowledge(messages)
+
+    async def acknowledge(self, messages: Sequence[DeliveryMessage]) -> None:
+        """Acknowledge messages; one whose acknowledgement is lost comes again."""
+        try:
+            for message in messages:
+                await message.ack()
+        except Unavailable as error:
+            FAILURES.labels("delivery_ack", error.code).inc()
+            log.warning("not acknowledged", source=self._source.name, events=len(messages))
+
+    async def publish_dead_letter(
+        self, message: DeliveryMessage, reason: str, detail: str, *, attempts: int
+    ) -> bool:
+        """Keep a message as a dead letter; False when that is not possible now.
+
+        It must not be settled then, so that it comes again.
+        """
+        try:
+            await self._dead_letters.publish(
+                message, self._source, reason=reason, detail=detail, attempts=attempts
+            )
+        except HogsendError as error:
+            FAILURES.labels("delivery_dead_letter", error.code).inc()
+            log.warning("dead letter not kept", source=self._source.name, reason=str(error))
+            return False
+        return True
+
+    async def _record(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            SETTLED.labels(self._source.name, outcome.status).inc()
+        try:
+            async with asyncio.timeout(HISTORY_SECONDS):
+                await self._source.record(outcomes)
+        except (HogsendError, TimeoutError) as error:
+            FAILURES.labels("delivery_history", type(error).__name__).inc()
+            log.warning(
+                "delivery history not written",
+                source=self._source.name,
+                events=len(outcomes),
+                reason=str(error) or type(error).__name__,
+            )
+
+
+class RecentPositions:
+    """The most recently added stream positions."""
+
+    def __init__(self, capacity: int) -> None:
+        self._positions: set[int] = set()
+        self._oldest_first: deque[int] = deque()
+        self._capacity = capacity
+
+    def __contains__(self, position: int) -> bool:
+        """Whether a position is remembered."""
+        return position in self._positions
+
+    def add(self, position: int) -> None:
+        """Remember a position, and forget the oldest one beyond the capacity."""
+        if position in self._positions:
+            return
+        self._positions.add(position)
+        self._oldest_first.append(position)
+        if len(self._oldest_first) > self._capacity:
+            self._positions.discard(self._oldest_first.popleft())
+
+
+def outcome_of(
+    message: DeliveryMessage,
+    status: DeliveryStatus,
+    *,
+    attempts: int,
+    response_status: int | None = None,
+    error: str | None = None,
+) -> Outcome:
+    """What became of a message, for the history."""
+    return Outcome(
+        event_id=message_id(message.headers) or str(message.position),
+        event_type=message.subject.split(".", 2)[2],
+        status=status,
+        attempts=attempts,
+        response_status=response_status,
+        error=error,
+    )

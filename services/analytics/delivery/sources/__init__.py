@@ -1,0 +1,1 @@
+"""Where events for PostHog come from, and what each source does with them."""

@@ -1,0 +1,32 @@
+"""The bucket mirror: bucket membership as a person property (D-21)."""
+
+from __future__ import annotations
+
+from hogsend.contract import subjects
+from hogsend.contract.streams import StreamName
+from hogsend.posthog.capture import Captured
+from services.analytics.delivery import mapping
+from services.analytics.delivery.sources.source import Source, decode_engagement
+from services.analytics.delivery.streams import DeliveryMessage, Subscription
+from services.analytics.project_key import Project, ProjectKey
+
+
+class BucketsSource(Source):
+    """Bucket events that ask to be synced; needs a project key but no destination."""
+
+    name = "buckets"
+    subscription = Subscription(
+        stream=StreamName.ENGAGEMENT, subject=subjects.engagement("bucket.*"), durable="buckets"
+    )
+
+    def __init__(self, project_key: ProjectKey) -> None:
+        self._project_key = project_key
+
+    def read(self, message: DeliveryMessage) -> Captured | None:
+        """Read a bucket event."""
+        engagement = decode_engagement(message)
+        return mapping.bucket(engagement) if engagement is not None else None
+
+    async def project(self) -> Project | None:
+        """The instance's project."""
+        return await self._project_key.project()

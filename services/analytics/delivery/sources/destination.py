@@ -1,0 +1,91 @@
+"""Engagement for one destination."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hogsend.contract.headers import DESTINATION
+from hogsend.posthog.capture import Captured
+from hogsend.service.dead_letters import Unprocessable
+from services.analytics.delivery import mapping
+from services.analytics.delivery.destination_consumers import destination_subscription
+from services.analytics.delivery.sources.source import (
+    Skipped,
+    Source,
+    decode_engagement,
+)
+from services.analytics.delivery.streams import DeliveryMessage, Subscription
+from services.analytics.destinations.model import Destination
+from services.analytics.destinations.store import DestinationStore, Outcome
+from services.analytics.project_key import Project, ProjectKey
+
+
+class DestinationSource(Source):
+    """The engagement types a destination subscribed to, and test events for it."""
+
+    name = "destination"
+
+    def __init__(
+        self,
+        destination: Destination,
+        project_key: ProjectKey,
+        store: DestinationStore,
+        *,
+        default_enabled: bool,
+    ) -> None:
+        """Send to `destination`; to the default one only with `default_enabled`."""
+        self.destination = destination
+        """Replaced when an operator changes it."""
+        self._project_key = project_key
+        self._store = store
+        self._default_enabled = default_enabled
+
+    @property
+    def subscription(self) -> Subscription:
+        """A consumer of its own for each destination."""
+        return destination_subscription(self.destination.id)
+
+    @property
+    def dead_letter_headers(self) -> dict[str, str]:
+        """A replayed dead letter goes to this destination only."""
+        return {DESTINATION: str(self.destination.id)}
+
+    def read(self, message: DeliveryMessage) -> Captured | None:
+        """Map an event the destination subscribed to, or one that is addressed to it."""
+        addressee = message.headers.get(DESTINATION)
+        if addressee is not None and addressee != str(self.destination.id):
+            return None
+        engagement = decode_engagement(message)
+        if engagement is None:
+            return None
+        if addressee is None and engagement.type not in self.destination.event_types:
+            return None
+        try:
+            captured = mapping.engagement(engagement, self.destination.config)
+        except mapping.NoIdentity as error:
+            raise Unprocessable("no_identity", str(error)) from error
+        if captured is None:
+            raise Skipped
+        return captured
+
+    async def project(self) -> Project | None:
+        """The destination's own key and host; where one is missing, the instance's."""
+        destination, config = self.destination, self.destination.config
+        if destination.disabled or (destination.is_default and not self._default_enabled):
+            return None
+        project = None
+        if not config.api_key:
+            project = await self._project_key.project()
+            if project is None and destination.is_default:
+                return None
+        key = config.api_key or (project.key if project else None)
+        if not key:
+            raise Unprocessable(
+                "not_configured", f"the destination has no apiKey ({destination.kind})"
+            )
+        host = config.host or (project.host if project else None) or self._project_key.host
+        return Project(key, host)
+
+    async def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Add outcomes to the destination's history."""
+        await self._store.record(self.destination.id, outcomes)

@@ -1,0 +1,48 @@
+"""The event mirror: events reported to Hogsend, captured in PostHog too (contract 11.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from hogsend.contract import subjects
+from hogsend.contract.engagement import CATALOG
+from hogsend.contract.events import Event
+from hogsend.contract.streams import StreamName
+from hogsend.posthog.capture import Captured
+from services.analytics.delivery import mapping
+from services.analytics.delivery.sources.source import Source, decode
+from services.analytics.delivery.streams import DeliveryMessage, Subscription
+from services.analytics.project_key import Project, ProjectKey
+
+POSTHOG = "posthog"
+"""Source of events that came from PostHog and must never be sent back."""
+
+
+class MirrorSource(Source):
+    """Normalized events, from the moment the mirror is switched on."""
+
+    name = "mirror"
+    subscription = Subscription(
+        stream=StreamName.EVENTS, subject=f"{subjects.EVENTS}.*", durable="mirror", new_only=True
+    )
+
+    def __init__(
+        self, project_key: ProjectKey, allow: Collection[str], deny: Collection[str]
+    ) -> None:
+        """Mirror the events named in `allow`, or all when it is empty, except those in `deny`."""
+        self._project_key = project_key
+        self._allow = frozenset(allow)
+        self._deny = frozenset(deny)
+
+    def read(self, message: DeliveryMessage) -> Captured | None:
+        """Mirror an event unless it came from PostHog, or destinations send it anyway."""
+        event = decode(message, Event)
+        if event.source == POSTHOG or event.event in CATALOG or event.event in self._deny:
+            return None
+        if self._allow and event.event not in self._allow:
+            return None
+        return mapping.mirrored(event)
+
+    async def project(self) -> Project | None:
+        """The instance's project."""
+        return await self._project_key.project()

@@ -1,0 +1,41 @@
+"""Captures, person writes and aliases that services asked for."""
+
+from __future__ import annotations
+
+from hogsend.contract import subjects
+from hogsend.contract.persons import Alias, Capture, SetPerson
+from hogsend.contract.streams import StreamName
+from hogsend.posthog.capture import Captured
+from hogsend.service.dead_letters import Unprocessable
+from services.analytics.delivery import mapping
+from services.analytics.delivery.sources.source import Source, decode
+from services.analytics.delivery.streams import DeliveryMessage, Subscription
+from services.analytics.project_key import Project, ProjectKey
+
+
+class PersonsSource(Source):
+    """Everything on `hogsend.persons.*`."""
+
+    name = "persons"
+    subscription = Subscription(
+        stream=StreamName.PERSONS, subject=f"{subjects.PERSONS}.*", durable="persons"
+    )
+
+    def __init__(self, project_key: ProjectKey) -> None:
+        self._project_key = project_key
+
+    def read(self, message: DeliveryMessage) -> Captured | None:
+        """Read by the last token of the subject."""
+        match message.subject.rpartition(".")[2]:
+            case "set":
+                return mapping.set_person(decode(message, SetPerson), message.queued_at)
+            case "capture":
+                return mapping.capture(decode(message, Capture), message.queued_at)
+            case "alias":
+                return mapping.alias(decode(message, Alias), message.queued_at)
+            case verb:
+                raise Unprocessable("unknown_verb", f"there is no verb {verb!r}")
+
+    async def project(self) -> Project | None:
+        """The instance's project."""
+        return await self._project_key.project()

@@ -1,0 +1,91 @@
+"""What a source is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, TypeVar
+
+import msgspec
+
+from hogsend.contract.base import Message
+from hogsend.contract.engagement import Engagement, MalformedEngagement, read_engagement
+from hogsend.posthog.capture import Captured
+from hogsend.service.dead_letters import Unprocessable
+from services.analytics.delivery.streams import DeliveryMessage, Subscription
+from services.analytics.destinations.store import Outcome
+from services.analytics.project_key import Project
+
+Decoded = TypeVar("Decoded", bound=Message)
+
+
+class Skipped(Exception):
+    """The source subscribed to this message, but there is nothing to send."""
+
+
+class Source(ABC):
+    """One subscription, and how its messages become captures."""
+
+    name: ClassVar[str]
+    """Label in logs and metrics."""
+
+    @property
+    @abstractmethod
+    def subscription(self) -> Subscription:
+        """Which messages it reads."""
+
+    @property
+    def dead_letter_headers(self) -> dict[str, str]:
+        """Headers that lead a replayed dead letter back to this source only."""
+        return {}
+
+    @abstractmethod
+    def read(self, message: DeliveryMessage) -> Captured | None:
+        """What to capture; None when the message does not concern this source.
+
+        Raises:
+            Unprocessable: no retry will help.
+            Skipped: there is nothing to send, which the history records.
+        """
+
+    @abstractmethod
+    async def project(self) -> Project | None:
+        """Where to capture now; None means that events are discarded silently.
+
+        Raises:
+            HogsendError: that cannot be found out right now.
+            Unprocessable: the configuration cannot work.
+        """
+
+    async def record(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027 - most have no history
+        """Add what became of messages to the delivery history.
+
+        Raises:
+            HogsendError: the history cannot be written.
+        """
+
+
+def decode(message: DeliveryMessage, type: type[Decoded]) -> Decoded:
+    """Decode a message's body.
+
+    Raises:
+        Unprocessable: it is malformed.
+    """
+    try:
+        return msgspec.json.decode(message.body, type=type)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Unprocessable("malformed", str(error)) from error
+
+
+def decode_engagement(message: DeliveryMessage) -> Engagement | None:
+    """Decode engagement; None when it is malformed.
+
+    Ingest reads the same message and makes a dead letter of it; a second one would be replayed
+    twice.
+    """
+    try:
+        return read_engagement(
+            message.subject, message.headers, message.body, message.position, message.queued_at
+        )
+    except MalformedEngagement:
+        return None

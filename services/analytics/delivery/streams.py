@@ -1,0 +1,132 @@
+"""What delivery needs from the streams it reads, without naming the broker.
+
+`jetstream.py` implements it for JetStream; unit tests have an implementation in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from hogsend.contract.streams import StreamName
+
+ACK_WAIT_SECONDS = 10
+"""A message is delivered again when nothing is said about it for so long."""
+MAX_UNACKNOWLEDGED = 2000
+"""Events of one source in memory at most; the others wait in the stream."""
+
+
+class Subscription(msgspec.Struct, frozen=True, kw_only=True):
+    """Which messages one source reads, and under which name its progress is kept."""
+
+    stream: StreamName
+    subject: str
+    durable: str
+    new_only: bool = False
+    """Whether reading starts with what is published after the consumer was created."""
+
+
+class DeliveryMessage(Protocol):
+    """A message that is delivered again unless it is acknowledged within `ACK_WAIT_SECONDS`."""
+
+    @property
+    def subject(self) -> str:
+        """Subject it was published on."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its headers; empty when it has none."""
+
+    @property
+    def body(self) -> bytes:
+        """Its payload."""
+
+    @property
+    def stream(self) -> str:
+        """Name of its stream."""
+
+    @property
+    def position(self) -> int:
+        """Its sequence in that stream."""
+
+    @property
+    def queued_at(self) -> datetime:
+        """When the stream took it."""
+
+    @property
+    def deliveries(self) -> int:
+        """How often it has been delivered; 1 the first time."""
+
+    @property
+    def pending(self) -> int:
+        """How many messages wait behind it in the stream."""
+
+    async def ack(self) -> None:
+        """Acknowledge it; has no effect the second time.
+
+        Raises:
+            Unavailable: the broker cannot be told; the message will be delivered again.
+        """
+
+    async def nak(self, delay: float) -> None:
+        """Give it back, to be delivered again in `delay` seconds; no effect once acknowledged.
+
+        Raises:
+            Unavailable: the broker cannot be told; the message comes again after the ack wait.
+        """
+
+    async def in_progress(self) -> None:
+        """Restart its ack wait; no effect once acknowledged.
+
+        Raises:
+            Unavailable: the broker cannot be told; the message may be delivered again.
+        """
+
+
+class Consumer(Protocol):
+    """A durable consumer, whose messages are settled one by one."""
+
+    async def create(self) -> int:
+        """Create it unless it exists; give the number of its unacknowledged messages.
+
+        Raises:
+            Unavailable: the broker cannot be reached, or the stream does not exist yet.
+        """
+
+    def batches(self) -> AsyncIterator[Sequence[DeliveryMessage]]:
+        """Messages as they arrive; never ends, and waits while the broker cannot be reached."""
+
+    async def flush(self, seconds: int) -> None:
+        """Wait until the broker has seen every acknowledgement sent so far.
+
+        Raises:
+            Unavailable: it did not answer within `seconds`, twice.
+        """
+
+
+class Streams(Protocol):
+    """The broker."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether it can be reached right now."""
+
+    def consumer(self, subscription: Subscription) -> Consumer:
+        """The durable consumer of a subscription, which may not exist yet."""
+
+    async def durables(self, stream: StreamName) -> Collection[str]:
+        """Names of all durable consumers of a stream.
+
+        Raises:
+            Unavailable: the broker cannot be reached, or the stream does not exist yet.
+        """
+
+    async def delete_consumer(self, stream: StreamName, durable: str) -> None:
+        """Delete a durable consumer, if it exists.
+
+        Raises:
+            Unavailable: the broker cannot be reached.
+        """

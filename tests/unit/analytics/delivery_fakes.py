@@ -1,0 +1,251 @@
+"""What delivery stands on, in memory: a stream, PostHog's capture API, dead letters, a history."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.streams import StreamName
+from hogsend.posthog.capture import Captured, CaptureError
+from hogsend.service.dead_letters import Unprocessable
+from services.analytics.delivery.sources.source import Skipped, Source
+from services.analytics.delivery.streams import DeliveryMessage, Subscription
+from services.analytics.destinations.store import Outcome
+from services.analytics.project_key import Project
+from tests import virtual_time
+
+QUEUED_AT = datetime(2026, 6, 13, 4, 0, tzinfo=UTC)
+PROJECT = Project("phc_test", "https://posthog.test")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that happened, in the order in which it did."""
+
+    what: str
+    position: int = 0
+
+
+@dataclass
+class FakeMessage:
+    """A message whose stream remembers what it is told."""
+
+    position: int
+    subject: str = "hogsend.test.event"
+    body: bytes = b"{}"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    deliveries: int = 1
+    journal: list[Fact] = field(default_factory=list)
+    broken: bool = False
+    """Whether the broker cannot be told anything about it."""
+    stream: str = "TEST"
+    queued_at: datetime = QUEUED_AT
+    pending: int = 0
+    acks: int = 0
+    naks: list[float] = field(default_factory=list)
+    heartbeats: list[float] = field(default_factory=list)
+
+    async def ack(self) -> None:
+        self._check()
+        self.acks += 1
+        self.journal.append(Fact("ack", self.position))
+
+    async def nak(self, delay: float) -> None:
+        self._check()
+        if not self.acks:
+            self.naks.append(delay)
+            self.journal.append(Fact("nak", self.position))
+
+    async def in_progress(self) -> None:
+        self._check()
+        self.heartbeats.append(virtual_time.now())
+
+    def _check(self) -> None:
+        if self.broken:
+            raise Unavailable("the broker is not connected")
+
+
+def event(position: int, person: str, name: str = "e", **more: Any) -> FakeMessage:
+    """A message that `FakeSource` captures as an event of `person`."""
+    body = msgspec.json.encode({"person": person, "name": name})
+    return FakeMessage(position, body=body, **more)
+
+
+@dataclass
+class FakeConsumer:
+    """A durable consumer: hands out what tests deliver."""
+
+    left_over: int = 0
+    """Messages the previous leader left unacknowledged."""
+    refusals: int = 0
+    """How often it cannot be created."""
+    flushes: list[int] = field(default_factory=list)
+    """Seconds each flush could take."""
+    _batches: asyncio.Queue[Sequence[DeliveryMessage]] = field(default_factory=asyncio.Queue)
+
+    async def deliver(self, *messages: DeliveryMessage) -> None:
+        """Deliver a batch, and let it be worked on."""
+        self._batches.put_nowait(messages)
+        await virtual_time.settle()
+
+    async def create(self) -> int:
+        if self.refusals:
+            self.refusals -= 1
+            raise Unavailable("there is no such stream")
+        return self.left_over
+
+    async def batches(self) -> AsyncIterator[Sequence[DeliveryMessage]]:
+        while True:
+            yield await self._batches.get()
+
+    async def flush(self, seconds: int) -> None:
+        self.flushes.append(seconds)
+
+
+@dataclass
+class FakeStreams:
+    """A broker with durable consumers."""
+
+    existing: set[tuple[StreamName, str]] = field(default_factory=set)
+    connected: bool = True
+    consumers: dict[str, FakeConsumer] = field(default_factory=dict)
+    broken: bool = False
+
+    def consumer(self, subscription: Subscription) -> FakeConsumer:
+        self._check()
+        self.existing.add((subscription.stream, subscription.durable))
+        return self.consumers.setdefault(subscription.durable, FakeConsumer())
+
+    async def durables(self, stream: StreamName) -> Collection[str]:
+        self._check()
+        return [durable for on, durable in sorted(self.existing) if on == stream]
+
+    async def delete_consumer(self, stream: StreamName, durable: str) -> None:
+        self._check()
+        self.existing.discard((stream, durable))
+
+    def _check(self) -> None:
+        if self.broken:
+            raise Unavailable("the broker is not connected")
+
+
+Judge = Callable[[list[str]], CaptureError | None]
+
+
+@dataclass
+class FakeCapture:
+    """PostHog's capture API: takes every batch that `judge` says nothing about."""
+
+    judge: Judge = lambda _names: None
+    attempts: list[list[str]] = field(default_factory=list)
+    """Names of the events of every request."""
+    times: list[float] = field(default_factory=list)
+    """When each request came."""
+    taken: list[tuple[str, str]] = field(default_factory=list)
+    """Person and name of every event that was taken, repeats included."""
+    projects: list[tuple[str, str]] = field(default_factory=list)
+    """Host and key of every request."""
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """Nothing is answered while it is clear."""
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def send(self, host: str, key: str, events: Sequence[bytes]) -> int:
+        captured = [msgspec.json.decode(one, type=Captured) for one in events]
+        names = [one.event for one in captured]
+        self.attempts.append(names)
+        self.times.append(virtual_time.now())
+        self.projects.append((host, key))
+        await self.gate.wait()
+        error = self.judge(names)
+        if error is not None:
+            raise error
+        self.taken += [(one.distinct_id, one.event) for one in captured]
+        return 200
+
+    def of(self, person: str) -> list[str]:
+        """Names of the events taken of one person, in order."""
+        return [name for distinct_id, name in self.taken if distinct_id == person]
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that was set aside."""
+
+    position: int
+    source: str
+    reason: str
+    detail: str
+    attempts: int
+
+
+@dataclass
+class FakeDeadLetters:
+    """Keeps dead letters, unless it is full."""
+
+    letters: list[DeadLetter] = field(default_factory=list)
+    full: bool = False
+
+    async def publish(
+        self, message: DeliveryMessage, source: Source, *, reason: str, detail: str, attempts: int
+    ) -> None:
+        if self.full:
+            raise Unavailable("the stream of dead letters is full")
+        self.letters.append(DeadLetter(message.position, source.name, reason, detail, attempts))
+
+
+class FakeSource(Source):
+    """Captures the messages that `event` makes, and writes a history."""
+
+    name = "test"
+    subscription = Subscription(stream=StreamName.PERSONS, subject="hogsend.test.*", durable="test")
+
+    def __init__(self, journal: list[Fact]) -> None:
+        self.journal = journal
+        self.history: list[Outcome] = []
+        self.answers: Project | HogsendError | Unprocessable | None = PROJECT
+        """What `project` gives or raises."""
+        self.history_fails: Exception | None = None
+        self.history_hangs = False
+
+    def read(self, message: DeliveryMessage) -> Captured | None:
+        found = msgspec.json.decode(message.body, type=dict[str, str])
+        if "person" not in found:
+            return None
+        match found["name"]:
+            case "malformed":
+                raise Unprocessable("malformed", "not an event")
+            case "skipped":
+                raise Skipped
+        return Captured(
+            uuid=UUID(int=message.position),
+            event=found["name"],
+            distinct_id=found["person"],
+            timestamp=message.queued_at,
+            properties={},
+        )
+
+    async def project(self) -> Project | None:
+        if isinstance(self.answers, Exception):
+            raise self.answers
+        return self.answers
+
+    async def record(self, outcomes: Sequence[Outcome]) -> None:
+        if self.history_hangs:
+            await asyncio.Event().wait()
+        if self.history_fails is not None:
+            raise self.history_fails
+        self.history += outcomes
+        self.journal.append(Fact("record"))
+
+    def statuses(self) -> list[tuple[str, str, int]]:
+        """Event id, status and attempts of the whole history."""
+        return [(one.event_id, one.status, one.attempts) for one in self.history]

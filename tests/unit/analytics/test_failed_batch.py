@@ -1,0 +1,65 @@
+"""What becomes of a batch that PostHog did not take (contract 6.5)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hogsend.posthog.capture import CaptureError
+from services.analytics.delivery.failed_batch import HALVE_AFTER_ATTEMPTS, plan_retry
+from services.analytics.delivery.ordered_queue import Entry
+from services.analytics.delivery.retry import RetryPolicy
+
+POLICY = RetryPolicy(max_attempts=8, base_delay=5, max_delay=21_600)
+NOW = 1_000.0
+
+
+def batch(size: int, attempts: int = 0) -> list[Entry[None]]:
+    return [Entry(n, f"u_{n}", b"{}", None, attempts=attempts) for n in range(size)]
+
+
+def test_events_of_a_batch_stay_together() -> None:
+    entries = batch(5)
+    assert plan_retry(entries, CaptureError("HTTP 503", 503), POLICY, NOW) == []
+    assert len({entry.due_at for entry in entries}) == 1
+    assert NOW + 10 <= entries[0].due_at <= NOW + 15
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+def test_content_that_posthog_refuses_is_sent_again_at_once_in_halves(status: int) -> None:
+    entries = batch(5)
+    assert plan_retry(entries, CaptureError("no", status), POLICY, NOW) == []
+    assert [(one.max_batch, one.due_at, one.attempts) for one in entries] == [(2, 0.0, 0)] * 5
+
+
+def test_a_refused_event_that_was_alone_is_given_up() -> None:
+    entries = batch(1)
+    assert plan_retry(entries, CaptureError("no", 400), POLICY, NOW) == entries
+    assert entries[0].attempts == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_that_is_not_about_content_gives_the_whole_batch_up(status: int) -> None:
+    entries = batch(3)
+    assert plan_retry(entries, CaptureError("no", status), POLICY, NOW) == entries
+
+
+def test_a_batch_that_fails_again_and_again_is_halved() -> None:
+    fresh, old = batch(4), batch(4, attempts=HALVE_AFTER_ATTEMPTS - 1)
+    for entries in (fresh, old):
+        assert plan_retry(entries, CaptureError("unreachable"), POLICY, NOW) == []
+    assert {entry.max_batch for entry in fresh} == {math.inf}
+    assert {entry.max_batch for entry in old} == {2}
+
+
+def test_only_the_events_whose_attempts_are_used_up_are_given_up() -> None:
+    fresh, old = batch(1), batch(2, attempts=7)[1:]
+    assert plan_retry([*fresh, *old], CaptureError("HTTP 500", 500), POLICY, NOW) == old
+
+
+def test_time_is_counted_from_the_first_attempt() -> None:
+    entries = batch(1)
+    assert plan_retry(entries, CaptureError("HTTP 500", 500), POLICY, 0.0) == []
+    late = POLICY.max_delay - 1
+    assert plan_retry(entries, CaptureError("HTTP 500", 500), POLICY, late) == entries

@@ -1,0 +1,468 @@
+"""Delivery to PostHog: nothing is lost, each person's events stay in order, failures end well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+
+from hogsend.contract.errors import InvalidRequest, Unavailable
+from hogsend.posthog.capture import CaptureError
+from hogsend.service.dead_letters import Unprocessable
+from services.analytics.delivery.heartbeat import HEARTBEAT_SECONDS, NAK_DELAY_SECONDS
+from services.analytics.delivery.retry import RetryPolicy
+from services.analytics.delivery.sender import MAX_BATCH, Sender
+from services.analytics.delivery.settlement import HISTORY_SECONDS
+from services.analytics.delivery.streams import ACK_WAIT_SECONDS
+from tests import virtual_time
+from tests.unit.analytics.delivery_fakes import (
+    Fact,
+    FakeCapture,
+    FakeConsumer,
+    FakeDeadLetters,
+    FakeMessage,
+    FakeSource,
+    event,
+)
+from tests.virtual_time import settle
+
+UNREACHABLE = CaptureError("PostHog cannot be reached (ConnectError)")
+BUSY = CaptureError("HTTP 503", 503)
+BAD_CONTENT = CaptureError("HTTP 400: no", 400)
+BAD_KEY = CaptureError("HTTP 401: no", 401)
+
+
+@dataclass
+class Delivery:
+    """A sender with everything it stands on."""
+
+    journal: list[Fact] = field(default_factory=list)
+    consumer: FakeConsumer = field(default_factory=FakeConsumer)
+    capture: FakeCapture = field(default_factory=FakeCapture)
+    dead_letters: FakeDeadLetters = field(default_factory=FakeDeadLetters)
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+
+    def __post_init__(self) -> None:
+        self.source = FakeSource(self.journal)
+        self.deliver = self.consumer.deliver
+
+    def event(self, position: int, person: str, name: str = "e", **more: object) -> FakeMessage:
+        """A message that writes into this delivery's journal."""
+        return event(position, person, name, journal=self.journal, **more)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Run the sender; it is cancelled at the end unless the test did so."""
+        sender = Sender(self.source, self.consumer, self.capture, self.dead_letters, self.policy)
+        task = asyncio.create_task(sender.run())
+        await settle()
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def scenario(test: Callable[[Delivery], Awaitable[None]]) -> Callable[[], None]:
+    """Make a test of a coroutine that gets a new delivery, on virtual time."""
+
+    async def on_virtual_time() -> None:
+        await test(Delivery())
+
+    def run() -> None:
+        virtual_time.run(on_virtual_time())
+
+    run.__doc__ = test.__doc__
+    return run
+
+
+@scenario
+async def test_events_are_sent_together_and_acknowledged(delivery: Delivery) -> None:
+    messages = [delivery.event(number, f"u_{number % 3}", f"e_{number}") for number in range(1, 9)]
+    async with delivery.running():
+        await delivery.deliver(*messages)
+        assert delivery.capture.attempts == [[f"e_{number}" for number in range(1, 9)]]
+        assert [message.acks for message in messages] == [1] * 8
+        assert delivery.source.statuses() == [(str(n), "delivered", 1) for n in range(1, 9)]
+
+
+@scenario
+async def test_a_request_holds_no_more_than_a_batch(delivery: Delivery) -> None:
+    async with delivery.running():
+        await delivery.deliver(*(delivery.event(n, f"u_{n}") for n in range(MAX_BATCH + 1)))
+        assert [len(names) for names in delivery.capture.attempts] == [MAX_BATCH, 1]
+
+
+@scenario
+async def test_case_143_the_outcome_is_recorded_before_the_message_is_acknowledged(
+    delivery: Delivery,
+) -> None:
+    delivery.source.answers = None
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1"))
+        assert delivery.source.statuses() == [("1", "discarded", 0)]
+        delivery.source.answers = Unprocessable("not_configured", "no apiKey")
+        await delivery.deliver(delivery.event(2, "u_1"))
+        await delivery.deliver(delivery.event(3, "u_1", "skipped"))
+    assert delivery.journal == [
+        *(Fact("record"), Fact("ack", 1)),
+        *(Fact("record"), Fact("ack", 2)),
+        *(Fact("record"), Fact("ack", 3)),
+    ]
+    assert delivery.source.statuses()[1:] == [("2", "failed", 1), ("3", "skipped", 1)]
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("PostgreSQL is not available"), InvalidRequest("cannot hold this")]
+)
+def test_a_history_that_cannot_be_written_costs_no_delivery(error: Exception) -> None:
+    async def test() -> None:
+        delivery = Delivery()
+        delivery.source.history_fails = error
+        first, second = delivery.event(1, "u_1", "first"), delivery.event(2, "u_1", "second")
+        async with delivery.running():
+            await delivery.deliver(first)
+            await delivery.deliver(second)
+            assert delivery.capture.of("u_1") == ["first", "second"]
+            assert (first.acks, second.acks) == (1, 1)
+
+    virtual_time.run(test())
+
+
+@scenario
+async def test_a_history_that_hangs_delays_the_acknowledgement_only_for_a_moment(
+    delivery: Delivery,
+) -> None:
+    delivery.source.history_hangs = True
+    message = delivery.event(1, "u_1")
+    async with delivery.running():
+        await delivery.deliver(message)
+        assert delivery.journal == []
+        await asyncio.sleep(HISTORY_SECONDS + 0.1)
+        assert delivery.journal == [Fact("ack", 1)]
+
+
+@scenario
+async def test_a_message_whose_history_is_written_still_has_its_heartbeat(
+    delivery: Delivery,
+) -> None:
+    delivery.source.history_hangs = True
+    message = delivery.event(1, "u_1")
+    async with delivery.running():
+        await asyncio.sleep(HEARTBEAT_SECONDS - HISTORY_SECONDS / 2)
+        await delivery.deliver(message)
+        await asyncio.sleep(HISTORY_SECONDS / 2 + 0.1)
+        assert message.heartbeats == [HEARTBEAT_SECONDS]
+
+
+@scenario
+async def test_a_stop_waits_for_the_acknowledgement_of_what_posthog_has(
+    delivery: Delivery,
+) -> None:
+    delivery.source.history_hangs = True
+    message = delivery.event(1, "u_1")
+    async with delivery.running() as sender:
+        await delivery.deliver(message)
+        sender.cancel()
+        await asyncio.gather(sender, return_exceptions=True)
+    assert sender.cancelled()
+    assert (message.acks, message.naks) == (1, [])
+
+
+@scenario
+async def test_later_events_of_a_person_wait_for_the_first_and_other_people_go_on(
+    delivery: Delivery,
+) -> None:
+    delivery.capture.judge = lambda names: BUSY if "stuck" in names else None
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1", "stuck"))
+        await delivery.deliver(delivery.event(2, "u_1", "later"), delivery.event(3, "u_2"))
+        assert delivery.capture.taken == [("u_2", "e")]
+        delivery.capture.judge = lambda _names: None
+        await asyncio.sleep(60)
+        assert delivery.capture.of("u_1") == ["stuck", "later"]
+
+
+@scenario
+async def test_case_142_a_failure_that_may_pass_is_tried_again_with_growing_delays(
+    delivery: Delivery,
+) -> None:
+    failures = [BUSY, UNREACHABLE, CaptureError("HTTP 429", 429)]
+    delivery.capture.judge = lambda _names: failures.pop(0) if failures else None
+    message = delivery.event(1, "u_1")
+    async with delivery.running():
+        await delivery.deliver(message)
+        await asyncio.sleep(300)
+        assert message.acks == 1
+    assert delivery.source.statuses() == [("1", "delivered", 4)]
+    pauses = [later - sooner for sooner, later in pairwise(delivery.capture.times)]
+    for pause, doubled in zip(pauses, (10, 20, 40), strict=True):
+        assert doubled <= pause <= doubled + delivery.policy.base_delay
+    assert delivery.dead_letters.letters == []
+
+
+@scenario
+async def test_case_140_the_last_attempt_makes_a_dead_letter_that_says_where(
+    delivery: Delivery,
+) -> None:
+    delivery.capture.judge = lambda _names: BUSY
+    message = delivery.event(7, "u_1")
+    async with delivery.running():
+        await delivery.deliver(message)
+        await asyncio.sleep(6 * 3600)
+        assert message.acks == 1
+    (letter,) = delivery.dead_letters.letters
+    assert (letter.position, letter.reason, letter.attempts) == (7, "exhausted", 8)
+    assert letter.detail == "Exhausted 8: HTTP 503 at https://posthog.test/batch/"
+    assert delivery.source.statuses() == [("7", "failed", 8)]
+    assert delivery.source.history[0].response_status == 503
+    assert len(delivery.capture.attempts) == 8
+
+
+@scenario
+async def test_one_refused_event_is_found_and_its_neighbours_are_delivered(
+    delivery: Delivery,
+) -> None:
+    delivery.capture.judge = lambda names: BAD_CONTENT if "poison" in names else None
+    names = ["poison" if number == 23 else f"e_{number}" for number in range(40)]
+    messages = [delivery.event(n, f"u_{n % 7}", name) for n, name in enumerate(names)]
+    async with delivery.running():
+        await delivery.deliver(*messages)
+        await settle(500)
+        (letter,) = delivery.dead_letters.letters
+        assert (letter.position, letter.reason, letter.attempts) == (23, "refused", 1)
+        assert all(message.acks == 1 for message in messages)
+    for person in range(7):
+        own = [name for name in names[person::7] if name != "poison"]
+        assert delivery.capture.of(f"u_{person}") == own
+
+
+@scenario
+async def test_an_event_that_makes_posthog_fail_is_found_and_its_neighbours_are_delivered(
+    delivery: Delivery,
+) -> None:
+    delivery.capture.judge = lambda names: BUSY if "poison" in names else None
+    messages = [delivery.event(n, f"u_{n}", "poison" if n == 5 else "e") for n in range(16)]
+    async with delivery.running():
+        await delivery.deliver(*messages)
+        await asyncio.sleep(6 * 3600)
+    assert [letter.position for letter in delivery.dead_letters.letters] == [5]
+    assert len(delivery.capture.taken) == 15
+
+
+@scenario
+async def test_a_refused_key_sets_the_whole_batch_aside_at_once(delivery: Delivery) -> None:
+    delivery.capture.judge = lambda _names: BAD_KEY
+    async with delivery.running():
+        await delivery.deliver(*(delivery.event(n, f"u_{n}") for n in range(4)))
+        assert len(delivery.capture.attempts) == 1
+        assert [letter.reason for letter in delivery.dead_letters.letters] == ["refused"] * 4
+
+
+@scenario
+async def test_retry_after_pauses_everything_that_is_sent_to_the_project(
+    delivery: Delivery,
+) -> None:
+    delivery.capture.judge = lambda _names: CaptureError("HTTP 429", 429, retry_after=3600)
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1"))
+        delivery.capture.judge = lambda _names: None
+        await delivery.deliver(delivery.event(2, "u_2"))
+        await asyncio.sleep(3590)
+        assert len(delivery.capture.attempts) == 1
+        await asyncio.sleep(20)
+        assert delivery.capture.of("u_2") == ["e"]
+        assert delivery.capture.of("u_1") == ["e"]
+
+
+@scenario
+async def test_without_a_project_events_are_discarded_without_a_request(
+    delivery: Delivery,
+) -> None:
+    delivery.source.answers = None
+    message = delivery.event(1, "u_1")
+    async with delivery.running():
+        await delivery.deliver(message)
+        assert (delivery.capture.attempts, delivery.dead_letters.letters) == ([], [])
+        assert message.acks == 1
+
+
+@scenario
+async def test_while_the_project_is_not_known_nothing_is_discarded(delivery: Delivery) -> None:
+    delivery.source.answers = Unavailable("the credentials service is not running")
+    message = delivery.event(1, "u_1")
+    async with delivery.running():
+        await delivery.deliver(message)
+        await asyncio.sleep(30)
+        assert not message.acks
+        delivery.source.answers = FakeSource([]).answers
+        await asyncio.sleep(10)
+        assert delivery.capture.of("u_1") == ["e"]
+
+
+@scenario
+async def test_case_141_a_configuration_that_cannot_work_makes_a_dead_letter_and_no_request(
+    delivery: Delivery,
+) -> None:
+    delivery.source.answers = Unprocessable("not_configured", "the destination has no apiKey")
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1"))
+        (letter,) = delivery.dead_letters.letters
+        assert (letter.reason, letter.attempts) == ("not_configured", 1)
+        assert delivery.capture.attempts == []
+
+
+@scenario
+async def test_an_unreadable_message_is_a_dead_letter_and_others_go_on(delivery: Delivery) -> None:
+    bad = delivery.event(1, "u_1", "malformed")
+    stray = FakeMessage(2, journal=delivery.journal)
+    async with delivery.running():
+        await delivery.deliver(bad, stray, delivery.event(3, "u_1", "good"))
+        assert [letter.reason for letter in delivery.dead_letters.letters] == ["malformed"]
+        assert delivery.capture.of("u_1") == ["good"]
+        assert (bad.acks, stray.acks) == (1, 1)
+
+
+@scenario
+async def test_what_cannot_be_kept_as_a_dead_letter_is_not_acknowledged(
+    delivery: Delivery,
+) -> None:
+    delivery.dead_letters.full = True
+    delivery.capture.judge = lambda _names: BAD_KEY
+    unreadable = delivery.event(1, "u_1", "malformed")
+    refused = [delivery.event(n, f"u_{n}") for n in (2, 3)]
+    async with delivery.running():
+        await delivery.deliver(unreadable, *refused)
+        assert [message.acks for message in (unreadable, *refused)] == [0, 0, 0]
+        assert delivery.source.history == []
+        delivery.dead_letters.full = False
+        await asyncio.sleep(10)
+        assert [message.acks for message in refused] == [1, 1]
+
+
+@scenario
+async def test_nothing_overtakes_what_the_previous_leader_left_unacknowledged(
+    delivery: Delivery,
+) -> None:
+    delivery.consumer.left_over = 1
+    async with delivery.running():
+        await delivery.deliver(delivery.event(8, "u_1", "newer"), delivery.event(9, "u_2"))
+        await asyncio.sleep(ACK_WAIT_SECONDS - 1)
+        assert delivery.capture.attempts == []
+        await delivery.deliver(delivery.event(7, "u_1", "older", deliveries=2))
+        assert delivery.capture.of("u_1") == ["older", "newer"]
+
+
+@scenario
+async def test_the_same_redelivery_twice_does_not_stand_for_two(delivery: Delivery) -> None:
+    delivery.consumer.left_over = 2
+    async with delivery.running():
+        for _ in range(2):
+            await delivery.deliver(delivery.event(6, "u_2", deliveries=2))
+        await delivery.deliver(delivery.event(8, "u_1", "newer"))
+        assert delivery.capture.attempts == []
+
+
+@scenario
+async def test_sending_begins_after_the_ack_wait_when_nothing_is_redelivered(
+    delivery: Delivery,
+) -> None:
+    # The previous leader acknowledged in its last moment.
+    delivery.consumer.left_over = 3
+    async with delivery.running():
+        await delivery.deliver(delivery.event(9, "u_1"))
+        await asyncio.sleep(ACK_WAIT_SECONDS)
+        assert delivery.capture.attempts == []
+        await asyncio.sleep(2)
+        assert delivery.capture.of("u_1") == ["e"]
+
+
+@scenario
+async def test_an_event_is_not_sent_again_when_only_its_acknowledgement_was_lost(
+    delivery: Delivery,
+) -> None:
+    lost = delivery.event(1, "u_1", broken=True)
+    again = delivery.event(1, "u_1", deliveries=2)
+    async with delivery.running():
+        await delivery.deliver(lost)
+        await delivery.deliver(again)
+        assert delivery.capture.of("u_1") == ["e"]
+        assert again.acks == 1
+
+
+@scenario
+async def test_a_redelivered_event_that_still_waits_is_sent_once(delivery: Delivery) -> None:
+    delivery.capture.judge = lambda _names: BUSY
+    first, again = delivery.event(1, "u_1"), delivery.event(1, "u_1", deliveries=2)
+    async with delivery.running():
+        await delivery.deliver(first)
+        await delivery.deliver(again)
+        delivery.capture.judge = lambda _names: None
+        await asyncio.sleep(60)
+        assert delivery.capture.of("u_1") == ["e"]
+        # The newer delivery is the one that counts for the broker.
+        assert (first.acks, again.acks) == (0, 1)
+
+
+@scenario
+async def test_a_stop_gives_everything_in_memory_back(delivery: Delivery) -> None:
+    delivery.capture.gate.clear()
+    messages = [delivery.event(n, f"u_{n % 2}") for n in range(4)]
+    async with delivery.running() as sender:
+        await delivery.deliver(*messages)
+        sender.cancel()
+        await asyncio.gather(sender, return_exceptions=True)
+        assert sender.cancelled()
+    assert [message.naks for message in messages] == [[NAK_DELAY_SECONDS]] * 4
+    assert [message.acks for message in messages] == [0] * 4
+    assert len(delivery.consumer.flushes) == 1
+
+
+@scenario
+async def test_a_stop_without_the_broker_ends_all_the_same(delivery: Delivery) -> None:
+    delivery.capture.gate.clear()
+    async with delivery.running() as sender:
+        await delivery.deliver(delivery.event(1, "u_1", broken=True))
+        sender.cancel()
+        await asyncio.gather(sender, return_exceptions=True)
+    assert sender.cancelled()
+
+
+@scenario
+async def test_events_in_memory_keep_their_ack_wait_from_passing(delivery: Delivery) -> None:
+    delivery.capture.gate.clear()
+    message = delivery.event(1, "u_1")
+    async with delivery.running():
+        await delivery.deliver(message)
+        await asyncio.sleep(10 * HEARTBEAT_SECONDS + 1)
+        assert len(message.heartbeats) == 10
+        delivery.capture.gate.set()
+        await settle()
+        await asyncio.sleep(10 * HEARTBEAT_SECONDS)
+        assert len(message.heartbeats) == 10
+
+
+@scenario
+async def test_a_broken_heartbeat_does_not_end_the_sender(delivery: Delivery) -> None:
+    delivery.capture.gate.clear()
+    message = delivery.event(1, "u_1", broken=True)
+    async with delivery.running():
+        await delivery.deliver(message)
+        await asyncio.sleep(HEARTBEAT_SECONDS + 1)
+        message.broken = False
+        delivery.capture.gate.set()
+        await settle()
+        assert message.acks == 1
+
+
+@scenario
+async def test_a_sender_waits_until_its_stream_exists(delivery: Delivery) -> None:
+    delivery.consumer.refusals = 3
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1"))
+        await asyncio.sleep(30)
+        assert delivery.capture.of("u_1") == ["e"]
