@@ -1,4 +1,4 @@
-"""Settings for the command line: the process environment first, then `./.env` (contract 8.1)."""
+"""Variables of the command line: from the environment first, then from `./.env` (contract 8.1)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _from_file: set[str] = set()
 
 
 def load_file() -> None:
-    """Add what `./.env` sets and the environment does not, and remember where it came from."""
+    """Load the variables of `./.env` that are not set, and remember which they are."""
     before = set(os.environ)
     load_dotenv(FILE, override=False)
     _from_file.update(set(os.environ) - before)
 
 
 def first(*names: str) -> str | None:
-    """First of `names` that is set: all of them in the environment, then all of them in `./.env`.
+    """Return the first variable that is set: any of them in the environment, else in `./.env`.
 
-    Empty counts as unset.
+    An empty value counts as unset.
     """
     given = {name: value for name, value in os.environ.items() if name not in _from_file}
     for source in (given, dotenv_values(FILE)):

@@ -1,6 +1,8 @@
-"""What stops a command: a sentence, and where there is one, the fix."""
+"""Errors that end a command: a sentence and, if there is one, the fix."""
 
 from __future__ import annotations
+
+import msgspec
 
 
 class CommandError(Exception):
@@ -9,3 +11,9 @@ class CommandError(Exception):
     def __init__(self, problem: str, fix: str | None = None) -> None:
         super().__init__(problem)
         self.fix = fix
+
+
+class CommandFailed(msgspec.Struct, frozen=True):
+    """What `--json` prints when a command could not do its work at all."""
+
+    error: str

@@ -12,13 +12,13 @@ class Part(msgspec.Struct, frozen=True, rename="camel"):
     latency_ms: float | None = None
     uptime: float | None = None
     database: str | None = None
-    """A service's own view of its database."""
+    """Status of the service's database, as the service reports it."""
     waits_for: str | None = None
-    """What a service cannot go on without."""
+    """The dependency that a service is waiting for."""
 
 
 class Components(msgspec.Struct, frozen=True):
-    """What the server depends on. Upstream has no bus, and its worker may be missing."""
+    """Dependencies of the server. Upstream has no bus, and may have no worker."""
 
     database: Part
     redis: Part
@@ -47,7 +47,7 @@ class ProviderHealth(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """What doctor requires and what status shows."""
+    """The fields that `doctor` and `status` use."""
 
     status: str
     uptime: float
@@ -59,7 +59,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 def parts(health: Health) -> dict[str, Part]:
-    """Everything that can be up or down, by name; the gateway's `redis` is its bus once more."""
+    """Return every part by name; our gateway's `redis` repeats its bus and is left out."""
     seen = health.components
     named = {"bus": seen.bus} if seen.bus else {"redis": seen.redis}
     named["database"] = seen.database

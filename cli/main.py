@@ -7,7 +7,7 @@ import sys
 from cyclopts import App
 
 from cli import environment
-from cli.console import complain
+from cli.console import print_error
 from cli.errors import CommandError
 
 
@@ -24,25 +24,25 @@ app = App(
     version=_version,
     result_action="return_value",
 )
-# By name, so that a command imports only what it needs.
-app.command("cli.commands.up:up", help="Start everything on this machine.")
-app.command("cli.commands.demo:demo", help="Watch the whole loop on this machine.")
+# By name, so that each command imports only what it needs.
+app.command("cli.commands.up:up", help="Run the whole stack on this machine.")
+app.command("cli.commands.demo:demo", help="Connect to a stand-in for PostHog and follow an event.")
 app.command("cli.commands.serve:serve", help="Run one service in the foreground.")
 app.command("cli.commands.connect:connect", help="Connect a PostHog project over OAuth.")
 app.command("cli.commands.doctor:doctor", help="Examine a server and its PostHog side.")
 app.command("cli.commands.status:status", help="Show the health of a running stack.")
-app.command("cli.commands.dlq:app", name="dlq", help="Look at dead letters, replay or purge them.")
+app.command("cli.commands.dlq:app", name="dlq", help="List, replay or purge dead letters.")
 app.command("cli.commands.streams:app", name="streams", help="Back up and restore JetStream.")
-app.command("cli.commands.sandbox:sandbox", help="Run a PostHog stand-in on this machine.")
+app.command("cli.commands.sandbox:sandbox", help="Run a stand-in for PostHog on this machine.")
 
 
 def main() -> None:
-    """Run a command; exits with 0, 1 when it failed, 2 when it was called wrongly."""
+    """Run a command. Exit codes: 0, 1 if it failed, 2 if it was used wrongly."""
     environment.load_file()
     try:
         code = app()
     except CommandError as error:
-        complain(str(error), error.fix)
+        print_error(str(error), error.fix)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -1,4 +1,4 @@
-"""What `hogsend up` says once everything runs."""
+"""What `hogsend up` prints once everything runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cli.console import out
 
 
 class Summary(msgspec.Struct, frozen=True, rename="camel"):
-    """What runs where. Secrets are named by their files."""
+    """Addresses and files of a running stack. Secrets appear as file names only."""
 
     gateway: str
     docs: str
@@ -21,11 +21,11 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     """Deprecated: the same for the NATS user's earlier name."""
     logs: str
     webhook_open: bool
-    """Whether the gateway accepts webhooks from anybody."""
+    """Whether the gateway accepts webhooks without a secret."""
 
 
 def show(summary: Summary, admin_key: str | None) -> None:
-    """Print it for a person, with the admin key if it was generated here."""
+    """Print it for a person, with the admin key if the stack generated it."""
     rows = {
         "gateway": summary.gateway,
         "API docs": summary.docs,
@@ -40,23 +40,23 @@ def show(summary: Summary, admin_key: str | None) -> None:
         "logs": summary.logs,
     }
     out.print("[bold green]Hogsend is up[/]\n")
-    # No frame and no wrapping: these lines are there to be copied.
+    # No frame and no wrapping, so that lines can be copied.
     for name, value in rows.items():
         if value:
             out.print(f"  [bold]{name:<11}[/]{value}", soft_wrap=True)
     if summary.webhook_open:
         out.print(
-            "\n[bold yellow]The webhook is open:[/] anybody who reaches the gateway can post "
+            "\n[bold yellow]The webhook is open:[/] anyone who reaches the gateway can post "
             "events. Set POSTHOG_WEBHOOK_SECRET to close it.",
             soft_wrap=True,
         )
-    out.print("\nSend it an event, as PostHog would:\n")
+    out.print("\nPost an event, as PostHog would:\n")
     out.print(sample(summary), soft_wrap=True, markup=False)
     out.print("\nCtrl-C stops everything.")
 
 
 def sample(summary: Summary) -> str:
-    """Give a line that posts a webhook; the secret is named, never shown."""
+    """Return a shell command that posts a webhook; refers to the secret by variable."""
     header = (
         "" if summary.webhook_open else '-H "x-posthog-webhook-secret: $POSTHOG_WEBHOOK_SECRET" '
     )

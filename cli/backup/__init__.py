@@ -1,1 +1,1 @@
-"""Streams to files and back, in the layout of `nats stream backup`."""
+"""Backup of streams to files and restore, in the layout of `nats stream backup`."""

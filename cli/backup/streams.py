@@ -1,7 +1,7 @@
 """Snapshot and restore of JetStream streams, consumers included (NATS ADR-43's API).
 
-The files are those of `nats stream backup`, so either tool restores what the other one saved:
-`<stream>/backup.json` says what the stream was, `<stream>/stream.tar.s2` holds it.
+The files are those of `nats stream backup`, so either tool restores what the other saved:
+`<stream>/backup.json` has configuration and state, `<stream>/stream.tar.s2` the content.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from cli.stack.data_directory import write_private
 
 CHUNK_BYTES = 128 * 1024
 ANSWER_SECONDS = 30.0
-"""How long the server may take for one answer or chunk."""
+"""Seconds the server may take for one answer or chunk."""
 
 _END_OF_FILE = "204"
 _NOT_FOUND = 10059
 
 Progress = Callable[[str, int], None]
-"""Told the stream and how many bytes of it are done."""
+"""Called with a stream and the number of bytes done."""
 
 
 class StreamError(Exception):
-    """The server refused, or a backup cannot be read. Safe to show."""
+    """The server refused, or a backup is not readable. The text is safe to print."""
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What a backup holds of a stream, as the server says it."""
+    """Configuration and state of a saved stream, as the server reports them."""
 
     config: dict[str, Any]
     state: dict[str, Any]
@@ -72,16 +72,16 @@ class _Snapshot(msgspec.Struct, frozen=True):
 
 
 async def save(client: Client, stream: str, directory: Path, progress: Progress) -> Done | None:
-    """Save a stream; None when there is no such stream.
+    """Save a stream; returns None if it does not exist.
 
     Args:
         client: connected as a user that may use JetStream's API, the operator.
-        stream: which.
-        directory: where to; an earlier backup of it there is replaced once this one is whole.
-        progress: told of every chunk.
+        stream: its name.
+        directory: target; an earlier backup of the stream is replaced once this one is complete.
+        progress: called for every chunk.
 
     Raises:
-        StreamError: the server refuses, or stops in the middle.
+        StreamError: the server refuses, or stops sending.
     """
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
@@ -99,7 +99,7 @@ async def save(client: Client, stream: str, directory: Path, progress: Progress)
             file.write(chunk.data)
             size += len(chunk.data)
             progress(stream, size)
-            # The server sends no more than a few chunks before this.
+            # Flow control: the server waits for it after a few chunks.
             if chunk.reply:
                 await client.publish(chunk.reply)
     await subscription.unsubscribe()
@@ -110,10 +110,10 @@ async def save(client: Client, stream: str, directory: Path, progress: Progress)
 
 
 async def restore(client: Client, source: Path, progress: Progress) -> Done:
-    """Bring back a stream that was saved, as it was; it must not exist.
+    """Restore a saved stream; it must not exist.
 
     Raises:
-        StreamError: it exists, or the backup cannot be read or is refused.
+        StreamError: it exists, the backup is not readable, or the server refuses it.
     """
     stream = source.name
     try:
@@ -130,7 +130,7 @@ async def restore(client: Client, source: Path, progress: Progress) -> Done:
             await _request(client, answer.deliver_subject, chunk)
             size += len(chunk)
             progress(stream, size)
-        # An empty chunk ends it; only this is answered with words.
+        # An empty chunk ends the upload; only its answer has a body.
         ended = _decode(await _request(client, answer.deliver_subject, b""))
     if ended.error is not None:
         raise StreamError(f"{stream}: {ended.error.description}")
@@ -138,7 +138,7 @@ async def restore(client: Client, source: Path, progress: Progress) -> Done:
 
 
 def saved_streams(directory: Path) -> Sequence[Path]:
-    """Directories of the streams a backup holds."""
+    """Return the directories of the streams in a backup."""
     return sorted(file.parent for file in directory.glob("*/backup.json"))
 
 

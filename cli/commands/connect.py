@@ -6,14 +6,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cli.admin_client import AdminClient, AdminError
 from cli.connect import flow, report
 from cli.connect.region import Dismissed
-from cli.connect.server import HogsendServer, ServerRefused
-from cli.connect.target import Target, how_to_give_a_key, resolve
-from cli.connect.verdicts import Broken, Connected, Stopped, failure
-from cli.connect.voice import Voice
-from cli.console import complain, err, print_json
-from cli.errors import CommandError
+from cli.connect.results import Connected, ConnectError, failure
+from cli.console import err, print_error, print_json
+from cli.errors import CommandError, CommandFailed
+from cli.server_address import ServerAddress, admin_key_hint, resolve
+from cli.terminal import Terminal
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.urls import is_absolute_url
 
@@ -64,35 +64,37 @@ def connect(
     json
         Print one JSON document on stdout and nothing else.
     """
-    voice = Voice(json=json)
+    terminal = Terminal(json=json)
     try:
         _check(provider, client_id, timeout, both=provision_only and no_provision)
-        target = _target(url, admin_key)
+        address = _server_address(url, admin_key)
         options = flow.Options(
             client_id=client_id,
             posthog_host=posthog_host,
             provision=not no_provision,
             browser=not no_browser,
-            patience=timeout,
+            consent_seconds=timeout,
         )
-        result = _run(target, options, voice, provision_only=provision_only)
-    except Stopped as stopped:
-        failed = failure(stopped)
+        result = _run(address, options, terminal, provision_only=provision_only)
+    except ConnectError as error:
+        failed = failure(error)
         (print_json if json else report.show_failure)(failed)
         return 1
-    except ServerRefused as refused:
-        print_json(Broken(error=str(refused))) if json else report.show_broken(str(refused))
+    except AdminError as error:
+        print_json(CommandFailed(error=str(error))) if json else report.show_command_failed(
+            str(error)
+        )
         return 1
     except CommandError as error:
-        _complain(error, json=json)
+        _report_error(error, json=json)
         return 1
     except Dismissed:
         err.print("cancelled; nothing was changed")
         return 0
     except KeyboardInterrupt:
         if json:
-            print_json(Broken(error="interrupted"))
-        err.print("interrupted; nothing is left running here")
+            print_json(CommandFailed(error="interrupted"))
+        err.print("interrupted; no process is left running here")
         return INTERRUPTED
     (print_json if json else report.show)(result)
     return 0
@@ -113,27 +115,29 @@ def _check(provider: str | None, client_id: str, timeout: float, *, both: bool) 
         raise CommandError("--timeout must be more than 0 seconds, and at most a day")
 
 
-def _target(url: str | None, admin_key: str | None) -> Target:
-    target = resolve(url, admin_key)
-    if target.admin_key is None:
-        raise CommandError(f"no admin key for {target.base_url}", how_to_give_a_key(target))
-    return target
+def _server_address(url: str | None, admin_key: str | None) -> ServerAddress:
+    address = resolve(url, admin_key)
+    if address.admin_key is None:
+        raise CommandError(f"no admin key for {address.base_url}", admin_key_hint(address))
+    return address
 
 
-def _run(target: Target, options: flow.Options, voice: Voice, *, provision_only: bool) -> Connected:
-    if target.plaintext:
-        voice.warn(
-            f"{target.base_url} is plain http: the admin key and PostHog's tokens would travel "
+def _run(
+    address: ServerAddress, options: flow.Options, terminal: Terminal, *, provision_only: bool
+) -> Connected:
+    if address.is_plaintext:
+        terminal.warn(
+            f"{address.base_url} is plain http: the admin key and PostHog's tokens would travel "
             "unencrypted; use https"
         )
-    with HogsendServer(target) as server:
+    with AdminClient(address) as client:
         if provision_only:
-            return flow.provision_only(server, target.base_url, voice)
-        return flow.connect(server, target.base_url, options, voice)
+            return flow.provision_only(client, address.base_url, terminal)
+        return flow.connect(client, address.base_url, options, terminal)
 
 
-def _complain(error: CommandError, *, json: bool) -> None:
+def _report_error(error: CommandError, *, json: bool) -> None:
     if json:
-        print_json(Broken(error=f"{error}: {error.fix}" if error.fix else str(error)))
+        print_json(CommandFailed(error=f"{error}: {error.fix}" if error.fix else str(error)))
     else:
-        complain(str(error), error.fix)
+        print_error(str(error), error.fix)

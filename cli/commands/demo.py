@@ -1,4 +1,4 @@
-"""`hogsend demo`: the stack and a PostHog, connected, with an event going through."""
+"""`hogsend demo`: run the stack with a PostHog, connect them, and follow an event."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import ValidationError
 
-from cli.console import complain, err, out, print_json
+from cli.console import err, out, print_error, print_json
 from cli.demo.posthog import DemoPostHog
-from cli.demo.story import EVENT, Story
+from cli.demo.scenario import EVENT, Scenario
 from cli.stack import local, startup
 from cli.stack.data_directory import DataDirectory
 from cli.stack.ports import free_or_any
@@ -28,37 +28,36 @@ SANDBOX_PORT = 8010
 
 
 def demo(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
-    """Connect to a PostHog on this machine and watch an event and a refresh arrive.
+    """Connect to a PostHog on this machine; watch an event arrive and a token being refreshed.
 
-    Starts everything it needs beside whatever else runs, with data of its own in
-    HOGSEND_HOME/demo, and sends nothing to any other machine. On a terminal it stays up
-    afterwards, to play with, until Ctrl-C.
+    Starts everything it needs, on free ports and with its own data in HOGSEND_HOME/demo; sends
+    nothing to any other machine. On a terminal it then keeps running until Ctrl-C.
 
     Parameters
     ----------
     json
-        Print one JSON document with what was measured, and end.
+        Print one JSON document with the measurements, and exit.
     """
     try:
         wanted, stack_settings = GatewaySettings(), StackSettings()
     except ValidationError as error:
         for problem in describe_problems(error):
-            complain(problem, "see .env.example for every setting")
+            print_error(problem, "see .env.example for every setting")
         return 2
     posthog = _configure(wanted, stack_settings)
     gateway, stack_settings = GatewaySettings(), StackSettings()
     home = DataDirectory(stack_settings.hogsend_home)
     stays = sys.stdout.isatty() and not json
 
-    async def story(stack: Stack, summary: Summary) -> bool:
+    async def on_ready(stack: Stack, summary: Summary) -> bool:
         if not json:
             out.print(
                 "\n[bold]Hogsend, with a PostHog stand-in beside it.[/] "
                 "Everything below happens on this machine."
             )
-        told = await Story(stack, posthog, quiet=json).tell()
+        measured = await Scenario(stack, posthog, quiet=json).run()
         if json:
-            print_json(told)
+            print_json(measured)
         else:
             _invite(summary, posthog, stays=stays)
         return stays
@@ -69,7 +68,7 @@ def demo(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
                 home,
                 gateway,
                 stack_settings,
-                story,
+                on_ready,
                 beside=[posthog.program(startup.PYTHONPATH, home.path)],
                 directory=home.path,
             )
@@ -83,7 +82,7 @@ def demo(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
 
 
 def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPostHog:
-    """Replace the operator's settings, whatever they connect to, by the demo's own."""
+    """Replace the operator's settings by the demo's, so that it touches nothing of theirs."""
     gateway_port = free_or_any(wanted.gateway_port)
     nats_port = free_or_any(stack_settings.nats_port)
     posthog = DemoPostHog(free_or_any(SANDBOX_PORT), gateway_port)
@@ -101,14 +100,16 @@ def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPo
 
 
 def _hogsend() -> str:
-    """Give the command as it can be typed here: by its path unless that is searched."""
+    """Return the command as it can be typed: with its path unless PATH finds it."""
     beside_python = Path(sys.executable).with_name("hogsend")
     return "hogsend" if shutil.which("hogsend") else str(beside_python)
 
 
 def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
     if not stays:
-        out.print("\n[bold green]That was the whole loop.[/] On a terminal it would stay up now.")
+        out.print(
+            "\n[bold green]That was the whole loop.[/] On a terminal it would keep running now."
+        )
         return
     lines = {
         "capture": posthog.curl(EVENT, "u_43"),
@@ -123,7 +124,7 @@ def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
         "PostHog": f"{posthog.options.url}/_sandbox/state",
         "logs": summary.logs,
     }
-    out.print("\n[bold green]That was the whole loop, and it stays up.[/] Try:\n")
+    out.print("\n[bold green]That was the whole loop, and it keeps running.[/] Try:\n")
     for name, line in lines.items():
         out.print(f"  [bold]{name:<11}[/]", end="")
         out.print(line, soft_wrap=True, markup=False)

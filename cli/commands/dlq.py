@@ -11,13 +11,12 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from cli.connect.server import HogsendServer, ServerRefused
-from cli.connect.target import Target, how_to_give_a_key, resolve
-from cli.connect.verdicts import Broken
-from cli.connect.voice import Voice, hanging
-from cli.console import complain, out, print_json
+from cli.admin_client import AdminClient, AdminError
+from cli.console import out, print_error, print_json
 from cli.deadletters import report
-from cli.errors import CommandError
+from cli.errors import CommandError, CommandFailed
+from cli.server_address import ServerAddress, admin_key_hint, resolve
+from cli.terminal import Terminal, print_hanging
 from hogsend.contract.dead_letters import DeadLettersDone
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -25,9 +24,7 @@ _POSITIVE = Number(gte=1, lt=2**63)
 Sequence = Annotated[
     int, Parameter(validator=_POSITIVE, help="Number of one dead letter, as `list` shows it.")
 ]
-Everything = Annotated[
-    bool, Parameter(negative="", show_default=False, help="Every dead letter there is.")
-]
+Everything = Annotated[bool, Parameter(negative="", show_default=False, help="Every dead letter.")]
 
 _USAGE = 2
 _UNAUTHORIZED = 401
@@ -38,7 +35,7 @@ app = App(name="dlq", help="Look at messages that could not be processed, and re
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Server:
-    """Which server, and how to answer.
+    """The server, and the output format.
 
     Parameters
     ----------
@@ -58,12 +55,12 @@ class Server:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Filter:
-    """Which dead letters.
+    """A filter of dead letters.
 
     Parameters
     ----------
     stream
-        Only those that came from this stream, for example WEBHOOKS.
+        Only those from this stream, for example WEBHOOKS.
     reason
         Only those with this reason, for example malformed.
     """
@@ -73,7 +70,7 @@ class Filter:
 
 
 class Selection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which letters to replay or purge, as the server takes it."""
+    """The letters to replay or purge, as the server expects it."""
 
     sequence: int | None = None
     stream: str | None = None
@@ -90,13 +87,13 @@ def list_(
     ] = 50,
     before: Annotated[
         int | None,
-        Parameter(validator=_POSITIVE, help="Only older ones: to go on after a page."),
+        Parameter(validator=_POSITIVE, help="Only older ones, to continue after a page."),
     ] = None,
     server: Server = Server(),
 ) -> int:
     """List dead letters, newest first."""
     page = _ask(
-        server, lambda there: there.dead_letters(filter.stream, filter.reason, limit, before)
+        server, lambda client: client.dead_letters(filter.stream, filter.reason, limit, before)
     )
     if page is None:
         return 1
@@ -112,7 +109,7 @@ def list_(
 @app.command
 def show(sequence: Sequence, *, server: Server = Server()) -> int:
     """Show one dead letter and its message."""
-    letter = _ask(server, lambda there: there.dead_letter(sequence))
+    letter = _ask(server, lambda client: client.dead_letter(sequence))
     if letter is None:
         return 1
     if server.json:
@@ -130,12 +127,12 @@ def replay(
     all: Everything = False,
     server: Server = Server(),
 ) -> int:
-    """Put dead letters back on the streams they came from; exits with 1 when some had to stay.
+    """Publish dead letters to their streams again; exits with 1 when some could not be.
 
-    What fails again comes back as a new dead letter.
+    A message that fails again becomes a new dead letter.
     """
     selection = Selection(sequence, filter.stream, filter.reason, all)
-    if not _clear(selection, server):
+    if not _is_unambiguous(selection, server):
         return _USAGE
     return _change(server, "replay", selection)
 
@@ -149,47 +146,49 @@ def purge(
     yes: Annotated[bool, Parameter(negative="", show_default=False, help="Do not ask.")] = False,
     server: Server = Server(),
 ) -> int:
-    """Forget dead letters and their messages for good; asks before it does."""
+    """Delete dead letters and their messages permanently; asks first."""
     selection = Selection(sequence, filter.stream, filter.reason, all)
-    if not _clear(selection, server):
+    if not _is_unambiguous(selection, server):
         return _USAGE
     if not yes:
-        if not Voice(json=server.json).interactive:
-            _refuse(server, "a purge asks first, and nobody is there to be asked", "add --yes")
+        if not Terminal(json=server.json).interactive:
+            _print_problem(
+                server, "a purge asks first, and there is no terminal to ask on", "add --yes"
+            )
             return _USAGE
         count = _matching(server, selection)
         if count is None:
             return 1
         if count and not _confirmed(count):
-            hanging(out, ("", ""), "nothing was purged")
+            print_hanging(out, ("", ""), "nothing was purged")
             return 1
     return _change(server, "purge", selection)
 
 
 def _change(server: Server, action: Literal["replay", "purge"], selection: Selection) -> int:
     wanted = msgspec.json.encode(selection)
-    done = _ask(server, lambda there: there.change_dead_letters(action, wanted))
+    done = _ask(server, lambda client: client.change_dead_letters(action, wanted))
     if done is None:
         return 1
     if server.json:
         print_json(done)
     else:
         report.show_done(done, action)
-    return 0 if _complete(done) else 1
+    return 0 if _is_complete(done) else 1
 
 
-def _complete(done: DeadLettersDone) -> bool:
+def _is_complete(done: DeadLettersDone) -> bool:
     return not done.kept and not done.more
 
 
-def _clear(selection: Selection, server: Server) -> bool:
-    """Whether it is said which letters are meant: everything only when it is said so."""
+def _is_unambiguous(selection: Selection, server: Server) -> bool:
+    """Whether a filter or `--all` is given, and not both; prints the problem otherwise."""
     filtered = (selection.sequence, selection.stream, selection.reason) != (None, None, None)
     if filtered != selection.all:
         return True
-    _refuse(
+    _print_problem(
         server,
-        "it is not clear which dead letters",
+        "it is not clear which dead letters are meant",
         "give a sequence, --stream or --reason, or --all alone",
     )
     return False
@@ -197,14 +196,14 @@ def _clear(selection: Selection, server: Server) -> bool:
 
 def _matching(server: Server, selection: Selection) -> int | None:
     if selection.sequence is not None:
-        letter = _ask(server, lambda there: there.dead_letter(selection.sequence or 0))
+        letter = _ask(server, lambda client: client.dead_letter(selection.sequence or 0))
         return None if letter is None else 1
-    page = _ask(server, lambda there: there.dead_letters(selection.stream, selection.reason, 1))
+    page = _ask(server, lambda client: client.dead_letters(selection.stream, selection.reason, 1))
     return None if page is None else page.total
 
 
 def _confirmed(count: int) -> bool:
-    out.print(f"Forget {report.letters(count)} for good? [y/N] ", end="", markup=False)
+    out.print(f"Delete {report.letters(count)} permanently? [y/N] ", end="", markup=False)
     try:
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
     except KeyboardInterrupt:
@@ -212,38 +211,40 @@ def _confirmed(count: int) -> bool:
         return False
 
 
-def _ask(server: Server, question: Callable[[HogsendServer], Answer]) -> Answer | None:
-    """The server's answer; None when there is none, which is said then."""
+def _ask(server: Server, question: Callable[[AdminClient], Answer]) -> Answer | None:
+    """Return the server's answer; print the problem and return None if there is none."""
     try:
-        target = resolve(server.url, server.admin_key)
+        address = resolve(server.url, server.admin_key)
     except CommandError as error:
-        _refuse(server, str(error), error.fix)
+        _print_problem(server, str(error), error.fix)
         return None
-    voice = Voice(json=server.json)
-    if target.plaintext and target.admin_key is not None:
-        voice.warn(f"{target.base_url} is plain http: the admin key travels unencrypted; use https")
+    terminal = Terminal(json=server.json)
+    if address.is_plaintext and address.admin_key is not None:
+        terminal.warn(
+            f"{address.base_url} is plain http: the admin key travels unencrypted; use https"
+        )
     try:
-        with HogsendServer(target) as there, voice.busy(f"asking {target.base_url}"):
-            return question(there)
-    except ServerRefused as refused:
-        _refuse(server, _problem(refused), _fix(refused, target))
+        with AdminClient(address) as client, terminal.busy(f"asking {address.base_url}"):
+            return question(client)
+    except AdminError as error:
+        _print_problem(server, _problem(error), _fix(error, address))
         return None
 
 
-def _problem(refused: ServerRefused) -> str:
-    return f"{refused}: {refused.detail}" if refused.detail else str(refused)
+def _problem(error: AdminError) -> str:
+    return f"{error}: {error.detail}" if error.detail else str(error)
 
 
-def _fix(refused: ServerRefused, target: Target) -> str | None:
-    if refused.status is None:
-        return "start it with `hogsend up`, or name the right address with --url"
-    if refused.status == _UNAUTHORIZED:
-        return how_to_give_a_key(target)
-    return refused.remediation
+def _fix(error: AdminError, address: ServerAddress) -> str | None:
+    if error.status is None:
+        return "start it with `hogsend up`, or give the right address with --url"
+    if error.status == _UNAUTHORIZED:
+        return admin_key_hint(address)
+    return error.remediation
 
 
-def _refuse(server: Server, problem: str, fix: str | None) -> None:
+def _print_problem(server: Server, problem: str, fix: str | None) -> None:
     if server.json:
-        print_json(Broken(error=f"{problem}; {fix}" if fix else problem))
+        print_json(CommandFailed(error=f"{problem}; {fix}" if fix else problem))
     else:
-        complain(problem, fix)
+        print_error(problem, fix)

@@ -1,4 +1,4 @@
-"""`hogsend doctor`: is the server well, does PostHog reach it, and what is to be done."""
+"""`hogsend doctor`: check a server and its PostHog side, and say how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.connect.server import HogsendServer
-from cli.connect.target import resolve
-from cli.connect.verdicts import Broken
-from cli.connect.voice import Voice, hanging
+from cli.admin_client import AdminClient
 from cli.console import err, print_json
 from cli.doctor import report
 from cli.doctor.checks import Verdict
 from cli.doctor.examination import Unreachable, examine
-from cli.errors import CommandError
+from cli.errors import CommandError, CommandFailed
+from cli.server_address import resolve
+from cli.terminal import Terminal, print_hanging
 
 
 def doctor(
@@ -23,10 +22,10 @@ def doctor(
     admin_key: str | None = None,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
-    """Examine a server; exits with 0 when it is well, 1 when not.
+    """Examine a server; exits with 0 when it is healthy, 1 when not.
 
-    The server's health is asked for without a key. With one, the server is also asked about its
-    PostHog side: credential, person reads, webhook secret, destination, scopes, public URL.
+    Health needs no key. With an admin key, the server is also asked about its PostHog side:
+    credential, person reads, webhook secret, destination, scopes, public URL.
 
     Parameters
     ----------
@@ -38,28 +37,30 @@ def doctor(
         Print one JSON document on stdout and nothing else.
     """
     try:
-        target = resolve(url, admin_key)
+        address = resolve(url, admin_key)
     except CommandError as error:
         if not json:
             raise
-        print_json(Broken(error=str(error)))
+        print_json(CommandFailed(error=str(error)))
         return 1
-    voice = Voice(json=json)
-    if target.plaintext and target.admin_key is not None:
-        voice.warn(f"{target.base_url} is plain http: the admin key travels unencrypted; use https")
+    terminal = Terminal(json=json)
+    if address.is_plaintext and address.admin_key is not None:
+        terminal.warn(
+            f"{address.base_url} is plain http: the admin key travels unencrypted; use https"
+        )
     try:
-        with HogsendServer(target) as server, voice.busy(f"asking {target.base_url}"):
-            examination = examine(server, target)
+        with AdminClient(address) as client, terminal.busy(f"asking {address.base_url}"):
+            examination = examine(client, address)
     except Unreachable as error:
         if json:
-            print_json(report.NoReport(base_url=target.base_url, error=str(error)))
+            print_json(report.NoReport(base_url=address.base_url, error=str(error)))
         else:
-            hanging(err, ("unreachable: ", "bold red"), str(error))
-            fix = "start it with `hogsend up`, or name the right address with --url"
-            hanging(err, ("  fix: ", "bold"), fix)
+            print_hanging(err, ("unreachable: ", "bold red"), str(error))
+            fix = "start it with `hogsend up`, or give the right address with --url"
+            print_hanging(err, ("  fix: ", "bold"), fix)
         return 1
     if json:
-        print_json(report.document(examination, target.base_url))
+        print_json(report.document(examination, address.base_url))
     else:
-        report.show(examination, target.base_url)
+        report.show(examination, address.base_url)
     return 0 if examination.verdict is Verdict.OK else 1

@@ -1,4 +1,4 @@
-"""`hogsend sandbox`: a PostHog that runs on this machine."""
+"""`hogsend sandbox`: run a stand-in for PostHog on this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Flag = Annotated[bool, Parameter(negative="")]
 
 
 class Summary(msgspec.Struct, frozen=True, rename="camel"):
-    """What a sandbox is reached with. Its keys open nothing but itself."""
+    """Address and keys of a sandbox. The keys work nowhere else."""
 
     url: str
     project_id: int
@@ -55,7 +55,7 @@ def sandbox(
     backoff_seconds: float = DEFAULT.backoff_seconds,
     json: Flag = False,
 ) -> int:
-    """Run a PostHog stand-in until Ctrl-C; nothing is kept. See docs/sandbox.md.
+    """Run a stand-in for PostHog until Ctrl-C; stores nothing. See docs/sandbox.md.
 
     Parameters
     ----------
@@ -64,37 +64,37 @@ def sandbox(
     port
         Port to listen on.
     public_url
-        Address in metadata and links, when it is not the one listened on.
+        URL in metadata and links, if it differs from the address listened on.
     auto_consent
         Answer authorization requests at once, without a consent page.
     allow_http_clients
         Accept OAuth client documents over http on this machine. PostHog would not.
     fetch_documents
-        Fetch Hogsend's client document too, instead of taking it from the library.
+        Fetch Hogsend's client document too, instead of using the library's copy.
     project_id
-        Id of the one project.
+        Id of the project; there is one.
     project_key
         Its API key.
     personal_key
-        The one personal API key.
+        The personal API key; there is one.
     personal_key_scopes
-        What the personal key may do, separated by spaces.
+        Scopes of the personal key, separated by spaces.
     token_seconds
-        How long an access token works.
+        Seconds an access token is valid.
     grace_seconds
-        How long a rotated refresh token still works.
+        Seconds a rotated refresh token is still valid.
     keep_refresh_tokens
-        Do not rotate refresh tokens, as current PostHog for clients with a document.
+        Do not rotate refresh tokens, like current PostHog for clients with a client document.
     free_plan
-        The organization has no data-pipelines add-on.
+        Simulate an organization without the data-pipelines add-on.
     resolve
-        HOST=ADDR:PORT: deliver webhooks for HOST there. May be given again.
+        HOST=ADDR:PORT: deliver webhooks for HOST there. Can be repeated.
     deliver_anywhere
         Deliver webhooks to any host, not only to this machine.
     backoff_seconds
-        Step of the back-off between attempts to deliver.
+        Base delay, in seconds, between attempts to deliver.
     json
-        Print one JSON document when it listens, and nothing else on stdout.
+        Print one JSON document once it listens, and nothing else on stdout.
     """
     try:
         routes = tuple(Resolve.parse(one) for one in resolve or ())
@@ -135,7 +135,7 @@ async def _run(options: Options, *, json: bool) -> None:
     async with serving(options):
         _show(options, json=json)
         await stop.wait()
-    err.print("[dim]stopped; nothing was kept[/]")
+    err.print("[dim]stopped; nothing was stored[/]")
 
 
 def _show(options: Options, *, json: bool) -> None:
@@ -148,7 +148,7 @@ def _show(options: Options, *, json: bool) -> None:
         state=f"{url}/_sandbox/state",
     )
     if not _only_this_machine(options.host):
-        err.print("[yellow]warning:[/] its keys are known, so whoever can reach it can use it")
+        err.print("[yellow]warning:[/] its keys are public: anyone who can reach it can use it")
     if json:
         print_json(summary)
         return
@@ -157,7 +157,7 @@ def _show(options: Options, *, json: bool) -> None:
         | {"properties": {"$is_identified": True, "$set": {"email": "u@example.com"}}}
     )
     out.print(
-        f"[bold]PostHog sandbox[/] on {url}: a stand-in, not PostHog; nothing is kept\n\n"
+        f"[bold]PostHog sandbox[/] on {url}: a stand-in, not PostHog; nothing is stored\n\n"
         "Set\n"
         f"  POSTHOG_HOST={url}\n"
         f"  POSTHOG_API_KEY={options.project_key}\n"

@@ -9,13 +9,13 @@ from enum import StrEnum
 import uvloop
 from pydantic import ValidationError
 
-from cli.console import complain
+from cli.console import print_error
 from hogsend.contract.errors import CannotStart
 from hogsend.service.settings import describe_problems
 
 
 class Service(StrEnum):
-    """The services there are."""
+    """The services."""
 
     GATEWAY = "gateway"
     CREDENTIALS = "credentials"
@@ -30,19 +30,19 @@ def serve(service: Service) -> int:
     Parameters
     ----------
     service
-        Which one. Its settings come from the environment and `./.env`; see `.env.example`.
+        The service. Its settings come from the environment and `./.env`; see `.env.example`.
     """
-    # A core dump would hold tokens and keys in clear.
+    # A core dump would contain tokens and keys in clear text.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     app = importlib.import_module(f"services.{service}.app")
     try:
         uvloop.run(app.run())
     except ValidationError as error:
         for problem in describe_problems(error):
-            complain(problem, "see .env.example for every setting")
+            print_error(problem, "see .env.example for every setting")
         return 2
     except CannotStart as error:
-        complain(f"{service} cannot start: {error}")
+        print_error(f"{service} cannot start: {error}")
         return 1
     except KeyboardInterrupt:
         return 130

@@ -1,4 +1,4 @@
-"""`hogsend status`: how a running stack is."""
+"""`hogsend status`: show the health of a running stack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import Parameter
 from rich.table import Table
 
-from cli.console import complain, out
+from cli.console import out, print_error
 from cli.health import Health, parts
 
 DEFAULT_URL = "http://localhost:3002"
@@ -20,7 +20,7 @@ _COLOURS = {"up": "green", "down": "red"}
 
 
 def status(*, url: str | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> int:
-    """Show the health of a running stack; exits with 1 unless all is well.
+    """Show the health of a running stack; exits with 1 unless it is healthy.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ def status(*, url: str | None = None, json: Annotated[bool, Parameter(negative="
         answer.raise_for_status()
         health = msgspec.json.decode(answer.content, type=Health)
     except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError) as error:
-        complain(
+        print_error(
             f"no healthy gateway at {base} ({type(error).__name__})",
-            "start it with `hogsend up`, or name the right address with --url",
+            "start it with `hogsend up`, or give the right address with --url",
         )
         return 1
     if json:
@@ -49,7 +49,7 @@ def status(*, url: str | None = None, json: Annotated[bool, Parameter(negative="
 
 def _table(base: str, health: Health) -> Table:
     table = Table(title=f"{base} is {health.status}", title_justify="left", box=None)
-    table.add_column("what", style="bold")
+    table.add_column("part", style="bold")
     table.add_column("state")
     table.add_column("ms", justify="right")
     table.add_column("up for", justify="right")

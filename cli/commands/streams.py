@@ -1,4 +1,4 @@
-"""`hogsend streams`: save JetStream's streams to files, and bring them back."""
+"""`hogsend streams`: back up JetStream's streams to files, and restore them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
-app = App(name="streams", help="Save JetStream's streams to files, and bring them back.")
+app = App(name="streams", help="Back up JetStream's streams to files, and restore them.")
 
 Json = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What was done."""
+    """What `--json` prints."""
 
     directory: str
     streams: list[Done]
@@ -36,14 +36,14 @@ class Report(msgspec.Struct, frozen=True):
 
 @app.command
 def backup(directory: Path, *, nats_url: str | None = None, json: Json = False) -> int:
-    """Save every stream, with what each consumer has seen.
+    """Back up every stream with the positions of its consumers.
 
-    PostgreSQL is saved with pg_dump, after the streams; see docs/deploy.md.
+    Back up PostgreSQL with pg_dump after the streams; see docs/deploy.md.
 
     Parameters
     ----------
     directory
-        Where to; made when missing.
+        Target directory; created if it is missing.
     nats_url
         Address of NATS with the operator's user; NATS_URL, as in operator.env.
     json
@@ -60,12 +60,12 @@ def backup(directory: Path, *, nats_url: str | None = None, json: Json = False) 
 
 @app.command
 def restore(directory: Path, *, nats_url: str | None = None, json: Json = False) -> int:
-    """Bring back every stream of a backup, before any service is started.
+    """Restore every stream of a backup. Run it before any service is started.
 
     Parameters
     ----------
     directory
-        A directory `backup` wrote.
+        Directory that `backup` wrote.
     nats_url
         Address of NATS with the operator's user; NATS_URL, as in operator.env.
     json
@@ -75,7 +75,7 @@ def restore(directory: Path, *, nats_url: str | None = None, json: Json = False)
     if not sources:
         raise CommandError(
             f"there is no backup in {directory}",
-            "name the directory `hogsend streams backup` wrote",
+            "give the directory that `hogsend streams backup` wrote",
         )
 
     async def run() -> list[Done]:

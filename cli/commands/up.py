@@ -1,4 +1,4 @@
-"""`hogsend up`: the whole stack on this machine, with one command."""
+"""`hogsend up`: run the whole stack on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import ValidationError
 
-from cli.console import complain, err, print_json
+from cli.console import err, print_error, print_json
 from cli.stack import local
 from cli.stack.data_directory import DataDirectory
 from cli.stack.settings import StackSettings
@@ -21,8 +21,8 @@ from services.gateway.settings import GatewaySettings
 def up(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     """Start everything on this machine and keep it running until Ctrl-C.
 
-    Starts a NATS server and PostgreSQL unless NATS_URL and DATABASE_URL name others, then the
-    services. Data, generated secrets and logs are kept in HOGSEND_HOME (./.hogsend).
+    Starts NATS and PostgreSQL unless NATS_URL and DATABASE_URL are set, then the services. Data,
+    generated secrets and logs are kept in HOGSEND_HOME (./.hogsend).
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def up(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
         gateway, settings = GatewaySettings(), StackSettings()
     except ValidationError as error:
         for problem in describe_problems(error):
-            complain(problem, "see .env.example for every setting")
+            print_error(problem, "see .env.example for every setting")
         return 2
     for deprecation in deprecations():
         err.print(f"[yellow]warning:[/] {deprecation}", soft_wrap=True)
@@ -41,13 +41,13 @@ def up(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     with home.locked():
         local.require_ports(gateway, settings)
 
-        async def announce(stack: Stack, summary: Summary) -> bool:
+        async def on_ready(stack: Stack, summary: Summary) -> bool:
             if json:
                 print_json(summary)
             else:
                 show(summary, stack.admin_key if summary.admin_key_file else None)
             return True
 
-        asyncio.run(local.run(home, gateway, settings, announce))
+        asyncio.run(local.run(home, gateway, settings, on_ready))
     err.print("[dim]stopped; data is kept in[/] " + str(home.path))
     return 0

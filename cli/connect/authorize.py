@@ -1,4 +1,4 @@
-"""Consent in the browser, and the grant that comes of it (contract 3.3 and 3.4)."""
+"""Consent in the browser, and its exchange for a grant (contract 3.3 and 3.4)."""
 
 from __future__ import annotations
 
@@ -7,84 +7,99 @@ import os
 import socket
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+from cli.admin_client import Grant
 from cli.connect.browser import open_browser
 from cli.connect.discovery import Endpoints
 from cli.connect.exchange import exchange
 from cli.connect.loopback import HOST, listening
-from cli.connect.pkce import Proof
-from cli.connect.server import Grant
-from cli.connect.voice import Voice
+from cli.connect.pkce import PkceSession
+from cli.terminal import Terminal
 from hogsend.posthog.scopes import SCOPES
 
 
-def authorize_url(endpoint: str, *, client_id: str, redirect_uri: str, proof: Proof) -> str:
-    """Address of the consent page; parameters `endpoint` already has are kept."""
+def authorize_url(endpoint: str, *, client_id: str, redirect_uri: str, session: PkceSession) -> str:
+    """Build the address of the consent page; keeps the parameters `endpoint` already has."""
     parts = urlsplit(endpoint)
-    ours = {
+    parameters = {
         "response_type": "code",
         "client_id": client_id,
         "redirect_uri": redirect_uri,
         "scope": " ".join(SCOPES),
-        "state": proof.state,
-        "code_challenge": proof.challenge,
+        "state": session.state,
+        "code_challenge": session.challenge,
         "code_challenge_method": "S256",
         "required_access_level": "team",
     }
-    theirs = [pair for pair in parse_qsl(parts.query, True) if pair[0] not in ours]  # noqa: FBT003
-    query = urlencode([*theirs, *ours.items()], quote_via=quote)
+    existing = [pair for pair in parse_qsl(parts.query, True) if pair[0] not in parameters]  # noqa: FBT003
+    query = urlencode([*existing, *parameters.items()], quote_via=quote)
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
 
 
 async def obtain_grant(
-    endpoints: Endpoints, client_id: str, voice: Voice, *, browser: bool, patience: float
+    endpoints: Endpoints,
+    client_id: str,
+    terminal: Terminal,
+    *,
+    browser: bool,
+    consent_seconds: float,
 ) -> Grant:
-    """Ask for consent, wait for the answer, trade it for tokens.
+    """Ask for consent, wait for the answer, exchange its code for tokens.
 
-    The loopback server stays until the exchange is done, so that a browser that asks again is told.
+    The loopback server runs until the exchange is done, to answer a browser that reloads the page.
+
+    Args:
+        endpoints: of PostHog's OAuth server.
+        client_id: address of the client document.
+        terminal: shows the address to open, and progress.
+        browser: whether to open a browser.
+        consent_seconds: how long to wait for consent.
 
     Raises:
-        Stopped: no port, no consent, a foreign answer, none in `patience` seconds, or no tokens.
+        ConnectError: no port is free, consent is denied or does not come in time, its state is
+            wrong, or the exchange fails.
     """
-    proof = Proof()
-    async with listening(proof.state) as listener:
+    session = PkceSession()
+    async with listening(session.state) as listener:
         url = authorize_url(
             endpoints.authorization_endpoint,
             client_id=client_id,
             redirect_uri=listener.redirect_uri,
-            proof=proof,
+            session=session,
         )
-        await _show(url, listener.port, voice, browser=browser)
-        with voice.busy(f"waiting for your answer in the browser, at most {patience:g} s"):
-            code = await listener.code(patience)
-        voice.step("PostHog agreed; trading its code for tokens")
-        with voice.busy("trading the code for tokens"):
+        await _show(url, listener.port, terminal, browser=browser)
+        with terminal.busy(
+            f"waiting for your answer in the browser, at most {consent_seconds:g} s"
+        ):
+            code = await listener.code(consent_seconds)
+        terminal.step("access granted; exchanging the code for tokens")
+        with terminal.busy("exchanging the code for tokens"):
             return await exchange(
                 code,
-                proof,
+                session,
                 token_endpoint=endpoints.token_endpoint,
                 redirect_uri=listener.redirect_uri,
                 client_id=client_id,
             )
 
 
-async def _show(url: str, port: int, voice: Voice, *, browser: bool) -> None:
+async def _show(url: str, port: int, terminal: Terminal, *, browser: bool) -> None:
     if browser and await open_browser(url):
-        voice.step(
+        terminal.step(
             "approve the request in your browser; if none opened, press Ctrl-C and use --no-browser"
         )
         return
     if browser:
-        voice.warn("no browser could be opened on this machine")
-    voice.explain("Open this address in a browser and approve the request:")
-    voice.show_url(url)
-    voice.explain(
+        terminal.warn("no browser could be opened on this machine")
+    terminal.explain("Open this address in a browser and approve the request:")
+    terminal.show_url(url)
+    terminal.explain(
         f"PostHog's answer comes back to {HOST}:{port} on this machine. If the browser runs on "
         f"another one, first run there:\n\n  {_forwarding(port)}\n"
     )
 
 
 def _forwarding(port: int) -> str:
-    # Over ssh the server told us the address it was reached at: it works again.
+    # Under ssh, the third field is the address under which the user reached this machine.
     connection = os.environ.get("SSH_CONNECTION", "").split()
     here = connection[2] if len(connection) == 4 else socket.gethostname()  # noqa: PLR2004 - its four fields
     return f"ssh -N -L {port}:{HOST}:{port} {getpass.getuser()}@{here}"

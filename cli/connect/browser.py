@@ -1,4 +1,4 @@
-"""Opening the operator's browser, and knowing when there is none."""
+"""Open the operator's browser, or find that there is none."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import subprocess
 import sys
 
 OPEN_SECONDS = 3.0
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 _OPEN = "import sys, webbrowser; sys.exit(not webbrowser.open(sys.argv[1]))"
 
 
 async def open_browser(url: str) -> bool:
-    """Show `url` in a browser; False when this machine has none to show it in.
+    """Open `url` in a browser; False if this machine has none.
 
-    `BROWSER` names one, as for Python's `webbrowser`. Runs in a process of its own: a browser may
-    stay in the foreground, and must neither write into our output nor get our Ctrl-C.
+    `BROWSER` chooses one, as for Python's `webbrowser`. It runs in a separate process and session,
+    because a browser may stay in the foreground and must not write to our output or get our Ctrl-C.
     """
     if not _has_screen():
         return False
-    # Without TERM, `webbrowser` does not fall back to a text browser on a terminal it does not own.
+    # Without TERM, `webbrowser` does not fall back to a text browser, which has no terminal here.
     environment = {name: value for name, value in os.environ.items() if name != "TERM"}
     try:
         opener = subprocess.Popen(  # noqa: ASYNC220 - does not wait
@@ -37,7 +37,7 @@ async def open_browser(url: str) -> bool:
     while opener.poll() is None:
         if asyncio.get_running_loop().time() > deadline:
             return True  # a browser in the foreground
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     return opener.returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""What a request to the loopback server means (contract 3.3). Knows nothing of sockets."""
+"""How to answer a request to the loopback server (contract 3.3), without any I/O."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from cli.connect import pages
-from cli.connect.secrecy import error_code
-from cli.connect.verdicts import Stopped, Verdict
+from cli.connect.results import ConnectError, Verdict
+from cli.redaction import error_code
 
 PATH = "/callback"
 MAX_FIELDS = 32
@@ -16,7 +16,7 @@ MAX_FIELDS = 32
 
 @dataclass(frozen=True)
 class Request:
-    """First line and Host of an HTTP request."""
+    """Request line and Host header of an HTTP request."""
 
     method: str
     target: str
@@ -25,7 +25,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the browser gets."""
+    """The response to the browser."""
 
     status: int
     body: str
@@ -34,16 +34,16 @@ class Reply:
 
 @dataclass(frozen=True)
 class Answer:
-    """The first callback, which is final: a code, or why there is none."""
+    """The first callback, which ends the wait: with a code, or with the reason for none."""
 
     reply: Reply
-    outcome: str | Stopped = field(repr=False)
+    outcome: str | ConnectError = field(repr=False)
 
 
-def judge(request: Request, *, port: int, state: str, answered: bool) -> Reply | Answer:
-    """Decide on a request: a plain reply leaves the run waiting, an `Answer` ends the wait."""
+def handle_callback(request: Request, *, port: int, state: str, answered: bool) -> Reply | Answer:
+    """Decide on a request: with a `Reply` the wait goes on, an `Answer` ends it."""
     if request.host != f"127.0.0.1:{port}":
-        # A page elsewhere whose name was made to resolve to this machine (DNS rebinding).
+        # DNS rebinding: a foreign page whose name now resolves to this machine.
         return Reply(403, "This server answers to 127.0.0.1 only.\n")
     if request.method != "GET":
         return Reply(405, "Only GET is answered here.\n")
@@ -56,15 +56,15 @@ def judge(request: Request, *, port: int, state: str, answered: bool) -> Reply |
         return Reply(404, "Not found.\n")
     if answered:
         return Reply(410, "This sign-in is already answered. Return to your terminal.\n")
-    return _read(fields, state)
+    return _read_callback(fields, state)
 
 
-def _read(fields: dict[str, list[str]], state: str) -> Answer:
+def _read_callback(fields: dict[str, list[str]], state: str) -> Answer:
     error = _only(fields, "error")
     if error == "access_denied":
         return Answer(
-            Reply(200, pages.bad("Access declined", "Nothing was connected."), html=True),
-            Stopped(
+            Reply(200, pages.error_page("Access declined", "Nothing was connected."), html=True),
+            ConnectError(
                 Verdict.CONSENT_DENIED,
                 "access was declined in PostHog",
                 hint="run `hogsend connect posthog` again and approve it; you need to be a member "
@@ -72,17 +72,19 @@ def _read(fields: dict[str, list[str]], state: str) -> Answer:
             ),
         )
     if "error" in fields:
-        page = pages.bad("PostHog reported an error", "Nothing was connected.")
+        page = pages.error_page("PostHog reported an error", "Nothing was connected.")
         problem = f"PostHog refused to authorize: {error_code(error, state)}"
-        return Answer(Reply(200, page, html=True), Stopped(Verdict.EXCHANGE_FAILED, problem))
+        return Answer(Reply(200, page, html=True), ConnectError(Verdict.EXCHANGE_FAILED, problem))
     if not hmac.compare_digest(_only(fields, "state").encode(), state.encode()):
         return Answer(
             Reply(
                 400,
-                pages.bad("This answer is not for us", "It belongs to another sign-in."),
+                pages.error_page(
+                    "This answer belongs to another sign-in", "Nothing was connected."
+                ),
                 html=True,
             ),
-            Stopped(
+            ConnectError(
                 Verdict.STATE_MISMATCH,
                 "the answer in the browser does not belong to this run; nothing was stored",
                 hint="close older PostHog tabs and run `hogsend connect posthog` again",
@@ -90,16 +92,16 @@ def _read(fields: dict[str, list[str]], state: str) -> Answer:
         )
     code = _only(fields, "code")
     if not code:
-        page = pages.bad("The answer is incomplete", "Nothing was connected.")
+        page = pages.error_page("The answer is incomplete", "Nothing was connected.")
         problem = "PostHog's answer carried no authorization code"
-        return Answer(Reply(400, page, html=True), Stopped(Verdict.EXCHANGE_FAILED, problem))
-    page = pages.good(
+        return Answer(Reply(400, page, html=True), ConnectError(Verdict.EXCHANGE_FAILED, problem))
+    page = pages.success_page(
         "Access granted", "Your terminal is finishing the connection and shows how it went."
     )
     return Answer(Reply(200, page, html=True), code)
 
 
 def _only(fields: dict[str, list[str]], name: str) -> str:
-    # A parameter must not be there twice (RFC 6749, 3.1).
+    # A parameter must not be repeated (RFC 6749, 3.1).
     values = fields.get(name, [])
     return values[0] if len(values) == 1 else ""

@@ -1,4 +1,4 @@
-"""Finding a PostHog's OAuth endpoints (RFC 8414; contract 3.2)."""
+"""Discovery of PostHog's OAuth endpoints (RFC 8414; contract 3.2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from cli.connect.verdicts import Stopped, Verdict
+from cli.connect.results import ConnectError, Verdict
 from hogsend.urls import is_absolute_url, is_loopback
 
 PATH = "/.well-known/oauth-authorization-server"
@@ -15,7 +15,7 @@ DISCOVERY_SECONDS = 10.0
 NO_SUCH_DOCUMENT = (404, 410)
 
 PERSONAL_KEY_STEPS = """\
-This PostHog has no OAuth server; a personal API key does the same:
+This PostHog has no OAuth server; a personal API key can be used instead:
 1. In PostHog, under Settings, User, Personal API keys: create a key for your project alone with \
 the scopes person:read and project:read. Add person:write, and hog_function:write if \
 `--provision-only` is to create the webhook destination. Do not choose "All access".
@@ -25,7 +25,7 @@ the scopes person:read and project:read. Add person:write, and hog_function:writ
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """What is needed of the discovery document. Field names are OAuth's."""
+    """The fields of the discovery document that are needed, under OAuth's names."""
 
     issuer: str
     authorization_endpoint: str
@@ -33,10 +33,10 @@ class Endpoints(msgspec.Struct, frozen=True):
 
 
 def discover(private_host: str) -> Endpoints:
-    """Ask a PostHog where its OAuth server is. Follows no redirect.
+    """Fetch the discovery document. Follows no redirect.
 
     Raises:
-        Stopped: `oauth_unsupported` when there is none, `discovery_failed` for all else.
+        ConnectError: `oauth_unsupported` if there is none, else `discovery_failed`.
     """
     url = f"{private_host}{PATH}"
     try:
@@ -50,15 +50,15 @@ def discover(private_host: str) -> Endpoints:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise _failed(f"no answer from {url} ({type(error).__name__})") from None
     if answer.status_code in NO_SUCH_DOCUMENT:
-        raise Stopped(
+        raise ConnectError(
             Verdict.OAUTH_UNSUPPORTED,
             f"{private_host} has no OAuth server ({url} answered {answer.status_code})",
             hint=PERSONAL_KEY_STEPS,
         )
     if answer.is_redirect:
         raise _failed(
-            f"{url} answered {answer.status_code} and points at "
-            f"{answer.headers.get('location', 'nothing')}; name PostHog's app host itself"
+            f"{url} answered {answer.status_code} and redirects to "
+            f"{answer.headers.get('location', 'nothing')}; give PostHog's app host itself"
         )
     if not answer.is_success:
         raise _failed(f"{url} answered {answer.status_code}")
@@ -85,7 +85,7 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _check(name: str, url: str) -> None:
-    # The code, the verifier and later the refresh token are sent there.
+    # The code, the verifier and later the refresh token are sent to it.
     scheme = url.partition(":")[0].lower()
     safe = scheme == "https" or (scheme == "http" and is_loopback(url))
     if not (is_absolute_url(url) and safe):
@@ -94,8 +94,8 @@ def _check(name: str, url: str) -> None:
         raise _failed(f"its {name} must not carry a user or password")
 
 
-def _failed(problem: str) -> Stopped:
-    return Stopped(
+def _failed(problem: str) -> ConnectError:
+    return ConnectError(
         Verdict.DISCOVERY_FAILED,
         f"OAuth discovery failed: {problem}",
         hint="check POSTHOG_PRIVATE_HOST (or POSTHOG_HOST) on the server, or --posthog-host, and "

@@ -1,4 +1,4 @@
-"""Trading the authorization code for tokens (RFC 6749, 4.1.3; contract 3.4)."""
+"""Exchange of the authorization code for tokens (RFC 6749, 4.1.3; contract 3.4)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import msgspec
 
-from cli.connect.pkce import Proof
-from cli.connect.secrecy import error_code
-from cli.connect.server import Grant
-from cli.connect.verdicts import Stopped, Verdict
+from cli.admin_client import Grant
+from cli.connect.pkce import PkceSession
+from cli.connect.results import ConnectError, Verdict
+from cli.redaction import error_code
 from hogsend.posthog.scopes import SCOPES
 from hogsend.urls import is_loopback
 
@@ -22,26 +22,26 @@ class _Tokens(msgspec.Struct, frozen=True):
     access_token: str = ""
     refresh_token: str = ""
     expires_in: float = 0
-    """Missing counts as due at once: the server then refreshes before the first use."""
+    """Seconds. 0 when missing: the server then refreshes before the first use."""
     scope: str | None = None
     scoped_teams: list[int] | None = None
     scoped_organizations: list[str] | None = None
 
 
 async def exchange(
-    code: str, proof: Proof, *, token_endpoint: str, redirect_uri: str, client_id: str
+    code: str, session: PkceSession, *, token_endpoint: str, redirect_uri: str, client_id: str
 ) -> Grant:
-    """Trade a code for a grant. Follows no redirect.
+    """Exchange a code for a grant. Follows no redirect.
 
     Raises:
-        Stopped: `exchange_failed`; says neither the code nor the verifier nor a token.
+        ConnectError: `exchange_failed`; contains neither the code, the verifier nor a token.
     """
     form = {
         "grant_type": "authorization_code",
         "code": code,
         "redirect_uri": redirect_uri,
         "client_id": client_id,
-        "code_verifier": proof.verifier,
+        "code_verifier": session.verifier,
     }
     try:
         async with httpx.AsyncClient(
@@ -55,8 +55,8 @@ async def exchange(
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise _failed(f"no answer from {token_endpoint} ({type(error).__name__})") from None
     if not answer.is_success:
-        told = error_code(_error_of(answer.content), code, proof.verifier, proof.state)
-        raise _failed(f"{token_endpoint} answered {answer.status_code}: {told}")
+        reason = error_code(_error_of(answer.content), code, session.verifier, session.state)
+        raise _failed(f"{token_endpoint} answered {answer.status_code}: {reason}")
     try:
         tokens = msgspec.json.decode(answer.content, type=_Tokens, strict=False)
         expires_at = datetime.now(UTC) + timedelta(seconds=tokens.expires_in)
@@ -89,8 +89,8 @@ def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _failed(problem: str) -> Stopped:
-    return Stopped(
+def _failed(problem: str) -> ConnectError:
+    return ConnectError(
         Verdict.EXCHANGE_FAILED,
         f"the sign-in could not be completed: {problem}",
         hint="run `hogsend connect posthog` again; a code works once, and only for a minute",

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import UNSET
 
+from cli.admin_client import AdminClient, AdminError, ConnectInfo, Grant
 from cli.connect import region
 from cli.connect.authorize import obtain_grant
 from cli.connect.discovery import Endpoints, discover, same_origin
-from cli.connect.secrecy import without
-from cli.connect.server import ConnectInfo, Grant, HogsendServer, ServerRefused
-from cli.connect.verdicts import (
+from cli.connect.results import (
     Connected,
+    ConnectError,
     NotProvisioned,
     PostHogSide,
     Provisioned,
     Skipped,
-    Stopped,
     StoredCredential,
     Verdict,
 )
-from cli.connect.voice import Voice
+from cli.redaction import redact
+from cli.terminal import Terminal
 from hogsend.posthog import scopes
 from hogsend.urls import is_loopback
 
@@ -32,41 +32,44 @@ NO_CREDENTIAL = "no_posthog_credential"
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for on the command line."""
+    """The options of the command."""
 
     client_id: str
     posthog_host: str | None = None
     provision: bool = True
     browser: bool = True
-    patience: float = 300.0
+    consent_seconds: float = 300.0
     """Seconds to wait for consent."""
 
 
-def connect(server: HogsendServer, instance: str, options: Options, voice: Voice) -> Connected:
-    """Consent, store the credential, provision the webhook destination.
+def connect(client: AdminClient, instance: str, options: Options, terminal: Terminal) -> Connected:
+    """Obtain consent, store the credential, provision the webhook destination.
+
+    Once the credential is stored, the command succeeds: a failure to provision is reported in the
+    result.
 
     Raises:
-        Stopped: a step failed; once the credential is stored, none does.
-        ServerRefused: the server would not even say how it is configured.
-        Dismissed: a question was not answered.
+        ConnectError: a step before that failed.
+        AdminError: the server did not tell its configuration.
+        Dismissed: the user dismissed a question.
     """
-    info = _ask_server(server, voice)
-    private_host = region.choose(info, options.posthog_host, voice)
+    info = _fetch_connect_info(client, terminal)
+    private_host = region.choose(info, options.posthog_host, terminal)
     if info.personal_key_configured is True:
-        voice.note("the server has a personal API key; once connected, OAuth takes precedence")
-    endpoints = _discover(private_host, voice)
+        terminal.note("the server has a personal API key; once connected, OAuth takes precedence")
+    endpoints = _discover(private_host, terminal)
     grant = asyncio.run(
         obtain_grant(
             endpoints,
             options.client_id,
-            voice,
+            terminal,
             browser=options.browser,
-            patience=options.patience,
+            consent_seconds=options.consent_seconds,
         )
     )
-    _store(server, grant, voice)
-    _mention_missing(grant, voice)
-    verdict, provision = _provision_softly(server, info, options, voice)
+    _store(client, grant, terminal)
+    _note_missing_scopes(grant, terminal)
+    verdict, provision = _try_to_provision(client, info, options, terminal)
     return Connected(
         verdict=verdict,
         instance=instance,
@@ -82,16 +85,16 @@ def connect(server: HogsendServer, instance: str, options: Options, voice: Voice
     )
 
 
-def provision_only(server: HogsendServer, instance: str, voice: Voice) -> Connected:
-    """Provision with the credential the server already has.
+def provision_only(client: AdminClient, instance: str, terminal: Terminal) -> Connected:
+    """Provision the webhook destination with the credential the server already has.
 
     Raises:
-        Stopped: the server refused, or PostHog could not reach it anyway.
-        ServerRefused: the server would not even say how it is configured.
+        ConnectError: provisioning failed, or PostHog could not reach the server's public URL.
+        AdminError: the server did not tell its configuration.
     """
-    info = _ask_server(server, voice)
+    info = _fetch_connect_info(client, terminal)
     if is_loopback(info.api_public_url):
-        raise Stopped(
+        raise ConnectError(
             Verdict.API_PUBLIC_URL_UNREACHABLE,
             f"PostHog cannot deliver to {info.api_public_url}: only its own machine reaches it",
             hint="run it against the deployed server: "
@@ -99,9 +102,9 @@ def provision_only(server: HogsendServer, instance: str, voice: Voice) -> Connec
             "API_PUBLIC_URL set there",
         )
     try:
-        provisioned = _provision(server, voice)
-    except ServerRefused as refused:
-        raise _hard(refused) from None
+        provisioned = _provision(client, terminal)
+    except AdminError as refused:
+        raise _as_failure(refused) from None
     return Connected(
         verdict=Verdict.CONNECTED,
         instance=instance,
@@ -110,55 +113,55 @@ def provision_only(server: HogsendServer, instance: str, voice: Voice) -> Connec
     )
 
 
-def _ask_server(server: HogsendServer, voice: Voice) -> ConnectInfo:
-    with voice.busy("asking the server how it is configured"):
-        info, _ = server.connect_info()
+def _fetch_connect_info(client: AdminClient, terminal: Terminal) -> ConnectInfo:
+    with terminal.busy("asking the server for its configuration"):
+        info, _ = client.connect_info()
     return info
 
 
-def _discover(private_host: str, voice: Voice) -> Endpoints:
-    with voice.busy(f"looking for the OAuth server of {private_host}"):
+def _discover(private_host: str, terminal: Terminal) -> Endpoints:
+    with terminal.busy(f"looking for the OAuth server of {private_host}"):
         endpoints = discover(private_host)
-    voice.step(f"found the OAuth server of {private_host}")
+    terminal.step(f"found the OAuth server of {private_host}")
     if not same_origin(endpoints.issuer, private_host):
-        voice.warn(f"its issuer is {endpoints.issuer}, which is not {private_host}")
+        terminal.warn(f"its issuer is {endpoints.issuer}, which is not {private_host}")
     return endpoints
 
 
-def _store(server: HogsendServer, grant: Grant, voice: Voice) -> None:
+def _store(client: AdminClient, grant: Grant, terminal: Terminal) -> None:
     try:
-        with voice.busy("storing the credential"):
-            server.store(grant)
-    except ServerRefused as refused:
+        with terminal.busy("storing the credential"):
+            client.store(grant)
+    except AdminError as refused:
         secrets = (grant.access_token, grant.refresh_token)
-        raise Stopped(
+        raise ConnectError(
             Verdict.STORE_FAILED,
-            without(f"the credential could not be stored: {refused}", *secrets),
-            hint="nothing is kept on this machine; put the server right and run this again",
-            detail=without(refused.detail or "", *secrets),
-            remediation=without(refused.remediation or "", *secrets),
+            redact(f"the credential could not be stored: {refused}", *secrets),
+            hint="nothing is kept on this machine; fix the server and run this again",
+            detail=redact(refused.detail or "", *secrets),
+            remediation=redact(refused.remediation or "", *secrets),
         ) from None
-    voice.step("the server stored the credential, sealed")
+    terminal.step("the server stored the credential, sealed")
 
 
-def _mention_missing(grant: Grant, voice: Voice) -> None:
+def _note_missing_scopes(grant: Grant, terminal: Terminal) -> None:
     if lacking := scopes.missing(grant.scopes):
-        voice.note(
-            f"PostHog granted less than was asked for; missing: {', '.join(lacking)}. What needs "
-            "these stays off until you connect again and grant them."
+        terminal.note(
+            f"PostHog granted fewer scopes than requested; missing: {', '.join(lacking)}. What "
+            "needs them stays off until you connect again and grant them."
         )
 
 
-def _provision_softly(
-    server: HogsendServer, info: ConnectInfo, options: Options, voice: Voice
+def _try_to_provision(
+    client: AdminClient, info: ConnectInfo, options: Options, terminal: Terminal
 ) -> tuple[Verdict, Provisioned | NotProvisioned | Skipped]:
     if not options.provision:
         return Verdict.CONNECTED_NO_PROVISION, Skipped(skipped="no_provision_flag")
     if is_loopback(info.api_public_url):
-        return Verdict.CONNECTED_NO_PROVISION, _placeholder(server, info, voice)
+        return Verdict.CONNECTED_NO_PROVISION, _provision_placeholder(client, info, terminal)
     try:
-        return Verdict.CONNECTED, _provision(server, voice)
-    except ServerRefused as refused:
+        return Verdict.CONNECTED, _provision(client, terminal)
+    except AdminError as refused:
         return Verdict.CONNECTED_NO_PROVISION, NotProvisioned(
             error=str(refused),
             detail=refused.detail or UNSET,
@@ -166,28 +169,32 @@ def _provision_softly(
         )
 
 
-def _placeholder(server: HogsendServer, info: ConnectInfo, voice: Voice) -> Provisioned | Skipped:
-    voice.note(
+def _provision_placeholder(
+    client: AdminClient, info: ConnectInfo, terminal: Terminal
+) -> Provisioned | Skipped:
+    terminal.note(
         f"PostHog cannot deliver to {info.api_public_url}, which only this machine reaches. Once "
         "the server is deployed, run `hogsend connect posthog --provision-only --url <its URL>`."
     )
     try:
-        return _provision(server, voice, placeholder=True)
-    except ServerRefused as refused:
-        voice.note(f"no disabled placeholder destination was left in PostHog either ({refused})")
+        return _provision(client, terminal, placeholder=True)
+    except AdminError as refused:
+        terminal.note(f"no disabled placeholder destination was left in PostHog either ({refused})")
         return Skipped(skipped="api_public_url_unreachable")
 
 
-def _provision(server: HogsendServer, voice: Voice, *, placeholder: bool = False) -> Provisioned:
-    with voice.busy("provisioning the webhook destination in PostHog"):
-        told = server.provision(placeholder=placeholder)
-    named = msgspec.structs.asdict(told)
-    return Provisioned(**{key: value for key, value in named.items() if value is not None})
+def _provision(
+    client: AdminClient, terminal: Terminal, *, placeholder: bool = False
+) -> Provisioned:
+    with terminal.busy("provisioning the webhook destination in PostHog"):
+        provisioning = client.provision(placeholder=placeholder)
+    fields = msgspec.structs.asdict(provisioning)
+    return Provisioned(**{key: value for key, value in fields.items() if value is not None})
 
 
-def _hard(refused: ServerRefused) -> Stopped:
+def _as_failure(refused: AdminError) -> ConnectError:
     if refused.status == 409 and refused.code == NO_CREDENTIAL:  # noqa: PLR2004 - contract 1.2
-        return Stopped(
+        return ConnectError(
             Verdict.NO_CREDENTIAL,
             str(refused),
             hint="run `hogsend connect posthog` first, or set POSTHOG_PERSONAL_API_KEY on the "
@@ -195,7 +202,7 @@ def _hard(refused: ServerRefused) -> Stopped:
             detail=refused.detail,
             remediation=refused.remediation,
         )
-    return Stopped(
+    return ConnectError(
         Verdict.PROVISION_FAILED,
         str(refused),
         detail=refused.detail,

@@ -1,7 +1,7 @@
 """The loopback HTTP server that waits for the browser (RFC 8252, 7.3; contract 3.3).
 
-Every connection is read apart from the others, for a few seconds and a few kilobytes, so that one
-that never finishes its request cannot keep the real callback waiting.
+Connections are served concurrently and limited in time and size, so that one that never completes
+its request cannot delay the callback.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 
-from cli.connect.callback import Answer, Reply, Request, judge
-from cli.connect.verdicts import Stopped, Verdict
+from cli.connect.callback import Answer, Reply, Request, handle_callback
+from cli.connect.results import ConnectError, Verdict
 from hogsend.posthog.client_document import CALLBACK_PORTS
 
 HOST = "127.0.0.1"
@@ -22,7 +22,7 @@ PORTS_VARIABLE = "HOGSEND_CALLBACK_PORTS"
 HEAD_BYTES = 16 * 1024
 HEAD_SECONDS = 10.0
 MAX_CONNECTIONS = 32
-"""When there are more, the oldest is closed: the newest is the likeliest to be the browser."""
+"""With more, the oldest is closed: the browser's is most likely the newest."""
 
 _HEADERS = (
     "Cache-Control: no-store",
@@ -35,7 +35,7 @@ _HEADERS = (
 
 
 class Listener:
-    """One of the ports, and the first callback on it."""
+    """Listens on one of the callback ports and keeps the first callback."""
 
     def __init__(self, state: str) -> None:
         self._state = state
@@ -47,14 +47,14 @@ class Listener:
 
     @property
     def redirect_uri(self) -> str:
-        """Where PostHog sends the browser; one of the client document's URIs."""
+        """Redirect URI to give to PostHog; one of the client document's."""
         return f"http://{HOST}:{self.port}/callback"
 
     async def bind(self, ports: Sequence[int]) -> None:
         """Listen on the first free port.
 
         Raises:
-            Stopped: `port_unavailable`, none is.
+            ConnectError: `port_unavailable`, all are taken.
         """
         for port in ports:
             self.port = port
@@ -64,34 +64,34 @@ class Listener:
                 continue
             return
         named = ", ".join(str(port) for port in ports)
-        raise Stopped(
+        raise ConnectError(
             Verdict.PORT_UNAVAILABLE,
             f"ports {named} on {HOST} are all taken",
             hint="PostHog sends the browser back to one of them: free one (`ss -ltnp` shows what "
             "holds it), perhaps another `hogsend connect` that still waits",
         )
 
-    async def code(self, patience: float) -> str:
-        """Authorization code of the first callback.
+    async def code(self, seconds: float) -> str:
+        """Wait for the first callback and return its authorization code.
 
         Raises:
-            Stopped: it brought no code, or none came within `patience` seconds.
+            ConnectError: it has no code, or none came within `seconds`.
         """
         try:
-            answer = await asyncio.wait_for(asyncio.shield(self._answer), patience)
+            answer = await asyncio.wait_for(asyncio.shield(self._answer), seconds)
         except TimeoutError:
-            raise Stopped(
+            raise ConnectError(
                 Verdict.CALLBACK_TIMEOUT,
-                f"nobody answered in the browser within {patience:g} seconds",
+                f"the request was not answered in the browser within {seconds:g} seconds",
                 hint="run it again and approve the request in PostHog; `--timeout` gives more "
                 "time, `--no-browser` prints the address to open",
             ) from None
-        if isinstance(answer.outcome, Stopped):
+        if isinstance(answer.outcome, ConnectError):
             raise answer.outcome
         return answer.outcome
 
     async def close(self) -> None:
-        """Stop listening and drop whoever is still connected."""
+        """Stop listening and close open connections."""
         if self._server is not None:
             self._server.close()
         tasks = [task for task in self._open.values() if task is not None]
@@ -106,7 +106,7 @@ class Listener:
             async with asyncio.timeout(HEAD_SECONDS):
                 await self._reply_to(reader, writer)
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
-            pass  # whoever it was is gone or will not finish
+            pass  # the client is gone or did not complete its request
         finally:
             self._open.pop(writer, None)
             writer.close()
@@ -121,17 +121,19 @@ class Listener:
         if request is None:
             await _send(writer, Reply(400, "This is not HTTP.\n"))
             return
-        outcome = judge(request, port=self.port, state=self._state, answered=self._answered)
-        if isinstance(outcome, Reply):
-            await _send(writer, outcome, with_body=request.method != "HEAD")
+        decision = handle_callback(
+            request, port=self.port, state=self._state, answered=self._answered
+        )
+        if isinstance(decision, Reply):
+            await _send(writer, decision, with_body=request.method != "HEAD")
             return
         self._answered = True
         try:
-            await _send(writer, outcome.reply)
+            await _send(writer, decision.reply)
         finally:
-            # After the page is on its way, and also when the browser is already gone.
+            # Only now: `code` returning must not cut off the page. Also if the browser is gone.
             if not self._answer.done():
-                self._answer.set_result(outcome)
+                self._answer.set_result(decision)
 
     def _make_room(self) -> None:
         while len(self._open) >= MAX_CONNECTIONS:
@@ -142,10 +144,10 @@ class Listener:
 
 @contextlib.asynccontextmanager
 async def listening(state: str, ports: Sequence[int] | None = None) -> AsyncIterator[Listener]:
-    """Wait for the browser on the first free port; the port is free again afterwards.
+    """Listen on the first free port while in the block.
 
     Raises:
-        Stopped: `port_unavailable`.
+        ConnectError: `port_unavailable`.
     """
     listener = Listener(state)
     await listener.bind(ports or _callback_ports())

@@ -1,4 +1,4 @@
-"""The pages a browser shows after consent. They repeat nothing of the request."""
+"""The pages the browser shows after consent. They contain nothing from the request."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ p {{ margin: 0 0 .5rem; }}
 """
 
 
-def good(title: str, text: str) -> str:
-    """Page for an answer that was accepted."""
+def success_page(title: str, text: str) -> str:
+    """Render the page for consent that was given."""
     return _PAGE.format(title=escape(title), text=escape(text), colour="#2da44e")
 
 
-def bad(title: str, text: str) -> str:
-    """Page for an answer that ends the run."""
+def error_page(title: str, text: str) -> str:
+    """Render the page for an answer that ends the run."""
     return _PAGE.format(title=escape(title), text=escape(text), colour="#cf222e")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rich.prompt import Confirm, Prompt
 
-from cli.connect.server import ConnectInfo
-from cli.connect.verdicts import Stopped, Verdict
-from cli.connect.voice import Voice
+from cli.admin_client import ConnectInfo
+from cli.connect.results import ConnectError, Verdict
 from cli.console import out
+from cli.terminal import Terminal
 from hogsend.urls import is_absolute_url, is_loopback
 
 EU = "https://eu.posthog.com"
@@ -19,54 +19,61 @@ SET_IT = (
 
 
 class Dismissed(Exception):
-    """A question was left with Ctrl-C or Ctrl-D."""
+    """The user answered a question with Ctrl-C or Ctrl-D."""
 
 
-def choose(info: ConnectInfo, flag: str | None, voice: Voice) -> str:
-    """Find PostHog's app host, without a slash at its end; asks only when somebody is there.
+def choose(info: ConnectInfo, flag: str | None, terminal: Terminal) -> str:
+    """Determine PostHog's app host, without a trailing slash; asks only on a terminal.
+
+    Args:
+        info: how the server is configured, which decides.
+        flag: `--posthog-host`, used if the server does not know.
+        terminal: where to ask and warn.
 
     Raises:
-        Stopped: `not_configured`, nobody knows.
-        Dismissed: the question was not answered.
+        ConnectError: `not_configured`, the host is unknown or not a URL.
+        Dismissed: the user dismissed the question.
     """
     if info.private_host is not None:
         if flag is not None:
-            voice.note(f"--posthog-host is not used: the server says {info.private_host}")
+            terminal.note(f"--posthog-host is not used: the server says {info.private_host}")
         if info.host_explicit is False:
-            _accept_default(info.private_host, voice)
+            _accept_default(info.private_host, terminal)
         return info.private_host.rstrip("/")
-    host = flag if flag is not None else _ask(voice)
+    host = flag if flag is not None else _ask(terminal)
     host = host.strip().rstrip("/")
     if not (is_absolute_url(host) and host.lower().startswith(("http://", "https://"))):
-        raise Stopped(
+        raise ConnectError(
             Verdict.NOT_CONFIGURED,
             f"{host or 'nothing'} is not the address of a PostHog",
             hint=f"give its app host, for example --posthog-host {EU}",
         )
     if host.lower().startswith("http:") and not is_loopback(host):
-        voice.warn(f"{host} is plain http: what PostHog is told travels unencrypted")
+        terminal.warn(f"{host} is plain http: credentials travel unencrypted")
     return host
 
 
-def _accept_default(host: str, voice: Voice) -> None:
-    if not voice.interactive:
-        voice.warn(
-            f"the server names no PostHog host, so {host} is assumed; to change it, {SET_IT}"
+def _accept_default(host: str, terminal: Terminal) -> None:
+    if not terminal.interactive:
+        terminal.warn(
+            f"the server has no PostHog host configured, so {host} is used; to change it, {SET_IT}"
         )
         return
     try:
-        agreed = Confirm.ask(f"The server names no PostHog host. Connect to {host}?", console=out)
+        agreed = Confirm.ask(
+            f"The server has no PostHog host configured. Connect to {host}?", console=out
+        )
     except (KeyboardInterrupt, EOFError):
         raise Dismissed from None
     if not agreed:
-        raise Stopped(Verdict.NOT_CONFIGURED, f"{host} was declined", hint=SET_IT)
+        raise ConnectError(Verdict.NOT_CONFIGURED, f"{host} was declined", hint=SET_IT)
 
 
-def _ask(voice: Voice) -> str:
-    if not voice.interactive:
-        raise Stopped(
+def _ask(terminal: Terminal) -> str:
+    if not terminal.interactive:
+        raise ConnectError(
             Verdict.NOT_CONFIGURED,
-            "the server does not know which PostHog it belongs to",
+            "the server has no PostHog host configured",
             hint=f"pass --posthog-host, or {SET_IT}",
         )
     try:

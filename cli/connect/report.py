@@ -1,19 +1,19 @@
-"""What came out of a connect run, for a person."""
+"""The result of `hogsend connect`, printed for a person."""
 
 from __future__ import annotations
 
 from rich.text import Text
 
-from cli.connect.secrecy import printable
-from cli.connect.verdicts import Connected, Failed, NotProvisioned, Provisioned, Skipped, Verdict
-from cli.connect.voice import hanging
+from cli.connect.results import Connected, Failed, NotProvisioned, Provisioned, Skipped, Verdict
 from cli.console import err, out
+from cli.redaction import printable
+from cli.terminal import print_hanging
 
-RERUN = "run `hogsend connect posthog --provision-only` once that is put right"
+RERUN = "run `hogsend connect posthog --provision-only` once that is fixed"
 
 
 def show(result: Connected) -> None:
-    """Print a success: what is stored, what is provisioned, what to do next."""
+    """Print a success on stdout: the credential, the destination, the next step."""
     provision = result.provision
     if isinstance(provision, NotProvisioned):
         out.print(
@@ -21,32 +21,32 @@ def show(result: Connected) -> None:
             + Text(printable(provision.error)),
             soft_wrap=True,
         )
-        for said in (provision.detail, provision.remediation):
-            if isinstance(said, str):
-                hanging(out, ("  ", ""), said)
-        hanging(out, ("  fix: ", "bold"), RERUN)
+        for text in (provision.detail, provision.remediation):
+            if isinstance(text, str):
+                print_hanging(out, ("  ", ""), text)
+        print_hanging(out, ("  fix: ", "bold"), RERUN)
     out.print()
-    done = result.verdict is Verdict.CONNECTED
-    out.print(Text(_headline(result), "bold green" if done else "bold yellow"), soft_wrap=True)
+    connected = result.verdict is Verdict.CONNECTED
+    out.print(Text(_headline(result), "bold green" if connected else "bold yellow"), soft_wrap=True)
     for name, value in _rows(result).items():
-        # Not wrapped: these are there to be copied.
+        # Not wrapped, so that values can be copied.
         line = Text.assemble((f"  {name:<12}", "bold"), printable(value))
         out.print(line, soft_wrap=True)
 
 
 def show_failure(failed: Failed) -> None:
-    """Print a failure on stderr: what happened, in whose words, and the way out."""
-    hanging(err, (f"{failed.verdict}: ", "bold red"), failed.error)
-    for said in (failed.detail, failed.remediation):
-        if isinstance(said, str):
-            hanging(err, ("  ", ""), said)
+    """Print a failure on stderr: the problem, PostHog's own words for it, the fix."""
+    print_hanging(err, (f"{failed.verdict}: ", "bold red"), failed.error)
+    for text in (failed.detail, failed.remediation):
+        if isinstance(text, str):
+            print_hanging(err, ("  ", ""), text)
     if isinstance(failed.hint, str):
-        hanging(err, ("  fix: ", "bold"), failed.hint)
+        print_hanging(err, ("  fix: ", "bold"), failed.hint)
 
 
-def show_broken(problem: str) -> None:
-    """Print that the server could not be asked, in the words scripts know (contract 8.3)."""
-    hanging(err, ("error ", "bold red"), problem)
+def show_command_failed(problem: str) -> None:
+    """Print that the server could not be asked, in the format scripts expect (contract 8.3)."""
+    print_hanging(err, ("error ", "bold red"), problem)
 
 
 def _headline(result: Connected) -> str:
@@ -73,7 +73,7 @@ def _rows(result: Connected) -> dict[str, str]:
 
 
 def _destination(provision: Provisioned) -> dict[str, str]:
-    state = "created" if provision.created is True else "already there, kept right"
+    state = "created" if provision.created is True else "already there, up to date"
     if provision.enabled is False:
         state += "; disabled until a public URL is known"
     return {

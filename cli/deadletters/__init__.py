@@ -1,1 +1,1 @@
-"""`hogsend dlq`: messages that could not be processed, on some server."""
+"""`hogsend dlq`: output of dead letters."""

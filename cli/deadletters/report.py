@@ -1,4 +1,4 @@
-"""Dead letters for a person: a table on a terminal, a line each elsewhere."""
+"""Print dead letters: as a table on a terminal, as tab-separated lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from cli.connect.secrecy import printable
-from cli.connect.voice import hanging
 from cli.console import err, out
+from cli.redaction import printable
+from cli.terminal import print_hanging
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 
 _HEADINGS = ("seq", "failed at (UTC)", "stream", "reason", "detail")
@@ -19,9 +19,9 @@ _DONE = {"replay": "replayed", "purge": "purged"}
 
 
 def show_page(page: DeadLetterPage, base_url: str, *, filtered: bool, first: bool) -> None:
-    """Print a page of letters, and how to get at the next one."""
+    """Print a page of letters, and how to get the next page."""
     if not page.dead_letters:
-        hanging(err, ("", ""), _nothing(page, base_url, filtered=filtered, first=first))
+        print_hanging(err, ("", ""), _nothing(page, base_url, filtered=filtered, first=first))
         return
     if out.is_terminal:
         out.print(_table(page.dead_letters))
@@ -31,15 +31,15 @@ def show_page(page: DeadLetterPage, base_url: str, *, filtered: bool, first: boo
     shown = len(page.dead_letters)
     if page.next_before is not None:
         more = f"{shown} of {letters(page.total)}; older ones: --before {page.next_before}"
-        hanging(err, ("\n", ""), more)
+        print_hanging(err, ("\n", ""), more)
     elif first:
-        hanging(err, ("\n", ""), f"{letters(shown)} in all")
+        print_hanging(err, ("\n", ""), f"{letters(shown)} in all")
     else:
-        hanging(err, ("\n", ""), f"{shown} of {letters(page.total)}; there are no older ones")
+        print_hanging(err, ("\n", ""), f"{shown} of {letters(page.total)}; there are no older ones")
 
 
 def show_letter(letter: ListedDeadLetter) -> None:
-    """Print everything about one letter, and its message."""
+    """Print one letter with its message."""
     rows = {
         "sequence": str(letter.sequence),
         "failed at": _time(letter),
@@ -51,28 +51,29 @@ def show_letter(letter: ListedDeadLetter) -> None:
         "size": f"{letter.size} bytes",
     }
     for name, value in rows.items():
-        hanging(out, (f"{name:<11}", "bold"), value)
+        print_hanging(out, (f"{name:<11}", "bold"), value)
     if not letter.size:
-        hanging(out, ("\n", ""), "The message is not kept here; it was too large.")
+        print_hanging(out, ("\n", ""), "The message was too large to be kept.")
         return
     out.print(Text(f"\n{printable(letter.body or '')}"), soft_wrap=True)
     if letter.cut:
-        hanging(err, ("note: ", "bold yellow"), "only the beginning; the rest is too large to show")
+        print_hanging(err, ("note: ", "bold yellow"), "truncated: the message is too large to show")
 
 
 def show_done(done: DeadLettersDone, action: str) -> None:
-    """Print what came of a replay or purge."""
-    # "replayed 3 dead letters", and below it what was not.
-    hanging(out, (f"{_DONE[action]} ", "bold green" if done.count else ""), letters(done.count))
+    """Print the result of a replay or purge."""
+    print_hanging(
+        out, (f"{_DONE[action]} ", "bold green" if done.count else ""), letters(done.count)
+    )
     for kept in done.kept:
         which = f"{letters(kept.count)}, the oldest is {kept.first_sequence}: "
-        hanging(out, ("kept ", "bold yellow"), f"{which}{kept.detail} ({kept.reason})")
+        print_hanging(out, ("kept ", "bold yellow"), f"{which}{kept.detail} ({kept.reason})")
     if done.more:
-        hanging(out, ("note: ", "bold yellow"), "time ran out; run it again for the rest")
+        print_hanging(out, ("note: ", "bold yellow"), "stopped early; run it again for the rest")
 
 
 def letters(count: int) -> str:
-    """A number of dead letters in words."""
+    """Format a number of dead letters."""
     return f"{count} dead letter{'' if count == 1 else 's'}"
 
 
@@ -85,14 +86,14 @@ def _nothing(page: DeadLetterPage, base_url: str, *, filtered: bool, first: bool
 
 
 def _table(found: Sequence[ListedDeadLetter]) -> Table:
-    # How often and how much is in `show`: a terminal of 80 columns has no room for it.
+    # Attempts and size are only in `show`: 80 columns have no room for them.
     rows = [[*cells[:_NARROW], cells[-1]] for cells in map(_cells, found)]
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
     table = Table(box=None, padding=(0, _GAP, 0, 0))
     for heading, width in zip(_HEADINGS, widths[:-1], strict=False):
         table.add_column(heading, min_width=width, no_wrap=True)
     table.add_column(_HEADINGS[-1], no_wrap=True)
-    # What does not fit is in `show`; rich would take it from all columns alike.
+    # rich would shrink all columns; only the detail is clipped, and `show` prints it whole.
     room = max(out.width - sum(widths[:-1]) - _GAP * len(widths), len(_HEADINGS[-1]))
     for *cells, detail in rows:
         clipped = Text(detail)
@@ -111,7 +112,7 @@ def _cells(letter: ListedDeadLetter) -> list[str]:
         str(letter.size),
         letter.detail,
     ]
-    # One line a letter, whatever it says.
+    # One line for each letter, whatever its text contains.
     return [" ".join(printable(cell).split()) for cell in cells]
 
 

@@ -1,1 +1,1 @@
-"""The whole loop against a PostHog on this machine, told step by step."""
+"""`hogsend demo`: the whole loop against a PostHog on this machine, step by step."""

@@ -1,4 +1,4 @@
-"""`hogsend connect posthog`, run as a person would, with a browser that consents at once."""
+"""Run `hogsend connect posthog` as a user would, with a browser that consents at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _URL = re.compile(r"https?://\S+/oauth/authorize\S*")
 
 
 class Provision(msgspec.Struct, frozen=True, rename="camel"):
-    """What became of the destination."""
+    """The outcome of provisioning."""
 
     ok: bool = False
     error: str | None = None
@@ -28,7 +28,7 @@ class Provision(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """The command's JSON document, as far as the demo tells it."""
+    """The fields of the command's JSON document that the demo shows."""
 
     verdict: str
     ok: bool
@@ -37,7 +37,7 @@ class Connected(msgspec.Struct, frozen=True):
 
 
 def command(gateway: str) -> list[str]:
-    """Give the command line; the client document is the gateway's own, as there is no internet."""
+    """Return the arguments; the client document is the gateway's own, so no internet is needed."""
     return [
         *("connect", "posthog", "--url", gateway),
         *("--client-id", f"{gateway}{OWN_PATH}", "--no-browser", "--json"),
@@ -45,7 +45,7 @@ def command(gateway: str) -> list[str]:
 
 
 async def connect(gateway: str, environment: Mapping[str, str], directory: Path) -> Connected:
-    """Run the command to its end.
+    """Run the command until it ends.
 
     Raises:
         CommandError: it did not connect.
@@ -58,7 +58,7 @@ async def connect(gateway: str, environment: Mapping[str, str], directory: Path)
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        said, document = await asyncio.gather(_consent(process), _read(process.stdout))
+        errors, document = await asyncio.gather(_consent(process), _read(process.stdout))
         await process.wait()
     finally:
         if process.returncode is None:
@@ -67,7 +67,7 @@ async def connect(gateway: str, environment: Mapping[str, str], directory: Path)
     try:
         connected = msgspec.json.decode(document, type=Connected)
     except msgspec.DecodeError:
-        raise CommandError(f"connecting failed: {said.strip() or 'it said nothing'}") from None
+        raise CommandError(f"connecting failed: {errors.strip() or 'no output'}") from None
     if not (connected.ok and connected.provision.ok):
         reason = connected.error or connected.provision.error
         raise CommandError(f"connecting ended with {connected.verdict} ({reason})")
@@ -75,17 +75,17 @@ async def connect(gateway: str, environment: Mapping[str, str], directory: Path)
 
 
 async def _consent(process: asyncio.subprocess.Process) -> str:
-    """Follow the authorize URL once it is printed, as the browser would."""
-    said = ""
-    followed = False
+    """Open the authorize URL once it is printed, and return everything on stderr."""
+    printed = ""
+    opened = False
     while process.stderr is not None and (line := await process.stderr.readline()):
-        said += line.decode(errors="replace")
-        url = _URL.search(said)
-        if url is not None and not followed:
-            followed = True
+        printed += line.decode(errors="replace")
+        url = _URL.search(printed)
+        if url is not None and not opened:
+            opened = True
             async with httpx.AsyncClient(follow_redirects=True, timeout=10.0) as browser:
                 await browser.get(url.group())
-    return said
+    return printed
 
 
 async def _read(stream: asyncio.StreamReader | None) -> bytes:

@@ -1,4 +1,4 @@
-"""The demo's PostHog: the sandbox as a program, and what the demo asks of it."""
+"""The demo's PostHog: the sandbox as a program, and a client for it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cli.stack.supervisor import Program
 from sandbox.options import Options, Resolve
 
 PUBLIC_HOST = "hogsend.test"
-"""Stands for the public name a gateway has elsewhere: PostHog refuses to deliver to loopback, so
-`API_PUBLIC_URL` must not be one. Only the sandbox is told where it leads (`--resolve`)."""
+"""Stands for a gateway's public host name: PostHog refuses to deliver to loopback addresses, so
+`API_PUBLIC_URL` must not be one. Only the sandbox resolves it (`--resolve`)."""
 
 TOKEN_SECONDS = 75
-"""Access tokens end soon, so that the refresh 60 s before can be watched."""
+"""Short, so that the refresh 60 s before expiry happens during the demo."""
 
 
 class _Attempt(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ class DemoPostHog:
     """A sandbox PostHog and its one project."""
 
     def __init__(self, port: int, gateway_port: int) -> None:
-        """Have it listen on `port` and deliver to the gateway."""
+        """Configure it to listen on `port` and to deliver to the gateway."""
         self.options = Options(
             port=port,
             auto_consent=True,
@@ -58,7 +58,7 @@ class DemoPostHog:
         self._http = httpx.AsyncClient(base_url=self.options.url, timeout=5.0)
 
     def program(self, python_path: str, directory: Path) -> Program:
-        """Give the command that runs it."""
+        """Return the program that runs it."""
         (resolve,) = self.options.resolve
         return Program(
             "sandbox",
@@ -74,7 +74,7 @@ class DemoPostHog:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What a gateway in front of this PostHog is configured with."""
+        """Settings of a stack that uses this PostHog."""
         return {
             "POSTHOG_HOST": self.options.url,
             "POSTHOG_API_KEY": self.options.project_key,
@@ -83,28 +83,28 @@ class DemoPostHog:
         }
 
     def curl(self, event: str, distinct_id: str) -> str:
-        """Give a line that captures an event."""
+        """Return a shell command that captures an event."""
         body = msgspec.json.encode(self._event(event, distinct_id, None)).decode()
         return f"curl {self.options.url}/i/v0/e/ -H 'Content-Type: application/json' -d '{body}'"
 
     async def capture(self, event: str, distinct_id: str, email: str) -> str:
-        """Capture an event of an identified person; gives its uuid."""
+        """Capture an event of an identified person and return its uuid."""
         event_uuid = str(uuid.uuid4())
         body = self._event(event, distinct_id, email) | {"uuid": event_uuid}
         answer = await self._http.post("/i/v0/e/", json=body)
         answer.raise_for_status()
         return event_uuid
 
-    async def delivered(self, event_uuid: str) -> float:
-        """Wait until the gateway has taken an event; gives how long its answer took, in ms."""
+    async def wait_for_delivery(self, event_uuid: str) -> float:
+        """Wait until an event is delivered; return how long the gateway took to answer, in ms."""
         while True:
             for delivery in (await self._state()).deliveries:
                 if delivery.event_uuid == event_uuid and delivery.outcome == "delivered":
                     return delivery.attempts[-1].milliseconds
             await asyncio.sleep(0.02)
 
-    async def has_captured(self, event: str, distinct_id: str) -> None:
-        """Wait until an event of a person is there."""
+    async def wait_for_capture(self, event: str, distinct_id: str) -> None:
+        """Wait until PostHog has captured an event of a person."""
         wanted = _Captured(event, distinct_id)
         while True:
             if wanted in (await self._state()).events:
@@ -115,7 +115,7 @@ class DemoPostHog:
         return msgspec.json.decode((await self._http.get("/_sandbox/state")).content, type=_State)
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close the client's connections."""
         await self._http.aclose()
 
     def _event(self, event: str, distinct_id: str, email: str | None) -> dict[str, object]:

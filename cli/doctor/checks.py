@@ -1,4 +1,4 @@
-"""One line of the report, and the lines that follow from the server's health (contract 8.6)."""
+"""The checks of the report, and those that follow from the server's health (contract 8.6)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cli.health import Health, Part, parts
 
 
 class Mark(StrEnum):
-    """How a check went. Only a problem changes the exit code."""
+    """The outcome of a check. Only a problem changes the exit code."""
 
     OK = "ok"
     NOTE = "note"
@@ -18,7 +18,7 @@ class Mark(StrEnum):
 
 
 class Verdict(StrEnum):
-    """Names that scripts may rely on."""
+    """The result in one word. Scripts rely on these names."""
 
     OK = "ok"
     DEGRADED = "degraded"
@@ -27,17 +27,17 @@ class Verdict(StrEnum):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """What was looked at, how it is, and what to do about it."""
+    """One line of the report, with the lines below it."""
 
     mark: Mark
     name: str
-    says: str
+    text: str
     below: tuple[str | None, ...] = ()
-    """Lines under it: detail, then remediation; those that are not known are left out."""
+    """Detail, then remediation; None is left out."""
 
 
 NEEDS_OPERATOR = frozenset({"needs_reconnect", "unreadable"})
-"""States of a credential that nothing but an operator can end."""
+"""States of a credential that only an operator can resolve."""
 
 _STATUS = {
     "healthy": Verdict.OK,
@@ -47,7 +47,7 @@ _STATUS = {
 
 
 def verdict_of(health: Health, credential_state: str | None) -> Verdict:
-    """Verdict of a server that answered; a credential nobody can use degrades a healthy one."""
+    """Verdict on a server that answered; an unusable credential makes a healthy one degraded."""
     verdict = _STATUS.get(health.status, Verdict.DEGRADED)
     states = {credential.state for credential in health.credentials.values()} | {credential_state}
     if verdict is Verdict.OK and states & NEEDS_OPERATOR:
@@ -56,20 +56,20 @@ def verdict_of(health: Health, credential_state: str | None) -> Verdict:
 
 
 def health_checks(health: Health) -> list[Check]:
-    """Every component and service, then the migrations."""
+    """Check every component and service, then the migrations."""
     checks = [_part(name, part) for name, part in parts(health).items()]
     for track, name in ((health.schema.engine, "schema"), (health.schema.client, "client schema")):
         if not track.in_sync or track.pending:
-            waiting = ", ".join(track.pending) or "it is behind"
-            fix = "start the new version of every service; each applies its own at start"
-            checks.append(Check(Mark.PROBLEM, name, f"migrations pending: {waiting}", (fix,)))
+            pending = ", ".join(track.pending) or "it is behind"
+            fix = "start the new version of every service; each applies its own migrations"
+            checks.append(Check(Mark.PROBLEM, name, f"migrations pending: {pending}", (fix,)))
     if not any(check.name.endswith("schema") for check in checks):
         checks.append(Check(Mark.OK, "schema", "all migrations applied"))
     return checks
 
 
 def credential_checks(health: Health) -> list[Check]:
-    """Credentials the health document itself complains about."""
+    """Check the credentials in the health document; only those with a problem are listed."""
     return [
         Check(
             Mark.PROBLEM,
@@ -88,7 +88,7 @@ def _part(name: str, part: Part) -> Check:
         f"{part.latency_ms:g} ms" if part.latency_ms is not None else "",
         f"up for {duration(part.uptime)}" if part.uptime is not None else "",
         f"database {part.database}" if part.database not in {None, "up"} else "",
-        f"it waits: {part.waits_for}" if part.waits_for else "",
+        f"waiting: {part.waits_for}" if part.waits_for else "",
     ]
     mark = Mark.OK
     if part.status != "up" or part.database not in {None, "up"}:
@@ -98,7 +98,7 @@ def _part(name: str, part: Part) -> Check:
 
 
 def duration(seconds: float) -> str:
-    """Say how long that is, roughly."""
+    """Format a duration, rounded to its unit."""
     minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
     if days >= 2:  # noqa: PLR2004
         return f"{days:.0f} days"

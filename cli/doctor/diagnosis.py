@@ -1,6 +1,6 @@
-"""The server's examination of its PostHog side, line by line.
+"""The server's diagnosis of its PostHog side, as checks.
 
-`detail` and `remediation` are the server's sentences and are printed as they are.
+`detail` and `remediation` are the server's sentences and are printed unchanged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from cli.doctor.checks import NEEDS_OPERATOR, Check, Mark
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Something the server has words for. States that are not known here are shown as notes."""
+    """A part of the diagnosis. Unknown states are shown as notes."""
 
     detail: str | None = None
     remediation: str | None = None
@@ -50,14 +50,14 @@ class Destination(Finding, frozen=True, kw_only=True):
 
 
 class PublicUrl(Finding, frozen=True, kw_only=True):
-    """Where PostHog is told to deliver."""
+    """The URL to which PostHog delivers."""
 
     url: str
     loopback: bool = False
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The whole examination."""
+    """The diagnosis as the server sends it."""
 
     private_host: str | None = None
     credential: Credential
@@ -71,80 +71,80 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 _THROUGH = {"oauth": "the OAuth credential", "personal_key": "the personal API key"}
 
 
-def diagnosis_checks(seen: Diagnosis) -> list[Check]:
-    """Lines of the report; only a credential that needs the operator is a problem."""
+def diagnosis_checks(found: Diagnosis) -> list[Check]:
+    """Turn a diagnosis into checks; only a credential that needs the operator is a problem."""
     return [
         Check(
-            Mark.OK if seen.private_host else Mark.NOTE,
+            Mark.OK if found.private_host else Mark.NOTE,
             "PostHog",
-            seen.private_host or "no host is configured",
+            found.private_host or "no host is configured",
         ),
-        _credential(seen.credential),
-        _scope_gap(seen),
-        _person_reads(seen.person_reads),
+        _credential(found.credential),
+        _scope_gap(found),
+        _person_reads(found.person_reads),
         _line(
-            seen.webhook_secret,
+            found.webhook_secret,
             "webhook secret",
-            _with(seen.webhook_secret.state, seen.webhook_secret.source),
-            well=seen.webhook_secret.state == "present",
+            _with(found.webhook_secret.state, found.webhook_secret.source),
+            well=found.webhook_secret.state == "present",
         ),
-        _destination(seen.destination),
+        _destination(found.destination),
         _line(
-            seen.public_url,
+            found.public_url,
             "public URL",
-            f"{seen.public_url.url}, which only its own machine reaches"
-            if seen.public_url.loopback
-            else seen.public_url.url,
-            well=not seen.public_url.loopback,
+            f"{found.public_url.url}, which only its own machine reaches"
+            if found.public_url.loopback
+            else found.public_url.url,
+            well=not found.public_url.loopback,
         ),
     ]
 
 
-def _credential(seen: Credential) -> Check:
-    says = seen.state.replace("_", " ")
-    if seen.expires_at is not None:
-        says += f", token good until {seen.expires_at}"
-    if seen.refresh_failing:
-        says += ", its refresh fails"
-    if seen.state in NEEDS_OPERATOR:
-        return Check(Mark.PROBLEM, "OAuth credential", says, (seen.detail, seen.remediation))
-    well = seen.state == "present" and not seen.refresh_failing
-    return _line(seen, "OAuth credential", says, well=well)
+def _credential(found: Credential) -> Check:
+    text = found.state.replace("_", " ")
+    if found.expires_at is not None:
+        text += f", token valid until {found.expires_at}"
+    if found.refresh_failing:
+        text += ", refresh is failing"
+    if found.state in NEEDS_OPERATOR:
+        return Check(Mark.PROBLEM, "OAuth credential", text, (found.detail, found.remediation))
+    well = found.state == "present" and not found.refresh_failing
+    return _line(found, "OAuth credential", text, well=well)
 
 
-def _scope_gap(seen: Diagnosis) -> Check:
-    if seen.scope_gap:
-        return missing_scopes(seen.scope_gap)
-    if seen.credential.state != "present":
-        return Check(Mark.NOTE, "scopes", "no grant to look at")
+def _scope_gap(found: Diagnosis) -> Check:
+    if found.scope_gap:
+        return missing_scopes(found.scope_gap)
+    if found.credential.state != "present":
+        return Check(Mark.NOTE, "scopes", "no grant to check")
     return Check(Mark.OK, "scopes", "all granted")
 
 
 def missing_scopes(gap: tuple[str, ...]) -> Check:
-    """Line for scopes the stored grant lacks."""
+    """Check for scopes that the stored grant lacks."""
     return Check(
         Mark.NOTE,
         "scopes",
         f"not granted: {', '.join(gap)}",
-        ("run `hogsend connect posthog` again and approve them, if you need what they are for",),
+        ("run `hogsend connect posthog` again and approve them, if you need them",),
     )
 
 
-def _person_reads(seen: PersonReads) -> Check:
-    says = _with(
-        seen.state, f"through {_THROUGH[seen.through]}" if seen.through in _THROUGH else ""
+def _person_reads(found: PersonReads) -> Check:
+    text = _with(
+        found.state, f"through {_THROUGH[found.through]}" if found.through in _THROUGH else ""
     )
-    return _line(seen, "person reads", says, well=seen.state == "working")
+    return _line(found, "person reads", text, well=found.state == "working")
 
 
-def _destination(seen: Destination) -> Check:
-    mark = Mark.OK if seen.state == "live" else Mark.NOTE
-    says = _with(seen.state, seen.webhook_url)
-    return Check(mark, "destination", says, (seen.dashboard_url, seen.detail, seen.remediation))
+def _destination(found: Destination) -> Check:
+    mark = Mark.OK if found.state == "live" else Mark.NOTE
+    text = _with(found.state, found.webhook_url)
+    return Check(mark, "destination", text, (found.dashboard_url, found.detail, found.remediation))
 
 
-def _line(finding: Finding, name: str, says: str, *, well: bool) -> Check:
-    return Check(Mark.OK if well else Mark.NOTE, name, says, (finding.detail, finding.remediation))
+def _line(finding: Finding, name: str, text: str, *, well: bool) -> Check:
+    return Check(Mark.OK if well else Mark.NOTE, name, text, (finding.detail, finding.remediation))
 
 
 def _with(state: str, more: str | None) -> str:

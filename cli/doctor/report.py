@@ -1,4 +1,4 @@
-"""The report, for a person and as JSON."""
+"""The report of `doctor`, for a person and as JSON."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 from rich.text import Text
 
-from cli.connect.secrecy import printable
-from cli.connect.voice import hanging
 from cli.console import out
 from cli.doctor.checks import Check, Mark, Verdict, duration
 from cli.doctor.examination import Examination
+from cli.redaction import printable
+from cli.terminal import print_hanging
 
 _STYLES = {Mark.OK: "green", Mark.NOTE: "yellow", Mark.PROBLEM: "bold red"}
 _MARK_WIDTH = 9
@@ -18,7 +18,7 @@ _NAME_WIDTH = 18
 
 
 class HealthFields(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Parts of the health document that are passed on as they came."""
+    """Fields of the health document that are passed on undecoded."""
 
     version: Raw
     uptime: Raw
@@ -29,7 +29,7 @@ class HealthFields(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A server that answered."""
+    """The JSON document for a server that answered."""
 
     ok: bool
     verdict: Verdict
@@ -44,7 +44,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class NoReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A server that did not."""
+    """The JSON document for a server that did not."""
 
     ok: bool = False
     verdict: Verdict = Verdict.UNREACHABLE
@@ -53,7 +53,7 @@ class NoReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def document(examination: Examination, base_url: str) -> Report:
-    """What `--json` prints."""
+    """Build the document that `--json` prints."""
     fields = msgspec.json.decode(examination.health_document, type=HealthFields)
     return Report(
         ok=examination.verdict is Verdict.OK,
@@ -65,7 +65,7 @@ def document(examination: Examination, base_url: str) -> Report:
 
 
 def show(examination: Examination, base_url: str) -> None:
-    """Print one line a check, with what to do below it."""
+    """Print one line for each check, with its remediation below it."""
     for check in examination.checks:
         _show(check)
     style = "bold green" if examination.verdict is Verdict.OK else "bold red"
@@ -77,7 +77,7 @@ def show(examination: Examination, base_url: str) -> None:
 
 def _show(check: Check) -> None:
     mark = f"{check.mark:<{_MARK_WIDTH}}"
-    hanging(out, (mark, _STYLES[check.mark]), f"{check.name:<{_NAME_WIDTH}}{check.says}")
-    for said in check.below:
-        if said:
-            hanging(out, (" " * _MARK_WIDTH, ""), said)
+    print_hanging(out, (mark, _STYLES[check.mark]), f"{check.name:<{_NAME_WIDTH}}{check.text}")
+    for text in check.below:
+        if text:
+            print_hanging(out, (" " * _MARK_WIDTH, ""), text)

@@ -120,7 +120,7 @@ def test_a_letter_is_shown_with_its_message(run_dlq: Dlq, hogsend: FakeHogsend) 
     assert outcome.code == 0
     assert '{"a":\n]0;owned[red]1}' in outcome.out
     assert "hogsend.webhooks.posthog" in outcome.out
-    assert "only the beginning" in outcome.err
+    assert "truncated" in outcome.err
     assert not {"\x1b", "\x07"} & set(outcome.everything)
 
 
@@ -184,7 +184,7 @@ def test_a_purge_asks_first(
     terminal.write(answer)
     terminal.seek(0)
     outcome = run_dlq("purge", "--reason", "malformed")
-    assert "Forget 3 dead letters for good?" in outcome.out
+    assert "Delete 3 dead letters permanently?" in outcome.out
     assert (PURGE in hogsend.lines) is purged
     assert outcome.code == (0 if purged else 1)
 

@@ -23,7 +23,7 @@ from tests.cli.fakes import (
 from tests.cli.recording import Told
 from tests.cli.running import Cli
 
-PERSON_READS = "going by this directory alone"
+PERSON_READS = "judging by this directory"
 
 
 def changed(document: dict[str, Any], *path: str, to: Any) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def test_case_169_nobody_there(cli: Cli) -> None:
     assert outcome.json["baseUrl"] == "http://127.0.0.1:1"
 
 
-def test_case_170_person_reads_going_by_this_directory(
+def test_case_170_person_reads_judging_by_this_directory(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert PERSON_READS not in cli.doctor(admin_key=None).out
@@ -251,7 +251,7 @@ def test_the_health_document_alone_tells_too(cli: Cli, hogsend: FakeHogsend, sta
         ("destination", {"state": "elsewhere", "webhookUrl": "https://o.example/"}, "elsewhere"),
         ("publicUrl", {"url": "http://localhost:3002", "loopback": True}, "its own machine"),
         ("credential", {"state": "absent"}, "absent"),
-        ("credential", {"state": "present", "refreshFailing": True}, "its refresh fails"),
+        ("credential", {"state": "present", "refreshFailing": True}, "refresh is failing"),
         ("credential", {"state": "of the future"}, "of the future"),
     ],
 )

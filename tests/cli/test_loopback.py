@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from cli.connect.loopback import MAX_CONNECTIONS, Listener, listening
-from cli.connect.verdicts import Stopped
+from cli.connect.results import ConnectError
 from hogsend.posthog.client_document import CALLBACK_PORTS
 from tests.ports import free_port, real_ports
 
@@ -72,7 +72,7 @@ async def test_answers_that_end_the_run(
     assert answer.status_code == status
     assert answer.headers["content-type"].startswith("text/html")
     assert not re.search(r"the-code|the-state|<b>", answer.text)
-    with pytest.raises(Stopped) as stopped:
+    with pytest.raises(ConnectError) as stopped:
         await listener.code(1)
     assert stopped.value.verdict == verdict
     assert "<b>" not in str(stopped.value)
@@ -83,13 +83,13 @@ async def test_the_first_answer_is_final(listener: Listener) -> None:
     again = await get(listener, **GOOD)
     assert again.status_code == 410
     assert again.headers["content-type"].startswith("text/plain")
-    with pytest.raises(Stopped):
+    with pytest.raises(ConnectError):
         await listener.code(1)
 
 
 async def test_a_parameter_twice_is_none(listener: Listener) -> None:
     assert (await get(listener, f"/callback?state={STATE}&state=x&code=c")).status_code == 400
-    with pytest.raises(Stopped):
+    with pytest.raises(ConnectError):
         await listener.code(1)
 
 
@@ -180,7 +180,7 @@ async def test_the_port_is_free_afterwards() -> None:
         async with listening(STATE, [port]) as first:
             assert first.port == port
             _, writer = await asyncio.open_connection("127.0.0.1", port)
-            with pytest.raises(Stopped) as stopped:
+            with pytest.raises(ConnectError) as stopped:
                 async with listening(STATE, [port]):
                     pass
             assert stopped.value.verdict == "port_unavailable"
@@ -197,12 +197,12 @@ async def test_the_ports_are_those_of_the_client_document() -> None:
             for port in CALLBACK_PORTS:
                 running = await stack.enter_async_context(listening(STATE))
                 assert running.redirect_uri == f"http://127.0.0.1:{port}/callback"
-            with pytest.raises(Stopped, match="8423, 8424, 8425") as stopped:
+            with pytest.raises(ConnectError, match="8423, 8424, 8425") as stopped:
                 await stack.enter_async_context(listening(STATE))
             assert stopped.value.verdict == "port_unavailable"
 
 
 async def test_nobody_comes(listener: Listener) -> None:
-    with pytest.raises(Stopped, match=r"0\.05 seconds") as stopped:
+    with pytest.raises(ConnectError, match=r"0\.05 seconds") as stopped:
         await listener.code(0.05)
     assert stopped.value.verdict == "callback_timeout"

@@ -12,8 +12,8 @@ import pytest
 from cli.connect.authorize import authorize_url
 from cli.connect.discovery import discover
 from cli.connect.exchange import exchange
-from cli.connect.pkce import Proof
-from cli.connect.verdicts import Stopped
+from cli.connect.pkce import PkceSession
+from cli.connect.results import ConnectError
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
 from tests.cli.fakes import FakePostHog
@@ -23,25 +23,25 @@ REDIRECT = "http://127.0.0.1:8423/callback"
 
 
 def test_case_70_the_challenge_of_the_rfcs_verifier() -> None:
-    proof = Proof(verifier="dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
-    assert proof.challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    session = PkceSession(verifier="dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+    assert session.challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 
 
 def test_case_71_verifiers_are_random() -> None:
-    one, other = Proof(), Proof()
+    one, other = PkceSession(), PkceSession()
     assert one.verifier != other.verifier
     assert one.state != other.state
-    for proof in (one, other):
-        assert re.fullmatch(r"[A-Za-z0-9_-]{43}", proof.verifier)
-        assert re.fullmatch(r"[A-Za-z0-9_-]{22}", proof.state)
-        assert proof.verifier not in repr(proof)
-        assert proof.state not in repr(proof)
+    for session in (one, other):
+        assert re.fullmatch(r"[A-Za-z0-9_-]{43}", session.verifier)
+        assert re.fullmatch(r"[A-Za-z0-9_-]{22}", session.state)
+        assert session.verifier not in repr(session)
+        assert session.state not in repr(session)
 
 
 def test_case_72_the_authorize_url() -> None:
-    proof = Proof()
+    session = PkceSession()
     endpoint = "https://eu.posthog.com/oauth/authorize/?keep=me&state=theirs"
-    url = authorize_url(endpoint, client_id=CLIENT_ID, redirect_uri=REDIRECT, proof=proof)
+    url = authorize_url(endpoint, client_id=CLIENT_ID, redirect_uri=REDIRECT, session=session)
     assert url.startswith("https://eu.posthog.com/oauth/authorize/?")
     assert " " not in url
     assert parse_qs(urlsplit(url).query) == {
@@ -50,8 +50,8 @@ def test_case_72_the_authorize_url() -> None:
         "client_id": [CLIENT_ID],
         "redirect_uri": [REDIRECT],
         "scope": [" ".join(SCOPES)],
-        "state": [proof.state],
-        "code_challenge": [proof.challenge],
+        "state": [session.state],
+        "code_challenge": [session.challenge],
         "code_challenge_method": ["S256"],
         "required_access_level": ["team"],
     }
@@ -69,7 +69,7 @@ def test_case_73_discovery(posthog: FakePostHog) -> None:
 @pytest.mark.parametrize("status", [404, 410])
 def test_case_73_no_oauth_server(posthog: FakePostHog, status: int) -> None:
     posthog.discovery = Told(status, {})
-    with pytest.raises(Stopped) as stopped:
+    with pytest.raises(ConnectError) as stopped:
         discover(posthog.url)
     assert stopped.value.verdict == "oauth_unsupported"
 
@@ -88,7 +88,7 @@ def test_case_73_no_oauth_server(posthog: FakePostHog, status: int) -> None:
 )
 def test_case_73_malformed_discovery(posthog: FakePostHog, told: Told, reason: str) -> None:
     posthog.discovery = told
-    with pytest.raises(Stopped, match=re.escape(reason)) as stopped:
+    with pytest.raises(ConnectError, match=re.escape(reason)) as stopped:
         discover(posthog.url)
     assert stopped.value.verdict == "discovery_failed"
     assert len(posthog.asked) == 1
@@ -96,7 +96,7 @@ def test_case_73_malformed_discovery(posthog: FakePostHog, told: Told, reason: s
 
 @pytest.mark.parametrize("host", ["http://127.0.0.1:1", f"https://{'p' * 64}.example", "x", ""])
 def test_case_73_posthog_cannot_be_reached(host: str) -> None:
-    with pytest.raises(Stopped) as stopped:
+    with pytest.raises(ConnectError) as stopped:
         discover(host)
     assert stopped.value.verdict == "discovery_failed"
 
@@ -116,17 +116,17 @@ def test_case_73_posthog_cannot_be_reached(host: str) -> None:
 )
 def test_endpoints_must_be_safe(posthog: FakePostHog, name: str, endpoint: str) -> None:
     posthog.discovery = Told(200, {**posthog.document, name: endpoint})
-    with pytest.raises(Stopped, match=name) as stopped:
+    with pytest.raises(ConnectError, match=name) as stopped:
         discover(posthog.url)
     assert stopped.value.verdict == "discovery_failed"
     assert "secret" not in str(stopped.value)
 
 
-async def trade(posthog: FakePostHog, proof: Proof) -> Any:
-    posthog.challenge = proof.challenge
+async def trade(posthog: FakePostHog, session: PkceSession) -> Any:
+    posthog.challenge = session.challenge
     return await exchange(
         posthog.code,
-        proof,
+        session,
         token_endpoint=f"{posthog.url}/oauth/token/",
         redirect_uri=REDIRECT,
         client_id=CLIENT_ID,
@@ -134,8 +134,8 @@ async def trade(posthog: FakePostHog, proof: Proof) -> Any:
 
 
 async def test_case_74_the_exchange_is_five_fields(posthog: FakePostHog) -> None:
-    proof = Proof()
-    grant = await trade(posthog, proof)
+    session = PkceSession()
+    grant = await trade(posthog, session)
     (asked,) = posthog.asked
     assert asked.method == "POST"
     assert asked.form == {
@@ -143,7 +143,7 @@ async def test_case_74_the_exchange_is_five_fields(posthog: FakePostHog) -> None
         "code": [posthog.code],
         "redirect_uri": [REDIRECT],
         "client_id": [CLIENT_ID],
-        "code_verifier": [proof.verifier],
+        "code_verifier": [session.verifier],
     }
     assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
     assert asked.headers["accept"] == "application/json"
@@ -153,13 +153,13 @@ async def test_case_74_the_exchange_is_five_fields(posthog: FakePostHog) -> None
 
 async def test_case_75_a_refused_code(posthog: FakePostHog) -> None:
     posthog.exchange = Told(400, {"error": "invalid_grant", "error_description": posthog.code})
-    proof = Proof()
-    with pytest.raises(Stopped, match=r"400: invalid_grant") as stopped:
-        await trade(posthog, proof)
+    session = PkceSession()
+    with pytest.raises(ConnectError, match=r"400: invalid_grant") as stopped:
+        await trade(posthog, session)
     assert stopped.value.verdict == "exchange_failed"
     said = f"{stopped.value!r} {stopped.value.hint} {stopped.value.__cause__}"
     assert posthog.code not in said
-    assert proof.verifier not in said
+    assert session.verifier not in said
 
 
 @pytest.mark.parametrize("missing", ["refresh_token", "access_token"])
@@ -171,8 +171,8 @@ async def test_case_76_a_token_is_missing(
         del posthog.tokens[missing]
     else:
         posthog.tokens[missing] = value
-    with pytest.raises(Stopped, match=missing) as stopped:
-        await trade(posthog, Proof())
+    with pytest.raises(ConnectError, match=missing) as stopped:
+        await trade(posthog, PkceSession())
     assert stopped.value.verdict == "exchange_failed"
 
 
@@ -187,16 +187,16 @@ async def test_case_76_a_token_is_missing(
 )
 async def test_other_answers_fail_the_exchange(posthog: FakePostHog, told: Told) -> None:
     posthog.exchange = told
-    with pytest.raises(Stopped) as stopped:
-        await trade(posthog, Proof())
+    with pytest.raises(ConnectError) as stopped:
+        await trade(posthog, PkceSession())
     assert stopped.value.verdict == "exchange_failed"
     assert len(posthog.asked) == 1
 
 
 async def test_lifetimes_are_numbers_or_their_text(posthog: FakePostHog) -> None:
     posthog.tokens["expires_in"] = "3600"
-    text = (await trade(posthog, Proof())).expires_at
+    text = (await trade(posthog, PkceSession())).expires_at
     del posthog.tokens["expires_in"]
-    due = (await trade(posthog, Proof())).expires_at
+    due = (await trade(posthog, PkceSession())).expires_at
     assert due < text
     assert json.loads(json.dumps(text)).endswith("Z")

@@ -208,7 +208,7 @@ async def test_the_region_is_asked_for(hogsend: FakeHogsend, posthog: FakePostHo
 async def test_a_default_region_is_confirmed(hogsend: FakeHogsend, answer: str, code: int) -> None:
     hogsend.info["hostExplicit"] = False
     with terminal("connect", "posthog") as screen:
-        await screen.until("names no PostHog host")
+        await screen.until("has no PostHog host configured")
         screen.type(f"{answer}\n")
         outcome = await screen.end()
     assert outcome.code == code, outcome.out

@@ -39,7 +39,7 @@ BINARY = re.compile(rb"\\x[0-9a-f]+")
 
 @dataclass
 class Demo:
-    """A demo that has told its story and keeps running."""
+    """A demo that has ended its scenario and keeps running."""
 
     pid: int
     home: Path
@@ -60,7 +60,7 @@ class Demo:
 async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     home = tmp_path_factory.mktemp("secrets")
     ports = {name: str(free_port()) for name in ("GATEWAY_PORT", "NATS_PORT")}
-    # On a terminal it stays up once it has told its story.
+    # On a terminal it keeps running after its scenario.
     terminal, shown = pty.openpty()
     said = bytearray()
     asyncio.get_running_loop().add_reader(terminal, lambda: said.extend(_read(terminal)))

@@ -1,4 +1,4 @@
-"""What a run says while it goes on. What came out of it is `report`'s."""
+"""Progress, notes and warnings while a command runs. Its result is printed by its `report`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from cli.connect.secrecy import printable
 from cli.console import err, out
+from cli.redaction import printable
 
 
-class Voice:
-    """Speaks to a person on stdout, or keeps stdout free for one JSON document."""
+class Terminal:
+    """Writes to stdout, or to stderr where `--json` reserves stdout for one document."""
 
     def __init__(self, *, json: bool) -> None:
         self._json = json
@@ -23,34 +23,34 @@ class Voice:
 
     @property
     def interactive(self) -> bool:
-        """Whether somebody is there to answer a question."""
+        """Whether a person can be asked: stdin and stdout are terminals, and no JSON is wanted."""
         return not self._json and out.is_terminal and sys.stdin.isatty()
 
     def step(self, text: str) -> None:
-        """Say what was done or comes next."""
+        """Print what was done or comes next; nothing with JSON."""
         if not self._json:
             self._line(("• ", "dim"), text)
 
     def note(self, text: str) -> None:
-        """Say something worth knowing that needs no action now."""
+        """Print a note that needs no action now; nothing with JSON."""
         if not self._json:
             self._line(("note: ", "bold yellow"), text)
 
     def warn(self, text: str) -> None:
-        """Say something that may be dangerous or wrong; on stderr with JSON."""
+        """Print a warning; on stderr with JSON."""
         self._line(("warning: ", "bold yellow"), text)
 
     def show_url(self, url: str) -> None:
-        """Print an address to open, on one line, to be copied; on stderr with JSON."""
+        """Print a URL on one line, so that it can be copied; on stderr with JSON."""
         self._main.print(Text(f"\n  {printable(url)}\n", style="cyan"), soft_wrap=True)
 
     def explain(self, text: str) -> None:
-        """Say what is needed to go on; on stderr with JSON."""
-        hanging(self._main, ("", ""), text)
+        """Print instructions; on stderr with JSON."""
+        print_hanging(self._main, ("", ""), text)
 
     @contextlib.contextmanager
     def busy(self, text: str) -> Iterator[None]:
-        """Show that something takes its time: on stderr, and only on a terminal."""
+        """Show a spinner, on stderr and only on a terminal."""
         if not err.is_terminal:
             yield
             return
@@ -58,16 +58,16 @@ class Voice:
             yield
 
     def _line(self, mark: tuple[str, str], text: str) -> None:
-        hanging(self._main, mark, text)
+        print_hanging(self._main, mark, text)
 
 
-def hanging(console: Console, mark: tuple[str, str], text: str) -> None:
-    """Print `text` after a mark, further lines indented to stand below it."""
+def print_hanging(console: Console, mark: tuple[str, str], text: str) -> None:
+    """Print `text` after a mark, with further lines indented to align with the first."""
     word, style = mark
     indent = " " * len(word)
     lines = printable(text).split("\n")
     if console.is_terminal:
-        # Elsewhere, in files and pipes, a line stays one.
+        # In files and pipes, lines are not wrapped.
         lines = [piece for line in lines for piece in _wrapped(line, console.width - len(indent))]
     first, *more = lines
     console.print(Text.assemble((word, style), first), soft_wrap=True)
@@ -76,7 +76,7 @@ def hanging(console: Console, mark: tuple[str, str], text: str) -> None:
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    # A word that is longer than a line, most likely an address, stays in one piece.
+    # A word longer than a line is most likely a URL: it must not be broken.
     return textwrap.wrap(line, max(width, 20), break_long_words=False, break_on_hyphens=False) or [
         ""
     ]

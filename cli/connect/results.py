@@ -1,4 +1,4 @@
-"""How a connect run can end, and the documents `--json` prints (contract 8.4 and 8.5)."""
+"""The results of `hogsend connect`, and the documents `--json` prints (contract 8.4 and 8.5)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 
 class Verdict(StrEnum):
-    """Names that scripts may rely on."""
+    """The result in one word. Scripts rely on these names."""
 
     CONNECTED = "connected"
     CONNECTED_NO_PROVISION = "connected_no_provision"
@@ -28,8 +28,8 @@ class Verdict(StrEnum):
     PROVISION_FAILED = "provision_failed"
 
 
-class Stopped(Exception):
-    """A step failed and nothing after it can be done. The text is safe to show."""
+class ConnectError(Exception):
+    """A step failed, and with it the command. The text is safe to print."""
 
     def __init__(
         self,
@@ -48,29 +48,29 @@ class Stopped(Exception):
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Base of what `--json` prints. Absent keys are `UNSET`, never null."""
+    """Base of the documents. Absent keys are `UNSET`, never null."""
 
 
 class PostHogSide(Document, frozen=True, kw_only=True):
-    """What was granted, by whom."""
+    """The PostHog that granted access, and what it granted."""
 
     private_host: str
     issuer: str
     scopes: str
-    """Separated by spaces, as OAuth has them."""
+    """Separated by spaces, as in OAuth."""
     scoped_teams: list[int]
     scoped_organizations: list[str]
 
 
 class StoredCredential(Document, frozen=True, kw_only=True):
-    """Whether this run stored a credential, and until when its access token is good."""
+    """Whether this run stored a credential, and when its access token expires."""
 
     stored: bool
     expires_at: str | UnsetType = UNSET
 
 
 class Provisioned(Document, frozen=True, kw_only=True):
-    """PostHog's webhook destination stands. A field is absent when the server did not name it."""
+    """The webhook destination in PostHog is in place. Fields that the server omits are absent."""
 
     attempted: bool = True
     ok: bool = True
@@ -82,7 +82,7 @@ class Provisioned(Document, frozen=True, kw_only=True):
 
 
 class NotProvisioned(Document, frozen=True, kw_only=True):
-    """The server refused or could not. `detail` and `remediation` are its own words."""
+    """Provisioning failed. `detail` and `remediation` are the server's sentences."""
 
     attempted: bool = True
     ok: bool = False
@@ -92,14 +92,14 @@ class NotProvisioned(Document, frozen=True, kw_only=True):
 
 
 class Skipped(Document, frozen=True, kw_only=True):
-    """Nothing was provisioned that delivers."""
+    """No destination that delivers was provisioned."""
 
     attempted: bool = False
     skipped: Literal["no_provision_flag", "api_public_url_unreachable"]
 
 
 class Connected(Document, frozen=True, kw_only=True):
-    """Success: a credential is stored, or was already there."""
+    """Success: a credential is stored, by this run or before it."""
 
     ok: bool = True
     verdict: Verdict
@@ -121,18 +121,12 @@ class Failed(Document, frozen=True, kw_only=True):
     remediation: str | UnsetType = UNSET
 
 
-class Broken(Document, frozen=True, kw_only=True):
-    """The run did not get as far as a verdict: exit code 1."""
-
-    error: str
-
-
-def failure(stopped: Stopped) -> Failed:
-    """Document of a failed run."""
+def failure(failed: ConnectError) -> Failed:
+    """Return the document of a failed run."""
     return Failed(
-        verdict=stopped.verdict,
-        error=str(stopped),
-        hint=stopped.hint or UNSET,
-        detail=stopped.detail or UNSET,
-        remediation=stopped.remediation or UNSET,
+        verdict=failed.verdict,
+        error=str(failed),
+        hint=failed.hint or UNSET,
+        detail=failed.detail or UNSET,
+        remediation=failed.remediation or UNSET,
     )

@@ -1,4 +1,4 @@
-"""Which Hogsend server is meant, and the admin key for it (contract 8.1)."""
+"""The address of the Hogsend server to use, and the admin key for it (contract 8.1)."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ DEFAULT_URL = "http://localhost:3002"
 
 
 @dataclass(frozen=True)
-class Target:
-    """A Hogsend server. The key stays out of `repr`, and so out of tracebacks."""
+class ServerAddress:
+    """A Hogsend server. The key is not part of `repr`, and so never in a traceback."""
 
     base_url: str
     admin_key: str | None = field(repr=False)
 
     @property
-    def plaintext(self) -> bool:
-        """Whether tokens would cross a network unencrypted."""
+    def is_plaintext(self) -> bool:
+        """Whether requests would cross a network unencrypted."""
         return self.base_url.lower().startswith("http:") and not is_loopback(self.base_url)
 
 
-def resolve(url: str | None, admin_key: str | None) -> Target:
-    """Find the server and key: flags, then the environment, then `./.env`, then this machine.
+def resolve(url: str | None, admin_key: str | None) -> ServerAddress:
+    """Look up server and key in flags, environment and `./.env`, in this order.
 
     Raises:
-        CommandError: the address cannot be used.
+        CommandError: the address or the key is not valid.
     """
     base = (url or environment.first("HOGSEND_API_URL") or DEFAULT_URL).rstrip("/")
     try:
@@ -39,7 +39,7 @@ def resolve(url: str | None, admin_key: str | None) -> Target:
     except ValueError:
         parts, named_user = urlsplit(""), False
     if named_user:
-        # It would be sent as an Authorization of its own, and be printed with the address.
+        # httpx would send it as a second Authorization, and the address is printed.
         raise CommandError(
             "the address of the Hogsend server must not carry a user or password",
             "pass the admin key as HOGSEND_ADMIN_KEY",
@@ -53,15 +53,16 @@ def resolve(url: str | None, admin_key: str | None) -> Target:
     key = key.strip() if key else None
     if key and not (key.isascii() and key.isprintable()):
         raise CommandError(
-            "the admin key holds a character no key has", "copy it again, without line breaks"
+            "the admin key contains a character that no key has",
+            "copy it again, without line breaks",
         )
-    return Target(base, key or None)
+    return ServerAddress(base, key or None)
 
 
-def how_to_give_a_key(target: Target) -> str:
-    """Say where an admin key comes from; names the file of `hogsend up` when there is one."""
+def admin_key_hint(address: ServerAddress) -> str:
+    """Tell where the admin key is: in the file of `hogsend up` if it exists."""
     home = Path(environment.first("HOGSEND_HOME") or ".hogsend")
     generated = home / "secrets" / "admin-api-key"
-    if is_loopback(target.base_url) and generated.is_file():
+    if is_loopback(address.base_url) and generated.is_file():
         return f'for the server `hogsend up` runs: export HOGSEND_ADMIN_KEY="$(cat {generated})"'
     return "pass --admin-key, or set HOGSEND_ADMIN_KEY to the server's ADMIN_API_KEY"

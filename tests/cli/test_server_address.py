@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.connect.target import resolve
 from cli.errors import CommandError
+from cli.server_address import resolve
 
 FILE = Path(".env")
 
@@ -61,4 +61,4 @@ def test_a_key_that_cannot_be_sent(key: str) -> None:
     ],
 )
 def test_what_travels_unencrypted(url: str, plaintext: bool) -> None:
-    assert resolve(url, None).plaintext is plaintext
+    assert resolve(url, None).is_plaintext is plaintext

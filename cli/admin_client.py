@@ -1,4 +1,4 @@
-"""The Hogsend server, as its admin routes show it (contract 0.1 and 1)."""
+"""Client for the admin routes of a Hogsend server, ours or upstream's (contract 0.1 and 1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 
-from cli.connect.target import Target
+from cli.server_address import ServerAddress
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 from hogsend.urls import is_loopback
 
@@ -18,10 +18,10 @@ Answer = TypeVar("Answer")
 HEALTH_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 PROVISION_SECONDS = 120.0
-"""The server walks PostHog's pages meanwhile, each call with a deadline of its own."""
+"""Provisioning reads several pages of PostHog's API, each with its own deadline."""
 
 REPLAY_SECONDS = 120.0
-"""The server stops of itself well before that and says that there is more."""
+"""The server stops earlier by itself and reports that there is more."""
 
 CONNECT_INFO = "/v1/admin/analytics/connect-info"
 DIAGNOSIS = "/v1/admin/analytics/diagnosis"
@@ -30,8 +30,8 @@ CREDENTIAL = "/v1/admin/provider-credentials/posthog"
 DEAD_LETTERS = "/v1/admin/deadletters"
 
 
-class ServerRefused(Exception):
-    """The server said no, or nothing. The text is what upstream's CLI prints (contract 0.1)."""
+class AdminError(Exception):
+    """The server refused or did not answer; the text is that of upstream's CLI (contract 0.1)."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class ServerRefused(Exception):
 
 
 class ConnectInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """What the CLI needs of connect-info; the rest may be missing on older servers."""
+    """The fields of connect-info that the CLI needs; older servers lack those with a default."""
 
     private_host: str | None
     api_public_url: str
@@ -61,7 +61,7 @@ class ConnectInfo(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Provisioning(msgspec.Struct, frozen=True, rename="camel"):
-    """What provision-loop may tell; nothing of it is required (contract 1.2)."""
+    """The answer of provision-loop; no field is required (contract 1.2)."""
 
     created: bool | None = None
     hog_function_id: str | None = None
@@ -71,7 +71,7 @@ class Provisioning(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The credential as it is stored (contract 1.3). Its `repr` says nothing."""
+    """The credential as it is stored (contract 1.3). Its `repr` is empty, as it holds tokens."""
 
     access_token: str
     refresh_token: str
@@ -86,7 +86,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return "Grant(...)"
 
 
-class _Storing(msgspec.Struct, frozen=True):
+class _StoreRequest(msgspec.Struct, frozen=True):
     kind: str
     payload: Grant
 
@@ -99,19 +99,19 @@ class _Issue(msgspec.Struct, frozen=True):
     message: str
 
 
-class HogsendServer:
-    """Admin client for one server. It follows no redirect: the key is for that server alone."""
+class AdminClient:
+    """Client for one server. It follows no redirect, as the key is for that server only."""
 
-    def __init__(self, target: Target) -> None:
-        self._base = httpx.URL(target.base_url)
+    def __init__(self, address: ServerAddress) -> None:
+        self._base = httpx.URL(address.base_url)
         self._authorization = (
-            {"Authorization": f"Bearer {target.admin_key}"} if target.admin_key else {}
+            {"Authorization": f"Bearer {address.admin_key}"} if address.admin_key else {}
         )
         self._http = httpx.Client(
             headers={"Accept": "application/json"},
             follow_redirects=False,
             # A proxy cannot reach this machine's own servers, and is not to see the key.
-            trust_env=not is_loopback(target.base_url),
+            trust_env=not is_loopback(address.base_url),
         )
 
     def __enter__(self) -> Self:
@@ -126,43 +126,43 @@ class HogsendServer:
         self._http.close()
 
     def health(self) -> bytes:
-        """Health document as it came; asked without the admin key (contract 8.6).
+        """Return the health document, undecoded; sent without the admin key (contract 8.6).
 
         Raises:
-            ServerRefused: no answer, or not a 2xx.
+            AdminError: no answer, or not a 2xx.
         """
         return self._ask("GET", "/v1/health", admin=False, timeout=HEALTH_SECONDS)
 
     def connect_info(self) -> tuple[ConnectInfo, bytes]:
-        """What the server has for PostHog, and the same as it came.
+        """Return the server's PostHog configuration, decoded and undecoded.
 
         Raises:
-            ServerRefused: no answer, not a 2xx, or not what a Hogsend server answers.
+            AdminError: no answer, not a 2xx, or not what a Hogsend server answers.
         """
         answer = self._ask("GET", CONNECT_INFO)
         return self._decode(answer, ConnectInfo), answer
 
     def diagnosis(self) -> bytes:
-        """The server's own examination of its PostHog side, as it came.
+        """Return the server's own diagnosis of its PostHog side, undecoded.
 
         Raises:
-            ServerRefused: no answer or not a 2xx; 404 from a server without this route.
+            AdminError: no answer or not a 2xx; 404 from a server without this route.
         """
         return self._ask("GET", DIAGNOSIS)
 
     def store(self, grant: Grant) -> None:
-        """Store a credential, replacing any before it.
+        """Store a credential in place of the current one.
 
         Raises:
-            ServerRefused: it was not stored.
+            AdminError: it was not stored.
         """
-        self._ask("PUT", CREDENTIAL, msgspec.json.encode(_Storing("oauth", grant)))
+        self._ask("PUT", CREDENTIAL, msgspec.json.encode(_StoreRequest("oauth", grant)))
 
     def provision(self, *, placeholder: bool = False) -> Provisioning:
         """Create or repair PostHog's webhook destination.
 
         Raises:
-            ServerRefused: with PostHog's side of the story in `detail` and `remediation`.
+            AdminError: it failed; `detail` and `remediation` say what PostHog answered.
         """
         path = f"{PROVISION}?placeholder=true" if placeholder else PROVISION
         answer = self._ask("POST", path, b"{}", timeout=PROVISION_SECONDS)
@@ -174,23 +174,23 @@ class HogsendServer:
     def dead_letters(
         self, stream: str | None, reason: str | None, limit: int, before: int | None = None
     ) -> DeadLetterPage:
-        """A page of dead letters, newest first.
+        """Return a page of dead letters, newest first.
 
         Raises:
-            ServerRefused: no answer, not a 2xx, or not what a Hogsend server answers.
+            AdminError: no answer, not a 2xx, or not what a Hogsend server answers.
         """
         query = {"stream": stream, "reason": reason, "limit": limit, "before": before}
         given = urlencode({name: value for name, value in query.items() if value is not None})
         return self._decode(self._ask("GET", f"{DEAD_LETTERS}?{given}"), DeadLetterPage)
 
     def dead_letter(self, sequence: int) -> ListedDeadLetter:
-        """One dead letter with its message; raises like `dead_letters`, with 404 when gone."""
+        """Return one dead letter with its message; raises as `dead_letters`, 404 if it is gone."""
         return self._decode(self._ask("GET", f"{DEAD_LETTERS}/{sequence}"), ListedDeadLetter)
 
     def change_dead_letters(
         self, action: Literal["replay", "purge"], selection: bytes
     ) -> DeadLettersDone:
-        """Replay or purge the dead letters a JSON document selects; raises like `dead_letters`."""
+        """Replay or purge dead letters selected by a JSON document; raises as `dead_letters`."""
         answer = self._ask("POST", f"{DEAD_LETTERS}/{action}", selection, timeout=REPLAY_SECONDS)
         return self._decode(answer, DeadLettersDone)
 
@@ -198,7 +198,7 @@ class HogsendServer:
         try:
             return msgspec.json.decode(answer, type=type)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ServerRefused(
+            raise AdminError(
                 f"{self._base} did not answer as a Hogsend server does ({error})"
             ) from None
 
@@ -219,37 +219,37 @@ class HogsendServer:
                 method, self._base.join(path), content=content, headers=headers, timeout=timeout
             )
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            # Only its kind: the text of some errors quotes a header.
-            raise ServerRefused(f"no answer from {self._base} ({type(error).__name__})") from None
+            # Only the type: the text of some errors quotes a header.
+            raise AdminError(f"no answer from {self._base} ({type(error).__name__})") from None
         if not answer.is_success:
-            raise _refusal(answer)
+            raise _error_from(answer)
         return answer.content
 
 
-def _refusal(answer: httpx.Response) -> ServerRefused:
+def _error_from(answer: httpx.Response) -> AdminError:
     try:
         body: Any = msgspec.json.decode(answer.content)
     except (msgspec.DecodeError, UnicodeDecodeError):
         body = None
-    told = body if isinstance(body, dict) else {}
+    document = body if isinstance(body, dict) else {}
     code, detail, remediation = (
-        value if isinstance(value := told.get(key), str) else None
+        value if isinstance(value := document.get(key), str) else None
         for key in ("error", "detail", "remediation")
     )
     if detail is None:
-        detail = _issues(told.get("error"))
+        detail = _issues(document.get("error"))
     problem = (
         f"{answer.status_code}: {code}"
         if code is not None
         else f"request failed with status {answer.status_code}"
     )
-    return ServerRefused(
+    return AdminError(
         problem, status=answer.status_code, code=code, detail=detail, remediation=remediation
     )
 
 
 def _issues(error: object) -> str | None:
-    """What is wrong with a request: the issues inside a `ZodError` (contract 0.1)."""
+    """Join the issues inside a `ZodError` (contract 0.1)."""
     try:
         found = msgspec.convert(error, _Invalid)
         issues = msgspec.json.decode(found.message, type=list[_Issue])

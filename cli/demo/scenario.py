@@ -1,4 +1,4 @@
-"""What the demo does, and what it measures on the way."""
+"""The steps of the demo, and what it measures."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ OPENED = "email.opened"
 ARRIVAL_SECONDS = 20.0
 REFRESH_SECONDS = 40.0
 CONSUMERS = ("gateway", "provisioner", "analytics")
-"""Services that work with the credential and say in health which version they hold."""
+"""Services that use the credential and report in health which version they hold."""
 
 
-class Timings(msgspec.Struct, frozen=True, rename="camel"):
-    """Milliseconds from the capture in PostHog until the event was there."""
+class ArrivalTimes(msgspec.Struct, frozen=True, rename="camel"):
+    """Milliseconds from the capture in PostHog until the event arrived."""
 
     captured: float
     gateway: float
@@ -40,36 +40,36 @@ class Timings(msgspec.Struct, frozen=True, rename="camel"):
     postgres: float
 
 
-class Returned(msgspec.Struct, frozen=True, rename="camel"):
-    """Milliseconds from a service's report until PostHog had it, and to read the person there."""
+class ReturnTimes(msgspec.Struct, frozen=True, rename="camel"):
+    """Milliseconds from a service's report until PostHog had it, and for a person read."""
 
     engagement: float
     person: float
 
 
-class Refreshed(msgspec.Struct, frozen=True, rename="camel"):
-    """A refresh, and milliseconds from its event until each consumer held the new version."""
+class RefreshTimes(msgspec.Struct, frozen=True, rename="camel"):
+    """The version after a refresh, and milliseconds from its event until each consumer had it."""
 
     version: int
     consumers: dict[str, float]
 
 
-class Told(msgspec.Struct, frozen=True, rename="camel"):
-    """The demo in figures."""
+class Measurements(msgspec.Struct, frozen=True, rename="camel"):
+    """What the demo measured; `--json` prints it."""
 
     verdict: str
     hog_function_id: str | None
     event_id: str
-    arrival_ms: Timings
-    return_ms: Returned
-    refresh: Refreshed
+    arrival_ms: ArrivalTimes
+    return_ms: ReturnTimes
+    refresh: RefreshTimes
 
 
-class Story:
-    """The loop, once around."""
+class Scenario:
+    """Connects PostHog and follows one event from there to a service and back."""
 
     def __init__(self, stack: Stack, posthog: DemoPostHog, *, quiet: bool) -> None:
-        """Tell it on a running stack, with `posthog` beside it; say nothing when `quiet`."""
+        """Use a running stack with `posthog` beside it; print nothing if `quiet`."""
         self._console = Console(quiet=True) if quiet else out
         self._stack = stack
         self._posthog = posthog
@@ -79,22 +79,22 @@ class Story:
             timeout=5.0,
         )
 
-    async def tell(self) -> Told:
-        """Connect, capture, watch it arrive, watch the token being refreshed.
+    async def run(self) -> Measurements:
+        """Connect, capture an event, report engagement, wait for a token refresh.
 
         Raises:
-            CommandError: a step did not work.
+            CommandError: a step failed.
         """
-        async with hogsend.connect(self._stack.nats_url(User.SUBSCRIBER)) as bus:
-            # What an earlier demo stored belongs to a PostHog that is gone.
+        async with hogsend.connect(self._stack.nats_url(User.SUBSCRIBER)) as client:
+            # The credential of an earlier demo belongs to a sandbox that no longer runs.
             await self._admin.delete("/v1/admin/provider-credentials/posthog")
-            changes = bus.credential_changes("posthog")
+            changes = client.credential_changes("posthog")
             connected = await self._connect()
-            event, arrival = await self._capture(bus)
+            event, arrival = await self._capture(client)
             returned = await self._react(event)
             refreshed = await self._refresh(changes)
         await self._admin.aclose()
-        return Told(
+        return Measurements(
             connected.verdict,
             connected.provision.hog_function_id,
             event.id,
@@ -116,69 +116,69 @@ class Story:
             connected = await connecting.connect(
                 self._stack.base_url, environment, self._stack.home.path
             )
-        took = _milliseconds_since(started)
-        self._fact("credential", "sealed, tokens known to one service only")
-        self._fact("destination", f"{connected.provision.webhook_url} in PostHog")
-        self._fact("took", f"{took:.0f} ms")
+        took = _elapsed_ms(started)
+        self._report("credential", "sealed; one service alone can read the tokens")
+        self._report("destination", f"{connected.provision.webhook_url} in PostHog")
+        self._report("took", f"{took:.0f} ms")
         return connected
 
     def _stack_environment(self) -> dict[str, str]:
         (sandbox,) = self._stack.beside
         return dict(sandbox.environment)
 
-    async def _capture(self, bus: hogsend.Client) -> tuple[Event, Timings]:
+    async def _capture(self, client: hogsend.Client) -> tuple[Event, ArrivalTimes]:
         self._step(2, "Capture", f"{EVENT} of {EMAIL}, sent to PostHog")
         began, started = datetime.now(UTC), time.perf_counter()
         event_uuid = await self._posthog.capture(EVENT, "u_42", EMAIL)
-        captured = _milliseconds_since(started)
+        captured = _elapsed_ms(started)
         try:
             async with asyncio.timeout(ARRIVAL_SECONDS):
-                event = await _arrival(bus, event_uuid)
-                on_nats = _milliseconds_since(started)
-                await self._in_postgres(event_uuid)
-                in_postgres = _milliseconds_since(started)
-                answered = await self._posthog.delivered(event_uuid)
+                event = await _wait_for_event(client, event_uuid)
+                on_nats = _elapsed_ms(started)
+                await self._wait_until_stored(event_uuid)
+                in_postgres = _elapsed_ms(started)
+                answered = await self._posthog.wait_for_delivery(event_uuid)
         except TimeoutError:
             raise CommandError(
                 f"the event did not arrive within {ARRIVAL_SECONDS:.0f} s",
                 f"look at the logs in {self._stack.home.logs}",
             ) from None
         at_gateway = (event.received_at - began).total_seconds() * 1000
-        self._fact("PostHog", "has captured it", captured)
-        self._fact(
+        self._report("PostHog", "has captured it", captured)
+        self._report(
             "HTTP", f"POST /v1/webhooks/posthog, answered 200 in {answered:.0f} ms", at_gateway
         )
-        self._fact("NATS", f"hogsend.events.{event.event}, user {event.user_id}", on_nats)
-        self._fact("PostgreSQL", f"a row, contact {event.email}", in_postgres)
-        return event, Timings(captured, at_gateway, on_nats, in_postgres)
+        self._report("NATS", f"hogsend.events.{event.event}, user {event.user_id}", on_nats)
+        self._report("PostgreSQL", f"a row, contact {event.email}", in_postgres)
+        return event, ArrivalTimes(captured, at_gateway, on_nats, in_postgres)
 
-    async def _react(self, event: Event) -> Returned:
+    async def _react(self, event: Event) -> ReturnTimes:
         self._step(3, "React", f"a service mails {event.email}, who opens it")
         user = event.user_id
         try:
             async with (
                 asyncio.timeout(ARRIVAL_SECONDS),
-                hogsend.connect(self._stack.nats_url(User.APP)) as bus,
+                hogsend.connect(self._stack.nats_url(User.APP)) as client,
             ):
-                await self._until_engagement_travels()
+                await self._wait_for_engagement_out()
                 started = time.perf_counter()
-                person = await bus.persons.get(user)
-                read = _milliseconds_since(started)
-                self._fact("persons.get", f"plan {person.get('plan')}, from PostHog", read)
+                person = await client.persons.get(user)
+                read = _elapsed_ms(started)
+                self._report("persons.get", f"plan {person.get('plan')}, from PostHog", read)
                 started = time.perf_counter()
-                await bus.engagement.report(OPENED, {"userId": user, "to": event.email})
-                self._fact("report", f"hogsend.engagement.{OPENED}", _milliseconds_since(started))
-                await self._posthog.has_captured(OPENED, user)
-                back = _milliseconds_since(started)
-                self._fact("PostHog", f"has captured {OPENED} on the same person", back)
+                await client.engagement.report(OPENED, {"userId": user, "to": event.email})
+                self._report("report", f"hogsend.engagement.{OPENED}", _elapsed_ms(started))
+                await self._posthog.wait_for_capture(OPENED, user)
+                back = _elapsed_ms(started)
+                self._report("PostHog", f"has captured {OPENED} on the same person", back)
         except TimeoutError:
             raise CommandError(
-                f"PostHog did not hear of it within {ARRIVAL_SECONDS:.0f} s",
+                f"PostHog did not get the report within {ARRIVAL_SECONDS:.0f} s",
                 f"look at {self._stack.home.logs}/analytics.log",
             ) from None
-        return Returned(back, read)
+        return ReturnTimes(back, read)
 
-    async def _until_engagement_travels(self) -> None:
+    async def _wait_for_engagement_out(self) -> None:
         while True:
             answer = await self._admin.get("/v1/admin/capabilities")
             rows = msgspec.json.decode(answer.content, type=Capabilities).capabilities
@@ -186,26 +186,26 @@ class Story:
                 return
             await asyncio.sleep(0.2)
 
-    async def _in_postgres(self, event_uuid: str) -> None:
+    async def _wait_until_stored(self, event_uuid: str) -> None:
         while True:
             answer = await self._admin.get("/v1/admin/events", params={"event": EVENT})
             if event_uuid in answer.text:
                 return
             await asyncio.sleep(0.1)
 
-    async def _refresh(self, changes: CredentialChanges) -> Refreshed:
+    async def _refresh(self, changes: CredentialChanges) -> RefreshTimes:
         seconds = self._posthog.options.token_seconds
         self._step(
             4,
             "Refresh",
-            f"the access token lives {seconds} s here and is refreshed 60 s before its end",
+            f"the access token is valid for {seconds} s here and refreshed 60 s before it expires",
         )
         try:
             async with asyncio.timeout(REFRESH_SECONDS):
-                with self._console.status("waiting for it"):
-                    change = await _next_refresh(changes)
-                heard = time.perf_counter()
-                self._fact("credentials", f"refreshed and stored, version {change.version}")
+                with self._console.status("waiting for the refresh"):
+                    change = await _wait_for_refresh(changes)
+                received = time.perf_counter()
+                self._report("credentials", f"refreshed and stored, version {change.version}")
                 consumers = {"this terminal": 0.0}
                 waiting = set(CONSUMERS)
                 async with httpx.AsyncClient(base_url=self._stack.base_url) as http:
@@ -215,40 +215,40 @@ class Story:
                             held = services[name].get("credentialVersion") or 0
                             if held >= change.version:
                                 waiting.discard(name)
-                                consumers[name] = _milliseconds_since(heard)
+                                consumers[name] = _elapsed_ms(received)
         except TimeoutError:
             raise CommandError(
-                f"no refresh reached everybody within {REFRESH_SECONDS:.0f} s",
+                f"no refresh reached every consumer within {REFRESH_SECONDS:.0f} s",
                 f"look at {self._stack.home.logs}/credentials.log",
             ) from None
         for name, took in consumers.items():
-            self._fact(name, f"works with version {change.version}", took)
-        return Refreshed(change.version, consumers)
+            self._report(name, f"uses version {change.version}", took)
+        return RefreshTimes(change.version, consumers)
 
     def _step(self, number: int, name: str, what: str) -> None:
         self._console.print(f"\n[bold cyan]{number} {name}[/]  {what}", soft_wrap=True)
 
-    def _fact(self, name: str, what: str, took: float | None = None) -> None:
-        """Say one thing that happened, and how long after the start of its step."""
+    def _report(self, name: str, what: str, took: float | None = None) -> None:
+        """Print one thing that happened, and how long after the start of its step."""
         when = f"{took:7.1f} ms" if took is not None else " " * 10
         self._console.print(f"  [dim]{when}[/]  [bold]{name:<13}[/] {what}", soft_wrap=True)
 
 
-async def _arrival(bus: hogsend.Client, event_id: str) -> Event:
-    # A durable consumer misses nothing, however late it is made.
-    async for event in bus.events(EVENT, durable="hogsend-demo"):
+async def _wait_for_event(client: hogsend.Client, event_id: str) -> Event:
+    # A durable consumer also gets events from before it was created.
+    async for event in client.events(EVENT, durable="hogsend-demo"):
         if event.id == event_id:
             return event
     raise CommandError("NATS closed the connection")
 
 
-async def _next_refresh(changes: CredentialChanges) -> CredentialChanged:
+async def _wait_for_refresh(changes: CredentialChanges) -> CredentialChanged:
     while True:
         change = await anext(changes)
         if change.change == "refreshed":
             return change
 
 
-def _milliseconds_since(started: float) -> float:
-    """Milliseconds on the clock of `time.perf_counter`."""
+def _elapsed_ms(started: float) -> float:
+    """Milliseconds since a `time.perf_counter` value."""
     return round((time.perf_counter() - started) * 1000, 1)
