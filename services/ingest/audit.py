@@ -1,4 +1,4 @@
-"""Keeps the audit trail."""
+"""The audit trail of admin requests, in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,42 +9,46 @@ from typing import Any
 import aiosql
 import asyncpg
 import msgspec
-from nats.aio.msg import Msg
 
 from hogsend.contract.audit import AuditEntry, AuditPage, ListAudit
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
+from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import retry_until_available
 from services.ingest.dead_letters.publish import DeadLetters, Failure
 from services.ingest.events.incoming_event import Unprocessable
-from services.ingest.nul import text_without_nul
+from services.ingest.nul import json_without_nul, text_without_nul
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("audit.sql"), "asyncpg")
 _decode = msgspec.json.Decoder(AuditEntry).decode
 
 
 class AuditTrail:
-    """Entries in PostgreSQL. `page` raises `Unavailable` while it is away; `process` waits."""
+    """Entries of the audit trail. `page` raises `Unavailable` without PostgreSQL."""
 
     def __init__(self, database: Database, dead_letters: DeadLetters) -> None:
-        """Keep entries in `database`, set aside what is none."""
         self._database = database
         self._dead_letters = dead_letters
 
-    async def process(self, messages: Sequence[Msg]) -> None:
-        """Keep a batch of entries, each once, and acknowledge it."""
-        entries: list[AuditEntry] = []
+    async def process(self, messages: Sequence[QueuedMessage]) -> None:
+        """Store a batch of entries, each once, and acknowledge them; dead-letter the others.
+
+        Waits without limit until PostgreSQL is available.
+        """
+        decoded: list[tuple[QueuedMessage, AuditEntry]] = []
         failures: list[Failure] = []
-        kept: list[Msg] = []
         for message in messages:
             try:
-                entries.append(_decode(message.data))
-                kept.append(message)
+                decoded.append((message, _decode(json_without_nul(message.data))))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 failures.append(Failure(message, Unprocessable("malformed", str(error))))
-        await retry_until_available(lambda: self._save(entries))
-        for message in kept:
-            await message.ack()
+        entries = [entry for _, entry in decoded]
+        rejections, _ = await retry_until_available(lambda: self._save(entries))
+        for (message, _), why in zip(decoded, rejections, strict=True):
+            if why is None:
+                await message.ack()
+            else:
+                failures.append(Failure(message, why))
         await self._dead_letters.publish(failures)
 
     async def page(self, wanted: ListAudit) -> AuditPage:
@@ -59,12 +63,22 @@ class AuditTrail:
             entries = [AuditEntry(**dict(row)) async for row in found]
         return AuditPage(entries, total=total, limit=wanted.limit, offset=wanted.offset)
 
-    async def _save(self, entries: Sequence[AuditEntry]) -> None:
+    async def _save(self, entries: Sequence[AuditEntry]) -> list[Unprocessable | None]:
+        """Store entries; for each, why PostgreSQL does not take it, or None.
+
+        A batch that fails because of an entry is halved until that entry is alone.
+        """
         if not entries:
-            return
+            return []
         document = msgspec.json.encode([msgspec.structs.asdict(entry) for entry in entries])
         try:
             async with self._database.acquire() as connection:
                 await _queries.save_audit(connection, entries=document.decode())
+        except asyncpg.DataError as error:
+            if len(entries) == 1:
+                return [Unprocessable("rejected_by_database", f"{type(error).__name__}: {error}")]
+            middle = len(entries) // 2
+            return await self._save(entries[:middle]) + await self._save(entries[middle:])
         except asyncpg.PostgresError as error:
             raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
+        return [None] * len(entries)

@@ -74,8 +74,8 @@ class Handlers:
         self._audit = AuditTrail(database, dead_letters)
         self._recorder = Recorder(self._store, publisher)
         letters = DeadLetterStream(bus)
-        self._dead_letters = DeadLetterAdmin(bus, letters)
-        self._replayer = Replayer(bus, letters, self._dead_letters)
+        self._dead_letters = DeadLetterAdmin(letters)
+        self._replayer = Replayer(bus.publisher, letters, self._dead_letters)
 
     def all(self) -> list[AnyHandler]:
         """Pair every request subject with its method."""

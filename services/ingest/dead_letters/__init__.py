@@ -1,1 +1,1 @@
-"""Dead letters: listed, replayed, purged."""
+"""Dead letters: published, listed, replayed, purged."""

@@ -1,4 +1,4 @@
-"""What admins do with dead letters besides replaying them: look at them, and forget them."""
+"""Lists and purges dead letters, for admins."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from hogsend.contract.dead_letters import (
     PurgeDeadLetters,
 )
 from hogsend.contract.errors import NotFound
-from hogsend.transport.connection import Connection
 from services.ingest.dead_letters.stream import DeadLetterStream, Letter
 
 log = structlog.get_logger(__name__)
 
 BUDGET_SECONDS = 45.0
-"""How long one request goes on with letter after letter; below its endpoint's deadline."""
+"""How long one request may handle letter after letter; below its endpoint's deadline."""
 
 _MAX_SEQUENCE = 2**63 - 1
 _DETAIL_CHARACTERS = 1000
@@ -32,27 +31,25 @@ _WINDOW = 128
 
 
 class DeadLetterAdmin:
-    """Lists and purges what lies in the stream of dead letters."""
+    """Lists and purges the dead letters of a stream; every answer fits into one message."""
 
-    def __init__(self, bus: Connection, letters: DeadLetterStream) -> None:
-        """Read `letters`; answers are made to fit what `bus` carries."""
-        self._bus = bus
+    def __init__(self, letters: DeadLetterStream) -> None:
         self._letters = letters
 
     async def page(self, wanted: ListDeadLetters) -> DeadLetterPage:
         """Letters that match, newest first; as many as fit into one answer.
 
         Raises:
-            InvalidRequest: `stream` cannot be the name of a stream.
-            NotFound: the one letter asked for is gone, or does not match.
+            InvalidRequest: `stream` is not a valid name of a stream.
+            NotFound: `sequence` is no dead letter, or does not match.
             Unavailable: JetStream does not answer.
         """
-        room = self._bus.max_payload - _FRAMING_BYTES
+        room = self._letters.max_payload - _FRAMING_BYTES
         if wanted.sequence is not None:
             return DeadLetterPage(dead_letters=[_whole(await self.one(wanted), room)], total=1)
         extent = await self._letters.extent(wanted.stream)
         last = extent.last if wanted.before is None else min(extent.last, wanted.before - 1)
-        # One more than asked for tells whether there is another page.
+        # One more than asked for, to know whether there is another page.
         keep = wanted.limit + 1
         if wanted.reason is None:
             found, total = await self._newest(extent.first, last, wanted.stream, keep), extent.count
@@ -67,7 +64,7 @@ class DeadLetterAdmin:
         )
 
     async def one(self, wanted: DeadLetterFilter) -> Letter:
-        """Exactly the letter `wanted.sequence`; raises like `page`."""
+        """The letter `wanted.sequence`; raises like `page`."""
         sequence = wanted.sequence or 0
         if 0 < sequence <= _MAX_SEQUENCE:
             async for batch in self._letters.read(sequence, sequence, wanted.stream):
@@ -76,10 +73,10 @@ class DeadLetterAdmin:
         raise NotFound(f"no dead letter {sequence} here: purged, replayed, or not one that matches")
 
     async def purge(self, wanted: PurgeDeadLetters) -> DeadLettersDone:
-        """Forget the letters that match and were there when this began; raises like `page`."""
+        """Delete the letters that match and existed when this began; raises like `page`."""
         if wanted.sequence is not None:
             letter = await self.one(wanted)
-            # Whoever was faster is the one to report it.
+            # Another request may have deleted it since it was read, and reports that.
             if not await self._letters.delete(letter.sequence):
                 raise NotFound(f"no dead letter {letter.sequence} here any more")
             done = DeadLettersDone(count=1)
@@ -95,9 +92,10 @@ class DeadLetterAdmin:
     async def _newest(
         self, first: int, last: int, origin: str | None, keep: int
     ) -> list[ListedDeadLetter]:
-        """Go back in windows that double, as JetStream only reads forward, until `keep` are found.
+        """Read windows of sequences, the newest first, until `keep` letters are found.
 
-        Doubling also crosses the gaps that purged and replayed letters leave.
+        JetStream reads forward only. Each window is twice as long as the one before, to cross the
+        gaps that purged and replayed letters leave.
         """
         found: list[ListedDeadLetter] = []
         window = max(keep, _WINDOW)
@@ -113,7 +111,7 @@ class DeadLetterAdmin:
     async def _matching(
         self, first: int, end: int, wanted: ListDeadLetters, last: int, keep: int
     ) -> tuple[list[ListedDeadLetter], int]:
-        """Read everything: only inside a letter stands why it is one."""
+        """Read all letters, because the reason is only in the letter itself."""
         newest: deque[ListedDeadLetter] = deque(maxlen=keep)
         total = 0
         async for batch in self._letters.read(first, end, wanted.stream):
@@ -134,7 +132,7 @@ class DeadLetterAdmin:
 
 
 def matches(letter: Letter, wanted: DeadLetterFilter) -> bool:
-    """Whether a letter is meant; that it came from the right stream was asked of JetStream."""
+    """Whether a letter has the wanted reason; JetStream filters by stream of origin."""
     return wanted.reason is None or letter.content.reason == wanted.reason
 
 
@@ -171,7 +169,7 @@ def _whole(letter: Letter, room: int) -> ListedDeadLetter:
     room -= len(msgspec.json.encode(listed))
     text = letter.content.body.decode(errors="replace")
     cut = False
-    # JSON needs up to six bytes for a character, so how many fit shows only in trying.
+    # A character takes one to six bytes as JSON, so cut in proportion until the text fits.
     while (size := len(msgspec.json.encode(text))) > room:
         text, cut = text[: len(text) * room // size], True
     return msgspec.structs.replace(listed, body=text, cut=cut)

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import msgspec
 import structlog
-from nats.aio.msg import Msg
 
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
 from hogsend.contract.headers import message_headers
 from hogsend.service import metrics as shared_metrics
+from hogsend.service.queued_message import QueuedMessage
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
 from services.ingest import metrics
 from services.ingest.events.incoming_event import Unprocessable
@@ -28,7 +28,7 @@ RETRY_SECONDS = 30.0
 class Failure(msgspec.Struct, frozen=True):
     """A message and why it cannot be processed."""
 
-    message: Msg
+    message: QueuedMessage
     why: Unprocessable
 
 
@@ -78,7 +78,7 @@ def _letter(failure: Failure) -> OutgoingMessage:
         detail=str(why),
         attempts=message.metadata.num_delivered,
         failed_at=now,
-        headers=message.headers or {},
+        headers=dict(message.headers or {}),
         # What is too large as an event is stored as a row, and would be larger still in here.
         body=b"" if why.reason == TOO_LARGE else message.data,
     )

@@ -1,8 +1,9 @@
-"""Putting dead letters back on the streams they came from.
+"""Replays dead letters: publishes their messages again on the streams they came from.
 
-The order is the promise: publish, wait until JetStream has it, and only then delete the letter. A
-crash in between leaves the letter, and replaying it again is a repeat that is dropped: for a while
-by JetStream, for ever by whoever goes by `hogsend.message_id`.
+The order is the guarantee: publish, wait for JetStream's acknowledgement, and only then delete the
+letter. A crash in between leaves the letter, and its next replay is a repeat. JetStream drops the
+repeat within its deduplication window, and after that every consumer does that deduplicates by
+`contract.headers.message_id`.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ from hogsend.contract.errors import (
 from hogsend.contract.headers import MESSAGE_ID, ORIGINAL_ID, message_id
 from hogsend.contract.registry import channels
 from hogsend.contract.users import DEAD_LETTER_KEEPER
-from hogsend.transport.connection import Connection
+from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest.dead_letters.admin import BUDGET_SECONDS, DeadLetterAdmin, matches
 from services.ingest.dead_letters.stream import DeadLetterStream, Letter
 
 log = structlog.get_logger(__name__)
 
 IN_FLIGHT = 64
-"""Letters replayed at a time; they reach their stream in the order they were set aside."""
+"""Letters replayed at a time; they reach their stream in the order of their sequences."""
 
 _EXPECTED_STREAM = "Nats-Expected-Stream"
 _CONTROL_HEADERS = "nats-"
 _NO_NEWLINES = str.maketrans("\r\n", "  ")
 
 
-class Kept(HogsendError):
-    """A letter that stays where it is."""
+class NotReplayed(HogsendError):
+    """A letter was not replayed, or could not be deleted afterwards, and is kept."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -52,20 +53,22 @@ class Kept(HogsendError):
 
 
 class Replayer:
-    """Publishes letters' messages again, and deletes those that arrived."""
+    """Publishes the messages of letters again, and deletes the letters."""
 
-    def __init__(self, bus: Connection, letters: DeadLetterStream, admin: DeadLetterAdmin) -> None:
-        """Publish on `bus` what lies in `letters`."""
-        self._bus = bus
+    def __init__(
+        self, publisher: Publisher, letters: DeadLetterStream, admin: DeadLetterAdmin
+    ) -> None:
+        self._publisher = publisher
         self._letters = letters
         self._admin = admin
 
     async def replay(self, wanted: ReplayDeadLetters) -> DeadLettersDone:
-        """Replay what matches and was there when this began; what cannot be replayed is kept.
+        """Replay the letters that match and existed when this began; keep those that cannot be.
 
         Raises:
-            InvalidRequest: the one letter asked for cannot be replayed, or `stream` is no name.
-            NotFound: the one letter asked for is gone, or does not match.
+            InvalidRequest: the letter `sequence` cannot be replayed, or `stream` is not a valid
+                name of a stream.
+            NotFound: `sequence` is no dead letter, or does not match.
             Unavailable: JetStream does not answer, and nothing was replayed.
         """
         if wanted.sequence is not None:
@@ -85,8 +88,8 @@ class Replayer:
     async def _replay_one(self, wanted: ReplayDeadLetters) -> DeadLettersDone:
         letter = await self._admin.one(wanted)
         try:
-            await self._put_back(letter)
-        except Kept as why:
+            await self._replay_letter(letter)
+        except NotReplayed as why:
             if why.reason in {"unavailable", "not_deleted"}:
                 raise Unavailable(str(why)) from why
             raise InvalidRequest(f"dead letter {letter.sequence} stays: {why}") from why
@@ -101,22 +104,22 @@ class Replayer:
             for start in range(0, len(matching), IN_FLIGHT):
                 if more := time.monotonic() > until:
                     break
-                count += await self._put_back_together(matching[start : start + IN_FLIGHT], kept)
+                count += await self._replay_window(matching[start : start + IN_FLIGHT], kept)
             if more:
                 break
         if not count and "unavailable" in kept:
             raise Unavailable(kept["unavailable"].detail)
         return DeadLettersDone(count=count, kept=list(kept.values()), more=more)
 
-    async def _put_back_together(
+    async def _replay_window(
         self, letters: Sequence[Letter], kept: dict[str, KeptDeadLetters]
     ) -> int:
-        """Put letters back; returns how many, and adds the others to `kept`."""
+        """Replay letters; returns how many, and adds the others to `kept`."""
         outcomes = await asyncio.gather(
-            *(self._put_back(letter) for letter in letters), return_exceptions=True
+            *(self._replay_letter(letter) for letter in letters), return_exceptions=True
         )
         for letter, outcome in zip(letters, outcomes, strict=True):
-            if isinstance(outcome, Kept):
+            if isinstance(outcome, NotReplayed):
                 before = kept.get(outcome.reason)
                 kept[outcome.reason] = KeptDeadLetters(
                     reason=outcome.reason,
@@ -128,37 +131,42 @@ class Replayer:
                 raise outcome
         return outcomes.count(None)
 
-    async def _put_back(self, letter: Letter) -> None:
-        """Publish, then delete.
+    async def _replay_letter(self, letter: Letter) -> None:
+        """Publish a letter's message, then delete the letter.
 
-        Two that do this to the same letter publish it under the same id, so that it arrives once;
-        which of them then deletes it does not matter.
+        Two requests may replay the same letter at once. Both publish it with the same id, so it is
+        stored once, and either may delete it.
 
         Raises:
-            Kept: it was not published, or could not be deleted.
+            NotReplayed: it was not published, or could not be deleted.
         """
         content = letter.content
         _require_replayable(content)
-        headers = _headers(letter)
-        if _size(content.body, headers) > self._bus.max_payload:
-            raise Kept("too_large", "with its headers it is larger than NATS takes")
         try:
-            await self._bus.publish(content.subject, content.body, headers)
-        except (PublishRejected, TooLarge) as error:
-            raise Kept("refused", f"the stream {content.stream} refuses it: {error}") from error
+            await self._publisher.publish(
+                OutgoingMessage(content.subject, content.body, _headers(letter))
+            )
+        except TooLarge as error:
+            raise NotReplayed("too_large", f"with its headers it is too large: {error}") from error
+        except PublishRejected as error:
+            raise NotReplayed(
+                "refused", f"the stream {content.stream} refuses it: {error}"
+            ) from error
         except Unavailable as error:
             problem = f"the stream {content.stream} does not take it now, or does not exist"
-            raise Kept("unavailable", problem) from error
+            raise NotReplayed("unavailable", problem) from error
         try:
             await self._letters.delete(letter.sequence)
         except Unavailable as error:
             problem = "it was replayed but could not be deleted; replaying it again does no harm"
-            raise Kept("not_deleted", problem) from error
+            raise NotReplayed("not_deleted", problem) from error
 
 
 def _require_replayable(content: DeadLetter) -> None:
     if not content.body:
-        raise Kept("no_body", "it does not hold its message, which was too large for the bus")
+        raise NotReplayed(
+            "no_body", "it does not hold its message, which was too large for the bus"
+        )
     for channel in channels():
         if (
             channel.stream == content.stream
@@ -166,7 +174,7 @@ def _require_replayable(content: DeadLetter) -> None:
             and _covers(channel.subject, content.subject)
         ):
             return
-    raise Kept(
+    raise NotReplayed(
         "not_replayable",
         f"no stream {content.stream} takes {content.subject or 'a message without a subject'} back",
     )
@@ -184,7 +192,7 @@ def _covers(pattern: str, subject: str) -> bool:
 
 
 def _headers(letter: Letter) -> dict[str, str]:
-    """The original headers, without what tells JetStream how to store it, which was for then."""
+    """The original headers, without those that told JetStream how to store the first message."""
     content = letter.content
     kept = {
         name: value.translate(_NO_NEWLINES)
@@ -193,13 +201,8 @@ def _headers(letter: Letter) -> dict[str, str]:
     }
     return {
         **kept,
-        # The time tells letters apart should the stream be made anew and count from 1 again.
+        # A recreated stream counts from 1 again; the time tells its letters from earlier ones.
         MESSAGE_ID: f"replay:{letter.sequence}:{content.failed_at.timestamp():.6f}",
         ORIGINAL_ID: message_id(content.headers) or "",
         _EXPECTED_STREAM: content.stream,
     }
-
-
-def _size(body: bytes, headers: dict[str, str]) -> int:
-    lines = sum(len(name) + len(value.encode()) + len(": \r\n") for name, value in headers.items())
-    return len(body) + lines + len("NATS/1.0\r\n\r\n")

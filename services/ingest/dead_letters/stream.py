@@ -1,6 +1,6 @@
-"""The stream `DEADLETTER` as ingest uses it: read in order, delete one, purge many.
+"""The stream `DEADLETTER`: read in order, delete one letter, purge many.
 
-Reading is by batched direct gets (NATS ADR-31, nats-server 2.11), which leave no consumer behind.
+Letters are read by batched direct gets (NATS ADR-31, nats-server 2.11), which need no consumer.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 UNREADABLE = "unreadable"
-"""Reason shown for what lies in the stream but is no dead letter."""
+"""Reason shown for a message of the stream that is no dead letter."""
 
 ANSWER_SECONDS = 5.0
 BATCH = 256
 BATCH_BYTES = 4 * 1024 * 1024
-"""Most that is read at a time; JetStream gives one message more than fits."""
+"""Most that is read at a time; JetStream returns one message more than fits."""
 
 _API = "$JS.API"
 _DIRECT_GET = f"{_API}.DIRECT.GET.{StreamName.DEADLETTER}"
@@ -40,7 +40,7 @@ _PURGE = f"{_API}.STREAM.PURGE.{StreamName.DEADLETTER}"
 _NOT_FOUND = "404"
 _END_OF_BATCH = "204"
 _NO_MESSAGE = {10043, 10057}
-"""JetStream's codes for deleting a sequence that is gone, and one that never was."""
+"""JetStream's codes for deleting a sequence that is deleted already, and one that never was."""
 _STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
@@ -52,12 +52,12 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Extent(msgspec.Struct, frozen=True):
-    """What the stream holds."""
+    """First and last sequence of the stream, and the number of its letters."""
 
     first: int
     last: int
     count: int
-    """Letters, of one stream of origin if one was named."""
+    """Letters in all, or only those from one stream of origin."""
 
 
 class _Purged(msgspec.Struct, frozen=True):
@@ -66,22 +66,27 @@ class _Purged(msgspec.Struct, frozen=True):
 
 
 class DeadLetterStream:
-    """Dead letters in the order they were set aside."""
+    """Dead letters in the order they were published."""
 
-    def __init__(self, bus: Connection) -> None:
-        """Use `bus`; it may connect later."""
-        self._bus = bus
+    def __init__(self, connection: Connection) -> None:
+        """Use `connection`, which may connect later."""
+        self._connection = connection
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes of the largest message that NATS carries, an answer to an admin included."""
+        return self._connection.max_payload
 
     async def extent(self, origin: str | None = None) -> Extent:
-        """Bounds of the stream, and how many letters came from the stream `origin`, or from any.
+        """Bounds of the stream, and the number of letters that came from the stream `origin`.
 
         Raises:
-            InvalidRequest: `origin` cannot be the name of a stream.
+            InvalidRequest: `origin` is not a valid name of a stream.
             Unavailable: JetStream does not answer.
         """
         pattern = subject_of(origin) if origin is not None else None
-        with _unavailable(self._bus):
-            info = await self._bus.js.stream_info(StreamName.DEADLETTER, pattern)
+        with _unavailable(self._connection):
+            info = await self._connection.js.stream_info(StreamName.DEADLETTER, pattern)
         count = info.state.messages
         if pattern is not None:
             count = (info.state.subjects or {}).get(pattern, 0)
@@ -93,7 +98,7 @@ class DeadLetterStream:
         """Letters from sequence `first` to `last`, both included, oldest first, in batches.
 
         Raises:
-            InvalidRequest: `origin` cannot be the name of a stream.
+            InvalidRequest: `origin` is not a valid name of a stream.
             Unavailable: JetStream does not answer.
         """
         while first <= last:
@@ -106,31 +111,31 @@ class DeadLetterStream:
             first = batch[-1].sequence + 1
 
     async def delete(self, sequence: int) -> bool:
-        """Delete one letter; False when somebody else did.
+        """Delete one letter; False if it was deleted before.
 
         Raises:
-            Unavailable: JetStream does not answer; it may be deleted all the same.
+            Unavailable: JetStream does not answer; the letter may be deleted all the same.
         """
         try:
-            with _unavailable(self._bus):
-                return await self._bus.js.delete_msg(StreamName.DEADLETTER, sequence)
+            with _unavailable(self._connection):
+                return await self._connection.js.delete_msg(StreamName.DEADLETTER, sequence)
         except js_errors.APIError as error:
             if error.err_code in _NO_MESSAGE:
                 return False
             raise
 
     async def purge(self, last: int, origin: str | None = None) -> int:
-        """Delete every letter up to sequence `last`; returns how many there were.
+        """Delete every letter up to sequence `last`; returns their number.
 
         Raises:
-            InvalidRequest: `origin` cannot be the name of a stream.
-            Unavailable: JetStream does not answer; they may be deleted all the same.
+            InvalidRequest: `origin` is not a valid name of a stream.
+            Unavailable: JetStream does not answer; the letters may be deleted all the same.
         """
         wanted: dict[str, int | str] = {"seq": last + 1}
         if origin is not None:
             wanted["filter"] = subject_of(origin)
-        with _unavailable(self._bus):
-            answer = await self._bus.client.request(
+        with _unavailable(self._connection):
+            answer = await self._connection.client.request(
                 _PURGE, json.dumps(wanted).encode(), timeout=ANSWER_SECONDS
             )
         done = msgspec.json.decode(answer.data, type=_Purged)
@@ -142,9 +147,9 @@ class DeadLetterStream:
         wanted: dict[str, int | str] = {"seq": first, "batch": size, "max_bytes": BATCH_BYTES}
         if origin is not None:
             wanted["next_by_subj"] = subject_of(origin)
-        client = self._bus.client
+        client = self._connection.client
         letters: list[Letter] = []
-        with _unavailable(self._bus):
+        with _unavailable(self._connection):
             inbox = client.new_inbox()
             subscription = await client.subscribe(inbox)
             try:
@@ -166,7 +171,7 @@ def subject_of(origin: str) -> str:
     """Subject of the letters that came from the stream `origin`.
 
     Raises:
-        InvalidRequest: no stream can be called that; a wildcard must not mean all.
+        InvalidRequest: not a valid name of a stream. A wildcard would match the letters of others.
     """
     if not _STREAM_NAME.fullmatch(origin):
         raise InvalidRequest("stream must be the name of a stream, for example WEBHOOKS")
@@ -182,13 +187,13 @@ def _letter(message: Msg, headers: dict[str, str]) -> Letter:
 
 
 def _unreadable(message: Msg, headers: dict[str, str], error: Exception) -> DeadLetter:
-    # One stray message must not keep anybody from seeing, or purging, the others.
+    # Raising here would make every letter after this message impossible to list or purge.
     return DeadLetter(
         id="",
         stream=headers.get("Nats-Subject", "").rpartition(".")[2],
         subject="",
         reason=UNREADABLE,
-        detail=f"no dead letter: {error}",
+        detail=f"not a dead letter: {error}",
         attempts=0,
         failed_at=_time(headers.get("Nats-Time-Stamp", "")),
         headers={},
@@ -204,8 +209,8 @@ def _time(text: str) -> datetime:
 
 
 @contextmanager
-def _unavailable(bus: Connection) -> Iterator[None]:
-    if not bus.connected:
+def _unavailable(connection: Connection) -> Iterator[None]:
+    if not connection.connected:
         raise Unavailable("NATS is not connected")
     try:
         yield

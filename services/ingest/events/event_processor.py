@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nats.aio.msg import Msg
-
 from hogsend.contract.errors import PublishRejected, Unavailable
+from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import retry_until_available
 from hogsend.transport import publisher as transport
 from hogsend.transport.publisher import OutgoingMessage, Publisher
@@ -21,7 +20,7 @@ from services.ingest.events.incoming_event import IncomingEvent, Unprocessable
 from services.ingest.events.outcome import Outcome, Rejected, Status
 from services.ingest.events.store import EventStore
 
-Decode = Callable[[Msg], IncomingEvent | None]
+Decode = Callable[[QueuedMessage], IncomingEvent | None]
 """Decodes a message; None when there is nothing to store. Raises `Unprocessable`."""
 
 
@@ -36,12 +35,12 @@ class EventProcessor:
         self._publisher = publisher
         self._dead_letters = dead_letters
 
-    async def process(self, messages: Sequence[Msg]) -> None:
+    async def process(self, messages: Sequence[QueuedMessage]) -> None:
         """Store, publish and acknowledge the events of `messages`; dead-letter the others."""
         decoded, failures = await self._decode_all(messages)
         outcomes, attempts = await self._save([event for _, event in decoded])
-        finished: list[Msg] = []
-        unpublished: list[Msg] = []
+        finished: list[QueuedMessage] = []
+        unpublished: list[QueuedMessage] = []
         outgoing: list[OutgoingMessage] = []
         stored = duplicates = 0
         for (message, event), outcome in zip(decoded, outcomes, strict=True):
@@ -79,9 +78,9 @@ class EventProcessor:
         metrics.PUBLISHED.inc(published.count(None))
 
     async def _decode_all(
-        self, messages: Sequence[Msg]
-    ) -> tuple[list[tuple[Msg, IncomingEvent]], list[Failure]]:
-        decoded: list[tuple[Msg, IncomingEvent]] = []
+        self, messages: Sequence[QueuedMessage]
+    ) -> tuple[list[tuple[QueuedMessage, IncomingEvent]], list[Failure]]:
+        decoded: list[tuple[QueuedMessage, IncomingEvent]] = []
         failures: list[Failure] = []
         for message in messages:
             try:

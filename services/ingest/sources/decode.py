@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
-from nats.aio.msg import Msg
-
+from hogsend.service.queued_message import QueuedMessage
 from services.ingest.events.incoming_event import IncomingEvent, Unprocessable
 from services.ingest.sources import engagement as engagement_source
 from services.ingest.sources import posthog as posthog_source
@@ -14,7 +13,7 @@ from services.ingest.sources import posthog as posthog_source
 _SOURCES = {posthog_source.SOURCE: posthog_source.decode}
 
 
-def decode_webhook(message: Msg) -> IncomingEvent:
+def decode_webhook(message: QueuedMessage) -> IncomingEvent:
     """Decode a message of the webhook stream; the subject's last token is its source.
 
     Raises:
@@ -26,7 +25,7 @@ def decode_webhook(message: Msg) -> IncomingEvent:
     return decode(message.data, message.headers or {}, partial(_queued_at, message))
 
 
-def decode_engagement(message: Msg) -> IncomingEvent | None:
+def decode_engagement(message: QueuedMessage) -> IncomingEvent | None:
     """Decode a message of the engagement stream; None when there is nothing to store.
 
     Raises:
@@ -42,5 +41,5 @@ def decode_engagement(message: Msg) -> IncomingEvent | None:
     )
 
 
-def _queued_at(message: Msg) -> datetime:
+def _queued_at(message: QueuedMessage) -> datetime:
     return message.metadata.timestamp

@@ -1,0 +1,150 @@
+"""What stands around ingest's domain, in memory: a queue, PostgreSQL's events, and JetStream.
+
+All of them write to one journal, so that a test can tell in which order things happened.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
+from hogsend.contract.events import Event
+from hogsend.contract.headers import MESSAGE_ID
+from hogsend.transport.publisher import (
+    Outcome,
+    OutgoingMessage,
+    Publisher,
+)
+from services.ingest.events import outcome
+from services.ingest.events.incoming_event import EventRef, IncomingEvent
+from services.ingest.events.outcome import Saved, Status
+from services.ingest.events.store import EventStore
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+Journal = list[str]
+_sequences = itertools.count(1)
+
+
+@dataclass
+class Place:
+    stream: int
+
+
+@dataclass
+class Delivery:
+    stream: str = "WEBHOOKS"
+    sequence: Place = field(default_factory=lambda: Place(next(_sequences)))
+    num_delivered: int = 1
+    timestamp: datetime = NOW
+
+
+@dataclass
+class FakeMessage:
+    """A message of a queue; `name` is what the journal calls it."""
+
+    data: bytes = b""
+    subject: str = "hogsend.webhooks.posthog"
+    headers: dict[str, str] | None = None
+    metadata: Delivery = field(default_factory=Delivery)
+    name: str = "message"
+    journal: Journal = field(default_factory=list)
+    delays: list[float | None] = field(default_factory=list)
+
+    async def ack(self) -> None:
+        self.journal.append(f"ack {self.name}")
+
+    async def nak(self, delay: float | None = None) -> None:
+        self.delays.append(delay)
+        self.journal.append(f"nak {self.name}")
+
+
+def incoming(id: str = "u-1", name: str = "signed_up", user_id: str = "anna") -> IncomingEvent:
+    return IncomingEvent(
+        ref=EventRef("posthog", id),
+        name=name,
+        user_id=user_id,
+        email=None,
+        occurred_at=NOW,
+        received_at=NOW,
+        properties={},
+        person_properties={},
+    )
+
+
+class FakeStore(EventStore):
+    """Commits to memory. `errors` are raised one a call, after the commit if `commits_first`."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.outcomes: dict[str, outcome.Outcome] = {}
+        """By event id, instead of stored or known."""
+        self.errors: list[Exception] = []
+        self.commits_first = False
+        self._known: set[str] = set()
+
+    async def save(self, events: Sequence[IncomingEvent]) -> list[outcome.Outcome]:
+        if self.errors and not self.commits_first:
+            raise self.errors.pop(0)
+        outcomes = [self._save(event) for event in events]
+        self._journal.append("commit " + " ".join(event.ref.id for event in events))
+        if self.errors:
+            raise self.errors.pop(0)
+        return outcomes
+
+    def _save(self, event: IncomingEvent) -> outcome.Outcome:
+        id = event.ref.id
+        status = Status.KNOWN if id in self._known else Status.STORED
+        self._known.add(id)
+        return self.outcomes.get(id, Saved(status, event.user_id))
+
+
+class FakePublisher(Publisher):
+    """Publishes to memory, as JetStream does: a repeat of an id is dropped."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.published: dict[tuple[str, str], OutgoingMessage] = {}
+        """By stream and message id, as JetStream deduplicates."""
+        self.errors: list[Exception] = []
+        """Raised one a call."""
+        self.refusals: dict[str, list[TooLarge | PublishRejected | Unavailable]] = {}
+        """By message id, one an attempt; after the last one the message is taken."""
+
+    async def _publish(
+        self,
+        messages: Sequence[OutgoingMessage],
+        within: float,  # noqa: ARG002
+    ) -> list[Outcome]:
+        if self.errors:
+            raise self.errors.pop(0)
+        return [self._take(message) for message in messages]
+
+    def events(self) -> list[Event]:
+        return [
+            msgspec.json.decode(message.body, type=Event)
+            for message in self.published.values()
+            if message.subject.startswith("hogsend.events.")
+        ]
+
+    def dead_letters(self) -> list[DeadLetter]:
+        return [
+            msgspec.json.decode(message.body, type=DeadLetter)
+            for message in self.published.values()
+            if message.subject.startswith("hogsend.deadletter.")
+        ]
+
+    def _take(self, message: OutgoingMessage) -> Outcome:
+        id = message.headers[MESSAGE_ID]
+        if refusals := self.refusals.get(id):
+            return refusals.pop(0)
+        self._journal.append(f"publish {id}")
+        stream = message.subject.split(".")[1]
+        self.published.setdefault((stream, id), message)
+        return None

@@ -1,0 +1,55 @@
+"""A dead letter is the whole message, with the reason why it could not be processed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prometheus_client import REGISTRY
+
+from services.ingest.dead_letters.publish import TOO_LARGE, DeadLetters, Failure
+from services.ingest.events.incoming_event import Unprocessable
+from tests.unit.ingest.fakes import Delivery, FakeMessage, FakePublisher, Place
+
+
+def message(body: bytes) -> FakeMessage:
+    return FakeMessage(
+        body,
+        headers={"Nats-Msg-Id": "p-1"},
+        metadata=Delivery(sequence=Place(7), num_delivered=3),
+    )
+
+
+async def test_a_letter_is_the_message_as_it_was_and_why() -> None:
+    publisher = FakePublisher([])
+    failure = Failure(message(b"nonsense \xff"), Unprocessable("malformed", "not JSON"))
+    before = datetime.now(UTC)
+    await DeadLetters(publisher).publish([failure])
+    (outgoing,) = publisher.published.values()
+    assert outgoing.subject == "hogsend.deadletter.WEBHOOKS"
+    assert outgoing.headers["Nats-Msg-Id"] == "WEBHOOKS:7"
+    (letter,) = publisher.dead_letters()
+    assert (letter.id, letter.stream, letter.attempts) == ("WEBHOOKS:7", "WEBHOOKS", 3)
+    assert (letter.subject, letter.headers) == ("hogsend.webhooks.posthog", {"Nats-Msg-Id": "p-1"})
+    assert (letter.reason, letter.detail) == ("malformed", "not JSON")
+    assert letter.body == b"nonsense \xff"
+    assert before <= letter.failed_at <= datetime.now(UTC)
+
+
+async def test_a_message_too_large_as_an_event_is_left_out_of_its_letter() -> None:
+    publisher = FakePublisher([])
+    why = Unprocessable(TOO_LARGE, "stored, but not published")
+    await DeadLetters(publisher).publish([Failure(message(b"x" * 1000), why)])
+    (letter,) = publisher.dead_letters()
+    assert letter.body == b""
+
+
+async def test_letters_are_counted_by_reason() -> None:
+    def counted() -> float:
+        labels = {"reason": "for this test"}
+        return REGISTRY.get_sample_value("hogsend_ingest_dead_letters_total", labels) or 0
+
+    before = counted()
+    why = Unprocessable("for this test", "")
+    failures = [Failure(message(b""), why), Failure(message(b""), why)]
+    await DeadLetters(FakePublisher([])).publish(failures)
+    assert counted() == before + 2

@@ -1,0 +1,238 @@
+"""A letter is deleted after its message was published, and kept with a reason when it was not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hogsend.contract.dead_letters import DeadLettersDone, ReplayDeadLetters
+from hogsend.contract.errors import (
+    InvalidRequest,
+    NotFound,
+    PublishRejected,
+    TooLarge,
+    Unavailable,
+)
+from hogsend.contract.headers import message_id
+from services.ingest.dead_letters import replay as replaying
+from services.ingest.dead_letters.admin import DeadLetterAdmin
+from services.ingest.dead_letters.replay import IN_FLIGHT, Replayer
+from tests.unit.ingest.fake_letters import FakeLetters
+from tests.unit.ingest.fakes import FakePublisher, Journal
+
+FAILED_AT = "1767225600.000000"
+
+
+class Replays:
+    """A replayer, its letters, and what it publishes."""
+
+    def __init__(self) -> None:
+        self.journal: Journal = []
+        self.letters = FakeLetters()
+        self.publisher = FakePublisher(self.journal)
+        self.replayer = Replayer(self.publisher, self.letters, DeadLetterAdmin(self.letters))
+
+    async def replay(self, **wanted: Any) -> DeadLettersDone:
+        return await self.replayer.replay(ReplayDeadLetters(**wanted))
+
+    def refuse(self, sequence: int, *refusals: TooLarge | PublishRejected | Unavailable) -> None:
+        self.publisher.refusals[f"replay:{sequence}:{FAILED_AT}"] = list(refusals)
+
+    @property
+    def published(self) -> list[tuple[str, bytes]]:
+        return [(one.subject, one.body) for one in self.publisher.published.values()]
+
+
+@pytest.fixture
+def replays() -> Replays:
+    return Replays()
+
+
+async def test_a_replayed_message_is_as_it_was_under_another_id_of_jetstreams(
+    replays: Replays,
+) -> None:
+    replays.letters.add(
+        body=b"body",
+        Nats_Msg_Id="d-1",
+        Hogsend_Received_At="2026-01-01T00:00:00.000000Z",
+    )
+    assert await replays.replay() == DeadLettersDone(count=1)
+    (message,) = replays.publisher.published.values()
+    assert (message.subject, message.body) == ("hogsend.webhooks.posthog", b"body")
+    assert message.headers == {
+        "Hogsend-Received-At": "2026-01-01T00:00:00.000000Z",
+        "Nats-Msg-Id": f"replay:1:{FAILED_AT}",
+        "Hogsend-Original-Id": "d-1",
+        "Nats-Expected-Stream": "WEBHOOKS",
+    }
+    assert message_id(message.headers) == "d-1"
+    assert replays.letters.letters == {}
+
+
+async def test_a_message_that_had_no_id_keeps_having_none(replays: Replays) -> None:
+    replays.letters.add()
+    await replays.replay()
+    (message,) = replays.publisher.published.values()
+    assert message_id(message.headers) is None
+
+
+async def test_a_message_that_is_replayed_a_second_time_keeps_its_first_id(
+    replays: Replays,
+) -> None:
+    replays.letters.add(Nats_Msg_Id="replay:9:1.000000", Hogsend_Original_Id="d-1")
+    await replays.replay()
+    (message,) = replays.publisher.published.values()
+    assert message_id(message.headers) == "d-1"
+
+
+async def test_control_headers_of_the_first_publish_do_not_count_again(replays: Replays) -> None:
+    replays.letters.add(
+        Nats_Expected_Last_Sequence="12345", nats_rollup="all", Nats_TTL="1s", Other="a\r\nb"
+    )
+    await replays.replay()
+    (message,) = replays.publisher.published.values()
+    assert set(message.headers) == {
+        *("Other", "Nats-Msg-Id", "Hogsend-Original-Id", "Nats-Expected-Stream")
+    }
+    assert message.headers["Other"] == "a  b"
+
+
+async def test_a_letter_is_not_deleted_unless_its_message_is_published(replays: Replays) -> None:
+    replays.publisher.errors = [RuntimeError("the process ends here")]
+    replays.letters.add()
+    with pytest.raises(RuntimeError):
+        await replays.replay()
+    assert list(replays.letters.letters) == [1]
+
+
+async def test_a_letter_that_could_not_be_deleted_is_replayed_again_under_the_same_id(
+    replays: Replays,
+) -> None:
+    replays.letters.add(Nats_Msg_Id="d-1")
+    replays.letters.delete_error = Unavailable("JetStream did not answer")
+    with pytest.raises(Unavailable, match="replaying it again does no harm"):
+        await replays.replay(sequence=1)
+    (kept,) = (await replays.replay()).kept
+    assert (kept.reason, kept.count) == ("not_deleted", 1)
+    replays.letters.delete_error = None
+    assert await replays.replay() == DeadLettersDone(count=1)
+    assert replays.journal == [f"publish replay:1:{FAILED_AT}"] * 3
+    assert len(replays.published) == 1
+
+
+@pytest.mark.parametrize(
+    ("stream", "subject"),
+    [
+        ("WEBHOOKS", "hogsend.webhooks.posthog"),
+        ("ENGAGEMENT", "hogsend.engagement.email.opened"),
+        ("PERSONS", "hogsend.persons.set"),
+    ],
+)
+async def test_what_ingest_may_publish_is_replayed(
+    replays: Replays, stream: str, subject: str
+) -> None:
+    replays.letters.add(stream, subject)
+    assert (await replays.replay(stream=stream)).count == 1
+    assert replays.published == [(subject, b"{}")]
+
+
+@pytest.mark.parametrize(
+    ("stream", "subject"),
+    [
+        ("GONE", "hogsend.gone.now"),
+        ("WEBHOOKS", "hogsend.webhooks.*"),
+        ("WEBHOOKS", "hogsend.webhooks.>"),
+        ("WEBHOOKS", "hogsend.webhooks."),
+        ("WEBHOOKS", "hogsend.webhooks.a b"),
+        ("WEBHOOKS", "hogsend.webhooks.a\r\nPUB x"),
+        ("WEBHOOKS", "hogsend.webhooks.posthog.more"),
+        ("WEBHOOKS", "hogsend.credentials.posthog.changed"),
+        ("CREDENTIALS", "hogsend.credentials.posthog.changed"),
+        ("WEBHOOKS", ""),
+    ],
+)
+async def test_what_no_stream_takes_back_is_kept(
+    replays: Replays, stream: str, subject: str
+) -> None:
+    replays.letters.add(stream, subject)
+    (kept,) = (await replays.replay()).kept
+    assert (kept.reason, kept.count, kept.first_sequence) == ("not_replayable", 1, 1)
+    with pytest.raises(InvalidRequest, match=f"no stream {stream} takes"):
+        await replays.replay(sequence=1)
+    assert replays.published == []
+    assert len(replays.letters.letters) == 1
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (TooLarge("2 MiB are more than NATS takes (1 MiB)"), "too_large"),
+        (PublishRejected("the stream is sealed"), "refused"),
+        (Unavailable("the stream does not exist"), "unavailable"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+async def test_what_jetstream_does_not_take_is_kept_and_the_others_go(
+    replays: Replays, refusal: TooLarge | PublishRejected | Unavailable, reason: str
+) -> None:
+    for _ in range(3):
+        replays.letters.add()
+    replays.refuse(2, refusal, refusal)
+    done = await replays.replay()
+    assert done.count == 2
+    assert [(kept.reason, kept.first_sequence) for kept in done.kept] == [(reason, 2)]
+    assert list(replays.letters.letters) == [2]
+    with pytest.raises(Unavailable if reason == "unavailable" else InvalidRequest):
+        await replays.replay(sequence=2)
+
+
+async def test_letters_that_are_kept_are_counted_by_reason(replays: Replays) -> None:
+    replays.letters.add(body=b"", reason="too_large_for_bus")
+    replays.letters.add()
+    replays.letters.add("GONE", "hogsend.gone.now")
+    replays.letters.add("GONE", "hogsend.gone.then")
+    done = await replays.replay()
+    assert done.count == 1
+    assert [(kept.reason, kept.count, kept.first_sequence) for kept in done.kept] == [
+        ("no_body", 1, 1),
+        ("not_replayable", 2, 3),
+    ]
+    with pytest.raises(InvalidRequest, match="too large for the bus"):
+        await replays.replay(sequence=1)
+
+
+async def test_an_outage_in_which_nothing_is_replayed_is_raised(replays: Replays) -> None:
+    replays.letters.add()
+    replays.refuse(1, Unavailable("NATS is not connected"))
+    with pytest.raises(Unavailable, match="WEBHOOKS"):
+        await replays.replay()
+    assert len(replays.letters.letters) == 1
+
+
+async def test_many_letters_are_replayed_in_the_order_of_their_sequences(replays: Replays) -> None:
+    for number in range(3 * IN_FLIGHT + 1):
+        replays.letters.add(body=b"%d" % number)
+    assert (await replays.replay()).count == 3 * IN_FLIGHT + 1
+    assert [int(body) for _, body in replays.published] == list(range(3 * IN_FLIGHT + 1))
+
+
+async def test_filters_say_which_letters_are_replayed(replays: Replays) -> None:
+    replays.letters.add(reason="malformed")
+    replays.letters.add(reason="outage")
+    replays.letters.add("ENGAGEMENT", "hogsend.engagement.email.opened", "outage")
+    assert (await replays.replay(stream="WEBHOOKS", reason="outage")).count == 1
+    assert list(replays.letters.letters) == [1, 3]
+    with pytest.raises(NotFound):
+        await replays.replay(sequence=1, reason="outage")
+    with pytest.raises(InvalidRequest, match="name of a stream"):
+        await replays.replay(stream="*")
+
+
+async def test_a_replay_that_runs_out_of_time_says_so(
+    replays: Replays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replaying, "BUDGET_SECONDS", -1)
+    replays.letters.add()
+    assert await replays.replay() == DeadLettersDone(count=0, more=True)
+    assert len(replays.letters.letters) == 1

@@ -1,0 +1,116 @@
+"""Each message is decoded by its source, and what no source takes has a reason."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
+from services.ingest.sources.decode import decode_engagement, decode_webhook
+from tests.unit.ingest.fakes import NOW, Delivery, FakeMessage
+
+WEBHOOK = b'{"event":{"event":"signed_up","distinct_id":"anna","uuid":"u-1"}}'
+LATER = NOW + timedelta(seconds=5)
+
+
+def engagement(type: str, data: bytes, **headers: str) -> FakeMessage:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return FakeMessage(
+        b'{"data":%s}' % data,
+        subject=f"hogsend.engagement.{type}",
+        headers=named or None,
+        metadata=Delivery("ENGAGEMENT", timestamp=LATER),
+    )
+
+
+def decoded(type: str, data: bytes, **headers: str) -> IncomingEvent:
+    event = decode_engagement(engagement(type, data, **headers))
+    assert event is not None
+    return event
+
+
+def test_a_webhook_is_decoded_by_the_source_that_its_subject_names() -> None:
+    event = decode_webhook(FakeMessage(WEBHOOK, metadata=Delivery(timestamp=LATER)))
+    assert event.ref == EventRef("posthog", "u-1")
+    assert event.received_at == LATER
+
+
+def test_a_webhook_of_an_unknown_source_is_unprocessable() -> None:
+    with pytest.raises(Unprocessable) as caught:
+        decode_webhook(FakeMessage(WEBHOOK, subject="hogsend.webhooks.elsewhere"))
+    assert caught.value.reason == "unknown_source"
+
+
+def test_engagement_is_an_event_of_hogsend_with_its_data_as_properties() -> None:
+    event = decoded(
+        "email.opened",
+        b'{"userId":"u_1","messageId":"m"}',
+        Nats_Msg_Id="m-1",
+        Hogsend_Correlation_Id="c-1",
+    )
+    assert event.ref == EventRef("hogsend", "m-1")
+    assert (event.name, event.user_id, event.email) == ("email.opened", "u_1", None)
+    assert event.properties == {"userId": "u_1", "messageId": "m"}
+    assert event.person_properties == {}
+    assert (event.received_at, event.correlation_id) == (LATER, "c-1")
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "user_id", "email"),
+    [
+        ("email.opened", b'{"userId":"a","anonymousId":"b","externalId":"c"}', "a", None),
+        ("email.opened", b'{"userId":null,"anonymousId":" ","externalId":"c"}', "c", None),
+        ("email.sent", b'{"userId":7,"to":"a@b.com"}', "", "a@b.com"),
+        ("email.sent", b'{"userEmail":"u@b.com","email":"e@b.com"}', "", "u@b.com"),
+        # The address that a mail was sent to need not be the person's own.
+        ("email.sent", b'{"userId":"a","to":"a@b.com"}', "a", None),
+        ("contact.unsubscribed", b'{"userId":"a","email":"a@b.com"}', "a", "a@b.com"),
+        ("contact.unsubscribed", b'{"id":"r","email":"a@b.com"}', "", "a@b.com"),
+        ("contact.updated", b'{"id":"r","email":"a@b.com"}', "r", "a@b.com"),
+        ("contact.updated", b'{"id":"r","externalId":"a"}', "a", None),
+    ],
+)
+def test_engagement_names_its_person_in_one_of_these_ways(
+    type: str, data: bytes, user_id: str, email: str | None
+) -> None:
+    event = decoded(type, data)
+    assert (event.user_id, event.email) == (user_id, email)
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "properties"),
+    [
+        ("contact.created", b'{"id":"r","properties":{"plan":"pro"}}', {"plan": "pro"}),
+        ("contact.updated", b'{"id":"r","properties":{"note":"a\\u0000b"}}', {"note": "a\ufffdb"}),
+        ("contact.updated", b'{"id":"r","properties":"odd"}', {}),
+        ("email.opened", b'{"userId":"a","properties":{"plan":"pro"}}', {}),
+    ],
+)
+def test_only_a_whole_contact_changes_the_contacts_properties(
+    type: str, data: bytes, properties: dict[str, str]
+) -> None:
+    assert decoded(type, data).person_properties == properties
+
+
+@pytest.mark.parametrize("type", ["webhook.test", "impact.digest"])
+def test_engagement_about_no_person_is_not_stored(type: str) -> None:
+    assert decode_engagement(engagement(type, b'{"userId":"u_1"}')) is None
+
+
+@pytest.mark.parametrize(
+    ("type", "body", "reason"),
+    [
+        ("email.opened", b"nonsense", "malformed"),
+        ("email.opened", b'{"userId":"u_1"}', "malformed"),
+        ("email.opened", b'{"type":"email.sent","data":{"userId":"u_1"}}', "malformed"),
+        ("email.opened", b'{"data":{"messageId":"m"}}', "no_identity"),
+        ("no.such.thing", b'{"data":{"userId":"u_1"}}', "unknown_type"),
+    ],
+)
+def test_engagement_that_cannot_be_stored_is_unprocessable(
+    type: str, body: bytes, reason: str
+) -> None:
+    with pytest.raises(Unprocessable) as caught:
+        decode_engagement(FakeMessage(body, subject=f"hogsend.engagement.{type}"))
+    assert caught.value.reason == reason

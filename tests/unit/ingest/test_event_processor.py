@@ -1,0 +1,182 @@
+"""A batch is committed, published and acknowledged in this order, whatever fails in between."""
+
+from __future__ import annotations
+
+import pytest
+
+from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
+from hogsend.service.queued_message import QueuedMessage
+from services.ingest.dead_letters.publish import RETRY_SECONDS, DeadLetters
+from services.ingest.events.event_processor import EventProcessor
+from services.ingest.events.incoming_event import IncomingEvent, Unprocessable
+from services.ingest.events.outcome import Rejected, Saved, Status
+from tests.unit.ingest.fakes import (
+    Delivery,
+    FakeMessage,
+    FakePublisher,
+    FakeStore,
+    Journal,
+    incoming,
+)
+
+
+def decode(message: QueuedMessage) -> IncomingEvent | None:
+    text = message.data.decode()
+    if text == "malformed":
+        raise Unprocessable("malformed", "not an event")
+    return None if text == "nothing" else incoming(text, user_id=f"user of {text}")
+
+
+class Batch:
+    """A processor, what surrounds it, and the journal of all of them."""
+
+    def __init__(self) -> None:
+        self.journal: Journal = []
+        self.store = FakeStore(self.journal)
+        self.publisher = FakePublisher(self.journal)
+        self.processor = EventProcessor(
+            decode, self.store, self.publisher, DeadLetters(self.publisher)
+        )
+
+    def message(self, text: str, *, num_delivered: int = 1, name: str = "") -> FakeMessage:
+        return FakeMessage(
+            text.encode(),
+            metadata=Delivery(num_delivered=num_delivered),
+            name=name or text,
+            journal=self.journal,
+        )
+
+    async def process(self, *texts: str) -> list[FakeMessage]:
+        messages = [self.message(text) for text in texts]
+        await self.processor.process(messages)
+        return messages
+
+    def letters(self) -> list[tuple[str, bytes]]:
+        return [(letter.reason, letter.body) for letter in self.publisher.dead_letters()]
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return Batch()
+
+
+async def test_a_batch_is_committed_then_published_then_acknowledged(batch: Batch) -> None:
+    await batch.process("a", "b")
+    assert batch.journal == ["commit a b", "publish a", "publish b", "ack a", "ack b"]
+    assert [(event.id, event.contact_key) for event in batch.publisher.events()] == [
+        ("a", "user of a"),
+        ("b", "user of b"),
+    ]
+
+
+async def test_nothing_is_acknowledged_while_nothing_is_committed(batch: Batch) -> None:
+    batch.store.errors = [RuntimeError("a defect")]
+    with pytest.raises(RuntimeError):
+        await batch.process("a")
+    assert batch.journal == []
+
+
+async def test_nothing_is_acknowledged_while_nothing_is_published(batch: Batch) -> None:
+    batch.publisher.errors = [RuntimeError("a defect")]
+    with pytest.raises(RuntimeError):
+        await batch.process("a")
+    assert batch.journal == ["commit a"]
+
+
+async def test_publishing_is_repeated_until_jetstream_is_available(batch: Batch) -> None:
+    batch.publisher.errors = [Unavailable("NATS is not connected")] * 3
+    await batch.process("a")
+    assert batch.journal == ["commit a", "publish a", "ack a"]
+
+
+async def test_a_stream_that_rejects_an_event_is_waited_for_until_it_is_mended(
+    batch: Batch,
+) -> None:
+    batch.publisher.refusals["b"] = [PublishRejected("the stream is sealed")] * 2
+    await batch.process("a", "b")
+    assert batch.journal == [
+        *("commit a b", "publish a", "publish a", "publish a", "publish b"),
+        *("ack a", "ack b"),
+    ]
+    assert batch.letters() == []
+
+
+async def test_an_event_too_large_for_the_bus_is_stored_and_dead_lettered_without_its_body(
+    batch: Batch,
+) -> None:
+    batch.publisher.refusals["b"] = [TooLarge("2 MiB are more than NATS takes (1 MiB)")]
+    large = (await batch.process("a", "b", "c"))[1]
+    letter = f"publish WEBHOOKS:{large.metadata.sequence.stream}"
+    assert batch.journal == [
+        *("commit a b c", "publish a", "publish c"),
+        *("ack a", "ack c", letter, "ack b"),
+    ]
+    assert batch.letters() == [("too_large_for_bus", b"")]
+
+
+async def test_a_poison_message_does_not_take_its_neighbours_along(batch: Batch) -> None:
+    batch.store.outcomes["c"] = Rejected(Unprocessable("rejected_by_database", "no such number"))
+    messages = await batch.process("a", "malformed", "b", "c", "d")
+    assert [event.id for event in batch.publisher.events()] == ["a", "b", "d"]
+    assert batch.letters() == [("malformed", b"malformed"), ("rejected_by_database", b"c")]
+    assert {f"ack {message.name}" for message in messages} <= set(batch.journal)
+
+
+async def test_a_poison_message_that_cannot_be_kept_is_returned_and_the_others_are_done(
+    batch: Batch,
+) -> None:
+    messages = [batch.message(text) for text in ("malformed", "a", "malformed", "malformed")]
+    ids = [f"WEBHOOKS:{message.metadata.sequence.stream}" for message in messages]
+    batch.publisher.refusals[ids[0]] = [Unavailable("NATS is not connected")]
+    batch.publisher.refusals[ids[2]] = [TooLarge("base64 made it too large")]
+    await batch.processor.process(messages)
+    assert [message.delays for message in messages] == [[RETRY_SECONDS], [], [RETRY_SECONDS], []]
+    assert batch.journal == [
+        *("commit a", "publish a", "ack a"),
+        *("nak malformed", "nak malformed", f"publish {ids[3]}", "ack malformed"),
+    ]
+
+
+async def test_a_message_without_an_event_is_acknowledged_and_nothing_else(batch: Batch) -> None:
+    await batch.process("nothing")
+    assert batch.journal == ["ack nothing"]
+
+
+async def test_a_repetition_is_acknowledged_and_not_published_again(batch: Batch) -> None:
+    await batch.process("a")
+    batch.journal.clear()
+    await batch.process("a")
+    assert batch.journal == ["commit a", "ack a"]
+
+
+async def test_copies_in_one_batch_are_published_once(batch: Batch) -> None:
+    await batch.process("a", "a", "a")
+    assert batch.journal.count("publish a") == 1
+    assert batch.journal.count("ack a") == 3
+    assert batch.journal.index("publish a") < batch.journal.index("ack a")
+
+
+async def test_an_event_that_its_own_message_stored_before_is_published_again(
+    batch: Batch,
+) -> None:
+    batch.store.outcomes["a"] = Saved(Status.REDELIVERED, "anna")
+    await batch.process("a")
+    assert batch.journal == ["commit a", "publish a", "ack a"]
+
+
+async def test_a_known_event_is_published_again_when_jetstream_redelivers_its_message(
+    batch: Batch,
+) -> None:
+    batch.store.outcomes["a"] = Saved(Status.KNOWN, "anna")
+    await batch.processor.process([batch.message("a", num_delivered=2)])
+    assert batch.journal == ["commit a", "publish a", "ack a"]
+
+
+async def test_a_commit_whose_answer_was_lost_is_published(batch: Batch) -> None:
+    """The second attempt finds the events of the first one, which look like repetitions."""
+    batch.store.commits_first = True
+    batch.store.errors = [Unavailable("the connection broke after the commit")]
+    await batch.process("a", "b")
+    assert batch.journal == [
+        *("commit a b", "commit a b", "publish a", "publish b", "ack a", "ack b"),
+    ]

@@ -1,0 +1,121 @@
+"""A reported event is stored and published before the answer, and a repetition is stored once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from hogsend.contract.engagement import Engagement
+from hogsend.contract.errors import InvalidRequest, PublishRejected, TooLarge, Unavailable
+from hogsend.contract.events import RecordEvent
+from services.ingest.events.incoming_event import Unprocessable
+from services.ingest.events.outcome import Rejected
+from services.ingest.events.recording import Recorder
+from tests.unit.ingest.fakes import NOW, FakePublisher, FakeStore, Journal
+
+
+class Reports:
+    """A recorder with what surrounds it."""
+
+    def __init__(self) -> None:
+        self.journal: Journal = []
+        self.store = FakeStore(self.journal)
+        self.publisher = FakePublisher(self.journal)
+        self.recorder = Recorder(self.store, self.publisher)
+
+    async def report(self, **fields: Any) -> Any:
+        event = {"event": "e", "user_id": "u_1", "idempotency_key": "k-1", **fields}
+        return await self.recorder.record(RecordEvent(received_at=NOW, **event), "c-1")
+
+
+@pytest.fixture
+def reports() -> Reports:
+    return Reports()
+
+
+async def test_an_event_is_stored_and_published_before_the_answer(reports: Reports) -> None:
+    occurred = NOW - timedelta(hours=1)
+    recorded = await reports.report(
+        properties={"plan": "pro"}, contact_properties={"tier": "gold"}, occurred_at=occurred
+    )
+    assert (recorded.id, recorded.stored, recorded.contact_key) == ("k-1", True, "u_1")
+    assert reports.journal == ["commit k-1", "publish k-1"]
+    (event,) = reports.publisher.events()
+    assert (event.source, event.occurred_at, event.received_at) == ("hogsend", occurred, NOW)
+    assert (event.properties, event.person_properties) == ({"plan": "pro"}, {"tier": "gold"})
+
+
+async def test_an_event_without_a_key_or_a_time_gets_both(reports: Reports) -> None:
+    first = await reports.report(idempotency_key=None)
+    second = await reports.report(idempotency_key=None)
+    assert first.stored
+    assert second.stored
+    assert first.id != second.id
+    assert {event.occurred_at for event in reports.publisher.events()} == {NOW}
+
+
+async def test_case_151_a_key_that_was_seen_before_is_stored_once_and_published_again(
+    reports: Reports,
+) -> None:
+    """The call that stored it may have ended before it published."""
+    reports.publisher.errors = [Unavailable("NATS is not connected")]
+    with pytest.raises(Unavailable):
+        await reports.report()
+    assert reports.publisher.events() == []
+    assert not (await reports.report()).stored
+    assert len(reports.publisher.events()) == 1
+
+
+async def test_an_event_of_the_catalog_is_published_for_destinations_as_well(
+    reports: Reports,
+) -> None:
+    await reports.report(event="email.opened", user_id="", email="a@b.com", properties={"n": 1})
+    message = list(reports.publisher.published.values())[-1]
+    assert message.subject == "hogsend.engagement.email.opened"
+    assert message.headers["Hogsend-Correlation-Id"] == "c-1"
+    happened = msgspec.json.decode(message.body, type=Engagement)
+    assert (happened.id, happened.type) == ("k-1", "email.opened")
+    assert happened.data == {"n": 1, "userId": "", "to": "a@b.com"}
+
+
+async def test_the_data_of_a_report_wins_over_what_is_known_about_its_person(
+    reports: Reports,
+) -> None:
+    await reports.report(event="email.opened", email="a@b.com", properties={"to": "other@b.com"})
+    happened = msgspec.json.decode(
+        list(reports.publisher.published.values())[-1].body, type=Engagement
+    )
+    assert happened.data == {"to": "other@b.com", "userId": "u_1"}
+
+
+async def test_an_event_without_identity_is_refused_and_not_stored(reports: Reports) -> None:
+    with pytest.raises(InvalidRequest, match="userId or email"):
+        await reports.report(user_id=" ")
+    assert reports.journal == []
+
+
+async def test_what_the_database_rejects_is_refused_and_not_published(reports: Reports) -> None:
+    reports.store.outcomes["k-1"] = Rejected(Unprocessable("rejected_by_database", "no"))
+    with pytest.raises(InvalidRequest, match="cannot be stored"):
+        await reports.report()
+    assert reports.publisher.published == {}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        (TooLarge("2 MiB"), InvalidRequest),
+        (PublishRejected("sealed"), Unavailable),
+        (Unavailable("no acknowledgement"), Unavailable),
+    ],
+    ids=lambda one: getattr(one, "__name__", type(one).__name__),
+)
+async def test_what_is_not_published_is_not_reported_as_done(
+    reports: Reports, refusal: TooLarge | PublishRejected | Unavailable, error: type[Exception]
+) -> None:
+    reports.publisher.refusals["k-1"] = [refusal]
+    with pytest.raises(error):
+        await reports.report()
