@@ -13,6 +13,8 @@ MESSAGE_ID = "Nats-Msg-Id"
 ORIGINAL_ID = "Hogsend-Original-Id"
 """A replayed dead letter's first message id; empty when it had none. See `message_id`."""
 CORRELATION_ID = "Hogsend-Correlation-Id"
+TRACEPARENT = "traceparent"
+"""The span a message belongs to (W3C Trace Context), where traces are made."""
 RECEIVED_AT = "Hogsend-Received-At"
 DESTINATION = "Hogsend-Destination"
 """Id of the only destination a message is for."""
@@ -21,7 +23,13 @@ TYPE_PREFIX = "dev.hogsend"
 
 
 def message_headers(
-    *, id: str, source: str, type: str, time: datetime, correlation_id: str | None = None
+    *,
+    id: str,
+    source: str,
+    type: str,
+    time: datetime,
+    correlation_id: str | None = None,
+    traceparent: str | None = None,
 ) -> dict[str, str]:
     """Headers for a JetStream message that JetStream deduplicates by `id`."""
     envelope = {
@@ -35,6 +43,8 @@ def message_headers(
     }
     if correlation_id:
         envelope[CORRELATION_ID] = correlation_id
+    if traceparent:
+        envelope[TRACEPARENT] = traceparent
     return envelope
 
 

@@ -12,7 +12,7 @@ from hogsend.contract.errors import CannotStart
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
 from hogsend.faststream.linked import LinkedBroker
-from hogsend.service import metrics
+from hogsend.service import metrics, tracing
 from hogsend.service.discovery import ServiceStats, discovery_router
 from hogsend.service.injection import injector
 from hogsend.service.middlewares import (
@@ -22,6 +22,7 @@ from hogsend.service.middlewares import (
 )
 from hogsend.service.router import ServiceRouter
 from hogsend.service.settings import BusSettings
+from hogsend.service.tracing import TracingMiddleware
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import Publisher
 from hogsend.transport.tls import client_context
@@ -48,11 +49,14 @@ class ServiceBroker(LinkedBroker):
             # structlog says what is worth saying; FastStream's log has a line for every message.
             logger=None,
             middlewares=[
+                *_tracing_middlewares(),
                 CorrelationMiddleware,
                 partial(MeasuringMiddleware, stats=self.stats),
                 ErrorsMiddleware,
             ],
         )
+        if traces := tracing.in_use():
+            link.publisher.inject = traces.inject
         self.config.broker_config.fd_config.call_decorators = (injector(self._provided),)
 
     @property
@@ -85,6 +89,11 @@ class ServiceBroker(LinkedBroker):
     ) -> Reply:
         """Ask another service; see `Connection.request`."""
         return await self.link.request(endpoint, message, deadline=deadline)
+
+
+def _tracing_middlewares() -> list[Any]:
+    traces = tracing.in_use()
+    return [partial(TracingMiddleware, tracing=traces)] if traces else []
 
 
 def service_broker(user: User, settings: BusSettings) -> ServiceBroker:
