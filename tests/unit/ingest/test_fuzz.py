@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hogsend.contract.engagement import MalformedEngagement, read_engagement
@@ -81,7 +81,6 @@ def bodies(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
     )
 
 
-@settings(max_examples=400, deadline=None)
 @given(bodies(webhooks), headers)
 def test_the_webhook_decoder(body: bytes, given_headers: dict[str, str]) -> None:
     try:
@@ -94,7 +93,6 @@ def test_the_webhook_decoder(body: bytes, given_headers: dict[str, str]) -> None
     assert event.user_id.strip() or event.email
 
 
-@settings(max_examples=400, deadline=None)
 @given(bodies(engagement), headers, st.text(max_size=20) | st.just("email.opened"))
 def test_the_engagement_decoder(body: bytes, given_headers: dict[str, str], type: str) -> None:
     subject = f"hogsend.engagement.{type}"
@@ -106,7 +104,6 @@ def test_the_engagement_decoder(body: bytes, given_headers: dict[str, str], type
     assert event is None or event.user_id.strip() or event.email
 
 
-@settings(max_examples=300, deadline=None)
 @given(bodies(engagement), headers)
 def test_what_destinations_make_of_engagement(body: bytes, given_headers: dict[str, str]) -> None:
     try:
@@ -117,7 +114,6 @@ def test_what_destinations_make_of_engagement(body: bytes, given_headers: dict[s
     assert happened.timestamp.tzinfo is not None
 
 
-@settings(max_examples=400, deadline=None)
 @given(bodies(webhooks))
 def test_the_gateway_takes_only_what_ingest_can_read(body: bytes) -> None:
     try:
