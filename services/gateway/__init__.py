@@ -1,1 +1,1 @@
-"""Gateway: HTTP for everybody, webhook intake, and a spool for when the bus is away."""
+"""Gateway: every HTTP route, the webhook queue, and a spool for when NATS is down."""

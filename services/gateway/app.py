@@ -16,6 +16,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
+from litestar.types import ASGIApp
 
 from hogsend import __version__
 from hogsend.contract.errors import CannotStart
@@ -30,21 +31,26 @@ from hogsend.service.settings import (
     TelemetrySettings,
 )
 from hogsend.transport.connection import Connection
-from services.gateway.audit import audited
+from services.gateway.audit import with_audit_trail
 from services.gateway.auth import AdminKeys
+from services.gateway.correlation import with_correlation_id
 from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.request_timeouts import http1_settings, with_body_timeout
-from services.gateway.response_headers import response_headers
-from services.gateway.routes.analytics import AnalyticsController
-from services.gateway.routes.audit import list_audit
+from services.gateway.response_headers import with_response_headers
+from services.gateway.routes.audit import list_audit_entries
 from services.gateway.routes.capabilities import list_capabilities
-from services.gateway.routes.client_document import client_document, own_client_document
+from services.gateway.routes.client_document import (
+    get_hogsend_client_document,
+    get_own_client_document,
+)
+from services.gateway.routes.connect_info import get_connect_info
 from services.gateway.routes.credentials import CredentialsController
 from services.gateway.routes.deadletters import DeadLettersController
 from services.gateway.routes.destinations import DestinationsController
+from services.gateway.routes.diagnosis import get_diagnosis
 from services.gateway.routes.events import list_events
-from services.gateway.routes.health import health, livez, metrics, readyz
-from services.gateway.routes.provisioning import ProvisioningController
+from services.gateway.routes.health import get_health, get_liveness, get_metrics, get_readiness
+from services.gateway.routes.provisioning import provision_loop
 from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.settings import GatewaySettings
@@ -72,20 +78,21 @@ def build(
             posthog_route(queue, webhook_secret, bus),
             unknown_source,
             CredentialsController,
-            AnalyticsController,
-            ProvisioningController,
+            get_connect_info,
+            provision_loop,
+            get_diagnosis,
             DeadLettersController,
             DestinationsController,
             list_events,
             record_event,
             list_capabilities,
-            list_audit,
-            health,
-            livez,
-            readyz,
-            metrics,
-            client_document,
-            own_client_document,
+            list_audit_entries,
+            get_health,
+            get_liveness,
+            get_readiness,
+            get_metrics,
+            get_hogsend_client_document,
+            get_own_client_document,
             create_static_files_router(
                 "/docs/assets", [SWAGGER_FILES], include_in_schema=False, name="swagger"
             ),
@@ -103,6 +110,14 @@ def build(
         openapi_config=_openapi(),
         logging_config=None,
     )
+
+
+def with_middleware(app: ASGIApp, bus: Connection, *, body_seconds: float) -> ASGIApp:
+    """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
+    app = with_body_timeout(app, body_seconds)
+    app = with_audit_trail(app, bus)
+    app = with_correlation_id(app)
+    return with_response_headers(app)
 
 
 async def run() -> None:
@@ -126,10 +141,7 @@ async def run() -> None:
     )
     app = build(bus, queue, webhook_secret, settings, posthog=posthog, public=public)
     server = Server(
-        # Around litestar, not inside: unknown routes get the headers too.
-        response_headers(
-            audited(with_body_timeout(app, settings.http_request_timeout_seconds), bus)
-        ),
+        with_middleware(app, bus, body_seconds=settings.http_request_timeout_seconds),
         address=settings.gateway_host,
         port=settings.gateway_port,
         interface=Interfaces.ASGI,

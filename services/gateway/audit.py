@@ -28,7 +28,7 @@ PREFIX = "/v1/admin/"
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
-def audited(app: ASGIApp, bus: Connection) -> ASGIApp:
+def with_audit_trail(app: ASGIApp, bus: Connection) -> ASGIApp:
     """Wrap `app`; what carries no key of ours is refused, counted, and not noted."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:

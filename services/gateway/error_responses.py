@@ -1,4 +1,4 @@
-"""The bodies errors are answered with (contract 0.1 and 5.1), and how failures become them."""
+"""Bodies of error responses (contract 0.1 and 5.1), and which exception becomes which."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from litestar.exceptions import (
     ValidationException,
 )
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.status_codes import HTTP_400_BAD_REQUEST
+from litestar.status_codes import (
+    HTTP_400_BAD_REQUEST,
+    HTTP_408_REQUEST_TIMEOUT,
+    HTTP_413_REQUEST_ENTITY_TOO_LARGE,
+)
 from litestar.types import ExceptionHandlersMap
 
 from hogsend.contract.errors import (
@@ -32,24 +36,24 @@ from services.gateway.webhooks.posthog import InvalidPayloadError, MalformedJSON
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 5
-"""What `Retry-After` says when a dependency is away."""
+"""`Retry-After` while a dependency is unavailable."""
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """Any refusal: one sentence."""
+    """An error in one sentence."""
 
     error: str
 
 
 class TypedErrorBody(msgspec.Struct, frozen=True):
-    """A refusal a program can tell from others by its code."""
+    """An error with a code for programs."""
 
     error: str
     code: str
 
 
 class RefusalBody(msgspec.Struct, frozen=True, kw_only=True):
-    """Why nothing was done in PostHog, and what an operator does about it."""
+    """Why nothing was changed in PostHog, and what an operator can do."""
 
     error: str
     detail: str | msgspec.UnsetType = msgspec.UNSET
@@ -57,57 +61,57 @@ class RefusalBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ZodError(msgspec.Struct, frozen=True, kw_only=True):
-    """The issues of a rejected admin request, as the JSON text the upstream CLI knows."""
+    """The issues of a rejected admin request, as the JSON text that the upstream CLI parses."""
 
     name: str = "ZodError"
     message: str
 
 
 class ValidationBody(msgspec.Struct, frozen=True, kw_only=True):
-    """An admin request that does not fit its schema."""
+    """An admin request that does not match its schema."""
 
     success: bool = False
     error: ZodError
 
 
 class FieldErrors(msgspec.Struct, frozen=True, rename="camel"):
-    """What is wrong with a webhook body, by its top-level keys."""
+    """What is wrong with a webhook body, by top-level key."""
 
     form_errors: list[str]
     field_errors: dict[str, list[str]]
 
 
 class InvalidPayloadBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A webhook body that was not accepted."""
+    """A webhook body that was refused."""
 
     error: str = "Invalid payload"
     details: str | FieldErrors
 
 
 class Issue(msgspec.Struct, frozen=True):
-    """One thing wrong with a request."""
+    """One problem of a request."""
 
     message: str
     path: list[str]
     code: str = "custom"
 
 
-def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """OpenAPI entries for the refusals a route can answer with."""
+def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
+    """OpenAPI entries for the errors of a route; 413 implies 408, as both are about a body."""
     bodies: dict[int, tuple[Any, str]] = {
-        400: (ValidationBody | ErrorBody, "The request does not fit its schema, or is no JSON."),
-        401: (ErrorBody, "No key, or an unknown one."),
-        403: (ErrorBody, "A known key that may not do this."),
-        404: (ErrorBody, "There is no such thing."),
+        400: (ValidationBody | ErrorBody, "The request does not match its schema, or is not JSON."),
+        401: (ErrorBody, "A missing or unknown key."),
+        403: (ErrorBody, "A known key without permission for this."),
+        404: (ErrorBody, "It does not exist."),
         408: (ErrorBody, "The body did not arrive in time."),
         409: (ErrorBody, "The stored credential cannot be decrypted."),
         413: (ErrorBody, "The body is too large."),
         429: (ErrorBody, "Too many requests; see Retry-After."),
-        502: (RefusalBody, "PostHog refused, or could not be reached."),
-        503: (TypedErrorBody, "A dependency is away; see Retry-After."),
+        502: (RefusalBody, "PostHog refused, or cannot be reached."),
+        503: (TypedErrorBody, "A dependency is unavailable; see Retry-After."),
     }
-    if 413 in statuses:  # noqa: PLR2004 - whoever reads a body may wait for it in vain
-        statuses = (*statuses, 408)
+    if HTTP_413_REQUEST_ENTITY_TOO_LARGE in statuses:
+        statuses = (*statuses, HTTP_408_REQUEST_TIMEOUT)
     return {
         status: ResponseSpec(
             data_container=bodies[status][0],
@@ -116,6 +120,11 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
         )
         for status in statuses
     }
+
+
+def admin_errors(*statuses: int) -> dict[int, ResponseSpec]:
+    """`documented_errors` for a route that needs an admin key and asks a service over NATS."""
+    return documented_errors(*statuses, 401, 403, 429, 503)
 
 
 def _answer(status: int, body: msgspec.Struct, headers: Mapping[str, str] | None = None) -> Any:
@@ -131,7 +140,7 @@ def _method_not_allowed(_request: Request[Any, Any, Any], _error: HTTPException)
 
 
 def _client_error(_request: Request[Any, Any, Any], error: ClientException) -> Any:
-    # Litestar reports a body it cannot parse as a plain 400.
+    # Litestar answers a body that is not JSON with a plain 400.
     if error.status_code == HTTP_400_BAD_REQUEST:
         return _answer(400, ErrorBody("Malformed JSON in request body"))
     return _answer(error.status_code, ErrorBody(error.detail), error.headers)
@@ -140,7 +149,7 @@ def _client_error(_request: Request[Any, Any, Any], error: ClientException) -> A
 def _invalid_request(_request: Request[Any, Any, Any], error: ValidationException) -> Any:
     extra: Any = error.extra if isinstance(error.extra, list) else []
     if any(item.get("key") == "data" for item in extra):
-        # There is no body at all.
+        # The body is missing.
         return _answer(400, ErrorBody("Malformed JSON in request body"))
     issues = [Issue(item["message"], str(item.get("key", "")).split(".")) for item in extra]
     return _invalid(issues or [Issue(error.detail, [])])
@@ -152,7 +161,7 @@ def _invalid(issues: list[Issue]) -> Any:
 
 
 def _too_deep(_request: Request[Any, Any, Any], _error: RecursionError) -> Any:
-    # Only decoding a body recurses as deep as the client likes.
+    # Only the decoding of a body recurses as deep as the client chooses.
     return _answer(400, ErrorBody("Malformed JSON in request body"))
 
 

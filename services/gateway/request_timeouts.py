@@ -1,4 +1,4 @@
-"""Nobody holds a connection by sending slowly: headers, body and idle connections are bounded."""
+"""Timeouts for slow clients: how long headers, a body and an idle connection may take."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from prometheus_client import Counter
 from hogsend.service.metrics import DeprecatedName
 
 MAX_HEADER_BYTES = 64 * 1024
-"""Request line and headers, of which the server may read twice as much before it refuses."""
+"""Limit for request line and headers; the server may buffer twice as much before it refuses."""
 
 REQUEST_TIMEOUTS = Counter(
-    "hogsend_request_timeouts", "Requests given up because their body came too slowly"
+    "hogsend_request_timeouts", "Requests refused because their body arrived too slowly"
 )
 DeprecatedName(REQUEST_TIMEOUTS, "hogsend_slow_requests")
 
@@ -29,7 +29,7 @@ class BodyTooSlow(HTTPException):
 
 
 def http1_settings(seconds: float) -> HTTP1Settings:
-    """Give the server's limits: `seconds` for the headers, and for idle connections."""
+    """Limit a request's headers, and an idle connection, to `seconds`."""
     return HTTP1Settings(header_read_timeout=int(seconds * 1000), max_buffer_size=MAX_HEADER_BYTES)
 
 

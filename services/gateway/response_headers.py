@@ -1,4 +1,4 @@
-"""Headers every answer carries: request id, hardening, CORS, and the admin rate limit."""
+"""Headers of every response: request id, hardening, CORS, and the admin rate limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from hogsend.contract.headers import CORRELATION_ID
 from services.gateway.auth import RATE_LIMIT_STATE
 
 REQUEST_ID_STATE = "request_id"
@@ -30,11 +29,11 @@ _counter = itertools.count(1)
 
 
 def next_request_id() -> bytes:
-    """Unique, not secret: a counter behind a random prefix, so that it costs nothing."""
+    """Return a new id: unique, not secret. A counter is cheaper than a UUID for each request."""
     return b"%s-%08x" % (_PROCESS.encode(), next(_counter))
 
 
-def response_headers(app: ASGIApp) -> ASGIApp:
+def with_response_headers(app: ASGIApp) -> ASGIApp:
     """Wrap `app`; a client's own `X-Request-Id` is kept when it is harmless."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,8 +71,3 @@ def response_headers(app: ASGIApp) -> ASGIApp:
 def request_id(request: Request[Any, Any, Any]) -> str:
     """Id of this request: in the answer's `X-Request-Id`, and with every message it causes."""
     return str(request.scope["state"][REQUEST_ID_STATE])
-
-
-def correlation(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """Headers that carry this request's id over the bus."""
-    return {CORRELATION_ID: request_id(request)}

@@ -1,4 +1,4 @@
-"""Moments as clients send them: text, with an offset."""
+"""Times in requests and responses: ISO 8601 text with an offset."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ import msgspec
 
 from hogsend.contract.errors import InvalidRequest
 
-Moment = Annotated[
+Timestamp = Annotated[
     str, msgspec.Meta(description="ISO 8601 date and time with `Z` or an offset, upper case.")
 ]
 
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
-def parse_moment(text: str, field: str) -> datetime:
-    """Read a moment as UTC.
+def parse_timestamp(text: str, field: str) -> datetime:
+    """Read `text`, the value of the request's `field`, as UTC.
 
     Raises:
-        InvalidRequest: `field`, which it came in, holds none.
+        InvalidRequest: it is not a timestamp.
     """
-    if not _MOMENT.fullmatch(text):
+    if not _TIMESTAMP.fullmatch(text):
         raise InvalidRequest(f"{field} must be an ISO 8601 date and time with Z or offset")
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidRequest(f"{field} is not a date in the calendar") from None
+
+
+def format_milliseconds(time: datetime) -> str:
+    """Write a time in UTC with milliseconds, as JavaScript's `toISOString` does."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

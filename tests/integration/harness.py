@@ -36,9 +36,7 @@ from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
 from services.credentials.token_endpoint import TokenEndpoint
 from services.credentials.token_resolver import TokenResolver
-from services.gateway.app import build
-from services.gateway.audit import audited
-from services.gateway.response_headers import response_headers
+from services.gateway.app import build, with_middleware
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
@@ -280,8 +278,10 @@ async def gateway(
         ]
         if wait_for_secret:
             await eventually(lambda: secret.known)
-        app = response_headers(
-            audited(build(bus, queue, secret, environment, posthog=configured, public=public), bus)
+        app = with_middleware(
+            build(bus, queue, secret, environment, posthog=configured, public=public),
+            bus,
+            body_seconds=environment.http_request_timeout_seconds,
         )
         try:
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]

@@ -1,11 +1,10 @@
-"""`GET /v1/admin/capabilities`: the seed's degradation table, as it is here and now."""
+"""`GET /v1/admin/capabilities`: the seed's degradation table, with its current values."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-from litestar import Request, get
+from litestar import get
 from litestar.di import NamedDependency
 
 from hogsend.contract.base import Empty
@@ -19,9 +18,8 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
 from hogsend.contract.registry import Endpoint, Reply
 from hogsend.transport.connection import Connection
-from services.gateway.auth import admin_or_reader
-from services.gateway.error_responses import documented
-from services.gateway.response_headers import correlation
+from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
+from services.gateway.error_responses import documented_errors
 
 DIAGNOSIS_SECONDS = 15.0
 OF_ANALYTICS: tuple[CapabilityName, ...] = (
@@ -46,24 +44,21 @@ ORDER: tuple[CapabilityName, ...] = (
     tags=["Admin"],
     operation_id="listCapabilities",
     summary="What works, what does not, and what to set",
-    security=[{"adminKey": []}],
-    responses=documented(401, 403, 429),
+    security=ADMIN_SECURITY,
+    responses=documented_errors(401, 403, 429),
 )
-async def list_capabilities(
-    bus: NamedDependency[Connection], request: Request[Any, Any, Any]
-) -> Capabilities:
-    """List every capability; a service that is away only hides its own, as `unknown`."""
-    headers = correlation(request)
+async def list_capabilities(bus: NamedDependency[Connection]) -> Capabilities:
+    """List every capability; those of a service that does not answer are `unknown`."""
     analytics, diagnosis = await asyncio.gather(
-        _ask(bus, ANALYTICS_CAPABILITIES, None, headers),
-        _ask(bus, PROVISIONER_DIAGNOSE, DIAGNOSIS_SECONDS, headers),
+        _ask(bus, ANALYTICS_CAPABILITIES),
+        _ask(bus, PROVISIONER_DIAGNOSE, DIAGNOSIS_SECONDS),
     )
     known = {one.name: one for one in (analytics.capabilities if analytics else [])}
     if analytics is None:
-        known |= {name: _service_away(name, "analytics") for name in OF_ANALYTICS}
+        known |= {name: _unknown(name, "analytics") for name in OF_ANALYTICS}
     if diagnosis is None:
         for name in ORDER:
-            known.setdefault(name, _service_away(name, "provisioner"))
+            known.setdefault(name, _unknown(name, "provisioner"))
     else:
         known["eventsIn"] = _events_in(diagnosis)
         known["loopProvisioning"] = _provisioning(diagnosis)
@@ -71,19 +66,16 @@ async def list_capabilities(
 
 
 async def _ask(
-    bus: Connection,
-    endpoint: Endpoint[Empty, Reply],
-    deadline: float | None,
-    headers: dict[str, str] | None,
+    bus: Connection, endpoint: Endpoint[Empty, Reply], deadline: float | None = None
 ) -> Reply | None:
     try:
-        return await bus.request(endpoint, Empty(), deadline=deadline, headers=headers)
+        return await bus.request(endpoint, Empty(), deadline=deadline)
     except Unavailable:
-        # Said in the answer itself.
+        # The response itself reports it.
         return None
 
 
-def _service_away(name: CapabilityName, service: str) -> Capability:
+def _unknown(name: CapabilityName, service: str) -> Capability:
     return Capability(
         name=name,
         state="unknown",

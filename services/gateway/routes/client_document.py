@@ -1,4 +1,4 @@
-"""The OAuth client documents PostHog fetches (seed, "The OAuth client")."""
+"""The OAuth client documents that PostHog fetches (seed, "The OAuth client")."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from litestar import Request, get
 from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
 
-from hogsend.posthog.client_document import OWN_PATH, PATH, ClientDocument
-from hogsend.posthog.client_document import client_document as document
+from hogsend.posthog.client_document import OWN_PATH, PATH, ClientDocument, client_document
 from hogsend.service.settings import PublicUrlSettings
 from hogsend.urls import is_loopback
 
@@ -24,9 +23,9 @@ CACHE = CacheControlHeader(max_age=3600, public=True)
     summary="Describe Hogsend as an OAuth client",
     tags=["OAuth"],
 )
-async def client_document() -> ClientDocument:
+async def get_hogsend_client_document() -> ClientDocument:
     """Describe Hogsend to PostHog's OAuth server, as hogsend.com does."""
-    return document()
+    return client_document()
 
 
 @get(
@@ -36,16 +35,16 @@ async def client_document() -> ClientDocument:
     summary="Describe this instance as an OAuth client",
     tags=["OAuth"],
 )
-async def own_client_document(
+async def get_own_client_document(
     request: Request[Any, Any, Any], public: NamedDependency[PublicUrlSettings]
 ) -> ClientDocument:
     """Describe this instance to PostHog's OAuth server, for `hogsend connect --client-id`.
 
-    PostHog only takes a document whose `client_id` is the URL it was fetched at: that is
-    `API_PUBLIC_URL`, or on this machine the address that was asked.
+    PostHog accepts a document only when its `client_id` is the URL it was fetched from. That URL
+    is `API_PUBLIC_URL`, or the requested address when that is on this machine.
     """
-    asked = str(request.base_url).rstrip("/")
+    requested = str(request.base_url).rstrip("/")
     public_url = public.api_public_url.rstrip("/")
-    is_public = urlsplit(asked).netloc == urlsplit(public_url).netloc
-    base = asked if is_loopback(asked) and not is_public else public_url
-    return document(f"{base}{OWN_PATH}", base)
+    is_public = urlsplit(requested).netloc == urlsplit(public_url).netloc
+    base = requested if is_loopback(requested) and not is_public else public_url
+    return client_document(f"{base}{OWN_PATH}", base)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -23,10 +22,9 @@ from hogsend.contract.credentials import (
 )
 from hogsend.contract.errors import InvalidRequest
 from hogsend.transport.connection import Connection
-from services.gateway.auth import admin_only
-from services.gateway.error_responses import documented
-from services.gateway.response_headers import correlation
-from services.gateway.timestamps import Moment, parse_moment
+from services.gateway.auth import ADMIN_SECURITY, admin_only
+from services.gateway.error_responses import admin_errors
+from services.gateway.timestamps import Timestamp, format_milliseconds, parse_timestamp
 
 Provider = Annotated[
     str, PathParameter(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
@@ -34,11 +32,11 @@ Provider = Annotated[
 
 
 class OAuthGrant(msgspec.Struct, frozen=True, rename="camel"):
-    """The grant as the CLI sends it."""
+    """An OAuth grant as the CLI sends it."""
 
     access_token: NonEmpty
     refresh_token: NonEmpty
-    expires_at: Moment
+    expires_at: Timestamp
     token_endpoint: NonEmpty
     client_id: NonEmpty
     scopes: list[str] = []
@@ -47,14 +45,14 @@ class OAuthGrant(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class StoreCredential(msgspec.Struct, frozen=True):
-    """Body of the PUT."""
+    """A credential to store."""
 
     payload: OAuthGrant
     kind: Literal["oauth"] = "oauth"
 
 
 class StoredCredential(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What is shown of a stored credential; times in UTC with milliseconds."""
+    """A stored credential without its secrets; times in UTC with milliseconds."""
 
     provider_id: str
     kind: Literal["oauth"]
@@ -64,62 +62,57 @@ class StoredCredential(msgspec.Struct, frozen=True, rename="camel", omit_default
     created_at: str
     updated_at: str
     needs_reconnect: bool = False
-    """Only there when true: PostHog refused the refresh token, so connect again."""
+    """Present only when true: PostHog refused the refresh token; connect again."""
 
 
 class CredentialsController(Controller):
     """The stored OAuth credential of one provider."""
 
     path = "/v1/admin/provider-credentials/{provider:str}"
-    guards = [admin_only]  # noqa: RUF012 - litestar reads class attributes
-    tags = ["Admin"]  # noqa: RUF012
-    security = [{"adminKey": []}]  # noqa: RUF012
+    guards = (admin_only,)
+    tags = ("Admin",)
+    security = ADMIN_SECURITY
 
     @put(
         operation_id="storeCredential",
         summary="Store a credential",
-        responses=documented(400, 401, 403, 413, 429, 503),
+        responses=admin_errors(400, 413),
     )
-    async def store(
+    async def store_credential(
         self,
         provider: Provider,
         data: JSONBody[StoreCredential],
         bus: NamedDependency[Connection],
         request: Request[Any, Any, Any],
     ) -> StoredCredential:
-        """Store or replace the credential; it is announced on the bus before the answer."""
+        """Store or replace the credential; the change is published before the response."""
         _require_json(request)
-        stored = await bus.request(
-            CREDENTIALS_PUT,
-            PutCredential(provider_id=provider, payload=_payload(data.payload)),
-            headers=correlation(request),
-        )
-        return _meta(stored)
+        wanted = PutCredential(provider_id=provider, payload=_payload(data.payload))
+        return _without_secrets(await bus.request(CREDENTIALS_PUT, wanted))
 
     @get(
         operation_id="getCredential",
         summary="Describe a credential",
-        responses=documented(400, 401, 403, 404, 409, 429, 503),
+        responses=admin_errors(400, 404, 409),
     )
-    async def describe(
-        self, provider: Provider, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
+    async def get_credential(
+        self, provider: Provider, bus: NamedDependency[Connection]
     ) -> StoredCredential:
         """Describe the stored credential."""
-        reference = ProviderRef(provider_id=provider)
-        return _meta(await bus.request(CREDENTIALS_GET, reference, headers=correlation(request)))
+        wanted = ProviderRef(provider_id=provider)
+        return _without_secrets(await bus.request(CREDENTIALS_GET, wanted))
 
     @delete(
         operation_id="deleteCredential",
         summary="Delete a credential",
         status_code=200,
-        responses=documented(400, 401, 403, 404, 429, 503),
+        responses=admin_errors(400, 404),
     )
-    async def remove(
-        self, provider: Provider, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
+    async def delete_credential(
+        self, provider: Provider, bus: NamedDependency[Connection]
     ) -> Deleted:
-        """Delete the credential and what was derived from it, readable or not."""
-        reference = ProviderRef(provider_id=provider)
-        return await bus.request(CREDENTIALS_DELETE, reference, headers=correlation(request))
+        """Delete the credential and everything derived from it, decryptable or not."""
+        return await bus.request(CREDENTIALS_DELETE, ProviderRef(provider_id=provider))
 
 
 def _require_json(request: Request[Any, Any, Any]) -> None:
@@ -132,7 +125,7 @@ def _payload(grant: OAuthGrant) -> OAuthPayload:
     return OAuthPayload(
         access_token=grant.access_token,
         refresh_token=grant.refresh_token,
-        expires_at=parse_moment(grant.expires_at, "payload.expiresAt"),
+        expires_at=parse_timestamp(grant.expires_at, "payload.expiresAt"),
         token_endpoint=grant.token_endpoint,
         client_id=grant.client_id,
         scopes=grant.scopes,
@@ -141,18 +134,14 @@ def _payload(grant: OAuthGrant) -> OAuthPayload:
     )
 
 
-def _meta(stored: CredentialMeta) -> StoredCredential:
+def _without_secrets(stored: CredentialMeta) -> StoredCredential:
     return StoredCredential(
         provider_id=stored.provider_id,
         kind=stored.kind,
         scopes=stored.scopes,
-        expires_at=_milliseconds(stored.expires_at),
+        expires_at=format_milliseconds(stored.expires_at),
         scoped_teams=stored.scoped_teams,
-        created_at=_milliseconds(stored.created_at),
-        updated_at=_milliseconds(stored.updated_at),
+        created_at=format_milliseconds(stored.created_at),
+        updated_at=format_milliseconds(stored.updated_at),
         needs_reconnect=stored.needs_reconnect,
     )
-
-
-def _milliseconds(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

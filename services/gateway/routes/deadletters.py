@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from litestar import Controller, Request, delete, get, post
+from litestar import Controller, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
 
@@ -22,9 +22,9 @@ from hogsend.contract.dead_letters import (
 )
 from hogsend.contract.errors import InvalidRequest
 from hogsend.transport.connection import Connection
-from services.gateway.auth import admin_only, admin_or_reader
-from services.gateway.error_responses import documented
-from services.gateway.response_headers import correlation
+from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
+from services.gateway.error_responses import admin_errors
+from services.gateway.pagination import DEFAULT_LIMIT, Limit
 
 _LARGEST = 2**63 - 1
 
@@ -35,38 +35,49 @@ Position = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
 
 
 class DeadLetterSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which dead letters are meant: all that match every filter given.
+    """Selects the dead letters that match every given filter.
 
-    A key nobody knows is refused, as without the filter it was meant to be more would match.
+    An unknown key is refused: ignoring a misspelt filter would select more than was meant.
     """
 
     sequence: Position | None = None
     stream: Text | None = None
     reason: Text | None = None
     all: bool = False
-    """Said instead of a filter: every dead letter there is."""
+    """Instead of a filter: selects every dead letter."""
+
+    def check(self) -> None:
+        """Require either filters or `all`.
+
+        Raises:
+            InvalidRequest: neither is given, or both are.
+        """
+        filtered = (self.sequence, self.stream, self.reason) != (None, None, None)
+        if self.all == filtered:
+            raise InvalidRequest(
+                'give sequence, stream or reason, or {"all": true} alone for every dead letter'
+            )
 
 
 class DeadLettersController(Controller):
     """Messages that could not be processed."""
 
     path = "/v1/admin/deadletters"
-    tags = ["Admin"]  # noqa: RUF012 - litestar reads class attributes
-    security = [{"adminKey": []}]  # noqa: RUF012
+    tags = ("Admin",)
+    security = ADMIN_SECURITY
 
     @get(
         guards=[admin_or_reader],
         operation_id="listDeadLetters",
         summary="List dead letters, newest first",
-        responses=documented(400, 401, 403, 429, 503),
+        responses=admin_errors(400),
     )
-    async def page(  # noqa: PLR0917 - one parameter a query key
+    async def list_dead_letters(
         self,
         bus: NamedDependency[Connection],
-        request: Request[Any, Any, Any],
         stream: Filter = None,
         reason: Filter = None,
-        limit: Annotated[int, QueryParameter(ge=1, le=100)] = 50,
+        limit: Limit = DEFAULT_LIMIT,
         before: Annotated[int | None, QueryParameter(ge=1, le=_LARGEST)] = None,
     ) -> DeadLetterPage:
         """List dead letters without their messages; a page may hold fewer than `limit`.
@@ -74,21 +85,20 @@ class DeadLettersController(Controller):
         `nextBefore` is the `before` of the next page, and null on the last.
         """
         wanted = ListDeadLetters(stream=stream, reason=reason, limit=limit, before=before)
-        return await bus.request(INGEST_DEAD_LETTERS, wanted, headers=correlation(request))
+        return await bus.request(INGEST_DEAD_LETTERS, wanted)
 
     @get(
         "/{sequence:int}",
         guards=[admin_or_reader],
         operation_id="getDeadLetter",
         summary="Show a dead letter and its message",
-        responses=documented(400, 401, 403, 404, 429, 503),
+        responses=admin_errors(400, 404),
     )
-    async def show(
-        self, sequence: Sequence, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
+    async def get_dead_letter(
+        self, sequence: Sequence, bus: NamedDependency[Connection]
     ) -> ListedDeadLetter:
         """Show one dead letter, with its message as text."""
-        wanted = ListDeadLetters(sequence=sequence)
-        page = await bus.request(INGEST_DEAD_LETTERS, wanted, headers=correlation(request))
+        page = await bus.request(INGEST_DEAD_LETTERS, ListDeadLetters(sequence=sequence))
         return page.dead_letters[0]
 
     @post(
@@ -97,21 +107,15 @@ class DeadLettersController(Controller):
         status_code=200,
         operation_id="replayDeadLetters",
         summary="Replay dead letters",
-        responses=documented(400, 401, 403, 404, 413, 429, 503),
+        responses=admin_errors(400, 404, 413),
     )
-    async def replay(
-        self,
-        data: JSONBody[DeadLetterSelection],
-        bus: NamedDependency[Connection],
-        request: Request[Any, Any, Any],
+    async def replay_dead_letters(
+        self, data: JSONBody[DeadLetterSelection], bus: NamedDependency[Connection]
     ) -> DeadLettersDone:
-        """Put letters back on the streams they came from; what cannot go back is kept."""
-        wanted = _selected(data)
-        return await bus.request(
-            INGEST_REPLAY,
-            ReplayDeadLetters(sequence=wanted.sequence, stream=wanted.stream, reason=wanted.reason),
-            headers=correlation(request),
-        )
+        """Republish letters to the streams they came from; a letter that is refused stays."""
+        data.check()
+        wanted = ReplayDeadLetters(sequence=data.sequence, stream=data.stream, reason=data.reason)
+        return await bus.request(INGEST_REPLAY, wanted)
 
     @post(
         "/purge",
@@ -119,21 +123,15 @@ class DeadLettersController(Controller):
         status_code=200,
         operation_id="purgeDeadLetters",
         summary="Purge dead letters",
-        responses=documented(400, 401, 403, 404, 413, 429, 503),
+        responses=admin_errors(400, 404, 413),
     )
-    async def purge(
-        self,
-        data: JSONBody[DeadLetterSelection],
-        bus: NamedDependency[Connection],
-        request: Request[Any, Any, Any],
+    async def purge_dead_letters(
+        self, data: JSONBody[DeadLetterSelection], bus: NamedDependency[Connection]
     ) -> DeadLettersDone:
-        """Forget letters and their messages for good."""
-        wanted = _selected(data)
-        return await bus.request(
-            INGEST_PURGE,
-            PurgeDeadLetters(sequence=wanted.sequence, stream=wanted.stream, reason=wanted.reason),
-            headers=correlation(request),
-        )
+        """Delete letters and their messages permanently."""
+        data.check()
+        wanted = PurgeDeadLetters(sequence=data.sequence, stream=data.stream, reason=data.reason)
+        return await bus.request(INGEST_PURGE, wanted)
 
     @post(
         "/{sequence:int}/replay",
@@ -141,14 +139,13 @@ class DeadLettersController(Controller):
         status_code=200,
         operation_id="replayDeadLetter",
         summary="Replay one dead letter",
-        responses=documented(400, 401, 403, 404, 429, 503),
+        responses=admin_errors(400, 404),
     )
-    async def replay_one(
-        self, sequence: Sequence, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
+    async def replay_dead_letter(
+        self, sequence: Sequence, bus: NamedDependency[Connection]
     ) -> DeadLettersDone:
-        """Put one letter back on the stream it came from."""
-        wanted = ReplayDeadLetters(sequence=sequence)
-        return await bus.request(INGEST_REPLAY, wanted, headers=correlation(request))
+        """Republish one letter to the stream it came from."""
+        return await bus.request(INGEST_REPLAY, ReplayDeadLetters(sequence=sequence))
 
     @delete(
         "/{sequence:int}",
@@ -156,20 +153,10 @@ class DeadLettersController(Controller):
         status_code=200,
         operation_id="purgeDeadLetter",
         summary="Purge one dead letter",
-        responses=documented(400, 401, 403, 404, 429, 503),
+        responses=admin_errors(400, 404),
     )
-    async def purge_one(
-        self, sequence: Sequence, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
+    async def purge_dead_letter(
+        self, sequence: Sequence, bus: NamedDependency[Connection]
     ) -> DeadLettersDone:
-        """Forget one letter and its message for good."""
-        wanted = PurgeDeadLetters(sequence=sequence)
-        return await bus.request(INGEST_PURGE, wanted, headers=correlation(request))
-
-
-def _selected(data: DeadLetterSelection) -> DeadLetterSelection:
-    filtered = (data.sequence, data.stream, data.reason) != (None, None, None)
-    if data.all == filtered:
-        raise InvalidRequest(
-            'say which: sequence, stream or reason, or {"all": true} alone for every dead letter'
-        )
-    return data
+        """Delete one letter and its message permanently."""
+        return await bus.request(INGEST_PURGE, PurgeDeadLetters(sequence=sequence))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, delete, get, patch, post
+from litestar import Controller, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
@@ -34,21 +34,17 @@ from hogsend.contract.destinations import (
 )
 from hogsend.contract.errors import InvalidRequest
 from hogsend.transport.connection import Connection
-from services.gateway.auth import admin_only, admin_or_reader
-from services.gateway.error_responses import documented
-from services.gateway.response_headers import correlation
+from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
+from services.gateway.error_responses import admin_errors
+from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
 
-AnyRequest = Request[Any, Any, Any]
-TheBus = NamedDependency[Connection]
 Url = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
 EventTypes = Annotated[list[str], msgspec.Meta(min_length=1, max_length=100)]
 Description = Annotated[str, msgspec.Meta(max_length=500)]
-Limit = Annotated[int, QueryParameter(ge=1, le=100)]
-Offset = Annotated[int, QueryParameter(ge=0, le=1_000_000)]
 
 
 class NewDestination(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Where engagement shall go."""
+    """A destination to create."""
 
     url: Url
     event_types: EventTypes
@@ -59,14 +55,14 @@ class NewDestination(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`apiKey`, `host`, `eventNames`, `syncPersons`, `unsubscribedPropertyKey`."""
 
     def __repr__(self) -> str:
-        """Name the kind; the config may hold a key."""
+        """Show the kind only: the config may hold a key."""
         return f"NewDestination(kind={self.kind!r})"
 
 
 class DestinationChanges(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
 ):
-    """What shall be different; the rest stays.
+    """Fields to change; a missing field stays as it is.
 
     A `config` replaces the stored one, but keeps its `apiKey` unless it gives another or null.
     """
@@ -78,7 +74,7 @@ class DestinationChanges(
     config: Properties | msgspec.UnsetType = msgspec.UNSET
 
     def __repr__(self) -> str:
-        """Say nothing; the config may hold a key."""
+        """Show no field: the config may hold a key."""
         return "DestinationChanges(...)"
 
 
@@ -86,19 +82,21 @@ class DestinationsController(Controller):
     """Outbound destinations."""
 
     path = "/v1/admin/webhooks"
-    tags = ["Destinations"]  # noqa: RUF012 - litestar reads class attributes
-    security = [{"adminKey": []}]  # noqa: RUF012
+    tags = ("Destinations",)
+    security = ADMIN_SECURITY
 
     @post(
         guards=[admin_only],
         operation_id="createDestination",
-        summary="Make a destination",
-        responses=documented(400, 401, 403, 413, 429, 503),
+        summary="Create a destination",
+        responses=admin_errors(400, 413),
     )
-    async def create(
-        self, data: JSONBody[NewDestination], bus: TheBus, request: AnyRequest
+    async def create_destination(
+        self,
+        data: JSONBody[NewDestination],
+        bus: NamedDependency[Connection],
     ) -> OutboundDestination:
-        """Make a destination; engagement is kept for it from now on."""
+        """Create a destination; it receives engagement that is published from now on."""
         new = CreateDestination(
             url=data.url,
             event_types=data.event_types,
@@ -107,55 +105,54 @@ class DestinationsController(Controller):
             kind=data.kind,
             config=data.config,
         )
-        return await bus.request(ANALYTICS_CREATE_DESTINATION, new, headers=correlation(request))
+        return await bus.request(ANALYTICS_CREATE_DESTINATION, new)
 
     @get(
         guards=[admin_or_reader],
         operation_id="listDestinations",
         summary="List destinations",
-        responses=documented(400, 401, 403, 429, 503),
+        responses=admin_errors(400),
     )
-    async def page(
+    async def list_destinations(
         self,
-        bus: TheBus,
-        request: AnyRequest,
+        bus: NamedDependency[Connection],
         include_disabled: Annotated[bool, QueryParameter(name="includeDisabled")] = True,
-        limit: Limit = 50,
+        limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
     ) -> DestinationPage:
         """List destinations, oldest first, keys masked."""
         wanted = ListDestinations(limit=limit, offset=offset, include_disabled=include_disabled)
-        return await bus.request(ANALYTICS_LIST_DESTINATIONS, wanted, headers=correlation(request))
+        return await bus.request(ANALYTICS_LIST_DESTINATIONS, wanted)
 
     @get(
         "/{id:uuid}",
         guards=[admin_or_reader],
         operation_id="getDestination",
         summary="Show a destination",
-        responses=documented(400, 401, 403, 404, 429, 503),
+        responses=admin_errors(400, 404),
     )
-    async def show(
-        self, id: FromPath[UUID], bus: TheBus, request: AnyRequest
+    async def get_destination(
+        self,
+        id: FromPath[UUID],
+        bus: NamedDependency[Connection],
     ) -> OutboundDestination:
         """Show a destination, keys masked."""
-        wanted = DestinationRef(str(id))
-        return await bus.request(ANALYTICS_GET_DESTINATION, wanted, headers=correlation(request))
+        return await bus.request(ANALYTICS_GET_DESTINATION, DestinationRef(str(id)))
 
     @patch(
         "/{id:uuid}",
         guards=[admin_only],
         operation_id="updateDestination",
-        summary="Change a destination",
-        responses=documented(400, 401, 403, 404, 413, 429, 503),
+        summary="Update a destination",
+        responses=admin_errors(400, 404, 413),
     )
-    async def change(
+    async def update_destination(
         self,
         id: FromPath[UUID],
         data: JSONBody[DestinationChanges],
-        bus: TheBus,
-        request: AnyRequest,
+        bus: NamedDependency[Connection],
     ) -> OutboundDestination:
-        """Change what is given and leave the rest."""
+        """Change the given fields."""
         wanted = ChangeDestination(
             id=str(id),
             url=data.url,
@@ -164,7 +161,7 @@ class DestinationsController(Controller):
             disabled=data.disabled,
             config=data.config,
         )
-        return await _change(bus, wanted, request)
+        return await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted)
 
     @delete(
         "/{id:uuid}",
@@ -172,12 +169,13 @@ class DestinationsController(Controller):
         status_code=200,
         operation_id="deleteDestination",
         summary="Delete a destination",
-        responses=documented(400, 401, 403, 404, 429, 503),
+        responses=admin_errors(400, 404),
     )
-    async def remove(self, id: FromPath[UUID], bus: TheBus, request: AnyRequest) -> Deleted:
-        """Delete a destination, its history, and what waits for it."""
-        wanted = DestinationRef(str(id))
-        return await bus.request(ANALYTICS_DELETE_DESTINATION, wanted, headers=correlation(request))
+    async def delete_destination(
+        self, id: FromPath[UUID], bus: NamedDependency[Connection]
+    ) -> Deleted:
+        """Delete a destination, its history, and the events queued for it."""
+        return await bus.request(ANALYTICS_DELETE_DESTINATION, DestinationRef(str(id)))
 
     @post(
         "/{id:uuid}/pause",
@@ -185,13 +183,16 @@ class DestinationsController(Controller):
         status_code=200,
         operation_id="pauseDestination",
         summary="Pause a destination",
-        responses=documented(400, 401, 403, 404, 429, 503),
+        responses=admin_errors(400, 404),
     )
-    async def pause(
-        self, id: FromPath[UUID], bus: TheBus, request: AnyRequest
+    async def pause_destination(
+        self,
+        id: FromPath[UUID],
+        bus: NamedDependency[Connection],
     ) -> OutboundDestination:
-        """Discard what would be sent, until it is resumed."""
-        return await _change(bus, ChangeDestination(id=str(id), disabled=True), request)
+        """Discard events for it until it is resumed."""
+        wanted = ChangeDestination(id=str(id), disabled=True)
+        return await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted)
 
     @post(
         "/{id:uuid}/resume",
@@ -199,13 +200,16 @@ class DestinationsController(Controller):
         status_code=200,
         operation_id="resumeDestination",
         summary="Resume a destination",
-        responses=documented(400, 401, 403, 404, 429, 503),
+        responses=admin_errors(400, 404),
     )
-    async def resume(
-        self, id: FromPath[UUID], bus: TheBus, request: AnyRequest
+    async def resume_destination(
+        self,
+        id: FromPath[UUID],
+        bus: NamedDependency[Connection],
     ) -> OutboundDestination:
-        """Send again, from now on."""
-        return await _change(bus, ChangeDestination(id=str(id), disabled=False), request)
+        """Send events from now on."""
+        wanted = ChangeDestination(id=str(id), disabled=False)
+        return await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted)
 
     @post(
         "/{id:uuid}/test",
@@ -213,32 +217,32 @@ class DestinationsController(Controller):
         status_code=202,
         operation_id="testDestination",
         summary="Send a test event",
-        responses=documented(400, 401, 403, 404, 429, 503),
+        responses=admin_errors(400, 404),
     )
-    async def test(self, id: FromPath[UUID], bus: TheBus, request: AnyRequest) -> TestQueued:
+    async def test_destination(
+        self, id: FromPath[UUID], bus: NamedDependency[Connection]
+    ) -> TestQueued:
         """Send `webhook.test` to this destination only."""
-        wanted = DestinationRef(str(id))
-        return await bus.request(ANALYTICS_TEST_DESTINATION, wanted, headers=correlation(request))
+        return await bus.request(ANALYTICS_TEST_DESTINATION, DestinationRef(str(id)))
 
     @get(
         "/{id:uuid}/deliveries",
         guards=[admin_or_reader],
         operation_id="listDestinationDeliveries",
-        summary="List what was sent",
-        responses=documented(400, 401, 403, 404, 429, 503),
+        summary="List deliveries",
+        responses=admin_errors(400, 404),
     )
-    async def deliveries(  # noqa: PLR0917 - one parameter a query key
+    async def list_destination_deliveries(
         self,
         id: FromPath[UUID],
-        bus: TheBus,
-        request: AnyRequest,
+        bus: NamedDependency[Connection],
         status: Annotated[DeliveryStatus | None, QueryParameter()] = None,
-        limit: Limit = 50,
+        limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
     ) -> DeliveryPage:
-        """List what became of a destination's newest events, the newest first."""
+        """List the outcome of a destination's events, newest first."""
         wanted = ListDeliveries(id=str(id), status=status, limit=limit, offset=offset)
-        return await bus.request(ANALYTICS_DELIVERIES, wanted, headers=correlation(request))
+        return await bus.request(ANALYTICS_DELIVERIES, wanted)
 
     @post(
         "/{id:uuid}/rotate-secret",
@@ -246,17 +250,13 @@ class DestinationsController(Controller):
         status_code=200,
         operation_id="rotateDestinationSecret",
         summary="Rotate a signing secret",
-        responses=documented(400, 401, 403, 404, 429, 503),
+        responses=admin_errors(400, 404),
     )
-    async def rotate_secret(
-        self, id: FromPath[UUID], bus: TheBus, request: AnyRequest
+    async def rotate_destination_secret(
+        self,
+        id: FromPath[UUID],
+        bus: NamedDependency[Connection],
     ) -> OutboundDestination:
         """Always refused: destinations of kind `posthog` are not signed."""
-        await self.show.fn(self, id, bus, request)
+        await bus.request(ANALYTICS_GET_DESTINATION, DestinationRef(str(id)))
         raise InvalidRequest("a destination of kind 'posthog' is not signed; it has no secret")
-
-
-async def _change(
-    bus: Connection, wanted: ChangeDestination, request: AnyRequest
-) -> OutboundDestination:
-    return await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted, headers=correlation(request))

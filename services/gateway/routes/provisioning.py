@@ -1,13 +1,12 @@
-"""`/v1/admin/analytics`: make PostHog deliver here, and say what works (contract 1.2)."""
+"""`POST /v1/admin/analytics/provision-loop`: make PostHog deliver here (contract 1.2)."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
-from litestar import Controller, MediaType, Request, Response, get, post
+from litestar import MediaType, Response, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
@@ -15,31 +14,22 @@ from litestar.params import QueryParameter
 from hogsend.contract.base import Empty
 from hogsend.contract.health import PROVISIONER_HEALTH
 from hogsend.contract.provisioning import (
-    PROVISIONER_DIAGNOSE,
     PROVISIONER_PROVISION,
-    CredentialFinding,
     Destination,
-    DestinationFinding,
-    Diagnosis,
-    Finding,
     Provisioned,
     ProvisionLoop,
     ProvisionReply,
-    PublicUrlFinding,
-    ReadsFinding,
     Refusal,
-    SecretFinding,
 )
 from hogsend.transport.connection import Connection
-from services.gateway.auth import admin_only
-from services.gateway.error_responses import RefusalBody, documented
-from services.gateway.response_headers import correlation
+from services.gateway.auth import ADMIN_SECURITY, admin_only
+from services.gateway.error_responses import RefusalBody, admin_errors
 from services.gateway.webhooks.secret import WebhookSecret
 
 PROBE_SECONDS = 2.0
-"""How long the provisioner gets to say that it is there."""
+"""How long the provisioner may take to answer that it is running."""
 WATCH_SECONDS = 5.0
-"""How often it is asked that while a run goes on: a run may take a minute, a crash must not."""
+"""How often it is asked during a run: a run may take a minute, noticing a crash must not."""
 
 STATUSES = {"precondition": 409, "posthog": 502}
 
@@ -55,95 +45,58 @@ class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     dashboard_url: str
     enabled: bool
     other_instances: list[Destination] | msgspec.UnsetType = msgspec.UNSET
-    """Destinations of other live instances in the same project: left alone."""
+    """Destinations of other live instances in the same project; they are not changed."""
 
 
-class CredentialFindingBody(Finding, frozen=True, kw_only=True):
-    """The stored OAuth grant; times in UTC with milliseconds."""
-
-    state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
-    scopes: list[str]
-    expires_at: str | None
-    refresh_failing: bool
-
-
-class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Everything about the integration that an operator may have to act on."""
-
-    private_host: str | None
-    credential: CredentialFindingBody
-    person_reads: ReadsFinding
-    webhook_secret: SecretFinding
-    destination: DestinationFinding
-    scope_gap: list[str]
-    public_url: PublicUrlFinding
-
-
-class ProvisioningController(Controller):
-    """The destination in PostHog that delivers here."""
-
-    path = "/v1/admin/analytics"
-    guards = [admin_only]  # noqa: RUF012 - litestar reads class attributes
-    tags = ["Admin"]  # noqa: RUF012
-    security = [{"adminKey": []}]  # noqa: RUF012
-
-    @post(
-        "/provision-loop",
-        status_code=200,
-        operation_id="provisionLoop",
-        summary="Make PostHog deliver here",
-        responses={
-            200: ResponseSpec(ProvisionedBody, description="PostHog delivers here."),
-            409: ResponseSpec(RefusalBody, description="Something is missing on this side."),
-            **documented(400, 401, 403, 429, 502, 503),
-        },
-    )
-    async def provision_loop(
-        self,
-        bus: NamedDependency[Connection],
-        webhook_secret: NamedDependency[WebhookSecret],
-        request: Request[Any, Any, Any],
-        placeholder: Annotated[
-            Literal["true", "false"],
-            QueryParameter(description="Only make a disabled destination to be filled in later."),
-        ] = "false",
-    ) -> Response[ProvisionedBody | RefusalBody]:
-        """Create or repair the webhook destination; doing it twice changes nothing."""
-        headers = correlation(request)
-        reply = await _run(bus, ProvisionLoop(placeholder=placeholder == "true"), headers)
-        if reply.provisioned is None:
-            return _refused(reply.refusal)
-        # A secret minted just now must be enforced by the time anybody knows of it.
-        await webhook_secret.refresh()
-        return Response(_provisioned(reply.provisioned), media_type=MediaType.JSON)
-
-    @get(
-        "/diagnosis",
-        operation_id="getDiagnosis",
-        summary="What works between PostHog and this instance",
-        responses=documented(401, 403, 429, 503),
-    )
-    async def diagnosis(
-        self, bus: NamedDependency[Connection], request: Request[Any, Any, Any]
-    ) -> DiagnosisBody:
-        """Look at credential, person reads, webhook secret, destination, scopes and public URL."""
-        found = await bus.request(PROVISIONER_DIAGNOSE, Empty(), headers=correlation(request))
-        return _diagnosis(found)
+@post(
+    "/v1/admin/analytics/provision-loop",
+    status_code=200,
+    guards=[admin_only],
+    operation_id="provisionLoop",
+    summary="Make PostHog deliver here",
+    tags=["Admin"],
+    security=ADMIN_SECURITY,
+    responses={
+        200: ResponseSpec(ProvisionedBody, description="PostHog delivers here."),
+        409: ResponseSpec(RefusalBody, description="Something is missing on this side."),
+        **admin_errors(400, 502),
+    },
+)
+async def provision_loop(
+    bus: NamedDependency[Connection],
+    webhook_secret: NamedDependency[WebhookSecret],
+    placeholder: Annotated[
+        Literal["true", "false"],
+        QueryParameter(description="Only create a disabled destination, to be completed later."),
+    ] = "false",
+) -> Response[ProvisionedBody | RefusalBody]:
+    """Create or repair the webhook destination; repeating it changes nothing."""
+    reply = await _provision(bus, ProvisionLoop(placeholder=placeholder == "true"))
+    if reply.provisioned is None:
+        return _refused(reply.refusal)
+    # The run may have minted a secret; it must be enforced before the response tells of it.
+    await webhook_secret.refresh()
+    return Response(_provisioned(reply.provisioned), media_type=MediaType.JSON)
 
 
-async def _run(bus: Connection, wanted: ProvisionLoop, headers: dict[str, str]) -> ProvisionReply:
-    await _probe(bus, headers)
-    run = asyncio.create_task(bus.request(PROVISIONER_PROVISION, wanted, headers=headers))
+async def _provision(bus: Connection, wanted: ProvisionLoop) -> ProvisionReply:
+    """Ask the provisioner, and fail as soon as it no longer runs.
+
+    Raises:
+        Unavailable: the provisioner does not run, or stopped before it answered.
+    """
+    await _probe(bus)
+    run = asyncio.create_task(bus.request(PROVISIONER_PROVISION, wanted))
     try:
         while not (await asyncio.wait({run}, timeout=WATCH_SECONDS))[0]:
-            await _probe(bus, headers)
+            await _probe(bus)
         return run.result()
     finally:
         run.cancel()
 
 
-async def _probe(bus: Connection, headers: dict[str, str]) -> None:
-    await bus.request(PROVISIONER_HEALTH, Empty(), deadline=PROBE_SECONDS, headers=headers)
+async def _probe(bus: Connection) -> None:
+    await bus.request(PROVISIONER_HEALTH, Empty(), deadline=PROBE_SECONDS)
 
 
 def _provisioned(done: Provisioned) -> ProvisionedBody:
@@ -160,39 +113,10 @@ def _provisioned(done: Provisioned) -> ProvisionedBody:
 
 def _refused(refusal: Refusal | None) -> Response[ProvisionedBody | RefusalBody]:
     if refusal is None:
-        raise ValueError("the provisioner answered nothing")
+        raise ValueError("the provisioner's reply has neither an outcome nor a refusal")
     body = RefusalBody(
         error=refusal.code,
         detail=msgspec.UNSET if refusal.detail is None else refusal.detail,
         remediation=msgspec.UNSET if refusal.remediation is None else refusal.remediation,
     )
     return Response(body, status_code=STATUSES[refusal.reason], media_type=MediaType.JSON)
-
-
-def _diagnosis(found: Diagnosis) -> DiagnosisBody:
-    return DiagnosisBody(
-        private_host=found.private_host,
-        credential=_credential(found.credential),
-        person_reads=found.person_reads,
-        webhook_secret=found.webhook_secret,
-        destination=found.destination,
-        scope_gap=found.scope_gap,
-        public_url=found.public_url,
-    )
-
-
-def _credential(found: CredentialFinding) -> CredentialFindingBody:
-    return CredentialFindingBody(
-        state=found.state,
-        scopes=found.scopes,
-        expires_at=_milliseconds(found.expires_at),
-        refresh_failing=found.refresh_failing,
-        detail=found.detail,
-        remediation=found.remediation,
-    )
-
-
-def _milliseconds(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

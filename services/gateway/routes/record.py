@@ -1,4 +1,4 @@
-"""`POST /v1/events`: events that clients and services report to Hogsend itself (contract 5.6)."""
+"""`POST /v1/events`: events that clients and services report to Hogsend (contract 5.6)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.events import INGEST_RECORD, RecordEvent
 from hogsend.transport.connection import Connection
 from services.gateway.auth import reporters_only
-from services.gateway.error_responses import documented
-from services.gateway.response_headers import correlation
-from services.gateway.timestamps import Moment, parse_moment
+from services.gateway.error_responses import documented_errors
+from services.gateway.timestamps import Timestamp, parse_timestamp
 
 ROOM_BYTES = 8192
-"""What the bus needs for an event besides its body."""
+"""Room for an event's envelope in a NATS message, besides the body."""
 
 MAX_KEY = 128
 KEY = r"^[\x21-\x7e]+$"
@@ -37,37 +36,37 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=MAX_KEY,
         pattern=KEY,
-        description="The same for every repetition of one event; becomes its id.",
+        description="The same for every attempt to report one event; becomes its id.",
     ),
 ]
 
 
 class ReportedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """An event; `userId` or `email` says whose it is."""
+    """An event; its contact is named by `userId` or `email`."""
 
     event: Name
     user_id: UserId | None = None
     email: Email | None = None
     properties: Properties = {}
     contact_properties: Properties = {}
-    """What the event says about its contact, as opposed to about itself."""
+    """Properties of the contact, not of the event."""
     value: float | None = None
-    """Joins the properties, as does `currency`."""
+    """Added to the properties, like `currency`."""
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{3}$")] | None = None
     idempotency_key: IdempotencyKey | None = None
-    timestamp: Moment | None = None
-    """When it happened."""
+    timestamp: Timestamp | None = None
+    """When it happened; by default, when it was received."""
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The event is stored and announced."""
+    """The event is stored and published."""
 
     stored: bool
-    """False when its idempotency key was seen before."""
+    """False for a repeated idempotency key."""
     exits: list[str] = []
-    """Journeys it ended; there are none here, and clients of Hogsend expect the key."""
+    """Journeys it ended: empty without journeys, but Hogsend's clients expect the key."""
     contact_key: str
-    """Key the contact is known by: what to identify it with in PostHog."""
+    """Key of the contact: the distinct id to identify it with in PostHog."""
     id: str
 
 
@@ -75,11 +74,11 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     "/v1/events",
     status_code=202,
     guards=[reporters_only],
-    tags=["Events"],
     operation_id="recordEvent",
     summary="Report an event",
+    tags=["Events"],
     security=[{"ingestKey": []}, {"adminKey": []}],
-    responses=documented(400, 401, 403, 413, 429, 503),
+    responses=documented_errors(400, 401, 403, 413, 429, 503),
 )
 async def record_event(
     data: JSONBody[ReportedEvent],
@@ -90,28 +89,31 @@ async def record_event(
         HeaderParameter(name="Idempotency-Key", min_length=1, max_length=MAX_KEY, pattern=KEY),
     ] = None,
 ) -> RecordedEvent:
-    """Store an event as Hogsend's own; 202 says it is stored and announced on the bus."""
+    """Store and publish an event; both have happened when this answers 202."""
     if len(await request.body()) > bus.max_payload - ROOM_BYTES:
         raise RequestEntityTooLarge
+    recorded = await bus.request(INGEST_RECORD, _reported(data, idempotency_key))
+    return RecordedEvent(stored=recorded.stored, contact_key=recorded.contact_key, id=recorded.id)
+
+
+def _reported(data: ReportedEvent, header_key: str | None) -> RecordEvent:
     if data.user_id is None and data.email is None:
         raise InvalidRequest("say whose event it is: userId or email")
-    key = data.idempotency_key or idempotency_key
-    if idempotency_key not in {None, key}:
+    key = data.idempotency_key or header_key
+    if header_key not in {None, key}:
         raise InvalidRequest("idempotencyKey and the header Idempotency-Key differ")
-    reported = RecordEvent(
+    return RecordEvent(
         event=data.event,
         user_id=data.user_id or "",
         email=data.email,
         properties=_properties(data),
         contact_properties=data.contact_properties,
         idempotency_key=key,
-        occurred_at=parse_moment(data.timestamp, "timestamp")
+        occurred_at=parse_timestamp(data.timestamp, "timestamp")
         if data.timestamp is not None
         else None,
         received_at=datetime.now(UTC),
     )
-    recorded = await bus.request(INGEST_RECORD, reported, headers=correlation(request))
-    return RecordedEvent(stored=recorded.stored, contact_key=recorded.contact_key, id=recorded.id)
 
 
 def _properties(data: ReportedEvent) -> Properties:

@@ -1,4 +1,4 @@
-"""`POST /v1/webhooks/<source>`: where PostHog delivers (contract 5)."""
+"""`POST /v1/webhooks/posthog`: accepts what PostHog delivers (contract 5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from litestar.params import FromPath
 
 from hogsend.contract.errors import SpoolFull
 from hogsend.transport.connection import Connection
-from services.gateway.error_responses import RETRY_SECONDS, InvalidPayloadBody, documented
+from services.gateway.error_responses import RETRY_SECONDS, InvalidPayloadBody, documented_errors
 from services.gateway.response_headers import request_id
 from services.gateway.webhooks.posthog import parse_posthog, queued_posthog_webhook
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
@@ -28,14 +28,13 @@ HEADERS_BYTES = 4096
 
 SECRET_HEADER = b"x-posthog-webhook-secret"
 
-
 _TEXT = [OpenAPIType.STRING, OpenAPIType.NULL]
 
 _encode = msgspec.json.Encoder().encode
 
 
 class WebhookAccepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The event is durable; whatever happens next, it is not lost."""
+    """The event is stored durably."""
 
     ok: Literal[True] = True
     event: str
@@ -44,7 +43,7 @@ class WebhookAccepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 
 @dataclass
 class PostHogDelivery(Operation):
-    """The OpenAPI operation, with the body the handler reads by itself."""
+    """The OpenAPI operation, with the body that the handler reads and decodes itself."""
 
     def __post_init__(self) -> None:
         """Describe the body."""
@@ -59,7 +58,7 @@ class PostHogDelivery(Operation):
                 "properties": Schema(type=[OpenAPIType.OBJECT, OpenAPIType.NULL]),
             },
         )
-        person = Schema(description="Read leniently: an odd person never costs the event.")
+        person = Schema(description="Read leniently: no value of it makes an event be refused.")
         body = Schema(
             type=OpenAPIType.OBJECT,
             required=["event"],
@@ -72,8 +71,8 @@ class PostHogDelivery(Operation):
 def posthog_route(queue: WebhookQueue, secret: WebhookSecret, bus: Connection) -> HTTPRouteHandler:
     """Make PostHog's route.
 
-    A closure on a fixed path, answered with bytes: on this path injection, path parameters and
-    litestar's serializer would cost more than the work itself.
+    It is a closure on a fixed path that answers with bytes: here injection, path parameters and
+    Litestar's serializer would cost more than the work itself.
     """
 
     @post(
@@ -86,12 +85,12 @@ def posthog_route(queue: WebhookQueue, secret: WebhookSecret, bus: Connection) -
         security=[{"webhookSecret": []}, {}],
         responses={
             200: ResponseSpec(WebhookAccepted, description="The event is durable."),
-            **documented(401, 413, 429, 503),
+            **documented_errors(401, 413, 429, 503),
             400: ResponseSpec(InvalidPayloadBody, description="Not what PostHog sends."),
         },
     )
-    async def receive_posthog(request: Request[Any, Any, Any]) -> Response[bytes]:
-        """Accept one event from PostHog's webhook destination."""
+    async def deliver_posthog_webhook(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Accept one event of PostHog's webhook destination."""
         _check_secret(secret, request)
         body = await request.body()
         if len(body) > bus.max_payload - HEADERS_BYTES:
@@ -101,12 +100,12 @@ def posthog_route(queue: WebhookQueue, secret: WebhookSecret, bus: Connection) -
         try:
             await queue.accept(queued)
         except SpoolFull as error:
-            # 429 and not 503: PostHog then keeps trying for minutes instead of seconds.
+            # 429, not 503: PostHog retries a 429 for minutes, a 503 for seconds.
             raise _busy(429, str(error)) from error
         accepted = WebhookAccepted(event=webhook.event.event, user_id=webhook.event.distinct_id)
         return Response(_encode(accepted), media_type=MediaType.JSON)
 
-    return receive_posthog
+    return deliver_posthog_webhook
 
 
 @post(
@@ -115,7 +114,7 @@ def posthog_route(queue: WebhookQueue, secret: WebhookSecret, bus: Connection) -
     include_in_schema=False,
 )
 async def unknown_source(source: FromPath[str]) -> None:  # noqa: ARG001 - only the path matters
-    """Refuse every other source."""
+    """Answer 404 for every other source."""
     raise NotFoundException("Unknown webhook source")
 
 

@@ -1,0 +1,1 @@
+"""Health of every component and service, as the gateway reports it."""

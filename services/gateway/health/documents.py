@@ -1,0 +1,129 @@
+"""The health documents: for the upstream doctor (contract 8.6) and for orchestrators."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+ACTIVITY_HOURS = 24
+
+UpOrDown = Literal["up", "down"]
+Status = Literal["healthy", "degraded", "migration_pending"]
+
+
+class ComponentHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One dependency."""
+
+    status: UpOrDown
+    latency_ms: float | None = None
+
+
+class WorkerHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The ingest service, which turns webhooks into events."""
+
+    status: UpOrDown
+    last_seen_at: datetime | None = None
+
+
+class HealthComponents(msgspec.Struct, frozen=True):
+    """Dependencies by the names the upstream doctor reads, and by their own."""
+
+    database: ComponentHealth
+    redis: ComponentHealth
+    """The same as `bus`: there is no Redis, but the upstream doctor requires this key."""
+    worker: WorkerHealth
+    bus: ComponentHealth
+
+
+class MigrationTrack(msgspec.Struct, frozen=True, rename="camel"):
+    """Migrations of one track."""
+
+    applied: str | None
+    required: str | None
+    in_sync: bool
+    pending: list[str]
+
+
+class MigrationTracks(msgspec.Struct, frozen=True):
+    """Hogsend's migrations; a client application has none here."""
+
+    engine: MigrationTrack
+    client: MigrationTrack
+
+
+class UncountedActivity(msgspec.Struct, frozen=True):
+    """Counts that the upstream doctor reads and this product does not have."""
+
+    failed: int | None = None
+
+
+class JourneyActivity(UncountedActivity, frozen=True):
+    """Journeys are not part of this product."""
+
+    completed: int | None = None
+
+
+class EmailActivity(UncountedActivity, frozen=True):
+    """Emails are not part of this product."""
+
+    sent: int | None = None
+
+
+class RecentActivity(msgspec.Struct, frozen=True, rename="camel"):
+    """Activity of the last hours."""
+
+    window_hours: int = ACTIVITY_HOURS
+    journeys: JourneyActivity = JourneyActivity()
+    emails: EmailActivity = EmailActivity()
+
+
+class ServiceHealthBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One of Hogsend's services, as it answers over NATS."""
+
+    status: UpOrDown
+    latency_ms: float | None = None
+    uptime: float | None = None
+    database: UpOrDown | None = None
+    credential_version: int | None = None
+    """Version of PostHog's credential that it uses, if it uses one."""
+    waits_for: str | None = None
+    """The dependency it cannot work without; the service is down until that is available."""
+
+
+class CredentialHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Whether a provider's stored credential works; nothing of its content."""
+
+    state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
+    version: int | None = None
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Health of the whole system; always answered with 200."""
+
+    status: Status
+    uptime: float
+    timestamp: datetime
+    version: str
+    components: HealthComponents
+    schema: MigrationTracks
+    activity: RecentActivity
+    services: dict[str, ServiceHealthBody]
+    credentials: dict[str, CredentialHealth]
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(msgspec.Struct, frozen=True, rename="camel"):
+    """Whether webhooks can be accepted, and why not."""
+
+    ready: bool
+    bus: UpOrDown
+    webhook_secret: Literal["known", "unknown"]
+    spooled: int
+    """Webhooks in the spool."""

@@ -1,0 +1,179 @@
+"""Asks every service for its health and derives the health of the whole system."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from hogsend import __version__
+from hogsend.contract.base import Empty
+from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
+from hogsend.contract.errors import HogsendError
+from hogsend.contract.health import (
+    ANALYTICS_HEALTH,
+    CREDENTIALS_HEALTH,
+    INGEST_HEALTH,
+    PROVISIONER_HEALTH,
+    ServiceHealth,
+)
+from hogsend.contract.registry import Endpoint
+from hogsend.contract.users import User
+from hogsend.transport.connection import Connection
+from services.gateway.health.documents import (
+    ComponentHealth,
+    CredentialHealth,
+    Health,
+    HealthComponents,
+    MigrationTrack,
+    MigrationTracks,
+    RecentActivity,
+    ServiceHealthBody,
+    Status,
+    WorkerHealth,
+)
+from services.gateway.webhooks.secret import PROVIDER, WebhookSecret
+from services.gateway.webhooks.webhook_queue import WebhookQueue
+
+PROBE_SECONDS = 1.5
+"""How long a service may take to answer."""
+
+_STARTED = time.monotonic()
+_PROBES: tuple[Endpoint[Empty, ServiceHealth], ...] = (
+    CREDENTIALS_HEALTH,
+    INGEST_HEALTH,
+    PROVISIONER_HEALTH,
+    ANALYTICS_HEALTH,
+)
+
+_NO_MIGRATIONS = MigrationTrack(applied=None, required=None, in_sync=True, pending=[])
+
+Answers = Mapping[str, ServiceHealth | None]
+"""Reply of each service, None without one."""
+
+
+async def report_health(
+    bus: Connection, queue: WebhookQueue, webhook_secret: WebhookSecret
+) -> Health:
+    """Ask every service, all at the same time, and put the answers together.
+
+    The bus counts as down, too, while webhooks are spooled because JetStream does not take them.
+    """
+    credential, probes = await asyncio.gather(
+        _credential(bus), asyncio.gather(*(_probe(bus, endpoint) for endpoint in _PROBES))
+    )
+    answers = {service: answer for service, answer, _ in probes}
+    uptime = round(time.monotonic() - _STARTED, 1)
+    services = {
+        "gateway": ServiceHealthBody(
+            "up", uptime=uptime, credential_version=webhook_secret.version
+        ),
+        **{service: _service(answer, latency) for service, answer, latency in probes},
+    }
+    bus_latency = await _bus_latency(bus)
+    takes_webhooks = bus_latency is not None and not queue.spooling
+    bus_health = ComponentHealth("up" if takes_webhooks else "down", bus_latency)
+    database = _database(answers)
+    engine = _engine(answers)
+    now = datetime.now(UTC)
+    last_seen = now if answers[User.INGEST] is not None else None
+    return Health(
+        status=_status(engine, database, bus_health, *services.values()),
+        uptime=uptime,
+        timestamp=now,
+        version=__version__,
+        components=HealthComponents(
+            database=database,
+            redis=bus_health,
+            worker=WorkerHealth(services[User.INGEST].status, last_seen),
+            bus=bus_health,
+        ),
+        schema=MigrationTracks(engine, client=_NO_MIGRATIONS),
+        activity=RecentActivity(),
+        services=services,
+        credentials={PROVIDER: credential},
+    )
+
+
+async def _probe(
+    bus: Connection, endpoint: Endpoint[Empty, ServiceHealth]
+) -> tuple[str, ServiceHealth | None, float | None]:
+    started = time.perf_counter()
+    try:
+        answer = await bus.request(endpoint, Empty(), deadline=PROBE_SECONDS)
+    except HogsendError:
+        return endpoint.service, None, None
+    return endpoint.service, answer, _milliseconds_since(started)
+
+
+async def _credential(bus: Connection) -> CredentialHealth:
+    wanted = ProviderRef(provider_id=PROVIDER)
+    try:
+        found = await bus.request(CREDENTIALS_STATUS, wanted, deadline=PROBE_SECONDS)
+    except HogsendError:
+        return CredentialHealth("unknown")
+    return CredentialHealth(
+        "needs_reconnect" if found.needs_reconnect else found.oauth, found.version
+    )
+
+
+async def _bus_latency(bus: Connection) -> float | None:
+    if not bus.connected:
+        return None
+    started = time.perf_counter()
+    try:
+        await asyncio.wait_for(bus.client.flush(), PROBE_SECONDS)
+    except Exception:  # noqa: BLE001 - whatever the error is, the bus is not up
+        return None
+    return _milliseconds_since(started)
+
+
+def _status(engine: MigrationTrack, *parts: ComponentHealth | ServiceHealthBody) -> Status:
+    if engine.pending:
+        return "migration_pending"
+    return "degraded" if any(part.status == "down" for part in parts) else "healthy"
+
+
+def _service(answer: ServiceHealth | None, latency: float | None) -> ServiceHealthBody:
+    if answer is None:
+        return ServiceHealthBody("down")
+    return ServiceHealthBody(
+        status="down" if answer.waits_for else "up",
+        latency_ms=latency,
+        uptime=answer.uptime,
+        database=answer.database.status,
+        credential_version=answer.credential_version,
+        waits_for=answer.waits_for,
+    )
+
+
+def _database(answers: Answers) -> ComponentHealth:
+    seen = [answer.database for answer in answers.values() if answer is not None]
+    if not seen or any(database.status == "down" for database in seen):
+        return ComponentHealth("down")
+    return ComponentHealth("up", max(database.latency_ms or 0 for database in seen))
+
+
+def _engine(answers: Answers) -> MigrationTrack:
+    known = {service: answer.schema for service, answer in answers.items() if answer is not None}
+    pending = [
+        f"{service}/{migration}"
+        for service, schema in known.items()
+        for migration in schema.pending
+    ]
+    return MigrationTrack(
+        applied=_joined({service: schema.applied for service, schema in known.items()}),
+        required=_joined({service: schema.required for service, schema in known.items()}),
+        in_sync=not pending,
+        pending=pending,
+    )
+
+
+def _joined(versions: Mapping[str, str | None]) -> str | None:
+    named = [f"{service}/{version}" for service, version in versions.items() if version]
+    return " ".join(named) or None
+
+
+def _milliseconds_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 2)

@@ -1,0 +1,59 @@
+"""`GET /v1/admin/analytics/connect-info`: what the CLI asks before it connects (contract 1.1)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from litestar import get
+from litestar.di import NamedDependency
+
+from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
+from hogsend.posthog import scopes
+from hogsend.service.settings import PostHogSettings, PublicUrlSettings
+from hogsend.transport.connection import Connection
+from services.gateway.auth import ADMIN_SECURITY, admin_only
+from services.gateway.error_responses import admin_errors
+
+
+class ConnectInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What this instance has configured for PostHog; of a secret only whether it is set."""
+
+    provider_id: Literal["posthog"] = "posthog"
+    analytics_configured: bool
+    private_host: str | None
+    host_explicit: bool
+    project_id_hint: str | None
+    personal_key_configured: bool
+    webhook_secret_configured: bool
+    api_public_url: str
+    scope_gap: list[str]
+
+
+@get(
+    "/v1/admin/analytics/connect-info",
+    guards=[admin_only],
+    operation_id="getConnectInfo",
+    summary="Show what is configured for PostHog",
+    tags=["Admin"],
+    security=ADMIN_SECURITY,
+    responses=admin_errors(),
+)
+async def get_connect_info(
+    bus: NamedDependency[Connection],
+    posthog: NamedDependency[PostHogSettings],
+    public: NamedDependency[PublicUrlSettings],
+) -> ConnectInfo:
+    """Show what is configured, and which scopes the stored grant lacks."""
+    stored = await bus.request(CREDENTIALS_STATUS, ProviderRef(provider_id="posthog"))
+    return ConnectInfo(
+        analytics_configured=posthog.posthog_api_key is not None,
+        private_host=posthog.private_host,
+        host_explicit=posthog.host_explicit,
+        project_id_hint=posthog.posthog_project_id,
+        personal_key_configured=posthog.posthog_personal_api_key is not None,
+        webhook_secret_configured=posthog.posthog_webhook_secret is not None
+        or stored.webhook_secret == "present",  # noqa: S105
+        api_public_url=public.api_public_url,
+        scope_gap=scopes.missing(stored.scopes) if stored.oauth == "present" else [],
+    )
