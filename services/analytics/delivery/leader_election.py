@@ -1,7 +1,7 @@
-"""One replica sends at a time, or two would overtake each other with one person's events.
+"""One replica sends at a time: two could send one person's events in the wrong order.
 
-The lead is a session lock in PostgreSQL. A replica that dies loses it with its connection; one that
-is frozen loses it when its session has been idle for too long.
+The lead is an exclusive section over all replicas. A replica that dies loses it with its connection
+to PostgreSQL; one that freezes loses it when that connection has been idle for too long.
 """
 
 from __future__ import annotations
@@ -16,47 +16,57 @@ from prometheus_client import Gauge
 
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
+from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
 from hogsend.service.metrics import FAILURES
-from hogsend.service.serving import stop
+from hogsend.service.tasks import cancel_all
 
 log = structlog.get_logger(__name__)
 
-LOCK = 7237
-ASK_SECONDS = 1.0
-HEARTBEAT_SECONDS = 3.0
-SILENCE_SECONDS = 15
-"""A leader that says nothing for so long has lost the lead."""
+LOCK = LockKey.of_number(7237)
+RETRY_SECONDS = 1.0
+"""How often a replica tries to become the leader."""
+CONFIRM_SECONDS = 3.0
+"""How often the leader makes sure that it still is."""
+IDLE_SECONDS = 15
+"""A leader that has not confirmed for so long has lost the lead."""
 
 LEADING = Gauge("hogsend_delivery_leading", "1 while this replica sends to PostHog")
 
 
 async def lead_forever(database: Database, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `work` whenever this replica has the lead; it is cancelled when the lead is lost."""
+    """Run `work` whenever this replica leads; it is cancelled when the lead is lost."""
     while True:
         try:
-            await _lead_once(database, work)
-        except Unavailable:
-            # Said by whoever needs the database; delivery waits in JetStream meanwhile.
-            pass
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            FAILURES.labels("leader_election", type(error).__name__).inc()
-            log.warning("lost the lead in sending", reason=type(error).__name__)
-        await asyncio.sleep(ASK_SECONDS)
+            async with exclusive(
+                database,
+                LOCK,
+                scope=LockScope.SESSION,
+                wait_seconds=0,
+                idle_seconds=IDLE_SECONDS,
+                busy="another replica leads",
+                lost="the lead was lost",
+            ) as lock:
+                await _lead(lock, work)
+        except (Unavailable, asyncpg.PostgresError) as error:
+            # Another replica leads, or PostgreSQL cannot be used, which other parts report. Either
+            # way events wait in their streams.
+            log.debug("does not lead in sending", reason=str(error))
+        await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _lead_once(database: Database, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async with database.acquire() as connection:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
-            return
-        await connection.execute(f"SET idle_session_timeout = '{SILENCE_SECONDS}s'")
-        log.info("leads in sending")
-        working = asyncio.create_task(work())
-        LEADING.set(1)
-        try:
-            while not working.done():
-                await asyncio.wait({working}, timeout=HEARTBEAT_SECONDS)
-                await connection.execute("SELECT 1")
-            working.result()
-        finally:
-            LEADING.set(0)
-            await stop(working)
+async def _lead(lock: HeldLock, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    log.info("leads in sending")
+    working = asyncio.create_task(work())
+    LEADING.set(1)
+    try:
+        while not working.done():
+            await asyncio.wait({working}, timeout=CONFIRM_SECONDS)
+            await lock.confirm()
+        working.result()
+    except Unavailable as error:
+        FAILURES.labels("leader_election", error.code).inc()
+        log.warning("lost the lead in sending", reason=str(error))
+        raise
+    finally:
+        LEADING.set(0)
+        await cancel_all(working)
