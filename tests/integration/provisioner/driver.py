@@ -1,4 +1,4 @@
-"""Credentials, provisioner and gateway against a recording PostHog, set up as the contract says."""
+"""Credentials, provisioner and gateway on real servers, against a recording PostHog."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 import httpx
 
 from hogsend.contract.credentials import DerivedPayload
-from services.provisioner.destination.desired import IDENTIFIED
-from services.provisioner.destination.drift import BODY, SECRET_HEADER
+from tests.destinations import PUBLIC_URL, SECRET
 from tests.integration.gateway.test_credentials import PAYLOAD
 from tests.integration.gateway.test_credentials import URL as CREDENTIAL
 from tests.integration.harness import (
@@ -29,9 +28,6 @@ from tests.servers import Servers
 
 URL = "/v1/admin/analytics/provision-loop"
 DIAGNOSIS = "/v1/admin/analytics/diagnosis"
-PUBLIC_URL = "https://t.example.com"
-WEBHOOK_URL = f"{PUBLIC_URL}/v1/webhooks/posthog"
-SECRET = "env-secret"
 WITH_SECRET = {"posthog_webhook_secret": SECRET}
 NOWHERE = {"posthog_api_key": None, "posthog_host": None, "posthog_private_host": None}
 
@@ -117,23 +113,3 @@ async def start_driver(
         if connected:
             await driver.connect()
         yield driver
-
-
-def inputs(url: str = WEBHOOK_URL, secret: str | None = SECRET, **changes: Any) -> dict[str, Any]:
-    """Inputs of a destination; compliant unless told otherwise."""
-    headers = {"Content-Type": "application/json"}
-    if secret is not None:
-        headers[SECRET_HEADER] = secret
-    return {
-        "url": {"value": url},
-        "method": {"value": "POST"},
-        "body": {"value": BODY},
-        "headers": {"value": headers},
-        "debug": {"value": False},
-        **changes,
-    }
-
-
-def filters(*properties: Any) -> dict[str, Any]:
-    """Filters of a compliant destination, with other entries before ours."""
-    return {"source": "events", "properties": [*properties, IDENTIFIED]}

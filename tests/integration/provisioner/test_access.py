@@ -1,0 +1,84 @@
+"""What callers may ask of the provisioner. Nothing here provisions, so one driver serves all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hogsend.contract.credentials import (
+    CREDENTIALS_GET_DERIVED,
+    CREDENTIALS_TOKEN,
+    ProviderRef,
+    TokenRequest,
+)
+from hogsend.contract.errors import Forbidden
+from hogsend.contract.provisioning import PROVISIONER_PROVISION, ProvisionLoop
+from hogsend.contract.users import User
+from tests.integration.harness import READ_KEY, admin, connected
+from tests.integration.provisioner.driver import (
+    DIAGNOSIS,
+    URL,
+    WITH_SECRET,
+    Driver,
+    start_driver,
+)
+from tests.posthog_recorder import posthog_recorder
+from tests.servers import Servers
+
+
+@pytest.fixture(scope="module")
+async def driver(
+    servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Driver]:
+    directory = tmp_path_factory.mktemp("access")
+    async with (
+        servers.fresh_database() as database_url,
+        posthog_recorder() as posthog,
+        start_driver(servers, database_url, posthog, directory, environment=WITH_SECRET) as driver,
+    ):
+        yield driver
+        assert posthog.requests == []
+
+
+@pytest.mark.parametrize(("method", "url"), [("POST", URL), ("GET", DIAGNOSIS)])
+async def test_both_routes_need_an_admin_key(driver: Driver, method: str, url: str) -> None:
+    anonymous = await driver.gateway.http.request(method, url)
+    reader = await driver.gateway.http.request(method, url, headers=admin(READ_KEY))
+    assert (anonymous.status_code, reader.status_code) == (401, 403)
+
+
+async def test_both_routes_are_documented(driver: Driver) -> None:
+    paths = (await driver.gateway.http.get("/docs/openapi.json")).json()["paths"]
+    assert {"200", "400", "401", "403", "409", "502", "503"} <= set(paths[URL]["post"]["responses"])
+    assert {"200", "401", "403", "503"} <= set(paths[DIAGNOSIS]["get"]["responses"])
+
+
+@pytest.mark.parametrize("query", ["True", "1", "", "yes", "false,true"])
+async def test_an_odd_placeholder_is_400(driver: Driver, query: str) -> None:
+    answer = await driver.provision(f"?placeholder={query}&other=1")
+    assert answer.status_code == 400
+    assert answer.json()["success"] is False
+    assert answer.json()["error"]["name"] == "ZodError"
+    assert "placeholder" in answer.json()["error"]["message"]
+
+
+async def test_the_gateway_may_ask_for_neither_secret_nor_token(driver: Driver) -> None:
+    bus = driver.gateway.bus
+    with pytest.raises(Forbidden):
+        await bus.request(CREDENTIALS_GET_DERIVED, ProviderRef(provider_id="posthog"))
+    with pytest.raises(Forbidden):
+        await bus.request(CREDENTIALS_TOKEN, TokenRequest(provider_id="posthog"))
+
+
+@pytest.mark.parametrize("user", [User.INGEST, User.SUBSCRIBER])
+async def test_others_may_not_provision(servers: Servers, driver: Driver, user: User) -> None:
+    async with connected(servers, user) as bus:
+        with pytest.raises(Forbidden):
+            await bus.request(PROVISIONER_PROVISION, ProvisionLoop())
+
+
+async def test_health_names_the_provisioner(driver: Driver) -> None:
+    health = (await driver.gateway.http.get("/v1/health")).json()
+    assert health["services"]["provisioner"]["status"] == "up"
+    assert "provisioner/0001" in health["schema"]["engine"]["applied"]
