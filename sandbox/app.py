@@ -5,33 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import msgspec
-import structlog
 from granian.constants import Interfaces
 from granian.server.embed import Server
-from litestar import Litestar, MediaType, Request, Response, Router, get
+from litestar import Litestar, Router, get
 from litestar.di import NamedDependency, Provide
-from litestar.exceptions import HTTPException, MethodNotAllowedException
-from litestar.types import ASGIApp, ExceptionHandlersMap
+from litestar.types import ASGIApp
 
 from hogsend.contract.errors import CannotStart
-from sandbox.api.errors import ApiError, ApiErrorBody, not_allowed, not_found, server_error
-from sandbox.api.hog_functions import HogFunctionsController
-from sandbox.api.persons import PersonsController
-from sandbox.api.projects import get_me, get_project
-from sandbox.control.faults import with_faults
-from sandbox.control.routes import ControlController
-from sandbox.flags.routes import evaluate_flags
-from sandbox.ingestion.errors import CaptureError
-from sandbox.ingestion.routes import capture, capture_error
+from sandbox.http.capture import capture
+from sandbox.http.control import ControlController
+from sandbox.http.errors import EXCEPTION_HANDLERS
+from sandbox.http.faults import with_faults
+from sandbox.http.flags import evaluate_flags
+from sandbox.http.hog_functions import HogFunctionsController
+from sandbox.http.oauth import OAuthController, authorization_server
+from sandbox.http.persons import PersonsController
+from sandbox.http.projects import get_me, get_project
 from sandbox.instance import Instance
-from sandbox.oauth.errors import OAuthError
-from sandbox.oauth.routes import OAuthController, authorization_server, oauth_error
 from sandbox.options import Options
-
-log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
 """What capture takes (rust/capture/src/v0_request.rs)."""
@@ -132,34 +125,3 @@ async def _listening(options: Options, running: asyncio.Task[None]) -> None:
             writer.close()
             await writer.wait_closed()
             return
-
-
-def _api_error(_request: Request[Any, Any, Any], error: ApiError) -> Response[ApiErrorBody]:
-    return Response(
-        error.body,
-        status_code=error.status,
-        headers=error.headers,
-        media_type=MediaType.JSON,
-    )
-
-
-def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[ApiErrorBody]:
-    if isinstance(error, MethodNotAllowedException):
-        return _api_error(request, not_allowed(f'Method "{request.method}" not allowed.'))
-    body = ApiErrorBody("invalid_request", "error", error.detail)
-    found = not_found() if error.status_code == 404 else ApiError(error.status_code, body)  # noqa: PLR2004
-    return _api_error(request, found)
-
-
-def _internal_error(request: Request[Any, Any, Any], error: Exception) -> Response[ApiErrorBody]:
-    log.error("request failed", exc_info=error)
-    return _api_error(request, server_error())
-
-
-EXCEPTION_HANDLERS: ExceptionHandlersMap = {
-    OAuthError: oauth_error,
-    CaptureError: capture_error,
-    ApiError: _api_error,
-    HTTPException: _http_error,
-    Exception: _internal_error,
-}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sandbox.clock import Clock
-from sandbox.control.faults import Faults
 from sandbox.delivery.deliveries import Deliveries
-from sandbox.flags.model import Flags
+from sandbox.faults import Faults
+from sandbox.flags import Flags
 from sandbox.functions.store import HogFunctions
 from sandbox.ingestion.people import People
 from sandbox.ingestion.pipeline import Pipeline

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from sandbox.api.errors import invalid
+from sandbox.errors import invalid
 
 Properties = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from sandbox.api.errors import ApiError, invalid
+from sandbox.errors import ApiError, invalid
 from sandbox.functions.model import Input, InputSchema
 
 KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {

@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.api.errors import ApiError, invalid, not_found, required
 from sandbox.clock import Clock, iso
+from sandbox.errors import ApiError, invalid, not_found, required
 from sandbox.functions.filters import compile_filters
 from sandbox.functions.inputs import read_inputs, read_schema
 from sandbox.functions.model import TYPES, HogFunction

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sandbox.api import errors
-from sandbox.api.errors import ApiError
+from sandbox import errors
+from sandbox.errors import ApiError
 from sandbox.functions.filters import compile_filters
 from sandbox.oauth.redirects import is_allowed, may_be_registered
 from tests.integration.sandbox.world import FUNCTIONS, World, function

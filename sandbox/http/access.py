@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from litestar import Request
 
-from sandbox.api.errors import denied, not_accepted, not_found, unauthenticated
+from sandbox.errors import denied, not_accepted, not_found, unauthenticated
 from sandbox.instance import Instance
 from sandbox.oauth.scopes import allows
 from sandbox.options import ORGANIZATION_ID

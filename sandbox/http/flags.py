@@ -9,8 +9,8 @@ import msgspec
 from litestar import Request, post
 from litestar.di import NamedDependency
 
-from sandbox.api.errors import ApiError, ApiErrorBody, invalid
-from sandbox.flags.model import FlagDetails
+from sandbox.errors import ApiError, ApiErrorBody, invalid
+from sandbox.flags import FlagDetails
 from sandbox.ingestion.decoding import decode
 from sandbox.instance import Instance
 

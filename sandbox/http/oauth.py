@@ -10,8 +10,9 @@ from litestar import Controller, MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.response import Redirect
 
+from sandbox.http import consent
+from sandbox.http.errors import NO_STORE
 from sandbox.instance import Instance
-from sandbox.oauth import consent
 from sandbox.oauth.authorization import refusal
 from sandbox.oauth.errors import OAuthError, RedirectedError
 from sandbox.oauth.grants import Access, TokenAnswer
@@ -19,7 +20,6 @@ from sandbox.oauth.metadata import ServerMetadata, server_metadata
 from sandbox.options import USER_ID
 
 AnyRequest = Request[Any, Any, Any]
-NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
 class Introspection(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -132,12 +132,6 @@ class OAuthController(Controller):
         if not {"openid", "*"} & set(_bearer(request, instance).reach.scopes):
             raise OAuthError("insufficient_scope", status=403)
         return UserInfo()
-
-
-def oauth_error(_request: AnyRequest, error: OAuthError) -> Response[Any]:
-    """Answer a refusal with its body."""
-    headers = NO_STORE | ({"WWW-Authenticate": "Bearer"} if error.status == 401 else {})  # noqa: PLR2004
-    return Response(error.body, status_code=error.status, headers=headers)
 
 
 def _grant(form: dict[str, str], instance: Instance) -> TokenAnswer:

@@ -9,11 +9,11 @@ from litestar import Controller, Request, get, post, put
 from litestar.di import NamedDependency
 from msgspec import Meta
 
-from sandbox.api.errors import invalid
 from sandbox.clock import iso
-from sandbox.control.faults import Area, Fault
 from sandbox.delivery.deliveries import Delivery
-from sandbox.flags.model import Flag
+from sandbox.errors import invalid
+from sandbox.faults import Area, Fault
+from sandbox.flags import Flag
 from sandbox.functions.inputs import shown_inputs
 from sandbox.functions.model import HogFunction
 from sandbox.ingestion.events import CapturedEvent

@@ -9,8 +9,8 @@ from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from sandbox.api.access import authorize
 from sandbox.functions.model import UserSummary
+from sandbox.http.access import authorize
 from sandbox.instance import Instance
 from sandbox.project import Project
 

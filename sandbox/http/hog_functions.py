@@ -9,9 +9,7 @@ from litestar import Controller, Request, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from sandbox.api.access import authorize
-from sandbox.api.errors import invalid, not_allowed, parse_error
-from sandbox.api.pages import Page, cut
+from sandbox.errors import invalid, not_allowed, parse_error
 from sandbox.functions.inputs import shown_inputs
 from sandbox.functions.model import (
     FunctionStatus,
@@ -22,6 +20,8 @@ from sandbox.functions.model import (
     UserSummary,
 )
 from sandbox.functions.templates import TEMPLATES
+from sandbox.http.access import authorize
+from sandbox.http.pagination import Page, cut
 from sandbox.instance import Instance
 
 AnyRequest = Request[Any, Any, Any]

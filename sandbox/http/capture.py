@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from litestar import MediaType, Request, Response, post
+from litestar import Request, post
 from litestar.di import NamedDependency
 
 from sandbox.ingestion.decoding import decode
-from sandbox.ingestion.errors import CaptureError
 from sandbox.ingestion.events import read_events
 from sandbox.instance import Instance
 
@@ -39,8 +38,3 @@ async def capture(
     )
     instance.pipeline.ingest(read_events(document, instance.clock.now()))
     return CaptureAnswer()
-
-
-def capture_error(_request: Request[Any, Any, Any], error: CaptureError) -> Response[str]:
-    """Answer a refusal in plain text."""
-    return Response(str(error), status_code=error.status, media_type=MediaType.TEXT)

@@ -9,9 +9,9 @@ from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from sandbox.api.access import authorize
-from sandbox.api.errors import not_found
-from sandbox.api.pages import Page, cut
+from sandbox.errors import not_found
+from sandbox.http.access import authorize
+from sandbox.http.pagination import Page, cut
 from sandbox.ingestion.people import Person
 from sandbox.instance import Instance
 

@@ -1,1 +1,0 @@
-"""What PostHog does not have: looking inside, faults, the clock."""

@@ -1,1 +1,0 @@
-"""Feature flags, as far as SDKs ask for them."""

@@ -1,0 +1,62 @@
+"""The answer to each error, in the format of the API it belongs to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.types import ExceptionHandlersMap
+
+from sandbox.errors import ApiError, ApiErrorBody, not_allowed, not_found, server_error
+from sandbox.ingestion.errors import CaptureError
+from sandbox.oauth.errors import OAuthError
+
+log = structlog.get_logger(__name__)
+
+AnyRequest = Request[Any, Any, Any]
+UNAUTHORIZED = 401
+NOT_FOUND = 404
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+"""Headers of every answer of the token endpoint (RFC 6749 5.1)."""
+
+
+def _oauth_error(_request: AnyRequest, error: OAuthError) -> Response[Any]:
+    headers = NO_STORE | ({"WWW-Authenticate": "Bearer"} if error.status == UNAUTHORIZED else {})
+    return Response(error.body, status_code=error.status, headers=headers)
+
+
+def _capture_error(_request: AnyRequest, error: CaptureError) -> Response[str]:
+    return Response(str(error), status_code=error.status, media_type=MediaType.TEXT)
+
+
+def _api_error(_request: AnyRequest, error: ApiError) -> Response[ApiErrorBody]:
+    return Response(
+        error.body,
+        status_code=error.status,
+        headers=error.headers,
+        media_type=MediaType.JSON,
+    )
+
+
+def _http_error(request: AnyRequest, error: HTTPException) -> Response[ApiErrorBody]:
+    if isinstance(error, MethodNotAllowedException):
+        return _api_error(request, not_allowed(f'Method "{request.method}" not allowed.'))
+    body = ApiErrorBody("invalid_request", "error", error.detail)
+    found = not_found() if error.status_code == NOT_FOUND else ApiError(error.status_code, body)
+    return _api_error(request, found)
+
+
+def _internal_error(request: AnyRequest, error: Exception) -> Response[ApiErrorBody]:
+    log.error("request failed", exc_info=error)
+    return _api_error(request, server_error())
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    OAuthError: _oauth_error,
+    CaptureError: _capture_error,
+    ApiError: _api_error,
+    HTTPException: _http_error,
+    Exception: _internal_error,
+}
