@@ -7,7 +7,6 @@ and the route stays closed.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import os
@@ -16,20 +15,21 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from nats.aio.msg import Msg
 
-from hogsend.contract import subjects
-from hogsend.contract.credentials import CREDENTIALS_WEBHOOK_SECRET, ProviderRef, WebhookSecretReply
+from hogsend.contract.credentials import (
+    CREDENTIALS_WEBHOOK_SECRET,
+    ProviderRef,
+    SecretState,
+    WebhookSecretReply,
+)
 from hogsend.contract.errors import HogsendError
 from hogsend.service import metrics
+from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
 
 PROVIDER = "posthog"
-REVALIDATE_SECONDS = 30.0
-"""Backstop for a lost credential event (the seed's bound)."""
-UNKNOWN_RETRY_SECONDS = 0.5
 
 
 class SecretCheck(Enum):
@@ -43,102 +43,89 @@ class SecretCheck(Enum):
 class WebhookSecret:
     """The secret PostHog's deliveries must carry."""
 
-    def __init__(self, bus: Connection, configured: str | None, cache: Path | None) -> None:
+    def __init__(
+        self,
+        link: Connection,
+        watcher: CredentialWatcher,
+        configured: str | None,
+        cache: Path | None,
+    ) -> None:
         """Start from the environment, else from what an earlier process learned.
 
         Args:
-            bus: where the credentials service is asked.
+            link: where the credentials service is asked.
+            watcher: tells when the secret may have changed.
             configured: `POSTHOG_WEBHOOK_SECRET`.
-            cache: file that keeps the digest, so that a gateway restarted while the bus is away
-                still knows whom to let in. "There is no secret" is never remembered.
+            cache: file that keeps the digest, so that a gateway restarted while NATS cannot be
+                reached still knows which deliveries to accept. "There is no secret" is never kept.
         """
-        self._bus = bus
+        self._link = link
+        self._watcher = watcher
         self._cache = cache
         self._configured = _digest(configured.encode()) if configured else None
-        self._stored = None if configured else self._load_cached()
-        self._changed = asyncio.Event()
-        # One question at a time: an answer from before a change must not be the last word.
-        self._asking = asyncio.Lock()
+        self._minted = watcher.watch(
+            "webhook_secret",
+            self._ask,
+            at_once=configured is None,
+            on_answer=self._learn,
+            is_settled=lambda reply: reply.state != "unreadable",
+        )
+        self._state: SecretState | None = None
+        if configured is None and (cached := self._load_cached()):
+            self._minted.assume(cached)
 
     @property
     def known(self) -> bool:
         """Whether a delivery can be judged."""
-        return self._configured is not None or (
-            self._stored is not None and self._stored.state != "unreadable"
-        )
+        return self._configured is not None or self._minted.is_settled
 
     @property
     def version(self) -> int | None:
         """Version of the credential last heard of; None with a secret from the environment."""
-        return self._stored.version if self._stored else None
+        held = self._minted.held
+        return held.version if held else None
 
     def check(self, presented: bytes | None) -> SecretCheck:
         """Judge a presented secret, in constant time; None means none was sent."""
         expected = self._configured
         if expected is None:
-            if self._stored is None or self._stored.state == "unreadable":
+            held = self._minted.held
+            if held is None or held.state == "unreadable":
                 return SecretCheck.UNKNOWN
-            if self._stored.state == "absent":
+            if held.state == "absent":
                 return SecretCheck.MATCH
-            expected = self._stored.sha256 or ""
+            expected = held.sha256 or ""
         matches = hmac.compare_digest(_digest(presented or b""), expected)
         return SecretCheck.MATCH if matches and presented is not None else SecretCheck.MISMATCH
-
-    async def follow_forever(self) -> None:
-        """Learn the minted secret, and again after every credential event and reconnection."""
-        if self._configured is not None:
-            return
-        self._bus.on_reconnect(self._on_reconnect)
-        while True:
-            await self._ask()
-            pause = REVALIDATE_SECONDS if self.known else UNKNOWN_RETRY_SECONDS
-            try:
-                await asyncio.wait_for(self._changed.wait(), pause)
-            except TimeoutError:
-                continue
-            finally:
-                self._changed.clear()
-
-    async def subscribe(self) -> None:
-        """Listen for credential events; call once the bus is connected."""
-        await self._bus.client.subscribe(
-            subjects.credential_changed(PROVIDER), cb=self._on_credential_changed
-        )
-        self._changed.set()
 
     async def refresh(self) -> None:
         """Learn the minted secret now, after something may have changed it.
 
-        When nobody answers, a route that was open is closed until somebody does: the secret that
-        may have been minted meanwhile must not be ignored.
+        While the credentials service cannot be asked, a route that was open is closed: the secret
+        that may have been minted meanwhile must not be ignored.
         """
-        if self._configured is not None or await self._ask():
+        if self._configured is not None:
             return
-        if self._stored is not None and self._stored.state == "absent":
-            self._stored = None
-        self._changed.set()
+        self._minted.outdate()
+        try:
+            await self._minted.refresh()
+        except HogsendError as error:
+            metrics.FAILURES.labels("webhook_secret", error.code).inc()
+            log.debug("webhook secret not confirmed", reason=str(error))
+            held = self._minted.held
+            if held is not None and held.state == "absent":
+                self._minted.forget()
+            self._watcher.hurry()
 
-    async def _ask(self) -> bool:
-        async with self._asking:
-            try:
-                reply = await self._bus.request(
-                    CREDENTIALS_WEBHOOK_SECRET, ProviderRef(provider_id=PROVIDER)
-                )
-            except HogsendError as error:
-                metrics.FAILURES.labels("webhook_secret", error.code).inc()
-                log.debug("webhook secret not confirmed", reason=str(error))
-                return False
-            if self._stored is None or self._stored.state != reply.state:
-                _announce(reply)
-            self._stored = reply
-            self._store_cached(reply)
-            return True
+    async def _ask(self) -> WebhookSecretReply:
+        reference = ProviderRef(provider_id=self._watcher.provider)
+        return await self._link.request(CREDENTIALS_WEBHOOK_SECRET, reference)
 
-    async def _on_credential_changed(self, _message: Msg) -> None:
-        self._changed.set()
-
-    async def _on_reconnect(self) -> None:
-        self._changed.set()
+    def _learn(self, reply: WebhookSecretReply) -> None:
+        if reply.state != self._state:
+            self._state = reply.state
+            _announce(reply)
+        self._store_cached(reply)
 
     def _load_cached(self) -> WebhookSecretReply | None:
         if self._cache is None:

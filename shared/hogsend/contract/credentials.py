@@ -191,6 +191,7 @@ class CredentialChanged(Message, frozen=True):
 
 CREDENTIAL_CHANGED = Channel(
     subject=f"{subjects.CREDENTIALS}.*.changed",
+    parameter="provider",
     stream=StreamName.CREDENTIALS,
     message=CredentialChanged,
     publishers=(User.CREDENTIALS,),

@@ -106,6 +106,7 @@ class DeadLettersDone(Message, frozen=True):
 
 MESSAGE_DEAD_LETTERED = Channel(
     subject=f"{subjects.DEADLETTER}.*",
+    parameter="stream",
     stream=StreamName.DEADLETTER,
     message=DeadLetter,
     publishers=(User.INGEST, User.ANALYTICS),

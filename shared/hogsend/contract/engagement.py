@@ -133,6 +133,7 @@ def read_engagement(
 
 ENGAGEMENT_REPORTED = Channel(
     subject=f"{subjects.ENGAGEMENT}.>",
+    parameter="type",
     stream=StreamName.ENGAGEMENT,
     message=Engagement,
     publishers=(User.APP, User.INGEST, User.ANALYTICS),

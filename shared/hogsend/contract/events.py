@@ -93,6 +93,7 @@ class Recorded(Message, frozen=True, kw_only=True):
 
 EVENT_ANNOUNCED = Channel(
     subject=f"{subjects.EVENTS}.*",
+    parameter="event",
     stream=StreamName.EVENTS,
     message=Event,
     publishers=(User.INGEST,),

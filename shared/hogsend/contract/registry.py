@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -34,6 +35,13 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     publishers: tuple[User, ...]
     subscribers: tuple[User, ...]
     summary: str
+    parameter: str = ""
+    """What the wildcard in `subject` stands for, for example `source`."""
+
+    @property
+    def address(self) -> str:
+        """The subject with its parameter named, as AsyncAPI writes it."""
+        return re.sub(r"[*>]", f"{{{self.parameter}}}", self.subject)
 
     def __post_init__(self) -> None:
         """Collect it.

@@ -65,6 +65,7 @@ class PostHogWebhook(msgspec.Struct, frozen=True):
 
 WEBHOOK_ACCEPTED = Channel(
     subject=f"{subjects.WEBHOOKS}.*",
+    parameter="source",
     stream=StreamName.WEBHOOKS,
     message=PostHogWebhook,
     # Ingest replays dead letters, here and on every other subject it may publish to.

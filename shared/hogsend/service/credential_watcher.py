@@ -49,10 +49,12 @@ class Watched(Generic[Value]):
         *,
         at_once: bool,
         on_answer: Callable[[Value], None] | None,
+        is_settled: Callable[[Value], bool],
     ) -> None:
         """See `CredentialWatcher.watch`."""
         self.name = name
         self.at_once = at_once
+        self._is_settled = is_settled
         self._ask = ask
         self._clock = clock
         self._on_answer = on_answer
@@ -70,6 +72,11 @@ class Watched(Generic[Value]):
     def is_current(self) -> bool:
         """Whether `held` is the last word, as far as can be known."""
         return self._asked_at is not None and self._clock() < self._asked_at + REVALIDATE_SECONDS
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is an answer that one can work with."""
+        return self._held is not None and self._is_settled(self._held)
 
     async def get(self) -> Value:
         """Give the current answer, asking for it when there is none.
@@ -102,6 +109,10 @@ class Watched(Generic[Value]):
         """Hold an answer that was got in another way, as current."""
         self._asked_at = self._clock()
         self._hold(answer)
+
+    def assume(self, answer: Value) -> None:
+        """Hold what an earlier process was answered, until the question is asked anew."""
+        self._held = answer
 
     def forget(self) -> None:
         """Hold nothing, until it is asked for again."""
@@ -153,6 +164,7 @@ class CredentialWatcher:
         *,
         at_once: bool = False,
         on_answer: Callable[[Value], None] | None = None,
+        is_settled: Callable[[Value], bool] = lambda _answer: True,
     ) -> Watched[Value]:
         """Make a value that follows the credential.
 
@@ -162,8 +174,17 @@ class CredentialWatcher:
             at_once: ask again the moment the credential changes, and until there is an answer;
                 otherwise when the value is needed next.
             on_answer: told every answer that is held.
+            is_settled: whether an answer is one to work with; one that is not is asked for again
+                soon.
         """
-        watched = Watched(name, ask, self._clock, at_once=at_once, on_answer=on_answer)
+        watched = Watched(
+            name,
+            ask,
+            self._clock,
+            at_once=at_once,
+            on_answer=on_answer,
+            is_settled=is_settled,
+        )
         self._watched.append(watched)  # type: ignore[arg-type]
         self._wake.set()
         return watched
@@ -187,6 +208,10 @@ class CredentialWatcher:
             if watched.at_once:
                 self._renew(watched)
 
+    def hurry(self) -> None:
+        """Ask now for what is wanted at once and not current."""
+        self._wake.set()
+
     async def reconnected(self) -> None:
         """Count a reconnection as a change: an event may have been lost."""
         self.changed(None)
@@ -198,7 +223,7 @@ class CredentialWatcher:
             for watched in wanted:
                 if not watched.is_current:
                     await self._renewed(watched)
-            unknown = any(watched.held is None for watched in wanted)
+            unknown = any(not watched.is_settled for watched in wanted)
             await self._pause(UNKNOWN_RETRY_SECONDS if unknown else REVALIDATE_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
