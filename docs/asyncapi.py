@@ -10,9 +10,10 @@ import importlib
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+from faststream.nats.subscriber.usecases import LogicSubscriber
 
 from hogsend import __version__
 from hogsend.contract.registry import Channel, Endpoint, channels
@@ -74,7 +75,8 @@ def document() -> str:
 def subscribed_subjects(router: ServiceRouter) -> set[str]:
     """Subjects a router consumes or hears of, requests aside."""
     answered = {endpoint.subject for endpoint in router.endpoints}
-    return {one.subject.template for one in router.subscribers} - answered
+    subscribers = cast("list[LogicSubscriber[Any]]", router.subscribers)
+    return {one.subject.template for one in subscribers} - answered
 
 
 def _published(router: ServiceRouter) -> list[Channel]:

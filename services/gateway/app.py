@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
 import swagger_ui
+from faststream import FastStream
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 from litestar import Litestar
@@ -21,20 +25,24 @@ from litestar.types import ASGIApp
 from hogsend import __version__
 from hogsend.contract.errors import CannotStart
 from hogsend.contract.users import User
-from hogsend.service import logs
+from hogsend.service import logs, tracing
+from hogsend.service.app import service_app
+from hogsend.service.broker import ServiceBroker, service_broker
+from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.heartbeat import touch_forever
-from hogsend.service.serving import service_bus, stop, until_stopped
 from hogsend.service.settings import (
     BusSettings,
     PostHogSettings,
     PublicUrlSettings,
     TelemetrySettings,
 )
+from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection
 from services.gateway.audit import with_audit_trail
 from services.gateway.auth import AdminKeys
 from services.gateway.correlation import with_correlation_id
 from services.gateway.error_responses import EXCEPTION_HANDLERS
+from services.gateway.handlers import PROVIDER, router
 from services.gateway.request_timeouts import http1_settings, with_body_timeout
 from services.gateway.response_headers import with_response_headers
 from services.gateway.routes.audit import list_audit_entries
@@ -54,6 +62,7 @@ from services.gateway.routes.provisioning import provision_loop
 from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.settings import GatewaySettings
+from services.gateway.tracing import with_traces
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
@@ -112,12 +121,82 @@ def build(
     )
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What the gateway works with, besides its routes."""
+
+    watcher: CredentialWatcher
+    webhook_secret: WebhookSecret
+    spool: Spool | None
+    queue: WebhookQueue
+
+
+def build_parts(link: Connection, settings: GatewaySettings, posthog: PostHogSettings) -> Parts:
+    """Make the parts of a gateway that publishes and asks over `link`."""
+    spool = (
+        Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_max_bytes else None
+    )
+    watcher = CredentialWatcher(PROVIDER)
+    secret = posthog.posthog_webhook_secret
+    return Parts(
+        watcher=watcher,
+        webhook_secret=WebhookSecret(
+            link,
+            watcher,
+            secret.get_secret_value() if secret else None,
+            settings.spool_dir / "webhook-secret.json" if spool else None,
+        ),
+        spool=spool,
+        queue=WebhookQueue(link, spool, settings.webhook_ack_timeout_ms / 1000),
+    )
+
+
 def with_middleware(app: ASGIApp, bus: Connection, *, body_seconds: float) -> ASGIApp:
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
     app = with_body_timeout(app, body_seconds)
     app = with_audit_trail(app, bus)
     app = with_correlation_id(app)
-    return with_response_headers(app)
+    return with_traces(with_response_headers(app))
+
+
+def create_app(
+    broker: ServiceBroker,
+    server: Server,
+    parts: Parts,
+    *,
+    background: Sequence[Work] = (),
+    listening: str,
+) -> FastStream:
+    """Put the process together: an HTTP server beside the broker.
+
+    It listens from the beginning, while NATS may not be reached yet, and stops first.
+    """
+    broker.provide(parts.watcher)
+    broker.include(router)
+    broker.link.on_reconnect(parts.watcher.reconnected)
+
+    async def stop_listening() -> None:
+        server.stop()  # type: ignore[no-untyped-call]
+        await stopped.wait()
+
+    async def listen() -> None:
+        try:
+            await _serve(server, listening)
+        finally:
+            stopped.set()
+
+    stopped = asyncio.Event()
+    return service_app(
+        broker,
+        background=[
+            listen,
+            parts.watcher.revalidate,
+            parts.queue.drain_forever,
+            *background,
+        ],
+        stopping=[stop_listening],
+        closing=[parts.spool.close] if parts.spool is not None else [],
+    )
 
 
 async def run() -> None:
@@ -125,23 +204,17 @@ async def run() -> None:
     settings, posthog, public = GatewaySettings(), PostHogSettings(), PublicUrlSettings()
     telemetry, nats = TelemetrySettings(), BusSettings()
     logs.configure("gateway", telemetry)
+    tracing.configure("gateway")
     if settings.admin_api_key is None:
         log.warning("ADMIN_API_KEY is not set: every admin request will be answered 401")
 
-    bus = service_bus(User.GATEWAY, nats)
-    spool = (
-        Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_max_bytes else None
+    broker = service_broker(User.GATEWAY, nats)
+    parts = build_parts(broker.link, settings, posthog)
+    app = build(
+        broker.link, parts.queue, parts.webhook_secret, settings, posthog=posthog, public=public
     )
-    queue = WebhookQueue(bus, spool, settings.webhook_ack_timeout_ms / 1000)
-    secret = posthog.posthog_webhook_secret
-    webhook_secret = WebhookSecret(
-        bus,
-        secret.get_secret_value() if secret else None,
-        settings.spool_dir / "webhook-secret.json" if spool else None,
-    )
-    app = build(bus, queue, webhook_secret, settings, posthog=posthog, public=public)
     server = Server(
-        with_middleware(app, bus, body_seconds=settings.http_request_timeout_seconds),
+        with_middleware(app, broker.link, body_seconds=settings.http_request_timeout_seconds),
         address=settings.gateway_host,
         port=settings.gateway_port,
         interface=Interfaces.ASGI,
@@ -150,49 +223,27 @@ async def run() -> None:
         websockets=False,
         log_enabled=False,
     )
-
-    async def connect() -> None:
-        await bus.open()
-        await webhook_secret.subscribe()
-
-    serving = asyncio.create_task(_serve(server, settings))
-    background = [
-        asyncio.create_task(touch_forever(telemetry.health_file)),
-        asyncio.create_task(connect()),
-        asyncio.create_task(webhook_secret.follow_forever()),
-        asyncio.create_task(queue.drain_forever()),
-    ]
-    stopped = asyncio.create_task(until_stopped())
-    log.info("listening", url=f"http://{settings.gateway_host}:{settings.gateway_port}")
-    await _first_failure_or(stopped, [serving, *background])
-
-    log.info("stopping")
-    server.stop()  # type: ignore[no-untyped-call]
-    await serving
-    await stop(*background)
-    if spool is not None:
-        await spool.close()
-    await bus.close()
+    listening = f"{settings.gateway_host}:{settings.gateway_port}"
+    log.info("listening", url=f"http://{listening}")
+    await create_app(
+        broker,
+        server,
+        parts,
+        background=[partial(touch_forever, telemetry.health_file)],
+        listening=listening,
+    ).run()
+    tracing.shut_down()
 
 
-async def _serve(server: Server, settings: GatewaySettings) -> None:
+async def _serve(server: Server, listening: str) -> None:
     try:
         await server.serve()
     except (OSError, RuntimeError) as error:
         # Granian says what the operating system said, and its own stack after it.
         reason = str(error).splitlines()[0]
         raise CannotStart(
-            f"nothing can listen on {settings.gateway_host}:{settings.gateway_port} ({reason}); "
-            "set GATEWAY_HOST or GATEWAY_PORT"
+            f"nothing can listen on {listening} ({reason}); set GATEWAY_HOST or GATEWAY_PORT"
         ) from error
-
-
-async def _first_failure_or(stopped: asyncio.Task[None], tasks: list[asyncio.Task[None]]) -> None:
-    waiting = {stopped, *tasks}
-    while not stopped.done():
-        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
 
 
 def _openapi() -> OpenAPIConfig:

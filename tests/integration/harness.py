@@ -14,6 +14,8 @@ import httpx
 from hogsend.client.client import Client
 from hogsend.contract.users import User
 from hogsend.service import streams
+from hogsend.service.app import service_app, started
+from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from hogsend.service.http import http_client
 from hogsend.service.serving import serve, stop
@@ -36,7 +38,8 @@ from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
 from services.credentials.token_endpoint import TokenEndpoint
 from services.credentials.token_resolver import TokenResolver
-from services.gateway.app import build, with_middleware
+from services.gateway.app import build, build_parts, with_middleware
+from services.gateway.handlers import router as gateway_router
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
@@ -260,37 +263,36 @@ async def gateway(
         }
     )
     public = PublicUrlSettings(api_public_url=public_url)
-    async with connected(servers, User.GATEWAY) as bus:
-        spool = (
-            Spool(directory, environment.spool_max_bytes) if environment.spool_max_bytes else None
-        )
-        queue = WebhookQueue(bus, spool, 1.0)
-        webhook_secret = configured.posthog_webhook_secret
-        secret = WebhookSecret(
-            bus,
-            webhook_secret.get_secret_value() if webhook_secret else None,
-            directory / "webhook-secret.json" if spool else None,
-        )
-        await secret.subscribe()
-        background = [
-            asyncio.create_task(secret.follow_forever()),
-            asyncio.create_task(queue.drain_forever()),
-        ]
-        if wait_for_secret:
-            await eventually(lambda: secret.known)
-        app = with_middleware(
-            build(bus, queue, secret, environment, posthog=configured, public=public),
-            bus,
-            body_seconds=environment.http_request_timeout_seconds,
-        )
-        try:
+    environment = environment.model_copy(
+        update={"spool_dir": directory, "webhook_ack_timeout_ms": 1000}
+    )
+    broker = ServiceBroker(User.GATEWAY, Connection(User.GATEWAY, servers.nats_url(User.GATEWAY)))
+    parts = build_parts(broker.link, environment, configured)
+    broker.provide(parts.watcher)
+    broker.include(gateway_router)
+    broker.link.on_reconnect(parts.watcher.reconnected)
+    routes = build(
+        broker.link,
+        parts.queue,
+        parts.webhook_secret,
+        environment,
+        posthog=configured,
+        public=public,
+    )
+    app = with_middleware(routes, broker.link, body_seconds=60)
+    process = service_app(broker, background=[parts.watcher.revalidate, parts.queue.drain_forever])
+    try:
+        async with started(process):
+            if wait_for_secret:
+                await eventually(lambda: parts.webhook_secret.known)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-                yield Gateway(http, app, bus, queue, secret, spool)
-        finally:
-            await stop(*background)
-            if spool is not None:
-                await spool.close()
+                yield Gateway(
+                    http, app, broker.link, parts.queue, parts.webhook_secret, parts.spool
+                )
+    finally:
+        if parts.spool is not None:
+            await parts.spool.close()
 
 
 def admin(key: str = ADMIN_KEY) -> dict[str, str]:

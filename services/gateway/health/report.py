@@ -21,6 +21,7 @@ from hogsend.contract.health import (
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
+from services.gateway.handlers import PROVIDER
 from services.gateway.health.documents import (
     ComponentHealth,
     CredentialHealth,
@@ -33,7 +34,7 @@ from services.gateway.health.documents import (
     Status,
     WorkerHealth,
 )
-from services.gateway.webhooks.secret import PROVIDER, WebhookSecret
+from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 
 PROBE_SECONDS = 1.5

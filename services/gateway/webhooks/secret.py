@@ -29,8 +29,6 @@ from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
 
-PROVIDER = "posthog"
-
 
 class SecretCheck(Enum):
     """Outcome of a check."""

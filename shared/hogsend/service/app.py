@@ -38,6 +38,7 @@ def service_app(
     broker: ServiceBroker,
     *,
     background: Sequence[Work] = (),
+    stopping: Sequence[Hook] = (),
     closing: Sequence[Hook] = (),
     limits: Limits = DEFAULT_LIMITS,
 ) -> FastStream:
@@ -47,6 +48,7 @@ def service_app(
         broker: with its routers included and its dependencies provided.
         background: runs beside the subscribers, from before NATS is connected until they have
             stopped. One that fails ends the service.
+        stopping: run at a stop before the subscribers finish, in order.
         closing: run at the very end, in order.
         limits: what the operator says about streams.
     """
@@ -77,12 +79,17 @@ def service_app(
         for hook in closing:
             await hook()
 
+    async def stop() -> None:
+        for hook in stopping:
+            await hook()
+
     app = FastStream(
         broker,
         logger=None,
         lifespan=lifespan,
         on_startup=[prepare],
         after_startup=[announce],
+        on_shutdown=[stop],
         after_shutdown=[close],
     )
     return app

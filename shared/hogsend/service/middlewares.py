@@ -20,8 +20,8 @@ from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.headers import CORRELATION_ID
 from hogsend.contract.subjects import RPC
 from hogsend.service import metrics
-from hogsend.service.correlation import Correlated
 from hogsend.service.discovery import ServiceStats
+from hogsend.transport.correlation import correlation_id
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +42,11 @@ class CorrelationMiddleware(ScopeMiddleware):
         id = None if isinstance(self.msg, list) else msg.headers.get(CORRELATION_ID)
         if id is None:
             return await call_next(msg)
-        with Correlated(id):
+        token = correlation_id.set(id)
+        try:
             return await call_next(msg)
+        finally:
+            correlation_id.reset(token)
 
 
 class MeasuringMiddleware(ScopeMiddleware):

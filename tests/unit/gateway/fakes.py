@@ -13,6 +13,7 @@ import msgspec
 from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
+from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from hogsend.transport.correlation import correlation_id
@@ -111,7 +112,7 @@ async def fake_gateway(
     }
     configured = GatewaySettings(**{**keys, "admin_rate_limit": 10_000, **settings})
     queue = WebhookQueue(bus, spool, ack_timeout=1.0)
-    webhook_secret = WebhookSecret(bus, secret, None)
+    webhook_secret = WebhookSecret(bus, CredentialWatcher("posthog"), secret, None)
     posthog, public = PostHogSettings(), PublicUrlSettings(api_public_url="https://t.example.com")
     app = with_middleware(
         build(bus, queue, webhook_secret, configured, posthog=posthog, public=public),

@@ -1,0 +1,23 @@
+"""What the gateway hears of on the bus, and publishes. What it answers over HTTP is in `routes`."""
+
+from __future__ import annotations
+
+from hogsend.contract.audit import ADMIN_REQUEST_AUDITED
+from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.webhooks import WEBHOOK_ACCEPTED
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.injection import Injected
+from hogsend.service.router import ServiceRouter
+
+PROVIDER = "posthog"
+
+router = ServiceRouter()
+router.publishes(WEBHOOK_ACCEPTED, ADMIN_REQUEST_AUDITED)
+
+
+@router.credential_changes(PROVIDER)
+async def credential_changed(
+    change: CredentialChanged, watcher: Injected[CredentialWatcher]
+) -> None:
+    """Ask for the webhook secret again."""
+    watcher.changed(change)
