@@ -80,6 +80,7 @@ def service_app(
             await hook()
 
     async def stop() -> None:
+        log.info("stopping")
         for hook in stopping:
             await hook()
 
