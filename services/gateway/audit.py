@@ -1,6 +1,7 @@
-"""The audit trail: every admin request that may change something is noted before its answer.
+"""The audit trail: an admin request that may change state is recorded before its response.
 
-Who, what, when and how it ended; never a body. See `GET /v1/admin/audit`.
+An entry holds the scope of the key, the action, the time and the status, never a body. See
+`GET /v1/admin/audit`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 def with_audit_trail(app: ASGIApp, bus: Connection) -> ASGIApp:
-    """Wrap `app`; what carries no key of ours is refused, counted, and not noted."""
+    """Wrap `app`. Requests without a known key are refused and counted, but not recorded."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"] if scope["type"] == ScopeType.HTTP else ""
@@ -37,13 +38,13 @@ def with_audit_trail(app: ASGIApp, bus: Connection) -> ASGIApp:
             await app(scope, receive, send)
             return
 
-        async def send_once_noted(message: Message) -> None:
+        async def send_once_recorded(message: Message) -> None:
             actor = scope["state"].get(ACTOR_STATE)
             if message["type"] == "http.response.start" and actor:
-                await _note(bus, _entry(scope, method, actor, message["status"]))
+                await _record(bus, _entry(scope, method, actor, message["status"]))
             await send(message)
 
-        await app(scope, receive, send_once_noted)
+        await app(scope, receive, send_once_recorded)
 
     return wrapped
 
@@ -63,7 +64,7 @@ def _entry(scope: Scope, method: str, actor: str, status: int) -> AuditEntry:
     )
 
 
-async def _note(bus: Connection, entry: AuditEntry) -> None:
+async def _record(bus: Connection, entry: AuditEntry) -> None:
     headers = message_headers(
         id=str(entry.id),
         source="gateway",
@@ -74,6 +75,6 @@ async def _note(bus: Connection, entry: AuditEntry) -> None:
     try:
         await bus.publish(subjects.AUDIT, msgspec.json.encode(entry), headers)
     except HogsendError as error:
-        # The log is the trail then: the request is done, and its answer is owed.
+        # The request has taken effect and must be answered, so the log becomes its only record.
         metrics.FAILURES.labels("audit", type(error).__name__).inc()
         log.warning("audit entry not kept", **msgspec.to_builtins(entry))

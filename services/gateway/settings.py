@@ -12,7 +12,7 @@ from hogsend.service.settings import Port, PreviousKeys, Settings
 
 
 class GatewaySettings(Settings):
-    """Gateway: HTTP, admin keys, webhook intake and its spool."""
+    """Gateway: HTTP, API keys, the webhook queue and its spool."""
 
     renamed: ClassVar = {"http_patience_seconds": "http_request_timeout_seconds"}
 
@@ -25,12 +25,13 @@ class GatewaySettings(Settings):
     )
     admin_read_api_key: SecretStr | None = Field(
         None,
-        description="Bearer that may only list events; every other admin route answers it 403.",
+        description="Bearer that may only read: events, dead letters, destinations, capabilities and "
+        "metrics. Every other admin route answers it 403.",
     )
     ingest_api_key: SecretStr | None = Field(
         None,
-        description="Bearer that may only report events to `POST /v1/events`; `ADMIN_API_KEY` may "
-        "as well.",
+        description="Bearer that may only report events to `POST /v1/events`; `ADMIN_API_KEY` may, "
+        "too.",
     )
     admin_api_key_previous: PreviousKeys = Field(
         (), description="Earlier `ADMIN_API_KEY`s that still count, separated by commas."
@@ -43,8 +44,8 @@ class GatewaySettings(Settings):
     )
     admin_failed_key_limit: Annotated[int, Field(ge=1)] = Field(
         30,
-        description="Wrong keys a minute from one address; after that it is answered 429 whatever "
-        "its key, until the minute is over.",
+        description="Wrong keys a minute from one address; more lock it out: its requests that need a "
+        "key are answered 429 until the minute is over.",
     )
     admin_rate_limit: Annotated[int, Field(ge=1)] = Field(
         100, description="Admin requests a minute and key; more answer 429."
@@ -58,11 +59,12 @@ class GatewaySettings(Settings):
         MIB, description="Largest webhook body in bytes; larger ones answer 413."
     )
     webhook_ack_timeout_ms: Annotated[int, Field(ge=1, le=5000)] = Field(
-        50, description="Milliseconds JetStream gets to acknowledge before a webhook is spooled."
+        50,
+        description="Milliseconds JetStream may take to acknowledge before a webhook is spooled.",
     )
     spool_dir: Path = Field(
         Path(".hogsend/spool"),
-        description="Directory for webhooks accepted while NATS is away. One per gateway replica.",
+        description="Directory for webhooks accepted while NATS is down. One per gateway replica.",
     )
     spool_max_bytes: Annotated[int, Field(ge=0)] = Field(
         256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."

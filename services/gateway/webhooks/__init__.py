@@ -1,1 +1,1 @@
-"""Webhooks: checked, then durable in JetStream or in the spool."""
+"""Webhooks: checked, then made durable in JetStream or in the spool."""

@@ -1,4 +1,4 @@
-"""Webhook sources: what each sends, and what is wrong with a body that is not that."""
+"""PostHog's webhook: checks the body, and makes the message that is queued for ingest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _decode = msgspec.json.Decoder(PostHogWebhook).decode
 
 
 class InvalidPayloadError(Exception):
-    """The body is JSON, but not what the source sends; `field` is its top-level key, if any."""
+    """The body is JSON of another shape; `field` is the top-level key in question, if any."""
 
     def __init__(self, problem: str, field: str | None = None) -> None:
         super().__init__(problem)
@@ -38,15 +38,15 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
     """Check a body against what PostHog sends (contract 5.3).
 
     Returns:
-        The webhook, and the body to queue: the one received, unless it had to be mended.
+        The webhook, and the body to queue: the received one, or a repaired copy.
 
     Raises:
         MalformedJSONError: not JSON, not UTF-8, or nested beyond reason.
-        InvalidPayloadError: JSON of another shape, or an event that belongs to nobody.
+        InvalidPayloadError: JSON of another shape, or an event without an identity.
     """
     try:
         str(body, "utf-8")
-        body = _mend_surrogates(body)
+        body = _replace_lone_surrogates(body)
         webhook = _decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
@@ -70,9 +70,9 @@ def queued_posthog_webhook(
     return QueuedWebhook(id, subjects.webhook(POSTHOG), headers, body)
 
 
-def _mend_surrogates(body: bytes) -> bytes:
-    # JavaScript cuts strings in the middle of an emoji and escapes the lone half, which is valid
-    # JSON to it and to nobody else. Such an event is kept, the half character is not.
+def _replace_lone_surrogates(body: bytes) -> bytes:
+    # JavaScript may cut a string within an emoji and escape the lone half. JSON parsers of other
+    # languages refuse that, so the half character is replaced and the event kept.
     if b"\\ud" not in body and b"\\uD" not in body:
         return body
     text = json.dumps(json.loads(body), ensure_ascii=False)

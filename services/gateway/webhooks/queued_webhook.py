@@ -1,4 +1,4 @@
-"""One accepted webhook on its way to the bus."""
+"""A webhook on its way to JetStream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hogsend.transport.publisher import OutgoingMessage
 
 
 class QueuedWebhook(msgspec.Struct, frozen=True):
-    """A webhook as it goes to JetStream; `id` is its deduplication key there."""
+    """A webhook as it is published; JetStream deduplicates by `id`. Spool files hold it, too."""
 
     id: str
     subject: str

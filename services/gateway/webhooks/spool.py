@@ -1,7 +1,7 @@
-"""Webhooks on disk while the bus is away: a bounded queue in one SQLite file.
+"""The spool: a bounded queue of webhooks in one SQLite file, for when JetStream is unavailable.
 
-SQLite because a crash at any byte must leave a readable queue. Appends that arrive together share
-one transaction and one fsync; `synchronous=FULL` makes them survive a power cut.
+It is SQLite because the queue must be readable after a crash at any byte. Concurrent appends share
+one transaction and one fsync; with `synchronous=FULL` they survive a power cut.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 SPOOLED = Counter("hogsend_spool_appended", "Webhooks written to the spool")
 WAITING = Gauge("hogsend_spool_deliveries", "Webhooks waiting in the spool")
 BYTES = Gauge("hogsend_spool_bytes", "Bytes of webhooks waiting in the spool")
-SET_ASIDE = Gauge("hogsend_spool_set_aside", "Spooled webhooks JetStream refuses for good")
+SET_ASIDE = Gauge("hogsend_spool_set_aside", "Spooled webhooks that JetStream refuses permanently")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS spool (
@@ -36,14 +36,14 @@ CREATE TABLE IF NOT EXISTS spool (
 ) STRICT
 """
 _OVERHEAD_BYTES = 64
-"""What a row costs on disk besides its delivery, roughly."""
+"""Approximate size of a row on disk besides its webhook."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(QueuedWebhook).decode
 
 
 class Spooled(msgspec.Struct, frozen=True):
-    """A delivery and its place in the spool."""
+    """A webhook and its position in the spool."""
 
     position: int
     size: int
@@ -51,13 +51,13 @@ class Spooled(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """A queue on disk that is full at `max_bytes`."""
+    """A queue on disk that holds at most `max_bytes`."""
 
     def __init__(self, directory: Path, max_bytes: int) -> None:
-        """Open the queue in `directory`, made when missing, with what an earlier process left.
+        """Open the queue in `directory`, which is created if missing, with its earlier content.
 
         Raises:
-            CannotStart: another process uses the directory, or it cannot be written.
+            CannotStart: another process uses the directory, or it is not writable.
         """
         self._max_bytes = max_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
@@ -68,10 +68,10 @@ class Spool:
         self._report()
 
     async def append(self, webhook: QueuedWebhook) -> None:
-        """Write a delivery to disk; it is synced when this returns.
+        """Write a webhook to disk; it is synced when this returns.
 
         Raises:
-            SpoolFull: no room within the bound, or on the disk.
+            SpoolFull: the limit is reached, or the disk is full.
         """
         row = _encode(webhook)
         size = len(row) + _OVERHEAD_BYTES
@@ -93,23 +93,23 @@ class Spool:
             self._report()
 
     async def head(self, limit: int) -> list[Spooled]:
-        """Oldest deliveries that JetStream has not refused."""
+        """Return the oldest webhooks, except those set aside."""
         rows = await self._run(lambda: self._read(limit))
         return [Spooled(position, size, _decode(row)) for position, size, row in rows]
 
     async def remove(self, items: Sequence[Spooled]) -> None:
-        """Forget deliveries that are safely in JetStream."""
+        """Delete webhooks that JetStream has stored."""
         await self._run(lambda: self._delete(items))
         self._subtract(items)
 
     async def set_aside(self, item: Spooled, reason: str) -> None:
-        """Keep a delivery JetStream refuses out of the way; tried again after a restart."""
+        """Exclude a webhook that JetStream refuses from `head`, until the next start."""
         await self._run(lambda: self._refuse(item, reason))
         SET_ASIDE.inc()
         self._subtract([item])
 
     async def close(self) -> None:
-        """Finish what is being written and close the file."""
+        """Finish pending writes and close the file."""
         if self._writer is not None:
             await self._writer
         await self._run(self._connection.close)
@@ -185,7 +185,7 @@ def _open(directory: Path) -> sqlite3.Connection:
         raise CannotStart(f"SPOOL_DIR {directory} cannot be written ({error.strerror})") from error
     connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
     try:
-        # Exclusive: a second gateway on one directory would drain what is not its own.
+        # Exclusive: a second gateway in this directory would publish the same webhooks again.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")

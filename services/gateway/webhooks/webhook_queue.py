@@ -1,8 +1,8 @@
-"""Takes deliveries and answers only when they are durable: in JetStream, or in the spool.
+"""Makes each webhook durable before it is answered: in JetStream, or in the spool.
 
-Normally every delivery goes straight to JetStream. When one is not acknowledged in time it goes to
-the spool, and so do all after it, until the spool has been drained: order is kept, and nobody waits
-for a bus that is away.
+Normally a webhook goes straight to JetStream. One that is not acknowledged in time goes to the
+spool, and so does every later one until the spool is empty. That keeps their order, and no request
+waits for a JetStream that does not answer.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from services.gateway.webhooks.spool import Spool, Spooled
 
 log = structlog.get_logger(__name__)
 
-ACCEPTED = Counter("hogsend_webhooks_accepted", "Webhooks answered 200, by where they are", ["to"])
+ACCEPTED = Counter(
+    "hogsend_webhooks_accepted", "Webhooks answered 200, by where they were stored", ["to"]
+)
 TO_JETSTREAM = ACCEPTED.labels("jetstream")
 TO_SPOOL = ACCEPTED.labels("spool")
 
 REFUSED = (TooLarge, PublishRejected)
-"""JetStream will never take the webhook as it is."""
+"""Errors after which JetStream will never accept that webhook."""
 
 DRAIN_BATCH = 256
 DRAIN_ACK_SECONDS = 5.0
@@ -39,15 +41,15 @@ DRAIN_RETRY_SECONDS = 0.2
 
 
 class WebhookQueue:
-    """The way in for webhooks."""
+    """Accepts webhooks, and drains the spool."""
 
     def __init__(self, connection: Connection, spool: Spool | None, ack_timeout: float) -> None:
-        """Combine the two places a delivery can be durable in.
+        """Prepare to publish and, with a spool, to drain what an earlier process left in it.
 
         Args:
-            connection: towards JetStream.
-            spool: None turns it off; then a bus that is away means refusing.
-            ack_timeout: seconds JetStream gets before a delivery is spooled.
+            connection: where webhooks are published.
+            spool: None turns it off; a webhook that JetStream does not accept is then refused.
+            ack_timeout: seconds JetStream may take before a webhook is spooled.
         """
         self._connection = connection
         self._publisher = connection.publisher
@@ -59,24 +61,24 @@ class WebhookQueue:
 
     @property
     def can_accept(self) -> bool:
-        """Whether a delivery would be accepted now, as far as can be known beforehand."""
+        """Whether a webhook would be accepted now, as far as can be known beforehand."""
         return self._connection.connected or self._spool is not None
 
     @property
     def waiting(self) -> int:
-        """Deliveries in the spool."""
+        """Webhooks in the spool."""
         return self._spool.count if self._spool is not None else 0
 
     @property
     def spooling(self) -> bool:
-        """Whether webhooks go to the spool, because JetStream does not take them."""
+        """Whether webhooks go to the spool, because JetStream does not accept them."""
         return self._draining.is_set()
 
     async def accept(self, webhook: QueuedWebhook) -> None:
-        """Make a delivery durable.
+        """Make a webhook durable.
 
         Raises:
-            SpoolFull: neither JetStream nor the spool can take it; it was not accepted.
+            SpoolFull: neither JetStream nor the spool accepts it.
         """
         if not self._draining.is_set():
             try:
@@ -87,12 +89,12 @@ class WebhookQueue:
                 TO_JETSTREAM.inc()
                 return
         if self._spool is None:
-            raise SpoolFull("the bus is away and the spool is turned off")
+            raise SpoolFull("JetStream is unavailable and the spool is turned off")
         await self._spool.append(webhook)
         TO_SPOOL.inc()
 
     async def drain_forever(self) -> None:
-        """Move spooled deliveries to JetStream, oldest first, whenever there are any."""
+        """Move spooled webhooks to JetStream, oldest first, whenever there are any."""
         if self._spool is None:
             return
         while True:
@@ -104,7 +106,7 @@ class WebhookQueue:
                 await asyncio.sleep(DRAIN_RETRY_SECONDS)
 
     async def _drain(self, spool: Spool) -> bool:
-        """Publish until the spool is empty; False when JetStream stopped taking them."""
+        """Publish until the spool is empty; False when JetStream became unavailable."""
         while spool.count:
             if not self._connection.connected:
                 return False
@@ -135,5 +137,5 @@ class WebhookQueue:
     def _start_spooling(self, error: Exception) -> None:
         metrics.FAILURES.labels("intake", type(error).__name__).inc()
         if self._spool is not None and not self._draining.is_set():
-            log.warning("webhooks go to the spool until JetStream takes them", reason=str(error))
+            log.warning("webhooks go to the spool until JetStream accepts them", reason=str(error))
             self._draining.set()
