@@ -25,8 +25,8 @@ class GatewaySettings(Settings):
     )
     admin_read_api_key: SecretStr | None = Field(
         None,
-        description="Bearer that may only read: events, dead letters, destinations, capabilities and "
-        "metrics. Every other admin route answers it 403.",
+        description="Bearer that may only read: events, dead letters, destinations, capabilities "
+        "and metrics. Every other admin route answers it 403.",
     )
     ingest_api_key: SecretStr | None = Field(
         None,
@@ -44,8 +44,8 @@ class GatewaySettings(Settings):
     )
     admin_failed_key_limit: Annotated[int, Field(ge=1)] = Field(
         30,
-        description="Wrong keys a minute from one address; more lock it out: its requests that need a "
-        "key are answered 429 until the minute is over.",
+        description="Wrong keys a minute from one address; more lock it out: its requests that "
+        "need a key are answered 429 until the minute is over.",
     )
     admin_rate_limit: Annotated[int, Field(ge=1)] = Field(
         100, description="Admin requests a minute and key; more answer 429."
