@@ -1,12 +1,3 @@
--- name: lock_for(idle)
--- Wait for the provisioning lock; the server ends the transaction of a process that stands idle.
-SELECT set_config('idle_in_transaction_session_timeout', :idle, true),
-       pg_advisory_xact_lock(hashtextextended('hogsend.provisioner', 0));
-
--- name: confirm()$
--- Fails when the server has ended the transaction that holds the lock.
-SELECT 1;
-
 -- name: provisioned(project)
 -- Read the URL each destination of a project was given.
 SELECT hog_function_id, webhook_url FROM destinations WHERE project_id = :project;

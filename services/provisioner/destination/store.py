@@ -8,45 +8,47 @@ from pathlib import Path
 from typing import Any
 
 import aiosql
-import asyncpg
 
-from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
+from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
 
+LOCK = LockKey.of_name("hogsend.provisioner")
 WAIT_SECONDS = 40.0
 """Longest wait for the lock; shorter than a run may take, so that the answer names the cause."""
-IDLE_SECONDS = 55
+IDLE_SECONDS = 55.0
 """PostgreSQL takes the lock from a process that sent it no statement for this long."""
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
 
 class ProvisioningLock:
-    """The right to change destinations, held by one run at a time in an open transaction."""
+    """The right to change destinations, held by one run at a time.
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    What is recorded under it is committed when the run ends without an error.
+    """
+
+    def __init__(self, held: HeldLock) -> None:
+        self._held = held
 
     async def confirm(self) -> None:
         """Check that the lock is still held; call this before each change in PostHog.
 
         Raises:
-            Unavailable: PostgreSQL has ended the transaction, for example after `IDLE_SECONDS`.
+            Unavailable: PostgreSQL has taken the lock, for example after `IDLE_SECONDS`.
         """
-        try:
-            await _queries.confirm(self._connection)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            raise Unavailable("this run lost its lock; try again") from error
+        await self._held.confirm()
 
     async def provisioned(self, project: str) -> dict[str, str]:
         """Return the URLs given to a project's destinations, by destination id."""
-        found = _queries.provisioned(self._connection, project=project)
-        return {row["hog_function_id"]: row["webhook_url"] async for row in found}
+        return await _provisioned(self._held.connection, project)
 
     async def remember(self, project: str, hog_function: str, webhook_url: str) -> None:
         """Record which URL a destination was given."""
         await _queries.remember(
-            self._connection, project=project, hog_function=hog_function, webhook_url=webhook_url
+            self._held.connection,
+            project=project,
+            hog_function=hog_function,
+            webhook_url=webhook_url,
         )
 
 
@@ -63,16 +65,23 @@ class DestinationStore:
         Raises:
             Unavailable: another run held it for `WAIT_SECONDS`, or PostgreSQL is down.
         """
-        async with self._database.acquire() as connection, connection.transaction():
-            try:
-                await connection.fetch(
-                    _queries.lock_for.sql, str(IDLE_SECONDS * 1000), timeout=WAIT_SECONDS
-                )
-            except TimeoutError as error:
-                raise Unavailable("another provisioning run has not ended; try again") from error
-            yield ProvisioningLock(connection)
+        async with exclusive(
+            self._database,
+            LOCK,
+            scope=LockScope.TRANSACTION,
+            wait_seconds=WAIT_SECONDS,
+            idle_seconds=IDLE_SECONDS,
+            busy="another provisioning run has not ended; try again",
+            lost="this run lost its lock; try again",
+        ) as held:
+            yield ProvisioningLock(held)
 
     async def provisioned(self, project: str) -> dict[str, str]:
         """Return the URLs given to a project's destinations, read without the lock."""
         async with self._database.acquire() as connection:
-            return await ProvisioningLock(connection).provisioned(project)
+            return await _provisioned(connection, project)
+
+
+async def _provisioned(connection: Any, project: str) -> dict[str, str]:
+    found = _queries.provisioned(connection, project=project)
+    return {row["hog_function_id"]: row["webhook_url"] async for row in found}

@@ -118,9 +118,10 @@ async def test_a_lock_that_is_never_released_is_not_waited_for(
 async def test_a_process_that_stalls_loses_its_lock(
     driver: Driver, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "IDLE_SECONDS", 0.1)
     database, stack = driver.provisioner.database, AsyncExitStack()
-    lock = await stack.enter_async_context(store.DestinationStore(database).lock())
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "IDLE_SECONDS", 0.5)
+        lock = await stack.enter_async_context(store.DestinationStore(database).lock())
     await eventually(lambda: no_lock_is_held(database_url))
     with pytest.raises(Unavailable):
         await lock.confirm()
