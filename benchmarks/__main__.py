@@ -1,12 +1,16 @@
-"""Runs everything and prints a table, then the same as JSON: `python -m benchmarks [--readme]`."""
+"""Runs everything and prints a table, then the same as JSON: `python -m benchmarks [--readme]`.
+
+With the names of parts, for example `python -m benchmarks bearers persons`, only those.
+"""
 
 from __future__ import annotations
 
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,32 +24,38 @@ from hogsend.transport.connection import Connection
 from tests.servers import running_servers
 
 README = Path(__file__).parents[1] / "README.md"
+Part = Callable[[], Awaitable[list[Figure]]]
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
 
-async def measure() -> list[Figure]:
-    """Measure everything, one after the other, on servers of this run's own."""
-    figures = []
+async def measure(wanted: Sequence[str] = ()) -> list[Figure]:
+    """Measure what is wanted, or everything, one after the other, on servers of this run's own."""
     async with running_servers() as servers:
         operator = Connection(User.OPERATOR, servers.nats_url(User.OPERATOR))
         await operator.open()
-        print("webhooks ...", file=sys.stderr)
-        figures += await webhooks.measure(servers, operator)
-        print("ingest ...", file=sys.stderr)
-        figures += await ingest.measure(servers, operator)
-        print("credential changes ...", file=sys.stderr)
-        figures += await propagation.measure(servers)
-        print("bearers ...", file=sys.stderr)
-        figures += await bearers.measure(servers)
-        print("persons ...", file=sys.stderr)
-        figures += await persons.measure(servers)
-        print("events into PostHog ...", file=sys.stderr)
-        figures += await capturing.measure(servers)
+        figures = await _run(
+            {
+                "webhooks": partial(webhooks.measure, servers, operator),
+                "ingest": partial(ingest.measure, servers, operator),
+                "propagation": partial(propagation.measure, servers),
+                "bearers": partial(bearers.measure, servers),
+                "persons": partial(persons.measure, servers),
+                "capturing": partial(capturing.measure, servers),
+            },
+            wanted,
+        )
         await operator.close()
-    print("sync intervals ...", file=sys.stderr)
-    figures += await syncing.measure()
-    print("start and memory ...", file=sys.stderr)
-    return figures + await stack.measure()
+    # These start servers of their own, and measure best where no others run.
+    return figures + await _run({"syncing": syncing.measure, "stack": stack.measure}, wanted)
+
+
+async def _run(parts: Mapping[str, Part], wanted: Sequence[str]) -> list[Figure]:
+    figures = []
+    for name, part in parts.items():
+        if not wanted or name in wanted:
+            print(f"{name} ...", file=sys.stderr)
+            figures += await part()
+    return figures
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -63,7 +73,7 @@ def main() -> int:
     if shutil.which("wrk") is None:
         print("error: the benchmarks need wrk\n  fix: apt-get install wrk", file=sys.stderr)
         return 1
-    figures = uvloop.run(measure())
+    figures = uvloop.run(measure([name for name in sys.argv[1:] if not name.startswith("-")]))
     print(table(figures))
     print(msgspec.json.encode(figures).decode())
     if "--readme" in sys.argv:
