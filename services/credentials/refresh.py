@@ -20,11 +20,10 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
-from hogsend.contract.credentials import OAuthPayload
+from hogsend.contract.credentials import OAuthPayload, token_digest
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from hogsend.service.retry import repeat_every, retry_until_available
-from hogsend.service.token_cache import token_digest
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.store import (

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import structlog
 
-from hogsend.contract.credentials import TokenReply, TokenRequest
+from hogsend.contract.credentials import TokenReply, TokenRequest, token_digest
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
-from hogsend.service.token_cache import token_digest
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.refresh import Clock, Grant, Refresher, is_fresh, utc_now
 from services.credentials.store import CredentialStore

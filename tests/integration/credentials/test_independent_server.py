@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from hogsend.contract.credentials import OAuthPayload
+from hogsend.contract.credentials import token_digest as digest
 from hogsend.posthog.client_document import CLIENT_ID
-from hogsend.service.token_cache import token_digest as digest
 from tests.integration.credentials.conftest import ask, stored
 from tests.integration.harness import Credentials, credentials_service
 from tests.servers import Servers

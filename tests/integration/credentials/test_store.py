@@ -1,0 +1,269 @@
+"""The store in PostgreSQL, and the one in memory that unit tests use, keep the same promises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from hogsend.contract.errors import Unavailable
+from hogsend.service.database import Database
+from services.credentials.app import MIGRATIONS
+from services.credentials.store import CredentialStore, PendingChange, RefreshLock
+from tests.servers import Servers
+from tests.unit.credentials.fakes import START, Clock, MemoryStore
+from tests.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+async def database(servers: Servers) -> AsyncIterator[Database]:
+    """One database for the module, migrated once."""
+    async with servers.fresh_database() as url:
+        database = Database(url, "credentials", MIGRATIONS, pool_size=4)
+        await database.connect()
+        yield database
+        await database.close()
+
+
+@pytest.fixture
+async def postgres(database: Database) -> Database:
+    """The same database without any row."""
+    async with database.acquire() as connection:
+        await connection.execute(
+            "TRUNCATE provider_credentials, provider_versions, provider_refreshes"
+        )
+    return database
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def store(request: pytest.FixtureRequest) -> CredentialStore:
+    if request.param == "memory":
+        return MemoryStore(Clock())
+    return CredentialStore(request.getfixturevalue("postgres"))
+
+
+async def pending(store: CredentialStore, provider: str = "posthog") -> PendingChange | None:
+    async with store.pending_change(provider) as change:
+        return change
+
+
+async def test_saving_replaces_one_kind_and_bumps_the_version(store: CredentialStore) -> None:
+    assert (await store.load("posthog")).version == 0
+    first = await store.save("posthog", "oauth", "a")
+    versions = [(await store.load("posthog")).version]
+    derived = await store.save("posthog", "derived", "d")
+    versions.append((await store.load("posthog")).version)
+    second = await store.save("posthog", "oauth", "b")
+    snapshot = await store.load("posthog")
+    versions.append(snapshot.version)
+    assert versions == sorted(set(versions))
+    assert snapshot.rows == {"oauth": second, "derived": derived}
+    assert (second.payload, second.created_at) == ("b", first.created_at)
+    assert second.updated_at > first.updated_at
+    assert await store.all_rows() in (
+        [("posthog", second), ("posthog", derived)],
+        [("posthog", derived), ("posthog", second)],
+    )
+
+
+async def test_a_deletion_is_a_change_only_when_there_was_something(
+    store: CredentialStore,
+) -> None:
+    assert not await store.delete("posthog")
+    assert (await store.load("posthog")).version == 0
+    await store.save("posthog", "oauth", "a")
+    before = (await store.load("posthog")).version
+    assert await store.delete("posthog")
+    after = await store.load("posthog")
+    assert after.version > before
+    assert after.rows == {}
+    assert await store.granted_providers() == []
+
+
+async def test_only_providers_with_a_grant_are_granted(store: CredentialStore) -> None:
+    await store.save("b", "oauth", "a")
+    await store.save("a", "oauth", "a")
+    await store.save("c", "derived", "a")
+    assert await store.granted_providers() == ["a", "b"]
+
+
+async def test_a_refreshed_grant_replaces_the_one_it_came_from(store: CredentialStore) -> None:
+    row = await store.save("posthog", "oauth", "a")
+    before = await store.load("posthog")
+    async with store.refresh_lock("posthog") as lock:
+        version = await lock.save(row, "b")
+        after = await lock.load()
+    assert after.version == version
+    assert after.version > before.version
+    assert after.rows["oauth"].payload == "b"
+    assert after.rows["oauth"].updated_at > row.updated_at
+    change = await pending(store)
+    assert change is not None
+    assert (change.version, change.change, change.changed_kinds) == (
+        version,
+        "refreshed",
+        ["oauth"],
+    )
+
+
+async def test_a_refreshed_grant_does_not_replace_another_one(store: CredentialStore) -> None:
+    row = await store.save("posthog", "oauth", "a")
+    await store.save("posthog", "oauth", "again")
+    before = await store.load("posthog")
+    async with store.refresh_lock("posthog") as lock:
+        assert await lock.save(row, "b") is None
+    assert await store.load("posthog") == before
+    await store.delete("posthog")
+    async with store.refresh_lock("posthog") as lock:
+        assert await lock.save(before.rows["oauth"], "b") is None
+    assert (await store.load("posthog")).rows == {}
+
+
+async def test_a_resealed_row_is_the_same_grant(store: CredentialStore) -> None:
+    row = await store.save("posthog", "oauth", "a")
+    before = await store.load("posthog")
+    async with store.refresh_lock("posthog") as lock:
+        await store.reseal("posthog", row, "sealed anew")
+        resealed = await lock.load()
+        assert resealed.rows["oauth"].payload == "sealed anew"
+        assert resealed.rows["oauth"].updated_at == row.updated_at
+        assert resealed.version == before.version
+        await store.reseal("posthog", row, "sealed by a late replica")
+        assert await lock.load() == resealed
+        assert await lock.save(row, "b") is not None
+
+
+async def test_a_refresh_is_remembered_from_its_start_to_its_failure(
+    store: CredentialStore,
+) -> None:
+    row = await store.save("posthog", "oauth", "a")
+    assert (await store.load("posthog")).refresh is None
+    async with store.refresh_lock("posthog") as lock:
+        for failures in (1, 2):
+            await lock.start(row, START)
+            state = (await lock.load()).refresh
+            assert state is not None
+            assert (state.is_interrupted, state.started_at) == (True, START)
+            assert state.failures == failures - 1
+            failed_at = START + timedelta(seconds=failures)
+            assert await lock.fail(row, failed_at, "why", needs_reconnect=True) == failures
+            state = (await store.load("posthog")).refresh
+            assert state is not None
+            assert (state.is_interrupted, state.failed_at) == (False, failed_at)
+            assert (state.failures, state.reason, state.needs_reconnect) == (failures, "why", True)
+
+
+async def test_a_refresh_state_says_nothing_of_another_grant(store: CredentialStore) -> None:
+    row = await store.save("posthog", "oauth", "a")
+    async with store.refresh_lock("posthog") as lock:
+        await lock.start(row, START)
+        await lock.fail(row, START, "why", needs_reconnect=True)
+        again = await store.save("posthog", "oauth", "b")
+        assert (await lock.load()).refresh is None
+        assert await lock.fail(again, START, "why", needs_reconnect=False) == 0
+        await lock.start(again, START)
+        state = (await lock.load()).refresh
+    assert state is not None
+    assert (state.failures, state.failed_at, state.needs_reconnect) == (0, None, False)
+
+
+async def test_one_refresh_at_a_time_for_each_provider(store: CredentialStore) -> None:
+    order: list[str] = []
+
+    async def refresh(lock: RefreshLock) -> None:
+        order.append("second starts")
+        await lock.load()
+
+    async def second() -> None:
+        async with store.refresh_lock("posthog") as lock:
+            await refresh(lock)
+
+    async with store.refresh_lock("posthog"):
+        waiting = asyncio.create_task(second())
+        async with store.refresh_lock("other"):
+            order.append("another provider's")
+        order.append("first ends")
+    await waiting
+    assert order == ["another provider's", "first ends", "second starts"]
+
+
+async def test_a_change_is_pending_until_its_block_ends_well(store: CredentialStore) -> None:
+    assert await pending(store) is None
+    await store.save("posthog", "oauth", "a")
+    await store.save("other", "derived", "d")
+    assert sorted(await store.pending_changes()) == ["other", "posthog"]
+
+    async def fail() -> None:
+        async with store.pending_change("posthog"):
+            raise Unavailable("not published")
+
+    with pytest.raises(Unavailable, match="not published"):
+        await fail()
+    change = await pending(store)
+    assert change is not None
+    assert (change.change, change.changed_kinds) == ("stored", ["oauth"])
+    assert change.rows == (await store.load("posthog")).rows
+    assert await pending(store) is None
+    assert await store.pending_changes() == ["other"]
+    await store.mark_all_pending()
+    assert sorted(await store.pending_changes()) == ["other", "posthog"]
+
+
+async def test_a_change_is_held_by_one_replica_at_a_time(postgres: Database) -> None:
+    store = CredentialStore(postgres)
+    await store.save("posthog", "oauth", "a")
+
+    async def is_waited_for() -> bool:
+        async with postgres.acquire() as connection:
+            return bool(
+                await connection.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity "
+                    "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                )
+            )
+
+    async with store.pending_change("posthog") as first:
+        second = asyncio.create_task(pending(store))
+        await eventually(is_waited_for)
+    assert first is not None
+    assert await second is None
+
+
+async def test_a_grant_that_postgresql_refuses_is_unavailable(postgres: Database) -> None:
+    store = CredentialStore(postgres)
+    row = await store.save("posthog", "oauth", "a")
+
+    async def save(payload: str) -> None:
+        async with store.refresh_lock("posthog") as lock:
+            await lock.save(row, payload)
+
+    # PostgreSQL's text cannot hold NUL.
+    with pytest.raises(Unavailable, match="CharacterNotInRepertoireError"):
+        await save("\0")
+    assert (await store.load("posthog")).rows["oauth"] == row
+
+
+async def test_a_standby_is_left_for_another_server(postgres: Database) -> None:
+    store = CredentialStore(postgres)
+    row = await store.save("posthog", "oauth", "a")
+    backends: list[int] = []
+
+    async def save() -> None:
+        async with store.refresh_lock("posthog") as lock:
+            connection = lock._connection
+            backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
+            await connection.execute("SET default_transaction_read_only = on")
+            await lock.save(row, "b")
+
+    with pytest.raises(Unavailable, match="PostgreSQL is not available"):
+        await save()
+
+    async def is_closed() -> bool:
+        async with postgres.acquire() as connection:
+            return not await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE pid = $1", backends[0]
+            )
+
+    await eventually(is_closed)

@@ -1,0 +1,107 @@
+"""The credentials service in memory: its domain on fakes, without any server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hogsend.contract.credentials import OAuthPayload, TokenReply, TokenRequest
+from hogsend.service.ssrf import EgressPolicy
+from services.credentials.change_relay import ChangeRelay
+from services.credentials.credential_service import CredentialService
+from services.credentials.key_rotation import KeyRotation
+from services.credentials.payload_sealer import PayloadSealer
+from services.credentials.refresh import Refresher
+from services.credentials.sealing import Sealer
+from services.credentials.store import Snapshot
+from services.credentials.token_resolver import TokenResolver
+from tests.unit.credentials.fakes import (
+    Clock,
+    FakeTokenEndpoint,
+    MemoryStore,
+    MemoryStream,
+    make_grant,
+)
+
+SECRET = "test-secret"
+
+
+@dataclass
+class Replica:
+    """One replica of the service."""
+
+    credentials: CredentialService
+    relay: ChangeRelay
+    refresher: Refresher
+    resolver: TokenResolver
+    rotation: KeyRotation
+
+    async def ask(self, rejected_sha256: str | None = None) -> TokenReply:
+        """Ask for PostHog's bearer."""
+        return await self.resolver.resolve(
+            TokenRequest(provider_id="posthog", rejected_sha256=rejected_sha256)
+        )
+
+
+class Driver:
+    """What a test works with: one database, one token endpoint, one stream, and replicas."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(self.clock)
+        self.endpoint = FakeTokenEndpoint()
+        self.stream = MemoryStream()
+        self.sealer = PayloadSealer(Sealer(SECRET))
+
+    def replica(
+        self,
+        secret: str = SECRET,
+        previous: Sequence[str] = (),
+        personal_key: str | None = None,
+    ) -> Replica:
+        """Make a replica with secrets of its own."""
+        sealer = Sealer(secret, previous)
+        payloads = PayloadSealer(sealer)
+        relay = ChangeRelay(self.store, payloads, self.stream)
+        refresher = Refresher(self.store, payloads, self.endpoint, relay, self.clock)
+        return Replica(
+            CredentialService(
+                self.store,
+                payloads,
+                EgressPolicy.of(()),
+                personal_key=personal_key is not None,
+            ),
+            relay,
+            refresher,
+            TokenResolver(self.store, payloads, refresher, personal_key, self.clock),
+            KeyRotation(self.store, sealer),
+        )
+
+    def grant(self, *, left: float, **changes: Any) -> OAuthPayload:
+        """Make a grant with so many seconds of its access token left."""
+        return make_grant(self.clock, left=left, **changes)
+
+    async def put(self, grant: OAuthPayload) -> None:
+        """Store PostHog's grant, as connecting does."""
+        await self.store.save("posthog", "oauth", self.sealer.seal(grant))
+
+    async def stored(self) -> OAuthPayload | None:
+        """Read the stored grant."""
+        return self.sealer.grant((await self.snapshot()).rows).payload
+
+    async def snapshot(self) -> Snapshot:
+        """Read everything that is stored for PostHog."""
+        return await self.store.load("posthog")
+
+
+@pytest.fixture
+def driver() -> Driver:
+    return Driver()
+
+
+@pytest.fixture
+def replica(driver: Driver) -> Replica:
+    return driver.replica()

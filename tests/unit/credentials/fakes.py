@@ -1,0 +1,280 @@
+"""A store, a token endpoint and a change stream in memory, and a clock that is set by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from hogsend.contract.credentials import Change, CredentialChanged, Kind, OAuthPayload
+from hogsend.contract.errors import Unavailable
+from hogsend.posthog.client_document import CLIENT_ID
+from services.credentials.store import (
+    CredentialStore,
+    PendingChange,
+    RefreshLock,
+    RefreshState,
+    Rows,
+    SealedRow,
+    Snapshot,
+)
+from services.credentials.token_endpoint import RefreshFailed, TokenEndpoint
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    """The time, moved by hand."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class _Provider:
+    """What the database holds for one provider."""
+
+    rows: Rows = field(default_factory=dict)
+    version: int = 0
+    published: int = 0
+    change: Change = "stored"
+    changed_kinds: list[Kind] = field(default_factory=list)
+    changed_at: datetime = START
+    refreshed: datetime | None = None
+    """`updated_at` of the grant that `refresh` is about."""
+    refresh: RefreshState | None = None
+    refreshing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class MemoryStore(CredentialStore):
+    """Behaves as PostgreSQL does; `test_store.py` runs the same checks on both."""
+
+    def __init__(self, now: Clock) -> None:
+        self._now = now
+        self._providers: dict[str, _Provider] = {}
+        self._ticks = 0
+        self.available = True
+        self.refuses_grants = False
+        """Whether storing a refreshed grant fails, and nothing else."""
+        self.busy = False
+        """Whether another replica holds every refresh lock for too long."""
+        self.lock_requests = 0
+        """Number of times a refresh lock was asked for, each of which takes up a connection."""
+
+    async def save(self, provider: str, kind: Kind, payload: str) -> SealedRow:
+        found = self._of(provider)
+        now = self._tick()
+        before = found.rows.get(kind)
+        row = SealedRow(kind, payload, before.created_at if before else now, now)
+        found.rows[kind] = row
+        self._bump(found, "stored", [kind])
+        return row
+
+    async def load(self, provider: str) -> Snapshot:
+        return self._snapshot(self._of(provider))
+
+    async def delete(self, provider: str) -> bool:
+        found = self._of(provider)
+        kinds = sorted(found.rows)
+        if kinds:
+            found.rows.clear()
+            self._bump(found, "deleted", kinds)
+        return bool(kinds)
+
+    @asynccontextmanager
+    async def refresh_lock(self, provider: str) -> AsyncIterator[RefreshLock]:
+        found = self._of(provider)
+        self.lock_requests += 1
+        if self.busy:
+            raise Unavailable("another replica's refresh does not end")
+        async with found.refreshing:
+            yield MemoryRefreshLock(self, found)
+
+    async def granted_providers(self) -> list[str]:
+        self._check()
+        return sorted(name for name, found in self._providers.items() if "oauth" in found.rows)
+
+    async def all_rows(self) -> list[tuple[str, SealedRow]]:
+        self._check()
+        return [
+            (name, row) for name, found in self._providers.items() for row in found.rows.values()
+        ]
+
+    async def reseal(self, provider: str, row: SealedRow, payload: str) -> None:
+        found = self._of(provider)
+        current = found.rows.get(row.kind)
+        if current is not None and current.payload == row.payload:
+            found.rows[row.kind] = msgspec.structs.replace(current, payload=payload)
+
+    async def pending_changes(self) -> list[str]:
+        self._check()
+        return [name for name, found in self._providers.items() if found.published < found.version]
+
+    @asynccontextmanager
+    async def pending_change(self, provider: str) -> AsyncIterator[PendingChange | None]:
+        found = self._of(provider)
+        async with found.publishing:
+            if found.published >= found.version:
+                yield None
+                return
+            pending = PendingChange(
+                version=found.version,
+                change=found.change,
+                changed_kinds=found.changed_kinds,
+                changed_at=found.changed_at,
+                rows=dict(found.rows),
+            )
+            yield pending
+            found.published = pending.version
+
+    async def mark_all_pending(self) -> None:
+        self._check()
+        for found in self._providers.values():
+            found.published = 0
+
+    def _check(self) -> None:
+        if not self.available:
+            raise Unavailable("PostgreSQL is not available")
+
+    def _of(self, provider: str) -> _Provider:
+        self._check()
+        return self._providers.setdefault(provider, _Provider())
+
+    def _tick(self) -> datetime:
+        # No two rows are stored in the same microsecond.
+        self._ticks += 1
+        return self._now() + timedelta(microseconds=self._ticks)
+
+    def _bump(self, found: _Provider, change: Change, kinds: list[Kind]) -> None:
+        found.version += 1
+        found.change, found.changed_kinds, found.changed_at = change, kinds, self._now()
+
+    def _snapshot(self, found: _Provider) -> Snapshot:
+        grant = found.rows.get("oauth")
+        current = grant is not None and found.refreshed == grant.updated_at
+        return Snapshot(found.version, dict(found.rows), found.refresh if current else None)
+
+
+class MemoryRefreshLock(RefreshLock):
+    """The steps of one refresh."""
+
+    def __init__(self, store: MemoryStore, found: _Provider) -> None:
+        self._store = store
+        self._found = found
+
+    async def load(self) -> Snapshot:
+        self._store._check()
+        return self._store._snapshot(self._found)
+
+    async def start(self, replaced: SealedRow, now: datetime) -> None:
+        self._store._check()
+        before = self._found.refresh if self._found.refreshed == replaced.updated_at else None
+        self._found.refreshed = replaced.updated_at
+        self._found.refresh = (
+            msgspec.structs.replace(before, started_at=now)
+            if before
+            else RefreshState(now, None, 0, None, needs_reconnect=False)
+        )
+
+    async def save(self, replaced: SealedRow, payload: str) -> int | None:
+        self._store._check()
+        if self._store.refuses_grants:
+            raise Unavailable("PostgreSQL refuses the grant: DiskFullError")
+        current = self._found.rows.get("oauth")
+        if current is None or current.updated_at != replaced.updated_at:
+            return None
+        self._found.rows["oauth"] = msgspec.structs.replace(
+            current, payload=payload, updated_at=self._store._tick()
+        )
+        self._store._bump(self._found, "refreshed", ["oauth"])
+        return self._found.version
+
+    async def fail(
+        self, replaced: SealedRow, now: datetime, reason: str, *, needs_reconnect: bool
+    ) -> int:
+        self._store._check()
+        if self._found.refresh is None or self._found.refreshed != replaced.updated_at:
+            return 0
+        failures = self._found.refresh.failures + 1
+        self._found.refresh = RefreshState(None, now, failures, reason, needs_reconnect)
+        return failures
+
+
+class FakeTokenEndpoint(TokenEndpoint):
+    """Rotates: the n-th answer holds `pha_n`, `phr_n` and an hour."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        """The refresh tokens that were used."""
+        self.failure: RefreshFailed | None = None
+        self.answering = asyncio.Event()
+        """Cleared, it holds every answer back."""
+        self.answering.set()
+        self.arrived = asyncio.Event()
+        """Set once a request has arrived."""
+
+    async def renew(self, grant: OAuthPayload, now: datetime) -> OAuthPayload:
+        self.asked.append(grant.refresh_token)
+        number = len(self.asked)
+        self.arrived.set()
+        await self.answering.wait()
+        if self.failure is not None:
+            raise self.failure
+        return msgspec.structs.replace(
+            grant,
+            access_token=f"pha_{number}",
+            refresh_token=f"phr_{number}",
+            expires_at=now + timedelta(hours=1),
+        )
+
+
+class MemoryStream:
+    """Keeps published changes."""
+
+    def __init__(self) -> None:
+        self.changes: list[CredentialChanged] = []
+        self.available = True
+        self.accepting = asyncio.Event()
+        """Cleared, it holds every confirmation back."""
+        self.accepting.set()
+        self.arrived = asyncio.Event()
+        """Set once a change has arrived."""
+
+    async def publish(self, change: CredentialChanged) -> None:
+        self.arrived.set()
+        await self.accepting.wait()
+        if not self.available:
+            raise Unavailable("NATS is not connected")
+        self.changes.append(change)
+
+    async def is_empty(self) -> bool:
+        if not self.available:
+            raise Unavailable("NATS is not connected")
+        return not self.changes
+
+
+def make_grant(clock: Clock, *, left: float, **changes: Any) -> OAuthPayload:
+    """Make a grant with so many seconds of its access token left."""
+    grant: dict[str, Any] = {
+        "access_token": "pha_0",
+        "refresh_token": "phr_0",
+        "expires_at": clock.now + timedelta(seconds=left),
+        "token_endpoint": "https://us.posthog.com/oauth/token/",
+        "client_id": CLIENT_ID,
+        "scopes": ["person:read", "project:read"],
+        "scoped_teams": [4242],
+        "scoped_organizations": ["0190aa51-6a70-0000-5c6d-2b5ea0c8a2d9"],
+    }
+    return OAuthPayload(**{**grant, **changes})

@@ -1,0 +1,138 @@
+"""What may be stored, and what is told of it: never a token."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from hogsend.contract.credentials import DerivedPayload
+from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound
+from hogsend.posthog.client_document import CLIENT_ID
+from tests.unit.credentials.conftest import Driver, Replica
+
+DERIVED = DerivedPayload(webhook_secret="minted", project_api_key="phc_1", project_id="7")
+
+
+async def test_a_grant_is_sealed_and_described_without_its_tokens(
+    driver: Driver, replica: Replica
+) -> None:
+    grant = driver.grant(left=3600)
+    meta = await replica.credentials.put_oauth("posthog", grant)
+    assert await driver.stored() == grant
+    assert await replica.credentials.meta("posthog") == meta
+    row = (await driver.snapshot()).rows["oauth"]
+    for secret in (grant.access_token, grant.refresh_token, grant.client_id):
+        assert secret not in row.payload
+        assert secret not in repr(meta)
+    assert (meta.created_at, meta.updated_at) == (row.created_at, row.updated_at)
+    assert (meta.scopes, meta.expires_at) == (grant.scopes, grant.expires_at)
+
+
+async def test_a_grant_replaces_one_that_cannot_be_read(driver: Driver, replica: Replica) -> None:
+    first = await driver.replica(secret="lost").credentials.put_oauth(
+        "posthog", driver.grant(left=3600)
+    )
+    with pytest.raises(CannotUnseal, match="BETTER_AUTH_SECRET_PREVIOUS"):
+        await replica.credentials.meta("posthog")
+    assert (await replica.credentials.status("posthog")).oauth == "unreadable"
+    second = await replica.credentials.put_oauth("posthog", driver.grant(left=7200))
+    assert second.created_at == first.created_at
+    assert second.updated_at > first.updated_at
+    assert (await replica.credentials.status("posthog")).oauth == "present"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "reason"),
+    [
+        ("/oauth/token/", "must be an absolute URL"),
+        ("http://us.posthog.com/oauth/token/", "must be https"),
+        ("ftp://127.0.0.1/oauth/token/", "must be https"),
+        ("https://10.0.0.1/oauth/token/", "OUTBOUND_ALLOW"),
+    ],
+)
+async def test_a_refresh_token_is_not_sent_just_anywhere(
+    driver: Driver, replica: Replica, endpoint: str, reason: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        await replica.credentials.put_oauth(
+            "posthog", driver.grant(left=3600, token_endpoint=endpoint)
+        )
+    assert (await driver.snapshot()).version == 0
+
+
+async def test_a_client_id_is_an_absolute_url(driver: Driver, replica: Replica) -> None:
+    with pytest.raises(InvalidRequest, match="clientId"):
+        await replica.credentials.put_oauth("posthog", driver.grant(left=3600, client_id="cli"))
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600, client_id=CLIENT_ID))
+
+
+async def test_the_derived_payload_is_replaced_as_a_whole(replica: Replica) -> None:
+    await replica.credentials.put_derived("posthog", DERIVED)
+    status = await replica.credentials.put_derived(
+        "posthog", DerivedPayload(webhook_secret="second")
+    )
+    assert status.webhook_secret == "present"
+    derived = await replica.credentials.derived("posthog")
+    assert (derived.version, derived.payload) == (
+        status.version,
+        DerivedPayload(webhook_secret="second"),
+    )
+
+
+async def test_only_a_digest_of_the_webhook_secret_is_given(replica: Replica) -> None:
+    assert (await replica.credentials.webhook_secret("posthog")).state == "absent"
+    await replica.credentials.put_derived("posthog", DERIVED)
+    reply = await replica.credentials.webhook_secret("posthog")
+    assert reply.sha256 == hashlib.sha256(b"minted").hexdigest()
+    await replica.credentials.put_derived("posthog", DerivedPayload(project_id="7"))
+    reply = await replica.credentials.webhook_secret("posthog")
+    assert (reply.state, reply.sha256) == ("absent", None)
+
+
+async def test_an_unreadable_webhook_secret_is_not_an_absent_one(driver: Driver) -> None:
+    await driver.replica(secret="lost").credentials.put_derived("posthog", DERIVED)
+    reply = await driver.replica().credentials.webhook_secret("posthog")
+    assert (reply.state, reply.sha256) == ("unreadable", None)
+
+
+async def test_deleting_removes_both_kinds_even_unreadable_ones(
+    driver: Driver, replica: Replica
+) -> None:
+    lost = driver.replica(secret="lost").credentials
+    await lost.put_oauth("posthog", driver.grant(left=3600))
+    await lost.put_derived("posthog", DERIVED)
+    await replica.credentials.delete("posthog")
+    status = await replica.credentials.status("posthog")
+    assert (status.oauth, status.webhook_secret) == ("absent", "absent")
+    with pytest.raises(NotFound):
+        await replica.credentials.delete("posthog")
+    with pytest.raises(NotFound):
+        await replica.credentials.meta("posthog")
+
+
+async def test_a_version_does_not_come_back_after_a_deletion(
+    driver: Driver, replica: Replica
+) -> None:
+    versions = []
+    for _ in range(2):
+        await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
+        versions.append((await replica.credentials.status("posthog")).version)
+        await replica.credentials.delete("posthog")
+        versions.append((await replica.credentials.status("posthog")).version)
+    assert versions == sorted(set(versions))
+
+
+async def test_the_status_tells_what_there_is_to_fall_back_to(driver: Driver) -> None:
+    await driver.put(driver.grant(left=3600))
+    status = await driver.replica(personal_key="phx_1").credentials.status("posthog")
+    assert status.personal_key
+    assert status.expires_at == driver.grant(left=3600).expires_at
+    assert status.refresh_error is None
+    assert not (await driver.replica().credentials.status("posthog")).personal_key
+
+
+async def test_the_grants_origin_is_its_token_endpoints(driver: Driver, replica: Replica) -> None:
+    assert await replica.credentials.grant_origin("posthog") is None
+    await driver.put(driver.grant(left=3600))
+    assert await replica.credentials.grant_origin("posthog") == "https://us.posthog.com"

@@ -1,0 +1,59 @@
+"""Rotating `BETTER_AUTH_SECRET` without losing what it sealed."""
+
+from __future__ import annotations
+
+import pytest
+
+from hogsend.contract.credentials import DerivedPayload
+from hogsend.contract.errors import Unavailable
+from tests.unit.credentials.conftest import Driver
+
+
+async def test_a_previous_secret_unseals_and_its_rows_move_to_the_current_one(
+    driver: Driver,
+) -> None:
+    grant = driver.grant(left=3600)
+    old = driver.replica(secret="old")
+    await old.credentials.put_oauth("posthog", grant)
+    await old.credentials.put_derived("posthog", DerivedPayload(webhook_secret="minted"))
+    before = await driver.snapshot()
+
+    rotating = driver.replica(secret="new", previous=["older", "old"])
+    assert (await rotating.ask()).token == "pha_0"
+    assert await rotating.rotation.rotate() == 2
+    assert await rotating.rotation.rotate() == 0
+
+    new = driver.replica(secret="new")
+    assert (await new.ask()).token == "pha_0"
+    derived = await new.credentials.derived("posthog")
+    assert derived.payload == DerivedPayload(webhook_secret="minted")
+    after = await driver.snapshot()
+    # For subscribers and for refreshes nothing has changed.
+    assert after.version == before.version
+    assert after.rows["oauth"].updated_at == before.rows["oauth"].updated_at
+    assert after.rows["oauth"].payload != before.rows["oauth"].payload
+
+
+async def test_a_row_that_no_secret_unseals_is_left_as_it_is(driver: Driver) -> None:
+    await driver.replica(secret="lost").credentials.put_oauth("posthog", driver.grant(left=3600))
+    await driver.replica(secret="old").credentials.put_derived("posthog", DerivedPayload())
+    before = await driver.snapshot()
+    rotating = driver.replica(secret="new", previous=["old"])
+    assert await rotating.rotation.rotate() == 1
+    assert (await driver.snapshot()).rows["oauth"] == before.rows["oauth"]
+    assert (await rotating.credentials.status("posthog")).oauth == "unreadable"
+
+
+async def test_a_row_that_changed_meanwhile_is_not_overwritten(driver: Driver) -> None:
+    await driver.replica(secret="old").credentials.put_oauth("posthog", driver.grant(left=30))
+    ((provider, row),) = await driver.store.all_rows()
+    current = driver.replica(secret="new", previous=["old"])
+    await current.credentials.put_oauth("posthog", driver.grant(left=3600))
+    await driver.store.reseal(provider, row, "an outdated payload")
+    assert (await current.ask()).expires_at == driver.grant(left=3600).expires_at
+
+
+async def test_rotation_waits_for_the_database(driver: Driver) -> None:
+    driver.store.available = False
+    with pytest.raises(Unavailable):
+        await driver.replica().rotation.rotate()

@@ -1,0 +1,387 @@
+"""Refreshing: one attempt at a time, at most one a minute after a failure, and no token lost.
+
+Acceptance cases 78 to 91 that are about the refresh itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import stamina
+from structlog.testing import capture_logs
+
+from hogsend.contract.credentials import DerivedPayload
+from hogsend.contract.credentials import token_digest as digest
+from hogsend.contract.errors import Unavailable
+from services.credentials import refresh as refresh_module
+from services.credentials.refresh import IDLE, Refresher
+from services.credentials.token_endpoint import RefreshFailed
+from tests.unit.credentials.conftest import Driver, Replica
+
+
+def warnings(logs: list[Any]) -> list[Any]:
+    return [entry for entry in logs if entry["log_level"] == "warning"]
+
+
+async def under_way(driver: Driver, replica: Replica, rejected: str | None = None) -> Any:
+    """Start a refresh that the token endpoint does not answer yet."""
+    driver.endpoint.answering.clear()
+    asking = asyncio.create_task(replica.ask(rejected))
+    await driver.endpoint.arrived.wait()
+    return asking
+
+
+async def crash(replica: Replica, asking: asyncio.Task[Any]) -> None:
+    """End a replica in the middle of a refresh, so that only the database remembers."""
+    replica.refresher._running["posthog"].cancel()
+    with suppress(asyncio.CancelledError):
+        await asking
+
+
+@pytest.mark.parametrize(("left", "refreshed"), [(61, False), (60, True), (59, True)])
+async def test_case_78_a_refresh_is_due_sixty_seconds_before_expiry(
+    driver: Driver, replica: Replica, left: float, refreshed: bool
+) -> None:
+    await driver.put(driver.grant(left=left))
+    await replica.refresher.refresh_due()
+    grant = await driver.stored()
+    assert grant is not None
+    assert grant.access_token == ("pha_1" if refreshed else "pha_0")
+    assert (await replica.ask()).token == grant.access_token
+    assert len(driver.endpoint.asked) == refreshed
+
+
+async def test_case_82_two_callers_share_one_attempt(driver: Driver, replica: Replica) -> None:
+    await driver.put(driver.grant(left=-5))
+    before = (await driver.snapshot()).version
+    replies = await asyncio.gather(replica.ask(), replica.ask())
+    assert {reply.token for reply in replies} == {"pha_1"}
+    assert len(driver.endpoint.asked) == 1
+    assert driver.store.lock_requests == 1
+    assert {reply.version for reply in replies} == {before + 1}
+
+
+async def test_an_attempt_goes_on_when_its_caller_is_cancelled(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    asking = await under_way(driver, replica)
+    asking.cancel()
+    finishing = asyncio.create_task(replica.refresher.finish())
+    await asyncio.wait({asking})
+    driver.endpoint.answering.set()
+    await finishing
+    grant = await driver.stored()
+    assert grant is not None
+    assert grant.refresh_token == "phr_1"
+
+
+async def test_replicas_wait_for_one_another_and_refresh_once(driver: Driver) -> None:
+    await driver.put(driver.grant(left=30))
+    replies = await asyncio.gather(*(driver.replica().ask() for _ in range(10)))
+    assert {reply.token for reply in replies} == {"pha_1"}
+    assert driver.endpoint.asked == ["phr_0"]
+
+
+async def test_cases_83_and_84_a_refused_refresh_backs_off_and_warns_once(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=-5))
+    driver.endpoint.failure = RefreshFailed("invalid_grant")
+    with capture_logs() as logs:
+        reply = await replica.ask()
+    assert (reply.source, reply.token) == ("none", None)
+    (warning,) = warnings(logs)
+    assert "invalid_grant" in warning["event"]
+    assert "hogsend connect posthog" in warning["event"]
+
+    with capture_logs() as logs:
+        assert (await replica.ask()).source == "none"
+        driver.clock.advance(59)
+        assert (await replica.ask()).source == "none"
+    assert len(driver.endpoint.asked) == 1
+    assert warnings(logs) == []
+
+    driver.clock.advance(1)
+    with capture_logs() as logs:
+        await replica.ask()
+        await replica.ask()
+    assert len(driver.endpoint.asked) == 2
+    assert warnings(logs) == []
+    assert [entry for entry in logs if entry["log_level"] == "debug"]
+
+    driver.clock.advance(60)
+    driver.endpoint.failure = None
+    assert (await replica.ask()).token == "pha_3"
+    driver.clock.advance(3600)
+    driver.endpoint.failure = RefreshFailed("HTTP 503")
+    with capture_logs() as logs:
+        await replica.ask()
+    (warning,) = warnings(logs)
+    assert "HTTP 503" in warning["event"]
+
+
+async def test_replicas_back_off_together(driver: Driver) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.endpoint.failure = RefreshFailed("HTTP 503")
+    for _ in range(3):
+        replica = driver.replica()
+        await replica.ask(digest("pha_0"))
+        await replica.refresher.refresh_due()
+    assert len(driver.endpoint.asked) == 1
+    # The periodic check does not even ask for the lock meanwhile.
+    assert driver.store.lock_requests == 3
+
+
+async def test_a_refresh_that_a_crash_interrupted_is_repeated_at_once(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    await crash(replica, await under_way(driver, replica))
+    driver.endpoint.answering.set()
+    await driver.replica().refresher.repeat_interrupted()
+    assert driver.endpoint.asked == ["phr_0", "phr_0"]
+    grant = await driver.stored()
+    assert grant is not None
+    assert grant.refresh_token == "phr_2"
+
+
+async def test_an_interrupted_refresh_is_repeated_though_the_token_looks_fresh(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=3600))
+    await crash(replica, await under_way(driver, replica, digest("pha_0")))
+    driver.endpoint.answering.set()
+    await driver.replica().refresher.refresh_due()
+    assert driver.endpoint.asked == ["phr_0", "phr_0"]
+
+
+async def test_a_refresh_that_failed_was_not_interrupted(driver: Driver, replica: Replica) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.endpoint.failure = RefreshFailed("HTTP 503")
+    await replica.ask()
+    driver.clock.advance(60)
+    await replica.refresher.repeat_interrupted()
+    assert len(driver.endpoint.asked) == 1
+    await replica.refresher.refresh_due()
+    assert len(driver.endpoint.asked) == 2
+
+
+async def test_invalid_grant_asks_to_connect_again_and_is_not_retried_by_itself(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.endpoint.failure = RefreshFailed("invalid_grant")
+    await replica.ask()
+    status = await replica.credentials.status("posthog")
+    assert (status.needs_reconnect, status.refresh_error) == (True, "invalid_grant")
+    assert (await replica.credentials.meta("posthog")).needs_reconnect
+    driver.clock.advance(3600)
+    await replica.refresher.refresh_due()
+    await replica.refresher.repeat_interrupted()
+    assert len(driver.endpoint.asked) == 1
+
+    await driver.put(driver.grant(left=30))
+    assert not (await replica.credentials.status("posthog")).needs_reconnect
+    driver.endpoint.failure = None
+    await replica.refresher.refresh_due()
+    assert len(driver.endpoint.asked) == 2
+
+
+async def test_another_failure_does_not_ask_to_connect_again(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.endpoint.failure = RefreshFailed("invalid_client")
+    await replica.ask()
+    status = await replica.credentials.status("posthog")
+    assert (status.needs_reconnect, status.refresh_error) == (False, "invalid_client")
+
+
+async def test_connecting_again_wins_over_a_refresh_under_way(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    asking = await under_way(driver, replica)
+    again = driver.grant(left=3600, access_token="pha_again", refresh_token="phr_again")
+    await driver.put(again)
+    driver.endpoint.answering.set()
+    assert (await asking).token == "pha_again"
+    assert await driver.stored() == again
+    assert replica.refresher.pending("posthog") is None
+
+
+async def test_a_deleted_credential_does_not_come_back(driver: Driver, replica: Replica) -> None:
+    await driver.put(driver.grant(left=30))
+    asking = await under_way(driver, replica)
+    await driver.store.delete("posthog")
+    driver.endpoint.answering.set()
+    assert (await asking).source == "none"
+    assert await driver.stored() is None
+
+
+async def test_storing_something_derived_does_not_cost_the_refreshed_token(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    asking = await under_way(driver, replica)
+    await replica.credentials.put_derived("posthog", DerivedPayload(webhook_secret="s"))
+    driver.endpoint.answering.set()
+    assert (await asking).token == "pha_1"
+    grant = await driver.stored()
+    assert grant is not None
+    assert grant.access_token == "pha_1"
+
+
+async def test_case_87_a_siblings_refresh_is_adopted(driver: Driver, replica: Replica) -> None:
+    await driver.put(driver.grant(left=30))
+    assert (await driver.replica().ask()).token == "pha_1"
+    assert (await replica.ask()).token == "pha_1"
+    assert len(driver.endpoint.asked) == 1
+
+
+async def test_case_90_a_refreshed_token_that_cannot_be_stored_is_used_and_saved_later(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=-5))
+    driver.store.refuses_grants = True
+    with capture_logs() as logs:
+        assert (await replica.ask()).token == "pha_1"
+    assert "kept in memory" in warnings(logs)[0]["event"]
+    assert (await replica.ask()).token == "pha_1"
+    assert await driver.stored() == driver.grant(left=-5)
+    driver.store.refuses_grants = False
+    await replica.refresher.refresh_due()
+    grant = await driver.stored()
+    assert grant is not None
+    assert (grant.access_token, grant.refresh_token) == ("pha_1", "phr_1")
+    assert driver.endpoint.asked == ["phr_0"]
+    assert replica.refresher.pending("posthog") is None
+
+
+async def test_a_database_that_fails_during_the_refresh_does_not_cost_the_rotated_token(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    asking = await under_way(driver, replica)
+    driver.store.available = False
+    driver.endpoint.answering.set()
+    assert (await asking).token == "pha_1"
+    # Nothing can be read, so the token comes from memory until it expires.
+    assert (await replica.ask()).token == "pha_1"
+    driver.clock.advance(3600)
+    with pytest.raises(Unavailable):
+        await replica.ask()
+    driver.store.available = True
+    await replica.refresher.repeat_interrupted()
+    grant = await driver.stored()
+    assert grant is not None
+    assert grant.refresh_token == "phr_1"
+
+
+async def test_a_replaced_grant_wins_over_one_that_could_not_be_stored(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.store.refuses_grants = True
+    assert (await replica.ask()).token == "pha_1"
+    driver.store.refuses_grants = False
+    again = driver.grant(left=3600, access_token="pha_again", refresh_token="phr_again")
+    await driver.put(again)
+    assert (await replica.ask()).token == "pha_again"
+    assert await driver.stored() == again
+    assert replica.refresher.pending("posthog") is None
+
+
+async def test_a_replaced_grant_that_is_due_is_refreshed_in_the_same_attempt(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.store.refuses_grants = True
+    assert (await replica.ask()).token == "pha_1"
+    driver.store.refuses_grants = False
+    await driver.put(driver.grant(left=-5, refresh_token="phr_again"))
+    assert (await replica.ask()).token == "pha_2"
+    assert driver.endpoint.asked == ["phr_0", "phr_again"]
+
+
+async def test_a_grant_that_could_not_be_stored_is_dropped_with_a_deleted_credential(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.store.refuses_grants = True
+    await replica.ask()
+    driver.store.refuses_grants = False
+    await driver.store.delete("posthog")
+    assert await replica.refresher.refresh("posthog") is None
+    assert replica.refresher.pending("posthog") is None
+
+
+async def test_an_idle_grant_is_refreshed_before_its_refresh_token_ends(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=timedelta(days=40).total_seconds()))
+    driver.clock.advance(IDLE.total_seconds())
+    await replica.refresher.refresh_due()
+    assert driver.endpoint.asked == []
+    driver.clock.advance(1)
+    await replica.refresher.refresh_due()
+    assert driver.endpoint.asked == ["phr_0"]
+
+
+async def test_case_91_starting_up_does_not_refresh(driver: Driver, replica: Replica) -> None:
+    await driver.put(driver.grant(left=-5))
+    await replica.refresher.repeat_interrupted()
+    assert (await replica.credentials.status("posthog")).oauth == "present"
+    assert driver.endpoint.asked == []
+
+
+async def test_grants_are_checked_again_and_again_once_interrupted_refreshes_are_repeated(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    enough = asyncio.Event()
+
+    async def repeat_interrupted(_: Refresher) -> None:
+        calls.append("interrupted")
+        if len(calls) == 1:
+            raise Unavailable("PostgreSQL is not available")
+
+    async def refresh_due(_: Refresher) -> None:
+        calls.append("due")
+        if len(calls) == 4:
+            enough.set()
+
+    monkeypatch.setattr(Refresher, "repeat_interrupted", repeat_interrupted)
+    monkeypatch.setattr(Refresher, "refresh_due", refresh_due)
+    monkeypatch.setattr(refresh_module, "CHECK_SECONDS", 0)
+    with stamina.set_testing(True, attempts=1000):
+        keeping = asyncio.create_task(replica.refresher.keep_fresh())
+        await enough.wait()
+        keeping.cancel()
+        await asyncio.wait({keeping})
+    assert calls == ["interrupted", "interrupted", "due", "due"]
+
+
+async def test_a_refresh_is_published(driver: Driver, replica: Replica) -> None:
+    await driver.put(driver.grant(left=59))
+    reply = await replica.ask()
+    (change,) = driver.stream.changes
+    assert (change.change, change.changed_kinds) == ("refreshed", ["oauth"])
+    assert change.version == reply.version
+    assert change.expires_at == driver.clock.now + timedelta(hours=1)
+
+
+async def test_a_refresh_that_cannot_be_published_is_given_all_the_same(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=59))
+    driver.stream.available = False
+    assert (await replica.ask()).token == "pha_1"
+    driver.stream.available = True
+    await replica.relay.relay_pending()
+    assert [change.change for change in driver.stream.changes] == ["refreshed"]

@@ -1,0 +1,175 @@
+"""The refresh request, and every answer to it. Acceptance cases 79 to 81."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qsl
+
+import httpx
+import pytest
+
+from hogsend.contract.credentials import OAuthPayload
+from hogsend.service.ssrf import AddressRefused
+from services.credentials.token_endpoint import MAX_BODY_BYTES, RefreshFailed, TokenEndpoint
+from tests.unit.credentials.fakes import Clock, make_grant
+
+CLOCK = Clock()
+GRANT = make_grant(CLOCK, left=-5)
+
+
+class Server:
+    """Answers every request with one answer, and remembers what was asked."""
+
+    def __init__(self, status: int = 200, answer: dict[str, Any] | bytes = b"") -> None:
+        self.status = status
+        self.answer = answer
+        self.asked: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        if isinstance(self.answer, bytes):
+            headers = {"Location": "https://elsewhere.example/"} if self.status == 302 else {}
+            return httpx.Response(self.status, content=self.answer, headers=headers)
+        return httpx.Response(self.status, json=self.answer)
+
+
+async def renew(handler: Any) -> OAuthPayload:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as http:
+        return await TokenEndpoint(http).renew(GRANT, CLOCK())
+
+
+async def test_case_79_the_refresh_is_one_form_without_authorization() -> None:
+    server = Server(answer={"access_token": "pha_1", "expires_in": 3600})
+    await renew(server)
+    (asked,) = server.asked
+    assert (asked.method, str(asked.url)) == ("POST", GRANT.token_endpoint)
+    assert dict(parse_qsl(asked.content.decode())) == {
+        "grant_type": "refresh_token",
+        "refresh_token": "phr_0",
+        "client_id": GRANT.client_id,
+    }
+    assert "authorization" not in asked.headers
+    assert asked.headers["accept"] == "application/json"
+    assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
+
+
+async def test_case_80_what_the_answer_brings_is_taken() -> None:
+    server = Server(
+        answer={
+            "access_token": "pha_new",
+            "refresh_token": "phr_new",
+            "expires_in": 7200,
+            "scope": "person:read person:write",
+            "scoped_teams": [7],
+            "scoped_organizations": ["o"],
+        }
+    )
+    assert await renew(server) == make_grant(
+        CLOCK,
+        left=7200,
+        access_token="pha_new",
+        refresh_token="phr_new",
+        scopes=["person:read", "person:write"],
+        scoped_teams=[7],
+        scoped_organizations=["o"],
+    )
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"scoped_teams": ["x"], "scope": 5, "refresh_token": None},
+        {"scoped_teams": [True], "scope": "", "refresh_token": ""},
+    ],
+)
+async def test_case_81_what_the_answer_leaves_out_is_kept(extra: dict[str, Any]) -> None:
+    server = Server(answer={"access_token": "pha_new", "expires_in": 60.5, **extra})
+    assert await renew(server) == make_grant(CLOCK, left=60.5, access_token="pha_new")
+
+
+async def test_the_token_expires_that_long_after_it_was_asked_for() -> None:
+    renewed = await renew(Server(answer={"access_token": "a", "expires_in": 3600}))
+    assert renewed.expires_at == CLOCK.now + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "reason"),
+    [
+        (302, b"", "HTTP 302"),
+        (500, b"<html>", "HTTP 500"),
+        (400, {"error": "phr_0"}, "HTTP 400"),
+        (400, b"\xff", "HTTP 400"),
+        (400, {"error": "invalid_client"}, "invalid_client"),
+        (400, {"error": "invalid_grant"}, "invalid_grant"),
+        (200, b"nonsense", "an answer without"),
+        (200, b"\xff", "an answer without"),
+        (200, {"access_token": "pha_x"}, "an answer without"),
+        (200, {"access_token": "", "expires_in": 5}, "an answer without"),
+        (200, {"access_token": "pha_x", "expires_in": "3600"}, "an answer without"),
+        (200, {"access_token": "pha_x", "expires_in": 1e300}, "an answer without"),
+        (200, b"x" * 1_000_000, "an answer without"),
+    ],
+)
+async def test_an_answer_that_makes_no_sense_is_a_failure_and_names_no_token(
+    status: int, answer: Any, reason: str
+) -> None:
+    server = Server(status, answer)
+    with pytest.raises(RefreshFailed, match=reason) as failure:
+        await renew(server)
+    assert len(server.asked) == 1
+    for token in ("pha_0", "phr_0", "pha_x"):
+        assert token not in str(failure.value)
+    assert failure.value.needs_reconnect == (reason == "invalid_grant")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (httpx.ConnectError("phr_0"), "no answer (ConnectError)"),
+        (httpx.ReadTimeout("phr_0"), "no answer (ReadTimeout)"),
+        (httpx.InvalidURL("phr_0"), "no answer (InvalidURL)"),
+        (AddressRefused("10.0.0.1"), "10.0.0.1 is not at a public address"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_an_endpoint_that_does_not_answer_is_a_failure(error: Exception, reason: str) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    with pytest.raises(RefreshFailed) as failure:
+        await renew(fail)
+    assert str(failure.value).startswith(reason)
+    assert not failure.value.needs_reconnect
+
+
+class LongAnswer(httpx.AsyncByteStream):
+    """Counts how much of it is read."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(100):
+            self.read += MAX_BODY_BYTES
+            yield b"x" * MAX_BODY_BYTES
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
+    answer = LongAnswer()
+    with pytest.raises(RefreshFailed, match="an answer without"):
+        await renew(lambda _: httpx.Response(200, stream=answer))
+    assert answer.read == 2 * MAX_BODY_BYTES
+
+
+async def test_an_answer_that_does_not_come_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr("services.credentials.token_endpoint.TIMEOUT_SECONDS", 0.01)
+    with pytest.raises(RefreshFailed, match=r"no answer \(TimeoutError\)"):
+        await renew(hang)

@@ -1,0 +1,126 @@
+"""Which bearer is given: the OAuth grant, else the personal key, else none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from hogsend.contract.credentials import token_digest as digest
+from hogsend.contract.errors import Unavailable
+from services.credentials.sealing import Sealer
+from services.credentials.token_endpoint import RefreshFailed
+from tests.unit.credentials.conftest import SECRET, Driver, Replica
+
+
+def warnings(logs: list[Any]) -> list[Any]:
+    return [entry for entry in logs if entry["log_level"] == "warning"]
+
+
+async def test_the_grant_comes_before_the_personal_key(driver: Driver) -> None:
+    replica = driver.replica(personal_key="phx_fallback")
+    reply = await replica.ask()
+    assert (reply.source, reply.token, reply.expires_at) == ("personal_key", "phx_fallback", None)
+    grant = driver.grant(left=3600)
+    await driver.put(grant)
+    reply = await replica.ask()
+    assert (reply.source, reply.token, reply.expires_at) == ("oauth", "pha_0", grant.expires_at)
+    await driver.store.delete("posthog")
+    assert (await replica.ask()).source == "personal_key"
+
+
+async def test_without_either_there_is_no_token(replica: Replica) -> None:
+    reply = await replica.ask()
+    assert (reply.source, reply.token, reply.version) == ("none", None, 0)
+
+
+async def test_case_85_the_old_token_is_used_until_it_really_expires(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.endpoint.failure = RefreshFailed("HTTP 500")
+    assert (await replica.ask()).token == "pha_0"
+    driver.clock.advance(30)
+    assert (await replica.ask()).source == "none"
+
+
+async def test_case_85_then_the_personal_key_is_used(driver: Driver) -> None:
+    replica = driver.replica(personal_key="phx_fallback")
+    await driver.put(driver.grant(left=30))
+    driver.endpoint.failure = RefreshFailed("HTTP 500")
+    assert (await replica.ask()).source == "oauth"
+    driver.clock.advance(31)
+    reply = await replica.ask()
+    assert (reply.source, reply.token) == ("personal_key", "phx_fallback")
+
+
+async def test_the_old_token_is_used_while_another_replicas_refresh_does_not_end(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.store.busy = True
+    assert (await replica.ask()).token == "pha_0"
+    driver.clock.advance(31)
+    assert (await replica.ask()).source == "none"
+
+
+async def test_a_rejected_token_is_refreshed_however_fresh_it_is(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=3600))
+    assert (await replica.ask(digest("pha_0"))).token == "pha_1"
+    # A late complaint about the same token gets the new one.
+    assert (await replica.ask(digest("pha_0"))).token == "pha_1"
+    assert len(driver.endpoint.asked) == 1
+
+
+async def test_a_rejected_token_is_not_given_again_when_refreshing_fails(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=3600))
+    driver.endpoint.failure = RefreshFailed("HTTP 500")
+    assert (await replica.ask(digest("pha_0"))).source == "none"
+    assert (await replica.ask()).token == "pha_0"
+
+
+async def test_without_the_database_nothing_is_known(driver: Driver) -> None:
+    replica = driver.replica(personal_key="phx_fallback")
+    driver.store.available = False
+    with pytest.raises(Unavailable):
+        await replica.ask()
+
+
+async def test_a_rejected_token_that_could_not_be_stored_is_not_given_again(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.store.refuses_grants = True
+    assert (await replica.ask()).token == "pha_1"
+    driver.store.available = False
+    with pytest.raises(Unavailable):
+        await replica.ask(digest("pha_1"))
+
+
+@pytest.mark.parametrize(
+    "payload", [b'{"accessToken":"pha_0"}', b"[]", b"not json", b'{"accessToken":5}', b"\xff"]
+)
+async def test_case_88_a_malformed_payload_is_no_credential(
+    driver: Driver, replica: Replica, payload: bytes
+) -> None:
+    await driver.store.save("posthog", "oauth", Sealer(SECRET).seal(payload))
+    with capture_logs() as logs:
+        assert (await replica.ask()).source == "none"
+        assert (await replica.ask()).source == "none"
+    assert len(warnings(logs)) == 1
+    assert "pha_0" not in str(logs)
+    assert driver.endpoint.asked == []
+
+
+async def test_case_89_an_undecryptable_row_is_no_credential(driver: Driver) -> None:
+    await driver.put(driver.grant(left=3600))
+    replica = driver.replica(secret="new", personal_key="phx_fallback")
+    with capture_logs() as logs:
+        assert (await replica.ask()).source == "personal_key"
+    (warning,) = warnings(logs)
+    assert "sealed with another secret" in warning["reason"]
