@@ -17,13 +17,12 @@ from hogsend.contract.headers import MESSAGE_ID, RECEIVED_AT, format_time
 from hogsend.contract.streams import INGEST_CONSUMER, StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
+from hogsend.service.app import started
+from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
-from hogsend.service.serving import stop
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
-from services.ingest.app import MIGRATIONS, WORKERS
-from services.ingest.consuming import consume_forever
-from services.ingest.handlers import Handlers
+from services.ingest.app import MIGRATIONS, create_app
 from services.ingest.settings import IngestSettings
 from tests.servers import Servers
 
@@ -40,16 +39,12 @@ async def measure(servers: Servers, operator: Connection) -> list[Figure]:
     batch = IngestSettings().ingest_batch_size
     pulled, stored = [], []
     async with servers.fresh_database() as url:
-        database = Database(url, "ingest", MIGRATIONS, pool_size=8)
-        await database.connect()
         for number in range(ROUNDS):
             await _publish(operator, f"pull-{number}")
             async with _connected(servers) as bus:
                 pulled.append(await _pull_and_acknowledge(bus, batch))
             await _publish(operator, f"store-{number}")
-            async with _connected(servers) as bus:
-                stored.append(await _store(bus, database, operator, batch))
-        await database.close()
+            stored.append(await _store(servers, url, operator, batch))
     ratios = [one / base for one, base in zip(stored, pulled, strict=True)]
     return [
         Figure(
@@ -115,26 +110,25 @@ async def _pull_and_acknowledge(bus: Connection, batch: int) -> float:
         max_deliver=INGEST_CONSUMER.max_deliver,
     )
     seen = 0
-    started = time.perf_counter()
+    begun = time.perf_counter()
     async for messages in Consumer(bus, StreamName.WEBHOOKS, config, batch=batch).batches():
         for message in messages:
             await message.ack()
         seen += len(messages)
         if seen >= MESSAGES:
             break
-    elapsed = time.perf_counter() - started
+    elapsed = time.perf_counter() - begun
     await bus.flush()
     return MESSAGES / elapsed
 
 
-async def _store(bus: Connection, database: Database, operator: Connection, batch: int) -> float:
-    handlers = Handlers(bus, database)
-    started = time.perf_counter()
-    consuming = asyncio.create_task(
-        consume_forever(bus, handlers.webhooks, batch_size=batch, workers=WORKERS)
-    )
-    while (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages:  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
-    elapsed = time.perf_counter() - started
-    await stop(consuming)
+async def _store(servers: Servers, url: str, operator: Connection, batch: int) -> float:
+    broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
+    database = Database(url, "ingest", MIGRATIONS, pool_size=8)
+    await database.connect()
+    async with started(create_app(broker, database, batch_size=batch)):
+        begun = time.perf_counter()
+        while (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        elapsed = time.perf_counter() - begun
     return MESSAGES / elapsed

@@ -2,63 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from hogsend.contract.streams import AUDIT_CONSUMER, ENGAGEMENT_CONSUMER, StreamName
+from faststream import FastStream
+
+from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
 from hogsend.service import logs, metrics
+from hogsend.service.app import service_app
+from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.database import Database
+from hogsend.service.dead_letters import DeadLetters
+from hogsend.service.health import HealthReporter
 from hogsend.service.heartbeat import touch_forever
-from hogsend.service.serving import run_service, service_bus
 from hogsend.service.settings import BusSettings, DatabaseSettings, TelemetrySettings
-from services.ingest.consuming import consume_forever
-from services.ingest.handlers import Handlers
+from hogsend.service.tasks import Work
+from services.ingest import handlers
+from services.ingest.audit import AuditTrail
+from services.ingest.contacts.lookup import ContactStore
+from services.ingest.dead_letters.admin import DeadLetterAdmin
+from services.ingest.dead_letters.replay import Replayer
+from services.ingest.dead_letters.stream import DeadLetterStream
+from services.ingest.events.event_processor import EventProcessor
+from services.ingest.events.recording import Recorder
+from services.ingest.events.store import EventStore
 from services.ingest.settings import IngestSettings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
-WORKERS = 4
-"""Batches in hand at a time: while some wait for PostgreSQL, others are decoded or published."""
-ENGAGEMENT_WORKERS = 2
+
+def create_app(
+    broker: ServiceBroker,
+    database: Database,
+    *,
+    batch_size: int,
+    background: Sequence[Work] = (),
+    limits: Limits = DEFAULT_LIMITS,
+) -> FastStream:
+    """Build the service on a broker and a database, both of which may connect later.
+
+    Args:
+        broker: answers and consumes.
+        database: closed when the service has stopped.
+        batch_size: most messages of a stream in one transaction.
+        background: runs beside the subscribers.
+        limits: what the operator says about streams.
+    """
+    events = EventStore(database)
+    dead_letters = DeadLetters(broker.published, User.INGEST)
+    letters = DeadLetterStream(broker.link)
+    admin = DeadLetterAdmin(letters)
+    broker.provide(
+        events,
+        EventProcessor(events, broker.published, dead_letters),
+        Recorder(events, broker.published),
+        ContactStore(database),
+        AuditTrail(database, dead_letters),
+        admin,
+        Replayer(broker.published, letters, admin),
+        HealthReporter(User.INGEST, database),
+        broker.link,
+    )
+    own = broker.include(handlers.router)
+    for consuming in (handlers.webhooks, handlers.engagement, handlers.audit_entries):
+        own.batch_subscriber(consuming).batch = batch_size
+    return service_app(
+        broker,
+        background=[database.keep_connected, *background],
+        closing=[database.close],
+        limits=limits,
+    )
 
 
 async def run() -> None:
     """Run until SIGTERM or SIGINT."""
     telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
-    ingest = IngestSettings()
-    logs.configure("ingest", telemetry)
+    logs.configure(User.INGEST, telemetry)
     metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
-
-    database = Database.of(postgres, "ingest", MIGRATIONS)
-    bus = service_bus(User.INGEST, nats)
-    handlers = Handlers(bus, database)
-    await run_service(
-        bus,
-        User.INGEST,
-        handlers=handlers.all(),
-        background=[
-            touch_forever(telemetry.health_file),
-            database.keep_connected(),
-            consume_forever(
-                bus, handlers.webhooks, batch_size=ingest.ingest_batch_size, workers=WORKERS
-            ),
-            consume_forever(
-                bus,
-                handlers.engagement,
-                batch_size=ingest.ingest_batch_size,
-                workers=ENGAGEMENT_WORKERS,
-                stream=StreamName.ENGAGEMENT,
-                consumer=ENGAGEMENT_CONSUMER,
-            ),
-            consume_forever(
-                bus,
-                handlers.audit_entries,
-                batch_size=ingest.ingest_batch_size,
-                workers=1,
-                stream=StreamName.AUDIT,
-                consumer=AUDIT_CONSUMER,
-            ),
-        ],
+    app = create_app(
+        service_broker(User.INGEST, nats),
+        Database.of(postgres, User.INGEST, MIGRATIONS),
+        batch_size=IngestSettings().ingest_batch_size,
+        background=[lambda: touch_forever(telemetry.health_file)],
         limits=nats.stream_limits,
     )
-    await database.close()
+    await app.run()

@@ -13,10 +13,12 @@ import msgspec
 from hogsend.contract.audit import AuditEntry, AuditPage, ListAudit
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
+from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import retry_until_available
-from services.ingest.dead_letters.publish import DeadLetters, Failure
-from services.ingest.events.incoming_event import Unprocessable
+from services.ingest import metrics
+from services.ingest.dead_letters import publish as dead_lettering
+from services.ingest.dead_letters.publish import Failure
 from services.ingest.nul import json_without_nul, text_without_nul
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("audit.sql"), "asyncpg")
@@ -35,6 +37,10 @@ class AuditTrail:
 
         Waits without limit until PostgreSQL is available.
         """
+        with metrics.measured(messages):
+            await self._process(messages)
+
+    async def _process(self, messages: Sequence[QueuedMessage]) -> None:
         decoded: list[tuple[QueuedMessage, AuditEntry]] = []
         failures: list[Failure] = []
         for message in messages:
@@ -49,7 +55,7 @@ class AuditTrail:
                 await message.ack()
             else:
                 failures.append(Failure(message, why))
-        await self._dead_letters.publish(failures)
+        await dead_lettering.publish(self._dead_letters, failures)
 
     async def page(self, wanted: ListAudit) -> AuditPage:
         """List entries, newest first."""

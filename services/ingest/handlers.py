@@ -1,14 +1,11 @@
-"""What the ingest service does: takes events in, knows contacts, keeps dead letters."""
+"""What ingest does: stores and publishes events, knows contacts, keeps dead letters and audit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
-import structlog
 from nats.aio.msg import Msg
 
-from hogsend.contract.audit import INGEST_AUDIT, AuditPage, ListAudit
+from hogsend.contract.audit import ADMIN_REQUEST_AUDITED, INGEST_AUDIT, AuditPage, ListAudit
 from hogsend.contract.base import Empty
 from hogsend.contract.contacts import (
     INGEST_CONTACT,
@@ -21,14 +18,17 @@ from hogsend.contract.dead_letters import (
     INGEST_DEAD_LETTERS,
     INGEST_PURGE,
     INGEST_REPLAY,
+    MESSAGE_DEAD_LETTERED,
     DeadLetterPage,
     DeadLettersDone,
     ListDeadLetters,
     PurgeDeadLetters,
     ReplayDeadLetters,
 )
+from hogsend.contract.engagement import ENGAGEMENT_REPORTED
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.events import (
+    EVENT_ANNOUNCED,
     INGEST_EVENTS,
     INGEST_RECORD,
     EventPage,
@@ -37,110 +37,123 @@ from hogsend.contract.events import (
     RecordEvent,
 )
 from hogsend.contract.health import INGEST_HEALTH, ServiceHealth
-from hogsend.service.database import Database
-from hogsend.service.retry import waiting_for
-from hogsend.service.serving import AnyHandler, Handler, service_health
+from hogsend.contract.persons import EVENT_CAPTURED, PERSON_ALIASED, PERSON_SET
+from hogsend.contract.streams import (
+    AUDIT_CONSUMER,
+    ENGAGEMENT_CONSUMER,
+    INGEST_CONSUMER,
+    StreamName,
+)
+from hogsend.contract.webhooks import WEBHOOK_ACCEPTED
+from hogsend.service.health import HealthReporter
+from hogsend.service.injection import Injected
+from hogsend.service.router import ServiceRouter
 from hogsend.transport.connection import Connection
+from hogsend.transport.correlation import correlation_id
+from services.ingest import metrics
 from services.ingest.audit import AuditTrail
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.dead_letters.admin import DeadLetterAdmin
-from services.ingest.dead_letters.publish import DeadLetters
 from services.ingest.dead_letters.replay import Replayer
-from services.ingest.dead_letters.stream import DeadLetterStream
 from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
-from services.ingest.sources import decode
+from services.ingest.sources.decode import decode_engagement, decode_webhook
 
-CORRELATION = "correlation_id"
 _FRAMING_BYTES = 1024
+"""More than the headers of a reply take."""
+
+router = ServiceRouter()
+
+router.publishes(
+    EVENT_ANNOUNCED,
+    ENGAGEMENT_REPORTED,
+    MESSAGE_DEAD_LETTERED,
+    # Replayed dead letters go back to the streams they came from.
+    WEBHOOK_ACCEPTED,
+    ADMIN_REQUEST_AUDITED,
+    EVENT_CAPTURED,
+    PERSON_ALIASED,
+    PERSON_SET,
+)
 
 
-class Handlers:
-    """One short method per subject."""
+@router.batches(StreamName.WEBHOOKS, INGEST_CONSUMER, workers=4, on_nak=metrics.NAKS.inc)
+async def webhooks(messages: list[Msg], processor: Injected[EventProcessor]) -> None:
+    """Store and publish a batch of webhooks."""
+    await processor.process(messages, decode_webhook)
 
-    def __init__(self, bus: Connection, database: Database) -> None:
-        """Work on the service's own bus connection and database."""
-        publisher = bus.publisher
-        self._bus = bus
-        self._database = database
-        self._store = EventStore(database)
-        self._contacts = ContactStore(database)
-        dead_letters = DeadLetters(publisher)
-        self._webhooks = EventProcessor(decode.decode_webhook, self._store, publisher, dead_letters)
-        self._engagement = EventProcessor(
-            decode.decode_engagement, self._store, publisher, dead_letters
-        )
-        self._audit = AuditTrail(database, dead_letters)
-        self._recorder = Recorder(self._store, publisher)
-        letters = DeadLetterStream(bus)
-        self._dead_letters = DeadLetterAdmin(letters)
-        self._replayer = Replayer(bus.publisher, letters, self._dead_letters)
 
-    def all(self) -> list[AnyHandler]:
-        """Pair every request subject with its method."""
-        return [
-            Handler(INGEST_EVENTS, self.events),
-            Handler(INGEST_RECORD, self.record),
-            Handler(INGEST_AUDIT, self.audit),
-            Handler(INGEST_CONTACT, self.contact),
-            Handler(INGEST_FILL_TIMEZONE, self.fill_timezone),
-            Handler(INGEST_DEAD_LETTERS, self.dead_letters),
-            Handler(INGEST_REPLAY, self.replay),
-            Handler(INGEST_PURGE, self.purge),
-            Handler(INGEST_HEALTH, self.health),
-        ]
+@router.batches(StreamName.ENGAGEMENT, ENGAGEMENT_CONSUMER, workers=2, on_nak=metrics.NAKS.inc)
+async def engagement(messages: list[Msg], processor: Injected[EventProcessor]) -> None:
+    """Store and publish a batch of engagement, as events of Hogsend's own."""
+    await processor.process(messages, decode_engagement)
 
-    async def webhooks(self, messages: Sequence[Msg]) -> None:
-        """Take a batch of webhooks in."""
-        await self._webhooks.process(messages)
 
-    async def engagement(self, messages: Sequence[Msg]) -> None:
-        """Record a batch of engagement."""
-        await self._engagement.process(messages)
+@router.batches(StreamName.AUDIT, AUDIT_CONSUMER, on_nak=metrics.NAKS.inc)
+async def audit_entries(messages: list[Msg], trail: Injected[AuditTrail]) -> None:
+    """Store a batch of the audit trail."""
+    await trail.process(messages)
 
-    async def audit_entries(self, messages: Sequence[Msg]) -> None:
-        """Keep a batch of the audit trail."""
-        await self._audit.process(messages)
 
-    async def audit(self, wanted: ListAudit) -> AuditPage:
-        """List the audit trail."""
-        return await self._audit.page(wanted)
+@router.endpoint(INGEST_EVENTS)
+async def events(
+    wanted: ListEvents, store: Injected[EventStore], link: Injected[Connection]
+) -> EventPage:
+    """List stored events, newest first."""
+    return _fitting(await store.page(wanted), link.max_payload)
 
-    async def events(self, wanted: ListEvents) -> EventPage:
-        """List stored events."""
-        page = await self._store.page(wanted)
-        if len(msgspec.json.encode(page)) + _FRAMING_BYTES > self._bus.max_payload:
-            raise InvalidRequest("these events do not fit into one answer; ask for fewer at a time")
-        return page
 
-    async def record(self, reported: RecordEvent) -> Recorded:
-        """Store an event somebody reported, and announce it."""
-        correlation_id = structlog.contextvars.get_contextvars().get(CORRELATION)
-        return await self._recorder.record(reported, correlation_id)
+@router.endpoint(INGEST_RECORD)
+async def record(reported: RecordEvent, recorder: Injected[Recorder]) -> Recorded:
+    """Store and publish one reported event."""
+    return await recorder.record(reported, correlation_id.get())
 
-    async def contact(self, wanted: ContactRef) -> Contact:
-        """Say what is known about a contact."""
-        return await self._contacts.find(wanted.user_id)
 
-    async def fill_timezone(self, found: FillTimezone) -> Empty:
-        """Keep a time zone for a contact that has none."""
-        await self._contacts.fill_timezone(found.user_id, found.timezone)
-        return Empty()
+@router.endpoint(INGEST_CONTACT)
+async def contact(wanted: ContactRef, contacts: Injected[ContactStore]) -> Contact:
+    """Return what is known about a contact."""
+    return await contacts.find(wanted.user_id)
 
-    async def dead_letters(self, wanted: ListDeadLetters) -> DeadLetterPage:
-        """List dead letters."""
-        return await self._dead_letters.page(wanted)
 
-    async def replay(self, wanted: ReplayDeadLetters) -> DeadLettersDone:
-        """Put dead letters back on their streams."""
-        return await self._replayer.replay(wanted)
+@router.endpoint(INGEST_FILL_TIMEZONE)
+async def fill_timezone(found: FillTimezone, contacts: Injected[ContactStore]) -> Empty:
+    """Set the time zone of a contact that has none."""
+    await contacts.fill_timezone(found.user_id, found.timezone)
+    return Empty()
 
-    async def purge(self, wanted: PurgeDeadLetters) -> DeadLettersDone:
-        """Forget dead letters."""
-        return await self._dead_letters.purge(wanted)
 
-    async def health(self, _request: Empty) -> ServiceHealth:
-        """Report this replica's health."""
-        health = await service_health("ingest", self._database)
-        return msgspec.structs.replace(health, waits_for=waiting_for())
+@router.endpoint(INGEST_DEAD_LETTERS)
+async def dead_letters(wanted: ListDeadLetters, admin: Injected[DeadLetterAdmin]) -> DeadLetterPage:
+    """List dead letters, newest first."""
+    return await admin.page(wanted)
+
+
+@router.endpoint(INGEST_REPLAY)
+async def replay(wanted: ReplayDeadLetters, replayer: Injected[Replayer]) -> DeadLettersDone:
+    """Publish the messages of dead letters again, on the streams they came from."""
+    return await replayer.replay(wanted)
+
+
+@router.endpoint(INGEST_PURGE)
+async def purge(wanted: PurgeDeadLetters, admin: Injected[DeadLetterAdmin]) -> DeadLettersDone:
+    """Delete dead letters."""
+    return await admin.purge(wanted)
+
+
+@router.endpoint(INGEST_AUDIT)
+async def audit(wanted: ListAudit, trail: Injected[AuditTrail]) -> AuditPage:
+    """List the audit trail, newest first."""
+    return await trail.page(wanted)
+
+
+@router.endpoint(INGEST_HEALTH)
+async def health(_request: Empty, reporter: Injected[HealthReporter]) -> ServiceHealth:
+    """Report this replica's health."""
+    return await reporter.report()
+
+
+def _fitting(page: EventPage, max_payload: int) -> EventPage:
+    if len(msgspec.json.encode(page)) + _FRAMING_BYTES > max_payload:
+        raise InvalidRequest("these events do not fit into one answer; ask for fewer at a time")
+    return page

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 from prometheus_client import Counter, Gauge, Histogram
 
 from hogsend.service.metrics import DeprecatedName
+from hogsend.service.queued_message import QueuedMessage
 
 STORED = Counter("hogsend_ingest_events_stored", "Events stored for the first time")
 DUPLICATES = Counter("hogsend_ingest_duplicates", "Messages whose event was stored already")
 PUBLISHED = Counter("hogsend_ingest_events_announced", "Events published, repeats included")
-DEAD_LETTERS = Counter("hogsend_ingest_dead_letters", "Messages set aside", ["reason"])
+DEAD_LETTERS = Counter(
+    "hogsend_ingest_dead_letters", "Messages replaced by a dead letter", ["reason"]
+)
 UNDELIVERABLE = Counter(
     "hogsend_ingest_undeliverable",
-    "Messages too large to be set aside; they stay queued and come back",
+    "Messages too large for a dead letter; they stay queued and are redelivered",
 )
 NAKS = Counter("hogsend_ingest_nak", "Messages returned to the queue when ingest stops")
 DeprecatedName(UNDELIVERABLE, "hogsend_ingest_parked")
@@ -28,3 +35,14 @@ BATCH_SIZE = Histogram(
     "Messages in a batch",
     buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000),
 )
+
+
+@contextmanager
+def measured(messages: Sequence[QueuedMessage]) -> Iterator[None]:
+    """Measure a batch for the length of the block, and the messages that wait behind it."""
+    delivery = messages[-1].metadata
+    BATCH_SIZE.observe(len(messages))
+    LAG.labels(delivery.stream).set(delivery.num_pending)
+    started = time.perf_counter()
+    yield
+    BATCH_SECONDS.observe(time.perf_counter() - started)

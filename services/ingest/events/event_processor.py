@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hogsend.contract.errors import PublishRejected, Unavailable
+from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import retry_until_available
 from hogsend.transport import publisher as transport
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest import metrics
-from services.ingest.dead_letters.publish import TOO_LARGE, DeadLetters, Failure
+from services.ingest.dead_letters import publish as dead_lettering
+from services.ingest.dead_letters.publish import TOO_LARGE, Failure
 from services.ingest.events.event_message import event_message
-from services.ingest.events.incoming_event import IncomingEvent, Unprocessable
+from services.ingest.events.incoming_event import IncomingEvent
 from services.ingest.events.outcome import Outcome, Rejected, Status
 from services.ingest.events.store import EventStore
 
@@ -27,17 +29,18 @@ Decode = Callable[[QueuedMessage], IncomingEvent | None]
 class EventProcessor:
     """Processes batches; waits without limit until PostgreSQL and NATS are available."""
 
-    def __init__(
-        self, decode: Decode, store: EventStore, publisher: Publisher, dead_letters: DeadLetters
-    ) -> None:
-        self._decode = decode
+    def __init__(self, store: EventStore, publisher: Publisher, dead_letters: DeadLetters) -> None:
         self._store = store
         self._publisher = publisher
         self._dead_letters = dead_letters
 
-    async def process(self, messages: Sequence[QueuedMessage]) -> None:
+    async def process(self, messages: Sequence[QueuedMessage], decode: Decode) -> None:
         """Store, publish and acknowledge the events of `messages`; dead-letter the others."""
-        decoded, failures = await self._decode_all(messages)
+        with metrics.measured(messages):
+            await self._process(messages, decode)
+
+    async def _process(self, messages: Sequence[QueuedMessage], decode: Decode) -> None:
+        decoded, failures = await self._decode_all(messages, decode)
         outcomes, attempts = await self._save([event for _, event in decoded])
         finished: list[QueuedMessage] = []
         unpublished: list[QueuedMessage] = []
@@ -72,19 +75,19 @@ class EventProcessor:
                 failures.append(Failure(message, why))
         for message in finished:
             await message.ack()
-        await self._dead_letters.publish(failures)
+        await dead_lettering.publish(self._dead_letters, failures)
         metrics.STORED.inc(stored)
         metrics.DUPLICATES.inc(duplicates)
         metrics.PUBLISHED.inc(published.count(None))
 
     async def _decode_all(
-        self, messages: Sequence[QueuedMessage]
+        self, messages: Sequence[QueuedMessage], decode: Decode
     ) -> tuple[list[tuple[QueuedMessage, IncomingEvent]], list[Failure]]:
         decoded: list[tuple[QueuedMessage, IncomingEvent]] = []
         failures: list[Failure] = []
         for message in messages:
             try:
-                event = self._decode(message)
+                event = decode(message)
             except Unprocessable as why:
                 failures.append(Failure(message, why))
                 continue

@@ -41,11 +41,3 @@ class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
         win over every later one.
         """
         return min(self.occurred_at, self.received_at)
-
-
-class Unprocessable(Exception):
-    """A message that no retry can help; `reason` is a stable code for its dead letter."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason

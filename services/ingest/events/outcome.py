@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from services.ingest.events.incoming_event import Unprocessable
+from hogsend.service.dead_letters import Unprocessable
 
 
 class Status(Enum):

@@ -21,8 +21,9 @@ import stamina
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import EventPage, ListEvents
 from hogsend.service.database import Database
+from hogsend.service.dead_letters import Unprocessable
 from services.ingest.contacts import storage as contacts
-from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
+from services.ingest.events.incoming_event import EventRef, IncomingEvent
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.events.rows import EVENT_COLUMNS, event_row, stored_event
 from services.ingest.nul import text_without_nul

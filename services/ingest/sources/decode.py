@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
+from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.queued_message import QueuedMessage
-from services.ingest.events.incoming_event import IncomingEvent, Unprocessable
+from services.ingest.events.incoming_event import IncomingEvent
 from services.ingest.sources import engagement as engagement_source
 from services.ingest.sources import posthog as posthog_source
 

@@ -9,7 +9,8 @@ from typing import Any
 from hogsend.contract.base import Properties
 from hogsend.contract.engagement import CATALOG, Engagement, MalformedEngagement, read_engagement
 from hogsend.contract.headers import CORRELATION_ID
-from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
+from hogsend.service.dead_letters import Unprocessable
+from services.ingest.events.incoming_event import EventRef, IncomingEvent
 from services.ingest.nul import json_without_nul
 
 SOURCE = "hogsend"

@@ -9,7 +9,8 @@ import msgspec
 
 from hogsend.contract.headers import CORRELATION_ID, RECEIVED_AT, message_id
 from hogsend.contract.webhooks import PostHogWebhook
-from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
+from hogsend.service.dead_letters import Unprocessable
+from services.ingest.events.incoming_event import EventRef, IncomingEvent
 from services.ingest.nul import json_without_nul
 
 SOURCE = "posthog"

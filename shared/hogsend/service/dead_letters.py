@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import msgspec
 import structlog
-from nats.aio.msg import Msg
 
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.headers import message_headers
+from hogsend.service.queued_message import QueuedMessage
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
 
 log = structlog.get_logger(__name__)
@@ -35,7 +35,7 @@ class DeadLetters:
 
     async def publish(
         self,
-        message: Msg,
+        message: QueuedMessage,
         why: Unprocessable,
         *,
         attempts: int,

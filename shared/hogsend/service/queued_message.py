@@ -31,6 +31,10 @@ class Delivery(Protocol):
         """Deliveries so far, this one included; JetStream may forget those before it was killed."""
 
     @property
+    def num_pending(self) -> int:
+        """Messages of the stream that its consumer has not been delivered yet."""
+
+    @property
     def timestamp(self) -> datetime:
         """When the stream stored it."""
 

@@ -191,6 +191,8 @@ class BatchSubscriber(BatchPullStreamSubscriber):
         )
         self._decoder = _undecoded
         self.consumer = consumer
+        self.batch = batch
+        """Most messages handed over at a time; can be set until the subscriber starts."""
         self._workers = workers if starts_by_itself else 0
         self._on_nak = on_nak
 
@@ -208,9 +210,7 @@ class BatchSubscriber(BatchPullStreamSubscriber):
         """
         connection, in_hand = self._connection(), self._in_hand(heartbeat)
         beating = asyncio.create_task(in_hand.keep_alive())
-        source = Consumer(
-            connection, self.stream.name, consumer or self.consumer, batch=self.pull_sub.batch_size
-        )
+        source = Consumer(connection, self.stream.name, consumer or self.consumer, batch=self.batch)
         try:
             async for messages in source.batches():
                 in_hand.take(messages)
@@ -231,9 +231,7 @@ class BatchSubscriber(BatchPullStreamSubscriber):
             self.add_task(self._consume_pull)
 
     async def _consume_pull(self) -> None:
-        source = Consumer(
-            self._connection(), self.stream.name, self.consumer, batch=self.pull_sub.batch_size
-        )
+        source = Consumer(self._connection(), self.stream.name, self.consumer, batch=self.batch)
         async for messages in source.batches():
             in_hand = self._in_hand(HEARTBEAT_SECONDS)
             in_hand.take(messages)

@@ -20,13 +20,10 @@ from hogsend.contract.credentials import (
 from hogsend.contract.events import INGEST_RECORD, RecordEvent
 from hogsend.contract.users import User
 from hogsend.posthog.client_document import CLIENT_ID
-from hogsend.service import streams
 from hogsend.service.database import Database
-from hogsend.service.serving import serve
 from hogsend.transport.connection import Connection
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.lookup import ContactStore
-from services.ingest.handlers import Handlers
 from tests.integration.harness import (
     AnalyticsReplica,
     Credentials,
@@ -35,6 +32,7 @@ from tests.integration.harness import (
     connected,
     credentials_service,
 )
+from tests.integration.ingest.driver import ingest_service
 from tests.posthog_recorder import Recorder, posthog_recorder
 from tests.servers import Servers
 
@@ -125,14 +123,10 @@ async def reading(
 
 @asynccontextmanager
 async def _ingest(servers: Servers, database_url: str) -> AsyncIterator[ContactStore]:
-    async with connected(servers, User.INGEST) as bus:
-        database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
+    async with ingest_service(servers, database_url):
         await database.connect()
-        await streams.reconcile(bus.js, User.INGEST)
-        registered = await serve(bus, User.INGEST, Handlers(bus, database).all())
-        await bus.flush()
         try:
             yield ContactStore(database)
         finally:
-            await registered.stop()
             await database.close()

@@ -1,8 +1,7 @@
-"""The ingest service inside the test process, fed as the gateway feeds it."""
+"""Drives the ingest service inside the test process: queues as the gateway does, and looks."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -14,16 +13,15 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.events import Event
-from hogsend.contract.streams import AUDIT_CONSUMER, ENGAGEMENT_CONSUMER, StreamName
+from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.contract.webhooks import PostHogEvent, PostHogWebhook
-from hogsend.service import streams
+from hogsend.service.app import started
+from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
-from hogsend.service.serving import serve, stop
+from hogsend.service.subscribers import BatchSubscriber
 from hogsend.transport.connection import Connection
-from services.ingest.app import MIGRATIONS
-from services.ingest.consuming import consume_forever
-from services.ingest.handlers import Handlers
+from services.ingest.app import MIGRATIONS, create_app
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -31,8 +29,25 @@ PATIENCE = 30.0
 """Seconds a test waits for what must happen."""
 
 
+@asynccontextmanager
+async def ingest_service(
+    servers: Servers, database_url: str, *, batch_size: int = 500, consumes: bool = True
+) -> AsyncIterator[ServiceBroker]:
+    """The ingest service, connected to everything."""
+    broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
+    await database.connect()
+    app = create_app(broker, database, batch_size=batch_size)
+    if not consumes:
+        for subscriber in broker.subscribers:
+            if isinstance(subscriber, BatchSubscriber):
+                subscriber._workers = 0
+    async with started(app):
+        yield broker
+
+
 class Driver:
-    """Everything a test needs: a way in, and a look at what came of it."""
+    """Queues messages, runs replicas, and reads what is stored and published."""
 
     def __init__(self, servers: Servers, database_url: str) -> None:
         self._servers = servers
@@ -43,7 +58,7 @@ class Driver:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Connect what looks at the bus and the tables, and what queues."""
+        """Connect to the bus and the tables, migrated, with all streams."""
         async with AsyncExitStack() as stack:
             for bus in (self.gateway, self.operator):
                 await bus.open()
@@ -55,54 +70,16 @@ class Driver:
             yield
 
     @asynccontextmanager
-    async def replica(self, *, batch_size: int = 500, workers: int = 2) -> AsyncIterator[Handlers]:
+    async def replica(self, *, batch_size: int = 500) -> AsyncIterator[None]:
         """A replica that consumes until the end of the block."""
-        async with self.answering() as (bus, handlers):
-            webhooks = consume_forever(
-                bus, handlers.webhooks, batch_size=batch_size, workers=workers
-            )
-            engagement = consume_forever(
-                bus,
-                handlers.engagement,
-                batch_size=batch_size,
-                workers=1,
-                stream=StreamName.ENGAGEMENT,
-                consumer=ENGAGEMENT_CONSUMER,
-            )
-            audit = consume_forever(
-                bus,
-                handlers.audit_entries,
-                batch_size=batch_size,
-                workers=1,
-                stream=StreamName.AUDIT,
-                consumer=AUDIT_CONSUMER,
-            )
-            tasks = [asyncio.create_task(one) for one in (webhooks, engagement, audit)]
-            try:
-                yield handlers
-                for task in tasks:
-                    if task.done():
-                        task.result()
-            finally:
-                await stop(*tasks)
+        async with ingest_service(self._servers, self.database_url, batch_size=batch_size):
+            yield
 
     @asynccontextmanager
-    async def answering(self) -> AsyncIterator[tuple[Connection, Handlers]]:
-        """A replica that answers requests but does not consume yet."""
-        bus = Connection(User.INGEST, self._servers.nats_url(User.INGEST))
-        await bus.open()
-        database = Database(self.database_url, "ingest", MIGRATIONS, pool_size=4)
-        await database.connect()
-        await streams.reconcile(bus.js, User.INGEST)
-        handlers = Handlers(bus, database)
-        registered = await serve(bus, User.INGEST, handlers.all())
-        await bus.flush()
-        try:
-            yield bus, handlers
-        finally:
-            await registered.stop()
-            await bus.close()
-            await database.close()
+    async def answering(self) -> AsyncIterator[ServiceBroker]:
+        """A replica that answers requests and consumes nothing."""
+        async with ingest_service(self._servers, self.database_url, consumes=False) as broker:
+            yield broker
 
     async def queue(self, body: bytes, **headers: str) -> None:
         """Put a raw body on the webhook stream; header names have `_` for `-`."""
@@ -126,17 +103,17 @@ class Driver:
         await self.queue(msgspec.json.encode(body), **headers)
 
     async def events(self, count: int) -> list[Event]:
-        """Wait until everything is done with, and read all events on the bus."""
+        """Wait until every queue is empty, and read all events on the bus."""
         await self.drained()
         return await self._read(StreamName.EVENTS, Event, count)
 
     async def dead_letters(self, count: int) -> list[DeadLetter]:
-        """Wait until everything is done with, and read all dead letters."""
+        """Wait until every queue is empty, and read all dead letters."""
         await self.drained()
         return await self._read(StreamName.DEADLETTER, DeadLetter, count)
 
     async def drained(self) -> None:
-        """Wait until nothing is queued."""
+        """Wait until every queue is empty."""
 
         async def empty() -> bool:
             queued = [

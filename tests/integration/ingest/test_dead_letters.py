@@ -331,11 +331,13 @@ async def test_what_is_no_dead_letter_is_listed_and_purged_but_not_replayed(driv
 
 async def test_ingest_may_read_and_delete_dead_letters_only(driver: Driver) -> None:
     await driver.post()
-    async with driver.answering() as (bus, _):
+    async with driver.answering() as broker:
         for verb in ("STREAM.MSG.DELETE", "STREAM.PURGE", "DIRECT.GET"):
             with pytest.raises(nats.errors.TimeoutError):
-                await bus.client.request(f"$JS.API.{verb}.WEBHOOKS", b'{"seq":1}', timeout=0.5)
+                await broker.link.client.request(
+                    f"$JS.API.{verb}.WEBHOOKS", b'{"seq":1}', timeout=0.5
+                )
         with pytest.raises(nats.errors.TimeoutError):
-            await bus.client.request("$JS.API.STREAM.DELETE.DEADLETTER", b"", timeout=0.5)
+            await broker.link.client.request("$JS.API.STREAM.DELETE.DEADLETTER", b"", timeout=0.5)
     info = await driver.operator.js.stream_info(StreamName.WEBHOOKS)
     assert info.state.messages == 1

@@ -14,13 +14,13 @@ from prometheus_client import REGISTRY
 
 from hogsend.contract.base import Empty
 from hogsend.contract.errors import Unavailable
-from hogsend.contract.events import ListEvents
+from hogsend.contract.events import INGEST_EVENTS, ListEvents
+from hogsend.contract.health import INGEST_HEALTH
+from hogsend.service import subscribers
 from hogsend.transport.publisher import Publisher
-from services.ingest import consuming
 from services.ingest.events.incoming_event import IncomingEvent
 from services.ingest.events.outcome import Outcome
 from services.ingest.events.store import EventStore
-from services.ingest.handlers import Handlers
 from tests.integration.ingest.driver import Driver
 from tests.waiting import eventually
 
@@ -123,13 +123,13 @@ async def test_texts_far_longer_than_an_index_entry_stay_apart(driver: Driver) -
     # Random enough that no compression makes it fit after all.
     long = "".join(chr(0x4E00 + (n * n * 7919 + n * 104_729) % 20_000) for n in range(34_000))
     assert len(long.encode()) > 100_000
-    async with driver.replica() as handlers:
+    async with driver.replica():
         for number, name in enumerate((long + "a", long + "b", long + "a")):
             await driver.post(f"u-{number}", distinct_id=name, event=name)
         await driver.events(3)
         assert len(await driver.contacts()) == 2
         wanted = msgspec.convert({"userId": long + "a", "event": long + "a"}, ListEvents)
-        page = await handlers.events(wanted)
+        page = await driver.gateway.request(INGEST_EVENTS, wanted)
     assert page.total == 2
 
 
@@ -241,10 +241,10 @@ async def test_a_stop_gives_the_batch_back_at_once(driver: Driver) -> None:
 async def test_an_outage_of_the_database_holds_the_batch_and_loses_nothing(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consuming, "IN_PROGRESS_SECONDS", 0.05)
+    monkeypatch.setattr(subscribers, "HEARTBEAT_SECONDS", 0.05)
     blocker = await asyncpg.connect(driver.database_url)
     await blocker.execute("BEGIN; LOCK TABLE ingest.events")
-    async with driver.replica() as handlers:
+    async with driver.replica():
         await driver.post("u-1")
 
         async def waiting() -> bool:
@@ -257,18 +257,18 @@ async def test_an_outage_of_the_database_holds_the_batch_and_loses_nothing(
 
         await eventually(waiting)
         assert (await driver.operator.js.stream_info("WEBHOOKS")).state.messages == 1
-        await eventually(lambda: _waits_for("PostgreSQL is not available", handlers))
+        await eventually(lambda: _waits_for("PostgreSQL is not available", driver))
         await blocker.execute("ROLLBACK")
         (event,) = await driver.events(1)
-        assert (await handlers.health(Empty())).waits_for is None
+        assert await _waits_for(None, driver)
         assert await driver.dead_letters(0) == []
     await blocker.close()
     assert event.id == "u-1"
     assert await driver.count("events") == 1
 
 
-async def _waits_for(what: str, handlers: Handlers) -> bool:
-    return (await handlers.health(Empty())).waits_for == what
+async def _waits_for(what: str | None, driver: Driver) -> bool:
+    return (await driver.gateway.request(INGEST_HEALTH, Empty())).waits_for == what
 
 
 async def test_an_unforeseen_failure_costs_only_the_message_at_fault(driver: Driver) -> None:

@@ -70,7 +70,7 @@ async def test_case_123_row_id_as_distinct_id(driver: Driver) -> None:
 
 
 async def test_case_124_key_of_a_merged_contact(driver: Driver) -> None:
-    async with driver.replica() as handlers:
+    async with driver.replica():
         await driver.post("u-1", distinct_id="", person={"properties": {"email": "a@b.com"}})
         (first,) = await driver.events(1)
         await driver.post("u-2", distinct_id="anna")
@@ -79,7 +79,7 @@ async def test_case_124_key_of_a_merged_contact(driver: Driver) -> None:
         await driver.drained()
         await driver.post("u-4", distinct_id=first.contact_key)
         events = await driver.events(4)
-        listed = await handlers.events(ListEvents())
+        listed = await driver.gateway.request(INGEST_EVENTS, ListEvents())
     assert events[-1].contact_key == "anna"
     assert [event.contact_key for event in listed.events] == ["anna"] * 4
     assert len(await driver.contacts()) == 1

@@ -42,6 +42,7 @@ class Delivery:
     stream: str = "WEBHOOKS"
     sequence: Place = field(default_factory=lambda: Place(next(_sequences)))
     num_delivered: int = 1
+    num_pending: int = 0
     timestamp: datetime = NOW
 
 

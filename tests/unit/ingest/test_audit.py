@@ -13,9 +13,9 @@ import pytest
 
 from hogsend.contract.audit import AuditEntry
 from hogsend.service.database import Database
+from hogsend.service.dead_letters import DeadLetters
 from services.ingest import audit
 from services.ingest.audit import AuditTrail
-from services.ingest.dead_letters.publish import DeadLetters
 from tests.unit.ingest.fakes import NOW, Delivery, FakeMessage, FakePublisher, Journal
 
 ID = UUID("6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11")
@@ -58,7 +58,7 @@ class Trail:
         self.queries = Queries(self.journal)
         self.publisher = FakePublisher(self.journal)
         monkeypatch.setattr(audit, "_queries", self.queries)
-        self._trail = AuditTrail(NoDatabase(), DeadLetters(self.publisher))
+        self._trail = AuditTrail(NoDatabase(), DeadLetters(self.publisher, "ingest"))
 
     async def process(self, *resources: str) -> Sequence[FakeMessage]:
         messages = [

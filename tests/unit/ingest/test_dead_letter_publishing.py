@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from prometheus_client import REGISTRY
 
-from services.ingest.dead_letters.publish import TOO_LARGE, DeadLetters, Failure
-from services.ingest.events.incoming_event import Unprocessable
+from hogsend.service.dead_letters import DeadLetters, Unprocessable
+from services.ingest.dead_letters.publish import TOO_LARGE, Failure, publish
 from tests.unit.ingest.fakes import Delivery, FakeMessage, FakePublisher, Place
 
 
@@ -23,7 +23,7 @@ async def test_a_letter_is_the_message_as_it_was_and_why() -> None:
     publisher = FakePublisher([])
     failure = Failure(message(b"nonsense \xff"), Unprocessable("malformed", "not JSON"))
     before = datetime.now(UTC)
-    await DeadLetters(publisher).publish([failure])
+    await publish(DeadLetters(publisher, "ingest"), [failure])
     (outgoing,) = publisher.published.values()
     assert outgoing.subject == "hogsend.deadletter.WEBHOOKS"
     assert outgoing.headers["Nats-Msg-Id"] == "WEBHOOKS:7"
@@ -38,7 +38,7 @@ async def test_a_letter_is_the_message_as_it_was_and_why() -> None:
 async def test_a_message_too_large_as_an_event_is_left_out_of_its_letter() -> None:
     publisher = FakePublisher([])
     why = Unprocessable(TOO_LARGE, "stored, but not published")
-    await DeadLetters(publisher).publish([Failure(message(b"x" * 1000), why)])
+    await publish(DeadLetters(publisher, "ingest"), [Failure(message(b"x" * 1000), why)])
     (letter,) = publisher.dead_letters()
     assert letter.body == b""
 
@@ -51,5 +51,5 @@ async def test_letters_are_counted_by_reason() -> None:
     before = counted()
     why = Unprocessable("for this test", "")
     failures = [Failure(message(b""), why), Failure(message(b""), why)]
-    await DeadLetters(FakePublisher([])).publish(failures)
+    await publish(DeadLetters(FakePublisher([]), "ingest"), failures)
     assert counted() == before + 2

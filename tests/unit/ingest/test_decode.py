@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.ingest.events.incoming_event import EventRef, IncomingEvent, Unprocessable
+from hogsend.service.dead_letters import Unprocessable
+from services.ingest.events.incoming_event import EventRef, IncomingEvent
 from services.ingest.sources.decode import decode_engagement, decode_webhook
 from tests.unit.ingest.fakes import NOW, Delivery, FakeMessage
 

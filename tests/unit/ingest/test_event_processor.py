@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
+from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.queued_message import QueuedMessage
-from services.ingest.dead_letters.publish import RETRY_SECONDS, DeadLetters
+from services.ingest.dead_letters.publish import RETRY_SECONDS
 from services.ingest.events.event_processor import EventProcessor
-from services.ingest.events.incoming_event import IncomingEvent, Unprocessable
+from services.ingest.events.incoming_event import IncomingEvent
 from services.ingest.events.outcome import Rejected, Saved, Status
 from tests.unit.ingest.fakes import (
     Delivery,
@@ -35,7 +36,7 @@ class Batch:
         self.store = FakeStore(self.journal)
         self.publisher = FakePublisher(self.journal)
         self.processor = EventProcessor(
-            decode, self.store, self.publisher, DeadLetters(self.publisher)
+            self.store, self.publisher, DeadLetters(self.publisher, "ingest")
         )
 
     def message(self, text: str, *, num_delivered: int = 1, name: str = "") -> FakeMessage:
@@ -48,7 +49,7 @@ class Batch:
 
     async def process(self, *texts: str) -> list[FakeMessage]:
         messages = [self.message(text) for text in texts]
-        await self.processor.process(messages)
+        await self.processor.process(messages, decode)
         return messages
 
     def letters(self) -> list[tuple[str, bytes]]:
@@ -129,7 +130,7 @@ async def test_a_poison_message_that_cannot_be_kept_is_returned_and_the_others_a
     ids = [f"WEBHOOKS:{message.metadata.sequence.stream}" for message in messages]
     batch.publisher.refusals[ids[0]] = [Unavailable("NATS is not connected")]
     batch.publisher.refusals[ids[2]] = [TooLarge("base64 made it too large")]
-    await batch.processor.process(messages)
+    await batch.processor.process(messages, decode)
     assert [message.delays for message in messages] == [[RETRY_SECONDS], [], [RETRY_SECONDS], []]
     assert batch.journal == [
         *("commit a", "publish a", "ack a"),
@@ -168,7 +169,7 @@ async def test_a_known_event_is_published_again_when_jetstream_redelivers_its_me
     batch: Batch,
 ) -> None:
     batch.store.outcomes["a"] = Saved(Status.KNOWN, "anna")
-    await batch.processor.process([batch.message("a", num_delivered=2)])
+    await batch.processor.process([batch.message("a", num_delivered=2)], decode)
     assert batch.journal == ["commit a", "publish a", "ack a"]
 
 

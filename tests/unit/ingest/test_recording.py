@@ -11,7 +11,7 @@ import pytest
 from hogsend.contract.engagement import Engagement
 from hogsend.contract.errors import InvalidRequest, PublishRejected, TooLarge, Unavailable
 from hogsend.contract.events import RecordEvent
-from services.ingest.events.incoming_event import Unprocessable
+from hogsend.service.dead_letters import Unprocessable
 from services.ingest.events.outcome import Rejected
 from services.ingest.events.recording import Recorder
 from tests.unit.ingest.fakes import NOW, FakePublisher, FakeStore, Journal
