@@ -65,8 +65,13 @@ class ServiceBroker(LinkedBroker):
         return self.link.publisher
 
     def provide(self, *instances: object) -> None:
-        """Give instances to the handlers that ask for their type with `Injected`."""
-        self._provided.update((type(instance), instance) for instance in instances)
+        """Give instances to the handlers that ask for their type with `Injected`.
+
+        An instance also stands for its base classes, and a later one for an earlier one, so that a
+        test can provide a fake where the service has provided the real thing.
+        """
+        for instance in instances:
+            self._provided.update((kind, instance) for kind in type(instance).__mro__[:-1])
 
     def include(self, router: ServiceRouter) -> ServiceRouter:
         """Answer and consume what a router declares; gives this broker's copy of it.
