@@ -1,5 +1,5 @@
-"""A PostHog that runs on this machine: a stand-in for demos, tests and development.
+"""A stand-in for PostHog on this machine, for demos, tests and development.
 
-It follows the public repository PostHog/posthog; each behaviour names the file it follows, and
-docs/sandbox.md says where it differs. Everything is kept in memory.
+It follows the public repository PostHog/posthog: docstrings name the files, and docs/sandbox.md
+lists the differences. All state is in memory.
 """

@@ -1,4 +1,4 @@
-"""Builds the sandbox: the Litestar app, and the server around it."""
+"""Composition of the sandbox: the Litestar app, and the server that runs it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from sandbox.instance import Instance
 from sandbox.options import Options
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
-"""What capture takes (rust/capture/src/v0_request.rs)."""
+"""The limit of capture (rust/capture/src/v0_request.rs)."""
 
 PROJECT_PATHS = ("/api/environments/{project_id:str}", "/api/projects/{project_id:str}")
-"""Environments are what projects became (posthog/api/__init__.py); here they are the same."""
+"""PostHog split projects into environments (posthog/api/__init__.py); here they are the same."""
 
 
 class About(msgspec.Struct, frozen=True):
-    """What this is."""
+    """A description of this server."""
 
     what: str
     docs: str
@@ -44,9 +44,9 @@ class About(msgspec.Struct, frozen=True):
 
 @get(["/", "/_health"], sync_to_thread=False)
 def about(instance: NamedDependency[Instance]) -> About:
-    """Say that this is a stand-in."""
+    """Describe this server as a stand-in."""
     return About(
-        what="Hogsend's PostHog sandbox: a stand-in, not PostHog. Nothing is kept.",
+        what="Hogsend's PostHog sandbox: a stand-in, not PostHog. All state is in memory.",
         docs="docs/sandbox.md",
         project_id=instance.project.id,
         state=f"{instance.options.url}/_sandbox/state",
@@ -54,12 +54,12 @@ def about(instance: NamedDependency[Instance]) -> About:
 
 
 def build(options: Options) -> ASGIApp:
-    """An ASGI app with a PostHog of its own."""
+    """Build an ASGI app with its own instance."""
     return app_of(Instance(options))
 
 
 def app_of(instance: Instance) -> ASGIApp:
-    """The app that shows `instance`."""
+    """Build the ASGI app of an instance."""
     app = Litestar(
         route_handlers=[
             about,
@@ -87,10 +87,10 @@ def app_of(instance: Instance) -> ASGIApp:
 
 @asynccontextmanager
 async def serving(options: Options) -> AsyncIterator[Instance]:
-    """A sandbox that listens while the block runs.
+    """Run a sandbox while in the block.
 
     Raises:
-        CannotStart: nothing can listen there.
+        CannotStart: it cannot listen on host and port.
     """
     instance = Instance(options)
     server = Server(
@@ -102,21 +102,21 @@ async def serving(options: Options) -> AsyncIterator[Instance]:
     )
     running = asyncio.create_task(server.serve())
     try:
-        await _listening(options, running)
+        await _wait_until_listening(options, running)
         yield instance
     finally:
-        # The server waits for requests that are under way.
+        # The server waits for requests in progress, so none may be delayed any longer.
         instance.faults.replace({})
         server.stop()  # type: ignore[no-untyped-call]
         await asyncio.gather(running, return_exceptions=True)
         await instance.close()
 
 
-async def _listening(options: Options, running: asyncio.Task[None]) -> None:
+async def _wait_until_listening(options: Options, running: asyncio.Task[None]) -> None:
     while True:
         if running.done():
             reason = str(running.exception()).splitlines()[0]
-            raise CannotStart(f"nothing can listen on {options.host}:{options.port} ({reason})")
+            raise CannotStart(f"cannot listen on {options.host}:{options.port} ({reason})")
         try:
             _, writer = await asyncio.open_connection(options.host, options.port)
         except OSError:

@@ -1,4 +1,4 @@
-"""Time that can be moved forward, so that expiry is seen without waiting."""
+"""A clock that can be advanced, so that expiry can be tested without waiting."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """The system's time plus what was added to it."""
+    """The system's time plus an offset."""
 
     def __init__(self) -> None:
         self.offset = 0.0
         self._moved = asyncio.Event()
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Return seconds since the epoch."""
         return time.time() + self.offset
 
     def advance(self, seconds: float) -> None:
-        """Move time forward and wake whoever sleeps too long now."""
+        """Move time forward and wake the sleepers."""
         self.offset += seconds
         self._moved.set()
         self._moved = asyncio.Event()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until `seconds` of this clock have passed."""
+        """Sleep `seconds` of this clock."""
         until = self.now() + seconds
         while (left := until - self.now()) > 0:
             try:
@@ -35,6 +35,6 @@ class Clock:
 
 
 def iso(moment: float) -> str:
-    """`moment` as PostHog writes times: UTC, milliseconds, `Z`."""
+    """Format a time as PostHog does: UTC with milliseconds and `Z`."""
     text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""PostHog's error bodies, as the package drf-exceptions-hog makes them."""
+"""Errors of PostHog's API, in the format of the package drf-exceptions-hog."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class ApiErrorBody(msgspec.Struct, frozen=True):
-    """What is wrong, for programs (`type`, `code`), people (`detail`) and forms (`attr`)."""
+    """The error for programs (`type`, `code`), people (`detail`) and forms (`attr`)."""
 
     type: str
     code: str
@@ -18,7 +18,7 @@ class ApiErrorBody(msgspec.Struct, frozen=True):
 
 
 class ApiError(Exception):
-    """A request the API refuses."""
+    """The API refuses a request."""
 
     def __init__(
         self, status: int, body: ApiErrorBody, headers: Mapping[str, str] | None = None
@@ -30,50 +30,50 @@ class ApiError(Exception):
 
 
 def invalid(detail: str, attr: str | None = None, code: str = "invalid_input") -> ApiError:
-    """A field that does not hold what it must; nested fields are joined with `__`."""
+    """A field has an invalid value; nested field names are joined with `__`."""
     return ApiError(400, ApiErrorBody("validation_error", code, detail, attr))
 
 
 def required(attr: str) -> ApiError:
-    """A field that is missing."""
+    """A required field is missing."""
     return invalid("This field is required.", attr, "required")
 
 
 def parse_error(detail: str) -> ApiError:
-    """A body that is not JSON."""
+    """The body is not JSON."""
     return ApiError(400, ApiErrorBody("invalid_request", "parse_error", detail))
 
 
 def unauthenticated() -> ApiError:
-    """No credential."""
+    """The request has no credential."""
     detail = "Authentication credentials were not provided."
     body = ApiErrorBody("authentication_error", "not_authenticated", detail)
     return ApiError(401, body, {"WWW-Authenticate": "Bearer"})
 
 
-def not_accepted(detail: str) -> ApiError:
-    """A credential that is unknown or has expired."""
+def authentication_failed(detail: str) -> ApiError:
+    """The credential is unknown or has expired."""
     body = ApiErrorBody("authentication_error", "authentication_failed", detail)
     return ApiError(401, body, {"WWW-Authenticate": "Bearer"})
 
 
-def denied(detail: str) -> ApiError:
-    """A credential that may not do this."""
+def permission_denied(detail: str) -> ApiError:
+    """The credential does not permit this."""
     return ApiError(403, ApiErrorBody("authentication_error", "permission_denied", detail))
 
 
 def not_found(detail: str = "Not found.") -> ApiError:
-    """There is no such thing."""
+    """The resource does not exist."""
     return ApiError(404, ApiErrorBody("invalid_request", "not_found", detail))
 
 
-def not_allowed(detail: str) -> ApiError:
-    """A method that this path does not have."""
+def method_not_allowed(detail: str) -> ApiError:
+    """The path does not support the method."""
     return ApiError(405, ApiErrorBody("invalid_request", "method_not_allowed", detail))
 
 
 def throttled(wait: float) -> ApiError:
-    """Too many requests; the same sentence as Django REST framework's."""
+    """Too many requests; the sentence is Django REST framework's."""
     seconds = math.ceil(wait)
     unit = "second" if seconds == 1 else "seconds"
     detail = f"Request was throttled. Expected available in {seconds} {unit}."
@@ -82,5 +82,5 @@ def throttled(wait: float) -> ApiError:
 
 
 def server_error(status: int = 500) -> ApiError:
-    """Something failed inside."""
+    """The server failed."""
     return ApiError(status, ApiErrorBody("server_error", "error", "A server error occurred."))

@@ -26,47 +26,47 @@ PREFIXES: dict[str, Area] = {
 
 
 class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is wrong with an area; all that is left out is right."""
+    """How requests to an area fail; fields with their default change nothing."""
 
     delay_ms: Annotated[int, Meta(ge=0, le=600_000)] = 0
-    """Wait this long before anything else."""
+    """Delay before anything else, in milliseconds."""
 
     status: Annotated[int, Meta(ge=400, le=599)] | None = None
-    """Answer this, with PostHog's body for it."""
+    """Answer with this status, and PostHog's body for it."""
 
     retry_after: Annotated[int, Meta(ge=0)] | None = None
     """Seconds in `Retry-After`."""
 
     lose_answer: bool = False
-    """Do what was asked and answer `status` (502) all the same: the effect is there, unknown."""
+    """Process the request, but answer `status` (502 by default): the caller does not know."""
 
     drop: bool = False
-    """Close the connection in the middle of an answer."""
+    """Close the connection within an answer."""
 
     times: Annotated[int, Meta(ge=1)] | None = None
-    """Only for so many requests; for all when not given."""
+    """Number of requests that fail; all by default."""
 
 
 class Faults:
-    """The faults there are, by area."""
+    """The current faults, by area."""
 
     def __init__(self) -> None:
         self.by_area: dict[Area, Fault] = {}
         self._replaced = asyncio.Event()
 
     def replace(self, by_area: dict[Area, Fault]) -> None:
-        """Put other faults in place; requests that are being delayed go on."""
+        """Replace all faults; ends current delays."""
         self.by_area = by_area
         self._replaced.set()
         self._replaced = asyncio.Event()
 
     async def delay(self, seconds: float) -> None:
-        """Wait, at most until the faults are replaced."""
+        """Sleep, but no longer than until the faults are replaced."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._replaced.wait(), seconds)
 
     def take(self, path: str) -> Fault | None:
-        """The fault a request for `path` meets; counts it."""
+        """Return the fault for a request, and count the request."""
         area = next((area for prefix, area in PREFIXES.items() if path.startswith(prefix)), None)
         fault = self.by_area.get(area) if area else None
         if fault is None or area is None:

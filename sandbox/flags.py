@@ -1,4 +1,4 @@
-"""Feature flags, defined through `/_sandbox/flags` and evaluated for SDKs."""
+"""Feature flags, defined with `/_sandbox/flags` and evaluated for SDKs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from sandbox.functions.filters import PropertyFilter, holds
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
-    """A flag that is on for everybody its conditions fit."""
+    """A flag. It is on for a person who meets all of its conditions."""
 
     key: str
     enabled: bool = True
     variant: str | None = None
     payload: Any = None
     distinct_ids: list[str] | None = None
-    """Only for these; for all when not given."""
+    """Distinct ids it is on for; all by default."""
 
     properties: list[PropertyFilter] = []
-    """Only for persons whose properties fit all of these."""
+    """Conditions on the person's properties."""
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Why a flag has its value."""
+    """The reason for a flag's value."""
 
     code: str
     condition_index: int | None
@@ -33,7 +33,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """Which flag it is."""
+    """Identification of a flag, and its payload."""
 
     id: int
     version: int
@@ -42,7 +42,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 class FlagDetails(msgspec.Struct, frozen=True):
-    """One flag, evaluated (`FlagDetails` in rust/feature-flags/src/api/types.rs)."""
+    """An evaluated flag (`FlagDetails` in rust/feature-flags/src/api/types.rs)."""
 
     key: str
     enabled: bool
@@ -52,12 +52,12 @@ class FlagDetails(msgspec.Struct, frozen=True):
 
     @property
     def value(self) -> bool | str:
-        """The variant, or whether it is on."""
+        """The variant, else whether the flag is on."""
         return self.variant if self.enabled and self.variant else self.enabled
 
 
 class Flags:
-    """All flags, in the order they were defined."""
+    """All flags, in order of definition."""
 
     def __init__(self) -> None:
         self.all: list[Flag] = []
@@ -65,7 +65,7 @@ class Flags:
     def evaluate(
         self, distinct_id: str, properties: Mapping[str, Any], keys: list[str] | None
     ) -> dict[str, FlagDetails]:
-        """Every flag, or those with `keys`, for a person."""
+        """Evaluate all flags, or those in `keys`, for a person."""
         return {
             flag.key: _details(number, flag, _is_on(flag, distinct_id, properties))
             for number, flag in enumerate(self.all, 1)

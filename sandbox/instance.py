@@ -1,4 +1,4 @@
-"""One sandbox: everything it holds, in memory."""
+"""One sandbox: its state, in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sandbox.project import project_of
 
 
 class Instance:
-    """The state of one PostHog and the parts that work on it."""
+    """The state of one PostHog, and the domain objects that change it."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -45,12 +45,12 @@ class Instance:
         self.pipeline = Pipeline(options.project_key, self.people, self.deliveries.start)
 
     async def reset(self) -> None:
-        """Forget everything: events, persons, functions, tokens, flags, faults, moved time."""
+        """Delete all state: events, persons, functions, tokens, flags, faults and clock offset."""
         await self.close()
         self.clock.offset = 0.0
         self._start_empty()
 
     async def close(self) -> None:
-        """End the faults and stop delivering."""
+        """Remove the faults and stop delivering."""
         self.faults.replace({})
         await self.deliveries.close()

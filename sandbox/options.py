@@ -1,4 +1,4 @@
-"""Everything that can be chosen about a sandbox; `hogsend sandbox` has a flag for each."""
+"""The options of a sandbox; `hogsend sandbox` has a flag for each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ USER_ID = "0190a000-0000-7000-8000-0000000000aa"
 
 
 class Resolve(msgspec.Struct, frozen=True):
-    """Deliver what is meant for `host` to `address:port`, like curl's `--connect-to`."""
+    """Deliver requests for `host` to `address:port`, like curl's `--connect-to`."""
 
     host: str
     address: str
@@ -17,10 +17,10 @@ class Resolve(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Resolve:
-        """Read `HOST=ADDR:PORT`.
+        """Parse `HOST=ADDR:PORT`.
 
         Raises:
-            ValueError: it is not of that form.
+            ValueError: the text has another form.
         """
         host, equals, target = text.partition("=")
         address, colon, port = target.rpartition(":")
@@ -35,7 +35,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8010
     public_url: str | None = None
-    """Address in metadata and links; the one it listens on when not given."""
+    """URL in metadata and links; by default the address it listens on."""
 
     project_id: int = 4242
     project_key: str = "phc_sandbox_project_key"
@@ -43,20 +43,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     personal_key_scopes: tuple[str, ...] = ("*",)
 
     auto_consent: bool = False
-    """Answer an authorization request with its redirect at once, without a page."""
+    """Answer an authorization request with its redirect, without a consent page."""
 
     allow_http_clients: bool = False
     """Accept client documents over http on this machine. PostHog would not."""
 
     offline_documents: bool = True
-    """Take Hogsend's published client document from the library instead of fetching it."""
+    """Use the library's copy of Hogsend's client document instead of fetching it."""
 
     token_seconds: int = 3600
     rotate_refresh_tokens: bool = True
-    """Current PostHog keeps the refresh token of clients with a metadata document; older do not."""
+    """Current PostHog does not rotate tokens of clients with a metadata document; older ones do."""
 
     grace_seconds: int = 120
-    """How long a rotated refresh token still works (`REFRESH_TOKEN_GRACE_PERIOD_SECONDS`)."""
+    """How long a rotated refresh token is still valid (`REFRESH_TOKEN_GRACE_PERIOD_SECONDS`)."""
 
     data_pipelines: bool = True
     """Whether the organization has the data-pipelines add-on."""
@@ -66,11 +66,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Deliver to any host; otherwise only to this machine and to hosts in `resolve`."""
 
     backoff_seconds: float = 1.0
-    """Step of the delivery back-off (`CDP_FETCH_BACKOFF_BASE_MS`)."""
+    """Base delay of the delivery back-off (`CDP_FETCH_BACKOFF_BASE_MS`)."""
 
     @property
     def url(self) -> str:
-        """Address without a trailing slash."""
+        """URL without a trailing slash."""
         if self.public_url:
             return self.public_url.rstrip("/")
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared

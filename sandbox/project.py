@@ -1,4 +1,4 @@
-"""The one project there is, in the one organization."""
+"""The sandbox's only project, in its only organization."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sandbox.options import ORGANIZATION_ID, Options
 
 
 class Project(msgspec.Struct, frozen=True):
-    """A project as the API shows it (posthog/api/project.py); here team and project are one."""
+    """A project in the API's format (posthog/api/project.py); here it is also its only team."""
 
     id: int
     uuid: str
@@ -21,7 +21,7 @@ class Project(msgspec.Struct, frozen=True):
 
 
 def project_of(options: Options) -> Project:
-    """The sandbox's project."""
+    """Create the sandbox's project."""
     return Project(
         id=options.project_id,
         uuid=f"0190a000-0000-7000-8000-{options.project_id:012x}",

@@ -1,1 +1,1 @@
-"""Sending captured events to the webhooks of hog functions."""
+"""Delivery of captured events to the webhooks of hog functions."""

@@ -1,7 +1,7 @@
-"""Sends captured events to the webhooks of hog functions, in the background.
+"""Delivers captured events to the webhooks of hog functions, in the background.
 
-Follows nodejs/src/cdp/services/hog-executor.service.ts; of a function's code only the webhook
-template's is known, so every enabled destination with an `inputs.url` is taken for a webhook.
+Follows nodejs/src/cdp/services/hog-executor.service.ts. It runs no Hog: every enabled destination
+with an `inputs.url` is treated like the webhook template.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 from sandbox.clock import Clock, iso
 from sandbox.delivery import retries
 from sandbox.delivery.payload import fill, globals_of
-from sandbox.delivery.targets import BlockedTarget, Target, target
+from sandbox.delivery.targets import BlockedTarget, Target, resolve_target
 from sandbox.functions.filters import matches, read_filters
 from sandbox.functions.model import HogFunction
 from sandbox.functions.store import HogFunctions
@@ -33,7 +33,7 @@ KEPT = 10_000
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One request and how it ended: with a status, or with an error."""
+    """One request with its result: a status or an error."""
 
     status: int | None
     error: str | None
@@ -41,7 +41,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct):
-    """One event on its way to one function's webhook."""
+    """The delivery of one event to one function's webhook."""
 
     id: str
     function_id: str
@@ -58,7 +58,7 @@ class Delivery(msgspec.Struct):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """The request a delivery makes."""
+    """The request of a delivery."""
 
     target: Target
     method: str
@@ -67,7 +67,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Deliveries:
-    """All deliveries, and the tasks that make them."""
+    """All deliveries, and the tasks that run them."""
 
     def __init__(self, clock: Clock, functions: HogFunctions, options: Options) -> None:
         self._clock = clock
@@ -78,13 +78,13 @@ class Deliveries:
         self.all: list[Delivery] = []
 
     def start(self, event: CapturedEvent, person: Person | None) -> None:
-        """Begin to deliver an event to every enabled destination whose filters it passes."""
+        """Start to deliver an event to every enabled destination whose filters match it."""
         for function in self._functions.of_types(["destination"]):
             if function.enabled:
                 self._start(function, event, person)
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel the deliveries in progress."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -129,12 +129,12 @@ class Deliveries:
             {key: inputs.get(key) for key in ("url", "method", "headers", "body")}, values
         )
         delivery.url = str(filled["url"])
-        where = target(delivery.url, options.resolve, anywhere=options.deliver_anywhere)
+        resolved = resolve_target(delivery.url, options.resolve, anywhere=options.deliver_anywhere)
         method = str(filled["method"] or "POST").upper()
         given = filled["headers"] if isinstance(filled["headers"], dict) else {}
         headers = {str(key): _text(value) for key, value in given.items()}
         body = None if method in ("GET", "HEAD") else _text(filled["body"]).encode()
-        return Message(where, method, headers, body)
+        return Message(resolved, method, headers, body)
 
     async def _deliver(self, delivery: Delivery, message: Message) -> None:
         for number in range(1, retries.RATE_LIMITED_ATTEMPTS + 1):
@@ -153,7 +153,7 @@ class Deliveries:
             delivery.next_attempt_at = iso(self._clock.now() + wait)
             await self._clock.sleep(wait)
         delivery.outcome = "failed"
-        log.warning("webhook given up", name=delivery.event, reason=delivery.reason)
+        log.warning("webhook not delivered", name=delivery.event, reason=delivery.reason)
 
     async def _attempt(self, message: Message) -> tuple[Attempt, float | None]:
         started = time.perf_counter()
@@ -169,7 +169,7 @@ class Deliveries:
         except TimeoutError:
             error = f"no answer within {FETCH_SECONDS:.0f} s"
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
-            # Values of an event may make a header or an address nobody can send.
+            # A header or URL with values of an event in it may be invalid.
             error = f"{type(failure).__name__}: {failure}"
         elapsed = round((time.perf_counter() - started) * 1000, 1)
         return Attempt(status, error, elapsed), retry_after
@@ -178,7 +178,7 @@ class Deliveries:
         try:
             return await self._send(message)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            # A connection that was closed meanwhile gets one more try, at once, on a new one.
+            # A kept-alive connection may have been closed: retry once on a new one.
             return await self._send(message)
 
     async def _send(self, message: Message) -> httpx.Response:

@@ -1,8 +1,8 @@
-"""What a hog function gets to see of an event, and templates filled in with it.
+"""The globals of a hog function, and templates rendered with them.
 
-`convertToHogFunctionInvocationGlobals` in nodejs/src/cdp/utils.ts and the templating of
-nodejs/src/cdp/utils/hog-function-inputs.ts. The sandbox fills in paths like `{event.uuid}`;
-it runs no Hog.
+Follows `convertToHogFunctionInvocationGlobals` in nodejs/src/cdp/utils.ts and the templating in
+nodejs/src/cdp/utils/hog-function-inputs.ts. The sandbox replaces paths like `{event.uuid}`; it
+runs no Hog.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class SourceGlobals(msgspec.Struct, frozen=True):
 
 
 class Globals(msgspec.Struct, frozen=True):
-    """All there is to fill in."""
+    """The values that templates can use."""
 
     project: ProjectGlobals
     event: EventGlobals
@@ -72,7 +72,7 @@ class Globals(msgspec.Struct, frozen=True):
 def globals_of(
     event: CapturedEvent, person: Person | None, function: HogFunction, site: str, project: int
 ) -> Any:
-    """Globals as plain JSON; `site` is the address of this PostHog."""
+    """Build the globals as plain JSON; `site` is the URL of this PostHog."""
     base = f"{site}/project/{project}"
     distinct_id = quote(event.distinct_id, safe="")
     shown = (
@@ -109,7 +109,7 @@ def globals_of(
 
 
 def fill(template: Any, values: Any) -> Any:
-    """`template` with its paths replaced; a string that is one path becomes what is there."""
+    """Replace the paths in `template`; a string that is one path becomes that value."""
     if isinstance(template, dict):
         return {str(fill(key, values)): fill(value, values) for key, value in template.items()}
     if isinstance(template, list):

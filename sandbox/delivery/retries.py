@@ -1,4 +1,4 @@
-"""When a webhook is tried again, and when it is given up (nodejs/src/cdp/utils/cdp-fetch.ts)."""
+"""The retry policy of webhooks (nodejs/src/cdp/utils/cdp-fetch.ts)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from email.utils import parsedate_to_datetime
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 TOO_MANY = 429
 FIRST_FAILURE = 300
-"""From here on the webhook template throws; below 400 and unlisted nothing is retried."""
+"""The lowest status at which the webhook template throws. Not every failure is retried."""
 
 ATTEMPTS = 3
-"""`CDP_FETCH_RETRIES`: all attempts, the first included."""
+"""`CDP_FETCH_RETRIES`: attempts in all, including the first."""
 
 RATE_LIMITED_ATTEMPTS = 6
 MAX_BACKOFF_SECONDS = 60.0
@@ -20,7 +20,7 @@ MAX_RETRY_AFTER_SECONDS = 300.0
 
 
 def attempts_allowed(status: int | None) -> int:
-    """How many attempts a delivery gets whose last one ended with `status` (None: no answer)."""
+    """Return how many attempts a delivery gets, by its last status (None: no answer)."""
     if status is None:
         return ATTEMPTS
     if status == TOO_MANY:
@@ -29,9 +29,9 @@ def attempts_allowed(status: int | None) -> int:
 
 
 def delay(step: float, attempt: int, status: int | None, retry_after: float | None) -> float:
-    """Seconds until the next attempt after number `attempt`, with jitter.
+    """Return the seconds until the attempt after number `attempt`, with jitter.
 
-    Linear, exponential for 429; what the receiver asks for wins when it is longer.
+    It grows linearly, for 429 exponentially. A longer `Retry-After` takes precedence.
     """
     growth = 2 ** (attempt - 1) if status == TOO_MANY else attempt
     jitter = random.random()  # noqa: S311 - not a secret
@@ -43,7 +43,7 @@ def delay(step: float, attempt: int, status: int | None, retry_after: float | No
 
 
 def retry_after_seconds(header: str | None, now: float) -> float | None:
-    """What `Retry-After` asks for, at most five minutes; None when it says nothing useful."""
+    """Parse `Retry-After`, limited to five minutes; None if it is absent, invalid or past."""
     if not header:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Where a webhook may go, and which address it really goes to."""
+"""Which URLs a webhook may use, and the address to connect to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox.options import Resolve
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A request's address, and what it says it is for."""
+    """The URL to connect to, with the host name for Host header and TLS."""
 
     url: str
     host_header: str
@@ -21,18 +21,18 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class BlockedTarget(Exception):
-    """The URL is not one a webhook may go to."""
+    """A webhook must not use this URL."""
 
 
-def target(url: str, resolve: Sequence[Resolve], *, anywhere: bool) -> Target:
-    """Find out where `url` is.
+def resolve_target(url: str, resolve: Sequence[Resolve], *, anywhere: bool) -> Target:
+    """Resolve the URL of a webhook.
 
     PostHog refuses private and loopback addresses (`SecureRequestError` in
     nodejs/src/common/utils/request.ts). The sandbox is for this machine, so it allows loopback and
-    the hosts in `resolve`, and the rest of the world only when asked.
+    the hosts in `resolve`, and other hosts only with `anywhere`.
 
     Raises:
-        BlockedTarget: it is not an http URL, or leads elsewhere.
+        BlockedTarget: it is not an http URL, or its host is not allowed.
     """
     try:
         parsed = httpx.URL(url)

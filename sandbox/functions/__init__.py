@@ -1,1 +1,1 @@
-"""Hog functions: their rules, filters and templates."""
+"""Hog functions: validation, filters and templates."""

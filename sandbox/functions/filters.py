@@ -1,11 +1,10 @@
-"""Filters of a hog function: checked, compiled, applied.
+"""Filters of a hog function: validated, compiled, evaluated.
 
 PostHog compiles filters to bytecode (posthog/cdp/filters.py) and runs it for every event
 (nodejs/src/cdp/utils/hog-function-filtering.ts). The sandbox evaluates them directly; its
 `bytecode` only shows that they were accepted.
 
-`$is_identified` is nothing special to PostHog: an event property like any other, which
-posthog-js sends and server SDKs do not.
+To PostHog, `$is_identified` is an ordinary event property. posthog-js sends it, server SDKs do not.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ class PropertyFilter(msgspec.Struct, frozen=True):
 
 
 class EventFilter(msgspec.Struct, frozen=True):
-    """A condition on the event; without an id all events fit."""
+    """A condition on the event; without an id it matches every event."""
 
     id: str | int | None = None
     properties: list[PropertyFilter] = []
 
 
 class Filters(msgspec.Struct, frozen=True):
-    """What the sandbox evaluates: any of the events, and all of the properties."""
+    """Match any of the events, and all of the properties."""
 
     source: str | None = "events"
     events: list[EventFilter] = []
@@ -50,10 +49,10 @@ class Filters(msgspec.Struct, frozen=True):
 
 
 def compile_filters(filters: Any) -> dict[str, Any]:
-    """Check filters and add the `bytecode`, replacing any that was sent.
+    """Validate filters and add the `bytecode`, replacing any that was sent.
 
     Raises:
-        ApiError: they are not filters.
+        ApiError: they are not valid.
     """
     if filters is None:
         filters = {}
@@ -78,13 +77,13 @@ def compile_filters(filters: Any) -> dict[str, Any]:
 
 
 def read_filters(filters: Mapping[str, Any]) -> Filters:
-    """Filters as the sandbox evaluates them."""
+    """Decode filters."""
     present = {name: value for name, value in filters.items() if value is not None}
     return msgspec.convert(present, Filters)
 
 
 def matches(filters: Filters, event: str, properties: Properties, person: Properties) -> bool:
-    """Whether an event passes."""
+    """Whether the filters match an event."""
     if filters.source not in (None, "events"):
         return False
     if filters.events and not any(
@@ -97,10 +96,10 @@ def matches(filters: Filters, event: str, properties: Properties, person: Proper
 
 
 def holds(condition: PropertyFilter, properties: Properties, person: Properties) -> bool:
-    """Whether a condition holds; a key that is not there is not set.
+    """Whether a condition holds; a missing key counts as not set.
 
     Raises:
-        ValueError: the sandbox does not know its operator.
+        ValueError: the sandbox does not support the operator.
     """
     found = (person if condition.type == "person" else properties).get(condition.key)
     operator = condition.operator or "exact"
@@ -131,7 +130,7 @@ def _regex(found: Any, wanted: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    # Hog compares a boolean or a number with its text.
+    # Hog compares booleans and numbers as text.
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

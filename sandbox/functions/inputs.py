@@ -1,4 +1,4 @@
-"""Inputs of a hog function against their schema (posthog/cdp/validation.py)."""
+"""Validation of a hog function's inputs against their schema (posthog/cdp/validation.py)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BYTECODE: list[Any] = ["_H", 1, 32, "filled in by the sandbox"]
 
 
 def read_schema(schema: Any) -> list[InputSchema]:
-    """Check a schema.
+    """Validate a schema.
 
     Raises:
         ApiError: it is not a list of input definitions.
@@ -35,11 +35,11 @@ def read_schema(schema: Any) -> list[InputSchema]:
 
 
 def read_inputs(
-    schema: list[InputSchema], inputs: Any, kept: Mapping[str, Input]
+    schema: list[InputSchema], inputs: Any, stored: Mapping[str, Input]
 ) -> dict[str, Input]:
-    """Check inputs; those without a definition are dropped, as PostHog drops them.
+    """Validate inputs; drop those without a definition, as PostHog does.
 
-    `kept` are the stored ones: a secret that is sent back as `{"secret": true}` stays.
+    `stored` are the current ones: a secret that is sent as `{"secret": true}` keeps its value.
 
     Raises:
         ApiError: an input is missing or of the wrong kind.
@@ -47,11 +47,11 @@ def read_inputs(
     if not isinstance(inputs, dict):
         kind = type(inputs).__name__
         raise invalid(f'Expected a dictionary of items but got type "{kind}".', "inputs")
-    return {item.key: _read(item, inputs.get(item.key), kept.get(item.key)) for item in schema}
+    return {item.key: _read(item, inputs.get(item.key), stored.get(item.key)) for item in schema}
 
 
 def shown_inputs(schema: list[InputSchema], inputs: Mapping[str, Input]) -> dict[str, Input]:
-    """Inputs as the API answers with them: of a secret one, only that it is set."""
+    """Return inputs as the API shows them: of a secret one, only that it is set."""
     secret = {item.key for item in schema if item.secret}
     return {
         key: Input(secret=True) if key in secret and one.value is not UNSET else one

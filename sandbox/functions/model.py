@@ -1,4 +1,4 @@
-"""A hog function, as it is kept and as the API shows it (posthog/api/hog_function.py)."""
+"""Hog functions, as stored and in the API's format (posthog/api/hog_function.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 Json = Any
-"""JSON that is somebody else's."""
+"""JSON that is passed through unchanged."""
 
 TYPES = (
     "destination",
@@ -38,7 +38,7 @@ InputType = Literal[
 
 
 class InputSchema(msgspec.Struct, frozen=True):
-    """What an input of a function must be."""
+    """The definition of an input."""
 
     key: str
     type: InputType
@@ -54,7 +54,7 @@ class InputSchema(msgspec.Struct, frozen=True):
 
 
 class Input(msgspec.Struct, frozen=True):
-    """The value of one input; a secret one is only said to be set."""
+    """The value of an input. Of a secret one, the API shows only `secret`."""
 
     value: Json | UnsetType = UNSET
     bytecode: list[Json] | UnsetType = UNSET
@@ -75,7 +75,7 @@ class HogFunction(msgspec.Struct, kw_only=True):
     hog: str
     inputs_schema: list[InputSchema]
     inputs: dict[str, Input]
-    """All values, secret ones too; `shown` hides those."""
+    """All values, including secret ones, which `shown_inputs` hides."""
 
     filters: dict[str, Json]
     masking: Json
@@ -86,7 +86,7 @@ class HogFunction(msgspec.Struct, kw_only=True):
 
 
 class UserSummary(msgspec.Struct, frozen=True):
-    """Who made something."""
+    """The user who created something."""
 
     id: int = 1
     uuid: str = "0190a000-0000-7000-8000-0000000000aa"
@@ -96,7 +96,7 @@ class UserSummary(msgspec.Struct, frozen=True):
 
 
 class TemplateSummary(msgspec.Struct, frozen=True):
-    """The template a function was made from."""
+    """The template of a function."""
 
     id: str
     name: str
@@ -106,14 +106,14 @@ class TemplateSummary(msgspec.Struct, frozen=True):
 
 
 class FunctionStatus(msgspec.Struct, frozen=True):
-    """State the watcher gave a function; the sandbox has no watcher, so all are healthy."""
+    """The state set by PostHog's watcher. The sandbox has none, so all are healthy."""
 
     state: int = 1
     tokens: int = 10_000
 
 
 class MinimalFunction(msgspec.Struct, frozen=True, kw_only=True):
-    """A function in a list: without inputs."""
+    """A function in a list, without inputs."""
 
     id: str
     type: str
@@ -132,7 +132,7 @@ class MinimalFunction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownFunction(MinimalFunction, frozen=True, kw_only=True):
-    """A function by itself."""
+    """A single function."""
 
     bytecode: list[Json] | None
     transpiled: None = None

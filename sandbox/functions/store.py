@@ -1,4 +1,4 @@
-"""Hog functions of the project: made, changed, listed (posthog/api/hog_function.py)."""
+"""The project's hog functions: create, update, list (posthog/api/hog_function.py)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sandbox.functions.model import TYPES, HogFunction
 from sandbox.functions.templates import TEMPLATES, Template
 
 Fields = Mapping[str, Any]
-"""A decoded body, not checked yet."""
+"""A decoded body, not validated."""
 
 
 class HogFunctions:
-    """All functions; `data_pipelines` is whether the plan has the add-on."""
+    """All functions; `data_pipelines` is whether the organization has the add-on."""
 
     def __init__(self, clock: Clock, *, data_pipelines: bool) -> None:
         self._clock = clock
@@ -26,18 +26,18 @@ class HogFunctions:
         self.data_pipelines = data_pipelines
 
     def all(self) -> list[HogFunction]:
-        """Every function that is not deleted: by execution order, then by creation."""
+        """Return the functions that are not deleted, by execution order, then by creation."""
         found = [one for one in self._functions.values() if not one.deleted]
         return sorted(
             found, key=lambda one: (one.execution_order is None, one.execution_order or 0)
         )
 
     def of_types(self, types: list[str]) -> list[HogFunction]:
-        """The functions a list shows."""
+        """Return the functions of some types."""
         return [one for one in self.all() if one.type in types]
 
     def get(self, id: str, *, deleted: bool = False) -> HogFunction:
-        """One function; a deleted one only to restore it.
+        """Return a function, a deleted one only with `deleted`.
 
         Raises:
             ApiError: 404.
@@ -48,10 +48,10 @@ class HogFunctions:
         return found
 
     def create(self, fields: Fields) -> HogFunction:
-        """Make a function.
+        """Create a function.
 
         Raises:
-            ApiError: a field is missing or wrong, or the plan does not allow it.
+            ApiError: a field is missing or invalid, or the add-on is missing.
         """
         kind = _type(fields)
         template = _template(fields.get("template_id"))
@@ -90,10 +90,10 @@ class HogFunctions:
         return function
 
     def update(self, id: str, fields: Fields) -> HogFunction:
-        """Change the fields that are sent; `inputs` is replaced whole.
+        """Change the fields that are sent; `inputs` is replaced as a whole.
 
         Raises:
-            ApiError: there is no such function, or a field is wrong; nothing is changed then.
+            ApiError: the function does not exist, or a field is invalid. Nothing is changed.
         """
         function = self.get(id, deleted=fields.get("deleted") is False)
         if "type" in fields and _type(fields) != function.type:

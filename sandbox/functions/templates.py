@@ -1,6 +1,6 @@
-"""Templates of hog functions; the sandbox knows the HTTP webhook.
+"""Templates of hog functions; the sandbox has one, the HTTP webhook.
 
-Facts from nodejs/src/cdp/templates/_destinations/webhook/webhook.template.ts.
+Follows nodejs/src/cdp/templates/_destinations/webhook/webhook.template.ts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if (inputs.debug) { print('answer', answer.status, answer.body) }
 
 
 class Template(msgspec.Struct, frozen=True):
-    """What a function made from it starts with."""
+    """The initial values of a function."""
 
     summary: TemplateSummary
     hog: str

@@ -1,1 +1,1 @@
-"""PostHog's private API, as far as the sandbox has it."""
+"""The sandbox's HTTP routes: PostHog's, and its own under `/_sandbox/`."""

@@ -1,4 +1,4 @@
-"""Where SDKs send events: `/i/v0/e/`, `/e/`, `/capture/`, `/track/`, `/batch/`."""
+"""Routes to which SDKs send events: `/i/v0/e/`, `/e/`, `/capture/`, `/track/`, `/batch/`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATHS = ["/i/v0/e", "/e", "/capture", "/track", "/batch"]
 
 
 class CaptureAnswer(msgspec.Struct, frozen=True):
-    """Said when events were accepted (rust/capture/src/api.rs)."""
+    """The answer to accepted events (rust/capture/src/api.rs)."""
 
     status: str = "Ok"
 
@@ -25,10 +25,9 @@ class CaptureAnswer(msgspec.Struct, frozen=True):
 async def capture(
     request: Request[Any, Any, Any], instance: NamedDependency[Instance]
 ) -> CaptureAnswer:
-    """Capture one event or many.
+    """Capture one event or several.
 
-    An unknown project key is answered like a known one, and its events are dropped
-    (rust/capture/src/token.rs).
+    Events with an unknown project key are accepted, then dropped (rust/capture/src/token.rs).
     """
     document = decode(
         await request.body(),

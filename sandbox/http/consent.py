@@ -1,4 +1,4 @@
-"""The page on which a user allows or denies a client."""
+"""The page on which the user allows or denies a client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoesc
 
 
 def page(request: AuthorizationRequest, request_id: str, project: Project) -> str:
-    """HTML without anything from elsewhere."""
+    """Render the page; it loads nothing from other hosts."""
     return _TEMPLATES.get_template("consent.html").render(
         client=request.client,
         request_id=request_id,
@@ -27,9 +27,9 @@ def page(request: AuthorizationRequest, request_id: str, project: Project) -> st
 
 
 def page_headers(request: AuthorizationRequest) -> dict[str, str]:
-    """Headers that keep the page from loading, framing or leaking anything.
+    """Headers that forbid the page to load, frame or leak anything.
 
-    Browsers hold the redirect after the form to `form-action` too.
+    `form-action` includes the redirect URI, as browsers apply it to the form's redirect too.
     """
     policy = (
         "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'; "

@@ -1,4 +1,4 @@
-"""`/_sandbox/`: looking inside and meddling. PostHog has none of these routes."""
+"""Routes below `/_sandbox/`, to inspect and control it. PostHog has none of them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the organization pays for."""
+    """The add-ons of the organization."""
 
     data_pipelines: bool
 
 
 class Advance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far to move the clock."""
+    """How far to advance the clock."""
 
     seconds: Annotated[float, Meta(ge=0)]
 
@@ -43,14 +43,14 @@ class Now(msgspec.Struct, frozen=True):
 
 
 class Captured(msgspec.Struct, frozen=True):
-    """How many events were taken in, each once, and how many had an unknown key."""
+    """Number of distinct events captured, and of events with an unknown key."""
 
     events: int
     dropped: int
 
 
 class FunctionState(msgspec.Struct, frozen=True):
-    """A function; of its headers only the names, as their values are often secret."""
+    """A function. Of its headers only the names, as values are often secret."""
 
     id: str
     name: str | None
@@ -63,7 +63,7 @@ class FunctionState(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything inside, without a token."""
+    """The state of the sandbox, without tokens."""
 
     now: str
     data_pipelines: bool
@@ -78,13 +78,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlController(Controller):
-    """Only the sandbox has these; they ask for no credential."""
+    """Routes without authentication that only the sandbox has."""
 
     path = "/_sandbox"
 
     @get("/state", sync_to_thread=False)
     def state(self, instance: NamedDependency[Instance]) -> State:
-        """Show what was captured, made, delivered and counted. PostHog has no such route."""
+        """Show events, persons, functions, deliveries and counts. PostHog has no such route."""
         return State(
             now=iso(instance.clock.now()),
             data_pipelines=instance.functions.data_pipelines,
@@ -100,14 +100,14 @@ class ControlController(Controller):
 
     @get("/captured", sync_to_thread=False)
     def captured(self, instance: NamedDependency[Instance]) -> Captured:
-        """Count what was captured since the start. PostHog has no such route."""
+        """Count the events captured since the start. PostHog has no such route."""
         return Captured(instance.pipeline.captured, instance.pipeline.dropped)
 
     @put("/faults")
     async def set_faults(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> dict[Area, Fault]:
-        """Replace all faults; `{}` ends them. PostHog has no such route."""
+        """Replace all faults; `{}` removes them. PostHog has no such route."""
         instance.faults.replace(await _decoded(request, dict[Area, Fault]))
         return instance.faults.by_area
 
@@ -121,21 +121,21 @@ class ControlController(Controller):
 
     @put("/plan")
     async def set_plan(self, request: AnyRequest, instance: NamedDependency[Instance]) -> Plan:
-        """Change what the organization pays for. PostHog has no such route."""
+        """Change the organization's add-ons. PostHog has no such route."""
         plan: Plan = await _decoded(request, Plan)
         instance.functions.data_pipelines = plan.data_pipelines
         return plan
 
     @post("/clock", status_code=200)
     async def advance_clock(self, request: AnyRequest, instance: NamedDependency[Instance]) -> Now:
-        """Move time forward: tokens expire, retries come due. PostHog has no such route."""
+        """Advance the clock: tokens expire, retries are due. PostHog has no such route."""
         step: Advance = await _decoded(request, Advance)
         instance.clock.advance(step.seconds)
         return Now(iso(instance.clock.now()))
 
     @post("/reset", status_code=204)
     async def reset(self, instance: NamedDependency[Instance]) -> None:
-        """Forget everything. PostHog has no such route."""
+        """Delete all state. PostHog has no such route."""
         await instance.reset()
 
 

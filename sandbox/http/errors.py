@@ -9,7 +9,7 @@ from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.types import ExceptionHandlersMap
 
-from sandbox.errors import ApiError, ApiErrorBody, not_allowed, not_found, server_error
+from sandbox.errors import ApiError, ApiErrorBody, method_not_allowed, not_found, server_error
 from sandbox.ingestion.errors import CaptureError
 from sandbox.oauth.errors import OAuthError
 
@@ -42,7 +42,7 @@ def _api_error(_request: AnyRequest, error: ApiError) -> Response[ApiErrorBody]:
 
 def _http_error(request: AnyRequest, error: HTTPException) -> Response[ApiErrorBody]:
     if isinstance(error, MethodNotAllowedException):
-        return _api_error(request, not_allowed(f'Method "{request.method}" not allowed.'))
+        return _api_error(request, method_not_allowed(f'Method "{request.method}" not allowed.'))
     body = ApiErrorBody("invalid_request", "error", error.detail)
     found = not_found() if error.status_code == NOT_FOUND else ApiError(error.status_code, body)
     return _api_error(request, found)

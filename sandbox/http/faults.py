@@ -16,7 +16,7 @@ TOO_MANY_REQUESTS = 429
 
 
 def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
-    """Wrap `app`."""
+    """Wrap an app so that requests fail as `faults` says."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         fault = faults.take(scope["path"]) if scope["type"] == ScopeType.HTTP else None
@@ -28,7 +28,7 @@ def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
         if fault.drop:
             await _drop(send)
         elif fault.lose_answer:
-            await app(scope, receive, _nowhere)
+            await app(scope, receive, _discard)
             await _answer(scope["path"], fault.status or 502, fault.retry_after, send)
         elif fault.status is not None:
             await _answer(scope["path"], fault.status, fault.retry_after, send)
@@ -38,12 +38,12 @@ def with_faults(app: ASGIApp, faults: Faults) -> ASGIApp:
     return wrapped
 
 
-async def _nowhere(_message: Message) -> None:
+async def _discard(_message: Message) -> None:
     pass
 
 
 async def _drop(send: Send) -> None:
-    # More is announced than comes, so the server can only close.
+    # The body is shorter than its Content-Length, so the server must close the connection.
     start: Any = {
         "type": "http.response.start",
         "status": 200,

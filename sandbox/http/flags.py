@@ -1,4 +1,4 @@
-"""`/flags/` and the older `/decide/` (rust/feature-flags/src/api/)."""
+"""Routes `/flags/` and the older `/decide/` (rust/feature-flags/src/api/)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERSION_WITH_DETAILS = 2
 
 
 class FlagsAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """Flags with reasons and metadata: `?v=2` and later."""
+    """The answer with reasons and metadata, for `?v=2` and later."""
 
     errors_while_computing_flags: bool
     flags: dict[str, FlagDetails]
@@ -27,7 +27,7 @@ class FlagsAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class LegacyFlagsAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """Flags and payloads only."""
+    """The answer with values and payloads only."""
 
     errors_while_computing_flags: bool
     feature_flags: dict[str, bool | str]
@@ -41,7 +41,7 @@ class LegacyFlagsAnswer(msgspec.Struct, frozen=True, rename="camel"):
 async def evaluate_flags(
     request: Request[Any, Any, Any], instance: NamedDependency[Instance]
 ) -> FlagsAnswer | LegacyFlagsAnswer:
-    """Evaluate flags for a distinct id; properties in the request win over stored ones."""
+    """Evaluate flags for a distinct id; properties in the request override stored ones."""
     document = decode(
         await request.body(),
         request.headers.get("Content-Type", ""),

@@ -1,4 +1,4 @@
-"""`hog_functions/` of a project (posthog/api/hog_function.py)."""
+"""Routes below `hog_functions/` (posthog/api/hog_function.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from litestar import Controller, Request, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from sandbox.errors import invalid, not_allowed, parse_error
+from sandbox.errors import invalid, method_not_allowed, parse_error
 from sandbox.functions.inputs import shown_inputs
 from sandbox.functions.model import (
     FunctionStatus,
@@ -21,7 +21,7 @@ from sandbox.functions.model import (
 )
 from sandbox.functions.templates import TEMPLATES
 from sandbox.http.access import authorize
-from sandbox.http.pagination import Page, cut
+from sandbox.http.pagination import Page, paginate
 from sandbox.instance import Instance
 
 AnyRequest = Request[Any, Any, Any]
@@ -37,18 +37,18 @@ class HogFunctionsController(Controller):
     def list_functions(
         self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
     ) -> Page[MinimalFunction]:
-        """List functions of a type (`type`, or several in `types`), without their inputs."""
+        """List functions by type (`type`, or several in `types`), without inputs."""
         authorize(request, instance, READ, project_id)
         query = request.query_params
         types = [query["type"]] if "type" in query else query.get("types", "destination").split(",")
         functions = [_minimal(one) for one in instance.functions.of_types(types)]
-        return cut(request, instance.options.url, functions)
+        return paginate(request, instance.options.url, functions)
 
     @post("/")
     async def create_function(
         self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
     ) -> ShownFunction:
-        """Make a function."""
+        """Create a function."""
         authorize(request, instance, WRITE, project_id)
         return _shown(instance.functions.create(await _fields(request)))
 
@@ -60,7 +60,7 @@ class HogFunctionsController(Controller):
         project_id: FromPath[str],
         function_id: FromPath[str],
     ) -> ShownFunction:
-        """Show a function, secret inputs redacted."""
+        """Show a function with its secret inputs redacted."""
         authorize(request, instance, READ, project_id)
         return _shown(instance.functions.get(function_id))
 
@@ -84,10 +84,10 @@ class HogFunctionsController(Controller):
         project_id: FromPath[str],
         function_id: FromPath[str],
     ) -> None:
-        """Refuse: functions are deleted by PATCH (posthog/api/forbid_destroy_model.py)."""
+        """Refuse: PATCH deletes functions (posthog/api/forbid_destroy_model.py)."""
         authorize(request, instance, WRITE, project_id)
         instance.functions.get(function_id)
-        raise not_allowed("Functions are deleted by setting `deleted` to true with PATCH.")
+        raise method_not_allowed("Functions are deleted by setting `deleted` to true with PATCH.")
 
 
 async def _fields(request: AnyRequest) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""HTTP side of the OAuth server (posthog/api/oauth/views.py)."""
+"""Routes of the OAuth server (posthog/api/oauth/views.py)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class Introspection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whether a token works (RFC 7662)."""
+    """Whether a token is valid (RFC 7662)."""
 
     active: bool
     scope: str = ""
@@ -33,7 +33,7 @@ class Introspection(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class UserInfo(msgspec.Struct, frozen=True):
-    """Who allowed the client."""
+    """The user who allowed the client."""
 
     sub: str = USER_ID
     given_name: str = "Sandbox"
@@ -48,7 +48,7 @@ def authorization_server(instance: NamedDependency[Instance]) -> ServerMetadata:
 
 
 class OAuthController(Controller):
-    """Authorize, token, revoke, introspect, userinfo; a trailing slash makes no difference."""
+    """Authorize, token, revoke, introspect, userinfo; a trailing slash is optional."""
 
     path = "/oauth"
 
@@ -56,37 +56,39 @@ class OAuthController(Controller):
     async def authorize(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> Response[Any]:
-        """Show the consent page, or redirect at once when consent is automatic."""
+        """Show the consent page, or redirect at once with `auto_consent`."""
         query = dict(request.query_params.items())
         try:
-            asked = await instance.authorizations.read(query)
+            authorization = await instance.authorizations.read(query)
         except RedirectedError as error:
             return Redirect(refusal(query, error))
         if instance.options.auto_consent:
-            return Redirect(instance.authorizations.allow(asked, instance.project.id))
-        shown = instance.authorizations.show(asked)
-        html = consent.page(asked, shown, instance.project)
-        return Response(html, media_type=MediaType.HTML, headers=consent.page_headers(asked))
+            return Redirect(instance.authorizations.allow(authorization, instance.project.id))
+        request_id = instance.authorizations.remember(authorization)
+        html = consent.page(authorization, request_id, instance.project)
+        return Response(
+            html, media_type=MediaType.HTML, headers=consent.page_headers(authorization)
+        )
 
     @post("/authorize", status_code=303)
     async def decide(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> Response[Any]:
-        """Take the decision of the page's form; PostHog's own page sends JSON."""
+        """Take the decision from the page's form. PostHog's own page sends JSON."""
         form = await _parameters(request)
-        asked = instance.authorizations.shown(form.get("request", ""))
+        authorization = instance.authorizations.take(form.get("request", ""))
         if form.get("decision") != "allow":
-            return Redirect(instance.authorizations.deny(asked), status_code=303)
+            return Redirect(instance.authorizations.deny(authorization), status_code=303)
         if form.get("project") != str(instance.project.id):
             raise OAuthError("invalid_request", "There is no such project.")
-        to = instance.authorizations.allow(asked, instance.project.id)
-        return Redirect(to, status_code=303)
+        target = instance.authorizations.allow(authorization, instance.project.id)
+        return Redirect(target, status_code=303)
 
     @post("/token", status_code=200)
     async def token(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> Response[TokenAnswer]:
-        """Exchange a code or a refresh token; form and JSON bodies."""
+        """Exchange a code or a refresh token; accepts form and JSON bodies."""
         form = await _parameters(request)
         answer = _grant(form, instance)
         return Response(answer, headers=NO_STORE)
@@ -95,7 +97,7 @@ class OAuthController(Controller):
     async def revoke(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> Response[None]:
-        """Revoke a token; also answered with 200 when there is no such token."""
+        """Revoke a token; an unknown one is answered with 200 too."""
         form = await _parameters(request)
         if not form.get("client_id"):
             raise OAuthError("invalid_client", status=401)
@@ -108,7 +110,7 @@ class OAuthController(Controller):
     async def introspect(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> Introspection:
-        """Say whether an access token works; asks for the scope `introspection`."""
+        """Show whether an access token is valid; requires the scope `introspection`."""
         caller = _bearer(request, instance)
         if not {"introspection", "*"} & set(caller.reach.scopes):
             raise OAuthError("insufficient_scope", status=403)
@@ -128,7 +130,7 @@ class OAuthController(Controller):
 
     @get("/userinfo", sync_to_thread=False)
     def userinfo(self, request: AnyRequest, instance: NamedDependency[Instance]) -> UserInfo:
-        """Say who allowed the client; asks for the scope `openid`."""
+        """Show the user who allowed the client; requires the scope `openid`."""
         if not {"openid", "*"} & set(_bearer(request, instance).reach.scopes):
             raise OAuthError("insufficient_scope", status=403)
         return UserInfo()

@@ -1,4 +1,4 @@
-"""Lists cut into pages by `limit` and `offset`, as Django REST framework does it."""
+"""Pagination by `limit` and `offset`, as in Django REST framework."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 
 class Page(msgspec.Struct, Generic[Item], frozen=True):
-    """One page, and the addresses of its neighbours."""
+    """A page, with the URLs of the next and the previous one."""
 
     count: int
     next: str | None
@@ -23,8 +23,8 @@ class Page(msgspec.Struct, Generic[Item], frozen=True):
     results: Sequence[Item]
 
 
-def cut(request: Request[Any, Any, Any], base_url: str, items: Sequence[Item]) -> Page[Item]:
-    """The page of `items` a request asks for."""
+def paginate(request: Request[Any, Any, Any], base_url: str, items: Sequence[Item]) -> Page[Item]:
+    """Return the page of `items` that a request asks for."""
     limit = _number(request.query_params.get("limit")) or DEFAULT_LIMIT
     offset = _number(request.query_params.get("offset"))
     address = f"{base_url}{request.scope['path'].rstrip('/')}/"

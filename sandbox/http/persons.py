@@ -1,4 +1,4 @@
-"""`persons/` of a project (posthog/api/person.py): reading only."""
+"""Routes below `persons/` (posthog/api/person.py), read-only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from litestar.params import FromPath
 
 from sandbox.errors import not_found
 from sandbox.http.access import authorize
-from sandbox.http.pagination import Page, cut
+from sandbox.http.pagination import Page, paginate
 from sandbox.ingestion.people import Person
 from sandbox.instance import Instance
 
@@ -19,7 +19,7 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class ShownPerson(msgspec.Struct, frozen=True, kw_only=True):
-    """A person as the API shows it; `id` is the uuid."""
+    """A person in the API's format; `id` is the uuid."""
 
     id: str
     uuid: str
@@ -40,7 +40,7 @@ class PersonsController(Controller):
     def list_persons(
         self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
     ) -> Page[ShownPerson]:
-        """List persons, or the one behind `distinct_id`, or those with an `email`."""
+        """List persons, optionally by `distinct_id` or `email`."""
         authorize(request, instance, "person:read", project_id)
         people = instance.people.all()
         if distinct_id := request.query_params.get("distinct_id"):
@@ -48,7 +48,7 @@ class PersonsController(Controller):
             people = [found] if found else []
         if email := request.query_params.get("email"):
             people = [one for one in people if one.properties.get("email") == email]
-        return cut(request, instance.options.url, [_shown(one) for one in people])
+        return paginate(request, instance.options.url, [_shown(one) for one in people])
 
     @get("/{person_id:str}", sync_to_thread=False)
     def get_person(
@@ -58,7 +58,7 @@ class PersonsController(Controller):
         project_id: FromPath[str],
         person_id: FromPath[str],
     ) -> ShownPerson:
-        """Show a person by its uuid."""
+        """Show a person by uuid."""
         authorize(request, instance, "person:read", project_id)
         for person in instance.people.all():
             if person.uuid == person_id:

@@ -1,4 +1,4 @@
-"""Projects and the user behind a credential."""
+"""Routes of the project and the user."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sandbox.project import Project
 
 
 class Organization(msgspec.Struct, frozen=True):
-    """The one organization."""
+    """The sandbox's only organization."""
 
     id: str
     name: str = "Sandbox"
 
 
 class Me(UserSummary, frozen=True, kw_only=True):
-    """The one user."""
+    """The sandbox's only user."""
 
     organization: Organization
     team: Project
@@ -33,7 +33,7 @@ class Me(UserSummary, frozen=True, kw_only=True):
 def get_project(
     request: Request[Any, Any, Any], instance: NamedDependency[Instance], project_id: FromPath[str]
 ) -> Project:
-    """Show the project; `@current` is it too (posthog/api/project.py)."""
+    """Show the project, by id or as `@current` (posthog/api/project.py)."""
     authorize(request, instance, "project:read", project_id)
     return instance.project
 

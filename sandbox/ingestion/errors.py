@@ -1,10 +1,10 @@
-"""Refusals of capture, in its words (rust/capture/src/api.rs and token.rs)."""
+"""Errors of capture, with its messages (rust/capture/src/api.rs and token.rs)."""
 
 from __future__ import annotations
 
 
 class CaptureError(Exception):
-    """Answered as plain text."""
+    """Capture refuses a request; the answer is plain text."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -12,30 +12,30 @@ class CaptureError(Exception):
 
 
 def undecodable(reason: str) -> CaptureError:
-    """A body whose encoding is broken."""
+    """The body cannot be decompressed or decoded."""
     return CaptureError(400, f"failed to decode request: {reason}")
 
 
 def unparseable(reason: str) -> CaptureError:
-    """A body that is not the JSON it should be."""
+    """The body is not the expected JSON."""
     return CaptureError(400, f"failed to parse request: {reason}")
 
 
 def bad_event(reason: str) -> CaptureError:
-    """An event that lacks something."""
+    """An event lacks a required field."""
     return CaptureError(400, reason)
 
 
 def bad_token(reason: str) -> CaptureError:
-    """No project key, or something that cannot be one."""
+    """The project key is missing or malformed."""
     return CaptureError(401, reason)
 
 
 def check_token(token: str | None) -> str:
-    """Check the form of a project key; whether it is known is found out later, not here.
+    """Validate the form of a project key, not whether it is known.
 
     Raises:
-        CaptureError: it cannot be a project key.
+        CaptureError: it is missing or malformed.
     """
     if token is None:
         raise bad_token("event submitted without an api_key")

@@ -1,4 +1,4 @@
-"""Events read from a decoded body: one, a list, or a batch (rust/capture/src/v0_request.rs)."""
+"""Events of a decoded body: one, a list, or a batch (rust/capture/src/v0_request.rs)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox.ingestion.errors import bad_event, bad_token, check_token, unparsea
 
 
 class CapturedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as it was accepted."""
+    """An accepted event."""
 
     uuid: str
     event: str
@@ -23,17 +23,17 @@ class CapturedEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The events of one request and the project key they came with."""
+    """The events of one request, and its project key."""
 
     token: str
     events: list[CapturedEvent]
 
 
 def read_events(document: Any, now: float) -> Accepted:
-    """Check a body's events; `now` is when it arrived, in seconds since the epoch.
+    """Validate the events of a body; `now` is its time of arrival in seconds since the epoch.
 
     Raises:
-        CaptureError: the key or an event is not acceptable; nothing is captured then.
+        CaptureError: the key or an event is invalid. Nothing is captured.
     """
     envelope: dict[str, Any] = document if isinstance(document, dict) else {}
     items = envelope.get("batch", [envelope] if envelope else document)
@@ -64,7 +64,7 @@ def _event(item: dict[str, Any], now: float, sent_at: float | None) -> CapturedE
     name = item.get("event")
     if not isinstance(name, str) or not name:
         raise bad_event("event submitted with an empty event name")
-    # SDKs may put person properties beside the others; they belong among them.
+    # SDKs may send these beside the properties instead of inside them.
     lifted = {key: item[key] for key in ("$set", "$set_once", "$unset") if item.get(key)}
     return CapturedEvent(
         uuid=_uuid(item.get("uuid")),
@@ -95,9 +95,9 @@ def _uuid(value: Any) -> str:
 
 
 def _time(item: dict[str, Any], now: float, sent_at: float | None) -> float:
-    """When it happened by our clock (nodejs/src/worker/ingestion/timestamps.ts).
+    """Return an event's time by our clock (nodejs/src/worker/ingestion/timestamps.ts).
 
-    A client's clock may be wrong, so its timestamp counts from when it says it sent the request.
+    The client's clock may be wrong: only its difference to `sent_at` counts.
     """
     happened = _moment(item.get("timestamp"))
     if happened is not None:

@@ -1,8 +1,8 @@
-"""Persons: who is behind which distinct ids, and what is known about them.
+"""Persons, with their distinct ids and properties.
 
 Follows nodejs/src/worker/ingestion/persons/ (person-merge-service.ts,
-person-property-service.ts): on a merge the surviving person's properties win, and a person that
-is identified is not merged away by `$identify` or `$create_alias`.
+person-property-service.ts): on a merge the surviving person's properties win, and an identified
+person is not merged into another by `$identify` or `$create_alias`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DISPLAY_NAMES = ("email", "name", "username")
 
 
 class Person(msgspec.Struct, kw_only=True):
-    """A person and all its distinct ids."""
+    """A person with all distinct ids."""
 
     uuid: str
     distinct_ids: list[str]
@@ -28,7 +28,7 @@ class Person(msgspec.Struct, kw_only=True):
     is_identified: bool
 
     def name(self, distinct_id: str) -> str:
-        """How PostHog calls the person (`getPersonDisplayName` in nodejs/src/cdp/utils.ts)."""
+        """Return the display name (`getPersonDisplayName` in nodejs/src/cdp/utils.ts)."""
         for key in DISPLAY_NAMES:
             if value := self.properties.get(key):
                 return value if isinstance(value, str) else msgspec.json.encode(value).decode()
@@ -43,16 +43,16 @@ class People:
         self._by_distinct_id: dict[str, Person] = {}
 
     def all(self) -> list[Person]:
-        """Every person once, newest first."""
+        """Return every person once, newest first."""
         unique = {person.uuid: person for person in self._by_distinct_id.values()}
         return list(reversed(unique.values()))
 
     def find(self, distinct_id: str) -> Person | None:
-        """The person behind a distinct id."""
+        """Return the person with a distinct id."""
         return self._by_distinct_id.get(distinct_id)
 
     def get_or_create(self, distinct_id: str) -> Person:
-        """The person behind a distinct id, made when there is none."""
+        """Return the person with a distinct id; create one if there is none."""
         person = self._by_distinct_id.get(distinct_id)
         if person is None:
             person = Person(
@@ -66,7 +66,7 @@ class People:
         return person
 
     def merge(self, into: str, absorbed: str, *, force: bool = False) -> Person:
-        """Make two distinct ids one person; the result is identified.
+        """Merge two distinct ids into one person, who is then identified.
 
         `force` also merges a person that is identified (`$merge_dangerously`).
         """
@@ -86,7 +86,7 @@ class People:
     def write(
         self, person: Person, *, set: dict[str, Any], once: dict[str, Any], unset: Iterable[str]
     ) -> None:
-        """Change properties: unset, then those not there yet, then the others."""
+        """Change properties: first `unset`, then `once`, then `set`."""
         for key in unset:
             person.properties.pop(key, None)
         person.properties = {**once, **person.properties, **set}

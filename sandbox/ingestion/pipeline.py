@@ -1,4 +1,4 @@
-"""What happens to an event after it was accepted: persons, log, webhooks."""
+"""Processing of accepted events: persons, event log, webhooks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sandbox.ingestion.events import Accepted, CapturedEvent
 from sandbox.ingestion.people import People, Person
 
-KEPT_EVENTS = 10_000
+MAX_STORED_EVENTS = 10_000
 
 Deliver = Callable[[CapturedEvent, Person | None], None]
 
@@ -16,27 +16,27 @@ ILLEGAL_IDS = frozenset(
     {"", "anonymous", "guest", "distinctid", "distinct_id", "id", "null", "none", "undefined"}
     | {"nan", "true", "false", "[object object]", "0", "email", "not_authenticated"}
 )
-"""Ids no merge accepts (nodejs/src/worker/ingestion/persons/person-merge-service.ts)."""
+"""Ids that are never merged (nodejs/src/worker/ingestion/persons/person-merge-service.ts)."""
 
 
 class Pipeline:
-    """Events of the project, in the order they were captured."""
+    """The project's events, in the order of capture."""
 
     def __init__(self, project_key: str, people: People, deliver: Deliver) -> None:
         self._project_key = project_key
         self._people = people
         self._deliver = deliver
         self.events: dict[str, CapturedEvent] = {}
-        """By uuid; an event that comes twice is kept once."""
+        """By uuid, so that a repeated event is stored once."""
 
         self.captured = 0
-        """Events taken in, each once, those that are no longer kept included."""
+        """Number of distinct events, including those no longer stored."""
 
         self.dropped = 0
-        """Events with an unknown project key: accepted, then dropped, as PostHog does it."""
+        """Number of events with an unknown project key: accepted, then dropped, as by PostHog."""
 
     def ingest(self, accepted: Accepted) -> None:
-        """Take accepted events in."""
+        """Process accepted events."""
         if accepted.token != self._project_key:
             self.dropped += len(accepted.events)
             return
@@ -45,7 +45,7 @@ class Pipeline:
                 continue
             self.events[event.uuid] = event
             self.captured += 1
-            if len(self.events) > KEPT_EVENTS:
+            if len(self.events) > MAX_STORED_EVENTS:
                 del self.events[next(iter(self.events))]
             self._deliver(event, self._person(event))
 

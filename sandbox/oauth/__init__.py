@@ -1,1 +1,1 @@
-"""OAuth authorization server: discovery, consent, tokens."""
+"""The OAuth authorization server: clients, consent, tokens."""

@@ -1,6 +1,6 @@
-"""What an authorization request asks for, and what becomes of it.
+"""Authorization requests: validated, remembered for the consent page, allowed or denied.
 
-Order and codes as `validate_authorization_request` of oauthlib's authorization code grant.
+Order and codes are those of `validate_authorization_request` in oauthlib's code grant.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHALLENGE_LENGTHS = range(43, 129)
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True):
-    """A request that may be put to the user."""
+    """A valid request, on which the user can decide."""
 
     client: Client
     redirect_uri: str
@@ -29,23 +29,23 @@ class AuthorizationRequest(msgspec.Struct, frozen=True):
     challenge: str
     state: str
     level: str
-    """What the grant must be limited to: `team`, `organization`, or nothing."""
+    """What the grant is limited to: `team`, `organization`, or empty for no limit."""
 
 
 class Authorizations:
-    """Requests under way: read, shown, decided."""
+    """Requests that are waiting for the user's decision."""
 
     def __init__(self, documents: Documents, grants: Grants) -> None:
         self._documents = documents
         self._grants = grants
-        self._shown: dict[str, AuthorizationRequest] = {}
+        self._pending: dict[str, AuthorizationRequest] = {}
 
     async def read(self, query: Mapping[str, str]) -> AuthorizationRequest:
-        """Check a request.
+        """Validate a request.
 
         Raises:
-            RedirectedError: it is refused, and the client may be told.
-            OAuthError: client or redirect URI are not acceptable, so only the user is told.
+            RedirectedError: it is invalid, and the client is told by redirect.
+            OAuthError: client or redirect URI is invalid, so only the user is told.
         """
         client = await self._client(query.get("client_id", ""))
         redirect_uri = query.get("redirect_uri") or client.redirect_uris[0]
@@ -62,25 +62,25 @@ class Authorizations:
             level=query.get("required_access_level", ""),
         )
 
-    def show(self, request: AuthorizationRequest) -> str:
-        """Keep a request until the user decides; the id names it in the page's form."""
-        shown = secrets.token_urlsafe(16)
-        self._shown[shown] = request
-        return shown
+    def remember(self, request: AuthorizationRequest) -> str:
+        """Store a request until the user decides, and return its id for the page's form."""
+        id = secrets.token_urlsafe(16)
+        self._pending[id] = request
+        return id
 
-    def shown(self, id: str) -> AuthorizationRequest:
-        """Take a request the user has decided on.
+    def take(self, id: str) -> AuthorizationRequest:
+        """Return a stored request, once.
 
         Raises:
-            OAuthError: it is not known, or was decided before.
+            OAuthError: it is unknown, or was taken before.
         """
-        request = self._shown.pop(id, None)
+        request = self._pending.pop(id, None)
         if request is None:
             raise OAuthError("invalid_request", "This page was used before; start again.")
         return request
 
     def allow(self, request: AuthorizationRequest, project_id: int) -> str:
-        """Where to send the user with a code."""
+        """Issue a code and return the URL to redirect to."""
         reach = Reach(
             client_id=request.client.client_id,
             scopes=request.scopes,
@@ -91,7 +91,7 @@ class Authorizations:
         return _answer(request.redirect_uri, request.state, code=code)
 
     def deny(self, request: AuthorizationRequest) -> str:
-        """Where to send the user without one."""
+        """Return the URL to redirect to without a code."""
         return _answer(request.redirect_uri, request.state, error="access_denied")
 
     async def _client(self, client_id: str) -> Client:
@@ -106,7 +106,7 @@ class Authorizations:
 
 
 def refusal(query: Mapping[str, str], error: RedirectedError) -> str:
-    """Where to send the user after a `RedirectedError`."""
+    """Return the URL to redirect to after a `RedirectedError`."""
     body = error.body
     described = {"error_description": body.error_description} if body.error_description else {}
     uri = query["redirect_uri"]
@@ -127,7 +127,7 @@ def _problem(query: Mapping[str, str]) -> tuple[str, str] | None:
     if not challenge:
         return "invalid_request", "Code challenge required."
     if query.get("code_challenge_method") != "S256" or len(challenge) not in CHALLENGE_LENGTHS:
-        # PostHog refuses `plain` with a constraint of its database.
+        # A constraint of PostHog's database forbids `plain`.
         return "invalid_request", "Transform algorithm not supported."
     if query.get("prompt") == "none":
         return "consent_required", ""

@@ -1,4 +1,4 @@
-"""Client metadata documents: fetched, checked and cached (posthog/api/oauth/cimd.py)."""
+"""Client metadata documents: fetched, validated and cached (posthog/api/oauth/cimd.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FETCH_SECONDS = 5.0
 CACHE_SECONDS = 3600
 CACHE_BOUNDS = (300, 86_400)
 NEW_CLIENTS = ((60.0, 5), (3600.0, 10))
-"""Clients never seen before that an address may bring: so many in so many seconds."""
+"""Limits of new clients for one address, as (seconds, clients)."""
 
 SECRET_METHODS = frozenset({"client_secret_post", "client_secret_basic", "client_secret_jwt"})
 
@@ -36,18 +36,18 @@ class Client(msgspec.Struct, frozen=True):
 
 
 class InvalidDocument(Exception):
-    """The URL is not acceptable, cannot be read, or describes no acceptable client."""
+    """The URL or its document is not acceptable, or the document cannot be fetched."""
 
 
 class TooManyClients(Exception):
-    """More new clients than PostHog takes from one address; here all come from one."""
+    """One address brought too many new clients; in the sandbox all count as one address."""
 
 
 def check_url(url: str, *, allow_http: bool) -> None:
-    """Check the form of a `client_id` before anything is fetched.
+    """Validate a `client_id` before it is fetched.
 
     Raises:
-        InvalidDocument: it is not an https URL with a path and nothing else, or is on loopback.
+        InvalidDocument: it is not an https URL of only host and path, or is on loopback.
     """
     try:
         parts = urlsplit(url)
@@ -65,10 +65,10 @@ def check_url(url: str, *, allow_http: bool) -> None:
 
 
 def read_document(url: str, body: bytes) -> Client:
-    """Check a document and read the client from it.
+    """Validate a document and return its client.
 
     Raises:
-        InvalidDocument: it is too large, not JSON, or breaks a rule.
+        InvalidDocument: it is too large, not JSON, or violates a rule.
     """
     if len(body) > MAX_BYTES:
         raise InvalidDocument(f"the document has more than {MAX_BYTES} bytes")
@@ -95,7 +95,7 @@ def read_document(url: str, body: bytes) -> Client:
 
 
 def cache_seconds(cache_control: str) -> int:
-    """How long a document is kept: its `max-age`, between five minutes and a day."""
+    """Return how long to cache a document: `max-age` between five minutes and a day."""
     for directive in cache_control.lower().split(","):
         name, _, value = directive.strip().partition("=")
         if name == "max-age" and value.isdecimal():
@@ -104,7 +104,7 @@ def cache_seconds(cache_control: str) -> int:
 
 
 class Documents:
-    """The documents of the clients seen so far."""
+    """A cache of client documents."""
 
     def __init__(self, clock: Clock, *, allow_http: bool, offline: bool) -> None:
         self._clock = clock
@@ -114,11 +114,11 @@ class Documents:
         self._new: list[float] = []
 
     async def client(self, client_id: str) -> Client:
-        """Read the client whose document is at `client_id`.
+        """Return the client whose document is at `client_id`.
 
         Raises:
-            InvalidDocument: it cannot be fetched, or is not acceptable.
-            TooManyClients: it is new, and many others were new lately.
+            InvalidDocument: the document cannot be fetched, or is not acceptable.
+            TooManyClients: the client exceeds a limit of new clients.
         """
         check_url(client_id, allow_http=self._allow_http)
         if client_id not in self._cache:

@@ -1,4 +1,4 @@
-"""Refusals of the OAuth server, in the shape of RFC 6749 5.2 as django-oauth-toolkit gives them."""
+"""Errors of the OAuth server in the format of RFC 6749 5.2, as from django-oauth-toolkit."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import msgspec
 
 
 class OAuthErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`error` is a code; a reason without words is left out, as oauthlib leaves it out."""
+    """`error` is a code; an empty description is omitted, as by oauthlib."""
 
     error: str
     error_description: str = ""
 
 
 class OAuthError(Exception):
-    """A request the OAuth server refuses."""
+    """The OAuth server refuses a request."""
 
     def __init__(self, error: str, description: str = "", status: int = 400) -> None:
         super().__init__(error)
@@ -22,9 +22,9 @@ class OAuthError(Exception):
 
 
 class RedirectedError(OAuthError):
-    """A refusal the client is told through its redirect URI."""
+    """The client is told of the refusal through its redirect URI."""
 
 
 def invalid_grant(description: str = "") -> OAuthError:
-    """A code or refresh token that is unknown, used, expired or somebody else's."""
+    """The code or refresh token is unknown, used, expired, or another client's."""
     return OAuthError("invalid_grant", description)

@@ -21,7 +21,7 @@ REFRESH_SECONDS = 30 * 86_400
 
 
 class Reach(msgspec.Struct, frozen=True):
-    """What a grant covers."""
+    """What a grant gives access to."""
 
     client_id: str
     scopes: tuple[str, ...]
@@ -30,7 +30,7 @@ class Reach(msgspec.Struct, frozen=True):
 
 
 class Code(msgspec.Struct, frozen=True):
-    """An authorization code that was not exchanged yet."""
+    """An authorization code that has not been exchanged."""
 
     reach: Reach
     redirect_uri: str
@@ -39,7 +39,7 @@ class Code(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """An access token that works until `expires`."""
+    """An access token, valid until `expires`."""
 
     token: str
     reach: Reach
@@ -48,22 +48,22 @@ class Access(msgspec.Struct, frozen=True):
 
 
 class Refresh(msgspec.Struct):
-    """A refresh token, and what became of it."""
+    """A refresh token and its state."""
 
     token: str
     reach: Reach
     family: str
     expires: float
     access: str
-    """The access token it came with; it ends when this token is rotated."""
+    """The access token issued with it; revoked when this token is rotated."""
 
     revoked: float | None = None
     successor: str | None = None
-    """The refresh token it was rotated to."""
+    """The refresh token that replaced it."""
 
 
 class TokenAnswer(msgspec.Struct, frozen=True):
-    """Body of a successful token request."""
+    """The answer to a successful token request."""
 
     access_token: str
     expires_in: int
@@ -75,7 +75,7 @@ class TokenAnswer(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct):
-    """How often things happened; no tokens."""
+    """Counters; they contain no tokens."""
 
     codes: int = 0
     exchanges: int = 0
@@ -88,7 +88,7 @@ class Counts(msgspec.Struct):
 
 
 class Grants:
-    """All codes and tokens of one authorization server."""
+    """All codes and tokens of the authorization server."""
 
     def __init__(
         self, clock: Clock, *, token_seconds: int, grace_seconds: int, rotate: bool
@@ -103,7 +103,7 @@ class Grants:
         self.counts = Counts()
 
     def issue_code(self, reach: Reach, redirect_uri: str, challenge: str) -> str:
-        """A code that works once, for five minutes."""
+        """Issue a code, valid once and for five minutes."""
         code = secrets.token_urlsafe(30)
         expires = self._clock.now() + CODE_SECONDS
         self._codes[code] = Code(reach, redirect_uri, challenge, expires)
@@ -111,17 +111,17 @@ class Grants:
         return code
 
     def exchange(self, code: str, client_id: str, redirect_uri: str, verifier: str) -> TokenAnswer:
-        """Exchange a code for tokens; only success uses the code up, as in oauthlib.
+        """Exchange a code for tokens; only a success consumes the code, as in oauthlib.
 
         Raises:
-            OAuthError: `invalid_grant`, or `invalid_request` when the redirect URI differs.
+            OAuthError: `invalid_grant`, or `invalid_request` if the redirect URI differs.
         """
         found = self._codes.get(code)
         if (
             found is None
             or found.expires <= self._clock.now()
             or found.reach.client_id != client_id
-            or not proves(found.challenge, verifier)
+            or not matches_challenge(found.challenge, verifier)
         ):
             self.counts.refused += 1
             raise invalid_grant()
@@ -135,8 +135,8 @@ class Grants:
     def refresh(self, token: str, client_id: str) -> TokenAnswer:
         """Exchange a refresh token for new tokens.
 
-        A rotated token used again within the grace period is answered with its successor; used
-        later, it revokes the whole family.
+        A rotated token that is used again gets its successor within the grace period; after that
+        it revokes the whole family.
 
         Raises:
             OAuthError: `invalid_grant`.
@@ -156,16 +156,16 @@ class Grants:
         return self._replayed(found)
 
     def revoke(self, token: str) -> None:
-        """End a token at once; a refresh token takes its access token with it (RFC 7009).
+        """Revoke a token at once, and with a refresh token its access token (RFC 7009).
 
-        django-oauth-toolkit lets a revoked refresh token work through the grace period.
+        In django-oauth-toolkit a revoked refresh token stays valid for the grace period.
         """
         self._access.pop(token, None)
         if (found := self._refresh.pop(token, None)) is not None:
             self._access.pop(found.access, None)
 
     def access(self, token: str) -> Access | None:
-        """The access token, expired or not; None when it is unknown or was revoked."""
+        """Return an access token, expired or not; None if it is unknown or revoked."""
         return self._access.get(token)
 
     def _mint(self, reach: Reach, family: str) -> TokenAnswer:
@@ -187,7 +187,7 @@ class Grants:
         return answer
 
     def _renewed(self, found: Refresh) -> TokenAnswer:
-        # Without rotation earlier access tokens live on until they expire.
+        # Without rotation, earlier access tokens stay valid until they expire.
         found.access = self._new_access(found.reach, found.family)
         return self._answer(found.reach, found.access, found.token)
 
@@ -195,7 +195,7 @@ class Grants:
         successor = self._refresh.get(found.successor or "")
         if successor is not None and successor.access in self._access:
             return self._answer(found.reach, successor.access, successor.token)
-        # Revoked, or its successor was rotated meanwhile: a further pair of the same family.
+        # The successor was revoked or rotated: issue another pair in the same family.
         return self._mint(found.reach, found.family)
 
     def _end(self, found: Refresh) -> None:
@@ -222,8 +222,8 @@ class Grants:
         )
 
 
-def proves(challenge: str, verifier: str) -> bool:
-    """Whether `verifier` belongs to an S256 `challenge` (RFC 7636 4.6)."""
+def matches_challenge(challenge: str, verifier: str) -> bool:
+    """Whether `verifier` matches an S256 `challenge` (RFC 7636 4.6)."""
     digest = hashlib.sha256(verifier.encode()).digest()
     computed = base64.urlsafe_b64encode(digest).rstrip(b"=")
     return hmac.compare_digest(computed, challenge.encode())

@@ -8,9 +8,9 @@ from sandbox.oauth.scopes import SUPPORTED
 
 
 class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What the authorization server is; only endpoints the sandbox has are announced.
+    """Metadata of the authorization server, with the endpoints that the sandbox has.
 
-    PostHog also announces registration and JWKS.
+    PostHog also has registration and JWKS.
     """
 
     issuer: str
@@ -30,7 +30,7 @@ class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def server_metadata(base_url: str) -> ServerMetadata:
-    """Metadata of the server at `base_url`, which has no trailing slash."""
+    """Build the metadata for `base_url`, which has no trailing slash."""
     return ServerMetadata(
         issuer=base_url,
         authorization_endpoint=f"{base_url}/oauth/authorize/",

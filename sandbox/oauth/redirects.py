@@ -1,4 +1,4 @@
-"""Where an authorization may be sent back to."""
+"""Validation of redirect URIs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 
 def may_be_registered(uri: str) -> bool:
-    """Whether a client may list `uri`: https, an app's own scheme, or http on this machine.
+    """Whether a client may register `uri`: https, a private-use scheme, or http on loopback.
 
     As `OAuthApplication.clean` in posthog/models/oauth.py.
     """
@@ -23,7 +23,7 @@ def may_be_registered(uri: str) -> bool:
 
 
 def is_allowed(uri: str, registered: tuple[str, ...]) -> bool:
-    """Whether `uri` is one of the registered ones; on loopback the port may differ (RFC 8252 7.3).
+    """Whether `uri` is registered; on loopback the port may differ (RFC 8252 7.3).
 
     As `check_redirect_to_uri_allowed` of django-oauth-toolkit, with PostHog's addition for
     `localhost` registered without a port (`validate_redirect_uri` in posthog/api/oauth/views.py).
@@ -46,14 +46,14 @@ def _matches(uri: str, registered: str) -> bool:
 
 
 def with_parameters(uri: str, parameters: dict[str, str]) -> str:
-    """`uri` with parameters added to its query."""
+    """Add parameters to the query of `uri`."""
     parts = urlsplit(uri)
     query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), *parameters.items()])
     return urlunsplit(parts._replace(query=query))
 
 
 def origin(uri: str) -> str:
-    """Scheme and authority, or only the scheme of an app's own."""
+    """Return scheme and authority, or only a private-use scheme."""
     parts = urlsplit(uri)
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:"
 

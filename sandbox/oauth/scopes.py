@@ -1,4 +1,4 @@
-"""Scopes: which there are, how they fold, and what they are called on the consent page."""
+"""Scopes: the supported ones, their minimal form, and their text on the consent page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OBJECTS: dict[str, str] = {
     "user": "users",
     "webhook": "webhooks",
 }
-"""Part of the scope objects of posthog/scopes.py, with their plurals."""
+"""Some of the scope objects in posthog/scopes.py, with their plurals."""
 
 IDENTITY: dict[str, str] = {
     "openid": "Know who you are",
@@ -52,9 +52,9 @@ SUPPORTED: tuple[str, ...] = (
 
 
 def grantable(requested: str) -> tuple[str, ...]:
-    """The requested scopes that exist, folded; all of them when none is asked for.
+    """Return the requested scopes that exist, folded; all supported ones if none does.
 
-    Unknown ones are dropped, not refused (`validate_scopes` in posthog/api/oauth/views.py).
+    Unknown scopes are dropped, not refused (`validate_scopes` in posthog/api/oauth/views.py).
     """
     asked = requested.split()
     if "*" in asked:
@@ -64,9 +64,9 @@ def grantable(requested: str) -> tuple[str, ...]:
 
 
 def fold(scopes: Iterable[str]) -> tuple[str, ...]:
-    """Both halves of an object become `:write` (`getMinimumEquivalentScopes` in scopes.tsx).
+    """Replace `:read` and `:write` of an object by `:write`, in the place of the first one.
 
-    An object keeps the place of its first mention.
+    As `getMinimumEquivalentScopes` in scopes.tsx.
     """
     folded: dict[str, str] = {}
     for scope in scopes:
@@ -77,7 +77,7 @@ def fold(scopes: Iterable[str]) -> tuple[str, ...]:
 
 
 def describe(scope: str) -> str:
-    """What a scope allows, for people."""
+    """Describe a scope for the consent page."""
     if scope == "*":
         return "Read and change everything you can"
     if scope in IDENTITY:
@@ -88,7 +88,7 @@ def describe(scope: str) -> str:
 
 
 def allows(held: Iterable[str], required: str) -> bool:
-    """Whether `held` covers `required`; `*` covers all, `:write` covers `:read`."""
+    """Whether `held` includes `required`; `*` includes all, `:write` includes `:read`."""
     scopes = set(held)
     if "*" in scopes or required in scopes:
         return True

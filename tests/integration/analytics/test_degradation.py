@@ -34,8 +34,8 @@ from tests.integration.harness import (
     provisioner_service,
 )
 from tests.integration.ingest.driver import Driver as Ingest
-from tests.integration.sandbox.world import World as Sandbox
-from tests.integration.sandbox.world import sandbox
+from tests.integration.sandbox.driver import Driver as Sandbox
+from tests.integration.sandbox.driver import sandbox
 from tests.ports import free_port
 from tests.posthog_recorder import serving
 from tests.servers import Servers

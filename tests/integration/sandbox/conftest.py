@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.integration.sandbox.world import Receiver, World, receiver, sandbox
+from tests.integration.sandbox.driver import Driver, Receiver, receiver, sandbox
 
 
 @pytest.fixture
-async def posthog() -> AsyncIterator[World]:
+async def posthog() -> AsyncIterator[Driver]:
     """A sandbox that consents by itself."""
-    async with sandbox() as world:
-        yield world
+    async with sandbox() as driver:
+        yield driver
 
 
 @pytest.fixture

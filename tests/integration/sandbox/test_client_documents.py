@@ -17,7 +17,7 @@ from sandbox.oauth.documents import (
     check_url,
     read_document,
 )
-from tests.integration.sandbox.world import World, authorization, sandbox
+from tests.integration.sandbox.driver import Driver, authorization, sandbox
 from tests.ports import free_port
 
 URL = "https://example.com/client.json"
@@ -118,7 +118,7 @@ class Host:
 
 
 @asynccontextmanager
-async def hosted() -> AsyncIterator[tuple[World, Host]]:
+async def hosted() -> AsyncIterator[tuple[Driver, Host]]:
     host = Host()
     server = await asyncio.start_server(host.serve, "127.0.0.1", host.port)
     async with sandbox(allow_http_clients=True) as posthog:
@@ -145,7 +145,7 @@ async def test_a_document_is_fetched_and_cached() -> None:
         ("200 OK", b"x" * (MAX_BYTES + 1)),
     ],
 )
-async def test_what_is_not_a_document_is_refused(head: str, body: bytes) -> None:
+async def test_an_answer_that_is_no_document_is_refused(head: str, body: bytes) -> None:
     async with hosted() as (posthog, host):
         host.head, host.body = head, body
         query = authorization(client_id=host.url)
@@ -167,7 +167,7 @@ async def test_a_name_cannot_change_the_page() -> None:
         assert "&lt;script&gt;" in page.text
 
 
-async def test_a_document_nobody_serves_is_refused() -> None:
+async def test_a_document_that_cannot_be_fetched_is_refused() -> None:
     async with sandbox(allow_http_clients=True) as posthog:
         query = authorization(client_id=f"http://127.0.0.1:{free_port()}/client.json")
         answer = await posthog.http.get("/oauth/authorize/", params=query)

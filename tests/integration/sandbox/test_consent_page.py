@@ -14,7 +14,7 @@ from playwright.async_api import Page, async_playwright, expect
 
 from hogsend.posthog.scopes import SCOPES
 from sandbox.oauth.scopes import describe, fold
-from tests.integration.sandbox.world import World, authorization, sandbox
+from tests.integration.sandbox.driver import Driver, authorization, sandbox
 from tests.ports import free_port
 from tests.waiting import eventually
 
@@ -62,7 +62,7 @@ async def client() -> AsyncIterator[Callback]:
 
 
 @asynccontextmanager
-async def consent(client: Callback) -> AsyncIterator[tuple[World, Page]]:
+async def consent(client: Callback) -> AsyncIterator[tuple[Driver, Page]]:
     """The page of a request that leads back to `client`."""
     async with sandbox(auto_consent=False) as posthog, browser_page() as page:
         request = posthog.http.build_request(
@@ -72,7 +72,7 @@ async def consent(client: Callback) -> AsyncIterator[tuple[World, Page]]:
         yield posthog, page
 
 
-async def test_the_page_says_who_wants_what(client: Callback) -> None:
+async def test_the_page_shows_client_and_scopes(client: Callback) -> None:
     async with consent(client) as (_, page):
         await expect(page.get_by_role("heading", level=1)).to_have_text("Authorize Hogsend")
         await expect(page.get_by_role("note")).to_contain_text("not PostHog")

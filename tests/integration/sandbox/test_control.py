@@ -16,23 +16,23 @@ import pytest
 from hogsend.posthog.client_document import CLIENT_ID
 from sandbox.instance import Instance
 from sandbox.options import Options
-from tests.integration.sandbox.world import FUNCTIONS, Receiver, World, bearer
+from tests.integration.sandbox.driver import FUNCTIONS, Driver, Receiver, bearer
 from tests.ports import free_port
 from tests.waiting import eventually
 
 
-async def faults(posthog: World, **by_area: Any) -> None:
+async def faults(posthog: Driver, **by_area: Any) -> None:
     answer = await posthog.http.put("/_sandbox/faults", json=by_area)
     assert answer.status_code == 200, answer.text
 
 
-async def test_the_front_page_says_that_it_is_a_stand_in(posthog: World) -> None:
+async def test_the_front_page_says_that_it_is_a_stand_in(posthog: Driver) -> None:
     about = (await posthog.http.get("/")).json()
     assert "not PostHog" in about["what"]
     assert about["project_id"] == 4242
 
 
-async def test_a_rate_limited_api_answers_like_posthog(posthog: World) -> None:
+async def test_a_rate_limited_api_answers_like_posthog(posthog: Driver) -> None:
     await faults(posthog, api={"status": 429, "retry_after": 30})
     answer = await posthog.http.get(FUNCTIONS, headers=posthog.key)
     assert answer.status_code == 429
@@ -48,7 +48,7 @@ async def test_a_rate_limited_api_answers_like_posthog(posthog: World) -> None:
     assert (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code == 200
 
 
-async def test_each_area_fails_in_its_own_way(posthog: World) -> None:
+async def test_each_area_fails_in_its_own_way(posthog: Driver) -> None:
     down = {"status": 503}
     await faults(posthog, api=down, oauth=down, ingestion=down, flags=down)
     api = await posthog.http.get("/api/projects/@current/", headers=posthog.key)
@@ -62,7 +62,7 @@ async def test_each_area_fails_in_its_own_way(posthog: World) -> None:
     assert (await posthog.state())["events"] == []
 
 
-async def test_a_fault_may_end_by_itself(posthog: World) -> None:
+async def test_a_fault_can_be_limited_to_some_requests(posthog: Driver) -> None:
     await faults(posthog, api={"status": 500, "times": 2})
     statuses = [
         (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code for _ in range(3)
@@ -70,21 +70,21 @@ async def test_a_fault_may_end_by_itself(posthog: World) -> None:
     assert statuses == [500, 500, 200]
 
 
-async def test_a_slow_area_outlasts_a_client_that_does_not_wait(posthog: World) -> None:
+async def test_a_slow_area_outlasts_a_client_that_does_not_wait(posthog: Driver) -> None:
     await faults(posthog, api={"delay_ms": 60_000})
     with pytest.raises(httpx.ReadTimeout):
         await posthog.http.get(FUNCTIONS, headers=posthog.key, timeout=0.2)
     assert (await posthog.http.get("/")).status_code == 200
 
 
-async def test_a_connection_can_break_in_the_middle(posthog: World) -> None:
+async def test_a_connection_can_break_in_the_middle(posthog: Driver) -> None:
     await faults(posthog, api={"drop": True, "times": 1})
     with pytest.raises(httpx.TransportError):
         await posthog.http.get(FUNCTIONS, headers=posthog.key)
     assert (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code == 200
 
 
-async def test_an_answer_can_be_lost_after_the_work_was_done(posthog: World) -> None:
+async def test_an_answer_can_be_lost_after_the_work_was_done(posthog: Driver) -> None:
     tokens = await posthog.tokens()
     await faults(posthog, oauth={"lose_answer": True, "times": 1})
     assert (await posthog.refresh(tokens["refresh_token"])).status_code == 502
@@ -108,13 +108,11 @@ async def test_an_answer_can_be_lost_after_the_work_was_done(posthog: World) -> 
         ("plan", {}),
     ],
 )
-async def test_a_control_body_that_does_not_fit_is_refused(
-    posthog: World, path: str, body: Any
-) -> None:
+async def test_an_invalid_control_body_is_refused(posthog: Driver, path: str, body: Any) -> None:
     assert (await posthog.http.put(f"/_sandbox/{path}", json=body)).status_code == 400
 
 
-async def test_reset_forgets_everything(posthog: World, hook: Receiver) -> None:
+async def test_reset_deletes_all_state(posthog: Driver, hook: Receiver) -> None:
     tokens = await posthog.tokens()
     await posthog.create(url=hook.url)
     await posthog.capture("signup")
@@ -129,7 +127,7 @@ async def test_reset_forgets_everything(posthog: World, hook: Receiver) -> None:
     assert (await posthog.refresh(tokens["refresh_token"])).status_code == 400
 
 
-async def test_state_has_no_tokens_and_no_header_values(posthog: World) -> None:
+async def test_state_has_no_tokens_and_no_header_values(posthog: Driver) -> None:
     tokens = await posthog.tokens()
     await posthog.create(url="http://127.0.0.1:1/{event.event}")
     text = (await posthog.http.get("/_sandbox/state")).text
@@ -172,10 +170,10 @@ async def test_the_command_serves_until_ctrl_c() -> None:
             )
             assert project.json()["api_token"] == summary["projectApiKey"]
             assert (await http.get("/_sandbox/state")).json()["data_pipelines"] is False
-            world = World(Instance(Options()), http)
-            code = await world.code()
-            tokens = (await world.exchange(code)).json()
-            refreshed = (await world.refresh(tokens["refresh_token"])).json()
+            driver = Driver(Instance(Options()), http)
+            code = await driver.code()
+            tokens = (await driver.exchange(code)).json()
+            refreshed = (await driver.refresh(tokens["refresh_token"])).json()
         process.send_signal(signal.SIGINT)
         rest, complaints = await process.communicate()
         assert process.returncode == 0
@@ -208,7 +206,7 @@ async def _fault_was_met(http: httpx.AsyncClient) -> bool:
     return (await http.get("/_sandbox/state")).json()["faults"] == {}
 
 
-async def test_the_command_says_who_has_its_port(posthog: World) -> None:
+async def test_the_command_names_the_process_on_its_port(posthog: Driver) -> None:
     port = str(posthog.instance.options.port)
     async with command("--port", port) as process:
         _, complaints = await process.communicate()
@@ -224,5 +222,5 @@ async def test_the_command_explains_a_wrong_resolve() -> None:
         assert b"HOST=ADDR:PORT" in complaints
 
 
-async def test_the_document_of_hogsend_is_known_without_a_network(posthog: World) -> None:
+async def test_the_document_of_hogsend_is_known_without_a_network(posthog: Driver) -> None:
     assert await posthog.code(client_id=CLIENT_ID)

@@ -11,14 +11,14 @@ from sandbox.delivery.payload import fill
 from sandbox.delivery.retries import delay, retry_after_seconds
 from sandbox.functions.filters import PropertyFilter, holds
 from sandbox.options import Resolve
-from tests.integration.sandbox.world import Receiver, World, receiver, sandbox
+from tests.integration.sandbox.driver import Driver, Receiver, receiver, sandbox
 from tests.ports import free_port
 from tests.waiting import eventually
 
 IDENTIFIED = {"key": "$is_identified", "type": "event", "value": ["true"], "operator": "exact"}
 
 
-async def outcome(posthog: World, wanted: str) -> dict[str, Any]:
+async def outcome(posthog: Driver, wanted: str) -> dict[str, Any]:
     """The only delivery, once it has come to `wanted`."""
 
     async def found() -> dict[str, Any] | None:
@@ -28,7 +28,7 @@ async def outcome(posthog: World, wanted: str) -> dict[str, Any]:
     return await eventually(found)
 
 
-async def test_an_event_arrives_with_posthogs_payload(posthog: World, hook: Receiver) -> None:
+async def test_an_event_arrives_with_posthogs_payload(posthog: Driver, hook: Receiver) -> None:
     await posthog.create(url=hook.url)
     properties = {"plan": "pro", "$set": {"email": "a@b.com"}}
     await posthog.capture("signup", "u 1", properties=properties)
@@ -49,7 +49,7 @@ async def test_an_event_arrives_with_posthogs_payload(posthog: World, hook: Rece
     assert [one["status"] for one in delivery["attempts"]] == [200]
 
 
-async def test_the_body_is_filled_in(posthog: World, hook: Receiver) -> None:
+async def test_the_body_template_is_rendered(posthog: Driver, hook: Receiver) -> None:
     made = await posthog.create(url=hook.url)
     inputs = made["inputs"]
     inputs["url"] = {"value": f"{hook.url}?who={{event.distinct_id}}"}
@@ -88,7 +88,7 @@ def test_templates(template: Any, filled: Any) -> None:
 
 
 async def test_only_identified_events_pass_the_identified_filter(
-    posthog: World, hook: Receiver
+    posthog: Driver, hook: Receiver
 ) -> None:
     await posthog.create(url=hook.url, filters={"source": "events", "properties": [IDENTIFIED]})
     # A server SDK does not send the property, whoever the person is.
@@ -104,7 +104,7 @@ async def test_only_identified_events_pass_the_identified_filter(
     assert outcomes.count("filtered") == 3
 
 
-async def test_only_the_named_events_pass(posthog: World, hook: Receiver) -> None:
+async def test_only_the_named_events_pass(posthog: Driver, hook: Receiver) -> None:
     events = [
         {"id": "signup", "type": "events"},
         {"id": "paid", "properties": [{"key": "amount", "value": 10, "operator": "gt"}]},
@@ -152,17 +152,15 @@ def test_operators(operator: str, wanted: Any, found: Any, expected: bool) -> No
     assert holds(condition, {} if found is None else {"key": found}, {}) is expected
 
 
-async def test_an_operator_it_does_not_know_blocks_and_says_so(
-    posthog: World, hook: Receiver
-) -> None:
+async def test_an_unknown_operator_blocks_with_a_reason(posthog: Driver, hook: Receiver) -> None:
     unknown = {"key": "a", "value": "b", "operator": "is_date_before"}
     await posthog.create(url=hook.url, filters={"properties": [unknown]})
     assert (await posthog.capture("signup")).status_code == 200
     assert "is_date_before" in (await outcome(posthog, "blocked"))["reason"]
 
 
-async def test_what_cannot_be_sent_fails_and_capture_goes_on(
-    posthog: World, hook: Receiver
+async def test_an_invalid_request_fails_and_capture_goes_on(
+    posthog: Driver, hook: Receiver
 ) -> None:
     made = await posthog.create(url=hook.url)
     inputs = made["inputs"] | {"headers": {"value": {"X-Name": "{event.properties.name}"}}}
@@ -178,14 +176,14 @@ async def test_what_cannot_be_sent_fails_and_capture_goes_on(
     assert hook.received == []
 
 
-async def test_a_disabled_function_gets_nothing(posthog: World, hook: Receiver) -> None:
+async def test_a_disabled_function_gets_nothing(posthog: Driver, hook: Receiver) -> None:
     await posthog.create(url=hook.url, enabled=False)
     await posthog.capture("signup")
     assert (await posthog.state())["deliveries"] == []
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
-async def test_a_failure_is_tried_again_until_it_works(hook: Receiver, status: int) -> None:
+async def test_a_failure_is_retried_until_it_succeeds(hook: Receiver, status: int) -> None:
     async with sandbox(backoff_seconds=0.0) as posthog:
         await posthog.create(url=hook.url)
         hook.answers = [(status, {}), (status, {})]
@@ -194,7 +192,7 @@ async def test_a_failure_is_tried_again_until_it_works(hook: Receiver, status: i
         assert [one["status"] for one in delivery["attempts"]] == [status, status, 200]
 
 
-async def test_after_three_attempts_the_event_is_given_up(hook: Receiver) -> None:
+async def test_a_delivery_fails_after_three_attempts(hook: Receiver) -> None:
     async with sandbox(backoff_seconds=0.0) as posthog:
         await posthog.create(url=hook.url)
         hook.answers = [(503, {})] * 4
@@ -204,7 +202,7 @@ async def test_after_three_attempts_the_event_is_given_up(hook: Receiver) -> Non
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 413, 501])
-async def test_other_failures_are_not_tried_again(hook: Receiver, status: int) -> None:
+async def test_other_failures_are_not_retried(hook: Receiver, status: int) -> None:
     async with sandbox(backoff_seconds=0.0) as posthog:
         await posthog.create(url=hook.url)
         hook.answers = [(status, {})]
@@ -220,7 +218,7 @@ async def test_a_rate_limit_gets_six_attempts(hook: Receiver) -> None:
         assert len((await outcome(posthog, "failed"))["attempts"]) == 6
 
 
-async def test_retry_after_is_waited_for(posthog: World, hook: Receiver) -> None:
+async def test_retry_after_is_waited_for(posthog: Driver, hook: Receiver) -> None:
     await posthog.create(url=hook.url)
     hook.answers = [(429, {"Retry-After": "200"})]
     await posthog.capture("signup")
@@ -233,7 +231,7 @@ async def test_retry_after_is_waited_for(posthog: World, hook: Receiver) -> None
     await outcome(posthog, "delivered")
 
 
-async def test_a_dropped_connection_is_tried_again_at_once(posthog: World, hook: Receiver) -> None:
+async def test_a_dropped_connection_is_retried_at_once(posthog: Driver, hook: Receiver) -> None:
     await posthog.create(url=hook.url)
     hook.drop = 1
     await posthog.capture("signup")
@@ -241,7 +239,7 @@ async def test_a_dropped_connection_is_tried_again_at_once(posthog: World, hook:
     assert len(hook.received) == 2
 
 
-async def test_a_receiver_that_is_away_is_tried_three_times() -> None:
+async def test_an_unreachable_receiver_is_tried_three_times() -> None:
     async with sandbox(backoff_seconds=0.0) as posthog:
         await posthog.create(url=f"http://127.0.0.1:{free_port()}/")
         answer = await posthog.capture("signup")
@@ -265,7 +263,7 @@ async def test_a_public_name_is_delivered_on_this_machine() -> None:
     "url",
     ["https://t.example.com/", "http://192.168.0.1/", "ftp://127.0.0.1/", "nothing", "http://"],
 )
-async def test_nothing_leaves_this_machine_unasked(posthog: World, url: str) -> None:
+async def test_no_request_leaves_this_machine_by_default(posthog: Driver, url: str) -> None:
     await posthog.create(url=url)
     await posthog.capture("signup")
     assert (await outcome(posthog, "blocked"))["attempts"] == []

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.sandbox.world import FUNCTIONS, World, bearer, function, sandbox
+from tests.integration.sandbox.driver import FUNCTIONS, Driver, bearer, function, sandbox
 
 
-async def test_a_function_is_made_read_changed_and_deleted(posthog: World) -> None:
+async def test_a_function_is_created_read_changed_and_deleted(posthog: Driver) -> None:
     made = await posthog.create()
     address = f"{FUNCTIONS}{made['id']}/"
     read = (await posthog.http.get(address, headers=posthog.key)).json()
@@ -40,14 +40,14 @@ async def test_a_function_is_made_read_changed_and_deleted(posthog: World) -> No
     assert restored.status_code == 200
 
 
-async def test_projects_and_environments_show_the_same(posthog: World) -> None:
+async def test_projects_and_environments_show_the_same(posthog: Driver) -> None:
     made = await posthog.create()
     other = f"/api/projects/4242/hog_functions/{made['id']}/"
     assert (await posthog.http.get(other, headers=posthog.key)).json()["id"] == made["id"]
     assert (await posthog.http.get("/api/projects/4242/", headers=posthog.key)).json()["id"] == 4242
 
 
-async def test_the_list_has_no_inputs_and_comes_in_pages(posthog: World) -> None:
+async def test_the_list_has_no_inputs_and_comes_in_pages(posthog: Driver) -> None:
     made = [(await posthog.create(name=f"number {number}"))["id"] for number in range(5)]
     listed: list[dict[str, Any]] = []
     address: str | None = f"{FUNCTIONS}?type=destination&limit=2"
@@ -66,7 +66,7 @@ async def test_the_list_has_no_inputs_and_comes_in_pages(posthog: World) -> None
     assert all("inputs" not in one and "inputs_schema" not in one for one in listed)
 
 
-async def test_the_list_is_filtered_by_type(posthog: World) -> None:
+async def test_the_list_is_filtered_by_type(posthog: Driver) -> None:
     destination = (await posthog.create())["id"]
     transformation = (await posthog.create(type="transformation"))["id"]
 
@@ -80,7 +80,7 @@ async def test_the_list_is_filtered_by_type(posthog: World) -> None:
     assert await listed("?type=site_app") == []
 
 
-async def test_inputs_are_replaced_whole(posthog: World) -> None:
+async def test_inputs_are_replaced_whole(posthog: Driver) -> None:
     made = await posthog.create()
     address = f"{FUNCTIONS}{made['id']}/"
     inputs = {"url": {"value": "https://other.example.com/"}}
@@ -89,7 +89,7 @@ async def test_inputs_are_replaced_whole(posthog: World) -> None:
     assert "value" not in changed.json()["inputs"]["headers"]
 
 
-async def test_secret_inputs_are_only_said_to_be_set(posthog: World) -> None:
+async def test_secret_inputs_are_shown_as_set_only(posthog: Driver) -> None:
     schema = [
         {"key": "url", "type": "string", "required": True},
         {"key": "token", "type": "string", "secret": True, "required": True},
@@ -109,7 +109,7 @@ async def test_secret_inputs_are_only_said_to_be_set(posthog: World) -> None:
     assert gone.json()["attr"] == "inputs__token"
 
 
-async def test_filters_are_compiled_again(posthog: World) -> None:
+async def test_filters_are_compiled_again(posthog: Driver) -> None:
     sent = {"source": "events", "properties": [{"key": "a", "value": ["b"]}], "bytecode": ["mine"]}
     made = await posthog.create(filters=sent)
     assert made["filters"]["properties"] == sent["properties"]
@@ -149,7 +149,7 @@ async def test_filters_are_compiled_again(posthog: World) -> None:
     ],
 )
 async def test_a_wrong_field_is_refused_by_its_name(
-    posthog: World, changes: dict[str, Any], code: str, attr: str
+    posthog: Driver, changes: dict[str, Any], code: str, attr: str
 ) -> None:
     answer = await posthog.http.post(FUNCTIONS, json=function(**changes), headers=posthog.key)
     assert answer.status_code == 400, answer.text
@@ -158,7 +158,7 @@ async def test_a_wrong_field_is_refused_by_its_name(
     assert posthog.instance.functions.all() == []
 
 
-async def test_the_type_cannot_be_changed(posthog: World) -> None:
+async def test_the_type_cannot_be_changed(posthog: Driver) -> None:
     made = await posthog.create()
     answer = await posthog.http.patch(
         f"{FUNCTIONS}{made['id']}/", json={"type": "transformation"}, headers=posthog.key
@@ -166,12 +166,12 @@ async def test_the_type_cannot_be_changed(posthog: World) -> None:
     assert (answer.status_code, answer.json()["attr"]) == (400, "type")
 
 
-async def test_a_body_that_is_not_json_is_a_parse_error(posthog: World) -> None:
+async def test_a_body_that_is_not_json_is_a_parse_error(posthog: Driver) -> None:
     answer = await posthog.http.post(FUNCTIONS, content=b"{", headers=posthog.key)
     assert (answer.status_code, answer.json()["code"]) == (400, "parse_error")
 
 
-async def test_without_the_addon_the_webhook_cannot_be_made(posthog: World) -> None:
+async def test_without_the_addon_the_webhook_cannot_be_made(posthog: Driver) -> None:
     made = await posthog.create()
     await posthog.http.put("/_sandbox/plan", json={"data_pipelines": False})
     refused = await posthog.http.post(FUNCTIONS, json=function(), headers=posthog.key)
@@ -191,7 +191,7 @@ async def test_without_the_addon_the_webhook_cannot_be_made(posthog: World) -> N
     assert changed.json()["hog"] != "mine"
 
 
-async def test_scopes_are_checked_in_posthogs_words() -> None:
+async def test_scopes_are_checked_with_posthogs_messages() -> None:
     async with sandbox(personal_key_scopes=("hog_function:read", "project:write")) as posthog:
         assert (await posthog.http.get(FUNCTIONS, headers=posthog.key)).status_code == 200
         # A write scope covers reading.
@@ -207,7 +207,7 @@ async def test_scopes_are_checked_in_posthogs_words() -> None:
         }
 
 
-async def test_credentials_are_checked_in_posthogs_words(posthog: World) -> None:
+async def test_credentials_are_checked_with_posthogs_messages(posthog: Driver) -> None:
     none = await posthog.http.get(FUNCTIONS)
     assert (none.status_code, none.json()["code"]) == (401, "not_authenticated")
     assert none.headers["WWW-Authenticate"] == "Bearer"

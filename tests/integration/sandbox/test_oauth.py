@@ -9,9 +9,9 @@ import pytest
 
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES, missing
-from tests.integration.sandbox.world import (
+from tests.integration.sandbox.driver import (
     REDIRECT_URI,
-    World,
+    Driver,
     authorization,
     bearer,
     callback,
@@ -21,7 +21,7 @@ from tests.integration.sandbox.world import (
 PROJECT = "/api/projects/@current/"
 
 
-async def test_discovery_announces_only_what_there_is(posthog: World) -> None:
+async def test_discovery_announces_only_existing_endpoints(posthog: Driver) -> None:
     document = (await posthog.http.get("/.well-known/oauth-authorization-server")).json()
     assert document["issuer"] == posthog.url
     assert document["token_endpoint"] == f"{posthog.url}/oauth/token/"
@@ -37,11 +37,11 @@ async def test_discovery_announces_only_what_there_is(posthog: World) -> None:
             assert 404 not in allowed, name
 
 
-async def _status(posthog: World, method: str, address: str) -> int:
+async def _status(posthog: Driver, method: str, address: str) -> int:
     return (await posthog.http.request(method, address)).status_code
 
 
-async def test_a_whole_flow_gives_tokens_for_one_project(posthog: World) -> None:
+async def test_a_whole_flow_gives_tokens_for_one_project(posthog: Driver) -> None:
     answer = await posthog.exchange(await posthog.code())
     tokens = answer.json()
     assert answer.status_code == 200
@@ -57,19 +57,19 @@ async def test_a_whole_flow_gives_tokens_for_one_project(posthog: World) -> None
     assert project.json()["api_token"] == posthog.instance.options.project_key
 
 
-async def test_both_halves_of_a_scope_fold_into_write(posthog: World) -> None:
+async def test_both_halves_of_a_scope_fold_into_write(posthog: Driver) -> None:
     granted = (await posthog.tokens())["scope"].split()
     assert "person:write" in granted
     assert "person:read" not in granted
     assert missing(granted) == []
 
 
-async def test_unknown_scopes_are_dropped_and_no_scope_means_all(posthog: World) -> None:
+async def test_unknown_scopes_are_dropped_and_no_scope_means_all(posthog: Driver) -> None:
     assert (await posthog.tokens(scope="person:read no_such:read"))["scope"] == "person:read"
     assert "hog_function:write" in (await posthog.tokens(scope=""))["scope"].split()
 
 
-async def test_without_an_access_level_the_grant_is_not_limited(posthog: World) -> None:
+async def test_without_an_access_level_the_grant_is_not_limited(posthog: Driver) -> None:
     assert (await posthog.tokens(required_access_level=""))["scoped_teams"] == []
     organization = await posthog.tokens(required_access_level="organization")
     assert organization["scoped_organizations"] == [posthog.instance.project.organization]
@@ -88,7 +88,7 @@ async def test_without_an_access_level_the_grant_is_not_limited(posthog: World) 
     ],
 )
 async def test_a_wrong_request_is_refused_through_the_redirect(
-    posthog: World, changes: dict[str, str | None], error: str
+    posthog: Driver, changes: dict[str, str | None], error: str
 ) -> None:
     answer = await posthog.http.get("/oauth/authorize/", params=authorization(**changes))
     assert callback(answer)["error"] == error
@@ -107,7 +107,7 @@ async def test_a_wrong_request_is_refused_through_the_redirect(
     ],
 )
 async def test_a_wrong_client_or_redirect_is_never_redirected(
-    posthog: World, changes: dict[str, str | None]
+    posthog: Driver, changes: dict[str, str | None]
 ) -> None:
     answer = await posthog.http.get("/oauth/authorize/", params=authorization(**changes))
     assert answer.status_code == 400
@@ -115,7 +115,7 @@ async def test_a_wrong_client_or_redirect_is_never_redirected(
     assert "Location" not in answer.headers
 
 
-async def test_on_loopback_any_port_will_do(posthog: World) -> None:
+async def test_on_loopback_any_port_will_do(posthog: Driver) -> None:
     elsewhere = "http://127.0.0.1:59999/callback"
     answer = await posthog.http.get(
         "/oauth/authorize/", params=authorization(redirect_uri=elsewhere)
@@ -123,7 +123,7 @@ async def test_on_loopback_any_port_will_do(posthog: World) -> None:
     assert answer.headers["Location"].startswith(f"{elsewhere}?code=")
 
 
-async def test_a_wrong_verifier_is_refused_and_the_code_stays_good(posthog: World) -> None:
+async def test_a_wrong_verifier_is_refused_and_the_code_stays_valid(posthog: Driver) -> None:
     code = await posthog.code()
     refused = await posthog.exchange(code, code_verifier="x" * 43)
     assert (refused.status_code, refused.json()) == (400, {"error": "invalid_grant"})
@@ -143,25 +143,25 @@ async def test_a_wrong_verifier_is_refused_and_the_code_stays_good(posthog: Worl
     ],
 )
 async def test_a_wrong_exchange_is_refused(
-    posthog: World, changes: dict[str, str], status: int, error: str
+    posthog: Driver, changes: dict[str, str], status: int, error: str
 ) -> None:
     answer = await posthog.exchange(**{"code": await posthog.code(), **changes})
     assert (answer.status_code, answer.json()["error"]) == (status, error)
 
 
-async def test_a_code_works_once(posthog: World) -> None:
+async def test_a_code_works_once(posthog: Driver) -> None:
     code = await posthog.code()
     assert (await posthog.exchange(code)).status_code == 200
     assert (await posthog.exchange(code)).json() == {"error": "invalid_grant"}
 
 
-async def test_a_code_lives_five_minutes(posthog: World) -> None:
+async def test_a_code_is_valid_for_five_minutes(posthog: Driver) -> None:
     code = await posthog.code()
     await posthog.advance(301)
     assert (await posthog.exchange(code)).json() == {"error": "invalid_grant"}
 
 
-async def test_tokens_may_be_asked_for_in_json(posthog: World) -> None:
+async def test_tokens_can_be_requested_in_json(posthog: Driver) -> None:
     fields = {
         "grant_type": "refresh_token",
         "refresh_token": (await posthog.tokens())["refresh_token"],
@@ -186,7 +186,7 @@ async def test_an_access_token_expires() -> None:
         assert refused.json()["detail"] == "Access token has expired."
 
 
-async def test_a_refresh_rotates_and_ends_the_earlier_access_token(posthog: World) -> None:
+async def test_a_refresh_rotates_and_revokes_the_earlier_access_token(posthog: Driver) -> None:
     first = await posthog.tokens()
     second = (await posthog.refresh(first["refresh_token"])).json()
     assert second["refresh_token"] != first["refresh_token"]
@@ -197,7 +197,7 @@ async def test_a_refresh_rotates_and_ends_the_earlier_access_token(posthog: Worl
     assert (old.status_code, new.status_code) == (401, 200)
 
 
-async def test_within_the_grace_period_the_same_successor_is_given_again(posthog: World) -> None:
+async def test_within_the_grace_period_the_same_successor_is_given_again(posthog: Driver) -> None:
     first = await posthog.tokens()
     second = (await posthog.refresh(first["refresh_token"])).json()
     await posthog.advance(119)
@@ -208,7 +208,7 @@ async def test_within_the_grace_period_the_same_successor_is_given_again(posthog
     assert (counts["refreshes"], counts["replays"], counts["families_revoked"]) == (1, 1, 0)
 
 
-async def test_after_the_grace_period_the_whole_family_is_revoked(posthog: World) -> None:
+async def test_after_the_grace_period_the_whole_family_is_revoked(posthog: Driver) -> None:
     first = await posthog.tokens()
     other = await posthog.tokens()
     second = (await posthog.refresh(first["refresh_token"])).json()
@@ -241,13 +241,13 @@ async def test_without_rotation_the_refresh_token_stays() -> None:
             assert used.status_code == 200
 
 
-async def test_a_refresh_token_lives_thirty_days(posthog: World) -> None:
+async def test_a_refresh_token_is_valid_for_thirty_days(posthog: Driver) -> None:
     tokens = await posthog.tokens()
     await posthog.advance(30 * 86_400 + 1)
     assert (await posthog.refresh(tokens["refresh_token"])).json() == {"error": "invalid_grant"}
 
 
-async def test_a_refresh_token_belongs_to_its_client(posthog: World) -> None:
+async def test_a_refresh_token_belongs_to_its_client(posthog: Driver) -> None:
     fields = {
         "grant_type": "refresh_token",
         "refresh_token": (await posthog.tokens())["refresh_token"],
@@ -257,7 +257,7 @@ async def test_a_refresh_token_belongs_to_its_client(posthog: World) -> None:
     assert answer.json() == {"error": "invalid_grant"}
 
 
-async def test_revoking_a_refresh_token_ends_its_access_token(posthog: World) -> None:
+async def test_revoking_a_refresh_token_revokes_its_access_token(posthog: Driver) -> None:
     tokens = await posthog.tokens()
     fields = {"token": tokens["refresh_token"], "client_id": CLIENT_ID}
     assert (await posthog.http.post("/oauth/revoke/", data=fields)).status_code == 200
@@ -267,7 +267,7 @@ async def test_revoking_a_refresh_token_ends_its_access_token(posthog: World) ->
     assert (await posthog.refresh(tokens["refresh_token"])).status_code == 400
 
 
-async def test_introspection_and_userinfo_need_their_scopes(posthog: World) -> None:
+async def test_introspection_and_userinfo_need_their_scopes(posthog: Driver) -> None:
     plain = await posthog.tokens()
     asking = await posthog.tokens(scope="introspection openid")
     fields = {"token": plain["access_token"]}
@@ -289,7 +289,7 @@ async def test_introspection_and_userinfo_need_their_scopes(posthog: World) -> N
     assert (await posthog.http.get("/oauth/userinfo/")).status_code == 401
 
 
-async def test_consent_is_asked_on_a_page_that_works_once() -> None:
+async def test_a_consent_page_works_once() -> None:
     async with sandbox(auto_consent=False) as posthog:
         page = await posthog.http.get("/oauth/authorize/", params=authorization())
         assert page.headers["Content-Type"].startswith("text/html")

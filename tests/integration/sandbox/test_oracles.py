@@ -15,7 +15,7 @@ from sandbox import errors
 from sandbox.errors import ApiError
 from sandbox.functions.filters import compile_filters
 from sandbox.oauth.redirects import is_allowed, may_be_registered
-from tests.integration.sandbox.world import FUNCTIONS, World, function
+from tests.integration.sandbox.driver import FUNCTIONS, Driver, function
 
 URIS = [
     "http://127.0.0.1:8423/callback",
@@ -40,11 +40,11 @@ PAIRS = [list(pair) for pair in itertools.product(URIS, URIS)]
 
 OURS: dict[str, ApiError] = {
     "unauthenticated": errors.unauthenticated(),
-    "not_accepted": errors.not_accepted("Access token has expired."),
-    "denied": errors.denied("API key missing required scope 'person:read'"),
+    "not_accepted": errors.authentication_failed("Access token has expired."),
+    "denied": errors.permission_denied("API key missing required scope 'person:read'"),
     "not_found": errors.not_found(),
     "no_project": errors.not_found("Project not found."),
-    "not_allowed": errors.not_allowed('Method "PUT" not allowed.'),
+    "not_allowed": errors.method_not_allowed('Method "PUT" not allowed.'),
     "throttled": errors.throttled(30),
     "throttled_one": errors.throttled(1),
     "parse_error": errors.parse_error("JSON parse error - x"),
@@ -93,14 +93,14 @@ def test_error_bodies_are_those_of_drf_exceptions_hog(name: str, oracle: dict[st
     ],
 )
 async def test_validation_errors_are_those_of_django_rest_framework(
-    name: str, body: Any, oracle: dict[str, Any], posthog: World
+    name: str, body: Any, oracle: dict[str, Any], posthog: Driver
 ) -> None:
     answer = await posthog.http.post(FUNCTIONS, json=body, headers=posthog.key)
     assert answer.status_code == oracle["errors"][name]["status"]
     assert answer.json() == oracle["errors"][name]["body"]
 
 
-def test_a_filter_list_that_is_none_is_refused_in_the_same_words(oracle: dict[str, Any]) -> None:
+def test_a_filter_that_is_no_list_is_refused_with_the_same_message(oracle: dict[str, Any]) -> None:
     with pytest.raises(ApiError) as refused:
         compile_filters({"events": "x"})
     theirs = oracle["errors"]["no_list"]["body"]

@@ -8,10 +8,10 @@ from typing import Any
 
 from posthog import Posthog
 
-from tests.integration.sandbox.world import World
+from tests.integration.sandbox.driver import Driver
 
 
-async def with_sdk(posthog: World, work: Callable[[Posthog], Any]) -> Any:
+async def with_sdk(posthog: Driver, work: Callable[[Posthog], Any]) -> Any:
     """Run `work` with a client in a thread, and wait until all is sent."""
 
     def run() -> Any:
@@ -36,7 +36,7 @@ def _fail(error: Exception, _batch: Any) -> None:
     raise error
 
 
-async def test_it_captures(posthog: World) -> None:
+async def test_it_captures(posthog: Driver) -> None:
     def work(client: Posthog) -> None:
         client.capture("signup", distinct_id="u_1", properties={"plan": "pro"})
         client.capture("paid", distinct_id="u_1", properties={"amount": 12})
@@ -49,7 +49,7 @@ async def test_it_captures(posthog: World) -> None:
     assert events[0]["properties"]["$lib"] == "posthog-python"
 
 
-async def test_it_identifies(posthog: World) -> None:
+async def test_it_identifies(posthog: Driver) -> None:
     def work(client: Posthog) -> None:
         client.set(distinct_id="u_1", properties={"email": "a@b.com"})
         client.set_once(distinct_id="u_1", properties={"email": "x@y.com", "first": "yes"})
@@ -62,7 +62,7 @@ async def test_it_identifies(posthog: World) -> None:
     assert {"anon", "u_1"} == set(person["distinct_ids"])
 
 
-async def test_it_evaluates_flags(posthog: World) -> None:
+async def test_it_evaluates_flags(posthog: Driver) -> None:
     flags = [
         {"key": "on"},
         {"key": "off", "enabled": False},
@@ -95,7 +95,7 @@ async def test_it_evaluates_flags(posthog: World) -> None:
     assert {one["event"] for one in called} == {"$feature_flag_called"}
 
 
-async def test_legacy_answers_and_wrong_keys(posthog: World) -> None:
+async def test_legacy_answers_and_wrong_keys(posthog: Driver) -> None:
     await posthog.http.put("/_sandbox/flags", json=[{"key": "colour", "variant": "blue"}])
     body = {"token": posthog.instance.options.project_key, "distinct_id": "u_1"}
     for address in ("/decide/?v=3", "/flags/"):

@@ -27,7 +27,7 @@ FUNCTIONS = "/api/environments/4242/hog_functions/"
 
 
 @dataclass
-class World:
+class Driver:
     """A running sandbox."""
 
     instance: Instance
@@ -84,14 +84,14 @@ class World:
 
 
 @asynccontextmanager
-async def sandbox(**options: Any) -> AsyncIterator[World]:
+async def sandbox(**options: Any) -> AsyncIterator[Driver]:
     """A sandbox on a port of its own."""
     chosen = Options(**{"port": free_port(), "auto_consent": True, **options})
     async with (
         serving(chosen) as instance,
         httpx.AsyncClient(base_url=chosen.url, trust_env=False) as http,
     ):
-        yield World(instance, http)
+        yield Driver(instance, http)
 
 
 def bearer(token: str) -> dict[str, str]:
