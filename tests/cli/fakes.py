@@ -1,4 +1,4 @@
-"""A Hogsend server and a PostHog, as the command line sees them."""
+"""A fake Hogsend server and a fake PostHog."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from hogsend.posthog.scopes import SCOPES
-from tests.cli.recording import Asked, Fake, Told
+from tests.cli.recording_server import CannedResponse, Fake, RecordedRequest
 
 ADMIN_KEY = "k-admin-never-shown"
 CONNECT_INFO = "GET /v1/admin/analytics/connect-info"
@@ -89,7 +89,7 @@ HEALTHY_DIAGNOSIS: dict[str, Any] = {
 
 
 class FakeHogsend(Fake):
-    """Answers as told; knows one admin key."""
+    """A Hogsend server with one admin key; tests set its answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,34 +104,34 @@ class FakeHogsend(Fake):
             "apiPublicUrl": "https://t.example.com",
             "scopeGap": [],
         }
-        self.provision = Told(200, PROVISIONED)
-        self.placeholder = Told(200, {**PROVISIONED, "enabled": False})
-        self.stored = Told(200, {"providerId": "posthog"})
-        self.health = Told(200, OUR_HEALTH)
-        self.diagnosis = Told(200, HEALTHY_DIAGNOSIS)
+        self.provision = CannedResponse(200, PROVISIONED)
+        self.placeholder = CannedResponse(200, {**PROVISIONED, "enabled": False})
+        self.stored = CannedResponse(200, {"providerId": "posthog"})
+        self.health = CannedResponse(200, OUR_HEALTH)
+        self.diagnosis = CannedResponse(200, HEALTHY_DIAGNOSIS)
         self.key = ADMIN_KEY
-        self.more: dict[str, Told] = {}
+        self.more: dict[str, CannedResponse] = {}
         """Answers to further requests, by method and target."""
 
-    def answer(self, asked: Asked) -> Told:
-        if asked.line == HEALTH:
+    def answer(self, request: RecordedRequest) -> CannedResponse:
+        if request.line == HEALTH:
             return self.health
-        if asked.headers.get("authorization") != f"Bearer {self.key}":
-            return Told(401, {"error": "Unauthorized"})
+        if request.headers.get("authorization") != f"Bearer {self.key}":
+            return CannedResponse(401, {"error": "Unauthorized"})
         routes = {
-            CONNECT_INFO: Told(200, self.info),
+            CONNECT_INFO: CannedResponse(200, self.info),
             DIAGNOSIS: self.diagnosis,
             STORE: self.stored,
             PROVISION: self.provision,
             PLACEHOLDER: self.placeholder,
             **self.more,
         }
-        return routes.get(asked.line, Told(404, {"error": "Not Found"}))
+        return routes.get(request.line, CannedResponse(404, {"error": "Not Found"}))
 
     @property
     def payload(self) -> dict[str, Any]:
         """The stored credential."""
-        (put,) = [asked for asked in self.asked if asked.line == STORE]
+        (put,) = [request for request in self.requests if request.line == STORE]
         assert put.json["kind"] == "oauth"
         payload: dict[str, Any] = put.json["payload"]
         return payload
@@ -147,7 +147,7 @@ class FakePostHog(Fake):
         self.code = secrets.token_hex(16)
         self.consent: dict[str, str] = {}
         """Overrides of the callback's parameters; an empty value leaves one out."""
-        self.discovery: Told | None = None
+        self.discovery: CannedResponse | None = None
         self.issuer: str | None = None
         self.tokens: dict[str, Any] = {
             "access_token": self.access_token,
@@ -158,19 +158,19 @@ class FakePostHog(Fake):
             "scoped_organizations": ["0190c5b7-0000-0000-0000-000000000001"],
             "token_type": "Bearer",
         }
-        self.exchange: Told | None = None
+        self.exchange: CannedResponse | None = None
         self.challenge = ""
-        self.during_exchange: Callable[[Asked], object] = str
+        self.during_exchange: Callable[[RecordedRequest], object] = str
 
-    def answer(self, asked: Asked) -> Told:
-        match asked.path:
+    def answer(self, request: RecordedRequest) -> CannedResponse:
+        match request.path:
             case "/.well-known/oauth-authorization-server":
-                return self.discovery or Told(200, self.document)
+                return self.discovery or CannedResponse(200, self.document)
             case "/oauth/authorize/":
-                return self._authorize(asked)
+                return self._authorize(request)
             case "/oauth/token/":
-                return self._token(asked)
-        return Told(404, {})
+                return self._token(request)
+        return CannedResponse(404, {})
 
     @property
     def document(self) -> dict[str, str]:
@@ -181,25 +181,25 @@ class FakePostHog(Fake):
         }
 
     @property
-    def exchanges(self) -> list[Asked]:
-        return [asked for asked in self.asked if asked.path == "/oauth/token/"]
+    def exchanges(self) -> list[RecordedRequest]:
+        return [request for request in self.requests if request.path == "/oauth/token/"]
 
     @property
     def secrets(self) -> list[str]:
-        """All that must never be seen, as far as it came about."""
+        """Every secret of the run so far."""
         verifiers = [value for one in self.exchanges for value in one.form["code_verifier"]]
         return [self.access_token, self.refresh_token, self.code, *verifiers]
 
-    def _authorize(self, asked: Asked) -> Told:
-        self.challenge = asked.query["code_challenge"]
-        answer = {"code": self.code, "state": asked.query["state"], **self.consent}
+    def _authorize(self, request: RecordedRequest) -> CannedResponse:
+        self.challenge = request.query["code_challenge"]
+        answer = {"code": self.code, "state": request.query["state"], **self.consent}
         query = urlencode({key: value for key, value in answer.items() if value})
-        return Told(302, location=f"{asked.query['redirect_uri']}?{query}")
+        return CannedResponse(302, location=f"{request.query['redirect_uri']}?{query}")
 
-    def _token(self, asked: Asked) -> Told:
-        self.during_exchange(asked)
-        verifier = asked.form["code_verifier"][0]
+    def _token(self, request: RecordedRequest) -> CannedResponse:
+        self.during_exchange(request)
+        verifier = request.form["code_verifier"][0]
         digest = hashlib.sha256(verifier.encode()).digest()
         if base64.urlsafe_b64encode(digest).decode().rstrip("=") != self.challenge:
-            return Told(400, {"error": "invalid_grant"})
-        return self.exchange or Told(200, self.tokens)
+            return CannedResponse(400, {"error": "invalid_grant"})
+        return self.exchange or CannedResponse(200, self.tokens)

@@ -1,4 +1,4 @@
-"""A small HTTP server in a thread that records what it is asked."""
+"""A small HTTP server in a thread that records the requests it gets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 @dataclass(frozen=True)
-class Asked:
+class RecordedRequest:
     """A request as it arrived."""
 
     method: str
@@ -43,7 +43,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Told:
+class CannedResponse:
     """What to answer: JSON, text, or a redirect."""
 
     status: int = 200
@@ -56,18 +56,18 @@ class Told:
 
 
 class Fake:
-    """Base of the fakes: answers, and remembers what it was asked."""
+    """Base of the fakes: answers, and records its requests."""
 
     def __init__(self) -> None:
-        self.asked: list[Asked] = []
+        self.requests: list[RecordedRequest] = []
         self.url = ""
 
-    def answer(self, asked: Asked) -> Told:
+    def answer(self, request: RecordedRequest) -> CannedResponse:
         raise NotImplementedError
 
     @property
     def lines(self) -> list[str]:
-        return [asked.line for asked in self.asked]
+        return [request.line for request in self.requests]
 
     @contextmanager
     def running(self) -> Iterator[Fake]:
@@ -79,16 +79,16 @@ class Fake:
             def _any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                asked = Asked(self.command, self.path, headers, body)
-                fake.asked.append(asked)
-                told = fake.answer(asked)
-                self.send_response(told.status)
-                if told.location is not None:
-                    self.send_header("Location", told.location)
+                request = RecordedRequest(self.command, self.path, headers, body)
+                fake.requests.append(request)
+                response = fake.answer(request)
+                self.send_response(response.status)
+                if response.location is not None:
+                    self.send_header("Location", response.location)
                 self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(told.content)))
+                self.send_header("Content-Length", str(len(response.content)))
                 self.end_headers()
-                self.wfile.write(told.content)
+                self.wfile.write(response.content)
 
             do_GET = do_POST = do_PUT = do_DELETE = _any  # noqa: N815 - their names
 

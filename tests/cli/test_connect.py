@@ -27,7 +27,7 @@ from tests.cli.fakes import (
     FakeHogsend,
     FakePostHog,
 )
-from tests.cli.recording import Asked, Told
+from tests.cli.recording_server import CannedResponse, RecordedRequest
 from tests.cli.running import Cli
 
 
@@ -47,10 +47,10 @@ def test_case_154_full_flow(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
     outcome = cli.connect(json=True)
     assert outcome.code == 0, outcome.everything
     assert hogsend.lines == [CONNECT_INFO, STORE, PROVISION]
-    assert hogsend.asked[-1].json == {}
-    for asked in hogsend.asked:
-        assert asked.headers["authorization"] == f"Bearer {ADMIN_KEY}"
-        assert asked.headers["accept"] == "application/json"
+    assert hogsend.requests[-1].json == {}
+    for request in hogsend.requests:
+        assert request.headers["authorization"] == f"Bearer {ADMIN_KEY}"
+        assert request.headers["accept"] == "application/json"
     expires = hogsend.payload.pop("expiresAt")
     assert expires.endswith("Z")
     assert len(expires.partition(".")[2]) == 4
@@ -117,7 +117,7 @@ def test_case_156_loopback_public_url(cli: Cli, hogsend: FakeHogsend) -> None:
 
 def test_case_156_placeholder_refused(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.info["apiPublicUrl"] = "http://localhost:3002"
-    hogsend.placeholder = Told(409, {"error": "api_public_url_unreachable"})
+    hogsend.placeholder = CannedResponse(409, {"error": "api_public_url_unreachable"})
     outcome = cli.connect(json=True)
     assert outcome.code == 0
     assert outcome.json["verdict"] == "connected_no_provision"
@@ -126,7 +126,7 @@ def test_case_156_placeholder_refused(cli: Cli, hogsend: FakeHogsend) -> None:
 
 
 def test_case_157_provisioning_fails_softly(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.provision = Told(502, MISSING_SCOPE)
+    hogsend.provision = CannedResponse(502, MISSING_SCOPE)
     outcome = cli.connect(json=True)
     assert outcome.code == 0
     assert outcome.json["verdict"] == "connected_no_provision"
@@ -147,7 +147,7 @@ def test_case_157_provisioning_fails_softly(cli: Cli, hogsend: FakeHogsend) -> N
 def test_case_157_provision_only_fails_hard(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
-    hogsend.provision = Told(502, MISSING_SCOPE)
+    hogsend.provision = CannedResponse(502, MISSING_SCOPE)
     outcome = cli.connect(json=True, provision_only=True)
     assert outcome.code == 1
     assert outcome.json == {
@@ -158,7 +158,7 @@ def test_case_157_provision_only_fails_hard(
         "remediation": MISSING_SCOPE["remediation"],
     }
     assert hogsend.lines == [CONNECT_INFO, PROVISION]
-    assert posthog.asked == []
+    assert posthog.requests == []
     said = cli.connect(provision_only=True).err
     for text in ("502: missing-scope", MISSING_SCOPE["detail"], MISSING_SCOPE["remediation"]):
         assert text in said
@@ -166,7 +166,7 @@ def test_case_157_provision_only_fails_hard(
 
 @pytest.mark.parametrize("code", ["posthog_not_configured", "webhook_secret_missing"])
 def test_case_157_other_refusals(cli: Cli, hogsend: FakeHogsend, code: str) -> None:
-    hogsend.provision = Told(409, {"error": code, "detail": "d", "remediation": "r"})
+    hogsend.provision = CannedResponse(409, {"error": code, "detail": "d", "remediation": "r"})
     soft = cli.connect(json=True).json
     assert (soft["verdict"], soft["provision"]["error"]) == (
         "connected_no_provision",
@@ -177,7 +177,7 @@ def test_case_157_other_refusals(cli: Cli, hogsend: FakeHogsend, code: str) -> N
 
 
 def test_case_158_no_credential(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.provision = Told(409, {"error": "no_posthog_credential"})
+    hogsend.provision = CannedResponse(409, {"error": "no_posthog_credential"})
     outcome = cli.connect(json=True, provision_only=True)
     assert outcome.code == 1
     assert outcome.json["verdict"] == "no_credential"
@@ -193,10 +193,10 @@ def test_case_159_provision_only_with_a_loopback_public_url(cli: Cli, hogsend: F
     assert hogsend.lines == [CONNECT_INFO]
 
 
-def test_provision_only_uses_what_is_stored(
+def test_provision_only_uses_the_stored_credential(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
-    hogsend.provision = Told(200, {"provisioned": True})
+    hogsend.provision = CannedResponse(200, {"provisioned": True})
     outcome = cli.connect(json=True, provision_only=True)
     assert outcome.code == 0
     assert outcome.json == {
@@ -208,7 +208,7 @@ def test_provision_only_uses_what_is_stored(
         "credential": {"stored": False},
         "provision": {"attempted": True, "ok": True},
     }
-    assert posthog.asked == []
+    assert posthog.requests == []
     assert "(unknown)" in cli.connect(provision_only=True).out
 
 
@@ -228,7 +228,7 @@ def test_case_161_no_oauth_server(
     callback_ports: tuple[int, ...],
     status: int,
 ) -> None:
-    posthog.discovery = Told(status, {})
+    posthog.discovery = CannedResponse(status, {})
     with taken(*callback_ports):  # a loopback server would end the run with another verdict
         outcome = cli.connect(json=True)
     assert outcome.code == 1
@@ -240,7 +240,7 @@ def test_case_161_no_oauth_server(
 
 
 def test_case_162_wrong_state(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
-    posthog.consent = {"state": "of-somebody-else"}
+    posthog.consent = {"state": "of-another-run"}
     outcome = cli.connect(json=True)
     assert outcome.code == 1
     assert outcome.json["verdict"] == "state_mismatch"
@@ -294,14 +294,14 @@ def test_case_165_no_region(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
     assert outcome.code == 1
     assert outcome.json["verdict"] == "not_configured"
     assert "--posthog-host" in outcome.json["hint"]
-    assert posthog.asked == []
+    assert posthog.requests == []
 
 
 def test_case_165_region_from_the_flag(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
     hogsend.info.update(privateHost=None, hostExplicit=False)
-    hogsend.provision = Told(409, {"error": "posthog_not_configured"})
+    hogsend.provision = CannedResponse(409, {"error": "posthog_not_configured"})
     outcome = cli.connect(json=True, posthog_host=f"{posthog.url}/")
     assert posthog.lines[0] == "GET /.well-known/oauth-authorization-server"
     assert outcome.code == 0
@@ -310,15 +310,13 @@ def test_case_165_region_from_the_flag(
     assert outcome.err == ""
 
 
-def test_the_flag_gives_way_to_what_the_server_says(cli: Cli, posthog: FakePostHog) -> None:
+def test_the_servers_host_overrides_the_flag(cli: Cli, posthog: FakePostHog) -> None:
     outcome = cli.connect(posthog_host="https://other.example")
     assert outcome.code == 0
     assert "--posthog-host is not used" in outcome.out
 
 
-def test_a_default_region_is_only_warned_about_without_a_terminal(
-    cli: Cli, hogsend: FakeHogsend
-) -> None:
+def test_a_default_region_is_a_warning_without_a_terminal(cli: Cli, hogsend: FakeHogsend) -> None:
     hogsend.info["hostExplicit"] = False
     outcome = cli.connect()
     assert outcome.code == 0
@@ -335,7 +333,7 @@ def test_case_166_missing_scopes_are_named(cli: Cli, posthog: FakePostHog) -> No
     assert "missing:" not in cli.connect().out
 
 
-def test_a_grant_that_names_no_scope_holds_what_was_asked_for(
+def test_a_grant_without_scopes_has_the_requested_ones(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
     for key in ("scope", "scoped_teams", "scoped_organizations"):
@@ -366,7 +364,7 @@ def test_case_168_no_admin_key(cli: Cli, hogsend: FakeHogsend) -> None:
     assert outcome.code == 1
     assert "HOGSEND_ADMIN_KEY" in outcome.err
     assert "HOGSEND_ADMIN_KEY" in cli.connect(admin_key=None, json=True).json["error"]
-    assert hogsend.asked == []
+    assert hogsend.requests == []
 
 
 def test_case_168_names_the_key_of_hogsend_up(cli: Cli, tmp_path: Path) -> None:
@@ -392,7 +390,7 @@ def test_case_168_names_the_key_of_hogsend_up(cli: Cli, tmp_path: Path) -> None:
         ("posthog", {"url": "http://me:secret@127.0.0.1:1"}),
     ],
 )
-def test_wrong_calls_ask_nobody(
+def test_wrong_usage_sends_no_request(
     hogsend: FakeHogsend,
     capfd: pytest.CaptureFixture[str],
     provider: str | None,
@@ -405,36 +403,36 @@ def test_wrong_calls_ask_nobody(
     assert "secret" not in written.err
     assert connect(provider, **given, json=True) == 1
     assert set(json.loads(capfd.readouterr().out)) == {"error"}
-    assert hogsend.asked == []
+    assert hogsend.requests == []
 
 
 def test_the_credential_cannot_be_stored(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
-    told = f"cannot keep {posthog.access_token}"
-    hogsend.stored = Told(503, {"error": told, "detail": told, "remediation": told})
+    text = f"cannot keep {posthog.access_token}"
+    hogsend.stored = CannedResponse(503, {"error": text, "detail": text, "remediation": text})
     outcome = cli.connect(json=True)
     assert outcome.code == 1
     assert outcome.json["verdict"] == "store_failed"
     assert "503: cannot keep [hidden]" in outcome.json["error"]
     assert posthog.access_token not in outcome.everything
-    hogsend.stored = Told(400, {"success": False, "error": {"name": "ZodError"}})
+    hogsend.stored = CannedResponse(400, {"success": False, "error": {"name": "ZodError"}})
     assert "request failed with status 400" in cli.connect(json=True).json["error"]
     assert PROVISION not in hogsend.lines
 
 
-def test_a_client_document_of_ones_own(
+def test_a_client_document_of_the_operators(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
     own = "https://t.example.com/.well-known/hogsend-posthog-client.json"
     assert cli.connect(client_id=own, json=True).code == 0
-    (authorize,) = [asked for asked in posthog.asked if asked.path == "/oauth/authorize/"]
+    (authorize,) = [request for request in posthog.requests if request.path == "/oauth/authorize/"]
     assert authorize.query["client_id"] == own
     assert posthog.exchanges[0].form["client_id"] == [own]
     assert hogsend.payload["clientId"] == own
 
 
-def test_nobody_consents(
+def test_a_missing_consent_times_out(
     cli: Cli,
     hogsend: FakeHogsend,
     callback_ports: tuple[int, ...],
@@ -467,20 +465,20 @@ def test_without_a_browser_the_address_is_printed(
     assert f"ssh -N -L {port}:127.0.0.1:{port}" in outcome.out
 
 
-def test_a_browser_that_asks_again_is_told_while_the_code_is_traded(
+def test_a_reloaded_callback_is_answered_during_the_exchange(
     cli: Cli, posthog: FakePostHog
 ) -> None:
     again: list[int] = []
 
-    def ask_again(asked: Asked) -> None:
-        again.append(httpx.get(asked.form["redirect_uri"][0], params={"code": "x"}).status_code)
+    def ask_again(request: RecordedRequest) -> None:
+        again.append(httpx.get(request.form["redirect_uri"][0], params={"code": "x"}).status_code)
 
     posthog.during_exchange = ask_again
     assert cli.connect(json=True).code == 0
     assert again == [410]
 
 
-def test_a_proxy_is_not_asked_for_this_machine(
+def test_no_proxy_is_used_for_this_machine(
     cli: Cli, hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
@@ -505,21 +503,23 @@ def test_oauth_precedence_is_mentioned(cli: Cli, hogsend: FakeHogsend) -> None:
     assert "OAuth takes precedence" in cli.connect().out
 
 
-def test_nothing_secret_is_ever_said(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
+def test_no_secret_is_ever_printed(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
     said = cli.connect().everything + cli.connect(json=True).everything
     for status in (400, 500):
         for error in (posthog.code, posthog.refresh_token, "invalid_grant"):
-            posthog.exchange = Told(status, {"error": error, "error_description": error})
+            posthog.exchange = CannedResponse(status, {"error": error, "error_description": error})
             said += cli.connect().everything + cli.connect(json=True).everything
-    posthog.exchange = Told(200, {"access_token": posthog.access_token, "refresh_token": 1})
+    posthog.exchange = CannedResponse(
+        200, {"access_token": posthog.access_token, "refresh_token": 1}
+    )
     said += cli.connect().everything
-    posthog.exchange = Told(200, f'{{"access_token": "{posthog.access_token}'.encode())
+    posthog.exchange = CannedResponse(200, f'{{"access_token": "{posthog.access_token}'.encode())
     said += cli.connect().everything
     assert len(posthog.exchanges) == 16
     assert [secret for secret in [*posthog.secrets, ADMIN_KEY] if secret in said] == []
 
 
-def test_a_plain_http_server_elsewhere_is_warned_about(
+def test_plain_http_to_another_machine_is_a_warning(
     cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog
 ) -> None:
     # A name no resolver is asked for: a label may have 63 characters.
@@ -530,7 +530,7 @@ def test_a_plain_http_server_elsewhere_is_warned_about(
 
 
 def test_redirects_of_the_server_are_not_followed(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.stored = Told(307, {}, location=f"{hogsend.url}/elsewhere")
+    hogsend.stored = CannedResponse(307, {}, location=f"{hogsend.url}/elsewhere")
     outcome = cli.connect(json=True)
     assert outcome.json["verdict"] == "store_failed"
     assert hogsend.lines == [CONNECT_INFO, STORE]

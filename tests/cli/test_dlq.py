@@ -1,4 +1,4 @@
-"""`hogsend dlq` against a server that answers as told."""
+"""`hogsend dlq` against a fake server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from cli.commands import dlq
 from cli.console import out
 from tests.cli.fakes import ADMIN_KEY, FakeHogsend
-from tests.cli.recording import Told
+from tests.cli.recording_server import CannedResponse
 from tests.cli.running import Cli, Outcome, run
 
 LIST = "GET /v1/admin/deadletters?limit=50"
@@ -37,8 +37,8 @@ DONE: dict[str, Any] = {"count": 2, "kept": [], "more": False}
 KEPT = {"reason": "no_body", "detail": "it holds nothing", "count": 4, "firstSequence": 2}
 
 
-def told(hogsend: FakeHogsend, line: str, body: Any, status: int = 200) -> None:
-    hogsend.more[line] = Told(status, body)
+def respond(hogsend: FakeHogsend, line: str, body: Any, status: int = 200) -> None:
+    hogsend.more[line] = CannedResponse(status, body)
 
 
 class Dlq:
@@ -61,7 +61,7 @@ def run_dlq(cli: Cli) -> Dlq:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """Somebody at a terminal; what they type goes in here."""
+    """A terminal on stdin and stdout; what is typed goes in here."""
     typed = io.StringIO()
     monkeypatch.setattr(typed, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", typed)
@@ -70,17 +70,17 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return typed
 
 
-def test_nothing_to_list_is_said_on_stderr(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
-    told(hogsend, LIST, EMPTY)
+def test_an_empty_list_is_reported_on_stderr(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+    respond(hogsend, LIST, EMPTY)
     outcome = run_dlq("list")
     assert (outcome.code, outcome.out) == (0, "")
     assert "no dead letters" in outcome.err
-    told(hogsend, "GET /v1/admin/deadletters?reason=a+%26b&limit=50", EMPTY)
+    respond(hogsend, "GET /v1/admin/deadletters?reason=a+%26b&limit=50", EMPTY)
     assert "matches" in run_dlq("list", "--reason", "a &b").err
 
 
-def test_a_pipe_gets_one_line_a_letter(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
-    told(hogsend, "GET /v1/admin/deadletters?stream=WEBHOOKS&limit=1&before=9", PAGE)
+def test_a_pipe_gets_one_line_for_each_letter(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
+    respond(hogsend, "GET /v1/admin/deadletters?stream=WEBHOOKS&limit=1&before=9", PAGE)
     outcome = run_dlq("list", "--stream", "WEBHOOKS", "--limit", "1", "--before", "9")
     assert outcome.code == 0
     (line,) = outcome.out.splitlines()
@@ -95,7 +95,7 @@ def test_a_terminal_of_80_columns_gets_a_table(
     run_dlq: Dlq, hogsend: FakeHogsend, terminal: io.StringIO
 ) -> None:
     long = {**LETTER, "detail": "x" * 500, "reason": "rejected_by_database"}
-    told(hogsend, LIST, {**PAGE, "deadLetters": [LETTER, long]})
+    respond(hogsend, LIST, {**PAGE, "deadLetters": [LETTER, long]})
     written = run_dlq("list").out
     assert "rejected_by_database" in written
     assert "2026-11-23 10:00:00" in written
@@ -103,19 +103,19 @@ def test_a_terminal_of_80_columns_gets_a_table(
 
 
 def test_json_is_one_document(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
-    told(hogsend, LIST, PAGE)
+    respond(hogsend, LIST, PAGE)
     assert run_dlq("list", "--json").json == PAGE
-    told(hogsend, "GET /v1/admin/deadletters/7", {**LETTER, "body": "nonsense"})
+    respond(hogsend, "GET /v1/admin/deadletters/7", {**LETTER, "body": "nonsense"})
     assert run_dlq("show", "7", "--json").json == {**LETTER, "body": "nonsense"}
-    told(hogsend, REPLAY, DONE)
+    respond(hogsend, REPLAY, DONE)
     assert run_dlq("replay", "--all", "--json").json == DONE
-    told(hogsend, PURGE, DONE)
+    respond(hogsend, PURGE, DONE)
     assert run_dlq("purge", "--all", "--yes", "--json").json == DONE
 
 
 def test_a_letter_is_shown_with_its_message(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
     shown = {**LETTER, "body": '{"a":\n\u001b]0;owned\u0007[red]1}', "cut": True}
-    told(hogsend, "GET /v1/admin/deadletters/7", shown)
+    respond(hogsend, "GET /v1/admin/deadletters/7", shown)
     outcome = run_dlq("show", "7")
     assert outcome.code == 0
     assert '{"a":\n]0;owned[red]1}' in outcome.out
@@ -133,31 +133,33 @@ def test_a_letter_is_shown_with_its_message(run_dlq: Dlq, hogsend: FakeHogsend) 
         (["--stream", "WEBHOOKS", "--reason", "x"], {"stream": "WEBHOOKS", "reason": "x"}),
     ],
 )
-def test_exactly_what_was_named_is_asked_for(
+def test_the_request_selects_exactly_the_named_letters(
     run_dlq: Dlq, hogsend: FakeHogsend, arguments: list[str], selection: dict[str, Any]
 ) -> None:
-    told(hogsend, REPLAY, DONE)
-    told(hogsend, PURGE, DONE)
+    respond(hogsend, REPLAY, DONE)
+    respond(hogsend, PURGE, DONE)
     assert run_dlq("replay", *arguments).out == "replayed 2 dead letters\n"
     assert run_dlq("purge", *arguments, "--yes").out == "purged 2 dead letters\n"
     assert hogsend.lines == [REPLAY, PURGE]
-    assert [asked.json for asked in hogsend.asked] == [selection, selection]
+    assert [request.json for request in hogsend.requests] == [selection, selection]
 
 
 @pytest.mark.parametrize("arguments", [[], ["7", "--all"], ["--all", "--reason", "x"]])
 @pytest.mark.parametrize("action", [["replay"], ["purge", "--yes"]])
-def test_what_is_unclear_is_not_done(
+def test_an_ambiguous_selection_is_refused(
     run_dlq: Dlq, hogsend: FakeHogsend, action: list[str], arguments: list[str]
 ) -> None:
     outcome = run_dlq(*action, *arguments)
     assert outcome.code == 2
     assert "not clear which" in outcome.err
     assert "--all" in run_dlq(*action, *arguments, "--json").json["error"]
-    assert hogsend.asked == []
+    assert hogsend.requests == []
 
 
-def test_what_was_kept_is_told_and_is_no_success(run_dlq: Dlq, hogsend: FakeHogsend) -> None:
-    told(hogsend, REPLAY, {**DONE, "kept": [KEPT], "more": True})
+def test_letters_that_were_kept_are_listed_and_fail_the_command(
+    run_dlq: Dlq, hogsend: FakeHogsend
+) -> None:
+    respond(hogsend, REPLAY, {**DONE, "kept": [KEPT], "more": True})
     outcome = run_dlq("replay", "--all")
     assert outcome.code == 1
     assert "kept 4 dead letters, the oldest is 2: it holds nothing (no_body)" in outcome.out
@@ -169,7 +171,7 @@ def test_a_purge_without_a_terminal_needs_yes(run_dlq: Dlq, hogsend: FakeHogsend
         outcome = run_dlq("purge", "--all", *more)
         assert outcome.code == 2
         assert "--yes" in outcome.everything
-    assert hogsend.asked == []
+    assert hogsend.requests == []
 
 
 @pytest.mark.parametrize(
@@ -179,8 +181,8 @@ def test_a_purge_without_a_terminal_needs_yes(run_dlq: Dlq, hogsend: FakeHogsend
 def test_a_purge_asks_first(
     run_dlq: Dlq, hogsend: FakeHogsend, terminal: io.StringIO, answer: str, purged: bool
 ) -> None:
-    told(hogsend, "GET /v1/admin/deadletters?reason=malformed&limit=1", PAGE)
-    told(hogsend, PURGE, DONE)
+    respond(hogsend, "GET /v1/admin/deadletters?reason=malformed&limit=1", PAGE)
+    respond(hogsend, PURGE, DONE)
     terminal.write(answer)
     terminal.seek(0)
     outcome = run_dlq("purge", "--reason", "malformed")
@@ -210,10 +212,10 @@ def test_a_purge_asks_first(
         (200, {"count": "many"}, "did not answer as a Hogsend server does"),
     ],
 )
-def test_a_refusal_is_told(
+def test_a_refusal_is_printed(
     run_dlq: Dlq, hogsend: FakeHogsend, status: int, body: Any, said: str
 ) -> None:
-    told(hogsend, REPLAY, body, status)
+    respond(hogsend, REPLAY, body, status)
     outcome = run_dlq("replay", "7")
     assert (outcome.code, outcome.out) == (1, "")
     assert said in outcome.err
@@ -222,7 +224,7 @@ def test_a_refusal_is_told(
     assert said in document.json["error"]
 
 
-def test_without_a_key_it_says_how_to_give_one(run_dlq: Dlq) -> None:
+def test_without_a_key_the_fix_tells_where_it_is(run_dlq: Dlq) -> None:
     outcome = run_dlq("list", key=None)
     assert outcome.code == 1
     assert "HOGSEND_ADMIN_KEY" in outcome.err

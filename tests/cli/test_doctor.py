@@ -20,7 +20,7 @@ from tests.cli.fakes import (
     UPSTREAM_HEALTH,
     FakeHogsend,
 )
-from tests.cli.recording import Told
+from tests.cli.recording_server import CannedResponse
 from tests.cli.running import Cli
 
 PERSON_READS = "judging by this directory"
@@ -37,17 +37,17 @@ def changed(document: dict[str, Any], *path: str, to: Any) -> dict[str, Any]:
 
 
 def diagnosed(hogsend: FakeHogsend, *path: str, to: Any) -> None:
-    hogsend.diagnosis = Told(200, changed(HEALTHY_DIAGNOSIS, *path, to=to))
+    hogsend.diagnosis = CannedResponse(200, changed(HEALTHY_DIAGNOSIS, *path, to=to))
 
 
 @pytest.mark.parametrize("health", [UPSTREAM_HEALTH, OUR_HEALTH])
 def test_case_169_healthy(cli: Cli, hogsend: FakeHogsend, health: dict[str, Any]) -> None:
-    hogsend.health = Told(200, health)
+    hogsend.health = CannedResponse(200, health)
     outcome = cli.doctor(admin_key=None)
     assert outcome.code == 0
     assert f"{hogsend.url} is ok" in outcome.out
     assert hogsend.lines == [HEALTH]
-    assert "authorization" not in hogsend.asked[0].headers
+    assert "authorization" not in hogsend.requests[0].headers
     assert "HOGSEND_ADMIN_KEY" in outcome.out
 
 
@@ -56,7 +56,11 @@ def test_case_169_health_is_asked_without_the_key_even_when_there_is_one(
 ) -> None:
     assert cli.doctor().code == 0
     assert hogsend.lines == [HEALTH, CONNECT_INFO, DIAGNOSIS]
-    assert ["authorization" in asked.headers for asked in hogsend.asked] == [False, True, True]
+    assert ["authorization" in request.headers for request in hogsend.requests] == [
+        False,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -67,25 +71,29 @@ def test_case_169_health_is_asked_without_the_key_even_when_there_is_one(
         ("of the future", "degraded"),
     ],
 )
-def test_case_169_not_well(cli: Cli, hogsend: FakeHogsend, status: str, verdict: str) -> None:
-    hogsend.health = Told(200, {**OUR_HEALTH, "status": status})
+def test_case_169_not_healthy(cli: Cli, hogsend: FakeHogsend, status: str, verdict: str) -> None:
+    hogsend.health = CannedResponse(200, {**OUR_HEALTH, "status": status})
     outcome = cli.doctor(json=True)
     assert (outcome.code, outcome.json["ok"], outcome.json["verdict"]) == (1, False, verdict)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "response",
     [
-        Told(500, {"error": "Internal Server Error"}),
-        Told(404, {"error": "Not Found"}),
-        Told(302, {}, location="https://login.example/"),
-        Told(200, b"<html>"),
-        Told(200, {"status": "healthy"}),
-        Told(200, {key: value for key, value in UPSTREAM_HEALTH.items() if key != "schema"}),
+        CannedResponse(500, {"error": "Internal Server Error"}),
+        CannedResponse(404, {"error": "Not Found"}),
+        CannedResponse(302, {}, location="https://login.example/"),
+        CannedResponse(200, b"<html>"),
+        CannedResponse(200, {"status": "healthy"}),
+        CannedResponse(
+            200, {key: value for key, value in UPSTREAM_HEALTH.items() if key != "schema"}
+        ),
     ],
 )
-def test_case_169_no_health_document(cli: Cli, hogsend: FakeHogsend, told: Told) -> None:
-    hogsend.health = told
+def test_case_169_no_health_document(
+    cli: Cli, hogsend: FakeHogsend, response: CannedResponse
+) -> None:
+    hogsend.health = response
     outcome = cli.doctor(json=True)
     assert outcome.code == 1
     assert outcome.json == {
@@ -99,7 +107,7 @@ def test_case_169_no_health_document(cli: Cli, hogsend: FakeHogsend, told: Told)
     assert cli.doctor().err.startswith("unreachable: ")
 
 
-def test_case_169_nobody_there(cli: Cli) -> None:
+def test_case_169_no_server(cli: Cli) -> None:
     outcome = cli.doctor(url="http://127.0.0.1:1", json=True)
     assert (outcome.code, outcome.json["verdict"]) == (1, "unreachable")
     assert outcome.json["baseUrl"] == "http://127.0.0.1:1"
@@ -134,7 +142,7 @@ def test_case_170_the_server_knows_better(
     monkeypatch.setenv("POSTHOG_API_KEY", "phc_test")
     assert PERSON_READS not in cli.doctor().out
     assert PERSON_READS in cli.doctor(admin_key="another").out
-    hogsend.diagnosis = Told(404, {"error": "Not Found"})
+    hogsend.diagnosis = CannedResponse(404, {"error": "Not Found"})
     assert PERSON_READS in cli.doctor().out
     hogsend.info["personalKeyConfigured"] = True
     assert PERSON_READS not in cli.doctor().out
@@ -156,8 +164,8 @@ def test_json_of_a_diagnosed_server(cli: Cli, hogsend: FakeHogsend) -> None:
 
 
 def test_json_of_an_upstream_server(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.health = Told(200, UPSTREAM_HEALTH)
-    hogsend.diagnosis = Told(404, {"error": "Not Found"})
+    hogsend.health = CannedResponse(200, UPSTREAM_HEALTH)
+    hogsend.diagnosis = CannedResponse(404, {"error": "Not Found"})
     outcome = cli.doctor(json=True)
     assert outcome.code == 0
     assert outcome.json["analytics"] == {"connectInfo": hogsend.info}
@@ -169,7 +177,7 @@ def test_json_of_an_upstream_server(cli: Cli, hogsend: FakeHogsend) -> None:
 
 
 def test_a_server_without_a_region_and_a_public_url(cli: Cli, hogsend: FakeHogsend) -> None:
-    hogsend.diagnosis = Told(404, {"error": "Not Found"})
+    hogsend.diagnosis = CannedResponse(404, {"error": "Not Found"})
     hogsend.info.update(
         privateHost=None, apiPublicUrl="http://localhost:3002", scopeGap=["query:read"]
     )
@@ -188,15 +196,20 @@ def test_a_refused_key_is_a_note(cli: Cli, hogsend: FakeHogsend, status: int) ->
     assert cli.doctor(admin_key="another", json=True).json["analytics"] == {
         "error": "401: Unauthorized"
     }
-    hogsend.diagnosis = Told(status, {"error": "Forbidden: insufficient scope"})
+    hogsend.diagnosis = CannedResponse(status, {"error": "Forbidden: insufficient scope"})
     outcome = cli.doctor()
     assert outcome.code == 0
     assert f"{status}: Forbidden" in outcome.out
 
 
-@pytest.mark.parametrize("told", [Told(500, {}), Told(200, b"<html>"), Told(200, {"x": 1})])
-def test_an_unreadable_diagnosis_is_a_note(cli: Cli, hogsend: FakeHogsend, told: Told) -> None:
-    hogsend.diagnosis = told
+@pytest.mark.parametrize(
+    "response",
+    [CannedResponse(500, {}), CannedResponse(200, b"<html>"), CannedResponse(200, {"x": 1})],
+)
+def test_an_unreadable_diagnosis_is_a_note(
+    cli: Cli, hogsend: FakeHogsend, response: CannedResponse
+) -> None:
+    hogsend.diagnosis = response
     outcome = cli.doctor()
     assert outcome.code == 0
     assert "note" in outcome.out
@@ -204,7 +217,7 @@ def test_an_unreadable_diagnosis_is_a_note(cli: Cli, hogsend: FakeHogsend, told:
 
 
 @pytest.mark.parametrize("state", ["needs_reconnect", "unreadable"])
-def test_a_credential_nobody_can_use_degrades(cli: Cli, hogsend: FakeHogsend, state: str) -> None:
+def test_an_unusable_credential_degrades(cli: Cli, hogsend: FakeHogsend, state: str) -> None:
     diagnosed(
         hogsend,
         "credential",
@@ -224,13 +237,17 @@ def test_a_credential_nobody_can_use_degrades(cli: Cli, hogsend: FakeHogsend, st
 
 
 @pytest.mark.parametrize("state", ["needs_reconnect", "unreadable"])
-def test_the_health_document_alone_tells_too(cli: Cli, hogsend: FakeHogsend, state: str) -> None:
-    hogsend.health = Told(200, {**OUR_HEALTH, "credentials": {"posthog": {"state": state}}})
+def test_the_health_document_alone_reports_it_too(
+    cli: Cli, hogsend: FakeHogsend, state: str
+) -> None:
+    hogsend.health = CannedResponse(
+        200, {**OUR_HEALTH, "credentials": {"posthog": {"state": state}}}
+    )
     outcome = cli.doctor(admin_key=None)
     assert outcome.code == 1
     assert "hogsend connect posthog" in outcome.out
     assert cli.doctor(admin_key=None, json=True).json["verdict"] == "degraded"
-    hogsend.health = Told(
+    hogsend.health = CannedResponse(
         200,
         {
             **OUR_HEALTH,
@@ -280,19 +297,19 @@ def test_a_scope_gap_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
     assert "not granted: query:read, cohort:write" in outcome.out
 
 
-def test_every_service_is_a_line(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_every_service_has_a_line(cli: Cli, hogsend: FakeHogsend) -> None:
     services = {**OUR_HEALTH["services"], "ingest": {"status": "down"}}
     services["credentials"] = {"status": "up", "database": "down"}
-    hogsend.health = Told(200, {**OUR_HEALTH, "status": "degraded", "services": services})
+    hogsend.health = CannedResponse(200, {**OUR_HEALTH, "status": "degraded", "services": services})
     lines = cli.doctor().out.splitlines()
     marks = {line.split()[1]: line.split()[0] for line in lines if line[:1].strip()}
     assert marks["bus"] == marks["database"] == marks["schema"] == "ok"
     assert marks["ingest"] == marks["credentials"] == "problem"
 
 
-def test_an_upstream_worker_that_is_away_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_a_missing_upstream_worker_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
     away = changed(UPSTREAM_HEALTH, "components", "worker", to={"status": "down"})
-    hogsend.health = Told(200, away)
+    hogsend.health = CannedResponse(200, away)
     outcome = cli.doctor()
     assert outcome.code == 0
     assert "note     worker" in outcome.out
@@ -301,13 +318,15 @@ def test_an_upstream_worker_that_is_away_is_a_note(cli: Cli, hogsend: FakeHogsen
 def test_pending_migrations_are_named(cli: Cli, hogsend: FakeHogsend) -> None:
     track = {"applied": None, "required": "0042", "inSync": False, "pending": ["0041", "0042"]}
     schema = {**OUR_HEALTH["schema"], "client": track}
-    hogsend.health = Told(200, {**OUR_HEALTH, "status": "migration_pending", "schema": schema})
+    hogsend.health = CannedResponse(
+        200, {**OUR_HEALTH, "status": "migration_pending", "schema": schema}
+    )
     outcome = cli.doctor()
     assert outcome.code == 1
     assert "migrations pending: 0041, 0042" in outcome.out
 
 
-def test_what_a_server_says_cannot_move_the_cursor(cli: Cli, hogsend: FakeHogsend) -> None:
+def test_text_of_a_server_cannot_move_the_cursor(cli: Cli, hogsend: FakeHogsend) -> None:
     said = "before\x1b[2J\x1b]0;x\x07\rafter [bold]not markup[/bold]"
     diagnosed(hogsend, "personReads", to={"state": "off", "detail": said})
     out = cli.doctor().out
@@ -315,7 +334,7 @@ def test_what_a_server_says_cannot_move_the_cursor(cli: Cli, hogsend: FakeHogsen
     assert "[bold]not markup[/bold]" in out
 
 
-def test_the_key_is_never_said(cli: Cli) -> None:
+def test_the_key_is_never_printed(cli: Cli) -> None:
     outcomes: list[Callable[[], Any]] = [
         cli.doctor,
         lambda: cli.doctor(json=True),

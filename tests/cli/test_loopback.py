@@ -39,7 +39,7 @@ async def raw(listener: Listener, request: bytes) -> bytes:
     return answer
 
 
-async def test_the_code_is_taken(listener: Listener) -> None:
+async def test_the_first_code_is_returned(listener: Listener) -> None:
     answer = await get(listener, **GOOD)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -87,21 +87,21 @@ async def test_the_first_answer_is_final(listener: Listener) -> None:
         await listener.code(1)
 
 
-async def test_a_parameter_twice_is_none(listener: Listener) -> None:
+async def test_a_repeated_parameter_is_ignored(listener: Listener) -> None:
     assert (await get(listener, f"/callback?state={STATE}&state=x&code=c")).status_code == 400
     with pytest.raises(ConnectError):
         await listener.code(1)
 
 
 @pytest.mark.parametrize("path", ["/", "/favicon.ico", "/callback/", "/callbacks", "//x/callback"])
-async def test_other_paths_leave_it_waiting(listener: Listener, path: str) -> None:
+async def test_other_paths_do_not_end_the_wait(listener: Listener, path: str) -> None:
     assert (await get(listener, path)).status_code == 404
     await get(listener, **GOOD)
     assert await listener.code(1) == "the-code"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "OPTIONS", "DELETE"])
-async def test_other_methods_leave_it_waiting(listener: Listener, method: str) -> None:
+async def test_other_methods_do_not_end_the_wait(listener: Listener, method: str) -> None:
     async with httpx.AsyncClient() as http:
         url = f"{listener.redirect_uri}?code=stolen&state={STATE}"
         answer = await http.request(method, url)
@@ -113,7 +113,7 @@ async def test_other_methods_leave_it_waiting(listener: Listener, method: str) -
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost:{port}", "127.0.0.1", "127.0.0.1:1"])
-async def test_foreign_hosts_leave_it_waiting(listener: Listener, host: str) -> None:
+async def test_foreign_hosts_do_not_end_the_wait(listener: Listener, host: str) -> None:
     async with httpx.AsyncClient() as http:
         answer = await http.get(
             listener.redirect_uri,
@@ -139,7 +139,7 @@ async def test_foreign_hosts_leave_it_waiting(listener: Listener, host: str) -> 
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", b"431"),
     ],
 )
-async def test_malformed_requests_leave_it_waiting(
+async def test_malformed_requests_do_not_end_the_wait(
     listener: Listener, request_: bytes, status: bytes
 ) -> None:
     answer = await raw(listener, request_.replace(b"%d", str(listener.port).encode()))
@@ -148,7 +148,7 @@ async def test_malformed_requests_leave_it_waiting(
     assert await listener.code(1) == "the-code"
 
 
-async def test_connections_that_never_finish_do_not_block_the_answer(listener: Listener) -> None:
+async def test_incomplete_requests_do_not_block_the_callback(listener: Listener) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for number in range(3 * MAX_CONNECTIONS):
             _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
@@ -202,7 +202,7 @@ async def test_the_ports_are_those_of_the_client_document() -> None:
             assert stopped.value.verdict == "port_unavailable"
 
 
-async def test_nobody_comes(listener: Listener) -> None:
+async def test_no_callback_in_time(listener: Listener) -> None:
     with pytest.raises(ConnectError, match=r"0\.05 seconds") as stopped:
         await listener.code(0.05)
     assert stopped.value.verdict == "callback_timeout"

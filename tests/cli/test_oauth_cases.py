@@ -17,7 +17,7 @@ from cli.connect.results import ConnectError
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
 from tests.cli.fakes import FakePostHog
-from tests.cli.recording import Told
+from tests.cli.recording_server import CannedResponse
 
 REDIRECT = "http://127.0.0.1:8423/callback"
 
@@ -60,38 +60,46 @@ def test_case_72_the_authorize_url() -> None:
 def test_case_73_discovery(posthog: FakePostHog) -> None:
     found = discover(posthog.url)
     assert found.token_endpoint == f"{posthog.url}/oauth/token/"
-    (asked,) = posthog.asked
-    assert asked.line == "GET /.well-known/oauth-authorization-server"
-    assert asked.headers["accept"] == "application/json"
-    assert "authorization" not in asked.headers
+    (request,) = posthog.requests
+    assert request.line == "GET /.well-known/oauth-authorization-server"
+    assert request.headers["accept"] == "application/json"
+    assert "authorization" not in request.headers
 
 
 @pytest.mark.parametrize("status", [404, 410])
 def test_case_73_no_oauth_server(posthog: FakePostHog, status: int) -> None:
-    posthog.discovery = Told(status, {})
+    posthog.discovery = CannedResponse(status, {})
     with pytest.raises(ConnectError) as stopped:
         discover(posthog.url)
     assert stopped.value.verdict == "oauth_unsupported"
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("response", "reason"),
     [
-        (Told(200, {"issuer": "x", "authorization_endpoint": "https://x/"}), "malformed document"),
-        (Told(200, b"<html>"), "malformed document"),
-        (Told(200, ["issuer"]), "malformed document"),
-        (Told(200, b"\xff\xfe"), "malformed document"),
-        (Told(500, {}), "answered 500"),
-        (Told(403, {}), "answered 403"),
-        (Told(302, {}, location="https://elsewhere.example/"), "https://elsewhere.example/"),
+        (
+            CannedResponse(200, {"issuer": "x", "authorization_endpoint": "https://x/"}),
+            "malformed document",
+        ),
+        (CannedResponse(200, b"<html>"), "malformed document"),
+        (CannedResponse(200, ["issuer"]), "malformed document"),
+        (CannedResponse(200, b"\xff\xfe"), "malformed document"),
+        (CannedResponse(500, {}), "answered 500"),
+        (CannedResponse(403, {}), "answered 403"),
+        (
+            CannedResponse(302, {}, location="https://elsewhere.example/"),
+            "https://elsewhere.example/",
+        ),
     ],
 )
-def test_case_73_malformed_discovery(posthog: FakePostHog, told: Told, reason: str) -> None:
-    posthog.discovery = told
+def test_case_73_malformed_discovery(
+    posthog: FakePostHog, response: CannedResponse, reason: str
+) -> None:
+    posthog.discovery = response
     with pytest.raises(ConnectError, match=re.escape(reason)) as stopped:
         discover(posthog.url)
     assert stopped.value.verdict == "discovery_failed"
-    assert len(posthog.asked) == 1
+    assert len(posthog.requests) == 1
 
 
 @pytest.mark.parametrize("host", ["http://127.0.0.1:1", f"https://{'p' * 64}.example", "x", ""])
@@ -115,7 +123,7 @@ def test_case_73_posthog_cannot_be_reached(host: str) -> None:
     ],
 )
 def test_endpoints_must_be_safe(posthog: FakePostHog, name: str, endpoint: str) -> None:
-    posthog.discovery = Told(200, {**posthog.document, name: endpoint})
+    posthog.discovery = CannedResponse(200, {**posthog.document, name: endpoint})
     with pytest.raises(ConnectError, match=name) as stopped:
         discover(posthog.url)
     assert stopped.value.verdict == "discovery_failed"
@@ -136,23 +144,25 @@ async def trade(posthog: FakePostHog, session: PkceSession) -> Any:
 async def test_case_74_the_exchange_is_five_fields(posthog: FakePostHog) -> None:
     session = PkceSession()
     grant = await trade(posthog, session)
-    (asked,) = posthog.asked
-    assert asked.method == "POST"
-    assert asked.form == {
+    (request,) = posthog.requests
+    assert request.method == "POST"
+    assert request.form == {
         "grant_type": ["authorization_code"],
         "code": [posthog.code],
         "redirect_uri": [REDIRECT],
         "client_id": [CLIENT_ID],
         "code_verifier": [session.verifier],
     }
-    assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
-    assert asked.headers["accept"] == "application/json"
-    assert not {"authorization", "cookie"} & set(asked.headers)
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert request.headers["accept"] == "application/json"
+    assert not {"authorization", "cookie"} & set(request.headers)
     assert posthog.access_token not in repr(grant)
 
 
 async def test_case_75_a_refused_code(posthog: FakePostHog) -> None:
-    posthog.exchange = Told(400, {"error": "invalid_grant", "error_description": posthog.code})
+    posthog.exchange = CannedResponse(
+        400, {"error": "invalid_grant", "error_description": posthog.code}
+    )
     session = PkceSession()
     with pytest.raises(ConnectError, match=r"400: invalid_grant") as stopped:
         await trade(posthog, session)
@@ -177,23 +187,25 @@ async def test_case_76_a_token_is_missing(
 
 
 @pytest.mark.parametrize(
-    "told",
+    "response",
     [
-        Told(307, {}, location="/oauth/token/elsewhere"),
-        Told(200, b"not json"),
-        Told(200, {"access_token": "a", "refresh_token": "b", "expires_in": "soon"}),
-        Told(200, {"access_token": "a", "refresh_token": "b", "expires_in": 1e300}),
+        CannedResponse(307, {}, location="/oauth/token/elsewhere"),
+        CannedResponse(200, b"not json"),
+        CannedResponse(200, {"access_token": "a", "refresh_token": "b", "expires_in": "soon"}),
+        CannedResponse(200, {"access_token": "a", "refresh_token": "b", "expires_in": 1e300}),
     ],
 )
-async def test_other_answers_fail_the_exchange(posthog: FakePostHog, told: Told) -> None:
-    posthog.exchange = told
+async def test_other_answers_fail_the_exchange(
+    posthog: FakePostHog, response: CannedResponse
+) -> None:
+    posthog.exchange = response
     with pytest.raises(ConnectError) as stopped:
         await trade(posthog, PkceSession())
     assert stopped.value.verdict == "exchange_failed"
-    assert len(posthog.asked) == 1
+    assert len(posthog.requests) == 1
 
 
-async def test_lifetimes_are_numbers_or_their_text(posthog: FakePostHog) -> None:
+async def test_lifetimes_are_numbers_or_text(posthog: FakePostHog) -> None:
     posthog.tokens["expires_in"] = "3600"
     text = (await trade(posthog, PkceSession())).expires_at
     del posthog.tokens["expires_in"]

@@ -111,12 +111,12 @@ async def test_ctrl_c_while_waiting_leaves_nothing(
         ("connect", "posthog", "--provision-only", "--no-provision"),
     ],
 )
-async def test_wrong_calls_exit_with_1(hogsend: FakeHogsend, arguments: tuple[str, ...]) -> None:
+async def test_wrong_usage_exits_with_1(hogsend: FakeHogsend, arguments: tuple[str, ...]) -> None:
     outcome = await run(*arguments)
     assert outcome.code == 1
     assert "error: " in outcome.err
     assert "hogsend connect posthog" in outcome.err or "exclude" in outcome.err
-    assert hogsend.asked == []
+    assert hogsend.requests == []
 
 
 async def test_case_168_keys_of_the_env_file_are_used(
@@ -125,7 +125,7 @@ async def test_case_168_keys_of_the_env_file_are_used(
     file = tmp_path / ".env"
     monkeypatch.delenv("HOGSEND_ADMIN_KEY")
     assert (await run("connect", "posthog", "--provision-only")).code == 1
-    assert hogsend.asked == []
+    assert hogsend.requests == []
     file.write_text(f"HOGSEND_ADMIN_KEY={ADMIN_KEY}\nADMIN_API_KEY=wrong\n")
     assert (await run("connect", "posthog", "--provision-only")).code == 0
     monkeypatch.setenv("ADMIN_API_KEY", "wrong")  # the environment comes first
@@ -253,7 +253,7 @@ async def test_a_narrow_terminal_without_colours(monkeypatch: pytest.MonkeyPatch
     assert f"         {address}" in lines
 
 
-async def test_json_on_a_terminal_asks_nothing(hogsend: FakeHogsend) -> None:
+async def test_json_on_a_terminal_asks_no_question(hogsend: FakeHogsend) -> None:
     hogsend.info.update(privateHost=None, hostExplicit=False)
     with terminal("connect", "posthog", "--json") as screen:
         outcome = await screen.end()

@@ -12,7 +12,7 @@ from cli.server_address import resolve
 FILE = Path(".env")
 
 
-def test_this_machine_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     target = resolve(None, None)
     assert (target.base_url, target.admin_key) == ("http://localhost:3002", None)
     FILE.write_text("HOGSEND_API_URL=https://file.example/\n")
@@ -37,12 +37,12 @@ def test_the_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch) 
     assert resolve(None, None).admin_key == "file-hogsend"
 
 
-def test_the_key_does_not_show() -> None:
+def test_the_key_is_not_in_repr() -> None:
     assert "secret" not in repr(resolve(None, "secret"))
 
 
 @pytest.mark.parametrize("key", ["first\nsecond", "schlüssel", "a\x00b"])
-def test_a_key_that_cannot_be_sent(key: str) -> None:
+def test_a_key_with_invalid_characters_is_refused(key: str) -> None:
     assert resolve(None, " key\n").admin_key == "key"
     with pytest.raises(CommandError) as error:
         resolve(None, key)
@@ -60,5 +60,5 @@ def test_a_key_that_cannot_be_sent(key: str) -> None:
         ("http://192.168.0.2:3002", True),
     ],
 )
-def test_what_travels_unencrypted(url: str, plaintext: bool) -> None:
+def test_plain_http_is_detected(url: str, plaintext: bool) -> None:
     assert resolve(url, None).is_plaintext is plaintext
