@@ -7,10 +7,7 @@ trying, and until it succeeds `acquire` fails fast.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import shutil
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +19,7 @@ import structlog
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.health import DependencyHealth, SchemaHealth
 from hogsend.service import metrics
+from hogsend.service.migrations import MigrationFailed, migrate
 from hogsend.service.retry import retry_until_available
 from hogsend.service.settings import DatabaseSettings
 
@@ -138,7 +136,7 @@ class Database:
 
     async def _open(self) -> None:
         try:
-            await self.migrate()
+            await migrate(self._url, self._schema, self._migrations)
             self._pool = await asyncpg.create_pool(
                 self._url,
                 min_size=1,
@@ -151,26 +149,6 @@ class Database:
             # The reason may name hosts: it is for the log, and not for the public health.
             log.warning("PostgreSQL is not available yet", reason=_reason(error))
             raise Unavailable(NOT_AVAILABLE) from error
-
-    async def migrate(self) -> None:
-        """Apply what is pending; replicas that start together wait for one another.
-
-        Raises:
-            MigrationFailed: dbmate could not connect or a migration failed.
-        """
-        process = await asyncio.create_subprocess_exec(
-            _dbmate(),
-            *("--env", "HOGSEND_MIGRATE_URL", "--no-dump-schema", "--migration-lock"),
-            *("--migrations-dir", str(self._migrations)),
-            *("--migrations-table", f"{self._schema}.schema_migrations"),
-            "migrate",
-            env={**os.environ, "HOGSEND_MIGRATE_URL": _for_dbmate(self._url)},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        if process.returncode:
-            raise MigrationFailed(output.decode(errors="replace").strip().replace(self._url, "***"))
 
     async def health(self) -> tuple[DependencyHealth, SchemaHealth]:
         """How PostgreSQL answers, and how far the schema is."""
@@ -199,22 +177,6 @@ class Database:
                 pending=[version for version in required if version not in applied],
             ),
         )
-
-
-class MigrationFailed(Exception):
-    """dbmate did not succeed; the message is its output."""
-
-
-def _dbmate() -> str:
-    beside_python = Path(sys.executable).with_name("dbmate")
-    return str(beside_python) if beside_python.exists() else shutil.which("dbmate") or "dbmate"
-
-
-def _for_dbmate(url: str) -> str:
-    # dbmate insists on TLS unless told otherwise; asyncpg prefers it but does not insist.
-    if "sslmode=" in url or "sslrootcert=" in url:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}sslmode=disable"
 
 
 def _reason(error: Exception) -> str:

@@ -30,7 +30,8 @@ import hogsend
 from cli.stack import nats as nats_server
 from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.users import User
-from hogsend.service.database import Database, MigrationFailed
+from hogsend.service.database import Database
+from hogsend.service.migrations import OFFERS_NO_TLS, MigrationFailed, migrate
 from hogsend.service.serving import service_bus
 from hogsend.service.settings import BusSettings
 from hogsend.transport.connection import Connection
@@ -245,18 +246,27 @@ SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 
 @contextlib.contextmanager
-def postgres_with_tls(pki: Pki, url: str) -> Iterator[int]:
-    """PostgreSQL behind TLS, and only behind TLS: the embedded build has none of its own."""
+def postgres_on_tcp(url: str, pki: Pki | None) -> Iterator[int]:
+    """PostgreSQL behind TLS, and only behind TLS; without a PKI, behind none.
+
+    The embedded build has no TLS, and listens on a Unix socket, where TLS is never asked for.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(pki.certificate, pki.key)
+    if pki is not None:
+        context.load_cert_chain(pki.certificate, pki.key)
 
     class Session(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            if self.request.recv(8) != SSL_REQUEST:
+            front, first = self.request, self.request.recv(8)
+            if first == SSL_REQUEST:
+                front.sendall(b"N" if pki is None else b"S")
+                first = b""
+            elif pki is not None:
                 return
-            self.request.sendall(b"S")
             with contextlib.suppress(OSError), connected(url) as behind:
-                front = context.wrap_socket(self.request, server_side=True)
+                if pki is not None:
+                    front = context.wrap_socket(front, server_side=True)
+                behind.sendall(first)
                 threading.Thread(target=pump, args=(behind, front), daemon=True).start()
                 pump(front, behind)
 
@@ -281,27 +291,60 @@ def postgres_with_tls(pki: Pki, url: str) -> Iterator[int]:
         proxy.shutdown()
 
 
-async def test_postgresql_over_tls_verified(
-    pki: Pki, tmp_path: Path, servers: Servers, database_url: str
+@pytest.fixture
+def tls_only(pki: Pki, servers: Servers, database_url: str) -> Iterator[str]:
+    """The address of a PostgreSQL that requires TLS, without a word on it."""
+    with postgres_on_tcp(database_url, pki) as port:
+        yield _address(database_url, port)
+
+
+@pytest.fixture
+def without_tls(servers: Servers, database_url: str) -> Iterator[str]:
+    """The address of a PostgreSQL that has no TLS, without a word on it."""
+    with postgres_on_tcp(database_url, None) as port:
+        yield _address(database_url, port)
+
+
+@pytest.mark.parametrize("query", ["", "?sslmode=prefer", "?sslmode=require"])
+async def test_postgresql_that_requires_tls_is_migrated_and_queried(
+    tls_only: str, query: str
 ) -> None:
+    await _is_migrated_and_queried(f"{tls_only}{query}")
+
+
+@pytest.mark.parametrize("query", ["", "?sslmode=prefer", "?sslmode=disable"])
+async def test_postgresql_without_tls_is_migrated_and_queried(without_tls: str, query: str) -> None:
+    await _is_migrated_and_queried(f"{without_tls}{query}")
+
+
+async def test_postgresql_over_tls_verified(tls_only: str, pki: Pki, tmp_path: Path) -> None:
     other = make_pki(tmp_path / "other")
-    parts = urlsplit(database_url)
+    await _is_migrated_and_queried(f"{tls_only}?sslmode=verify-full&sslrootcert={pki.ca}")
+    impostor = f"{tls_only}?sslmode=verify-full&sslrootcert={other.ca}"
+    with pytest.raises(MigrationFailed):
+        await migrate(impostor, "credentials", MIGRATIONS)
+    # dbmate refused above; the library that queries reads the same address.
+    with pytest.raises((OSError, asyncpg.PostgresError)):
+        await asyncpg.connect(impostor, timeout=5)
+
+
+async def test_a_mode_of_the_environment_counts_for_migrations_too(
+    without_tls: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLMODE", "require")
+    with pytest.raises(MigrationFailed, match=OFFERS_NO_TLS):
+        await migrate(without_tls, "credentials", MIGRATIONS)
+
+
+async def _is_migrated_and_queried(url: str) -> None:
+    database = Database(url, "credentials", MIGRATIONS, pool_size=2)
+    await asyncio.wait_for(database.connect(), 20)
+    async with database.acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM provider_credentials") == 0
+    await database.close()
+
+
+def _address(url: str, port: int) -> str:
+    parts = urlsplit(url)
     user = parts.netloc.rpartition("@")[0] or "postgres"
-    with postgres_with_tls(pki, database_url) as port:
-        base = f"postgresql://{user}@127.0.0.1:{port}{parts.path}"
-
-        def database(ca: Path | None) -> Database:
-            url = f"{base}?sslmode=verify-full&sslrootcert={ca}" if ca else base
-            return Database(url, "credentials", MIGRATIONS, pool_size=2)
-
-        good = database(pki.ca)
-        await asyncio.wait_for(good.connect(), 20)
-        async with good.acquire() as connection:
-            assert await connection.fetchval("SELECT count(*) FROM provider_credentials") == 0
-        await good.close()
-        for refused in (database(other.ca), database(None)):
-            with pytest.raises(MigrationFailed):
-                await refused.migrate()
-        # dbmate refused above; the library that queries reads the same address.
-        with pytest.raises((OSError, asyncpg.PostgresError)):
-            await asyncpg.connect(f"{base}?sslmode=verify-full&sslrootcert={other.ca}", timeout=5)
+    return f"postgresql://{user}@127.0.0.1:{port}{parts.path}"

@@ -15,6 +15,7 @@ import pytest
 from hogsend.contract.events import ListEvents
 from hogsend.contract.users import User
 from hogsend.service.database import Database
+from hogsend.service.migrations import migrate
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
@@ -95,14 +96,13 @@ async def test_every_older_schema_with_rows_in_it_is_brought_up_to_date(
         older.mkdir()
         for file in files[:applied]:
             shutil.copy(file, older)
-        await database(database_url, service, older).migrate()
+        await migrate(database_url, service, older)
         if applied == 1:
             await fill(database_url, service)
         before = await tables(database_url, service.value)
 
-        full = database(database_url, service, files[0].parent)
-        await full.migrate()
-        await full.migrate()
+        for _ in range(2):
+            await migrate(database_url, service, files[0].parent)
         after = await tables(database_url, service.value)
         for name, rows in before.items():
             kept = [{key: row[key] for key in rows[0]} for row in after[name]] if rows else rows
@@ -122,7 +122,7 @@ async def upgraded(url: str, service: User, resolver: Path) -> Database:
     """The first version's database with its rows, opened by today's."""
     resolver.mkdir()  # noqa: ASYNC240
     shutil.copy(migrations(service)[0], resolver)
-    await database(url, service, resolver).migrate()
+    await migrate(url, service, resolver)
     await fill(url, service)
     opened = database(url, service, migrations(service)[0].parent)
     await opened.connect()
