@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from cli.stack import nats
-from docs.generators import command, http, settings
+from docs.generators import command, examples, http, settings
 from hogsend import __version__
 from hogsend.contract import registry, streams
 from hogsend.contract.permissions import permissions
@@ -28,8 +28,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def readme() -> str:
-    """The README with its table of settings brought up to date."""
-    return settings.with_table((ROOT / "README.md").read_text())
+    """The README with its examples and its table of settings brought up to date."""
+    return settings.with_table(_with_examples(ROOT / "README.md"))
+
+
+def _with_examples(page: Path) -> str:
+    return examples.with_examples(page.read_text())
 
 
 def bus() -> str:
@@ -241,6 +245,7 @@ def _compact(struct: msgspec.Struct) -> str:
 
 
 DOCUMENTS: dict[Path, Callable[[], str]] = {
+    **{page: partial(_with_examples, page) for page in examples.pages()},
     ROOT / ".env.example": settings.env_example,
     ROOT / "README.md": readme,
     ROOT / "docs" / "settings.md": settings.page,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from functools import partial
@@ -16,7 +15,7 @@ import pytest
 import hogsend
 from cli.stack.environment import SERVICE_SETTINGS
 from tests.ports import free_port
-from tests.running_stack import ROOT, Up, environment, launch, processes_of, up
+from tests.running_stack import Up, environment, launch, processes_of, up
 from tests.servers import Servers
 from tests.waiting import eventually, more_than
 
@@ -65,47 +64,6 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
     async with up(home, tmp_path) as stack:
         assert stack.admin == key
         assert await stack.stored() == 1
-
-
-async def test_the_app_example_runs_as_shown(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    async with up(home, tmp_path) as stack:
-        app = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-u", str(ROOT / "docs" / "examples" / "app.py")),
-            env={**os.environ, "NATS_URL": stack.app_url},
-            stdout=asyncio.subprocess.PIPE,
-        )
-        said, _ = await asyncio.wait_for(app.communicate(), 30)
-        # The name the user had before works for one more version.
-        note, url = (home / "member.env").read_text().splitlines()
-        async with hogsend.connect(url.partition("=")[2]) as bus:
-            assert await bus.persons.get("u_42") == {}
-    assert note == "# Deprecated: use app.env"
-    # Nothing is configured here, so that nothing is known, and nothing fails.
-    assert app.returncode == 0
-    assert said.startswith(b"None default ")
-
-
-async def test_the_readmes_subscriber_runs_as_shown(tmp_path: Path) -> None:
-    async with up(tmp_path / "home", tmp_path) as stack:
-        assert await stack.post("0190-1") == 200
-        subscriber = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-u", str(ROOT / "docs" / "examples" / "subscriber.py")),
-            env={"NATS_URL": stack.nats_url, "PATH": os.environ["PATH"]},
-            cwd=tmp_path,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert subscriber.stdout is not None
-        event = await asyncio.wait_for(subscriber.stdout.readline(), 20)
-        url = "/v1/admin/provider-credentials/posthog"
-        stored = await stack.http.put(url, json={"payload": GRANT}, headers=stack.admin)
-        change = await asyncio.wait_for(subscriber.stdout.readline(), 20)
-        subscriber.kill()
-        await subscriber.wait()
-    assert event.decode() == "u_42 ada@example.com {'_posthogEventId': '0190-1'}\n"
-    assert stored.status_code == 200
-    assert change.decode().startswith("posthog stored ")
-    assert change.decode().endswith("['person:read']\n")
 
 
 async def test_servers_of_ones_own_are_used(tmp_path: Path, servers: Servers) -> None:

@@ -1,0 +1,142 @@
+"""Everything the README and the documents show as a transcript or a program runs as shown."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+
+import hogsend
+from docs.generators import examples
+from tests.ports import free_port
+from tests.running_stack import ROOT, Up, clean_environment, up
+from tests.transcripts import play
+
+EXAMPLES = ROOT / "docs" / "examples"
+PAGES = {
+    str(page.relative_to(ROOT)): examples.shown_in(page.read_text()) for page in examples.pages()
+}
+GRANT: dict[str, Any] = {
+    "accessToken": "pha_a",
+    "refreshToken": "phr_r",
+    "expiresAt": "2099-01-01T00:00:00Z",
+    "tokenEndpoint": "https://eu.posthog.com/oauth/token/",
+    "clientId": "https://hogsend.com/.well-known/hogsend-posthog-client.json",
+    "scopes": ["person:read"],
+}
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A directory that looks like a checkout after `make install`, with `make up` running."""
+
+    directory: Path
+    stack: Up
+    variables: Mapping[str, str]
+
+    def here(self, shown: str) -> str:
+        """What a document shows, with the ports of this run."""
+        return shown.replace("http://127.0.0.1:3002", self.stack.summary["gateway"])
+
+    async def start(self, example: str, env_file: str) -> asyncio.subprocess.Process:
+        """Start an example program as a NATS user."""
+        address = (self.directory / ".hogsend" / env_file).read_text().strip().partition("=")[2]
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, str(EXAMPLES / example)),
+            env={**self.variables, "NATS_URL": address},
+            cwd=self.directory,
+            stdout=asyncio.subprocess.PIPE,
+        )
+
+
+@pytest.fixture(scope="module")
+async def checkout(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Checkout]:
+    directory = tmp_path_factory.mktemp("checkout")
+    programs = Path(sys.executable).parent
+    (directory / ".venv").symlink_to(sys.prefix)
+    (directory / "docs").symlink_to(ROOT / "docs")
+    home = directory / ".hogsend"
+    async with up(home, directory, INGEST_API_KEY="k-ingest") as stack:
+        variables = {
+            **clean_environment(),
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "shared"))),
+            "PYTHONUNBUFFERED": "1",
+            "HOGSEND_API_URL": stack.summary["gateway"],
+            "INGEST_API_KEY": "k-ingest",
+        }
+        yield Checkout(directory, stack, variables)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/sandbox.md"])
+async def test_the_transcripts_of_a_page_run_as_shown(checkout: Checkout, page: str) -> None:
+    if page == "docs/deadletters.md":
+        await _report_what_nobody_understands(checkout)
+    for example in PAGES[page]:
+        if example.endswith(".console"):
+            transcript = (ROOT / example).read_text()
+            await play(checkout.here(transcript), checkout.directory, checkout.variables)
+
+
+async def test_the_sandbox_starts_as_shown(checkout: Checkout) -> None:
+    port = str(free_port())
+    transcript = (EXAMPLES / "sandbox.console").read_text()
+    shown = transcript.replace("8010", port).replace("sandbox --", f"sandbox --port {port} --")
+    await play(shown, checkout.directory, checkout.variables)
+
+
+async def test_the_stand_in_for_tests_runs_as_shown(checkout: Checkout, tmp_path: Path) -> None:
+    program = tmp_path / "stand_in.py"
+    shown = (EXAMPLES / "posthog_stand_in.py").read_text()
+    program.write_text(shown.replace("8011", str(free_port())))
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(program)), env=checkout.variables, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await asyncio.wait_for(running.communicate(), 30)
+    assert (running.returncode, said) == (0, b"['signed_up'] []\n")
+
+
+async def test_the_app_runs_as_shown(checkout: Checkout) -> None:
+    app = await checkout.start("app.py", "app.env")
+    said, _ = await asyncio.wait_for(app.communicate(), 30)
+    # Nothing is configured here, so that nothing is known, and nothing fails.
+    assert app.returncode == 0
+    assert said.startswith(b"None default ")
+
+
+async def test_the_subscriber_hears_of_a_credential_change(checkout: Checkout) -> None:
+    subscriber = await checkout.start("subscriber.py", "subscriber.env")
+    assert subscriber.stdout is not None
+    url = "/v1/admin/provider-credentials/posthog"
+    stored = await checkout.stack.http.put(
+        url, json={"payload": GRANT}, headers=checkout.stack.admin
+    )
+    said = ""
+    async with asyncio.timeout(30):
+        while "posthog stored" not in said:
+            said = (await subscriber.stdout.readline()).decode()
+    subscriber.kill()
+    await subscriber.wait()
+    assert stored.status_code == 200
+    assert said.endswith("['person:read']\n")
+
+
+async def test_the_users_earlier_name_still_connects(checkout: Checkout) -> None:
+    note, url = (checkout.directory / ".hogsend" / "member.env").read_text().splitlines()
+    async with hogsend.connect(url.partition("=")[2]) as client:
+        assert await client.persons.get("u_42") == {}
+    assert note == "# Deprecated: use app.env"
+
+
+async def _report_what_nobody_understands(checkout: Checkout) -> None:
+    """Engagement of a type there is not: it becomes the first dead letter."""
+    client = await nats.connect(checkout.stack.app_url, inbox_prefix="_INBOX_app")
+    await client.jetstream().publish("hogsend.engagement.email.burnt", b'{"data":{"userId":"u"}}')
+    await client.close()

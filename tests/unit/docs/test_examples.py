@@ -1,0 +1,34 @@
+"""Programs and transcripts in documents are files, which tests/e2e/test_examples.py runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from docs.generators import examples
+from tests.transcripts import Step, steps
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+def test_every_program_shown_is_a_file_that_runs() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        elsewhere = examples.SHOWN.sub("", page.read_text())
+        assert not re.findall(r"^```python$", elsewhere, re.MULTILINE), page.name
+
+
+def test_every_example_is_shown() -> None:
+    pages = (page.read_text() for page in examples.pages())
+    shown = {example for page in pages for example in examples.shown_in(page)}
+    files = {str(file.relative_to(ROOT)) for file in EXAMPLES.iterdir() if file.is_file()}
+    assert shown == files
+
+
+def test_a_transcript_is_taken_apart() -> None:
+    shown = "$ echo '{\n  }' \\\n  && ls\na\n...\nb ... c\n$ true\n"
+    first, second = steps(shown)
+    assert first == Step("echo '{\n  }' \\\n  && ls", ["a", "...", "b ... c"])
+    assert second == Step("true", [])
+    assert first.kept_by("a\nx\ny\nb 12 c\n")
+    assert not first.kept_by("a\nb\n")
