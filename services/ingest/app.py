@@ -50,7 +50,7 @@ def create_app(
         limits: what the operator says about streams.
     """
     events = EventStore(database)
-    dead_letters = DeadLetters(broker.published, User.INGEST)
+    dead_letters = DeadLetters(broker.published, "ingest")
     letters = DeadLetterStream(broker.link)
     admin = DeadLetterAdmin(letters)
     broker.provide(
@@ -61,7 +61,7 @@ def create_app(
         AuditTrail(database, dead_letters),
         admin,
         Replayer(broker.published, letters, admin),
-        HealthReporter(User.INGEST, database),
+        HealthReporter("ingest", database),
         broker.link,
     )
     own = broker.include(handlers.router)
@@ -78,11 +78,11 @@ def create_app(
 async def run() -> None:
     """Run until SIGTERM or SIGINT."""
     telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
-    logs.configure(User.INGEST, telemetry)
+    logs.configure("ingest", telemetry)
     metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
     app = create_app(
         service_broker(User.INGEST, nats),
-        Database.of(postgres, User.INGEST, MIGRATIONS),
+        Database.of(postgres, "ingest", MIGRATIONS),
         batch_size=IngestSettings().ingest_batch_size,
         background=[lambda: touch_forever(telemetry.health_file)],
         limits=nats.stream_limits,
