@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from hogsend.contract.base import Properties
-from services.ingest.events.incoming_event import IncomingEvent
+from services.ingest.incoming_event import IncomingEvent
 
 Version: TypeAlias = tuple[int, str]
 """Microseconds since 1970 (UTC), and an event id."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from uuid import UUID, uuid4
 
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, ROW, Contact, Key
-from services.ingest.events.incoming_event import IncomingEvent
+from services.ingest.incoming_event import IncomingEvent
 
 _ROW_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 

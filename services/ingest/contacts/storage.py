@@ -18,7 +18,7 @@ import msgspec
 from hogsend.contract.base import Properties
 from services.ingest.contacts.contact import ROW, Contact, Key, Version
 from services.ingest.contacts.identity_resolution import IdentityResolver, keys_of
-from services.ingest.events.incoming_event import IncomingEvent
+from services.ingest.incoming_event import IncomingEvent
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 

@@ -8,7 +8,7 @@ from hogsend.contract import subjects
 from hogsend.contract.events import Event
 from hogsend.contract.headers import message_headers
 from hogsend.transport.publisher import OutgoingMessage
-from services.ingest.events.incoming_event import IncomingEvent
+from services.ingest.incoming_event import IncomingEvent
 
 
 def event_message(event: IncomingEvent, contact_key: str) -> OutgoingMessage:

@@ -18,9 +18,9 @@ from services.ingest import metrics
 from services.ingest.dead_letters import publish as dead_lettering
 from services.ingest.dead_letters.publish import TOO_LARGE, Failure
 from services.ingest.events.event_message import event_message
-from services.ingest.events.incoming_event import IncomingEvent
 from services.ingest.events.outcome import Outcome, Rejected, Status
 from services.ingest.events.store import EventStore
+from services.ingest.incoming_event import IncomingEvent
 
 Decode = Callable[[QueuedMessage], IncomingEvent | None]
 """Decodes a message; None when there is nothing to store. Raises `Unprocessable`."""

@@ -14,9 +14,9 @@ from hogsend.contract.headers import message_headers
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
 from services.ingest import metrics
 from services.ingest.events.event_message import event_message
-from services.ingest.events.incoming_event import EventRef, IncomingEvent
 from services.ingest.events.outcome import Rejected, Status
 from services.ingest.events.store import EventStore
+from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.sources.engagement import SOURCE
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from hogsend.contract.base import Properties
 from hogsend.contract.events import StoredEvent
-from services.ingest.events.incoming_event import IncomingEvent
+from services.ingest.incoming_event import IncomingEvent
 
 _encode = msgspec.json.Encoder().encode
 _decode_properties = msgspec.json.Decoder(Properties).decode

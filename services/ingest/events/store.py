@@ -23,9 +23,9 @@ from hogsend.contract.events import EventPage, ListEvents
 from hogsend.service.database import Database
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.contacts import storage as contacts
-from services.ingest.events.incoming_event import EventRef, IncomingEvent
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.events.rows import EVENT_COLUMNS, event_row, stored_event
+from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.nul import text_without_nul
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")

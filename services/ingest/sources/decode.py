@@ -7,7 +7,7 @@ from functools import partial
 
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.queued_message import QueuedMessage
-from services.ingest.events.incoming_event import IncomingEvent
+from services.ingest.incoming_event import IncomingEvent
 from services.ingest.sources import engagement as engagement_source
 from services.ingest.sources import posthog as posthog_source
 

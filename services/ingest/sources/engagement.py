@@ -10,7 +10,7 @@ from hogsend.contract.base import Properties
 from hogsend.contract.engagement import CATALOG, Engagement, MalformedEngagement, read_engagement
 from hogsend.contract.headers import CORRELATION_ID
 from hogsend.service.dead_letters import Unprocessable
-from services.ingest.events.incoming_event import EventRef, IncomingEvent
+from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.nul import json_without_nul
 
 SOURCE = "hogsend"

@@ -10,7 +10,7 @@ import msgspec
 from hogsend.contract.headers import CORRELATION_ID, RECEIVED_AT, message_id
 from hogsend.contract.webhooks import PostHogWebhook
 from hogsend.service.dead_letters import Unprocessable
-from services.ingest.events.incoming_event import EventRef, IncomingEvent
+from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.nul import json_without_nul
 
 SOURCE = "posthog"

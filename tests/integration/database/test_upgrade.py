@@ -19,9 +19,9 @@ from hogsend.service.migrations import migrate
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
-from services.ingest.events.incoming_event import EventRef, IncomingEvent
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
+from services.ingest.incoming_event import EventRef, IncomingEvent
 from tests.integration.harness import SEALING_SECRET
 
 SERVICES = Path(__file__).parents[3] / "services"

@@ -18,9 +18,9 @@ from hogsend.contract.events import INGEST_EVENTS, ListEvents
 from hogsend.contract.health import INGEST_HEALTH
 from hogsend.service import subscribers
 from hogsend.transport.publisher import Publisher
-from services.ingest.events.incoming_event import IncomingEvent
 from services.ingest.events.outcome import Outcome
 from services.ingest.events.store import EventStore
+from services.ingest.incoming_event import IncomingEvent
 from tests.integration.ingest.driver import Driver
 from tests.waiting import eventually
 

@@ -22,9 +22,9 @@ from hogsend.transport.publisher import (
     Publisher,
 )
 from services.ingest.events import outcome
-from services.ingest.events.incoming_event import EventRef, IncomingEvent
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
+from services.ingest.incoming_event import EventRef, IncomingEvent
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

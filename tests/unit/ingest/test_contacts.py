@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.ingest.contacts.contact import ROW, Contact, Key
 from services.ingest.contacts.identity_resolution import IdentityResolver, keys_of
-from services.ingest.events.incoming_event import EventRef, IncomingEvent
+from services.ingest.incoming_event import EventRef, IncomingEvent
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

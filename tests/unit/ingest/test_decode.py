@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from hogsend.service.dead_letters import Unprocessable
-from services.ingest.events.incoming_event import EventRef, IncomingEvent
+from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.sources.decode import decode_engagement, decode_webhook
 from tests.unit.ingest.fakes import NOW, Delivery, FakeMessage
 

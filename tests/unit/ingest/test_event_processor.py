@@ -9,8 +9,8 @@ from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.queued_message import QueuedMessage
 from services.ingest.dead_letters.publish import RETRY_SECONDS
 from services.ingest.events.event_processor import EventProcessor
-from services.ingest.events.incoming_event import IncomingEvent
 from services.ingest.events.outcome import Rejected, Saved, Status
+from services.ingest.incoming_event import IncomingEvent
 from tests.unit.ingest.fakes import (
     Delivery,
     FakeMessage,

@@ -9,9 +9,9 @@ import pytest
 
 from hogsend.contract.errors import Unavailable
 from services.ingest.contacts.storage import ContactsMoved
-from services.ingest.events.incoming_event import IncomingEvent
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.events.store import EventStore
+from services.ingest.incoming_event import IncomingEvent
 from tests.unit.ingest.fakes import incoming
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hogsend.contract.engagement import MalformedEngagement, read_engagement
 from hogsend.service.dead_letters import Unprocessable
 from services.gateway.webhooks.posthog import InvalidPayloadError, MalformedJSONError, parse_posthog
-from services.ingest.events.incoming_event import IncomingEvent
+from services.ingest.incoming_event import IncomingEvent
 from services.ingest.sources import engagement as engagement_source
 from services.ingest.sources import posthog as posthog_source
 

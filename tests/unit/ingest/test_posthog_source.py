@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hogsend.service.dead_letters import Unprocessable
-from services.ingest.events.incoming_event import EventRef, IncomingEvent
+from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.sources.posthog import decode, parse_time
 
 QUEUED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
