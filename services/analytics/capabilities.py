@@ -1,4 +1,4 @@
-"""Which rows of the seed's degradation table work here, and why the others do not."""
+"""Which rows of the spec's degradation table work here, and why the others do not."""
 
 from __future__ import annotations
 

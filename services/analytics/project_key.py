@@ -1,4 +1,4 @@
-"""The key events are captured with: the operator's, else the one connect found (seed, D-15).
+"""The key events are captured with: the operator's, else the one connect found (spec, D-15).
 
 It is public by design and can never read. Without one, capturing is a silent no-op.
 """

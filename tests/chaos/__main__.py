@@ -20,7 +20,12 @@ def main() -> int:
     """Run; 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=1200, help="how long to go on")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="repeats a run")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=secrets.randbelow(10**6),
+        help="random seed of a run, to repeat it",
+    )
     parser.add_argument("--outages", action="store_true", help="long ones too, once each")
     parser.add_argument("--cluster", action="store_true", help="three NATS, two of each service")
     parser.add_argument(
@@ -28,7 +33,7 @@ def main() -> int:
     )
     parser.add_argument("--rate", type=float, default=40, help="events sent each second")
     chosen = parser.parse_args()
-    print(f"seed {chosen.seed}; repeat it with --seed {chosen.seed}")
+    print(f"random seed {chosen.seed}; repeat it with --seed {chosen.seed}")
     directory = Path(tempfile.mkdtemp(prefix="hogsend-chaos-"))
     report = asyncio.run(_run(chosen, directory))
     print("\n".join(["", *report.lines()]))

@@ -1,4 +1,4 @@
-"""A run: load, faults drawn from a seed, and the reckoning at the end."""
+"""A run: load, faults drawn from a random seed, and the reckoning at the end."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Report:
         again = sum(ledger.heard.values()) - len(ledger.heard)
         rows += [
             "",
-            f"faults    {self.faults}, from seed {self.seed}",
+            f"faults    {self.faults}, from random seed {self.seed}",
             f"sent      {len(ledger.sent)}; answered {answers}",
             f"503 for   {refused or 'no moment'} at most",
             f"accepted  {len(ledger.accepted)}",
@@ -107,7 +107,7 @@ async def chaos(
 
     Args:
         running: the stack.
-        seed: decides which fault comes when, and how long it lasts.
+        seed: random seed; decides which fault comes when, and how long it lasts.
         faults: each comes about as often as the others.
         once: each comes once, between the others.
         seconds: no new fault begins after so long.

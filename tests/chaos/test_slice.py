@@ -19,7 +19,7 @@ async def test_two_minutes_of_faults_lose_nothing(tmp_path: Path) -> None:
     report = await chaos(
         up(tmp_path / "home", tmp_path), seed=secrets.randbelow(10**6), faults=FAULTS, seconds=120
     )
-    print("\n".join(report.lines()))  # noqa: T201 - with its seed, for whoever has to repeat it
+    print("\n".join(report.lines()))  # noqa: T201 - with its random seed, to repeat it
     assert report.complaints() == []
     assert report.recoveries.keys() == {fault.name for fault in FAULTS}
     assert len(report.ledger.accepted) > 1000

@@ -93,7 +93,7 @@ async def operator(stack: Up) -> Client:
 @pytest.mark.timeout(300)
 async def test_rubbish_gets_a_reason_and_breaks_nothing(tmp_path: Path) -> None:
     seed = secrets.randbelow(10**6)
-    print(f"seed {seed}")  # noqa: T201 - for whoever has to repeat it
+    print(f"random seed {seed}")  # noqa: T201 - to repeat it
     chance = random.Random(seed)  # noqa: S311
     async with up(tmp_path / "home", tmp_path) as stack:
         before = {name: stack.child(name).pid for name in SERVICE_SETTINGS}

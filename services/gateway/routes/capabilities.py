@@ -1,4 +1,4 @@
-"""`GET /v1/admin/capabilities`: the seed's degradation table, with its current values."""
+"""`GET /v1/admin/capabilities`: the spec's degradation table, with its current values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OAuth client documents that PostHog fetches (seed, "The OAuth client")."""
+"""The OAuth client documents that PostHog fetches (spec 3.1)."""
 
 from __future__ import annotations
 

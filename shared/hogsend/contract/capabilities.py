@@ -1,4 +1,4 @@
-"""Capabilities: the seed's degradation table, as it is here and now."""
+"""Capabilities: the spec's degradation table, as it is here and now."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CapabilityName = Literal[
 
 
 class Capability(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """One row of the seed's degradation table, as it is now."""
+    """One row of the spec's degradation table, as it is now."""
 
     name: CapabilityName
     state: Literal["on", "off", "unknown"]

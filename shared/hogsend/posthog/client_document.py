@@ -1,6 +1,6 @@
 """The OAuth client metadata document (CIMD) PostHog fetches at authorize time.
 
-Source: seed, "The OAuth client".
+Source: spec 3.1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The OAuth scopes Hogsend asks PostHog for, in their canonical order (seed, "Scopes")."""
+"""The OAuth scopes Hogsend asks PostHog for, in their canonical order (spec 3.1)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Follows one provider's credential: what was learned from it is asked for again when it changes.
 
 The credential event is what makes a service ask again. Asking every 30 s is the backstop for a lost
-event (the seed's bound), never the mechanism. A reconnection may have lost an event, so it counts
+event (the spec's bound), never the mechanism. A reconnection may have lost an event, so it counts
 as a change.
 
 One watcher a process and provider stands under everything that depends on the credential: bearers,
@@ -23,7 +23,7 @@ from hogsend.service import metrics
 log = structlog.get_logger(__name__)
 
 REVALIDATE_SECONDS = 30.0
-"""An answer older than this is asked for again (the seed's bound for a lost event)."""
+"""An answer older than this is asked for again (the spec's bound for a lost event)."""
 UNKNOWN_RETRY_SECONDS = 0.5
 """How often a value that nothing is known about yet, and that is wanted at once, is asked for."""
 

@@ -1,7 +1,7 @@
 """A service's own copy of a provider's bearer: dropped the moment the credential changes.
 
 The credential event is what makes a service ask again. Asking every 30 s is the backstop for a lost
-event (the seed's bound), never the mechanism.
+event (the spec's bound), never the mechanism.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The seed's degradation table: each row off and on, live, with the others as they were.
+"""The spec's degradation table: each row off and on, live, with the others as they were.
 
 Everything runs against the sandbox, which captures, evaluates flags, shows persons, and delivers.
 """

@@ -12,7 +12,7 @@ from hogsend.posthog.hosts import private_host
 from hogsend.service.settings import PostHogSettings
 from hogsend.urls import is_absolute_url, is_loopback
 
-# The seed's document, word for word.
+# The client document of spec 3.1, field by field.
 SEED_DOCUMENT = {
     "client_id": "https://hogsend.com/.well-known/hogsend-posthog-client.json",
     "client_name": "Hogsend",
