@@ -237,7 +237,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(
+async def gateway_service(
     servers: Servers,
     directory: Path,
     *,

@@ -30,7 +30,7 @@ from tests.integration.harness import (
     analytics_service,
     client,
     credentials_service,
-    gateway,
+    gateway_service,
     provisioner_service,
 )
 from tests.integration.ingest.driver import Driver as Ingest
@@ -361,7 +361,7 @@ async def running(
             analytics_service(servers, database_url, posthog=environment, settings=settings)
         )
         front = await enter(
-            gateway(servers, resolver, posthog=environment, public_url=start.public_url)
+            gateway_service(servers, resolver, posthog=environment, public_url=start.public_url)
         )
         await enter(serving(front.app, posthog.instance.options.resolve[0].port))
         member = await enter(client(servers, User.APP))

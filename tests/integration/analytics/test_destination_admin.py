@@ -29,7 +29,7 @@ from services.analytics.destinations import store as stores
 from services.analytics.destinations.default_destination import DEFAULT_DESTINATION
 from tests.capture_recorder import CaptureRecorder, capture_recorder
 from tests.integration.analytics.sending import KEY, Sending, replica, sending
-from tests.integration.harness import READ_KEY, Gateway, admin, connected, gateway
+from tests.integration.harness import READ_KEY, Gateway, admin, connected, gateway_service
 from tests.servers import Servers
 from tests.waiting import eventually, more_than
 
@@ -78,7 +78,7 @@ async def administration(
     async with (
         capture_recorder() as posthog,
         sending(servers, database_url, posthog.url, settings=settings) as sent,
-        gateway(servers, directory, wait_for_secret=False) as front,
+        gateway_service(servers, directory, wait_for_secret=False) as front,
     ):
         yield Admin(front, sent, posthog)
 
@@ -279,7 +279,7 @@ async def test_a_read_key_may_only_look(operator: Admin) -> None:
 
 
 async def test_without_analytics_it_is_a_typed_503(servers: Servers, tmp_path: Path) -> None:
-    async with gateway(servers, tmp_path, wait_for_secret=False) as front:
+    async with gateway_service(servers, tmp_path, wait_for_secret=False) as front:
         answer = await front.http.get(URL, headers=admin())
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert "analytics" in answer.json()["error"]

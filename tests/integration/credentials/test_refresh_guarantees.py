@@ -23,7 +23,7 @@ from hogsend.contract.errors import Forbidden, Unavailable
 from hogsend.contract.users import User
 from services.credentials import store as store_module
 from tests.integration.credentials.conftest import Driver, ask, stored
-from tests.integration.harness import SEALING_SECRET, Credentials, admin, connected, gateway
+from tests.integration.harness import SEALING_SECRET, Credentials, admin, connected, gateway_service
 from tests.running_stack import PYTHONPATH
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -117,7 +117,7 @@ async def test_invalid_grant_asks_to_connect_again_wherever_one_looks(
     status = await service.credentials.status("posthog")
     assert status.needs_reconnect
     assert status.refresh_error == "invalid_grant"
-    async with gateway(servers, tmp_path) as running:
+    async with gateway_service(servers, tmp_path) as running:
         url = "/v1/admin/provider-credentials/posthog"
         assert (await running.http.get(url, headers=admin())).json()["needsReconnect"] is True
         health = (await running.http.get("/v1/health")).json()

@@ -1,8 +1,4 @@
-"""Acceptance cases 12.1: the admin key and the credential routes.
-
-Left out: 3, 4 and 5 need Hogsend's database keys, which are not part of this product. Case 3's
-answer, 403 for a known key that is not full-admin, is shown with the read key instead.
-"""
+"""Acceptance cases 12.1 that need the credentials service; the others are unit tests."""
 
 from __future__ import annotations
 
@@ -21,13 +17,12 @@ from hogsend.contract.credentials import CredentialChanged, DerivedPayload, Kind
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
 from tests.integration.harness import (
-    READ_KEY,
     Credentials,
     Gateway,
     admin,
     connected,
     credentials_service,
-    gateway,
+    gateway_service,
 )
 from tests.servers import Servers
 
@@ -43,19 +38,6 @@ PAYLOAD: dict[str, Any] = {
     "scopedTeams": [199032],
     "scopedOrganizations": ["0190aa51-6a70-0000-5c6d-2b5ea0c8a2d9"],
 }
-ROUTES = [
-    ("PUT", URL),
-    ("GET", URL),
-    ("DELETE", URL),
-    ("GET", "/v1/admin/analytics/connect-info"),
-    ("GET", "/v1/admin/events"),
-    ("GET", "/v1/admin/deadletters"),
-    ("GET", "/v1/admin/deadletters/1"),
-    ("DELETE", "/v1/admin/deadletters/1"),
-    ("POST", "/v1/admin/deadletters/1/replay"),
-    ("POST", "/v1/admin/deadletters/replay"),
-    ("POST", "/v1/admin/deadletters/purge"),
-]
 
 
 @pytest.fixture
@@ -67,13 +49,13 @@ async def service(
 
 
 @pytest.fixture
-async def front(servers: Servers, service: Credentials, tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with gateway(servers, tmp_path) as running:
+async def gateway(servers: Servers, service: Credentials, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with gateway_service(servers, tmp_path) as running:
         yield running
 
 
-async def put(front: Gateway, **changes: Any) -> Any:
-    return await front.http.put(URL, json={"payload": {**PAYLOAD, **changes}}, headers=admin())
+async def put(gateway: Gateway, **changes: Any) -> Any:
+    return await gateway.http.put(URL, json={"payload": {**PAYLOAD, **changes}}, headers=admin())
 
 
 async def rows(service: Credentials) -> list[asyncpg.Record]:
@@ -86,45 +68,8 @@ async def loaded(service: Credentials, kind: Kind, payload: type[Any]) -> Any:
     return service.sealer._unseal_kind(stored.rows, kind, payload).payload
 
 
-@pytest.mark.parametrize(("method", "url"), ROUTES)
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Authorization": "k-admin"},
-        {"Authorization": "bearer k-admin"},
-        {"Authorization": "Bearer  k-admin"},
-        {"X-Api-Key": "k-admin"},
-    ],
-)
-async def test_case_1_without_a_bearer_every_admin_route_is_401(
-    front: Gateway, service: Credentials, method: str, url: str, headers: dict[str, str]
-) -> None:
-    answer = await front.http.request(method, url, headers=headers, json={"payload": PAYLOAD})
-    assert (answer.status_code, answer.json()) == (401, {"error": "Unauthorized"})
-    assert await rows(service) == []
-
-
-@pytest.mark.parametrize("key", ["wrong", "", "k-admi", "k-adminn", "k-ädmin"])
-async def test_case_2_an_unknown_bearer_is_401(front: Gateway, key: str) -> None:
-    answer = await front.http.get(URL, headers={b"Authorization": f"Bearer {key}".encode()})
-    assert (answer.status_code, answer.json()) == (401, {"error": "Unauthorized"})
-
-
-@pytest.mark.parametrize(("method", "url"), ROUTES[:4])
-async def test_a_read_key_is_403_but_for_the_event_list(
-    front: Gateway, service: Credentials, method: str, url: str
-) -> None:
-    answer = await front.http.request(
-        method, url, headers=admin(READ_KEY), json={"payload": PAYLOAD}
-    )
-    assert (answer.status_code, answer.json()) == (403, {"error": "Forbidden: insufficient scope"})
-    assert await rows(service) == []
-    assert (await front.http.get("/v1/admin/events", headers=admin(READ_KEY))).status_code == 503
-
-
-async def test_case_6_put_answers_exactly_the_meta(front: Gateway) -> None:
-    answer = await put(front)
+async def test_case_6_put_answers_exactly_the_meta(gateway: Gateway) -> None:
+    answer = await put(gateway)
     assert answer.status_code == 200
     meta = answer.json()
     assert set(meta) == {
@@ -144,85 +89,87 @@ async def test_case_6_put_answers_exactly_the_meta(front: Gateway) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", meta["createdAt"])
 
 
-async def test_case_7_no_token_material_is_answered(front: Gateway) -> None:
-    text = (await put(front)).text
+async def test_case_7_no_token_material_is_answered(gateway: Gateway) -> None:
+    text = (await put(gateway)).text
     for secret in ("pha_a", "phr_r", "payload", "accessToken", "refreshToken"):
         assert secret not in text
 
 
-async def test_case_8_the_row_is_sealed(front: Gateway, service: Credentials) -> None:
-    await put(front)
+async def test_case_8_the_row_is_sealed(gateway: Gateway, service: Credentials) -> None:
+    await put(gateway)
     (row,) = await rows(service)
     assert re.fullmatch(r"[A-Za-z0-9_-]+", row["payload"])
     assert "pha_" not in row["payload"]
     assert "phr_" not in row["payload"]
 
 
-async def test_case_9_a_second_put_replaces_the_first(front: Gateway, service: Credentials) -> None:
-    await put(front)
+async def test_case_9_a_second_put_replaces_the_first(
+    gateway: Gateway, service: Credentials
+) -> None:
+    await put(gateway)
     (before,) = await rows(service)
-    answer = await put(front, accessToken="pha_b", scopes=["person:read"])
+    answer = await put(gateway, accessToken="pha_b", scopes=["person:read"])
     (after,) = await rows(service)
     assert answer.status_code == 200
     assert after["id"] == before["id"]
     assert after["created_at"] == before["created_at"]
     assert after["updated_at"] >= before["updated_at"] >= before["created_at"]
-    assert (await front.http.get(URL, headers=admin())).json()["scopes"] == ["person:read"]
+    assert (await gateway.http.get(URL, headers=admin())).json()["scopes"] == ["person:read"]
 
 
-async def test_case_10_get_describes_without_tokens(front: Gateway) -> None:
-    await put(front)
-    answer = await front.http.get(URL, headers=admin())
+async def test_case_10_get_describes_without_tokens(gateway: Gateway) -> None:
+    await put(gateway)
+    answer = await gateway.http.get(URL, headers=admin())
     assert answer.status_code == 200
     assert isinstance(answer.json()["createdAt"], str)
     assert isinstance(answer.json()["updatedAt"], str)
     assert "ph" not in answer.text.replace("posthog", "")
 
 
-async def test_case_11_nothing_stored_is_404(front: Gateway) -> None:
-    answer = await front.http.get(URL, headers=admin())
+async def test_case_11_nothing_stored_is_404(gateway: Gateway) -> None:
+    answer = await gateway.http.get(URL, headers=admin())
     assert (answer.status_code, answer.json()) == (404, {"error": "Provider credential not found"})
 
 
-async def test_case_12_delete_twice(front: Gateway, service: Credentials) -> None:
-    await put(front)
-    first = await front.http.delete(URL, headers=admin())
-    second = await front.http.delete(URL, headers=admin())
+async def test_case_12_delete_twice(gateway: Gateway, service: Credentials) -> None:
+    await put(gateway)
+    first = await gateway.http.delete(URL, headers=admin())
+    second = await gateway.http.delete(URL, headers=admin())
     assert (first.status_code, first.json()) == (200, {"deleted": True})
     assert second.status_code == 404
     assert await rows(service) == []
 
 
-async def test_case_13_delete_removes_both_kinds(front: Gateway, service: Credentials) -> None:
-    await put(front)
+async def test_case_13_delete_removes_both_kinds(gateway: Gateway, service: Credentials) -> None:
+    await put(gateway)
     await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="w"))
     assert len(await rows(service)) == 2
-    assert (await front.http.delete(URL, headers=admin())).status_code == 200
+    assert (await gateway.http.delete(URL, headers=admin())).status_code == 200
     assert await rows(service) == []
-    assert (await front.http.delete(URL, headers=admin())).status_code == 404
+    assert (await gateway.http.delete(URL, headers=admin())).status_code == 404
 
 
 async def test_case_14_a_derived_row_alone_can_be_deleted(
-    front: Gateway, service: Credentials
+    gateway: Gateway, service: Credentials
 ) -> None:
     await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="w"))
-    assert (await front.http.get(URL, headers=admin())).status_code == 404
-    answer = await front.http.delete(URL, headers=admin())
+    assert (await gateway.http.get(URL, headers=admin())).status_code == 404
+    answer = await gateway.http.delete(URL, headers=admin())
     assert (answer.status_code, answer.json()) == (200, {"deleted": True})
 
 
 @pytest.mark.parametrize("payload", ["bm90LXJlYWwtY2lwaGVydGV4dA", "", "{}", "ü"])
 async def test_case_15_an_unreadable_row_is_409_and_can_be_deleted(
-    front: Gateway, service: Credentials, payload: str
+    gateway: Gateway, service: Credentials, payload: str
 ) -> None:
-    await put(front)
+    await put(gateway)
     async with service.database.acquire() as connection:
         await connection.execute("UPDATE provider_credentials SET payload = $1", payload)
-    answer = await front.http.get(URL, headers=admin())
+    answer = await gateway.http.get(URL, headers=admin())
     assert answer.status_code == 409
     assert "cannot be decrypted" in answer.json()["error"]
     assert "BETTER_AUTH_SECRET" in answer.json()["error"]
-    assert (await front.http.delete(URL, headers=admin())).status_code == 200
+    assert (await gateway.http.delete(URL, headers=admin())).status_code == 200
 
 
 async def test_case_16_another_secret_after_a_restart(
@@ -230,18 +177,18 @@ async def test_case_16_another_secret_after_a_restart(
 ) -> None:
     async with (
         credentials_service(servers, database_url, secret="old"),
-        gateway(servers, tmp_path / "a") as front,
+        gateway_service(servers, tmp_path / "a") as gateway,
     ):
-        await put(front)
+        await put(gateway)
     async with (
         credentials_service(servers, database_url, secret="new"),
-        gateway(servers, tmp_path / "b") as front,
+        gateway_service(servers, tmp_path / "b") as gateway,
     ):
-        assert (await front.http.get(URL, headers=admin())).status_code == 409
-        repaired = await put(front)
+        assert (await gateway.http.get(URL, headers=admin())).status_code == 409
+        repaired = await put(gateway)
         assert repaired.status_code == 200
-        assert (await front.http.get(URL, headers=admin())).status_code == 200
-        assert (await front.http.delete(URL, headers=admin())).status_code == 200
+        assert (await gateway.http.get(URL, headers=admin())).status_code == 200
+        assert (await gateway.http.delete(URL, headers=admin())).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -256,21 +203,12 @@ async def test_case_16_another_secret_after_a_restart(
         pytest.param({"tokenEndpoint": "https://10.0.0.7/oauth/token/"}, id="private"),
         pytest.param({"tokenEndpoint": "https://[::ffff:10.0.0.7]/token"}, id="private_in_ipv6"),
         pytest.param({"clientId": "hogsend"}, id="client_id_no_url"),
-        pytest.param({"accessToken": None}, id="case_18"),
-        pytest.param({"refreshToken": ""}, id="case_19"),
-        pytest.param({"expiresAt": "2026-06-13"}, id="case_20_date"),
-        pytest.param({"expiresAt": "2026-06-13T04:00:00"}, id="case_20_no_zone"),
-        pytest.param({"expiresAt": "2026-02-30T04:00:00Z"}, id="no_such_day"),
-        pytest.param({"expiresAt": "2026-06-13t04:00:00z"}, id="lower_case"),
-        pytest.param({"expiresAt": "0001-01-01T00:00:00+14:00"}, id="before_time"),
-        pytest.param({"scopes": "person:read person:write"}, id="case_21_scopes"),
-        pytest.param({"scopedTeams": [1.5]}, id="case_21_teams"),
     ],
 )
-async def test_cases_17_to_21_a_bad_payload_is_400_and_stores_nothing(
-    front: Gateway, service: Credentials, changes: dict[str, Any]
+async def test_case_17_an_endpoint_that_must_not_be_asked_is_400_and_stores_nothing(
+    gateway: Gateway, service: Credentials, changes: dict[str, Any]
 ) -> None:
-    answer = await put(front, **changes)
+    answer = await put(gateway, **changes)
     assert answer.status_code == 400
     assert answer.json()["success"] is False
     assert answer.json()["error"]["name"] == "ZodError"
@@ -278,44 +216,8 @@ async def test_cases_17_to_21_a_bad_payload_is_400_and_stores_nothing(
     assert await rows(service) == []
 
 
-async def test_case_18_a_missing_access_token_is_400(front: Gateway, service: Credentials) -> None:
-    payload = {key: value for key, value in PAYLOAD.items() if key != "accessToken"}
-    answer = await front.http.put(URL, json={"payload": payload}, headers=admin())
-    assert answer.status_code == 400
-    assert "accessToken" in answer.json()["error"]["message"]
-    assert await rows(service) == []
-
-
-@pytest.mark.parametrize("body", [b"{bad", b"", b"\xff", b'{"payload":' + b"[" * 100_000])
-async def test_case_22_a_body_that_is_not_json(front: Gateway, body: bytes) -> None:
-    answer = await front.http.put(
-        URL, content=body, headers={**admin(), "Content-Type": "application/json"}
-    )
-    assert answer.status_code == 400
-    assert answer.json() == {"error": "Malformed JSON in request body"}
-
-
-async def test_json_that_is_not_declared_as_json_is_400(
-    front: Gateway, service: Credentials
-) -> None:
-    answer = await front.http.put(
-        URL, content=b"payload=1", headers={**admin(), "Content-Type": "text/plain"}
-    )
-    assert answer.status_code == 400
-    assert await rows(service) == []
-
-
-@pytest.mark.parametrize(
-    "expires",
-    ["2026-12-13T04:00Z", "2026-12-13T06:30:00.5+02:30", "2026-12-13T04:00:00.000000000Z"],
-)
-async def test_every_spelling_of_an_instant_is_normalised(front: Gateway, expires: str) -> None:
-    answer = await put(front, expiresAt=expires)
-    assert answer.json()["expiresAt"].startswith("2026-12-13T04:00:00.")
-
-
-async def test_case_23_what_was_saved_is_loaded(front: Gateway, service: Credentials) -> None:
-    await put(front)
+async def test_case_23_what_was_saved_is_loaded(gateway: Gateway, service: Credentials) -> None:
+    await put(gateway)
     stored = await loaded(service, "oauth", OAuthPayload)
     assert stored == OAuthPayload(
         access_token="pha_a",
@@ -330,13 +232,13 @@ async def test_case_23_what_was_saved_is_loaded(front: Gateway, service: Credent
 
 
 async def test_case_24_the_two_kinds_do_not_touch_each_other(
-    front: Gateway, service: Credentials
+    gateway: Gateway, service: Credentials
 ) -> None:
     derived = DerivedPayload(
         webhook_secret="w", project_api_key="phc_x", project_id="4242", private_host="https://h"
     )
     await service.credentials.put_derived("posthog", derived)
-    await put(front)
+    await put(gateway)
     assert await loaded(service, "derived", DerivedPayload) == derived
     assert (await loaded(service, "oauth", OAuthPayload)) is not None
 
@@ -349,20 +251,14 @@ async def test_case_25_a_derived_save_replaces_the_whole(service: Credentials) -
     assert [row["kind"] for row in await rows(service)] == ["derived"]
 
 
-@pytest.mark.parametrize("provider", ["%00", "a%0Ab", "x" * 101])
-async def test_a_provider_id_that_cannot_be_is_400(front: Gateway, provider: str) -> None:
-    url = f"/v1/admin/provider-credentials/{provider}"
-    assert (await front.http.get(url, headers=admin())).status_code == 400
-
-
 async def test_the_change_is_on_the_bus_before_put_answers(
-    servers: Servers, front: Gateway, service: Credentials
+    servers: Servers, gateway: Gateway, service: Credentials
 ) -> None:
     async with connected(servers, User.SUBSCRIBER) as bus:
         changes = Client(bus).credential_changes("posthog")
-        await put(front)
+        await put(gateway)
         stored = await anext(changes)
-        await front.http.delete(URL, headers=admin())
+        await gateway.http.delete(URL, headers=admin())
         deleted = await anext(changes)
         last = await _last(bus)
     assert (stored.change, stored.kinds, stored.scopes) == ("stored", ["oauth"], PAYLOAD["scopes"])

@@ -35,7 +35,9 @@ URL = "/v1/events"
 @pytest.fixture
 async def gateway(servers: Servers, driver: Driver, tmp_path: Path) -> AsyncIterator[Gateway]:
     keys = {"ingest_api_key": INGEST_KEY}
-    async with harness.gateway(servers, tmp_path, settings=keys, wait_for_secret=False) as running:
+    async with harness.gateway_service(
+        servers, tmp_path, settings=keys, wait_for_secret=False
+    ) as running:
         yield running
 
 

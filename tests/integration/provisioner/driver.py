@@ -20,7 +20,7 @@ from tests.integration.harness import (
     Provisioner,
     admin,
     credentials_service,
-    gateway,
+    gateway_service,
     provisioner_service,
 )
 from tests.posthog_recorder import Recorder
@@ -107,7 +107,7 @@ async def start_driver(
             )
         )
         running_gateway = await stack.enter_async_context(
-            gateway(servers, directory, posthog=configured, public_url=public_url)
+            gateway_service(servers, directory, posthog=configured, public_url=public_url)
         )
         driver = Driver(posthog, credentials, provisioner, running_gateway)
         if connected:

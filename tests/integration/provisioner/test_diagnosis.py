@@ -13,7 +13,13 @@ from hogsend.contract.credentials import CREDENTIALS_STATUS, CredentialStatus, P
 from hogsend.contract.users import User
 from hogsend.service.serving import Handler, serve
 from tests.destinations import WEBHOOK_URL, compliant
-from tests.integration.harness import Gateway, admin, connected, gateway, provisioner_service
+from tests.integration.harness import (
+    Gateway,
+    admin,
+    connected,
+    gateway_service,
+    provisioner_service,
+)
 from tests.integration.provisioner.driver import DIAGNOSIS, WITH_SECRET, Driver
 from tests.posthog_recorder import Recorder
 from tests.servers import Servers
@@ -65,7 +71,7 @@ async def alone(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         await enter(provisioner_service(servers, database_url, posthog=environment))
-        yield await enter(gateway(servers, tmp_path, posthog=environment))
+        yield await enter(gateway_service(servers, tmp_path, posthog=environment))
 
 
 async def test_without_the_credentials_service_the_rest_is_reported(

@@ -25,8 +25,7 @@ from hogsend.contract.provisioning import (
 from hogsend.contract.users import User
 from hogsend.service.serving import AnyHandler, Handler, serve
 from services.gateway.routes import provisioning
-from tests.integration.harness import admin, connected, credentials_service
-from tests.integration.harness import gateway as gateway_service
+from tests.integration.harness import admin, connected, credentials_service, gateway_service
 from tests.integration.provisioner.driver import URL, WITH_SECRET
 from tests.servers import Servers
 from tests.waiting import eventually

@@ -16,7 +16,7 @@ from hogsend.contract.credentials import DerivedPayload
 from hogsend.urls import is_loopback
 from services.provisioner.destination.drift import SECRET_HEADER
 from tests.destinations import PLACEHOLDER_URL, SECRET, WEBHOOK_URL
-from tests.integration.harness import admin, gateway
+from tests.integration.harness import admin, gateway_service
 from tests.integration.provisioner.conftest import Start
 from tests.integration.provisioner.driver import DIAGNOSIS, NOWHERE, URL, WITH_SECRET, Driver
 from tests.posthog_recorder import Recorder
@@ -218,7 +218,7 @@ async def test_rows_that_cannot_be_read_are_409(start: Start) -> None:
 async def test_without_the_provisioner_it_is_a_typed_503(
     servers: Servers, fresh_bus: None, tmp_path: Path
 ) -> None:
-    async with gateway(servers, tmp_path, posthog=WITH_SECRET) as running:
+    async with gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running:
         answers = [
             await running.http.post(URL, headers=admin()),
             await running.http.get(DIAGNOSIS, headers=admin()),

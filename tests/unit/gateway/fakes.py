@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import msgspec
 
+from hogsend.contract.credentials import CREDENTIALS_WEBHOOK_SECRET, WebhookSecretReply
 from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
 from hogsend.service.credential_watcher import CredentialWatcher
@@ -35,15 +38,27 @@ def bearer(key: str = ADMIN_KEY) -> dict[str, str]:
 
 
 class FakePublisher(Publisher):
-    """Keeps what is published, or fails with `error`."""
+    """Keeps what is published; `fail` says which messages fail, and with what."""
 
     def __init__(self) -> None:
         self.messages: list[OutgoingMessage] = []
-        self.error: HogsendError | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Fail for nothing, and forget what was published."""
+        self.messages.clear()
+        self.attempts = 0
+        self.fail: Callable[[OutgoingMessage], Exception | None] = lambda _message: None
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids by which JetStream deduplicates, in the order of publishing."""
+        return [message.headers[MESSAGE_ID] for message in self.messages]
 
     async def publish(self, message: OutgoingMessage, **_within: float) -> None:
-        if self.error is not None:
-            raise self.error
+        self.attempts += 1
+        if error := self.fail(message):
+            raise error
         self.messages.append(message)
 
 
@@ -61,10 +76,17 @@ class FakeConnection(Connection):
 
     def __init__(self) -> None:
         super().__init__(User.GATEWAY, "nats://127.0.0.1:1")
-        self.is_up = True
         self.publisher = self.published = FakePublisher()
         self.replies: dict[str, msgspec.Struct | HogsendError] = {}
         self.questions: list[Question] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Be connected, know no reply, and forget what was said."""
+        self.is_up = True
+        self.published.reset()
+        self.replies.clear()
+        self.questions.clear()
 
     @property
     def connected(self) -> bool:
@@ -93,6 +115,7 @@ class FakeConnection(Connection):
 
 @dataclass
 class FakeGateway:
+    app: Any
     http: httpx.AsyncClient
     bus: FakeConnection
     queue: WebhookQueue
@@ -101,9 +124,24 @@ class FakeGateway:
 
 @asynccontextmanager
 async def fake_gateway(
-    *, spool: Spool | None = None, secret: str | None = SECRET, **settings: Any
+    *,
+    secret: str | None = SECRET,
+    minted: WebhookSecretReply | HogsendError | None = None,
+    spool: Spool | None = None,
+    cache: Path | None = None,
+    posthog: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[FakeGateway]:
-    """The gateway's app with its middleware; `settings` are the gateway's."""
+    """The gateway's app with its middleware.
+
+    Args:
+        secret: `POSTHOG_WEBHOOK_SECRET`.
+        minted: what credentials answer when they are asked for the secret, as they are at once.
+        spool: where webhooks wait for JetStream.
+        cache: file that keeps the digest of the minted secret.
+        posthog: settings for PostHog besides the secret.
+        settings: settings of the gateway.
+    """
     bus = FakeConnection()
     keys = {
         "admin_api_key": ADMIN_KEY,
@@ -112,13 +150,22 @@ async def fake_gateway(
     }
     configured = GatewaySettings(**{**keys, "admin_rate_limit": 10_000, **settings})
     queue = WebhookQueue(bus, spool, ack_timeout=1.0)
-    webhook_secret = WebhookSecret(bus, CredentialWatcher("posthog"), secret, None)
-    posthog, public = PostHogSettings(), PublicUrlSettings(api_public_url="https://t.example.com")
+    webhook_secret = WebhookSecret(bus, CredentialWatcher("posthog"), secret, cache)
+    if minted is not None:
+        bus.answer(CREDENTIALS_WEBHOOK_SECRET, minted)
+        await webhook_secret.refresh()
     app = with_middleware(
-        build(bus, queue, webhook_secret, configured, posthog=posthog, public=public),
+        build(
+            bus,
+            queue,
+            webhook_secret,
+            configured,
+            posthog=PostHogSettings(**{"posthog_webhook_secret": secret, **(posthog or {})}),
+            public=PublicUrlSettings(api_public_url="https://t.example.com"),
+        ),
         bus,
         body_seconds=configured.http_request_timeout_seconds,
     )
     transport = httpx.ASGITransport(cast("Any", app), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        yield FakeGateway(http, bus, queue, webhook_secret)
+        yield FakeGateway(app, http, bus, queue, webhook_secret)

@@ -1,0 +1,166 @@
+"""Health: what is up, what is down, and what that makes of the whole."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from unittest.mock import AsyncMock, patch
+
+import pytest
+
+from hogsend.contract.credentials import CREDENTIALS_STATUS, CredentialStatus, WebhookSecretReply
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.health import (
+    ANALYTICS_HEALTH,
+    CREDENTIALS_HEALTH,
+    INGEST_HEALTH,
+    PROVISIONER_HEALTH,
+    DependencyHealth,
+    SchemaHealth,
+    ServiceHealth,
+)
+from tests.unit.gateway.fakes import FakeGateway, bearer, fake_gateway
+
+SERVICES = (CREDENTIALS_HEALTH, INGEST_HEALTH, PROVISIONER_HEALTH, ANALYTICS_HEALTH)
+STATUS = CredentialStatus(
+    version=7, oauth="present", scopes=[], webhook_secret="absent", needs_reconnect=False
+)
+
+
+def service(
+    name: str,
+    *,
+    database: Literal["up", "down"] = "up",
+    pending: tuple[str, ...] = (),
+    waits_for: str | None = None,
+) -> ServiceHealth:
+    return ServiceHealth(
+        service=name,
+        uptime=3.5,
+        database=DependencyHealth(status=database, latency_ms=1.5),
+        schema=SchemaHealth(applied="1", required="2" if pending else "1", pending=[*pending]),
+        waits_for=waits_for,
+    )
+
+
+def all_up(gateway: FakeGateway) -> None:
+    for endpoint in SERVICES:
+        gateway.bus.answer(endpoint, service(endpoint.service))
+    gateway.bus.answer(CREDENTIALS_STATUS, STATUS)
+
+
+async def health(gateway: FakeGateway) -> dict[str, Any]:
+    with patch.object(gateway.bus.client, "flush", AsyncMock()):
+        answer = await gateway.http.get("/v1/health")
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_everything_up_is_healthy(gateway: FakeGateway) -> None:
+    all_up(gateway)
+    found = await health(gateway)
+    assert found["status"] == "healthy"
+    assert {name: one["status"] for name, one in found["services"].items()} == {
+        "gateway": "up",
+        "credentials": "up",
+        "ingest": "up",
+        "provisioner": "up",
+        "analytics": "up",
+    }
+    assert found["components"]["database"] == {"status": "up", "latencyMs": 1.5}
+    assert found["components"]["worker"]["status"] == "up"
+    assert found["components"]["worker"]["lastSeenAt"]
+    assert found["credentials"] == {"posthog": {"state": "present", "version": 7}}
+    assert found["schema"]["engine"]["applied"] == (
+        "credentials/1 ingest/1 provisioner/1 analytics/1"
+    )
+
+
+async def test_the_document_has_the_keys_the_upstream_doctor_reads(gateway: FakeGateway) -> None:
+    found = await health(gateway)
+    assert found["components"]["bus"] == found["components"]["redis"]
+    for track in ("engine", "client"):
+        assert set(found["schema"][track]) == {"applied", "required", "inSync", "pending"}
+    assert found["activity"] == {
+        "windowHours": 24,
+        "journeys": {"failed": None, "completed": None},
+        "emails": {"failed": None, "sent": None},
+    }
+
+
+@pytest.mark.parametrize("endpoint", SERVICES, ids=lambda endpoint: str(endpoint.service))
+async def test_a_service_that_does_not_answer_degrades(gateway: FakeGateway, endpoint: Any) -> None:
+    all_up(gateway)
+    gateway.bus.answer(endpoint, Unavailable("it does not run"))
+    found = await health(gateway)
+    assert found["status"] == "degraded"
+    assert found["services"][endpoint.service] == {"status": "down"}
+    assert found["components"]["worker"]["status"] == (
+        "down" if endpoint is INGEST_HEALTH else "up"
+    )
+
+
+async def test_ingest_is_down_while_it_waits_for_something(gateway: FakeGateway) -> None:
+    all_up(gateway)
+    gateway.bus.answer(INGEST_HEALTH, service("ingest", waits_for="PostgreSQL"))
+    found = await health(gateway)
+    assert found["status"] == "degraded"
+    assert found["services"]["ingest"]["waitsFor"] == "PostgreSQL"
+    assert found["components"]["worker"]["status"] == "down"
+
+
+async def test_a_database_that_one_service_cannot_reach_is_down(gateway: FakeGateway) -> None:
+    all_up(gateway)
+    gateway.bus.answer(ANALYTICS_HEALTH, service("analytics", database="down"))
+    found = await health(gateway)
+    assert found["components"]["database"] == {"status": "down"}
+    assert found["status"] == "degraded"
+
+
+async def test_pending_migrations_are_named_and_win(gateway: FakeGateway) -> None:
+    all_up(gateway)
+    gateway.bus.answer(INGEST_HEALTH, service("ingest", pending=("2", "3")))
+    gateway.bus.answer(ANALYTICS_HEALTH, Unavailable("it does not run"))
+    found = await health(gateway)
+    assert found["status"] == "migration_pending"
+    assert found["schema"]["engine"]["inSync"] is False
+    assert found["schema"]["engine"]["pending"] == ["ingest/2", "ingest/3"]
+
+
+async def test_without_nats_everything_is_down_but_the_gateway(gateway: FakeGateway) -> None:
+    gateway.bus.is_up = False
+    found = await health(gateway)
+    ready = await gateway.http.get("/readyz")
+    assert found["status"] == "degraded"
+    assert found["components"]["bus"] == {"status": "down"}
+    assert found["credentials"] == {"posthog": {"state": "unknown"}}
+    # Without a spool, a webhook would be refused.
+    assert (ready.status_code, ready.json()["bus"]) == (503, "down")
+
+
+async def test_a_refused_refresh_token_is_told(gateway: FakeGateway) -> None:
+    refused = CredentialStatus(
+        version=8, oauth="present", scopes=[], webhook_secret="absent", needs_reconnect=True
+    )
+    gateway.bus.answer(CREDENTIALS_STATUS, refused)
+    found = await health(gateway)
+    assert found["credentials"] == {"posthog": {"state": "needs_reconnect", "version": 8}}
+
+
+async def test_ready_says_whether_a_webhook_would_be_accepted(gateway: FakeGateway) -> None:
+    unreadable = WebhookSecretReply(version=1, state="unreadable")
+    ready = await gateway.http.get("/readyz")
+    async with fake_gateway(secret=None, minted=unreadable) as closed:
+        unready = await closed.http.get("/readyz")
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"ready": True, "bus": "up", "webhookSecret": "known", "spooled": 0},
+    )
+    assert (unready.status_code, unready.json()["webhookSecret"]) == (503, "unknown")
+
+
+async def test_metrics_need_a_key(gateway: FakeGateway) -> None:
+    assert (await gateway.http.get("/metrics")).status_code == 401
+    metrics = await gateway.http.get("/metrics", headers=bearer())
+    assert "hogsend_webhooks_accepted" in metrics.text
+    assert metrics.headers["content-type"].startswith("text/plain")

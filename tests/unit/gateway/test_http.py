@@ -1,0 +1,157 @@
+"""What every answer has in common: error bodies, headers, documents."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import pytest
+from structlog.testing import capture_logs
+
+import hogsend
+from hogsend.contract.errors import (
+    CannotUnseal,
+    HogsendError,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+)
+from hogsend.contract.events import INGEST_EVENTS
+from tests.unit.gateway.fakes import FakeGateway, bearer
+from tests.unit.shared.test_posthog import SEED_DOCUMENT
+
+EVENTS = "/v1/admin/events"
+
+
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [
+        ("GET", "/"),
+        ("GET", "/v1"),
+        ("GET", "/v1/admin/nothing"),
+        ("DELETE", "/v1/health"),
+        ("GET", "/v1/webhooks/posthog"),
+        ("POST", EVENTS),
+        ("GET", "/v1/admin/deadletters/x"),
+        ("DELETE", "/v1/admin/deadletters"),
+        ("GET", "/v1/admin/webhooks/no-uuid"),
+        ("GET", "/v1/admin/../admin/nope"),
+    ],
+)
+async def test_unknown_paths_and_methods_are_404(
+    gateway: FakeGateway, method: str, url: str
+) -> None:
+    answer = await gateway.http.request(method, url, headers=bearer())
+    assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
+
+
+async def test_every_answer_is_hardened_and_has_a_request_id(gateway: FakeGateway) -> None:
+    unknown = await gateway.http.get("/nowhere", headers={"Origin": "https://app.example"})
+    known = await gateway.http.get("/livez")
+    for answer in (unknown, known):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert answer.headers["x-request-id"]
+    assert unknown.headers["access-control-allow-origin"] == "https://app.example"
+    assert known.headers["access-control-allow-origin"] == "*"
+    assert unknown.headers["x-request-id"] != known.headers["x-request-id"]
+
+
+async def test_a_clients_request_id_is_kept_when_it_is_harmless(gateway: FakeGateway) -> None:
+    kept = await gateway.http.get("/livez", headers={"X-Request-Id": "abc-1"})
+    replaced = await gateway.http.get("/livez", headers={"X-Request-Id": "a b <script>"})
+    too_long = await gateway.http.get("/livez", headers={"X-Request-Id": "x" * 101})
+    assert kept.headers["x-request-id"] == "abc-1"
+    assert replaced.headers["x-request-id"] != "a b <script>"
+    assert too_long.headers["x-request-id"] != "x" * 101
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "body"),
+    [
+        (NotFound("no such event"), 404, {"error": "no such event"}),
+        (CannotUnseal("cannot be decrypted"), 409, {"error": "cannot be decrypted"}),
+        (Unavailable("it is slow"), 503, {"error": "it is slow", "code": "unavailable"}),
+        (
+            InvalidRequest('no "such" filter'),
+            400,
+            {
+                "success": False,
+                "error": {
+                    "name": "ZodError",
+                    "message": '[{"message": "no \\"such\\" filter", "path": [], '
+                    '"code": "custom"}]',
+                },
+            },
+        ),
+        (HogsendError("internal details"), 500, {"error": "Internal Server Error"}),
+    ],
+)
+async def test_an_error_of_a_service_becomes_a_status_and_a_body(
+    gateway: FakeGateway, error: HogsendError, status: int, body: object
+) -> None:
+    gateway.bus.answer(INGEST_EVENTS, error)
+    answer = await gateway.http.get(EVENTS, headers=bearer())
+    assert (answer.status_code, answer.json()) == (status, body)
+    assert answer.headers.get("retry-after") == ("5" if status == 503 else None)
+
+
+async def test_a_bug_is_a_500_that_says_nothing_and_is_logged(gateway: FakeGateway) -> None:
+    broken = patch.object(gateway.bus, "request", side_effect=RuntimeError("a password"))
+    with broken, capture_logs() as logs:
+        answer = await gateway.http.get(EVENTS, headers=bearer())
+    assert (answer.status_code, answer.json()) == (500, {"error": "Internal Server Error"})
+    assert answer.headers["x-request-id"]
+    assert logs[-1]["event"] == "request failed"
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "offset=-1", "offset=1e9", "event=" + "x" * 5000]
+)
+async def test_odd_filters_are_400(gateway: FakeGateway, query: str) -> None:
+    answer = await gateway.http.get(f"{EVENTS}?{query}", headers=bearer())
+    assert answer.status_code == 400
+    assert answer.json()["success"] is False
+    assert answer.json()["error"]["name"] == "ZodError"
+    assert gateway.bus.questions == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "base"),
+    [
+        ("http://127.0.0.1:3002", "http://127.0.0.1:3002"),
+        ("http://t.example.com", "https://t.example.com"),
+        ("http://elsewhere.example", "https://t.example.com"),
+    ],
+)
+async def test_an_instance_describes_itself_under_its_own_url(
+    gateway: FakeGateway, asked: str, base: str
+) -> None:
+    path = "/.well-known/oauth-client.json"
+    document = (await gateway.http.get(f"{asked}{path}")).json()
+    assert document["client_id"] == f"{base}{path}"
+    assert document["client_uri"] == base
+    assert "http://127.0.0.1:8423/callback" in document["redirect_uris"]
+
+
+async def test_the_client_document_is_served(gateway: FakeGateway) -> None:
+    answer = await gateway.http.get("/.well-known/hogsend-posthog-client.json")
+    assert answer.json() == SEED_DOCUMENT
+    assert answer.headers["cache-control"] == "max-age=3600, public"
+
+
+async def test_health_and_the_openapi_document_say_the_librarys_version(
+    gateway: FakeGateway,
+) -> None:
+    health = (await gateway.http.get("/v1/health")).json()
+    document = (await gateway.http.get("/docs/openapi.json")).json()
+    assert health["version"] == document["info"]["version"] == hogsend.__version__
+
+
+async def test_the_openapi_page_needs_nothing_from_elsewhere(gateway: FakeGateway) -> None:
+    page = (await gateway.http.get("/docs")).text
+    assert "https://" not in page.split("<body>")[0]
+    for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "swagger-ui-standalone-preset.js"):
+        assert f"/docs/assets/{asset}" in page
+        assert (await gateway.http.get(f"/docs/assets/{asset}")).status_code == 200

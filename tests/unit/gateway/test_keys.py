@@ -1,0 +1,193 @@
+"""API keys: what each may do, how often, and when an address is locked out.
+
+Cases 1 to 3 of 12.1. Cases 4 and 5 need Hogsend's database keys, which are not part of this
+product; case 3's answer, 403 for a known key that is not full-admin, is shown with the read key.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.unit.gateway.fakes import (
+    ADMIN_KEY,
+    INGEST_KEY,
+    READ_KEY,
+    FakeGateway,
+    bearer,
+    fake_gateway,
+)
+
+CAPABILITIES = "/v1/admin/capabilities"
+EVENTS = "/v1/admin/events"
+CREDENTIAL = "/v1/admin/provider-credentials/posthog"
+DESTINATION = "/v1/admin/webhooks/6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11"
+ADMIN_ONLY = [
+    ("PUT", CREDENTIAL),
+    ("GET", CREDENTIAL),
+    ("DELETE", CREDENTIAL),
+    ("GET", "/v1/admin/analytics/connect-info"),
+    ("GET", "/v1/admin/analytics/diagnosis"),
+    ("POST", "/v1/admin/analytics/provision-loop"),
+    ("GET", "/v1/admin/audit"),
+    ("POST", "/v1/admin/deadletters/replay"),
+    ("POST", "/v1/admin/deadletters/purge"),
+    ("POST", "/v1/admin/deadletters/1/replay"),
+    ("DELETE", "/v1/admin/deadletters/1"),
+    ("POST", "/v1/admin/webhooks"),
+    ("PATCH", DESTINATION),
+    ("DELETE", DESTINATION),
+    ("POST", f"{DESTINATION}/pause"),
+    ("POST", f"{DESTINATION}/resume"),
+    ("POST", f"{DESTINATION}/test"),
+    ("POST", f"{DESTINATION}/rotate-secret"),
+]
+READERS = [
+    ("GET", EVENTS),
+    ("GET", CAPABILITIES),
+    ("GET", "/v1/admin/deadletters"),
+    ("GET", "/v1/admin/deadletters/1"),
+    ("GET", "/v1/admin/webhooks"),
+    ("GET", DESTINATION),
+    ("GET", f"{DESTINATION}/deliveries"),
+    ("GET", "/metrics"),
+]
+
+
+async def status(gateway: FakeGateway, key: str | None, url: str = CAPABILITIES) -> int:
+    headers = bearer(key) if key is not None else {}
+    return (await gateway.http.get(url, headers=headers)).status_code
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": ADMIN_KEY},
+        {"Authorization": f"bearer {ADMIN_KEY}"},
+        {"Authorization": f"Bearer  {ADMIN_KEY}"},
+        {"X-Api-Key": ADMIN_KEY},
+    ],
+)
+async def test_case_1_without_a_bearer_every_admin_route_is_401(
+    gateway: FakeGateway, headers: dict[str, str]
+) -> None:
+    for method, url in ADMIN_ONLY + READERS:
+        answer = await gateway.http.request(method, url, headers=headers, json={"all": True})
+        assert refusal(answer) == (401, "Unauthorized"), url
+    assert gateway.bus.questions == []
+
+
+@pytest.mark.parametrize("key", ["wrong", "", "k-admi", "k-adminn", "k-ädmin"])
+async def test_case_2_an_unknown_bearer_is_401(gateway: FakeGateway, key: str) -> None:
+    given = [(b"Authorization", f"Bearer {key}".encode())]
+    answer = await gateway.http.get(CREDENTIAL, headers=given)
+    assert refusal(answer) == (401, "Unauthorized")
+
+
+@pytest.mark.parametrize("key", [READ_KEY, INGEST_KEY])
+async def test_case_3_a_key_of_another_scope_is_403(gateway: FakeGateway, key: str) -> None:
+    for method, url in ADMIN_ONLY:
+        answer = await gateway.http.request(method, url, headers=bearer(key), json={"all": True})
+        assert refusal(answer) == (403, "Forbidden: insufficient scope"), url
+    assert gateway.bus.questions == []
+
+
+async def test_a_read_key_may_look_and_an_ingest_key_may_not(gateway: FakeGateway) -> None:
+    for _, url in READERS:
+        # 503: no service runs, so the request got as far as asking one.
+        assert await status(gateway, READ_KEY, url) in {200, 503}, url
+        assert await status(gateway, INGEST_KEY, url) == 403, url
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"), [(INGEST_KEY, 503), (ADMIN_KEY, 503), (READ_KEY, 403)]
+)
+async def test_events_are_reported_with_an_ingest_or_admin_key(
+    gateway: FakeGateway, key: str, expected: int
+) -> None:
+    event = {"event": "signed_up", "userId": "u_42"}
+    answer = await gateway.http.post("/v1/events", json=event, headers=bearer(key))
+    assert answer.status_code == expected
+
+
+async def test_without_any_key_configured_every_request_is_401() -> None:
+    nothing: dict[str, Any] = {
+        "admin_api_key": None,
+        "admin_read_api_key": None,
+        "ingest_api_key": None,
+    }
+    async with fake_gateway(**nothing) as gateway:
+        assert [await status(gateway, key) for key in (None, "", ADMIN_KEY)] == [401, 401, 401]
+
+
+async def test_two_keys_are_valid_while_one_is_rotated() -> None:
+    keys: dict[str, Any] = {
+        "admin_api_key_previous": "k-old, k-older",
+        "admin_read_api_key_previous": "k-old-reader",
+        "ingest_api_key_previous": "k-old-reporter",
+    }
+    async with fake_gateway(**keys) as gateway:
+        found = [await status(gateway, key) for key in (ADMIN_KEY, "k-old", "k-older")]
+        assert found == [200, 200, 200]
+        assert await status(gateway, "k-old-reader") == 200
+        assert await status(gateway, "k-old-reporter") == 403
+        assert await status(gateway, "k-old, k-older") == 401
+
+
+async def test_an_address_that_guesses_is_locked_out_whatever_its_key() -> None:
+    async with fake_gateway(admin_failed_key_limit=3) as gateway:
+        # No key is no guess.
+        assert {await status(gateway, None) for _ in range(9)} == {401}
+        guesses = [await status(gateway, f"k-{number}") for number in range(3)]
+        assert guesses == [401, 401, 401]
+        locked_out = await gateway.http.get(CAPABILITIES, headers=bearer())
+        assert refusal(locked_out) == (429, "Too many wrong keys")
+        assert locked_out.headers["retry-after"] == "60"
+        reported = await gateway.http.post("/v1/events", headers=bearer(), json={})
+        assert reported.status_code == 429
+        assert await status(gateway, None, "/livez") == 200
+
+
+async def test_another_address_is_not_locked_out_with_it() -> None:
+    async with fake_gateway(admin_failed_key_limit=1) as gateway:
+        assert await status(gateway, "guess") == 401
+        assert await status(gateway, ADMIN_KEY) == 429
+        transport = httpx.ASGITransport(gateway.app, client=("192.0.2.7", 5000))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as elsewhere:
+            answer = await elsewhere.get(CAPABILITIES, headers=bearer())
+    assert answer.status_code == 200
+
+
+async def test_a_wrong_scope_is_not_a_wrong_key() -> None:
+    async with fake_gateway(admin_failed_key_limit=1) as gateway:
+        assert {await status(gateway, INGEST_KEY) for _ in range(3)} == {403}
+
+
+async def test_the_rate_limit_is_counted_for_each_scope() -> None:
+    async with fake_gateway(admin_rate_limit=3) as gateway:
+        answers = [await gateway.http.get("/metrics", headers=bearer()) for _ in range(4)]
+        reader = await gateway.http.get("/metrics", headers=bearer(READ_KEY))
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
+    assert answers[3].json() == {"error": "Rate limit exceeded"}
+    assert answers[3].headers["retry-after"] == "60"
+    assert answers[0].headers["x-ratelimit-limit"] == "3"
+    assert reader.status_code == 200
+
+
+async def test_reporting_events_has_no_rate_limit() -> None:
+    async with fake_gateway(admin_rate_limit=1) as gateway:
+        event = {"event": "signed_up", "userId": "u_42"}
+        answers = [
+            await gateway.http.post("/v1/events", json=event, headers=bearer(INGEST_KEY))
+            for _ in range(3)
+        ]
+    assert {answer.status_code for answer in answers} == {503}
+    assert "x-ratelimit-limit" not in answers[0].headers

@@ -1,0 +1,194 @@
+"""The webhook queue: JetStream while it accepts, else the spool, in order and nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from hogsend.contract.errors import PublishRejected, SpoolFull, TooLarge, Unavailable
+from hogsend.contract.headers import MESSAGE_ID
+from hogsend.transport.publisher import OutgoingMessage
+from services.gateway.webhooks.queued_webhook import QueuedWebhook
+from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.webhook_queue import WebhookQueue
+from tests.unit.gateway.fakes import FakeConnection
+from tests.waiting import eventually
+
+AWAY = Unavailable("JetStream did not acknowledge in time")
+Fail = Callable[[OutgoingMessage], Exception | None]
+
+
+def webhook(id: str) -> QueuedWebhook:
+    return QueuedWebhook(id, "hogsend.webhooks.posthog", {MESSAGE_ID: id}, b"{}")
+
+
+def only(error: Exception, *ids: str) -> Fail:
+    """Fail for these messages, or for all."""
+    return lambda message: error if not ids or message.headers[MESSAGE_ID] in ids else None
+
+
+def nothing(_message: OutgoingMessage) -> Exception | None:
+    return None
+
+
+@pytest.fixture
+def bus() -> FakeConnection:
+    return FakeConnection()
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
+    spool = Spool(tmp_path, 1_000_000)
+    yield spool
+    await spool.close()
+
+
+@pytest.fixture
+def queue(bus: FakeConnection, spool: Spool) -> WebhookQueue:
+    return WebhookQueue(bus, spool, ack_timeout=1.0)
+
+
+async def accept(queue: WebhookQueue, *ids: str) -> None:
+    for id in ids:
+        await queue.accept(webhook(id))
+
+
+async def spooled(spool: Spool) -> list[str]:
+    return [item.webhook.id for item in await spool.head(100)]
+
+
+async def test_webhooks_go_to_jetstream_while_it_accepts(
+    bus: FakeConnection, queue: WebhookQueue
+) -> None:
+    await accept(queue, "1", "2")
+    assert bus.published.ids == ["1", "2"]
+    assert (queue.waiting, queue.spooling) == (0, False)
+
+
+@pytest.mark.parametrize("error", [AWAY, TooLarge("too large"), PublishRejected("no")])
+async def test_what_jetstream_does_not_accept_is_spooled(
+    bus: FakeConnection, queue: WebhookQueue, spool: Spool, error: Exception
+) -> None:
+    bus.published.fail = only(error)
+    await accept(queue, "1")
+    assert await spooled(spool) == ["1"]
+    assert queue.spooling
+
+
+async def test_later_webhooks_queue_behind_a_spooled_one(
+    bus: FakeConnection, queue: WebhookQueue, spool: Spool
+) -> None:
+    bus.published.fail = only(AWAY)
+    await accept(queue, "1")
+    bus.published.fail = nothing
+    await accept(queue, "2", "3")
+    assert await spooled(spool) == ["1", "2", "3"]
+    # Nor are they kept waiting by a publisher that times out.
+    assert bus.published.attempts == 1
+
+
+async def test_the_spool_is_drained_in_order_and_then_bypassed(
+    bus: FakeConnection, queue: WebhookQueue, spool: Spool
+) -> None:
+    bus.published.fail = only(AWAY)
+    await accept(queue, *map(str, range(600)))
+    bus.published.fail = nothing
+    draining = asyncio.create_task(queue.drain_forever())
+    await eventually(lambda: not queue.spooling)
+    await accept(queue, "direct")
+    draining.cancel()
+    assert bus.published.ids == [*map(str, range(600)), "direct"]
+    assert (spool.count, spool.bytes) == (0, 0)
+
+
+async def test_what_an_earlier_process_left_comes_first(bus: FakeConnection, spool: Spool) -> None:
+    await spool.append(webhook("earlier"))
+    queue = WebhookQueue(bus, spool, ack_timeout=1.0)
+    await accept(queue, "now")
+    assert await queue._drain(spool)
+    assert bus.published.ids == ["earlier", "now"]
+
+
+async def test_draining_waits_for_the_connection(
+    bus: FakeConnection, queue: WebhookQueue, spool: Spool
+) -> None:
+    bus.published.fail = only(AWAY)
+    await accept(queue, "1")
+    bus.is_up, bus.published.fail = False, nothing
+    assert not await queue._drain(spool)
+    assert bus.published.attempts == 1
+    bus.is_up = True
+    assert await queue._drain(spool)
+    assert bus.published.ids == ["1"]
+
+
+async def test_draining_stops_when_jetstream_does_and_forgets_nothing(
+    bus: FakeConnection, queue: WebhookQueue, spool: Spool
+) -> None:
+    bus.published.fail = only(AWAY)
+    await accept(queue, "1", "2", "3")
+    bus.published.fail = only(AWAY, "2")
+    assert not await queue._drain(spool)
+    assert await spooled(spool) == ["2"]
+    bus.published.fail = nothing
+    assert await queue._drain(spool)
+    assert sorted(bus.published.ids) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("error", [TooLarge("too large"), PublishRejected("no")])
+async def test_a_spooled_webhook_that_is_refused_does_not_stop_its_neighbours(
+    bus: FakeConnection, queue: WebhookQueue, spool: Spool, error: Exception
+) -> None:
+    bus.published.fail = only(AWAY)
+    await accept(queue, "1", "poison", "2")
+    bus.published.fail = only(error, "poison")
+    assert await queue._drain(spool)
+    assert bus.published.ids == ["1", "2"]
+    assert await spooled(spool) == []
+
+
+async def test_a_bug_while_draining_is_not_hidden(
+    bus: FakeConnection, queue: WebhookQueue, spool: Spool
+) -> None:
+    bus.published.fail = only(AWAY)
+    await accept(queue, "1")
+    bus.published.fail = only(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        await queue._drain(spool)
+    assert await spooled(spool) == ["1"]
+
+
+@pytest.mark.parametrize("limit", [None, 0, 500])
+async def test_a_full_or_missing_spool_refuses_and_forgets_nothing(
+    bus: FakeConnection, tmp_path: Path, limit: int | None
+) -> None:
+    spool = Spool(tmp_path, limit) if limit is not None else None
+    queue = WebhookQueue(bus, spool, ack_timeout=1.0)
+    bus.published.fail = only(AWAY)
+    accepted = []
+    for number in range(8):
+        try:
+            await accept(queue, str(number))
+        except SpoolFull:
+            continue
+        accepted.append(str(number))
+    assert len(accepted) < 8
+    assert bool(accepted) == bool(limit)
+    if spool is not None:
+        bus.published.fail = nothing
+        assert await queue._drain(spool)
+        assert bus.published.ids == accepted
+        await spool.close()
+
+
+async def test_a_webhook_can_be_accepted_with_a_connection_or_a_spool(
+    bus: FakeConnection, queue: WebhookQueue
+) -> None:
+    without_spool = WebhookQueue(bus, None, ack_timeout=1.0)
+    assert (queue.can_accept, without_spool.can_accept) == (True, True)
+    bus.is_up = False
+    assert (queue.can_accept, without_spool.can_accept) == (True, False)
+    assert without_spool.waiting == 0

@@ -1,0 +1,157 @@
+"""The webhook secret: where it comes from, and what is known while nothing can be asked."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from hogsend.contract.credentials import CREDENTIALS_WEBHOOK_SECRET, WebhookSecretReply
+from hogsend.contract.errors import Unavailable
+from hogsend.service.credential_watcher import CredentialWatcher
+from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
+from tests.unit.gateway.fakes import FakeConnection
+
+ABSENT = WebhookSecretReply(version=1, state="absent")
+UNREADABLE = WebhookSecretReply(version=1, state="unreadable")
+AWAY = Unavailable("the credentials service is not running")
+
+
+def minted(secret: str, version: int = 1) -> WebhookSecretReply:
+    digest = sha256(secret.encode()).hexdigest()
+    return WebhookSecretReply(version=version, state="present", sha256=digest)
+
+
+@pytest.fixture
+def bus() -> FakeConnection:
+    return FakeConnection()
+
+
+def of(
+    bus: FakeConnection, configured: str | None = None, cache: Path | None = None
+) -> WebhookSecret:
+    return WebhookSecret(bus, CredentialWatcher("posthog"), configured, cache)
+
+
+async def told(bus: FakeConnection, secret: WebhookSecret, reply: WebhookSecretReply) -> None:
+    bus.answer(CREDENTIALS_WEBHOOK_SECRET, reply)
+    await secret.refresh()
+
+
+def test_a_configured_secret_is_compared_byte_by_byte(bus: FakeConnection) -> None:
+    secret = of(bus, "s3cret")
+    assert secret.known
+    assert secret.version is None
+    assert secret.check(b"s3cret") is SecretCheck.MATCH
+    for presented in (b"S3cret", b"s3cret ", b"", None):
+        assert secret.check(presented) is SecretCheck.MISMATCH
+
+
+def test_before_the_first_answer_nothing_is_known(bus: FakeConnection) -> None:
+    secret = of(bus)
+    assert not secret.known
+    assert secret.check(b"any") is SecretCheck.UNKNOWN
+    assert secret.check(None) is SecretCheck.UNKNOWN
+
+
+async def test_a_minted_secret_replaces_the_one_before(bus: FakeConnection) -> None:
+    secret = of(bus)
+    await told(bus, secret, minted("one", version=4))
+    assert (secret.check(b"one"), secret.version) == (SecretCheck.MATCH, 4)
+    await told(bus, secret, minted("two", version=5))
+    assert secret.check(b"one") is SecretCheck.MISMATCH
+    assert (secret.check(b"two"), secret.version) == (SecretCheck.MATCH, 5)
+
+
+async def test_an_empty_secret_does_not_open_the_route(bus: FakeConnection) -> None:
+    secret = of(bus)
+    await told(bus, secret, minted(""))
+    assert secret.check(None) is SecretCheck.MISMATCH
+    digestless = WebhookSecretReply(version=2, state="present")
+    await told(bus, secret, digestless)
+    assert {secret.check(presented) for presented in (b"", None)} == {SecretCheck.MISMATCH}
+
+
+async def test_no_secret_anywhere_is_open_and_warned_of(bus: FakeConnection) -> None:
+    secret = of(bus)
+    with capture_logs() as logs:
+        await told(bus, secret, ABSENT)
+        await told(bus, secret, ABSENT)
+    assert secret.check(None) is SecretCheck.MATCH
+    assert [line["event"].startswith("THE POSTHOG WEBHOOK IS OPEN") for line in logs] == [True]
+
+
+async def test_a_secret_that_cannot_be_decrypted_is_not_known(bus: FakeConnection) -> None:
+    secret = of(bus)
+    await told(bus, secret, UNREADABLE)
+    assert not secret.known
+    assert secret.check(b"any") is SecretCheck.UNKNOWN
+
+
+async def test_an_open_route_is_closed_when_a_change_cannot_be_asked_for(
+    bus: FakeConnection,
+) -> None:
+    secret = of(bus)
+    await told(bus, secret, ABSENT)
+    bus.answer(CREDENTIALS_WEBHOOK_SECRET, AWAY)
+    await secret.refresh()
+    assert secret.check(None) is SecretCheck.UNKNOWN
+
+
+async def test_a_known_secret_stays_while_credentials_cannot_be_asked(bus: FakeConnection) -> None:
+    secret = of(bus)
+    await told(bus, secret, minted("one"))
+    bus.answer(CREDENTIALS_WEBHOOK_SECRET, AWAY)
+    await secret.refresh()
+    assert secret.check(b"one") is SecretCheck.MATCH
+
+
+async def test_the_next_process_knows_the_secret_by_its_digest(
+    bus: FakeConnection, tmp_path: Path
+) -> None:
+    cache = tmp_path / "webhook-secret.json"
+    await told(bus, of(bus, cache=cache), minted("minted"))
+    assert "minted" not in cache.read_text()
+    assert cache.stat().st_mode & 0o077 == 0
+    restarted = of(bus, cache=cache)
+    assert restarted.known
+    assert restarted.check(b"minted") is SecretCheck.MATCH
+    assert restarted.check(b"other") is SecretCheck.MISMATCH
+
+
+@pytest.mark.parametrize("reply", [ABSENT, UNREADABLE])
+async def test_the_next_process_does_not_know_that_there_is_no_secret(
+    bus: FakeConnection, tmp_path: Path, reply: WebhookSecretReply
+) -> None:
+    cache = tmp_path / "webhook-secret.json"
+    secret = of(bus, cache=cache)
+    await told(bus, secret, minted("minted"))
+    await told(bus, secret, reply)
+    assert not of(bus, cache=cache).known
+
+
+def test_the_environment_wins_over_the_cache(bus: FakeConnection, tmp_path: Path) -> None:
+    cache = tmp_path / "webhook-secret.json"
+    cache.write_text('{"version":1,"state":"absent"}')
+    assert of(bus, "s3cret", cache).check(None) is SecretCheck.MISMATCH
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"state":"odd"}'])
+def test_an_unreadable_cache_is_no_secret(
+    bus: FakeConnection, tmp_path: Path, content: bytes
+) -> None:
+    cache = tmp_path / "webhook-secret.json"
+    cache.write_bytes(content)
+    assert not of(bus, cache=cache).known
+
+
+async def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(
+    bus: FakeConnection, tmp_path: Path
+) -> None:
+    secret = of(bus, cache=tmp_path / "missing" / "webhook-secret.json")
+    with capture_logs() as logs:
+        await told(bus, secret, minted("minted"))
+    assert secret.check(b"minted") is SecretCheck.MATCH
+    assert "webhook secret cannot be remembered" in [line["event"] for line in logs]

@@ -1,0 +1,190 @@
+"""Acceptance cases 12.7 at the webhook route: secrets, bodies, and what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hogsend.contract import subjects
+from hogsend.contract.credentials import WebhookSecretReply
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.headers import MESSAGE_ID
+from services.gateway.webhooks.spool import Spool
+from tests.unit.gateway.fakes import SECRET, FakeGateway, bearer, fake_gateway
+
+URL = "/v1/webhooks/posthog"
+ABSENT = WebhookSecretReply(version=1, state="absent")
+UNREADABLE = WebhookSecretReply(version=1, state="unreadable")
+
+
+def minted(secret: str) -> WebhookSecretReply:
+    return WebhookSecretReply(
+        version=1, state="present", sha256=sha256(secret.encode()).hexdigest()
+    )
+
+
+def body(uuid: str = "0190-1", **person: Any) -> dict[str, Any]:
+    return {
+        "event": {
+            "uuid": uuid,
+            "event": "signed_up",
+            "distinct_id": "u_42",
+            "properties": {"plan": "free"},
+            "timestamp": "2026-06-01T12:00:00Z",
+            "url": "https://eu.posthog.com/x",
+        },
+        "person": {"id": "p", "name": "n", "url": "u", "properties": person},
+    }
+
+
+async def post(
+    gateway: FakeGateway, secret: str | None = SECRET, data: Any = None
+) -> httpx.Response:
+    headers = {} if secret is None else {"x-posthog-webhook-secret": secret}
+    return await gateway.http.post(URL, json=body() if data is None else data, headers=headers)
+
+
+async def test_case_109_the_right_secret(gateway: FakeGateway) -> None:
+    answer = await post(gateway)
+    bearing = await gateway.http.post(URL, json=body("0190-2"), headers=bearer(SECRET))
+    bare = await gateway.http.post(URL, json=body("0190-3"), headers={"Authorization": SECRET})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"ok": True, "event": "signed_up", "userId": "u_42"},
+    )
+    assert (bearing.status_code, bare.status_code) == (200, 200)
+    first, *_ = gateway.bus.published.messages
+    assert first.subject == subjects.webhook("posthog")
+    assert json.loads(first.body) == body()
+    assert gateway.bus.published.ids == ["0190-1", "0190-2", "0190-3"]
+
+
+@pytest.mark.parametrize("secret", ["wrong", "", None, "S3CRET", "s3cret ", "s3crét"])
+async def test_case_110_a_wrong_secret(gateway: FakeGateway, secret: str | None) -> None:
+    presented = [] if secret is None else [(b"x-posthog-webhook-secret", secret.encode())]
+    answer = await gateway.http.post(URL, content=b"not even json", headers=presented)
+    both = {**bearer(SECRET), "x-posthog-webhook-secret": ""}
+    overruled = await gateway.http.post(URL, json=body(), headers=both)
+    assert (answer.status_code, answer.json()) == (401, {"error": "Invalid webhook secret"})
+    assert overruled.status_code == 401
+    assert gateway.bus.published.messages == []
+
+
+async def test_case_111_no_secret_anywhere_is_open() -> None:
+    async with fake_gateway(secret=None, minted=ABSENT) as gateway:
+        assert (await post(gateway, None)).status_code == 200
+        assert (await post(gateway, "any")).status_code == 200
+
+
+async def test_case_112_a_minted_secret() -> None:
+    async with fake_gateway(secret=None, minted=minted("minted")) as gateway:
+        answers = [await post(gateway, secret) for secret in ("minted", "other", None)]
+    assert [answer.status_code for answer in answers] == [200, 401, 401]
+
+
+async def test_case_113_the_environment_wins() -> None:
+    async with fake_gateway(minted=minted("minted")) as gateway:
+        assert (await post(gateway, SECRET)).status_code == 200
+        assert (await post(gateway, "minted")).status_code == 401
+    assert gateway.bus.questions == []
+
+
+async def test_case_114_another_shape(gateway: FakeGateway) -> None:
+    answer = await post(gateway, data={"not": "posthog"})
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "error": "Invalid payload",
+        "details": {"formErrors": [], "fieldErrors": {"event": ["Required"]}},
+    }
+    assert gateway.bus.published.messages == []
+
+
+async def test_case_115_not_json(gateway: FakeGateway) -> None:
+    headers = {"x-posthog-webhook-secret": SECRET}
+    answer = await gateway.http.post(URL, content=b"zzz", headers=headers)
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "Invalid payload", "details": "Malformed JSON"}
+
+
+async def test_case_116_an_unknown_source(gateway: FakeGateway) -> None:
+    answer = await gateway.http.post("/v1/webhooks/segment", json=body())
+    assert (answer.status_code, answer.json()) == (404, {"error": "Unknown webhook source"})
+
+
+@pytest.mark.parametrize("reply", [UNREADABLE, Unavailable("credentials do not run")])
+async def test_a_secret_that_is_not_known_closes_the_route(reply: Any) -> None:
+    async with fake_gateway(secret=None, minted=reply) as gateway:
+        answers = [await post(gateway, secret) for secret in (None, "w")]
+    for answer in answers:
+        assert answer.status_code == 503
+        assert answer.json() == {"error": "the webhook secret is not known yet"}
+        assert answer.headers["retry-after"] == "5"
+    assert gateway.bus.published.messages == []
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_over_the_limit_is_413(gateway: FakeGateway, chunked: bool) -> None:
+    data = json.dumps(body(filler="x" * 2_000_000)).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), 65_536):
+            yield data[start : start + 65_536]
+
+    headers = {"x-posthog-webhook-secret": SECRET}
+    answer = await gateway.http.post(URL, content=pieces() if chunked else data, headers=headers)
+    assert answer.status_code == 413
+    assert "error" in answer.json()
+    assert gateway.bus.published.messages == []
+
+
+async def test_a_body_that_leaves_no_room_for_its_headers_is_413() -> None:
+    async with fake_gateway(webhook_max_bytes=2 * 1024 * 1024) as gateway:
+        fits = body(filler="")
+        room = gateway.bus.max_payload - 4096 - len(json.dumps(fits, separators=(",", ":")))
+        largest = await post(gateway, data=body(filler="x" * room))
+        larger = await post(gateway, data=body(filler="x" * (room + 1)))
+    assert (largest.status_code, larger.status_code) == (200, 413)
+
+
+@pytest.mark.parametrize("sent", [[], [b'{"event":']])
+async def test_a_body_that_does_not_arrive_in_time_is_a_408(sent: list[bytes]) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in sent:
+            yield piece
+        await asyncio.Event().wait()
+
+    headers = {"x-posthog-webhook-secret": SECRET}
+    async with fake_gateway(http_request_timeout_seconds=1e-6) as gateway:
+        answer = await gateway.http.post(URL, content=pieces(), headers=headers)
+    assert (answer.status_code, answer.json()) == (
+        408,
+        {"error": "The request body did not arrive in time"},
+    )
+    assert gateway.bus.published.messages == []
+
+
+async def test_a_webhook_that_cannot_be_kept_is_refused_with_429(gateway: FakeGateway) -> None:
+    gateway.bus.published.fail = lambda _message: Unavailable("the stream does not exist")
+    answer = await post(gateway)
+    # PostHog retries a 429 for minutes, a 503 for seconds.
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "5"
+
+
+async def test_a_spooled_webhook_is_answered_200_and_waits(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1_000_000)
+    async with fake_gateway(spool=spool) as gateway:
+        gateway.bus.published.fail = lambda _message: Unavailable("the stream does not exist")
+        assert (await post(gateway)).status_code == 200
+        ready = (await gateway.http.get("/readyz")).json()
+    (waiting,) = await spool.head(10)
+    assert waiting.webhook.headers[MESSAGE_ID] == "0190-1"
+    assert (ready["ready"], ready["spooled"]) == (True, 1)
+    await spool.close()
