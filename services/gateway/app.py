@@ -25,7 +25,7 @@ from litestar.types import ASGIApp
 from hogsend import __version__
 from hogsend.contract.errors import CannotStart
 from hogsend.contract.users import User
-from hogsend.service import logs, tracing
+from hogsend.service import telemetry
 from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.credential_watcher import CredentialWatcher
@@ -202,37 +202,35 @@ def create_app(
 async def run() -> None:
     """Run until SIGTERM or SIGINT: finish open requests, then stop."""
     settings, posthog, public = GatewaySettings(), PostHogSettings(), PublicUrlSettings()
-    telemetry, nats = TelemetrySettings(), BusSettings()
-    logs.configure("gateway", telemetry)
-    tracing.configure("gateway")
-    if settings.admin_api_key is None:
-        log.warning("ADMIN_API_KEY is not set: every admin request will be answered 401")
+    observed, nats = TelemetrySettings(), BusSettings()
+    with telemetry.reporting(User.GATEWAY, observed, metrics_port=False):
+        if settings.admin_api_key is None:
+            log.warning("ADMIN_API_KEY is not set: every admin request will be answered 401")
 
-    broker = service_broker(User.GATEWAY, nats)
-    parts = build_parts(broker.link, settings, posthog)
-    app = build(
-        broker.link, parts.queue, parts.webhook_secret, settings, posthog=posthog, public=public
-    )
-    server = Server(
-        with_middleware(app, broker.link, body_seconds=settings.http_request_timeout_seconds),
-        address=settings.gateway_host,
-        port=settings.gateway_port,
-        interface=Interfaces.ASGI,
-        http=HTTPModes.http1,
-        http1_settings=http1_settings(settings.http_request_timeout_seconds),
-        websockets=False,
-        log_enabled=False,
-    )
-    listening = f"{settings.gateway_host}:{settings.gateway_port}"
-    log.info("listening", url=f"http://{listening}")
-    await create_app(
-        broker,
-        server,
-        parts,
-        background=[partial(touch_forever, telemetry.health_file)],
-        listening=listening,
-    ).run()
-    tracing.shut_down()
+        broker = service_broker(User.GATEWAY, nats)
+        parts = build_parts(broker.link, settings, posthog)
+        app = build(
+            broker.link, parts.queue, parts.webhook_secret, settings, posthog=posthog, public=public
+        )
+        server = Server(
+            with_middleware(app, broker.link, body_seconds=settings.http_request_timeout_seconds),
+            address=settings.gateway_host,
+            port=settings.gateway_port,
+            interface=Interfaces.ASGI,
+            http=HTTPModes.http1,
+            http1_settings=http1_settings(settings.http_request_timeout_seconds),
+            websockets=False,
+            log_enabled=False,
+        )
+        listening = f"{settings.gateway_host}:{settings.gateway_port}"
+        log.info("listening", url=f"http://{listening}")
+        await create_app(
+            broker,
+            server,
+            parts,
+            background=[partial(touch_forever, observed.health_file)],
+            listening=listening,
+        ).run()
 
 
 async def _serve(server: Server, listening: str) -> None:

@@ -9,7 +9,7 @@ from faststream import FastStream
 
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
-from hogsend.service import logs, metrics
+from hogsend.service import telemetry
 from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.database import Database
@@ -77,14 +77,14 @@ def create_app(
 
 async def run() -> None:
     """Run until SIGTERM or SIGINT."""
-    telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
-    logs.configure("ingest", telemetry)
-    metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
-    app = create_app(
-        service_broker(User.INGEST, nats),
-        Database.of(postgres, "ingest", MIGRATIONS),
-        batch_size=IngestSettings().ingest_batch_size,
-        background=[lambda: touch_forever(telemetry.health_file)],
-        limits=nats.stream_limits,
-    )
-    await app.run()
+    settings, observed = IngestSettings(), TelemetrySettings()
+    nats, postgres = BusSettings(), DatabaseSettings()
+    with telemetry.reporting(User.INGEST, observed):
+        app = create_app(
+            service_broker(User.INGEST, nats),
+            Database.of(postgres, "ingest", MIGRATIONS),
+            batch_size=settings.ingest_batch_size,
+            background=[lambda: touch_forever(observed.health_file)],
+            limits=nats.stream_limits,
+        )
+        await app.run()

@@ -32,6 +32,8 @@ class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
     properties: Properties
     person_properties: Properties
     correlation_id: str | None = None
+    traceparent: str | None = None
+    """The span it is handled in (W3C Trace Context), where there is one."""
 
     @property
     def effective_at(self) -> datetime:

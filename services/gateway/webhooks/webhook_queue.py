@@ -19,7 +19,7 @@ from hogsend.contract.errors import (
     TooLarge,
     Unavailable,
 )
-from hogsend.service import metrics
+from hogsend.service import metrics, tracing
 from hogsend.transport.connection import Connection
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.spool import Spool, Spooled
@@ -90,6 +90,8 @@ class WebhookQueue:
                 return
         if self._spool is None:
             raise SpoolFull("JetStream is unavailable and the spool is turned off")
+        # It is published later and by a task of its own, outside of the request's trace.
+        tracing.inject(webhook.headers)
         await self._spool.append(webhook)
         TO_SPOOL.inc()
 

@@ -35,5 +35,6 @@ def event_message(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
             type="event",
             time=event.occurred_at,
             correlation_id=event.correlation_id,
+            traceparent=event.traceparent,
         ),
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hogsend.contract.errors import PublishRejected, Unavailable
+from hogsend.contract.headers import TRACEPARENT
+from hogsend.service import tracing
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import retry_until_available
@@ -66,7 +68,8 @@ class EventProcessor:
                 outgoing.append(event_message(event, outcome.contact_key))
             else:
                 finished.append(message)
-        published, _ = await retry_until_available(lambda: self._publish(outgoing))
+        with tracing.stage("publish event", (one.headers.get(TRACEPARENT) for one in outgoing)):
+            published, _ = await retry_until_available(lambda: self._publish(outgoing))
         for message, refusal in zip(unpublished, published, strict=True):
             if refusal is None:
                 finished.append(message)
@@ -100,7 +103,8 @@ class EventProcessor:
     async def _save(self, events: Sequence[IncomingEvent]) -> tuple[list[Outcome], int]:
         if not events:
             return [], 1
-        return await retry_until_available(lambda: self._store.save(events))
+        with tracing.stage("store event", (event.traceparent for event in events)):
+            return await retry_until_available(lambda: self._store.save(events))
 
     async def _publish(self, messages: Sequence[OutgoingMessage]) -> list[transport.Outcome]:
         outcomes = await self._publisher.publish_all(messages)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hogsend.contract.base import Properties
 from hogsend.contract.engagement import CATALOG, Engagement, MalformedEngagement, read_engagement
-from hogsend.contract.headers import CORRELATION_ID
+from hogsend.contract.headers import CORRELATION_ID, TRACEPARENT
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.nul import json_without_nul
@@ -55,6 +55,7 @@ def decode(
         properties=happened.data,
         person_properties=_person_properties(happened),
         correlation_id=headers.get(CORRELATION_ID),
+        traceparent=headers.get(TRACEPARENT),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hogsend.contract.headers import CORRELATION_ID, RECEIVED_AT, message_id
+from hogsend.contract.headers import CORRELATION_ID, RECEIVED_AT, TRACEPARENT, message_id
 from hogsend.contract.webhooks import PostHogWebhook
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.incoming_event import EventRef, IncomingEvent
@@ -53,6 +53,7 @@ def decode(
         properties=properties,
         person_properties=webhook.person_properties,
         correlation_id=headers.get(CORRELATION_ID),
+        traceparent=headers.get(TRACEPARENT),
     )
 
 

@@ -19,10 +19,10 @@ from hogsend.service.middlewares import (
     CorrelationMiddleware,
     ErrorsMiddleware,
     MeasuringMiddleware,
+    TracingMiddleware,
 )
 from hogsend.service.router import ServiceRouter
 from hogsend.service.settings import BusSettings
-from hogsend.service.tracing import TracingMiddleware
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import Publisher
 from hogsend.transport.tls import client_context

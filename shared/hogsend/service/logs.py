@@ -47,7 +47,7 @@ def configure(service: str, settings: TelemetrySettings) -> None:
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     # Request and query lines of libraries at info level are noise, at debug level a leak.
-    for noisy in ("httpx", "httpcore", "nats", "_granian", "granian.access"):
+    for noisy in ("httpx", "httpcore", "urllib3", "nats", "_granian", "granian.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)
     for deprecation in deprecations():

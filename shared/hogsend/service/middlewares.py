@@ -1,4 +1,4 @@
-"""What happens around every message a service handles: correlation, metrics, typed errors.
+"""What happens around every message a service handles: traces, correlation, metrics, typed errors.
 
 They only wrap the handler (`consume_scope`), so that `RequestSubscriber` may run them without
 FastStream's stack of contexts.
@@ -21,6 +21,7 @@ from hogsend.contract.headers import CORRELATION_ID
 from hogsend.contract.subjects import RPC
 from hogsend.service import metrics
 from hogsend.service.discovery import ServiceStats
+from hogsend.service.tracing import Tracing
 from hogsend.transport.correlation import correlation_id
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,30 @@ _REQUESTS = f"{RPC}."
 
 class ScopeMiddleware(BaseMiddleware[Any, Any]):
     """A middleware that only wraps the handler."""
+
+
+class TracingMiddleware(ScopeMiddleware):
+    """Handles a message in a span of the trace it came with."""
+
+    def __init__(self, msg: Any, /, *, context: Any, tracing: Tracing) -> None:
+        super().__init__(msg, context=context)
+        self._tracing = tracing
+
+    async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
+        """Run the handler within the span, or within one for each message of a batch."""
+        if msg.source_type is SourceType.RESPONSE:
+            return await call_next(msg)
+        if isinstance(self.msg, list):
+            with self._tracing.consumed(self.msg):
+                return await call_next(msg)
+        name = f"{self.msg.subject} process"
+        with self._tracing.span(
+            name, msg.headers, kind="SERVER" if self.msg.reply else "CONSUMER"
+        ) as span:
+            result = await call_next(msg)
+            if isinstance(result, ErrorReply):
+                span.set_attribute("error.type", result.code)
+            return result
 
 
 class CorrelationMiddleware(ScopeMiddleware):

@@ -11,17 +11,17 @@ messages' traces. Here each message of a batch has a span in the trace it came w
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
-from faststream.message import SourceType, StreamMessage
 
 from hogsend._version import __version__
 from hogsend.contract.errors import CannotStart
 from hogsend.contract.headers import TRACEPARENT
-from hogsend.service.middlewares import CallNext, ErrorReply, ScopeMiddleware
+from hogsend.service import metrics
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 NAME = "hogsend"
+EXPORT_SECONDS = 1.0
+"""How long the end of a process waits for its last spans to be exported."""
 
 SETTINGS = (
     "OTEL_TRACES_EXPORTER",
@@ -127,30 +129,6 @@ class Tracing:
         return self._propagator.extract(headers)
 
 
-class TracingMiddleware(ScopeMiddleware):
-    """Handles a message in a span of the trace it came with."""
-
-    def __init__(self, msg: Any, /, *, context: Any, tracing: Tracing) -> None:
-        super().__init__(msg, context=context)
-        self._tracing = tracing
-
-    async def consume_scope(self, call_next: CallNext, msg: StreamMessage[Any]) -> Any:
-        """Run the handler within the span, or within one for each message of a batch."""
-        if msg.source_type is SourceType.RESPONSE:
-            return await call_next(msg)
-        if isinstance(self.msg, list):
-            with self._tracing.consumed(self.msg):
-                return await call_next(msg)
-        name = f"{self.msg.subject} process"
-        with self._tracing.span(
-            name, msg.headers, kind="SERVER" if self.msg.reply else "CONSUMER"
-        ) as span:
-            result = await call_next(msg)
-            if isinstance(result, ErrorReply):
-                span.set_attribute("error.type", result.code)
-            return result
-
-
 _in_use: Tracing | None = None
 
 
@@ -163,6 +141,12 @@ def use(tracing: Tracing | None) -> None:
 def in_use() -> Tracing | None:
     """What this process makes spans with; None when it makes none."""
     return _in_use
+
+
+def inject(headers: dict[str, str]) -> None:
+    """Add the context of the span at hand to the headers of what is kept and published later."""
+    if _in_use is not None:
+        _in_use.inject(headers)
 
 
 @contextmanager
@@ -205,9 +189,10 @@ def configure(service: str) -> None:
             "install hogsend[otel], or unset them"
         ) from error
     provider = TracerProvider(
+        shutdown_on_exit=False,
         resource=Resource.create(
             {"service.name": f"hogsend-{service}", "service.version": __version__}
-        )
+        ),
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     use(Tracing(provider))
@@ -215,7 +200,14 @@ def configure(service: str) -> None:
 
 
 def shut_down() -> None:
-    """Export what is left; call it at the end of the process."""
-    if _in_use is not None:
-        _in_use.provider.shutdown()
-        use(None)
+    """Export what is left, for `EXPORT_SECONDS` at most; call it at the end of the process."""
+    if _in_use is None:
+        return
+    # A collector that does not answer holds OpenTelemetry's shutdown for ten seconds.
+    exporting = threading.Thread(target=_in_use.provider.shutdown, daemon=True)
+    use(None)
+    exporting.start()
+    exporting.join(EXPORT_SECONDS)
+    if exporting.is_alive():
+        metrics.FAILURES.labels("traces", "TimeoutError").inc()
+        log.warning("the last traces were not exported", waited_seconds=EXPORT_SECONDS)

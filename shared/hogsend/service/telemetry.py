@@ -1,0 +1,34 @@
+"""What a service process says about itself: logs, metrics and traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hogsend.contract.users import User
+from hogsend.service import logs, metrics, tracing
+from hogsend.service.settings import TelemetrySettings
+
+
+@contextmanager
+def reporting(
+    service: User, settings: TelemetrySettings, *, metrics_port: bool = True
+) -> Iterator[None]:
+    """Log, count and trace for the length of the block, which is the life of the process.
+
+    Args:
+        service: whose process this is.
+        settings: the operator's.
+        metrics_port: False for a service that serves `/metrics` itself.
+
+    Raises:
+        CannotStart: traces are wanted, and OpenTelemetry is not installed.
+    """
+    logs.configure(service.value, settings)
+    if metrics_port:
+        metrics.serve(settings.metrics_host, settings.metrics_port)
+    tracing.configure(service.value)
+    try:
+        yield
+    finally:
+        tracing.shut_down()

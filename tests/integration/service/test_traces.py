@@ -1,0 +1,102 @@
+"""One trace from an HTTP request to the last span it leads to, seen by an exporter in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faststream import FastStream
+from faststream.nats.opentelemetry import NatsTelemetryMiddleware
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from hogsend import Event
+from hogsend.contract.users import User
+from hogsend.faststream import HogsendBroker
+from hogsend.service import tracing
+from hogsend.service.tracing import Tracing
+from tests.integration.harness import credentials_service, gateway
+from tests.integration.ingest.driver import ingest_service
+from tests.servers import Servers
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("fresh_bus")
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACE, SPAN = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
+WEBHOOK = {"event": {"event": "signed_up", "distinct_id": "u_42", "uuid": "0190-1"}}
+
+
+class Trace:
+    """The spans of all services of this process, of one trace."""
+
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        self._exporter = exporter
+
+    def spans(self, name: str) -> list[ReadableSpan]:
+        """Finished spans with a name that are in the trace."""
+        return [
+            span
+            for span in self._exporter.get_finished_spans()
+            if span.name == name and span.context.trace_id == TRACE
+        ]
+
+    async def span(self, name: str) -> ReadableSpan:
+        """The one span with a name, once it has finished."""
+        (found,) = await eventually(lambda: self.spans(name))
+        assert isinstance(found, ReadableSpan)
+        return found
+
+
+@pytest.fixture
+def provider() -> Iterator[TracerProvider]:
+    provider = TracerProvider(shutdown_on_exit=False)
+    tracing.use(Tracing(provider))
+    yield provider
+    tracing.use(None)
+
+
+@pytest.fixture
+def trace(provider: TracerProvider) -> Trace:
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return Trace(exporter)
+
+
+def parent(span: ReadableSpan) -> int | None:
+    return span.parent.span_id if span.parent is not None else None
+
+
+async def test_a_webhook_is_one_trace_to_a_subscriber_of_another_app(
+    servers: Servers, database_url: str, tmp_path: Path, provider: TracerProvider, trace: Trace
+) -> None:
+    broker = HogsendBroker(
+        servers.nats_url(User.SUBSCRIBER),
+        middlewares=[NatsTelemetryMiddleware(tracer_provider=provider)],
+        logger=None,
+    )
+
+    @broker.events("signed_up", durable="mailer")
+    async def welcome(_event: Event) -> None:
+        """Do nothing: the span is what counts."""
+
+    async with (
+        credentials_service(servers, database_url),
+        ingest_service(servers, database_url),
+        gateway(servers, tmp_path) as front,
+        FastStream(broker, logger=None),
+    ):
+        answer = await front.http.post(
+            "/v1/webhooks/posthog", json=WEBHOOK, headers={"traceparent": PARENT}
+        )
+        assert answer.status_code == 200
+        received = await trace.span("POST /v1/webhooks/posthog")
+        queued = await trace.span("hogsend.webhooks.posthog process")
+        stored, published = await trace.span("store event"), await trace.span("publish event")
+        handled = await trace.span("hogsend.events.signed_up process")
+    assert parent(received) == SPAN
+    assert parent(queued) == received.context.span_id
+    assert parent(stored) == parent(published) == queued.context.span_id
+    assert parent(handled) == queued.context.span_id
