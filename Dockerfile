@@ -11,7 +11,7 @@ COPY pyproject.toml ./
 COPY services services
 COPY cli cli
 COPY sandbox sandbox
-RUN /opt/hogsend/bin/pip install --quiet --constraint constraints.txt './shared[service]' . \
+RUN /opt/hogsend/bin/pip install --quiet --constraint constraints.txt './shared[service,otel]' . \
   && /opt/hogsend/bin/pip uninstall --quiet --yes pip setuptools \
   && /opt/hogsend/bin/python -m compileall -q /opt/hogsend/lib
 
