@@ -24,6 +24,13 @@ from services.gateway.settings import GatewaySettings
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+OPENTELEMETRY = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+}
+"""Read by OpenTelemetry itself; docs/traces.md says what they mean."""
 NOT_PASSED_ON = {
     # What the image sets, or what has no use in a container.
     *("GATEWAY_HOST", "GATEWAY_PORT", "SPOOL_DIR", "METRICS_HOST", "METRICS_PORT"),
@@ -83,7 +90,8 @@ def test_compose_passes_each_service_its_settings_and_no_other(service: str) -> 
     variables, files = set(told["environment"]), {s["target"].upper() for s in told["secrets"]}
     reads = {name for group in SERVICE_SETTINGS[service] for name in group.environment_names()}
     reads -= SECRETS_WITHHELD.get(service, frozenset())
-    assert variables | files == reads - NOT_PASSED_ON
+    assert {name for name in variables if name.startswith("OTEL_")} == OPENTELEMETRY
+    assert (variables - OPENTELEMETRY) | files == reads - NOT_PASSED_ON
     assert files == FROM_FILES & reads
     assert told["command"] == ["serve", service]
 
