@@ -1,16 +1,25 @@
-"""Builds the credentials service from its settings."""
+"""Composes the credentials service."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import httpx
+from faststream import FastStream
+
+from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
-from hogsend.service import logs, metrics
+from hogsend.service import logs, metrics, tracing
+from hogsend.service.app import service_app
+from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.database import Database
+from hogsend.service.health import HealthReporter
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.http import http_client
 from hogsend.service.retry import repeat_every
-from hogsend.service.serving import run_service, service_bus
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
@@ -19,13 +28,15 @@ from hogsend.service.settings import (
     TelemetrySettings,
 )
 from hogsend.service.ssrf import EgressPolicy
+from hogsend.service.tasks import Work
+from hogsend.transport.connection import Connection
 from services.credentials.change_relay import RELAY_SECONDS, ChangeRelay
 from services.credentials.change_stream import JetStreamChanges
 from services.credentials.credential_service import CredentialService
-from services.credentials.handlers import Handlers
+from services.credentials.handlers import router
 from services.credentials.key_rotation import ROTATE_SECONDS, KeyRotation
 from services.credentials.payload_sealer import PayloadSealer
-from services.credentials.refresh import Refresher
+from services.credentials.refresh import Clock, Refresher, utc_now
 from services.credentials.sealing import Sealer
 from services.credentials.settings import SealingSettings
 from services.credentials.store import CredentialStore
@@ -35,51 +46,115 @@ from services.credentials.token_resolver import TokenResolver
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What the service is made of."""
+
+    database: Database
+    store: CredentialStore
+    sealer: PayloadSealer
+    relay: ChangeRelay
+    credentials: CredentialService
+    refresher: Refresher
+    resolver: TokenResolver
+    rotation: KeyRotation
+
+
+def build_parts(
+    link: Connection,
+    database: Database,
+    http: httpx.AsyncClient,
+    sealer: Sealer,
+    egress: EgressPolicy,
+    *,
+    personal_key: str | None,
+    now: Clock = utc_now,
+) -> Parts:
+    """Build the parts on a connection, a database and an HTTP client.
+
+    Args:
+        link: publishes changes.
+        database: holds the sealed rows.
+        http: refreshes grants; it follows no redirect.
+        sealer: seals and unseals the rows.
+        egress: the hosts at which a grant may be refreshed.
+        personal_key: `POSTHOG_PERSONAL_API_KEY`, for when there is no usable grant.
+        now: the clock.
+    """
+    store, payloads = CredentialStore(database), PayloadSealer(sealer)
+    relay = ChangeRelay(store, payloads, JetStreamChanges(link))
+    refresher = Refresher(store, payloads, TokenEndpoint(http), relay, now)
+    return Parts(
+        database=database,
+        store=store,
+        sealer=payloads,
+        relay=relay,
+        credentials=CredentialService(
+            store, payloads, relay, egress, personal_key=personal_key is not None
+        ),
+        refresher=refresher,
+        resolver=TokenResolver(store, payloads, refresher, personal_key, now),
+        rotation=KeyRotation(store, sealer),
+    )
+
+
+def create_app(
+    broker: ServiceBroker,
+    parts: Parts,
+    *,
+    background: Sequence[Work] = (),
+    limits: Limits = DEFAULT_LIMITS,
+) -> FastStream:
+    """Create the application; `await app.run()` runs it until SIGTERM or SIGINT.
+
+    Args:
+        broker: answers and publishes.
+        parts: do the work.
+        background: runs beside the handlers.
+        limits: of the stream of credential changes.
+    """
+    broker.provide(
+        parts.credentials, parts.resolver, HealthReporter(User.CREDENTIALS, parts.database)
+    )
+    broker.include(router)
+    return service_app(
+        broker,
+        background=background,
+        closing=[parts.refresher.finish, parts.database.close],
+        limits=limits,
+    )
+
+
 async def run() -> None:
     """Run until SIGTERM or SIGINT."""
     telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
-    sealing, posthog = SealingSettings(), PostHogSettings()
+    sealing, posthog, outbound = SealingSettings(), PostHogSettings(), OutboundSettings()
     logs.configure("credentials", telemetry)
+    tracing.configure("credentials")
     metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
 
-    database = Database.of(postgres, "credentials", MIGRATIONS)
-    store = CredentialStore(database)
+    egress = EgressPolicy.of(
+        outbound.outbound_allow, posthog.posthog_host, posthog.posthog_private_host
+    )
+    previous_secrets = [old.get_secret_value() for old in sealing.better_auth_secret_previous]
     personal_key = posthog.posthog_personal_api_key
-    sealer = Sealer(
-        sealing.better_auth_secret.get_secret_value(),
-        [secret.get_secret_value() for secret in sealing.better_auth_secret_previous],
-    )
-    payload_sealer = PayloadSealer(sealer)
-    bus = service_bus(User.CREDENTIALS, nats)
-    outbound = EgressPolicy.of(
-        OutboundSettings().outbound_allow, posthog.posthog_host, posthog.posthog_private_host
-    )
-    credentials = CredentialService(
-        store, payload_sealer, outbound, personal_key=personal_key is not None
-    )
-    relay = ChangeRelay(store, payload_sealer, JetStreamChanges(bus))
-    async with http_client(outbound) as http:
-        refresher = Refresher(store, payload_sealer, TokenEndpoint(http), relay)
-        tokens = TokenResolver(
-            store,
-            payload_sealer,
-            refresher,
-            personal_key.get_secret_value() if personal_key else None,
+    broker = service_broker(User.CREDENTIALS, nats)
+    async with http_client(egress) as http:
+        parts = build_parts(
+            broker.link,
+            Database.of(postgres, "credentials", MIGRATIONS),
+            http,
+            Sealer(sealing.better_auth_secret.get_secret_value(), previous_secrets),
+            egress,
+            personal_key=personal_key.get_secret_value() if personal_key else None,
         )
-        background = [
-            touch_forever(telemetry.health_file),
-            database.keep_connected(),
-            repeat_every(RELAY_SECONDS, relay.relay_pending),
-            refresher.keep_fresh(),
+        background: list[Work] = [
+            partial(touch_forever, telemetry.health_file),
+            parts.database.keep_connected,
+            partial(repeat_every, RELAY_SECONDS, parts.relay.relay_pending),
+            parts.refresher.keep_fresh,
         ]
-        if sealing.better_auth_secret_previous:
-            background.append(repeat_every(ROTATE_SECONDS, KeyRotation(store, sealer).rotate))
-        await run_service(
-            bus,
-            User.CREDENTIALS,
-            handlers=Handlers(credentials, tokens, relay, database).all(),
-            background=background,
-            limits=nats.stream_limits,
-        )
-        await refresher.finish()
-    await database.close()
+        if previous_secrets:
+            background.append(partial(repeat_every, ROTATE_SECONDS, parts.rotation.rotate))
+        await create_app(broker, parts, background=background, limits=nats.stream_limits).run()
+    tracing.shut_down()

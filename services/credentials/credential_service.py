@@ -1,4 +1,8 @@
-"""Stores credentials, and describes them without their tokens."""
+"""Stores credentials, and describes them without their tokens.
+
+A change is published before the call that made it returns: a caller may rely on JetStream having
+it. Without NATS the call fails, the change stays stored, and the relay publishes it later.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,13 @@ from hogsend.contract.credentials import (
     DerivedPayload,
     DerivedReply,
     OAuthPayload,
+    ProjectReply,
     WebhookSecretReply,
 )
 from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import is_absolute_url, is_loopback
+from services.credentials.change_relay import ChangeRelay
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.store import CredentialStore, RefreshState, Rows, SealedRow
 
@@ -27,7 +33,8 @@ class CredentialService:
         self,
         store: CredentialStore,
         sealer: PayloadSealer,
-        outbound: EgressPolicy,
+        relay: ChangeRelay,
+        egress: EgressPolicy,
         *,
         personal_key: bool,
     ) -> None:
@@ -36,12 +43,14 @@ class CredentialService:
         Args:
             store: the sealed rows.
             sealer: seals and unseals them.
-            outbound: the hosts at which a grant may be refreshed.
+            relay: publishes what changes.
+            egress: the hosts at which a grant may be refreshed.
             personal_key: whether `POSTHOG_PERSONAL_API_KEY` is set.
         """
         self._store = store
         self._sealer = sealer
-        self._outbound = outbound
+        self._relay = relay
+        self._egress = egress
         self._personal_key = personal_key
 
     async def put_oauth(self, provider: str, payload: OAuthPayload) -> CredentialMeta:
@@ -49,21 +58,42 @@ class CredentialService:
 
         Raises:
             InvalidRequest: the token endpoint or the client id is not acceptable.
+            Unavailable: the grant could not be stored, or the change not published.
         """
-        _check_endpoints(payload, self._outbound)
+        _check_endpoints(payload, self._egress)
         row = await self._store.save(provider, "oauth", self._sealer.seal(payload))
+        await self._relay.relay(provider)
         return _meta(provider, payload, row, None)
 
     async def put_derived(self, provider: str, payload: DerivedPayload) -> CredentialStatus:
-        """Store the derived payload as a whole."""
+        """Store the derived payload as a whole.
+
+        Raises:
+            Unavailable: it could not be stored, or the change not published.
+        """
         await self._store.save(provider, "derived", self._sealer.seal(payload))
+        await self._relay.relay(provider)
         return await self.status(provider)
 
     async def derived(self, provider: str) -> DerivedReply:
         """Return the derived payload in clear."""
         stored = await self._store.load(provider)
-        reading = self._sealer.derived(stored.rows)
-        return DerivedReply(version=stored.version, state=reading.state, payload=reading.payload)
+        derived = self._sealer.derived(stored.rows)
+        return DerivedReply(version=stored.version, state=derived.state, payload=derived.payload)
+
+    async def project(self, provider: str) -> ProjectReply:
+        """Return the connected project and its key, without the webhook secret."""
+        stored = await self._store.load(provider)
+        derived = self._sealer.derived(stored.rows)
+        payload = derived.payload or DerivedPayload()
+        return ProjectReply(
+            version=stored.version,
+            state=derived.state,
+            project_api_key=payload.project_api_key,
+            project_id=payload.project_id,
+            private_host=payload.private_host,
+            grant_origin=self._grant_origin(stored.rows),
+        )
 
     async def meta(self, provider: str) -> CredentialMeta:
         """Describe the stored OAuth grant.
@@ -91,9 +121,11 @@ class CredentialService:
 
         Raises:
             NotFound: nothing is stored.
+            Unavailable: it could not be removed, or the change not published.
         """
         if not await self._store.delete(provider):
             raise NotFound("Provider credential not found")
+        await self._relay.relay(provider)
 
     async def status(self, provider: str) -> CredentialStatus:
         """Tell what is stored and whether it works."""
@@ -111,18 +143,17 @@ class CredentialService:
             personal_key=self._personal_key,
         )
 
-    async def grant_origin(self, provider: str) -> str | None:
-        """Return the origin of the stored grant's token endpoint; None without a readable grant."""
-        grant = self._sealer.grant((await self._store.load(provider)).rows).payload
-        if grant is None:
-            return None
-        parts = urlsplit(grant.token_endpoint)
-        return f"{parts.scheme}://{parts.netloc}"
-
     async def webhook_secret(self, provider: str) -> WebhookSecretReply:
         """Return the digest of the minted webhook secret."""
         stored = await self._store.load(provider)
         return self._secret(stored.rows, stored.version)
+
+    def _grant_origin(self, rows: Rows) -> str | None:
+        grant = self._sealer.grant(rows).payload
+        if grant is None:
+            return None
+        parts = urlsplit(grant.token_endpoint)
+        return f"{parts.scheme}://{parts.netloc}"
 
     def _secret(self, rows: Rows, version: int) -> WebhookSecretReply:
         derived = self._sealer.derived(rows)
@@ -148,18 +179,18 @@ def _meta(
     )
 
 
-def _check_endpoints(payload: OAuthPayload, outbound: EgressPolicy) -> None:
+def _check_endpoints(payload: OAuthPayload, egress: EgressPolicy) -> None:
     # The refresh token is sent to this URL: who may PUT a grant must not send it in plain text.
     endpoint = payload.token_endpoint
     if not is_absolute_url(endpoint):
         raise InvalidRequest("payload.tokenEndpoint must be an absolute URL")
     secure = endpoint.startswith("https://")
-    local = endpoint.startswith("http://") and (is_loopback(endpoint) or outbound.names(endpoint))
+    local = endpoint.startswith("http://") and (is_loopback(endpoint) or egress.names(endpoint))
     if not (secure or local):
         raise InvalidRequest(
             "payload.tokenEndpoint must be https; http only on this machine or a host in "
             "OUTBOUND_ALLOW"
         )
-    outbound.check(endpoint, "payload.tokenEndpoint")
+    egress.check(endpoint, "payload.tokenEndpoint")
     if not is_absolute_url(payload.client_id):
         raise InvalidRequest("payload.clientId must be an absolute URL")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 
@@ -27,17 +27,11 @@ from services.analytics.app import Analytics
 from services.analytics.app import build as build_analytics
 from services.analytics.delivery.leader_election import lead_forever
 from services.analytics.settings import AnalyticsSettings
-from services.credentials.app import MIGRATIONS
-from services.credentials.change_relay import ChangeRelay
-from services.credentials.change_stream import JetStreamChanges
-from services.credentials.credential_service import CredentialService
-from services.credentials.handlers import Handlers
-from services.credentials.payload_sealer import PayloadSealer
-from services.credentials.refresh import Clock, Refresher, utc_now
+from services.credentials.app import MIGRATIONS, Parts
+from services.credentials.app import build_parts as build_credentials
+from services.credentials.app import create_app as create_credentials
+from services.credentials.refresh import Clock, utc_now
 from services.credentials.sealing import Sealer
-from services.credentials.store import CredentialStore
-from services.credentials.token_endpoint import TokenEndpoint
-from services.credentials.token_resolver import TokenResolver
 from services.gateway.app import build, build_parts, with_middleware
 from services.gateway.handlers import router as gateway_router
 from services.gateway.settings import GatewaySettings
@@ -74,18 +68,8 @@ async def client(servers: Servers, user: User) -> AsyncIterator[Client]:
         yield Client(connection)
 
 
-@dataclass
-class Credentials:
-    """A running credentials service and its inside."""
-
-    bus: Connection
-    database: Database
-    store: CredentialStore
-    sealer: PayloadSealer
-    credentials: CredentialService
-    relay: ChangeRelay
-    refresher: Refresher
-    resolver: TokenResolver
+Credentials: TypeAlias = Parts
+"""The inside of a running credentials service."""
 
 
 @asynccontextmanager
@@ -99,26 +83,21 @@ async def credentials_service(
     now: Clock = utc_now,
 ) -> AsyncIterator[Credentials]:
     """The credentials service, answering on the bus; it refreshes only when it is asked."""
-    async with connected(servers, User.CREDENTIALS) as bus:
-        database = Database(database_url, "credentials", MIGRATIONS, pool_size=4)
-        await database.connect()
-        store = CredentialStore(database)
-        sealer = PayloadSealer(Sealer(secret, previous))
-        service = CredentialService(store, sealer, LOOPBACK, personal_key=personal_key is not None)
-        relay = ChangeRelay(store, sealer, JetStreamChanges(bus))
-        await streams.reconcile(bus.js, User.CREDENTIALS)
-        async with http_client(LOOPBACK) as http:
-            refresher = Refresher(store, sealer, TokenEndpoint(http), relay, now)
-            resolver = TokenResolver(store, sealer, refresher, personal_key, now)
-            handlers = Handlers(service, resolver, relay, database).all()
-            registered = await serve(bus, User.CREDENTIALS, handlers)
-            await bus.flush()
-            try:
-                yield Credentials(bus, database, store, sealer, service, relay, refresher, resolver)
-            finally:
-                await registered.stop()
-                await refresher.finish()
-                await database.close()
+    database = Database(database_url, "credentials", MIGRATIONS, pool_size=4)
+    await database.connect()
+    link = Connection(User.CREDENTIALS, servers.nats_url(User.CREDENTIALS))
+    async with http_client(LOOPBACK) as http:
+        parts = build_credentials(
+            link,
+            database,
+            http,
+            Sealer(secret, previous),
+            LOOPBACK,
+            personal_key=personal_key,
+            now=now,
+        )
+        async with started(create_credentials(ServiceBroker(User.CREDENTIALS, link), parts)):
+            yield parts
 
 
 LOOPBACK = EgressPolicy.of(("127.0.0.0/8", "::1", "localhost"))

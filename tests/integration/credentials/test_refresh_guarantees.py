@@ -48,7 +48,6 @@ async def test_every_refresh_is_a_credential_event(
     servers: Servers, driver: Driver, service: Credentials
 ) -> None:
     await service.credentials.put_oauth("posthog", driver.grant(left=59))
-    await service.relay.relay("posthog")
     async with connected(servers, User.SUBSCRIBER) as bus:
         changes = Client(bus).credential_changes("posthog")
         stored_one = await asyncio.wait_for(anext(changes), 10)
@@ -130,9 +129,15 @@ async def test_invalid_grant_asks_to_connect_again_wherever_one_looks(
         assert health["credentials"]["posthog"]["state"] == "present"
 
 
-async def test_the_gateway_may_not_ask_for_tokens(
+async def test_a_token_travels_in_the_reply_to_a_service_that_may_ask(
     servers: Servers, driver: Driver, service: Credentials
 ) -> None:
-    async with connected(servers, User.GATEWAY) as bus:
+    await service.credentials.put_oauth("posthog", driver.grant(left=59))
+    request = TokenRequest(provider_id="posthog")
+    async with connected(servers, User.PROVISIONER) as provisioner:
+        reply = await provisioner.request(CREDENTIALS_TOKEN, request)
+    assert (reply.source, reply.token) == ("oauth", "pha_1")
+    assert reply.expires_at == driver.clock.now + timedelta(hours=1)
+    async with connected(servers, User.GATEWAY) as gateway_connection:
         with pytest.raises(Forbidden):
-            await bus.request(CREDENTIALS_TOKEN, TokenRequest(provider_id="posthog"))
+            await gateway_connection.request(CREDENTIALS_TOKEN, request)

@@ -271,7 +271,8 @@ async def test_the_change_is_on_the_bus_before_put_answers(
 async def test_a_change_that_could_not_be_published_is_published_later(
     servers: Servers, service: Credentials
 ) -> None:
-    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="w"))
+    payload = service.sealer.seal(DerivedPayload(webhook_secret="w"))
+    await service.store.save("posthog", "derived", payload)
     await service.relay.relay_pending()
     async with connected(servers, User.SUBSCRIBER) as bus:
         change = await asyncio.wait_for(anext(Client(bus).credential_changes()), 10)

@@ -71,6 +71,7 @@ class Driver:
             CredentialService(
                 self.store,
                 payloads,
+                relay,
                 EgressPolicy.of(()),
                 personal_key=personal_key is not None,
             ),

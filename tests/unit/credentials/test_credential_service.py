@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
 import pytest
 
 from hogsend.contract.credentials import DerivedPayload
-from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound
+from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound, Unavailable
 from hogsend.posthog.client_document import CLIENT_ID
 from tests.unit.credentials.conftest import Driver, Replica
 
@@ -132,7 +133,40 @@ async def test_the_status_tells_what_there_is_to_fall_back_to(driver: Driver) ->
     assert not (await driver.replica().credentials.status("posthog")).personal_key
 
 
-async def test_the_grants_origin_is_its_token_endpoints(driver: Driver, replica: Replica) -> None:
-    assert await replica.credentials.grant_origin("posthog") is None
+async def test_the_project_is_given_with_the_grants_origin_and_without_the_secret(
+    driver: Driver, replica: Replica
+) -> None:
+    reply = await replica.credentials.project("posthog")
+    assert (reply.state, reply.project_id, reply.grant_origin) == ("absent", None, None)
     await driver.put(driver.grant(left=3600))
-    assert await replica.credentials.grant_origin("posthog") == "https://us.posthog.com"
+    await replica.credentials.put_derived("posthog", DERIVED)
+    reply = await replica.credentials.project("posthog")
+    assert (reply.state, reply.project_id, reply.project_api_key) == ("present", "7", "phc_1")
+    assert reply.grant_origin == "https://us.posthog.com"
+    assert "minted" not in str(msgspec.to_builtins(reply))
+
+
+async def test_every_change_is_published_before_its_call_returns(
+    driver: Driver, replica: Replica
+) -> None:
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
+    await replica.credentials.put_derived("posthog", DERIVED)
+    await replica.credentials.delete("posthog")
+    changes = [(change.change, change.changed_kinds) for change in driver.stream.changes]
+    assert changes == [
+        ("stored", ["oauth"]),
+        ("stored", ["derived"]),
+        ("deleted", ["derived", "oauth"]),
+    ]
+
+
+async def test_a_change_that_cannot_be_published_is_stored_and_published_later(
+    driver: Driver, replica: Replica
+) -> None:
+    driver.stream.available = False
+    with pytest.raises(Unavailable):
+        await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
+    assert await driver.stored() == driver.grant(left=3600)
+    driver.stream.available = True
+    await replica.relay.relay_pending()
+    assert [change.changed_kinds for change in driver.stream.changes] == [["oauth"]]

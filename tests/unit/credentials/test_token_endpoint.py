@@ -11,9 +11,14 @@ from urllib.parse import parse_qsl
 import httpx
 import pytest
 
-from hogsend.contract.credentials import OAuthPayload
+from hogsend.contract.credentials import CREDENTIALS_TOKEN, OAuthPayload
 from hogsend.service.ssrf import AddressRefused
-from services.credentials.token_endpoint import MAX_BODY_BYTES, RefreshFailed, TokenEndpoint
+from services.credentials.token_endpoint import (
+    MAX_BODY_BYTES,
+    TIMEOUT_SECONDS,
+    RefreshFailed,
+    TokenEndpoint,
+)
 from tests.unit.credentials.fakes import Clock, make_grant
 
 CLOCK = Clock()
@@ -173,3 +178,7 @@ async def test_an_answer_that_does_not_come_is_a_failure(monkeypatch: pytest.Mon
     monkeypatch.setattr("services.credentials.token_endpoint.TIMEOUT_SECONDS", 0.01)
     with pytest.raises(RefreshFailed, match=r"no answer \(TimeoutError\)"):
         await renew(hang)
+
+
+def test_a_request_waits_longer_than_one_refresh_after_another() -> None:
+    assert CREDENTIALS_TOKEN.deadline > 2 * TIMEOUT_SECONDS
