@@ -17,7 +17,7 @@ from hogsend.contract.users import User
 from hogsend.faststream import HogsendBroker
 from hogsend.service import tracing
 from hogsend.service.tracing import Tracing
-from tests.integration.harness import credentials_service, gateway
+from tests.integration.harness import credentials_service, gateway_service
 from tests.integration.ingest.driver import ingest_service
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -85,7 +85,7 @@ async def test_a_webhook_is_one_trace_to_a_subscriber_of_another_app(
     async with (
         credentials_service(servers, database_url),
         ingest_service(servers, database_url),
-        gateway(servers, tmp_path) as front,
+        gateway_service(servers, tmp_path) as front,
         FastStream(broker, logger=None),
     ):
         answer = await front.http.post(
