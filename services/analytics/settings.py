@@ -14,12 +14,12 @@ class AnalyticsSettings(Settings):
     """Analytics: person reads, and what flows back into PostHog."""
 
     default_timezone: str = Field(
-        "UTC", description="IANA time zone of people nothing is known about."
+        "UTC", description="IANA time zone of people whose own is not known."
     )
     enable_posthog_destination: bool = Field(
         default=False,
         description="Whether a PostHog destination for the email funnel and contact changes is "
-        "made by itself, given a project key.",
+        "created automatically, given a project key.",
     )
     analytics_event_mirror: bool = Field(
         default=False,

@@ -12,6 +12,6 @@ class ProvisionerSettings(Settings):
 
     posthog_mint_webhook_secret: bool = Field(
         default=True,
-        description="Whether provisioning makes up a webhook secret when none is set; "
+        description="Whether provisioning generates a webhook secret when none is set; "
         "`false` answers `webhook_secret_missing` instead.",
     )
