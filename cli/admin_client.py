@@ -71,7 +71,7 @@ class Provisioning(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The credential as it is stored (contract 1.3). Its `repr` is empty, as it holds tokens."""
+    """The credential as it is stored (contract 1.3). Its `repr` shows no token."""
 
     access_token: str
     refresh_token: str
