@@ -6,10 +6,12 @@ Only for code that waits for its own process. Sockets and threads need real time
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 MAX_TURNS = 5_000
@@ -51,6 +53,18 @@ def run(test: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine to its end on a clock that starts at 0."""
     with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
         return runner.run(test)
+
+
+def on_virtual_time(
+    test: Callable[Given, Coroutine[Any, Any, Result]],
+) -> Callable[Given, Result]:
+    """Make an async test run on virtual time; its fixtures must not be async."""
+
+    @functools.wraps(test)
+    def on_its_own_loop(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        return run(test(*args, **kwargs))
+
+    return on_its_own_loop
 
 
 def now() -> float:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import httpx
+from faststream import FastStream
 
+from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
 from hogsend.posthog.capture import Capture
-from hogsend.service import logs, metrics
+from hogsend.service import logs, metrics, tracing
+from hogsend.service.app import service_app
+from hogsend.service.bearer_cache import BearerCache
+from hogsend.service.broker import ServiceBroker, service_broker
+from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.database import Database
+from hogsend.service.dead_letters import DeadLetters
+from hogsend.service.health import HealthReporter
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.http import http_client
-from hogsend.service.serving import run_service, service_bus
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
@@ -22,94 +30,105 @@ from hogsend.service.settings import (
     TelemetrySettings,
 )
 from hogsend.service.ssrf import EgressPolicy
-from hogsend.service.token_cache import TokenCache
-from hogsend.transport.connection import Connection
+from hogsend.service.tasks import Work
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
-from services.analytics.delivery.dead_letters import DeadLetters
 from services.analytics.delivery.destination_consumers import DestinationConsumers
 from services.analytics.delivery.jetstream import JetStreams
-from services.analytics.delivery.leader_election import lead_forever
+from services.analytics.delivery.leader_election import LeaderElection
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.destinations.service import DestinationService
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.flags.reader import FlagReader
-from services.analytics.handlers import Handlers
+from services.analytics.handlers import DELIVERIES, router
 from services.analytics.persons.contacts import Contacts
 from services.analytics.persons.private_host import PrivateHost
+from services.analytics.persons.project_ids import ProjectIds
 from services.analytics.persons.reader import PersonReader
 from services.analytics.persons.timezones import Timezones
 from services.analytics.project_key import PROVIDER, ProjectKey
 from services.analytics.settings import AnalyticsSettings
+from services.analytics.stored_project import StoredProject
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-@dataclass(frozen=True)
-class Analytics:
-    """The service's parts."""
-
-    bus: Connection
-    tokens: TokenCache
-    project_key: ProjectKey
-    private_host: PrivateHost
-    persons: PersonReader
-    store: DestinationStore
-    delivery: DeliveryRunner
-    handlers: Handlers
-
-    async def follow(self) -> None:
-        """Subscribe to credential changes; the bus must be connected."""
-        await self.tokens.subscribe()
-        await self.project_key.follow()
-        await self.private_host.follow()
-        await self.persons.follow(self.bus)
-
-
-def build(
-    bus: Connection,
+def create_app(
+    broker: ServiceBroker,
     database: Database,
     http: httpx.AsyncClient,
-    outbound: EgressPolicy,
+    egress: EgressPolicy,
     *,
     posthog: PostHogSettings,
     settings: AnalyticsSettings,
-) -> Analytics:
-    """Put the service together."""
-    jetstream = JetStreams(bus)
-    tokens, project_key = TokenCache(bus, PROVIDER), ProjectKey(bus, posthog)
-    store = DestinationStore(database)
-    private_host, contacts = PrivateHost(bus, posthog), Contacts(bus)
-    persons = PersonReader(tokens, private_host, http, posthog.posthog_project_id)
-    capture = Capture(http, seconds=settings.outbound_webhook_timeout_ms / 1000)
-    report = CapabilityReport(
-        tokens, project_key, store, destination_enabled=settings.enable_posthog_destination
+    limits: Limits = DEFAULT_LIMITS,
+    background: Sequence[Work] = (),
+) -> FastStream:
+    """Put the service together.
+
+    Args:
+        broker: not connected yet.
+        database: its schema; connected while the service runs.
+        http: client for PostHog.
+        egress: which hosts a destination may name.
+        posthog: what the operator says about PostHog.
+        settings: what the operator says about this service.
+        limits: what the operator says about streams.
+        background: runs beside the service.
+    """
+    link, own = broker.link, broker.include(router)
+
+    watcher = CredentialWatcher(PROVIDER)
+    link.on_reconnect(watcher.reconnected)
+    bearers, stored = BearerCache(link, watcher), StoredProject(link, watcher)
+    project_key = ProjectKey(posthog, stored)
+
+    contacts = Contacts(link)
+    persons = PersonReader(
+        bearers,
+        PrivateHost(posthog, stored),
+        ProjectIds(posthog.posthog_project_id, watcher),
+        http,
+        watcher,
     )
-    return Analytics(
-        bus=bus,
-        tokens=tokens,
+
+    store = DestinationStore(database)
+    streams = JetStreams(broker, map(own.batch_subscriber, DELIVERIES))
+    delivery = DeliveryRunner(
+        streams=streams,
+        capture=Capture(http, seconds=settings.outbound_webhook_timeout_ms / 1000),
         project_key=project_key,
-        private_host=private_host,
-        persons=persons,
         store=store,
-        delivery=DeliveryRunner(
-            streams=jetstream,
-            capture=capture,
-            dead_letters=DeadLetters(bus),
-            project_key=project_key,
-            store=store,
-            settings=settings,
+        settings=settings,
+    )
+    election = LeaderElection(database, delivery.run)
+
+    broker.provide(
+        watcher,
+        persons,
+        Timezones(persons, contacts, settings.default_timezone),
+        Conditions(persons, contacts),
+        FlagReader(link, project_key, http),
+        DestinationService(link, DestinationConsumers(streams), store, egress),
+        delivery,
+        DeadLetters(broker.published, User.ANALYTICS),
+        CapabilityReport(
+            bearers, project_key, store, destination_enabled=settings.enable_posthog_destination
         ),
-        handlers=Handlers(
-            persons=persons,
-            timezones=Timezones(persons, contacts, settings.default_timezone),
-            conditions=Conditions(persons, contacts),
-            flags=FlagReader(bus, project_key, http),
-            destinations=DestinationService(bus, DestinationConsumers(jetstream), store, outbound),
-            report=report,
-            tokens=tokens,
-            database=database,
-        ),
+        HealthReporter(User.ANALYTICS, database, lambda: bearers.version),
+    )
+    return service_app(
+        broker,
+        background=[
+            database.keep_connected,
+            watcher.revalidate,
+            persons.log_when_off,
+            election.run,
+            *background,
+        ],
+        stopping=[election.stop],
+        closing=[database.close],
+        limits=limits,
     )
 
 
@@ -118,27 +137,22 @@ async def run() -> None:
     telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
     settings, posthog = AnalyticsSettings(), PostHogSettings()
     logs.configure("analytics", telemetry)
+    tracing.configure("analytics")
     metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
 
-    database = Database.of(postgres, "analytics", MIGRATIONS)
-    bus = service_bus(User.ANALYTICS, nats)
-    outbound = EgressPolicy.of(
+    egress = EgressPolicy.of(
         OutboundSettings().outbound_allow,
         *(posthog.posthog_host, posthog.posthog_private_host),
     )
-    async with http_client(outbound) as http:
-        analytics = build(bus, database, http, outbound, posthog=posthog, settings=settings)
-        await run_service(
-            bus,
-            User.ANALYTICS,
-            handlers=analytics.handlers.all(),
-            background=[
-                touch_forever(telemetry.health_file),
-                database.keep_connected(),
-                lead_forever(database, analytics.delivery.run),
-                analytics.persons.say_once_when_off(),
-            ],
-            connected=analytics.follow,
+    async with http_client(egress) as http:
+        await create_app(
+            service_broker(User.ANALYTICS, nats),
+            Database.of(postgres, "analytics", MIGRATIONS),
+            http,
+            egress,
+            posthog=posthog,
+            settings=settings,
             limits=nats.stream_limits,
-        )
-    await database.close()
+            background=[partial(touch_forever, telemetry.health_file)],
+        ).run()
+    tracing.shut_down()

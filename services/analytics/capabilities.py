@@ -9,8 +9,8 @@ from typing import TypeVar
 from hogsend.contract.capabilities import Capabilities, Capability, CapabilityName
 from hogsend.contract.credentials import TokenReply
 from hogsend.contract.errors import HogsendError
+from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.metrics import FAILURES
-from hogsend.service.token_cache import TokenCache
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.project_key import ProjectKey
 
@@ -29,7 +29,7 @@ class CapabilityReport:
 
     def __init__(
         self,
-        tokens: TokenCache,
+        tokens: BearerCache,
         project_key: ProjectKey,
         store: DestinationStore,
         *,

@@ -1,10 +1,14 @@
-"""What the analytics service answers about people, flags, destinations and itself."""
+"""What the analytics service answers and consumes."""
 
 from __future__ import annotations
+
+from nats.aio.msg import Msg
 
 from hogsend.contract.base import Empty
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities
 from hogsend.contract.conditions import ANALYTICS_CONDITIONS, ConditionResults, EvaluateConditions
+from hogsend.contract.credentials import CredentialChanged, Deleted
+from hogsend.contract.dead_letters import MESSAGE_DEAD_LETTERED
 from hogsend.contract.destinations import (
     ANALYTICS_CHANGE_DESTINATION,
     ANALYTICS_CREATE_DESTINATION,
@@ -13,90 +17,202 @@ from hogsend.contract.destinations import (
     ANALYTICS_GET_DESTINATION,
     ANALYTICS_LIST_DESTINATIONS,
     ANALYTICS_TEST_DESTINATION,
+    ChangeDestination,
+    CreateDestination,
+    DeliveryPage,
+    DestinationPage,
+    DestinationRef,
+    ListDeliveries,
+    ListDestinations,
+    OutboundDestination,
+    TestQueued,
 )
+from hogsend.contract.engagement import ENGAGEMENT_REPORTED
 from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
 from hogsend.contract.health import ANALYTICS_HEALTH, ServiceHealth
 from hogsend.contract.persons import (
     ANALYTICS_PERSON,
     ANALYTICS_TIMEZONE,
+    EVENT_CAPTURED,
     GetPerson,
     GetTimezone,
     Person,
     Timezone,
 )
-from hogsend.service.database import Database
-from hogsend.service.serving import AnyHandler, Handler, service_health
-from hogsend.service.token_cache import TokenCache
+from hogsend.contract.streams import StreamName
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.dead_letters import DeadLetters
+from hogsend.service.health import HealthReporter
+from hogsend.service.injection import Injected
+from hogsend.service.router import ServiceRouter
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
+from services.analytics.delivery.destination_consumers import ANY_DESTINATION
+from services.analytics.delivery.jetstream import consumer_config, received
+from services.analytics.delivery.runner import DeliveryRunner
+from services.analytics.delivery.sources.buckets import BucketsSource
+from services.analytics.delivery.sources.mirror import MirrorSource
+from services.analytics.delivery.sources.persons import PersonsSource
 from services.analytics.destinations.service import DestinationService
 from services.analytics.flags.reader import FlagReader
 from services.analytics.persons.reader import PersonReader
 from services.analytics.persons.timezones import Timezones
+from services.analytics.project_key import PROVIDER
+
+router = ServiceRouter()
+router.publishes(EVENT_CAPTURED, ENGAGEMENT_REPORTED, MESSAGE_DEAD_LETTERED)
 
 
-class Handlers:
-    """One short method per subject."""
+# Persons and flags
 
-    def __init__(
-        self,
-        *,
-        persons: PersonReader,
-        timezones: Timezones,
-        conditions: Conditions,
-        flags: FlagReader,
-        destinations: DestinationService,
-        report: CapabilityReport,
-        tokens: TokenCache,
-        database: Database,
-    ) -> None:
-        self._persons = persons
-        self._timezones = timezones
-        self._conditions = conditions
-        self._flags = flags
-        self._destinations = destinations
-        self._tokens = tokens
-        self._report = report
-        self._database = database
 
-    def all(self) -> list[AnyHandler]:
-        """Pair every subject with its method."""
-        return [
-            Handler(ANALYTICS_PERSON, self.person),
-            Handler(ANALYTICS_TIMEZONE, self.timezone),
-            Handler(ANALYTICS_CONDITIONS, self.conditions),
-            Handler(ANALYTICS_FLAGS, self.flags),
-            Handler(ANALYTICS_CREATE_DESTINATION, self._destinations.create),
-            Handler(ANALYTICS_LIST_DESTINATIONS, self._destinations.page),
-            Handler(ANALYTICS_GET_DESTINATION, self._destinations.get),
-            Handler(ANALYTICS_CHANGE_DESTINATION, self._destinations.change),
-            Handler(ANALYTICS_DELETE_DESTINATION, self._destinations.delete),
-            Handler(ANALYTICS_TEST_DESTINATION, self._destinations.test),
-            Handler(ANALYTICS_DELIVERIES, self._destinations.deliveries),
-            Handler(ANALYTICS_CAPABILITIES, self.capabilities),
-            Handler(ANALYTICS_HEALTH, self.health),
-        ]
+@router.endpoint(ANALYTICS_PERSON)
+async def person(wanted: GetPerson, persons: Injected[PersonReader]) -> Person:
+    """Give a person's properties."""
+    return Person(await persons.properties(wanted.distinct_id))
 
-    async def person(self, wanted: GetPerson) -> Person:
-        """Give a person's properties."""
-        return Person(await self._persons.properties(wanted.distinct_id))
 
-    async def timezone(self, wanted: GetTimezone) -> Timezone:
-        """Say where somebody lives."""
-        return await self._timezones.find(wanted)
+@router.endpoint(ANALYTICS_TIMEZONE)
+async def timezone(wanted: GetTimezone, timezones: Injected[Timezones]) -> Timezone:
+    """Find a person's time zone."""
+    return await timezones.find(wanted)
 
-    async def conditions(self, wanted: EvaluateConditions) -> ConditionResults:
-        """Say for whom conditions hold."""
-        return ConditionResults(await self._conditions.evaluate(wanted.queries))
 
-    async def flags(self, wanted: GetFlags) -> Flags:
-        """Evaluate flags."""
-        return await self._flags.evaluate(wanted)
+@router.endpoint(ANALYTICS_CONDITIONS)
+async def evaluate_conditions(
+    wanted: EvaluateConditions, conditions: Injected[Conditions]
+) -> ConditionResults:
+    """Evaluate property conditions."""
+    return ConditionResults(await conditions.evaluate(wanted.queries))
 
-    async def capabilities(self, _request: Empty) -> Capabilities:
-        """Say what works and why the rest does not."""
-        return await self._report.capabilities()
 
-    async def health(self, _request: Empty) -> ServiceHealth:
-        """Report this replica's health."""
-        return await service_health("analytics", self._database, self._tokens.version)
+@router.endpoint(ANALYTICS_FLAGS)
+async def evaluate_flags(wanted: GetFlags, flags: Injected[FlagReader]) -> Flags:
+    """Evaluate feature flags."""
+    return await flags.evaluate(wanted)
+
+
+# Destinations
+
+
+@router.endpoint(ANALYTICS_CREATE_DESTINATION)
+async def create_destination(
+    new: CreateDestination, destinations: Injected[DestinationService]
+) -> OutboundDestination:
+    """Create a destination."""
+    return await destinations.create(new)
+
+
+@router.endpoint(ANALYTICS_LIST_DESTINATIONS)
+async def list_destinations(
+    wanted: ListDestinations, destinations: Injected[DestinationService]
+) -> DestinationPage:
+    """List destinations."""
+    return await destinations.page(wanted)
+
+
+@router.endpoint(ANALYTICS_GET_DESTINATION)
+async def get_destination(
+    wanted: DestinationRef, destinations: Injected[DestinationService]
+) -> OutboundDestination:
+    """Show a destination."""
+    return await destinations.get(wanted)
+
+
+@router.endpoint(ANALYTICS_CHANGE_DESTINATION)
+async def change_destination(
+    wanted: ChangeDestination, destinations: Injected[DestinationService]
+) -> OutboundDestination:
+    """Change a destination."""
+    return await destinations.change(wanted)
+
+
+@router.endpoint(ANALYTICS_DELETE_DESTINATION)
+async def delete_destination(
+    wanted: DestinationRef, destinations: Injected[DestinationService]
+) -> Deleted:
+    """Delete a destination."""
+    return await destinations.delete(wanted)
+
+
+@router.endpoint(ANALYTICS_TEST_DESTINATION)
+async def send_test_event(
+    wanted: DestinationRef, destinations: Injected[DestinationService]
+) -> TestQueued:
+    """Queue a test event for a destination."""
+    return await destinations.test(wanted)
+
+
+@router.endpoint(ANALYTICS_DELIVERIES)
+async def list_deliveries(
+    wanted: ListDeliveries, destinations: Injected[DestinationService]
+) -> DeliveryPage:
+    """List a destination's delivery history."""
+    return await destinations.deliveries(wanted)
+
+
+# Delivery to PostHog: these consumers run in the one replica that leads
+
+
+@router.batches(
+    StreamName.PERSONS, consumer_config(PersonsSource.subscription), starts_by_itself=False
+)
+async def deliver_persons(
+    messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
+) -> None:
+    """Send captures, person writes and aliases of services."""
+    await delivery.enqueue(received(messages, dead_letters))
+
+
+@router.batches(
+    StreamName.ENGAGEMENT, consumer_config(BucketsSource.subscription), starts_by_itself=False
+)
+async def deliver_buckets(
+    messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
+) -> None:
+    """Send bucket memberships as person properties."""
+    await delivery.enqueue(received(messages, dead_letters))
+
+
+@router.batches(StreamName.ENGAGEMENT, consumer_config(ANY_DESTINATION), starts_by_itself=False)
+async def deliver_engagement(
+    messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
+) -> None:
+    """Send engagement to a destination; each destination has a consumer of its own."""
+    await delivery.enqueue(received(messages, dead_letters))
+
+
+@router.batches(
+    StreamName.EVENTS, consumer_config(MirrorSource.subscription), starts_by_itself=False
+)
+async def deliver_mirrored_events(
+    messages: list[Msg], delivery: Injected[DeliveryRunner], dead_letters: Injected[DeadLetters]
+) -> None:
+    """Send the events that are mirrored."""
+    await delivery.enqueue(received(messages, dead_letters))
+
+
+DELIVERIES = (deliver_persons, deliver_buckets, deliver_engagement, deliver_mirrored_events)
+
+
+# The service itself
+
+
+@router.credential_changes(PROVIDER)
+async def credential_changed(
+    change: CredentialChanged, watcher: Injected[CredentialWatcher]
+) -> None:
+    """Drop what depends on the credential."""
+    watcher.changed(change)
+
+
+@router.endpoint(ANALYTICS_CAPABILITIES)
+async def capabilities(_request: Empty, report: Injected[CapabilityReport]) -> Capabilities:
+    """Say what works, and why the rest does not."""
+    return await report.capabilities()
+
+
+@router.endpoint(ANALYTICS_HEALTH)
+async def health(_request: Empty, reporter: Injected[HealthReporter]) -> ServiceHealth:
+    """Report this replica's health."""
+    return await reporter.report()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,19 +12,16 @@ import httpx
 
 from hogsend.client.client import Client
 from hogsend.contract.users import User
-from hogsend.service import streams
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from hogsend.service.http import http_client
-from hogsend.service.serving import serve, stop
+from hogsend.service.serving import serve
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.transport.connection import Connection
 from services.analytics.app import MIGRATIONS as ANALYTICS_MIGRATIONS
-from services.analytics.app import Analytics
-from services.analytics.app import build as build_analytics
-from services.analytics.delivery.leader_election import lead_forever
+from services.analytics.app import create_app as create_analytics
 from services.analytics.settings import AnalyticsSettings
 from services.credentials.app import MIGRATIONS, Parts
 from services.credentials.app import build_parts as build_credentials
@@ -165,9 +161,8 @@ async def provisioner_service(
 class AnalyticsReplica:
     """A running analytics service and its inside."""
 
-    bus: Connection
+    broker: ServiceBroker
     database: Database
-    parts: Analytics
 
 
 @asynccontextmanager
@@ -179,28 +174,21 @@ async def analytics_service(
     settings: dict[str, Any] | None = None,
 ) -> AsyncIterator[AnalyticsReplica]:
     """The analytics service, answering on the bus and sending as soon as it leads."""
-    async with connected(servers, User.ANALYTICS) as bus, http_client(LOOPBACK) as http:
+    link = Connection(User.ANALYTICS, servers.nats_url(User.ANALYTICS))
+    async with http_client(LOOPBACK) as http:
         database = Database(database_url, "analytics", ANALYTICS_MIGRATIONS, pool_size=4)
         await database.connect()
-        await streams.reconcile(bus.js, User.ANALYTICS)
-        parts = build_analytics(
-            bus,
+        broker = ServiceBroker(User.ANALYTICS, link)
+        app = create_analytics(
+            broker,
             database,
             http,
             LOOPBACK,
             posthog=PostHogSettings(**posthog),
             settings=AnalyticsSettings(**(settings or {})),
         )
-        await parts.follow()
-        registered = await serve(bus, User.ANALYTICS, parts.handlers.all())
-        await bus.flush()
-        leading = asyncio.create_task(lead_forever(database, parts.delivery.run))
-        try:
-            yield AnalyticsReplica(bus, database, parts)
-        finally:
-            await registered.stop()
-            await stop(leading)
-            await database.close()
+        async with started(app):
+            yield AnalyticsReplica(broker, database)
 
 
 @dataclass

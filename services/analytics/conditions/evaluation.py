@@ -12,11 +12,11 @@ import msgspec
 from hogsend.contract.base import Properties
 from hogsend.contract.conditions import Condition, ConditionQuery
 from hogsend.contract.errors import InvalidRequest
-from services.analytics.persons.contacts import Contacts
-from services.analytics.persons.reader import PersonReader
+from services.analytics.persons.lookup import ContactLookup, PersonLookup
 
-MOST_QUERIES = 1000
-AT_ONCE = 16
+MAX_QUERIES = 1000
+MAX_CONCURRENT = 16
+"""Persons of one request that are read at a time."""
 
 Test = Callable[[Any, Any], bool]
 
@@ -24,10 +24,9 @@ _WITHOUT_VALUE = frozenset({"exists", "not_exists"})
 
 
 class Conditions:
-    """Evaluates conditions over PostHog's persons, over contacts where there is no person."""
+    """Evaluates conditions on persons; on the contact of a person without properties."""
 
-    def __init__(self, persons: PersonReader, contacts: Contacts) -> None:
-        """Look at persons and contacts."""
+    def __init__(self, persons: PersonLookup, contacts: ContactLookup) -> None:
         self._persons = persons
         self._contacts = contacts
 
@@ -35,35 +34,35 @@ class Conditions:
         """Say for each query whether all its conditions hold.
 
         Raises:
-            InvalidRequest: a condition cannot be evaluated as it is.
-            Unavailable: nothing is known about somebody, because ingest is away.
+            InvalidRequest: a condition cannot be evaluated.
+            Unavailable: a contact is needed, and ingest cannot be asked.
         """
-        if len(queries) > MOST_QUERIES:
-            raise InvalidRequest(f"{len(queries)} queries at once; {MOST_QUERIES} are the most")
+        if len(queries) > MAX_QUERIES:
+            raise InvalidRequest(f"{len(queries)} queries in one request; at most {MAX_QUERIES}")
         for query in queries:
             for condition in query.conditions:
                 check(condition)
-        slots = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(MAX_CONCURRENT)
 
         async def holds_for(query: ConditionQuery) -> bool:
             if not query.conditions:
                 return True
             async with slots:
-                bag = await self._bag(query.distinct_id)
-            return all(holds(condition, bag) for condition in query.conditions)
+                properties = await self._properties(query.distinct_id)
+            return all(holds(condition, properties) for condition in query.conditions)
 
         return list(await asyncio.gather(*map(holds_for, queries)))
 
-    async def _bag(self, distinct_id: str) -> Properties:
+    async def _properties(self, distinct_id: str) -> Properties:
         properties = await self._persons.properties(distinct_id)
         return properties or (await self._contacts.get(distinct_id)).properties
 
 
 def check(condition: Condition) -> None:
-    """Refuse what only looks like a condition.
+    """Refuse a condition that is incomplete.
 
     Raises:
-        InvalidRequest: its operator compares with a value, and there is none.
+        InvalidRequest: its operator needs a value, and there is none.
     """
     if condition.value is msgspec.UNSET and condition.operator not in _WITHOUT_VALUE:
         raise InvalidRequest(
@@ -71,14 +70,14 @@ def check(condition: Condition) -> None:
         )
 
 
-def holds(condition: Condition, bag: Properties) -> bool:
+def holds(condition: Condition, properties: Properties) -> bool:
     """Whether a condition holds for a flat bag of properties."""
-    actual = bag.get(condition.property, msgspec.UNSET)
+    actual = properties.get(condition.property, msgspec.UNSET)
     return _OPERATORS[condition.operator](actual, condition.value)
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equality as JSON has it: numbers by value, and `true` is none of them."""
+    """Equality as in JSON: numbers by value, and a boolean is not a number."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -90,7 +89,7 @@ def _contains(actual: Any, expected: Any) -> bool:
     return isinstance(actual, str) and isinstance(expected, str) and expected in actual
 
 
-def _is_there(actual: Any) -> bool:
+def _exists(actual: Any) -> bool:
     return actual is not msgspec.UNSET and actual is not None
 
 
@@ -109,7 +108,7 @@ _OPERATORS: dict[str, Test] = {
     "gte": _of_numbers(operator.ge),
     "lt": _of_numbers(operator.lt),
     "lte": _of_numbers(operator.le),
-    "exists": lambda actual, _: _is_there(actual),
-    "not_exists": lambda actual, _: not _is_there(actual),
+    "exists": lambda actual, _: _exists(actual),
+    "not_exists": lambda actual, _: not _exists(actual),
     "contains": _contains,
 }

@@ -77,7 +77,7 @@ class BatchDelivery:
         except Unprocessable as error:
             for entry in batch:
                 entry.attempts = max(entry.attempts, 1)
-            await self._set_aside(batch, error.reason, str(error))
+            await self._set_aside(batch, error)
         else:
             if project is None:
                 await self._settle(batch, "discarded")
@@ -114,26 +114,25 @@ class BatchDelivery:
         reason, detail = "refused", f"{error} at {project.host}/batch/"
         if error.may_pass:
             reason, detail = "exhausted", f"Exhausted {given_up[0].attempts}: {detail}"
-        await self._set_aside(given_up, reason, detail, response_status=error.status)
+        await self._set_aside(given_up, Unprocessable(reason, detail), response_status=error.status)
 
     async def _set_aside(
         self,
         entries: Sequence[QueuedEvent],
-        reason: str,
-        detail: str,
+        why: Unprocessable,
         *,
         response_status: int | None = None,
     ) -> None:
         """Settle the events that could be kept as dead letters; the others wait."""
         kept = 0
         for entry in entries:
-            if not await self._settlement.publish_dead_letter(
-                entry.origin, reason, detail, attempts=entry.attempts
-            ):
+            if not await self._settlement.set_aside(entry.origin, why, attempts=entry.attempts):
                 break
             kept += 1
         _postpone(entries[kept:])
-        await self._settle(entries[:kept], "failed", response_status=response_status, error=detail)
+        await self._settle(
+            entries[:kept], "failed", response_status=response_status, error=str(why)
+        )
 
     async def _settle(
         self,

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection
 from uuid import UUID
 
+import msgspec
+
 from hogsend.contract import subjects
 from hogsend.contract.streams import StreamName
 from services.analytics.delivery.streams import Streams, Subscription
 
 _PREFIX = "destination-"
+
+ANY_DESTINATION = Subscription(
+    stream=StreamName.ENGAGEMENT,
+    subject=f"{subjects.ENGAGEMENT}.>",
+    durable=f"{_PREFIX}<id>",
+    new_only=True,
+)
+"""What every destination reads, under a name of its own."""
 
 
 def destination_durable(destination: UUID) -> str:
@@ -19,12 +29,7 @@ def destination_durable(destination: UUID) -> str:
 
 def destination_subscription(destination: UUID) -> Subscription:
     """All engagement from the moment the consumer is created."""
-    return Subscription(
-        stream=StreamName.ENGAGEMENT,
-        subject=f"{subjects.ENGAGEMENT}.>",
-        durable=destination_durable(destination),
-        new_only=True,
-    )
+    return msgspec.structs.replace(ANY_DESTINATION, durable=destination_durable(destination))
 
 
 class DestinationConsumers:

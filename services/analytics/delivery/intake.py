@@ -44,9 +44,7 @@ class Intake:
             except Skipped:
                 skipped.append(message)
             except Unprocessable as error:
-                if await self._settlement.publish_dead_letter(
-                    message, error.reason, str(error), attempts=0
-                ):
+                if await self._settlement.set_aside(message, error, attempts=0):
                     done.append(message)
             else:
                 if captured is None:

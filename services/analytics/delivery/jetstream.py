@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
@@ -10,88 +10,103 @@ import nats.js.errors
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import TooLarge, Unavailable
 from hogsend.contract.streams import StreamName
+from hogsend.service.broker import ServiceBroker
+from hogsend.service.dead_letters import DeadLetters, Unprocessable
+from hogsend.service.subscribers import BatchSubscriber
 from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import UNREACHABLE, Consumer
+from hogsend.transport.consumer import UNREACHABLE
 from services.analytics.delivery.streams import (
     ACK_WAIT_SECONDS,
     MAX_UNACKNOWLEDGED,
     Subscription,
 )
 
-BATCH = 500
-"""Messages fetched at once."""
+HEARTBEAT_SECONDS = 3.0
+"""How often JetStream hears that messages are still worked on; well below the ack wait."""
+
+
+def consumer_config(subscription: Subscription) -> ConsumerConfig:
+    """Configure the durable consumer of a subscription."""
+    return ConsumerConfig(
+        durable_name=subscription.durable,
+        filter_subject=subscription.subject,
+        deliver_policy=DeliverPolicy.NEW if subscription.new_only else DeliverPolicy.ALL,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT_SECONDS,
+        max_ack_pending=MAX_UNACKNOWLEDGED,
+        max_deliver=-1,
+    )
+
+
+def received(messages: Iterable[Msg], dead_letters: DeadLetters) -> list[JetStreamMessage]:
+    """Messages as delivery takes them."""
+    return [JetStreamMessage(message, dead_letters) for message in messages]
 
 
 class JetStreams:
-    """`Streams` on the service's own connection."""
+    """`Streams` over the connection of the service's broker."""
 
-    def __init__(self, bus: Connection) -> None:
-        self._bus = bus
+    def __init__(self, broker: ServiceBroker, subscribers: Iterable[BatchSubscriber]) -> None:
+        """Consume with `subscribers`, one for each subject of a stream."""
+        self._broker = broker
+        self._subscribers = {
+            (one.stream.name, one.consumer.filter_subject): one for one in subscribers
+        }
 
     @property
-    def connected(self) -> bool:
-        """Whether NATS can be reached right now."""
-        return self._bus.connected
+    def ready(self) -> bool:
+        """Whether NATS is connected and the subscribers have been started."""
+        return self._broker.running and self._broker.link.connected
 
     def consumer(self, subscription: Subscription) -> JetStreamConsumer:
         """The durable consumer of a subscription."""
-        return JetStreamConsumer(self._bus, subscription)
+        subscriber = self._subscribers[subscription.stream, subscription.subject]
+        return JetStreamConsumer(self._broker.link, subscriber, subscription)
 
     async def durables(self, stream: StreamName) -> Collection[str]:
         """Names of all durable consumers of a stream."""
         with _as_unavailable():
-            return [info.name for info in await self._bus.js.consumers_info(stream)]
+            return [info.name for info in await self._broker.link.js.consumers_info(stream)]
 
     async def delete_consumer(self, stream: StreamName, durable: str) -> None:
         """Delete a durable consumer, if it exists."""
         with _as_unavailable(), suppress(nats.js.errors.NotFoundError):
-            await self._bus.js.delete_consumer(stream, durable)
+            await self._broker.link.js.delete_consumer(stream, durable)
 
 
 class JetStreamConsumer:
     """A durable pull consumer."""
 
-    def __init__(self, bus: Connection, subscription: Subscription) -> None:
-        self._bus = bus
+    def __init__(
+        self, link: Connection, subscriber: BatchSubscriber, subscription: Subscription
+    ) -> None:
+        self._link = link
+        self._subscriber = subscriber
         self._stream = subscription.stream
-        self._config = ConsumerConfig(
-            durable_name=subscription.durable,
-            filter_subject=subscription.subject,
-            deliver_policy=DeliverPolicy.NEW if subscription.new_only else DeliverPolicy.ALL,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_SECONDS,
-            max_ack_pending=MAX_UNACKNOWLEDGED,
-            max_deliver=-1,
-        )
+        self._config = consumer_config(subscription)
 
     async def create(self) -> int:
         """Create it unless it exists; give the number of its unacknowledged messages."""
-        if not self._bus.connected:
+        if not self._link.connected:
             raise Unavailable("NATS is not connected")
         with _as_unavailable():
-            info = await self._bus.js.add_consumer(self._stream, self._config)
+            info = await self._link.js.add_consumer(self._stream, self._config)
         return info.num_ack_pending or 0
 
-    async def batches(self) -> AsyncIterator[Sequence[JetStreamMessage]]:
-        """Messages as they arrive."""
-        consumer = Consumer(self._bus, self._stream, self._config, batch=BATCH)
-        async for batch in consumer.batches():
-            yield [JetStreamMessage(message) for message in batch]
-
-    async def flush(self, seconds: int) -> None:
-        """Wait until the server has seen every acknowledgement sent so far."""
-        with _as_unavailable():
-            await self._bus.flush(seconds)
+    async def run(self) -> None:
+        """Hand its messages to the subscriber's handler until cancelled."""
+        await self._subscriber.run(self._config, heartbeat=HEARTBEAT_SECONDS)
 
 
 class JetStreamMessage:
     """A message of a pull consumer."""
 
-    def __init__(self, message: Msg) -> None:
+    def __init__(self, message: Msg, dead_letters: DeadLetters) -> None:
         self._message = message
         self._metadata = message.metadata
+        self._dead_letters = dead_letters
 
     @property
     def subject(self) -> str:
@@ -109,9 +124,9 @@ class JetStreamMessage:
         return self._message.data
 
     @property
-    def stream(self) -> str:
-        """Name of its stream."""
-        return self._metadata.stream
+    def durable(self) -> str:
+        """Name of the consumer that delivered it."""
+        return self._metadata.consumer
 
     @property
     def position(self) -> int:
@@ -139,17 +154,26 @@ class JetStreamMessage:
             with _as_unavailable():
                 await self._message.ack()
 
-    async def nak(self, delay: float) -> None:
-        """Give it back."""
-        if not self._message.is_acked:
-            with _as_unavailable():
-                await self._message.nak(delay)
-
-    async def in_progress(self) -> None:
-        """Restart its ack wait."""
-        if not self._message.is_acked:
-            with _as_unavailable():
-                await self._message.in_progress()
+    async def set_aside(
+        self, why: Unprocessable, *, attempts: int, headers: Mapping[str, str]
+    ) -> None:
+        """Keep it as a dead letter, without its body when that is too large."""
+        for with_body in (True, False):
+            try:
+                await self._dead_letters.publish(
+                    self._message,
+                    why,
+                    attempts=attempts,
+                    # Two destinations may each fail on the same message.
+                    consumer=self.durable,
+                    marks=headers,
+                    with_body=with_body,
+                )
+            except TooLarge:
+                if not with_body:
+                    raise
+            else:
+                return
 
 
 @contextmanager

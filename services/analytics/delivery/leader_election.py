@@ -7,8 +7,6 @@ to PostgreSQL; one that freezes loses it when that connection has been idle for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import asyncpg
 import structlog
@@ -18,7 +16,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from hogsend.service.locks import HeldLock, LockKey, LockScope, exclusive
 from hogsend.service.metrics import FAILURES
-from hogsend.service.tasks import cancel_all
+from hogsend.service.tasks import Work, cancel_all
 
 log = structlog.get_logger(__name__)
 
@@ -33,40 +31,54 @@ IDLE_SECONDS = 15
 LEADING = Gauge("hogsend_delivery_leading", "1 while this replica sends to PostHog")
 
 
-async def lead_forever(database: Database, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `work` whenever this replica leads; it is cancelled when the lead is lost."""
-    while True:
+class LeaderElection:
+    """Runs work whenever this replica leads."""
+
+    def __init__(self, database: Database, work: Work) -> None:
+        """Elect in `database`; `work` is cancelled when the lead is lost."""
+        self._database = database
+        self._work = work
+        self._running: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Stand for election, and lead when elected, until stopped."""
+        self._running = asyncio.current_task()
+        while True:
+            try:
+                async with exclusive(
+                    self._database,
+                    LOCK,
+                    scope=LockScope.SESSION,
+                    wait_seconds=0,
+                    idle_seconds=IDLE_SECONDS,
+                    busy="another replica leads",
+                    lost="the lead was lost",
+                ) as lock:
+                    await self._lead(lock)
+            except (Unavailable, asyncpg.PostgresError) as error:
+                # Another replica leads, or PostgreSQL cannot be used, which other parts report.
+                # Either way events wait in their streams.
+                log.debug("does not lead in sending", reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def stop(self) -> None:
+        """End the work, and stand no more."""
+        if self._running is not None:
+            await cancel_all(self._running)
+
+    async def _lead(self, lock: HeldLock) -> None:
+        log.info("leads in sending")
+        working = asyncio.create_task(self._work())
+        LEADING.set(1)
         try:
-            async with exclusive(
-                database,
-                LOCK,
-                scope=LockScope.SESSION,
-                wait_seconds=0,
-                idle_seconds=IDLE_SECONDS,
-                busy="another replica leads",
-                lost="the lead was lost",
-            ) as lock:
-                await _lead(lock, work)
-        except (Unavailable, asyncpg.PostgresError) as error:
-            # Another replica leads, or PostgreSQL cannot be used, which other parts report. Either
-            # way events wait in their streams.
-            log.debug("does not lead in sending", reason=str(error))
-        await asyncio.sleep(RETRY_SECONDS)
-
-
-async def _lead(lock: HeldLock, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    log.info("leads in sending")
-    working = asyncio.create_task(work())
-    LEADING.set(1)
-    try:
-        while not working.done():
-            await asyncio.wait({working}, timeout=CONFIRM_SECONDS)
-            await lock.confirm()
-        working.result()
-    except Unavailable as error:
-        FAILURES.labels("leader_election", error.code).inc()
-        log.warning("lost the lead in sending", reason=str(error))
-        raise
-    finally:
-        LEADING.set(0)
-        await cancel_all(working)
+            while not working.done():
+                await asyncio.wait({working}, timeout=CONFIRM_SECONDS)
+                await lock.confirm()
+            working.result()
+        except Unavailable as error:
+            FAILURES.labels("leader_election", error.code).inc()
+            log.warning("lost the lead in sending", reason=str(error))
+            raise
+        finally:
+            LEADING.set(0)
+            await cancel_all(working)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
@@ -14,13 +15,12 @@ from services.analytics.delivery.destination_consumers import DestinationConsume
 from services.analytics.delivery.destination_senders import DestinationSenders
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sender import Sender
-from services.analytics.delivery.settlement import DeadLetterPublisher
 from services.analytics.delivery.sources.buckets import BucketsSource
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.mirror import MirrorSource
 from services.analytics.delivery.sources.persons import PersonsSource
 from services.analytics.delivery.sources.source import Source
-from services.analytics.delivery.streams import Streams
+from services.analytics.delivery.streams import DeliveryMessage, Streams
 from services.analytics.destinations.default_destination import DefaultDestination
 from services.analytics.destinations.model import Destination
 from services.analytics.destinations.store import DestinationStore
@@ -30,7 +30,7 @@ from services.analytics.settings import AnalyticsSettings
 log = structlog.get_logger(__name__)
 
 RESTART_SECONDS = 1.0
-CONNECTED_POLL_SECONDS = 0.2
+READY_POLL_SECONDS = 0.2
 
 
 class DeliveryRunner:
@@ -41,24 +41,22 @@ class DeliveryRunner:
         *,
         streams: Streams,
         capture: CaptureApi,
-        dead_letters: DeadLetterPublisher,
         project_key: ProjectKey,
         store: DestinationStore,
         settings: AnalyticsSettings,
     ) -> None:
         self._streams = streams
         self._capture = capture
-        self._dead_letters = dead_letters
         self._project_key = project_key
         self._store = store
         self._settings = settings
         self._policy = RetryPolicy.of(settings)
+        self._senders: dict[str, Sender] = {}
 
     async def run(self) -> None:
         """Send until cancelled."""
-        # Subscribing before the first connection would use an inbox this user may not read.
-        while not self._streams.connected:  # noqa: ASYNC110  nats-py has no event for it
-            await asyncio.sleep(CONNECTED_POLL_SECONDS)
+        while not self._streams.ready:  # noqa: ASYNC110 - neither NATS nor FastStream has an event
+            await asyncio.sleep(READY_POLL_SECONDS)
         work = [
             *(self._keep_sending(source) for source in self._sources()),
             self._destination_senders().run(),
@@ -69,6 +67,13 @@ class DeliveryRunner:
             await asyncio.gather(*tasks)
         finally:
             await cancel_all(*tasks)
+
+    async def enqueue(self, messages: Sequence[DeliveryMessage]) -> None:
+        """Hand messages of one consumer to its sender."""
+        sender = self._senders.get(messages[0].durable)
+        # Without one the consumer is being stopped, and gives the messages back.
+        if sender is not None:
+            await sender.enqueue(messages)
 
     def _sources(self) -> list[Source]:
         sources: list[Source] = [
@@ -102,20 +107,18 @@ class DeliveryRunner:
         )
 
     async def _keep_sending(self, source: Source) -> None:
+        consumer = self._streams.consumer(source.subscription)
         while True:
-            sender = Sender(
-                source,
-                self._streams.consumer(source.subscription),
-                self._capture,
-                self._dead_letters,
-                self._policy,
-            )
+            sender = Sender(source, consumer, self._capture, self._policy)
+            self._senders[source.subscription.durable] = sender
             try:
                 await sender.run()
             except Exception as error:
                 # A defect. What was in memory was given back, and the next sender reads it again.
                 FAILURES.labels("sender", type(error).__name__).inc()
                 log.exception("sender failed, starts again", source=source.name)
+            finally:
+                del self._senders[source.subscription.durable]
             await asyncio.sleep(RESTART_SECONDS)
 
     async def _drop_mirror_if_off(self) -> None:

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from hogsend.service.retry import retry_until_available
 from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.batch_delivery import BatchDelivery, CaptureApi
-from services.analytics.delivery.heartbeat import keep_in_progress, nak_all
 from services.analytics.delivery.intake import Intake
 from services.analytics.delivery.metrics import LAG, WAITING
 from services.analytics.delivery.ordered_queue import OrderedQueue
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.send_gate import SendGate
-from services.analytics.delivery.settlement import DeadLetterPublisher, Settlement
+from services.analytics.delivery.settlement import Settlement
 from services.analytics.delivery.shielded import shielded
 from services.analytics.delivery.sources.source import Source
 from services.analytics.delivery.streams import ACK_WAIT_SECONDS, Consumer, DeliveryMessage
@@ -32,21 +31,16 @@ CONSUMER_RETRY_SECONDS = 1.0
 
 
 class Sender:
-    """Runs one source."""
+    """Sends the messages of one consumer."""
 
     def __init__(
-        self,
-        source: Source,
-        consumer: Consumer,
-        capture: CaptureApi,
-        dead_letters: DeadLetterPublisher,
-        policy: RetryPolicy,
+        self, source: Source, consumer: Consumer, capture: CaptureApi, policy: RetryPolicy
     ) -> None:
         self._name = source.name
         self._consumer = consumer
         self._queue: OrderedQueue[DeliveryMessage] = OrderedQueue()
         self._gate = SendGate()
-        settlement = Settlement(source, dead_letters)
+        settlement = Settlement(source)
         self._intake = Intake(source, self._queue, self._gate, settlement)
         self._delivery = BatchDelivery(
             source, self._queue, self._gate, settlement, capture=capture, policy=policy
@@ -54,18 +48,27 @@ class Sender:
         self._work = asyncio.Event()
 
     async def run(self) -> None:
-        """Send until cancelled; then give back what is in memory."""
-        tasks: list[asyncio.Task[None]] = []
+        """Send until cancelled; what is in memory then, the consumer gives back."""
+        consuming: list[asyncio.Task[None]] = []
+        sending: list[asyncio.Task[None]] = []
         try:
             await self._hold_for_previous_leader()
-            tasks += [
-                asyncio.create_task(self._consume()),
-                asyncio.create_task(keep_in_progress(self._queue)),
-                *(asyncio.create_task(self._send()) for _ in range(CONCURRENT_REQUESTS)),
-            ]
-            await asyncio.gather(*tasks)
+            consuming.append(asyncio.create_task(self._consumer.run()))
+            sending += [asyncio.create_task(self._send()) for _ in range(CONCURRENT_REQUESTS)]
+            # Not gather: that would cancel them all at once.
+            ended, _ = await asyncio.wait(
+                [*consuming, *sending], return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in ended:
+                task.result()
         finally:
-            await shielded(self._finish(tasks))
+            await shielded(self._finish(consuming, sending))
+
+    async def enqueue(self, messages: Sequence[DeliveryMessage]) -> None:
+        """Take messages from the consumer."""
+        await self._intake.enqueue(messages)
+        LAG.labels(self._name).set(messages[-1].pending)
+        self._wake_senders()
 
     async def _hold_for_previous_leader(self) -> None:
         """Count the unacknowledged messages of the previous leader, and hold sending for them."""
@@ -74,12 +77,6 @@ class Sender:
         )
         # They come again a moment after the ack wait.
         self._gate.hold_for_redeliveries(unacknowledged, _now() + ACK_WAIT_SECONDS + 1)
-
-    async def _consume(self) -> None:
-        async for messages in self._consumer.batches():
-            await self._intake.enqueue(messages)
-            LAG.labels(self._name).set(messages[-1].pending)
-            self._wake_senders()
 
     async def _send(self) -> None:
         while True:
@@ -106,9 +103,12 @@ class Sender:
         WAITING.labels(self._name).set(len(self._queue))
         self._work.set()
 
-    async def _finish(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        await cancel_all(*tasks)
-        await nak_all(self._queue, self._consumer)
+    async def _finish(
+        self, consuming: Sequence[asyncio.Task[None]], sending: Sequence[asyncio.Task[None]]
+    ) -> None:
+        # In this order: given back first, an event that PostHog has just taken would come again.
+        await cancel_all(*sending)
+        await cancel_all(*consuming)
         WAITING.labels(self._name).set(0)
 
 

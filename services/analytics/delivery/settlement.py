@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
 
 import structlog
 
 from hogsend.contract.destinations import DeliveryStatus
 from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.headers import message_id
+from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.metrics import FAILURES
-from services.analytics.delivery.metrics import SETTLED
+from services.analytics.delivery.metrics import DEAD_LETTERS, SETTLED
 from services.analytics.delivery.sources.source import Source
 from services.analytics.delivery.streams import DeliveryMessage
 from services.analytics.destinations.store import Outcome
@@ -25,19 +25,6 @@ HISTORY_SECONDS = 2.0
 REMEMBERED_POSITIONS = 10_000
 
 
-class DeadLetterPublisher(Protocol):
-    """Keeps messages that cannot be sent."""
-
-    async def publish(
-        self, message: DeliveryMessage, source: Source, *, reason: str, detail: str, attempts: int
-    ) -> None:
-        """Keep a message; it may be acknowledged when this returns.
-
-        Raises:
-            HogsendError: it cannot be kept now.
-        """
-
-
 class Settlement:
     """Settles the messages of one source.
 
@@ -45,9 +32,8 @@ class Settlement:
     It is for people: when PostgreSQL cannot take it, messages are acknowledged all the same.
     """
 
-    def __init__(self, source: Source, dead_letters: DeadLetterPublisher) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
-        self._dead_letters = dead_letters
         self._settled = RecentPositions(REMEMBERED_POSITIONS)
 
     def is_settled(self, message: DeliveryMessage) -> bool:
@@ -73,21 +59,21 @@ class Settlement:
             FAILURES.labels("delivery_ack", error.code).inc()
             log.warning("not acknowledged", source=self._source.name, events=len(messages))
 
-    async def publish_dead_letter(
-        self, message: DeliveryMessage, reason: str, detail: str, *, attempts: int
+    async def set_aside(
+        self, message: DeliveryMessage, why: Unprocessable, *, attempts: int
     ) -> bool:
         """Keep a message as a dead letter; False when that is not possible now.
 
         It must not be settled then, so that it comes again.
         """
+        source = self._source
         try:
-            await self._dead_letters.publish(
-                message, self._source, reason=reason, detail=detail, attempts=attempts
-            )
+            await message.set_aside(why, attempts=attempts, headers=source.dead_letter_headers)
         except HogsendError as error:
             FAILURES.labels("delivery_dead_letter", error.code).inc()
-            log.warning("dead letter not kept", source=self._source.name, reason=str(error))
+            log.warning("dead letter not kept", source=source.name, reason=str(error))
             return False
+        DEAD_LETTERS.labels(source.name, why.reason).inc()
         return True
 
     async def _record(self, outcomes: Sequence[Outcome]) -> None:

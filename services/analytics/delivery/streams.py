@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
 
 from hogsend.contract.streams import StreamName
+from hogsend.service.dead_letters import Unprocessable
 
 ACK_WAIT_SECONDS = 10
 """A message is delivered again when nothing is said about it for so long."""
@@ -30,7 +31,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveryMessage(Protocol):
-    """A message that is delivered again unless it is acknowledged within `ACK_WAIT_SECONDS`."""
+    """A message that is delivered again unless it is acknowledged."""
 
     @property
     def subject(self) -> str:
@@ -45,12 +46,12 @@ class DeliveryMessage(Protocol):
         """Its payload."""
 
     @property
-    def stream(self) -> str:
-        """Name of its stream."""
+    def durable(self) -> str:
+        """Name of the consumer that delivered it."""
 
     @property
     def position(self) -> int:
-        """Its sequence in that stream."""
+        """Its sequence in the stream."""
 
     @property
     def queued_at(self) -> datetime:
@@ -71,23 +72,23 @@ class DeliveryMessage(Protocol):
             Unavailable: the broker cannot be told; the message will be delivered again.
         """
 
-    async def nak(self, delay: float) -> None:
-        """Give it back, to be delivered again in `delay` seconds; no effect once acknowledged.
+    async def set_aside(
+        self, why: Unprocessable, *, attempts: int, headers: Mapping[str, str]
+    ) -> None:
+        """Keep it as a dead letter; it may be acknowledged when this returns.
+
+        Args:
+            why: reason and detail.
+            attempts: how often it was tried to be sent.
+            headers: added to its own when the dead letter is replayed.
 
         Raises:
-            Unavailable: the broker cannot be told; the message comes again after the ack wait.
-        """
-
-    async def in_progress(self) -> None:
-        """Restart its ack wait; no effect once acknowledged.
-
-        Raises:
-            Unavailable: the broker cannot be told; the message may be delivered again.
+            HogsendError: it cannot be kept now.
         """
 
 
 class Consumer(Protocol):
-    """A durable consumer, whose messages are settled one by one."""
+    """A durable consumer."""
 
     async def create(self) -> int:
         """Create it unless it exists; give the number of its unacknowledged messages.
@@ -96,14 +97,11 @@ class Consumer(Protocol):
             Unavailable: the broker cannot be reached, or the stream does not exist yet.
         """
 
-    def batches(self) -> AsyncIterator[Sequence[DeliveryMessage]]:
-        """Messages as they arrive; never ends, and waits while the broker cannot be reached."""
+    async def run(self) -> None:
+        """Hand its messages to `DeliveryRunner.enqueue` until cancelled.
 
-    async def flush(self, seconds: int) -> None:
-        """Wait until the broker has seen every acknowledgement sent so far.
-
-        Raises:
-            Unavailable: it did not answer within `seconds`, twice.
+        Until they are acknowledged, they are kept from being delivered again. What is left when it
+        is cancelled is given back to the broker.
         """
 
 
@@ -111,8 +109,8 @@ class Streams(Protocol):
     """The broker."""
 
     @property
-    def connected(self) -> bool:
-        """Whether it can be reached right now."""
+    def ready(self) -> bool:
+        """Whether consumers can run now."""
 
     def consumer(self, subscription: Subscription) -> Consumer:
         """The durable consumer of a subscription, which may not exist yet."""

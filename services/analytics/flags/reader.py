@@ -12,7 +12,7 @@ import structlog
 from cachetools import LRUCache
 
 from hogsend.contract import subjects
-from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.errors import HogsendError
 from hogsend.contract.flags import Flags, GetFlags
 from hogsend.contract.headers import message_headers
 from hogsend.contract.persons import Capture
@@ -31,9 +31,9 @@ REMEMBERED_CALLS = 50_000
 class FlagReader:
     """Flags of the project the key belongs to."""
 
-    def __init__(self, bus: Connection, project_key: ProjectKey, http: httpx.AsyncClient) -> None:
-        """Ask with the key of `project_key`; tell PostHog over `bus` which flags were asked for."""
-        self._bus = bus
+    def __init__(self, link: Connection, project_key: ProjectKey, http: httpx.AsyncClient) -> None:
+        """Ask with the key of `project_key`; report over `link` which flags were evaluated."""
+        self._link = link
         self._project_key = project_key
         self._api = FlagsApi(http)
         self._called: LRUCache[tuple[str, str, bool | str], None] = LRUCache(REMEMBERED_CALLS)
@@ -91,11 +91,11 @@ class FlagReader:
         id = str(called.id)
         headers = message_headers(id=id, source="analytics", type="capture", time=datetime.now(UTC))
         try:
-            await self._bus.publish(
+            await self._link.publish(
                 subjects.persons("capture"), msgspec.json.encode(called), headers
             )
-        except Unavailable as error:
-            # The flag was answered; that PostHog does not hear of it costs nobody anything.
+        except HogsendError as error:
+            # The flag was answered; the report is only statistics.
             FAILURES.labels("flag_called", error.code).inc()
             log.warning("not told PostHog that a flag was asked for", reason=str(error))
 

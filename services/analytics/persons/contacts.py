@@ -1,4 +1,4 @@
-"""What ingest knows about a contact."""
+"""Contacts, as ingest knows them."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ log = structlog.get_logger(__name__)
 class Contacts:
     """Asks ingest."""
 
-    def __init__(self, bus: Connection) -> None:
-        """Ask on `bus`."""
-        self._bus = bus
+    def __init__(self, link: Connection) -> None:
+        self._link = link
         self._writing: set[asyncio.Task[None]] = set()
 
     async def get(self, user_id: str) -> Contact:
-        """What is known about a contact.
+        """Give what is known about a contact.
 
         Raises:
-            Unavailable: ingest is away.
+            Unavailable: ingest cannot be asked.
         """
-        return await self._bus.request(INGEST_CONTACT, ContactRef(user_id=user_id))
+        return await self._link.request(INGEST_CONTACT, ContactRef(user_id=user_id))
 
-    async def get_or_nothing(self, user_id: str) -> Contact:
-        """What is known about a contact; an empty one when ingest is away."""
+    async def get_or_empty(self, user_id: str) -> Contact:
+        """Give what is known about a contact; an empty one when ingest cannot be asked."""
         try:
             return await self.get(user_id)
         except HogsendError as error:
@@ -46,7 +45,10 @@ class Contacts:
             return Contact()
 
     def fill_timezone(self, contact_key: str, timezone: str) -> None:
-        """Give a contact a time zone, in nobody's way; a later read does it again if it fails."""
+        """Give a contact without a time zone one, in the background.
+
+        When it fails, the next read of the same person tries again.
+        """
         writing = asyncio.create_task(self._fill_timezone(contact_key, timezone))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
@@ -54,7 +56,7 @@ class Contacts:
     async def _fill_timezone(self, contact_key: str, timezone: str) -> None:
         found = FillTimezone(user_id=contact_key, timezone=timezone)
         try:
-            await self._bus.request(INGEST_FILL_TIMEZONE, found)
+            await self._link.request(INGEST_FILL_TIMEZONE, found)
         except HogsendError as error:
             FAILURES.labels("fill_timezone", error.code).inc()
             log.warning("time zone not written to the contact", reason=str(error))

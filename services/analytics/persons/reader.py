@@ -1,7 +1,7 @@
-"""Reads persons from PostHog: cached, one call at a time for each, and never in anybody's way.
+"""Reads persons from PostHog: cached, with one call at a time for each person.
 
-Whatever fails, the answer is empty, and a metric says so (contract 4.1). Only an empty answer of
-PostHog's own is kept; a failure is not.
+A read never fails: without an answer the properties are empty, and a metric counts why (contract
+4.1). Only what PostHog answered is kept, an empty answer included.
 """
 
 from __future__ import annotations
@@ -9,25 +9,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
 import httpx
 import msgspec
 import structlog
 from cachetools import TTLCache
-from nats.aio.msg import Msg
 from prometheus_client import Counter
 
-from hogsend.contract import subjects
 from hogsend.contract.base import Properties
-from hogsend.contract.credentials import CredentialChanged, TokenReply
+from hogsend.contract.credentials import CredentialChanged, TokenReply, token_digest
 from hogsend.contract.errors import HogsendError
-from hogsend.posthog.api import Persons, PostHogError, Projects, Transport
+from hogsend.posthog.api import Persons, PostHogError, Transport
+from hogsend.service.bearer_cache import BearerCache
+from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.metrics import FAILURES
-from hogsend.service.token_cache import TokenCache, token_digest
-from hogsend.transport.connection import Connection
 from services.analytics.persons.private_host import PrivateHost
-from services.analytics.project_key import PROVIDER
+from services.analytics.persons.project_ids import ProjectIds
 
 log = structlog.get_logger(__name__)
 
@@ -35,11 +32,17 @@ KEPT_SECONDS = 300.0
 KEPT_PERSONS = 10_000
 DEADLINE_SECONDS = 10.0
 MAX_BYTES = 900_000
-"""More does not fit into a message of NATS' default size."""
+"""More does not fit into a NATS message of the default size."""
 ASK_SECONDS = 1.0
 UNAUTHORIZED = 401
 
 READS = Counter("hogsend_person_reads", "Person reads, by where the answer came from", ["outcome"])
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    properties: Properties
+    version: int
+    """Version of the credential they were read with."""
 
 
 class PersonReader:
@@ -47,46 +50,44 @@ class PersonReader:
 
     def __init__(
         self,
-        tokens: TokenCache,
+        bearers: BearerCache,
         host: PrivateHost,
+        project_ids: ProjectIds,
         http: httpx.AsyncClient,
-        project_id: str | None,
-        now: Callable[[], float] = time.monotonic,
+        watcher: CredentialWatcher,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Read with the bearer of `tokens`; without `project_id` PostHog is asked for it, once."""
-        self._tokens = tokens
+        """Read over `http`; forget everything when `watcher` hears of a change."""
+        self._bearers = bearers
         self._host = host
+        self._project_ids = project_ids
         self._http = http
-        self._project_id = project_id
-        self._kept: TTLCache[str, Properties] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, now)
+        self._kept: TTLCache[str, _Kept] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
         self._reading: dict[str, asyncio.Task[Properties]] = {}
-        self._projects: dict[tuple[str, str], str] = {}
-        self._discovering = asyncio.Lock()
         self._changes = 0
-
-    async def follow(self, bus: Connection) -> None:
-        """Forget everything at a credential change, from now on."""
-        await bus.client.subscribe(subjects.credential_changed(PROVIDER), cb=self._on_change)
+        watcher.on_change(self._changed)
 
     async def properties(self, distinct_id: str) -> Properties:
         """Give a person's properties, empty when they are not known; never raises."""
         kept = self._kept.get(distinct_id)
-        if kept is not None:
+        # A change whose event was lost shows in the version of the bearer, within 30 s.
+        if kept is not None and kept.version == self._bearers.version:
             READS.labels("kept").inc()
-            return kept
+            return kept.properties
         reading = self._reading.get(distinct_id)
         if reading is None:
             reading = asyncio.create_task(self._read(distinct_id))
             self._reading[distinct_id] = reading
             reading.add_done_callback(lambda task: self._done(distinct_id, task))
-        # Whoever stops waiting does not take the answer from the others.
+        # A caller that gives up must not take the answer from the others.
         return await asyncio.shield(reading)
 
-    async def say_once_when_off(self) -> None:
+    async def log_when_off(self) -> None:
         """Log that persons cannot be read, if so, as soon as that is known."""
         while True:
             try:
-                bearer = await self._tokens.token()
+                bearer = await self._bearers.token()
             except HogsendError as error:
                 log.debug("not known yet whether persons can be read", reason=str(error))
                 await asyncio.sleep(ASK_SECONDS)
@@ -94,7 +95,6 @@ class PersonReader:
             if bearer.token is None:
                 log.info(
                     "person reads are off: contact properties and DEFAULT_TIMEZONE stand in",
-                    provider=PROVIDER,
                     fix="run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY",
                 )
             return
@@ -107,69 +107,48 @@ class PersonReader:
         changes = self._changes
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
-                bearer = await self._tokens.token()
+                bearer = await self._bearers.token()
                 if bearer.token is None:
                     READS.labels("off").inc()
                     return {}
-                found = await self._ask_with_a_good_token(distinct_id, bearer)
+                found, version = await self._ask(distinct_id, bearer)
         except (HogsendError, PostHogError, TimeoutError) as error:
-            _failed(error)
+            _count_failure(error)
             return {}
-        # The bearer may have changed before this heard of it.
-        if changes == self._changes and bearer.version == self._tokens.version:
-            self._kept[distinct_id] = found
+        if changes == self._changes:
+            self._kept[distinct_id] = _Kept(found, version)
         READS.labels("read").inc()
         return found
 
-    async def _ask_with_a_good_token(self, distinct_id: str, bearer: TokenReply) -> Properties:
+    async def _ask(self, distinct_id: str, bearer: TokenReply) -> tuple[Properties, int]:
+        """Ask PostHog, once more with another token if it refuses this one."""
         try:
-            return await self._ask(distinct_id, bearer)
+            return await self._ask_with(distinct_id, bearer), bearer.version
         except PostHogError as error:
             if error.status != UNAUTHORIZED or bearer.token is None:
                 raise
-            fresh = await self._tokens.ask(token_digest(bearer.token))
+            fresh = await self._bearers.instead_of(token_digest(bearer.token))
             if fresh.token in {None, bearer.token}:
                 raise
-            return await self._ask(distinct_id, fresh)
+            return await self._ask_with(distinct_id, fresh), fresh.version
 
-    async def _ask(self, distinct_id: str, bearer: TokenReply) -> Properties:
+    async def _ask_with(self, distinct_id: str, bearer: TokenReply) -> Properties:
         host = await self._host.find()
         transport = Transport(self._http, host, bearer.token or "")
-        project_id = self._project_id or await self._discover(transport, (host, bearer.source))
+        project_id = await self._project_ids.of(bearer, host, transport)
         found = await Persons(transport, project_id).properties(distinct_id)
         if len(msgspec.json.encode(found)) > MAX_BYTES:
             raise PostHogError(f"the person has more than {MAX_BYTES} bytes of properties")
         return found
 
-    async def _discover(self, transport: Transport, key: tuple[str, str]) -> str:
-        # By host and kind of credential, not by token: a refreshed one belongs to the same project.
-        async with self._discovering:
-            if key not in self._projects:
-                project = await Projects(transport).get(None, seconds=DEADLINE_SECONDS)
-                if project.id is None:
-                    raise PostHogError("PostHog does not say which project this is")
-                self._projects[key] = project.id
-            return self._projects[key]
-
-    async def _on_change(self, message: Msg) -> None:
+    def _changed(self, _change: CredentialChanged | None) -> None:
+        # What is being read is given to those who wait for it, and not kept.
         self._changes += 1
         self._kept.clear()
         self._reading.clear()
-        if _is_refresh(message):
-            return
-        # Somebody may have connected another project.
-        self._projects.clear()
 
 
-def _is_refresh(message: Msg) -> bool:
-    try:
-        return msgspec.json.decode(message.data, type=CredentialChanged).change == "refreshed"
-    except msgspec.MsgspecError as error:
-        FAILURES.labels("credential_event", type(error).__name__).inc()
-        return False
-
-
-def _failed(error: Any) -> None:
+def _count_failure(error: HogsendError | PostHogError | TimeoutError) -> None:
     status = error.status if isinstance(error, PostHogError) else None
     kind = f"http_{status}" if status else type(error).__name__
     READS.labels("failed").inc()

@@ -1,4 +1,4 @@
-"""In which time zone somebody lives (contract 4.2)."""
+"""A person's time zone (contract 4.2)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from hogsend.contract.base import Properties
 from hogsend.contract.contacts import Contact
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.persons import GetTimezone, Timezone, TimezoneSource
-from services.analytics.persons.contacts import Contacts
-from services.analytics.persons.reader import PersonReader
+from services.analytics.persons.lookup import ContactLookup, PersonLookup
 
 log = structlog.get_logger(__name__)
 
-INVALID = Counter("hogsend_timezones_invalid", "Time zones that are none, by where", ["source"])
+INVALID = Counter("hogsend_timezones_invalid", "Invalid time zones, by where they were", ["source"])
 FROM_POSTHOG: frozenset[TimezoneSource] = frozenset({"posthog_timezone", "posthog_geoip"})
 
 Candidate = tuple[TimezoneSource, Any]
@@ -28,23 +27,23 @@ Candidate = tuple[TimezoneSource, Any]
 class Timezones:
     """Finds time zones."""
 
-    def __init__(self, persons: PersonReader, contacts: Contacts, default: str) -> None:
-        """Look at persons and contacts; `default` is for people nothing is known about."""
+    def __init__(self, persons: PersonLookup, contacts: ContactLookup, default: str) -> None:
+        """Look at persons and contacts; `default` is `DEFAULT_TIMEZONE`."""
         self._persons = persons
         self._contacts = contacts
         self._default = default
 
     async def find(self, wanted: GetTimezone) -> Timezone:
-        """Give the first valid zone and its source.
+        """Give the first valid time zone and its source.
 
         Raises:
-            InvalidRequest: the explicit zone is none.
+            InvalidRequest: the explicit time zone is not a valid one.
         """
         if wanted.explicit is not None:
             return _explicit(wanted.explicit)
         properties, contact = await asyncio.gather(
             self._persons.properties(wanted.distinct_id),
-            self._contacts.get_or_nothing(wanted.distinct_id),
+            self._contacts.get_or_empty(wanted.distinct_id),
         )
         for source, value in self._candidates(properties, contact, wanted.default):
             if not isinstance(value, str) or not value:
@@ -52,7 +51,7 @@ class Timezones:
             zone = find_timezone(value)
             if zone is None:
                 INVALID.labels(source).inc()
-                log.warning("skipped what is no time zone", source=source)
+                log.warning("skipped an invalid time zone", source=source)
                 continue
             if source in FROM_POSTHOG and contact.contact_key and not contact.timezone:
                 self._contacts.fill_timezone(contact.contact_key, zone)

@@ -250,12 +250,13 @@ class MessagesInHand:
 
     def take(self, messages: Iterable[Msg]) -> None:
         """Hold messages from now on."""
-        self._messages.update((id(message), message) for message in messages)
+        # A message that is delivered again meanwhile takes the place of its first delivery.
+        self._messages.update((_sequence(message), message) for message in messages)
 
     def forget(self, messages: Iterable[Msg]) -> None:
         """Hold messages no longer, acknowledged or not."""
         for message in messages:
-            self._messages.pop(id(message), None)
+            self._messages.pop(_sequence(message), None)
 
     async def keep_alive(self) -> None:
         """Tell JetStream again and again that what is in hand is worked on; cancel it to stop."""
@@ -287,3 +288,7 @@ class MessagesInHand:
     def _unacknowledged(self) -> list[Msg]:
         self._messages = {key: one for key, one in self._messages.items() if not one.is_acked}
         return list(self._messages.values())
+
+
+def _sequence(message: Msg) -> int:
+    return message.metadata.sequence.stream

@@ -62,7 +62,7 @@ async def replica(
     """One replica, sending as soon as it leads."""
     chosen = {**FAST, **(settings or {})}
     async with analytics_service(servers, database_url, posthog=posthog, settings=chosen) as one:
-        yield one.parts.store
+        yield DestinationStore(one.database)
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
 from hogsend.transport.connection import Connection
 from sandbox.options import Resolve
+from services.analytics.destinations.store import DestinationStore
 from tests.integration.harness import (
     Gateway,
     admin,
@@ -371,7 +372,7 @@ async def running(
         if start.provisioned:
             await _provision(started)
         if start.enabled and start.key:
-            await _has_default(analytics.parts.store, ingest.operator)
+            await _has_default(DestinationStore(analytics.database), ingest.operator)
         yield started
 
 

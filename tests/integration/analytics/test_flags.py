@@ -1,4 +1,7 @@
-"""Feature flags over the bus (contract 4.6)."""
+"""Feature flags over the bus (contract 4.6), and the event that reports an evaluation.
+
+What does not need a server is in `tests/unit/analytics/test_flag_reader.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,6 @@ pytestmark = pytest.mark.usefixtures("fresh_bus")
 KEY = {"posthog_api_key": "phc_test"}
 
 
-def flag(value: bool | str = True, **changes: Any) -> dict[str, Any]:
-    return {
-        "enabled": bool(value),
-        "variant": value if isinstance(value, str) else None,
-        "reason": {"description": "Matched condition set 1"},
-        "metadata": {"id": 7, "version": 3, "payload": None},
-        **changes,
-    }
-
-
 async def test_case_108_without_a_project_key_flags_are_undefined_and_nothing_fails(
     servers: Servers, database_url: str
 ) -> None:
@@ -34,51 +27,28 @@ async def test_case_108_without_a_project_key_flags_are_undefined_and_nothing_fa
         assert world.posthog.requests == []
 
 
-async def test_flags_have_their_values_and_a_call_is_told_once(
+async def test_flags_have_their_values_and_an_evaluation_is_reported_once(
     servers: Servers, database_url: str
 ) -> None:
     async with reading(servers, database_url, posthog=KEY) as world:
         world.posthog.flags = {
-            "beta": flag("blue", metadata={"id": 7, "version": 3, "payload": '{"size": 1}'}),
-            "off": flag(value=False),
-            "broken": flag(failed=True),
+            "beta": {"enabled": True, "variant": "blue", "metadata": {"id": 7, "version": 3}},
+            "off": {"enabled": False},
         }
-        member = world.member
         for _ in range(3):
-            assert await member.flags.get("beta", "u_1", groups={"company": "c_1"}) == "blue"
-        assert await member.flags.get("off", "u_1") is False
-        assert await member.flags.get("broken", "u_1") is None
-        assert await member.flags.get("unknown", "u_1") is None
-        assert await member.flags.all("u_1") == {"beta": "blue", "off": False}
+            value = await world.member.flags.get("beta", "u_1", groups={"company": "c_1"})
+            assert value == "blue"
+        assert await world.member.flags.get("off", "u_1") is False
+        assert await world.member.flags.get("unknown", "u_1") is None
+        assert await world.member.flags.all("u_1") == {"beta": "blue", "off": False}
 
-        def told() -> list[Any]:
+        def reported() -> list[Any]:
             batches = [one.body for one in world.posthog.requests if one.path == "/batch/"]
             return [event for batch in batches for event in batch["batch"]]
 
-        await eventually(lambda: len(told()) == 2, 30)
-        called = {one["properties"]["$feature_flag"]: one for one in told()}
+        await eventually(lambda: len(reported()) == 2, 30)
+        called = {one["properties"]["$feature_flag"]: one for one in reported()}
         assert called["beta"]["event"] == "$feature_flag_called"
         assert called["beta"]["properties"]["$feature_flag_response"] == "blue"
-        assert called["beta"]["properties"]["$feature_flag_version"] == 3
         assert called["beta"]["properties"]["$groups"] == {"company": "c_1"}
         assert called["off"]["properties"]["$feature_flag_response"] is False
-        asked = next(one.body for one in world.posthog.requests if one.path == "/flags/?v=2")
-        assert asked == {
-            "token": "phc_test",
-            "distinct_id": "u_1",
-            "groups": {"company": "c_1"},
-            "person_properties": {},
-            "group_properties": {},
-            "geoip_disable": True,
-            "flag_keys_to_evaluate": ["beta"],
-        }
-
-
-@pytest.mark.parametrize(("status", "body"), [(500, None), (401, {}), (200, b"<html>"), (302, {})])
-async def test_a_posthog_that_does_not_answer_with_flags_says_nothing(
-    servers: Servers, database_url: str, status: int, body: Any
-) -> None:
-    async with reading(servers, database_url, posthog=KEY) as world:
-        world.posthog.refuse("POST", "/flags/", status, body)
-        assert await world.member.flags.get("beta", "u_1") is None
-        assert await world.member.flags.all("u_1") == {}

@@ -11,9 +11,8 @@ import asyncpg
 import pytest
 
 from hogsend.service.database import Database
-from hogsend.service.tasks import cancel_all
 from services.analytics.app import MIGRATIONS
-from services.analytics.delivery.leader_election import lead_forever
+from services.analytics.delivery.leader_election import LeaderElection
 from tests.waiting import eventually
 
 
@@ -23,10 +22,11 @@ class Replica:
     def __init__(self, database: Database) -> None:
         self.leads = False
         self.led = 0
-        self._task = asyncio.create_task(lead_forever(database, self._work))
+        self._election = LeaderElection(database, self._work)
+        self._running = asyncio.create_task(self._election.run())
 
     async def stop(self) -> None:
-        await cancel_all(self._task)
+        await self._election.stop()
 
     async def _work(self) -> None:
         self.leads = True

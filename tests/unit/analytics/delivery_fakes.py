@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -33,43 +33,56 @@ class Fact:
     position: int = 0
 
 
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that was set aside."""
+
+    position: int
+    reason: str
+    detail: str
+    attempts: int
+    headers: Mapping[str, str]
+
+
+@dataclass
+class FakeStream:
+    """What a stream hears about its messages."""
+
+    journal: list[Fact] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    takes_dead_letters: bool = True
+
+
 @dataclass
 class FakeMessage:
-    """A message whose stream remembers what it is told."""
+    """A message whose stream remembers what it hears about it."""
 
     position: int
     subject: str = "hogsend.test.event"
     body: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
     deliveries: int = 1
-    journal: list[Fact] = field(default_factory=list)
+    told: FakeStream = field(default_factory=FakeStream)
     broken: bool = False
-    """Whether the broker cannot be told anything about it."""
-    stream: str = "TEST"
+    """Whether the broker cannot be told that it is acknowledged."""
+    durable: str = "test"
     queued_at: datetime = QUEUED_AT
     pending: int = 0
     acks: int = 0
-    naks: list[float] = field(default_factory=list)
-    heartbeats: list[float] = field(default_factory=list)
 
     async def ack(self) -> None:
-        self._check()
-        self.acks += 1
-        self.journal.append(Fact("ack", self.position))
-
-    async def nak(self, delay: float) -> None:
-        self._check()
-        if not self.acks:
-            self.naks.append(delay)
-            self.journal.append(Fact("nak", self.position))
-
-    async def in_progress(self) -> None:
-        self._check()
-        self.heartbeats.append(virtual_time.now())
-
-    def _check(self) -> None:
         if self.broken:
             raise Unavailable("the broker is not connected")
+        self.acks += 1
+        self.told.journal.append(Fact("ack", self.position))
+
+    async def set_aside(
+        self, why: Unprocessable, *, attempts: int, headers: Mapping[str, str]
+    ) -> None:
+        if not self.told.takes_dead_letters:
+            raise Unavailable("the stream of dead letters is full")
+        letter = DeadLetter(self.position, why.reason, str(why), attempts, headers)
+        self.told.dead_letters.append(letter)
 
 
 def event(position: int, person: str, name: str = "e", **more: Any) -> FakeMessage:
@@ -80,20 +93,16 @@ def event(position: int, person: str, name: str = "e", **more: Any) -> FakeMessa
 
 @dataclass
 class FakeConsumer:
-    """A durable consumer: hands out what tests deliver."""
+    """A durable consumer; tests hand its messages to the sender themselves."""
 
     left_over: int = 0
     """Messages the previous leader left unacknowledged."""
     refusals: int = 0
     """How often it cannot be created."""
-    flushes: list[int] = field(default_factory=list)
-    """Seconds each flush could take."""
-    _batches: asyncio.Queue[Sequence[DeliveryMessage]] = field(default_factory=asyncio.Queue)
-
-    async def deliver(self, *messages: DeliveryMessage) -> None:
-        """Deliver a batch, and let it be worked on."""
-        self._batches.put_nowait(messages)
-        await virtual_time.settle()
+    runs: bool = False
+    journal: list[Fact] = field(default_factory=list)
+    failure: asyncio.Event = field(default_factory=asyncio.Event)
+    """Makes it fail once, as only a defect would."""
 
     async def create(self) -> int:
         if self.refusals:
@@ -101,12 +110,15 @@ class FakeConsumer:
             raise Unavailable("there is no such stream")
         return self.left_over
 
-    async def batches(self) -> AsyncIterator[Sequence[DeliveryMessage]]:
-        while True:
-            yield await self._batches.get()
-
-    async def flush(self, seconds: int) -> None:
-        self.flushes.append(seconds)
+    async def run(self) -> None:
+        self.runs = True
+        try:
+            await self.failure.wait()
+            self.failure.clear()
+            raise ValueError("a defect")
+        finally:
+            self.runs = False
+            self.journal.append(Fact("gave back"))
 
 
 @dataclass
@@ -114,7 +126,7 @@ class FakeStreams:
     """A broker with durable consumers."""
 
     existing: set[tuple[StreamName, str]] = field(default_factory=set)
-    connected: bool = True
+    ready: bool = True
     consumers: dict[str, FakeConsumer] = field(default_factory=dict)
     broken: bool = False
 
@@ -174,32 +186,6 @@ class FakeCapture:
     def of(self, person: str) -> list[str]:
         """Names of the events taken of one person, in order."""
         return [name for distinct_id, name in self.taken if distinct_id == person]
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """A message that was set aside."""
-
-    position: int
-    source: str
-    reason: str
-    detail: str
-    attempts: int
-
-
-@dataclass
-class FakeDeadLetters:
-    """Keeps dead letters, unless it is full."""
-
-    letters: list[DeadLetter] = field(default_factory=list)
-    full: bool = False
-
-    async def publish(
-        self, message: DeliveryMessage, source: Source, *, reason: str, detail: str, attempts: int
-    ) -> None:
-        if self.full:
-            raise Unavailable("the stream of dead letters is full")
-        self.letters.append(DeadLetter(message.position, source.name, reason, detail, attempts))
 
 
 class FakeSource(Source):

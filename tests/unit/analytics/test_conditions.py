@@ -7,9 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from hogsend.contract.conditions import Condition
-from hogsend.contract.errors import InvalidRequest
-from services.analytics.conditions.evaluation import check, holds
+from hogsend.contract.conditions import Condition, ConditionQuery
+from hogsend.contract.contacts import Contact
+from hogsend.contract.errors import InvalidRequest, Unavailable
+from services.analytics.conditions.evaluation import (
+    MAX_CONCURRENT,
+    MAX_QUERIES,
+    Conditions,
+    check,
+    holds,
+)
+from tests.unit.analytics.fakes import FakeContacts, FakePersons
 
 BAG: dict[str, Any] = {
     "text": "10",
@@ -73,3 +81,62 @@ def test_a_comparison_needs_something_to_compare_with() -> None:
         check(Condition(property="plan", operator="gt"))
     check(Condition(property="plan", operator="exists"))
     check(msgspec.json.decode(b'{"property":"a","operator":"eq","value":null}', type=Condition))
+
+
+PRO = [Condition(property="plan", operator="eq", value="pro")]
+
+
+async def test_conditions_look_at_the_person_and_else_at_the_contact() -> None:
+    persons = FakePersons({"person": {"plan": "pro"}, "other": {"plan": "free"}})
+    contacts = FakeContacts(
+        {user: Contact(properties={"plan": "pro"}) for user in ("contact", "other")}
+    )
+    people = ["person", "contact", "other", "unknown"]
+    results = await Conditions(persons, contacts).evaluate(
+        [ConditionQuery(person, PRO) for person in people]
+    )
+    assert results == [True, True, False, False]
+
+
+async def test_all_conditions_must_hold_and_none_always_do() -> None:
+    conditions = Conditions(FakePersons({"u": {"plan": "pro"}}), FakeContacts())
+    missing = Condition(property="plan", operator="not_exists")
+    queries = [ConditionQuery("u", PRO), ConditionQuery("u", [*PRO, missing])]
+    assert await conditions.evaluate(queries) == [True, False]
+    # Nothing needs to be known then.
+    persons = FakePersons()
+    assert await Conditions(persons, FakeContacts()).evaluate([ConditionQuery("u", [])]) == [True]
+    assert persons.asked == []
+
+
+async def test_without_ingest_there_is_no_guess() -> None:
+    conditions = Conditions(FakePersons({"u": {"plan": "pro"}}), FakeContacts(down=True))
+    assert await conditions.evaluate([ConditionQuery("u", PRO)]) == [True]
+    with pytest.raises(Unavailable):
+        await conditions.evaluate([ConditionQuery("unknown", PRO)])
+
+
+async def test_too_many_queries_are_refused_and_nothing_is_read() -> None:
+    persons = FakePersons()
+    queries = [ConditionQuery(f"u_{number}", PRO) for number in range(MAX_QUERIES + 1)]
+    with pytest.raises(InvalidRequest, match="1001 queries"):
+        await Conditions(persons, FakeContacts()).evaluate(queries)
+    assert persons.asked == []
+
+
+async def test_persons_are_read_a_few_at_a_time() -> None:
+    class Counting(FakePersons):
+        now, most = 0, 0
+
+        async def properties(self, distinct_id: str) -> dict[str, Any]:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            try:
+                return await super().properties(distinct_id)
+            finally:
+                self.now -= 1
+
+    persons = Counting()
+    queries = [ConditionQuery(f"u_{number}", PRO) for number in range(100)]
+    await Conditions(persons, FakeContacts()).evaluate(queries)
+    assert persons.most == MAX_CONCURRENT

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.posthog.capture import CaptureError
 from hogsend.service.dead_letters import Unprocessable
-from services.analytics.delivery.heartbeat import HEARTBEAT_SECONDS, NAK_DELAY_SECONDS
+from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sender import MAX_BATCH, Sender
 from services.analytics.delivery.settlement import HISTORY_SECONDS
 from services.analytics.delivery.streams import ACK_WAIT_SECONDS
-from tests import virtual_time
 from tests.unit.analytics.delivery_fakes import (
     Fact,
     FakeCapture,
     FakeConsumer,
-    FakeDeadLetters,
     FakeMessage,
     FakeSource,
+    FakeStream,
     event,
 )
-from tests.virtual_time import settle
+from tests.virtual_time import on_virtual_time, settle
 
 UNREACHABLE = CaptureError("PostHog cannot be reached (ConnectError)")
 BUSY = CaptureError("HTTP 503", 503)
@@ -40,47 +40,42 @@ BAD_KEY = CaptureError("HTTP 401: no", 401)
 class Delivery:
     """A sender with everything it stands on."""
 
-    journal: list[Fact] = field(default_factory=list)
-    consumer: FakeConsumer = field(default_factory=FakeConsumer)
+    stream: FakeStream = field(default_factory=FakeStream)
     capture: FakeCapture = field(default_factory=FakeCapture)
-    dead_letters: FakeDeadLetters = field(default_factory=FakeDeadLetters)
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
+        self.journal = self.stream.journal
+        self.consumer = FakeConsumer(journal=self.journal)
         self.source = FakeSource(self.journal)
-        self.deliver = self.consumer.deliver
+        self.sender = Sender(self.source, self.consumer, self.capture, self.policy)
 
-    def event(self, position: int, person: str, name: str = "e", **more: object) -> FakeMessage:
-        """A message that writes into this delivery's journal."""
-        return event(position, person, name, journal=self.journal, **more)
+    def event(self, position: int, person: str, name: str = "e", **more: Any) -> FakeMessage:
+        """A message of this delivery's stream."""
+        return event(position, person, name, told=self.stream, **more)
+
+    async def deliver(self, *messages: FakeMessage) -> None:
+        """Deliver a batch, and let it be worked on."""
+        await self.sender.enqueue(messages)
+        await settle()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
         """Run the sender; it is cancelled at the end unless the test did so."""
-        sender = Sender(self.source, self.consumer, self.capture, self.dead_letters, self.policy)
-        task = asyncio.create_task(sender.run())
+        task = asyncio.create_task(self.sender.run())
         await settle()
         try:
             yield task
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancel_all(task)
 
 
-def scenario(test: Callable[[Delivery], Awaitable[None]]) -> Callable[[], None]:
-    """Make a test of a coroutine that gets a new delivery, on virtual time."""
-
-    async def on_virtual_time() -> None:
-        await test(Delivery())
-
-    def run() -> None:
-        virtual_time.run(on_virtual_time())
-
-    run.__doc__ = test.__doc__
-    return run
+@pytest.fixture
+def delivery() -> Delivery:
+    return Delivery()
 
 
-@scenario
+@on_virtual_time
 async def test_events_are_sent_together_and_acknowledged(delivery: Delivery) -> None:
     messages = [delivery.event(number, f"u_{number % 3}", f"e_{number}") for number in range(1, 9)]
     async with delivery.running():
@@ -90,14 +85,14 @@ async def test_events_are_sent_together_and_acknowledged(delivery: Delivery) -> 
         assert delivery.source.statuses() == [(str(n), "delivered", 1) for n in range(1, 9)]
 
 
-@scenario
+@on_virtual_time
 async def test_a_request_holds_no_more_than_a_batch(delivery: Delivery) -> None:
     async with delivery.running():
         await delivery.deliver(*(delivery.event(n, f"u_{n}") for n in range(MAX_BATCH + 1)))
         assert [len(names) for names in delivery.capture.attempts] == [MAX_BATCH, 1]
 
 
-@scenario
+@on_virtual_time
 async def test_case_143_the_outcome_is_recorded_before_the_message_is_acknowledged(
     delivery: Delivery,
 ) -> None:
@@ -112,6 +107,7 @@ async def test_case_143_the_outcome_is_recorded_before_the_message_is_acknowledg
         *(Fact("record"), Fact("ack", 1)),
         *(Fact("record"), Fact("ack", 2)),
         *(Fact("record"), Fact("ack", 3)),
+        Fact("gave back"),
     ]
     assert delivery.source.statuses()[1:] == [("2", "failed", 1), ("3", "skipped", 1)]
 
@@ -119,21 +115,20 @@ async def test_case_143_the_outcome_is_recorded_before_the_message_is_acknowledg
 @pytest.mark.parametrize(
     "error", [Unavailable("PostgreSQL is not available"), InvalidRequest("cannot hold this")]
 )
-def test_a_history_that_cannot_be_written_costs_no_delivery(error: Exception) -> None:
-    async def test() -> None:
-        delivery = Delivery()
-        delivery.source.history_fails = error
-        first, second = delivery.event(1, "u_1", "first"), delivery.event(2, "u_1", "second")
-        async with delivery.running():
-            await delivery.deliver(first)
-            await delivery.deliver(second)
-            assert delivery.capture.of("u_1") == ["first", "second"]
-            assert (first.acks, second.acks) == (1, 1)
+@on_virtual_time
+async def test_a_history_that_cannot_be_written_costs_no_delivery(
+    delivery: Delivery, error: Exception
+) -> None:
+    delivery.source.history_fails = error
+    first, second = delivery.event(1, "u_1", "first"), delivery.event(2, "u_1", "second")
+    async with delivery.running():
+        await delivery.deliver(first)
+        await delivery.deliver(second)
+        assert delivery.capture.of("u_1") == ["first", "second"]
+        assert (first.acks, second.acks) == (1, 1)
 
-    virtual_time.run(test())
 
-
-@scenario
+@on_virtual_time
 async def test_a_history_that_hangs_delays_the_acknowledgement_only_for_a_moment(
     delivery: Delivery,
 ) -> None:
@@ -146,20 +141,7 @@ async def test_a_history_that_hangs_delays_the_acknowledgement_only_for_a_moment
         assert delivery.journal == [Fact("ack", 1)]
 
 
-@scenario
-async def test_a_message_whose_history_is_written_still_has_its_heartbeat(
-    delivery: Delivery,
-) -> None:
-    delivery.source.history_hangs = True
-    message = delivery.event(1, "u_1")
-    async with delivery.running():
-        await asyncio.sleep(HEARTBEAT_SECONDS - HISTORY_SECONDS / 2)
-        await delivery.deliver(message)
-        await asyncio.sleep(HISTORY_SECONDS / 2 + 0.1)
-        assert message.heartbeats == [HEARTBEAT_SECONDS]
-
-
-@scenario
+@on_virtual_time
 async def test_a_stop_waits_for_the_acknowledgement_of_what_posthog_has(
     delivery: Delivery,
 ) -> None:
@@ -167,13 +149,12 @@ async def test_a_stop_waits_for_the_acknowledgement_of_what_posthog_has(
     message = delivery.event(1, "u_1")
     async with delivery.running() as sender:
         await delivery.deliver(message)
-        sender.cancel()
-        await asyncio.gather(sender, return_exceptions=True)
+        await cancel_all(sender)
     assert sender.cancelled()
-    assert (message.acks, message.naks) == (1, [])
+    assert delivery.journal == [Fact("ack", 1), Fact("gave back")]
 
 
-@scenario
+@on_virtual_time
 async def test_later_events_of_a_person_wait_for_the_first_and_other_people_go_on(
     delivery: Delivery,
 ) -> None:
@@ -187,7 +168,7 @@ async def test_later_events_of_a_person_wait_for_the_first_and_other_people_go_o
         assert delivery.capture.of("u_1") == ["stuck", "later"]
 
 
-@scenario
+@on_virtual_time
 async def test_case_142_a_failure_that_may_pass_is_tried_again_with_growing_delays(
     delivery: Delivery,
 ) -> None:
@@ -202,10 +183,10 @@ async def test_case_142_a_failure_that_may_pass_is_tried_again_with_growing_dela
     pauses = [later - sooner for sooner, later in pairwise(delivery.capture.times)]
     for pause, doubled in zip(pauses, (10, 20, 40), strict=True):
         assert doubled <= pause <= doubled + delivery.policy.base_delay
-    assert delivery.dead_letters.letters == []
+    assert delivery.stream.dead_letters == []
 
 
-@scenario
+@on_virtual_time
 async def test_case_140_the_last_attempt_makes_a_dead_letter_that_says_where(
     delivery: Delivery,
 ) -> None:
@@ -215,7 +196,7 @@ async def test_case_140_the_last_attempt_makes_a_dead_letter_that_says_where(
         await delivery.deliver(message)
         await asyncio.sleep(6 * 3600)
         assert message.acks == 1
-    (letter,) = delivery.dead_letters.letters
+    (letter,) = delivery.stream.dead_letters
     assert (letter.position, letter.reason, letter.attempts) == (7, "exhausted", 8)
     assert letter.detail == "Exhausted 8: HTTP 503 at https://posthog.test/batch/"
     assert delivery.source.statuses() == [("7", "failed", 8)]
@@ -223,7 +204,7 @@ async def test_case_140_the_last_attempt_makes_a_dead_letter_that_says_where(
     assert len(delivery.capture.attempts) == 8
 
 
-@scenario
+@on_virtual_time
 async def test_one_refused_event_is_found_and_its_neighbours_are_delivered(
     delivery: Delivery,
 ) -> None:
@@ -233,7 +214,7 @@ async def test_one_refused_event_is_found_and_its_neighbours_are_delivered(
     async with delivery.running():
         await delivery.deliver(*messages)
         await settle(500)
-        (letter,) = delivery.dead_letters.letters
+        (letter,) = delivery.stream.dead_letters
         assert (letter.position, letter.reason, letter.attempts) == (23, "refused", 1)
         assert all(message.acks == 1 for message in messages)
     for person in range(7):
@@ -241,7 +222,7 @@ async def test_one_refused_event_is_found_and_its_neighbours_are_delivered(
         assert delivery.capture.of(f"u_{person}") == own
 
 
-@scenario
+@on_virtual_time
 async def test_an_event_that_makes_posthog_fail_is_found_and_its_neighbours_are_delivered(
     delivery: Delivery,
 ) -> None:
@@ -250,20 +231,20 @@ async def test_an_event_that_makes_posthog_fail_is_found_and_its_neighbours_are_
     async with delivery.running():
         await delivery.deliver(*messages)
         await asyncio.sleep(6 * 3600)
-    assert [letter.position for letter in delivery.dead_letters.letters] == [5]
+    assert [letter.position for letter in delivery.stream.dead_letters] == [5]
     assert len(delivery.capture.taken) == 15
 
 
-@scenario
+@on_virtual_time
 async def test_a_refused_key_sets_the_whole_batch_aside_at_once(delivery: Delivery) -> None:
     delivery.capture.judge = lambda _names: BAD_KEY
     async with delivery.running():
         await delivery.deliver(*(delivery.event(n, f"u_{n}") for n in range(4)))
         assert len(delivery.capture.attempts) == 1
-        assert [letter.reason for letter in delivery.dead_letters.letters] == ["refused"] * 4
+        assert [letter.reason for letter in delivery.stream.dead_letters] == ["refused"] * 4
 
 
-@scenario
+@on_virtual_time
 async def test_retry_after_pauses_everything_that_is_sent_to_the_project(
     delivery: Delivery,
 ) -> None:
@@ -279,7 +260,7 @@ async def test_retry_after_pauses_everything_that_is_sent_to_the_project(
         assert delivery.capture.of("u_1") == ["e"]
 
 
-@scenario
+@on_virtual_time
 async def test_without_a_project_events_are_discarded_without_a_request(
     delivery: Delivery,
 ) -> None:
@@ -287,11 +268,11 @@ async def test_without_a_project_events_are_discarded_without_a_request(
     message = delivery.event(1, "u_1")
     async with delivery.running():
         await delivery.deliver(message)
-        assert (delivery.capture.attempts, delivery.dead_letters.letters) == ([], [])
+        assert (delivery.capture.attempts, delivery.stream.dead_letters) == ([], [])
         assert message.acks == 1
 
 
-@scenario
+@on_virtual_time
 async def test_while_the_project_is_not_known_nothing_is_discarded(delivery: Delivery) -> None:
     delivery.source.answers = Unavailable("the credentials service is not running")
     message = delivery.event(1, "u_1")
@@ -304,34 +285,34 @@ async def test_while_the_project_is_not_known_nothing_is_discarded(delivery: Del
         assert delivery.capture.of("u_1") == ["e"]
 
 
-@scenario
+@on_virtual_time
 async def test_case_141_a_configuration_that_cannot_work_makes_a_dead_letter_and_no_request(
     delivery: Delivery,
 ) -> None:
     delivery.source.answers = Unprocessable("not_configured", "the destination has no apiKey")
     async with delivery.running():
         await delivery.deliver(delivery.event(1, "u_1"))
-        (letter,) = delivery.dead_letters.letters
+        (letter,) = delivery.stream.dead_letters
         assert (letter.reason, letter.attempts) == ("not_configured", 1)
         assert delivery.capture.attempts == []
 
 
-@scenario
+@on_virtual_time
 async def test_an_unreadable_message_is_a_dead_letter_and_others_go_on(delivery: Delivery) -> None:
     bad = delivery.event(1, "u_1", "malformed")
-    stray = FakeMessage(2, journal=delivery.journal)
+    stray = FakeMessage(2, told=delivery.stream)
     async with delivery.running():
         await delivery.deliver(bad, stray, delivery.event(3, "u_1", "good"))
-        assert [letter.reason for letter in delivery.dead_letters.letters] == ["malformed"]
+        assert [letter.reason for letter in delivery.stream.dead_letters] == ["malformed"]
         assert delivery.capture.of("u_1") == ["good"]
         assert (bad.acks, stray.acks) == (1, 1)
 
 
-@scenario
+@on_virtual_time
 async def test_what_cannot_be_kept_as_a_dead_letter_is_not_acknowledged(
     delivery: Delivery,
 ) -> None:
-    delivery.dead_letters.full = True
+    delivery.stream.takes_dead_letters = False
     delivery.capture.judge = lambda _names: BAD_KEY
     unreadable = delivery.event(1, "u_1", "malformed")
     refused = [delivery.event(n, f"u_{n}") for n in (2, 3)]
@@ -339,12 +320,12 @@ async def test_what_cannot_be_kept_as_a_dead_letter_is_not_acknowledged(
         await delivery.deliver(unreadable, *refused)
         assert [message.acks for message in (unreadable, *refused)] == [0, 0, 0]
         assert delivery.source.history == []
-        delivery.dead_letters.full = False
+        delivery.stream.takes_dead_letters = True
         await asyncio.sleep(10)
         assert [message.acks for message in refused] == [1, 1]
 
 
-@scenario
+@on_virtual_time
 async def test_nothing_overtakes_what_the_previous_leader_left_unacknowledged(
     delivery: Delivery,
 ) -> None:
@@ -357,7 +338,7 @@ async def test_nothing_overtakes_what_the_previous_leader_left_unacknowledged(
         assert delivery.capture.of("u_1") == ["older", "newer"]
 
 
-@scenario
+@on_virtual_time
 async def test_the_same_redelivery_twice_does_not_stand_for_two(delivery: Delivery) -> None:
     delivery.consumer.left_over = 2
     async with delivery.running():
@@ -367,7 +348,7 @@ async def test_the_same_redelivery_twice_does_not_stand_for_two(delivery: Delive
         assert delivery.capture.attempts == []
 
 
-@scenario
+@on_virtual_time
 async def test_sending_begins_after_the_ack_wait_when_nothing_is_redelivered(
     delivery: Delivery,
 ) -> None:
@@ -381,7 +362,7 @@ async def test_sending_begins_after_the_ack_wait_when_nothing_is_redelivered(
         assert delivery.capture.of("u_1") == ["e"]
 
 
-@scenario
+@on_virtual_time
 async def test_an_event_is_not_sent_again_when_only_its_acknowledgement_was_lost(
     delivery: Delivery,
 ) -> None:
@@ -394,7 +375,7 @@ async def test_an_event_is_not_sent_again_when_only_its_acknowledgement_was_lost
         assert again.acks == 1
 
 
-@scenario
+@on_virtual_time
 async def test_a_redelivered_event_that_still_waits_is_sent_once(delivery: Delivery) -> None:
     delivery.capture.judge = lambda _names: BUSY
     first, again = delivery.event(1, "u_1"), delivery.event(1, "u_1", deliveries=2)
@@ -408,61 +389,29 @@ async def test_a_redelivered_event_that_still_waits_is_sent_once(delivery: Deliv
         assert (first.acks, again.acks) == (0, 1)
 
 
-@scenario
-async def test_a_stop_gives_everything_in_memory_back(delivery: Delivery) -> None:
+@on_virtual_time
+async def test_a_stop_leaves_what_posthog_does_not_have_to_be_given_back(
+    delivery: Delivery,
+) -> None:
     delivery.capture.gate.clear()
-    messages = [delivery.event(n, f"u_{n % 2}") for n in range(4)]
     async with delivery.running() as sender:
-        await delivery.deliver(*messages)
-        sender.cancel()
-        await asyncio.gather(sender, return_exceptions=True)
+        await delivery.deliver(*(delivery.event(n, f"u_{n % 2}") for n in range(4)))
+        await cancel_all(sender)
         assert sender.cancelled()
-    assert [message.naks for message in messages] == [[NAK_DELAY_SECONDS]] * 4
-    assert [message.acks for message in messages] == [0] * 4
-    assert len(delivery.consumer.flushes) == 1
+    assert delivery.journal == [Fact("gave back")]
 
 
-@scenario
-async def test_a_stop_without_the_broker_ends_all_the_same(delivery: Delivery) -> None:
-    delivery.capture.gate.clear()
-    async with delivery.running() as sender:
-        await delivery.deliver(delivery.event(1, "u_1", broken=True))
-        sender.cancel()
-        await asyncio.gather(sender, return_exceptions=True)
-    assert sender.cancelled()
-
-
-@scenario
-async def test_events_in_memory_keep_their_ack_wait_from_passing(delivery: Delivery) -> None:
-    delivery.capture.gate.clear()
-    message = delivery.event(1, "u_1")
+@on_virtual_time
+async def test_the_consumer_runs_as_long_as_the_sender(delivery: Delivery) -> None:
     async with delivery.running():
-        await delivery.deliver(message)
-        await asyncio.sleep(10 * HEARTBEAT_SECONDS + 1)
-        assert len(message.heartbeats) == 10
-        delivery.capture.gate.set()
-        await settle()
-        await asyncio.sleep(10 * HEARTBEAT_SECONDS)
-        assert len(message.heartbeats) == 10
+        assert delivery.consumer.runs
+    assert not delivery.consumer.runs
 
 
-@scenario
-async def test_a_broken_heartbeat_does_not_end_the_sender(delivery: Delivery) -> None:
-    delivery.capture.gate.clear()
-    message = delivery.event(1, "u_1", broken=True)
-    async with delivery.running():
-        await delivery.deliver(message)
-        await asyncio.sleep(HEARTBEAT_SECONDS + 1)
-        message.broken = False
-        delivery.capture.gate.set()
-        await settle()
-        assert message.acks == 1
-
-
-@scenario
+@on_virtual_time
 async def test_a_sender_waits_until_its_stream_exists(delivery: Delivery) -> None:
     delivery.consumer.refusals = 3
     async with delivery.running():
-        await delivery.deliver(delivery.event(1, "u_1"))
+        assert not delivery.consumer.runs
         await asyncio.sleep(30)
-        assert delivery.capture.of("u_1") == ["e"]
+        assert delivery.consumer.runs

@@ -7,35 +7,36 @@ import asyncio
 import pytest
 
 from services.analytics.delivery.shielded import shielded
-from tests import virtual_time
+from tests.virtual_time import now, on_virtual_time
 
 
-def test_cancelled_twice_the_work_is_finished_and_the_cancellation_still_takes_effect() -> None:
+@on_virtual_time
+async def test_cancelled_twice_the_work_is_finished_and_the_cancellation_still_takes_effect() -> (
+    None
+):
     finished = []
 
     async def work() -> None:
         await asyncio.sleep(5)
-        finished.append(virtual_time.now())
+        finished.append(now())
 
     async def caller() -> None:
         await shielded(work())
         raise AssertionError("the cancellation was swallowed")
 
-    async def test() -> None:
-        task = asyncio.create_task(caller())
-        for _ in range(2):
-            await asyncio.sleep(1)
-            task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert finished == [5]
-
-    virtual_time.run(test())
+    task = asyncio.create_task(caller())
+    for _ in range(2):
+        await asyncio.sleep(1)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert finished == [5]
 
 
-def test_an_error_of_the_work_is_raised() -> None:
+@on_virtual_time
+async def test_an_error_of_the_work_is_raised() -> None:
     async def work() -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        virtual_time.run(shielded(work()))
+        await shielded(work())

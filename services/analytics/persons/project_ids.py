@@ -1,0 +1,62 @@
+"""Which project a bearer reads: PostHog is asked once, and again when it may be another one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from hogsend.contract.credentials import CredentialChanged, TokenReply
+from hogsend.posthog.api import PostHogError, Projects, Transport
+from hogsend.service.credential_watcher import CredentialWatcher
+
+DISCOVERY_SECONDS = 10.0
+
+
+class _Discovered(msgspec.Struct):
+    project_id: str
+    version: int
+    """Version of the credential it belongs to; a refresh does not change the project."""
+
+
+class ProjectIds:
+    """Project ids by host and kind of credential.
+
+    An id is valid for the version of the credential it was discovered with, and for the next one
+    when that was announced as a refresh. So a change that was not heard of, with a lost event,
+    makes PostHog be asked again.
+    """
+
+    def __init__(self, configured: str | None, watcher: CredentialWatcher) -> None:
+        """Give `configured` (`POSTHOG_PROJECT_ID`) if there is one; PostHog is not asked then."""
+        self._configured = configured
+        self._discovered: dict[tuple[str, str], _Discovered] = {}
+        self._discovering = asyncio.Lock()
+        watcher.on_change(self._changed)
+
+    async def of(self, bearer: TokenReply, host: str, transport: Transport) -> str:
+        """Give the project's id, asking PostHog over `transport` if necessary.
+
+        Raises:
+            PostHogError: PostHog does not say.
+        """
+        if self._configured is not None:
+            return self._configured
+        key = host, bearer.source
+        async with self._discovering:
+            known = self._discovered.get(key)
+            if known is not None and known.version == bearer.version:
+                return known.project_id
+            project = await Projects(transport).get(None, seconds=DISCOVERY_SECONDS)
+            if project.id is None:
+                raise PostHogError("PostHog does not say which project this is")
+            self._discovered[key] = _Discovered(project.id, bearer.version)
+            return project.id
+
+    def _changed(self, change: CredentialChanged | None) -> None:
+        if change is None or change.change != "refreshed":
+            self._discovered.clear()
+            return
+        for known in self._discovered.values():
+            if known.version == change.version - 1:
+                known.version = change.version

@@ -1,0 +1,212 @@
+"""What analytics asks, in memory: the bus, and PostHog's private API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import httpx
+
+from hogsend.contract.contacts import Contact
+from hogsend.contract.credentials import (
+    CREDENTIALS_PROJECT,
+    CREDENTIALS_TOKEN,
+    Change,
+    CredentialChanged,
+    ProjectReply,
+    TokenReply,
+    TokenRequest,
+    token_digest,
+)
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.registry import Endpoint, Reply, Request
+from hogsend.contract.users import User
+from hogsend.transport.connection import Connection
+
+HOST = "https://eu.posthog.com"
+Answer = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A message that was published."""
+
+    subject: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class FakeLink(Connection):
+    """A connection whose requests a test answers."""
+
+    def __init__(self) -> None:
+        super().__init__(User.ANALYTICS, "nats://127.0.0.1:4222")
+        self.answers: dict[str, Answer] = {}
+        """What is answered, by subject; everything else is unavailable."""
+        self.asked: list[str] = []
+        self.published: list[Published] = []
+        self.refuses: HogsendError | None = None
+        """What publishing raises."""
+        self.gate: asyncio.Event | None = None
+        """Replies that are there already arrive when it is set."""
+
+    def answer(self, endpoint: Endpoint[Any, Any], answer: Answer) -> None:
+        """Answer an endpoint."""
+        self.answers[endpoint.subject] = answer
+
+    async def request(
+        self,
+        endpoint: Endpoint[Request, Reply],
+        message: Request,
+        *,
+        deadline: float | None = None,  # noqa: ARG002 - as the connection has it
+        headers: dict[str, str] | None = None,  # noqa: ARG002
+    ) -> Reply:
+        self.asked.append(endpoint.subject)
+        if endpoint.subject not in self.answers:
+            raise Unavailable(f"the {endpoint.service} service is not running")
+        reply: Reply = self.answers[endpoint.subject](message)
+        if self.gate is not None:
+            await self.gate.wait()
+        return reply
+
+    async def publish(
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        within: float = 2.0,  # noqa: ARG002 - as the connection has it
+    ) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.published.append(Published(subject, body, headers))
+
+
+@dataclass
+class FakeCredentials:
+    """The credentials service: one credential at one version."""
+
+    link: FakeLink
+    version: int = 1
+    token: str | None = None
+    source: Literal["oauth", "personal_key"] = "oauth"
+    project: ProjectReply = field(default_factory=lambda: ProjectReply(1, "absent"))
+    instead: list[str] = field(default_factory=list)
+    """Tokens to give instead of ones that were refused."""
+
+    def __post_init__(self) -> None:
+        self.link.answer(CREDENTIALS_TOKEN, self._give_token)
+        self.link.answer(CREDENTIALS_PROJECT, lambda _request: self.project)
+
+    def _give_token(self, request: TokenRequest) -> TokenReply:
+        refused = request.rejected_sha256
+        if refused is not None and self.token is not None and refused == token_digest(self.token):
+            self.token = self.instead.pop(0) if self.instead else None
+            self.version += 1
+        if self.token is None:
+            return TokenReply(source="none", version=self.version)
+        return TokenReply(source=self.source, version=self.version, token=self.token)
+
+    def change(self, token: str | None, change: Change = "stored") -> CredentialChanged:
+        """Change the credential; gives the event that announces it."""
+        self.version += 1
+        self.token = token
+        return CredentialChanged(
+            provider="posthog",
+            version=self.version,
+            change=change,
+            kinds=["oauth"] if token else [],
+            changed_kinds=["oauth"],
+            scopes=[],
+            expires_at=None,
+            changed_at=datetime.now(UTC),
+        )
+
+
+@dataclass
+class FakePersons:
+    """Persons by distinct id."""
+
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def properties(self, distinct_id: str) -> dict[str, Any]:
+        self.asked.append(distinct_id)
+        await asyncio.sleep(0)
+        return self.known.get(distinct_id, {})
+
+
+@dataclass
+class FakeContacts:
+    """Contacts by user id."""
+
+    known: dict[str, Contact] = field(default_factory=dict)
+    filled: list[tuple[str, str]] = field(default_factory=list)
+    down: bool = False
+
+    async def get(self, user_id: str) -> Contact:
+        if self.down:
+            raise Unavailable("the ingest service is not running")
+        return self.known.get(user_id, Contact())
+
+    async def get_or_empty(self, user_id: str) -> Contact:
+        return Contact() if self.down else await self.get(user_id)
+
+    def fill_timezone(self, contact_key: str, timezone: str) -> None:
+        self.filled.append((contact_key, timezone))
+
+
+@dataclass
+class FakePostHog:
+    """PostHog's private API: persons of one project."""
+
+    persons: dict[str, dict[str, Any]] = field(default_factory=dict)
+    project_id: int | None = 4242
+    accepts: set[str] | None = None
+    """Bearers that are let in; None lets every one in."""
+    body: bytes | None = None
+    """Answered instead of a person."""
+    status: int = 200
+    """Answered to reads of persons."""
+    requests: list[tuple[str, str, str]] = field(default_factory=list)
+    """Host, path with query, and bearer of every request."""
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """Nothing is answered while it is clear."""
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    @property
+    def http(self) -> httpx.AsyncClient:
+        """A client that reaches it under every host."""
+        return httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
+
+    @property
+    def paths(self) -> list[str]:
+        """Path with query of every request."""
+        return [path for _, path, _ in self.requests]
+
+    @property
+    def discoveries(self) -> int:
+        """How often it was asked which project a bearer belongs to."""
+        return self.paths.count("/api/projects/@current/")
+
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        host = f"{request.url.scheme}://{request.url.netloc.decode()}"
+        self.requests.append((host, request.url.raw_path.decode(), bearer))
+        await self.gate.wait()
+        if self.accepts is not None and bearer not in self.accepts:
+            return httpx.Response(401, json={"detail": "invalid token"})
+        if request.url.path.startswith("/api/projects/"):
+            return httpx.Response(200, json={"id": self.project_id})
+        if self.body is not None or self.status != 200:
+            return httpx.Response(self.status, content=self.body or b"{}")
+        person = self.persons.get(request.url.params["distinct_id"])
+        results = [] if person is None else [{"properties": person}]
+        return httpx.Response(200, content=json.dumps({"results": results}))

@@ -1,0 +1,132 @@
+"""Which rows of the degradation table work, and why the others do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hogsend.contract.capabilities import Capability
+from hogsend.contract.credentials import ProjectReply
+from hogsend.service.bearer_cache import BearerCache
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.settings import PostHogSettings
+from services.analytics.capabilities import CapabilityReport
+from services.analytics.destinations.model import Destination
+from services.analytics.project_key import ProjectKey
+from services.analytics.stored_project import StoredProject
+from tests.unit.analytics.fake_destinations import FakeStore, destination
+from tests.unit.analytics.fakes import FakeCredentials, FakeLink
+from tests.virtual_time import on_virtual_time
+
+STORED_KEY = ProjectReply(1, "present", project_api_key="phc_1")
+
+
+class Instance:
+    """An instance, and what it reports."""
+
+    def __init__(
+        self,
+        *stored: Destination,
+        key: str | None = "phc_env",
+        enabled: bool = True,
+        **credentials: Any,
+    ) -> None:
+        self.link, self.store = FakeLink(), FakeStore(*stored)
+        FakeCredentials(self.link, **credentials)
+        watcher = CredentialWatcher("posthog")
+        settings = PostHogSettings.model_validate({"posthog_api_key": key})
+        self._report = CapabilityReport(
+            BearerCache(self.link, watcher),
+            ProjectKey(settings, StoredProject(self.link, watcher)),
+            self.store,
+            destination_enabled=enabled,
+        )
+
+    async def rows(self) -> dict[str, Capability]:
+        """Rows by name; each one that is off says what to do."""
+        found = (await self._report.capabilities()).capabilities
+        assert all(row.reason for row in found)
+        assert all(row.remediation for row in found if row.state != "on")
+        return {row.name: row for row in found}
+
+    async def states(self) -> dict[str, str]:
+        """State of every row."""
+        return {name: row.state for name, row in (await self.rows()).items()}
+
+
+DEFAULT = destination(is_default=True)
+OWN_KEY = destination(given={"apiKey": "phc_own"})
+
+
+@on_virtual_time
+async def test_with_everything_everything_is_on() -> None:
+    instance = Instance(DEFAULT, token="phx_1", source="personal_key")
+    rows = await instance.rows()
+    assert {row.state for row in rows.values()} == {"on"}
+    assert "POSTHOG_API_KEY" in rows["eventCapture"].reason
+    assert "POSTHOG_PERSONAL_API_KEY" in rows["personReads"].reason
+
+
+@on_virtual_time
+async def test_with_nothing_everything_is_off() -> None:
+    rows = await Instance(key=None, enabled=False).rows()
+    assert {row.state for row in rows.values()} == {"off"}
+    assert "hogsend connect posthog" in (rows["personReads"].remediation or "")
+    assert "POSTHOG_API_KEY" in (rows["personWrites"].remediation or "")
+
+
+@on_virtual_time
+async def test_a_connected_project_is_enough() -> None:
+    rows = await Instance(DEFAULT, key=None, project=STORED_KEY, token="pha_1").rows()
+    assert {row.state for row in rows.values()} == {"on"}
+    assert "connect posthog" in rows["eventCapture"].reason
+    assert "OAuth" in rows["personReads"].reason
+
+
+@pytest.mark.parametrize(
+    ("stored", "key", "enabled", "state"),
+    [
+        # The default destination needs to be enabled, and a project key.
+        ([DEFAULT], "phc_env", True, "on"),
+        ([DEFAULT], "phc_env", False, "off"),
+        ([DEFAULT], None, True, "off"),
+        # One that an operator created works without being enabled, and with a key of its own
+        # without any other.
+        ([destination()], "phc_env", False, "on"),
+        ([destination()], None, False, "off"),
+        ([OWN_KEY], None, False, "on"),
+        # Paused ones do not count.
+        ([destination(disabled=True)], "phc_env", True, "off"),
+        ([destination(given={"apiKey": "phc_own"}, disabled=True)], None, True, "off"),
+        # Not created yet.
+        ([], "phc_env", True, "off"),
+    ],
+)
+@on_virtual_time
+async def test_engagement_needs_a_destination_that_can_send(
+    stored: list[Destination], key: str | None, enabled: bool, state: str
+) -> None:
+    instance = Instance(*stored, key=key, enabled=enabled)
+    assert (await instance.states())["engagementOut"] == state
+
+
+@on_virtual_time
+async def test_without_the_credentials_service_only_what_it_knows_is_unknown() -> None:
+    instance = Instance(OWN_KEY, key=None)
+    instance.link.answers.clear()
+    assert await instance.states() == {
+        "eventCapture": "unknown",
+        "personWrites": "unknown",
+        "personReads": "unknown",
+        "engagementOut": "on",
+    }
+
+
+@on_virtual_time
+async def test_without_postgresql_only_engagement_is_unknown() -> None:
+    instance = Instance(DEFAULT, token="pha_1")
+    instance.store.down = True
+    states = await instance.states()
+    assert states.pop("engagementOut") == "unknown"
+    assert set(states.values()) == {"on"}

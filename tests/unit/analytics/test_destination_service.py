@@ -1,0 +1,200 @@
+"""Destinations as operators manage them (contract 6.6)."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from hogsend.contract.destinations import (
+    ChangeDestination,
+    CreateDestination,
+    DestinationRef,
+    ListDeliveries,
+    ListDestinations,
+)
+from hogsend.contract.engagement import Engagement
+from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
+from hogsend.contract.headers import DESTINATION
+from hogsend.service.ssrf import EgressPolicy
+from services.analytics.destinations.service import DestinationService
+from services.analytics.destinations.store import Outcome
+from tests.unit.analytics.fake_destinations import FakeStore
+from tests.unit.analytics.fakes import FakeLink
+
+CONFIG = {"apiKey": "phc_own", "syncPersons": True, "note": "kept"}
+
+
+class FakeConsumers:
+    """Which destinations engagement is kept for."""
+
+    def __init__(self) -> None:
+        self.kept_for: set[UUID] = set()
+        self.down = False
+
+    async def create(self, destination: UUID) -> None:
+        self._check()
+        self.kept_for.add(destination)
+
+    async def delete(self, destination: UUID) -> None:
+        self._check()
+        self.kept_for.discard(destination)
+
+    def _check(self) -> None:
+        if self.down:
+            raise Unavailable("NATS is not connected")
+
+
+class Managed:
+    """The service with everything it stands on."""
+
+    def __init__(self) -> None:
+        self.link = FakeLink()
+        self.consumers = FakeConsumers()
+        self.store = FakeStore()
+        self.service = DestinationService(
+            self.link, self.consumers, self.store, EgressPolicy.of(("allowed.internal",))
+        )
+
+    async def create(self, **changes: Any) -> str:
+        """Create a destination; gives its id."""
+        new: dict[str, Any] = {
+            "url": "posthog://capture",
+            "event_types": ["email.opened"],
+            "config": CONFIG,
+            **changes,
+        }
+        return (await self.service.create(CreateDestination(**new))).id
+
+    async def change(self, id: str, **changes: Any) -> Any:
+        """Change a destination; gives it as it is shown."""
+        return await self.service.change(ChangeDestination(id=id, **changes))
+
+
+@pytest.fixture
+def managed() -> Managed:
+    return Managed()
+
+
+async def test_case_148_a_key_is_shown_as_stars(managed: Managed) -> None:
+    id = await managed.create()
+    shown = await managed.service.get(DestinationRef(id))
+    assert shown.config == {"apiKey": "***", "syncPersons": True, "note": "kept"}
+    assert shown.secret_prefix is None
+    assert b"phc_own" not in msgspec.json.encode(shown)
+    page = await managed.service.page(ListDestinations())
+    assert (page.webhooks, page.total) == ([shown], 1)
+    assert managed.store.rows[UUID(id)].config.api_key == "phc_own"
+
+
+async def test_engagement_is_kept_for_a_destination_from_the_moment_it_is_created(
+    managed: Managed,
+) -> None:
+    id = await managed.create()
+    assert managed.consumers.kept_for == {UUID(id)}
+
+
+async def test_a_destination_without_a_consumer_is_not_created(managed: Managed) -> None:
+    managed.consumers.down = True
+    with pytest.raises(Unavailable):
+        await managed.create()
+    assert managed.store.rows == {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"url": "no url"},
+        {"url": ""},
+        {"event_types": ["webhook.test"]},
+        {"event_types": ["no.such.type"]},
+        {"config": {"host": "ftp://x.y"}},
+        {"config": {"host": "http://10.0.0.7:8000"}},
+        {"config": {"host": "http://169.254.169.254"}},
+        {"config": {"host": 5}},
+        {"config": {"eventNames": {"email.sent": 5}}},
+    ],
+)
+async def test_what_could_never_work_is_refused_and_changes_nothing(
+    managed: Managed, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await managed.create(**changes)
+    assert "phc_own" not in str(refused.value)
+    assert managed.store.rows == {}
+    id = await managed.create()
+    before = managed.store.rows[UUID(id)]
+    with pytest.raises(InvalidRequest):
+        await managed.change(id, **changes)
+    assert managed.store.rows[UUID(id)] == before
+
+
+async def test_a_host_that_is_not_public_may_be_allowed(managed: Managed) -> None:
+    id = await managed.create(config={"host": "http://allowed.internal:8000"})
+    assert managed.store.rows[UUID(id)].config.host == "http://allowed.internal:8000"
+
+
+async def test_a_change_keeps_what_it_does_not_name(managed: Managed) -> None:
+    id = await managed.create(description="first")
+    changed = await managed.change(id, event_types=["email.sent", "email.sent"])
+    assert (changed.event_types, changed.description) == (["email.sent"], "first")
+    changed = await managed.change(id, description=None, url="https://x.y", disabled=True)
+    assert (changed.description, changed.url, changed.disabled) == (None, "https://x.y", True)
+
+
+async def test_a_config_without_a_key_keeps_the_stored_one(managed: Managed) -> None:
+    id = await managed.create()
+    changed = await managed.change(id, config={"syncPersons": False})
+    assert changed.config == {"syncPersons": False, "apiKey": "***"}
+    changed = await managed.change(id, config={"apiKey": "***", "host": "https://x.y"})
+    assert changed.config == {"apiKey": "***", "host": "https://x.y"}
+    assert managed.store.rows[UUID(id)].config.api_key == "phc_own"
+    changed = await managed.change(id, config={"apiKey": None})
+    assert changed.config == {"apiKey": None}
+
+
+async def test_a_deleted_destination_leaves_nothing_behind(managed: Managed) -> None:
+    id = await managed.create()
+    await managed.service.delete(DestinationRef(id))
+    assert (managed.store.rows, managed.consumers.kept_for) == ({}, set())
+
+
+async def test_a_destination_is_deleted_while_its_consumer_cannot_be(managed: Managed) -> None:
+    id = await managed.create()
+    managed.consumers.down = True
+    await managed.service.delete(DestinationRef(id))
+    assert managed.store.rows == {}
+
+
+async def test_case_147_a_test_event_is_addressed_to_one_destination(managed: Managed) -> None:
+    id = await managed.create()
+    assert (await managed.service.test(DestinationRef(id))).enqueued
+    (published,) = managed.link.published
+    assert published.subject == "hogsend.engagement.webhook.test"
+    assert published.headers[DESTINATION] == id
+    event = msgspec.json.decode(published.body, type=Engagement)
+    assert (event.type, event.data["endpointId"]) == ("webhook.test", id)
+    assert (event.data["userId"], event.data["to"]) == (f"test_{id}", "test@example.com")
+
+
+async def test_a_page_of_history_is_one_destinations(managed: Managed) -> None:
+    id = await managed.create()
+    sent = Outcome(event_id="0", event_type="email.opened", status="delivered", attempts=1)
+    skipped = Outcome(event_id="1", event_type="contact.deleted", status="skipped", attempts=1)
+    await managed.store.record(UUID(id), [sent, skipped])
+    page = await managed.service.deliveries(ListDeliveries(id=id, status="skipped"))
+    assert [one.event_id for one in page.deliveries] == ["1"]
+
+
+@pytest.mark.parametrize("id", [str(uuid4()), "7", ""])
+async def test_what_does_not_exist_is_not_found(managed: Managed, id: str) -> None:
+    reference = DestinationRef(id)
+    for call in (managed.service.get, managed.service.delete, managed.service.test):
+        with pytest.raises(NotFound, match="Webhook endpoint not found"):
+            await call(reference)
+    with pytest.raises(NotFound):
+        await managed.change(id, disabled=True)
+    with pytest.raises(NotFound):
+        await managed.service.deliveries(ListDeliveries(id=id))

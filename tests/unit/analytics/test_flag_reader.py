@@ -1,0 +1,169 @@
+"""Feature flags (contract 4.6)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.flags import Flags, GetFlags
+from hogsend.contract.persons import Capture
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.settings import PostHogSettings
+from services.analytics.flags.reader import FlagReader
+from services.analytics.project_key import ProjectKey
+from services.analytics.stored_project import StoredProject
+from tests.unit.analytics.fakes import FakeCredentials, FakeLink
+from tests.virtual_time import on_virtual_time, settle
+
+KEY = {"posthog_api_key": "phc_test", "posthog_host": "https://eu.i.posthog.com"}
+
+
+def flag(value: bool | str = True, **changes: Any) -> dict[str, Any]:
+    return {
+        "enabled": bool(value),
+        "variant": value if isinstance(value, str) else None,
+        "reason": {"description": "Matched condition set 1"},
+        "metadata": {"id": 7, "version": 3, "payload": None},
+        **changes,
+    }
+
+
+class Evaluated:
+    """A reader, and a PostHog that evaluates flags."""
+
+    def __init__(self, flags: dict[str, Any], **posthog: str) -> None:
+        self.answer = httpx.Response(200, json={"flags": flags, "requestId": "r_1"})
+        self.requests: list[httpx.Request] = []
+        self.link = FakeLink()
+        FakeCredentials(self.link)
+        stored = StoredProject(self.link, CredentialWatcher("posthog"))
+        key = ProjectKey(PostHogSettings.model_validate(posthog), stored)
+        http = httpx.AsyncClient(transport=httpx.MockTransport(self._evaluate))
+        self.reader = FlagReader(self.link, key, http)
+
+    async def flags(self, **wanted: Any) -> Flags:
+        """Evaluate for `u_1`, and let what follows happen."""
+        found = await self.reader.evaluate(GetFlags(distinct_id="u_1", **wanted))
+        await settle()
+        return found
+
+    def calls(self) -> list[Capture]:
+        """What PostHog is told about evaluations."""
+        return [msgspec.json.decode(one.body, type=Capture) for one in self.link.published]
+
+    def _evaluate(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        return self.answer
+
+
+@on_virtual_time
+async def test_case_108_without_a_project_key_nothing_is_known_and_nothing_is_asked() -> None:
+    evaluated = Evaluated({"beta": flag()})
+    assert await evaluated.flags(keys=["beta"]) == Flags()
+    assert evaluated.requests == []
+
+
+@on_virtual_time
+async def test_without_the_credentials_service_nothing_is_known() -> None:
+    evaluated = Evaluated({"beta": flag()})
+    evaluated.link.answers.clear()
+    assert await evaluated.flags() == Flags()
+
+
+@on_virtual_time
+async def test_flags_have_their_values_and_payloads() -> None:
+    with_payload = {"id": 7, "version": 3, "payload": '{"size": 1}'}
+    plain_text = {"id": 8, "version": 1, "payload": "{"}
+    evaluated = Evaluated(
+        {
+            "beta": flag("blue", metadata=with_payload),
+            "text": flag(metadata=plain_text),
+            "off": flag(value=False),
+            "broken": flag(failed=True),
+        },
+        **KEY,
+    )
+    found = await evaluated.flags()
+    assert found.values == {"beta": "blue", "text": True, "off": False}
+    assert found.payloads == {"beta": {"size": 1}, "text": "{"}
+    assert evaluated.calls() == []
+
+
+@on_virtual_time
+async def test_posthog_is_asked_with_the_key_and_what_is_known() -> None:
+    evaluated = Evaluated({}, **KEY)
+    await evaluated.flags(keys=["beta"], groups={"company": "c_1"}, person_properties={"a": 1})
+    (request,) = evaluated.requests
+    assert str(request.url) == "https://eu.i.posthog.com/flags/?v=2"
+    assert json.loads(request.content) == {
+        "token": "phc_test",
+        "distinct_id": "u_1",
+        "groups": {"company": "c_1"},
+        "person_properties": {"a": 1},
+        "group_properties": {},
+        "geoip_disable": True,
+        "flag_keys_to_evaluate": ["beta"],
+    }
+
+
+@on_virtual_time
+async def test_that_a_flag_was_asked_for_is_reported_once() -> None:
+    evaluated = Evaluated({"beta": flag("blue"), "other": flag()}, **KEY)
+    for _ in range(3):
+        found = await evaluated.flags(keys=["beta", "unknown"], groups={"company": "c_1"})
+        assert found.values == {"beta": "blue"}
+    (call,) = evaluated.calls()
+    assert (call.event, call.distinct_id) == ("$feature_flag_called", "u_1")
+    assert call.groups == {"company": "c_1"}
+    assert call.properties == {
+        "$feature_flag": "beta",
+        "$feature_flag_response": "blue",
+        "$feature/beta": "blue",
+        "$feature_flag_id": 7,
+        "$feature_flag_version": 3,
+        "$feature_flag_reason": "Matched condition set 1",
+        "$feature_flag_request_id": "r_1",
+        "locally_evaluated": False,
+    }
+
+
+@on_virtual_time
+async def test_another_value_is_reported_again() -> None:
+    evaluated = Evaluated({"beta": flag("blue")}, **KEY)
+    await evaluated.flags(keys=["beta"])
+    evaluated.answer = httpx.Response(200, json={"flags": {"beta": flag("red")}})
+    await evaluated.flags(keys=["beta"])
+    assert [call.properties["$feature_flag_response"] for call in evaluated.calls()] == [
+        "blue",
+        "red",
+    ]
+
+
+@on_virtual_time
+async def test_a_report_that_cannot_be_published_costs_nothing() -> None:
+    evaluated = Evaluated({"beta": flag()}, **KEY)
+    evaluated.link.refuses = Unavailable("NATS is not connected")
+    assert (await evaluated.flags(keys=["beta"])).values == {"beta": True}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(500),
+        httpx.Response(401, json={}),
+        httpx.Response(200, content=b"<html>"),
+        httpx.Response(302, json={}),
+    ],
+)
+@on_virtual_time
+async def test_a_posthog_that_does_not_answer_with_flags_says_nothing(
+    answer: httpx.Response,
+) -> None:
+    evaluated = Evaluated({}, **KEY)
+    evaluated.answer = answer
+    assert await evaluated.flags(keys=["beta"]) == Flags()

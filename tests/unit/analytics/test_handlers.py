@@ -1,0 +1,294 @@
+"""Every subject of the service, called on FastStream's test broker: no server, the real parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from faststream.nats import TestNatsBroker
+
+from hogsend.contract.base import Empty
+from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES
+from hogsend.contract.conditions import ANALYTICS_CONDITIONS, Condition, ConditionQuery
+from hogsend.contract.conditions import EvaluateConditions as Evaluate
+from hogsend.contract.credentials import CredentialChanged, ProjectReply
+from hogsend.contract.destinations import (
+    ANALYTICS_CHANGE_DESTINATION,
+    ANALYTICS_CREATE_DESTINATION,
+    ANALYTICS_DELETE_DESTINATION,
+    ANALYTICS_DELIVERIES,
+    ANALYTICS_GET_DESTINATION,
+    ANALYTICS_LIST_DESTINATIONS,
+    ANALYTICS_TEST_DESTINATION,
+    ChangeDestination,
+    CreateDestination,
+    DestinationRef,
+    ListDeliveries,
+    ListDestinations,
+)
+from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
+from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
+from hogsend.contract.health import ANALYTICS_HEALTH
+from hogsend.contract.persons import (
+    ANALYTICS_PERSON,
+    ANALYTICS_TIMEZONE,
+    GetPerson,
+    GetTimezone,
+)
+from hogsend.contract.registry import endpoints
+from hogsend.contract.users import User
+from hogsend.service.broker import ServiceBroker
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.database import Database
+from hogsend.service.settings import PostHogSettings
+from hogsend.service.ssrf import EgressPolicy
+from hogsend.service.tasks import cancel_all
+from hogsend.service.testing import ask
+from services.analytics.app import create_app
+from services.analytics.delivery.destination_consumers import destination_durable
+from services.analytics.delivery.runner import DeliveryRunner
+from services.analytics.destinations.service import DestinationService
+from services.analytics.project_key import PROVIDER, ProjectKey
+from services.analytics.settings import AnalyticsSettings
+from services.analytics.stored_project import StoredProject
+from tests.unit.analytics.delivery_fakes import FakeCapture, FakeStreams
+from tests.unit.analytics.fake_destinations import FakeStore, destination
+from tests.unit.analytics.fakes import FakeCredentials, FakeLink, FakePostHog
+from tests.unit.analytics.test_destination_service import FakeConsumers
+from tests.waiting import eventually
+
+EGRESS = EgressPolicy.of(())
+DESTINATION = destination()
+
+
+def composed(link: FakeLink) -> ServiceBroker:
+    """The service as it is composed, without NATS and PostgreSQL."""
+    broker = ServiceBroker(User.ANALYTICS, link)
+    create_app(
+        broker,
+        Database("", "analytics", Path(), pool_size=1),
+        FakePostHog().http,
+        EGRESS,
+        posthog=PostHogSettings(),
+        settings=AnalyticsSettings(),
+    )
+    return broker
+
+
+@pytest.fixture
+def link() -> FakeLink:
+    return FakeLink()
+
+
+@pytest.fixture
+async def broker(link: FakeLink) -> AsyncIterator[ServiceBroker]:
+    """The service, with destinations in memory."""
+    composed_broker = composed(link)
+    composed_broker.provide(DestinationService(link, FakeConsumers(), FakeStore(), EGRESS))
+    async with TestNatsBroker(composed_broker):
+        yield composed_broker
+
+
+async def test_every_endpoint_of_the_contract_is_answered(broker: ServiceBroker) -> None:
+    ours = {endpoint.subject for endpoint in endpoints() if endpoint.service == User.ANALYTICS}
+    assert {endpoint.subject for endpoint in broker.answered} == ours
+
+
+async def test_without_anything_reads_are_empty_and_nothing_fails(broker: ServiceBroker) -> None:
+    assert (await ask(broker, ANALYTICS_PERSON, GetPerson("u_1"))).properties == {}
+    assert await ask(broker, ANALYTICS_FLAGS, GetFlags(distinct_id="u_1")) == Flags()
+    zone = await ask(broker, ANALYTICS_TIMEZONE, GetTimezone("u_1", default="Asia/Tokyo"))
+    assert (zone.timezone, zone.source) == ("Asia/Tokyo", "default")
+
+
+async def test_conditions_are_evaluated_or_refused(broker: ServiceBroker) -> None:
+    exists = Condition(property="plan", operator="exists")
+    assert (await ask(broker, ANALYTICS_CONDITIONS, Evaluate([ConditionQuery("u", [])]))).results
+    with pytest.raises(Unavailable):
+        await ask(broker, ANALYTICS_CONDITIONS, Evaluate([ConditionQuery("u", [exists])]))
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"property": "plan", "operator": "eq"},
+        {"property": "plan", "operator": "like", "value": "x"},
+        {"property": 5, "operator": "exists"},
+        {"type": "event", "property": "plan", "operator": "exists"},
+        {"operator": "exists"},
+    ],
+)
+async def test_a_wrong_condition_is_a_typed_error(
+    broker: ServiceBroker, condition: dict[str, object]
+) -> None:
+    query = {"queries": [{"distinctId": "u_1", "conditions": [condition]}]}
+    answer = await broker.request(msgspec.json.encode(query), ANALYTICS_CONDITIONS.subject)
+    assert answer.headers["Nats-Service-Error-Code"] == InvalidRequest.code
+
+
+@pytest.mark.parametrize("distinct_id", ["", " ", "x" * 201])
+async def test_what_cannot_be_a_distinct_id_is_a_typed_error(
+    broker: ServiceBroker, distinct_id: str
+) -> None:
+    with pytest.raises(InvalidRequest):
+        await ask(broker, ANALYTICS_PERSON, GetPerson(distinct_id))
+    with pytest.raises(InvalidRequest):
+        await ask(broker, ANALYTICS_TIMEZONE, GetTimezone(distinct_id))
+    with pytest.raises(InvalidRequest):
+        await ask(broker, ANALYTICS_FLAGS, GetFlags(distinct_id=distinct_id))
+
+
+async def test_a_destination_is_created_changed_tested_and_deleted(
+    broker: ServiceBroker, link: FakeLink
+) -> None:
+    new = CreateDestination(url="posthog://capture", event_types=["email.opened"])
+    made = await ask(broker, ANALYTICS_CREATE_DESTINATION, new)
+    which = DestinationRef(made.id)
+    assert await ask(broker, ANALYTICS_GET_DESTINATION, which) == made
+    page = await ask(broker, ANALYTICS_LIST_DESTINATIONS, ListDestinations())
+    assert page.webhooks == [made]
+    change = ChangeDestination(id=made.id, disabled=True)
+    assert (await ask(broker, ANALYTICS_CHANGE_DESTINATION, change)).disabled
+    assert (await ask(broker, ANALYTICS_TEST_DESTINATION, which)).enqueued
+    assert len(link.published) == 1
+    assert (await ask(broker, ANALYTICS_DELIVERIES, ListDeliveries(id=made.id))).total == 0
+    assert (await ask(broker, ANALYTICS_DELETE_DESTINATION, which)).deleted
+    with pytest.raises(NotFound):
+        await ask(broker, ANALYTICS_GET_DESTINATION, which)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"eventTypes": []},
+        {"kind": "webhook"},
+        {"description": "x" * 501},
+        {"disabled": "yes"},
+        {"config": []},
+    ],
+)
+async def test_a_destination_that_is_none_is_a_typed_error(
+    broker: ServiceBroker, changes: dict[str, Any]
+) -> None:
+    new = {"url": "posthog://capture", "eventTypes": ["email.opened"], **changes}
+    body = msgspec.json.encode(new)
+    answer = await broker.request(body, ANALYTICS_CREATE_DESTINATION.subject)
+    assert answer.headers["Nats-Service-Error-Code"] == InvalidRequest.code
+
+
+async def test_without_postgresql_destinations_are_unavailable(link: FakeLink) -> None:
+    broker = composed(link)
+    async with TestNatsBroker(broker):
+        with pytest.raises(Unavailable, match="PostgreSQL"):
+            await ask(broker, ANALYTICS_LIST_DESTINATIONS, ListDestinations())
+
+
+async def test_the_service_reports_on_itself(broker: ServiceBroker) -> None:
+    rows = (await ask(broker, ANALYTICS_CAPABILITIES, Empty())).capabilities
+    assert {row.state for row in rows} == {"unknown"}
+    health = await ask(broker, ANALYTICS_HEALTH, Empty())
+    assert (health.service, health.database.status) == ("analytics", "down")
+
+
+async def test_a_credential_change_is_heard(link: FakeLink) -> None:
+    broker, watcher = composed(link), CredentialWatcher("posthog")
+    heard: list[CredentialChanged | None] = []
+    watcher.on_change(heard.append)
+    broker.provide(watcher)
+    document = (
+        b'{"provider":"posthog","version":7,"change":"stored","kinds":["oauth"],'
+        b'"changedKinds":["oauth"],"scopes":[],"expiresAt":null,"changedAt":"2026-06-13T04:00:00Z"}'
+    )
+    async with TestNatsBroker(broker):
+        await broker.publish(document, "hogsend.credentials.posthog.changed")
+    (change,) = heard
+    assert change is not None
+    assert (change.version, change.change) == (7, "stored")
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A message as JetStream delivers it, and the event that PostHog gets."""
+
+    stream: str
+    durable: str
+    subject: str
+    body: dict[str, Any]
+    event: str
+
+    @property
+    def reply(self) -> str:
+        """Deliveries, sequences, time and pending, as the subject to acknowledge on says."""
+        return f"$JS.ACK.{self.stream}.{self.durable}.1.7.7.1750000000000000000.0"
+
+
+DELIVERED = [
+    Delivered(
+        "PERSONS",
+        "persons",
+        "hogsend.persons.capture",
+        {"distinctId": "u_1", "event": "upgraded"},
+        "upgraded",
+    ),
+    Delivered(
+        "ENGAGEMENT",
+        "buckets",
+        "hogsend.engagement.bucket.entered",
+        {"data": {"bucketId": "vip", "userId": "u_1", "syncToPostHog": True}},
+        "$set",
+    ),
+    Delivered(
+        "ENGAGEMENT",
+        destination_durable(DESTINATION.id),
+        "hogsend.engagement.email.opened",
+        {"data": {"userId": "u_1"}},
+        "email.opened",
+    ),
+    Delivered(
+        "EVENTS",
+        "mirror",
+        "hogsend.events.feature_used",
+        {
+            "id": "e_1",
+            "event": "feature used",
+            "userId": "u_1",
+            "contactKey": "u_1",
+            "source": "hogsend",
+            "occurredAt": "2026-06-13T04:00:00Z",
+            "receivedAt": "2026-06-13T04:00:00Z",
+            "properties": {},
+        },
+        "feature used",
+    ),
+]
+
+
+@pytest.mark.parametrize("message", DELIVERED, ids=lambda message: message.subject)
+async def test_a_message_of_a_stream_reaches_posthog(link: FakeLink, message: Delivered) -> None:
+    broker, capture = composed(link), FakeCapture()
+    FakeCredentials(link, project=ProjectReply(1, "present", project_api_key="phc_1"))
+    stored = StoredProject(link, CredentialWatcher(PROVIDER))
+    delivery = DeliveryRunner(
+        streams=FakeStreams(),
+        capture=capture,
+        project_key=ProjectKey(PostHogSettings(), stored),
+        store=FakeStore(DESTINATION),
+        settings=AnalyticsSettings(analytics_event_mirror=True),
+    )
+    broker.provide(delivery)
+    sending = asyncio.create_task(delivery.run())
+
+    async def taken() -> bool:
+        body = msgspec.json.encode(message.body)
+        await broker.publish(body, message.subject, stream=message.stream, reply_to=message.reply)
+        return bool(capture.taken)
+
+    async with TestNatsBroker(broker):
+        await eventually(taken)
+    await cancel_all(sending)
+    assert set(capture.taken) == {("u_1", message.event)}

@@ -1,0 +1,112 @@
+"""A message of JetStream, as delivery takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import nats.errors
+import pytest
+from nats.aio.msg import Msg
+
+from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.errors import TooLarge, Unavailable
+from hogsend.service.dead_letters import DeadLetters, Unprocessable
+from hogsend.transport.publisher import OutgoingMessage, Publisher
+from services.analytics.delivery.jetstream import JetStreamMessage, received
+
+REPLY = "$JS.ACK.ENGAGEMENT.destination-1.3.70.7.1750000000000000000.5"
+WHY = Unprocessable("refused", "HTTP 400")
+
+
+class FakeClient:
+    """A client that only publishes."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, bytes]] = []
+        self.broken = False
+
+    async def publish(self, subject: str, payload: bytes = b"", **_more: Any) -> None:
+        if self.broken:
+            raise nats.errors.ConnectionReconnectingError
+        self.published.append((subject, payload))
+
+
+class FakePublisher(Publisher):
+    """Keeps what is published, up to a size."""
+
+    def __init__(self, limit: int = 1_000_000) -> None:
+        self.limit = limit
+        self.letters: list[DeadLetter] = []
+
+    async def publish(self, message: OutgoingMessage, *, within: float = 2.0) -> None:
+        del within
+        if len(message.body) > self.limit:
+            raise TooLarge("too large")
+        self.letters.append(msgspec.json.decode(message.body, type=DeadLetter))
+
+
+def message(
+    client: FakeClient, publisher: Publisher | None = None, body: bytes = b"{}"
+) -> JetStreamMessage:
+    raw = Msg(client, subject="hogsend.engagement.email.sent", reply=REPLY, data=body)  # type: ignore[arg-type]
+    (made,) = received([raw], DeadLetters(publisher or FakePublisher(), "analytics"))
+    return made
+
+
+def test_it_knows_where_it_comes_from() -> None:
+    found = message(FakeClient())
+    assert (found.durable, found.deliveries, found.position, found.pending) == (
+        "destination-1",
+        3,
+        70,
+        5,
+    )
+    assert (found.subject, found.body, found.headers) == (
+        "hogsend.engagement.email.sent",
+        b"{}",
+        {},
+    )
+    assert found.queued_at.year == 2025
+
+
+async def test_it_is_acknowledged_once() -> None:
+    client = FakeClient()
+    found = message(client)
+    await found.ack()
+    await found.ack()
+    assert client.published == [(REPLY, b"")]
+
+
+async def test_an_acknowledgement_that_cannot_be_sent_is_unavailable_and_may_be_repeated() -> None:
+    client = FakeClient()
+    found = message(client)
+    client.broken = True
+    with pytest.raises(Unavailable):
+        await found.ack()
+    client.broken = False
+    await found.ack()
+    assert len(client.published) == 1
+
+
+@pytest.mark.parametrize(("limit", "bodies"), [(1_000_000, [b"x" * 5000]), (2000, [b""])])
+async def test_a_dead_letter_too_large_for_the_bus_is_kept_without_its_body(
+    limit: int, bodies: Sequence[bytes]
+) -> None:
+    publisher = FakePublisher(limit)
+    found = message(FakeClient(), publisher, b"x" * 5000)
+    await found.set_aside(WHY, attempts=2, headers={"Hogsend-Destination": "1"})
+    assert [letter.body for letter in publisher.letters] == bodies
+    (letter,) = publisher.letters
+    assert (letter.id, letter.reason, letter.attempts) == (
+        "ENGAGEMENT:70:destination-1",
+        "refused",
+        2,
+    )
+    assert letter.headers == {"Hogsend-Destination": "1"}
+
+
+async def test_a_dead_letter_that_does_not_fit_at_all_is_an_error() -> None:
+    with pytest.raises(TooLarge):
+        await message(FakeClient(), FakePublisher(10)).set_aside(WHY, attempts=1, headers={})

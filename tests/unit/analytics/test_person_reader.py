@@ -1,0 +1,306 @@
+"""Reading persons (contract 12.6): cached, one call at a time, with a good token, never failing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+from prometheus_client import REGISTRY
+
+from hogsend.contract.credentials import CREDENTIALS_TOKEN, ProjectReply
+from hogsend.service.bearer_cache import BearerCache
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.settings import PostHogSettings
+from services.analytics.persons.private_host import PrivateHost
+from services.analytics.persons.project_ids import ProjectIds
+from services.analytics.persons.reader import DEADLINE_SECONDS, KEPT_SECONDS, PersonReader
+from services.analytics.stored_project import StoredProject
+from tests.unit.analytics.fakes import HOST, FakeCredentials, FakeLink, FakePostHog
+from tests.virtual_time import now, on_virtual_time, settle
+
+PLAN = {"plan": "pro"}
+PERSONAL = "phx_personal"
+
+
+@dataclass
+class Reading:
+    """A reader with everything it asks."""
+
+    posthog: FakePostHog
+    link: FakeLink
+    credentials: FakeCredentials
+    watcher: CredentialWatcher
+    bearers: BearerCache
+    persons: PersonReader
+
+
+def reading(**posthog: str) -> Reading:
+    """Make a reader for the instance that `posthog` configures."""
+    settings = PostHogSettings.model_validate(posthog or {"posthog_private_host": HOST})
+    link, recorder = FakeLink(), FakePostHog()
+    credentials = FakeCredentials(link, token=PERSONAL, source="personal_key")
+    watcher = CredentialWatcher("posthog")
+    bearers = BearerCache(link, watcher)
+    persons = PersonReader(
+        bearers,
+        PrivateHost(settings, StoredProject(link, watcher)),
+        ProjectIds(settings.posthog_project_id, watcher),
+        recorder.http,
+        watcher,
+        clock=now,
+    )
+    return Reading(recorder, link, credentials, watcher, bearers, persons)
+
+
+def failures(kind: str) -> float:
+    labels = {"where": "person_read", "kind": kind}
+    return REGISTRY.get_sample_value("hogsend_failures_total", labels) or 0.0
+
+
+@on_virtual_time
+async def test_case_92_without_any_credential_nothing_is_asked() -> None:
+    world = reading()
+    world.credentials.token = None
+    assert await world.persons.properties("u_42") == {}
+    assert world.posthog.requests == []
+
+
+@on_virtual_time
+async def test_that_persons_cannot_be_read_is_logged_once_as_soon_as_it_is_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = reading()
+    world.credentials.token = None
+    answer = world.link.answers.pop(CREDENTIALS_TOKEN.subject)
+    logging = asyncio.create_task(world.persons.log_when_off())
+    await asyncio.sleep(10)
+    assert not logging.done()
+    world.link.answer(CREDENTIALS_TOKEN, answer)
+    await logging
+    said = capsys.readouterr().out
+    assert said.count("person reads are off") == 1
+    assert "hogsend connect posthog" in said
+    assert "POSTHOG_PERSONAL_API_KEY" in said
+
+
+@on_virtual_time
+async def test_case_93_a_personal_key_discovers_the_project_and_reads() -> None:
+    world = reading(posthog_host="https://eu.i.posthog.com")
+    world.posthog.persons["u_42"] = PLAN
+    assert await world.persons.properties("u_42") == PLAN
+    assert world.posthog.requests == [
+        (HOST, "/api/projects/@current/", PERSONAL),
+        (HOST, "/api/environments/4242/persons/?distinct_id=u_42", PERSONAL),
+    ]
+
+
+@on_virtual_time
+async def test_case_94_a_project_id_skips_discovery_and_a_refusal_is_empty_and_not_kept() -> None:
+    before = failures("http_403")
+    world = reading(posthog_private_host=HOST, posthog_project_id="7")
+    world.posthog.status = 403
+    assert await world.persons.properties("u 4&2") == {}
+    assert world.posthog.paths == ["/api/environments/7/persons/?distinct_id=u+4%262"]
+    assert failures("http_403") == before + 1
+    world.posthog.status = 200
+    world.posthog.persons["u 4&2"] = PLAN
+    assert await world.persons.properties("u 4&2") == PLAN
+
+
+@on_virtual_time
+async def test_case_96_oauth_alone_says_which_posthog_it_belongs_to() -> None:
+    world = reading(posthog_project_id="7")
+    world.credentials.token, world.credentials.source = "pha_1", "oauth"
+    world.credentials.project = ProjectReply(1, "absent", grant_origin="https://ph.example.com")
+    await world.persons.properties("u_42")
+    assert world.posthog.requests[0][0] == "https://ph.example.com"
+
+
+@on_virtual_time
+async def test_case_97_a_refreshed_token_needs_no_second_discovery() -> None:
+    world = reading()
+    world.credentials.source = "oauth"
+    await world.persons.properties("u_1")
+    world.watcher.changed(world.credentials.change("pha_2", "refreshed"))
+    await world.persons.properties("u_1")
+    assert [bearer for _, _, bearer in world.posthog.requests] == [PERSONAL, PERSONAL, "pha_2"]
+    assert world.posthog.discoveries == 1
+
+
+@on_virtual_time
+async def test_another_connection_may_be_another_project() -> None:
+    world = reading()
+    await world.persons.properties("u_1")
+    world.posthog.project_id = 77
+    world.watcher.changed(world.credentials.change("pha_2", "stored"))
+    await world.persons.properties("u_1")
+    assert world.posthog.paths[-1].startswith("/api/environments/77/")
+
+
+@on_virtual_time
+async def test_after_a_reconnection_neither_persons_nor_the_project_are_taken_for_granted() -> None:
+    world = reading()
+    world.posthog.persons["u_1"] = PLAN
+    await world.persons.properties("u_1")
+    # Another project was connected while NATS could not be reached; its event is lost.
+    world.credentials.change("pha_2", "stored")
+    world.posthog.project_id = 77
+    world.posthog.persons["u_1"] = {"plan": "free"}
+    await world.watcher.reconnected()
+    assert await world.persons.properties("u_1") == {"plan": "free"}
+    assert world.posthog.paths[-1].startswith("/api/environments/77/")
+
+
+@on_virtual_time
+async def test_a_lost_event_is_made_up_for_by_the_next_revalidation() -> None:
+    world = reading()
+    world.posthog.persons["u_1"] = PLAN
+    revalidating = asyncio.create_task(world.watcher.revalidate())
+    await world.persons.properties("u_1")
+    world.credentials.change("pha_2", "stored")
+    world.posthog.project_id = 77
+    world.posthog.persons["u_1"] = {"plan": "free"}
+    await asyncio.sleep(31)
+    assert await world.persons.properties("u_1") == {"plan": "free"}
+    assert world.posthog.paths[-1].startswith("/api/environments/77/")
+    revalidating.cancel()
+
+
+@on_virtual_time
+async def test_a_refresh_after_a_lost_event_does_not_keep_the_old_project() -> None:
+    world = reading()
+    await world.persons.properties("u_1")
+    world.credentials.change("pha_2", "stored")
+    world.posthog.project_id = 77
+    world.watcher.changed(world.credentials.change("pha_3", "refreshed"))
+    await world.persons.properties("u_1")
+    assert world.posthog.paths[-1].startswith("/api/environments/77/")
+
+
+@on_virtual_time
+async def test_cases_98_and_99_a_person_is_kept_for_five_minutes() -> None:
+    world = reading(posthog_private_host=HOST, posthog_project_id="7")
+    world.posthog.persons["u_42"] = PLAN
+    for _ in range(3):
+        assert await world.persons.properties("u_42") == PLAN
+        # That there is no such person is an answer as well.
+        assert await world.persons.properties("nobody") == {}
+    assert len(world.posthog.requests) == 2
+    await asyncio.sleep(KEPT_SECONDS + 1)
+    await world.persons.properties("u_42")
+    assert len(world.posthog.requests) == 3
+
+
+@on_virtual_time
+async def test_readers_of_one_person_share_one_call() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = PLAN
+    world.posthog.gate.clear()
+    asking = [asyncio.create_task(world.persons.properties("u_42")) for _ in range(20)]
+    await settle()
+    world.posthog.gate.set()
+    assert await asyncio.gather(*asking) == [PLAN] * 20
+    assert len(world.posthog.requests) == 2
+
+
+@on_virtual_time
+async def test_a_reader_that_gives_up_does_not_take_the_answer_from_the_others() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = PLAN
+    world.posthog.gate.clear()
+    impatient, patient = (asyncio.create_task(world.persons.properties("u_42")) for _ in range(2))
+    await settle()
+    impatient.cancel()
+    await settle()
+    world.posthog.gate.set()
+    assert await patient == PLAN
+
+
+@on_virtual_time
+async def test_what_was_read_while_the_credential_changed_is_given_and_not_kept() -> None:
+    world = reading(posthog_private_host=HOST, posthog_project_id="7")
+    world.posthog.persons["u_42"] = PLAN
+    world.posthog.gate.clear()
+    asking = asyncio.create_task(world.persons.properties("u_42"))
+    await settle()
+    # A refresh, for which the version of the bearer that is held next is the same.
+    world.watcher.changed(None)
+    world.posthog.gate.set()
+    assert await asking == PLAN
+    await world.persons.properties("u_42")
+    assert len(world.posthog.requests) == 2
+
+
+@on_virtual_time
+async def test_a_token_that_posthog_refuses_is_replaced_once() -> None:
+    world = reading()
+    world.posthog.accepts = {"pha_2"}
+    world.posthog.persons["u_42"] = PLAN
+    world.credentials.instead = ["pha_2"]
+    assert await world.persons.properties("u_42") == PLAN
+    assert [bearer for _, _, bearer in world.posthog.requests] == [PERSONAL, "pha_2", "pha_2"]
+    # Kept with the version of the token it was read with.
+    assert await world.persons.properties("u_42") == PLAN
+    assert len(world.posthog.requests) == 3
+
+
+@on_virtual_time
+async def test_a_second_refusal_is_empty_and_asks_no_more() -> None:
+    world = reading()
+    world.posthog.accepts = set()
+    world.credentials.instead = ["pha_2", "pha_3"]
+    assert await world.persons.properties("u_42") == {}
+    assert [bearer for _, _, bearer in world.posthog.requests] == [PERSONAL, "pha_2"]
+
+
+@on_virtual_time
+async def test_a_refused_token_without_another_is_empty_after_one_question() -> None:
+    world = reading()
+    world.posthog.accepts = set()
+    assert await world.persons.properties("u_42") == {}
+    assert world.posthog.paths == ["/api/projects/@current/"]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[1]", b"null"])
+@on_virtual_time
+async def test_an_answer_that_is_not_posthogs_is_empty_and_not_kept(body: bytes) -> None:
+    world = reading()
+    world.posthog.body = body
+    assert await world.persons.properties("u_42") == {}
+    world.posthog.body = None
+    world.posthog.persons["u_42"] = PLAN
+    assert await world.persons.properties("u_42") == PLAN
+
+
+@on_virtual_time
+async def test_a_person_too_large_for_a_message_is_empty() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"text": "x" * 1_000_000}
+    assert await world.persons.properties("u_42") == {}
+
+
+@on_virtual_time
+async def test_a_project_that_posthog_does_not_name_is_empty_and_asked_for_again() -> None:
+    world = reading()
+    world.posthog.project_id = None
+    world.posthog.persons["u_42"] = PLAN
+    assert await world.persons.properties("u_42") == {}
+    world.posthog.project_id = 4242
+    assert await world.persons.properties("u_42") == PLAN
+
+
+@on_virtual_time
+async def test_a_posthog_that_says_nothing_is_empty_after_the_deadline() -> None:
+    world = reading()
+    world.posthog.gate.clear()
+    assert await world.persons.properties("u_42") == {}
+    assert now() == DEADLINE_SECONDS
+
+
+@on_virtual_time
+async def test_without_the_credentials_service_a_read_is_empty() -> None:
+    world = reading()
+    world.link.answers.clear()
+    assert await world.persons.properties("u_42") == {}
+    assert world.posthog.requests == []

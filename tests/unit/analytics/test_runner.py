@@ -1,0 +1,189 @@
+"""Which senders run: one for each source, and one for each destination while it exists."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from hogsend.contract.credentials import ProjectReply
+from hogsend.contract.streams import StreamName
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.settings import PostHogSettings
+from hogsend.service.tasks import cancel_all
+from services.analytics.delivery.destination_consumers import destination_durable
+from services.analytics.delivery.runner import DeliveryRunner
+from services.analytics.destinations.model import Destination
+from services.analytics.project_key import ProjectKey
+from services.analytics.settings import AnalyticsSettings
+from services.analytics.stored_project import StoredProject
+from tests.unit.analytics.delivery_fakes import FakeCapture, FakeMessage, FakeStreams
+from tests.unit.analytics.fake_destinations import FakeStore, destination
+from tests.unit.analytics.fakes import FakeCredentials, FakeLink
+from tests.virtual_time import on_virtual_time, settle
+
+OPENED = b'{"data": {"userId": "u_1"}}'
+
+
+class Replica:
+    """A replica that leads."""
+
+    def __init__(self, *stored: Destination, **settings: Any) -> None:
+        self.streams, self.capture, self.store = FakeStreams(), FakeCapture(), FakeStore(*stored)
+        link = FakeLink()
+        FakeCredentials(link, project=ProjectReply(1, "present", project_api_key="phc_1"))
+        key = ProjectKey(PostHogSettings(), StoredProject(link, CredentialWatcher("posthog")))
+        self.delivery = DeliveryRunner(
+            streams=self.streams,
+            capture=self.capture,
+            project_key=key,
+            store=self.store,
+            settings=AnalyticsSettings(**settings),
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.delivery.run())
+        await asyncio.sleep(0.5)
+        try:
+            yield
+        finally:
+            await cancel_all(task)
+
+    def running_consumers(self) -> set[str]:
+        """Durables whose consumers run."""
+        return {name for name, consumer in self.streams.consumers.items() if consumer.runs}
+
+    async def deliver(self, message: FakeMessage) -> None:
+        await self.delivery.enqueue([message])
+        await settle()
+
+
+@on_virtual_time
+async def test_nothing_runs_before_the_streams_are_ready() -> None:
+    replica = Replica()
+    replica.streams.ready = False
+    async with replica.running():
+        assert replica.running_consumers() == set()
+        replica.streams.ready = True
+        await asyncio.sleep(1)
+        assert replica.running_consumers() == {"persons", "buckets"}
+    assert replica.running_consumers() == set()
+
+
+@on_virtual_time
+async def test_the_mirror_runs_when_it_is_switched_on() -> None:
+    replica = Replica(analytics_event_mirror=True)
+    async with replica.running():
+        assert replica.running_consumers() == {"persons", "buckets", "mirror"}
+
+
+@on_virtual_time
+async def test_the_mirror_switched_off_leaves_no_consumer_that_would_keep_events() -> None:
+    replica = Replica()
+    replica.streams.existing.add((StreamName.EVENTS, "mirror"))
+    async with replica.running():
+        assert (StreamName.EVENTS, "mirror") not in replica.streams.existing
+
+
+@on_virtual_time
+async def test_each_destination_has_a_sender_while_it_exists() -> None:
+    first, second = destination(), destination()
+    replica = Replica(first)
+    async with replica.running():
+        assert destination_durable(first.id) in replica.running_consumers()
+        del replica.store.rows[first.id]
+        replica.store.rows[second.id] = second
+        await asyncio.sleep(2)
+        assert replica.running_consumers() == {
+            "persons",
+            "buckets",
+            destination_durable(second.id),
+        }
+        assert (
+            StreamName.ENGAGEMENT,
+            destination_durable(first.id),
+        ) not in replica.streams.existing
+
+
+@on_virtual_time
+async def test_a_changed_destination_is_sent_to_as_it_is_now() -> None:
+    stored = destination()
+    durable = destination_durable(stored.id)
+    replica = Replica(stored)
+    subject = "hogsend.engagement.email.opened"
+    async with replica.running():
+        replica.store.rows[stored.id] = destination(
+            id=stored.id, given={"eventNames": {"email.opened": "opened"}}
+        )
+        await asyncio.sleep(2)
+        await replica.deliver(FakeMessage(1, subject=subject, body=OPENED, durable=durable))
+        assert replica.capture.of("u_1") == ["opened"]
+
+
+@on_virtual_time
+async def test_consumers_of_destinations_that_are_gone_are_deleted_and_no_others() -> None:
+    kept = destination()
+    replica = Replica(kept)
+    orphans = {"destination-gone", destination_durable(destination().id)}
+    others = {destination_durable(kept.id), "ingest", "buckets"}
+    replica.streams.existing |= {(StreamName.ENGAGEMENT, name) for name in orphans | others}
+    async with replica.running():
+        assert set(await replica.streams.durables(StreamName.ENGAGEMENT)) == others
+
+
+@on_virtual_time
+async def test_senders_go_on_while_destinations_cannot_be_read() -> None:
+    stored = destination()
+    replica = Replica(stored)
+    async with replica.running():
+        replica.store.down = True
+        await asyncio.sleep(10)
+        assert destination_durable(stored.id) in replica.running_consumers()
+
+
+@on_virtual_time
+async def test_the_default_destination_is_created_and_sent_to() -> None:
+    replica = Replica(enable_posthog_destination=True)
+    async with replica.running():
+        (default,) = replica.store.rows.values()
+        assert default.is_default
+        assert destination_durable(default.id) in replica.running_consumers()
+
+
+@on_virtual_time
+async def test_one_destination_in_trouble_does_not_hold_up_another() -> None:
+    broken, working = destination(given={"apiKey": "phc_broken"}), destination()
+    replica = Replica(broken, working)
+    async with replica.running():
+        replica.capture.gate.clear()
+        for position, one in enumerate((broken, working)):
+            durable = destination_durable(one.id)
+            subject = "hogsend.engagement.email.opened"
+            await replica.deliver(
+                FakeMessage(position, subject=subject, body=OPENED, durable=durable)
+            )
+        assert [key for _, key in replica.capture.projects] == ["phc_broken", "phc_1"]
+
+
+@on_virtual_time
+async def test_a_sender_that_fails_starts_again(capsys: pytest.CaptureFixture[str]) -> None:
+    replica = Replica()
+    async with replica.running():
+        consumer = replica.streams.consumers["persons"]
+        consumer.failure.set()
+        await settle()
+        assert not consumer.runs
+        await asyncio.sleep(2)
+        assert consumer.runs
+    assert "sender failed, starts again" in capsys.readouterr().out
+
+
+@on_virtual_time
+async def test_messages_without_a_sender_are_left_to_be_given_back() -> None:
+    message = FakeMessage(1, durable="persons")
+    await Replica().delivery.enqueue([message])
+    assert message.acks == 0

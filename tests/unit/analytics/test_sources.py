@@ -1,0 +1,231 @@
+"""What each source captures, where, and what it leaves alone."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from hogsend.contract.credentials import ProjectReply
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.events import Event
+from hogsend.contract.headers import DESTINATION
+from hogsend.posthog.capture import Captured
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.dead_letters import Unprocessable
+from hogsend.service.settings import PostHogSettings
+from services.analytics.delivery.sources.buckets import BucketsSource
+from services.analytics.delivery.sources.destination import DestinationSource
+from services.analytics.delivery.sources.mirror import MirrorSource
+from services.analytics.delivery.sources.persons import PersonsSource
+from services.analytics.delivery.sources.source import Skipped, Source
+from services.analytics.destinations.store import Outcome
+from services.analytics.project_key import Project, ProjectKey
+from services.analytics.stored_project import StoredProject
+from tests.unit.analytics.delivery_fakes import QUEUED_AT, FakeMessage
+from tests.unit.analytics.fake_destinations import FakeStore, destination
+from tests.unit.analytics.fakes import FakeCredentials, FakeLink
+from tests.virtual_time import on_virtual_time
+
+NO_KEY: dict[str, str] = {}
+KEY = {"posthog_api_key": "phc_env", "posthog_host": "https://eu.i.posthog.com"}
+MALFORMED = [b"{", b"[]", b"\xff", b'{"data": 5}']
+
+
+def project_key(posthog: dict[str, str]) -> ProjectKey:
+    link = FakeLink()
+    FakeCredentials(link, project=ProjectReply(0, "absent"))
+    stored = StoredProject(link, CredentialWatcher("posthog"))
+    return ProjectKey(PostHogSettings.model_validate(posthog), stored)
+
+
+def message(subject: str, document: Any, **headers: str) -> FakeMessage:
+    body = document if isinstance(document, bytes) else msgspec.json.encode(document)
+    return FakeMessage(7, subject=f"hogsend.{subject}", body=body, headers=headers)
+
+
+def captured(source: Source, subject: str, document: Any, **headers: str) -> Captured:
+    found = source.read(message(subject, document, **headers))
+    assert found is not None
+    return found
+
+
+class TestPersons:
+    source = PersonsSource(project_key(KEY))
+
+    def test_what_a_service_asks_for_is_captured(self) -> None:
+        change = {"distinctId": "u_1", "set": {"plan": "pro"}}
+        assert captured(self.source, "persons.set", change).event == "$set"
+        event = {"distinctId": "u_1", "event": "upgraded"}
+        assert captured(self.source, "persons.capture", event).event == "upgraded"
+        alias = {"distinctId": "u_1", "alias": "anon"}
+        assert captured(self.source, "persons.alias", alias).event == "$create_alias"
+
+    def test_without_a_time_it_is_when_the_message_was_queued(self) -> None:
+        event = {"distinctId": "u_1", "event": "upgraded"}
+        assert captured(self.source, "persons.capture", event).timestamp == QUEUED_AT
+
+    @pytest.mark.parametrize("body", [*MALFORMED, b'{"event": "e", "distinctId": " "}'])
+    def test_a_malformed_message_is_a_dead_letter(self, body: bytes) -> None:
+        with pytest.raises(Unprocessable) as caught:
+            self.source.read(message("persons.capture", body))
+        assert caught.value.reason == "malformed"
+
+    def test_an_unknown_verb_is_a_dead_letter(self) -> None:
+        with pytest.raises(Unprocessable, match="nonsense") as caught:
+            self.source.read(message("persons.nonsense", {}))
+        assert caught.value.reason == "unknown_verb"
+
+    @on_virtual_time
+    async def test_it_captures_into_the_instances_project(self) -> None:
+        assert await self.source.project() == Project("phc_env", "https://eu.i.posthog.com")
+        assert await PersonsSource(project_key(NO_KEY)).project() is None
+
+
+class TestBuckets:
+    source = BucketsSource(project_key(KEY))
+
+    def test_a_bucket_that_asks_for_it_is_mirrored(self) -> None:
+        entered = {"data": {"bucketId": "vip", "userId": "u_1", "syncToPostHog": True}}
+        found = captured(self.source, "engagement.bucket.entered", entered)
+        assert found.properties["$set"] == {"hogsend_bucket_vip": True}
+
+    @pytest.mark.parametrize("body", MALFORMED)
+    def test_what_is_malformed_is_left_to_ingest(self, body: bytes) -> None:
+        assert self.source.read(message("engagement.bucket.entered", body)) is None
+
+
+class TestMirror:
+    def event(self, name: str = "feature.used", source: str = "hogsend") -> dict[str, Any]:
+        made = Event(
+            id="e_1",
+            event=name,
+            user_id="u",
+            contact_key="u",
+            source=source,
+            occurred_at=QUEUED_AT,
+            received_at=QUEUED_AT,
+            properties={"value": 149.99, "currency": "gbp"},
+        )
+        document: dict[str, Any] = msgspec.to_builtins(made)
+        return document
+
+    def names(self, source: MirrorSource, *events: dict[str, Any]) -> list[str]:
+        found = [source.read(message("events.any", event)) for event in events]
+        return [one.event for one in found if one is not None]
+
+    def test_case_149_a_mirrored_event_keeps_its_value_and_currency(self) -> None:
+        found = captured(MirrorSource(project_key(KEY), (), ()), "events.any", self.event())
+        assert (found.properties["value"], found.properties["currency"]) == (149.99, "GBP")
+
+    def test_cases_122_and_151_what_came_from_posthog_is_never_sent_back(self) -> None:
+        source = MirrorSource(project_key(KEY), ("feature.used",), ())
+        assert self.names(source, self.event(source="posthog")) == []
+
+    def test_what_destinations_send_is_not_mirrored_as_well(self) -> None:
+        source = MirrorSource(project_key(KEY), (), ())
+        assert self.names(source, self.event("email.opened"), self.event()) == ["feature.used"]
+
+    def test_case_150_allow_and_deny_name_what_is_mirrored(self) -> None:
+        events = [self.event("a"), self.event("b"), self.event("c")]
+        key = project_key(KEY)
+        assert self.names(MirrorSource(key, (), ("b",)), *events) == ["a", "c"]
+        assert self.names(MirrorSource(key, ("b",), ()), *events) == ["b"]
+        assert self.names(MirrorSource(key, ("a", "b"), ("b",)), *events) == ["a"]
+
+    def test_a_malformed_event_is_a_dead_letter(self) -> None:
+        with pytest.raises(Unprocessable):
+            MirrorSource(project_key(KEY), (), ()).read(message("events.any", b"{"))
+
+
+OPENED = {"data": {"userId": "u_1", "to": "a@b.com"}}
+
+
+class TestDestination:
+    def source(
+        self, posthog: dict[str, str] = KEY, *, default_enabled: bool = True, **changes: Any
+    ) -> DestinationSource:
+        self.store = FakeStore()
+        return DestinationSource(
+            destination(**changes),
+            project_key(posthog),
+            self.store,
+            default_enabled=default_enabled,
+        )
+
+    def test_only_the_types_it_subscribed_to_are_captured(self) -> None:
+        source = self.source(event_types=["email.opened"])
+        assert captured(source, "engagement.email.opened", OPENED).distinct_id == "u_1"
+        assert source.read(message("engagement.email.sent", OPENED)) is None
+
+    def test_a_change_of_the_destination_counts_at_once(self) -> None:
+        source = self.source(event_types=["email.opened"])
+        source.destination = destination(
+            id=source.destination.id, given={"eventNames": {"email.opened": "opened"}}
+        )
+        assert captured(source, "engagement.email.opened", OPENED).event == "opened"
+
+    def test_case_147_an_addressed_event_is_for_its_destination_only(self) -> None:
+        source = self.source(event_types=["email.opened"])
+        mine = {DESTINATION: str(source.destination.id)}
+        theirs = {DESTINATION: str(uuid4())}
+        assert captured(source, "engagement.webhook.test", OPENED, **mine).event == "webhook.test"
+        assert source.read(message("engagement.email.opened", OPENED, **theirs)) is None
+        assert source.dead_letter_headers == mine
+
+    def test_cases_129_and_134_what_maps_to_nothing_is_skipped(self) -> None:
+        source = self.source(event_types=["contact.deleted"])
+        with pytest.raises(Skipped):
+            source.read(message("engagement.contact.deleted", {"data": {"externalId": "u_1"}}))
+
+    def test_an_event_without_a_person_is_a_dead_letter(self) -> None:
+        with pytest.raises(Unprocessable) as caught:
+            self.source().read(message("engagement.email.opened", {"data": {}}))
+        assert caught.value.reason == "no_identity"
+
+    @pytest.mark.parametrize("body", MALFORMED)
+    def test_what_is_malformed_is_left_to_ingest(self, body: bytes) -> None:
+        assert self.source().read(message("engagement.email.opened", body)) is None
+
+    @pytest.mark.parametrize(
+        ("given", "project"),
+        [
+            ({}, Project("phc_env", "https://eu.i.posthog.com")),
+            ({"apiKey": "phc_own"}, Project("phc_own", "https://eu.i.posthog.com")),
+            ({"host": "https://x.y"}, Project("phc_env", "https://x.y")),
+            ({"apiKey": "phc_own", "host": "https://x.y"}, Project("phc_own", "https://x.y")),
+        ],
+    )
+    @on_virtual_time
+    async def test_its_own_key_and_host_precede_the_instances(
+        self, given: dict[str, str], project: Project
+    ) -> None:
+        assert await self.source(given=given).project() == project
+
+    @on_virtual_time
+    async def test_case_141_without_any_key_it_is_not_configured(self) -> None:
+        with pytest.raises(Unprocessable, match="apiKey") as caught:
+            await self.source(NO_KEY).project()
+        assert caught.value.reason == "not_configured"
+
+    @on_virtual_time
+    async def test_case_143_a_disabled_destination_discards(self) -> None:
+        assert await self.source(given={"apiKey": "phc_own"}, disabled=True).project() is None
+
+    @on_virtual_time
+    async def test_the_default_one_is_silent_without_a_key_or_switched_off(self) -> None:
+        assert await self.source(NO_KEY, is_default=True).project() is None
+        assert await self.source(is_default=True, default_enabled=False).project() is None
+        assert await self.source(is_default=True).project() is not None
+
+    @on_virtual_time
+    async def test_its_outcomes_are_its_history(self) -> None:
+        source = self.source()
+        outcome = Outcome(event_id="1", event_type="t", status="delivered", attempts=1)
+        await source.record([outcome])
+        assert self.store.history == {source.destination.id: [outcome]}
+        self.store.down = True
+        with pytest.raises(Unavailable):
+            await source.record([outcome])

@@ -1,0 +1,169 @@
+"""The project key and the private host, which follow the stored project."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from hogsend.contract.credentials import CREDENTIALS_PROJECT, ProjectReply
+from hogsend.contract.errors import Unavailable
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.settings import PostHogSettings
+from services.analytics.persons.private_host import PrivateHost
+from services.analytics.project_key import Project, ProjectKey
+from services.analytics.stored_project import StoredProject
+from tests.unit.analytics.fakes import FakeCredentials, FakeLink
+from tests.virtual_time import on_virtual_time, settle
+
+OLD = ProjectReply(1, "present", project_api_key="phc_old", private_host="https://old.example.com")
+NEW = ProjectReply(2, "present", project_api_key="phc_new", private_host="https://new.example.com")
+
+
+class Stored:
+    """A stored project, and what follows it."""
+
+    def __init__(self, **posthog: Any) -> None:
+        self.link = FakeLink()
+        self.credentials = FakeCredentials(self.link, project=OLD)
+        self.watcher = CredentialWatcher("posthog")
+        stored = StoredProject(self.link, self.watcher)
+        settings = PostHogSettings.model_validate(posthog)
+        self.key = ProjectKey(settings, stored)
+        self.host = PrivateHost(settings, stored)
+
+    async def found(self) -> tuple[str | None, str]:
+        """The project key and the private host now."""
+        project = await self.key.project()
+        return project.key if project else None, await self.host.find()
+
+
+@on_virtual_time
+async def test_the_environment_wins_and_nothing_is_asked() -> None:
+    stored = Stored(posthog_api_key="phc_env", posthog_host="https://eu.i.posthog.com/")
+    assert stored.key.from_environment
+    assert await stored.key.project() == Project("phc_env", "https://eu.i.posthog.com")
+    assert await stored.host.find() == "https://eu.posthog.com"
+    assert stored.link.asked == []
+
+
+@on_virtual_time
+async def test_the_stored_project_is_asked_for_once() -> None:
+    stored = Stored()
+    for _ in range(3):
+        assert await stored.found() == ("phc_old", "https://old.example.com")
+    assert stored.link.asked == [CREDENTIALS_PROJECT.subject]
+    assert not stored.key.from_environment
+
+
+@pytest.mark.parametrize(
+    ("private_host", "configured", "host"),
+    [
+        ("https://eu.posthog.com", None, "https://eu.i.posthog.com"),
+        ("https://ph.example.com/", None, "https://ph.example.com"),
+        (None, None, "https://us.i.posthog.com"),
+        ("https://eu.posthog.com", "https://proxy.example.com/", "https://proxy.example.com"),
+    ],
+)
+@on_virtual_time
+async def test_events_go_where_the_operator_says_or_else_where_the_project_is(
+    private_host: str | None, configured: str | None, host: str
+) -> None:
+    stored = Stored(posthog_host=configured)
+    stored.credentials.project = ProjectReply(
+        1, "present", project_api_key="phc", private_host=private_host
+    )
+    assert await stored.key.project() == Project("phc", host)
+
+
+@pytest.mark.parametrize(
+    ("reply", "host"),
+    [
+        (
+            {"private_host": "https://a.example.com/", "grant_origin": "https://b"},
+            "https://a.example.com",
+        ),
+        ({"grant_origin": "https://b.example.com"}, "https://b.example.com"),
+        ({}, "https://us.posthog.com"),
+    ],
+)
+@on_virtual_time
+async def test_the_host_a_grant_came_from_precedes_posthog_cloud(
+    reply: dict[str, str], host: str
+) -> None:
+    stored = Stored()
+    stored.credentials.project = ProjectReply(1, "present", **reply)
+    assert await stored.host.find() == host
+
+
+@on_virtual_time
+async def test_without_a_stored_key_there_is_no_project() -> None:
+    stored = Stored()
+    stored.credentials.project = ProjectReply(0, "absent")
+    assert await stored.key.project() is None
+
+
+@on_virtual_time
+async def test_a_change_is_followed() -> None:
+    stored = Stored()
+    await stored.found()
+    stored.credentials.project = NEW
+    stored.watcher.changed(stored.credentials.change("pha_2"))
+    assert await stored.found() == ("phc_new", "https://new.example.com")
+
+
+@on_virtual_time
+async def test_after_a_reconnection_nothing_is_taken_for_granted() -> None:
+    stored = Stored()
+    await stored.found()
+    stored.credentials.project = NEW
+    await stored.watcher.reconnected()
+    assert await stored.found() == ("phc_new", "https://new.example.com")
+
+
+@on_virtual_time
+async def test_an_answer_that_a_change_overtook_is_given_once_and_asked_for_again() -> None:
+    stored = Stored()
+    stored.link.gate = gate = asyncio.Event()
+    asking = asyncio.create_task(stored.key.project())
+    await settle()
+    stored.watcher.changed(stored.credentials.change("pha_2"))
+    # The question that the change causes is in vain.
+    stored.link.answers.clear()
+    await settle()
+    gate.set()
+    assert (await asking) == Project("phc_old", "https://old.example.com")
+    with pytest.raises(Unavailable):
+        await stored.key.project()
+    with pytest.raises(Unavailable):
+        await stored.host.find()
+
+
+@on_virtual_time
+async def test_a_lost_event_is_made_up_for_by_the_next_revalidation() -> None:
+    stored = Stored()
+    revalidating = asyncio.create_task(stored.watcher.revalidate())
+    await stored.found()
+    stored.credentials.project = NEW
+    await asyncio.sleep(31)
+    assert await stored.found() == ("phc_new", "https://new.example.com")
+    revalidating.cancel()
+
+
+@on_virtual_time
+async def test_without_the_credentials_service_what_is_known_stays_valid_until_a_change() -> None:
+    stored = Stored()
+    await stored.found()
+    stored.link.answers.clear()
+    await asyncio.sleep(600)
+    assert await stored.found() == ("phc_old", "https://old.example.com")
+    stored.watcher.changed(stored.credentials.change("pha_2"))
+    with pytest.raises(Unavailable):
+        await stored.key.project()
+    with pytest.raises(Unavailable):
+        await stored.host.find()
+
+
+def test_a_project_never_shows_its_key() -> None:
+    assert "phc_secret" not in repr(Project("phc_secret", "https://eu.i.posthog.com"))
