@@ -12,7 +12,7 @@ from faststream import FastStream
 
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
-from hogsend.service import logs, metrics, tracing
+from hogsend.service import telemetry
 from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.database import Database
@@ -127,19 +127,15 @@ def create_app(
 
 async def run() -> None:
     """Run until SIGTERM or SIGINT."""
-    telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
+    observed, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
     sealing, posthog, outbound = SealingSettings(), PostHogSettings(), OutboundSettings()
-    logs.configure("credentials", telemetry)
-    tracing.configure("credentials")
-    metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
-
     egress = EgressPolicy.of(
         outbound.outbound_allow, posthog.posthog_host, posthog.posthog_private_host
     )
     previous_secrets = [old.get_secret_value() for old in sealing.better_auth_secret_previous]
     personal_key = posthog.posthog_personal_api_key
-    broker = service_broker(User.CREDENTIALS, nats)
-    async with http_client(egress) as http:
+    async with telemetry.reporting(User.CREDENTIALS, observed), http_client(egress) as http:
+        broker = service_broker(User.CREDENTIALS, nats)
         parts = build_parts(
             broker.link,
             Database.of(postgres, "credentials", MIGRATIONS),
@@ -149,7 +145,7 @@ async def run() -> None:
             personal_key=personal_key.get_secret_value() if personal_key else None,
         )
         background: list[Work] = [
-            partial(touch_forever, telemetry.health_file),
+            partial(touch_forever, observed.health_file),
             parts.database.keep_connected,
             partial(repeat_every, RELAY_SECONDS, parts.relay.relay_pending),
             parts.refresher.keep_fresh,
@@ -157,4 +153,3 @@ async def run() -> None:
         if previous_secrets:
             background.append(partial(repeat_every, ROTATE_SECONDS, parts.rotation.rotate))
         await create_app(broker, parts, background=background, limits=nats.stream_limits).run()
-    tracing.shut_down()

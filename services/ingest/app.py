@@ -79,7 +79,7 @@ async def run() -> None:
     """Run until SIGTERM or SIGINT."""
     settings, observed = IngestSettings(), TelemetrySettings()
     nats, postgres = BusSettings(), DatabaseSettings()
-    with telemetry.reporting(User.INGEST, observed):
+    async with telemetry.reporting(User.INGEST, observed):
         app = create_app(
             service_broker(User.INGEST, nats),
             Database.of(postgres, "ingest", MIGRATIONS),

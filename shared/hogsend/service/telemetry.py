@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from hogsend.contract.users import User
 from hogsend.service import logs, metrics, tracing
 from hogsend.service.settings import TelemetrySettings
 
 
-@contextmanager
-def reporting(
+@asynccontextmanager
+async def reporting(
     service: User, settings: TelemetrySettings, *, metrics_port: bool = True
-) -> Iterator[None]:
+) -> AsyncIterator[None]:
     """Log, count and trace for the length of the block, which is the life of the process.
 
     Args:
@@ -31,4 +32,4 @@ def reporting(
     try:
         yield
     finally:
-        tracing.shut_down()
+        await asyncio.to_thread(tracing.shut_down)
