@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from faststream import FastStream
 
+from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
-from hogsend.service import logs, metrics
+from hogsend.service import logs, metrics, tracing
+from hogsend.service.app import service_app
+from hogsend.service.broker import ServiceBroker, service_broker
+from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.database import Database
+from hogsend.service.health import HealthReporter
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.http import http_client
-from hogsend.service.serving import run_service, service_bus
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
@@ -21,62 +28,125 @@ from hogsend.service.settings import (
     TelemetrySettings,
 )
 from hogsend.service.ssrf import EgressPolicy
+from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection
-from services.provisioner.credentials import Credentials
+from services.provisioner.credentials import PROVIDER, Credentials
 from services.provisioner.destination.provisioning import Instance, Provisioning
 from services.provisioner.destination.store import DestinationStore
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from services.provisioner.diagnosis.diagnostics import Diagnostics
-from services.provisioner.handlers import Handlers
+from services.provisioner.handlers import router
 from services.provisioner.settings import ProvisionerSettings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
-def build(
-    bus: Connection,
+@dataclass(frozen=True)
+class Parts:
+    """What the service is made of."""
+
+    database: Database
+    watcher: CredentialWatcher
+    credentials: Credentials
+    provisioning: Provisioning
+    diagnostics: Diagnostics
+
+
+def build_parts(
+    link: Connection,
     database: Database,
     http: httpx.AsyncClient,
     *,
     posthog: PostHogSettings,
     public: PublicUrlSettings,
     settings: ProvisionerSettings,
-) -> Handlers:
-    """Compose the handlers and their dependencies."""
-    configured = posthog.posthog_webhook_secret
-    secret = configured.get_secret_value() if configured else None
+) -> Parts:
+    """Build the parts on a connection, a database and an HTTP client.
+
+    Args:
+        link: reaches the credentials service.
+        database: holds the lock and which destinations were provisioned.
+        http: reaches PostHog and other Hogsend instances; it follows no redirect.
+        posthog: which PostHog to provision.
+        public: where PostHog delivers.
+        settings: what a run may do.
+    """
+    secret = posthog.posthog_webhook_secret
     instance = Instance(posthog.private_host, posthog.posthog_project_id, public.api_public_url)
-    credentials, store = Credentials(bus), DestinationStore(database)
-    secrets = WebhookSecrets(credentials, secret, minting=settings.posthog_mint_webhook_secret)
-    return Handlers(
-        Provisioning(instance, credentials, secrets, store, http),
-        Diagnostics(instance, credentials, secrets, store, http),
+    watcher = CredentialWatcher(PROVIDER)
+    credentials, store = Credentials(link, watcher), DestinationStore(database)
+    secrets = WebhookSecrets(
         credentials,
-        database,
+        secret.get_secret_value() if secret else None,
+        minting=settings.posthog_mint_webhook_secret,
+    )
+    return Parts(
+        database=database,
+        watcher=watcher,
+        credentials=credentials,
+        provisioning=Provisioning(instance, credentials, secrets, store, http),
+        diagnostics=Diagnostics(instance, credentials, secrets, store, http),
+    )
+
+
+def create_app(
+    broker: ServiceBroker,
+    parts: Parts,
+    *,
+    background: Sequence[Work] = (),
+    limits: Limits = DEFAULT_LIMITS,
+) -> FastStream:
+    """Create the application; `await app.run()` runs it until SIGTERM or SIGINT.
+
+    Args:
+        broker: answers requests and receives credential changes.
+        parts: do the work.
+        background: runs beside the handlers.
+        limits: of the streams.
+    """
+    broker.provide(
+        parts.provisioning,
+        parts.diagnostics,
+        parts.watcher,
+        HealthReporter("provisioner", parts.database, lambda: parts.credentials.version),
+    )
+    broker.include(router)
+    broker.link.on_reconnect(parts.watcher.reconnected)
+    return service_app(
+        broker,
+        background=[parts.watcher.revalidate, *background],
+        closing=[parts.database.close],
+        limits=limits,
     )
 
 
 async def run() -> None:
     """Run until SIGTERM or SIGINT."""
     telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
-    posthog, public, settings = PostHogSettings(), PublicUrlSettings(), ProvisionerSettings()
+    posthog, public, outbound = PostHogSettings(), PublicUrlSettings(), OutboundSettings()
     logs.configure("provisioner", telemetry)
+    tracing.configure("provisioner")
     metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
 
     database = Database.of(postgres, "provisioner", MIGRATIONS)
-    bus = service_bus(User.PROVISIONER, nats)
+    broker = service_broker(User.PROVISIONER, nats)
     egress = EgressPolicy.of(
-        OutboundSettings().outbound_allow,
+        outbound.outbound_allow,
         *(posthog.posthog_host, posthog.posthog_private_host, public.api_public_url),
     )
     async with http_client(egress) as http:
-        handlers = build(bus, database, http, posthog=posthog, public=public, settings=settings)
-        await run_service(
-            bus,
-            User.PROVISIONER,
-            handlers=handlers.all(),
-            background=[touch_forever(telemetry.health_file), database.keep_connected()],
-            connected=handlers.follow,
+        parts = build_parts(
+            broker.link,
+            database,
+            http,
+            posthog=posthog,
+            public=public,
+            settings=ProvisionerSettings(),
+        )
+        app = create_app(
+            broker,
+            parts,
+            background=[database.keep_connected, lambda: touch_forever(telemetry.health_file)],
             limits=nats.stream_limits,
         )
-    await database.close()
+        await app.run()

@@ -1,8 +1,9 @@
-"""Requests the provisioner answers on the bus."""
+"""What the provisioner answers, and the credential changes it follows."""
 
 from __future__ import annotations
 
 from hogsend.contract.base import Empty
+from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.health import PROVISIONER_HEALTH, ServiceHealth
 from hogsend.contract.provisioning import (
     PROVISIONER_DIAGNOSE,
@@ -11,48 +12,38 @@ from hogsend.contract.provisioning import (
     ProvisionLoop,
     ProvisionReply,
 )
-from hogsend.service.database import Database
-from hogsend.service.serving import AnyHandler, Handler, service_health
-from services.provisioner.credentials import Credentials
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.health import HealthReporter
+from hogsend.service.injection import Injected
+from hogsend.service.router import ServiceRouter
+from services.provisioner.credentials import PROVIDER
 from services.provisioner.destination.provisioning import Provisioning
 from services.provisioner.diagnosis.diagnostics import Diagnostics
 
+router = ServiceRouter()
 
-class Handlers:
-    """One short method per subject."""
 
-    def __init__(
-        self,
-        provisioning: Provisioning,
-        diagnostics: Diagnostics,
-        credentials: Credentials,
-        database: Database,
-    ) -> None:
-        self._credentials = credentials
-        self._provisioning = provisioning
-        self._diagnostics = diagnostics
-        self._database = database
+@router.endpoint(PROVISIONER_PROVISION)
+async def provision(request: ProvisionLoop, provisioning: Injected[Provisioning]) -> ProvisionReply:
+    """Make PostHog deliver to this instance."""
+    return await provisioning.run(placeholder=request.placeholder)
 
-    def all(self) -> list[AnyHandler]:
-        """Pair every subject with its method."""
-        return [
-            Handler(PROVISIONER_PROVISION, self.provision),
-            Handler(PROVISIONER_DIAGNOSE, self.diagnose),
-            Handler(PROVISIONER_HEALTH, self.health),
-        ]
 
-    async def provision(self, request: ProvisionLoop) -> ProvisionReply:
-        """Make PostHog deliver to this instance."""
-        return await self._provisioning.run(placeholder=request.placeholder)
+@router.endpoint(PROVISIONER_DIAGNOSE)
+async def diagnose(_request: Empty, diagnostics: Injected[Diagnostics]) -> Diagnosis:
+    """Diagnose the integration."""
+    return await diagnostics.run()
 
-    async def diagnose(self, _request: Empty) -> Diagnosis:
-        """Diagnose the integration."""
-        return await self._diagnostics.run()
 
-    async def health(self, _request: Empty) -> ServiceHealth:
-        """Report this replica's health."""
-        return await service_health("provisioner", self._database, self._credentials.version)
+@router.endpoint(PROVISIONER_HEALTH)
+async def health(_request: Empty, reporter: Injected[HealthReporter]) -> ServiceHealth:
+    """Report this replica's health."""
+    return await reporter.report()
 
-    async def follow(self) -> None:
-        """Subscribe to credential changes."""
-        await self._credentials.follow()
+
+@router.credential_changes(PROVIDER)
+async def credential_changed(
+    change: CredentialChanged, watcher: Injected[CredentialWatcher]
+) -> None:
+    """Drop what was cached of the credential."""
+    watcher.changed(change)

@@ -16,7 +16,7 @@ from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from hogsend.service.http import http_client
-from hogsend.service.serving import serve
+from hogsend.service.router import ServiceRouter
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.transport.connection import Connection
@@ -35,8 +35,9 @@ from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 from services.provisioner.app import MIGRATIONS as PROVISIONER_MIGRATIONS
-from services.provisioner.app import build as build_provisioner
-from services.provisioner.handlers import Handlers as ProvisionerHandlers
+from services.provisioner.app import Parts as ProvisionerParts
+from services.provisioner.app import build_parts as build_provisioner
+from services.provisioner.app import create_app as create_provisioner
 from services.provisioner.settings import ProvisionerSettings
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -55,6 +56,18 @@ async def connected(servers: Servers, user: User) -> AsyncIterator[Connection]:
         yield bus
     finally:
         await bus.close()
+
+
+@asynccontextmanager
+async def answering(
+    servers: Servers, user: User, router: ServiceRouter, *instances: object
+) -> AsyncIterator[ServiceBroker]:
+    """What a router declares, answered as one user with `instances` injected."""
+    broker = ServiceBroker(user, Connection(user, servers.nats_url(user)))
+    broker.provide(*instances)
+    broker.include(router)
+    async with started(service_app(broker)):
+        yield broker
 
 
 @asynccontextmanager
@@ -107,13 +120,8 @@ class Unreachable(httpx.AsyncBaseTransport):
         raise httpx.ConnectError(f"no route to {request.url.host}")
 
 
-@dataclass
-class Provisioner:
-    """A running provisioner and its inside."""
-
-    bus: Connection
-    database: Database
-    handlers: ProvisionerHandlers
+Provisioner: TypeAlias = ProvisionerParts
+"""The inside of a running provisioner."""
 
 
 @asynccontextmanager
@@ -136,25 +144,20 @@ async def provisioner_service(
     }
     for host, app in (instances or {}).items():
         mounts[f"all://{host}"] = httpx.ASGITransport(app)
-    async with connected(servers, User.PROVISIONER) as bus, http_client(LOOPBACK, mounts) as http:
-        database = Database(database_url, "provisioner", PROVISIONER_MIGRATIONS, pool_size=4)
-        await database.connect()
-        handlers = build_provisioner(
-            bus,
+    link = Connection(User.PROVISIONER, servers.nats_url(User.PROVISIONER))
+    database = Database(database_url, "provisioner", PROVISIONER_MIGRATIONS, pool_size=4)
+    await database.connect()
+    async with http_client(LOOPBACK, mounts) as http:
+        parts = build_provisioner(
+            link,
             database,
             http,
             posthog=PostHogSettings(**posthog),
             public=PublicUrlSettings(api_public_url=public_url),
             settings=ProvisionerSettings(**(settings or {})),
         )
-        await handlers.follow()
-        registered = await serve(bus, User.PROVISIONER, handlers.all())
-        await bus.flush()
-        try:
-            yield Provisioner(bus, database, handlers)
-        finally:
-            await registered.stop()
-            await database.close()
+        async with started(create_provisioner(ServiceBroker(User.PROVISIONER, link), parts)):
+            yield parts
 
 
 @dataclass

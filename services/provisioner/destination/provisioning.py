@@ -123,7 +123,7 @@ class Provisioning:
     ) -> TokenReply | None:
         if error.refusal.code != "unauthorized" or bearer.source != "oauth":
             return None
-        fresh = await self._credentials.bearer(rejected=bearer.token)
+        fresh = await self._credentials.replace_bearer(bearer.token or "")
         return fresh if fresh.token and fresh.token != bearer.token else None
 
     async def _attempt(

@@ -63,7 +63,7 @@ class Diagnostics:
         """Check every part and report what an operator may have to act on."""
         status, bearer, derived = await asyncio.gather(
             _or_none(self._credentials.status()),
-            _or_none(self._credentials.held_bearer(BEARER_SECONDS)),
+            _or_none(self._credentials.cached_bearer(BEARER_SECONDS)),
             _or_none(self._credentials.derived()),
         )
         reads, destination = await self._ask_posthog(bearer, self._secret(derived))

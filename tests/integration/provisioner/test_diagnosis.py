@@ -11,12 +11,12 @@ import pytest
 
 from hogsend.contract.credentials import CREDENTIALS_STATUS, CredentialStatus, ProviderRef
 from hogsend.contract.users import User
-from hogsend.service.serving import Handler, serve
+from hogsend.service.router import ServiceRouter
 from tests.destinations import WEBHOOK_URL, compliant
 from tests.integration.harness import (
     Gateway,
     admin,
-    connected,
+    answering,
     gateway_service,
     provisioner_service,
 )
@@ -62,6 +62,21 @@ async def test_everything_works(driver: Driver) -> None:
     assert {request.method for request in driver.posthog.requests} == {"GET"}
 
 
+router = ServiceRouter()
+
+
+@router.endpoint(CREDENTIALS_STATUS)
+async def status(_request: ProviderRef) -> CredentialStatus:
+    return CredentialStatus(
+        version=1,
+        oauth="present",
+        scopes=["person:read"],
+        webhook_secret="absent",
+        expires_at=datetime(2026, 6, 13, 4, tzinfo=UTC),
+        needs_reconnect=True,
+    )
+
+
 @pytest.fixture
 async def alone(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder, tmp_path: Path
@@ -85,20 +100,7 @@ async def test_without_the_credentials_service_the_rest_is_reported(
     assert found["webhookSecret"]["state"] == "present"
     assert found["destination"]["state"] == "unknown"
     assert "hogsend status" in found["credential"]["remediation"]
-
-    async def status(_request: ProviderRef) -> CredentialStatus:
-        return CredentialStatus(
-            version=1,
-            oauth="present",
-            scopes=["person:read"],
-            webhook_secret="absent",
-            expires_at=datetime(2026, 6, 13, 4, tzinfo=UTC),
-            needs_reconnect=True,
-        )
-
-    async with connected(servers, User.CREDENTIALS) as bus:
-        await serve(bus, User.CREDENTIALS, [Handler(CREDENTIALS_STATUS, status)])
-        await bus.flush()
+    async with answering(servers, User.CREDENTIALS, router):
         credential = (await alone.http.get(DIAGNOSIS, headers=admin())).json()["credential"]
     assert (credential["state"], credential["refreshFailing"]) == ("needs_reconnect", True)
     assert credential["expiresAt"] == "2026-06-13T04:00:00.000Z"

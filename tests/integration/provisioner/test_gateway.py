@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
+from nats.aio.msg import Msg
 
 from hogsend.contract.base import Empty
 from hogsend.contract.health import (
@@ -23,14 +25,29 @@ from hogsend.contract.provisioning import (
     ProvisionReply,
 )
 from hogsend.contract.users import User
-from hogsend.service.serving import AnyHandler, Handler, serve
+from hogsend.service.injection import Injected
+from hogsend.service.router import ServiceRouter
 from services.gateway.routes import provisioning
-from tests.integration.harness import admin, connected, credentials_service, gateway_service
+from tests.integration.harness import (
+    admin,
+    answering,
+    connected,
+    credentials_service,
+    gateway_service,
+)
 from tests.integration.provisioner.driver import URL, WITH_SECRET
 from tests.servers import Servers
 from tests.waiting import eventually
 
 DELIVERY = {"event": {"event": "signed_up", "distinct_id": "u", "uuid": "1"}, "person": {}}
+
+
+HEALTHY = ServiceHealth(
+    service="provisioner",
+    uptime=1.0,
+    database=DependencyHealth(status="up"),
+    schema=SchemaHealth(applied=None, required=None, pending=[]),
+)
 
 
 class FakeProvisioner:
@@ -43,40 +60,36 @@ class FakeProvisioner:
         self.finishing.set()
         self.health_requests = 0
 
-    async def health(self, _request: Empty) -> ServiceHealth:
-        await self.moving.wait()
-        self.health_requests += self.asked.is_set()
-        return ServiceHealth(
-            service="provisioner",
-            uptime=1.0,
-            database=DependencyHealth(status="up"),
-            schema=SchemaHealth(applied=None, required=None, pending=[]),
-        )
 
-    async def provision(self, _request: ProvisionLoop) -> ProvisionReply:
-        self.asked.set()
-        await self.finishing.wait()
-        return ProvisionReply(
-            provisioned=Provisioned(
-                action="created",
-                hog_function_id="fn",
-                webhook_url="https://t.example.com/v1/webhooks/posthog",
-                dashboard_url="https://ph.example/",
-                enabled=True,
-            )
+router = ServiceRouter()
+
+
+@router.endpoint(PROVISIONER_HEALTH)
+async def health(_request: Empty, fake: Injected[FakeProvisioner]) -> ServiceHealth:
+    await fake.moving.wait()
+    fake.health_requests += fake.asked.is_set()
+    return HEALTHY
+
+
+@router.endpoint(PROVISIONER_PROVISION)
+async def provision(_request: ProvisionLoop, fake: Injected[FakeProvisioner]) -> ProvisionReply:
+    fake.asked.set()
+    await fake.finishing.wait()
+    return ProvisionReply(
+        provisioned=Provisioned(
+            action="created",
+            hog_function_id="fn",
+            webhook_url="https://t.example.com/v1/webhooks/posthog",
+            dashboard_url="https://ph.example/",
+            enabled=True,
         )
+    )
 
 
 @asynccontextmanager
 async def fake_provisioner(servers: Servers) -> AsyncIterator[FakeProvisioner]:
-    async with connected(servers, User.PROVISIONER) as bus:
-        fake = FakeProvisioner()
-        handlers: list[AnyHandler] = [
-            Handler(PROVISIONER_HEALTH, fake.health),
-            Handler(PROVISIONER_PROVISION, fake.provision),
-        ]
-        await serve(bus, User.PROVISIONER, handlers)
-        await bus.flush()
+    fake = FakeProvisioner()
+    async with answering(servers, User.PROVISIONER, router, fake):
         yield fake
         fake.moving.set()
 
@@ -101,11 +114,22 @@ async def test_a_provisioner_that_dies_in_a_run_does_not_hang_the_client(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provisioning, "WATCH_SECONDS", 0.1)
+    asked = asyncio.Event()
+
+    async def answer_health(message: Msg) -> None:
+        await message.respond(msgspec.json.encode(HEALTHY))
+
+    async def never_answer(_message: Msg) -> None:
+        asked.set()
+
     async with gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running:
-        async with fake_provisioner(servers) as fake:
-            fake.finishing.clear()
+        # Plain subscriptions: an app that stops would answer first.
+        async with connected(servers, User.PROVISIONER) as bus:
+            await bus.client.subscribe(PROVISIONER_HEALTH.subject, cb=answer_health)
+            await bus.client.subscribe(PROVISIONER_PROVISION.subject, cb=never_answer)
+            await bus.flush()
             waiting = asyncio.create_task(running.http.post(URL, headers=admin()))
-            await fake.asked.wait()
+            await asked.wait()
         answer = await waiting
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
@@ -16,15 +15,14 @@ from hogsend.contract.credentials import (
     ProviderRef,
     TokenReply,
     TokenRequest,
+    token_digest,
 )
 from hogsend.contract.errors import Unavailable
-from hogsend.contract.provisioning import ProvisionLoop
 from hogsend.contract.users import User
-from hogsend.service.serving import AnyHandler, Handler, serve
-from hogsend.service.token_cache import token_digest
-from hogsend.transport.connection import Connection
+from hogsend.service.injection import Injected
+from hogsend.service.router import ServiceRouter
 from services.provisioner.destination import store
-from tests.integration.harness import Provisioner, connected, credentials_service
+from tests.integration.harness import answering, credentials_service
 from tests.integration.harness import provisioner_service as service
 from tests.integration.provisioner.conftest import Start
 from tests.integration.provisioner.driver import WITH_SECRET, Driver
@@ -77,7 +75,7 @@ async def test_two_replicas_at_once_create_one_destination_and_mint_one_secret(
         replicas = [
             await enter(service(servers, database_url, posthog=environment)) for _ in range(2)
         ]
-        replies = await asyncio.gather(*(a.handlers.provision(ProvisionLoop()) for a in replicas))
+        replies = await asyncio.gather(*(a.provisioning.run(placeholder=False) for a in replicas))
         derived = (await credentials.credentials.derived("posthog")).payload
     actions = sorted(reply.provisioned.action for reply in replies if reply.provisioned)
     assert actions == ["created", "unchanged"]
@@ -144,56 +142,47 @@ async def test_without_credentials_it_is_a_typed_503(
     environment = {"posthog_private_host": posthog.url, **WITH_SECRET}
     async with service(servers, database_url, posthog=environment) as alone:
         with pytest.raises(Unavailable, match="credentials"):
-            await alone.handlers.provision(ProvisionLoop())
+            await alone.provisioning.run(placeholder=False)
     assert posthog.requests == []
 
 
 class Rotating:
-    """A credentials service whose token PostHog no longer takes, and that has another one."""
+    """A credentials service whose token PostHog no longer accepts, and that has another one."""
 
-    def __init__(self, *tokens: str) -> None:
-        self._tokens = tokens
-        self.rejected: list[str | None] = []
-
-    async def token(self, request: TokenRequest) -> TokenReply:
-        self.rejected.append(request.rejected_sha256)
-        token = self._tokens[0 if request.rejected_sha256 is None else 1]
-        return TokenReply(source="oauth", version=1, token=token)
-
-    async def derived(self, _request: ProviderRef) -> DerivedReply:
-        return DerivedReply(version=1, state="absent")
+    def __init__(self) -> None:
+        self.rejected: list[str] = []
 
 
-@asynccontextmanager
-async def rotating(
-    servers: Servers, database_url: str, posthog: Recorder, credentials: Rotating
-) -> AsyncIterator[Provisioner]:
-    environment = {"posthog_private_host": posthog.url, **WITH_SECRET}
-    async with connected(servers, User.CREDENTIALS) as bus:
-        await answering(bus, credentials)
-        async with service(servers, database_url, posthog=environment) as provisioner:
-            yield provisioner
+router = ServiceRouter()
 
 
-async def answering(bus: Connection, credentials: Rotating) -> None:
-    handlers: list[AnyHandler] = [
-        Handler(CREDENTIALS_TOKEN, credentials.token),
-        Handler(CREDENTIALS_GET_DERIVED, credentials.derived),
-    ]
-    await serve(bus, User.CREDENTIALS, handlers)
-    await bus.flush()
+@router.endpoint(CREDENTIALS_TOKEN)
+async def token(request: TokenRequest, rotating: Injected[Rotating]) -> TokenReply:
+    if request.rejected_sha256 is None:
+        return TokenReply(source="oauth", version=1, token="pha_old")
+    rotating.rejected.append(request.rejected_sha256)
+    return TokenReply(source="oauth", version=2, token="pha_new")
+
+
+@router.endpoint(CREDENTIALS_GET_DERIVED)
+async def derived(_request: ProviderRef) -> DerivedReply:
+    return DerivedReply(version=1, state="absent")
 
 
 async def test_a_refused_token_is_refreshed_once_and_the_run_starts_over(
     servers: Servers, database_url: str, fresh_bus: None, posthog: Recorder
 ) -> None:
-    credentials = Rotating("pha_old", "pha_new")
+    rotating = Rotating()
     posthog.accepts = {"pha_new"}
     posthog.project = {"id": 4242}
-    async with rotating(servers, database_url, posthog, credentials) as provisioner:
-        reply = await provisioner.handlers.provision(ProvisionLoop())
+    environment = {"posthog_private_host": posthog.url, **WITH_SECRET}
+    async with (
+        answering(servers, User.CREDENTIALS, router, rotating),
+        service(servers, database_url, posthog=environment) as provisioner,
+    ):
+        reply = await provisioner.provisioning.run(placeholder=False)
     assert reply.provisioned is not None
     assert reply.provisioned.action == "created"
-    assert credentials.rejected == [None, token_digest("pha_old")]
+    assert rotating.rejected == [token_digest("pha_old")]
     used = [request.headers["authorization"] for request in posthog.requests]
     assert used == ["Bearer pha_old"] + ["Bearer pha_new"] * 3

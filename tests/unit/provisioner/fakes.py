@@ -45,7 +45,7 @@ class FakeCredentials(Credentials):
             version=1, oauth="present", scopes=list(SCOPES), webhook_secret="absent"
         )
         self.derived_reply = DerivedReply(version=1, state="absent")
-        self.rejected: list[str | None] = []
+        self.rejected: list[str] = []
         self.deadlines: list[float] = []
         self.stored: list[DerivedPayload] = []
         self.failures: dict[str, HogsendError] = {}
@@ -64,13 +64,17 @@ class FakeCredentials(Credentials):
         """Store a derived payload that cannot be unsealed."""
         self.derived_reply = DerivedReply(version=1, state="unreadable")
 
-    async def bearer(self, *, rejected: str | None = None) -> TokenReply:
+    async def bearer(self) -> TokenReply:
+        self._fail("bearer")
+        return self.token
+
+    async def replace_bearer(self, rejected: str) -> TokenReply:
         self._fail("bearer")
         self.rejected.append(rejected)
-        return self.token if rejected is None else self.fresh
+        return self.fresh
 
-    async def held_bearer(self, deadline: float) -> TokenReply:
-        self.deadlines.append(deadline)
+    async def cached_bearer(self, seconds: float) -> TokenReply:
+        self.deadlines.append(seconds)
         self._fail("bearer")
         return self.token
 

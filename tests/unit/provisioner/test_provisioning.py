@@ -250,7 +250,7 @@ async def test_a_refused_token_is_refreshed_once_and_the_run_starts_over() -> No
     provisioner.credentials.fresh = TokenReply(source="oauth", version=2, token="pha_new")
     provisioner.posthog.accepts = {"pha_new"}
     assert await action(provisioner) == "created"
-    assert provisioner.credentials.rejected == [None, "pha_old"]
+    assert provisioner.credentials.rejected == ["pha_old"]
     assert bearers(provisioner.posthog) == ["pha_old"] + ["pha_new"] * 3
 
 
@@ -271,7 +271,7 @@ async def test_a_token_that_is_refused_again_is_not_tried_without_end(
     provisioner.credentials.fresh = fresh
     provisioner.posthog.accepts = set()
     assert (await refusal(provisioner)).code == "unauthorized"
-    assert provisioner.credentials.rejected == [None, "pha_old"]
+    assert provisioner.credentials.rejected == ["pha_old"]
     assert len(provisioner.posthog.requests) == requests
 
 
@@ -280,14 +280,14 @@ async def test_a_refused_personal_key_is_not_asked_for_again() -> None:
     provisioner.credentials.token = TokenReply(source="personal_key", version=1, token="phx")
     provisioner.posthog.accepts = set()
     assert (await refusal(provisioner)).code == "unauthorized"
-    assert provisioner.credentials.rejected == [None]
+    assert provisioner.credentials.rejected == []
 
 
 async def test_another_refusal_asks_for_no_other_token() -> None:
     provisioner = compose()
     provisioner.posthog.refuse("GET", "/api/projects/", 403)
     assert (await refusal(provisioner)).code == "missing-scope"
-    assert provisioner.credentials.rejected == [None]
+    assert provisioner.credentials.rejected == []
 
 
 async def test_without_postgresql_posthog_is_not_asked() -> None:

@@ -1,0 +1,169 @@
+"""The provisioner's handlers on FastStream's test broker: no server, real routing and errors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from faststream.nats import TestNatsBroker
+
+from hogsend.contract import subjects
+from hogsend.contract.base import Empty
+from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.health import PROVISIONER_HEALTH
+from hogsend.contract.provisioning import (
+    PROVISIONER_DIAGNOSE,
+    PROVISIONER_PROVISION,
+    ProvisionLoop,
+)
+from hogsend.contract.registry import endpoints
+from hogsend.contract.users import User
+from hogsend.service.broker import ServiceBroker
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.database import Database
+from hogsend.service.health import HealthReporter
+from hogsend.service.settings import PostHogSettings, PublicUrlSettings
+from hogsend.service.testing import ask, offline_broker
+from services.provisioner.app import MIGRATIONS, build_parts, create_app
+from services.provisioner.handlers import router
+from services.provisioner.settings import ProvisionerSettings
+from tests.destinations import PUBLIC_URL, WEBHOOK_URL, compliant
+from tests.unit.provisioner.fakes import POSTHOG_URL, InMemoryProvisioner, compose
+
+CHANGE = CredentialChanged(
+    provider="posthog",
+    version=7,
+    change="stored",
+    kinds=["oauth"],
+    changed_kinds=["oauth"],
+    scopes=[],
+    expires_at=None,
+    changed_at=datetime(2026, 6, 13, tzinfo=UTC),
+)
+
+
+@pytest.fixture
+def provisioner() -> InMemoryProvisioner:
+    return compose()
+
+
+@pytest.fixture
+def watcher() -> CredentialWatcher:
+    return CredentialWatcher("posthog")
+
+
+@pytest.fixture
+async def broker(
+    provisioner: InMemoryProvisioner, watcher: CredentialWatcher
+) -> AsyncIterator[ServiceBroker]:
+    broker = offline_broker(User.PROVISIONER)
+    broker.provide(
+        provisioner.provisioning,
+        provisioner.diagnostics,
+        HealthReporter(User.PROVISIONER, unconnected(), lambda: 7),
+        watcher,
+    )
+    broker.include(router)
+    async with TestNatsBroker(broker):
+        yield broker
+
+
+def unconnected() -> Database:
+    return Database("postgresql://127.0.0.1:1/none", "provisioner", MIGRATIONS, pool_size=1)
+
+
+def test_every_endpoint_of_the_contract_is_answered() -> None:
+    declared = {one.subject for one in endpoints() if one.service is User.PROVISIONER}
+    assert {one.subject for one in router.endpoints} == declared
+
+
+async def test_provision_runs_and_replies(
+    broker: ServiceBroker, provisioner: InMemoryProvisioner
+) -> None:
+    reply = await ask(broker, PROVISIONER_PROVISION, ProvisionLoop())
+    assert reply.refusal is None
+    assert reply.provisioned is not None
+    assert (reply.provisioned.action, reply.provisioned.webhook_url) == ("created", WEBHOOK_URL)
+    assert len(provisioner.posthog.bodies("POST")) == 1
+
+
+@pytest.mark.parametrize("placeholder", [True, False])
+async def test_a_placeholder_is_passed_on(
+    broker: ServiceBroker, provisioner: InMemoryProvisioner, placeholder: bool
+) -> None:
+    reply = await ask(broker, PROVISIONER_PROVISION, ProvisionLoop(placeholder=placeholder))
+    assert reply.provisioned is not None
+    assert reply.provisioned.enabled is not placeholder
+
+
+async def test_a_refusal_is_a_reply_and_not_an_error(
+    broker: ServiceBroker, provisioner: InMemoryProvisioner
+) -> None:
+    provisioner.posthog.refuse(".*", ".*", 403)
+    reply = await ask(broker, PROVISIONER_PROVISION, ProvisionLoop())
+    assert reply.refusal is not None
+    assert reply.refusal.code == "missing-scope"
+    assert broker.stats.at(PROVISIONER_PROVISION.subject).errors == 0
+
+
+async def test_a_dependency_that_is_down_is_a_typed_error(
+    broker: ServiceBroker, provisioner: InMemoryProvisioner
+) -> None:
+    provisioner.store.is_down = True
+    with pytest.raises(Unavailable, match="PostgreSQL"):
+        await ask(broker, PROVISIONER_PROVISION, ProvisionLoop())
+    assert broker.stats.at(PROVISIONER_PROVISION.subject).errors == 1
+
+
+async def test_diagnose_reports_every_part(
+    broker: ServiceBroker, provisioner: InMemoryProvisioner
+) -> None:
+    provisioner.posthog.add("fn", **compliant())
+    found = await ask(broker, PROVISIONER_DIAGNOSE, Empty())
+    assert found.private_host == POSTHOG_URL
+    assert (found.destination.state, found.person_reads.state) == ("live", "working")
+
+
+async def test_health_carries_the_version_of_the_credential(broker: ServiceBroker) -> None:
+    report = await ask(broker, PROVISIONER_HEALTH, Empty())
+    assert (report.service, report.credential_version) == ("provisioner", 7)
+    assert (report.database.status, report.schema.required) == ("down", "0001")
+
+
+async def test_a_credential_change_reaches_the_watcher(
+    broker: ServiceBroker, watcher: CredentialWatcher
+) -> None:
+    changes: list[CredentialChanged | None] = []
+    watcher.on_change(changes.append)
+    await broker.publish(CHANGE, subjects.credential_changed("posthog"))
+    assert changes == [CHANGE]
+    await broker.publish(CHANGE, subjects.credential_changed("another"))
+    assert changes == [CHANGE]
+
+
+async def test_the_app_composes_what_the_handlers_need() -> None:
+    broker = offline_broker(User.PROVISIONER)
+    parts = build_parts(
+        broker.link,
+        unconnected(),
+        httpx.AsyncClient(),
+        posthog=PostHogSettings(posthog_private_host=POSTHOG_URL, posthog_webhook_secret="s"),
+        public=PublicUrlSettings(api_public_url=PUBLIC_URL),
+        settings=ProvisionerSettings(),
+    )
+    create_app(broker, parts)
+    async with TestNatsBroker(broker):
+        found = await ask(broker, PROVISIONER_DIAGNOSE, Empty())
+        with pytest.raises(Unavailable):
+            await ask(broker, PROVISIONER_PROVISION, ProvisionLoop())
+    assert (found.private_host, found.public_url.url) == (POSTHOG_URL, PUBLIC_URL)
+    assert (found.credential.state, found.webhook_secret.state) == ("unknown", "present")
+
+
+def test_the_migrations_are_numbered_without_a_gap() -> None:
+    names = sorted(path.name for path in Path(MIGRATIONS).glob("*.sql"))
+    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
