@@ -67,7 +67,8 @@ class Database:
             pool_size: connections at most.
         """
         self._url = url
-        self._schema = schema
+        # asyncpg refuses a subclass of str, such as a member of a StrEnum.
+        self._schema = str(schema)
         self._migrations = migrations
         self._pool_size = pool_size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None

@@ -1,0 +1,30 @@
+"""What a service's database hands on to the libraries below it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from hogsend.contract.users import User
+from hogsend.service.database import Database
+
+
+async def test_asyncpg_gets_a_plain_str_for_a_schema_named_by_a_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings: list[dict[str, str]] = []
+
+    async def create_pool(_url: str, *, server_settings: dict[str, str], **_more: object) -> object:
+        settings.append(server_settings)
+        return object()
+
+    async def migrate() -> None:
+        """Migrate nothing."""
+
+    database = Database("postgresql://x", User.PROVISIONER, Path(), pool_size=1)
+    monkeypatch.setattr(asyncpg, "create_pool", create_pool)
+    monkeypatch.setattr(database, "migrate", migrate)
+    await database.connect()
+    assert [type(schema) for schema in settings[0].values()] == [str]
