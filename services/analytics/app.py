@@ -12,7 +12,7 @@ from faststream import FastStream
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
 from hogsend.posthog.capture import Capture
-from hogsend.service import logs, metrics, tracing
+from hogsend.service import telemetry
 from hogsend.service.app import service_app
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.broker import ServiceBroker, service_broker
@@ -134,17 +134,13 @@ def create_app(
 
 async def run() -> None:
     """Run until SIGTERM or SIGINT."""
-    telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
+    observed, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
     settings, posthog = AnalyticsSettings(), PostHogSettings()
-    logs.configure("analytics", telemetry)
-    tracing.configure("analytics")
-    metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
-
     egress = EgressPolicy.of(
         OutboundSettings().outbound_allow,
         *(posthog.posthog_host, posthog.posthog_private_host),
     )
-    async with http_client(egress) as http:
+    async with telemetry.reporting(User.ANALYTICS, observed), http_client(egress) as http:
         await create_app(
             service_broker(User.ANALYTICS, nats),
             Database.of(postgres, "analytics", MIGRATIONS),
@@ -153,6 +149,5 @@ async def run() -> None:
             posthog=posthog,
             settings=settings,
             limits=nats.stream_limits,
-            background=[partial(touch_forever, telemetry.health_file)],
+            background=[partial(touch_forever, observed.health_file)],
         ).run()
-    tracing.shut_down()
