@@ -106,10 +106,7 @@ async def test_every_process_can_be_killed_while_a_client_posts(tmp_path: Path) 
             await eventually(more_than(before + 5, accepted), 30)
         posting.cancel()
         await asyncio.gather(posting, return_exceptions=True)
-        await eventually(lambda: _at_least(stack.stored(), len(accepted)), 60)
-        stored = await _stored_ids(stack)
-        assert accepted <= stored
-        assert len(stored) == await stack.stored()
+        await eventually(lambda: _are_all_stored_once(stack, accepted), 60)
 
 
 async def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> None:
@@ -187,5 +184,7 @@ async def _is(value: Any, expected: int) -> bool:
     return bool(await value == expected)
 
 
-async def _at_least(value: Any, expected: int) -> bool:
-    return bool(await value >= expected)
+async def _are_all_stored_once(stack: Up, ids: set[str]) -> bool:
+    # A post that was not answered may be stored, too, so that counting alone proves nothing.
+    stored = await _stored_ids(stack)
+    return ids <= stored and len(stored) == await stack.stored()
