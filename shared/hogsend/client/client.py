@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from hogsend.client.address import connection_to
 from hogsend.client.degradation import answered_without
 from hogsend.client.engagement import EngagementClient
 from hogsend.client.flags import FlagsClient
@@ -29,9 +27,7 @@ from hogsend.contract.conditions import (
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.persons import ANALYTICS_TIMEZONE, Capture, GetTimezone, Timezone
 from hogsend.transport.connection import Connection, without_password
-from hogsend.transport.tls import client_context
 
-DEFAULT_URL = "nats://127.0.0.1:4222"
 UTC_ZONE = "UTC"
 
 log = logging.getLogger(__name__)
@@ -162,17 +158,14 @@ async def connect(
     Raises:
         Unavailable: nothing answered at that address in time, or it refused the credentials.
     """
-    address = url or os.environ.get("NATS_URL", DEFAULT_URL)
-    if tls is None and (ca := os.environ.get("NATS_TLS_CA")):
-        tls = client_context(Path(ca))
     events = _ConnectionLog()
-    connection = Connection(urlsplit(address).username or user, address, tls=tls, observer=events)
+    connection = connection_to(url, user=user, tls=tls, observer=events)
     try:
         await asyncio.wait_for(connection.open(), wait)
     except TimeoutError:
         await connection.close()
         raise Unavailable(
-            f"cannot reach NATS at {without_password(address)} "
+            f"cannot reach NATS at {without_password(','.join(connection.addresses))} "
             f"({events.last_error or 'no answer'}); is it running, and is NATS_URL right?"
         ) from None
     try:

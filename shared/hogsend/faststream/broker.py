@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from faststream._internal.broker.registrator import Registrator
 from nats.js.api import ConsumerConfig
 
-from hogsend.client.client import DEFAULT_URL, Client
+from hogsend.client.address import connection_to
+from hogsend.client.client import Client
 from hogsend.client.subscriptions import credentials_consumer, events_consumer
 from hogsend.contract.streams import StreamName
 from hogsend.faststream.linked import LinkedBroker
 from hogsend.faststream.subscriber import ConsumerSubscriber
-from hogsend.transport.connection import Connection
-from hogsend.transport.tls import client_context
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +41,8 @@ class HogsendBroker(LinkedBroker):
             tls: insist on TLS in this way; by default with the authority `NATS_TLS_CA` names.
             options: `NatsBroker`'s own, for example `middlewares` and `logger`.
         """
-        address = url or os.environ.get("NATS_URL", DEFAULT_URL)
-        if tls is None and (ca := os.environ.get("NATS_TLS_CA")):
-            tls = client_context(Path(ca))
-        known_as = urlsplit(address.split(",")[0]).username or user
-        super().__init__(Connection(known_as, address, tls=tls, observer=_observe), **options)
+        link = connection_to(url, user=user, tls=tls, observer=_observe)
+        super().__init__(link, **options)
         self.hogsend = Client(self.link)
         """Persons, flags, captures and engagement, on the same connection."""
 

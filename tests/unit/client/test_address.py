@@ -1,0 +1,47 @@
+"""Where a service connects, and as whom."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from hogsend.client.address import DEFAULT_URL, connection_to
+from hogsend.faststream import HogsendBroker
+
+
+def ignore(_what: str, _detail: str) -> None:
+    """Hear nothing."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NATS_URL", "NATS_TLS_CA"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "user"),
+    [
+        (None, "subscriber"),
+        ("nats://10.0.0.1:4222", "subscriber"),
+        ("nats://app:s3cret@10.0.0.1:4222", "app"),
+        ("nats://app:s3cret@10.0.0.1:4222,nats://app:s3cret@10.0.0.2:4222", "app"),
+    ],
+)
+def test_the_address_names_the_user(url: str | None, user: str) -> None:
+    connection = connection_to(url, user="subscriber", tls=None, observer=ignore)
+    assert connection.user == user
+    assert ",".join(connection.addresses) == (url or DEFAULT_URL)
+
+
+def test_the_environment_names_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NATS_URL", "nats://app:word@bus.example:4222")
+    connection = connection_to(None, user="subscriber", tls=None, observer=ignore)
+    assert (connection.user, connection.addresses) == ("app", ["nats://app:word@bus.example:4222"])
+
+
+def test_a_deprecated_user_is_told_the_new_name(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        HogsendBroker("nats://member:s3cret@bus.example:4222")
+    assert caplog.messages == ["the NATS user member is deprecated: use app"]
