@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -11,7 +12,7 @@ from faststream import FastStream
 
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
-from hogsend.service import logs, metrics, tracing
+from hogsend.service import telemetry
 from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.credential_watcher import CredentialWatcher
@@ -122,31 +123,24 @@ def create_app(
 
 async def run() -> None:
     """Run until SIGTERM or SIGINT."""
-    telemetry, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
+    observed, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
     posthog, public, outbound = PostHogSettings(), PublicUrlSettings(), OutboundSettings()
-    logs.configure("provisioner", telemetry)
-    tracing.configure("provisioner")
-    metrics.serve(telemetry.metrics_host, telemetry.metrics_port)
-
-    database = Database.of(postgres, "provisioner", MIGRATIONS)
-    broker = service_broker(User.PROVISIONER, nats)
     egress = EgressPolicy.of(
         outbound.outbound_allow,
         *(posthog.posthog_host, posthog.posthog_private_host, public.api_public_url),
     )
-    async with http_client(egress) as http:
+    async with telemetry.reporting(User.PROVISIONER, observed), http_client(egress) as http:
+        broker = service_broker(User.PROVISIONER, nats)
         parts = build_parts(
             broker.link,
-            database,
+            Database.of(postgres, "provisioner", MIGRATIONS),
             http,
             posthog=posthog,
             public=public,
             settings=ProvisionerSettings(),
         )
-        app = create_app(
-            broker,
-            parts,
-            background=[database.keep_connected, lambda: touch_forever(telemetry.health_file)],
-            limits=nats.stream_limits,
-        )
-        await app.run()
+        background: list[Work] = [
+            partial(touch_forever, observed.health_file),
+            parts.database.keep_connected,
+        ]
+        await create_app(broker, parts, background=background, limits=nats.stream_limits).run()
