@@ -30,9 +30,9 @@ import hogsend
 from cli.stack import nats as nats_server
 from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.users import User
+from hogsend.service.broker import service_broker
 from hogsend.service.database import Database
 from hogsend.service.migrations import OFFERS_NO_TLS, MigrationFailed, migrate
-from hogsend.service.serving import service_bus
 from hogsend.service.settings import BusSettings
 from hogsend.transport.connection import Connection
 from services.credentials.app import MIGRATIONS
@@ -156,6 +156,10 @@ def settings(port: int, **more: str | Path) -> BusSettings:
     )
 
 
+def link(settings: BusSettings) -> Connection:
+    return service_broker(User.INGEST, settings).link
+
+
 async def can_talk(bus: Connection) -> bool:
     opening = asyncio.create_task(bus.open())
     try:
@@ -170,16 +174,16 @@ async def can_talk(bus: Connection) -> bool:
 
 async def test_a_service_talks_to_nats_over_tls(pki: Pki, tmp_path: Path) -> None:
     async with nats_with_tls(pki, tmp_path) as port:
-        assert await can_talk(service_bus(User.INGEST, settings(port, nats_tls_ca=pki.ca)))
+        assert await can_talk(link(settings(port, nats_tls_ca=pki.ca)))
 
 
 async def test_a_server_nobody_vouches_for_is_not_talked_to(pki: Pki, tmp_path: Path) -> None:
     other = make_pki(tmp_path / "other")
     async with nats_with_tls(pki, tmp_path) as port:
         with pytest.raises(TimeoutError):
-            await can_talk(service_bus(User.INGEST, settings(port, nats_tls_ca=other.ca)))
+            await can_talk(link(settings(port, nats_tls_ca=other.ca)))
         # The system's authorities do not vouch for it either.
-        bare = service_bus(User.INGEST, settings(port, nats_url=f"tls://127.0.0.1:{port}"))
+        bare = link(settings(port, nats_url=f"tls://127.0.0.1:{port}"))
         with pytest.raises(TimeoutError):
             await can_talk(bare)
 
@@ -187,9 +191,9 @@ async def test_a_server_nobody_vouches_for_is_not_talked_to(pki: Pki, tmp_path: 
 async def test_a_client_certificate_is_shown_when_it_is_asked_for(pki: Pki, tmp_path: Path) -> None:
     async with nats_with_tls(pki, tmp_path, verify=True) as port:
         own = {"nats_tls_cert": pki.certificate, "nats_tls_key": pki.key}
-        assert await can_talk(service_bus(User.INGEST, settings(port, nats_tls_ca=pki.ca, **own)))
+        assert await can_talk(link(settings(port, nats_tls_ca=pki.ca, **own)))
         with pytest.raises(TimeoutError):
-            await can_talk(service_bus(User.INGEST, settings(port, nats_tls_ca=pki.ca)))
+            await can_talk(link(settings(port, nats_tls_ca=pki.ca)))
 
 
 async def test_somebody_elses_service_connects_with_the_authority_alone(
@@ -221,8 +225,7 @@ async def test_no_password_is_sent_to_a_server_that_offers_no_tls(
     port = impostor.sockets[0].getsockname()[1]
     async with impostor:
         ca = pki.ca if scheme == "nats" else None
-        bus = service_bus(
-            User.INGEST,
+        bus = link(
             settings(
                 port,
                 nats_url=f"{scheme}://127.0.0.1:{port}",
@@ -239,7 +242,7 @@ def test_a_file_that_is_of_no_use_is_named(tmp_path: Path) -> None:
     wrong = tmp_path / "ca.pem"
     wrong.write_text("nothing")
     with pytest.raises(CannotStart, match=str(wrong)):
-        service_bus(User.INGEST, settings(1, nats_tls_ca=wrong))
+        link(settings(1, nats_tls_ca=wrong))
 
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
