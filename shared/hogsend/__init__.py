@@ -5,6 +5,9 @@ async with hogsend.connect() as client:
         ...
 """
 
+import warnings
+from typing import Any
+
 from hogsend._version import __version__
 from hogsend.client.client import Client, connect
 from hogsend.client.local_time import next_moment
@@ -35,3 +38,11 @@ __all__ = [
     "connect",
     "next_moment",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Renamed in 0.2; the old name goes with the next version.
+    if name == "Bus":
+        warnings.warn("hogsend.Bus is hogsend.Client", DeprecationWarning, stacklevel=2)
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -36,7 +36,7 @@ def next_moment(
     twice is taken the first time ("compatible" in RFC 5545 and ECMAScript Temporal).
 
     Args:
-        timezone: IANA name, as `Bus.timezone` gives it.
+        timezone: IANA name, as `Client.timezone` gives it.
         hour: 0 to 23.
         minute: 0 to 59.
         weekday: `monday` to `sunday`.

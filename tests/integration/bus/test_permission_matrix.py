@@ -50,7 +50,7 @@ async def trying(servers: Servers, user: User) -> AsyncIterator[tuple[Client, se
 
 
 async def _flush(client: Client) -> None:
-    # See `Bus.flush`.
+    # See `Connection.flush`.
     await client.flush()
     await client.flush()
 

@@ -1,4 +1,4 @@
-"""What `Bus.events` promises a handler: its event stays its own, and no wait is lost."""
+"""What `Client.events` promises a handler: its event stays its own, and no wait is lost."""
 
 from __future__ import annotations
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+import hogsend
+
 OUR_OWN = ("pydantic", "structlog", "prometheus_client", "cryptography", "asyncpg", "litestar")
 
 
@@ -14,3 +18,10 @@ def test_subscribing_needs_nothing_but_nats_and_msgspec() -> None:
     loaded = set(done.stdout.split())
     assert {"nats", "msgspec"} <= loaded
     assert not loaded & set(OUR_OWN)
+
+
+def test_the_clients_earlier_name_works_and_warns() -> None:
+    with pytest.warns(DeprecationWarning, match=r"hogsend\.Client"):
+        assert hogsend.Bus is hogsend.Client
+    with pytest.raises(AttributeError):
+        _ = hogsend.Buses
