@@ -5,6 +5,8 @@ Tests run in parallel workers (pytest-xdist), each with servers of its own.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -54,12 +56,35 @@ class _Progress:
             self._terminal.write_line(f"FAILED {report.nodeid} ({report.when})", red=True)
 
 
-@pytest.hookimpl(trylast=True)
+class _OwnDirectory:
+    """The directory above every `tmp_path`; kept when something failed.
+
+    Pytest's own is below one that every run of a user closes to others when it starts, while
+    PostgreSQL, started by root, is another user that works in there.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._directory = tempfile.mkdtemp(prefix="hogsend-pytest-")
+        config.option.basetemp = self._directory
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if exitstatus == pytest.ExitCode.OK:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """Give a run, not each of its workers, a directory of its own."""
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_OwnDirectory(config))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Report progress where results are reported."""
-    terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if terminal is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(_Progress(terminal))
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and not hasattr(session.config, "workerinput"):
+        session.config.pluginmanager.register(_Progress(terminal))
 
 
 @pytest.fixture(scope="session")
