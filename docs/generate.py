@@ -1,13 +1,12 @@
 """Writes the documents that the code knows best: `python -m docs.generate [--check]`.
 
-Settings come from every service's `settings.py`; `docs/bus.md`, `docs/asyncapi.json` and NATS'
-configuration from `hogsend.contract`; `docs/http.md` and `docs/openapi.json` from the gateway;
-`docs/command.md` from the command line.
+Settings come from every service's `settings.py`; `docs/bus.md` and NATS' configuration from
+`hogsend.contract`; `docs/asyncapi.json` from the services' routers; `docs/http.md` and
+`docs/openapi.json` from the gateway; `docs/command.md` from the command line.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -17,9 +16,8 @@ from typing import Any
 import msgspec
 
 from cli.stack import nats
-from docs.generators import command, examples, http, settings
-from hogsend import __version__
-from hogsend.contract import registry, streams
+from docs.generators import asyncapi, command, examples, http, settings
+from hogsend.contract import streams
 from hogsend.contract.permissions import permissions
 from hogsend.contract.registry import channels, endpoints
 from hogsend.contract.users import DEPRECATED_USERS, User
@@ -131,64 +129,6 @@ def bus() -> str:
     return "\n".join(lines)
 
 
-def asyncapi() -> str:
-    """The AsyncAPI 3.0 document of everything on the bus."""
-    types = {c.message for c in channels()} | {t for e in endpoints() for t in (e.request, e.reply)}
-    ordered = sorted(types, key=lambda kind: kind.__name__)
-    _, schemas = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
-    documented: dict[str, Any] = {}
-    operations: dict[str, Any] = {}
-    for channel in channels():
-        name = channel.stream.lower()
-        documented[name] = {
-            "address": channel.subject,
-            "title": channel.summary,
-            "messages": _message(channel.message),
-        }
-        operations[f"receive-{name}"] = {
-            "action": "receive",
-            "channel": {"$ref": f"#/channels/{name}"},
-            "summary": channel.summary,
-        }
-    for endpoint in endpoints():
-        name = f"{endpoint.service}-{endpoint.verb}"
-        documented[name] = {
-            "address": endpoint.subject,
-            "messages": _message(endpoint.request) | _message(endpoint.reply),
-        }
-        operations[name] = {
-            "action": "receive",
-            "channel": {"$ref": f"#/channels/{name}"},
-            "summary": endpoint.summary,
-            "messages": [_in_channel(name, endpoint.request)],
-            "reply": {
-                "channel": {"$ref": f"#/channels/{name}"},
-                "messages": [_in_channel(name, endpoint.reply)],
-            },
-        }
-    document = {
-        "asyncapi": "3.0.0",
-        "info": {
-            "title": "Hogsend on NATS",
-            "version": __version__,
-            "description": (registry.__doc__ or "").splitlines()[0],
-        },
-        "channels": documented,
-        "operations": operations,
-        "components": {
-            "messages": {
-                kind.__name__: {
-                    "contentType": "application/json",
-                    "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
-                }
-                for kind in ordered
-            },
-            "schemas": schemas,
-        },
-    }
-    return json.dumps(document, indent=2, sort_keys=True) + "\n"
-
-
 def nats_server(*, clustered: bool) -> str:
     """Give nats-server's configuration for containers: passwords come from a file beside it."""
     users = [
@@ -253,7 +193,7 @@ DOCUMENTS: dict[Path, Callable[[], str]] = {
     ROOT / "docs" / "http.md": http.page,
     ROOT / "docs" / "openapi.json": http.openapi,
     ROOT / "docs" / "bus.md": bus,
-    ROOT / "docs" / "asyncapi.json": asyncapi,
+    ROOT / "docs" / "asyncapi.json": asyncapi.document,
     ROOT / "deploy" / "nats" / "single.conf": partial(nats_server, clustered=False),
     ROOT / "deploy" / "nats" / "cluster.conf": partial(nats_server, clustered=True),
 }
@@ -284,14 +224,6 @@ def _size(most: int) -> str:
 
 def _word(value: Any) -> str:
     return str(getattr(value, "value", value))
-
-
-def _message(kind: type[msgspec.Struct]) -> dict[str, dict[str, str]]:
-    return {kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"}}
-
-
-def _in_channel(channel: str, kind: type[msgspec.Struct]) -> dict[str, str]:
-    return {"$ref": f"#/channels/{channel}/messages/{kind.__name__}"}
 
 
 if __name__ == "__main__":

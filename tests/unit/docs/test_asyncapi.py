@@ -1,0 +1,68 @@
+"""What the services' routers declare is what the contract says, and what the document says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from docs.generators.asyncapi import SERVICES, document, overlap, router_of, subscribed_subjects
+from hogsend.contract.registry import channels, endpoints
+from hogsend.contract.users import User
+
+
+@pytest.fixture(scope="module")
+def built() -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(document())
+    return parsed
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_answers_the_endpoints_that_are_its_own(service: User) -> None:
+    answered = sorted(endpoint.subject for endpoint in router_of(service).endpoints)
+    assert answered == [endpoint.subject for endpoint in endpoints() if endpoint.service == service]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_says_everything_it_publishes(service: User) -> None:
+    declared = sorted(channel.subject for channel in router_of(service).published)
+    assert declared == [c.subject for c in channels() if service in c.publishers]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_subscribes_to_what_the_contract_lets_it_read(service: User) -> None:
+    allowed = {channel.subject for channel in channels() if service in channel.subscribers}
+    subscribed = subscribed_subjects(router_of(service))
+    unheard = {one for one in allowed if not any(overlap(one, subject) for subject in subscribed)}
+    foreign = {one for one in subscribed if not any(overlap(one, subject) for subject in allowed)}
+    assert (unheard, foreign) == (set(), set())
+
+
+def test_every_subject_of_the_contract_is_a_channel_of_its_own(built: dict[str, Any]) -> None:
+    addresses = [one["address"] for one in built["channels"].values() if one["address"]]
+    declared = [c.address for c in channels()] + [e.subject for e in endpoints()]
+    assert sorted(addresses) == sorted(declared)
+
+
+def test_every_endpoint_is_an_operation_with_a_reply(built: dict[str, Any]) -> None:
+    replies = {
+        operation["channel"]["$ref"] for operation in built["operations"].values()
+        if "reply" in operation
+    }  # fmt: skip
+    assert len(replies) == len(endpoints())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("a.b", "a.b", True),
+        ("a.*", "a.b", True),
+        ("a.>", "a.b.c", True),
+        ("a.b", "a.b.c", False),
+        ("a.*.c", "a.b.*", True),
+        ("a.b", "a.c", False),
+    ],
+)
+def test_patterns_overlap_where_a_subject_matches_both(one: str, other: str, both: bool) -> None:
+    assert (overlap(one, other), overlap(other, one)) == (both, both)
