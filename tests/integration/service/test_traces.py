@@ -13,11 +13,18 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from hogsend import Event
+from hogsend.contract import subjects
 from hogsend.contract.users import User
 from hogsend.faststream import HogsendBroker
 from hogsend.service import tracing
 from hogsend.service.tracing import Tracing
-from tests.integration.harness import credentials_service, gateway_service
+from tests.integration.harness import (
+    admin,
+    analytics_service,
+    credentials_service,
+    gateway_service,
+    provisioner_service,
+)
 from tests.integration.ingest.driver import ingest_service
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -26,6 +33,14 @@ pytestmark = pytest.mark.usefixtures("fresh_bus")
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TRACE, SPAN = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
+GRANT = {
+    "accessToken": "pha_a",
+    "refreshToken": "phr_r",
+    "expiresAt": "2099-01-01T00:00:00Z",
+    "tokenEndpoint": "https://eu.posthog.com/oauth/token/",
+    "clientId": "https://hogsend.com/.well-known/hogsend-posthog-client.json",
+    "scopes": ["person:read"],
+}
 WEBHOOK = {"event": {"event": "signed_up", "distinct_id": "u_42", "uuid": "0190-1"}}
 
 
@@ -100,3 +115,28 @@ async def test_a_webhook_is_one_trace_to_a_subscriber_of_another_app(
     assert parent(queued) == received.context.span_id
     assert parent(stored) == parent(published) == queued.context.span_id
     assert parent(handled) == queued.context.span_id
+
+
+async def test_a_credential_change_is_one_trace_to_every_consumer(
+    servers: Servers, database_url: str, tmp_path: Path, trace: Trace
+) -> None:
+    async with (
+        credentials_service(servers, database_url),
+        provisioner_service(servers, database_url, posthog={}),
+        analytics_service(servers, database_url, posthog={}),
+        gateway_service(servers, tmp_path) as front,
+    ):
+        answer = await front.http.put(
+            "/v1/admin/provider-credentials/posthog",
+            json={"payload": GRANT},
+            headers={**admin(), "traceparent": PARENT},
+        )
+        assert answer.status_code == 200
+        asked = await trace.span("PUT /v1/admin/provider-credentials/posthog")
+        stored = await trace.span("hogsend.rpc.credentials.put process")
+        heard = f"{subjects.credential_changed('posthog')} process"
+        # The gateway, the provisioner and analytics.
+        await eventually(lambda: len(trace.spans(heard)) == 3)
+    assert parent(asked) == SPAN
+    assert parent(stored) == asked.context.span_id
+    assert {parent(span) for span in trace.spans(heard)} == {stored.context.span_id}
