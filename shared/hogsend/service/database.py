@@ -43,8 +43,8 @@ AWAY = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
-"""What asyncpg raises while the server is away, starting, stopping, hanging or full, or refuses a
-statement or a login for a reason that passes: the same statement may succeed later."""
+"""What asyncpg raises while the server is missing, starting, stopping, hanging or full, or refuses
+a statement or a login for a reason that passes: the same statement may succeed later."""
 
 LOST = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 """What asyncpg raises when the server came back without what the migrations had made."""
@@ -116,7 +116,7 @@ class Database:
         """A connection from the pool.
 
         Raises:
-            Unavailable: PostgreSQL is away, or became so while the block ran.
+            Unavailable: PostgreSQL is not available, or was lost while the block ran.
         """
         pool = self._pool
         if pool is None:
@@ -126,7 +126,7 @@ class Database:
                 try:
                     yield connection
                 except BROKEN:
-                    # Nobody may get it again.
+                    # The pool must not lend it again.
                     connection.terminate()
                     raise
         except (*AWAY, *LOST, *BROKEN) as error:

@@ -82,7 +82,7 @@ async def test_rotation_is_followed_by_all_replicas(
         await replicas[0].credentials.put_oauth("posthog", first_grant(url))
         token = "pha_first"
         for _ in range(3):
-            # PostHog no longer takes this one, and every replica hears of it at once.
+            # The token is rejected, and every replica learns it at the same time.
             replies = await asyncio.gather(*(ask(one, digest(token)) for one in replicas))
             (fresh,) = {reply.token for reply in replies}
             assert fresh not in {None, token}
@@ -104,7 +104,7 @@ async def test_an_answer_lost_in_a_crash_is_asked_for_again_within_the_grace(
         credentials_service(servers, database_url) as service,
     ):
         await service.credentials.put_oauth("posthog", first_grant(url))
-        # The server has rotated, and nobody kept what it answered.
+        # The server has rotated, and its answer is lost.
         lost = (await refresh_by_hand(url, "phr_first")).json()
         assert (await ask(service)).token == lost["access_token"]
         grant = await stored(service)
