@@ -1,4 +1,4 @@
-"""Webhooks: what is sent, to whom, and how often (spec/posthog-http-facts.md, contract 5.3)."""
+"""Webhooks: what is sent, to whom, and how often (`nodejs/src/cdp/`, contract 5.3)."""
 
 from __future__ import annotations
 
