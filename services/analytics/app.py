@@ -11,7 +11,7 @@ from faststream import FastStream
 
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
-from hogsend.posthog.capture import Capture
+from hogsend.posthog.capture import CaptureApi
 from hogsend.service import telemetry
 from hogsend.service.app import service_app
 from hogsend.service.bearer_cache import BearerCache
@@ -96,7 +96,7 @@ def create_app(
     streams = JetStreams(broker, map(own.batch_subscriber, DELIVERIES))
     delivery = DeliveryRunner(
         streams=streams,
-        capture=Capture(http, seconds=settings.outbound_webhook_timeout_ms / 1000),
+        capture=CaptureApi(http, seconds=settings.outbound_webhook_timeout_ms / 1000),
         project_key=project_key,
         store=store,
         settings=settings,

@@ -1,1 +1,1 @@
-"""Provisioner: the destination in PostHog that delivers events here, made once and kept right."""
+"""Provisioner: the destination in PostHog that delivers events here, kept up to date."""

@@ -1,4 +1,4 @@
-"""What can be set for the provisioner."""
+"""Settings of the provisioner."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def precondition_failed(
 
 
 def missing_secret() -> ProvisioningError:
-    """The provisioner was given no secret: PostHog would deliver to an open route."""
+    """There is no webhook secret: PostHog would deliver to an open route."""
     return _posthog_error(
         "missing-webhook-secret",
         "There is no webhook secret, so the ingest route would accept events from any sender.",
@@ -76,14 +76,14 @@ def missing_secret() -> ProvisioningError:
 
 
 def no_project_id() -> ProvisioningError:
-    """PostHog answered, but not with a project."""
+    """PostHog's project answer carries no id."""
     return _posthog_error(
         "project-discovery-failed", "PostHog's project answer carries no id.", DISCOVERY_REMEDY
     )
 
 
 def no_function_id() -> ProvisioningError:
-    """PostHog says that it created a destination, but not which."""
+    """PostHog created a destination and did not return its id."""
     return _posthog_error(
         "api-error", "PostHog created a destination but answered without its id.", RETRY_REMEDY
     )

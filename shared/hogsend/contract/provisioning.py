@@ -1,4 +1,4 @@
-"""Provisioning: the PostHog destination that delivers events here, made or looked at."""
+"""Provisioning: the PostHog destination that delivers events here, created or diagnosed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ProvisionLoop(Message, frozen=True):
     """Make PostHog deliver its events to this instance."""
 
     placeholder: bool = False
-    """Only make a disabled destination to be filled in later; never touch an existing one."""
+    """Only create a disabled destination to fill in later; never change an existing one."""
 
 
 class Destination(Message, frozen=True):
@@ -27,7 +27,7 @@ class Destination(Message, frozen=True):
 
 
 class Provisioned(Message, frozen=True):
-    """How the destination was brought up (contract 1.2)."""
+    """The provisioned destination, and what was done to it (contract 1.2)."""
 
     action: Action
     hog_function_id: str
@@ -39,24 +39,24 @@ class Provisioned(Message, frozen=True):
 
 
 class Refusal(Message, frozen=True):
-    """Why nothing was provisioned."""
+    """Why provisioning failed."""
 
     reason: Literal["precondition", "posthog"]
-    """Something is missing here (409), or PostHog said no or could not be reached (502)."""
+    """A precondition does not hold here (409), or PostHog refused or is unreachable (502)."""
     code: str
     detail: str | None = None
     remediation: str | None = None
 
 
 class ProvisionReply(Message, frozen=True):
-    """Exactly one of both."""
+    """Exactly one of both is set."""
 
     provisioned: Provisioned | None = None
     refusal: Refusal | None = None
 
 
 class Finding(Message, frozen=True, kw_only=True):
-    """What is to be said about one part of the integration, if anything."""
+    """The state of one part of the integration, and what to do about a problem."""
 
     detail: str | None = None
     remediation: str | None = None
@@ -66,28 +66,28 @@ class CredentialFinding(Finding, frozen=True, kw_only=True):
     """The stored OAuth grant."""
 
     state: Literal["present", "absent", "unreadable", "needs_reconnect", "unknown"]
-    """`unknown` while the credentials service is away."""
+    """`unknown` while the credentials service is down."""
     scopes: list[str] = []
     expires_at: datetime | None = None
     refresh_failing: bool = False
 
 
 class ReadsFinding(Finding, frozen=True, kw_only=True):
-    """Whether persons can be read, tried for real."""
+    """Whether persons can be read, checked by reading one."""
 
     state: Literal["working", "failing", "off", "unknown"]
     through: Literal["oauth", "personal_key", "none"]
 
 
 class SecretFinding(Finding, frozen=True, kw_only=True):
-    """What PostHog's deliveries must carry."""
+    """The secret PostHog's deliveries must carry."""
 
     state: Literal["present", "absent", "unreadable", "unknown"]
     source: Literal["environment", "minted", "none"]
 
 
 class DestinationFinding(Finding, frozen=True, kw_only=True):
-    """Our destination as PostHog has it."""
+    """Our destination in PostHog."""
 
     state: Literal["live", "disabled", "drifted", "placeholder", "elsewhere", "missing", "unknown"]
     hog_function_id: str | None = None
@@ -103,11 +103,11 @@ class PublicUrlFinding(Finding, frozen=True, kw_only=True):
 
 
 class ProvisioningFinding(Finding, frozen=True, kw_only=True):
-    """Whether a run would get as far as asking PostHog for a destination."""
+    """Whether a provisioning run would pass its preconditions."""
 
     state: Literal["possible", "refused", "unknown"]
     code: str | None = None
-    """What a run would be refused with (contract 1.2 and 2.7)."""
+    """Code of the refusal a run would be answered with (contract 1.2 and 2.7)."""
 
 
 class Diagnosis(Message, frozen=True):
@@ -129,7 +129,7 @@ PROVISIONER_PROVISION = Endpoint(
     request=ProvisionLoop,
     reply=ProvisionReply,
     callers=(User.GATEWAY,),
-    summary="Make PostHog deliver its events here; doing it twice changes nothing.",
+    summary="Make PostHog deliver its events here; repeating it changes nothing.",
     deadline=60.0,
 )
 PROVISIONER_DIAGNOSE = Endpoint(
@@ -138,6 +138,6 @@ PROVISIONER_DIAGNOSE = Endpoint(
     request=Empty,
     reply=Diagnosis,
     callers=(User.GATEWAY,),
-    summary="What works between this instance and PostHog, and what to do about the rest.",
+    summary="Diagnose the integration with PostHog, with a remediation for each problem.",
     deadline=20.0,
 )

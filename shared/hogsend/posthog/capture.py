@@ -65,7 +65,7 @@ class CaptureError(PostHogError):
         return self.status in _ABOUT_CONTENT
 
 
-class Capture:
+class CaptureApi:
     """Sends batches, each within `seconds`."""
 
     def __init__(self, http: httpx.AsyncClient, *, seconds: float) -> None:

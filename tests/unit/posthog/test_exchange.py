@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from hogsend.posthog.capture import Capture, CaptureError
+from hogsend.posthog.capture import CaptureApi, CaptureError
 from hogsend.posthog.errors import PostHogError, PostHogTimeout
 from hogsend.posthog.exchange import exchange
 from hogsend.posthog.flags import FlagsApi, FlagsRequest
@@ -80,12 +80,12 @@ async def test_an_answer_that_takes_too_long_is_a_timeout() -> None:
     with pytest.raises(PostHogTimeout, match=r"did not answer within 0\.01 s"):
         await exchange(http, "GET", HOST, headers={}, content=None, seconds=0.01, max_bytes=10)
     with pytest.raises(CaptureError, match=r"^Timeout after 10ms$") as raised:
-        await Capture(http, seconds=0.01).send(HOST, KEY, [b"{}"])
+        await CaptureApi(http, seconds=0.01).send(HOST, KEY, [b"{}"])
     assert raised.value.may_pass
 
 
 async def capture(http: httpx.AsyncClient) -> None:
-    await Capture(http, seconds=5).send(HOST, KEY, [b"{}"])
+    await CaptureApi(http, seconds=5).send(HOST, KEY, [b"{}"])
 
 
 async def evaluate_flags(http: httpx.AsyncClient) -> None:

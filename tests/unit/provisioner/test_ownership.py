@@ -1,4 +1,4 @@
-"""Whose destination it is, when several Hogsend instances may share one PostHog project.
+"""Ownership: which destination belongs to which instance when several share a project.
 
 Contract 2.2 takes the first destination whose path is ours. These rules are stricter and take
 precedence: otherwise two instances would repoint each other's destination without end.
