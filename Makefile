@@ -78,8 +78,8 @@ docs: $(DEVELOPING) ## Serve the documentation on http://127.0.0.1:8000 (or DOCS
 	@echo "the documentation is at http://127.0.0.1:$(DOCS_PORT); Ctrl-C stops it"
 	@exec $(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory dist/docs $(DOCS_PORT) 2>/dev/null
 
-clean: ## Remove the virtual environment and caches; keeps .hogsend
-	@rm -rf $(VENV) .matrix tests/asyncapi/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## Remove the virtual environment, built documentation and caches; keeps .hogsend
+	@rm -rf $(VENV) dist/docs .matrix tests/asyncapi/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(RUNNING): pyproject.toml shared/pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) 2>/dev/null || { \
