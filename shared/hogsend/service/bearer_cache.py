@@ -68,9 +68,7 @@ class BearerCache:
             Unavailable: credentials cannot be asked.
         """
         request = TokenRequest(provider_id=self._provider, rejected_sha256=rejected_sha256)
-        reply = await self._link.request(CREDENTIALS_TOKEN, request)
-        self._bearer.keep(reply)
-        return reply
+        return await self._bearer.ask(lambda: self._link.request(CREDENTIALS_TOKEN, request))
 
     async def _ask(self) -> TokenReply:
         request = TokenRequest(provider_id=self._provider)

@@ -95,7 +95,7 @@ class Watched(Generic[Value]):
             HogsendError: the credentials service cannot be asked.
         """
         if self._asking is None:
-            self._asking = asyncio.create_task(self._question())
+            self._asking = asyncio.create_task(self._question(self._ask))
             self._asking.add_done_callback(self._asked)
         return await asyncio.shield(self._asking)
 
@@ -105,10 +105,13 @@ class Watched(Generic[Value]):
         self._asked_at = None
         self._asking = None
 
-    def keep(self, answer: Value) -> None:
-        """Hold an answer that was got in another way, as current."""
-        self._asked_at = self._clock()
-        self._hold(answer)
+    async def ask(self, ask: Callable[[], Awaitable[Value]]) -> Value:
+        """Ask in another way, and hold the answer like any other.
+
+        Raises:
+            HogsendError: the credentials service cannot be asked.
+        """
+        return await self._question(ask)
 
     def assume(self, answer: Value) -> None:
         """Hold what an earlier process was answered, until the question is asked anew."""
@@ -119,9 +122,9 @@ class Watched(Generic[Value]):
         self.outdate()
         self._held = None
 
-    async def _question(self) -> Value:
+    async def _question(self, ask: Callable[[], Awaitable[Value]]) -> Value:
         changes, asked_at = self._changes, self._clock()
-        answer = await self._ask()
+        answer = await ask()
         if changes == self._changes:
             self._asked_at = asked_at
             self._hold(answer)

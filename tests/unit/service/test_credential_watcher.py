@@ -107,6 +107,23 @@ async def test_an_answer_that_a_change_overtook_is_not_the_last_word(
     assert await watched.get() == "new"
 
 
+async def test_an_answer_that_was_got_in_another_way_can_be_overtaken_too(
+    watcher: CredentialWatcher, service: Service
+) -> None:
+    other = Service()
+    watched = watcher.watch("value", service.ask)
+    assert await watched.ask(other.ask) == "old"
+    assert watched.is_current
+    other.gate = asyncio.Event()
+    asking = asyncio.create_task(watched.ask(other.ask))
+    await eventually(lambda: other.asked == 2)
+    service.value = "new"
+    watcher.changed(None)
+    other.gate.set()
+    assert await asking == "old"
+    assert await watched.get() == "new"
+
+
 async def test_an_overtaken_answer_that_comes_last_does_not_replace_the_newer_one(
     watcher: CredentialWatcher, service: Service
 ) -> None:
