@@ -20,11 +20,11 @@ async def test_asyncpg_gets_a_plain_str_for_a_schema_named_by_a_user(
         settings.append(server_settings)
         return object()
 
-    async def migrate() -> None:
+    async def migrate(*_args: object) -> None:
         """Migrate nothing."""
 
     database = Database("postgresql://x", User.PROVISIONER, Path(), pool_size=1)
     monkeypatch.setattr(asyncpg, "create_pool", create_pool)
-    monkeypatch.setattr(database, "migrate", migrate)
+    monkeypatch.setattr("hogsend.service.database.migrate", migrate)
     await database.connect()
     assert [type(schema) for schema in settings[0].values()] == [str]
