@@ -1,8 +1,8 @@
-"""What the gateway knows of the webhook secret, and whether a presented one matches.
+"""The webhook secret: where it comes from, and whether a presented one matches.
 
-The environment's secret wins. Otherwise it is the one minted at connect, of which the gateway only
-ever holds a digest; a credential event makes it ask again at once. When it cannot know, it says so,
-and the route stays closed.
+The environment's secret wins. Otherwise it is the one minted at connect, of which the gateway holds
+only a digest; a credential event makes it ask again at once. While the secret is unknown the route
+is closed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class WebhookSecret:
         configured: str | None,
         cache: Path | None,
     ) -> None:
-        """Start from the environment, else from what an earlier process learned.
+        """Start with the environment's secret, else with the digest that an earlier process cached.
 
         Args:
             link: where the credentials service is asked.
@@ -74,7 +74,7 @@ class WebhookSecret:
 
     @property
     def known(self) -> bool:
-        """Whether a delivery can be judged."""
+        """Whether a presented secret can be checked."""
         return self._configured is not None or self._minted.is_settled
 
     @property
@@ -84,7 +84,7 @@ class WebhookSecret:
         return held.version if held else None
 
     def check(self, presented: bytes | None) -> SecretCheck:
-        """Judge a presented secret, in constant time; None means none was sent."""
+        """Check a presented secret in constant time; None means that none was sent."""
         expected = self._configured
         if expected is None:
             held = self._minted.held
@@ -134,7 +134,7 @@ class WebhookSecret:
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             metrics.FAILURES.labels("webhook_secret", "memory").inc()
-            log.warning("remembered webhook secret is unreadable", reason=type(error).__name__)
+            log.warning("the cached webhook secret is unreadable", reason=type(error).__name__)
             return None
 
     def _store_cached(self, reply: WebhookSecretReply) -> None:
@@ -151,13 +151,13 @@ class WebhookSecret:
             fresh.replace(self._cache)
         except OSError as error:
             metrics.FAILURES.labels("webhook_secret", "memory").inc()
-            log.warning("webhook secret cannot be remembered", reason=str(error))
+            log.warning("the webhook secret cannot be cached", reason=str(error))
 
 
 def _announce(reply: WebhookSecretReply) -> None:
     if reply.state == "absent":
         log.warning(
-            "THE POSTHOG WEBHOOK IS OPEN: anybody who reaches this gateway can post events. "
+            "THE POSTHOG WEBHOOK IS OPEN: every client that reaches this gateway can post events. "
             "Set POSTHOG_WEBHOOK_SECRET to close it."
         )
     elif reply.state == "unreadable":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import AsyncMock, patch
 
@@ -18,6 +19,8 @@ from hogsend.contract.health import (
     SchemaHealth,
     ServiceHealth,
 )
+from services.gateway.webhooks.queued_webhook import QueuedWebhook
+from services.gateway.webhooks.spool import Spool
 from tests.unit.gateway.fakes import FakeGateway, bearer, fake_gateway
 
 SERVICES = (CREDENTIALS_HEALTH, INGEST_HEALTH, PROVISIONER_HEALTH, ANALYTICS_HEALTH)
@@ -136,6 +139,17 @@ async def test_without_nats_everything_is_down_but_the_gateway(gateway: FakeGate
     assert found["credentials"] == {"posthog": {"state": "unknown"}}
     # Without a spool, a webhook would be refused.
     assert (ready.status_code, ready.json()["bus"]) == (503, "down")
+
+
+async def test_the_bus_is_down_while_webhooks_are_spooled(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1_000_000)
+    await spool.append(QueuedWebhook("1", "hogsend.webhooks.posthog", {}, b"{}"))
+    async with fake_gateway(spool=spool) as gateway:
+        all_up(gateway)
+        found = await health(gateway)
+    assert found["status"] == "degraded"
+    assert found["components"]["bus"]["status"] == "down"
+    await spool.close()
 
 
 async def test_a_refused_refresh_token_is_told(gateway: FakeGateway) -> None:

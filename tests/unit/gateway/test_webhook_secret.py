@@ -154,4 +154,4 @@ async def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(
     with capture_logs() as logs:
         await told(bus, secret, minted("minted"))
     assert secret.check(b"minted") is SecretCheck.MATCH
-    assert "webhook secret cannot be remembered" in [line["event"] for line in logs]
+    assert "the webhook secret cannot be cached" in [line["event"] for line in logs]
