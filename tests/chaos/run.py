@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import re
@@ -99,7 +100,8 @@ async def chaos(
     seed: int,
     faults: Sequence[Fault[Stack]],
     once: Sequence[Fault[Stack]] = (),
-    seconds: float,
+    seconds: float = float("inf"),
+    most: int | None = None,
     per_second: float = 40.0,
     say: Callable[[str], None] = lambda _line: None,
 ) -> Report:
@@ -111,6 +113,7 @@ async def chaos(
         faults: each comes about as often as the others.
         once: each comes once, between the others.
         seconds: no new fault begins after so long.
+        most: nor after so many.
         per_second: events sent.
         say: told of every fault.
     """
@@ -121,7 +124,7 @@ async def chaos(
         listening = asyncio.create_task(listen(stack.nats_url, report.ledger))
         try:
             ends = time.monotonic() + seconds
-            for fault in _drawn(faults, once, chance):
+            for fault in itertools.islice(_drawn(faults, once, chance), most):
                 if time.monotonic() >= ends:
                     break
                 say(f"{time.strftime('%H:%M:%S')}  {fault.name}")

@@ -1,4 +1,4 @@
-"""Two minutes of `make chaos`, and the reckoning itself."""
+"""A little of `make chaos` and `make chaos-cluster`, and the reckoning itself."""
 
 from __future__ import annotations
 
@@ -15,24 +15,22 @@ from tests.running_stack import up
 
 
 @pytest.mark.timeout(420)
-async def test_two_minutes_of_faults_lose_nothing(tmp_path: Path) -> None:
-    report = await chaos(
-        up(tmp_path / "home", tmp_path), seed=secrets.randbelow(10**6), faults=FAULTS, seconds=120
-    )
+async def test_every_fault_once_loses_nothing(tmp_path: Path) -> None:
+    seed, running = secrets.randbelow(10**6), up(tmp_path / "home", tmp_path)
+    report = await chaos(running, seed=seed, faults=FAULTS, most=len(FAULTS))
     print("\n".join(report.lines()))  # noqa: T201 - with its random seed, to repeat it
     assert report.complaints() == []
     assert report.recoveries.keys() == {fault.name for fault in FAULTS}
-    assert len(report.ledger.accepted) > 1000
+    assert len(report.ledger.accepted) > 500
 
 
 @pytest.mark.timeout(420)
 async def test_a_cluster_loses_nothing_while_its_parts_are_killed(tmp_path: Path) -> None:
     seed = secrets.randbelow(10**6)
-    report = await chaos(cluster(tmp_path), seed=seed, faults=cluster_faults(), seconds=45)
+    report = await chaos(cluster(tmp_path), seed=seed, faults=cluster_faults(), most=8)
     print("\n".join(report.lines()))  # noqa: T201
     assert report.complaints() == []
-    assert report.faults > 5
-    assert len(report.ledger.accepted) > 500
+    assert len(report.ledger.accepted) > 200
 
 
 def test_a_broken_promise_is_named() -> None:

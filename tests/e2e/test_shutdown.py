@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import asyncpg
 import httpx
@@ -38,29 +38,36 @@ async def waits_for_the_lock(connection: asyncpg.Connection[asyncpg.Record]) -> 
     )
 
 
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
+    """One for all: every test leaves it healthy."""
+    directory = tmp_path_factory.mktemp("shutdown")
+    async with up(directory / "home", directory) as running:
+        yield running
+
+
 @pytest.mark.parametrize("stopped", ["gateway", "ingest"])
-async def test_a_request_under_way_is_answered(stopped: str, tmp_path: Path) -> None:
-    async with up(tmp_path / "home", tmp_path) as stack:
-        connection = await asyncpg.connect(
-            host=stack.postgres_socket, user="postgres", database="hogsend"
-        )
-        try:
-            lock = connection.transaction()
-            await lock.start()
-            await connection.execute("LOCK TABLE ingest.events IN ACCESS EXCLUSIVE MODE")
-            asking = asyncio.create_task(report(stack, "under-way"))
-            await eventually(lambda: waits_for_the_lock(connection))
-            process = stack.child(stopped)
-            process.terminate()
-            await eventually(lambda: says_stopping(stack, stopped))
-            await lock.rollback()
-            answer = await asking
-            assert answer.status_code == 202, answer.text
-            await ended(process)
-            await eventually(stack.is_healthy, 30)
-            assert await stored_ids(stack) == ["under-way"]
-        finally:
-            await connection.close()
+async def test_a_request_under_way_is_answered(stopped: str, stack: Up) -> None:
+    connection = await asyncpg.connect(
+        host=stack.postgres_socket, user="postgres", database="hogsend"
+    )
+    try:
+        lock = connection.transaction()
+        await lock.start()
+        await connection.execute("LOCK TABLE ingest.events IN ACCESS EXCLUSIVE MODE")
+        asking = asyncio.create_task(report(stack, f"under-way-{stopped}"))
+        await eventually(lambda: waits_for_the_lock(connection))
+        process = stack.child(stopped)
+        process.terminate()
+        await eventually(lambda: says_stopping(stack, stopped))
+        await lock.rollback()
+        answer = await asking
+        assert answer.status_code == 202, answer.text
+        await ended(process)
+        await eventually(stack.is_healthy, 30)
+        assert (await stored_ids(stack)).count(f"under-way-{stopped}") == 1
+    finally:
+        await connection.close()
 
 
 def says_stopping(stack: Up, name: str) -> bool:
@@ -68,33 +75,32 @@ def says_stopping(stack: Up, name: str) -> bool:
 
 
 @pytest.mark.timeout(240)
-async def test_every_service_stops_in_time_under_load_and_nothing_is_lost(tmp_path: Path) -> None:
-    async with up(tmp_path / "home", tmp_path) as stack:
-        accepted: list[str] = []
-        go_on = True
+async def test_every_service_stops_in_time_under_load_and_nothing_is_lost(stack: Up) -> None:
+    accepted: list[str] = []
+    go_on = True
 
-        async def post() -> None:
-            number = 0
-            while go_on:
-                number += 1
-                if await stack.post(f"e-{number:05}") == 200:
-                    accepted.append(f"e-{number:05}")
+    async def post() -> None:
+        number = 0
+        while go_on:
+            number += 1
+            if await stack.post(f"e-{number:05}") == 200:
+                accepted.append(f"e-{number:05}")
 
-        posting = asyncio.create_task(post())
-        for name in SERVICE_SETTINGS:
-            process, before = stack.child(name), len(accepted)
-            process.terminate()
-            await ended(process)
-            await eventually(stack.is_healthy, 30)
-            await eventually(more_than(before + 20, accepted))
-        go_on = False
-        await posting
+    posting = asyncio.create_task(post())
+    for name in SERVICE_SETTINGS:
+        process, before = stack.child(name), len(accepted)
+        process.terminate()
+        await ended(process)
+        await eventually(stack.is_healthy, 30)
+        await eventually(more_than(before + 20, accepted))
+    go_on = False
+    await posting
 
-        async def all_there() -> bool:
-            return set(await stored_ids(stack)) >= set(accepted)
+    async def all_there() -> bool:
+        return set(await stored_ids(stack)) >= set(accepted)
 
-        await eventually(all_there, 60)
-        stored = await stored_ids(stack)
-        assert len(stored) == len(set(stored))
-        said = "".join(log.read_text() for log in (stack.home / "logs").glob("*.log"))
-        assert "stopped before every request was answered" not in said
+    await eventually(all_there, 60)
+    stored = await stored_ids(stack)
+    assert len(stored) == len(set(stored))
+    said = "".join(log.read_text() for log in (stack.home / "logs").glob("*.log"))
+    assert "stopped before every request was answered" not in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,21 +93,28 @@ async def test_servers_of_ones_own_are_used(tmp_path: Path, servers: Servers) ->
         await nats.wait()
 
 
-async def test_every_process_can_be_killed_while_a_client_posts(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    async with up(home, tmp_path) as stack:
-        accepted: set[str] = set()
-        posting = asyncio.create_task(_post_until_cancelled(stack, accepted))
-        for name in (*SERVICE_SETTINGS, *EMBEDDED):
-            victim = stack.child(name)
-            before = len(accepted)
-            victim.kill()
-            await eventually(partial(_replaced, stack, name, victim.pid), 30)
-            await eventually(stack.is_healthy, 60)
-            await eventually(more_than(before + 5, accepted), 30)
-        posting.cancel()
-        await asyncio.gather(posting, return_exceptions=True)
-        await eventually(lambda: _are_all_stored_once(stack, accepted), 60)
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
+    """One for the tests that leave it healthy."""
+    directory = tmp_path_factory.mktemp("up")
+    async with up(directory / "home", directory) as running:
+        yield running
+
+
+@pytest.mark.timeout(240)
+async def test_every_process_can_be_killed_while_a_client_posts(stack: Up) -> None:
+    accepted: set[str] = set()
+    posting = asyncio.create_task(_post_until_cancelled(stack, accepted))
+    for name in (*SERVICE_SETTINGS, *EMBEDDED):
+        victim = stack.child(name)
+        before = len(accepted)
+        victim.kill()
+        await eventually(partial(_replaced, stack, name, victim.pid), 30)
+        await eventually(stack.is_healthy, 60)
+        await eventually(more_than(before + 5, accepted), 30)
+    posting.cancel()
+    await asyncio.gather(posting, return_exceptions=True)
+    await eventually(lambda: _are_all_stored_once(stack, accepted), 60)
 
 
 async def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> None:
@@ -132,11 +140,9 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path, setting: str) -> No
     assert not processes_of(tmp_path / "home")
 
 
-async def test_one_directory_is_for_one_stack(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    async with up(home, tmp_path):
-        process = await launch(environment(home), tmp_path)
-        _, errors = await asyncio.wait_for(process.communicate(), 30)
+async def test_one_directory_is_for_one_stack(stack: Up) -> None:
+    process = await launch(environment(stack.home), stack.home.parent)
+    _, errors = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
     assert "HOGSEND_HOME" in errors.decode()
 
