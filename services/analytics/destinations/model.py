@@ -108,13 +108,13 @@ def checked_types(types: list[str]) -> list[str]:
     return list(dict.fromkeys(types))
 
 
-def checked_config(given: Properties, stored: Properties, outbound: EgressPolicy) -> Properties:
+def checked_config(given: Properties, stored: Properties, egress: EgressPolicy) -> Properties:
     """Give back a config, with the key that is stored when it says nothing about one.
 
     Args:
         given: what was asked for.
         stored: what there is.
-        outbound: which hosts may be called.
+        egress: which hosts may be called.
 
     Raises:
         InvalidRequest: it cannot work, whatever PostHog says.
@@ -130,7 +130,7 @@ def checked_config(given: Properties, stored: Properties, outbound: EgressPolicy
     ):
         raise InvalidRequest("config.host must be an http or https URL")
     if read.host is not None:
-        outbound.check(read.host, "config.host")
+        egress.check(read.host, "config.host")
     return config
 
 

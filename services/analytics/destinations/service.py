@@ -82,13 +82,13 @@ class DestinationService:
         publisher: Publisher,
         consumers: Consumers,
         store: DestinationStore,
-        outbound: EgressPolicy,
+        egress: EgressPolicy,
     ) -> None:
-        """Keep destinations in `store`; `outbound` says which hosts may be called."""
+        """Keep destinations in `store`; `egress` says which hosts may be called."""
         self._publisher = publisher
         self._consumers = consumers
         self._store = store
-        self._outbound = outbound
+        self._egress = egress
 
     async def create(self, new: CreateDestination) -> OutboundDestination:
         """Create a destination. Engagement reported from now on waits for it.
@@ -100,7 +100,7 @@ class DestinationService:
             new,
             url=checked_url(new.url),
             event_types=checked_types(new.event_types),
-            config=checked_config(new.config, {}, self._outbound),
+            config=checked_config(new.config, {}, self._egress),
         )
         created = await self._store.create(checked)
         try:
@@ -126,7 +126,7 @@ class DestinationService:
             InvalidRequest: the destination could not work any more.
         """
         changed = await self._store.change(
-            _id(wanted.id), lambda stored: _edited(stored, wanted, self._outbound)
+            _id(wanted.id), lambda stored: _edited(stored, wanted, self._egress)
         )
         return changed.shown()
 
@@ -175,7 +175,7 @@ class DestinationService:
         await self._consumers.create(id)
 
 
-def _edited(stored: Destination, wanted: ChangeDestination, outbound: EgressPolicy) -> Destination:
+def _edited(stored: Destination, wanted: ChangeDestination, egress: EgressPolicy) -> Destination:
     changes: dict[str, Any] = {}
     if wanted.url is not msgspec.UNSET:
         changes["url"] = checked_url(wanted.url)
@@ -186,7 +186,7 @@ def _edited(stored: Destination, wanted: ChangeDestination, outbound: EgressPoli
     if wanted.disabled is not msgspec.UNSET:
         changes["disabled"] = wanted.disabled
     if wanted.config is not msgspec.UNSET:
-        given = checked_config(wanted.config, stored.given, outbound)
+        given = checked_config(wanted.config, stored.given, egress)
         changes |= {"given": given, "config": read_config(given)}
     return msgspec.structs.replace(stored, **changes)
 

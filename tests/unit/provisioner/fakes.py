@@ -10,18 +10,26 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 
 from hogsend.contract.credentials import (
+    CREDENTIALS_GET_DERIVED,
+    CREDENTIALS_PUT_DERIVED,
+    CREDENTIALS_STATUS,
+    CREDENTIALS_TOKEN,
     CredentialStatus,
     DerivedPayload,
     DerivedReply,
     TokenReply,
 )
 from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.registry import Endpoint, Reply, Request
+from hogsend.contract.users import User
 from hogsend.posthog.scopes import SCOPES
+from hogsend.transport.connection import Connection
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.provisioning import Instance, Provisioning
 from services.provisioner.destination.store import DestinationStore, ProvisioningLock
@@ -31,7 +39,43 @@ from tests.destinations import PUBLIC_URL, SECRET
 from tests.posthog_recorder import Recorder
 
 POSTHOG_URL = "https://posthog.example"
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
 HEALTH = {"status": "healthy", "components": {"database": {"status": "up"}}}
+
+
+class FakeLink(Connection):
+    """A connection to a credentials service that answers with the next version each time."""
+
+    def __init__(self) -> None:
+        super().__init__(User.PROVISIONER, "nats://127.0.0.1:4222")
+        self.asked: list[tuple[str, Any]] = []
+        self.hangs = False
+
+    async def request(
+        self,
+        endpoint: Endpoint[Request, Reply],
+        message: Request,
+        **_options: Any,
+    ) -> Reply:
+        self.asked.append((endpoint.verb, message))
+        if self.hangs:
+            await asyncio.Event().wait()
+        version = len(self.asked)
+        token = f"pha_{version}"
+        replies: dict[str, Any] = {
+            CREDENTIALS_TOKEN.verb: TokenReply(
+                source="oauth", version=version, token=token, expires_at=TOMORROW
+            ),
+            CREDENTIALS_GET_DERIVED.verb: DerivedReply(version=version, state="absent"),
+            CREDENTIALS_STATUS.verb: CredentialStatus(
+                version=version, oauth="present", scopes=[], webhook_secret="absent"
+            ),
+            CREDENTIALS_PUT_DERIVED.verb: CredentialStatus(
+                version=version, oauth="present", scopes=[], webhook_secret="present"
+            ),
+        }
+        reply: Reply = replies[endpoint.verb]
+        return reply
 
 
 class FakeCredentials(Credentials):
@@ -126,6 +170,9 @@ class FakeStore(DestinationStore):
         """URLs given to destinations, by project and destination."""
         self.is_down = False
         self.lock_is_lost = False
+        self.connections = 0
+        """Connections that runs hold now, waiting for the lock or holding it."""
+        self.most_connections = 0
         self._lock = asyncio.Lock()
 
     @property
@@ -136,8 +183,13 @@ class FakeStore(DestinationStore):
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[ProvisioningLock]:
         self._fail()
-        async with self._lock:
-            yield FakeLock(self)
+        self.connections += 1
+        self.most_connections = max(self.most_connections, self.connections)
+        try:
+            async with self._lock:
+                yield FakeLock(self)
+        finally:
+            self.connections -= 1
 
     async def provisioned(self, project: str) -> dict[str, str]:
         self._fail()

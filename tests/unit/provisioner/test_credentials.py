@@ -2,69 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import UTC, datetime, timedelta
-from typing import Any
-
 import pytest
 
 from hogsend.contract.credentials import (
-    CREDENTIALS_GET_DERIVED,
-    CREDENTIALS_PUT_DERIVED,
-    CREDENTIALS_STATUS,
-    CREDENTIALS_TOKEN,
-    CredentialStatus,
     DerivedPayload,
-    DerivedReply,
     ProviderRef,
     PutDerived,
-    TokenReply,
     TokenRequest,
     token_digest,
 )
 from hogsend.contract.errors import Unavailable
-from hogsend.contract.registry import Endpoint, Reply, Request
-from hogsend.contract.users import User
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.transport.connection import Connection
 from services.provisioner.credentials import PROVIDER, Credentials
-
-TOMORROW = datetime.now(UTC) + timedelta(days=1)
-
-
-class FakeLink(Connection):
-    """A connection to a credentials service that answers with the next version each time."""
-
-    def __init__(self) -> None:
-        super().__init__(User.PROVISIONER, "nats://127.0.0.1:4222")
-        self.asked: list[tuple[str, Any]] = []
-        self.hangs = False
-
-    async def request(
-        self,
-        endpoint: Endpoint[Request, Reply],
-        message: Request,
-        **_options: Any,
-    ) -> Reply:
-        self.asked.append((endpoint.verb, message))
-        if self.hangs:
-            await asyncio.Event().wait()
-        version = len(self.asked)
-        token = f"pha_{version}"
-        replies: dict[str, Any] = {
-            CREDENTIALS_TOKEN.verb: TokenReply(
-                source="oauth", version=version, token=token, expires_at=TOMORROW
-            ),
-            CREDENTIALS_GET_DERIVED.verb: DerivedReply(version=version, state="absent"),
-            CREDENTIALS_STATUS.verb: CredentialStatus(
-                version=version, oauth="present", scopes=[], webhook_secret="absent"
-            ),
-            CREDENTIALS_PUT_DERIVED.verb: CredentialStatus(
-                version=version, oauth="present", scopes=[], webhook_secret="present"
-            ),
-        }
-        reply: Reply = replies[endpoint.verb]
-        return reply
+from tests.unit.provisioner.fakes import FakeLink
 
 
 @pytest.fixture

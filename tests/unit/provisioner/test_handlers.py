@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from faststream import FastStream
 from faststream.nats import TestNatsBroker
 
 from hogsend.contract import subjects
@@ -28,11 +29,12 @@ from hogsend.service.database import Database
 from hogsend.service.health import HealthReporter
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.service.testing import ask, offline_broker
-from services.provisioner.app import MIGRATIONS, build_parts, create_app
+from services.provisioner.app import MIGRATIONS, Parts, build_parts, create_app
 from services.provisioner.handlers import router
 from services.provisioner.settings import ProvisionerSettings
 from tests.destinations import PUBLIC_URL, WEBHOOK_URL, compliant
-from tests.unit.provisioner.fakes import POSTHOG_URL, InMemoryProvisioner, compose
+from tests.unit.provisioner.fakes import POSTHOG_URL, FakeLink, InMemoryProvisioner, compose
+from tests.waiting import eventually
 
 CHANGE = CredentialChanged(
     provider="posthog",
@@ -162,6 +164,33 @@ async def test_the_app_composes_what_the_handlers_need() -> None:
             await ask(broker, PROVISIONER_PROVISION, ProvisionLoop())
     assert (found.private_host, found.public_url.url) == (POSTHOG_URL, PUBLIC_URL)
     assert (found.credential.state, found.webhook_secret.state) == ("unknown", "present")
+
+
+def app_over(link: FakeLink) -> tuple[FastStream, Parts]:
+    broker = ServiceBroker(User.PROVISIONER, link)
+    parts = build_parts(
+        link,
+        unconnected(),
+        httpx.AsyncClient(),
+        posthog=PostHogSettings(),
+        public=PublicUrlSettings(api_public_url=PUBLIC_URL),
+        settings=ProvisionerSettings(),
+    )
+    return create_app(broker, parts), parts
+
+
+async def test_the_app_asks_for_the_credential_before_any_request() -> None:
+    app, parts = app_over(FakeLink())
+    async with app.lifespan_context():
+        await eventually(lambda: parts.credentials.version == 1)
+
+
+async def test_a_reconnection_counts_as_a_credential_change() -> None:
+    link = FakeLink()
+    _app, parts = app_over(link)
+    await parts.credentials.cached_bearer(1)
+    await link._on_reconnect()
+    await eventually(lambda: parts.credentials.version == 2)
 
 
 def test_the_migrations_are_numbered_without_a_gap() -> None:

@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 
 from hogsend.contract.credentials import DerivedPayload, TokenReply
 from hogsend.contract.errors import HogsendError, Unavailable
-from hogsend.contract.provisioning import ProvisionReply, Refusal
-from services.provisioner.destination import provisioning
+from hogsend.contract.provisioning import PROVISIONER_PROVISION, ProvisionReply, Refusal
+from services.provisioner.destination import provisioning, store
 from services.provisioner.destination.drift import SECRET_HEADER
 from tests.destinations import PLACEHOLDER_URL, SECRET, WEBHOOK_URL, compliant
 from tests.posthog_recorder import Recorded, Recorder
@@ -212,6 +212,17 @@ async def test_runs_at_once_create_one_destination() -> None:
     provisioner = compose()
     actions = await asyncio.gather(*(action(provisioner) for _ in range(5)))
     assert sorted(actions) == ["created"] + ["unchanged"] * 4
+
+
+async def test_runs_that_wait_in_one_process_hold_no_connection() -> None:
+    provisioner = compose()
+    await asyncio.gather(*(action(provisioner) for _ in range(5)))
+    assert provisioner.store.most_connections == 1
+
+
+def test_each_limit_leaves_time_to_name_what_ran_out() -> None:
+    assert store.WAIT_SECONDS < provisioning.RUN_SECONDS < store.IDLE_SECONDS
+    assert PROVISIONER_PROVISION.deadline > store.IDLE_SECONDS
 
 
 async def test_too_many_runs_at_once_are_refused() -> None:
