@@ -16,12 +16,15 @@ from hogsend.contract.events import Event
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.contract.webhooks import PostHogEvent, PostHogWebhook
+from hogsend.service import streams
 from hogsend.service.app import started
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
+from hogsend.service.migrations import migrate
 from hogsend.service.subscribers import BatchSubscriber
 from hogsend.transport.connection import Connection
 from services.ingest.app import MIGRATIONS, create_app
+from tests.integration import harness
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -63,8 +66,9 @@ class Driver:
             for bus in (self.gateway, self.operator):
                 await bus.open()
                 stack.push_async_callback(bus.close)
-            async with self.answering():
-                pass
+            async with harness.connected(self._servers, User.INGEST) as ingest:
+                await streams.reconcile(ingest.js, User.INGEST)
+            await migrate(self.database_url, "ingest", MIGRATIONS)
             self.rows = await asyncpg.connect(self.database_url)
             stack.push_async_callback(self.rows.close)
             yield

@@ -117,17 +117,6 @@ async def test_a_replayed_webhook_is_stored_and_announced_under_its_own_id(drive
     assert await driver.rows.fetchval("SELECT count(*) FROM ingest.events") == 1
 
 
-async def test_a_webhook_without_an_id_keeps_the_one_made_from_it(driver: Driver) -> None:
-    sequence = await dead_letter(driver)
-    async with driver.replica():
-        await driver.queue(GOOD)
-        await driver.events(1)
-        await replay(driver, sequence=sequence)
-        (event,) = await driver.events(1)
-    assert event.id == "u-1"
-    assert await driver.count("events") == 1
-
-
 async def test_a_replay_within_the_deduplication_window_of_the_first_delivery_arrives(
     driver: Driver,
 ) -> None:
@@ -162,51 +151,6 @@ async def test_what_crashed_before_the_letter_was_deleted_is_replayed_again_to_n
     async with driver.replica():
         await driver.events(1)
     assert await driver.count("events") == 1
-
-
-async def test_control_headers_of_the_first_publish_do_not_count_again(driver: Driver) -> None:
-    await dead_letter(
-        driver, Nats_Msg_Id="d-1", Nats_Expected_Last_Sequence="12345", Nats_Rollup="all"
-    )
-    async with driver.replica():
-        assert (await replay(driver)).count == 1
-        await driver.events(1)
-
-
-async def test_a_letter_without_its_message_stays_and_the_others_go(driver: Driver) -> None:
-    empty = await dead_letter(driver, b"", reason="too_large_for_bus")
-    await dead_letter(driver, Nats_Msg_Id="d-1")
-    foreign = await dead_letter(driver, stream="GONE", subject="hogsend.gone.now")
-    await dead_letter(driver, stream="WEBHOOKS", subject="hogsend.webhooks.*")
-    await dead_letter(driver, stream="WEBHOOKS", subject="hogsend.credentials.posthog.changed")
-    async with driver.replica():
-        with pytest.raises(InvalidRequest, match="too large for the bus"):
-            await replay(driver, sequence=empty)
-        with pytest.raises(InvalidRequest, match="no stream GONE takes"):
-            await replay(driver, sequence=foreign)
-        done = await replay(driver)
-        await driver.events(1)
-        assert len(await driver.dead_letters(4)) == 4
-    assert done.count == 1
-    assert [(kept.reason, kept.count, kept.first_sequence) for kept in done.kept] == [
-        ("no_body", 1, empty),
-        ("not_replayable", 3, foreign),
-    ]
-
-
-async def test_a_letter_whose_stream_is_gone_stays(driver: Driver) -> None:
-    # The stream of person writes is the analytics service's, which does not run here.
-    sequence = await dead_letter(driver, b"{}", stream="PERSONS", subject="hogsend.persons.set")
-    await dead_letter(driver, Nats_Msg_Id="d-1")
-    async with driver.replica():
-        with pytest.raises(Unavailable, match="PERSONS does not take it now, or does not exist"):
-            await replay(driver, sequence=sequence)
-        with pytest.raises(Unavailable, match="PERSONS"):
-            await replay(driver, stream="PERSONS")
-        done = await replay(driver)
-        await driver.events(1)
-        assert sequences(await listed(driver)) == [sequence]
-    assert (done.count, [kept.reason for kept in done.kept]) == (1, ["unavailable"])
 
 
 async def test_two_replays_and_a_purge_at_once_lose_nothing(driver: Driver) -> None:
@@ -271,23 +215,6 @@ async def test_pages_go_from_the_newest_to_the_oldest_over_gaps(driver: Driver) 
                 await listed(driver, **wrong)
 
 
-async def test_answers_fit_the_bus_however_large_the_letters_are(driver: Driver) -> None:
-    # Control characters take six bytes each in JSON.
-    limit = driver.gateway.max_payload
-    sequence = await dead_letter(driver, b"\1" * (limit // 2))
-    for _ in range(99):
-        await dead_letter(driver, b"x", subject="s" * 3000, reason="r" * (limit // 40))
-    async with driver.answering():
-        (letter,) = (await listed(driver, sequence=sequence)).dead_letters
-        assert letter.cut
-        assert letter.body is not None
-        assert limit // 8 < len(letter.body) < letter.size == limit // 2
-        first = await listed(driver, limit=100)
-        assert 10 < len(first.dead_letters) < 100
-        second = await listed(driver, limit=100, before=first.next_before)
-        assert sequences(second)[0] == sequences(first)[-1] - 1
-
-
 async def test_purging_by_filter_leaves_the_others(driver: Driver) -> None:
     kept = await dead_letter(driver, stream="ENGAGEMENT", reason="malformed")
     for _ in range(3):
@@ -306,16 +233,6 @@ async def test_purging_by_filter_leaves_the_others(driver: Driver) -> None:
         await dead_letter(driver)
         assert (await purge(driver)).count == 2
         assert (await listed(driver)).total == 0
-
-
-@pytest.mark.parametrize("stream", ["*", ">", "WEBHOOKS.*", "a b", "", "é", "x" * 300])
-async def test_a_wildcard_is_no_stream(driver: Driver, stream: str) -> None:
-    await dead_letter(driver)
-    async with driver.answering():
-        for ask in (listed, replay, purge):
-            with pytest.raises(InvalidRequest, match="name of a stream"):
-                await ask(driver, stream=stream)
-        assert (await listed(driver)).total == 1
 
 
 async def test_what_is_no_dead_letter_is_listed_and_purged_but_not_replayed(driver: Driver) -> None:

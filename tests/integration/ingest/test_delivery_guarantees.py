@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from unittest.mock import patch
 
 import asyncpg
@@ -13,14 +11,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from hogsend.contract.base import Empty
-from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import INGEST_EVENTS, ListEvents
 from hogsend.contract.health import INGEST_HEALTH
 from hogsend.service import subscribers
 from hogsend.transport.publisher import Publisher
-from services.ingest.events.outcome import Outcome
-from services.ingest.events.store import EventStore
-from services.ingest.incoming_event import IncomingEvent
 from tests.integration.ingest.driver import Driver
 from tests.waiting import eventually
 
@@ -43,26 +37,6 @@ async def test_copies_that_jetstream_let_through_are_one_row_and_one_message(
         (event,) = await driver.events(1)
     assert event.id == "u-1"
     assert await driver.count("events") == 1
-
-
-async def test_poison_is_set_aside_alone(driver: Driver) -> None:
-    deep = b"[" * 10_000 + b"]" * 10_000
-    await driver.post("u-1")
-    await driver.queue(b"nonsense", Nats_Msg_Id="p-1")
-    await driver.queue(
-        b'{"event":{"event":"e","distinct_id":"d","properties":{"deep":%s}}}' % deep,
-        Nats_Msg_Id="p-2",
-    )
-    await driver.queue(b'{"event":{"event":"e","distinct_id":" "}}', Nats_Msg_Id="p-3")
-    await driver.post("u-2")
-    async with driver.replica():
-        assert [event.id for event in await driver.events(2)] == ["u-1", "u-2"]
-        letters = await driver.dead_letters(3)
-    assert [letter.reason for letter in letters] == ["malformed", "malformed", "no_identity"]
-    assert letters[0].body == b"nonsense"
-    assert letters[0].headers["Nats-Msg-Id"] == "p-1"
-    assert (letters[0].stream, letters[0].subject) == ("WEBHOOKS", "hogsend.webhooks.posthog")
-    assert await driver.count("events") == 2
 
 
 async def test_what_the_database_refuses_is_set_aside_alone(driver: Driver) -> None:
@@ -133,24 +107,6 @@ async def test_texts_far_longer_than_an_index_entry_stay_apart(driver: Driver) -
     assert page.total == 2
 
 
-async def test_a_late_event_does_not_overwrite(driver: Driver) -> None:
-    async with driver.replica():
-        await driver.post(
-            "new", timestamp="2025-12-31T12:00:00Z", person={"properties": {"plan": "pro"}}
-        )
-        await driver.drained()
-        await driver.post(
-            "late",
-            timestamp="2025-12-31T11:00:00Z",
-            person={"properties": {"plan": "free", "city": "Bern"}},
-        )
-        await driver.events(2)
-    (contact,) = await driver.contacts()
-    assert msgspec.json.decode(contact["properties"]) == {"plan": "pro", "city": "Bern"}
-    assert contact["first_seen_at"] == datetime(2025, 12, 31, 11, tzinfo=UTC)
-    assert contact["last_seen_at"] == datetime(2025, 12, 31, 12, tzinfo=UTC)
-
-
 async def test_replicas_share_the_work_on_a_few_people_without_deadlock(driver: Driver) -> None:
     people = ["anna", "anna-phone", "ben", "cleo"]
     emails = ["a@x.org", "b@x.org", "c@x.org", None]
@@ -202,42 +158,6 @@ async def test_a_crash_between_commit_and_publish_loses_nothing(
     assert await driver.count("events") == 1
 
 
-async def test_a_commit_that_went_through_unnoticed_is_published(driver: Driver) -> None:
-    save, attempts = EventStore.save, 0
-
-    async def lose_the_answer(self: EventStore, events: Sequence[IncomingEvent]) -> list[Outcome]:
-        nonlocal attempts
-        attempts += 1
-        saved = await save(self, events)
-        if attempts == 1:
-            raise Unavailable("the connection broke after the commit")
-        return saved
-
-    with patch.object(EventStore, "save", lose_the_answer):
-        async with driver.replica():
-            await driver.post("u-1")
-            (event,) = await driver.events(1)
-    assert event.id == "u-1"
-    assert attempts == 2
-
-
-async def test_a_stop_gives_the_batch_back_at_once(driver: Driver) -> None:
-    taken = asyncio.Event()
-
-    async def hang(_self: EventStore, _events: object) -> list[Outcome]:
-        taken.set()
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    with patch.object(EventStore, "save", hang):
-        await driver.post("u-1")
-        async with driver.replica():
-            await taken.wait()
-    # Without giving it back it would take the consumer's ack wait of 30 s, which `driver` does not.
-    async with asyncio.timeout(10), driver.replica():
-        await driver.events(1)
-
-
 async def test_an_outage_of_the_database_holds_the_batch_and_loses_nothing(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,38 +189,6 @@ async def test_an_outage_of_the_database_holds_the_batch_and_loses_nothing(
 
 async def _waits_for(what: str | None, driver: Driver) -> bool:
     return (await driver.gateway.request(INGEST_HEALTH, Empty())).waits_for == what
-
-
-async def test_an_unforeseen_failure_costs_only_the_message_at_fault(driver: Driver) -> None:
-    save = EventStore.save
-
-    async def stumble(self: EventStore, events: Sequence[IncomingEvent]) -> list[Outcome]:
-        if any(one.name == "odd" for one in events):
-            raise KeyError("nobody foresaw this")
-        return await save(self, events)
-
-    with patch.object(EventStore, "save", stumble):
-        for number in range(3):
-            await driver.post(f"u-{number}", event="odd" if number == 1 else "fine")
-        async with driver.replica():
-
-            async def only_one_is_left() -> bool:
-                info = await driver.operator.js.stream_info("WEBHOOKS")
-                return info.state.messages == 1
-
-            await eventually(only_one_is_left)
-            assert await driver.count("events") == 2
-
-
-async def test_an_event_too_large_for_the_bus_is_stored_and_set_aside(driver: Driver) -> None:
-    limit = driver.gateway.max_payload
-    body = b'{"event":{"event":"e","distinct_id":"anna","properties":{"text":"%s"}}}'
-    filling = b"x" * (limit - len(body) - 200)
-    async with driver.replica():
-        await driver.queue(body % filling, Nats_Msg_Id="big")
-        (letter,) = await driver.dead_letters(1)
-    assert letter.reason == "too_large_for_bus"
-    assert await driver.count("events") == 1
 
 
 def deadlocks() -> float:

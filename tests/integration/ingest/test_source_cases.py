@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 
 from hogsend.contract.base import Empty
 from hogsend.contract.events import INGEST_EVENTS, ListEvents
@@ -25,48 +24,6 @@ async def test_case_117_bags_stay_apart(driver: Driver) -> None:
     assert (contact["email"], contact["source"]) == ("a@b.com", "posthog")
     assert (event.properties["plan"], event.email) == ("free", "a@b.com")
     assert event.person_properties["plan"] == "pro"
-
-
-@pytest.mark.parametrize(("uuid", "expected"), [("u-9", {"_posthogEventId": "u-9"}), (None, {})])
-async def test_case_118_uuid_on_the_row(
-    driver: Driver, uuid: str | None, expected: dict[str, str]
-) -> None:
-    async with driver.replica():
-        await driver.post(uuid)
-        (event,) = await driver.events(1)
-    row = await driver.rows.fetchrow("SELECT id, properties FROM ingest.events")
-    assert row is not None
-    assert msgspec.json.decode(row["properties"]) == expected == event.properties
-    assert row["id"] == event.id
-    assert event.id == "u-9" if uuid else event.id.startswith("sha256:")
-
-
-async def test_case_119_no_person(driver: Driver) -> None:
-    async with driver.replica():
-        await driver.post()
-        (event,) = await driver.events(1)
-    assert (event.email, event.person_properties) == (None, {})
-    (contact,) = await driver.contacts()
-    assert (contact["email"], contact["properties"]) == (None, "{}")
-
-
-@pytest.mark.parametrize("name", ["$identify", "$create_alias"])
-async def test_case_120_reserved_names_are_stored(driver: Driver, name: str) -> None:
-    async with driver.replica():
-        await driver.post(event=name)
-        (event,) = await driver.events(1)
-    assert event.event == name
-    assert await driver.rows.fetchval("SELECT event FROM ingest.events") == name
-
-
-async def test_case_123_row_id_as_distinct_id(driver: Driver) -> None:
-    async with driver.replica():
-        await driver.post("u-1", distinct_id="", person={"properties": {"email": "a@b.com"}})
-        (first,) = await driver.events(1)
-        await driver.post("u-2", distinct_id=first.contact_key)
-        await driver.events(2)
-    (contact,) = await driver.contacts()
-    assert contact["external_id"] == str(contact["id"]) == first.contact_key
 
 
 async def test_case_124_key_of_a_merged_contact(driver: Driver) -> None:
