@@ -93,6 +93,15 @@ async def test_the_newest_page_does_not_read_the_whole_stream() -> None:
     assert letters.reads == [(9873, 10_000)]
 
 
+async def test_a_long_gap_is_crossed_in_few_reads() -> None:
+    letters = FakeLetters()
+    letters.add()
+    letters.last = 1_000_000
+    letters.add()
+    assert await all_pages(letters, limit=1) == [1_000_001, 1]
+    assert len(letters.reads) < 50
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

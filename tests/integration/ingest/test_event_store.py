@@ -1,0 +1,175 @@
+"""What a transaction does when another one is at the same events and contacts."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from hogsend.service.database import Database
+from services.ingest.app import MIGRATIONS
+from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
+from services.ingest.contacts.storage import digest
+from services.ingest.events.incoming_event import EventRef, IncomingEvent
+from services.ingest.events.outcome import Outcome, Saved, Status
+from services.ingest.events.store import EventStore
+from tests.waiting import eventually
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def incoming(id: str, user_id: str = "anna", **fields: Any) -> IncomingEvent:
+    event = IncomingEvent(
+        ref=EventRef("posthog", id),
+        name="e",
+        user_id=user_id,
+        email=None,
+        occurred_at=NOW,
+        received_at=NOW,
+        properties={},
+        person_properties={},
+    )
+    return msgspec.structs.replace(event, **fields)
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[EventStore]:
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=8)
+    await database.connect()
+    yield EventStore(database)
+    await database.close()
+
+
+@pytest.fixture
+async def other(store: EventStore, database_url: str) -> AsyncIterator[Any]:
+    """A connection of another replica."""
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    yield connection
+    await connection.close()
+
+
+async def waiting_for_a_lock(connection: Any) -> None:
+    async def waits() -> bool:
+        return bool(
+            await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+        )
+
+    await eventually(waits)
+
+
+async def insert_contact(connection: Any, *keys: Key) -> uuid.UUID:
+    id = uuid.uuid4()
+    await connection.execute(
+        "INSERT INTO contacts (id, source, external_id, properties, versions, created_at, "
+        "first_seen_at, last_seen_at) VALUES ($1, 'posthog', $2, '{}', '{}', $3, $3, $3)",
+        *(id, keys[0].value, NOW),
+    )
+    for key in keys:
+        await connection.execute(
+            "INSERT INTO contact_keys (kind, digest, value, contact_id) VALUES ($1, $2, $3, $4)",
+            *(key.kind, digest(key), key.value, id),
+        )
+    return id
+
+
+def statuses(outcomes: list[Outcome]) -> list[Status]:
+    return [outcome.status for outcome in outcomes if isinstance(outcome, Saved)]
+
+
+async def test_each_event_has_its_own_outcome(store: EventStore) -> None:
+    first, again, other = incoming("1"), incoming("1"), incoming("2", "ben")
+    assert await store.save([first, again, other]) == [
+        Saved(Status.STORED, "anna"),
+        Saved(Status.KNOWN, "anna"),
+        Saved(Status.STORED, "ben"),
+    ]
+    repeated = incoming("1", received_at=NOW + timedelta(microseconds=1))
+    elsewhere = incoming("1", ref=EventRef("elsewhere", "1"))
+    assert statuses(await store.save([first, repeated, elsewhere])) == [
+        Status.REDELIVERED,
+        Status.KNOWN,
+        Status.STORED,
+    ]
+
+
+async def test_every_event_of_a_batch_has_the_key_its_contact_has_at_the_end(
+    store: EventStore,
+) -> None:
+    outcomes = await store.save(
+        [
+            incoming("1", "", email="a@b.com"),
+            incoming("2"),
+            incoming("3", email="a@b.com"),
+        ]
+    )
+    assert {outcome.contact_key for outcome in outcomes if isinstance(outcome, Saved)} == {"anna"}
+    (known,) = await store.save([incoming("1", "", email="a@b.com")])
+    assert known == Saved(Status.REDELIVERED, "anna")
+
+
+async def test_a_contact_that_another_replica_creates_meanwhile_is_found(
+    store: EventStore, other: Any
+) -> None:
+    async with other.transaction():
+        # All stripes, so that it does not matter which one the key shares.
+        await other.execute("SELECT pg_advisory_xact_lock(7236, n) FROM generate_series(0, 1023) n")
+        saving = asyncio.create_task(store.save([incoming("1")]))
+        await waiting_for_a_lock(other)
+        id = await insert_contact(other, Key(EXTERNAL, "anna"))
+    assert await saving == [Saved(Status.STORED, "anna")]
+    assert await other.fetchval("SELECT contact_id FROM events") == id
+    assert await other.fetchval("SELECT count(*) FROM contacts") == 1
+
+
+async def test_a_contact_that_another_replica_merges_meanwhile_is_followed(
+    store: EventStore, other: Any
+) -> None:
+    survivor = await insert_contact(other, Key(EXTERNAL, "ben"))
+    merged = await insert_contact(other, Key(EXTERNAL, "anna"), Key(EMAIL, "a@b.com"))
+    async with other.transaction():
+        await other.execute("SELECT FROM contacts WHERE id = $1 FOR UPDATE", merged)
+        saving = asyncio.create_task(store.save([incoming("1")]))
+        await waiting_for_a_lock(other)
+        await other.execute("UPDATE contact_keys SET contact_id = $1", survivor)
+        await other.execute("DELETE FROM contacts WHERE id = $1", merged)
+    assert await saving == [Saved(Status.STORED, "ben")]
+    assert await other.fetchval("SELECT contact_id FROM events") == survivor
+
+
+async def test_an_event_that_another_replica_stores_meanwhile_is_known(
+    store: EventStore, other: Any
+) -> None:
+    id = await insert_contact(other, Key(EXTERNAL, "anna"))
+    async with other.transaction():
+        await other.execute("SELECT FROM contacts WHERE id = $1 FOR UPDATE", id)
+        saving = asyncio.create_task(store.save([incoming("1")]))
+        await waiting_for_a_lock(other)
+        await other.execute(
+            "INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, "
+            "received_at) VALUES ('posthog', '1', 'e', 'anna', $1, '{}', $2, $2)",
+            *(id, NOW - timedelta(seconds=1)),
+        )
+    assert await saving == [Saved(Status.KNOWN, "anna")]
+
+
+async def test_replicas_that_meet_the_same_new_people_create_each_of_them_once(
+    store: EventStore, other: Any
+) -> None:
+    people = [f"person {number}" for number in range(20)]
+    await asyncio.gather(
+        *(
+            store.save([incoming(f"{n} {person}", person) for person in people[n:] + people[:n]])
+            for n in range(8)
+        )
+    )
+    assert await other.fetchval("SELECT count(*) FROM contacts") == 20
+    assert await other.fetchval("SELECT count(*) FROM events") == 160
