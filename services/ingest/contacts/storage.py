@@ -56,7 +56,7 @@ async def lock(connection: Any, digests: Mapping[Key, bytes]) -> IdentityResolve
         # A key without a contact has no row to lock, so two transactions could both create its
         # contact. The stripe's advisory lock decides which one does. The one that waited asks
         # again, because by then the other may have created it.
-        await _queries.lock_stripes(connection, stripes=_stripes(missing))
+        await _queries.lock_stripes(connection, stripes=stripes(missing))
         found = await owners(connection, digests)
     ids = sorted(set(found.values()))
     contacts = [_contact(row) async for row in _queries.lock_contacts(connection, ids=ids)]
@@ -103,7 +103,8 @@ def digest(key: Key) -> bytes:
     return hashlib.sha256(key.value.encode()).digest()
 
 
-def _stripes(digests: Iterable[bytes]) -> list[int]:
+def stripes(digests: Iterable[bytes]) -> list[int]:
+    """Numbers of the advisory locks of keys, in the order in which they are taken."""
     return sorted({int.from_bytes(digest[:4], "big") % LOCK_STRIPES for digest in digests})
 
 

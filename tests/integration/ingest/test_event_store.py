@@ -15,10 +15,10 @@ import pytest
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
-from services.ingest.contacts.storage import digest
-from services.ingest.events.incoming_event import EventRef, IncomingEvent
+from services.ingest.contacts.storage import digest, stripes
 from services.ingest.events.outcome import Outcome, Saved, Status
 from services.ingest.events.store import EventStore
+from services.ingest.incoming_event import EventRef, IncomingEvent
 from tests.waiting import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,6 +49,14 @@ async def store(database_url: str) -> AsyncIterator[EventStore]:
 @pytest.fixture
 async def other(store: EventStore, database_url: str) -> AsyncIterator[Any]:
     """A connection of another replica."""
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def third(other: Any, database_url: str) -> AsyncIterator[Any]:
+    """Tries what is locked."""
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
     yield connection
     await connection.close()
@@ -112,8 +120,16 @@ async def test_every_event_of_a_batch_has_the_key_its_contact_has_at_the_end(
         ]
     )
     assert {outcome.contact_key for outcome in outcomes if isinstance(outcome, Saved)} == {"anna"}
-    (known,) = await store.save([incoming("1", "", email="a@b.com")])
-    assert known == Saved(Status.REDELIVERED, "anna")
+
+
+async def test_a_known_event_has_the_key_of_the_contact_that_its_own_was_merged_into(
+    store: EventStore,
+) -> None:
+    event = incoming("1", "", email="a@b.com")
+    await store.save([event])
+    await store.save([incoming("2")])
+    await store.save([incoming("3", email="a@b.com")])
+    assert await store.save([event]) == [Saved(Status.REDELIVERED, "anna")]
 
 
 async def test_a_contact_that_another_replica_creates_meanwhile_is_found(
@@ -173,3 +189,52 @@ async def test_replicas_that_meet_the_same_new_people_create_each_of_them_once(
     )
     assert await other.fetchval("SELECT count(*) FROM contacts") == 20
     assert await other.fetchval("SELECT count(*) FROM events") == 160
+
+
+async def test_a_transaction_waits_for_the_lowest_stripe_before_it_locks_another(
+    store: EventStore, other: Any, third: Any
+) -> None:
+    people = [f"person {number}" for number in range(50)]
+    lowest, *higher = sorted(stripes(digest(Key(EXTERNAL, person)) for person in people))
+    async with other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock(7236, $1)", lowest)
+        saving = asyncio.create_task(store.save([incoming(person, person) for person in people]))
+        await waiting_for_a_lock(other)
+        free = "SELECT bool_and(pg_try_advisory_xact_lock(7236, n)) FROM unnest($1::int[]) n"
+        assert await third.fetchval(free, higher)
+    assert len(await saving) == 50
+
+
+async def test_a_transaction_waits_for_the_first_contact_before_it_locks_another(
+    store: EventStore, other: Any, third: Any
+) -> None:
+    ids = [await insert_contact(other, Key(EXTERNAL, name)) for name in ("anna", "ben")]
+    # The second one comes first in the table, where a scan finds it first.
+    await other.execute("UPDATE contacts SET updated_at = now() WHERE id = $1", min(ids))
+    async with other.transaction():
+        await other.execute("SELECT FROM contacts WHERE id = $1 FOR UPDATE", min(ids))
+        saving = asyncio.create_task(store.save([incoming("1", "anna"), incoming("2", "ben")]))
+        await waiting_for_a_lock(other)
+        await third.execute("SELECT FROM contacts WHERE id = $1 FOR UPDATE NOWAIT", max(ids))
+    assert len(await saving) == 2
+
+
+async def test_a_transaction_waits_for_the_first_event_before_it_inserts_another(
+    store: EventStore, other: Any, third: Any
+) -> None:
+    insert = (
+        "INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, "
+        "received_at) VALUES ('posthog', $1, 'e', 'u', gen_random_uuid(), '{}', now(), now())"
+    )
+    holding = other.transaction()
+    await holding.start()
+    await other.execute(insert, "a")
+    saving = asyncio.create_task(store.save([incoming("b", "anna"), incoming("a", "ben")]))
+    await waiting_for_a_lock(third)
+    await third.execute("SET lock_timeout = '5s'")
+    trying = third.transaction()
+    await trying.start()
+    await third.execute(insert, "b")
+    await trying.rollback()
+    await holding.rollback()
+    assert statuses(await saving) == [Status.STORED, Status.STORED]
