@@ -104,7 +104,7 @@ STREAMS: dict[StreamName, Stream] = {
             max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
             allow_direct=True,
-            # Batches get one answer (nats-server 2.14); ingest does without on older servers.
+            # Replicas of the version before publish in batches (NATS ADR-50) during an upgrade.
             allow_batched=True,
         ),
     ),
@@ -142,7 +142,7 @@ STREAMS: dict[StreamName, Stream] = {
             discard=DiscardPolicy.NEW,
             max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
-            # As with EVENTS: the library publishes together what is captured together.
+            # As with EVENTS, by clients of the version before.
             allow_batched=True,
         ),
     ),
