@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import resource
+import os
 from enum import StrEnum
+from typing import Never
 
-import uvloop
-from pydantic import ValidationError
-
-from cli.console import print_error
-from hogsend.contract.errors import CannotStart
-from hogsend.service.settings import describe_problems
+from cli.stack.service_command import service_command
 
 
 class Service(StrEnum):
@@ -24,7 +19,7 @@ class Service(StrEnum):
     ANALYTICS = "analytics"
 
 
-def serve(service: Service) -> int:
+def serve(service: Service) -> Never:
     """Run one service in the foreground until SIGTERM or Ctrl-C.
 
     Parameters
@@ -32,18 +27,6 @@ def serve(service: Service) -> int:
     service
         The service. Its settings come from the environment and `./.env`; see `.env.example`.
     """
-    # A core dump would contain tokens and keys in clear text.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    app = importlib.import_module(f"services.{service}.app")
-    try:
-        uvloop.run(app.run())
-    except ValidationError as error:
-        for problem in describe_problems(error):
-            print_error(problem, "see .env.example for every setting")
-        return 2
-    except CannotStart as error:
-        print_error(f"{service} cannot start: {error}")
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    # This process becomes the service, which has no use for the command line's libraries.
+    command = service_command(service)
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted

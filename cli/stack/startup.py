@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from pathlib import Path
 
 import httpx
@@ -15,6 +14,7 @@ from cli.stack import disk_space, nats
 from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
 from cli.stack.readiness import is_listening, is_success, is_up, wait_until_ready
+from cli.stack.service_command import service_command
 from cli.stack.stack import Stack
 from cli.stack.supervisor import Program
 from hogsend.contract.users import User
@@ -85,7 +85,7 @@ async def start_services(stack: Stack) -> None:
     for service in reversed(SERVICE_SETTINGS):
         program = Program(
             service,
-            [sys.executable, "-m", "cli.main", "serve", service],
+            service_command(service),
             environment_for(service, _defaults(stack, service)),
             directory=stack.directory,
         )

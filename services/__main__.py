@@ -1,0 +1,51 @@
+"""Runs one service, without the command line's libraries: `python -m services serve ingest`.
+
+`hogsend serve` becomes this program. Exit codes: 0, 1 if the service cannot start, 2 if a setting
+is wrong.
+"""
+
+# ruff: noqa: E402 - what is not to be imported is said before the imports
+
+from __future__ import annotations
+
+import importlib
+import resource
+import sys
+
+# structlog and httpx import these where they are installed, for tracebacks and a command line of
+# their own. Without them a service holds 5 MiB less (proportional set size), and does the same.
+for unneeded in ("pygments", "rich"):
+    sys.modules[unneeded] = None  # type: ignore[assignment]
+
+import uvloop
+from pydantic import ValidationError
+
+from hogsend.contract.errors import CannotStart
+from hogsend.service.settings import describe_problems
+
+
+def main(service: str) -> int:
+    """Run a service until SIGTERM or SIGINT."""
+    # A core dump would contain tokens and keys in clear text.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    app = importlib.import_module(f"services.{service}.app")
+    try:
+        uvloop.run(app.run())
+    except ValidationError as error:
+        for problem in describe_problems(error):
+            _print_error(problem, "see .env.example for every setting")
+        return 2
+    except CannotStart as error:
+        _print_error(f"{service} cannot start: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _print_error(problem: str, fix: str | None = None) -> None:
+    sys.stderr.write(f"error: {problem}\n" + (f"  fix: {fix}\n" if fix else ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[-1]))
