@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import hogsend
+from hogsend.client.client import _ConnectionLog
 
 OUR_OWN = ("pydantic", "structlog", "prometheus_client", "cryptography", "asyncpg", "litestar")
 
@@ -18,6 +19,51 @@ def test_subscribing_needs_nothing_but_nats_and_msgspec() -> None:
     loaded = set(done.stdout.split())
     assert {"nats", "msgspec"} <= loaded
     assert not loaded & set(OUR_OWN)
+
+
+LIGHT = """
+import importlib, importlib.machinery, pkgutil, sys
+
+class Light(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        spec = super().find_spec(name, path, target)
+        light = name.partition(".")[0] in {"hogsend", "msgspec", "nats", "tzdata"}
+        if spec and not light and "site-packages" in (spec.origin or ""):
+            return None
+        return spec
+
+sys.meta_path = [f for f in sys.meta_path if f is not importlib.machinery.PathFinder] + [Light]
+import hogsend
+for module in pkgutil.walk_packages(hogsend.__path__, "hogsend."):
+    if not module.name.startswith(("hogsend.service", "hogsend.faststream", "hogsend.posthog")):
+        importlib.import_module(module.name)
+        print(module.name)
+"""
+
+
+def test_a_light_install_imports_everything_but_the_extras() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"hogsend.client.client", "hogsend.transport.consumer"} <= set(done.stdout.split())
+
+
+def test_everything_that_is_promised_is_exported() -> None:
+    promised = {"Condition", "CredentialChanged", "Event", "Forbidden", "InvalidRequest"}
+    assert promised | {"Client", "connect", "next_moment", "Unavailable"} <= set(hogsend.__all__)
+    assert all(hasattr(hogsend, name) for name in hogsend.__all__)
+
+
+def test_of_a_connections_errors_the_last_one_is_kept_and_each_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard = _ConnectionLog()
+    for number in range(3):
+        heard("error", f"failure {number}")
+    assert vars(heard) == {"last_error": "failure 2"}
+    assert caplog.messages == ["NATS: failure 0", "NATS: failure 1", "NATS: failure 2"]
 
 
 def test_the_clients_earlier_name_works_and_warns() -> None:
