@@ -1,1 +1,1 @@
-"""Incoming events: decoded, stored in one transaction, announced."""
+"""Incoming events: decoded, stored in one transaction, published."""

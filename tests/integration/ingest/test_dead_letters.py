@@ -101,7 +101,7 @@ async def test_a_malformed_webhook_is_listed_and_its_replay_comes_back_as_anothe
         assert message_id(letter.headers) == "p-1"
 
 
-async def test_a_replayed_webhook_is_stored_and_announced_under_its_own_id(driver: Driver) -> None:
+async def test_a_replayed_webhook_is_stored_and_published_under_its_own_id(driver: Driver) -> None:
     sequence = await dead_letter(
         driver,
         Nats_Msg_Id="delivery-1",

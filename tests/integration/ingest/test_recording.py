@@ -45,7 +45,7 @@ async def report(gateway: Gateway, key: str = INGEST_KEY, /, **body: Any) -> Any
     return await gateway.http.post(URL, json=body, headers={"Authorization": f"Bearer {key}"})
 
 
-async def test_an_event_is_stored_and_announced_before_the_answer(
+async def test_an_event_is_stored_and_published_before_the_answer(
     gateway: Gateway, driver: Driver
 ) -> None:
     async with driver.replica():
@@ -168,7 +168,9 @@ async def test_without_ingest_or_postgresql_it_is_a_typed_503(
     away = await report(gateway, event="e", userId="u")
     assert (away.status_code, away.json()["code"]) == (503, "unavailable")
     async with driver.replica():
-        with patch.object(Publisher, "publish", side_effect=Unavailable("JetStream is away")):
+        with patch.object(
+            Publisher, "publish", side_effect=Unavailable("JetStream is not available")
+        ):
             cut_off = await report(gateway, event="e", userId="u", idempotencyKey="k-1")
         assert (cut_off.status_code, cut_off.headers["Retry-After"]) == (503, "5")
         # The row is there already; the repetition sees to the rest.
@@ -191,7 +193,7 @@ async def test_an_event_of_the_catalog_reaches_destinations_as_well(
         assert message.subject == "hogsend.engagement.email.opened"
         assert b'"userId":"%s"' % key.encode() in message.data
         assert b'"to":"a@b.com"' in message.data
-        # Its own engagement comes back as a known event.
+        # Ingest consumes its own engagement, as a known event.
         assert len(await driver.events(1)) == 1
     assert await driver.count("events") == 1
 
@@ -243,11 +245,11 @@ async def test_case_106_a_time_zone_is_filled_only_while_there_is_none(
         assert found.properties == {"plan": "pro"}
         await fill("u_1", "Europe/London")
         await fill("u_1", "Asia/Tokyo")
-        await fill("nobody", "Asia/Tokyo")
+        await fill("unknown", "Asia/Tokyo")
         (row,) = await driver.contacts()
         for key in ("u_1", "a@b.com", str(row["id"])):
             assert (await known(key)).timezone == "Europe/London"
-        assert await known("nobody") == Contact()
+        assert await known("unknown") == Contact()
         # Whatever is learned later leaves it alone, a merge takes it along.
         await report(gateway, event="e", userId="u_1", contactProperties={"plan": "free"})
         assert (await known("u_1")).timezone == "Europe/London"

@@ -1,4 +1,4 @@
-"""The promise of the merge: order, repetition and batching change nothing."""
+"""Contacts are the same in whatever order, batches and repetitions events arrive."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_times_are_read_leniently(text: str, moment: datetime) -> None:
         "9999-12-31T23:59:59-14:00",
     ],
 )
-def test_a_time_nobody_can_hold_is_the_time_of_receipt(text: str | None) -> None:
+def test_a_time_that_cannot_be_read_is_the_time_of_receipt(text: str | None) -> None:
     assert decoded(timestamp=text).occurred_at == RECEIVED_AT
 
 
