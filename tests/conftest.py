@@ -11,11 +11,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import hypothesis
-import nats
 import pytest
 
-from hogsend.contract.permissions import inbox_prefix
-from hogsend.contract.users import User
 from tests.servers import Servers, running_servers
 
 WHOLE_STACKS = [Path(__file__).with_name(name) for name in ("e2e", "chaos")]
@@ -104,10 +101,4 @@ async def database_url(servers: Servers) -> AsyncIterator[str]:
 @pytest.fixture
 async def fresh_bus(servers: Servers) -> None:
     """No streams on the bus."""
-    client = await nats.connect(
-        servers.nats_url(User.OPERATOR), inbox_prefix=inbox_prefix(User.OPERATOR)
-    )
-    js = client.jetstream(timeout=30)
-    for stream in await js.streams_info():
-        await js.delete_stream(str(stream.config.name))
-    await client.close()
+    await servers.empty_bus()

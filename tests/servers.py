@@ -21,9 +21,11 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from nats.aio.client import Client
 
 from cli.stack import nats
 from cli.stack.postgres import EmbeddedPostgres
+from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.users import User
 from tests import containers
 from tests.ports import free_port
@@ -56,6 +58,16 @@ class Servers:
     def nats_url(self, user: User) -> str:
         """Address of NATS with a user's credentials."""
         return nats.url(user, _password(user), self.nats_port)
+
+    async def empty_bus(self) -> None:
+        """Delete every stream."""
+        client = Client()
+        operator = User.OPERATOR
+        await client.connect(self.nats_url(operator), inbox_prefix=inbox_prefix(operator))
+        js = client.jetstream(timeout=30)
+        for stream in await js.streams_info():
+            await js.delete_stream(str(stream.config.name))
+        await client.close()
 
     @asynccontextmanager
     async def fresh_database(self) -> AsyncIterator[str]:

@@ -135,10 +135,9 @@ def create_app(
 async def run() -> None:
     """Run until SIGTERM or SIGINT."""
     observed, nats, postgres = TelemetrySettings(), BusSettings(), DatabaseSettings()
-    settings, posthog = AnalyticsSettings(), PostHogSettings()
+    settings, posthog, outbound = AnalyticsSettings(), PostHogSettings(), OutboundSettings()
     egress = EgressPolicy.of(
-        OutboundSettings().outbound_allow,
-        *(posthog.posthog_host, posthog.posthog_private_host),
+        outbound.outbound_allow, posthog.posthog_host, posthog.posthog_private_host
     )
     async with telemetry.reporting(User.ANALYTICS, observed), http_client(egress) as http:
         await create_app(

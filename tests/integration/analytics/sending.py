@@ -65,6 +65,12 @@ async def replica(
         yield DestinationStore(one.database)
 
 
+async def streams_of_ingest(servers: Servers) -> None:
+    """Make the streams that ingest owns."""
+    async with connected(servers, User.INGEST) as ingest:
+        await streams.reconcile(ingest.js, User.INGEST)
+
+
 @asynccontextmanager
 async def sending(
     servers: Servers,
@@ -76,8 +82,7 @@ async def sending(
 ) -> AsyncIterator[Sending]:
     """One replica that captures at `host`, on a bus with nothing on it."""
     chosen = {"posthog_api_key": KEY, "posthog_host": host, **(posthog or {})}
-    async with connected(servers, User.INGEST) as ingest:
-        await streams.reconcile(ingest.js, User.INGEST)
+    await streams_of_ingest(servers)
     async with (
         client(servers, User.APP) as member,
         connected(servers, User.OPERATOR) as operator,

@@ -1,4 +1,7 @@
-"""Engagement as destinations get it (contract 12.8), and what is mirrored without one (12.9)."""
+"""Engagement as destinations get it (contract 12.8), and what is mirrored without one (12.9).
+
+What needs no server is in `tests/unit/analytics`.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,24 @@ import pytest
 
 from hogsend.contract import subjects
 from hogsend.contract.events import Event
-from hogsend.contract.headers import DESTINATION, MESSAGE_ID
+from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
-from hogsend.service import streams
-from services.analytics.delivery.destination_consumers import destination_durable
-from tests.capture_recorder import Said, capture_recorder
-from tests.integration.analytics.sending import KEY, Sending, bodies, sending, until_consumed
+from services.analytics.delivery.destination_consumers import (
+    destination_durable,
+    destination_subscription,
+)
+from services.analytics.delivery.jetstream import consumer_config
+from tests.capture_recorder import capture_recorder
+from tests.integration.analytics.sending import (
+    KEY,
+    Sending,
+    bodies,
+    replica,
+    sending,
+    streams_of_ingest,
+    until_consumed,
+)
 from tests.integration.harness import connected
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -106,7 +120,7 @@ async def test_cases_130_to_136_engagement_reaches_its_destination(
         )
         await report("contact.unsubscribed", {"externalId": "u_1", "scope": "all"})
         await report("email.sent", {"userId": "u_1"})
-        await eventually(lambda: len(posthog.events) == 3)
+        await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(id))
         assert posthog.names() == ["email.link_clicked", "$set", "$set"]
         changes = posthog.events[1:]
         assert [one["properties"]["$set"] for one in changes] == [
@@ -115,63 +129,12 @@ async def test_cases_130_to_136_engagement_reaches_its_destination(
         ]
         assert "a@b.com" not in bodies(changes)
         assert posthog.keys == [KEY] * len(posthog.keys)
-
-        async def recorded() -> bool:
-            return len(await rows.history(id)) == 3
-
-        await eventually(recorded)
+        # An acknowledged message has its outcome in the history.
         assert await rows.history(id) == [
             ("email.clicked", "delivered", 1),
             ("contact.updated", "delivered", 1),
             ("contact.unsubscribed", "delivered", 1),
         ]
-
-
-async def test_case_141_a_destination_without_any_key_makes_a_dead_letter_and_no_request(
-    servers: Servers, database_url: str
-) -> None:
-    async with (
-        capture_recorder() as posthog,
-        connected(servers, User.CREDENTIALS) as credentials,
-        sending(servers, database_url, posthog.url, posthog={"posthog_api_key": None}) as sent,
-        tables(database_url) as rows,
-    ):
-        await _no_project(credentials)
-        id = await rows.add({"host": posthog.url})
-        await ready(sent, id)
-        await sent.member.engagement.report("email.opened", {"userId": "u_1"})
-        await eventually(sent.letters, 30)
-        (letter,) = await sent.letters()
-        assert "apiKey" in letter.detail
-        assert letter.attempts == 1
-        assert letter.headers[DESTINATION] == str(id)
-        assert posthog.requests == []
-
-
-async def test_without_a_key_captures_and_the_default_destination_are_silent(
-    servers: Servers, database_url: str
-) -> None:
-    async with (
-        capture_recorder() as posthog,
-        connected(servers, User.CREDENTIALS) as credentials,
-        sending(
-            servers,
-            database_url,
-            posthog.url,
-            posthog={"posthog_api_key": None},
-            settings={"enable_posthog_destination": True},
-        ) as sent,
-        tables(database_url) as rows,
-    ):
-        await _no_project(credentials)
-        id = await rows.add(RENAMING, is_default=True)
-        await ready(sent, id)
-        await sent.member.capture("upgraded", "u_1")
-        await sent.member.engagement.report("email.opened", {"userId": "u_1"})
-        await until_consumed(sent, StreamName.PERSONS, "persons")
-        await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(id))
-        assert posthog.requests == []
-        assert await sent.letters() == []
 
 
 async def test_case_143_a_disabled_destination_discards(
@@ -193,7 +156,7 @@ async def test_case_143_a_disabled_destination_discards(
         assert await rows.history(id) == [("email.opened", "discarded", 0)]
 
 
-async def test_case_144_what_is_reported_twice_is_delivered_once(
+async def test_cases_144_and_146_a_repeated_report_is_one_delivery_and_two_opens_are_two(
     servers: Servers, database_url: str
 ) -> None:
     async with (
@@ -203,117 +166,30 @@ async def test_case_144_what_is_reported_twice_is_delivered_once(
     ):
         id = await rows.add(RENAMING)
         await ready(sent, id)
+        report = sent.member.engagement.report
         for _ in range(2):
-            await sent.member.engagement.report("email.opened", {"userId": "u_1"}, id="open-1")
-        await sent.member.engagement.report("email.opened", {"userId": "u_2"}, id="open-2")
-        await eventually(lambda: len(posthog.events) >= 2)
+            await report("email.opened", {"userId": "u_1", "emailSendId": "e"}, id="open-1")
+        for _ in range(2):
+            await report("email.opened", {"userId": "u_2", "emailSendId": "e"})
         await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(id))
-        assert [event["distinct_id"] for event in posthog.events] == ["u_1", "u_2"]
+        assert [event["distinct_id"] for event in posthog.events] == ["u_1", "u_2", "u_2"]
+        assert len({event["uuid"] for event in posthog.events}) == 3
 
 
-async def test_case_146_two_opens_of_one_email_are_two_deliveries(
+async def test_a_new_leader_deletes_consumers_of_destinations_that_are_gone(
     servers: Servers, database_url: str
 ) -> None:
-    async with (
-        capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url) as sent,
-        tables(database_url) as rows,
-    ):
-        await ready(sent, await rows.add(RENAMING))
-        for _ in range(2):
-            await sent.member.engagement.report("email.opened", {"userId": "u", "emailSendId": "e"})
-        await eventually(lambda: len(posthog.events) == 2)
-        assert len({event["uuid"] for event in posthog.events}) == 2
+    orphan = destination_subscription(uuid4())
+    async with connected(servers, User.OPERATOR) as operator:
+        await streams_of_ingest(servers)
+        await operator.js.add_consumer(orphan.stream, consumer_config(orphan))
+        async with replica(servers, database_url, posthog={"posthog_api_key": KEY}):
 
+            async def gone() -> bool:
+                found = await operator.js.consumers_info(StreamName.ENGAGEMENT)
+                return orphan.durable not in {info.name for info in found}
 
-async def test_case_147_a_test_event_goes_to_its_destination_only(
-    servers: Servers, database_url: str
-) -> None:
-    async with (
-        capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url) as sent,
-        tables(database_url) as rows,
-    ):
-        meant, other = await rows.add(RENAMING), await rows.add({"apiKey": "phc_other"})
-        await ready(sent, meant, other)
-        body = msgspec.json.encode(
-            {
-                "id": "msg_test",
-                "type": "webhook.test",
-                "timestamp": datetime.now(UTC),
-                "data": {"userId": f"test_{meant}", "message": "hello"},
-            }
-        )
-        headers = {MESSAGE_ID: "msg_test", DESTINATION: str(meant)}
-        await sent.operator.publish(subjects.engagement("webhook.test"), body, headers)
-        await eventually(lambda: posthog.events)
-        for one in (meant, other):
-            await until_consumed(sent, StreamName.ENGAGEMENT, destination_durable(one))
-        assert posthog.names() == ["webhook.test"]
-        assert posthog.events[0]["distinct_id"] == f"test_{meant}"
-        assert posthog.keys == [KEY]
-
-
-async def test_one_destination_in_trouble_does_not_hold_up_another(
-    servers: Servers, database_url: str
-) -> None:
-    async with (
-        capture_recorder() as posthog,
-        capture_recorder() as broken,
-        sending(servers, database_url, posthog.url) as sent,
-        tables(database_url) as rows,
-    ):
-        broken.gate.clear()
-        await ready(
-            sent,
-            await rows.add({"apiKey": "phc_broken", "host": broken.url}),
-            await rows.add(RENAMING),
-        )
-        for number in range(5):
-            await sent.member.engagement.report("email.opened", {"userId": f"u_{number}"})
-        await eventually(lambda: len(posthog.events) == 5)
-        assert broken.events == []
-        broken.gate.set()
-        await eventually(lambda: len(broken.events) == 5)
-        assert set(broken.keys) == {"phc_broken"}
-
-
-async def test_a_deleted_destination_leaves_no_consumer_that_would_keep_engagement(
-    servers: Servers, database_url: str
-) -> None:
-    async with (
-        capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url) as sent,
-        tables(database_url) as rows,
-    ):
-        id = await rows.add(RENAMING)
-        await ready(sent, id)
-        posthog.judge = lambda _batch: Said(503, {"Retry-After": "3600"})
-        await sent.member.engagement.report("email.opened", {"userId": "u"})
-        await eventually(lambda: posthog.requests)
-        await rows.execute("DELETE FROM analytics.destinations WHERE id = $1", id)
-
-        async def gone() -> bool:
-            found = await sent.operator.js.consumers_info(StreamName.ENGAGEMENT)
-            return destination_durable(id) not in {info.name for info in found}
-
-        await eventually(gone)
-
-
-async def test_buckets_are_mirrored_without_a_destination(
-    servers: Servers, database_url: str
-) -> None:
-    async with (
-        capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url) as sent,
-    ):
-        data = {"bucketId": "vip", "userId": "u_1", "syncToPostHog": True}
-        await eventually(lambda: _consumer(sent, StreamName.ENGAGEMENT, "buckets"))
-        await sent.member.engagement.report("bucket.entered", data)
-        await sent.member.engagement.report("bucket.left", data)
-        await eventually(lambda: len(posthog.events) == 2)
-        assert posthog.events[0]["properties"]["$set"] == {"hogsend_bucket_vip": True}
-        assert posthog.events[1]["properties"]["$unset"] == ["hogsend_bucket_vip"]
+            await eventually(gone)
 
 
 async def test_cases_122_and_149_to_151_the_mirror_never_sends_back_what_came_from_posthog(
@@ -345,50 +221,27 @@ async def test_cases_122_and_149_to_151_the_mirror_never_sends_back_what_came_fr
             )
             headers = {MESSAGE_ID: event.id}
             await ingest.publish(subjects.event(name), msgspec.json.encode(event), headers)
-        await eventually(lambda: posthog.events)
         await until_consumed(sent, StreamName.EVENTS, "mirror")
         assert posthog.names() == ["feature.used"]
         assert posthog.events[0]["properties"]["currency"] == "GBP"
 
 
-async def test_case_150_an_allow_list_names_the_only_events(
+async def test_buckets_are_mirrored_without_a_destination(
     servers: Servers, database_url: str
 ) -> None:
-    on = {"analytics_event_mirror": True, "analytics_event_mirror_allow": ("wanted",)}
     async with (
         capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url, settings=on) as sent,
-        connected(servers, User.INGEST) as ingest,
+        sending(servers, database_url, posthog.url) as sent,
     ):
-        await eventually(lambda: _consumer(sent, StreamName.EVENTS, "mirror"))
-        for name in ("unwanted", "wanted"):
-            event = Event(
-                id=name,
-                event=name,
-                user_id="u",
-                contact_key="u",
-                source="hogsend",
-                occurred_at=datetime.now(UTC),
-                received_at=datetime.now(UTC),
-                properties={},
-            )
-            await ingest.publish(subjects.event(name), msgspec.json.encode(event), {})
-        await eventually(lambda: posthog.events)
-        await until_consumed(sent, StreamName.EVENTS, "mirror")
-        assert posthog.names() == ["wanted"]
+        data = {"bucketId": "vip", "userId": "u_1", "syncToPostHog": True}
+        await eventually(lambda: _consumer(sent, StreamName.ENGAGEMENT, "buckets"))
+        await sent.member.engagement.report("bucket.entered", data)
+        await sent.member.engagement.report("bucket.left", data)
+        await eventually(lambda: len(posthog.events) == 2)
+        assert posthog.events[0]["properties"]["$set"] == {"hogsend_bucket_vip": True}
+        assert posthog.events[1]["properties"]["$unset"] == ["hogsend_bucket_vip"]
 
 
 async def _consumer(sent: Sending, stream: StreamName, durable: str) -> bool:
     found = await sent.operator.js.consumers_info(stream)
     return durable in {info.name for info in found}
-
-
-async def _no_project(bus: Any) -> None:
-    """Answer for credentials: nothing is stored."""
-    await streams.reconcile(bus.js, User.CREDENTIALS)
-
-    async def answer(message: Any) -> None:
-        await message.respond(b'{"version":0,"state":"absent"}')
-
-    await bus.client.subscribe("hogsend.rpc.credentials.project", cb=answer)
-    await bus.flush()

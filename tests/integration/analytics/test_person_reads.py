@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from hogsend.contract.users import User
 from tests.integration.analytics.reading import PERSONAL, reading
-from tests.integration.harness import client
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -51,9 +49,3 @@ async def test_a_token_that_posthog_refuses_is_replaced_once(
         assert await world.member.persons.get("u_42") == PLAN
         assert world.bearers("/api/")[0] == "pha_dead"
         assert world.bearers("/api/")[-1] == PERSONAL
-
-
-async def test_without_analytics_a_read_is_empty_and_does_not_raise(servers: Servers) -> None:
-    async with client(servers, User.APP) as app:
-        assert await app.persons.get("u_42") == {}
-        assert await app.flags.all("u_42") == {}

@@ -1,4 +1,7 @@
-"""Captures, person writes and aliases of services, as PostHog gets them."""
+"""Captures, person writes and aliases of services, as PostHog gets them.
+
+What needs no server is in `tests/unit/analytics/test_sender.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,9 @@ from uuid import uuid4
 import pytest
 
 from hogsend.contract import subjects
-from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.streams import StreamName
-from tests.capture_recorder import Batch, Said, capture_recorder
-from tests.integration.analytics.sending import KEY, Sending, replica, sending, until_consumed
+from tests.capture_recorder import Said, capture_recorder
+from tests.integration.analytics.sending import KEY, replica, sending, until_consumed
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -46,34 +48,6 @@ async def test_case_101_person_writes_and_captures_arrive_in_batches_in_order(
         assert "authorization" not in headers
         await until_consumed(sent, StreamName.PERSONS, "persons")
         assert await sent.waiting(StreamName.PERSONS) == 0
-
-
-async def test_without_a_project_key_nothing_happens_and_nothing_fails(
-    servers: Servers, database_url: str
-) -> None:
-    async with (
-        capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url, posthog={"posthog_api_key": None}) as sent,
-    ):
-        # Nobody answers for credentials here: until it is known that there is no key, nothing is
-        # let go.
-        await sent.member.capture("upgraded", "u_1")
-        await eventually(lambda: sent.waiting(StreamName.PERSONS))
-        assert posthog.events == []
-
-
-@pytest.mark.parametrize(("event", "distinct_id"), [("", "u"), ("e", " ")])
-async def test_what_posthog_would_refuse_is_refused_where_it_is_said(
-    servers: Servers, database_url: str, event: str, distinct_id: str
-) -> None:
-    async with (
-        capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url) as sent,
-    ):
-        with pytest.raises(InvalidRequest):
-            await sent.member.capture(event, distinct_id)
-        with pytest.raises(InvalidRequest):
-            await sent.member.capture("e", "u", {"no json": object()})
 
 
 async def test_an_unreadable_message_is_set_aside_and_others_go_on(
@@ -113,83 +87,6 @@ async def test_case_142_what_may_pass_is_tried_again_until_it_does(
         order = list(dict.fromkeys(event["event"] for event in posthog.events))
         assert order == [f"e_{number}" for number in range(5)]
         assert await sent.letters() == []
-
-
-async def test_retry_after_leaves_posthog_alone(servers: Servers, database_url: str) -> None:
-    async with (
-        capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url) as sent,
-    ):
-        posthog.judge = lambda _batch: Said(429, {"Retry-After": "3600"})
-        await sent.member.capture("e_1", "u_1")
-        await eventually(lambda: len(posthog.requests) == 1)
-        posthog.judge = lambda _batch: None
-        await sent.member.capture("e_2", "u_2")
-        await eventually(lambda: _in_hand(sent, 2))
-        assert len(posthog.requests) == 1
-
-
-async def _in_hand(sent: Sending, number: int) -> bool:
-    info = await sent.operator.js.consumer_info(StreamName.PERSONS, "persons")
-    return info.num_ack_pending == number
-
-
-async def test_case_140_the_last_attempt_makes_a_dead_letter_that_says_where(
-    servers: Servers, database_url: str
-) -> None:
-    async with (
-        capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url) as sent,
-    ):
-        posthog.judge = lambda batch: Said(500) if batch[0]["distinct_id"] == "bad" else None
-        await sent.member.capture("never", "bad")
-        await eventually(sent.letters)
-        (letter,) = await sent.letters()
-        assert letter.reason == "exhausted"
-        assert letter.attempts == 8
-        assert letter.detail.startswith("Exhausted 8: HTTP 500")
-        assert f"{posthog.url}/batch/" in letter.detail
-        assert KEY not in letter.detail
-        assert len(posthog.requests) == 8
-        assert await sent.waiting(StreamName.PERSONS) == 0
-
-
-async def test_a_refused_event_does_not_take_its_neighbours_with_it(
-    servers: Servers, database_url: str
-) -> None:
-    def refuses_poison(batch: Batch) -> Said | None:
-        return Said(400) if any(event["event"] == "poison" for event in batch) else None
-
-    async with (
-        capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url) as sent,
-    ):
-        posthog.judge = refuses_poison
-        posthog.gate.clear()
-        for number in range(40):
-            event = "poison" if number == 23 else f"e_{number}"
-            await sent.member.capture(event, f"u_{number % 7}")
-        posthog.gate.set()
-        await eventually(lambda: len(posthog.events) == 39)
-        await eventually(sent.letters)
-        (letter,) = await sent.letters()
-        assert letter.reason == "refused"
-        for person in range(7):
-            numbers = [int(event["event"][2:]) for event in posthog.of(f"u_{person}")]
-            assert numbers == sorted(numbers)
-
-
-async def test_a_refused_key_sets_everything_aside_at_once(
-    servers: Servers, database_url: str
-) -> None:
-    async with (
-        capture_recorder() as posthog,
-        sending(servers, database_url, posthog.url) as sent,
-    ):
-        posthog.judge = lambda _batch: Said(401)
-        await sent.member.capture("e_1", "u_1")
-        await eventually(sent.letters)
-        assert len(posthog.requests) == 1
 
 
 async def test_a_dead_posthog_leaves_everything_in_jetstream(

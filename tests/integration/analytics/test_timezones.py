@@ -13,10 +13,7 @@ from hogsend.contract.conditions import (
     ConditionQuery,
     EvaluateConditions,
 )
-from hogsend.contract.errors import Unavailable
-from hogsend.contract.users import User
 from tests.integration.analytics.reading import PERSONAL, reading
-from tests.integration.harness import client
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -65,12 +62,3 @@ async def test_case_106_persons_and_contacts_say_where_and_what_somebody_is(
             ANALYTICS_CONDITIONS, EvaluateConditions(queries)
         )
         assert results.results == [True, False]
-
-
-async def test_without_analytics_the_callers_default_stands_in(servers: Servers) -> None:
-    async with client(servers, User.APP) as app:
-        mine = await app.timezone("u_1", default="Asia/Tokyo")
-        assert (mine.timezone, mine.source) == ("Asia/Tokyo", "default")
-        assert (await app.timezone("u_1")).source == "fallback"
-        with pytest.raises(Unavailable):
-            await app.conditions_met(["u_1"], [])

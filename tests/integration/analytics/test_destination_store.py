@@ -1,0 +1,152 @@
+"""Destinations and their history in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import msgspec
+import pytest
+
+from hogsend.contract.destinations import CreateDestination, ListDeliveries, ListDestinations
+from hogsend.contract.engagement import FUNNEL
+from hogsend.contract.errors import InvalidRequest, NotFound
+from hogsend.service.database import Database
+from services.analytics.app import MIGRATIONS
+from services.analytics.destinations.default_destination import (
+    DEFAULT_DESTINATION,
+    with_missing_defaults,
+)
+from services.analytics.destinations.store import KEPT_DELIVERIES, DestinationStore, Outcome
+
+NEW = CreateDestination(url="posthog://capture", event_types=["email.sent"])
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[DestinationStore]:
+    database = Database(database_url, "analytics", MIGRATIONS, pool_size=4)
+    await database.connect()
+    yield DestinationStore(database)
+    await database.close()
+
+
+def outcome(number: int, **changes: Any) -> Outcome:
+    made = Outcome(event_id=f"m_{number}", event_type="email.sent", status="delivered", attempts=1)
+    return msgspec.structs.replace(made, **changes)
+
+
+async def test_case_126_replicas_that_start_together_make_one_default_destination(
+    store: DestinationStore,
+) -> None:
+    outcomes = await asyncio.gather(
+        *(store.ensure_default(DEFAULT_DESTINATION, with_missing_defaults) for _ in range(10))
+    )
+    assert sorted(outcomes) == ["created", *["unchanged"] * 9]
+    (one,) = await store.all()
+    assert one.event_types == list(FUNNEL)
+    assert one.given == {
+        "eventNames": {"email.clicked": "email.link_clicked"},
+        "syncPersons": True,
+    }
+    assert (one.url, one.kind, one.disabled, one.is_default) == (
+        "posthog://capture",
+        "posthog",
+        False,
+        True,
+    )
+
+
+async def test_cases_127_and_128_an_older_default_destination_is_completed(
+    store: DestinationStore,
+) -> None:
+    old = msgspec.structs.replace(
+        NEW, event_types=["email.replied", "email.sent"], config={"syncPersons": False}
+    )
+    await store.create(old, is_default=True)
+    assert await store.ensure_default(DEFAULT_DESTINATION, with_missing_defaults) == "changed"
+    assert await store.ensure_default(DEFAULT_DESTINATION, with_missing_defaults) == "unchanged"
+    (one,) = await store.all()
+    missing = [type for type in FUNNEL if type != "email.sent"]
+    assert one.event_types == ["email.replied", "email.sent", *missing]
+    assert one.given == {"syncPersons": False}
+
+
+async def test_a_destination_that_an_operator_created_counts_as_one_and_stays_as_it_is(
+    store: DestinationStore,
+) -> None:
+    made = await store.create(NEW)
+    assert await store.ensure_default(DEFAULT_DESTINATION, with_missing_defaults) == "unchanged"
+    assert await store.all() == [made]
+
+
+async def test_what_is_stored_is_what_is_read(store: DestinationStore) -> None:
+    config = {"apiKey": "phc_1", "host": "https://x.y", "syncPersons": True, "note": {"a": [1]}}
+    new = msgspec.structs.replace(NEW, description="mine", disabled=True, config=config)
+    made = await store.create(new)
+    assert await store.get(made.id) == made
+    assert (made.given, made.description, made.disabled) == (config, "mine", True)
+    assert (made.config.api_key, made.config.syncs_persons) == ("phc_1", True)
+    changed = await store.change(
+        made.id, lambda stored: msgspec.structs.replace(stored, disabled=False, url="https://a.b")
+    )
+    assert (changed.disabled, changed.url) == (False, "https://a.b")
+    assert changed.updated_at > made.updated_at
+    await store.delete(made.id)
+    for missing in (store.get(made.id), store.delete(made.id), store.get(uuid4())):
+        with pytest.raises(NotFound):
+            await missing
+
+
+async def test_a_page_is_a_part_of_what_matches(store: DestinationStore) -> None:
+    for disabled in (False, True, False):
+        await store.create(msgspec.structs.replace(NEW, disabled=disabled))
+    first = await store.page(ListDestinations(limit=2))
+    rest = await store.page(ListDestinations(limit=2, offset=2))
+    assert (len(first.webhooks), len(rest.webhooks), first.total) == (2, 1, 3)
+    active = await store.page(ListDestinations(include_disabled=False))
+    assert ([one.disabled for one in active.webhooks], active.total) == ([False, False], 2)
+
+
+async def test_text_that_postgresql_cannot_hold_is_refused(store: DestinationStore) -> None:
+    with pytest.raises(InvalidRequest):
+        await store.create(msgspec.structs.replace(NEW, config={"note": "a\0b"}))
+    assert await store.all() == []
+
+
+async def test_the_history_is_bounded_and_takes_any_text(
+    store: DestinationStore, database_url: str
+) -> None:
+    made = await store.create(NEW)
+    for first in range(0, 1500, 500):
+        numbers = range(first, first + 500)
+        await store.record(made.id, [outcome(n, event_id=f"m_{n}\0", error="\0") for n in numbers])
+    connection = await asyncpg.connect(database_url)
+    try:
+        kept = await connection.fetch("SELECT event_id FROM analytics.deliveries")
+    finally:
+        await connection.close()
+    assert len(kept) == KEPT_DELIVERIES
+    assert {row["event_id"] for row in kept} == {f"m_{number}" for number in range(500, 1500)}
+
+
+async def test_an_event_has_one_row_with_its_last_outcome(store: DestinationStore) -> None:
+    made, other = await store.create(NEW), await store.create(NEW)
+    await store.record(made.id, [outcome(1, status="failed"), outcome(1, attempts=3)])
+    await store.record(made.id, [outcome(2, status="skipped")])
+    page = await store.deliveries(made.id, ListDeliveries(id=str(made.id)))
+    assert [(one.event_id, one.status, one.attempts) for one in page.deliveries] == [
+        ("m_2", "skipped", 1),
+        ("m_1", "delivered", 3),
+    ]
+    skipped = await store.deliveries(made.id, ListDeliveries(id=str(made.id), status="skipped"))
+    assert [one.event_id for one in skipped.deliveries] == ["m_2"]
+    assert (await store.deliveries(other.id, ListDeliveries(id=str(other.id)))).total == 0
+    assert (await store.get(made.id)).last_delivery_at is not None
+    assert (await store.get(other.id)).last_delivery_at is None
+
+
+async def test_outcomes_of_a_destination_that_is_gone_are_dropped(store: DestinationStore) -> None:
+    await store.record(uuid4(), [outcome(1)])
