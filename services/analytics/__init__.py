@@ -1,1 +1,1 @@
-"""Analytics: reads persons and flags from PostHog, and carries what services do back to it."""
+"""Analytics: reads persons and flags from PostHog, and sends it what services report."""

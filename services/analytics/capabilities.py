@@ -1,4 +1,4 @@
-"""Which rows of the spec's degradation table work here, and why the others do not."""
+"""Which rows of the degradation table work on this instance, and why the others do not."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SET_KEY = "Set POSTHOG_API_KEY to the project API key (phc_…)."
 SET_KEY_OR_CONNECT = (
     f"{SET_KEY} Or run `hogsend connect posthog`: it stores the key of its project."
 )
-AWAY = "The credentials service did not answer, so this is not known."
+NOT_KNOWN = "The credentials service did not answer, so this is not known."
 LOOK = "Look at `hogsend status` and at the credentials service's log."
 
 Answer = TypeVar("Answer")
 
 
 class CapabilityReport:
-    """Looks at what the analytics service has."""
+    """Reports what the analytics service can do right now."""
 
     def __init__(
         self,
@@ -35,14 +35,14 @@ class CapabilityReport:
         *,
         destination_enabled: bool,
     ) -> None:
-        """Report on these; `destination_enabled` is ENABLE_POSTHOG_DESTINATION."""
+        """Look at these parts; `destination_enabled` is ENABLE_POSTHOG_DESTINATION."""
         self._tokens = tokens
         self._project_key = project_key
         self._store = store
         self._destination_enabled = destination_enabled
 
     async def capabilities(self) -> Capabilities:
-        """Say what works now; what cannot be found out is `unknown`, and hides nothing else."""
+        """Report every row; one that cannot be found out is `unknown` and affects no other."""
         key, bearer = await asyncio.gather(self._has_key(), _known(self._tokens.token()))
         return Capabilities(
             [
@@ -62,7 +62,7 @@ class CapabilityReport:
 
     def _capturing(self, name: CapabilityName, key: bool | None) -> Capability:
         if key is None:
-            return Capability(name=name, state="unknown", reason=AWAY, remediation=LOOK)
+            return Capability(name=name, state="unknown", reason=NOT_KNOWN, remediation=LOOK)
         if not key:
             reason = "There is no project API key."
             return Capability(name=name, state="off", reason=reason, remediation=SET_KEY_OR_CONNECT)
@@ -87,8 +87,8 @@ class CapabilityReport:
             return Capability(
                 name=name, state="on", reason="A destination with a key of its own is active."
             )
-        made_by_hand = any(not one.is_default for one in active)
-        if not self._destination_enabled and not made_by_hand:
+        has_own = any(not one.is_default for one in active)
+        if not self._destination_enabled and not has_own:
             return Capability(
                 name=name,
                 state="off",
@@ -104,10 +104,10 @@ class CapabilityReport:
                 state="off",
                 reason="Every destination is paused."
                 if destinations
-                else "The destination is not made yet.",
+                else "The destination has not been created yet.",
                 remediation="POST /v1/admin/webhooks/{id}/resume."
                 if destinations
-                else "It is made by itself in a moment; look at the analytics service's log.",
+                else "It is created in a moment; look at the analytics service's log.",
             )
         return Capability(name=name, state="on", reason="A destination is active.")
 
@@ -115,7 +115,7 @@ class CapabilityReport:
 def _reads(bearer: TokenReply | None) -> Capability:
     name: CapabilityName = "personReads"
     if bearer is None:
-        return Capability(name=name, state="unknown", reason=AWAY, remediation=LOOK)
+        return Capability(name=name, state="unknown", reason=NOT_KNOWN, remediation=LOOK)
     if not bearer.token:
         return Capability(
             name=name,

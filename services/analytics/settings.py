@@ -1,4 +1,4 @@
-"""What can be set for analytics."""
+"""Settings of the analytics service."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class StoredProject:
         self._link = link
         self._provider = watcher.provider
         self._is_outdated = False
-        # Asked at once and every 30 s by the watcher, so that nobody has to wait for it here.
+        # The watcher asks at once and every 30 s, so a caller rarely has to wait for an answer.
         self._reply = watcher.watch("project", self._ask, at_once=True, on_answer=self._answered)
         watcher.on_change(self._changed)
 

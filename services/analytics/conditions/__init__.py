@@ -1,1 +1,1 @@
-"""Property conditions over persons."""
+"""Property conditions on persons."""

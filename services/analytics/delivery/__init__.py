@@ -1,1 +1,1 @@
-"""What flows back into PostHog: captures, person writes, engagement, mirrored events."""
+"""Delivery to PostHog: captures, person writes, engagement and mirrored events."""

@@ -31,8 +31,8 @@ LATER_SECONDS = 5.0
 QueuedEvent: TypeAlias = Entry[DeliveryMessage]
 
 
-class CaptureApi(Protocol):
-    """PostHog's capture API."""
+class BatchSender(Protocol):
+    """Sends batches of events to a project."""
 
     async def send(self, host: str, key: str, events: Sequence[bytes]) -> int:
         """Send events in their order; gives the HTTP status.
@@ -56,7 +56,7 @@ class BatchDelivery:
         gate: SendGate,
         settlement: Settlement,
         *,
-        capture: CaptureApi,
+        capture: BatchSender,
         policy: RetryPolicy,
     ) -> None:
         self._source = source

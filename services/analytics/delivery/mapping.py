@@ -1,4 +1,4 @@
-"""Engagement as PostHog captures it (contract 6.3)."""
+"""Maps messages to PostHog's capture events (contract 4.4, 4.5, 6.3 and 11.1)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ BUCKET_PREFIX = "hogsend_bucket_"
 
 _NAMESPACE = UUID("6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11")
 _IDENTITIES = ("userId", "anonymousId", "to", "userEmail")
-_OF_THE_EMAIL: tuple[str, ...] = ("emailSendId", "templateKey", "linkId")
+_EMAIL_FIELDS: tuple[str, ...] = ("emailSendId", "templateKey", "linkId")
 _UUID = re.compile(r"(?:msg_)?([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})", re.IGNORECASE)
 
 
 class NoIdentity(Exception):
-    """Nothing says whose event this is, and PostHog takes none without."""
+    """The event names no person, and PostHog takes no event without one."""
 
 
 def engagement(happened: Engagement, config: DestinationConfig) -> Captured | None:
-    """What a destination captures; None when it takes no notice.
+    """Map engagement for a destination; None when there is nothing to capture.
 
     Raises:
-        NoIdentity: the event names nobody.
+        NoIdentity: the event names no person.
     """
     type, data = happened.type, happened.data
     if type == "impact.digest":
@@ -43,14 +43,14 @@ def engagement(happened: Engagement, config: DestinationConfig) -> Captured | No
         name = data.get("event")
         if not isinstance(name, str) or not name:
             raise NoIdentity("email.action without the event it stands for")
-        own = {key: data[key] for key in _OF_THE_EMAIL if key in data}
+        own = {key: data[key] for key in _EMAIL_FIELDS if key in data}
         return _captured(happened, name, _identity(data), {**_bag(data.get("properties")), **own})
     name = config.event_names.get(type, type)
     return _captured(happened, name, _identity(data), data)
 
 
 def bucket(happened: Engagement) -> Captured | None:
-    """The bucket mirror: a person property while somebody is in a bucket that asks (D-21)."""
+    """Map bucket membership to a person property, for a bucket that asks to be synced (D-21)."""
     data = happened.data
     bucket_id, user = _text(data.get("bucketId")), _text(data.get("userId"))
     if data.get("syncToPostHog") is not True or bucket_id is None or user is None:
@@ -62,12 +62,12 @@ def bucket(happened: Engagement) -> Captured | None:
         change = {"$unset": [name]}
     else:
         return None
-    # Not the destination's uuid: that captures the same engagement as an event.
+    # Not the uuid that a destination captures the same engagement under.
     return _make(event_uuid(f"bucket:{happened.id}"), "$set", user, happened.timestamp, change)
 
 
 def set_person(wanted: SetPerson, queued_at: Any) -> Captured | None:
-    """A person write (contract 4.4); None when it changes nothing."""
+    """Map a person write (contract 4.4); None when it changes nothing."""
     change: Properties = {}
     if wanted.set:
         change["$set"] = wanted.set
@@ -81,7 +81,7 @@ def set_person(wanted: SetPerson, queued_at: Any) -> Captured | None:
 
 
 def capture(wanted: CaptureMessage, queued_at: Any) -> Captured:
-    """An event of a service."""
+    """Map an event of a service."""
     properties = wanted.properties
     if wanted.groups:
         properties = {**properties, "$groups": wanted.groups}
@@ -90,7 +90,7 @@ def capture(wanted: CaptureMessage, queued_at: Any) -> Captured:
 
 
 def alias(wanted: Alias, queued_at: Any) -> Captured | None:
-    """An identity merge; None when there is nothing to merge (contract 4.5)."""
+    """Map an identity merge (contract 4.5); None when there is nothing to merge."""
     if not wanted.distinct_id or not wanted.alias or wanted.distinct_id == wanted.alias:
         return None
     moment = wanted.timestamp or queued_at
@@ -99,7 +99,7 @@ def alias(wanted: Alias, queued_at: Any) -> Captured | None:
 
 
 def mirrored(event: Event) -> Captured:
-    """An event Hogsend was told of, under the key its person is known by (contract 11.1)."""
+    """Map a mirrored event, under the contact's canonical key (contract 11.1)."""
     properties = event.properties
     currency = properties.get("currency")
     if isinstance(currency, str):
@@ -109,7 +109,7 @@ def mirrored(event: Event) -> Captured:
 
 
 def event_uuid(id: str) -> UUID:
-    """The uuid PostHog knows an event by: its own when it has one, else made from its id."""
+    """The event's uuid in PostHog: the one in its id, else a uuid derived from its id."""
     match = _UUID.fullmatch(id)
     return UUID(match[1]) if match else uuid5(_NAMESPACE, id)
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from services.analytics.settings import AnalyticsSettings
-
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Exponential delays with jitter, within a limit of attempts and of time."""
@@ -18,15 +16,6 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds, doubled with every attempt."""
     max_delay: float = 21_600.0
     """Seconds: the longest delay, and how long after its first attempt an event is still tried."""
-
-    @classmethod
-    def of(cls, settings: AnalyticsSettings) -> RetryPolicy:
-        """Read the operator's limits."""
-        return cls(
-            max_attempts=settings.outbound_webhook_max_attempts,
-            base_delay=settings.outbound_webhook_base_delay_ms / 1000,
-            max_delay=settings.outbound_webhook_max_delay_ms / 1000,
-        )
 
     def delay_after(
         self,

@@ -10,7 +10,7 @@ import structlog
 from hogsend.contract.errors import Unavailable
 from hogsend.service.metrics import FAILURES
 from hogsend.service.tasks import cancel_all
-from services.analytics.delivery.batch_delivery import CaptureApi
+from services.analytics.delivery.batch_delivery import BatchSender
 from services.analytics.delivery.destination_consumers import DestinationConsumers
 from services.analytics.delivery.destination_senders import DestinationSenders
 from services.analytics.delivery.retry import RetryPolicy
@@ -40,7 +40,7 @@ class DeliveryRunner:
         self,
         *,
         streams: Streams,
-        capture: CaptureApi,
+        capture: BatchSender,
         project_key: ProjectKey,
         store: DestinationStore,
         settings: AnalyticsSettings,
@@ -50,7 +50,11 @@ class DeliveryRunner:
         self._project_key = project_key
         self._store = store
         self._settings = settings
-        self._policy = RetryPolicy.of(settings)
+        self._policy = RetryPolicy(
+            max_attempts=settings.outbound_webhook_max_attempts,
+            base_delay=settings.outbound_webhook_base_delay_ms / 1000,
+            max_delay=settings.outbound_webhook_max_delay_ms / 1000,
+        )
         self._senders: dict[str, Sender] = {}
 
     async def run(self) -> None:

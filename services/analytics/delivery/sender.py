@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from hogsend.service.retry import retry_until_available
 from hogsend.service.tasks import cancel_all
-from services.analytics.delivery.batch_delivery import BatchDelivery, CaptureApi
+from services.analytics.delivery.batch_delivery import BatchDelivery, BatchSender
 from services.analytics.delivery.intake import Intake
 from services.analytics.delivery.metrics import LAG, WAITING
 from services.analytics.delivery.ordered_queue import OrderedQueue
@@ -34,7 +34,7 @@ class Sender:
     """Sends the messages of one consumer."""
 
     def __init__(
-        self, source: Source, consumer: Consumer, capture: CaptureApi, policy: RetryPolicy
+        self, source: Source, consumer: Consumer, capture: BatchSender, policy: RetryPolicy
     ) -> None:
         self._name = source.name
         self._consumer = consumer

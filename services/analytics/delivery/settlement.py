@@ -28,8 +28,8 @@ REMEMBERED_POSITIONS = 10_000
 class Settlement:
     """Settles the messages of one source.
 
-    The history comes first, so that whoever sees a message acknowledged finds its outcome there.
-    It is for people: when PostgreSQL cannot take it, messages are acknowledged all the same.
+    The history is written first: a reader who sees a message acknowledged finds its outcome there.
+    It is for people, so a message is acknowledged even when PostgreSQL cannot take its outcome.
     """
 
     def __init__(self, source: Source) -> None:
@@ -43,7 +43,7 @@ class Settlement:
     async def settle(
         self, messages: Sequence[DeliveryMessage], outcomes: Sequence[Outcome] = ()
     ) -> None:
-        """Record outcomes, then acknowledge messages, whether or not either succeeds."""
+        """Record outcomes, then acknowledge messages; neither failure is raised."""
         if outcomes:
             await self._record(outcomes)
         for message in messages:

@@ -1,1 +1,1 @@
-"""Outbound destinations: which there are, and what became of events there."""
+"""Outbound destinations, and the history of what was sent to them."""

@@ -22,20 +22,20 @@ _KEYS = frozenset({KEY, "apikey", "api_key"})
 
 
 class DestinationConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """How a destination maps and where it captures."""
+    """How a destination maps events and where it captures them."""
 
     api_key: str | None = None
-    """Its own project key; without, the instance's."""
+    """Its own project key; None means the instance's."""
     host: str | None = None
     event_names: dict[str, str] = {}
-    """Names events are captured under, by type."""
+    """Names that events are captured under, by engagement type."""
     sync_persons: Any = None
-    """Kept as given; only a literal true counts."""
+    """Stored as given; only a literal true counts."""
     unsubscribed_property_key: str | None = None
 
     @property
     def syncs_persons(self) -> bool:
-        """Whether contact changes travel."""
+        """Whether contact changes are sent."""
         return self.sync_persons is True
 
     def __repr__(self) -> str:
@@ -52,7 +52,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None
     event_types: list[str]
     given: Properties
-    """The config as the operator gave it, what nobody reads included."""
+    """The config as the operator gave it, with the fields that Hogsend does not read."""
     config: DestinationConfig
     disabled: bool
     is_default: bool
@@ -62,7 +62,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
     def shown(self) -> OutboundDestination:
-        """As it may be shown: keys masked."""
+        """The destination as it may be shown, with its key masked."""
         return OutboundDestination(
             id=str(self.id),
             url=self.url,
@@ -80,26 +80,26 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def __repr__(self) -> str:
-        """Name the destination; what was given holds its key."""
+        """Name the destination only; its config may hold a key."""
         return f"Destination(id={str(self.id)!r})"
 
 
 def checked_url(url: str) -> str:
-    """Give back a URL.
+    """Check a URL and give it back.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it is not an absolute URL.
     """
     if not is_absolute_url(url):
-        raise InvalidRequest(f"url: {url!r} is no URL")
+        raise InvalidRequest(f"url: {url!r} is not a URL")
     return url
 
 
 def checked_types(types: list[str]) -> list[str]:
-    """Give back event types, each once.
+    """Check event types and give each back once.
 
     Raises:
-        InvalidRequest: one of them cannot be subscribed to.
+        InvalidRequest: a destination cannot subscribe to one of them.
     """
     if unknown := [type for type in types if type not in CATALOG]:
         raise InvalidRequest(
@@ -109,15 +109,15 @@ def checked_types(types: list[str]) -> list[str]:
 
 
 def checked_config(given: Properties, stored: Properties, egress: EgressPolicy) -> Properties:
-    """Give back a config, with the key that is stored when it says nothing about one.
+    """Check a config and give it back; without a key in it, with the stored one.
 
     Args:
-        given: what was asked for.
-        stored: what there is.
+        given: the config that was asked for.
+        stored: the config that is stored.
         egress: which hosts may be called.
 
     Raises:
-        InvalidRequest: it cannot work, whatever PostHog says.
+        InvalidRequest: a field has the wrong type, or the host may not be called.
     """
     config = dict(given)
     if config.get(KEY, MASK) == MASK:

@@ -120,7 +120,7 @@ class DestinationService:
         return (await self._store.get(_id(wanted.id))).shown()
 
     async def change(self, wanted: ChangeDestination) -> OutboundDestination:
-        """Change what is given and leave the rest.
+        """Change the fields that are given.
 
         Raises:
             InvalidRequest: the destination could not work any more.
@@ -143,7 +143,7 @@ class DestinationService:
         return Deleted()
 
     async def test(self, wanted: DestinationRef) -> TestQueued:
-        """Send a test event to one destination only."""
+        """Queue a test event that only this destination gets."""
         id = (await self._store.get(_id(wanted.id))).id
         await self._create_consumer(id)
         now = datetime.now(UTC)

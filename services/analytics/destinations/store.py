@@ -1,4 +1,4 @@
-"""Destinations in PostgreSQL, and a history of what was sent to them."""
+"""Destinations in PostgreSQL, and the history of what was sent to them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from services.analytics.destinations.model import Destination, read_config
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
 KEPT_DELIVERIES = 1000
-"""Rows of history a destination keeps."""
+"""Rows of history that are kept for each destination."""
 
 Edit = Callable[[Destination], Destination]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one event at one destination."""
+    """How the delivery of one event to one destination ended."""
 
     event_id: str
     event_type: str
@@ -46,10 +46,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DestinationStore:
-    """Rows of the `analytics` schema. Every method raises `Unavailable` while it is away."""
+    """Tables of the `analytics` schema.
+
+    Every method raises `Unavailable` while PostgreSQL cannot be used.
+    """
 
     def __init__(self, database: Database) -> None:
-        """Use the service's own database."""
         self._database = database
 
     async def all(self) -> list[Destination]:
@@ -58,7 +60,7 @@ class DestinationStore:
             return [_destination(row) async for row in _queries.all_destinations(connection)]
 
     async def page(self, wanted: ListDestinations) -> DestinationPage:
-        """List destinations as they may be shown."""
+        """List destinations, with their keys masked."""
         async with self._connection() as connection:
             total = await _queries.total(connection, include_disabled=wanted.include_disabled)
             found = _queries.page(
@@ -73,7 +75,7 @@ class DestinationStore:
         )
 
     async def get(self, id: UUID) -> Destination:
-        """One destination.
+        """Give one destination.
 
         Raises:
             NotFound: there is none.
@@ -82,12 +84,12 @@ class DestinationStore:
             return _destination(_found(await _queries.get(connection, id=id)))
 
     async def create(self, new: CreateDestination, *, is_default: bool = False) -> Destination:
-        """Keep a new destination."""
+        """Store a new destination."""
         async with self._connection() as connection:
             return await _insert(connection, new, is_default=is_default)
 
     async def change(self, id: UUID, edit: Edit) -> Destination:
-        """Replace a destination by what `edit` makes of it.
+        """Replace a destination by the result of `edit`, in one transaction.
 
         Raises:
             NotFound: there is none.
@@ -129,7 +131,7 @@ class DestinationStore:
         return "unchanged"
 
     async def record(self, id: UUID, outcomes: Sequence[Outcome]) -> None:
-        """Remember what became of events; forgets the oldest beyond `KEPT_DELIVERIES`."""
+        """Add outcomes to the history, and delete the oldest rows beyond `KEPT_DELIVERIES`."""
         # One statement cannot write a row twice.
         rows = list({row.event_id: row for row in map(_storable, outcomes)}.values())
         document = msgspec.json.encode(rows[-KEPT_DELIVERIES:]).decode()

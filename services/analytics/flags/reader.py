@@ -1,4 +1,4 @@
-"""Feature flags of a person; without a project key nothing is known, silently (contract 4.6)."""
+"""Feature flags of a person (contract 4.6). Without a project key there are none, and no error."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from services.analytics.project_key import ProjectKey
 log = structlog.get_logger(__name__)
 
 CALLED = "$feature_flag_called"
-REMEMBERED_CALLS = 50_000
+REMEMBERED_REPORTS = 50_000
 
 
 class FlagReader:
-    """Flags of the project the key belongs to."""
+    """Evaluates the flags of the project that the key belongs to."""
 
     def __init__(self, link: Connection, project_key: ProjectKey, http: httpx.AsyncClient) -> None:
         """Ask with the key of `project_key`; report over `link` which flags were evaluated."""
         self._link = link
         self._project_key = project_key
         self._api = FlagsApi(http)
-        self._called: LRUCache[tuple[str, str, bool | str], None] = LRUCache(REMEMBERED_CALLS)
-        self._telling: set[asyncio.Task[None]] = set()
+        self._reported: LRUCache[tuple[str, str, bool | str], None] = LRUCache(REMEMBERED_REPORTS)
+        self._reporting: set[asyncio.Task[None]] = set()
 
     async def evaluate(self, wanted: GetFlags) -> Flags:
-        """Give flags and payloads; nothing when there is no key or no answer. Never raises."""
+        """Give flags and payloads, empty without a project key or an answer; never raises."""
         try:
             project = await self._project_key.project()
             if project is None:
@@ -67,7 +67,7 @@ class FlagReader:
             if not flag.failed and (wanted.keys is None or key in wanted.keys)
         }
         if wanted.keys is not None:
-            self._tell(wanted, known, found)
+            self._report(wanted, known, found)
         return Flags(
             values={key: flag.value for key, flag in known.items()},
             payloads={
@@ -77,15 +77,15 @@ class FlagReader:
             },
         )
 
-    def _tell(self, wanted: GetFlags, known: dict[str, EvaluatedFlag], found: Evaluation) -> None:
+    def _report(self, wanted: GetFlags, known: dict[str, EvaluatedFlag], found: Evaluation) -> None:
         for key, flag in known.items():
             call = wanted.distinct_id, key, flag.value
-            if call in self._called:
+            if call in self._reported:
                 continue
-            self._called[call] = None
-            telling = asyncio.create_task(self._capture(_called(wanted, key, flag, found)))
-            self._telling.add(telling)
-            telling.add_done_callback(self._telling.discard)
+            self._reported[call] = None
+            reporting = asyncio.create_task(self._capture(_called(wanted, key, flag, found)))
+            self._reporting.add(reporting)
+            reporting.add_done_callback(self._reporting.discard)
 
     async def _capture(self, called: Capture) -> None:
         id = str(called.id)
@@ -97,7 +97,7 @@ class FlagReader:
         except HogsendError as error:
             # The flag was answered; the report is only statistics.
             FAILURES.labels("flag_called", error.code).inc()
-            log.warning("not told PostHog that a flag was asked for", reason=str(error))
+            log.warning("flag evaluation not reported to PostHog", reason=str(error))
 
 
 def _called(wanted: GetFlags, key: str, flag: EvaluatedFlag, found: Evaluation) -> Capture:

@@ -89,8 +89,8 @@ async def test_case_142_what_may_pass_is_tried_again_until_it_does(
         assert await sent.letters() == []
 
 
-async def test_a_dead_posthog_leaves_everything_in_jetstream(
-    servers: Servers, database_url: str
+async def test_a_dead_posthog_leaves_everything_in_jetstream_and_a_stop_gives_it_back(
+    servers: Servers, database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     slow = {"outbound_webhook_base_delay_ms": 600_000}
     async with capture_recorder() as posthog:
@@ -101,6 +101,10 @@ async def test_a_dead_posthog_leaves_everything_in_jetstream(
                 await sent.member.capture(f"e_{number}", f"u_{number}")
             await eventually(lambda: posthog.requests)
             assert await sent.waiting(StreamName.PERSONS) == 20
+    said = capsys.readouterr().out
+    assert "messages given back" in said
+    # The connection was still there when they were.
+    assert "JetStream did not hear" not in said
     async with (
         capture_recorder(port) as again,
         sending(servers, database_url, url) as sent,

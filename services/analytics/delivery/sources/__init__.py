@@ -1,1 +1,1 @@
-"""Where events for PostHog come from, and what each source does with them."""
+"""Where events for PostHog come from, and how each source maps them."""
