@@ -55,7 +55,7 @@ class ProjectIds:
 
     def _changed(self, change: CredentialChanged | None) -> None:
         if change is None or change.change != "refreshed":
-            # The bearer's next version tells that the project may be another one.
+            # The bearer's next version shows that the project may be another one.
             return
         for known in self._discovered.values():
             if known.version == change.version - 1:
