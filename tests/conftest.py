@@ -6,6 +6,7 @@ Tests run in parallel workers (pytest-xdist), each with servers of its own.
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -72,7 +73,9 @@ class _OwnDirectory:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give a run, not each of its workers, a directory of its own."""
+    """Let Ctrl-C end what tests start, and give a run, not each worker, a directory of its own."""
+    # A shell has what it runs in the background ignore Ctrl-C, and every child with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.basetemp is None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_OwnDirectory(config))
 

@@ -18,7 +18,7 @@ from tests.chaos.faults import kill, stored_ids
 from tests.running_stack import Up, up
 from tests.waiting import eventually
 
-PADDING = "x" * 2000
+PADDING = "x" * 8000
 SECRET = "known-without-nats"
 BOUND = 512 * 1024
 SETTINGS = {"SPOOL_MAX_BYTES": str(BOUND), "POSTHOG_WEBHOOK_SECRET": SECRET}
@@ -66,7 +66,7 @@ async def test_a_full_spool_outlives_its_gateway_and_drains_in_order(tmp_path: P
         server, ingest = stack.child("nats"), stack.child("ingest")
         server.suspend()
         accepted = await fill(stack, "spooled")
-        assert len(accepted) > 100
+        assert len(accepted) > 50
         # Half-empty pages and SQLite's journal, 1000 pages, come on top of what the bound counts.
         assert spool_bytes(stack) < 2 * BOUND + 5 * 1024 * 1024
         await kill("gateway", stack, None)  # type: ignore[arg-type]

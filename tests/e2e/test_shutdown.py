@@ -16,6 +16,8 @@ from tests.running_stack import Up, up
 from tests.waiting import eventually, more_than
 
 DRAIN_SECONDS = 10.0
+PAUSE_SECONDS = 0.01
+"""Between two events of the load."""
 
 
 async def report(stack: Up, key: str) -> httpx.Response:
@@ -85,6 +87,7 @@ async def test_every_service_stops_in_time_under_load_and_nothing_is_lost(stack:
             number += 1
             if await stack.post(f"e-{number:05}") == 200:
                 accepted.append(f"e-{number:05}")
+            await asyncio.sleep(PAUSE_SECONDS)
 
     posting = asyncio.create_task(post())
     for name in SERVICE_SETTINGS:

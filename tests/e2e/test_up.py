@@ -29,6 +29,8 @@ GRANT: dict[str, Any] = {
     "scopes": ["person:read"],
 }
 EMBEDDED = ("nats", "postgres")
+PAUSE_SECONDS = 0.02
+"""Between two events of the load: enough to meet every fault, and room for the rest to start."""
 
 
 async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
@@ -162,7 +164,7 @@ async def _post_until_cancelled(stack: Up, accepted: set[str]) -> None:
         number += 1
         if await stack.post(f"id-{number}") == 200:
             accepted.add(f"id-{number}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def _stored_ids(stack: Up) -> set[str]:
