@@ -104,6 +104,10 @@ class ErrorsMiddleware(ScopeMiddleware):
         except HogsendError as error:
             if _is_request(self.msg):
                 return ErrorReply(error.code, str(error))
+            if not isinstance(self.msg, list):
+                # Whoever consumes batches says so itself.
+                metrics.FAILURES.labels("message", error.code).inc()
+                log.warning("message refused", subject=self.msg.subject, reason=str(error))
             raise
         except TimeoutError:
             if _is_request(self.msg):

@@ -19,8 +19,9 @@ from faststream.nats import NatsRouter
 from nats.js.api import ConsumerConfig
 
 from hogsend.contract import subjects
+from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.registry import Channel, Endpoint
-from hogsend.service.subscribers import BatchSubscriber, OnNak, RequestSubscriber
+from hogsend.service.subscribers import BatchSubscriber, OnNak, RequestSubscriber, decoder_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 Declaration = Callable[["ServiceRouter"], None]
@@ -101,13 +102,15 @@ class ServiceRouter(NatsRouter):
     def credential_changes(self, provider: str) -> Callable[[Handler], Handler]:
         """Hear of every change of a provider's credential, in every replica.
 
-        The handler takes a `CredentialChanged`.
+        The handler takes a `CredentialChanged`. What is none is counted, logged and left out: the
+        credential is asked about every 30 s all the same.
         """
 
         def declare(router: ServiceRouter, handler: Handler) -> None:
             # A reply would go to the publisher's inbox, where JetStream's acknowledgement belongs.
             subject = subjects.credential_changed(provider)
-            NatsRouter.subscriber(router, subject, no_reply=True)(handler)
+            decoder: Any = decoder_of(CredentialChanged)
+            NatsRouter.subscriber(router, subject, no_reply=True, decoder=decoder)(handler)
 
         return self._declaring(declare)
 

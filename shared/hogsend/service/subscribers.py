@@ -79,7 +79,7 @@ class RequestSubscriber(CoreSubscriber):
         """Answer `endpoint` in its service's queue group."""
         config, specification, calls = _parts(endpoint.subject, endpoint.service, broker_config)
         super().__init__(config, specification, calls, queue=endpoint.service)
-        self._parser, self._decoder = _parse_request, _request_decoder(endpoint)
+        self._parser, self._decoder = _parse_request, decoder_of(endpoint.request)
         self.endpoint = endpoint
         self._patience = max(ANSWER_SECONDS, endpoint.deadline)
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
@@ -377,18 +377,17 @@ async def _parse_request(message: Msg) -> NatsMessage:
     )
 
 
-def _request_decoder(
-    endpoint: Endpoint[Any, Any],
-) -> Callable[[StreamMessage[Any]], Awaitable[Any]]:
-    decode = msgspec.json.Decoder(endpoint.request).decode
+def decoder_of(kind: type[Any]) -> Callable[[StreamMessage[Any]], Awaitable[Any]]:
+    """Make what decodes a message's body; it raises `InvalidRequest` for what is no `kind`."""
+    decode = msgspec.json.Decoder(kind).decode
 
-    async def decode_request(message: StreamMessage[Any]) -> Any:
+    async def decode_body(message: StreamMessage[Any]) -> Any:
         try:
             return decode(message.body or b"{}")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(str(error)) from error
 
-    return decode_request
+    return decode_body
 
 
 async def _undecoded(message: StreamMessage[list[Msg]]) -> list[Msg]:

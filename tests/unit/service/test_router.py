@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import pytest
 from faststream import Context
 from faststream.nats import TestNatsBroker
 from nats.aio.msg import Msg
+from structlog.testing import capture_logs
 
+from hogsend.contract import subjects
 from hogsend.contract.credentials import (
     CREDENTIALS_DELETE,
     CREDENTIALS_GET_DERIVED,
     CREDENTIALS_STATUS,
+    CredentialChanged,
     Deleted,
     DerivedReply,
     ProviderRef,
 )
-from hogsend.contract.errors import HogsendError, NotFound, Unavailable
+from hogsend.contract.errors import HogsendError, InvalidRequest, NotFound, Unavailable
 from hogsend.contract.headers import CORRELATION_ID
 from hogsend.contract.streams import INGEST_CONSUMER, StreamName
 from hogsend.contract.users import User
@@ -179,3 +183,30 @@ def test_a_router_lists_its_endpoints() -> None:
     subjects = {endpoint.subject for endpoint in router.endpoints}
     assert subjects == {CREDENTIALS_DELETE.subject, CREDENTIALS_GET_DERIVED.subject}
     assert CREDENTIALS_STATUS.subject not in subjects
+
+
+async def test_a_change_that_is_none_is_refused_and_the_next_one_is_heard() -> None:
+    router, heard = ServiceRouter(), list[CredentialChanged]()
+
+    @router.credential_changes("posthog")
+    async def changed(change: CredentialChanged) -> None:
+        heard.append(change)
+
+    change = CredentialChanged(
+        provider="posthog",
+        version=7,
+        change="stored",
+        kinds=["oauth"],
+        changed_kinds=["oauth"],
+        scopes=[],
+        expires_at=None,
+        changed_at=datetime(2026, 11, 25, tzinfo=UTC),
+    )
+    broker = offline_broker(User.GATEWAY)
+    broker.include(router)
+    async with TestNatsBroker(broker):
+        with capture_logs() as logs, pytest.raises(InvalidRequest):
+            await broker.publish(b"\xff[", subjects.credential_changed("posthog"))
+        await broker.publish(change, subjects.credential_changed("posthog"))
+    assert heard == [change]
+    assert [(one["event"], one["log_level"]) for one in logs] == [("message refused", "warning")]
