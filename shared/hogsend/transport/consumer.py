@@ -31,6 +31,8 @@ RECONNECT_POLL_SECONDS = 1.0
 RETRY_SECONDS = 0.5
 HEARTBEAT_SECONDS = 10.0
 """How often JetStream hears that messages are still worked on; well below any `ack_wait`."""
+CLEAR_EVERY = 1000
+"""New messages in hand after which acknowledged ones are dropped."""
 NAK_FLUSH_SECONDS = 2
 
 UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
@@ -243,6 +245,7 @@ class MessagesInHand:
         self._report = report
         self._interval = interval
         self._messages: dict[int, Msg] = {}
+        self._clear_at = CLEAR_EVERY
 
     def __len__(self) -> int:
         """How many are in hand."""
@@ -252,6 +255,10 @@ class MessagesInHand:
         """Hold messages from now on."""
         # A message that is delivered again meanwhile takes the place of its first delivery.
         self._messages.update((_sequence(message), message) for message in messages)
+        # Acknowledged ones must not wait for the next heartbeat: at thousands a second they would
+        # be most of a process's memory.
+        if len(self._messages) >= self._clear_at:
+            self._clear_at = len(self._unacknowledged()) + CLEAR_EVERY
 
     def forget(self, messages: Iterable[Msg]) -> None:
         """Hold messages no longer, acknowledged or not."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import Any
 
 from nats.aio.msg import Msg
 
 from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import MessagesInHand
+from hogsend.transport.consumer import CLEAR_EVERY, MessagesInHand
 from tests.virtual_time import on_virtual_time
 
 HEARTBEAT = b"+WPI"
@@ -68,3 +69,17 @@ async def test_what_is_not_acknowledged_is_given_back() -> None:
     await done.ack()
     assert await held.nak_all(1.0) == 1
     assert connection.told[-1] == (left.reply, b'-NAK {"delay": 1000000000}')
+
+
+async def test_acknowledged_messages_are_not_kept_until_the_next_heartbeat() -> None:
+    connection = FakeConnection()
+    held = in_hand(connection)
+    seen: list[weakref.ref[Msg]] = []
+    for first in range(0, 20 * CLEAR_EVERY, 500):
+        batch = [connection.message(first + number) for number in range(1, 501)]
+        seen += [weakref.ref(message) for message in batch]
+        held.take(batch)
+        for message in batch:
+            await message.ack()
+        del batch, message
+    assert len([one for one in seen if one() is not None]) <= CLEAR_EVERY
