@@ -28,6 +28,7 @@ from hogsend.contract.errors import (
     HogsendError,
     InvalidRequest,
     NotFound,
+    TooLarge,
     Unavailable,
 )
 from hogsend.service import metrics
@@ -185,6 +186,8 @@ def _hogsend_error(_request: Request[Any, Any, Any], error: HogsendError) -> Any
             return _answer(409, ErrorBody(str(error)))
         case InvalidRequest():
             return _invalid([Issue(str(error), [])])
+        case TooLarge():
+            return _answer(413, ErrorBody(str(error)))
         case Unavailable():
             metrics.FAILURES.labels("gateway", error.code).inc()
             log.warning("answered 503", reason=str(error))

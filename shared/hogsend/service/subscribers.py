@@ -42,10 +42,10 @@ from faststream.response import Response, ensure_response
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
-from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.errors import InvalidRequest, TooLarge
 from hogsend.contract.registry import Endpoint
 from hogsend.service import metrics
-from hogsend.service.middlewares import ScopeMiddleware
+from hogsend.service.middlewares import ErrorReply, ScopeMiddleware
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import HEARTBEAT_SECONDS, Consumer, MessagesInHand
@@ -126,10 +126,22 @@ class RequestSubscriber(CoreSubscriber):
         message.set_decoder(self._decoder)
         response = ensure_response(await call(message))
         if msg.reply:
-            body = response.body
-            payload = body if isinstance(body, bytes) else msgspec.json.encode(body)
-            await self._publish(msg.reply, payload, headers=response.headers or None)
+            try:
+                await self._reply(msg.reply, response)
+            except nats.errors.MaxPayloadError:
+                await self._reply(msg.reply, self._too_large())
         return response
+
+    async def _reply(self, inbox: str, response: Response) -> None:
+        body = response.body
+        payload = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        await self._publish(inbox, payload, headers=response.headers or None)
+
+    def _too_large(self) -> ErrorReply:
+        # Without an answer the caller would wait for its whole deadline, and ask again in vain.
+        metrics.FAILURES.labels("reply", TooLarge.code).inc()
+        log.warning("reply larger than NATS takes", subject=self.endpoint.subject)
+        return ErrorReply(TooLarge.code, "the answer is larger than NATS takes; ask for less")
 
     def get_log_context(self, _message: StreamMessage[Msg] | None) -> dict[str, str]:
         """Nothing: FastStream's access log is not used, and this is asked for every message."""

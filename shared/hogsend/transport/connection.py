@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
-from hogsend.contract.errors import Forbidden, Unavailable, from_code
+from hogsend.contract.errors import Forbidden, TooLarge, Unavailable, from_code
 from hogsend.contract.headers import CORRELATION_ID
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
@@ -147,6 +147,7 @@ class Connection:
         Raises:
             Unavailable: NATS or the service cannot be reached, or the deadline passed.
             Forbidden: this NATS user may not ask that.
+            TooLarge: the request, or its answer, is larger than NATS takes.
             HogsendError: the typed error the service answered with.
         """
         if not self.connected:
@@ -178,6 +179,8 @@ class Connection:
             answer = asking.result()
         except nats.errors.NoRespondersError as error:
             raise Unavailable(f"the {endpoint.service} service is not running") from error
+        except nats.errors.MaxPayloadError as error:
+            raise TooLarge(f"the request is larger than NATS takes ({self.max_payload})") from error
         except (nats.errors.Error, TimeoutError) as error:
             raise Unavailable(
                 f"the {endpoint.service} service did not answer within {deadline:g} s"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
 from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
-from hogsend.contract.audit import INGEST_AUDIT, AuditPage, ListAudit
-from hogsend.contract.errors import NotFound, Unavailable
+from hogsend.contract.audit import INGEST_AUDIT, AuditEntry, AuditPage, ListAudit
+from hogsend.contract.errors import NotFound, TooLarge, Unavailable
 from hogsend.contract.streams import INGEST_CONSUMER, StreamName
 from hogsend.contract.users import User
 from hogsend.service.app import service_app, started
@@ -38,6 +40,7 @@ class Work:
         self.gate: asyncio.Event | None = None
         self.under_way = 0
         self.acknowledge = True
+        self.found: list[AuditEntry] = []
 
     async def go_on(self) -> None:
         self.under_way += 1
@@ -53,7 +56,7 @@ async def audit(wanted: ListAudit, work: Injected[Work]) -> AuditPage:
     await work.go_on()
     if wanted.action == "missing":
         raise NotFound("there is none")
-    return AuditPage([], total=wanted.offset, limit=wanted.limit, offset=wanted.offset)
+    return AuditPage(work.found, total=wanted.offset, limit=wanted.limit, offset=wanted.offset)
 
 
 @router.batches(StreamName.WEBHOOKS, INGEST_CONSUMER, batch=500, workers=2)
@@ -106,6 +109,27 @@ async def test_a_request_is_answered_and_an_error_is_what_it_was(
         assert (await gateway.request(INGEST_AUDIT, ListAudit(offset=7))).total == 7
         with pytest.raises(NotFound, match="there is none"):
             await gateway.request(INGEST_AUDIT, ListAudit(action="missing"))
+
+
+async def test_an_answer_or_a_request_that_nats_does_not_carry_is_said_to_be_too_large(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    entry = AuditEntry(
+        id=uuid4(),
+        at=datetime.now(UTC),
+        actor="x" * 1000,
+        action="analytics.post",
+        resource="provision-loop",
+        status=200,
+        request_id="r",
+        address="127.0.0.1",
+    )
+    work.found = [entry] * (gateway.max_payload // 1000)
+    async with running(servers, work):
+        with pytest.raises(TooLarge, match="ask for less"):
+            await gateway.request(INGEST_AUDIT, ListAudit())
+        with pytest.raises(TooLarge, match="request"):
+            await gateway.request(INGEST_AUDIT, ListAudit(action="x" * gateway.max_payload))
 
 
 async def test_a_slow_answer_does_not_keep_others_waiting(

@@ -13,6 +13,7 @@ from hogsend.contract.errors import (
     HogsendError,
     InvalidRequest,
     NotFound,
+    TooLarge,
     Unavailable,
 )
 from hogsend.contract.events import INGEST_EVENTS
@@ -72,6 +73,7 @@ async def test_a_clients_request_id_is_kept_when_it_is_harmless(gateway: FakeGat
     [
         (NotFound("no such event"), 404, {"error": "no such event"}),
         (CannotUnseal("cannot be decrypted"), 409, {"error": "cannot be decrypted"}),
+        (TooLarge("ask for less"), 413, {"error": "ask for less"}),
         (Unavailable("it is slow"), 503, {"error": "it is slow", "code": "unavailable"}),
         (
             InvalidRequest('no "such" filter'),
