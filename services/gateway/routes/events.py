@@ -1,4 +1,4 @@
-"""`GET /v1/admin/events`: stored events, newest first."""
+"""`GET /v1/admin/events`: stored events, the latest that happened first (correction C11)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
+from services.gateway.timestamps import parse_timestamp
 
 Filter = Annotated[str | None, QueryParameter(max_length=4096)]
+EARLIEST = QueryParameter(
+    name="from", max_length=64, description="Events that happened then or later: ISO 8601."
+)
+LATEST = QueryParameter(
+    name="to", max_length=64, description="Events that happened then or earlier: ISO 8601."
+)
 
 
 @get(
@@ -31,9 +38,19 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
     event: Filter = None,
     user_id: Annotated[str | None, QueryParameter(name="userId", max_length=4096)] = None,
     source: Filter = None,
+    earliest: Annotated[str | None, EARLIEST] = None,
+    latest: Annotated[str | None, LATEST] = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
 ) -> EventPage:
-    """List stored events; filters match exactly."""
-    wanted = ListEvents(event=event, user_id=user_id, source=source, limit=limit, offset=offset)
+    """List stored events, the latest that happened first; filters match exactly."""
+    wanted = ListEvents(
+        event=event,
+        user_id=user_id,
+        source=source,
+        occurred_from=parse_timestamp(earliest, "from") if earliest is not None else None,
+        occurred_to=parse_timestamp(latest, "to") if latest is not None else None,
+        limit=limit,
+        offset=offset,
+    )
     return await bus.request(INGEST_EVENTS, wanted)

@@ -132,11 +132,13 @@ class EventStore:
         return [outcome(event) for event in events]
 
     async def page(self, wanted: ListEvents) -> EventPage:
-        """List stored events, newest first."""
+        """List stored events, the latest that happened first."""
         filters = {
             "event": text_without_nul(wanted.event),
             "user_id": text_without_nul(wanted.user_id),
             "source": text_without_nul(wanted.source),
+            "occurred_from": wanted.occurred_from,
+            "occurred_to": wanted.occurred_to,
         }
         async with (
             self._database.acquire() as connection,

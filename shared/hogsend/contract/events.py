@@ -56,12 +56,16 @@ class ListEvents(Message, frozen=True):
     event: str | None = None
     user_id: str | None = None
     source: str | None = None
+    occurred_from: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    """Events that happened then or later."""
+    occurred_to: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    """Events that happened then or earlier."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
     offset: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
 
 class EventPage(Message, frozen=True):
-    """A page of events, newest first by `received_at`, and how many match in all."""
+    """A page of events, newest first by `occurred_at`, and how many match in all."""
 
     events: list[StoredEvent]
     total: int

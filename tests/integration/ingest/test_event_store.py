@@ -12,6 +12,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from hogsend.contract.events import ListEvents
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
@@ -239,3 +240,28 @@ async def test_a_transaction_waits_for_the_first_event_before_it_inserts_another
     await trying.rollback()
     await holding.rollback()
     assert statuses(await saving) == [Status.STORED, Status.STORED]
+
+
+async def test_lists_are_by_when_events_happened_whenever_they_arrived(store: EventStore) -> None:
+    def hours(count: int) -> datetime:
+        return NOW + timedelta(hours=count)
+
+    await store.save(
+        [
+            incoming("late", occurred_at=hours(1), received_at=hours(9)),
+            incoming("early", occurred_at=hours(2), received_at=hours(3)),
+            incoming("last", occurred_at=hours(3), received_at=hours(4)),
+        ]
+    )
+
+    async def ids(**filters: Any) -> list[str]:
+        page = await store.page(ListEvents(**filters))
+        assert page.total == len(page.events)
+        return [event.id for event in page.events]
+
+    assert await ids() == ["last", "early", "late"]
+    # Both ends are included.
+    assert await ids(occurred_from=hours(2)) == ["last", "early"]
+    assert await ids(occurred_to=hours(2)) == ["early", "late"]
+    assert await ids(occurred_from=hours(2), occurred_to=hours(2), user_id="anna") == ["early"]
+    assert await ids(occurred_from=hours(4)) == []
