@@ -3,9 +3,9 @@
 SELECT * FROM destinations ORDER BY created_at, id;
 
 -- name: page(include_disabled, limit, offset)
--- A page of destinations, oldest first.
+-- A page of destinations, newest first.
 SELECT * FROM destinations WHERE :include_disabled OR NOT disabled
-ORDER BY created_at, id LIMIT :limit OFFSET :offset;
+ORDER BY created_at DESC, id LIMIT :limit OFFSET :offset;
 
 -- name: total(include_disabled)$
 -- How many destinations there are on all pages.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -25,7 +25,6 @@ from hogsend.contract.destinations import (
     DeliveryPage,
     DeliveryStatus,
     DestinationKind,
-    DestinationPage,
     DestinationRef,
     ListDeliveries,
     ListDestinations,
@@ -71,11 +70,39 @@ class DestinationChanges(
     event_types: EventTypes | msgspec.UnsetType = msgspec.UNSET
     description: Description | msgspec.UnsetType | None = msgspec.UNSET
     disabled: bool | msgspec.UnsetType = msgspec.UNSET
+    kind: DestinationKind | msgspec.UnsetType = msgspec.UNSET
+    """Cannot change: there is one kind."""
     config: Properties | msgspec.UnsetType = msgspec.UNSET
 
     def __repr__(self) -> str:
         """Show no field: the config may hold a key."""
         return "DestinationChanges(...)"
+
+
+class ShownDestination(OutboundDestination, frozen=True, kw_only=True):
+    """A destination, with what upstream's command and client read beside it (correction C11)."""
+
+    status: Literal["enabled", "disabled"]
+    """The same as `disabled`."""
+    organization_id: None = None
+
+
+class DestinationList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A page of destinations, and how many match in all."""
+
+    webhooks: list[ShownDestination]
+    endpoints: list[ShownDestination]
+    """The same as `webhooks`, under the name that upstream's command and client read."""
+    total: int
+    limit: int
+    offset: int
+
+
+def _shown(destination: OutboundDestination) -> ShownDestination:
+    return ShownDestination(
+        **msgspec.structs.asdict(destination),
+        status="disabled" if destination.disabled else "enabled",
+    )
 
 
 class DestinationsController(Controller):
@@ -95,7 +122,7 @@ class DestinationsController(Controller):
         self,
         data: JSONBody[NewDestination],
         bus: NamedDependency[Connection],
-    ) -> OutboundDestination:
+    ) -> ShownDestination:
         """Create a destination; it receives engagement that is published from now on."""
         new = CreateDestination(
             url=data.url,
@@ -105,7 +132,7 @@ class DestinationsController(Controller):
             kind=data.kind,
             config=data.config,
         )
-        return await bus.request(ANALYTICS_CREATE_DESTINATION, new)
+        return _shown(await bus.request(ANALYTICS_CREATE_DESTINATION, new))
 
     @get(
         guards=[admin_or_reader],
@@ -119,10 +146,18 @@ class DestinationsController(Controller):
         include_disabled: Annotated[bool, QueryParameter(name="includeDisabled")] = True,
         limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
-    ) -> DestinationPage:
-        """List destinations, oldest first, keys masked."""
+    ) -> DestinationList:
+        """List destinations, newest first, keys masked."""
         wanted = ListDestinations(limit=limit, offset=offset, include_disabled=include_disabled)
-        return await bus.request(ANALYTICS_LIST_DESTINATIONS, wanted)
+        page = await bus.request(ANALYTICS_LIST_DESTINATIONS, wanted)
+        shown = [_shown(destination) for destination in page.webhooks]
+        return DestinationList(
+            webhooks=shown,
+            endpoints=shown,
+            total=page.total,
+            limit=page.limit,
+            offset=page.offset,
+        )
 
     @get(
         "/{id:uuid}",
@@ -135,9 +170,9 @@ class DestinationsController(Controller):
         self,
         id: FromPath[UUID],
         bus: NamedDependency[Connection],
-    ) -> OutboundDestination:
+    ) -> ShownDestination:
         """Show a destination, keys masked."""
-        return await bus.request(ANALYTICS_GET_DESTINATION, DestinationRef(str(id)))
+        return _shown(await bus.request(ANALYTICS_GET_DESTINATION, DestinationRef(str(id))))
 
     @patch(
         "/{id:uuid}",
@@ -151,7 +186,7 @@ class DestinationsController(Controller):
         id: FromPath[UUID],
         data: JSONBody[DestinationChanges],
         bus: NamedDependency[Connection],
-    ) -> OutboundDestination:
+    ) -> ShownDestination:
         """Change the given fields."""
         wanted = ChangeDestination(
             id=str(id),
@@ -161,7 +196,7 @@ class DestinationsController(Controller):
             disabled=data.disabled,
             config=data.config,
         )
-        return await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted)
+        return _shown(await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted))
 
     @delete(
         "/{id:uuid}",
@@ -189,10 +224,10 @@ class DestinationsController(Controller):
         self,
         id: FromPath[UUID],
         bus: NamedDependency[Connection],
-    ) -> OutboundDestination:
+    ) -> ShownDestination:
         """Discard events for it until it is resumed."""
         wanted = ChangeDestination(id=str(id), disabled=True)
-        return await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted)
+        return _shown(await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted))
 
     @post(
         "/{id:uuid}/resume",
@@ -206,10 +241,10 @@ class DestinationsController(Controller):
         self,
         id: FromPath[UUID],
         bus: NamedDependency[Connection],
-    ) -> OutboundDestination:
+    ) -> ShownDestination:
         """Send events from now on."""
         wanted = ChangeDestination(id=str(id), disabled=False)
-        return await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted)
+        return _shown(await bus.request(ANALYTICS_CHANGE_DESTINATION, wanted))
 
     @post(
         "/{id:uuid}/test",
@@ -256,7 +291,7 @@ class DestinationsController(Controller):
         self,
         id: FromPath[UUID],
         bus: NamedDependency[Connection],
-    ) -> OutboundDestination:
+    ) -> ShownDestination:
         """Always refused: destinations of kind `posthog` are not signed."""
         await bus.request(ANALYTICS_GET_DESTINATION, DestinationRef(str(id)))
         raise InvalidRequest("a destination of kind 'posthog' is not signed; it has no secret")

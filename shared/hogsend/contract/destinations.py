@@ -61,7 +61,7 @@ class DestinationRef(Message, frozen=True):
 
 
 class ListDestinations(Message, frozen=True, kw_only=True):
-    """A page of destinations, oldest first."""
+    """A page of destinations, newest first."""
 
     limit: Limit = 50
     offset: Offset = 0

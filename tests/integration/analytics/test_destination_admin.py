@@ -106,7 +106,7 @@ async def test_case_148_a_key_is_shown_as_stars_and_there_is_no_secret(operator:
     shown = await operator.ask("GET", f"/{made['id']}")
     assert shown.json() == made
     page = (await operator.ask("GET")).json()
-    assert page == {"webhooks": [made], "total": 1, "limit": 50, "offset": 0}
+    assert page == {"webhooks": [made], "endpoints": [made], "total": 1, "limit": 50, "offset": 0}
     refused = await operator.ask("POST", f"/{made['id']}/rotate-secret")
     assert refused.status_code == 400
     for answer in (shown, refused):

@@ -101,11 +101,15 @@ async def test_what_is_stored_is_what_is_read(store: DestinationStore) -> None:
 
 
 async def test_a_page_is_a_part_of_what_matches(store: DestinationStore) -> None:
-    for disabled in (False, True, False):
+    made = [
         await store.create(msgspec.structs.replace(NEW, disabled=disabled))
+        for disabled in (False, True, False)
+    ]
     first = await store.page(ListDestinations(limit=2))
     rest = await store.page(ListDestinations(limit=2, offset=2))
     assert (len(first.webhooks), len(rest.webhooks), first.total) == (2, 1, 3)
+    newest_first = [one.id for one in first.webhooks + rest.webhooks]
+    assert newest_first == [str(one.id) for one in reversed(made)]
     active = await store.page(ListDestinations(include_disabled=False))
     assert ([one.disabled for one in active.webhooks], active.total) == ([False, False], 2)
 
