@@ -125,7 +125,7 @@ def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
 
 def admin_errors(*statuses: int) -> dict[int, ResponseSpec]:
     """`documented_errors` for a route that needs an admin key and asks a service over NATS."""
-    return documented_errors(*statuses, 401, 403, 429, 503)
+    return documented_errors(*statuses, 400, 401, 403, 429, 503)
 
 
 def _answer(status: int, body: msgspec.Struct, headers: Mapping[str, str] | None = None) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from litestar import Request, post
 from litestar.di import NamedDependency
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.params import HeaderParameter, JSONBody
+from msgspec import UNSET, UnsetType
 
 from hogsend.contract.base import Properties
 from hogsend.contract.errors import InvalidRequest
@@ -21,6 +22,10 @@ from services.gateway.timestamps import Timestamp, parse_timestamp
 
 ROOM_BYTES = 8192
 """Room for an event's envelope in a NATS message, besides the body."""
+
+NO_LISTS = "there are no mailing lists here; nothing was subscribed or unsubscribed"
+
+T = TypeVar("T")
 
 MAX_KEY = 128
 KEY = r"^[\x21-\x7e]+$"
@@ -44,16 +49,23 @@ IdempotencyKey = Annotated[
 class ReportedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """An event; its contact is named by `userId` or `email`."""
 
-    event: Name
+    event: Name | UnsetType = UNSET
+    """What happened; this or `name` is required."""
+    name: Name | UnsetType = UNSET
+    """The same as `event`, as Hogsend's command and client call it (correction C11)."""
     user_id: UserId | None = None
     email: Email | None = None
-    properties: Properties = {}
+    properties: Properties | UnsetType = UNSET
+    event_properties: Properties | UnsetType = UNSET
+    """The same as `properties`, as Hogsend's command and client call them."""
     contact_properties: Properties = {}
     """Properties of the contact, not of the event."""
     value: float | None = None
     """Added to the properties, like `currency`."""
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{3}$")] | None = None
     idempotency_key: IdempotencyKey | None = None
+    lists: dict[str, bool] = {}
+    """Mailing lists to join or leave: there are none here, and `listsError` says so."""
     timestamp: Timestamp | None = None
     """When it happened; by default, when it was received."""
 
@@ -65,6 +77,8 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """False for a repeated idempotency key."""
     exits: list[str] = []
     """Journeys it ended: empty without journeys, but Hogsend's clients expect the key."""
+    lists_error: str | UnsetType = UNSET
+    """Why `lists` changed nothing, though the event is stored."""
     contact_key: str
     """Key of the contact: the distinct id to identify it with in PostHog."""
     id: str
@@ -93,17 +107,25 @@ async def record_event(
     if len(await request.body()) > bus.max_payload - ROOM_BYTES:
         raise RequestEntityTooLarge
     recorded = await bus.request(INGEST_RECORD, _reported(data, idempotency_key))
-    return RecordedEvent(stored=recorded.stored, contact_key=recorded.contact_key, id=recorded.id)
+    return RecordedEvent(
+        stored=recorded.stored,
+        lists_error=NO_LISTS if data.lists else UNSET,
+        contact_key=recorded.contact_key,
+        id=recorded.id,
+    )
 
 
 def _reported(data: ReportedEvent, header_key: str | None) -> RecordEvent:
     if data.user_id is None and data.email is None:
         raise InvalidRequest("say whose event it is: userId or email")
+    event = _either(data.event, data.name, "event and name")
+    if event is UNSET:
+        raise InvalidRequest("event is required")
     key = data.idempotency_key or header_key
     if header_key not in {None, key}:
         raise InvalidRequest("idempotencyKey and the header Idempotency-Key differ")
     return RecordEvent(
-        event=data.event,
+        event=event,
         user_id=data.user_id or "",
         email=data.email,
         properties=_properties(data),
@@ -118,4 +140,16 @@ def _reported(data: ReportedEvent, header_key: str | None) -> RecordEvent:
 
 def _properties(data: ReportedEvent) -> Properties:
     money = {"value": data.value, "currency": data.currency}
-    return {name: value for name, value in money.items() if value is not None} | data.properties
+    given = _either(data.properties, data.event_properties, "properties and eventProperties")
+    return {name: value for name, value in money.items() if value is not None} | (given or {})
+
+
+def _either(ours: T | UnsetType, theirs: T | UnsetType, names: str) -> T | UnsetType:
+    """Take a field that has two names.
+
+    Raises:
+        InvalidRequest: both are given, and differ.
+    """
+    if ours is not UNSET and theirs is not UNSET and ours != theirs:
+        raise InvalidRequest(f"{names} are the same field, and differ")
+    return theirs if ours is UNSET else ours

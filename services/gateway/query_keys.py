@@ -1,0 +1,37 @@
+"""Query keys that a route does not know are refused: a misspelt filter would match everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Request
+from litestar.handlers import BaseRouteHandler
+from litestar.params import QueryParameter
+
+from hogsend.contract.errors import InvalidRequest
+
+CHECKED = ("/v1/admin/", "/v1/events")
+"""Where: not on webhooks and probes, whose URLs others write and may add to."""
+
+
+def refuse_unknown_query_keys(request: Request[Any, Any, Any]) -> None:
+    """Refuse keys that the route does not declare (correction C11); called after its guards.
+
+    Raises:
+        InvalidRequest: there is one.
+    """
+    if not request.scope["query_string"] or not request.url.path.startswith(CHECKED):
+        return
+    known = _query_keys(request.scope["route_handler"])
+    unknown = [key for key in request.query_params if key not in known]
+    if unknown:
+        expected = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+        raise InvalidRequest(f"unknown query key {unknown[0]!r}; {expected}")
+
+
+def _query_keys(handler: BaseRouteHandler) -> frozenset[str]:
+    return frozenset(
+        parameter.kwarg_definition.name or name
+        for name, parameter in handler.parsed_fn_signature.parameters.items()
+        if isinstance(parameter.kwarg_definition, QueryParameter)
+    )
