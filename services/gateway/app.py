@@ -43,6 +43,7 @@ from services.gateway.auth import AdminKeys
 from services.gateway.correlation import with_correlation_id
 from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.handlers import PROVIDER, router
+from services.gateway.json_request import JSONRequest
 from services.gateway.query_keys import refuse_unknown_query_keys
 from services.gateway.request_timeouts import http1_settings, with_body_timeout
 from services.gateway.response_headers import with_response_headers
@@ -114,6 +115,7 @@ def build(
             "posthog": Provide(lambda: posthog, sync_to_thread=False),
             "public": Provide(lambda: public, sync_to_thread=False),
         },
+        request_class=JSONRequest,
         before_request=refuse_unknown_query_keys,
         state=State({"admin_keys": AdminKeys(settings)}),
         exception_handlers=EXCEPTION_HANDLERS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,6 @@ from litestar.exceptions import (
 )
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.status_codes import (
-    HTTP_400_BAD_REQUEST,
     HTTP_408_REQUEST_TIMEOUT,
     HTTP_413_REQUEST_ENTITY_TOO_LARGE,
 )
@@ -32,9 +32,17 @@ from hogsend.contract.errors import (
     Unavailable,
 )
 from hogsend.service import metrics
+from services.gateway.json_body import MalformedBodyError
 from services.gateway.webhooks.posthog import InvalidPayloadError, MalformedJSONError
 
 log = structlog.get_logger(__name__)
+
+MALFORMED = "Malformed JSON in request body"
+
+BODY = "data"
+NO_BODY = repr(BODY)
+"""What Litestar says of a request without its body."""
+_MISSING = re.compile(r"missing required field `([^`]+)`$")
 
 RETRY_SECONDS = 5
 """`Retry-After` while a dependency is unavailable."""
@@ -141,19 +149,22 @@ def _method_not_allowed(_request: Request[Any, Any, Any], _error: HTTPException)
 
 
 def _client_error(_request: Request[Any, Any, Any], error: ClientException) -> Any:
-    # Litestar answers a body that is not JSON with a plain 400.
-    if error.status_code == HTTP_400_BAD_REQUEST:
-        return _answer(400, ErrorBody("Malformed JSON in request body"))
     return _answer(error.status_code, ErrorBody(error.detail), error.headers)
 
 
 def _invalid_request(_request: Request[Any, Any, Any], error: ValidationException) -> Any:
     extra: Any = error.extra if isinstance(error.extra, list) else []
-    if any(item.get("key") == "data" for item in extra):
-        # The body is missing.
-        return _answer(400, ErrorBody("Malformed JSON in request body"))
-    issues = [Issue(item["message"], str(item.get("key", "")).split(".")) for item in extra]
-    return _invalid(issues or [Issue(error.detail, [])])
+    if any(item["message"] == NO_BODY for item in extra):
+        return _answer(400, ErrorBody(MALFORMED))
+    return _invalid([_issue(item) for item in extra] or [Issue(error.detail, [])])
+
+
+def _issue(item: Mapping[str, str]) -> Issue:
+    # Litestar knows the body as the parameter `data`, and what is in it by its own path.
+    path = [] if item.get("key", BODY) == BODY else item["key"].split(".")
+    if missing := _MISSING.search(item["message"]):
+        return Issue("Required", [*path, missing[1]], "invalid_type")
+    return Issue(item["message"], path)
 
 
 def _invalid(issues: list[Issue]) -> Any:
@@ -161,9 +172,8 @@ def _invalid(issues: list[Issue]) -> Any:
     return _answer(400, ValidationBody(error=ZodError(message=message)))
 
 
-def _too_deep(_request: Request[Any, Any, Any], _error: RecursionError) -> Any:
-    # Only the decoding of a body recurses as deep as the client chooses.
-    return _answer(400, ErrorBody("Malformed JSON in request body"))
+def _malformed_body(_request: Request[Any, Any, Any], _error: MalformedBodyError) -> Any:
+    return _answer(400, ErrorBody(MALFORMED))
 
 
 def _malformed_webhook(_request: Request[Any, Any, Any], _error: MalformedJSONError) -> Any:
@@ -207,7 +217,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     MethodNotAllowedException: _method_not_allowed,
     ClientException: _client_error,
     ValidationException: _invalid_request,
-    RecursionError: _too_deep,
+    MalformedBodyError: _malformed_body,
     MalformedJSONError: _malformed_webhook,
     InvalidPayloadError: _invalid_webhook,
     HogsendError: _hogsend_error,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime
 
@@ -11,12 +10,16 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.headers import CORRELATION_ID, MESSAGE_ID, RECEIVED_AT, format_time
 from hogsend.contract.webhooks import PostHogWebhook
+from services.gateway.json_body import (
+    MalformedBodyError,
+    replace_lone_surrogates,
+    why_not_taken,
+)
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 
 POSTHOG = "posthog"
 
 _PATH = re.compile(r" - at `\$\.([^.`\[]+)[^`]*`$")
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _MISSING = re.compile(r"missing required field `([^`]+)`$")
 
 _decode = msgspec.json.Decoder(PostHogWebhook).decode
@@ -41,17 +44,20 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
         The webhook, and the body to queue: the received one, or a repaired copy.
 
     Raises:
-        MalformedJSONError: not JSON, not UTF-8, or nested beyond reason.
+        MalformedJSONError: not JSON, or not UTF-8.
         InvalidPayloadError: JSON of another shape, or an event without an identity.
     """
     try:
         str(body, "utf-8")
-        body = _replace_lone_surrogates(body)
+        body = replace_lone_surrogates(body)
         webhook = _decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        raise MalformedJSONError from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            raise InvalidPayloadError(why_not_taken(body, error)) from None
+        except MalformedBodyError:
+            raise MalformedJSONError from None
     if not webhook.has_identity:
         raise InvalidPayloadError("needs a distinct_id, or a person with an email", "event")
     return webhook, body
@@ -68,15 +74,6 @@ def queued_posthog_webhook(
         CORRELATION_ID: correlation_id,
     }
     return QueuedWebhook(id, subjects.webhook(POSTHOG), headers, body)
-
-
-def _replace_lone_surrogates(body: bytes) -> bytes:
-    # JavaScript may cut a string within an emoji and escape the lone half. JSON parsers of other
-    # languages refuse that, so the half character is replaced and the event kept.
-    if b"\\ud" not in body and b"\\uD" not in body:
-        return body
-    text = json.dumps(json.loads(body), ensure_ascii=False)
-    return _LONE_SURROGATE.sub("\ufffd", text).encode()
 
 
 def _invalid(problem: str) -> InvalidPayloadError:

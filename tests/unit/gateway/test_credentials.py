@@ -139,11 +139,11 @@ async def test_case_18_a_missing_access_token_is_400(gateway: FakeGateway) -> No
     answer = await gateway.http.put(URL, json={"payload": payload}, headers=bearer())
     assert answer.status_code == 400
     (issue,) = json.loads(answer.json()["error"]["message"])
-    assert "accessToken" in issue["message"]
+    assert (issue["message"], issue["path"]) == ("Required", ["payload", "accessToken"])
     assert gateway.bus.questions == []
 
 
-@pytest.mark.parametrize("body", [b"{bad", b"", b"\xff", b'{"payload":' + b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"{bad", b"", b"\xff"])
 async def test_case_22_a_body_that_is_not_json(gateway: FakeGateway, body: bytes) -> None:
     answer = await gateway.http.put(URL, content=body, headers=JSON)
     assert answer.status_code == 400

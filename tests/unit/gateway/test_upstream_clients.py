@@ -201,7 +201,8 @@ async def test_lists_that_do_not_exist_are_named_while_the_event_is_stored(
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ({}, "userId or email"),
+        ({}, "event is required"),
+        ({"event": "e"}, "userId or email"),
         ({"userId": "u"}, "event is required"),
         ({"userId": "u", "event": "a", "name": "b"}, "event and name"),
         (

@@ -1,0 +1,70 @@
+"""JSON bodies: what is mended in them, and what of them is not JSON at all."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+from hogsend.contract.errors import InvalidRequest
+
+_ESCAPES = re.compile(
+    rb"\\\\"  # an escaped backslash: what follows is text
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+class MalformedBodyError(Exception):
+    """The body is not JSON."""
+
+
+def decode_json(body: bytes) -> Any:
+    """Decode a body, with its lone surrogates replaced.
+
+    Raises:
+        MalformedBodyError: it is not JSON, or not UTF-8.
+        InvalidRequest: it is JSON that cannot be taken.
+    """
+    try:
+        return msgspec.json.decode(replace_lone_surrogates(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(why_not_taken(body, error)) from None
+
+
+def why_not_taken(body: bytes, error: Exception) -> str:
+    """Say why msgspec failed to decode a body though it is JSON (correction C10).
+
+    Raises:
+        MalformedBodyError: it is not JSON, or not UTF-8.
+    """
+    # Whether such a body ends as JSON cannot be told without going as deep.
+    too_deep = "nested too deeply"
+    if isinstance(error, RecursionError):
+        return too_deep
+    try:
+        json.loads(body.decode(), parse_constant=_no_constant)
+    except RecursionError:
+        return too_deep
+    except ValueError:
+        raise MalformedBodyError from None
+    # JSON's grammar knows no largest number.
+    return str(error).removeprefix("JSON is malformed: ").partition(" - at `")[0]
+
+
+def replace_lone_surrogates(body: bytes) -> bytes:
+    """Replace escaped halves of characters by U+FFFD, which is otherwise the same JSON.
+
+    JavaScript may cut a text within an emoji and escape the half that is left. That is JSON, but
+    no text of other languages can hold it.
+    """
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body
+    return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+
+
+def _no_constant(name: str) -> None:
+    # Python takes NaN and Infinity, which are not JSON.
+    raise ValueError(name)

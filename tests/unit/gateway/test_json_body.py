@@ -1,0 +1,113 @@
+"""Bodies: what is not JSON, what is JSON of another shape, and what is mended (correction C10)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hogsend.contract import subjects
+from hogsend.contract.destinations import ANALYTICS_CREATE_DESTINATION, CreateDestination
+from hogsend.contract.events import INGEST_RECORD, Recorded, RecordEvent
+from services.gateway.json_body import replace_lone_surrogates
+from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer
+
+DESTINATION = "/v1/admin/webhooks/11111111-1111-1111-1111-111111111111"
+ROUTES = (
+    ("PUT", "/v1/admin/provider-credentials/posthog"),
+    ("POST", "/v1/events"),
+    ("POST", "/v1/admin/webhooks"),
+    ("PATCH", DESTINATION),
+    ("POST", "/v1/admin/deadletters/replay"),
+    ("POST", "/v1/admin/deadletters/purge"),
+    ("POST", "/v1/webhooks/posthog"),
+)
+NOT_JSON = (
+    b"",
+    b"{x}",
+    b"{",
+    b'{"event": "\xff"}',
+    b'{"event": NaN}',
+    b'{"event": {"event": "e", "distinct_id": "u"}} x',
+)
+OTHER_JSON = (
+    *(b"[]", b"null", b"3", b'"x"', b"[[[]]]"),
+    b'{"event": 1e999, "userId": "u", "url": 1, "payload": 1}',
+    b'{"event": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+)
+
+
+async def ask(gateway: FakeGateway, route: tuple[str, str], body: bytes) -> tuple[int, str]:
+    headers = {**bearer(), "Content-Type": "application/json", "x-posthog-webhook-secret": SECRET}
+    answer = await gateway.http.request(*route, content=body, headers=headers)
+    return answer.status_code, answer.text
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=" ".join)
+async def test_only_what_is_not_json_is_called_malformed(
+    gateway: FakeGateway, route: tuple[str, str]
+) -> None:
+    for body in NOT_JSON:
+        status, said = await ask(gateway, route, body)
+        assert (status, "Malformed JSON" in said) == (400, True), body
+    for body in OTHER_JSON:
+        status, said = await ask(gateway, route, body)
+        assert (status, "Malformed" in said) == (400, False), body[:40]
+    assert gateway.bus.questions == []
+    assert {message.subject for message in gateway.bus.published.messages} <= {subjects.AUDIT}
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "path"),
+    [
+        (ROUTES[0], {}, ["payload"]),
+        (ROUTES[0], {"payload": {"accessToken": "a"}}, ["payload", "refreshToken"]),
+        (ROUTES[2], {"url": "https://a.example"}, ["eventTypes"]),
+    ],
+)
+async def test_a_missing_field_is_a_schema_failure_that_names_it(
+    gateway: FakeGateway, route: tuple[str, str], body: dict[str, object], path: list[str]
+) -> None:
+    status, said = await ask(gateway, route, json.dumps(body).encode())
+    assert status == 400
+    assert json.loads(said)["success"] is False
+    issues = json.loads(json.loads(said)["error"]["message"])
+    assert issues == [{"message": "Required", "path": path, "code": "invalid_type"}]
+
+
+async def test_half_a_character_is_replaced_on_every_way_in(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
+    body = rb'{"event": "cut \ud83d", "userId": "u", "properties": {"\udc00": ["\ud83d\ude00"]}}'
+    answer = await gateway.http.post("/v1/events", content=body, headers=bearer(INGEST_KEY))
+    assert answer.status_code == 202
+    event = gateway.bus.questions[0].message
+    assert isinstance(event, RecordEvent)
+    assert event.event == "cut \ufffd"
+    assert event.properties == {"\ufffd": ["\U0001f600"]}
+    new = rb'{"url": "https://a.example", "eventTypes": ["email.sent"], "description": "\uDe00"}'
+    await ask(gateway, ("POST", "/v1/admin/webhooks"), new)
+    made = gateway.bus.questions[1]
+    assert made.subject == ANALYTICS_CREATE_DESTINATION.subject
+    assert isinstance(made.message, CreateDestination)
+    assert made.message.description == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("given", "mended"),
+    [
+        (rb'"\ud83d"', "\ufffd"),
+        (rb'"\uDE00x"', "\ufffdx"),
+        (rb'"\ud83d\ud83d\ude00"', "\ufffd\U0001f600"),
+        (rb'"\ud83d\u0041"', "\ufffdA"),
+        # An escaped backslash before `ud83d`, which is text.
+        (rb'"\\ud83d"', r"\ud83d"),
+        (rb'"\\\ud83d"', "\\\ufffd"),
+        (rb'"\ud7ff\ue000"', "\ud7ff\ue000"),
+    ],
+)
+def test_only_lone_halves_are_replaced(given: bytes, mended: str) -> None:
+    assert json.loads(replace_lone_surrogates(given)) == mended
+
+
+def test_numbers_beside_half_a_character_stay_as_they_were() -> None:
+    assert replace_lone_surrogates(rb'["\ud83d", 1e400, 1.10]') == rb'["\ufffd", 1e400, 1.10]'
