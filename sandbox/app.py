@@ -29,8 +29,8 @@ from sandbox.options import Options
 MAX_BODY_BYTES = 20 * 1024 * 1024
 """The limit of capture (rust/capture/src/v0_request.rs)."""
 
-PROJECT_PATHS = ("/api/environments/{project_id:str}", "/api/projects/{project_id:str}")
-"""PostHog split projects into environments (posthog/api/__init__.py); here they are the same."""
+PROJECT_PATHS = ("/api/projects/{project_id:str}", "/api/environments/{project_id:str}")
+"""The second one is an older name that PostHog still rewrites (PostHog/posthog#68511)."""
 
 
 class About(msgspec.Struct, frozen=True):

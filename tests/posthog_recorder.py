@@ -124,14 +124,14 @@ class Recorder:
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         if self.accepts is not None and bearer not in self.accepts:
             return 401, {"detail": "Invalid access token."}, {}
-        if match := re.fullmatch(r"/api/environments/[^/]+/hog_functions/([^/]*)/?", path):
+        if match := re.fullmatch(r"/api/projects/[^/]+/hog_functions/([^/]*)/?", path):
             return await self._destinations(request, path, match[1], query)
         return 200, self._read(request, path, query), {}
 
     def _read(self, request: Recorded, path: str, query: dict[str, list[str]]) -> Any:
         if re.fullmatch(r"/api/projects/[^/]+/", path):
             return self.project
-        if re.fullmatch(r"/api/environments/[^/]+/persons/", path):
+        if re.fullmatch(r"/api/projects/[^/]+/persons/", path):
             known = [self.persons[id] for id in query.get("distinct_id", []) if id in self.persons]
             return {"results": [{"properties": one} for one in known]}
         if path == "/flags/":

@@ -1,18 +1,24 @@
 """One HTTP request to PostHog and its answer, limited in time and size.
 
 Nothing here retries. `http` must follow no redirect (`hogsend.service.http`): a request carries a
-bearer or a project key.
+bearer or a project key. A 307 or 308 within the same origin is followed here; PostHog moves its
+paths by those (contract C1), and proxies add or take away a slash.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from http import HTTPStatus
 
 import httpx
 import msgspec
 
 from hogsend.posthog.errors import PostHogError, PostHogTimeout
+
+MAX_REDIRECTS = 3
+_REPEATS = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
+"""Redirects that ask for the same method and body (RFC 9110, 15.4.8 and 15.4.9)."""
 
 MAX_DETAIL = 200
 """Characters of a foreign text that are passed on (contract 2.7)."""
@@ -43,17 +49,25 @@ async def exchange(
 ) -> Answer:
     """Send one request and read its answer within `seconds`.
 
+    An answer with a redirect is one that leads elsewhere, or one of another kind.
+
     Raises:
         PostHogTimeout: the answer was not complete in time.
-        PostHogError: there was no answer, or one of more than `max_bytes`.
+        PostHogError: there was no answer, one of more than `max_bytes`, or redirects without end.
     """
+    target = url
     try:
-        async with (
-            asyncio.timeout(seconds),
-            http.stream(method, url, headers=dict(headers), content=content) as answer,
-        ):
-            body = await read(answer, max_bytes)
-            return Answer(answer.status_code, body, answer.headers.get("Retry-After"))
+        async with asyncio.timeout(seconds):
+            for _ in range(MAX_REDIRECTS + 1):
+                async with http.stream(
+                    method, target, headers=dict(headers), content=content
+                ) as answer:
+                    body = await read(answer, max_bytes)
+                following = _within_origin(answer)
+                if following is None:
+                    return Answer(answer.status_code, body, answer.headers.get("Retry-After"))
+                target = following
+            raise PostHogError(f"PostHog redirects more than {MAX_REDIRECTS} times")
     # Causes are dropped on purpose: the messages of httpx and httpcore can quote a header.
     except TimeoutError:
         raise PostHogTimeout(f"PostHog did not answer within {seconds:g} s") from None
@@ -79,3 +93,19 @@ async def read(answer: httpx.Response, max_bytes: int) -> bytes:
         if len(content) > max_bytes:
             raise AnswerTooLarge
     return bytes(content)
+
+
+def _within_origin(answer: httpx.Response) -> str | None:
+    """Where to send the same request again; None when the answer does not ask for that."""
+    location = answer.headers.get("Location")
+    if answer.status_code not in _REPEATS or not location:
+        return None
+    here = answer.request.url
+    there = here.join(location)
+    if there.userinfo or _origin(there) != _origin(here):
+        return None
+    return str(there)
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port

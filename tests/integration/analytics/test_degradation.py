@@ -229,11 +229,11 @@ async def _both(stack: Stack) -> None:
 
 async def _disable(stack: Stack) -> None:
     functions = await stack.posthog.http.get(
-        "/api/environments/4242/hog_functions/?type=destination", headers=stack.posthog.key
+        "/api/projects/4242/hog_functions/?type=destination", headers=stack.posthog.key
     )
     for function in functions.json()["results"]:
         await stack.posthog.http.patch(
-            f"/api/environments/4242/hog_functions/{function['id']}/",
+            f"/api/projects/4242/hog_functions/{function['id']}/",
             json={"enabled": False},
             headers=stack.posthog.key,
         )

@@ -24,7 +24,7 @@ async def test_cases_93_95_and_100_oauth_comes_first_the_moment_it_is_stored(
         assert await world.member.persons.get("u_42") == PLAN
         assert world.posthog.lines() == [
             "GET /api/projects/@current/",
-            "GET /api/environments/4242/persons/?distinct_id=u_42",
+            "GET /api/projects/4242/persons/?distinct_id=u_42",
         ]
         await world.connect("pha_1")
 

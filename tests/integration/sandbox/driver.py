@@ -23,7 +23,7 @@ from tests.ports import free_port
 
 REDIRECT_URI = "http://127.0.0.1:8424/callback"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-FUNCTIONS = "/api/environments/4242/hog_functions/"
+FUNCTIONS = "/api/projects/4242/hog_functions/"
 
 
 @dataclass

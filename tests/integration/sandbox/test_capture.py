@@ -22,7 +22,7 @@ def event(name: str = "signup", **fields: Any) -> dict[str, Any]:
 
 async def persons(posthog: Driver, distinct_id: str) -> list[dict[str, Any]]:
     answer = await posthog.http.get(
-        "/api/environments/4242/persons/",
+        "/api/projects/4242/persons/",
         params={"distinct_id": distinct_id},
         headers=posthog.key,
     )
@@ -178,10 +178,10 @@ async def test_an_event_without_a_profile_makes_no_person(posthog: Driver) -> No
 async def test_persons_are_listed_newest_first_and_by_uuid(posthog: Driver) -> None:
     for distinct_id in ("u_1", "u_2", "u_3"):
         await posthog.capture("signup", distinct_id)
-    answer = await posthog.http.get("/api/environments/4242/persons/?limit=2", headers=posthog.key)
+    answer = await posthog.http.get("/api/projects/4242/persons/?limit=2", headers=posthog.key)
     page = answer.json()
     assert [one["distinct_ids"] for one in page["results"]] == [["u_3"], ["u_2"]]
-    assert page["next"] == f"{posthog.url}/api/environments/4242/persons/?limit=2&offset=2"
-    address = f"/api/environments/4242/persons/{page['results'][0]['uuid']}/"
+    assert page["next"] == f"{posthog.url}/api/projects/4242/persons/?limit=2&offset=2"
+    address = f"/api/projects/4242/persons/{page['results'][0]['uuid']}/"
     assert (await posthog.http.get(address, headers=posthog.key)).json()["name"] == "u_3"
     assert await persons(posthog, "nobody") == []

@@ -58,7 +58,7 @@ async def test_the_body_template_is_rendered(posthog: Driver, hook: Receiver) ->
         "value": {"mail": "{person.properties.email}", "all": "{person}", "in": "{project.id}"}
     }
     inputs["headers"] = {"value": {"X-Event": "{event.event}!"}}
-    address = f"/api/environments/4242/hog_functions/{made['id']}/"
+    address = f"/api/projects/4242/hog_functions/{made['id']}/"
     await posthog.http.patch(address, json={"inputs": inputs}, headers=posthog.key)
     await posthog.capture("signup", properties={"$set": {"email": "a@b.com"}})
     await outcome(posthog, "delivered")
@@ -164,7 +164,7 @@ async def test_an_invalid_request_fails_and_capture_goes_on(
 ) -> None:
     made = await posthog.create(url=hook.url)
     inputs = made["inputs"] | {"headers": {"value": {"X-Name": "{event.properties.name}"}}}
-    address = f"/api/environments/4242/hog_functions/{made['id']}/"
+    address = f"/api/projects/4242/hog_functions/{made['id']}/"
     await posthog.http.patch(address, json={"inputs": inputs}, headers=posthog.key)
     answer = await posthog.capture("signup", properties={"name": "Ælfred\r\nX: y"})
     assert answer.status_code == 200

@@ -214,7 +214,7 @@ async def test_credentials_are_checked_with_posthogs_messages(posthog: Driver) -
     for token in ("phx_wrong", "pha_wrong"):
         wrong = await posthog.http.get(FUNCTIONS, headers=bearer(token))
         assert (wrong.status_code, wrong.json()["code"]) == (401, "authentication_failed")
-    elsewhere = await posthog.http.get("/api/environments/1/hog_functions/", headers=posthog.key)
+    elsewhere = await posthog.http.get("/api/projects/1/hog_functions/", headers=posthog.key)
     assert (elsewhere.status_code, elsewhere.json()["detail"]) == (404, "Project not found.")
     missing = await posthog.http.get(f"{FUNCTIONS}unknown/", headers=posthog.key)
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -203,7 +204,7 @@ class FakePostHog:
         await self.gate.wait()
         if self.accepts is not None and bearer not in self.accepts:
             return httpx.Response(401, json={"detail": "invalid token"})
-        if request.url.path.startswith("/api/projects/"):
+        if re.fullmatch(r"/api/projects/[^/]+/", request.url.path):
             return httpx.Response(200, json={"id": self.project_id})
         if self.body is not None or self.status != 200:
             return httpx.Response(self.status, content=self.body or b"{}")

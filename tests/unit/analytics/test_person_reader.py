@@ -91,7 +91,7 @@ async def test_case_93_a_personal_key_discovers_the_project_and_reads() -> None:
     assert await world.persons.properties("u_42") == PLAN
     assert world.posthog.requests == [
         (HOST, "/api/projects/@current/", PERSONAL),
-        (HOST, "/api/environments/4242/persons/?distinct_id=u_42", PERSONAL),
+        (HOST, "/api/projects/4242/persons/?distinct_id=u_42", PERSONAL),
     ]
 
 
@@ -101,7 +101,7 @@ async def test_case_94_a_project_id_skips_discovery_and_a_refusal_is_empty_and_n
     world = reading(posthog_private_host=HOST, posthog_project_id="7")
     world.posthog.status = 403
     assert await world.persons.properties("u 4&2") == {}
-    assert world.posthog.paths == ["/api/environments/7/persons/?distinct_id=u+4%262"]
+    assert world.posthog.paths == ["/api/projects/7/persons/?distinct_id=u+4%262"]
     assert failures("http_403") == before + 1
     world.posthog.status = 200
     world.posthog.persons["u 4&2"] = PLAN
@@ -135,7 +135,7 @@ async def test_another_connection_may_be_another_project() -> None:
     world.posthog.project_id = 77
     world.watcher.changed(world.credentials.change("pha_2", "stored"))
     await world.persons.properties("u_1")
-    assert world.posthog.paths[-1].startswith("/api/environments/77/")
+    assert world.posthog.paths[-1].startswith("/api/projects/77/")
 
 
 @on_virtual_time
@@ -149,7 +149,7 @@ async def test_after_a_reconnection_neither_persons_nor_the_project_are_taken_fo
     world.posthog.persons["u_1"] = {"plan": "free"}
     await world.watcher.reconnected()
     assert await world.persons.properties("u_1") == {"plan": "free"}
-    assert world.posthog.paths[-1].startswith("/api/environments/77/")
+    assert world.posthog.paths[-1].startswith("/api/projects/77/")
 
 
 @on_virtual_time
@@ -163,7 +163,7 @@ async def test_a_lost_event_is_made_up_for_by_the_next_revalidation() -> None:
     world.posthog.persons["u_1"] = {"plan": "free"}
     await asyncio.sleep(31)
     assert await world.persons.properties("u_1") == {"plan": "free"}
-    assert world.posthog.paths[-1].startswith("/api/environments/77/")
+    assert world.posthog.paths[-1].startswith("/api/projects/77/")
     revalidating.cancel()
 
 
@@ -175,7 +175,7 @@ async def test_a_refresh_after_a_lost_event_does_not_keep_the_old_project() -> N
     world.posthog.project_id = 77
     world.watcher.changed(world.credentials.change("pha_3", "refreshed"))
     await world.persons.properties("u_1")
-    assert world.posthog.paths[-1].startswith("/api/environments/77/")
+    assert world.posthog.paths[-1].startswith("/api/projects/77/")
 
 
 @on_virtual_time

@@ -134,3 +134,69 @@ async def test_a_refused_evaluation_carries_its_status_and_no_key() -> None:
 async def test_an_answer_without_flags_is_an_error(content: bytes) -> None:
     with pytest.raises(PostHogError, match="did not answer with flags"):
         await evaluate_flags(answering(httpx.Response(200, content=content)))
+
+
+class Moved:
+    """A PostHog that answers every path but `/here` with a redirect."""
+
+    def __init__(self, status: int, *locations: str) -> None:
+        self.status = status
+        self.locations = list(locations)
+        self.seen: list[tuple[str, str, str | None, bytes]] = []
+
+    async def ask(self, url: str = f"{HOST}/old/?a=1") -> int:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(self._answer)) as http:
+            headers = {"Authorization": "Bearer b"}
+            answer = await exchange(
+                http, "POST", url, headers=headers, content=b"body", seconds=5, max_bytes=100
+            )
+        return answer.status
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        bearer = request.headers.get("Authorization")
+        self.seen.append((request.method, str(request.url), bearer, request.content))
+        if not self.locations:
+            return httpx.Response(200)
+        return httpx.Response(self.status, headers={"Location": self.locations.pop(0)})
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("location", ["/new?a=1", "../new?a=1", f"{HOST}:443/new?a=1"])
+async def test_a_redirect_within_the_origin_is_followed_with_bearer_and_body(
+    status: int, location: str
+) -> None:
+    posthog = Moved(status, location)
+    assert await posthog.ask() == 200
+    method, url, bearer, body = posthog.seen[-1]
+    assert (method, bearer, body) == ("POST", "Bearer b", b"body")
+    assert httpx.URL(url) == httpx.URL(f"{HOST}/new?a=1")
+
+
+@pytest.mark.parametrize(
+    ("status", "location"),
+    [
+        (307, "https://elsewhere.example/new"),
+        (308, "//elsewhere.example/new"),
+        (307, "http://posthog.example/new"),
+        (308, "https://posthog.example:8443/new"),
+        (307, "https://posthog.example.evil.example/new"),
+        (307, "https://user@posthog.example/new"),
+        (301, "/new"),
+        (302, "/login?next=/old/"),
+        (303, "/new"),
+        (307, ""),
+    ],
+)
+async def test_any_other_redirect_is_an_answer_and_the_bearer_stays(
+    status: int, location: str
+) -> None:
+    posthog = Moved(status, location)
+    assert await posthog.ask() == status
+    assert len(posthog.seen) == 1
+
+
+async def test_redirects_end() -> None:
+    posthog = Moved(307, *(["/again"] * 10))
+    with pytest.raises(PostHogError, match="more than 3 times"):
+        await posthog.ask()
+    assert len(posthog.seen) == 4

@@ -13,7 +13,7 @@ from hogsend.posthog.errors import PostHogError
 from tests.destinations import compliant
 from tests.posthog_recorder import Recorder
 
-COLLECTION = "/api/environments/4242/hog_functions/"
+COLLECTION = "/api/projects/4242/hog_functions/"
 LIST = f"GET {COLLECTION}?type=destination&limit=100"
 
 
@@ -151,4 +151,4 @@ async def test_odd_ids_stay_one_path_segment() -> None:
     http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     transport = Transport(http, "https://posthog.example", "pha_a")
     await HogFunctions(transport, "../1?x#y").get("a/../b?c#d")
-    assert paths == [b"/api/environments/..%2F1%3Fx%23y/hog_functions/a%2F..%2Fb%3Fc%23d/"]
+    assert paths == [b"/api/projects/..%2F1%3Fx%23y/hog_functions/a%2F..%2Fb%3Fc%23d/"]

@@ -15,7 +15,7 @@ from tests.destinations import OTHER_URL, inputs
 from tests.posthog_recorder import Recorder
 from tests.unit.provisioner.fakes import POSTHOG_URL, http_to
 
-COLLECTION = "/api/environments/4242/hog_functions/"
+COLLECTION = "/api/projects/4242/hog_functions/"
 
 
 class Run:

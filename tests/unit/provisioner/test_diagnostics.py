@@ -45,14 +45,14 @@ async def test_everything_works() -> None:
     assert found.scope_gap == []
     assert found.public_url.loopback is False
     assert found.provisioning.state == "possible"
-    assert "GET /api/environments/4242/persons/?limit=1" in provisioner.posthog.lines()
+    assert "GET /api/projects/4242/persons/?limit=1" in provisioner.posthog.lines()
 
 
 async def test_a_configured_project_needs_no_discovery() -> None:
     provisioner = compose(project_id="77")
     found = await diagnose(provisioner)
     assert (found.person_reads.state, found.destination.state) == ("working", "missing")
-    assert all("/api/environments/77/" in line for line in provisioner.posthog.lines())
+    assert all("/api/projects/77/" in line for line in provisioner.posthog.lines())
 
 
 async def test_nothing_is_connected() -> None:

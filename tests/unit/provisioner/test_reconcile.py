@@ -29,7 +29,7 @@ from tests.posthog_recorder import Recorder
 from tests.unit.provisioner.fakes import POSTHOG_URL, FakeInstance, FakeStore, http_to
 
 PROJECT = "GET /api/projects/@current/"
-COLLECTION = "/api/environments/4242/hog_functions/"
+COLLECTION = "/api/projects/4242/hog_functions/"
 LIST = f"GET {COLLECTION}?type=destination&limit=100"
 LIVE = desired.live(PUBLIC_URL, SECRET)
 PLACEHOLDER = desired.placeholder(SECRET)
@@ -97,7 +97,7 @@ async def test_case_54_a_configured_project(run: Run) -> None:
     first, *others = run.posthog.lines()
     assert first == "GET /api/projects/77/"
     assert len(others) == 2
-    assert all("/api/environments/77/" in line for line in others)
+    assert all("/api/projects/77/" in line for line in others)
 
 
 async def test_the_answered_project_counts_and_not_the_configured_one(run: Run) -> None:
@@ -215,13 +215,13 @@ async def test_a_posthog_that_cannot_be_reached_is_not_discovered(run: Run) -> N
 
 async def test_a_path_prefix_on_the_private_host_is_kept(run: Run) -> None:
     prefix = f"{POSTHOG_URL}/ph"
-    again = {"results": [], "next": "https://x.example/ph/api/environments/1/hog_functions/?p=2"}
-    run.posthog.refuse("GET", "/ph/api/projects/", 200, {"id": 1})
-    run.posthog.refuse("GET", r"^/ph/api/environments/1/hog_functions/\?type", 200, again)
-    run.posthog.refuse("POST", "^/ph/api/environments/1/hog_functions/$", 201, {"id": "fn"})
+    again = {"results": [], "next": "https://x.example/ph/api/projects/1/hog_functions/?p=2"}
+    run.posthog.refuse("GET", "^/ph/api/projects/@current/$", 200, {"id": 1})
+    run.posthog.refuse("GET", r"^/ph/api/projects/1/hog_functions/\?type", 200, again)
+    run.posthog.refuse("POST", "^/ph/api/projects/1/hog_functions/$", 201, {"id": "fn"})
     result = await run(host=prefix)
     assert result.dashboard_url.startswith(f"{prefix}/project/1/")
-    assert "GET /ph/api/environments/1/hog_functions/?p=2" in run.posthog.lines()
+    assert "GET /ph/api/projects/1/hog_functions/?p=2" in run.posthog.lines()
 
 
 @pytest.mark.parametrize("drifted", [True, False])

@@ -1,4 +1,4 @@
-"""`/api/environments/{id}/hog_functions/`: destinations (contract 2.2 to 2.5).
+"""`/api/projects/{id}/hog_functions/`: destinations (contract 2.2 to 2.5).
 
 PostHog's side is `posthog/api/hog_function.py`: lists carry no inputs, and a change replaces all
 inputs at once.
@@ -83,7 +83,7 @@ class HogFunctions:
 
     def __init__(self, transport: Transport, project_id: str) -> None:
         self._transport = transport
-        self._path = f"/api/environments/{quote(project_id, safe='')}/hog_functions/"
+        self._path = f"/api/projects/{quote(project_id, safe='')}/hog_functions/"
 
     async def destinations(self) -> list[Listed]:
         """List destinations in PostHog's order, over at most `MAX_PAGES` pages."""

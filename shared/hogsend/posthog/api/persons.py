@@ -1,4 +1,4 @@
-"""`/api/environments/{id}/persons/`: reading persons."""
+"""`/api/projects/{id}/persons/`: reading persons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Persons:
 
     def __init__(self, transport: Transport, project_id: str) -> None:
         self._transport = transport
-        self._path = f"/api/environments/{quote(project_id, safe='')}/persons/"
+        self._path = f"/api/projects/{quote(project_id, safe='')}/persons/"
 
     async def properties(self, distinct_id: str) -> Properties:
         """Read a person's properties; empty when no person has that id (contract 4.1).

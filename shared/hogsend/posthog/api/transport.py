@@ -95,7 +95,9 @@ class Transport:
 
     def _refusal(self, status: int, content: bytes) -> PostHogError:
         if httpx.codes.is_redirect(status):
-            return PostHogError("a redirect, which the bearer must not follow", status)
+            return PostHogError(
+                "a redirect to another address, which the bearer must not follow", status
+            )
         try:
             body = msgspec.json.decode(content, type=_ErrorBody)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
