@@ -10,20 +10,22 @@ import msgspec
 ACTIVITY_HOURS = 24
 
 UpOrDown = Literal["up", "down"]
+Condition = Literal["up", "down", "unknown"]
+"""`unknown` is what nobody answered for: the bus that would have carried the answer is away."""
 Status = Literal["healthy", "degraded", "migration_pending"]
 
 
 class ComponentHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """One dependency."""
+    """One dependency; `unknown` while no service that uses it answers."""
 
-    status: UpOrDown
+    status: Condition
     latency_ms: float | None = None
 
 
 class WorkerHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The ingest service, which turns webhooks into events."""
 
-    status: UpOrDown
+    status: Condition
     last_seen_at: datetime | None = None
 
 
@@ -80,16 +82,19 @@ class RecentActivity(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ServiceHealthBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """One of Hogsend's services, as it answers over NATS."""
+    """One of Hogsend's services, as it answers over NATS; `unknown` while NATS does not."""
 
-    status: UpOrDown
+    status: Condition
     latency_ms: float | None = None
     uptime: float | None = None
     database: UpOrDown | None = None
     credential_version: int | None = None
     """Version of PostHog's credential that it uses, if it uses one."""
     waits_for: str | None = None
-    """The dependency it cannot work without; the service is down until that is available."""
+    """What it cannot work without; the service is down until that is available.
+
+    For the gateway: `webhook secret` or `spool`, while every webhook is answered 503.
+    """
 
 
 class CredentialHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -24,6 +24,7 @@ from hogsend.transport.connection import Connection
 from services.gateway.handlers import PROVIDER
 from services.gateway.health.documents import (
     ComponentHealth,
+    Condition,
     CredentialHealth,
     Health,
     HealthComponents,
@@ -48,6 +49,9 @@ _PROBES: tuple[Endpoint[Empty, ServiceHealth], ...] = (
     ANALYTICS_HEALTH,
 )
 
+_NEEDS_OPERATOR = frozenset({"needs_reconnect", "unreadable"})
+"""States of a credential that end only when an operator acts."""
+
 _NO_MIGRATIONS = MigrationTrack(applied=None, required=None, in_sync=True, pending=[])
 
 Answers = Mapping[str, ServiceHealth | None]
@@ -60,19 +64,20 @@ async def report_health(
     """Ask every service, all at the same time, and put the answers together.
 
     The bus counts as down, too, while webhooks are spooled because JetStream does not take them.
+    While NATS itself does not answer, services are unknown: they may well be running.
     """
-    credential, probes = await asyncio.gather(
-        _credential(bus), asyncio.gather(*(_probe(bus, endpoint) for endpoint in _PROBES))
+    credential, probes, bus_latency = await asyncio.gather(
+        _credential(bus),
+        asyncio.gather(*(_probe(bus, endpoint) for endpoint in _PROBES)),
+        _bus_latency(bus),
     )
     answers = {service: answer for service, answer, _ in probes}
+    silent: Condition = "unknown" if bus_latency is None else "down"
     uptime = round(time.monotonic() - _STARTED, 1)
     services = {
-        "gateway": ServiceHealthBody(
-            "up", uptime=uptime, credential_version=webhook_secret.version
-        ),
-        **{service: _service(answer, latency) for service, answer, latency in probes},
+        "gateway": _gateway(queue, webhook_secret, uptime),
+        **{service: _service(answer, latency, silent) for service, answer, latency in probes},
     }
-    bus_latency = await _bus_latency(bus)
     takes_webhooks = bus_latency is not None and not queue.spooling
     bus_health = ComponentHealth("up" if takes_webhooks else "down", bus_latency)
     database = _database(answers)
@@ -80,7 +85,7 @@ async def report_health(
     now = datetime.now(UTC)
     last_seen = now if answers[User.INGEST] is not None else None
     return Health(
-        status=_status(engine, database, bus_health, *services.values()),
+        status=_status(engine, credential, database, bus_health, *services.values()),
         uptime=uptime,
         timestamp=now,
         version=__version__,
@@ -130,15 +135,39 @@ async def _bus_latency(bus: Connection) -> float | None:
     return _milliseconds_since(started)
 
 
-def _status(engine: MigrationTrack, *parts: ComponentHealth | ServiceHealthBody) -> Status:
+def _status(
+    engine: MigrationTrack,
+    credential: CredentialHealth,
+    *parts: ComponentHealth | ServiceHealthBody,
+) -> Status:
     if engine.pending:
         return "migration_pending"
-    return "degraded" if any(part.status == "down" for part in parts) else "healthy"
+    usable = credential.state not in _NEEDS_OPERATOR
+    return "healthy" if usable and all(part.status == "up" for part in parts) else "degraded"
 
 
-def _service(answer: ServiceHealth | None, latency: float | None) -> ServiceHealthBody:
+def _gateway(
+    queue: WebhookQueue, webhook_secret: WebhookSecret, uptime: float
+) -> ServiceHealthBody:
+    """Describe the gateway, which is not up while it answers every webhook with 503."""
+    waits_for = None
+    if not webhook_secret.known:
+        waits_for = "webhook secret"
+    elif not queue.can_accept:
+        waits_for = "spool"
+    return ServiceHealthBody(
+        status="down" if waits_for else "up",
+        uptime=uptime,
+        credential_version=webhook_secret.version,
+        waits_for=waits_for,
+    )
+
+
+def _service(
+    answer: ServiceHealth | None, latency: float | None, silent: Condition
+) -> ServiceHealthBody:
     if answer is None:
-        return ServiceHealthBody("down")
+        return ServiceHealthBody(silent)
     return ServiceHealthBody(
         status="down" if answer.waits_for else "up",
         latency_ms=latency,
@@ -151,7 +180,9 @@ def _service(answer: ServiceHealth | None, latency: float | None) -> ServiceHeal
 
 def _database(answers: Answers) -> ComponentHealth:
     seen = [answer.database for answer in answers.values() if answer is not None]
-    if not seen or any(database.status == "down" for database in seen):
+    if not seen:
+        return ComponentHealth("unknown")
+    if any(database.status == "down" for database in seen):
         return ComponentHealth("down")
     return ComponentHealth("up", max(database.latency_ms or 0 for database in seen))
 
@@ -166,7 +197,8 @@ def _engine(answers: Answers) -> MigrationTrack:
     return MigrationTrack(
         applied=_joined({service: schema.applied for service, schema in known.items()}),
         required=_joined({service: schema.required for service, schema in known.items()}),
-        in_sync=not pending,
+        # Not without an answer: a service that cannot look does not know.
+        in_sync=not pending and any(schema.applied for schema in known.values()),
         pending=pending,
     )
 

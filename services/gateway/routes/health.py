@@ -29,8 +29,10 @@ async def get_health(
 ) -> Health:
     """Report every component and service; each is asked for at most 1.5 seconds.
 
-    The bus counts as down too while JetStream does not take webhooks and they are spooled, and the
-    worker while it waits for PostgreSQL or JetStream.
+    The bus counts as down too while JetStream does not take webhooks and they are spooled, the
+    worker while it waits for PostgreSQL or JetStream, and the gateway while it answers every
+    webhook with 503. What nobody answered for is `unknown`. Nothing of this is `healthy`, nor is a
+    credential that needs the operator.
     """
     return await report_health(bus, queue, webhook_secret)
 

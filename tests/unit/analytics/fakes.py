@@ -97,7 +97,6 @@ class FakeCredentials:
     token: str | None = None
     source: Literal["oauth", "personal_key"] = "oauth"
     project: ProjectReply = field(default_factory=lambda: ProjectReply(1, "absent"))
-    scoped_teams: list[int] = field(default_factory=list)
     instead: list[str] = field(default_factory=list)
     """Tokens to give instead of ones that were refused."""
 
@@ -112,12 +111,7 @@ class FakeCredentials:
             self.version += 1
         if self.token is None:
             return TokenReply(source="none", version=self.version)
-        return TokenReply(
-            source=self.source,
-            version=self.version,
-            token=self.token,
-            scoped_teams=self.scoped_teams,
-        )
+        return TokenReply(source=self.source, version=self.version, token=self.token)
 
     def change(self, token: str | None, change: Change = "stored") -> CredentialChanged:
         """Change the credential; gives the event that announces it."""

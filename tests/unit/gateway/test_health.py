@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import AsyncMock, patch
 
+import msgspec
 import pytest
 
 from hogsend.contract.credentials import CREDENTIALS_STATUS, CredentialStatus, WebhookSecretReply
@@ -136,9 +137,58 @@ async def test_without_nats_everything_is_down_but_the_gateway(gateway: FakeGate
     ready = await gateway.http.get("/readyz")
     assert found["status"] == "degraded"
     assert found["components"]["bus"] == {"status": "down"}
+    # They may well be running, and PostgreSQL too.
+    for name in ("credentials", "ingest", "provisioner", "analytics"):
+        assert found["services"][name] == {"status": "unknown"}
+    assert found["components"]["database"] == {"status": "unknown"}
+    assert found["components"]["worker"] == {"status": "unknown"}
+    assert found["schema"]["engine"]["inSync"] is False
     assert found["credentials"] == {"posthog": {"state": "unknown"}}
     # Without a spool, a webhook would be refused.
     assert (ready.status_code, ready.json()["bus"]) == (503, "down")
+
+
+async def test_a_frozen_nats_leaves_unknown_what_it_would_have_carried(
+    gateway: FakeGateway,
+) -> None:
+    with patch.object(gateway.bus.client, "flush", AsyncMock(side_effect=TimeoutError)):
+        found = (await gateway.http.get("/v1/health")).json()
+    assert found["status"] == "degraded"
+    assert found["components"]["bus"] == {"status": "down"}
+    assert found["components"]["database"] == {"status": "unknown"}
+    assert {found["services"][one.service]["status"] for one in SERVICES} == {"unknown"}
+    assert found["services"]["gateway"]["status"] == "up"
+
+
+async def test_without_any_service_nobody_knows_about_the_database(gateway: FakeGateway) -> None:
+    found = await health(gateway)
+    assert {found["services"][one.service]["status"] for one in SERVICES} == {"down"}
+    assert found["components"]["database"] == {"status": "unknown"}
+    assert found["schema"]["engine"]["inSync"] is False
+
+
+async def test_a_schema_nobody_could_look_at_is_not_in_sync(gateway: FakeGateway) -> None:
+    blind = SchemaHealth(applied=None, required="2", pending=[])
+    for endpoint in SERVICES:
+        found = service(endpoint.service, database="down")
+        gateway.bus.answer(endpoint, msgspec.structs.replace(found, schema=blind))
+    assert (await health(gateway))["schema"]["engine"]["inSync"] is False
+
+
+async def test_a_gateway_that_answers_503_to_every_webhook_is_not_up() -> None:
+    unreadable = WebhookSecretReply(version=1, state="unreadable")
+    async with fake_gateway(secret=None, minted=unreadable) as closed:
+        all_up(closed)
+        found = await health(closed)
+    assert found["status"] == "degraded"
+    assert found["services"]["gateway"]["status"] == "down"
+    assert found["services"]["gateway"]["waitsFor"] == "webhook secret"
+
+
+async def test_a_gateway_without_bus_and_spool_is_not_up(gateway: FakeGateway) -> None:
+    gateway.bus.is_up = False
+    found = await health(gateway)
+    assert found["services"]["gateway"]["waitsFor"] == "spool"
 
 
 async def test_the_bus_is_down_while_webhooks_are_spooled(tmp_path: Path) -> None:
@@ -152,13 +202,17 @@ async def test_the_bus_is_down_while_webhooks_are_spooled(tmp_path: Path) -> Non
     await spool.close()
 
 
-async def test_a_refused_refresh_token_is_told(gateway: FakeGateway) -> None:
-    refused = CredentialStatus(
-        version=8, oauth="present", scopes=[], webhook_secret="absent", needs_reconnect=True
-    )
+async def test_a_credential_that_needs_the_operator_is_not_healthy(gateway: FakeGateway) -> None:
+    all_up(gateway)
+    refused = msgspec.structs.replace(STATUS, version=8, needs_reconnect=True)
     gateway.bus.answer(CREDENTIALS_STATUS, refused)
     found = await health(gateway)
     assert found["credentials"] == {"posthog": {"state": "needs_reconnect", "version": 8}}
+    assert found["status"] == "degraded"
+    gateway.bus.answer(CREDENTIALS_STATUS, msgspec.structs.replace(STATUS, oauth="unreadable"))
+    assert (await health(gateway))["status"] == "degraded"
+    gateway.bus.answer(CREDENTIALS_STATUS, msgspec.structs.replace(STATUS, oauth="absent"))
+    assert (await health(gateway))["status"] == "healthy"
 
 
 async def test_ready_says_whether_a_webhook_would_be_accepted(gateway: FakeGateway) -> None:
