@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlencode
@@ -9,7 +10,9 @@ from urllib.parse import urlencode
 import httpx
 import msgspec
 
-from cli.server_address import ServerAddress
+from cli.errors import CommandError
+from cli.no_answer import why_no_answer
+from cli.server_address import ServerAddress, admin_key_hint
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 from hogsend.urls import is_loopback
 
@@ -23,6 +26,8 @@ PROVISION_SECONDS = 120.0
 REPLAY_SECONDS = 120.0
 """The server stops earlier by itself and reports that there is more."""
 
+NO_SERVER = "start it with `hogsend up`, or give the right address with --url"
+
 CONNECT_INFO = "/v1/admin/analytics/connect-info"
 DIAGNOSIS = "/v1/admin/analytics/diagnosis"
 PROVISION = "/v1/admin/analytics/provision-loop"
@@ -30,23 +35,32 @@ CREDENTIAL = "/v1/admin/provider-credentials/posthog"
 DEAD_LETTERS = "/v1/admin/deadletters"
 
 
-class AdminError(Exception):
-    """The server refused or did not answer; the text is that of upstream's CLI (contract 0.1)."""
+class AdminError(CommandError):
+    """The server refused or did not answer; the text is that of upstream's CLI (contract 0.1).
+
+    A command that lets it pass ends with its `problem`, which includes the server's `detail`.
+    """
 
     def __init__(
         self,
-        problem: str,
+        text: str,
+        fix: str,
         *,
         status: int | None = None,
         code: str | None = None,
         detail: str | None = None,
         remediation: str | None = None,
     ) -> None:
-        super().__init__(problem)
+        super().__init__(text, fix)
         self.status = status
         self.code = code
         self.detail = detail
         self.remediation = remediation
+
+    @property
+    def problem(self) -> str:
+        """What the server answered, in all its words."""
+        return f"{self}: {self.detail}" if self.detail else str(self)
 
 
 class ConnectInfo(msgspec.Struct, frozen=True, rename="camel"):
@@ -103,6 +117,7 @@ class AdminClient:
     """Client for one server. It follows no redirect, as the key is for that server only."""
 
     def __init__(self, address: ServerAddress) -> None:
+        self._address = address
         self._base = httpx.URL(address.base_url)
         self._authorization = (
             {"Authorization": f"Bearer {address.admin_key}"} if address.admin_key else {}
@@ -199,7 +214,8 @@ class AdminClient:
             return msgspec.json.decode(answer, type=type)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise AdminError(
-                f"{self._base} did not answer as a Hogsend server does ({error})"
+                f"{self._base} did not answer as a Hogsend server does ({error})",
+                "give the address of a Hogsend server of this version with --url",
             ) from None
 
     def _ask(
@@ -219,14 +235,15 @@ class AdminClient:
                 method, self._base.join(path), content=content, headers=headers, timeout=timeout
             )
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            # Only the type: the text of some errors quotes a header.
-            raise AdminError(f"no answer from {self._base} ({type(error).__name__})") from None
+            raise AdminError(
+                f"no answer from {self._base} ({why_no_answer(error)})", NO_SERVER
+            ) from None
         if not answer.is_success:
-            raise _error_from(answer)
+            raise _error_from(answer, self._address)
         return answer.content
 
 
-def _error_from(answer: httpx.Response) -> AdminError:
+def _error_from(answer: httpx.Response, address: ServerAddress) -> AdminError:
     try:
         body: Any = msgspec.json.decode(answer.content)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -244,8 +261,37 @@ def _error_from(answer: httpx.Response) -> AdminError:
         else f"request failed with status {answer.status_code}"
     )
     return AdminError(
-        problem, status=answer.status_code, code=code, detail=detail, remediation=remediation
+        problem,
+        remediation or _fix(answer.status_code, address),
+        status=answer.status_code,
+        code=code,
+        detail=detail,
+        remediation=remediation,
     )
+
+
+_FIXES = {
+    HTTPStatus.NOT_FOUND: "see that it exists there, and that --url is a Hogsend server of this "
+    "version",
+    HTTPStatus.TOO_MANY_REQUESTS: "wait a minute, then run it again",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "see the gateway's log (.hogsend/logs/gateway.log), and "
+    "report it",
+}
+_UNAVAILABLE = "run `hogsend status`, which names what is not up, then run it again"
+_REDIRECTED = "give the address of the server itself with --url: redirects are not followed"
+
+
+def _fix(status: int, address: ServerAddress) -> str:
+    """Return what to do about a refusal for which the server itself has no remedy."""
+    if status == HTTPStatus.UNAUTHORIZED:
+        return admin_key_hint(address)
+    if status == HTTPStatus.FORBIDDEN:
+        return f"this key may not do that; {admin_key_hint(address)}"
+    if status in _FIXES:
+        return _FIXES[HTTPStatus(status)]
+    if status > HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _UNAVAILABLE
+    return "correct what it names" if status >= HTTPStatus.BAD_REQUEST else _REDIRECTED
 
 
 def _issues(error: object) -> str | None:

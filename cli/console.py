@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+from cli.redaction import printable
 
 
-def print_error(problem: str, fix: str | None = None) -> None:
+class _Console(Console):
+    """A console that leaves a closed pipe to the command instead of ending the process."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Raise what was raised; called while it is handled."""
+        raise  # noqa: PLE0704 - rich calls this inside its `except BrokenPipeError`
+
+
+out = _Console(highlight=False)
+err = _Console(stderr=True, highlight=False)
+
+_documents: list[str] = []
+
+
+def print_error(problem: str, fix: str) -> None:
     """Print what is wrong and how to fix it, on stderr."""
-    err.print(Text.assemble(("error: ", "bold red"), problem), soft_wrap=True)
-    if fix:
-        err.print(Text.assemble(("  fix: ", "bold"), fix), soft_wrap=True)
+    err.print(Text.assemble(("error: ", "bold red"), printable(problem)), soft_wrap=True)
+    err.print(Text.assemble(("  fix: ", "bold"), printable(fix)), soft_wrap=True)
 
 
 def print_json(document: msgspec.Struct) -> None:
     """Print one JSON document on stdout."""
-    print(msgspec.json.encode(document).decode(), flush=True)  # noqa: T201 - rich would wrap it
+    print_json_text(msgspec.json.encode(document).decode())
+
+
+def print_json_text(document: str) -> None:
+    """Print one JSON document, encoded already, on stdout."""
+    _documents.append(document[:0])
+    print(document.strip(), flush=True)  # noqa: T201 - rich would wrap it
+
+
+def json_printed() -> bool:
+    """Whether this run has printed its JSON document."""
+    return bool(_documents)
+
+
+def forget_output() -> None:
+    """Begin a run: nothing is printed yet."""
+    _documents.clear()

@@ -6,15 +6,30 @@ import os
 
 from dotenv import dotenv_values, load_dotenv
 
+from cli.errors import CommandError
+from cli.exit_codes import ExitCode
+
 FILE = ".env"
 
 _from_file: set[str] = set()
 
 
 def load_file() -> None:
-    """Load the variables of `./.env` that are not set, and remember which they are."""
+    """Load the variables of `./.env` that are not set, and remember which they are.
+
+    Raises:
+        CommandError: the file is not text.
+    """
+    _from_file.clear()
     before = set(os.environ)
-    load_dotenv(FILE, override=False)
+    try:
+        load_dotenv(FILE, override=False)
+    except (UnicodeDecodeError, ValueError) as error:
+        raise CommandError(
+            "./.env cannot be read: it is not UTF-8 text, or has a NUL in it",
+            "save it as UTF-8, or remove what is not text",
+            exit_code=ExitCode.USAGE,
+        ) from error
     _from_file.update(set(os.environ) - before)
 
 

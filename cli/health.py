@@ -31,6 +31,8 @@ class Track(msgspec.Struct, frozen=True, rename="camel"):
 
     in_sync: bool
     pending: list[str]
+    applied: str | None = None
+    """Newest one; None while nobody could look."""
 
 
 class Schema(msgspec.Struct, frozen=True):

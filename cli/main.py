@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Sequence
 
+import msgspec
 from cyclopts import App
 
 from cli import environment
-from cli.console import print_error
-from cli.errors import CommandError
+from cli.console import forget_output, out
+from cli.exit_codes import table
+from cli.failures import guarded
+
+
+class Command(msgspec.Struct, frozen=True):
+    """Where a command is, and its line in the list of commands."""
+
+    path: str
+    summary: str
+
+
+COMMANDS = {
+    "up": Command("cli.commands.up:up", "Run the whole stack on this machine."),
+    "demo": Command(
+        "cli.commands.demo:demo", "Connect to a stand-in for PostHog and follow an event."
+    ),
+    "serve": Command("cli.commands.serve:serve", "Run one service in the foreground."),
+    "connect": Command("cli.commands.connect:connect", "Connect a PostHog project over OAuth."),
+    "doctor": Command("cli.commands.doctor:doctor", "Examine a server and its PostHog side."),
+    "status": Command("cli.commands.status:status", "Show the health of a running stack."),
+    "dlq": Command("cli.commands.dlq:app", "List, replay or purge dead letters."),
+    "streams": Command("cli.commands.streams:app", "Back up and restore JetStream."),
+    "sandbox": Command(
+        "cli.commands.sandbox:sandbox", "Run a stand-in for PostHog on this machine."
+    ),
+}
 
 
 def _version() -> str:
@@ -18,33 +46,49 @@ def _version() -> str:
     return __version__
 
 
-app = App(
-    name="hogsend",
-    help="PostHog's events as durable, deduplicated events on NATS.",
-    version=_version,
-    result_action="return_value",
-)
-# By name, so that each command imports only what it needs.
-app.command("cli.commands.up:up", help="Run the whole stack on this machine.")
-app.command("cli.commands.demo:demo", help="Connect to a stand-in for PostHog and follow an event.")
-app.command("cli.commands.serve:serve", help="Run one service in the foreground.")
-app.command("cli.commands.connect:connect", help="Connect a PostHog project over OAuth.")
-app.command("cli.commands.doctor:doctor", help="Examine a server and its PostHog side.")
-app.command("cli.commands.status:status", help="Show the health of a running stack.")
-app.command("cli.commands.dlq:app", name="dlq", help="List, replay or purge dead letters.")
-app.command("cli.commands.streams:app", name="streams", help="Back up and restore JetStream.")
-app.command("cli.commands.sandbox:sandbox", help="Run a stand-in for PostHog on this machine.")
+def application(*documented: str) -> App:
+    """Build the command line.
+
+    Args:
+        documented: commands that show their docstrings. Only these are imported to do so; the
+            others have their line in the list of commands.
+    """
+    app = App(
+        name="hogsend",
+        help="PostHog's events as durable, deduplicated events on NATS.",
+        help_epilogue=None if documented else table(),
+        help_format="markdown",
+        version=_version,
+        console=out,
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+    for name, command in COMMANDS.items():
+        if name in documented:
+            app.command(command.path, name=name)
+        else:
+            app.command(command.path, name=name, help=command.summary)
+    return app
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Run a command, print whatever goes wrong, and return the exit code (`cli.exit_codes`)."""
+    forget_output()
+    # The library's log is for services; a command says itself what went wrong.
+    logging.getLogger("hogsend").addHandler(logging.NullHandler())
+
+    def command() -> object:
+        environment.load_file()
+        return application(*(name for name in tokens[:1] if name in COMMANDS))(tokens)
+
+    return guarded(command, tokens)
 
 
 def main() -> None:
-    """Run a command. Exit codes: 0, 1 if it failed, 2 if it was used wrongly."""
-    environment.load_file()
-    try:
-        code = app()
-    except CommandError as error:
-        print_error(str(error), error.fix)
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    """Run the command that this process was started for."""
+    sys.exit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

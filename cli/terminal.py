@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cli.console import err, out
 from cli.redaction import printable
+from cli.server_address import ServerAddress
 
 
 class Terminal:
@@ -39,6 +40,13 @@ class Terminal:
     def warn(self, text: str) -> None:
         """Print a warning; on stderr with JSON."""
         self._line(("warning: ", "bold yellow"), text)
+
+    def warn_of_plaintext(self, address: ServerAddress) -> None:
+        """Warn when the admin key would cross a network unencrypted."""
+        if address.is_plaintext and address.admin_key is not None:
+            self.warn(
+                f"{address.base_url} is plain http: the admin key travels unencrypted; use https"
+            )
 
     def show_url(self, url: str) -> None:
         """Print a URL on one line, so that it can be copied; on stderr with JSON."""

@@ -31,6 +31,10 @@ Progress = Callable[[str, int], None]
 class StreamError(Exception):
     """The server refused, or a backup is not readable. The text is safe to print."""
 
+    def __init__(self, problem: str, fix: str = "see NATS' log, then run it again") -> None:
+        super().__init__(problem)
+        self.fix = fix
+
 
 class Saved(msgspec.Struct, frozen=True):
     """Configuration and state of a saved stream, as the server reports them."""
@@ -77,7 +81,7 @@ async def save(client: Client, stream: str, directory: Path, progress: Progress)
     Args:
         client: connected as a user that may use JetStream's API, the operator.
         stream: its name.
-        directory: target; an earlier backup of the stream is replaced once this one is complete.
+        directory: target, without an earlier backup.
         progress: called for every chunk.
 
     Raises:
@@ -120,11 +124,14 @@ async def restore(client: Client, source: Path, progress: Progress) -> Done:
         saved = msgspec.json.decode((source / "backup.json").read_bytes(), type=Saved)
         content = (source / "stream.tar.s2").open("rb")
     except (OSError, msgspec.MsgspecError) as error:
-        raise StreamError(f"{source} is no backup of a stream ({error})") from error
+        raise StreamError(
+            f"{source} is no backup of a stream ({error})", "restore another backup"
+        ) from error
     with content:
         answer = await _ask(client, f"$JS.API.STREAM.RESTORE.{stream}", saved)
         if answer.error is not None:
-            raise StreamError(f"{stream}: {answer.error.description}")
+            fix = "restore into a NATS without streams, before any service is started"
+            raise StreamError(f"{stream}: {answer.error.description}", fix)
         size = 0
         for chunk in _chunks(content):
             await _request(client, answer.deliver_subject, chunk)
@@ -170,7 +177,7 @@ async def _request(client: Client, subject: str, body: bytes) -> bytes:
         return bytes((await client.request(subject, body, timeout=ANSWER_SECONDS)).data)
     except (TimeoutError, nats.errors.Error) as error:
         raise StreamError(
-            "JetStream does not answer; is it the operator's NATS user (operator.env)?"
+            "JetStream does not answer", "start NATS, or set NATS_URL as in operator.env"
         ) from error
 
 

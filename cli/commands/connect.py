@@ -6,18 +6,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.admin_client import AdminClient, AdminError
+from cli.admin_client import AdminClient
 from cli.connect import flow, report
 from cli.connect.region import Dismissed
 from cli.connect.results import Connected, ConnectError, failure
-from cli.console import err, print_error, print_json
-from cli.errors import CommandError, CommandFailed
+from cli.console import err, print_json
+from cli.errors import CommandError
+from cli.exit_codes import ExitCode
 from cli.server_address import ServerAddress, admin_key_hint, resolve
 from cli.terminal import Terminal
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.urls import is_absolute_url
 
-INTERRUPTED = 130
 DAY = 86_400.0
 PROVIDERS = ("posthog",)
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -79,25 +79,18 @@ def connect(
     except ConnectError as error:
         failed = failure(error)
         (print_json if json else report.show_failure)(failed)
-        return 1
-    except AdminError as error:
-        print_json(CommandFailed(error=str(error))) if json else report.show_command_failed(
-            str(error)
-        )
-        return 1
-    except CommandError as error:
-        _report_error(error, json=json)
-        return 1
+        return ExitCode.FAILED
     except Dismissed:
         err.print("cancelled; nothing was changed")
-        return 0
+        return ExitCode.OK
     except KeyboardInterrupt:
-        if json:
-            print_json(CommandFailed(error="interrupted"))
-        err.print("interrupted; no process is left running here")
-        return INTERRUPTED
+        raise CommandError(
+            "interrupted",
+            "nothing is left running here; run it again",
+            exit_code=ExitCode.INTERRUPTED,
+        ) from None
     (print_json if json else report.show)(result)
-    return 0
+    return ExitCode.OK
 
 
 def _check(provider: str | None, client_id: str, timeout: float, *, both: bool) -> None:
@@ -112,7 +105,9 @@ def _check(provider: str | None, client_id: str, timeout: float, *, both: bool) 
             f"--client-id {client_id} is not an absolute URL", "give the document's address"
         )
     if not 0 < timeout <= DAY:
-        raise CommandError("--timeout must be more than 0 seconds, and at most a day")
+        raise CommandError(
+            "--timeout must be more than 0 seconds, and at most a day", "for example --timeout 300"
+        )
 
 
 def _server_address(url: str | None, admin_key: str | None) -> ServerAddress:
@@ -134,10 +129,3 @@ def _run(
         if provision_only:
             return flow.provision_only(client, address.base_url, terminal)
         return flow.connect(client, address.base_url, options, terminal)
-
-
-def _report_error(error: CommandError, *, json: bool) -> None:
-    if json:
-        print_json(CommandFailed(error=f"{error}: {error.fix}" if error.fix else str(error)))
-    else:
-        print_error(str(error), error.fix)

@@ -12,9 +12,11 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import ValidationError
 
-from cli.console import err, out, print_error, print_json
+from cli.console import err, out, print_json
 from cli.demo.posthog import DemoPostHog
 from cli.demo.scenario import EVENT, Scenario
+from cli.errors import CommandError
+from cli.exit_codes import ExitCode
 from cli.stack import local, startup
 from cli.stack.data_directory import DataDirectory
 from cli.stack.ports import free_or_any
@@ -27,7 +29,7 @@ from services.gateway.settings import GatewaySettings
 SANDBOX_PORT = 8010
 
 
-def demo(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+def demo(*, json: Annotated[bool, Parameter(negative="", show_default=False)] = False) -> int:
     """Connect to a PostHog on this machine; watch an event arrive and a token being refreshed.
 
     Starts everything it needs, on free ports and with its own data in HOGSEND_HOME/demo; sends
@@ -41,9 +43,11 @@ def demo(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     try:
         wanted, stack_settings = GatewaySettings(), StackSettings()
     except ValidationError as error:
-        for problem in describe_problems(error):
-            print_error(problem, "see .env.example for every setting")
-        return 2
+        raise CommandError(
+            "\n       ".join(describe_problems(error)),
+            "see .env.example for every setting",
+            exit_code=ExitCode.USAGE,
+        ) from None
     posthog = _configure(wanted, stack_settings)
     gateway, stack_settings = GatewaySettings(), StackSettings()
     home = DataDirectory(stack_settings.hogsend_home)

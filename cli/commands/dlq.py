@@ -3,53 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from cli.admin_client import AdminClient, AdminError
-from cli.console import out, print_error, print_json
+from cli.asking import DEFAULT_SERVER, Server, ask
+from cli.console import out, print_json
 from cli.deadletters import report
-from cli.errors import CommandError, CommandFailed
-from cli.server_address import ServerAddress, admin_key_hint, resolve
+from cli.errors import CommandError
+from cli.exit_codes import ExitCode
+from cli.server_address import resolve
 from cli.terminal import Terminal, print_hanging
 from hogsend.contract.dead_letters import DeadLettersDone
 
-Answer = TypeVar("Answer", bound=msgspec.Struct)
 _POSITIVE = Number(gte=1, lt=2**63)
 Sequence = Annotated[
     int, Parameter(validator=_POSITIVE, help="Number of one dead letter, as `list` shows it.")
 ]
 Everything = Annotated[bool, Parameter(negative="", show_default=False, help="Every dead letter.")]
 
-_USAGE = 2
-_UNAUTHORIZED = 401
-
 app = App(name="dlq", help="Look at messages that could not be processed, and replay them.")
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Server:
-    """The server, and the output format.
-
-    Parameters
-    ----------
-    url
-        Address of the Hogsend server; HOGSEND_API_URL, else http://localhost:3002.
-    admin_key
-        Its admin key; HOGSEND_ADMIN_KEY or ADMIN_API_KEY, in the environment or ./.env.
-    json
-        Print one JSON document on stdout and nothing else.
-    """
-
-    url: str | None = None
-    admin_key: str | None = None
-    json: Annotated[bool, Parameter(negative="", show_default=False)] = False
 
 
 @Parameter(name="*")
@@ -89,14 +65,12 @@ def list_(
         int | None,
         Parameter(validator=_POSITIVE, help="Only older ones, to continue after a page."),
     ] = None,
-    server: Server = Server(),
+    server: Server = DEFAULT_SERVER,
 ) -> int:
     """List dead letters, newest first."""
-    page = _ask(
+    page = ask(
         server, lambda client: client.dead_letters(filter.stream, filter.reason, limit, before)
     )
-    if page is None:
-        return 1
     if server.json:
         print_json(page)
     else:
@@ -107,11 +81,9 @@ def list_(
 
 
 @app.command
-def show(sequence: Sequence, *, server: Server = Server()) -> int:
+def show(sequence: Sequence, *, server: Server = DEFAULT_SERVER) -> int:
     """Show one dead letter and its message."""
-    letter = _ask(server, lambda client: client.dead_letter(sequence))
-    if letter is None:
-        return 1
+    letter = ask(server, lambda client: client.dead_letter(sequence))
     if server.json:
         print_json(letter)
     else:
@@ -125,15 +97,14 @@ def replay(
     *,
     filter: Filter = Filter(),
     all: Everything = False,
-    server: Server = Server(),
+    server: Server = DEFAULT_SERVER,
 ) -> int:
     """Publish dead letters to their streams again; exits with 1 when some could not be.
 
     A message that fails again becomes a new dead letter.
     """
     selection = Selection(sequence, filter.stream, filter.reason, all)
-    if not _is_unambiguous(selection, server):
-        return _USAGE
+    _require_unambiguous(selection)
     return _change(server, "replay", selection)
 
 
@@ -144,21 +115,19 @@ def purge(
     filter: Filter = Filter(),
     all: Everything = False,
     yes: Annotated[bool, Parameter(negative="", show_default=False, help="Do not ask.")] = False,
-    server: Server = Server(),
+    server: Server = DEFAULT_SERVER,
 ) -> int:
     """Delete dead letters and their messages permanently; asks first."""
     selection = Selection(sequence, filter.stream, filter.reason, all)
-    if not _is_unambiguous(selection, server):
-        return _USAGE
+    _require_unambiguous(selection)
     if not yes:
         if not Terminal(json=server.json).interactive:
-            _print_problem(
-                server, "a purge asks first, and there is no terminal to ask on", "add --yes"
+            raise CommandError(
+                "a purge asks first, and there is no terminal to ask on",
+                "add --yes",
+                exit_code=ExitCode.USAGE,
             )
-            return _USAGE
         count = _matching(server, selection)
-        if count is None:
-            return 1
         if count and not _confirmed(count):
             print_hanging(out, ("", ""), "nothing was purged")
             return 1
@@ -167,9 +136,7 @@ def purge(
 
 def _change(server: Server, action: Literal["replay", "purge"], selection: Selection) -> int:
     wanted = msgspec.json.encode(selection)
-    done = _ask(server, lambda client: client.change_dead_letters(action, wanted))
-    if done is None:
-        return 1
+    done = ask(server, lambda client: client.change_dead_letters(action, wanted))
     if server.json:
         print_json(done)
     else:
@@ -181,25 +148,23 @@ def _is_complete(done: DeadLettersDone) -> bool:
     return not done.kept and not done.more
 
 
-def _is_unambiguous(selection: Selection, server: Server) -> bool:
-    """Whether a filter or `--all` is given, and not both; prints the problem otherwise."""
+def _require_unambiguous(selection: Selection) -> None:
+    """Check that a filter or `--all` is given, and not both."""
     filtered = (selection.sequence, selection.stream, selection.reason) != (None, None, None)
-    if filtered != selection.all:
-        return True
-    _print_problem(
-        server,
-        "it is not clear which dead letters are meant",
-        "give a sequence, --stream or --reason, or --all alone",
-    )
-    return False
+    if filtered == selection.all:
+        raise CommandError(
+            "it is not clear which dead letters are meant",
+            "give a sequence, --stream or --reason, or --all alone",
+            exit_code=ExitCode.USAGE,
+        )
 
 
-def _matching(server: Server, selection: Selection) -> int | None:
+def _matching(server: Server, selection: Selection) -> int:
     if selection.sequence is not None:
-        letter = _ask(server, lambda client: client.dead_letter(selection.sequence or 0))
-        return None if letter is None else 1
-    page = _ask(server, lambda client: client.dead_letters(selection.stream, selection.reason, 1))
-    return None if page is None else page.total
+        ask(server, lambda client: client.dead_letter(selection.sequence or 0))
+        return 1
+    page = ask(server, lambda client: client.dead_letters(selection.stream, selection.reason, 1))
+    return page.total
 
 
 def _confirmed(count: int) -> bool:
@@ -209,42 +174,3 @@ def _confirmed(count: int) -> bool:
     except KeyboardInterrupt:
         out.print()
         return False
-
-
-def _ask(server: Server, question: Callable[[AdminClient], Answer]) -> Answer | None:
-    """Return the server's answer; print the problem and return None if there is none."""
-    try:
-        address = resolve(server.url, server.admin_key)
-    except CommandError as error:
-        _print_problem(server, str(error), error.fix)
-        return None
-    terminal = Terminal(json=server.json)
-    if address.is_plaintext and address.admin_key is not None:
-        terminal.warn(
-            f"{address.base_url} is plain http: the admin key travels unencrypted; use https"
-        )
-    try:
-        with AdminClient(address) as client, terminal.busy(f"asking {address.base_url}"):
-            return question(client)
-    except AdminError as error:
-        _print_problem(server, _problem(error), _fix(error, address))
-        return None
-
-
-def _problem(error: AdminError) -> str:
-    return f"{error}: {error.detail}" if error.detail else str(error)
-
-
-def _fix(error: AdminError, address: ServerAddress) -> str | None:
-    if error.status is None:
-        return "start it with `hogsend up`, or give the right address with --url"
-    if error.status == _UNAUTHORIZED:
-        return admin_key_hint(address)
-    return error.remediation
-
-
-def _print_problem(server: Server, problem: str, fix: str | None) -> None:
-    if server.json:
-        print_json(CommandFailed(error=f"{problem}; {fix}" if fix else problem))
-    else:
-        print_error(problem, fix)

@@ -7,13 +7,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cli.admin_client import AdminClient
-from cli.console import err, print_json
+from cli.console import print_json
 from cli.doctor import report
 from cli.doctor.checks import Verdict
 from cli.doctor.examination import Unreachable, examine
-from cli.errors import CommandError, CommandFailed
+from cli.errors import CommandError
+from cli.exit_codes import ExitCode
 from cli.server_address import resolve
-from cli.terminal import Terminal, print_hanging
+from cli.terminal import Terminal
 
 
 def doctor(
@@ -36,31 +37,19 @@ def doctor(
     json
         Print one JSON document on stdout and nothing else.
     """
-    try:
-        address = resolve(url, admin_key)
-    except CommandError as error:
-        if not json:
-            raise
-        print_json(CommandFailed(error=str(error)))
-        return 1
+    address = resolve(url, admin_key)
     terminal = Terminal(json=json)
-    if address.is_plaintext and address.admin_key is not None:
-        terminal.warn(
-            f"{address.base_url} is plain http: the admin key travels unencrypted; use https"
-        )
+    terminal.warn_of_plaintext(address)
     try:
         with AdminClient(address) as client, terminal.busy(f"asking {address.base_url}"):
             examination = examine(client, address)
     except Unreachable as error:
-        if json:
-            print_json(report.NoReport(base_url=address.base_url, error=str(error)))
-        else:
-            print_hanging(err, ("unreachable: ", "bold red"), str(error))
-            fix = "start it with `hogsend up`, or give the right address with --url"
-            print_hanging(err, ("  fix: ", "bold"), fix)
-        return 1
+        if not json:
+            raise CommandError(f"unreachable: {error}", error.fix) from error
+        print_json(report.NoReport(base_url=address.base_url, error=str(error), fix=error.fix))
+        return ExitCode.FAILED
     if json:
         print_json(report.document(examination, address.base_url))
     else:
         report.show(examination, address.base_url)
-    return 0 if examination.verdict is Verdict.OK else 1
+    return ExitCode.OK if examination.verdict is Verdict.OK else ExitCode.FAILED

@@ -21,7 +21,7 @@ from sandbox.options import Options, Resolve
 
 DEFAULT = Options()
 
-Flag = Annotated[bool, Parameter(negative="")]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 class Summary(msgspec.Struct, frozen=True, rename="camel"):

@@ -18,7 +18,7 @@ from cli.backup import streams
 from cli.backup.streams import Done, StreamError
 from cli.console import err, out, print_json
 from cli.errors import CommandError
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import HogsendError
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
@@ -38,17 +38,23 @@ class Report(msgspec.Struct, frozen=True):
 def backup(directory: Path, *, nats_url: str | None = None, json: Json = False) -> int:
     """Back up every stream with the positions of its consumers.
 
-    Back up PostgreSQL with pg_dump after the streams; see docs/deploy.md.
+    An earlier backup is never overwritten. Back up PostgreSQL with pg_dump after the streams; see
+    docs/deploy.md.
 
     Parameters
     ----------
     directory
-        Target directory; created if it is missing.
+        Target directory, without a backup in it; created if it is missing.
     nats_url
         Address of NATS with the operator's user; NATS_URL, as in operator.env.
     json
         Print one JSON document on stdout and nothing else.
     """
+    if streams.saved_streams(directory):
+        raise CommandError(
+            f"there is a backup in {directory} already, which is not overwritten",
+            "give a new directory, for example one named by the date",
+        )
 
     async def run() -> list[Done]:
         async with _working("saving", nats_url) as (client, progress):
@@ -93,11 +99,10 @@ async def _working(
         with err.status(what) as status:
             async with hogsend.connect(nats_url, user=User.OPERATOR) as bus:
                 yield bus.connection.client, _shown(what, status)
-    except Unavailable as error:
+    except HogsendError as error:
         raise CommandError(str(error), "set NATS_URL as in operator.env") from error
     except StreamError as error:
-        fix = "restore into an empty NATS" if "already in use" in str(error) else None
-        raise CommandError(str(error), fix) from error
+        raise CommandError(str(error), error.fix) from error
 
 
 def _shown(what: str, status: Status) -> streams.Progress:

@@ -8,7 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import ValidationError
 
-from cli.console import err, print_error, print_json
+from cli.console import err, print_json
+from cli.errors import CommandError
+from cli.exit_codes import ExitCode
 from cli.stack import local
 from cli.stack.data_directory import DataDirectory
 from cli.stack.settings import StackSettings
@@ -18,7 +20,7 @@ from hogsend.service.settings import deprecations, describe_problems
 from services.gateway.settings import GatewaySettings
 
 
-def up(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+def up(*, json: Annotated[bool, Parameter(negative="", show_default=False)] = False) -> int:
     """Start everything on this machine and keep it running until Ctrl-C.
 
     Starts NATS and PostgreSQL unless NATS_URL and DATABASE_URL are set, then the services. Data,
@@ -32,9 +34,11 @@ def up(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
     try:
         gateway, settings = GatewaySettings(), StackSettings()
     except ValidationError as error:
-        for problem in describe_problems(error):
-            print_error(problem, "see .env.example for every setting")
-        return 2
+        raise CommandError(
+            "\n       ".join(describe_problems(error)),
+            "see .env.example for every setting",
+            exit_code=ExitCode.USAGE,
+        ) from None
     for deprecation in deprecations():
         err.print(f"[yellow]warning:[/] {deprecation}", soft_wrap=True)
     home = DataDirectory(settings.hogsend_home)

@@ -8,6 +8,7 @@ import httpx
 import msgspec
 
 from cli.connect.results import ConnectError, Verdict
+from cli.no_answer import why_no_answer
 from hogsend.urls import is_absolute_url, is_loopback
 
 PATH = "/.well-known/oauth-authorization-server"
@@ -48,7 +49,7 @@ def discover(private_host: str) -> Endpoints:
             trust_env=not is_loopback(url),
         )
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise _failed(f"no answer from {url} ({type(error).__name__})") from None
+        raise _failed(f"no answer from {url} ({why_no_answer(error)})") from None
     if answer.status_code in NO_SUCH_DOCUMENT:
         raise ConnectError(
             Verdict.OAUTH_UNSUPPORTED,

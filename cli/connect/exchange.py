@@ -11,6 +11,7 @@ import msgspec
 from cli.admin_client import Grant
 from cli.connect.pkce import PkceSession
 from cli.connect.results import ConnectError, Verdict
+from cli.no_answer import why_no_answer
 from cli.redaction import error_code
 from hogsend.posthog.scopes import SCOPES
 from hogsend.urls import is_loopback
@@ -53,7 +54,7 @@ async def exchange(
                 token_endpoint, data=form, headers={"Accept": "application/json"}
             )
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise _failed(f"no answer from {token_endpoint} ({type(error).__name__})") from None
+        raise _failed(f"no answer from {token_endpoint} ({why_no_answer(error)})") from None
     if not answer.is_success:
         reason = error_code(_error_of(answer.content), code, session.verifier, session.state)
         raise _failed(f"{token_endpoint} answered {answer.status_code}: {reason}")

@@ -9,6 +9,7 @@ from cli.console import err, out
 from cli.redaction import printable
 from cli.terminal import print_hanging
 
+AGAIN = "run `hogsend connect posthog` again; `hogsend doctor` says what works"
 RERUN = "run `hogsend connect posthog --provision-only` once that is fixed"
 
 
@@ -36,17 +37,11 @@ def show(result: Connected) -> None:
 
 def show_failure(failed: Failed) -> None:
     """Print a failure on stderr: the problem, PostHog's own words for it, the fix."""
-    print_hanging(err, (f"{failed.verdict}: ", "bold red"), failed.error)
-    for text in (failed.detail, failed.remediation):
-        if isinstance(text, str):
-            print_hanging(err, ("  ", ""), text)
-    if isinstance(failed.hint, str):
-        print_hanging(err, ("  fix: ", "bold"), failed.hint)
-
-
-def show_command_failed(problem: str) -> None:
-    """Print that the server could not be asked, in the format scripts expect (contract 8.3)."""
-    print_hanging(err, ("error ", "bold red"), problem)
+    print_hanging(err, ("error: ", "bold red"), f"{failed.verdict}: {failed.error}")
+    if isinstance(failed.detail, str):
+        print_hanging(err, ("       ", ""), failed.detail)
+    fixes = [text for text in (failed.remediation, failed.hint) if isinstance(text, str)]
+    print_hanging(err, ("  fix: ", "bold"), "\n".join(fixes) or AGAIN)
 
 
 def _headline(result: Connected) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from cli.errors import CommandError
 from hogsend.posthog.client_document import OWN_PATH
 
+_LOGS = "see the logs in .hogsend/demo/logs, and report it: the demo should always connect"
 _URL = re.compile(r"https?://\S+/oauth/authorize\S*")
 
 
@@ -67,10 +68,10 @@ async def connect(gateway: str, environment: Mapping[str, str], directory: Path)
     try:
         connected = msgspec.json.decode(document, type=Connected)
     except msgspec.DecodeError:
-        raise CommandError(f"connecting failed: {errors.strip() or 'no output'}") from None
+        raise CommandError(f"connecting failed: {errors.strip() or 'no output'}", _LOGS) from None
     if not (connected.ok and connected.provision.ok):
         reason = connected.error or connected.provision.error
-        raise CommandError(f"connecting ended with {connected.verdict} ({reason})")
+        raise CommandError(f"connecting ended with {connected.verdict} ({reason})", _LOGS)
     return connected
 
 

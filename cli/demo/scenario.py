@@ -239,7 +239,7 @@ async def _wait_for_event(client: hogsend.Client, event_id: str) -> Event:
     async for event in client.events(EVENT, durable="hogsend-demo"):
         if event.id == event_id:
             return event
-    raise CommandError("NATS closed the connection")
+    raise CommandError("NATS closed the connection", "run it again")
 
 
 async def _wait_for_refresh(changes: CredentialChanges) -> CredentialChanged:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
 
-from cli.health import Health, Part, parts
+from cli.doctor.remedies import remedy
+from cli.health import Health, Part, Track, parts
 
 
 class Mark(StrEnum):
-    """The outcome of a check. Only a problem changes the exit code."""
+    """The outcome of a check. A problem, or what nobody answered for, changes the exit code."""
 
     OK = "ok"
     NOTE = "note"
+    UNKNOWN = "unknown"
     PROBLEM = "problem"
 
 
@@ -23,6 +26,8 @@ class Verdict(StrEnum):
     OK = "ok"
     DEGRADED = "degraded"
     MIGRATION_PENDING = "migration_pending"
+    UNAUTHORIZED = "unauthorized"
+    """The server works, but refused the admin key: its PostHog side was not examined."""
     UNREACHABLE = "unreachable"
 
 
@@ -35,9 +40,19 @@ class Check(msgspec.Struct, frozen=True):
     below: tuple[str | None, ...] = ()
     """Detail, then remediation; None is left out."""
 
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing about it keeps the server from being ok."""
+        return self.mark in {Mark.OK, Mark.NOTE}
 
-NEEDS_OPERATOR = frozenset({"needs_reconnect", "unreadable"})
-"""States of a credential that only an operator can resolve."""
+
+_CREDENTIAL_REMEDIES = {
+    "needs_reconnect": "run `hogsend connect {provider}` again",
+    "unreadable": "put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS, or run "
+    "`hogsend connect {provider}` again",
+    "unknown": "start the credentials service, which alone knows",
+}
+"""What to do about a credential, by its state; about any other state there is nothing to do."""
 
 _STATUS = {
     "healthy": Verdict.OK,
@@ -46,39 +61,48 @@ _STATUS = {
 }
 
 
-def verdict_of(health: Health, credential_state: str | None) -> Verdict:
-    """Verdict on a server that answered; an unusable credential makes a healthy one degraded."""
+def verdict_of(health: Health, checks: Sequence[Check], *, key_refused: bool = False) -> Verdict:
+    """Verdict on a server that answered; a problem that its health does not know counts too."""
     verdict = _STATUS.get(health.status, Verdict.DEGRADED)
-    states = {credential.state for credential in health.credentials.values()} | {credential_state}
-    if verdict is Verdict.OK and states & NEEDS_OPERATOR:
-        return Verdict.DEGRADED
-    return verdict
+    if verdict is not Verdict.OK:
+        return verdict
+    if key_refused:
+        return Verdict.UNAUTHORIZED
+    return Verdict.OK if all(check.is_well for check in checks) else Verdict.DEGRADED
 
 
 def health_checks(health: Health) -> list[Check]:
     """Check every component and service, then the migrations."""
     checks = [_part(name, part) for name, part in parts(health).items()]
-    for track, name in ((health.schema.engine, "schema"), (health.schema.client, "client schema")):
-        if not track.in_sync or track.pending:
-            pending = ", ".join(track.pending) or "it is behind"
-            fix = "start the new version of every service; each applies its own migrations"
-            checks.append(Check(Mark.PROBLEM, name, f"migrations pending: {pending}", (fix,)))
+    tracks = ((health.schema.engine, "schema"), (health.schema.client, "client schema"))
+    checks += [check for track, name in tracks if (check := _schema(track, name)) is not None]
     if not any(check.name.endswith("schema") for check in checks):
         checks.append(Check(Mark.OK, "schema", "all migrations applied"))
     return checks
+
+
+def _schema(track: Track, name: str) -> Check | None:
+    fix = "start the new version of every service; each applies its own migrations"
+    if track.pending:
+        return Check(Mark.PROBLEM, name, f"migrations pending: {', '.join(track.pending)}", (fix,))
+    if track.in_sync:
+        return None
+    if track.applied is None:
+        return Check(Mark.UNKNOWN, name, "no service could look", ("see what is not up above",))
+    return Check(Mark.PROBLEM, name, "migrations pending: it is behind", (fix,))
 
 
 def credential_checks(health: Health) -> list[Check]:
     """Check the credentials in the health document; only those with a problem are listed."""
     return [
         Check(
-            Mark.PROBLEM,
+            Mark.UNKNOWN if credential.state == "unknown" else Mark.PROBLEM,
             f"{provider} credential",
             credential.state.replace("_", " "),
-            (f"run `hogsend connect {provider}` again",),
+            (_CREDENTIAL_REMEDIES[credential.state].format(provider=provider),),
         )
         for provider, credential in health.credentials.items()
-        if credential.state in NEEDS_OPERATOR
+        if credential.state in _CREDENTIAL_REMEDIES
     ]
 
 
@@ -90,11 +114,14 @@ def _part(name: str, part: Part) -> Check:
         f"database {part.database}" if part.database not in {None, "up"} else "",
         f"waiting: {part.waits_for}" if part.waits_for else "",
     ]
-    mark = Mark.OK
-    if part.status != "up" or part.database not in {None, "up"}:
+    text = ", ".join(fact for fact in facts if fact)
+    if part.status == "up" and part.database in {None, "up"}:
+        return Check(Mark.OK, name, text)
+    mark = Mark.UNKNOWN if part.status == "unknown" else Mark.PROBLEM
+    if name == "worker":
         # Upstream is healthy without its worker (contract 8.6).
-        mark = Mark.NOTE if name == "worker" else Mark.PROBLEM
-    return Check(mark, name, ", ".join(fact for fact in facts if fact))
+        mark = Mark.NOTE
+    return Check(mark, name, text, (remedy(name, part),))
 
 
 def duration(seconds: float) -> str:

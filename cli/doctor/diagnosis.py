@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
-from cli.doctor.checks import NEEDS_OPERATOR, Check, Mark
+from cli.doctor.checks import Check, Mark
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A part of the diagnosis. Unknown states are shown as notes."""
+    """A part of the diagnosis. A state that is not known here is shown as a problem."""
 
     detail: str | None = None
     remediation: str | None = None
@@ -71,8 +71,28 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 _THROUGH = {"oauth": "the OAuth credential", "personal_key": "the personal API key"}
 
 
+_LOOK = "see the log of the provisioner service (.hogsend/logs/provisioner.log)"
+"""What is left to say about a problem for which the server has no sentence."""
+
+# Marks of states, by part; every other state is a problem. A note is something that an operator may
+# have meant: nothing that was there has stopped working.
+_READS = {"working": Mark.OK, "off": Mark.NOTE, "unknown": Mark.UNKNOWN}
+_SECRET = {"present": Mark.OK, "absent": Mark.NOTE, "unknown": Mark.UNKNOWN}
+_CREDENTIAL = {"present": Mark.OK, "absent": Mark.NOTE, "unknown": Mark.UNKNOWN}
+_DESTINATION = {
+    "live": Mark.OK,
+    "missing": Mark.NOTE,
+    "placeholder": Mark.NOTE,
+    "elsewhere": Mark.NOTE,
+    "drifted": Mark.NOTE,
+    "unknown": Mark.UNKNOWN,
+}
+
+
 def diagnosis_checks(found: Diagnosis) -> list[Check]:
-    """Turn a diagnosis into checks; only a credential that needs the operator is a problem."""
+    """Turn a diagnosis into checks."""
+    # Nobody was asked, since there is nobody or nothing to ask with: that is told on other lines.
+    unconnected = found.private_host is None or found.person_reads.state == "off"
     return [
         Check(
             Mark.OK if found.private_host else Mark.NOTE,
@@ -81,35 +101,35 @@ def diagnosis_checks(found: Diagnosis) -> list[Check]:
         ),
         _credential(found.credential),
         _scope_gap(found),
-        _person_reads(found.person_reads),
+        _person_reads(found.person_reads, unconnected=unconnected),
         _line(
             found.webhook_secret,
             "webhook secret",
-            _with(found.webhook_secret.state, found.webhook_secret.source),
-            well=found.webhook_secret.state == "present",
+            _with(_words(found.webhook_secret.state), found.webhook_secret.source),
+            _SECRET.get(found.webhook_secret.state, Mark.PROBLEM),
         ),
-        _destination(found.destination),
+        _destination(found.destination, unconnected=unconnected),
         _line(
             found.public_url,
             "public URL",
             f"{found.public_url.url}, which only its own machine reaches"
             if found.public_url.loopback
             else found.public_url.url,
-            well=not found.public_url.loopback,
+            Mark.NOTE if found.public_url.loopback else Mark.OK,
         ),
     ]
 
 
 def _credential(found: Credential) -> Check:
-    text = found.state.replace("_", " ")
+    text = _words(found.state)
     if found.expires_at is not None:
         text += f", token valid until {found.expires_at}"
     if found.refresh_failing:
         text += ", refresh is failing"
-    if found.state in NEEDS_OPERATOR:
-        return Check(Mark.PROBLEM, "OAuth credential", text, (found.detail, found.remediation))
-    well = found.state == "present" and not found.refresh_failing
-    return _line(found, "OAuth credential", text, well=well)
+    mark = _CREDENTIAL.get(found.state, Mark.PROBLEM)
+    if mark is Mark.OK and found.refresh_failing:
+        mark = Mark.NOTE  # the token it holds works until it expires
+    return _line(found, "OAuth credential", text, mark)
 
 
 def _scope_gap(found: Diagnosis) -> Check:
@@ -130,21 +150,35 @@ def missing_scopes(gap: tuple[str, ...]) -> Check:
     )
 
 
-def _person_reads(found: PersonReads) -> Check:
+def _person_reads(found: PersonReads, *, unconnected: bool) -> Check:
     text = _with(
-        found.state, f"through {_THROUGH[found.through]}" if found.through in _THROUGH else ""
+        _words(found.state),
+        f"through {_THROUGH[found.through]}" if found.through in _THROUGH else "",
     )
-    return _line(found, "person reads", text, well=found.state == "working")
+    mark = _READS.get(found.state, Mark.PROBLEM)
+    return _line(found, "person reads", text, _unless(mark, unconnected=unconnected))
 
 
-def _destination(found: Destination) -> Check:
-    mark = Mark.OK if found.state == "live" else Mark.NOTE
-    text = _with(found.state, found.webhook_url)
-    return Check(mark, "destination", text, (found.dashboard_url, found.detail, found.remediation))
+def _destination(found: Destination, *, unconnected: bool) -> Check:
+    mark = _unless(_DESTINATION.get(found.state, Mark.PROBLEM), unconnected=unconnected)
+    text = _with(_words(found.state), found.webhook_url)
+    return _line(found, "destination", text, mark, found.dashboard_url)
 
 
-def _line(finding: Finding, name: str, text: str, *, well: bool) -> Check:
-    return Check(Mark.OK if well else Mark.NOTE, name, text, (finding.detail, finding.remediation))
+def _unless(mark: Mark, *, unconnected: bool) -> Mark:
+    return Mark.NOTE if mark is Mark.UNKNOWN and unconnected else mark
+
+
+def _line(finding: Finding, name: str, text: str, mark: Mark, *above: str | None) -> Check:
+    below = (*above, finding.detail, finding.remediation)
+    check = Check(mark, name, text, below)
+    if not check.is_well and not (finding.detail or finding.remediation):
+        return Check(mark, name, text, (*below, _LOOK))
+    return check
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")
 
 
 def _with(state: str, more: str | None) -> str:

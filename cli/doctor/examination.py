@@ -29,6 +29,10 @@ REFUSED_KEY = (401, 403)
 class Unreachable(Exception):
     """The server did not answer, or not with a health document."""
 
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem)
+        self.fix = fix
+
 
 @dataclass(frozen=True)
 class Analytics:
@@ -39,6 +43,7 @@ class Analytics:
     answer: Raw | UnsetType = UNSET
     knows_person_reads: bool = False
     """Whether the server reported on person reads."""
+    key_refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,11 @@ def examine(client: AdminClient, address: ServerAddress) -> Examination:
         document = client.health()
         health = msgspec.json.decode(document, type=Health)
     except AdminError as error:
-        raise Unreachable(str(error)) from None
+        raise Unreachable(error.problem, error.fix) from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Unreachable(
-            f"{address.base_url} answered, but not with Hogsend's health document ({error})"
+            f"{address.base_url} answered, but not with Hogsend's health document ({error})",
+            "give the address of a Hogsend server with --url",
         ) from None
     analytics = _analytics(client, address)
     checks = health_checks(health)
@@ -81,7 +87,7 @@ def examine(client: AdminClient, address: ServerAddress) -> Examination:
     checks += analytics.checks
     if not analytics.knows_person_reads:
         checks += _local_hint()
-    verdict = verdict_of(health, analytics.credential_state)
+    verdict = verdict_of(health, checks, key_refused=analytics.key_refused)
     return Examination(verdict, checks, health, Raw(document), analytics.answer)
 
 
@@ -94,14 +100,23 @@ def _analytics(client: AdminClient, address: ServerAddress) -> Analytics:
         info, raw_info = client.connect_info()
     except AdminError as error:
         answer = Raw(msgspec.json.encode(_Partial(error=str(error))))
-        return Analytics([_refused(error, address)], answer=answer)
+        return Analytics(
+            [_refused(error, address)], answer=answer, key_refused=error.status in REFUSED_KEY
+        )
+    key_refused = False
     try:
         document = client.diagnosis()
         diagnosis = msgspec.json.decode(document, type=Diagnosis)
     except AdminError as error:
         problem = _no_diagnosis() if error.status == NOT_FOUND else _refused(error, address)
+        key_refused = error.status in REFUSED_KEY
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        problem = Check(Mark.NOTE, "PostHog", f"the server's diagnosis cannot be read ({error})")
+        problem = Check(
+            Mark.UNKNOWN,
+            "PostHog",
+            f"the server's diagnosis cannot be read ({error})",
+            ("use the `hogsend` of the server's version, or look for a proxy that answers for it",),
+        )
     else:
         return Analytics(
             diagnosis_checks(diagnosis),
@@ -112,7 +127,10 @@ def _analytics(client: AdminClient, address: ServerAddress) -> Analytics:
     answer = Raw(msgspec.json.encode(_Partial(Raw(raw_info))))
     known = info.personal_key_configured is True or bool(info.scope_gap)
     return Analytics(
-        [*_connect_info_checks(info), problem], answer=answer, knows_person_reads=known
+        [*_connect_info_checks(info), problem],
+        answer=answer,
+        knows_person_reads=known,
+        key_refused=key_refused,
     )
 
 
@@ -150,11 +168,12 @@ def _no_diagnosis() -> Check:
 
 
 def _refused(error: AdminError, address: ServerAddress) -> Check:
-    fix = None
+    text = f"the server did not say: {error}"
     if error.status in REFUSED_KEY:
         fix = "the admin key is not this server's ADMIN_API_KEY, or may not do this; "
-        fix += admin_key_hint(address)
-    return Check(Mark.NOTE, "PostHog", f"the server did not say: {error}", (fix,))
+        return Check(Mark.PROBLEM, "admin key", text, (fix + admin_key_hint(address),))
+    fix = error.remediation or "mend what is not up above, then ask again"
+    return Check(Mark.UNKNOWN, "PostHog", text, (error.detail, fix))
 
 
 def _local_hint() -> list[Check]:

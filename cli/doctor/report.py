@@ -12,7 +12,12 @@ from cli.doctor.examination import Examination
 from cli.redaction import printable
 from cli.terminal import print_hanging
 
-_STYLES = {Mark.OK: "green", Mark.NOTE: "yellow", Mark.PROBLEM: "bold red"}
+_STYLES = {
+    Mark.OK: "green",
+    Mark.NOTE: "yellow",
+    Mark.UNKNOWN: "bold yellow",
+    Mark.PROBLEM: "bold red",
+}
 _MARK_WIDTH = 9
 _NAME_WIDTH = 18
 
@@ -50,6 +55,7 @@ class NoReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     verdict: Verdict = Verdict.UNREACHABLE
     base_url: str
     error: str
+    fix: str
 
 
 def document(examination: Examination, base_url: str) -> Report:
@@ -67,15 +73,17 @@ def document(examination: Examination, base_url: str) -> Report:
 def show(examination: Examination, base_url: str) -> None:
     """Print one line for each check, with its remediation below it."""
     for check in examination.checks:
-        _show(check)
+        show_check(check)
     style = "bold green" if examination.verdict is Verdict.OK else "bold red"
     health = examination.health
     facts = f" (version {health.version}, up for {duration(health.uptime)})"
-    line = Text.assemble(f"\n{base_url} is ", (examination.verdict, style), printable(facts))
+    says = "says: " if examination.verdict is Verdict.UNAUTHORIZED else "is "
+    line = Text.assemble(f"\n{base_url} {says}", (examination.verdict, style), printable(facts))
     out.print(line, soft_wrap=True)
 
 
-def _show(check: Check) -> None:
+def show_check(check: Check) -> None:
+    """Print one line, and what is known about it below."""
     mark = f"{check.mark:<{_MARK_WIDTH}}"
     print_hanging(out, (mark, _STYLES[check.mark]), f"{check.name:<{_NAME_WIDTH}}{check.text}")
     for text in check.below:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from cli.commands.connect import connect
-from cli.commands.doctor import doctor
+from cli import main
 from tests.cli.fakes import ADMIN_KEY
 
 
@@ -43,12 +44,25 @@ class Cli:
 
     def connect(self, **flags: Any) -> Outcome:
         given = {"url": self.url, "admin_key": ADMIN_KEY, "timeout": 20.0, **flags}
-        return self._outcome(connect("posthog", **given))
+        return self("connect", "posthog", **given)
 
     def doctor(self, **flags: Any) -> Outcome:
-        return self._outcome(doctor(**{"url": self.url, "admin_key": ADMIN_KEY, **flags}))
+        return self("doctor", **{"url": self.url, "admin_key": ADMIN_KEY, **flags})
 
-    def _outcome(self, code: int) -> Outcome:
+    def status(self, **flags: Any) -> Outcome:
+        return self("status", **{"url": self.url, **flags})
+
+    def __call__(self, *arguments: str, **flags: Any) -> Outcome:
+        """Run a command as `cli.main` does; a flag that is None or False is left out."""
+        words = [*arguments]
+        for name, value in flags.items():
+            flag = f"--{name.replace('_', '-')}"
+            if value is True:
+                words.append(flag)
+            elif value is not None and value is not False:
+                words += [flag, str(value)]
+        with patch.dict(os.environ):  # `.env` is loaded into it
+            code = main.run(words)
         written = self.capture.readouterr()
         return Outcome(code, written.out, written.err)
 

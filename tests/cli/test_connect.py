@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.commands.connect import connect
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
 from tests.cli.fakes import (
@@ -346,9 +344,13 @@ def test_a_grant_without_scopes_has_the_requested_ones(
 
 def test_case_167_the_server_refuses_the_key(cli: Cli, hogsend: FakeHogsend) -> None:
     outcome = cli.connect(admin_key="another")
-    assert (outcome.code, outcome.err) == (1, "error 401: Unauthorized\n")
+    assert outcome.code == 1
+    assert outcome.err.splitlines() == [
+        "error: 401: Unauthorized",
+        "  fix: pass --admin-key, or set HOGSEND_ADMIN_KEY to the server's ADMIN_API_KEY",
+    ]
     outcome = cli.connect(admin_key="another", json=True)
-    assert (outcome.code, outcome.json) == (1, {"error": "401: Unauthorized"})
+    assert (outcome.code, outcome.json["error"]) == (1, "401: Unauthorized")
     assert hogsend.lines == [CONNECT_INFO, CONNECT_INFO]
 
 
@@ -363,7 +365,7 @@ def test_case_168_no_admin_key(cli: Cli, hogsend: FakeHogsend) -> None:
     outcome = cli.connect(admin_key=None)
     assert outcome.code == 1
     assert "HOGSEND_ADMIN_KEY" in outcome.err
-    assert "HOGSEND_ADMIN_KEY" in cli.connect(admin_key=None, json=True).json["error"]
+    assert "HOGSEND_ADMIN_KEY" in cli.connect(admin_key=None, json=True).json["fix"]
     assert hogsend.requests == []
 
 
@@ -391,18 +393,18 @@ def test_case_168_names_the_key_of_hogsend_up(cli: Cli, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_sends_no_request(
-    hogsend: FakeHogsend,
-    capfd: pytest.CaptureFixture[str],
-    provider: str | None,
-    flags: dict[str, Any],
+    cli: Cli, hogsend: FakeHogsend, provider: str | None, flags: dict[str, Any]
 ) -> None:
+    words = ("connect", provider) if provider else ("connect",)
     given = {"url": hogsend.url, "admin_key": ADMIN_KEY, **flags}
-    assert connect(provider, **given) == 1
-    written = capfd.readouterr()
-    assert written.err.startswith("error: ")
-    assert "secret" not in written.err
-    assert connect(provider, **given, json=True) == 1
-    assert set(json.loads(capfd.readouterr().out)) == {"error"}
+    outcome = cli(*words, **given)
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: ")
+    assert "\n  fix: " in outcome.err
+    assert "secret" not in outcome.err
+    outcome = cli(*words, **given, json=True)
+    assert outcome.code == 1
+    assert set(outcome.json) == {"error", "fix"}
     assert hogsend.requests == []
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from cli.commands import dlq
 from cli.console import out
 from tests.cli.fakes import ADMIN_KEY, FakeHogsend
 from tests.cli.recording_server import CannedResponse
@@ -48,10 +47,7 @@ class Dlq:
         self._cli = cli
 
     def __call__(self, *arguments: str, key: str | None = ADMIN_KEY) -> Outcome:
-        given = ["--url", self._cli.url, *(["--admin-key", key] if key else [])]
-        code = dlq.app([*arguments, *given], result_action="return_value")
-        written = self._cli.capture.readouterr()
-        return Outcome(code, written.out, written.err)
+        return self._cli("dlq", *arguments, url=self._cli.url, admin_key=key)
 
 
 @pytest.fixture
@@ -152,7 +148,7 @@ def test_an_ambiguous_selection_is_refused(
     outcome = run_dlq(*action, *arguments)
     assert outcome.code == 2
     assert "not clear which" in outcome.err
-    assert "--all" in run_dlq(*action, *arguments, "--json").json["error"]
+    assert "--all" in run_dlq(*action, *arguments, "--json").json["fix"]
     assert hogsend.requests == []
 
 

@@ -101,10 +101,11 @@ def test_case_169_no_health_document(
         "verdict": "unreachable",
         "baseUrl": hogsend.url,
         "error": outcome.json["error"],
+        "fix": outcome.json["fix"],
     }
     assert outcome.json["error"]
     assert hogsend.lines == [HEALTH]
-    assert cli.doctor().err.startswith("unreachable: ")
+    assert cli.doctor().err.startswith("error: unreachable: ")
 
 
 def test_case_169_no_server(cli: Cli) -> None:
@@ -188,32 +189,40 @@ def test_a_server_without_a_region_and_a_public_url(cli: Cli, hogsend: FakeHogse
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_is_a_note(cli: Cli, hogsend: FakeHogsend, status: int) -> None:
+def test_a_refused_key_is_a_problem(cli: Cli, hogsend: FakeHogsend, status: int) -> None:
     outcome = cli.doctor(admin_key="another")
-    assert outcome.code == 0
+    assert outcome.code == 1
+    assert "problem  admin key" in outcome.out
     assert "401: Unauthorized" in outcome.out
     assert "ADMIN_API_KEY" in outcome.out
-    assert cli.doctor(admin_key="another", json=True).json["analytics"] == {
-        "error": "401: Unauthorized"
-    }
+    document = cli.doctor(admin_key="another", json=True).json
+    assert (document["ok"], document["verdict"]) == (False, "unauthorized")
+    assert document["analytics"] == {"error": "401: Unauthorized"}
     hogsend.diagnosis = CannedResponse(status, {"error": "Forbidden: insufficient scope"})
     outcome = cli.doctor()
-    assert outcome.code == 0
+    assert outcome.code == 1
     assert f"{status}: Forbidden" in outcome.out
 
 
 @pytest.mark.parametrize(
     "response",
-    [CannedResponse(500, {}), CannedResponse(200, b"<html>"), CannedResponse(200, {"x": 1})],
+    [
+        CannedResponse(500, {}),
+        CannedResponse(503, {"error": "the provisioner service is not running"}),
+        CannedResponse(200, b"<html>"),
+        CannedResponse(200, {"x": 1}),
+    ],
 )
-def test_an_unreadable_diagnosis_is_a_note(
+def test_what_nobody_diagnosed_is_unknown(
     cli: Cli, hogsend: FakeHogsend, response: CannedResponse
 ) -> None:
     hogsend.diagnosis = response
     outcome = cli.doctor()
-    assert outcome.code == 0
-    assert "note" in outcome.out
-    assert cli.doctor(json=True).json["analytics"] == {"connectInfo": hogsend.info}
+    assert outcome.code == 1
+    assert "unknown  PostHog" in outcome.out
+    document = cli.doctor(json=True).json
+    assert document["analytics"] == {"connectInfo": hogsend.info}
+    assert document["verdict"] == "degraded"
 
 
 @pytest.mark.parametrize("state", ["needs_reconnect", "unreadable"])
@@ -262,14 +271,13 @@ def test_the_health_document_alone_reports_it_too(
     ("part", "value", "said"),
     [
         ("personReads", {"state": "off", "through": "none"}, "off"),
-        ("personReads", {"state": "failing", "through": "oauth"}, "through the OAuth credential"),
         ("webhookSecret", {"state": "absent", "source": "none"}, "absent"),
         ("destination", {"state": "missing"}, "missing"),
         ("destination", {"state": "elsewhere", "webhookUrl": "https://o.example/"}, "elsewhere"),
         ("publicUrl", {"url": "http://localhost:3002", "loopback": True}, "its own machine"),
         ("credential", {"state": "absent"}, "absent"),
         ("credential", {"state": "present", "refreshFailing": True}, "refresh is failing"),
-        ("credential", {"state": "of the future"}, "of the future"),
+        ("personReads", {"state": "off", "through": "oauth"}, "through the OAuth credential"),
     ],
 )
 def test_what_is_missing_is_a_note_in_the_servers_words(
@@ -288,6 +296,95 @@ def test_what_is_missing_is_a_note_in_the_servers_words(
     lines = [line.strip() for line in outcome.out.splitlines()[start + 1 : start + 3]]
     assert lines == [words["detail"], words["remediation"]]
     assert cli.doctor(json=True).json["analytics"][part]["remediation"] == words["remediation"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "part", "value"),
+    [
+        ("problem", "personReads", {"state": "failing", "through": "oauth"}),
+        ("unknown", "personReads", {"state": "unknown"}),
+        ("problem", "webhookSecret", {"state": "unreadable", "source": "minted"}),
+        ("unknown", "webhookSecret", {"state": "unknown"}),
+        ("problem", "destination", {"state": "disabled"}),
+        ("problem", "destination", {"state": "degraded"}),
+        ("problem", "destination", {"state": "disabled_by_posthog"}),
+        ("unknown", "destination", {"state": "unknown"}),
+        ("unknown", "credential", {"state": "unknown"}),
+        ("problem", "credential", {"state": "of the future"}),
+    ],
+)
+def test_what_does_not_work_or_nobody_knows_is_not_ok(
+    cli: Cli, hogsend: FakeHogsend, mark: str, part: str, value: dict[str, Any]
+) -> None:
+    for words in ({}, {"remediation": "The server's own way out."}):
+        diagnosed(hogsend, part, to={**value, **words})
+        outcome = cli.doctor()
+        assert outcome.code == 1
+        assert cli.doctor(json=True).json["verdict"] == "degraded"
+        every_line_says_what_to_do(outcome.out)
+        (shown,) = [line for line in outcome.out.splitlines() if line.startswith(f"{mark:<9}")]
+        assert value["state"].replace("_", " ") in shown
+        assert all(text in outcome.out for text in words.values())
+
+
+def every_line_says_what_to_do(out: str) -> None:
+    lines = out.splitlines()
+    found = [number for number, line in enumerate(lines) if line.startswith(("problem", "unknown"))]
+    assert found
+    assert [lines[number] for number in found if not lines[number + 1].startswith(" " * 9)] == []
+
+
+def test_without_a_credential_the_destination_nobody_asked_for_is_a_note(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    off = changed(HEALTHY_DIAGNOSIS, "personReads", to={"state": "off", "through": "none"})
+    hogsend.diagnosis = CannedResponse(200, changed(off, "destination", to={"state": "unknown"}))
+    outcome = cli.doctor()
+    assert outcome.code == 0
+    assert "note     destination       unknown" in outcome.out
+
+
+@pytest.mark.parametrize("name", ["credentials", "ingest", "gateway", "bus", "database"])
+@pytest.mark.parametrize("state", ["down", "unknown"])
+@pytest.mark.parametrize("command", ["doctor", "status"])
+def test_every_part_that_is_not_up_says_what_to_do(
+    cli: Cli, hogsend: FakeHogsend, name: str, state: str, command: str
+) -> None:
+    away = (
+        {"status": state, "waitsFor": "webhook secret"} if name == "gateway" else {"status": state}
+    )
+    place = "components" if name in OUR_HEALTH["components"] else "services"
+    document = changed(OUR_HEALTH, place, name, to=away)
+    hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
+    outcome = getattr(cli, command)()
+    assert outcome.code == 1
+    assert f"{'unknown' if state == 'unknown' else 'problem':<9}{name}" in outcome.out
+    every_line_says_what_to_do(outcome.out)
+
+
+@pytest.mark.parametrize("status", ["degraded", "healthy"])
+def test_a_schema_nobody_could_look_at_is_unknown(
+    cli: Cli, hogsend: FakeHogsend, status: str
+) -> None:
+    track: dict[str, Any] = {"applied": None, "required": None, "inSync": False, "pending": []}
+    document = changed(OUR_HEALTH, "schema", "engine", to=track)
+    hogsend.health = CannedResponse(200, {**document, "status": status})
+    outcome = cli.doctor()
+    assert outcome.code == 1
+    assert "unknown  schema" in outcome.out
+    every_line_says_what_to_do(outcome.out)
+
+
+@pytest.mark.parametrize("state", ["needs_reconnect", "unreadable", "unknown"])
+def test_status_is_not_healthy_with_a_credential_that_is_not_usable(
+    cli: Cli, hogsend: FakeHogsend, state: str
+) -> None:
+    credentials = {"posthog": {"state": state}}
+    hogsend.health = CannedResponse(200, {**OUR_HEALTH, "credentials": credentials})
+    outcome = cli.status()
+    assert outcome.code == 1
+    every_line_says_what_to_do(outcome.out)
+    assert cli.status(json=True).json["credentials"] == credentials
 
 
 def test_a_scope_gap_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
@@ -346,4 +443,4 @@ def test_the_key_is_never_printed(cli: Cli) -> None:
 def test_a_wrong_address_with_json(cli: Cli) -> None:
     outcome = cli.doctor(url="nowhere", json=True)
     assert outcome.code == 1
-    assert set(json.loads(outcome.out)) == {"error"}
+    assert set(json.loads(outcome.out)) == {"error", "fix"}

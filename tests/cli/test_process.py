@@ -93,9 +93,8 @@ async def test_ctrl_c_while_waiting_leaves_nothing(
     process.send_signal(signal.SIGINT)
     outcome = await finish(process)
     assert outcome.code == 130
-    assert "interrupted" in outcome.err
     assert "Traceback" not in outcome.err
-    assert outcome.json == {"error": "interrupted"}
+    assert outcome.json["error"] == "interrupted"
     for port in callback_ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -160,8 +160,9 @@ async def test_a_directory_without_a_backup_and_a_stream_that_exists_are_refused
         refused = await asyncio.to_thread(run, "restore", str(saved), url=url)
         assert refused.returncode == 1
         assert "already in use" in refused.stderr
-        assert "fix: restore into an empty NATS" in refused.stderr
+        assert "fix: restore into a NATS without streams" in refused.stderr
         # Somebody who may only subscribe may not save anything.
-        refused = await asyncio.to_thread(run, "backup", str(saved), url=stack.nats_url)
+        other = str(tmp_path / "other")
+        refused = await asyncio.to_thread(run, "backup", other, url=stack.nats_url)
         assert refused.returncode == 1
         assert "operator" in refused.stderr

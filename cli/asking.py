@@ -1,0 +1,52 @@
+"""The flags of every command that asks a server with the admin key, and the asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from cyclopts import Parameter
+
+from cli.admin_client import AdminClient
+from cli.server_address import resolve
+from cli.terminal import Terminal
+
+Answer = TypeVar("Answer")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Server:
+    """The server, and the output format.
+
+    Parameters
+    ----------
+    url
+        Address of the Hogsend server; HOGSEND_API_URL, else http://localhost:3002.
+    admin_key
+        Its admin key; HOGSEND_ADMIN_KEY or ADMIN_API_KEY, in the environment or ./.env.
+    json
+        Print one JSON document on stdout and nothing else.
+    """
+
+    url: str | None = None
+    admin_key: str | None = None
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False
+
+
+DEFAULT_SERVER = Server()
+"""What a command gets when no such flag is given."""
+
+
+def ask(server: Server, question: Callable[[AdminClient], Answer]) -> Answer:
+    """Return the server's answer.
+
+    Raises:
+        CommandError: the address is not valid, or there is no answer that can be used.
+    """
+    address = resolve(server.url, server.admin_key)
+    terminal = Terminal(json=server.json)
+    terminal.warn_of_plaintext(address)
+    with AdminClient(address) as client, terminal.busy(f"asking {address.base_url}"):
+        return question(client)

@@ -1,0 +1,38 @@
+"""What to do about a part of the server that is not up."""
+
+from __future__ import annotations
+
+from cli.health import Part
+
+_COMPONENTS = {
+    "bus": "start NATS, or see in its log why JetStream takes nothing; until then the gateway "
+    "keeps webhooks in its spool",
+    "redis": "start Redis, or correct the server's REDIS_URL",
+    "database": "start PostgreSQL, or correct DATABASE_URL; the services go on by themselves",
+    "worker": "start the server's worker",
+}
+_WAITED_FOR = {
+    "webhook secret": "every webhook is answered 503: start the credentials service, and ask "
+    "`hogsend doctor` with the admin key whether the stored secret can be read",
+    "spool": "every webhook is answered 503: start NATS, or set SPOOL_MAX_BYTES so that webhooks "
+    "are kept until it is back",
+}
+_NOBODY_ANSWERED = {
+    "database": "no service answered that would know: start the services, and NATS before them",
+}
+_UNASKED = "it cannot be asked before NATS answers"
+
+
+def remedy(name: str, part: Part) -> str:
+    """Return what to do about a part that is not up, in one sentence."""
+    if part.status == "unknown":
+        return _NOBODY_ANSWERED.get(name, _UNASKED)
+    if part.waits_for is not None:
+        return _WAITED_FOR.get(
+            part.waits_for, f"make {part.waits_for} available; {name} then goes on by itself"
+        )
+    if part.status == "up" and part.database not in {None, "up"}:
+        return _COMPONENTS["database"]
+    return _COMPONENTS.get(
+        name, f"start the {name} service, or see in its log (.hogsend/logs/{name}.log) why it ends"
+    )

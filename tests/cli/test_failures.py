@@ -1,0 +1,290 @@
+"""Every command fails in one way: `error:` and `fix:`, or one JSON document, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from cyclopts import App
+
+from cli import failures, main
+from cli.exit_codes import MEANINGS, ExitCode
+from cli.no_answer import why_no_answer
+from tests.cli.fakes import FakeHogsend
+from tests.cli.recording_server import CannedResponse
+from tests.cli.running import Cli
+from tests.cli.test_dlq import LETTER, LIST
+
+NOWHERE = "http://127.0.0.1:1"
+NO_NATS = "nats://127.0.0.1:1"
+ADMIN = ("--url", NOWHERE, "--admin-key", "k")
+FAILING: dict[str, tuple[str, ...]] = {
+    "connect": ("posthog", *ADMIN),
+    "doctor": ADMIN,
+    "status": ("--url", NOWHERE),
+    "dlq list": ADMIN,
+    "dlq show": ("7", *ADMIN),
+    "dlq replay": ("7", *ADMIN),
+    "dlq purge": ("7", "--yes", *ADMIN),
+    "streams backup": ("backup", "--nats-url", NO_NATS),
+    "streams restore": ("nothing",),
+    "up": (),
+    "demo": (),
+    "serve": ("nothing",),
+    "sandbox": ("--port", "{taken}"),
+}
+"""Arguments with which each command fails; `up` and `demo` have a data directory that is a file."""
+
+HAS_NO_JSON = {"serve"}
+"""It becomes the service, whose output is its log."""
+
+PYTHON_NAMES = re.compile(
+    r"Traceback|\b[A-Z][A-Za-z]+(Error|Exception|Timeout)\b|<class|\[Errno|Connect call"
+)
+
+
+def leaves(app: App, *path: str) -> Iterator[str]:
+    """Every command that does something, by its words."""
+    for name in app:
+        if name.startswith("-"):
+            continue
+        command = app[name]
+        if command.default_command is None:
+            yield from leaves(command, *path, name)
+        else:
+            yield " ".join([*path, name])
+
+
+COMMANDS = sorted(leaves(main.application(*main.COMMANDS)))
+
+
+def test_every_command_is_tried_here() -> None:
+    assert sorted(FAILING) == COMMANDS
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which somebody listens."""
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        somebody.listen()
+        yield somebody.getsockname()[1]
+
+
+@pytest.fixture
+def failing(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taken: int
+) -> tuple[str, ...]:
+    """The words of a command that fails."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOGSEND_HOME", str(tmp_path / "file"))
+    command: str = request.param
+    arguments = [argument.format(taken=taken) for argument in FAILING[command]]
+    return (*command.split(), *arguments)
+
+
+@pytest.mark.parametrize("failing", COMMANDS, indirect=True)
+def test_a_failure_has_an_error_and_a_fix(cli: Cli, failing: tuple[str, ...]) -> None:
+    outcome = cli(*failing)
+    assert outcome.code in {ExitCode.FAILED, ExitCode.USAGE}
+    lines = [line for line in outcome.err.splitlines() if not line.startswith("warning:")]
+    assert lines[0].startswith("error: "), outcome.err
+    assert lines[-1].startswith("  fix: "), outcome.err
+    assert len(lines[-1]) > len("  fix: ")
+    assert not PYTHON_NAMES.search(outcome.everything)
+
+
+@pytest.mark.parametrize(
+    "failing", [one for one in COMMANDS if one not in HAS_NO_JSON], indirect=True
+)
+def test_a_failure_with_json_is_one_document(cli: Cli, failing: tuple[str, ...]) -> None:
+    outcome = cli(*failing, "--json")
+    assert outcome.code in {ExitCode.FAILED, ExitCode.USAGE}
+    assert outcome.json["error"]
+    assert outcome.json["fix"]
+    assert "error: " not in outcome.err
+    assert not PYTHON_NAMES.search(outcome.everything)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_wrong_usage_exits_with_2_and_names_the_help(cli: Cli, command: str) -> None:
+    outcome = cli(*command.split(), "--no-such-flag")
+    assert outcome.code == ExitCode.USAGE
+    assert f"fix: `hogsend {command} --help`" in outcome.err
+    outcome = cli(*command.split(), "--no-such-flag", "--json")
+    assert outcome.code == ExitCode.USAGE
+    assert "hogsend" in outcome.json["fix"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nope",), "nope"),
+        (("dlq", "show", "seven"), '"seven" is not a whole number'),
+        (("connect", "posthog", "--timeout", "soon"), '"soon" is not a number'),
+        (("status", "extra"), "unexpected arguments: 'extra'"),
+    ],
+)
+def test_wrong_usage_is_said_without_names_of_python(
+    cli: Cli, arguments: tuple[str, ...], said: str
+) -> None:
+    outcome = cli(*arguments)
+    assert outcome.code == ExitCode.USAGE
+    assert said in outcome.err
+    assert not re.search(r"\b(int|float|str)\b|Tokens", outcome.err)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_the_docstring(cli: Cli, command: str) -> None:
+    app = main.application(*main.COMMANDS)
+    for word in command.split():
+        app = app[word]
+    documented = app.default_command.__doc__ or ""
+    summary = " ".join(documented.partition("\n\n")[0].split())
+    outcome = cli(*command.split(), "--help")
+    assert outcome.code == 0
+    assert summary in " ".join(outcome.out.split())
+
+
+def test_the_help_lists_every_command_and_exit_code(cli: Cli) -> None:
+    words = cli("--help").out
+    for text in [*main.COMMANDS, *(str(code.value) for code in ExitCode)]:
+        assert text in words
+    assert list(MEANINGS) == list(ExitCode)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (PermissionError(13, "Permission denied", "/root/x"), ExitCode.FAILED),
+        (OSError(28, "No space left on device"), ExitCode.FAILED),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED),
+        (BrokenPipeError(), ExitCode.CLOSED_PIPE),
+        (RuntimeError("a bug"), ExitCode.FAILED),
+        (ValueError(), ExitCode.FAILED),
+    ],
+)
+def test_whatever_happens_is_no_traceback(
+    capfd: pytest.CaptureFixture[str], raised: BaseException, code: ExitCode
+) -> None:
+    def command() -> int:
+        raise raised
+
+    assert failures.guarded(command, ()) == code
+    written = capfd.readouterr()
+    assert not PYTHON_NAMES.search(written.out + written.err)
+    assert ("error: " in written.err and "  fix: " in written.err) or (
+        code is ExitCode.CLOSED_PIPE and not written.err
+    )
+
+
+def test_a_fault_shows_its_traceback_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def command() -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setenv(failures.TRACEBACK, "1")
+    with pytest.raises(RuntimeError):
+        failures.guarded(command, ())
+
+
+def test_a_document_that_is_printed_is_the_only_one(
+    capfd: pytest.CaptureFixture[str], cli: Cli, hogsend: FakeHogsend
+) -> None:
+    assert cli.doctor(json=True).code == 0
+    raised = RuntimeError("after the document")
+
+    def command() -> int:
+        raise raised
+
+    assert failures.guarded(command, ("--json",)) == ExitCode.FAILED
+    written = capfd.readouterr()
+    assert written.out == ""
+    assert "error: " in written.err
+
+
+@pytest.mark.parametrize("arguments", [("dlq", "list"), ("dlq", "list", "--json"), ("--help",)])
+def test_a_closed_pipe_is_no_traceback(
+    hogsend: FakeHogsend, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    page = {"deadLetters": [LETTER] * 100, "total": 100, "nextBefore": None}
+    hogsend.more[LIST] = CannedResponse(200, page)
+    monkeypatch.setenv("HOGSEND_API_URL", hogsend.url)
+    monkeypatch.setenv("HOGSEND_ADMIN_KEY", hogsend.key)
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert process.returncode == ExitCode.CLOSED_PIPE
+    assert "error" not in process.stderr.lower()
+    assert "Traceback" not in process.stderr
+
+
+def test_output_that_cannot_be_written_is_an_error(hogsend: FakeHogsend) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "cli.main", "status", "--url", hogsend.url, "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.returncode == ExitCode.FAILED
+    assert process.stderr.startswith("error: No space left on device\n  fix: ")
+
+
+def test_an_env_file_that_is_no_text_is_named(cli: Cli) -> None:
+    Path(".env").write_bytes(b"A=\xff\xfe\n")
+    outcome = cli.status()
+    assert outcome.code == ExitCode.USAGE
+    assert "./.env" in outcome.err
+
+
+def test_the_librarys_log_is_not_on_stderr() -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "cli.main", "streams", "backup", "b", "--nats-url", NO_NATS],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [line[:7] for line in process.stderr.splitlines()] == ["error: ", "  fix: "]
+
+
+def test_a_second_backup_does_not_overwrite_the_first(cli: Cli, tmp_path: Path) -> None:
+    saved = tmp_path / "backup" / "EVENTS" / "backup.json"
+    saved.parent.mkdir(parents=True)
+    saved.write_text("{}")
+    outcome = cli("streams", "backup", str(tmp_path / "backup"), nats_url=NO_NATS)
+    assert outcome.code == ExitCode.FAILED
+    assert "not overwritten" in outcome.err
+    assert saved.read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ConnectError("Bearer secret"),
+        httpx.ReadTimeout("secret"),
+        httpx.RemoteProtocolError("secret"),
+        httpx.InvalidURL("secret"),
+        httpx.TooManyRedirects("secret"),
+        ValueError("secret"),
+    ],
+)
+def test_why_there_is_no_answer_names_neither_classes_nor_what_was_sent(error: Exception) -> None:
+    reason = why_no_answer(error)
+    assert reason
+    assert "secret" not in reason
+    assert type(error).__name__ not in reason
