@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from uuid import uuid4
 
 import msgspec
 
@@ -66,8 +67,11 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
 def queued_posthog_webhook(
     webhook: PostHogWebhook, body: bytes, received_at: datetime, correlation_id: str
 ) -> QueuedWebhook:
-    """Make the message that is queued for ingest, deduplicated by the event's id."""
-    id = webhook.event_id(body)
+    """Make the message that is queued for ingest, deduplicated by the event's id.
+
+    An event without an id gets one here, once: what is queued, spooled or redelivered keeps it.
+    """
+    id = webhook.event_id or str(uuid4())
     headers = {
         MESSAGE_ID: id,
         RECEIVED_AT: format_time(received_at),

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
 
-from hogsend.contract.headers import CORRELATION_ID, RECEIVED_AT, TRACEPARENT, message_id
+from hogsend.contract.headers import (
+    CORRELATION_ID,
+    RECEIVED_AT,
+    TRACEPARENT,
+    format_time,
+    message_id,
+)
 from hogsend.contract.webhooks import PostHogWebhook
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.incoming_event import EventRef, IncomingEvent
@@ -44,7 +51,7 @@ def decode(
         properties = {**properties, EVENT_ID_PROPERTY: event.uuid}
     received_at = parse_time(headers.get(RECEIVED_AT)) or queued_at()
     return IncomingEvent(
-        ref=EventRef(SOURCE, message_id(headers) or webhook.event_id(body)),
+        ref=EventRef(SOURCE, webhook.event_id or message_id(headers) or _id(body, received_at)),
         name=event.event,
         user_id=event.distinct_id,
         email=webhook.email,
@@ -55,6 +62,11 @@ def decode(
         correlation_id=headers.get(CORRELATION_ID),
         traceparent=headers.get(TRACEPARENT),
     )
+
+
+def _id(body: bytes, received_at: datetime) -> str:
+    """Id of a message that was queued without one: the same however often it is redelivered."""
+    return f"sha256:{hashlib.sha256(format_time(received_at).encode() + body).hexdigest()}"
 
 
 def parse_time(text: str | None) -> datetime | None:

@@ -21,7 +21,7 @@ class Event(Message, frozen=True):
     """
 
     id: str
-    """PostHog's event uuid, or a digest of the delivery when PostHog sent none."""
+    """PostHog's event uuid, or an id of the delivery's own when PostHog sent none."""
     event: str
     user_id: str
     """The distinct id as PostHog sent it; may be empty when only an email is known."""

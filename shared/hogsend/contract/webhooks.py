@@ -51,16 +51,18 @@ class PostHogWebhook(msgspec.Struct, frozen=True):
         """Whether a contact can be resolved: by a distinct id that is not blank, or an email."""
         return bool(self.event.distinct_id.strip()) or self.email is not None
 
-    def event_id(self, body: bytes) -> str:
-        """Id that every delivery of this event shares; JetStream and ingest deduplicate by it.
+    @property
+    def event_id(self) -> str | None:
+        """Id that every delivery of this event shares: PostHog's uuid, or None without one.
 
-        It is PostHog's uuid. A uuid that a NATS header cannot carry is replaced by its digest, and
-        a missing or empty one by the digest of `body`, the bytes this webhook was decoded from.
+        A uuid that a NATS header cannot carry is replaced by its digest. Without a uuid nothing
+        tells a repeated delivery from an event that happened twice, so each delivery is an event
+        of its own (correction C3).
         """
         uuid = self.event.uuid
-        if uuid and _SAFE_IN_HEADER.fullmatch(uuid):
-            return uuid
-        return f"sha256:{hashlib.sha256(uuid.encode() if uuid else body).hexdigest()}"
+        if not uuid or _SAFE_IN_HEADER.fullmatch(uuid):
+            return uuid or None
+        return f"sha256:{hashlib.sha256(uuid.encode()).hexdigest()}"
 
 
 WEBHOOK_ACCEPTED = Channel(

@@ -62,7 +62,7 @@ def test_case_120_reserved_names_are_ordinary(name: str) -> None:
 
 
 def test_headers_give_id_time_and_correlation() -> None:
-    event = decoded(uuid="another")
+    event = decoded()
     assert event.ref == EventRef("posthog", "u-1")
     assert event.received_at == RECEIVED_AT
     assert event.correlation_id == "c-1"
@@ -75,11 +75,15 @@ def test_without_headers_the_body_and_the_queue_do() -> None:
     assert event.correlation_id is None
 
 
-def test_without_uuid_the_id_is_a_digest_of_the_body() -> None:
+def test_the_uuid_is_the_id_whatever_the_message_was_queued_as() -> None:
+    assert decoded(uuid="0190-abc").ref.id == "0190-abc"
+
+
+def test_case_118_a_message_without_any_id_has_the_same_one_whenever_it_is_redelivered() -> None:
     body = b'{"event":{"event":"e","distinct_id":"d"}}'
-    assert (
-        decode(body, {}, lambda: QUEUED_AT).ref.id == f"sha256:{hashlib.sha256(body).hexdigest()}"
-    )
+    id = decode(body, {}, lambda: QUEUED_AT).ref.id
+    assert id == decode(body, {}, lambda: QUEUED_AT).ref.id
+    assert id != decode(body, {}, lambda: RECEIVED_AT).ref.id
 
 
 @pytest.mark.parametrize("uuid", ["a\r\nNats-Msg-Id: b", "x" * 5000, "ü"])
