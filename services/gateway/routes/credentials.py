@@ -48,10 +48,11 @@ class StoreCredential(msgspec.Struct, frozen=True):
     """A credential to store."""
 
     payload: OAuthGrant
-    kind: Literal["oauth"] = "oauth"
+    kind: Literal["oauth"] | msgspec.UnsetType = msgspec.UNSET
+    """`oauth` by default: there is no other."""
 
 
-class StoredCredential(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class StoredCredential(msgspec.Struct, frozen=True, rename="camel"):
     """A stored credential without its secrets; times in UTC with milliseconds."""
 
     provider_id: str
@@ -61,7 +62,7 @@ class StoredCredential(msgspec.Struct, frozen=True, rename="camel", omit_default
     scoped_teams: list[int]
     created_at: str
     updated_at: str
-    needs_reconnect: bool = False
+    needs_reconnect: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     """Present only when true: PostHog refused the refresh token; connect again."""
 
 
@@ -143,5 +144,5 @@ def _without_secrets(stored: CredentialMeta) -> StoredCredential:
         scoped_teams=stored.scoped_teams,
         created_at=format_milliseconds(stored.created_at),
         updated_at=format_milliseconds(stored.updated_at),
-        needs_reconnect=stored.needs_reconnect,
+        needs_reconnect=True if stored.needs_reconnect else msgspec.UNSET,
     )

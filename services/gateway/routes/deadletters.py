@@ -43,7 +43,7 @@ class DeadLetterSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     sequence: Position | None = None
     stream: Text | None = None
     reason: Text | None = None
-    all: bool = False
+    all: bool | msgspec.UnsetType = msgspec.UNSET
     """Instead of a filter: selects every dead letter."""
 
     def check(self) -> None:
@@ -53,7 +53,7 @@ class DeadLetterSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
             InvalidRequest: neither is given, or both are.
         """
         filtered = (self.sequence, self.stream, self.reason) != (None, None, None)
-        if self.all == filtered:
+        if bool(self.all) == filtered:
             raise InvalidRequest(
                 'give sequence, stream or reason, or {"all": true} alone for every dead letter'
             )

@@ -34,7 +34,7 @@ from hogsend.contract.destinations import (
 from hogsend.contract.errors import InvalidRequest
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
-from services.gateway.error_responses import admin_errors
+from services.gateway.error_responses import ValidationBody, admin_errors
 from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
 
 Url = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
@@ -48,14 +48,16 @@ class NewDestination(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     url: Url
     event_types: EventTypes
     description: Description | None = None
-    disabled: bool = False
-    kind: DestinationKind = "posthog"
+    disabled: bool | msgspec.UnsetType = msgspec.UNSET
+    """By default it is active."""
+    kind: DestinationKind | msgspec.UnsetType = msgspec.UNSET
+    """`posthog` by default: there is no other."""
     config: Properties = {}
     """`apiKey`, `host`, `eventNames`, `syncPersons`, `unsubscribedPropertyKey`."""
 
     def __repr__(self) -> str:
-        """Show the kind only: the config may hold a key."""
-        return f"NewDestination(kind={self.kind!r})"
+        """Show no field: the config may hold a key."""
+        return "NewDestination(...)"
 
 
 class DestinationChanges(
@@ -128,8 +130,8 @@ class DestinationsController(Controller):
             url=data.url,
             event_types=data.event_types,
             description=data.description,
-            disabled=data.disabled,
-            kind=data.kind,
+            disabled=bool(data.disabled),
+            kind=data.kind or "posthog",
             config=data.config,
         )
         return _shown(await bus.request(ANALYTICS_CREATE_DESTINATION, new))
@@ -282,7 +284,7 @@ class DestinationsController(Controller):
     @post(
         "/{id:uuid}/rotate-secret",
         guards=[admin_only],
-        status_code=200,
+        status_code=400,
         operation_id="rotateDestinationSecret",
         summary="Rotate a signing secret",
         responses=admin_errors(400, 404),
@@ -291,7 +293,7 @@ class DestinationsController(Controller):
         self,
         id: FromPath[UUID],
         bus: NamedDependency[Connection],
-    ) -> ShownDestination:
+    ) -> ValidationBody:
         """Always refused: destinations of kind `posthog` are not signed."""
         await bus.request(ANALYTICS_GET_DESTINATION, DestinationRef(str(id)))
         raise InvalidRequest("a destination of kind 'posthog' is not signed; it has no secret")

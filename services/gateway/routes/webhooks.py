@@ -12,12 +12,13 @@ from litestar.exceptions import HTTPException, NotAuthorizedException, NotFoundE
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, RequestBody, Schema
 from litestar.params import FromPath
 
 from hogsend.contract.errors import SpoolFull
 from hogsend.transport.connection import Connection
 from services.gateway.error_responses import RETRY_SECONDS, InvalidPayloadBody, documented_errors
+from services.gateway.examples import OperationWithExamples
 from services.gateway.response_headers import request_id
 from services.gateway.webhooks.posthog import parse_posthog, queued_posthog_webhook
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
@@ -42,7 +43,7 @@ class WebhookAccepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 
 
 @dataclass
-class PostHogDelivery(Operation):
+class PostHogDelivery(OperationWithExamples):
     """The OpenAPI operation, with the body that the handler reads and decodes itself."""
 
     def __post_init__(self) -> None:
@@ -66,6 +67,7 @@ class PostHogDelivery(Operation):
         )
         media = {"application/json": OpenAPIMediaType(schema=body)}
         self.request_body = RequestBody(required=True, content=media)
+        super().__post_init__()
 
 
 def posthog_route(queue: WebhookQueue, secret: WebhookSecret, bus: Connection) -> HTTPRouteHandler:

@@ -111,3 +111,24 @@ def test_only_lone_halves_are_replaced(given: bytes, mended: str) -> None:
 
 def test_numbers_beside_half_a_character_stay_as_they_were() -> None:
     assert replace_lone_surrogates(rb'["\ud83d", 1e400, 1.10]') == rb'["\ufffd", 1e400, 1.10]'
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "path"),
+    [
+        (ROUTES[5], {"stream": "WEBHOOKS", "all": 0}, ["all"]),
+        (ROUTES[5], {"all": "1"}, ["all"]),
+        (ROUTES[4], {"all": 1}, ["all"]),
+        (ROUTES[4], {"sequence": "7"}, ["sequence"]),
+        (ROUTES[2], {"url": "a:b", "eventTypes": ["email.sent"], "disabled": 0}, ["disabled"]),
+        (ROUTES[3], {"disabled": "true"}, ["disabled"]),
+        (ROUTES[1], {"event": "e", "userId": "u", "value": "1"}, ["value"]),
+    ],
+)
+async def test_a_value_of_another_type_is_not_taken_for_what_it_looks_like(
+    gateway: FakeGateway, route: tuple[str, str], body: dict[str, object], path: list[str]
+) -> None:
+    status, said = await ask(gateway, route, json.dumps(body).encode())
+    assert status == 400
+    assert json.loads(json.loads(said)["error"]["message"])[0]["path"] == path
+    assert gateway.bus.questions == []

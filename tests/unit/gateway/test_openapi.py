@@ -12,11 +12,13 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from jsonschema import Draft202012Validator
 from litestar.serialization import encode_json
 
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from services.gateway.app import build
+from services.gateway.examples import examples
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.webhook_queue import WebhookQueue
@@ -129,3 +131,26 @@ def test_a_client_generator_makes_a_client_that_imports(
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         check=True,
     )
+
+
+def test_every_body_has_an_example_that_its_schema_allows(document: dict[str, Any]) -> None:
+    components = {"components": document["components"]}
+    for operation in operations(document):
+        bodies = {"request": operation["requestBody"]} if "requestBody" in operation else {}
+        for status, body in (bodies | operation["responses"]).items():
+            described = body["content"].get("application/json")
+            if described is None:
+                continue
+            where = f"{operation['operationId']} {status}"
+            assert described.get("examples"), where
+            schema = described["schema"] | components
+            for name, example in described["examples"].items():
+                problems = [
+                    one.message
+                    for one in Draft202012Validator(schema).iter_errors(example["value"])
+                ]
+                assert problems == [], f"{where} {name}"
+
+
+def test_every_example_belongs_to_a_body(document: dict[str, Any]) -> None:
+    assert set(examples()) <= {operation["operationId"] for operation in operations(document)}
