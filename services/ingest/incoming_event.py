@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from hogsend.contract.base import Properties
+from hogsend.contract.headers import event_message_id
 
 
 class EventRef(NamedTuple):
@@ -15,6 +16,15 @@ class EventRef(NamedTuple):
 
     source: str
     id: str
+
+
+class EventKey(NamedTuple):
+    """What tells an event from every other; its source's ids need not be unique by themselves."""
+
+    source: str
+    id: str
+    name: str
+    user_id: str
 
 
 class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +44,17 @@ class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str | None = None
     traceparent: str | None = None
     """The span it is handled in (W3C Trace Context), where there is one."""
+
+    @property
+    def key(self) -> EventKey:
+        """What this event is stored once by (correction C4)."""
+        return EventKey(*self.ref, self.name, self.user_id)
+
+    @property
+    def message_id(self) -> str:
+        """The same key, as messages about this event carry it."""
+        source, id = self.ref
+        return event_message_id(source=source, id=id, event=self.name, user_id=self.user_id)
 
     @property
     def effective_at(self) -> datetime:

@@ -41,7 +41,8 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=MAX_KEY,
         pattern=KEY,
-        description="The same for every attempt to report one event; becomes its id.",
+        description="The same for every attempt to report one event; becomes its id. Events of "
+        "another name or user id may have the same.",
     ),
 ]
 

@@ -9,7 +9,13 @@ from uuid import uuid4
 import msgspec
 
 from hogsend.contract import subjects
-from hogsend.contract.headers import CORRELATION_ID, MESSAGE_ID, RECEIVED_AT, format_time
+from hogsend.contract.headers import (
+    CORRELATION_ID,
+    MESSAGE_ID,
+    RECEIVED_AT,
+    event_message_id,
+    format_time,
+)
 from hogsend.contract.webhooks import PostHogWebhook
 from services.gateway.json_body import (
     MalformedBodyError,
@@ -71,7 +77,13 @@ def queued_posthog_webhook(
 
     An event without an id gets one here, once: what is queued, spooled or redelivered keeps it.
     """
-    id = webhook.event_id or str(uuid4())
+    event = webhook.event
+    id = event_message_id(
+        source=POSTHOG,
+        id=webhook.event_id or str(uuid4()),
+        event=event.event,
+        user_id=event.distinct_id,
+    )
     headers = {
         MESSAGE_ID: id,
         RECEIVED_AT: format_time(received_at),

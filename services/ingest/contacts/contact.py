@@ -19,7 +19,7 @@ from hogsend.contract.base import Properties
 from services.ingest.incoming_event import IncomingEvent
 
 Version: TypeAlias = tuple[int, str]
-"""Microseconds since 1970 (UTC), and an event id."""
+"""Microseconds since 1970 (UTC), and what tells events of one moment apart."""
 
 EXTERNAL = "external"
 EMAIL = "email"

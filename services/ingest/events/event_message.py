@@ -30,7 +30,7 @@ def event_message(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
         subjects.event(event.name),
         msgspec.json.encode(body),
         message_headers(
-            id=ref.id,
+            id=event.message_id,
             source=ref.source,
             type="event",
             time=event.occurred_at,

@@ -1,9 +1,10 @@
--- name: stored_events(sources, ids)
+-- name: stored_events(sources, ids, names, user_ids)
 -- Which events of a batch are stored already, and the key their contact is known by now.
-SELECT event.source, event.id, event.received_at,
+SELECT event.source, event.id, event.event, event.user_id, event.received_at,
     coalesce(contact.external_id, contact.id::text) AS contact_key
-FROM unnest(:sources::text[], :ids::text[]) AS wanted (source, id)
-JOIN events AS event USING (source, id)
+FROM unnest(:sources::text[], :ids::text[], :names::text[], :user_ids::text[])
+    AS wanted (source, id, event, user_id)
+JOIN events AS event USING (source, id, event, user_id)
 LEFT JOIN contact_keys AS moved ON moved.kind = 'row'
     AND moved.digest = sha256(event.contact_id::text::bytea)
 JOIN contacts AS contact ON contact.id = coalesce(moved.contact_id, event.contact_id);

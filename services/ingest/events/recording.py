@@ -17,7 +17,7 @@ from services.ingest.events.event_message import event_message
 from services.ingest.events.outcome import Rejected, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
-from services.ingest.sources.engagement import SOURCE
+from services.ingest.sources.engagement import RECORDER, SOURCE
 
 
 class Recorder:
@@ -28,7 +28,7 @@ class Recorder:
         self._publisher = publisher
 
     async def record(self, reported: RecordEvent, correlation_id: str | None) -> Recorded:
-        """Store an event and publish it; an event with a known idempotency key is stored once.
+        """Store an event and publish it; an event with a known key is stored once.
 
         Raises:
             InvalidRequest: it has no identity, or PostgreSQL or the bus cannot hold it.
@@ -86,14 +86,13 @@ def _engagement(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
     data.setdefault("userId", contact_key)
     if event.email is not None:
         data.setdefault("to", event.email)
-    id = event.ref.id
-    happened = Engagement(id=id, type=event.name, timestamp=event.occurred_at, data=data)
+    happened = Engagement(id=event.ref.id, type=event.name, timestamp=event.occurred_at, data=data)
     return OutgoingMessage(
         subjects.engagement(event.name),
         msgspec.json.encode(happened),
         message_headers(
-            id=id,
-            source="ingest",
+            id=event.message_id,
+            source=RECORDER,
             type="engagement",
             time=event.occurred_at,
             correlation_id=event.correlation_id,

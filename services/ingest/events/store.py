@@ -2,7 +2,7 @@
 
 Locking: a transaction locks its contacts' rows; keys without a row are locked by advisory lock. All
 locks are taken in one global order, so replicas cannot deadlock: advisory locks by number, contacts
-by id, and then the primary keys of new events by source and id.
+by id, and then new events by their keys.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hogsend.service.dead_letters import Unprocessable
 from services.ingest.contacts import storage as contacts
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.events.rows import EVENT_COLUMNS, event_row, stored_event
-from services.ingest.incoming_event import EventRef, IncomingEvent
+from services.ingest.incoming_event import EventKey, IncomingEvent
 from services.ingest.nul import text_without_nul
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
@@ -97,7 +97,7 @@ class EventStore:
         raise AssertionError("retries never end")
 
     async def _save_in_transaction(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
-        new: dict[EventRef, tuple[IncomingEvent, UUID]] = {}
+        new: dict[EventKey, tuple[IncomingEvent, UUID]] = {}
         async with self._database.acquire() as connection, connection.transaction():
             digests = contacts.digests_of(events)
             resolver = await contacts.lock(connection, digests)
@@ -105,8 +105,8 @@ class EventStore:
             # same events after they were read as missing, and the insert would fail.
             stored = await _stored(connection, events)
             for event in events:
-                if event.ref not in stored and event.ref not in new:
-                    new[event.ref] = event, resolver.resolve(event)
+                if event.key not in stored and event.key not in new:
+                    new[event.key] = event, resolver.resolve(event)
             if new:
                 await contacts.save(connection, resolver, digests)
                 await connection.copy_records_to_table(
@@ -119,13 +119,13 @@ class EventStore:
                 )
 
         def outcome(event: IncomingEvent) -> Outcome:
-            if (before := stored.get(event.ref)) is not None:
+            if (before := stored.get(event.key)) is not None:
                 # The gateway stamps each message with its own time of receipt, in microseconds. The
                 # row has the time of the message that stored it, and tells it from a repetition
                 # even when JetStream has forgotten that it delivered the message before.
                 same = before.received_at == event.received_at
                 return Saved(Status.REDELIVERED if same else Status.KNOWN, before.contact_key)
-            first, contact_id = new[event.ref]
+            first, contact_id = new[event.key]
             contact = resolver.survivor(contact_id)
             return Saved(Status.STORED if first is event else Status.KNOWN, contact.canonical_key)
 
@@ -155,14 +155,18 @@ class EventStore:
         return EventPage(events=found, total=total, limit=wanted.limit, offset=wanted.offset)
 
 
-async def _stored(connection: Any, events: Sequence[IncomingEvent]) -> dict[EventRef, _Stored]:
+async def _stored(connection: Any, events: Sequence[IncomingEvent]) -> dict[EventKey, _Stored]:
     """Return those of `events` that are stored already."""
     found = _queries.stored_events(
         connection,
-        sources=[event.ref.source for event in events],
-        ids=[event.ref.id for event in events],
+        sources=[event.key.source for event in events],
+        ids=[event.key.id for event in events],
+        names=[event.name for event in events],
+        user_ids=[event.user_id for event in events],
     )
     return {
-        EventRef(row["source"], row["id"]): _Stored(row["contact_key"], row["received_at"])
+        EventKey(row["source"], row["id"], row["event"], row["user_id"]): _Stored(
+            row["contact_key"], row["received_at"]
+        )
         async for row in found
     }

@@ -7,13 +7,23 @@ from datetime import datetime
 from typing import Any
 
 from hogsend.contract.base import Properties
-from hogsend.contract.engagement import CATALOG, Engagement, MalformedEngagement, read_engagement
-from hogsend.contract.headers import CORRELATION_ID, TRACEPARENT
+from hogsend.contract.engagement import (
+    ADDRESSES,
+    CATALOG,
+    IDENTITIES,
+    Engagement,
+    MalformedEngagement,
+    read_engagement,
+)
+from hogsend.contract.headers import CE_SOURCE, CORRELATION_ID, TRACEPARENT, ce_source
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.nul import json_without_nul
 
 SOURCE = "hogsend"
+
+RECORDER = "ingest"
+"""Source (`ce-source`) of engagement that ingest publishes after it has stored the event."""
 
 UNRECORDED = frozenset({"webhook.test", "impact.digest"})
 """Types that are about no person: they are for destinations only."""
@@ -21,8 +31,6 @@ UNRECORDED = frozenset({"webhook.test", "impact.digest"})
 _CONTACT = "contact."
 _FULL_CONTACT = frozenset({"contact.created", "contact.updated"})
 """Types whose data is the contact itself, with its id, email and properties."""
-_IDENTITIES = ("userId", "anonymousId", "externalId")
-_ADDRESSES = ("to", "userEmail", "email")
 
 
 def decode(
@@ -37,13 +45,14 @@ def decode(
         happened = read_engagement(subject, headers, json_without_nul(body), sequence, queued_at)
     except MalformedEngagement as error:
         raise Unprocessable("malformed", str(error)) from error
-    if happened.type in UNRECORDED:
+    # What is stored already may name its person otherwise here, as another event would.
+    if happened.type in UNRECORDED or headers.get(CE_SOURCE) == ce_source(RECORDER):
         return None
     if happened.type not in CATALOG:
         raise Unprocessable("unknown_type", f"there is no engagement type {happened.type!r}")
     user_id, email = _who(happened)
     if not user_id and email is None:
-        known = ", ".join((*_IDENTITIES, *_ADDRESSES))
+        known = ", ".join((*IDENTITIES, *ADDRESSES))
         raise Unprocessable("no_identity", f"it has none of {known}")
     return IncomingEvent(
         ref=EventRef(SOURCE, happened.id),
@@ -61,8 +70,8 @@ def decode(
 
 def _who(happened: Engagement) -> tuple[str, str | None]:
     data = happened.data
-    user_id = next(filter(None, (_text(data.get(name)) for name in _IDENTITIES)), None)
-    email = next(filter(None, (_text(data.get(name)) for name in _ADDRESSES)), None)
+    user_id = next(filter(None, (_text(data.get(name)) for name in IDENTITIES)), None)
+    email = next(filter(None, (_text(data.get(name)) for name in ADDRESSES)), None)
     if happened.type in _FULL_CONTACT:
         # A contact without another id is known by its own.
         return user_id or _text(data.get("id")) or "", email

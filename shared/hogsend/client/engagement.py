@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from hogsend.client.writer import Writer
 from hogsend.contract import subjects
-from hogsend.contract.engagement import CATALOG, Engagement
+from hogsend.contract.engagement import CATALOG, Engagement, engagement_message_id
 from hogsend.contract.errors import InvalidRequest
 
 
@@ -50,5 +50,5 @@ class EngagementClient:
             timestamp=timestamp or datetime.now(UTC),
             data=dict(data),
         )
-        await self._writer.write(subjects.engagement(type), message.id, message)
+        await self._writer.write(subjects.engagement(type), engagement_message_id(message), message)
         return message.id

@@ -10,7 +10,7 @@ import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.base import Message, Properties
-from hogsend.contract.headers import message_id
+from hogsend.contract.headers import event_message_id, message_id
 from hogsend.contract.registry import Channel
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -85,6 +85,20 @@ class Engagement(Message, frozen=True, kw_only=True):
     type: str
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
     data: Properties
+
+
+IDENTITIES = ("userId", "anonymousId", "externalId")
+"""Fields of the data that say whose it is, in order of precedence."""
+ADDRESSES = ("to", "userEmail", "email")
+"""Fields of the data that have an address, in order of precedence."""
+
+
+def engagement_message_id(happened: Engagement) -> str:
+    """The message id to report engagement with: of this type, to this person, under its id."""
+    data = happened.data
+    named = (data.get(name) for name in (*IDENTITIES, "id", *ADDRESSES))
+    who = next((text for text in named if isinstance(text, str) and text.strip()), "")
+    return event_message_id(source="hogsend", id=happened.id, event=happened.type, user_id=who)
 
 
 class MalformedEngagement(ValueError):

@@ -9,6 +9,7 @@ import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.base import Message, Properties
+from hogsend.contract.headers import event_message_id
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -17,7 +18,8 @@ from hogsend.contract.users import User
 class Event(Message, frozen=True):
     """Something a user did, stored in Hogsend and announced on `hogsend.events.<event>`.
 
-    Delivered at least once; `id` is the same on every delivery, so keep it to drop repeats.
+    Delivered at least once. `key` is the same on every delivery, and so is the message's id: keep
+    either to drop repeats.
     """
 
     id: str
@@ -35,6 +37,13 @@ class Event(Message, frozen=True):
     properties: Properties
     email: str | None = None
     person_properties: Properties = {}
+
+    @property
+    def key(self) -> str:
+        """What tells this event from every other: source, id, name and user id (correction C4)."""
+        return event_message_id(
+            source=self.source, id=self.id, event=self.event, user_id=self.user_id
+        )
 
 
 class StoredEvent(Message, frozen=True):

@@ -6,8 +6,12 @@ understands them; `Nats-Msg-Id` is JetStream's deduplication key.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+
+import msgspec
 
 MESSAGE_ID = "Nats-Msg-Id"
 ORIGINAL_ID = "Hogsend-Original-Id"
@@ -19,7 +23,12 @@ RECEIVED_AT = "Hogsend-Received-At"
 DESTINATION = "Hogsend-Destination"
 """Id of the only destination a message is for."""
 
+CE_SOURCE = "ce-source"
+"""Who published a message; see `ce_source`."""
+
 TYPE_PREFIX = "dev.hogsend"
+
+_SAFE = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 def message_headers(
@@ -36,7 +45,7 @@ def message_headers(
         MESSAGE_ID: id,
         "ce-specversion": "1.0",
         "ce-id": id,
-        "ce-source": f"/hogsend/{source}",
+        CE_SOURCE: ce_source(source),
         "ce-type": f"{TYPE_PREFIX}.{type}",
         "ce-time": format_time(time),
         "content-type": "application/json",
@@ -46,6 +55,33 @@ def message_headers(
     if traceparent:
         envelope[TRACEPARENT] = traceparent
     return envelope
+
+
+def ce_source(source: str) -> str:
+    """Value of `ce-source` for a source."""
+    return f"/hogsend/{source}"
+
+
+def event_message_id(*, source: str, id: str, event: str, user_id: str) -> str:
+    """The message id of an event: the same for every repetition, and for nothing else (C4).
+
+    An id alone is not enough. A mail provider has one for open and click, and a caller may choose
+    one that PostHog has, too.
+
+    Args:
+        source: who gave the event its id.
+        id: ends the message id, for people who read it, if a header can carry it.
+        event: its name.
+        user_id: as reported; may be empty.
+    """
+    key = msgspec.json.encode([source, id, event, user_id])
+    digest = hashlib.sha256(key).hexdigest()[:32]
+    return f"{digest}:{id}" if is_safe_in_header(id) else digest
+
+
+def is_safe_in_header(id: str) -> bool:
+    """Whether a message id may be, or end in, `id`."""
+    return _SAFE.fullmatch(id) is not None
 
 
 def message_id(headers: Mapping[str, str]) -> str | None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any
 
 import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.base import Properties
+from hogsend.contract.headers import is_safe_in_header
 from hogsend.contract.registry import Channel
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
-
-_SAFE_IN_HEADER = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 class PostHogEvent(msgspec.Struct, frozen=True):
@@ -60,7 +58,7 @@ class PostHogWebhook(msgspec.Struct, frozen=True):
         of its own (correction C3).
         """
         uuid = self.event.uuid
-        if not uuid or _SAFE_IN_HEADER.fullmatch(uuid):
+        if not uuid or is_safe_in_header(uuid):
             return uuid or None
         return f"sha256:{hashlib.sha256(uuid.encode()).hexdigest()}"
 

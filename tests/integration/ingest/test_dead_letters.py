@@ -104,6 +104,7 @@ async def test_a_malformed_webhook_is_listed_and_its_replay_comes_back_as_anothe
 async def test_a_replayed_webhook_is_stored_and_published_under_its_own_id(driver: Driver) -> None:
     sequence = await dead_letter(
         driver,
+        GOOD.replace(b',"uuid":"u-1"', b""),
         Nats_Msg_Id="delivery-1",
         Hogsend_Received_At="2026-01-01T00:00:00.000000Z",
         Hogsend_Correlation_Id="c-1",
@@ -127,7 +128,7 @@ async def test_a_replay_within_the_deduplication_window_of_the_first_delivery_ar
     async with driver.replica():
         assert (await replay(driver, stream="WEBHOOKS")).count == 1
         (event,) = await driver.events(1)
-    assert (event.id, event.event) == ("d-1", "signed_up")
+    assert (event.id, event.event) == ("u-1", "signed_up")
 
 
 async def test_what_crashed_before_the_letter_was_deleted_is_replayed_again_to_no_effect(

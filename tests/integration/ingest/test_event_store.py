@@ -110,6 +110,24 @@ async def test_each_event_has_its_own_outcome(store: EventStore) -> None:
     ]
 
 
+async def test_an_id_is_known_for_its_source_name_and_user_only(store: EventStore) -> None:
+    events = [
+        incoming("1"),
+        incoming("1", name="clicked"),
+        incoming("1", "ben"),
+        incoming("1", ref=EventRef("elsewhere", "1")),
+    ]
+    assert statuses(await store.save(events)) == [Status.STORED] * 4
+    assert statuses(await store.save(events)) == [Status.REDELIVERED] * 4
+    assert (await store.page(ListEvents())).total == 4
+
+
+async def test_the_database_itself_takes_a_key_once(store: EventStore, other: Any) -> None:
+    await store.save([incoming("1")])
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await other.execute("INSERT INTO events SELECT * FROM events")
+
+
 async def test_every_event_of_a_batch_has_the_key_its_contact_has_at_the_end(
     store: EventStore,
 ) -> None:
@@ -226,17 +244,17 @@ async def test_a_transaction_waits_for_the_first_event_before_it_inserts_another
 ) -> None:
     insert = (
         "INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, "
-        "received_at) VALUES ('posthog', $1, 'e', 'u', gen_random_uuid(), '{}', now(), now())"
+        "received_at) VALUES ('posthog', $1, 'e', $2, gen_random_uuid(), '{}', now(), now())"
     )
     holding = other.transaction()
     await holding.start()
-    await other.execute(insert, "a")
+    await other.execute(insert, "a", "ben")
     saving = asyncio.create_task(store.save([incoming("b", "anna"), incoming("a", "ben")]))
     await waiting_for_a_lock(third)
     await third.execute("SET lock_timeout = '5s'")
     trying = third.transaction()
     await trying.start()
-    await third.execute(insert, "b")
+    await third.execute(insert, "b", "anna")
     await trying.rollback()
     await holding.rollback()
     assert statuses(await saving) == [Status.STORED, Status.STORED]

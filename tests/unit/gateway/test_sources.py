@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogsend.contract.headers import CORRELATION_ID, MESSAGE_ID, RECEIVED_AT
+from hogsend.contract.headers import CORRELATION_ID, MESSAGE_ID, RECEIVED_AT, event_message_id
 from services.gateway.webhooks.posthog import (
     InvalidPayloadError,
     MalformedJSONError,
@@ -131,13 +131,23 @@ def test_half_an_emoji_is_mended_and_the_event_kept() -> None:
     assert queued.decode()
 
 
-def test_the_uuid_is_the_message_id() -> None:
+def message_id_of(uuid: str = "0190-a") -> str:
+    return event_message_id(source="posthog", id=uuid, event="signed_up", user_id="u_42")
+
+
+def test_a_uuid_event_name_and_distinct_id_make_the_message_id() -> None:
     webhook, data = parse_posthog(body())
     delivery = queued_posthog_webhook(webhook, data, NOW, "r-1")
-    assert delivery.id == delivery.headers[MESSAGE_ID] == "0190-a"
+    assert delivery.id == delivery.headers[MESSAGE_ID] == message_id_of()
     assert delivery.headers[CORRELATION_ID] == "r-1"
     assert delivery.headers[RECEIVED_AT] == "2026-06-01T12:00:00.000000Z"
     assert delivery.body == data
+
+
+@pytest.mark.parametrize("other", [{"event": "e"}, {"distinct_id": "d"}, {"uuid": "0190-b"}])
+def test_events_that_share_a_uuid_do_not_share_a_message_id(other: dict[str, str]) -> None:
+    webhook, data = parse_posthog(event_body(**{"uuid": "0190-a", **other}))
+    assert queued_posthog_webhook(webhook, data, NOW, "r-1").id != message_id_of()
 
 
 @pytest.mark.parametrize("uuid", [None, ""])

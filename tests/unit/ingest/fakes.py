@@ -6,6 +6,7 @@ All of them write to one journal, so that a test can tell in which order things 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,12 +25,13 @@ from hogsend.transport.publisher import (
 from services.ingest.events import outcome
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
-from services.ingest.incoming_event import EventRef, IncomingEvent
+from services.ingest.incoming_event import EventKey, EventRef, IncomingEvent
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 Journal = list[str]
 _sequences = itertools.count(1)
+_DIGEST = re.compile(r"^[0-9a-f]{32}:")
 
 
 @dataclass
@@ -88,7 +90,7 @@ class FakeStore(EventStore):
         """By event id, instead of stored or known."""
         self.errors: list[Exception] = []
         self.commits_first = False
-        self._known: set[str] = set()
+        self._known: set[EventKey] = set()
 
     async def save(self, events: Sequence[IncomingEvent]) -> list[outcome.Outcome]:
         if self.errors and not self.commits_first:
@@ -100,10 +102,9 @@ class FakeStore(EventStore):
         return outcomes
 
     def _save(self, event: IncomingEvent) -> outcome.Outcome:
-        id = event.ref.id
-        status = Status.KNOWN if id in self._known else Status.STORED
-        self._known.add(id)
-        return self.outcomes.get(id, Saved(status, event.user_id))
+        status = Status.KNOWN if event.key in self._known else Status.STORED
+        self._known.add(event.key)
+        return self.outcomes.get(event.ref.id, Saved(status, event.user_id))
 
 
 class FakePublisher(Publisher):
@@ -116,7 +117,7 @@ class FakePublisher(Publisher):
         self.errors: list[Exception] = []
         """Raised one a call."""
         self.refusals: dict[str, list[TooLarge | PublishRejected | Unavailable]] = {}
-        """By message id, one an attempt; after the last one the message is taken."""
+        """By what message ids end in, one an attempt; after the last the message is taken."""
 
     async def _publish(
         self,
@@ -143,9 +144,10 @@ class FakePublisher(Publisher):
 
     def _take(self, message: OutgoingMessage) -> Outcome:
         id = message.headers[MESSAGE_ID]
-        if refusals := self.refusals.get(id):
+        name = _DIGEST.sub("", id)
+        if refusals := self.refusals.get(name):
             return refusals.pop(0)
-        self._journal.append(f"publish {id}")
+        self._journal.append(f"publish {name}")
         stream = message.subject.split(".")[1]
         self.published.setdefault((stream, id), message)
         return None

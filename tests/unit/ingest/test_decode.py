@@ -94,6 +94,13 @@ def test_only_a_whole_contact_changes_the_contacts_properties(
     assert decoded(type, data).person_properties == properties
 
 
+def test_engagement_that_ingest_published_itself_is_stored_already() -> None:
+    own = engagement("email.opened", b'{"userId":"u_1"}', **{"ce-source": "/hogsend/ingest"})
+    assert decode_engagement(own) is None
+    other = engagement("email.opened", b'{"userId":"u_1"}', **{"ce-source": "/hogsend/service"})
+    assert decode_engagement(other) is not None
+
+
 @pytest.mark.parametrize("type", ["webhook.test", "impact.digest"])
 def test_engagement_about_no_person_is_not_stored(type: str) -> None:
     assert decode_engagement(engagement(type, b'{"userId":"u_1"}')) is None

@@ -12,9 +12,10 @@ from hogsend.contract.engagement import Engagement
 from hogsend.contract.errors import InvalidRequest, PublishRejected, TooLarge, Unavailable
 from hogsend.contract.events import RecordEvent
 from hogsend.service.dead_letters import Unprocessable
+from services.ingest.events.event_message import event_message
 from services.ingest.events.outcome import Rejected
 from services.ingest.events.recording import Recorder
-from tests.unit.ingest.fakes import NOW, FakePublisher, FakeStore, Journal
+from tests.unit.ingest.fakes import NOW, FakePublisher, FakeStore, Journal, incoming
 
 
 class Reports:
@@ -119,3 +120,24 @@ async def test_what_is_not_published_is_not_reported_as_done(
     reports.publisher.refusals["k-1"] = [refusal]
     with pytest.raises(error):
         await reports.report()
+
+
+async def test_a_posthog_uuid_and_an_idempotency_key_do_not_swallow_one_another(
+    reports: Reports,
+) -> None:
+    posthog = incoming("k-1", "e", "u_1")
+    await reports.store.save([posthog])
+    await reports.publisher.publish(event_message(posthog, "u_1"), within=1.0)
+    assert (await reports.report()).stored
+    assert [event.source for event in reports.publisher.events()] == ["posthog", "hogsend"]
+
+
+@pytest.mark.parametrize("other", [{"event": "other"}, {"user_id": "u_2"}])
+async def test_one_key_may_be_used_for_another_name_and_another_user(
+    reports: Reports, other: dict[str, str]
+) -> None:
+    first = await reports.report()
+    second = await reports.report(**other)
+    assert (first.id, second.id, second.stored) == ("k-1", "k-1", True)
+    keys = [event.key for event in reports.publisher.events()]
+    assert len(set(keys)) == 2
