@@ -14,6 +14,7 @@ from hogsend.client.local_time import next_moment
 from hogsend.contract.conditions import Condition
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import (
+    ConsumerConflict,
     Forbidden,
     HogsendError,
     InvalidRequest,
@@ -26,6 +27,7 @@ from hogsend.contract.persons import Timezone
 __all__ = [
     "Client",
     "Condition",
+    "ConsumerConflict",
     "CredentialChanged",
     "Event",
     "Forbidden",

@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import Counter
 
 from hogsend.contract.errors import (
+    Forbidden,
     HogsendError,
     PublishRejected,
     SpoolFull,
@@ -34,6 +35,9 @@ TO_SPOOL = ACCEPTED.labels("spool")
 
 REFUSED = (TooLarge, PublishRejected)
 """Errors after which JetStream will never accept that webhook."""
+
+NOT_NOW = (Unavailable, Forbidden)
+"""Errors after which it may accept it later; permissions are an operator's to mend."""
 
 DRAIN_BATCH = 256
 DRAIN_ACK_SECONDS = 5.0
@@ -83,7 +87,7 @@ class WebhookQueue:
         if not self._draining.is_set():
             try:
                 await self._publisher.publish(webhook.message, within=self._ack_timeout)
-            except (Unavailable, *REFUSED) as error:
+            except (*NOT_NOW, *REFUSED) as error:
                 self._start_spooling(error)
             else:
                 TO_JETSTREAM.inc()
@@ -127,7 +131,7 @@ class WebhookQueue:
                     await self._set_aside(spool, item, outcome)
                 elif isinstance(outcome, BaseException) and not isinstance(outcome, HogsendError):
                     raise outcome
-            if any(isinstance(outcome, Unavailable) for outcome in outcomes):
+            if any(isinstance(outcome, NOT_NOW) for outcome in outcomes):
                 return False
         return True
 

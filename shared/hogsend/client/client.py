@@ -15,7 +15,7 @@ from hogsend.client.degradation import answered_without
 from hogsend.client.engagement import EngagementClient
 from hogsend.client.flags import FlagsClient
 from hogsend.client.persons import PersonsClient
-from hogsend.client.subscriptions import CredentialChanges, Events
+from hogsend.client.subscriptions import CredentialChanges, Events, Names
 from hogsend.client.writer import Writer
 from hogsend.contract import subjects
 from hogsend.contract.conditions import (
@@ -51,15 +51,21 @@ class Client:
         self.engagement = EngagementClient(self._writer)
         """Reports what services did with people."""
 
-    def events(self, name: str | None = None, *, durable: str | None = None) -> Events:
-        """Normalized events, of one name or all, as an async iterator.
+    def events(self, names: Names = None, *, durable: str | None = None) -> Events:
+        """Normalized events, of one name, several or all, as an async iterator.
 
         With `durable` the position is kept under that name and shared by all replicas that use it,
         and an event counts as done once the loop asks for the next one, however long that takes;
         without it only events from now on are seen. Waiting for the next one may be cut short, by
         `asyncio.timeout` for example, and taken up again.
+
+        A durable belongs to its names: asked for others, the loop raises `ConsumerConflict` before
+        anything is read, and the durable stays as it is.
+
+        Raises:
+            InvalidRequest: a name is empty or a pattern, or the durable's name is none.
         """
-        return Events(self.connection, name, durable)
+        return Events(self.connection, names, durable)
 
     def credential_changes(self, provider: str | None = None) -> CredentialChanges:
         """Credential changes, of one provider or all: the current state first, then changes."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import weakref
-from collections.abc import AsyncIterator
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 from nats.aio.msg import Msg
@@ -13,6 +14,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.errors import HogsendError, InvalidRequest
 from hogsend.contract.events import Event
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
@@ -20,9 +22,16 @@ from hogsend.transport.consumer import HEARTBEAT_SECONDS, Consumer, MessagesInHa
 
 IDLE_CONSUMER_SECONDS = 300.0
 """After this long without a request, JetStream forgets a consumer that is not durable."""
+MAX_DURABLE_BYTES = 255
+"""A consumer's name is the name of its directory at the server."""
 ACK_WAIT_SECONDS = 30.0
 """After this long without a heartbeat for an event, JetStream redelivers it to another replica."""
 
+_NOT_IN_A_NAME = re.compile(r"[\s.*>/\\\x00-\x1f\x7f]")
+"""What JetStream does not take in a consumer's name."""
+
+Names: TypeAlias = str | Sequence[str] | None
+"""Names of events: one, several, or None for all."""
 T = TypeVar("T")
 
 
@@ -32,9 +41,13 @@ class _ResumableIterator(Generic[T]):
     def __init__(self, iterator: AsyncIterator[T]) -> None:
         self._iterator = iterator
         self._waiting: asyncio.Task[T | None] | None = None
+        self._refused: HogsendError | None = None
 
     async def next(self) -> T:
         """Wait for the next one; cancelled, the wait goes on for the next caller."""
+        if self._refused is not None:
+            # A generator that has raised ends quietly; who asks again must not take that for all.
+            raise self._refused
         if self._waiting is None:
             self._waiting = asyncio.create_task(self._next())
         try:
@@ -48,14 +61,19 @@ class _ResumableIterator(Generic[T]):
         return found
 
     async def _next(self) -> T | None:
-        return await anext(self._iterator, None)
+        try:
+            return await anext(self._iterator, None)
+        except HogsendError as error:
+            self._refused = error
+            raise
 
 
 class Events(AsyncIterator[Event]):
     """Normalized events; made by `Client.events`."""
 
-    def __init__(self, connection: Connection, name: str | None, durable: str | None) -> None:
-        consumer = Consumer(connection, StreamName.EVENTS, events_consumer(name, durable), batch=1)
+    def __init__(self, connection: Connection, names: Names, durable: str | None) -> None:
+        config = events_consumer(names, durable)
+        consumer = Consumer(connection, StreamName.EVENTS, config, batch=1, adjust=False)
         self._batches = _ResumableIterator(consumer.batches())
         self._connection = connection
         self._in_hand: MessagesInHand | None = None
@@ -65,6 +83,10 @@ class Events(AsyncIterator[Event]):
         """Acknowledge the event handed out before, and wait for the next one.
 
         What is handed out stays this replica's for as long as the iterator and its process live.
+
+        Raises:
+            ConsumerConflict: the durable reads other events.
+            Forbidden: this NATS user may not read events.
         """
         if self._in_hand is None:
             self._in_hand = self._keep_alive()
@@ -94,7 +116,7 @@ class CredentialChanges(AsyncIterator[CredentialChanged]):
 
     def __init__(self, connection: Connection, provider: str | None) -> None:
         config = credentials_consumer(provider)
-        consumer = Consumer(connection, StreamName.CREDENTIALS, config, batch=1)
+        consumer = Consumer(connection, StreamName.CREDENTIALS, config, batch=1, adjust=False)
         self._batches = _ResumableIterator(consumer.batches())
         self._versions: dict[str, int] = {}
 
@@ -108,11 +130,18 @@ class CredentialChanges(AsyncIterator[CredentialChanged]):
                 return change
 
 
-def events_consumer(name: str | None, durable: str | None) -> ConsumerConfig:
-    """The consumer of events of one name, or of all; a durable one starts at the oldest."""
+def events_consumer(names: Names, durable: str | None) -> ConsumerConfig:
+    """The consumer of events of some names, or of all; a durable one starts at the oldest.
+
+    Raises:
+        InvalidRequest: a name or the durable's cannot be meant.
+    """
+    wanted = _subjects(names)
+    several = len(wanted) > 1
     return ConsumerConfig(
-        durable_name=durable,
-        filter_subject=subjects.event(name) if name is not None else f"{subjects.EVENTS}.*",
+        durable_name=_checked_durable(durable),
+        filter_subject=None if several else wanted[0],
+        filter_subjects=wanted if several else None,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ACK_WAIT_SECONDS,
         deliver_policy=DeliverPolicy.ALL if durable else DeliverPolicy.NEW,
@@ -130,3 +159,38 @@ def credentials_consumer(provider: str | None) -> ConsumerConfig:
         deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
         inactive_threshold=IDLE_CONSUMER_SECONDS,
     )
+
+
+def _subjects(names: object) -> list[str]:
+    if names is None:
+        return [f"{subjects.EVENTS}.*"]
+    if isinstance(names, str):
+        return [subjects.event(_checked_name(names))]
+    if isinstance(names, (bytes, bytearray)) or not isinstance(names, Sequence):
+        raise InvalidRequest(f"event names are text, or a list of texts, not {names!r}")
+    if not names:
+        raise InvalidRequest("no event name is given; leave the names out for all events")
+    return sorted({subjects.event(_checked_name(name)) for name in names})
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise InvalidRequest(f"an event name is text, not {name!r}")
+    if not name.strip():
+        raise InvalidRequest("an event name is empty; leave the names out for all events")
+    if name in {"*", ">"} or name.endswith((".*", ".>")):
+        raise InvalidRequest(
+            f"{name!r} is a pattern, and events are subscribed by name: give several names, or "
+            "none for all events"
+        )
+    return name
+
+
+def _checked_durable(durable: object) -> str | None:
+    if durable is None:
+        return None
+    if not isinstance(durable, str) or not durable or len(durable.encode()) > MAX_DURABLE_BYTES:
+        raise InvalidRequest(f"a durable's name has 1 to {MAX_DURABLE_BYTES} bytes of text")
+    if found := _NOT_IN_A_NAME.search(durable):
+        raise InvalidRequest(f"a durable's name must not have {found[0]!r}: {durable!r}")
+    return durable

@@ -21,6 +21,12 @@ class InvalidRequest(HogsendError):
     code = "invalid_request"
 
 
+class ConsumerConflict(InvalidRequest):
+    """A durable consumer exists and reads something else; nothing was changed."""
+
+    code = "consumer_conflict"
+
+
 class NotFound(HogsendError):
     """The thing asked for does not exist."""
 
@@ -74,6 +80,7 @@ _BY_CODE: dict[str, type[HogsendError]] = {
     for error in (
         HogsendError,
         InvalidRequest,
+        ConsumerConflict,
         NotFound,
         CannotUnseal,
         Unavailable,

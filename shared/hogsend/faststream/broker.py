@@ -12,7 +12,7 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.client.address import connection_to
 from hogsend.client.client import Client
-from hogsend.client.subscriptions import credentials_consumer, events_consumer
+from hogsend.client.subscriptions import Names, credentials_consumer, events_consumer
 from hogsend.contract.streams import StreamName
 from hogsend.faststream.linked import LinkedBroker
 from hogsend.faststream.subscriber import ConsumerSubscriber
@@ -47,19 +47,23 @@ class HogsendBroker(LinkedBroker):
         """Persons, flags, captures and engagement, on the same connection."""
 
     def events(
-        self, name: str | None = None, *, durable: str | None = None
+        self, names: Names = None, *, durable: str | None = None
     ) -> Callable[[Handler], Handler]:
-        """Handle normalized events, of one name or all; the handler takes an `Event`.
+        """Handle normalized events, of one name, several or all; the handler takes an `Event`.
 
         An event is acknowledged when its handler has returned, however long that takes, and
         redelivered when it raised, or when its process died.
 
         Args:
-            name: the event's name; None for all.
+            names: the event's name, or several; None for all.
             durable: name the position is kept under, shared by all replicas that use it; without
-                one, only events from now on are seen.
+                one, only events from now on are seen. It belongs to its names: an app that asks
+                for others does not start (`ConsumerConflict`), and the durable stays as it is.
+
+        Raises:
+            InvalidRequest: a name is empty or a pattern, or the durable's name is none.
         """
-        return self._consuming(StreamName.EVENTS, events_consumer(name, durable))
+        return self._consuming(StreamName.EVENTS, events_consumer(names, durable))
 
     def credential_changes(self, provider: str | None = None) -> Callable[[Handler], Handler]:
         """Handle credential changes, of one provider or all.

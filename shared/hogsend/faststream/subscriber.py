@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from faststream._internal.endpoint.subscriber.call_item import CallsCollection
@@ -28,7 +28,7 @@ from nats.js.api import AckPolicy as JetStreamAckPolicy
 from nats.js.api import ConsumerConfig
 
 from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import Consumer, MessagesInHand
+from hogsend.transport.consumer import UNREACHABLE, Consumer, MessagesInHand
 
 if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig
@@ -53,7 +53,7 @@ class ConsumerSubscriber(PullStreamSubscriber):
         self, stream: str, consumer: ConsumerConfig, broker_config: NatsBrokerConfig
     ) -> None:
         """Consume `stream` with `consumer`, made when missing, and again when it was deleted."""
-        subject = consumer.filter_subject or ""
+        subject = consumer.filter_subject or ",".join(consumer.filter_subjects or ())
         unacknowledged = consumer.ack_policy is JetStreamAckPolicy.NONE
         calls: CallsCollection[Any] = CallsCollection()
         config = NatsSubscriberConfig(
@@ -91,11 +91,14 @@ class ConsumerSubscriber(PullStreamSubscriber):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _create_subscription(self) -> None:
-        self.add_task(self._consume)
-
-    async def _consume(self) -> None:
         link = cast("Connection", self._outer_config.extra_context["broker"].link)
-        source = Consumer(link, self.stream.name, self._consumer, batch=1)
+        source = Consumer(link, self.stream.name, self._consumer, batch=1, adjust=False)
+        # A consumer that is not ours keeps the app from starting; JetStream may come later.
+        with suppress(*UNREACHABLE):
+            await source.find()
+        self.add_task(self._consume, func_args=(link, source))
+
+    async def _consume(self, link: Connection, source: Consumer) -> None:
         async for messages in source.batches():
             if self._consumer.ack_policy is JetStreamAckPolicy.NONE:
                 await self.consume(messages[0])

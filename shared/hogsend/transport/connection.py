@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
@@ -154,29 +155,13 @@ class Connection:
             raise Unavailable("NATS is not connected")
         if deadline is None:
             deadline = endpoint.deadline
-        subject = endpoint.subject
-        refusal = self._refusals.get(subject)
-        if refusal is None:
-            refusal = self._refusals[subject] = asyncio.get_running_loop().create_future()
-        asking = asyncio.ensure_future(
-            self.client.request(
-                subject,
+        try:
+            answer = await self.ask(
+                endpoint.subject,
                 msgspec.json.encode(message),
-                timeout=deadline,
+                seconds=deadline,
                 headers=self._headers(headers),
             )
-        )
-        waiting: set[asyncio.Future[Any]] = {asking, refusal}
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            asking.cancel()
-            raise
-        if not asking.done():
-            asking.cancel()
-            raise Forbidden(f"NATS user {self.user!r} may not publish to {subject}")
-        try:
-            answer = asking.result()
         except nats.errors.NoRespondersError as error:
             raise Unavailable(f"the {endpoint.service} service is not running") from error
         except nats.errors.MaxPayloadError as error:
@@ -189,6 +174,48 @@ class Connection:
             raise from_code(answer.headers[ERROR_CODE_HEADER], answer.headers.get(ERROR_HEADER, ""))
         return msgspec.json.decode(answer.data, type=endpoint.reply)
 
+    async def ask(
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        seconds: float,
+        headers: dict[str, str] | None = None,
+    ) -> Msg:
+        """Send one request and wait at most `seconds` for its answer, whatever that says.
+
+        Raises:
+            Forbidden: this NATS user may not publish to `subject`. nats-py would time out instead.
+            nats.errors.Error: not connected, nobody answers, or not in time.
+        """
+        refusal = self.refusal(subject)
+        asking = asyncio.ensure_future(
+            self.client.request(subject, body, timeout=seconds, headers=headers)
+        )
+        waiting: set[asyncio.Future[Any]] = {asking, refusal}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            asking.cancel()
+            raise
+        if not asking.done():
+            asking.cancel()
+            raise self.forbidden(subject)
+        return asking.result()
+
+    def refusal(self, subject: str) -> asyncio.Future[None]:
+        """A future that is done once the server refuses to let this user publish to `subject`."""
+        # nats-py tells the server's errors in lower case.
+        key = subject.lower()
+        refusal = self._refusals.get(key)
+        if refusal is None:
+            refusal = self._refusals[key] = asyncio.get_running_loop().create_future()
+        return refusal
+
+    def forbidden(self, subject: str) -> Forbidden:
+        """The error for a refused subject."""
+        return Forbidden(f"NATS user {str(self.user)!r} may not publish to {subject}")
+
     def _headers(self, given: Mapping[str, str] | None) -> dict[str, str] | None:
         headers = dict(given) if given else {}
         if correlation := correlation_id.get():
@@ -200,7 +227,11 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         self.observe("error", f"{type(error).__name__}: {error}")
         match = _REFUSED_PUBLISH.search(str(error))
-        if match and (refusal := self._refusals.pop(match[1], None)) and not refusal.done():
+        if match is None:
+            return
+        subject = match[1].lower()
+        self.publisher.refused(subject, self.forbidden(subject))
+        if (refusal := self._refusals.pop(subject, None)) and not refusal.done():
             refusal.set_result(None)
 
     async def _on_disconnect(self) -> None:

@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 import msgspec
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import errors as js_errors
 from nats.js.api import ConsumerConfig
 
 from hogsend.transport.connection import Connection
+from hogsend.transport.foreign_consumer import found_or_made
 
 WAIT_SECONDS = 5.0
 """How long one request for the next message stays open at the server."""
@@ -58,7 +58,13 @@ class Consumer:
     """
 
     def __init__(
-        self, connection: Connection, stream: str, config: ConsumerConfig, *, batch: int
+        self,
+        connection: Connection,
+        stream: str,
+        config: ConsumerConfig,
+        *,
+        batch: int,
+        adjust: bool = True,
     ) -> None:
         """Prepare without asking.
 
@@ -67,6 +73,8 @@ class Consumer:
             stream: the stream's name.
             config: made when missing, and again when it was deleted.
             batch: most messages handed out at a time.
+            adjust: give a consumer that exists this configuration; else it stays as it is, and one
+                that reads something else is an error.
         """
         self._connection = connection
         self._stream = stream
@@ -75,9 +83,28 @@ class Consumer:
         named = config if config.durable_name else config.evolve(name=secrets.token_hex(8))
         self._config = named
         self._batch = batch
+        self._adjust = adjust
+
+    async def find(self) -> str:
+        """Make the consumer unless it exists, and give its name.
+
+        Raises:
+            ConsumerConflict: it exists, may not be adjusted, and reads something else.
+            Forbidden: this NATS user may not make or see it.
+            nats.errors.Error: NATS or JetStream cannot be reached.
+        """
+        if not self._adjust:
+            return await found_or_made(self._connection, self._stream, self._config)
+        info = await self._connection.js.add_consumer(self._stream, self._config)
+        return info.name
 
     async def batches(self) -> AsyncIterator[list[Msg]]:
-        """Yield unacknowledged messages, until the connection is closed."""
+        """Yield unacknowledged messages, until the connection is closed.
+
+        Raises:
+            ConsumerConflict: see `find`.
+            Forbidden: this NATS user may not make the consumer, or not read from it.
+        """
         pull: _Pull | None = None
         try:
             while True:
@@ -104,8 +131,7 @@ class Consumer:
             await asyncio.sleep(RETRY_SECONDS / 5)
 
     async def _start(self) -> _Pull:
-        info = await self._connection.js.add_consumer(self._stream, self._config)
-        pull = _Pull(self._connection.client, self._stream, info.name)
+        pull = _Pull(self._connection, self._stream, await self.find())
         await pull.start()
         return pull
 
@@ -126,8 +152,9 @@ class _Pull:
     either waits or costs a timer; asked with `no_wait`, the server says at once what is there.
     """
 
-    def __init__(self, client: Client, stream: str, consumer: str) -> None:
-        self._client = client
+    def __init__(self, connection: Connection, stream: str, consumer: str) -> None:
+        self._connection = connection
+        self._client = client = connection.client
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = f"{client.new_inbox()}."
         self._subscription: Subscription | None = None
@@ -174,8 +201,11 @@ class _Pull:
         self._wanted, self._status = request.batch, None
         self._arrived.clear()
         inbox = f"{self._inbox}{self._requests}"
+        refusal = self._connection.refusal(self._subject)
         await self._client.publish(self._subject, msgspec.json.encode(request), reply=inbox)
-        if not await self._answered_within(seconds) and not self._messages:
+        if not await self._answered_within(seconds, refusal) and not self._messages:
+            if refusal.done():
+                raise self._connection.forbidden(self._subject)
             # Silence: the request was lost with a connection or a leader.
             raise nats.errors.TimeoutError
         messages = list(self._messages)
@@ -184,12 +214,12 @@ class _Pull:
             _raise_for(self._status)
         return messages
 
-    async def _answered_within(self, seconds: float) -> bool:
+    async def _answered_within(self, seconds: float, refusal: asyncio.Future[None]) -> bool:
         reconnects = self._client.stats["reconnects"]
         deadline = asyncio.get_running_loop().time() + seconds
         while not self._is_answered():
             left = deadline - asyncio.get_running_loop().time()
-            if left <= 0 or self._client.stats["reconnects"] != reconnects:
+            if left <= 0 or self._client.stats["reconnects"] != reconnects or refusal.done():
                 return False
             try:
                 async with asyncio.timeout(min(left, RECONNECT_POLL_SECONDS)):

@@ -16,7 +16,13 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from hogsend.contract.errors import HogsendError, PublishRejected, TooLarge, Unavailable
+from hogsend.contract.errors import (
+    Forbidden,
+    HogsendError,
+    PublishRejected,
+    TooLarge,
+    Unavailable,
+)
 from hogsend.transport import hpub
 
 ACKNOWLEDGE_SECONDS = 2.0
@@ -67,11 +73,12 @@ _decode = msgspec.json.Decoder(_Acknowledgement).decode
 class _PendingAcks:
     """The acknowledgements one caller waits for."""
 
-    __slots__ = ("deadline", "done", "missing", "outcomes")
+    __slots__ = ("deadline", "done", "messages", "missing", "outcomes")
 
-    def __init__(self, size: int, deadline: float) -> None:
-        self.outcomes: list[Outcome] = [None] * size
-        self.missing = size
+    def __init__(self, messages: Sequence[OutgoingMessage], deadline: float) -> None:
+        self.messages = messages
+        self.outcomes: list[Outcome] = [None] * len(messages)
+        self.missing = len(messages)
         self.deadline = deadline
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -109,6 +116,7 @@ class Publisher:
         """Publish and wait until JetStream has the message, at most `within` seconds.
 
         Raises:
+            Forbidden: the user of this connection may not publish on that subject.
             Unavailable: not connected, no acknowledgement in time, or the stream is full or
                 missing. The message may be stored all the same; publishing it again is a repeat.
             TooLarge: larger than the server or the stream allows.
@@ -127,16 +135,28 @@ class Publisher:
             An outcome for each message, in order: None, `TooLarge` or `PublishRejected`.
 
         Raises:
+            Forbidden: the user of this connection may not publish on one of the subjects.
             Unavailable: not every message was answered for in time; all may be published again.
         """
         outcomes: list[Outcome] = []
         for start in range(0, len(messages), IN_FLIGHT):
             window = await self._publish(messages[start : start + IN_FLIGHT], within)
             for outcome in window:
-                if isinstance(outcome, Unavailable):
+                if isinstance(outcome, (Unavailable, Forbidden)):
                     raise outcome
             outcomes += window
         return outcomes
+
+    def refused(self, subject: str, error: Forbidden) -> None:
+        """End what waits for an acknowledgement on a refused subject, given in lower case.
+
+        The server names the subject only, and answers nothing: without this the publisher would
+        wait for its whole time and take JetStream for slow.
+        """
+        for token, (pending, index) in list(self._pending.items()):
+            if pending.messages[index].subject.lower() == subject:
+                del self._pending[token]
+                pending.settle(index, error)
 
     async def _publish(self, messages: Sequence[OutgoingMessage], within: float) -> list[Outcome]:
         if not self._client.is_connected:
@@ -144,7 +164,7 @@ class Publisher:
         if not self._inbox:
             await self._subscribe()
         loop = asyncio.get_running_loop()
-        pending = _PendingAcks(len(messages), loop.time() + within)
+        pending = _PendingAcks(messages, loop.time() + within)
         first = self._next
         self._next += len(messages)
         limit = self._client.max_payload

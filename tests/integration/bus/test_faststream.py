@@ -12,7 +12,7 @@ import pytest
 from faststream import FastStream
 from faststream.nats import TestNatsBroker
 
-from hogsend import CredentialChanged, Event
+from hogsend import ConsumerConflict, CredentialChanged, Event
 from hogsend.contract import subjects
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
@@ -86,6 +86,29 @@ async def test_events_of_one_name_are_handed_over_typed_and_once(
             return info.state.messages == 3 and not await unacknowledged(servers)
 
         await eventually(acknowledged)
+
+
+async def test_an_app_does_not_start_on_a_durable_that_reads_other_events(
+    servers: Servers, ingest: Connection
+) -> None:
+    mailer, got = broker_of(servers), list[str]()
+
+    @mailer.events(["signed_up", "invoice.paid"], durable="mailer")
+    async def welcome(happened: Event) -> None:
+        got.append(happened.id)
+
+    async with running(mailer):
+        other = broker_of(servers)
+
+        @other.events("page_viewed", durable="mailer")
+        async def count(happened: Event) -> None: ...
+
+        with pytest.raises(ConsumerConflict, match="page_viewed"):
+            async with running(other):
+                pytest.fail("it has started")
+        for id, name in (("1", "invoice.paid"), ("2", "page_viewed"), ("3", "signed_up")):
+            await announce(ingest, event(id, name))
+        await eventually(lambda: got == ["1", "3"])
 
 
 async def unacknowledged(servers: Servers) -> int:

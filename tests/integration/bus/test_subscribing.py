@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 from nats.aio.msg import Msg
+from nats.js.api import ConsumerConfig
 
 from hogsend.client import subscriptions
 from hogsend.client.client import Client
 from hogsend.contract import subjects
+from hogsend.contract.errors import ConsumerConflict, Forbidden
 from hogsend.contract.events import Event
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
@@ -37,10 +39,10 @@ async def two_sides(servers: Servers) -> AsyncIterator[tuple[Connection, Connect
             yield ingest, subscriber
 
 
-async def announce(bus: Connection, id: str) -> None:
+async def announce(bus: Connection, id: str, name: str = "signed_up") -> None:
     event = Event(
         id=id,
-        event="signed_up",
+        event=name,
         source="posthog",
         user_id="u_42",
         contact_key="u_42",
@@ -49,7 +51,7 @@ async def announce(bus: Connection, id: str) -> None:
         properties={},
     )
     headers = message_headers(id=id, source="ingest", type="event", time=NOW)
-    await bus.publish(subjects.event("signed_up"), msgspec.json.encode(event), headers)
+    await bus.publish(subjects.event(name), msgspec.json.encode(event), headers)
 
 
 @pytest.fixture
@@ -111,3 +113,81 @@ async def test_a_wait_cut_short_is_taken_up_again(servers: Servers, fresh_bus: N
             assert (await asyncio.wait_for(anext(events), 20)).id == id
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(anext(events), 0.2)
+
+
+async def test_a_durable_belongs_to_its_names(servers: Servers, fresh_bus: None) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+        client = Client(subscriber)
+        await announce(ingest, "1")
+        mine = client.events("signed_up", durable=DURABLE)
+        assert (await anext(mine)).id == "1"
+        others = client.events(["invoice.paid", "plan changed"], durable=DURABLE)
+        for _ in range(2):
+            with pytest.raises(ConsumerConflict) as raised:
+                await anext(others)
+            said = str(raised.value)
+            assert repr(DURABLE) in said
+            for subject in ("signed_up", "invoice%2Epaid", "plan%20changed"):
+                assert f"hogsend.events.{subject}" in said
+        with pytest.raises(ConsumerConflict):
+            await anext(client.events(durable=DURABLE))
+        # Nothing was changed: the first loop and another replica of it go on.
+        await announce(ingest, "2")
+        assert (await anext(mine)).id == "2"
+        await announce(ingest, "3")
+        assert (await anext(client.events(["signed_up"], durable=DURABLE))).id == "3"
+
+
+async def test_several_names_are_one_durable_in_any_order(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+        client = Client(subscriber)
+        events = client.events(["plan changed", "signed_up", "signed_up"], durable=DURABLE)
+        await announce(ingest, "1", "signed_up")
+        await announce(ingest, "2", "page_viewed")
+        await announce(ingest, "3", "plan changed")
+        assert [(await anext(events)).id for _ in range(2)] == ["1", "3"]
+        await announce(ingest, "4", "signed_up")
+        again = client.events(("signed_up", "plan changed"), durable=DURABLE)
+        assert (await anext(again)).id == "4"
+        passing = client.events(["signed_up", "plan changed"])
+        waiting = asyncio.ensure_future(anext(passing))
+        await eventually(lambda: _has_passing_consumer(subscriber))
+        await announce(ingest, "5", "plan changed")
+        assert (await waiting).id == "5"
+
+
+async def test_a_durable_that_pushes_is_left_alone(servers: Servers, fresh_bus: None) -> None:
+    async with two_sides(servers) as (_, subscriber), connected(servers, User.OPERATOR) as people:
+        pushing = ConsumerConfig(
+            durable_name=DURABLE,
+            filter_subject=subjects.event("signed_up"),
+            deliver_subject="hogsend.somewhere",
+        )
+        await people.js.add_consumer(StreamName.EVENTS, pushing)
+        with pytest.raises(ConsumerConflict, match="push consumer"):
+            await anext(Client(subscriber).events("signed_up", durable=DURABLE))
+
+
+async def test_a_user_that_may_not_read_events_is_told_so(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with two_sides(servers), connected(servers, User.GATEWAY) as gateway:
+        with pytest.raises(Forbidden, match="'gateway' may not publish"):
+            await anext(Client(gateway).events("signed_up"))
+
+
+async def test_a_subscriber_that_writes_is_told_at_once(servers: Servers, fresh_bus: None) -> None:
+    async with two_sides(servers) as (_, subscriber):
+        client = Client(subscriber)
+        with pytest.raises(Forbidden, match="'subscriber' may not publish to"):
+            await client.capture("signed_up", "u_42")
+        with pytest.raises(Forbidden):
+            await client.persons.set("u_42", {"plan": "pro"})
+
+
+async def _has_passing_consumer(subscriber: Connection) -> bool:
+    async with asyncio.timeout(5):
+        info = await subscriber.js.stream_info(StreamName.EVENTS)
+    return info.state.consumer_count == 2

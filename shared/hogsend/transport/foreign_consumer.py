@@ -1,0 +1,100 @@
+"""Consumers of other people's services: found as they are, made when missing, never changed.
+
+JetStream's create takes a new filter for an existing durable without a word. Two programs that use
+one durable name for different events would then take each other's events, and acknowledge what
+nobody handled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import nats.errors
+from nats.js.api import ConsumerConfig
+
+from hogsend.contract.errors import ConsumerConflict, InvalidRequest
+from hogsend.transport.connection import Connection
+
+ASK_SECONDS = 10.0
+
+_EXISTS_OTHERWISE = 10148
+"""JetStream's code for a create, with `action` `create`, of a consumer that differs."""
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class _Existing(msgspec.Struct, frozen=True):
+    filter_subject: str | None = None
+    filter_subjects: list[str] | None = None
+    deliver_subject: str | None = None
+
+    @property
+    def filters(self) -> frozenset[str]:
+        subjects = self.filter_subjects or ([self.filter_subject] if self.filter_subject else [])
+        return frozenset(subjects)
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """JetStream's answer about one consumer."""
+
+    name: str = ""
+    config: _Existing = _Existing()
+    error: _Problem | None = None
+
+
+async def found_or_made(connection: Connection, stream: str, config: ConsumerConfig) -> str:
+    """Give the name of the consumer, made as `config` says when there is none.
+
+    Raises:
+        ConsumerConflict: one of that name reads other subjects, or is a push consumer.
+        InvalidRequest: JetStream does not take the configuration.
+        Forbidden: this NATS user may not make it.
+        nats.errors.Error: JetStream cannot be reached, or has no such stream now.
+    """
+    name = config.durable_name or config.name or ""
+    subject = f"$JS.API.CONSUMER.CREATE.{stream}.{name}"
+    if config.filter_subject:
+        # The server checks that the last part is the filter.
+        subject = f"{subject}.{config.filter_subject}"
+    wanted = {"stream_name": stream, "config": config.as_dict() | {"name": name}}
+    answer = await _ask(connection, subject, wanted | {"action": "create"})
+    if answer.error is None:
+        return answer.name
+    if answer.error.err_code != _EXISTS_OTHERWISE:
+        raise _failure(answer.error)
+    existing = await _ask(connection, f"$JS.API.CONSUMER.INFO.{stream}.{name}", {})
+    if existing.error is not None:
+        raise _failure(existing.error)
+    asked = _Existing(config.filter_subject, config.filter_subjects)
+    if existing.config.filters != asked.filters or existing.config.deliver_subject:
+        raise ConsumerConflict(_conflict(name, existing.config, asked))
+    return existing.name
+
+
+async def _ask(connection: Connection, subject: str, body: dict[str, Any]) -> _Answer:
+    answer = await connection.ask(subject, msgspec.json.encode(body), seconds=ASK_SECONDS)
+    return msgspec.json.decode(answer.data, type=_Answer)
+
+
+def _failure(problem: _Problem) -> Exception:
+    if problem.code == 400:  # noqa: PLR2004 - the request itself is at fault
+        return InvalidRequest(f"JetStream refuses the consumer: {problem.description}")
+    return nats.errors.Error(f"{problem.err_code} {problem.description}")
+
+
+def _conflict(name: str, existing: _Existing, asked: _Existing) -> str:
+    kind = "is a push consumer of" if existing.deliver_subject else "reads"
+    return (
+        f"the durable consumer {name!r} exists and {kind} {_listed(existing)}, not "
+        f"{_listed(asked)}; use another durable name, or delete the consumer first "
+        f"(`nats consumer rm`), which forgets its position"
+    )
+
+
+def _listed(consumer: _Existing) -> str:
+    return ", ".join(sorted(consumer.filters)) or "every subject"
