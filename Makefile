@@ -25,6 +25,9 @@ install-dev: $(DEVELOPING) ## Install what tests, checks and documentation need,
 up: $(RUNNING) ## Run the whole stack on this machine; Ctrl-C stops it
 	@exec $(VENV)/bin/hogsend up
 
+sandbox: $(RUNNING) ## The same with a stand-in for PostHog beside it, to connect to
+	@exec $(VENV)/bin/hogsend up --sandbox
+
 demo: $(RUNNING) ## Connect to a PostHog on this machine and watch an event arrive
 	@exec $(VENV)/bin/hogsend demo
 
@@ -95,4 +98,4 @@ $(DEVELOPING): $(RUNNING)
 	@$(PIP) --no-compile --editable './shared[service]' --editable '.[embedded,dev,docs]'
 	@touch $@
 
-.PHONY: help install install-dev up demo check test unit lint types node-tools fuzz matrix chaos chaos-cluster secrets bench generate docs clean
+.PHONY: help install install-dev up sandbox demo check test unit lint types node-tools fuzz matrix chaos chaos-cluster secrets bench generate docs clean

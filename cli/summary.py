@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
 import msgspec
 
 from cli.console import out
@@ -22,15 +27,28 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     logs: str
     webhook_open: bool
     """Whether the gateway accepts webhooks without a secret."""
+    posthog: str | None = None
+    """URL of the sandbox beside it, if there is one."""
 
 
-def show(summary: Summary, admin_key: str | None) -> None:
-    """Print it for a person, with the admin key if the stack generated it."""
+def show(
+    summary: Summary, admin_key: str | None, next_steps: Mapping[str, str] | None = None
+) -> None:
+    """Print it for a person.
+
+    Args:
+        summary: what runs where.
+        admin_key: the key, if the stack generated it.
+        next_steps: shell commands to try, by what they are for; if None, one that posts an event.
+    """
     rows = {
         "gateway": summary.gateway,
         "API docs": summary.docs,
         "NATS": summary.nats,
         "PostgreSQL": summary.database,
+        "PostHog": f"{summary.posthog}, a stand-in; it forgets everything when it stops"
+        if summary.posthog
+        else None,
         "admin key": admin_key or "ADMIN_API_KEY from your environment",
         "kept in": summary.admin_key_file,
         "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a"
@@ -47,12 +65,19 @@ def show(summary: Summary, admin_key: str | None) -> None:
     if summary.webhook_open:
         out.print(
             "\n[bold yellow]The webhook is open:[/] anyone who reaches the gateway can post "
-            "events. Set POSTHOG_WEBHOOK_SECRET to close it.",
+            "events. Connecting PostHog closes it, and so does POSTHOG_WEBHOOK_SECRET.",
             soft_wrap=True,
         )
-    out.print("\nPost an event, as PostHog would:\n")
-    out.print(sample(summary), soft_wrap=True, markup=False)
+    for text, line in (next_steps or {"Post an event, as PostHog would:": sample(summary)}).items():
+        out.print(f"\n{text}\n")
+        out.print(f"  {line.strip()}", soft_wrap=True, markup=False)
     out.print("\nCtrl-C stops everything.")
+
+
+def typed_command() -> str:
+    """Return the command as it can be typed: with its path unless PATH finds it."""
+    beside_python = Path(sys.executable).with_name("hogsend")
+    return "hogsend" if shutil.which("hogsend") else str(beside_python)
 
 
 def sample(summary: Summary) -> str:

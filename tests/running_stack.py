@@ -112,9 +112,11 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
     }
 
 
-async def launch(variables: dict[str, str], directory: Path) -> asyncio.subprocess.Process:
+async def launch(
+    variables: dict[str, str], directory: Path, *arguments: str
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.main", "up", "--json"),
+        *(sys.executable, "-m", "cli.main", "up", "--json", *arguments),
         env=variables,
         cwd=directory,
         stdout=asyncio.subprocess.PIPE,
@@ -123,8 +125,8 @@ async def launch(variables: dict[str, str], directory: Path) -> asyncio.subproce
 
 
 @asynccontextmanager
-async def up(home: Path, directory: Path, **changes: str) -> AsyncIterator[Up]:
-    process = await launch(environment(home, **changes), directory)
+async def up(home: Path, directory: Path, *arguments: str, **changes: str) -> AsyncIterator[Up]:
+    process = await launch(environment(home, **changes), directory, *arguments)
     assert process.stdout is not None
     assert process.stderr is not None
     try:

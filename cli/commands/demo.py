@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -22,11 +20,10 @@ from cli.stack.data_directory import DataDirectory
 from cli.stack.ports import free_or_any
 from cli.stack.settings import ALL_SETTINGS, StackSettings
 from cli.stack.stack import Stack
-from cli.summary import Summary
+from cli.stack.stand_in import PORT
+from cli.summary import Summary, typed_command
 from hogsend.service.settings import TelemetrySettings, describe_problems
 from services.gateway.settings import GatewaySettings
-
-SANDBOX_PORT = 8010
 
 
 def demo(*, json: Annotated[bool, Parameter(negative="", show_default=False)] = False) -> int:
@@ -89,7 +86,7 @@ def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPo
     """Replace the operator's settings by the demo's, so that it touches nothing of theirs."""
     gateway_port = free_or_any(wanted.gateway_port)
     nats_port = free_or_any(stack_settings.nats_port)
-    posthog = DemoPostHog(free_or_any(SANDBOX_PORT), gateway_port)
+    posthog = DemoPostHog(free_or_any(PORT), gateway_port)
     for group in ALL_SETTINGS:
         if group is not TelemetrySettings:
             for name in group.environment_names():
@@ -101,12 +98,6 @@ def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPo
         NATS_PORT=str(nats_port),
     )
     return posthog
-
-
-def _hogsend() -> str:
-    """Return the command as it can be typed: with its path unless PATH finds it."""
-    beside_python = Path(sys.executable).with_name("hogsend")
-    return "hogsend" if shutil.which("hogsend") else str(beside_python)
 
 
 def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
@@ -123,7 +114,7 @@ def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
         f"{sys.executable} {startup.ROOT / 'docs/examples/app.py'}",
         "events": f'curl -H "Authorization: Bearer $(cat {summary.admin_key_file})" '
         f"{summary.gateway}/v1/admin/events",
-        "diagnose": f"{_hogsend()} doctor --url {summary.gateway} "
+        "diagnose": f"{typed_command()} doctor --url {summary.gateway} "
         f"--admin-key $(cat {summary.admin_key_file})",
         "PostHog": f"{posthog.options.url}/_sandbox/state",
         "logs": summary.logs,

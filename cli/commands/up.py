@@ -5,29 +5,42 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 from pydantic import ValidationError
 
 from cli.console import err, print_json
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
-from cli.stack import local
+from cli.stack import local, startup
 from cli.stack.data_directory import DataDirectory
+from cli.stack.ports import require_free
 from cli.stack.settings import StackSettings
 from cli.stack.stack import Stack
-from cli.summary import Summary, show
+from cli.stack.stand_in import PORT, EarlierCredential, StandIn
+from cli.summary import Summary, show, typed_command
 from hogsend.service.settings import deprecations, describe_problems
 from services.gateway.settings import GatewaySettings
 
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
-def up(*, json: Annotated[bool, Parameter(negative="", show_default=False)] = False) -> int:
+
+def up(*, sandbox: Flag = False, sandbox_port: int = PORT, json: Flag = False) -> int:
     """Start everything on this machine and keep it running until Ctrl-C.
 
     Starts NATS and PostgreSQL unless NATS_URL and DATABASE_URL are set, then the services. Data,
     generated secrets and logs are kept in HOGSEND_HOME (./.hogsend).
 
+    With --sandbox, a stand-in for PostHog runs beside it, and the stack is set up for that one, so
+    that `hogsend connect posthog` works at once. It replaces POSTHOG_HOST, POSTHOG_API_KEY and
+    API_PUBLIC_URL for this run; see docs/sandbox.md.
+
     Parameters
     ----------
+    sandbox
+        Run a stand-in for PostHog too, and use it.
+    sandbox_port
+        Port of the stand-in.
     json
         Print one JSON document when everything is ready, and nothing else on stdout.
     """
@@ -44,14 +57,42 @@ def up(*, json: Annotated[bool, Parameter(negative="", show_default=False)] = Fa
     home = DataDirectory(settings.hogsend_home)
     with home.locked():
         local.require_ports(gateway, settings)
+        stand_in = None
+        if sandbox:
+            require_free("127.0.0.1", sandbox_port, "--sandbox-port", "the sandbox")
+            stand_in = StandIn(sandbox_port, gateway.gateway_port)
+            stand_in.use()
 
         async def on_ready(stack: Stack, summary: Summary) -> bool:
+            await EarlierCredential(stack).forget(sandbox=sandbox)
+            if stand_in is not None:
+                summary = msgspec.structs.replace(summary, posthog=stand_in.options.url)
             if json:
                 print_json(summary)
             else:
-                show(summary, stack.admin_key if summary.admin_key_file else None)
+                key = stack.admin_key if summary.admin_key_file else None
+                show(summary, key, _tour(summary, stand_in) if stand_in else None)
             return True
 
-        asyncio.run(local.run(home, gateway, settings, on_ready))
+        beside = [stand_in.program(startup.PYTHONPATH, home.path)] if stand_in else []
+        # Settings of `.env` are in the environment by now: a service that read the file too would
+        # find those for another PostHog.
+        directory = home.path if stand_in else None
+        asyncio.run(
+            local.run(home, gateway, settings, on_ready, beside=beside, directory=directory)
+        )
     err.print("[dim]stopped; data is kept in[/] " + str(home.path))
     return 0
+
+
+def _tour(summary: Summary, stand_in: StandIn) -> dict[str, str]:
+    """What to do next, in another terminal, with the command for it."""
+    key = f' --admin-key "$(cat {summary.admin_key_file})"' if summary.admin_key_file else ""
+    server = f"--url {summary.gateway}{key}"
+    return {
+        "In another terminal, connect it:": f"{typed_command()} connect posthog {server}",
+        "Then capture an event in it, which it delivers here:": stand_in.curl(
+            "signed_up", "u_42", "ada@example.com"
+        ),
+        "And see it arrive:": f"{typed_command()} events list {server}",
+    }

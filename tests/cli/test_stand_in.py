@@ -1,0 +1,86 @@
+"""The stand-in beside the stack, and the credential an earlier one granted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from cli.errors import CommandError
+from cli.stack.data_directory import DataDirectory
+from cli.stack.stack import Stack
+from cli.stack.stand_in import EarlierCredential, StandIn
+from tests.cli.recording_server import CannedResponse, Fake, RecordedRequest
+
+
+class FakeStore(Fake):
+    """A gateway that has a credential, or not."""
+
+    has_one = True
+
+    def answer(self, request: RecordedRequest) -> CannedResponse:
+        found = self.has_one
+        if request.method == "DELETE":
+            self.has_one = False
+        return CannedResponse(200 if found else 404, {})
+
+
+@pytest.fixture
+def store() -> Iterator[FakeStore]:
+    fake = FakeStore()
+    with fake.running():
+        yield fake
+
+
+@pytest.fixture
+def credential(store: FakeStore, tmp_path: Path) -> EarlierCredential:
+    home = DataDirectory(tmp_path / "home")
+    stack: Any = SimpleNamespace(home=home, base_url=store.url, admin_key="k")
+    return EarlierCredential(cast("Stack", stack))
+
+
+async def test_a_credential_of_another_posthog_is_never_touched(
+    credential: EarlierCredential, store: FakeStore
+) -> None:
+    with pytest.raises(CommandError, match="no sandbox") as refused:
+        await credential.forget(sandbox=True)
+    assert "HOGSEND_HOME" in refused.value.fix
+    await credential.forget(sandbox=False)
+    assert store.has_one
+    assert {request.method for request in store.requests} == {"GET"}
+
+
+async def test_what_an_earlier_sandbox_granted_is_forgotten_once(
+    credential: EarlierCredential, store: FakeStore
+) -> None:
+    store.has_one = False
+    await credential.forget(sandbox=True)
+    for sandbox in (True, False):
+        store.has_one = True
+        await credential.forget(sandbox=sandbox)
+        assert not store.has_one
+    # From now on a credential is one of a PostHog that exists.
+    store.has_one = True
+    await credential.forget(sandbox=False)
+    assert store.has_one
+
+
+def test_it_replaces_the_settings_for_another_posthog(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("POSTHOG_PRIVATE_HOST", "POSTHOG_PROJECT_ID", "POSTHOG_PERSONAL_API_KEY"):
+        monkeypatch.setenv(name, "of another PostHog")
+    monkeypatch.setenv("POSTHOG_HOST", "https://eu.i.posthog.com")
+    monkeypatch.setenv("POSTHOG_WEBHOOK_SECRET", "the stack's own")
+    for name in ("POSTHOG_API_KEY", "API_PUBLIC_URL", "ENABLE_POSTHOG_DESTINATION"):
+        monkeypatch.setenv(name, "")
+    StandIn(8010, 3002).use()
+    found = {name: value for name, value in os.environ.items() if name.startswith("POSTHOG_")}
+    assert found == {
+        "POSTHOG_HOST": "http://127.0.0.1:8010",
+        "POSTHOG_API_KEY": "phc_sandbox_project_key",
+        "POSTHOG_WEBHOOK_SECRET": "the stack's own",
+    }
+    assert os.environ["API_PUBLIC_URL"] == "http://hogsend.test:3002"
