@@ -14,6 +14,7 @@ from cli.errors import CommandError
 from cli.no_answer import why_no_answer
 from cli.server_address import ServerAddress, admin_key_hint
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
+from hogsend.contract.events import EventPage, Recorded
 from hogsend.urls import is_loopback
 
 Answer = TypeVar("Answer")
@@ -26,6 +27,7 @@ PROVISION_SECONDS = 120.0
 REPLAY_SECONDS = 120.0
 """The server stops earlier by itself and reports that there is more."""
 
+HANGING = "it listens, but hangs: restart it, and see its log (.hogsend/logs/gateway.log)"
 NO_SERVER = "start it with `hogsend up`, or give the right address with --url"
 
 CONNECT_INFO = "/v1/admin/analytics/connect-info"
@@ -33,6 +35,8 @@ DIAGNOSIS = "/v1/admin/analytics/diagnosis"
 PROVISION = "/v1/admin/analytics/provision-loop"
 CREDENTIAL = "/v1/admin/provider-credentials/posthog"
 DEAD_LETTERS = "/v1/admin/deadletters"
+EVENTS = "/v1/admin/events"
+RECORD = "/v1/events"
 
 
 class AdminError(CommandError):
@@ -98,6 +102,30 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     def __repr__(self) -> str:
         return "Grant(...)"
+
+
+class EventQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Filters of the event list; None means any."""
+
+    event: str | None = None
+    user_id: str | None = None
+    source: str | None = None
+    from_: str | None = msgspec.field(default=None, name="from")
+    to: str | None = None
+    limit: int | None = None
+    offset: int | None = None
+
+
+class SentEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An event to store, as `POST /v1/events` expects it."""
+
+    event: str
+    user_id: str | None = None
+    email: str | None = None
+    properties: dict[str, Any] = {}
+    contact_properties: dict[str, Any] = {}
+    idempotency_key: str | None = None
+    timestamp: str | None = None
 
 
 class _StoreRequest(msgspec.Struct, frozen=True):
@@ -209,6 +237,15 @@ class AdminClient:
         answer = self._ask("POST", f"{DEAD_LETTERS}/{action}", selection, timeout=REPLAY_SECONDS)
         return self._decode(answer, DeadLettersDone)
 
+    def events(self, query: EventQuery) -> EventPage:
+        """Return a page of events, the latest first; raises as `dead_letters`."""
+        given = urlencode(msgspec.to_builtins(query))
+        return self._decode(self._ask("GET", f"{EVENTS}?{given}"), EventPage)
+
+    def send_event(self, event: SentEvent) -> Recorded:
+        """Store an event and announce it; raises as `dead_letters`."""
+        return self._decode(self._ask("POST", RECORD, msgspec.json.encode(event)), Recorded)
+
     def _decode(self, answer: bytes, type: type[Answer]) -> Answer:
         try:
             return msgspec.json.decode(answer, type=type)
@@ -236,7 +273,8 @@ class AdminClient:
             )
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise AdminError(
-                f"no answer from {self._base} ({why_no_answer(error)})", NO_SERVER
+                f"no answer from {self._base} ({why_no_answer(error)})",
+                HANGING if isinstance(error, httpx.ReadTimeout) else NO_SERVER,
             ) from None
         if not answer.is_success:
             raise _error_from(answer, self._address)

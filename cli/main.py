@@ -31,6 +31,7 @@ COMMANDS = {
     "connect": Command("cli.commands.connect:connect", "Connect a PostHog project over OAuth."),
     "doctor": Command("cli.commands.doctor:doctor", "Examine a server and its PostHog side."),
     "status": Command("cli.commands.status:status", "Show the health of a running stack."),
+    "events": Command("cli.commands.events:app", "List, send and follow events."),
     "dlq": Command("cli.commands.dlq:app", "List, replay or purge dead letters."),
     "streams": Command("cli.commands.streams:app", "Back up and restore JetStream."),
     "sandbox": Command(

@@ -19,7 +19,7 @@ _STYLES = {
     Mark.PROBLEM: "bold red",
 }
 _MARK_WIDTH = 9
-_NAME_WIDTH = 18
+_NAME_WIDTH = 17
 
 
 class HealthFields(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,7 +85,7 @@ def show(examination: Examination, base_url: str) -> None:
 def show_check(check: Check) -> None:
     """Print one line, and what is known about it below."""
     mark = f"{check.mark:<{_MARK_WIDTH}}"
-    print_hanging(out, (mark, _STYLES[check.mark]), f"{check.name:<{_NAME_WIDTH}}{check.text}")
+    print_hanging(out, (mark, _STYLES[check.mark]), f"{check.name:<{_NAME_WIDTH}} {check.text}")
     for text in check.below:
         if text:
             print_hanging(out, (" " * _MARK_WIDTH, ""), text)

@@ -1,0 +1,190 @@
+"""`hogsend events`: list, send and follow events."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+import hogsend
+from cli.admin_client import EventQuery, SentEvent
+from cli.asking import DEFAULT_SERVER, Server, ask
+from cli.console import err, print_json
+from cli.errors import CommandError
+from cli.events import report
+from cli.events.bus_address import bus_address
+from cli.exit_codes import ExitCode
+from cli.server_address import resolve
+from cli.terminal import print_hanging
+from hogsend.contract.errors import HogsendError
+
+Text = str | None
+Json = Annotated[bool, Parameter(negative="", show_default=False)]
+
+app = App(name="events", help="List, send and follow events.")
+
+
+@app.command(name="list")
+def list_(
+    *,
+    event: Text = None,
+    user: Text = None,
+    source: Text = None,
+    from_: Annotated[Text, Parameter(name="--from")] = None,
+    to: Text = None,
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=100))] = 50,
+    offset: Annotated[int, Parameter(validator=Number(gte=0, lte=1_000_000))] = 0,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """List stored events, the latest that happened first.
+
+    In a pipe every event is one line, its columns separated by tabs.
+
+    Parameters
+    ----------
+    event
+        Only those of this name.
+    user
+        Only those of this user id, as it was sent.
+    source
+        Only those from this source: posthog, or hogsend for those that were sent here.
+    from_
+        Only those that happened then or later, for example 2026-01-01T00:00:00Z.
+    to
+        Only those that happened then or earlier.
+    limit
+        How many at most.
+    offset
+        How many to leave out, to continue after a page.
+    server
+        The server, and the output format.
+    """
+    wanted = EventQuery(
+        event=event,
+        user_id=user,
+        source=source,
+        from_=from_,
+        to=to,
+        limit=limit,
+        offset=offset,
+    )
+    page = ask(server, lambda client: client.events(wanted))
+    if server.json:
+        print_json(page)
+    else:
+        report.show_page(page, resolve(server.url, server.admin_key).base_url)
+    return ExitCode.OK
+
+
+@app.command
+def send(
+    name: str,
+    *,
+    user: Text = None,
+    email: Text = None,
+    properties: str = "{}",
+    contact_properties: str = "{}",
+    key: Text = None,
+    timestamp: Text = None,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """Send an event to Hogsend; it is stored and announced when this ends.
+
+    Parameters
+    ----------
+    name
+        What happened, for example signed_up.
+    user
+        Id of the user it belongs to; this or --email is required.
+    email
+        Email address of that user.
+    properties
+        Properties of the event, a JSON object.
+    contact_properties
+        Properties of the contact, a JSON object.
+    key
+        Idempotency key: an event that is sent again with the same key is stored once.
+    timestamp
+        When it happened, for example 2026-01-01T00:00:00Z; by default now.
+    server
+        The server, and the output format.
+    """
+    if user is None and email is None:
+        raise CommandError(
+            "it is not clear whose event it is", "add --user or --email", exit_code=ExitCode.USAGE
+        )
+    event = SentEvent(
+        event=name,
+        user_id=user,
+        email=email,
+        properties=_object(properties, "--properties"),
+        contact_properties=_object(contact_properties, "--contact-properties"),
+        idempotency_key=key,
+        timestamp=timestamp,
+    )
+    sent = ask(server, lambda client: client.send_event(event))
+    if server.json:
+        print_json(sent)
+    else:
+        report.show_sent(sent)
+    return ExitCode.OK
+
+
+@app.command
+def follow(
+    event: Text = None,
+    *,
+    user: Text = None,
+    source: Text = None,
+    nats_url: Text = None,
+    json: Json = False,
+) -> int:
+    """Print events as they arrive, from now on, until Ctrl-C.
+
+    Reads them from NATS, as a service of your own would; each is one line.
+
+    Parameters
+    ----------
+    event
+        Only those of this name.
+    user
+        Only those of this user id, as it was sent.
+    source
+        Only those from this source.
+    nats_url
+        Address of NATS with a user that may read events; NATS_URL, else .hogsend/subscriber.env.
+    json
+        Print every event as one JSON document on a line of its own.
+    """
+    address = bus_address(nats_url)
+
+    async def run() -> None:
+        async with hogsend.connect(address) as client:
+            print_hanging(err, ("", "dim"), "following; Ctrl-C ends it")
+            async for found in client.events(event):
+                if user in {None, found.user_id} and source in {None, found.source}:
+                    (print_json if json else report.show_line)(found)
+
+    try:
+        asyncio.run(run())
+    except HogsendError as error:
+        raise CommandError(
+            str(error), "see that NATS runs, and that NATS_URL names a user that may read events"
+        ) from error
+    except KeyboardInterrupt:
+        pass
+    return ExitCode.OK
+
+
+def _object(text: str, flag: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise CommandError(
+            f"{flag} is not a JSON object ({error})",
+            f"""for example {flag} '{{"plan": "free"}}'""",
+            exit_code=ExitCode.USAGE,
+        ) from error

@@ -1,0 +1,1 @@
+"""`hogsend events`: output of events, and where they are followed."""

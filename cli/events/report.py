@@ -1,0 +1,76 @@
+"""Print events: as a table on a terminal, as tab-separated lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from cli.console import err, out
+from cli.redaction import printable
+from cli.terminal import print_hanging
+from hogsend.contract.events import Event, EventPage, Recorded, StoredEvent
+
+_HEADINGS = ("happened at (UTC)", "event", "user", "source", "properties")
+_GAP = 2
+
+
+def show_page(page: EventPage, base_url: str) -> None:
+    """Print a page of events, and how to get the next one."""
+    if not page.events:
+        print_hanging(err, ("", ""), f"no event at {base_url} matches; {page.total} in all")
+        return
+    if out.is_terminal:
+        out.print(_table(page.events))
+    else:
+        for event in page.events:
+            show_line(event)
+    seen = page.offset + len(page.events)
+    more = f"; older ones: --offset {seen}" if seen < page.total else ""
+    print_hanging(err, ("\n", ""), f"{page.offset + 1} to {seen} of {page.total}{more}")
+
+
+def show_line(event: Event | StoredEvent) -> None:
+    """Print one event on one line, its columns separated by tabs, with its id at the end."""
+    # rich would expand the tabs.
+    out.file.write("\t".join([*_cells(event), event.id]) + "\n")
+    out.file.flush()
+
+
+def show_sent(sent: Recorded) -> None:
+    """Print what became of an event that was sent."""
+    if sent.stored:
+        print_hanging(out, ("stored ", "bold green"), f"{sent.id}, contact {sent.contact_key}")
+    else:
+        text = f"{sent.id}, which was sent before, so nothing was stored"
+        print_hanging(out, ("repeated ", "bold yellow"), text)
+
+
+def _table(events: Sequence[StoredEvent]) -> Table:
+    rows = [_cells(event) for event in events]
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
+    table = Table(box=None, padding=(0, _GAP, 0, 0))
+    for heading, width in zip(_HEADINGS[:-1], widths, strict=False):
+        table.add_column(heading, min_width=width, no_wrap=True)
+    table.add_column(_HEADINGS[-1], no_wrap=True)
+    # rich would shrink all columns; only the properties are clipped, and `--json` has all of them.
+    room = max(out.width - sum(widths[:-1]) - _GAP * len(widths), len(_HEADINGS[-1]))
+    for *cells, properties in rows:
+        clipped = Text(properties)
+        clipped.truncate(room, overflow="ellipsis")
+        table.add_row(*map(Text, cells), clipped)
+    return table
+
+
+def _cells(event: Event | StoredEvent) -> list[str]:
+    cells = [
+        f"{event.occurred_at:%Y-%m-%d %H:%M:%S}",
+        event.event,
+        event.user_id or event.contact_key,
+        event.source,
+        msgspec.json.encode(event.properties).decode(),
+    ]
+    # One line for each event, whatever its text contains.
+    return [" ".join(printable(cell).split()) for cell in cells]

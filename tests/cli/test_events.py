@@ -1,0 +1,106 @@
+"""`hogsend events` against a fake server; following is tested with a real NATS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.errors import CommandError
+from cli.events.bus_address import bus_address
+from tests.cli.fakes import ADMIN_KEY, FakeHogsend
+from tests.cli.recording_server import CannedResponse
+from tests.cli.running import Cli, Outcome
+
+EVENT: dict[str, Any] = {
+    "id": "0190-1",
+    "event": "signed\tup",
+    "userId": "u_42",
+    "contactKey": "c_1",
+    "source": "posthog",
+    "occurredAt": "2026-11-23T10:00:00.123456Z",
+    "receivedAt": "2026-11-23T10:00:01Z",
+    "properties": {"plan": "free\u001b[31m"},
+}
+PAGE = {"events": [EVENT], "total": 3, "limit": 1, "offset": 1}
+SENT = {"stored": True, "exits": [], "contactKey": "c_1", "id": "0190-2"}
+
+
+def events(cli: Cli, *arguments: str) -> Outcome:
+    return cli("events", *arguments, url=cli.url, admin_key=ADMIN_KEY)
+
+
+def test_a_pipe_gets_one_line_for_each_event(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.more["GET /v1/admin/events?limit=1&offset=1"] = CannedResponse(200, PAGE)
+    outcome = events(cli, "list", "--limit", "1", "--offset", "1")
+    assert outcome.code == 0
+    (line,) = outcome.out.splitlines()
+    assert line.split("\t")[:4] == ["2026-11-23 10:00:00", "signed up", "u_42", "posthog"]
+    assert line.endswith("\t0190-1")
+    assert "\x1b" not in outcome.everything
+    assert "2 to 2 of 3" in outcome.err
+    assert "--offset 2" in outcome.err
+
+
+def test_filters_are_those_of_the_route(cli: Cli, hogsend: FakeHogsend) -> None:
+    query = "event=a+%26b&userId=u&source=posthog&from=2026-01-01&to=2026-02-01&limit=50&offset=0"
+    empty = {"events": [], "total": 0, "limit": 50, "offset": 0}
+    hogsend.more[f"GET /v1/admin/events?{query}"] = CannedResponse(200, empty)
+    times = ("--from", "2026-01-01", "--to", "2026-02-01")
+    outcome = events(cli, "list", "--event", "a &b", "--user", "u", "--source", "posthog", *times)
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "no event" in outcome.err
+
+
+def test_json_is_the_servers_page(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.more["GET /v1/admin/events?limit=50&offset=0"] = CannedResponse(200, PAGE)
+    assert events(cli, "list", "--json").json["events"][0]["properties"] == EVENT["properties"]
+
+
+def test_an_event_is_sent(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.more["POST /v1/events"] = CannedResponse(202, SENT)
+    outcome = events(cli, "send", "signed_up", "--user", "u_42", "--properties", '{"plan": "free"}')
+    assert outcome.code == 0
+    assert "0190-2" in outcome.out
+    (request,) = hogsend.requests
+    assert request.json == {"event": "signed_up", "userId": "u_42", "properties": {"plan": "free"}}
+    assert events(cli, "send", "x", "--email", "a@example.com", "--json").json["stored"] is True
+
+
+def test_a_repeated_event_is_told(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.more["POST /v1/events"] = CannedResponse(202, {**SENT, "stored": False})
+    outcome = events(cli, "send", "signed_up", "--user", "u_42", "--key", "k")
+    assert outcome.code == 0
+    assert "sent before" in outcome.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("send", "signed_up"),
+        ("send", "signed_up", "--user", "u", "--properties", "[]"),
+        ("send", "signed_up", "--user", "u", "--properties", "{"),
+        ("send", "signed_up", "--user", "u", "--contact-properties", "1"),
+    ],
+)
+def test_what_cannot_be_sent_is_not(
+    cli: Cli, hogsend: FakeHogsend, arguments: tuple[str, ...]
+) -> None:
+    outcome = events(cli, *arguments)
+    assert outcome.code == 2
+    assert "  fix: " in outcome.err
+    assert hogsend.requests == []
+
+
+def test_the_bus_is_found_where_hogsend_up_writes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(CommandError):
+        bus_address(None)
+    (tmp_path / ".hogsend").mkdir()
+    (tmp_path / ".hogsend" / "subscriber.env").write_text("NATS_USER=x\nNATS_URL=nats://file\n")
+    assert bus_address(None) == "nats://file"
+    monkeypatch.setenv("NATS_URL", "nats://environment")
+    assert bus_address(None) == "nats://environment"
+    assert bus_address("nats://flag") == "nats://flag"
