@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
 import structlog
 
-from hogsend.contract.credentials import TokenReply, TokenRequest, token_digest
+from hogsend.contract.credentials import (
+    OAuthPayload,
+    ProvisionedProject,
+    TokenReply,
+    TokenRequest,
+    token_digest,
+)
 from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.refresh import Clock, Grant, Refresher, is_fresh, utc_now
-from services.credentials.store import CredentialStore
+from services.credentials.store import CredentialStore, Rows
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +38,8 @@ class TokenResolver:
         self._refresher = refresher
         self._personal_key = personal_key
         self._now = now
+        # Kept for when PostgreSQL is away: the project must not become another one then.
+        self._provisioned: dict[str, ProvisionedProject | None] = {}
 
     async def resolve(self, request: TokenRequest) -> TokenReply:
         """Resolve a bearer. A refresh that fails degrades the answer and is not raised.
@@ -45,20 +54,40 @@ class TokenResolver:
             pending = self._refresher.pending(provider)
             if pending is None or not self._is_usable(pending, request):
                 raise
-            return _oauth(pending)
+            return self._about(provider, _oauth(pending), pending.payload)
+        self._provisioned[provider] = self._project(stored.rows)
         payload = self._sealer.grant(stored.rows).payload
         if payload is None:
-            return self._fallback(stored.version)
-        grant: Grant | None = Grant(payload, stored.version)
+            reply = self._fallback(stored.version)
+        else:
+            reply = await self._bearer(request, Grant(payload, stored.version))
+        return self._about(provider, reply, payload)
+
+    async def _bearer(self, request: TokenRequest, stored: Grant) -> TokenReply:
+        grant: Grant | None = stored
         if (
-            not is_fresh(payload, self._now())
-            or request.rejected_sha256 == token_digest(payload.access_token)
-            or self._refresher.pending(provider)
+            not is_fresh(stored.payload, self._now())
+            or request.rejected_sha256 == token_digest(stored.payload.access_token)
+            or self._refresher.pending(request.provider_id)
         ):
-            grant = await self._refreshed(request, Grant(payload, stored.version))
+            grant = await self._refreshed(request, stored)
         if grant is None:
             return self._fallback(stored.version)
         return _oauth(grant) if self._is_usable(grant, request) else self._fallback(grant.version)
+
+    def _about(self, provider: str, reply: TokenReply, grant: OAuthPayload | None) -> TokenReply:
+        """Add the projects that are meant: the grant's, too, when the personal key stands in."""
+        return msgspec.structs.replace(
+            reply,
+            scoped_teams=grant.scoped_teams if grant else [],
+            provisioned_project=self._provisioned.get(provider),
+        )
+
+    def _project(self, rows: Rows) -> ProvisionedProject | None:
+        derived = self._sealer.derived(rows).payload
+        if derived is None or not derived.project_id or not derived.private_host:
+            return None
+        return ProvisionedProject(derived.project_id, derived.private_host)
 
     async def _refreshed(self, request: TokenRequest, grant: Grant) -> Grant | None:
         provider = request.provider_id

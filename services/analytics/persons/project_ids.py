@@ -1,4 +1,7 @@
-"""Which project a bearer reads: PostHog is asked once, and again when it may be another one."""
+"""Which project a bearer reads.
+
+Where nothing says which one, PostHog is asked once, and again when it may be another one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import msgspec
 
 from hogsend.contract.credentials import CredentialChanged, TokenReply
 from hogsend.posthog.api import PostHogError, Projects, Transport
+from hogsend.posthog.project_choice import choose_project
 from hogsend.service.credential_watcher import CredentialWatcher
 
 DISCOVERY_SECONDS = 10.0
@@ -28,11 +32,16 @@ class ProjectIds:
     """
 
     def __init__(self, configured: str | None, watcher: CredentialWatcher) -> None:
-        """Give `configured` (`POSTHOG_PROJECT_ID`) if there is one; PostHog is not asked then."""
+        """Choose by `configured` (`POSTHOG_PROJECT_ID`), the grant and what was provisioned."""
         self._configured = configured
         self._discovered: dict[tuple[str, str], _Discovered] = {}
         self._discovering = asyncio.Lock()
         watcher.on_change(self._changed)
+
+    def mismatch(self, bearer: TokenReply, host: str) -> str | None:
+        """Say how the project differs from those the grant covers, if it does."""
+        choice = choose_project(self._configured, bearer, host)
+        return None if choice.is_covered else f"{choice.mismatch} {choice.remedy}"
 
     async def of(self, bearer: TokenReply, host: str, transport: Transport) -> str:
         """Give the project's id, asking PostHog over `transport` if necessary.
@@ -40,8 +49,9 @@ class ProjectIds:
         Raises:
             PostHogError: PostHog does not say.
         """
-        if self._configured is not None:
-            return self._configured
+        choice = choose_project(self._configured, bearer, host)
+        if choice.id is not None:
+            return choice.id
         key = host, bearer.source
         async with self._discovering:
             known = self._discovered.get(key)

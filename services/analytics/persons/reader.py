@@ -20,6 +20,7 @@ from hogsend.contract.base import Properties
 from hogsend.contract.credentials import CredentialChanged, TokenReply, token_digest
 from hogsend.contract.errors import HogsendError
 from hogsend.posthog.api import Persons, PostHogError, Transport
+from hogsend.posthog.project_choice import DENIED
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.metrics import FAILURES
@@ -135,8 +136,14 @@ class PersonReader:
     async def _ask_with(self, distinct_id: str, bearer: TokenReply) -> Properties:
         host = await self._host.find()
         transport = Transport(self._http, host, bearer.token or "")
-        project_id = await self._project_ids.of(bearer, host, transport)
-        found = await Persons(transport, project_id).properties(distinct_id)
+        try:
+            project_id = await self._project_ids.of(bearer, host, transport)
+            found = await Persons(transport, project_id).properties(distinct_id)
+        except PostHogError as error:
+            mismatch = self._project_ids.mismatch(bearer, host)
+            if error.status not in DENIED or mismatch is None:
+                raise
+            raise PostHogError(f"{mismatch} {error.detail}", error.status, error.attr) from error
         if len(msgspec.json.encode(found)) > MAX_BYTES:
             raise PostHogError(f"the person has more than {MAX_BYTES} bytes of properties")
         return found

@@ -8,10 +8,12 @@ from enum import Enum, auto
 
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError
+from hogsend.posthog.project_choice import DENIED, ProjectChoice
 from services.provisioner.destination.drift import BODY, METHOD, SECRET_HEADER
 
 NO_CREDENTIAL = "no_posthog_credential"
 NOT_CONFIGURED = "posthog_not_configured"
+FORBIDDEN = 403
 UNREACHABLE_URL = "api_public_url_unreachable"
 NO_SECRET = "webhook_secret_missing"  # noqa: S105 - a code
 
@@ -89,9 +91,18 @@ def no_function_id() -> ProvisioningError:
     )
 
 
-def from_posthog(error: PostHogError, step: Step, webhook_url: str) -> ProvisioningError:
+def from_posthog(
+    error: PostHogError, step: Step, webhook_url: str, choice: ProjectChoice
+) -> ProvisioningError:
     """Translate PostHog's answer to one request into the contract's code (2.7)."""
     said = describe(error)
+    if error.status in DENIED and not choice.is_covered:
+        code = "missing-scope" if error.status == FORBIDDEN else "project-discovery-failed"
+        return _posthog_error(code, f"{choice.mismatch} {said}", choice.remedy)
+    return _refused(error, said, step, webhook_url)
+
+
+def _refused(error: PostHogError, said: str, step: Step, webhook_url: str) -> ProvisioningError:
     match error.status, step:
         case 401, _:
             return _posthog_error("unauthorized", said, UNAUTHORIZED_REMEDY)

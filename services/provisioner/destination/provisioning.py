@@ -13,6 +13,7 @@ from hogsend.contract.credentials import TokenReply
 from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.provisioning import Provisioned, ProvisionReply
 from hogsend.posthog.api import Transport
+from hogsend.posthog.project_choice import choose_project
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination import desired, preconditions, project_record
 from services.provisioner.destination.desired import Desired
@@ -130,7 +131,8 @@ class Provisioning:
         self, bearer: TokenReply, host: str, wanted: Desired, lock: ProvisioningLock
     ) -> Provisioned:
         transport = Transport(self._http, host, bearer.token or "", secrets=[wanted.secret])
-        reconciliation = Reconciliation(transport, host, wanted, InstanceProbe(self._http))
-        project = await reconciliation.project(self._instance.project_id)
+        choice = choose_project(self._instance.project_id, bearer, host)
+        reconciliation = Reconciliation(transport, host, wanted, InstanceProbe(self._http), choice)
+        project = await reconciliation.project()
         await project_record.save(self._credentials, project, host)
         return await reconciliation.run(project.id or "", lock)

@@ -16,6 +16,7 @@ from hogsend.posthog.api import (
     Projects,
     Transport,
 )
+from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.destination import desired as bodies
 from services.provisioner.destination.candidates import candidates
 from services.provisioner.destination.desired import Desired
@@ -47,19 +48,25 @@ class Reconciliation:
     """One run against PostHog (contract 2.2). Every method raises `ProvisioningError`."""
 
     def __init__(
-        self, transport: Transport, private_host: str, desired: Desired, instances: InstanceProbe
+        self,
+        transport: Transport,
+        private_host: str,
+        desired: Desired,
+        instances: InstanceProbe,
+        choice: ProjectChoice,
     ) -> None:
         self._transport = transport
         self._host = private_host
         self._desired = desired
         self._instances = instances
+        self._choice = choice
 
-    async def project(self, project_id: str | None) -> Project:
-        """Read the project. It is read even when `project_id` is known, for its `api_token`."""
+    async def project(self) -> Project:
+        """Read the chosen project. It is read even when its id is known, for its `api_token`."""
         if not self._desired.secret:
             raise missing_secret()
         with self._during(Step.PROJECT):
-            project = await Projects(self._transport).get(project_id)
+            project = await Projects(self._transport).get(self._choice.id)
         if project.id is None:
             raise no_project_id()
         return project
@@ -151,4 +158,4 @@ class Reconciliation:
         try:
             yield
         except PostHogError as error:
-            raise from_posthog(error, step, self._desired.webhook_url) from error
+            raise from_posthog(error, step, self._desired.webhook_url, self._choice) from error

@@ -13,6 +13,7 @@ from hogsend.contract.credentials import DerivedReply, TokenReply
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.provisioning import DestinationFinding, Diagnosis, ReadsFinding
 from hogsend.posthog.api import HogFunctions, Persons, PostHogError, Projects, Transport
+from hogsend.posthog.project_choice import DENIED, ProjectChoice, choose_project
 from hogsend.service import metrics
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.errors import (
@@ -104,35 +105,41 @@ class Diagnostics:
             )
             return _reads("unknown", bearer.source, *no_host), _unknown(*no_host)
         transport = Transport(self._http, host, bearer.token, secrets=[secret] if secret else [])
+        choice = choose_project(self._instance.project_id, bearer, host)
         try:
-            project_id = await self._project_id(transport)
+            project_id = await self._project_id(transport, choice)
         except PostHogError as error:
-            refusal = from_posthog(error, Step.PROJECT, "").refusal
-            return _failing(bearer, error), _unknown(refusal.detail, refusal.remediation)
+            refusal = from_posthog(error, Step.PROJECT, "", choice).refusal
+            return _failing(bearer, error, choice), _unknown(refusal.detail, refusal.remediation)
         return await asyncio.gather(
-            self._check_reads(transport, project_id, bearer),
-            self._probe_destination(transport, project_id, secret, host),
+            self._check_reads(transport, project_id, bearer, choice),
+            self._probe_destination(transport, project_id, secret, host, choice),
         )
 
-    async def _project_id(self, transport: Transport) -> str:
-        if self._instance.project_id:
-            return self._instance.project_id
+    async def _project_id(self, transport: Transport, choice: ProjectChoice) -> str:
+        if choice.id is not None:
+            return choice.id
         project = await Projects(transport).get(None, seconds=PROJECT_SECONDS)
         if project.id is None:
             raise PostHogError("PostHog's project answer carries no id")
         return project.id
 
     async def _check_reads(
-        self, transport: Transport, project_id: str, bearer: TokenReply
+        self, transport: Transport, project_id: str, bearer: TokenReply, choice: ProjectChoice
     ) -> ReadsFinding:
         try:
             await Persons(transport, project_id).try_read()
         except PostHogError as error:
-            return _failing(bearer, error)
+            return _failing(bearer, error, choice)
         return _reads("working", bearer.source)
 
     async def _probe_destination(
-        self, transport: Transport, project_id: str, secret: str | None, host: str
+        self,
+        transport: Transport,
+        project_id: str,
+        secret: str | None,
+        host: str,
+        choice: ProjectChoice,
     ) -> DestinationFinding:
         url = webhook_url(self._instance.public_url)
         provisioned = await _or_none(self._store.provisioned(project_id))
@@ -142,7 +149,7 @@ class Diagnostics:
             async with asyncio.timeout(DESTINATION_SECONDS):
                 return await probe.find(HogFunctions(transport, project_id))
         except PostHogError as error:
-            refusal = from_posthog(error, probe.step, url).refusal
+            refusal = from_posthog(error, probe.step, url, choice).refusal
             return _unknown(refusal.detail, refusal.remediation)
         except TimeoutError:
             return _unknown(
@@ -160,7 +167,10 @@ async def _or_none(request: Awaitable[Answer]) -> Answer | None:
         return None
 
 
-def _failing(bearer: TokenReply, error: PostHogError) -> ReadsFinding:
+def _failing(bearer: TokenReply, error: PostHogError, choice: ProjectChoice) -> ReadsFinding:
+    if error.status in DENIED and not choice.is_covered:
+        said = f"{choice.mismatch} {describe(error)}"
+        return _reads("failing", bearer.source, said, choice.remedy)
     remedies = {401: UNAUTHORIZED_REMEDY, 403: SCOPES_REMEDY}
     otherwise = (
         "Check POSTHOG_HOST and POSTHOG_PRIVATE_HOST, and that PostHog can be reached from the "

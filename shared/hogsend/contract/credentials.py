@@ -160,6 +160,14 @@ class WebhookSecretReply(Message, frozen=True):
     """Lower-case hex digest of the UTF-8 secret; only with `present`."""
 
 
+class ProvisionedProject(Message, frozen=True):
+    """The project the destination was provisioned in."""
+
+    id: str
+    private_host: str
+    """The PostHog it belongs to."""
+
+
 class TokenReply(Message, frozen=True):
     """A bearer for PostHog's private API: the OAuth grant, else the personal key, else none."""
 
@@ -168,6 +176,9 @@ class TokenReply(Message, frozen=True):
     token: str | None = None
     expires_at: datetime | None = None
     """None for a personal key, which does not expire."""
+    scoped_teams: list[int] = []
+    """Projects the stored grant is restricted to; empty when it is not, or there is none."""
+    provisioned_project: ProvisionedProject | None = None
 
     def __repr__(self) -> str:
         """Name the source, never the token."""

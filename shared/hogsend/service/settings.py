@@ -123,7 +123,8 @@ class PostHogSettings(Settings):
         "when unset.",
     )
     posthog_project_id: str | None = Field(
-        None, description="Project id; discovered from PostHog when unset."
+        None,
+        description="Project id; when unset the grant's, the provisioned or PostHog's current one.",
     )
     posthog_personal_api_key: SecretStr | None = Field(
         None, description="Fallback read credential, used when no OAuth credential is stored."

@@ -97,6 +97,7 @@ class FakeCredentials:
     token: str | None = None
     source: Literal["oauth", "personal_key"] = "oauth"
     project: ProjectReply = field(default_factory=lambda: ProjectReply(1, "absent"))
+    scoped_teams: list[int] = field(default_factory=list)
     instead: list[str] = field(default_factory=list)
     """Tokens to give instead of ones that were refused."""
 
@@ -111,7 +112,12 @@ class FakeCredentials:
             self.version += 1
         if self.token is None:
             return TokenReply(source="none", version=self.version)
-        return TokenReply(source=self.source, version=self.version, token=self.token)
+        return TokenReply(
+            source=self.source,
+            version=self.version,
+            token=self.token,
+            scoped_teams=self.scoped_teams,
+        )
 
     def change(self, token: str | None, change: Change = "stored") -> CredentialChanged:
         """Change the credential; gives the event that announces it."""

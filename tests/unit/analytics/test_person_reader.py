@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from hogsend.contract.credentials import CREDENTIALS_TOKEN, ProjectReply
 from hogsend.service.bearer_cache import BearerCache
@@ -93,6 +94,26 @@ async def test_case_93_a_personal_key_discovers_the_project_and_reads() -> None:
         (HOST, "/api/projects/@current/", PERSONAL),
         (HOST, "/api/projects/4242/persons/?distinct_id=u_42", PERSONAL),
     ]
+
+
+@on_virtual_time
+async def test_persons_are_read_in_the_one_project_of_the_grant() -> None:
+    world = reading(posthog_private_host=HOST)
+    world.credentials.scoped_teams = [4242]
+    await world.persons.properties("u_42")
+    assert world.posthog.paths == ["/api/projects/4242/persons/?distinct_id=u_42"]
+
+
+@on_virtual_time
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_refusal_names_a_project_that_is_not_the_grants(status: int) -> None:
+    world = reading(posthog_private_host=HOST, posthog_project_id="99")
+    world.credentials.scoped_teams = [4242]
+    world.posthog.status = status
+    with capture_logs() as logs:
+        assert await world.persons.properties("u_42") == {}
+    (warning,) = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert "POSTHOG_PROJECT_ID is 99, but the grant covers project 4242." in warning["reason"]
 
 
 @on_virtual_time

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from hogsend.contract.credentials import DerivedPayload, ProvisionedProject
 from hogsend.contract.credentials import token_digest as digest
 from hogsend.contract.errors import Unavailable
 from services.credentials.sealing import Sealer
@@ -124,3 +125,20 @@ async def test_case_89_an_undecryptable_row_is_no_credential(driver: Driver) -> 
         assert (await replica.ask()).source == "personal_key"
     (warning,) = warnings(logs)
     assert "sealed with another secret" in warning["reason"]
+
+
+async def test_a_bearer_says_which_projects_are_meant(driver: Driver) -> None:
+    replica = driver.replica(personal_key="phx_fallback")
+    assert (await replica.ask()).scoped_teams == []
+    await driver.put(driver.grant(left=30, scoped_teams=[4242]))
+    derived = DerivedPayload(project_id="55", private_host="https://eu.posthog.com")
+    await driver.store.save("posthog", "derived", driver.sealer.seal(derived))
+    driver.endpoint.failure = RefreshFailed("HTTP 500")
+    for source, seconds in (("oauth", 0), ("personal_key", 31)):
+        driver.clock.advance(seconds)
+        reply = await replica.ask()
+        assert (reply.source, reply.scoped_teams) == (source, [4242])
+        assert reply.provisioned_project == ProvisionedProject("55", "https://eu.posthog.com")
+    await driver.store.delete("posthog")
+    reply = await replica.ask()
+    assert (reply.scoped_teams, reply.provisioned_project) == ([], None)

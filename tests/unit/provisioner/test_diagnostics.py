@@ -55,6 +55,30 @@ async def test_a_configured_project_needs_no_discovery() -> None:
     assert all("/api/projects/77/" in line for line in provisioner.posthog.lines())
 
 
+async def test_the_one_project_of_the_grant_is_the_one_that_is_diagnosed() -> None:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(
+        source="oauth", version=1, token="pha_a", scoped_teams=[77]
+    )
+    await diagnose(provisioner)
+    assert all("/api/projects/77/" in line for line in provisioner.posthog.lines())
+
+
+async def test_a_project_that_the_grant_does_not_cover_fails_both_and_says_so() -> None:
+    provisioner = compose(project_id="99")
+    provisioner.credentials.token = TokenReply(
+        source="oauth", version=1, token="pha_a", scoped_teams=[77]
+    )
+    provisioner.posthog.refuse("GET", "/api/projects/99/", 403)
+    found = await diagnose(provisioner)
+    assert found.person_reads.state == "failing"
+    for finding in (found.person_reads, found.destination):
+        assert "POSTHOG_PROJECT_ID is 99, but the grant covers project 77." in (
+            finding.detail or ""
+        )
+        assert "POSTHOG_PROJECT_ID to 77" in (finding.remediation or "")
+
+
 async def test_nothing_is_connected() -> None:
     provisioner = compose(secret=None)
     provisioner.credentials.token = TokenReply(source="none", version=1)

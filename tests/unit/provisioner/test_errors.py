@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hogsend.posthog.errors import PostHogError
+from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.destination.errors import (
     OPEN_ROUTE_REMEDY,
     Step,
@@ -25,6 +26,9 @@ ADD_ON = [
     "Data pipelines add-on is required for enabling new destinations.",
     "data-pipelines: please upgrade your plan",
 ]
+
+
+CURRENT = ProjectChoice(None, "current")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +55,7 @@ ADD_ON = [
     ],
 )
 def test_a_status_has_its_code_at_each_step(step: Step, status: int | None, code: str) -> None:
-    refusal = from_posthog(PostHogError("said", status), step, WEBHOOK_URL).refusal
+    refusal = from_posthog(PostHogError("said", status), step, WEBHOOK_URL, CURRENT).refusal
     assert (refusal.reason, refusal.code) == ("posthog", code)
     assert "said" in (refusal.detail or "")
     assert str(status) in (refusal.detail or "") or status is None
@@ -73,7 +77,9 @@ def test_a_status_has_its_code_at_each_step(step: Step, status: int | None, code
     ],
 )
 def test_a_remediation_names_what_to_do(step: Step, status: int, names: list[str]) -> None:
-    remediation = from_posthog(PostHogError("x", status), step, WEBHOOK_URL).refusal.remediation
+    remediation = from_posthog(
+        PostHogError("x", status), step, WEBHOOK_URL, CURRENT
+    ).refusal.remediation
     for name in names:
         assert name in (remediation or "")
 
@@ -109,7 +115,7 @@ def test_a_failed_precondition_is_ours() -> None:
 def test_a_plan_without_data_pipelines_is_recognised(detail: str) -> None:
     error = PostHogError(detail, 400, "template_id")
     assert needs_add_on(error)
-    refusal = from_posthog(error, Step.COLLECTION, WEBHOOK_URL).refusal
+    refusal = from_posthog(error, Step.COLLECTION, WEBHOOK_URL, CURRENT).refusal
     assert refusal.code == "api-error"
     assert "plan" in (refusal.detail or "")
     assert detail in (refusal.detail or "")
@@ -136,7 +142,9 @@ def test_a_plan_without_data_pipelines_is_recognised(detail: str) -> None:
 )
 def test_another_refusal_is_not_taken_for_the_plan(detail: str, status: int | None) -> None:
     assert not needs_add_on(PostHogError(detail, status))
-    refusal = from_posthog(PostHogError(detail, status), Step.COLLECTION, WEBHOOK_URL).refusal
+    refusal = from_posthog(
+        PostHogError(detail, status), Step.COLLECTION, WEBHOOK_URL, CURRENT
+    ).refusal
     assert "add-on" not in (refusal.remediation or "")
 
 
@@ -154,3 +162,21 @@ def test_an_error_is_described_by_status_and_detail(error: PostHogError, said: s
 
 def test_the_manual_setup_says_where_the_secret_is() -> None:
     assert "value of POSTHOG_WEBHOOK_SECRET" in manual_setup(WEBHOOK_URL)
+
+
+@pytest.mark.parametrize("step", list(Step))
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "missing-scope"), (404, "project-discovery-failed")]
+)
+def test_a_project_that_the_grant_does_not_cover_is_named_with_the_one_it_does(
+    step: Step, status: int, code: str
+) -> None:
+    choice = ProjectChoice("99", "POSTHOG_PROJECT_ID", ["4242"])
+    refusal = from_posthog(PostHogError("said", status), step, WEBHOOK_URL, choice).refusal
+    assert refusal.code == code
+    assert "POSTHOG_PROJECT_ID is 99, but the grant covers project 4242." in (refusal.detail or "")
+    assert "said" in (refusal.detail or "")
+    assert "POSTHOG_PROJECT_ID to 4242" in (refusal.remediation or "")
+    # Whatever else PostHog answers has another reason.
+    other = from_posthog(PostHogError("said", 500), step, WEBHOOK_URL, choice).refusal
+    assert "grant" not in (other.detail or "")

@@ -357,3 +357,26 @@ async def test_a_webhook_url_follows_the_public_url() -> None:
     reply = await run(compose(public_url="https://t.example.com/"))
     assert reply.provisioned is not None
     assert reply.provisioned.webhook_url == WEBHOOK_URL
+
+
+async def test_the_one_project_of_the_grant_is_provisioned_whatever_is_current() -> None:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(
+        source="oauth", version=1, token="pha_a", scoped_teams=[77]
+    )
+    assert await action(provisioner) == "created"
+    assert provisioner.posthog.lines()[0] == "GET /api/projects/77/"
+
+
+async def test_a_project_the_grant_does_not_cover_is_refused_with_both_named() -> None:
+    provisioner = compose(project_id="99")
+    provisioner.credentials.token = TokenReply(
+        source="oauth", version=1, token="pha_a", scoped_teams=[77]
+    )
+    provisioner.posthog.refuse("GET", "/api/projects/99/", 404)
+    reply = await run(provisioner)
+    assert reply.refusal is not None
+    assert reply.refusal.code == "project-discovery-failed"
+    assert "POSTHOG_PROJECT_ID is 99, but the grant covers project 77." in (
+        reply.refusal.detail or ""
+    )

@@ -9,6 +9,7 @@ import pytest
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.provisioning import Destination, Provisioned
 from hogsend.posthog.api import Transport
+from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.destination import desired
 from services.provisioner.destination.desired import Desired
 from services.provisioner.destination.errors import ProvisioningError
@@ -48,8 +49,9 @@ class Run:
     ) -> Provisioned:
         http = http_to(self.posthog, self.instances)
         transport = Transport(http, host, "pha_a", secrets=[wanted.secret])
-        reconciliation = Reconciliation(transport, host, wanted, InstanceProbe(http))
-        project = await reconciliation.project(project_id)
+        choice = ProjectChoice(project_id, "POSTHOG_PROJECT_ID" if project_id else "current")
+        reconciliation = Reconciliation(transport, host, wanted, InstanceProbe(http), choice)
+        project = await reconciliation.project()
         async with self.store.lock() as lock:
             return await reconciliation.run(project.id or "", lock)
 

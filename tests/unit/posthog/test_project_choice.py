@@ -1,0 +1,64 @@
+"""Which PostHog project is meant (contract C2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from hogsend.contract.credentials import ProvisionedProject, TokenReply
+from hogsend.posthog.project_choice import ProjectChoice, choose_project
+
+HOST = "https://eu.posthog.com"
+STORED = ProvisionedProject("55", HOST)
+
+
+def bearer(teams: list[int], stored: ProvisionedProject | None = None) -> TokenReply:
+    return TokenReply(
+        source="oauth", version=1, token="pha", scoped_teams=teams, provisioned_project=stored
+    )
+
+
+@pytest.mark.parametrize(
+    ("configured", "teams", "stored", "id", "source"),
+    [
+        ("77", [4242], STORED, "77", "POSTHOG_PROJECT_ID"),
+        (None, [4242], STORED, "4242", "grant"),
+        (None, [4242], None, "4242", "grant"),
+        (None, [], STORED, "55", "provisioned"),
+        (None, [55, 56], STORED, "55", "provisioned"),
+        (None, [], ProvisionedProject("55", f"{HOST}/"), "55", "provisioned"),
+        # A project id means nothing at another PostHog.
+        (None, [], ProvisionedProject("55", "https://us.posthog.com"), None, "current"),
+        (None, [1, 2], None, None, "current"),
+        (None, [], None, None, "current"),
+        ("", [], None, None, "current"),
+    ],
+)
+def test_what_was_said_most_clearly_wins(
+    configured: str | None,
+    teams: list[int],
+    stored: ProvisionedProject | None,
+    id: str | None,
+    source: str,
+) -> None:
+    choice = choose_project(configured, bearer(teams, stored), HOST)
+    assert (choice.id, choice.source) == (id, source)
+
+
+@pytest.mark.parametrize(
+    ("choice", "covered", "says"),
+    [
+        (ProjectChoice("99", "POSTHOG_PROJECT_ID", ["1"]), False, "POSTHOG_PROJECT_ID is 99"),
+        (ProjectChoice("99", "provisioned", ["1", "2"]), False, "projects 1, 2"),
+        (ProjectChoice(None, "current", ["1", "2"]), False, "projects 1, 2"),
+        (ProjectChoice("1", "POSTHOG_PROJECT_ID", ["1", "2"]), True, ""),
+        (ProjectChoice("99", "POSTHOG_PROJECT_ID"), True, ""),
+        (ProjectChoice(None, "current"), True, ""),
+    ],
+)
+def test_a_project_outside_of_the_grant_is_named(
+    choice: ProjectChoice, covered: bool, says: str
+) -> None:
+    assert choice.is_covered is covered
+    if not covered:
+        assert says in choice.mismatch
+        assert "POSTHOG_PROJECT_ID to 1" in choice.remedy
