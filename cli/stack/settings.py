@@ -10,11 +10,11 @@ from pathlib import Path
 
 from pydantic import Field
 
+from hogsend.service.setting_types import Port
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
     OutboundSettings,
-    Port,
     PostHogSettings,
     PublicUrlSettings,
     Settings,

@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from hogsend.client.local_time import find_timezone
-from hogsend.service.settings import CommaSeparated, Settings
+from hogsend.service.setting_types import CommaSeparated
+from hogsend.service.settings import Settings
 
 
 class AnalyticsSettings(Settings):

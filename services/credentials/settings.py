@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from hogsend.service.settings import PreviousKeys, Settings
+from hogsend.service.setting_types import PreviousSecrets
+from hogsend.service.settings import Settings
 
 
 class SealingSettings(Settings):
     """Sealing of stored credentials."""
+
+    # The key is made of its bytes: trimmed, what an earlier version sealed would be unreadable.
+    exact = frozenset({"better_auth_secret"})
 
     better_auth_secret: SecretStr = Field(
         description="Seals stored credentials; rotating it makes them unreadable, unless the old "
         "one is in `BETTER_AUTH_SECRET_PREVIOUS`. Required by the credentials service; `make up` "
         "generates one."
     )
-    better_auth_secret_previous: PreviousKeys = Field(
+    better_auth_secret_previous: PreviousSecrets = Field(
         (),
         description="Earlier sealing secrets, separated by commas: still unseal, and what they "
         "sealed is sealed anew.",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from hogsend.contract.streams import MIB
-from hogsend.service.settings import Port, PreviousKeys, Settings
+from hogsend.service.setting_types import HeaderSecret, Port, PreviousKeys
+from hogsend.service.settings import Settings
 
 
 class GatewaySettings(Settings):
@@ -18,17 +19,17 @@ class GatewaySettings(Settings):
 
     gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     gateway_port: Port = Field(3002, description="Port the gateway listens on.")
-    admin_api_key: SecretStr | None = Field(
+    admin_api_key: HeaderSecret | None = Field(
         None,
         description="Bearer for `/v1/admin/*`. Unset, every admin request is 401; "
         "`make up` generates one.",
     )
-    admin_read_api_key: SecretStr | None = Field(
+    admin_read_api_key: HeaderSecret | None = Field(
         None,
         description="Bearer that may only read: events, dead letters, destinations, capabilities "
         "and metrics. Every other admin route answers it 403.",
     )
-    ingest_api_key: SecretStr | None = Field(
+    ingest_api_key: HeaderSecret | None = Field(
         None,
         description="Bearer that may only report events to `POST /v1/events`; `ADMIN_API_KEY` may, "
         "too.",

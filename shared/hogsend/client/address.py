@@ -6,7 +6,7 @@ import logging
 import os
 import ssl
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from hogsend.contract.users import DEPRECATED_USERS
 from hogsend.transport.connection import Connection, Observer
@@ -31,7 +31,7 @@ def connection_to(
     addresses = url or os.environ.get("NATS_URL", DEFAULT_URL)
     if tls is None and (authority := os.environ.get("NATS_TLS_CA")):
         tls = client_context(Path(authority))
-    known_as = urlsplit(addresses.split(",")[0]).username or user
+    known_as = unquote(urlsplit(addresses.split(",")[0]).username or user)
     renamed = {old.value: new.value for old, new in DEPRECATED_USERS.items()}
     if current := renamed.get(known_as):
         log.warning("the NATS user %s is deprecated: use %s", known_as, current)

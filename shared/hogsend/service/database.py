@@ -20,6 +20,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.health import DependencyHealth, SchemaHealth
 from hogsend.service import metrics
 from hogsend.service.migrations import MigrationFailed, migrate
+from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.retry import retry_until_available
 from hogsend.service.settings import DatabaseSettings
 
@@ -61,12 +62,12 @@ class Database:
         """Prepare without connecting.
 
         Args:
-            url: PostgreSQL address.
+            url: PostgreSQL address, see `hogsend.service.postgres_address`.
             schema: the service's own schema, made when missing.
             migrations: directory of numbered `.sql` files in dbmate's format.
             pool_size: connections at most.
         """
-        self._url = url
+        self._address = PostgresAddress.parse(url)
         # asyncpg refuses a subclass of str, such as a member of a StrEnum.
         self._schema = str(schema)
         self._migrations = migrations
@@ -137,14 +138,14 @@ class Database:
 
     async def _open(self) -> None:
         try:
-            await migrate(self._url, self._schema, self._migrations)
+            await migrate(self._address, self._schema, self._migrations)
             self._pool = await asyncpg.create_pool(
-                self._url,
+                self._address.dsn,
                 min_size=1,
                 max_size=self._pool_size,
                 command_timeout=COMMAND_SECONDS,
-                timeout=ACQUIRE_SECONDS,
-                server_settings={"search_path": self._schema},
+                timeout=self._address.connect_seconds or ACQUIRE_SECONDS,
+                server_settings={**self._address.settings, "search_path": self._schema},
             )
         except (*AWAY, asyncpg.PostgresError, MigrationFailed) as error:
             # The reason may name hosts: it is for the log, and not for the public health.

@@ -6,8 +6,11 @@ import asyncio
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
+
+from hogsend.service.postgres_address import PostgresAddress
 
 PREFERRING = frozenset({"", "allow", "prefer"})
 """Modes in which asyncpg, as libpq, takes TLS where the server offers it; "" is the default."""
@@ -19,32 +22,46 @@ class MigrationFailed(Exception):
     """dbmate did not succeed; the message is its output."""
 
 
-async def migrate(url: str, schema: str, directory: Path) -> None:
+async def migrate(address: PostgresAddress, schema: str, directory: Path) -> None:
     """Apply what is pending; replicas that start together wait for one another.
+
+    Of several hosts the first one that takes the migrations is migrated: a standby refuses them.
 
     The database is reached over TLS when asyncpg reaches it so. dbmate knows no mode that prefers
     TLS: where the address asks for none in particular, TLS is tried first.
 
     Args:
-        url: PostgreSQL address, as asyncpg takes it.
+        address: of PostgreSQL.
         schema: where dbmate notes what is applied.
         directory: numbered `.sql` files in dbmate's format.
 
     Raises:
         MigrationFailed: dbmate could not connect or a migration failed.
     """
+    *others, last = address.dsns_of_hosts()
+    for url in others:
+        try:
+            await _migrate_host(url, address, schema, directory)
+        except MigrationFailed:
+            continue
+        return
+    await _migrate_host(last, address, schema, directory)
+
+
+async def _migrate_host(url: str, address: PostgresAddress, schema: str, directory: Path) -> None:
+    run = partial(_run, address=address, schema=schema, directory=directory)
     if _asks_for_a_mode(url):
-        await _run(url, schema, directory)
+        await run(url)
         return
     try:
-        await _run(_with_mode(url, "require"), schema, directory)
+        await run(_with_mode(url, "require"))
     except MigrationFailed as error:
         if OFFERS_NO_TLS not in str(error):
             raise
-        await _run(_with_mode(url, "disable"), schema, directory)
+        await run(_with_mode(url, "disable"))
 
 
-async def _run(url: str, schema: str, directory: Path) -> None:
+async def _run(url: str, *, address: PostgresAddress, schema: str, directory: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         _dbmate(),
         *("--env", "HOGSEND_MIGRATE_URL", "--no-dump-schema", "--migration-lock"),
@@ -57,7 +74,11 @@ async def _run(url: str, schema: str, directory: Path) -> None:
     )
     output, _ = await process.communicate()
     if process.returncode:
-        raise MigrationFailed(output.decode(errors="replace").strip().replace(url, "***"))
+        said = output.decode(errors="replace").strip().replace(url, "***")
+        if address.password:
+            for text in (address.password, quote(address.password, safe="")):
+                said = said.replace(text, "***")
+        raise MigrationFailed(said)
 
 
 def _asks_for_a_mode(url: str) -> bool:

@@ -11,50 +11,27 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    HttpUrl,
-    SecretStr,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from hogsend.contract.streams import MIB, STREAM_MAX_BYTES, Limits
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
+from hogsend.service.setting_types import (
+    CommaSeparated,
+    DatabaseUrl,
+    HeaderSecret,
+    NatsUrl,
+    OptionalPort,
+    Url,
+)
 from hogsend.service.ssrf import AllowedHost
-
-_url = TypeAdapter(HttpUrl)
-
-
-def _split(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(entry.strip() for entry in value.split(",") if entry.strip())
-
-
-def _check_url(value: str) -> str:
-    # Only a check: the text is used, and shown, exactly as the operator wrote it.
-    _url.validate_python(value)
-    return value
-
-
-Port = Annotated[int, Field(ge=1, le=65535)]
-Url = Annotated[str, AfterValidator(_check_url)]
-CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-PreviousKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
-"""Earlier keys or secrets that are still accepted, separated by commas."""
 
 SECRETS_DIRECTORY = Path("/run/secrets")
 """Where Docker and Kubernetes mount secrets. A file there counts when the variable is unset."""
@@ -82,6 +59,19 @@ class Settings(BaseSettings):
 
     renamed: ClassVar[Mapping[str, str]] = {}
     """Deprecated names of fields, each with the field's name. They are read while it is unset."""
+    exact: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose value is taken as it is, white space around it included."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trim(cls, values: Any) -> Any:
+        # A file, a copied line or a shell adds white space that nobody sees. Nothing but white
+        # space counts as unset, as nothing does.
+        trimmed = {
+            name: value.strip() if isinstance(value, str) and name not in cls.exact else value
+            for name, value in values.items()
+        }
+        return {name: value for name, value in trimmed.items() if value != ""}
 
     @classmethod
     def environment_names(cls) -> set[str]:
@@ -109,7 +99,7 @@ class Settings(BaseSettings):
 class PostHogSettings(Settings):
     """PostHog: all optional, each capability needs only its own."""
 
-    posthog_api_key: SecretStr | None = Field(
+    posthog_api_key: HeaderSecret | None = Field(
         None, description="Project API key (`phc_…`): event capture and person writes."
     )
     posthog_host: Url | None = Field(
@@ -126,10 +116,10 @@ class PostHogSettings(Settings):
         None,
         description="Project id; when unset the grant's, the provisioned or PostHog's current one.",
     )
-    posthog_personal_api_key: SecretStr | None = Field(
+    posthog_personal_api_key: HeaderSecret | None = Field(
         None, description="Fallback read credential, used when no OAuth credential is stored."
     )
-    posthog_webhook_secret: SecretStr | None = Field(
+    posthog_webhook_secret: HeaderSecret | None = Field(
         None,
         description="Shared secret PostHog's webhooks must carry; wins over a minted one. "
         "With neither, the source is open.",
@@ -179,7 +169,7 @@ class PublicUrlSettings(Settings):
 class DatabaseSettings(Settings):
     """PostgreSQL, for every service but the gateway."""
 
-    database_url: SecretStr = Field(
+    database_url: DatabaseUrl = Field(
         description="PostgreSQL address. Unset, `make up` starts its own server. For TLS add "
         "`?sslmode=verify-full&sslrootcert=/path/to/ca.pem`."
     )
@@ -191,7 +181,7 @@ class DatabaseSettings(Settings):
 class BusSettings(Settings):
     """NATS, for every service."""
 
-    nats_url: str = Field(
+    nats_url: NatsUrl = Field(
         "nats://127.0.0.1:4222",
         description="NATS address, several separated by commas. Set, `make up` uses it instead of "
         "starting its own server.",
@@ -239,7 +229,7 @@ class TelemetrySettings(Settings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
     )
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+    metrics_port: OptionalPort = Field(
         0,
         description="Port where a service without HTTP serves `/metrics`; 0 is off. "
         "The gateway serves them itself.",
@@ -268,7 +258,13 @@ def deprecations(secrets: Path = SECRETS_DIRECTORY) -> list[str]:
 
 def describe_problems(error: ValidationError) -> list[str]:
     """Say what is wrong with the environment: one line a setting, never a value."""
-    return [
-        f"{str(problem['loc'][0]).upper() if problem['loc'] else 'settings'}: {problem['msg']}"
-        for problem in error.errors(include_input=False, include_url=False)
-    ]
+    problems = error.errors(include_input=False, include_url=False)
+    return [f"{_name(problem['loc'])}: {_said(problem['msg'])}" for problem in problems]
+
+
+def _name(location: tuple[int | str, ...]) -> str:
+    return str(location[0]).upper() if location else "settings"
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ")

@@ -7,6 +7,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import nats.errors
@@ -85,11 +86,14 @@ class Connection:
 
     async def open(self) -> None:
         """Connect, retrying without end; cancel it to stop."""
+        servers, user, password = _credentials(self.addresses)
+        if password is None and self._password is not None:
+            user, password = self.user, self._password
         await self.client.connect(
-            servers=self.addresses,
+            servers=servers,
             name=f"hogsend-{self.user}",
-            user=self.user if self._password is not None else None,
-            password=self._password,
+            user=user,
+            password=password,
             tls=self._tls,
             inbox_prefix=inbox_prefix(self.user),
             max_reconnect_attempts=-1,
@@ -241,6 +245,27 @@ class Connection:
         self.observe("reconnected", "")
         for hook in self._reconnect_hooks:
             await hook()
+
+
+def _credentials(addresses: list[str]) -> tuple[list[str], str | None, str | None]:
+    """Take user and password out of addresses, and decode them, which nats-py does not."""
+    servers: list[str] = []
+    user: str | None = None
+    password: str | None = None
+    for address in addresses:
+        scheme, separator, rest = address.strip().partition("://")
+        if not separator:
+            scheme, rest = "nats", scheme
+        credentials, at, place = rest.rpartition("@")
+        if not at or ":" not in credentials:
+            # A token, which nats-py takes out itself.
+            servers.append(f"{scheme}://{rest}")
+            continue
+        if user is None:
+            name, _, secret = credentials.partition(":")
+            user, password = unquote(name), unquote(secret)
+        servers.append(f"{scheme}://{place}")
+    return servers, user, password
 
 
 def without_password(url: str) -> str:

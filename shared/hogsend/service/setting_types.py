@@ -1,0 +1,106 @@
+"""Types of settings: what they accept, and what to write instead of what they do not.
+
+Every message names what is wrong and what to write, and repeats no part of the value: it may be a
+secret, or lie beside one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+from hogsend.service.postgres_address import PostgresAddress
+
+_MAX_PORT = 65535
+
+
+def _web_address(text: str) -> str:
+    # Only a check: the text is used, and shown, exactly as the operator wrote it.
+    example = "write for example https://eu.i.posthog.com"
+    parts = _parsed(text, example)
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError(f"it does not begin with https:// or http://; {example}")
+    if "@" in parts.netloc:
+        raise ValueError("it has a user or a password in it; remove everything up to the @")
+    if parts.query or parts.fragment or "?" in text or "#" in text:
+        raise ValueError("it has a query or a fragment; remove everything from the ? or #")
+    return text
+
+
+def _nats_addresses(text: str) -> str:
+    example = "write nats://host:4222, several separated by commas"
+    for address in text.split(","):
+        # nats-py takes an address without a scheme for nats://.
+        given = address.strip()
+        parts = _parsed(given if "://" in given else f"nats://{given}", example)
+        if parts.scheme not in {"nats", "tls", "ws", "wss"}:
+            raise ValueError(f"an address begins neither with nats:// nor with tls://; {example}")
+        if parts.query or parts.fragment or parts.path.strip("/"):
+            raise ValueError(
+                f"an address goes on after host and port; {example}, and %23, %2F and %3F for a "
+                "#, / or ? in a password"
+            )
+    return text
+
+
+def _parsed(text: str, example: str) -> SplitResult:
+    if not text or any(character <= " " or character in "\\\x7f" for character in text):
+        raise ValueError(f"it has a space, a backslash or a control character; {example}")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        # The error would quote it.
+        raise ValueError(f"it is no address; {example}") from None
+    if not parts.scheme or not host:
+        raise ValueError(f"it is no address with a scheme and a host; {example}")
+    if port == 0:
+        raise ValueError(f"its port is not 1 to {_MAX_PORT}; {example}")
+    return parts
+
+
+def _port(value: object) -> object:
+    if isinstance(value, str) and "://" in value:
+        raise ValueError(
+            "it is an address, not a port; Kubernetes sets such a variable for a Service of that "
+            "name: set enableServiceLinks: false in the pod, or this variable to a number"
+        )
+    return value
+
+
+def _header_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not all(" " <= character <= "~" for character in text):
+        raise ValueError(
+            "it has characters that an HTTP header does not carry unchanged; use letters, digits "
+            "and punctuation of ASCII, for example from `openssl rand -hex 32`"
+        )
+    return secret
+
+
+def _postgres_address(secret: SecretStr) -> SecretStr:
+    PostgresAddress.parse(secret.get_secret_value())
+    return secret
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(entry.strip() for entry in value.split(",") if entry.strip())
+
+
+Port = Annotated[int, BeforeValidator(_port), Field(ge=1, le=_MAX_PORT)]
+OptionalPort = Annotated[int, BeforeValidator(_port), Field(ge=0, le=_MAX_PORT)]
+Url = Annotated[str, AfterValidator(_web_address)]
+NatsUrl = Annotated[str, AfterValidator(_nats_addresses)]
+HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]
+"""A secret that travels in an HTTP header: as a bearer, or PostHog's webhook secret."""
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgres_address)]
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+PreviousSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+"""Earlier secrets that are still accepted, separated by commas."""
+PreviousKeys = Annotated[tuple[HeaderSecret, ...], NoDecode, BeforeValidator(_split)]
+"""The same for keys that travel in a header."""
