@@ -8,7 +8,6 @@ import sys
 from typing import Annotated
 
 from cyclopts import Parameter
-from pydantic import ValidationError
 
 from cli.console import err, out, print_json
 from cli.demo.posthog import DemoPostHog
@@ -18,11 +17,11 @@ from cli.exit_codes import ExitCode
 from cli.stack import local, startup
 from cli.stack.data_directory import DataDirectory
 from cli.stack.ports import free_or_any
-from cli.stack.settings import ALL_SETTINGS, StackSettings
+from cli.stack.settings import ALL_SETTINGS, StackSettings, problems
 from cli.stack.stack import Stack
 from cli.stack.stand_in import PORT
 from cli.summary import Summary, typed_command
-from hogsend.service.settings import TelemetrySettings, describe_problems
+from hogsend.service.settings import TelemetrySettings
 from services.gateway.settings import GatewaySettings
 
 
@@ -37,14 +36,13 @@ def demo(*, json: Annotated[bool, Parameter(negative="", show_default=False)] = 
     json
         Print one JSON document with the measurements, and exit.
     """
-    try:
-        wanted, stack_settings = GatewaySettings(), StackSettings()
-    except ValidationError as error:
+    if wrong := problems():
         raise CommandError(
-            "\n       ".join(describe_problems(error)),
+            "\n       ".join(wrong),
             "see .env.example for every setting",
             exit_code=ExitCode.USAGE,
-        ) from None
+        )
+    wanted, stack_settings = GatewaySettings(), StackSettings()
     posthog = _configure(wanted, stack_settings)
     gateway, stack_settings = GatewaySettings(), StackSettings()
     home = DataDirectory(stack_settings.hogsend_home)

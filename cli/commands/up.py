@@ -7,7 +7,6 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
-from pydantic import ValidationError
 
 from cli.console import err, print_json
 from cli.errors import CommandError
@@ -15,11 +14,11 @@ from cli.exit_codes import ExitCode
 from cli.stack import local, startup
 from cli.stack.data_directory import DataDirectory
 from cli.stack.ports import require_free
-from cli.stack.settings import StackSettings
+from cli.stack.settings import StackSettings, problems
 from cli.stack.stack import Stack
 from cli.stack.stand_in import PORT, EarlierCredential, StandIn
 from cli.summary import Summary, show, typed_command
-from hogsend.service.settings import deprecations, describe_problems
+from hogsend.service.settings import deprecations
 from services.gateway.settings import GatewaySettings
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -44,14 +43,13 @@ def up(*, sandbox: Flag = False, sandbox_port: int = PORT, json: Flag = False) -
     json
         Print one JSON document when everything is ready, and nothing else on stdout.
     """
-    try:
-        gateway, settings = GatewaySettings(), StackSettings()
-    except ValidationError as error:
+    if wrong := problems():
         raise CommandError(
-            "\n       ".join(describe_problems(error)),
+            "\n       ".join(wrong),
             "see .env.example for every setting",
             exit_code=ExitCode.USAGE,
-        ) from None
+        )
+    gateway, settings = GatewaySettings(), StackSettings()
     for deprecation in deprecations():
         err.print(f"[yellow]warning:[/] {deprecation}", soft_wrap=True)
     home = DataDirectory(settings.hogsend_home)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from hogsend.service.setting_types import Port
 from hogsend.service.settings import (
@@ -19,6 +19,7 @@ from hogsend.service.settings import (
     PublicUrlSettings,
     Settings,
     TelemetrySettings,
+    describe_problems,
 )
 from services.analytics.settings import AnalyticsSettings
 from services.credentials.settings import SealingSettings
@@ -51,3 +52,26 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
     StackSettings,
 )
 """In the order of the documents that list them."""
+
+GENERATED = frozenset({"BETTER_AUTH_SECRET", "DATABASE_URL"})
+"""Required by a service, and made by `hogsend up` where they are missing."""
+
+
+def problems() -> list[str]:
+    """Say what is wrong with the environment of the whole stack: one line a setting.
+
+    A service that cannot start would be started again and again, and its reason be in a log.
+    """
+    found: list[str] = []
+    for group in ALL_SETTINGS:
+        try:
+            group()
+        except ValidationError as error:
+            missing = {
+                str(one["loc"][0]).upper()
+                for one in error.errors(include_input=False, include_url=False)
+                if one["type"] == "missing"
+            }
+            lines = describe_problems(error)
+            found += [line for line in lines if line.partition(":")[0] not in missing & GENERATED]
+    return found

@@ -19,7 +19,7 @@ _MAX_PORT = 65535
 
 def _web_address(text: str) -> str:
     # Only a check: the text is used, and shown, exactly as the operator wrote it.
-    example = "write for example https://eu.i.posthog.com"
+    example = "write for example https://host.example.com"
     parts = _parsed(text, example)
     if parts.scheme not in {"http", "https"}:
         raise ValueError(f"it does not begin with https:// or http://; {example}")

@@ -130,6 +130,7 @@ def test_every_pod_is_locked_down() -> None:
     for name, pod in running.items():
         assert pod["securityContext"]["runAsNonRoot"], name
         assert pod["automountServiceAccountToken"] is False, name
+        assert pod["enableServiceLinks"] is False, name
         for container in pod["containers"]:
             closed = container["securityContext"]
             assert closed["readOnlyRootFilesystem"], name

@@ -13,7 +13,7 @@ import pytest
 import structlog
 from pydantic import SecretStr, ValidationError
 
-from cli.stack.settings import ALL_SETTINGS
+from cli.stack.settings import ALL_SETTINGS, problems
 from docs.generate import ROOT
 from hogsend.service import logs
 from hogsend.service.settings import (
@@ -22,6 +22,7 @@ from hogsend.service.settings import (
     Settings,
     TelemetrySettings,
     deprecations,
+    describe_problems,
 )
 from services.credentials.settings import SealingSettings
 from services.gateway.settings import GatewaySettings
@@ -74,6 +75,33 @@ def test_an_empty_value_counts_as_unset(
         ("INGEST_BATCH_SIZE", "0"),
         ("NATS_REPLICAS", "9"),
         ("ADMIN_RATE_LIMIT", "0"),
+        *((name, "tcp://10.96.12.7:80") for name in ("GATEWAY_PORT", "NATS_PORT", "METRICS_PORT")),
+        *(
+            (name, value)
+            for name in ("POSTHOG_HOST", "POSTHOG_PRIVATE_HOST", "API_PUBLIC_URL")
+            for value in (
+                *("eu.i.posthog.com", "//eu.i.posthog.com", "ftp://eu.i.posthog.com", "https://"),
+                *("https://eu.i.posthog.com?a=1", "https://eu.i.posthog.com/#a", "https://h/?"),
+                *("https://u:p@eu.i.posthog.com", "https://eu.i .posthog.com", "https://h:0"),
+                *("https://h:port", "https://h\\x", "https://[::1", "https://h\nx"),
+            )
+        ),
+        *(
+            ("NATS_URL", value)
+            for value in (
+                *("http://h:4222", "nats://", "nats://h:port", "nats://u:p#x@h:4222", "nats://h,"),
+                *("nats://u:p/x@h:4222", "nats://h:4222?x=1", "nats://h:4222 nats://g:4222"),
+            )
+        ),
+        *(
+            (name, value)
+            for name in (
+                *("POSTHOG_WEBHOOK_SECRET", "ADMIN_API_KEY", "ADMIN_READ_API_KEY"),
+                *("INGEST_API_KEY", "POSTHOG_PERSONAL_API_KEY", "ADMIN_API_KEY_PREVIOUS"),
+            )
+            for value in ("schlüssel", "a\nb", "a\tb", "a\x7fb", "ключ")
+        ),
+        ("DATABASE_URL", "postgresql://u:p#ss@h/db"),
     ],
 )
 def test_a_value_out_of_bounds_stops_the_service(
@@ -81,8 +109,64 @@ def test_a_value_out_of_bounds_stops_the_service(
 ) -> None:
     monkeypatch.setenv(name, value)
     group = next(group for group in ALL_SETTINGS if name.lower() in group.model_fields)
-    with pytest.raises(ValidationError, match=name.lower()):
+    if "DATABASE_URL" not in name:
+        monkeypatch.setenv("DATABASE_URL", REQUIRED["database_url"])
+    monkeypatch.setenv("BETTER_AUTH_SECRET", REQUIRED["better_auth_secret"])
+    with pytest.raises(ValidationError, match=name.lower()) as raised:
         group()
+    (problem,) = describe_problems(raised.value)
+    assert problem.startswith(f"{name}: ")
+    assert len(value) < len("https://h") or value not in problem
+    assert "Value error" not in problem
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value", "read"),
+    [
+        (PostHogSettings, "POSTHOG_WEBHOOK_SECRET", "s3cret\n", "s3cret"),
+        (PostHogSettings, "POSTHOG_HOST", "https://eu.i.posthog.com ", "https://eu.i.posthog.com"),
+        (PostHogSettings, "POSTHOG_WEBHOOK_SECRET", " \n", None),
+        (GatewaySettings, "GATEWAY_PORT", " 3003\r\n", 3003),
+        (GatewaySettings, "ADMIN_API_KEY", "\tkey ", "key"),
+        (BusSettings, "NATS_URL", " nats://h:4222\n", "nats://h:4222"),
+        # Its bytes are the key: trimmed, what is sealed with it would be unreadable.
+        (SealingSettings, "BETTER_AUTH_SECRET", "s3cret\n", "s3cret\n"),
+    ],
+)
+def test_white_space_that_nobody_sees_is_trimmed(
+    group: type[Settings], name: str, value: str, read: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    found = getattr(group(), name.lower())
+    assert (found.get_secret_value() if isinstance(found, SecretStr) else found) == read
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("nats://h:4222", "h:4222", "h", "tls://h", "nats://a:1,nats://b:2", "a:1, b:2"),
+        *("nats://u:p%40ss@h:4222", "nats://[::1]:4222", "wss://h:443", "nats://h:4222/"),
+    ],
+)
+def test_an_address_of_nats_is_what_nats_py_takes(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NATS_URL", url)
+    assert BusSettings().nats_url == url
+
+
+def test_a_stack_names_every_wrong_setting_and_not_what_it_generates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert problems() == []
+    monkeypatch.setenv("INGEST_BATCH_SIZE", "0")
+    monkeypatch.setenv("DATABASE_URL", "mysql://u:hunter2@h/db")
+    monkeypatch.setenv("POSTHOG_HOST", "eu.i.posthog.com")
+    found = problems()
+    assert sorted(line.partition(":")[0] for line in found) == [
+        *("DATABASE_URL", "INGEST_BATCH_SIZE", "POSTHOG_HOST"),
+    ]
+    assert "hunter2" not in "".join(found)
 
 
 def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +180,9 @@ def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) 
     ]
     assert len(marked) == 13
     for name in marked:
-        monkeypatch.setenv(name.upper(), "do-not-print-me")
+        # A PostgreSQL address is checked to be one.
+        prefix = "postgresql://u:" if name == "database_url" else ""
+        monkeypatch.setenv(name.upper(), f"{prefix}do-not-print-me{'@h' if prefix else ''}")
     for group in ALL_SETTINGS:
         values = group()
         assert "do-not-print-me" not in repr(values)

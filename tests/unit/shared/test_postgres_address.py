@@ -1,0 +1,104 @@
+"""PostgreSQL addresses: what people paste, for asyncpg and for dbmate, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from hogsend.service.postgres_address import PostgresAddress
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "user", "password", "database"),
+    [
+        ("postgresql://u:p@h/db", [("h", 5432)], "u", "p", "db"),
+        ("postgres://u:p@h:6432/db", [("h", 6432)], "u", "p", "db"),
+        ("postgresql://u@h", [("h", 5432)], "u", None, None),
+        ("postgresql:///db", [("localhost", 5432)], None, None, "db"),
+        ("postgresql://u:p%40s%2Fs@h/d%20b", [("h", 5432)], "u", "p@s/s", "d b"),
+        ("postgresql://u:p:q@h/db", [("h", 5432)], "u", "p:q", "db"),
+        ("postgresql://a:1,b:2,c/db", [("a", 1), ("b", 2), ("c", 5432)], None, None, "db"),
+        ("postgresql://u:p@[::1]:5433/db", [("::1", 5433)], "u", "p", "db"),
+        ("postgresql://u@/db?host=/run/pg", [("/run/pg", 5432)], "u", None, "db"),
+        ("postgresql://u@/db?host=/run/pg&port=6000", [("/run/pg", 6000)], "u", None, "db"),
+        ("postgresql://u@%2Frun%2Fpg/db", [("/run/pg", 5432)], "u", None, "db"),
+        (
+            "postgresql:///?host=a,b&port=1,2&user=u&password=p&dbname=db",
+            *([("a", 1), ("b", 2)], "u", "p", "db"),
+        ),
+    ],
+)
+def test_an_address_is_read_as_libpq_reads_it(
+    url: str,
+    hosts: list[tuple[str, int]],
+    user: str | None,
+    password: str | None,
+    database: str | None,
+) -> None:
+    address = PostgresAddress.parse(url)
+    assert (address.hosts, address.user, address.password, address.database) == (
+        hosts,
+        user,
+        password,
+        database,
+    )
+    # What is made of it says the same.
+    assert PostgresAddress.parse(address.dsn) == address
+    for one, dsn in zip(address.hosts, address.dsns_of_hosts(), strict=True):
+        assert PostgresAddress.parse(dsn).hosts == [one]
+
+
+def test_what_managed_servers_give_is_understood() -> None:
+    address = PostgresAddress.parse(
+        "postgresql://u:p@ep-x.neon.example/db?sslmode=require&channel_binding=prefer"
+        "&connect_timeout=10&keepalives=1&keepalives_idle=30&target_session_attrs=read-write"
+        "&application_name=mine&options=-c%20statement_timeout%3D5s&gssencmode=disable"
+    )
+    assert address.connect_seconds == 10
+    assert address.settings == {
+        "application_name": "mine",
+        "options": "-c statement_timeout=5s",
+    }
+    (dbmate,) = address.dsns_of_hosts()
+    for dsn in (address.dsn, dbmate):
+        assert "sslmode=require" in dsn
+        for unknown in ("channel_binding", "keepalives", "gssencmode"):
+            assert unknown not in dsn
+    # asyncpg would send what it does not know to the server.
+    assert "connect_timeout" not in address.dsn
+    assert "target_session_attrs" not in dbmate
+    assert "target_session_attrs=read-write" in address.dsn
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "postgresql://"),
+        ("mysql://u:hunter2@h/db", "postgresql://"),
+        ("u:hunter2@h/db", "postgresql://"),
+        ("postgresql://u:hunter2#x@h/db", "%23"),
+        ("postgresql://u:hunter2/x@h/db", "%2F"),
+        ("postgresql://u:hunter2?x@h/db", "%3F"),
+        ("postgresql://u:hunter2 x@h/db", "%20"),
+        ("postgresql://u:p@h:hunter2/db", "port"),
+        ("postgresql://u:p@h:0/db", "port"),
+        ("postgresql://u:p@h:70000/db", "port"),
+        ("postgresql://u:hunter2@h/db?channel_binding=require", "channel_binding"),
+        ("postgresql://u:hunter2@h/db?pgbouncer=true", "pgbouncer"),
+        ("postgresql://u:hunter2@h/db?sslmode=on", "sslmode"),
+        ("postgresql://u:hunter2@h/db?target_session_attrs=standby", "target_session_attrs"),
+        ("postgresql://u:hunter2@h/db?connect_timeout=soon", "connect_timeout"),
+        ("postgresql://u:p@h/db?service=hunter2", "service"),
+    ],
+)
+def test_what_is_not_supported_is_named_and_nothing_of_the_password(url: str, says: str) -> None:
+    with pytest.raises(ValueError, match=r".") as raised:
+        PostgresAddress.parse(url)
+    assert says in str(raised.value)
+    assert SECRET not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_its_text_shows_no_password() -> None:
+    assert SECRET not in repr(PostgresAddress.parse(f"postgresql://u:{SECRET}@h/db"))
