@@ -191,3 +191,16 @@ async def _has_passing_consumer(subscriber: Connection) -> bool:
     async with asyncio.timeout(5):
         info = await subscriber.js.stream_info(StreamName.EVENTS)
     return info.state.consumer_count == 2
+
+
+async def test_a_password_in_an_address_is_decoded(servers: Servers, fresh_bus: None) -> None:
+    async with two_sides(servers):
+        url = servers.nats_url(User.SUBSCRIBER)
+        scheme, _, rest = url.partition("://")
+        credentials, _, place = rest.rpartition("@")
+        name, _, password = credentials.partition(":")
+        escaped = "".join(f"%{byte:02X}" for byte in password.encode())
+        subscriber = Connection(User.SUBSCRIBER, f"{scheme}://{name}:{escaped}@{place}")
+        async with asyncio.timeout(10):
+            await subscriber.open()
+        await subscriber.close()

@@ -33,6 +33,7 @@ from hogsend.contract.users import User
 from hogsend.service.broker import service_broker
 from hogsend.service.database import Database
 from hogsend.service.migrations import OFFERS_NO_TLS, MigrationFailed, migrate
+from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.settings import BusSettings
 from hogsend.transport.connection import Connection
 from services.credentials.app import MIGRATIONS
@@ -325,7 +326,7 @@ async def test_postgresql_over_tls_verified(tls_only: str, pki: Pki, tmp_path: P
     await _is_migrated_and_queried(f"{tls_only}?sslmode=verify-full&sslrootcert={pki.ca}")
     impostor = f"{tls_only}?sslmode=verify-full&sslrootcert={other.ca}"
     with pytest.raises(MigrationFailed):
-        await migrate(impostor, "credentials", MIGRATIONS)
+        await migrate(PostgresAddress.parse(impostor), "credentials", MIGRATIONS)
     # dbmate refused above; the library that queries reads the same address.
     with pytest.raises((OSError, asyncpg.PostgresError)):
         await asyncpg.connect(impostor, timeout=5)
@@ -336,7 +337,7 @@ async def test_a_mode_of_the_environment_counts_for_migrations_too(
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "require")
     with pytest.raises(MigrationFailed, match=OFFERS_NO_TLS):
-        await migrate(without_tls, "credentials", MIGRATIONS)
+        await migrate(PostgresAddress.parse(without_tls), "credentials", MIGRATIONS)
 
 
 async def _is_migrated_and_queried(url: str) -> None:

@@ -16,6 +16,7 @@ from hogsend.contract.events import ListEvents
 from hogsend.contract.users import User
 from hogsend.service.database import Database
 from hogsend.service.migrations import migrate
+from hogsend.service.postgres_address import PostgresAddress
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
@@ -99,13 +100,13 @@ async def test_every_older_schema_with_rows_in_it_is_brought_up_to_date(
         older.mkdir()
         for file in files[:applied]:
             shutil.copy(file, older)
-        await migrate(database_url, service, older)
+        await migrate(PostgresAddress.parse(database_url), service, older)
         if applied == 1:
             await fill(database_url, service)
         before = await tables(database_url, service.value)
 
         for _ in range(2):
-            await migrate(database_url, service, files[0].parent)
+            await migrate(PostgresAddress.parse(database_url), service, files[0].parent)
         after = await tables(database_url, service.value)
         for name, rows in before.items():
             kept = [{key: row[key] for key in rows[0]} for row in after[name]] if rows else rows
@@ -125,7 +126,7 @@ async def upgraded(url: str, service: User, resolver: Path) -> Database:
     """The first version's database with its rows, opened by today's."""
     resolver.mkdir()  # noqa: ASYNC240
     shutil.copy(migrations(service)[0], resolver)
-    await migrate(url, service, resolver)
+    await migrate(PostgresAddress.parse(url), service, resolver)
     await fill(url, service)
     opened = database(url, service, migrations(service)[0].parent)
     await opened.connect()

@@ -21,6 +21,7 @@ from hogsend.service.app import started
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from hogsend.service.migrations import migrate
+from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.subscribers import BatchSubscriber
 from hogsend.transport.connection import Connection
 from services.ingest.app import MIGRATIONS, create_app
@@ -68,7 +69,7 @@ class Driver:
                 stack.push_async_callback(bus.close)
             async with harness.connected(self._servers, User.INGEST) as ingest:
                 await streams.reconcile(ingest.js, User.INGEST)
-            await migrate(self.database_url, "ingest", MIGRATIONS)
+            await migrate(PostgresAddress.parse(self.database_url), "ingest", MIGRATIONS)
             self.rows = await asyncpg.connect(self.database_url)
             stack.push_async_callback(self.rows.close)
             yield

@@ -1,0 +1,73 @@
+"""Addresses of managed servers, for migrations and queries alike, against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+
+import services.credentials
+from hogsend.service.database import Database
+from hogsend.service.migrations import MigrationFailed, migrate
+from hogsend.service.postgres_address import PostgresAddress
+from tests.integration.bus.test_tls import postgres_on_tcp
+from tests.ports import free_port
+from tests.servers import Servers
+
+MIGRATIONS = Path(services.credentials.__file__).with_name("migrations")
+PASSWORD = "p@s#s/w:rd?%41"
+
+
+@pytest.fixture
+async def owner(servers: Servers, database_url: str) -> AsyncIterator[tuple[str, int]]:
+    """User, password and database of a server on TCP, as in an address; and the port."""
+    connection = await asyncpg.connect(database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"CREATE ROLE managed LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
+    try:
+        with postgres_on_tcp(database_url, None) as port:
+            yield f"managed:{quote(PASSWORD, safe='')}@{{}}/{name}", port
+    finally:
+        await connection.execute("DROP OWNED BY managed CASCADE; DROP ROLE managed")
+        await connection.close()
+
+
+async def is_used(url: str) -> str:
+    """Migrate and connect as a service does; gives the name the server knows it by."""
+    database = Database(url, "credentials", MIGRATIONS, pool_size=2)
+    await asyncio.wait_for(database.connect(), 20)
+    try:
+        async with database.acquire() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM provider_credentials") == 0
+            return str(await connection.fetchval("SHOW application_name"))
+    finally:
+        await database.close()
+
+
+async def test_what_managed_servers_give_works_as_it_is(owner: tuple[str, int]) -> None:
+    place, port = owner
+    parameters = (
+        "?channel_binding=prefer&connect_timeout=10&keepalives=1&keepalives_idle=30"
+        "&target_session_attrs=read-write&application_name=mine&gssencmode=prefer"
+        "&options=-c%20statement_timeout%3D9s"
+    )
+    assert await is_used(f"postgresql://{place.format(f'127.0.0.1:{port}')}{parameters}") == "mine"
+
+
+async def test_of_several_hosts_the_one_that_answers_is_used(owner: tuple[str, int]) -> None:
+    place, port = owner
+    hosts = f"127.0.0.1:{free_port()},127.0.0.1:{port}"
+    await is_used(f"postgresql://{place.format(hosts)}?target_session_attrs=primary")
+
+
+async def test_a_failed_migration_tells_no_part_of_the_password(owner: tuple[str, int]) -> None:
+    place, _ = owner
+    address = PostgresAddress.parse(f"postgresql://{place.format(f'127.0.0.1:{free_port()}')}")
+    with pytest.raises(MigrationFailed) as raised:
+        await migrate(address, "credentials", MIGRATIONS)
+    for part in (PASSWORD, quote(PASSWORD, safe="")):
+        assert part not in str(raised.value)
