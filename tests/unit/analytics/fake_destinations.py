@@ -50,7 +50,7 @@ class FakeStore(DestinationStore):
     """A store without PostgreSQL."""
 
     def __init__(self, *stored: Destination) -> None:
-        super().__init__(Database("", "analytics", Path(), pool_size=1))
+        super().__init__(Database("postgresql://nowhere", "analytics", Path(), pool_size=1))
         self.rows = {one.id: one for one in stored}
         self.history: dict[UUID, list[Outcome]] = {}
         self.down = False

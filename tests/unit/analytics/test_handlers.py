@@ -71,7 +71,7 @@ def composed(link: FakeLink) -> ServiceBroker:
     broker = ServiceBroker(User.ANALYTICS, link)
     create_app(
         broker,
-        Database("", "analytics", Path(), pool_size=1),
+        Database("postgresql://nowhere", "analytics", Path(), pool_size=1),
         FakePostHog().http,
         EGRESS,
         posthog=PostHogSettings(),
