@@ -9,6 +9,7 @@ import msgspec
 
 from hogsend.contract.base import Properties
 from hogsend.contract.headers import event_message_id
+from hogsend.contract.identity import contact_user_id
 
 
 class EventRef(NamedTuple):
@@ -33,8 +34,9 @@ class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
     ref: EventRef
     name: str
     user_id: str
-    """Distinct id as received; may be blank when there is an email."""
+    """Distinct id as received; may be blank, or name nobody."""
     email: str | None
+    """Folded; None unless it is an address."""
     occurred_at: datetime
     """By the reporter's clock (UTC)."""
     received_at: datetime
@@ -55,6 +57,11 @@ class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
         """The same key, as messages about this event carry it."""
         source, id = self.ref
         return event_message_id(source=source, id=id, event=self.name, user_id=self.user_id)
+
+    @property
+    def contact_user_id(self) -> str | None:
+        """The distinct id, if it may be a contact's key."""
+        return contact_user_id(self.user_id)
 
     @property
     def effective_at(self) -> datetime:

@@ -27,7 +27,7 @@ from services.gateway.error_responses import admin_errors
 from services.gateway.timestamps import Timestamp, format_milliseconds, parse_timestamp
 
 Provider = Annotated[
-    str, PathParameter(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
+    str, PathParameter(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")
 ]
 
 

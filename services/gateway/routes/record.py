@@ -28,13 +28,14 @@ NO_LISTS = "there are no mailing lists here; nothing was subscribed or unsubscri
 T = TypeVar("T")
 
 MAX_KEY = 128
-KEY = r"^[\x21-\x7e]+$"
+# `$` alone is also before a last newline in Python, unlike in the JavaScript of OpenAPI's readers.
+KEY = r"^[\x21-\x7e]+$(?!\n)"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\S")]
 UserId = Annotated[
     str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\S", description="External id.")
 ]
-Email = Annotated[str, msgspec.Meta(max_length=320, pattern=r"^[^\s@]+@[^\s@]+$")]
+Email = Annotated[str, msgspec.Meta(max_length=320, pattern=r"^[^\s@]+@[^\s@]+$(?!\n)")]
 IdempotencyKey = Annotated[
     str,
     msgspec.Meta(
@@ -63,7 +64,7 @@ class ReportedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Properties of the contact, not of the event."""
     value: float | None = None
     """Added to the properties, like `currency`."""
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{3}$")] | None = None
+    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z]{3}$(?!\n)")] | None = None
     idempotency_key: IdempotencyKey | None = None
     lists: dict[str, bool] = {}
     """Mailing lists to join or leave: there are none here, and `listsError` says so."""

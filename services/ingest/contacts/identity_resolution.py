@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from uuid import UUID, uuid4
 
+from hogsend.contract.identity import contact_user_id
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, ROW, Contact, Key
 from services.ingest.incoming_event import IncomingEvent
 
@@ -14,14 +15,16 @@ _ROW_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECA
 
 def keys_of(event: IncomingEvent) -> list[Key]:
     """Every key that may lead to the contact of `event`."""
-    keys = keys_of_user(event.user_id) if event.user_id.strip() else []
+    keys = keys_of_user(event.user_id)
     if event.email is not None:
         keys.append(Key(EMAIL, event.email))
     return keys
 
 
 def keys_of_user(user_id: str) -> list[Key]:
-    """Every key that a user id may be, in order of precedence."""
+    """Every key that a user id may be, in order of precedence; none when it names nobody."""
+    if contact_user_id(user_id) is None:
+        return []
     keys = [Key(EXTERNAL, user_id)]
     if _ROW_ID.fullmatch(user_id):
         keys.append(Key(ROW, user_id.lower()))
@@ -45,22 +48,26 @@ class IdentityResolver:
         self._touched: set[UUID] = set()
         self._merged: dict[UUID, UUID] = {}
 
-    def resolve(self, event: IncomingEvent) -> UUID:
+    def resolve(self, event: IncomingEvent) -> UUID | None:
         """Apply `event` to its contact, which is created or merged as needed.
 
         Returns:
-            An id for `survivor`: a later event may merge the contact into another.
+            An id for `survivor`: a later event may merge the contact into another. None for an
+            event that belongs to nobody: neither its user id nor its email may be a key.
         """
-        external = self._by_external_id(event.user_id) if event.user_id.strip() else None
+        user_id = event.contact_user_id
+        if user_id is None and event.email is None:
+            return None
+        external = self._by_external_id(user_id) if user_id is not None else None
         by_email = self._owner(Key(EMAIL, event.email)) if event.email is not None else None
         if external is not None and by_email is not None and external is not by_email:
             contact = self._merge(external, by_email)
         else:
             contact = external or by_email or self._create(event)
-        if event.user_id.strip():
-            self._add_key(Key(EXTERNAL, event.user_id), contact)
+        if user_id is not None:
+            self._add_key(Key(EXTERNAL, user_id), contact)
             if contact.external_id is None:
-                contact.external_id = event.user_id
+                contact.external_id = user_id
         if event.email is not None:
             self._add_key(Key(EMAIL, event.email), contact)
         contact.apply(event)

@@ -10,6 +10,7 @@ import msgspec
 
 from hogsend.contract.base import Properties
 from hogsend.contract.contacts import Contact
+from hogsend.contract.identity import contact_email
 from hogsend.service.database import Database
 from services.ingest.contacts.contact import EMAIL, Key
 from services.ingest.contacts.identity_resolution import keys_of_user
@@ -47,7 +48,11 @@ class ContactStore:
 
 
 async def _row(connection: Any, user_id: str) -> Any:
-    keys = [*keys_of_user(user_id), Key(EMAIL, user_id)]
+    keys = keys_of_user(user_id)
+    if (email := contact_email(user_id)) is not None:
+        keys.append(Key(EMAIL, email))
+    if not keys:
+        return None
     found = await owners(connection, {key: digest(key) for key in keys})
     ids = [found[key] for key in keys if key in found]
     return await _queries.contact(connection, ids=ids) if ids else None

@@ -26,7 +26,7 @@ class Saved(msgspec.Struct, frozen=True):
 
     status: Status
     contact_key: str
-    """Canonical key of the contact that the event belongs to."""
+    """Canonical key of the contact that the event belongs to; empty when it is nobody's."""
 
 
 class Rejected(msgspec.Struct, frozen=True):

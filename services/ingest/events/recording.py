@@ -11,6 +11,7 @@ from hogsend.contract.engagement import CATALOG, Engagement
 from hogsend.contract.errors import InvalidRequest, PublishRejected, TooLarge, Unavailable
 from hogsend.contract.events import Recorded, RecordEvent
 from hogsend.contract.headers import message_headers
+from hogsend.contract.identity import contact_email, is_blank
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
 from services.ingest import metrics
 from services.ingest.events.event_message import event_message
@@ -48,7 +49,8 @@ class Recorder:
         # A known event is published too, because the call that stored it may have ended before it
         # published. JetStream drops the repeat.
         await self._publish(event_message(event, contact_key))
-        if event.name in CATALOG:
+        # Destinations know people by their data; what belongs to nobody is not for them.
+        if event.name in CATALOG and (contact_key or event.email):
             await self._publish(_engagement(event, contact_key))
         return Recorded(id=event.ref.id, stored=is_new, contact_key=contact_key)
 
@@ -65,13 +67,13 @@ class Recorder:
 
 
 def _decode(reported: RecordEvent, correlation_id: str | None) -> IncomingEvent:
-    if not reported.user_id.strip() and reported.email is None:
+    if is_blank(reported.user_id) and is_blank(reported.email):
         raise InvalidRequest("say whose event it is: userId or email")
     return IncomingEvent(
         ref=EventRef(SOURCE, reported.idempotency_key or str(uuid4())),
         name=reported.event,
         user_id=reported.user_id,
-        email=reported.email,
+        email=contact_email(reported.email),
         occurred_at=reported.occurred_at or reported.received_at,
         received_at=reported.received_at,
         properties=reported.properties,

@@ -29,6 +29,10 @@ EVENT_COLUMNS = (
 )
 
 
+NOBODY = UUID(int=0)
+"""Contact id of an event that belongs to nobody."""
+
+
 def event_row(event: IncomingEvent, contact_id: UUID) -> tuple[object, ...]:
     """Values of `EVENT_COLUMNS`."""
     return (

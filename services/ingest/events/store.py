@@ -24,7 +24,7 @@ from hogsend.service.database import Database
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.contacts import storage as contacts
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
-from services.ingest.events.rows import EVENT_COLUMNS, event_row, stored_event
+from services.ingest.events.rows import EVENT_COLUMNS, NOBODY, event_row, stored_event
 from services.ingest.incoming_event import EventKey, IncomingEvent
 from services.ingest.nul import text_without_nul
 
@@ -97,7 +97,7 @@ class EventStore:
         raise AssertionError("retries never end")
 
     async def _save_in_transaction(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
-        new: dict[EventKey, tuple[IncomingEvent, UUID]] = {}
+        new: dict[EventKey, tuple[IncomingEvent, UUID | None]] = {}
         async with self._database.acquire() as connection, connection.transaction():
             digests = contacts.digests_of(events)
             resolver = await contacts.lock(connection, digests)
@@ -113,7 +113,7 @@ class EventStore:
                     "events",
                     columns=EVENT_COLUMNS,
                     records=[
-                        event_row(event, resolver.survivor(contact_id).id)
+                        event_row(event, resolver.survivor(contact_id).id if contact_id else NOBODY)
                         for _, (event, contact_id) in sorted(new.items())
                     ],
                 )
@@ -126,8 +126,8 @@ class EventStore:
                 same = before.received_at == event.received_at
                 return Saved(Status.REDELIVERED if same else Status.KNOWN, before.contact_key)
             first, contact_id = new[event.key]
-            contact = resolver.survivor(contact_id)
-            return Saved(Status.STORED if first is event else Status.KNOWN, contact.canonical_key)
+            contact_key = resolver.survivor(contact_id).canonical_key if contact_id else ""
+            return Saved(Status.STORED if first is event else Status.KNOWN, contact_key)
 
         return [outcome(event) for event in events]
 

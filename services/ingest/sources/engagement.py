@@ -16,6 +16,7 @@ from hogsend.contract.engagement import (
     read_engagement,
 )
 from hogsend.contract.headers import CE_SOURCE, CORRELATION_ID, TRACEPARENT, ce_source
+from hogsend.contract.identity import contact_email, is_blank
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.nul import json_without_nul
@@ -51,14 +52,14 @@ def decode(
     if happened.type not in CATALOG:
         raise Unprocessable("unknown_type", f"there is no engagement type {happened.type!r}")
     user_id, email = _who(happened)
-    if not user_id and email is None:
+    if not user_id and is_blank(email):
         known = ", ".join((*IDENTITIES, *ADDRESSES))
         raise Unprocessable("no_identity", f"it has none of {known}")
     return IncomingEvent(
         ref=EventRef(SOURCE, happened.id),
         name=happened.type,
         user_id=user_id,
-        email=email,
+        email=contact_email(email),
         occurred_at=happened.timestamp,
         received_at=queued_at,
         properties=happened.data,
@@ -89,4 +90,4 @@ def _person_properties(happened: Engagement) -> Properties:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None
+    return value if isinstance(value, str) and not is_blank(value) else None

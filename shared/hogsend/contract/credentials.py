@@ -19,7 +19,7 @@ SecretState = Literal["present", "absent", "unreadable"]
 Change = Literal["stored", "refreshed", "deleted"]
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 ProviderId = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
+    str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")
 ]
 
 

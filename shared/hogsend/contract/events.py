@@ -28,7 +28,11 @@ class Event(Message, frozen=True):
     user_id: str
     """The distinct id as PostHog sent it; may be empty when only an email is known."""
     contact_key: str
-    """The key this user's contact is known by now: survives merges, unlike `user_id`."""
+    """The key this user's contact is known by now: survives merges, unlike `user_id`.
+
+    Empty for an event that belongs to nobody: its user id is one that programs write when they do
+    not know whom they mean, such as `null`, and there is no email.
+    """
     source: str
     occurred_at: datetime
     """When it happened, by the clock of whoever reported it (UTC)."""

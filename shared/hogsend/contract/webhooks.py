@@ -10,6 +10,7 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.base import Properties
 from hogsend.contract.headers import is_safe_in_header
+from hogsend.contract.identity import contact_email, is_blank
 from hogsend.contract.registry import Channel
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -40,14 +41,14 @@ class PostHogWebhook(msgspec.Struct, frozen=True):
 
     @property
     def email(self) -> str | None:
-        """The person's email, trimmed and lower-cased; None when missing, blank or not text."""
-        email = self.person_properties.get("email")
-        return (email.strip().lower() or None) if isinstance(email, str) else None
+        """The person's email, folded; None when missing, or no address."""
+        return contact_email(self.person_properties.get("email"))
 
     @property
     def has_identity(self) -> bool:
-        """Whether a contact can be resolved: by a distinct id that is not blank, or an email."""
-        return bool(self.event.distinct_id.strip()) or self.email is not None
+        """Whether it says whose it is, though it may be a placeholder that names nobody."""
+        named = (self.event.distinct_id, self.person_properties.get("email"))
+        return not all(map(is_blank, named))
 
     @property
     def event_id(self) -> str | None:

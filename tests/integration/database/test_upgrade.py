@@ -20,6 +20,9 @@ from hogsend.service.postgres_address import PostgresAddress
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.sealing import Sealer
 from services.credentials.store import CredentialStore
+from services.ingest.contacts.contact import Key
+from services.ingest.contacts.lookup import ContactStore
+from services.ingest.contacts.storage import digest
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
@@ -155,6 +158,54 @@ async def test_ingest_goes_on_with_the_first_versions_rows(
     page = await store.page(ListEvents())
     assert [(event.id, event.contact_key) for event in page.events] == [("old-1", "u_1")]
     await opened.close()
+
+
+async def test_emails_of_the_first_version_become_keys_in_one_form(
+    database_url: str, tmp_path: Path
+) -> None:
+    """The second spelling of an address is one contact with the first; placeholders are no keys."""
+    older = tmp_path / "first"
+    older.mkdir()
+    shutil.copy(migrations(User.INGEST)[0], older)
+    await migrate(database_url, User.INGEST, older)
+    connection = await asyncpg.connect(database_url)
+    ids = [UUID(int=number) for number in range(2, 8)]
+    named = [None, None, "u_2", None, "null", None]
+    emails = [
+        "mara@example.com",
+        "\ufeffMara@Example.com",
+        "Zoe@x.org",
+        "zoe@x.org",
+        "k@x.org",
+        "n/a",
+    ]
+    for id, name, email in zip(ids, named, emails, strict=True):
+        await connection.execute(
+            "INSERT INTO ingest.contacts (id, source, external_id, email, properties, versions, "
+            "created_at, first_seen_at, last_seen_at) VALUES ($1, 'hogsend', $2, $3, "
+            "jsonb_build_object($4::text, 1), '{}', now(), now(), now())",
+            *(id, name, email, str(id.int)),
+        )
+        for kind, value in (("external", name), ("email", email)):
+            if value:
+                await connection.execute(
+                    "INSERT INTO ingest.contact_keys VALUES ($1, $2, $3, $4)",
+                    *(kind, digest(Key(kind, value)), value, id),
+                )
+    opened = database(database_url, User.INGEST, migrations(User.INGEST)[0].parent)
+    await opened.connect()
+    store = ContactStore(opened)
+    mara = await store.find("MARA@example.com ")
+    assert (mara.contact_key, set(mara.properties)) == (str(ids[0]), {"2", "3"})
+    assert (await store.find(str(ids[1]))).contact_key == str(ids[0])
+    assert set((await store.find("zoe@x.org")).properties) == {"4", "5"}
+    assert (await store.find("u_2")).contact_key == "u_2"
+    assert (await store.find("k@x.org")).contact_key == str(ids[4])
+    for nobody in ("null", "n/a"):
+        assert (await store.find(nobody)).contact_key is None
+    assert (await store.find(str(ids[5]))).contact_key == str(ids[5])
+    await opened.close()
+    await connection.close()
 
 
 async def test_credentials_reads_what_the_first_version_sealed(

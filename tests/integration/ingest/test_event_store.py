@@ -122,6 +122,15 @@ async def test_an_id_is_known_for_its_source_name_and_user_only(store: EventStor
     assert (await store.page(ListEvents())).total == 4
 
 
+async def test_an_event_of_nobody_is_kept_without_a_contact(store: EventStore, other: Any) -> None:
+    nobody = incoming("1", "null")
+    assert await store.save([nobody]) == [Saved(Status.STORED, "")]
+    assert await store.save([nobody]) == [Saved(Status.REDELIVERED, "")]
+    (event,) = (await store.page(ListEvents())).events
+    assert (event.user_id, event.contact_key) == ("null", "")
+    assert await other.fetchval("SELECT count(*) FROM contacts") == 0
+
+
 async def test_the_database_itself_takes_a_key_once(store: EventStore, other: Any) -> None:
     await store.save([incoming("1")])
     with pytest.raises(asyncpg.UniqueViolationError):

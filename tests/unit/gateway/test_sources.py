@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hogsend.contract.headers import CORRELATION_ID, MESSAGE_ID, RECEIVED_AT, event_message_id
+from services.gateway.routes.record import Email, IdempotencyKey
 from services.gateway.webhooks.posthog import (
     InvalidPayloadError,
     MalformedJSONError,
@@ -155,3 +157,13 @@ def test_case_118_without_a_uuid_each_delivery_has_an_id_of_its_own(uuid: str | 
     webhook, data = parse_posthog(event_body(uuid=uuid))
     first, again = (queued_posthog_webhook(webhook, data, NOW, "r-2") for _ in range(2))
     assert first.id == first.headers[MESSAGE_ID] != again.id == again.headers[MESSAGE_ID]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(Email, "grace@example.com\n"), (IdempotencyKey, "k\n")],
+)
+def test_a_line_break_at_the_end_is_no_part_of_an_email_or_a_key(kind: object, text: str) -> None:
+    assert msgspec.convert(text.strip(), kind) == text.strip()
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(text, kind)

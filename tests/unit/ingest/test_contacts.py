@@ -57,7 +57,7 @@ class Memory:
         self.keys |= resolver.new_keys()
         for loser in merged:
             del self.contacts[loser]
-        return [resolver.survivor(id) for id in attached]
+        return [resolver.survivor(id) for id in attached if id is not None]
 
     @property
     def people(self) -> list[tuple[Any, ...]]:
@@ -225,3 +225,18 @@ def test_provenance_is_the_first_source() -> None:
     memory = Memory()
     (contact,) = memory.apply([incoming("1")])
     assert contact.source == "posthog"
+
+
+def test_an_id_of_nobody_never_joins_two_people() -> None:
+    for nobody in ("null", "undefined", "[object Object]", "0", '"None"'):
+        memory = Memory()
+        first = memory.apply([incoming("1", nobody, email="a@x.org")])
+        second = memory.apply([incoming("2", nobody, email="b@x.org")])
+        assert first != second
+        assert [one.external_id for one in memory.contacts.values()] == [None, None]
+
+
+def test_an_event_of_nobody_makes_no_contact() -> None:
+    memory = Memory()
+    assert memory.apply([incoming("1", "null", plan="pro")]) == []
+    assert memory.contacts == {}

@@ -70,6 +70,9 @@ def test_engagement_is_an_event_of_hogsend_with_its_data_as_properties() -> None
         ("contact.unsubscribed", b'{"id":"r","email":"a@b.com"}', "", "a@b.com"),
         ("contact.updated", b'{"id":"r","email":"a@b.com"}', "r", "a@b.com"),
         ("contact.updated", b'{"id":"r","externalId":"a"}', "a", None),
+        ("email.sent", b'{"to":" Mara@Example.com"}', "", "mara@example.com"),
+        ("email.sent", b'{"to":"n/a"}', "", None),
+        ("contact.updated", b'{"id":"r","email":"A@B.com"}', "r", "a@b.com"),
     ],
 )
 def test_engagement_names_its_person_in_one_of_these_ways(

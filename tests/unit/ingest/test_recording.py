@@ -98,6 +98,12 @@ async def test_an_event_without_identity_is_refused_and_not_stored(reports: Repo
     assert reports.journal == []
 
 
+async def test_an_email_is_folded_and_an_id_of_nobody_is_kept(reports: Reports) -> None:
+    await reports.report(user_id="null", email=" Mara@Example.com")
+    (event,) = reports.publisher.events()
+    assert (event.user_id, event.email) == ("null", "mara@example.com")
+
+
 async def test_what_the_database_rejects_is_refused_and_not_published(reports: Reports) -> None:
     reports.store.outcomes["k-1"] = Rejected(Unprocessable("rejected_by_database", "no"))
     with pytest.raises(InvalidRequest, match="cannot be stored"):

@@ -35,8 +35,10 @@ class MirrorSource(Source):
         self._deny = frozenset(deny)
 
     def read(self, message: DeliveryMessage) -> Captured | None:
-        """Mirror an event unless it came from PostHog, or destinations send it anyway."""
+        """Mirror an event unless it is nobody's, PostHog's, or sent by destinations anyway."""
         event = decode(message, Event)
+        if not event.contact_key:
+            return None
         if event.source == POSTHOG or event.event in CATALOG or event.event in self._deny:
             return None
         if self._allow and event.event not in self._allow:

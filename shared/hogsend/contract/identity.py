@@ -1,0 +1,77 @@
+"""Who is meant: how emails are compared, and which ids and addresses name nobody."""
+
+from __future__ import annotations
+
+import re
+
+_BLANK = (
+    "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+"""What JavaScript's `trim` takes off: Python's `strip` leaves U+FEFF, and takes more."""
+
+_ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
+
+_QUOTES = "'\"`"
+
+_NAMES_OF_NOBODY = frozenset(
+    {
+        "anonymous",
+        "guest",
+        "distinctid",
+        "distinct_id",
+        "id",
+        "not_authenticated",
+        "email",
+        "undefined",
+        "true",
+        "false",
+        "null",
+        "(null)",
+        "<null>",
+        "none",
+        "nil",
+        "nan",
+        "0",
+        "[object object]",
+        "[object undefined]",
+        "[object null]",
+        "00000000-0000-0000-0000-000000000000",
+    }
+)
+
+
+def fold_email(text: str) -> str | None:
+    """The form in which emails are stored and compared (correction C6); None for a blank one.
+
+    Trimmed as JavaScript trims, then in lower case, so that every source means the same.
+    """
+    return text.strip(_BLANK).lower() or None
+
+
+def contact_email(value: object) -> str | None:
+    """An email that may be a contact's key, folded; None for what is no address (correction C5).
+
+    Forms and imports are full of `n/a`, `none`, `-` and `test`, which would make one contact of all
+    who wrote them.
+    """
+    email = fold_email(value) if isinstance(value, str) else None
+    return email if email is not None and _ADDRESS.fullmatch(email) else None
+
+
+def contact_user_id(distinct_id: str) -> str | None:
+    """A distinct id that may be a contact's key, as it is; None for one that names nobody.
+
+    Nobody is named by a blank id, nor by what programs write when they do not know whom they mean:
+    those that PostHog refuses to merge (`isDistinctIdIllegal` in its ingestion), in any case and
+    quoted or not, and their like (correction C5).
+    """
+    bare, before = distinct_id.strip(_BLANK).lower(), ""
+    while bare != before:
+        bare, before = bare.strip(_QUOTES).strip(_BLANK).strip(), bare
+    return None if not bare or bare in _NAMES_OF_NOBODY else distinct_id
+
+
+def is_blank(value: object) -> bool:
+    """Whether there is no text at all: not even a placeholder."""
+    return not (isinstance(value, str) and value.strip(_BLANK).strip())

@@ -1,0 +1,73 @@
+"""Which ids and addresses name somebody, and when two addresses are one."""
+
+from __future__ import annotations
+
+import pytest
+
+from hogsend.contract.identity import contact_email, contact_user_id, fold_email, is_blank
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["mara@example.com", "Mara@Example.COM", "\ufeffmara@example.com", "\u00a0 mara@example.com\n"],
+)
+def test_every_spelling_of_an_address_is_one(text: str) -> None:
+    assert fold_email(text) == contact_email(text) == "mara@example.com"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        7,
+        "",
+        " \ufeff",
+        "n/a",
+        "none",
+        "-",
+        "test",
+        "@",
+        "a@",
+        "@b",
+        "a b@c",
+        "a@b@c",
+        "a@b\nc",
+    ],
+)
+def test_what_is_no_address_is_no_key(value: object) -> None:
+    assert contact_email(value) is None
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        *(
+            "null",
+            "NULL",
+            "undefined",
+            "[object Object]",
+            "0",
+            "None",
+            "NaN",
+            "nan",
+            "true",
+            "False",
+        ),
+        *("anonymous", "guest", "distinct_id", "distinctId", "id", "email", "not_authenticated"),
+        *("", " ", "\t\n", "\ufeff", "''", '"null"', "'0'", ' "undefined" ', "`None`", "\"'id'\""),
+    ],
+)
+def test_what_programs_write_for_nobody_is_no_key(id: str) -> None:
+    assert contact_user_id(id) is None
+
+
+@pytest.mark.parametrize(
+    "id", ["u_42", "00", "nobody", " u_42 ", '"u_42"', "ada@example.com", "idx"]
+)
+def test_any_other_id_is_a_key_as_it_is(id: str) -> None:
+    assert contact_user_id(id) == id
+
+
+@pytest.mark.parametrize(("value", "blank"), [(None, True), ("\ufeff ", True), ("n/a", False)])
+def test_a_placeholder_is_not_blank(value: object, blank: bool) -> None:
+    assert is_blank(value) is blank
