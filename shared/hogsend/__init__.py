@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 from hogsend._version import __version__
-from hogsend.client.client import Client, connect
+from hogsend.client.client import Client, Moment, PostHog, connect
 from hogsend.client.local_time import next_moment
 from hogsend.contract.conditions import Condition
 from hogsend.contract.credentials import CredentialChanged
@@ -33,7 +33,9 @@ __all__ = [
     "Forbidden",
     "HogsendError",
     "InvalidRequest",
+    "Moment",
     "NotFound",
+    "PostHog",
     "Timezone",
     "Unavailable",
     "__version__",

@@ -10,27 +10,58 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from hogsend.client.address import connection_to
 from hogsend.client.degradation import answered_without
 from hogsend.client.engagement import EngagementClient
 from hogsend.client.flags import FlagsClient
+from hogsend.client.local_time import Weekday, next_moment
 from hogsend.client.persons import PersonsClient
 from hogsend.client.subscriptions import CredentialChanges, Events, Names
 from hogsend.client.writer import Writer
 from hogsend.contract import subjects
+from hogsend.contract.base import Empty
+from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES
 from hogsend.contract.conditions import (
     ANALYTICS_CONDITIONS,
     Condition,
     ConditionQuery,
     EvaluateConditions,
 )
-from hogsend.contract.errors import Unavailable
-from hogsend.contract.persons import ANALYTICS_TIMEZONE, Capture, GetTimezone, Timezone
+from hogsend.contract.errors import InvalidRequest, Unavailable
+from hogsend.contract.persons import (
+    ANALYTICS_TIMEZONE,
+    Capture,
+    GetTimezone,
+    Timezone,
+    TimezoneSource,
+)
 from hogsend.transport.connection import Connection, without_password
 
 UTC_ZONE = "UTC"
 
 log = logging.getLogger(__name__)
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """A moment where a person lives."""
+
+    at: datetime
+    """With the offset of that time zone."""
+    timezone: str
+    source: TimezoneSource
+    """How the time zone is known."""
+
+
+class PostHog:
+    """PostHog with a project key; made by `Client.posthog`."""
+
+    def __init__(self, client: Client) -> None:
+        self.capture = client.capture
+        """As `Client.capture`."""
+        self.flags = client.flags
+        """As `Client.flags`."""
 
 
 class Client:
@@ -128,6 +159,49 @@ class Client:
             if explicit:
                 raise
             return Timezone(default or UTC_ZONE, "default" if default else "fallback")
+
+    async def when(
+        self,
+        distinct_id: str,
+        *,
+        hour: int,
+        minute: int = 0,
+        weekday: Weekday | None = None,
+        after: datetime | None = None,
+        explicit: str | None = None,
+        default: str | None = None,
+    ) -> Moment:
+        """Give the next `hour:minute`, on `weekday` or any day, where a person lives.
+
+        `timezone` and `next_moment` in one; see both for the arguments.
+
+        Raises:
+            InvalidRequest: there is no such time, weekday or time zone, `after` has no offset, or
+                the moment lies outside of the years 1 to 9999.
+        """
+        zone = await self.timezone(distinct_id, explicit=explicit, default=default)
+        try:
+            at = next_moment(zone.timezone, hour=hour, minute=minute, weekday=weekday, after=after)
+        except (ValueError, TypeError) as error:
+            raise InvalidRequest(str(error)) from error
+        return Moment(at, zone.timezone, zone.source)
+
+    async def posthog(self) -> PostHog | None:
+        """Give PostHog's capture and feature flags, or None without a project key.
+
+        While nobody can say whether there is one, it is given: what is captured then is kept, and
+        flags are unknown.
+
+        Raises:
+            Forbidden: this NATS user may not ask; `app.env` has the one that may.
+        """
+        try:
+            answer = await self.connection.request(ANALYTICS_CAPABILITIES, Empty())
+        except Unavailable as error:
+            answered_without("posthog", error)
+            return PostHog(self)
+        states = {one.name: one.state for one in answer.capabilities}
+        return None if states.get("eventCapture") == "off" else PostHog(self)
 
     async def conditions_met(
         self, people: Sequence[str], conditions: Sequence[Condition]

@@ -46,8 +46,18 @@ def next_moment(
         The moment, with its offset in that time zone.
 
     Raises:
-        ValueError: there is no such time zone, time or weekday, or `after` has no offset.
+        ValueError: there is no such time zone, time or weekday, `after` has no offset, or the
+            moment lies outside of the years 1 to 9999.
     """
+    try:
+        return _next_moment(timezone, hour, minute, weekday, after)
+    except OverflowError:
+        raise ValueError("the moment lies outside of the years 1 to 9999") from None
+
+
+def _next_moment(
+    timezone: str, hour: int, minute: int, weekday: Weekday | None, after: datetime | None
+) -> datetime:
     name = find_timezone(timezone)
     if name is None:
         raise ValueError(f"there is no time zone {timezone!r}")

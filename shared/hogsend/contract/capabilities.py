@@ -40,7 +40,7 @@ ANALYTICS_CAPABILITIES = Endpoint(
     verb="capabilities",
     request=Empty,
     reply=Capabilities,
-    callers=(User.GATEWAY,),
+    callers=(User.GATEWAY, User.APP),
     summary="Which of analytics' capabilities work, and why the others do not.",
     deadline=5.0,
 )

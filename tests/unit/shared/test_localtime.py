@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -108,3 +108,18 @@ def test_names_are_found_however_they_are_cased() -> None:
     assert find_timezone("europe/LONDON") == "Europe/London"
     for wrong in ("", "Factory", "../UTC", "/etc/localtime", None, 5):
         assert find_timezone(wrong) is None
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Asia/Tokyo", "America/New_York"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.max.replace(tzinfo=UTC),
+        datetime(9999, 12, 31, 12, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-12))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+    ],
+)
+def test_the_end_of_the_calendar_is_a_value_error(timezone: str, moment: datetime) -> None:
+    with pytest.raises(ValueError, match="9999"):
+        next_moment(timezone, hour=9, weekday="monday", after=moment)
