@@ -167,7 +167,7 @@ async def test_emails_of_the_first_version_become_keys_in_one_form(
     older = tmp_path / "first"
     older.mkdir()
     shutil.copy(migrations(User.INGEST)[0], older)
-    await migrate(database_url, User.INGEST, older)
+    await migrate(PostgresAddress.parse(database_url), User.INGEST, older)
     connection = await asyncpg.connect(database_url)
     ids = [UUID(int=number) for number in range(2, 8)]
     named = [None, None, "u_2", None, "null", None]
