@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
+
+from hogsend.posthog import retry_after
 
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 TOO_MANY = 429
@@ -28,7 +29,7 @@ def attempts_allowed(status: int | None) -> int:
     return ATTEMPTS if status in RETRIED_STATUSES else 1
 
 
-def delay(step: float, attempt: int, status: int | None, retry_after: float | None) -> float:
+def delay(step: float, attempt: int, status: int | None, asked: float | None) -> float:
     """Return the seconds until the attempt after number `attempt`, with jitter.
 
     It grows linearly, for 429 exponentially. A longer `Retry-After` takes precedence.
@@ -36,22 +37,13 @@ def delay(step: float, attempt: int, status: int | None, retry_after: float | No
     growth = 2 ** (attempt - 1) if status == TOO_MANY else attempt
     jitter = random.random()  # noqa: S311 - not a secret
     backoff = min(step * (growth + jitter), MAX_BACKOFF_SECONDS)
-    if retry_after is None:
+    if asked is None:
         return backoff
-    spread = random.random() * min(retry_after, MAX_BACKOFF_SECONDS)  # noqa: S311
-    return max(backoff, retry_after + spread)
+    spread = random.random() * min(asked, MAX_BACKOFF_SECONDS)  # noqa: S311
+    return max(backoff, asked + spread)
 
 
 def retry_after_seconds(header: str | None, now: float) -> float | None:
     """Parse `Retry-After`, limited to five minutes; None if it is absent, invalid or past."""
-    if not header:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(header)
-        except ValueError:
-            return None
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
-    return min(seconds, MAX_RETRY_AFTER_SECONDS) if seconds > 0 else None
+    seconds = retry_after.retry_after_seconds(header, datetime.fromtimestamp(now, UTC))
+    return min(seconds, MAX_RETRY_AFTER_SECONDS) if seconds else None

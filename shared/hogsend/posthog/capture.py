@@ -6,7 +6,6 @@ import asyncio
 import gzip
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from uuid import UUID
 
 import httpx
@@ -15,6 +14,7 @@ import msgspec
 from hogsend.contract.base import Properties
 from hogsend.posthog.errors import PostHogError, PostHogTimeout
 from hogsend.posthog.exchange import MAX_DETAIL, exchange
+from hogsend.posthog.retry_after import retry_after_seconds
 
 MAX_ANSWER_BYTES = 64 * 1024
 GZIP_LEVEL = 1
@@ -101,26 +101,11 @@ class CaptureApi:
             return answer.status
         text = answer.content.decode(errors="replace").strip().replace(key, _HIDDEN)[:MAX_DETAIL]
         detail = f"HTTP {answer.status}: {text}" if text else f"HTTP {answer.status}"
-        raise CaptureError(detail, answer.status, _seconds(answer.retry_after))
+        raise CaptureError(
+            detail, answer.status, retry_after_seconds(answer.retry_after, datetime.now(UTC))
+        )
 
 
 def encode(event: Captured) -> bytes:
     """Encode one event as JSON."""
     return msgspec.json.encode(event)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Parse a `Retry-After` header, which may be a date (RFC 9110, 10.2.3)."""
-    if not retry_after:
-        return None
-    try:
-        return max(0.0, float(retry_after))
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,31 @@
+"""The `Retry-After` header of an answer (RFC 9110, 10.2.3), read without trust."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+MAX_SECONDS = 3600.0
+"""The longest wait that is believed: proxies send dates of another century."""
+
+_DELAY = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+
+def retry_after_seconds(header: str | None, now: datetime) -> float | None:
+    """Seconds to wait from `now`, between 0 and `MAX_SECONDS`.
+
+    None for a header that is absent or makes no sense: negative, not a date, or several values.
+    """
+    text = (header or "").strip()
+    if _DELAY.fullmatch(text):
+        return min(float(text), MAX_SECONDS)
+    try:
+        moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - now).total_seconds()
+    # A date out of range is an OverflowError, whichever of its numbers is too large.
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    return min(max(0.0, seconds), MAX_SECONDS)
