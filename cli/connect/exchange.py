@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -14,6 +14,7 @@ from cli.connect.results import ConnectError, Verdict
 from cli.no_answer import why_no_answer
 from cli.redaction import error_code
 from hogsend.posthog.scopes import SCOPES
+from hogsend.posthog.token_lifetime import token_lifetime
 from hogsend.urls import is_loopback
 
 EXCHANGE_SECONDS = 20.0
@@ -22,7 +23,7 @@ EXCHANGE_SECONDS = 20.0
 class _Tokens(msgspec.Struct, frozen=True):
     access_token: str = ""
     refresh_token: str = ""
-    expires_in: float = 0
+    expires_in: msgspec.Raw = msgspec.Raw(b"0")
     """Seconds. 0 when missing: the server then refreshes before the first use."""
     scope: str | None = None
     scoped_teams: list[int] | None = None
@@ -60,8 +61,7 @@ async def exchange(
         raise _failed(f"{token_endpoint} answered {answer.status_code}: {reason}")
     try:
         tokens = msgspec.json.decode(answer.content, type=_Tokens, strict=False)
-        expires_at = datetime.now(UTC) + timedelta(seconds=tokens.expires_in)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, OverflowError):
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise _failed(f"{token_endpoint} answered with a malformed document") from None
     for name in ("access_token", "refresh_token"):
         if not getattr(tokens, name):
@@ -69,7 +69,7 @@ async def exchange(
     return Grant(
         access_token=tokens.access_token,
         refresh_token=tokens.refresh_token,
-        expires_at=_iso(expires_at),
+        expires_at=_iso(datetime.now(UTC) + token_lifetime(tokens.expires_in)),
         token_endpoint=token_endpoint,
         client_id=client_id,
         scopes=list(SCOPES) if tokens.scope is None else tokens.scope.split(),

@@ -10,7 +10,7 @@ RETURNING kind, payload, created_at, updated_at;
 -- name: load(provider)
 -- The provider's version with each sealed row and the state of refreshing the grant.
 -- One statement reads one snapshot. A refresh state belongs to one grant and is ignored for others.
-SELECT version, kind, payload, created_at, updated_at,
+SELECT version, change, kind, payload, created_at, updated_at,
        started_at, failed_at, failures, reason, needs_reconnect
 FROM (SELECT CAST(:provider AS text) AS provider_id) AS asked
 LEFT JOIN provider_versions USING (provider_id)

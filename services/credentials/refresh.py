@@ -41,6 +41,9 @@ SKEW = timedelta(seconds=60)
 """A token is refreshed when this much of its life is left."""
 BACK_OFF = timedelta(seconds=60)
 """Time from a failed refresh to the next attempt, over all replicas."""
+INTERVAL = timedelta(seconds=60)
+"""Time from a refresh to the next one, over all replicas, however short a token lives and whoever
+rejects it."""
 IDLE = timedelta(days=7)
 """A grant of this age is refreshed even if its access token lives longer: PostHog's refresh tokens
 end after 30 days."""
@@ -168,12 +171,16 @@ class Refresher:
         if state is not None and state.is_interrupted:
             return True
         row, grant = stored.rows.get("oauth"), self._sealer.grant(stored.rows).payload
-        if row is None or grant is None or self._backs_off(state):
+        if row is None or grant is None or self._backs_off(state) or self._is_recent(stored, row):
             return False
         return not is_fresh(grant, self._now()) or self._is_idle(row)
 
     def _is_idle(self, row: SealedRow) -> bool:
         return row.updated_at + IDLE < self._now()
+
+    def _is_recent(self, stored: Snapshot, row: SealedRow) -> bool:
+        # A grant that connecting has just stored may have expired: it is refreshed at once.
+        return stored.change == "refreshed" and self._now() < row.updated_at + INTERVAL
 
     def _backs_off(self, state: RefreshState | None) -> bool:
         failed_at = state.failed_at if state else None
@@ -223,7 +230,7 @@ class Refresher:
     ) -> bool:
         # Decided under the lock: while this replica waited for it, another one may have refreshed.
         state = stored.refresh
-        if self._backs_off(state):
+        if self._backs_off(state) or self._is_recent(stored, row):
             return False
         return (
             not is_fresh(grant, self._now())

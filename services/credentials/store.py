@@ -62,6 +62,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     rows: Rows
     refresh: RefreshState | None = None
     """None when the stored grant has never been refreshed."""
+    change: Change | None = None
+    """What made this version; None at version 0."""
 
 
 class PendingChange(msgspec.Struct, frozen=True):
@@ -238,6 +240,7 @@ async def _snapshot(connection: Connection, provider: str) -> Snapshot:
         version=found[0]["version"] or 0,
         rows=rows,
         refresh=_refresh_state(refreshes[0]) if refreshes else None,
+        change=found[0]["change"],
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import httpx
 import msgspec
 
 from hogsend.contract.credentials import OAuthPayload
+from hogsend.posthog.token_lifetime import token_lifetime
 from hogsend.service.ssrf import AddressRefused
 
 TIMEOUT_SECONDS = 10.0
@@ -34,7 +35,7 @@ class _Answer(msgspec.Struct, frozen=True):
     """A successful answer. A malformed optional field must not cost the token."""
 
     access_token: str
-    expires_in: float
+    expires_in: msgspec.Raw = msgspec.Raw(b"null")
     refresh_token: Any = None
     scope: Any = None
     scoped_teams: Any = None
@@ -106,16 +107,15 @@ def _reason(status: int, body: bytes) -> str:
 def _renewed(grant: OAuthPayload, body: bytes, now: datetime) -> OAuthPayload:
     try:
         answer = msgspec.json.decode(body, type=_Answer)
-        expires_at = now + timedelta(seconds=answer.expires_in)
-    except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, ValueError):
-        raise RefreshFailed("an answer without access_token or expires_in") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise RefreshFailed("an answer without access_token") from None
     if not answer.access_token:
-        raise RefreshFailed("an answer without access_token or expires_in")
+        raise RefreshFailed("an answer without access_token")
     return msgspec.structs.replace(
         grant,
         access_token=answer.access_token,
         refresh_token=_text(answer.refresh_token) or grant.refresh_token,
-        expires_at=expires_at,
+        expires_at=now + token_lifetime(answer.expires_in),
         scopes=scope.split() if (scope := _text(answer.scope)) else grant.scopes,
         scoped_teams=_list_of(int, answer.scoped_teams, grant.scoped_teams),
         scoped_organizations=_list_of(str, answer.scoped_organizations, grant.scoped_organizations),

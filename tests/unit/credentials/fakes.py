@@ -168,7 +168,12 @@ class MemoryStore(CredentialStore):
     def _snapshot(self, found: _Provider) -> Snapshot:
         grant = found.rows.get("oauth")
         current = grant is not None and found.refreshed == grant.updated_at
-        return Snapshot(found.version, dict(found.rows), found.refresh if current else None)
+        return Snapshot(
+            found.version,
+            dict(found.rows),
+            found.refresh if current else None,
+            found.change if found.version else None,
+        )
 
 
 class MemoryRefreshLock(RefreshLock):
@@ -217,11 +222,13 @@ class MemoryRefreshLock(RefreshLock):
 
 
 class FakeTokenEndpoint(TokenEndpoint):
-    """Rotates: the n-th answer holds `pha_n`, `phr_n` and an hour."""
+    """Rotates: the n-th answer holds `pha_n`, `phr_n` and `lifetime`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         """The refresh tokens that were used."""
+        self.lifetime = timedelta(hours=1)
+        """How long each token lives."""
         self.failure: RefreshFailed | None = None
         self.answering = asyncio.Event()
         """Cleared, it holds every answer back."""
@@ -240,7 +247,7 @@ class FakeTokenEndpoint(TokenEndpoint):
             grant,
             access_token=f"pha_{number}",
             refresh_token=f"phr_{number}",
-            expires_at=now + timedelta(hours=1),
+            expires_at=now + self.lifetime,
         )
 
 

@@ -125,6 +125,39 @@ async def test_cases_83_and_84_a_refused_refresh_backs_off_and_warns_once(
     assert "HTTP 503" in warning["event"]
 
 
+@pytest.mark.parametrize("lifetime", [59, 1, 0])
+async def test_a_token_that_lives_short_is_used_until_it_ends_and_refreshed_once_a_minute(
+    driver: Driver, lifetime: int
+) -> None:
+    await driver.put(driver.grant(left=-5))
+    driver.endpoint.lifetime = timedelta(seconds=lifetime)
+    replicas = [driver.replica(), driver.replica()]
+    for second in range(60):
+        for replica in replicas:
+            await replica.refresher.refresh_due()
+            token = (await replica.ask()).token
+            assert token == ("pha_1" if second < lifetime else None)
+        driver.clock.advance(1)
+    assert driver.endpoint.asked == ["phr_0"]
+    driver.clock.advance(1)
+    await replicas[0].refresher.refresh_due()
+    await replicas[1].ask()
+    assert driver.endpoint.asked == ["phr_0", "phr_1"]
+
+
+async def test_a_posthog_that_rejects_every_token_is_asked_for_one_a_minute(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=3600))
+    rejected = "pha_0"
+    for _ in range(20):
+        token = (await replica.ask(digest(rejected))).token
+        rejected = token or rejected
+    assert driver.endpoint.asked == ["phr_0"]
+    driver.clock.advance(61)
+    assert (await replica.ask(digest("pha_1"))).token == "pha_2"
+
+
 async def test_replicas_back_off_together(driver: Driver) -> None:
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("HTTP 503")

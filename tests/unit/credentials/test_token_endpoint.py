@@ -36,7 +36,9 @@ class Server:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(request)
         if isinstance(self.answer, bytes):
-            headers = {"Location": "https://elsewhere.example/"} if self.status == 302 else {}
+            headers = (
+                {"Location": "https://elsewhere.example/"} if self.status in {302, 307, 308} else {}
+            )
             return httpx.Response(self.status, content=self.answer, headers=headers)
         return httpx.Response(self.status, json=self.answer)
 
@@ -102,6 +104,39 @@ async def test_the_token_expires_that_long_after_it_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("expires_in", "seconds"),
+    [
+        (b"59", 59),
+        (b"1", 1),
+        (b"0", 0),
+        (b"-1", 0),
+        (b"60.5", 60.5),
+        (b'"7200"', 7200),
+        (b"null", 3600),
+        (b'"soon"', 3600),
+        (b"true", 3600),
+        (b"[]", 3600),
+        (b"1e999", 3600),
+        (b'"nan"', 3600),
+        (b"1e300", 365 * 86_400),
+        (b"99999999999", 365 * 86_400),
+    ],
+)
+async def test_an_odd_lifetime_never_costs_the_rotated_token(
+    expires_in: bytes, seconds: float
+) -> None:
+    body = b'{"access_token":"pha_1","refresh_token":"phr_1","expires_in":' + expires_in + b"}"
+    renewed = await renew(Server(answer=body))
+    assert (renewed.access_token, renewed.refresh_token) == ("pha_1", "phr_1")
+    assert renewed.expires_at == CLOCK.now + timedelta(seconds=seconds)
+
+
+async def test_a_token_without_lifetime_is_taken_to_live_an_hour() -> None:
+    renewed = await renew(Server(answer={"access_token": "a"}))
+    assert renewed.expires_at == CLOCK.now + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
     ("status", "answer", "reason"),
     [
         (302, b"", "HTTP 302"),
@@ -112,10 +147,10 @@ async def test_the_token_expires_that_long_after_it_was_asked_for() -> None:
         (400, {"error": "invalid_grant"}, "invalid_grant"),
         (200, b"nonsense", "an answer without"),
         (200, b"\xff", "an answer without"),
-        (200, {"access_token": "pha_x"}, "an answer without"),
+        (200, {"expires_in": 5}, "an answer without"),
         (200, {"access_token": "", "expires_in": 5}, "an answer without"),
-        (200, {"access_token": "pha_x", "expires_in": "3600"}, "an answer without"),
-        (200, {"access_token": "pha_x", "expires_in": 1e300}, "an answer without"),
+        (307, b"", "HTTP 307"),
+        (308, b"", "HTTP 308"),
         (200, b"x" * 1_000_000, "an answer without"),
     ],
 )
