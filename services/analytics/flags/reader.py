@@ -61,6 +61,12 @@ class FlagReader:
             FAILURES.labels("flags", type(error).__name__).inc()
             log.warning("flags not evaluated", reason=str(error))
             return Flags()
+        if found.unreadable:
+            FAILURES.labels("flags", "unreadable").inc()
+            log.warning("flags in an unknown shape are left out", flags=found.unreadable[:10])
+        if found.limited:
+            FAILURES.labels("flags", "quota_limited").inc()
+            log.warning("PostHog evaluates no flags: the project's quota is used up")
         known = {
             key: flag
             for key, flag in found.flags.items()

@@ -5,7 +5,7 @@ PostHog's side is `rust/feature-flags/src/api/`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -16,6 +16,8 @@ from hogsend.posthog.exchange import exchange
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 EVALUATION_SECONDS = 10.0
+
+_Shape = TypeVar("_Shape")
 
 
 class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -52,9 +54,9 @@ class Reason(msgspec.Struct, frozen=True):
 class EvaluatedFlag(msgspec.Struct, frozen=True):
     """One flag."""
 
-    enabled: bool = False
+    enabled: bool
     variant: str | None = None
-    failed: bool = False
+    failed: bool | None = False
     """PostHog could not evaluate it; its value means nothing."""
     reason: Reason | None = None
     metadata: Metadata = Metadata()
@@ -65,11 +67,15 @@ class EvaluatedFlag(msgspec.Struct, frozen=True):
         return self.variant if self.enabled and self.variant else self.enabled
 
 
-class Evaluation(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer."""
+class Evaluation(msgspec.Struct, frozen=True):
+    """The answer, without what nobody can read."""
 
     flags: dict[str, EvaluatedFlag] = {}
     request_id: str | None = None
+    unreadable: list[str] = []
+    """Names of flags in a shape that is not known."""
+    limited: bool = False
+    """PostHog evaluates no more flags for this project's quota."""
 
 
 class FlagsApi:
@@ -95,7 +101,98 @@ class FlagsApi:
         )
         if not httpx.codes.is_success(answer.status):
             raise PostHogError(f"PostHog answered {answer.status}", answer.status)
-        try:
-            return msgspec.json.decode(answer.content, type=Evaluation)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise PostHogError("PostHog did not answer with flags") from None
+        return read_evaluation(answer.content)
+
+
+_ABSENT = msgspec.Raw(b"null")
+_FLAGS_QUOTA = "feature_flags"
+
+
+class _Answer(msgspec.Struct, frozen=True, rename="camel"):
+    """Version 2 of the answer, and what older PostHogs answer with instead of `flags`."""
+
+    flags: msgspec.Raw = _ABSENT
+    feature_flags: msgspec.Raw = _ABSENT
+    feature_flag_payloads: msgspec.Raw = _ABSENT
+    request_id: msgspec.Raw = _ABSENT
+    quota_limited: msgspec.Raw = _ABSENT
+
+
+class _Flag(msgspec.Struct, frozen=True):
+    """A flag whose value can be read, whatever else is said about it."""
+
+    enabled: bool
+    variant: str | None = None
+    failed: bool | None = None
+    reason: msgspec.Raw = _ABSENT
+    metadata: msgspec.Raw = _ABSENT
+
+
+def read_evaluation(content: bytes) -> Evaluation:
+    """Read an answer; one odd member costs that member alone.
+
+    Raises:
+        PostHogError: it has no flags at all.
+    """
+    answer = _read(content, _Answer)
+    if answer is None:
+        raise PostHogError("PostHog did not answer with flags")
+    limited = _FLAGS_QUOTA in (_read(answer.quota_limited, list[Any]) or [])
+    found = _flags(answer)
+    if found is None and not limited:
+        raise PostHogError("PostHog did not answer with flags")
+    found = found or {}
+    return Evaluation(
+        flags={name: flag for name, flag in found.items() if flag is not None},
+        request_id=_read(answer.request_id, str),
+        unreadable=[name for name, flag in found.items() if flag is None],
+        limited=limited,
+    )
+
+
+def _flags(answer: _Answer) -> dict[str, EvaluatedFlag | None] | None:
+    """Read each flag by itself: None for one that cannot be read, and for an answer without any."""
+    flags = _read(answer.flags, dict[str, msgspec.Raw])
+    if flags is not None:
+        return {name: _flag(content) for name, content in flags.items()}
+    values = _read(answer.feature_flags, dict[str, msgspec.Raw])
+    if values is None:
+        return None
+    payloads = _read(answer.feature_flag_payloads, dict[str, msgspec.Raw]) or {}
+    return {
+        name: _older_flag(content, payloads.get(name, _ABSENT)) for name, content in values.items()
+    }
+
+
+def _flag(content: msgspec.Raw) -> EvaluatedFlag | None:
+    flag = _read(content, _Flag)
+    if flag is None:
+        return None
+    return EvaluatedFlag(
+        flag.enabled,
+        flag.variant,
+        flag.failed,
+        _read(flag.reason, Reason),
+        _read(flag.metadata, Metadata) or Metadata(),
+    )
+
+
+def _older_flag(content: msgspec.Raw, payload: msgspec.Raw) -> EvaluatedFlag | None:
+    value: bool | str | None = _read(content, bool)
+    if value is None:
+        value = _read(content, str)
+    if value is None:
+        return None
+    return EvaluatedFlag(
+        enabled=bool(value),
+        variant=value if isinstance(value, str) else None,
+        metadata=Metadata(payload=_read(payload, Any)),
+    )
+
+
+def _read(content: msgspec.Raw | bytes, shape: type[_Shape]) -> _Shape | None:
+    """Read one member; None when it has another shape."""
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
