@@ -56,7 +56,7 @@ class PostHogDelivery(OperationWithExamples):
                 "event": Schema(type=OpenAPIType.STRING, examples=["signed_up"]),
                 "distinct_id": Schema(type=OpenAPIType.STRING, examples=["u_42"]),
                 "timestamp": Schema(type=_TEXT),
-                "properties": Schema(type=[OpenAPIType.OBJECT, OpenAPIType.NULL]),
+                "properties": Schema(type=OpenAPIType.OBJECT),
             },
         )
         person = Schema(description="Read leniently: no value of it makes an event be refused.")

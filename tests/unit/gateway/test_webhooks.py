@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from docs.generate import ROOT
 from hogsend.contract import subjects
 from hogsend.contract.credentials import WebhookSecretReply
 from hogsend.contract.errors import Unavailable
@@ -189,3 +190,29 @@ async def test_a_spooled_webhook_is_answered_200_and_waits(tmp_path: Path) -> No
     assert waiting.webhook.headers[MESSAGE_ID].endswith(":0190-1")
     assert (ready["ready"], ready["spooled"]) == (True, 1)
     await spool.close()
+
+
+DOCUMENTED = json.loads((ROOT / "docs" / "openapi.json").read_text())["paths"][URL]["post"]
+EVENT_FIELDS = DOCUMENTED["requestBody"]["content"]["application/json"]["schema"]["properties"][
+    "event"
+]["properties"]
+VALUES: dict[str, Any] = {
+    "string": "2026-06-01T12:00:00Z",
+    "object": {"a": 1},
+    "null": None,
+    "number": 1,
+    "boolean": True,
+    "array": [1],
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("field", EVENT_FIELDS)
+async def test_the_document_and_the_route_agree_on_every_field(
+    gateway: FakeGateway, field: str, kind: str
+) -> None:
+    types = EVENT_FIELDS[field]["type"]
+    documented = kind in (types if isinstance(types, list) else [types])
+    data = body()
+    data["event"][field] = VALUES[kind]
+    assert ((await post(gateway, data=data)).status_code == 200) is documented
