@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from cli.console import err, out, print_json
 from cli.errors import CommandError
@@ -21,6 +22,8 @@ from sandbox.options import Options, Resolve
 
 DEFAULT = Options()
 
+Port = Annotated[int, Parameter(validator=Number(gte=1, lte=65535))]
+Seconds = Annotated[int, Parameter(validator=Number(gte=1))]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
@@ -37,7 +40,7 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
 def sandbox(
     *,
     host: str = DEFAULT.host,
-    port: int = DEFAULT.port,
+    port: Port = DEFAULT.port,
     public_url: str | None = None,
     auto_consent: Flag = False,
     allow_http_clients: Flag = False,
@@ -46,13 +49,13 @@ def sandbox(
     project_key: str = DEFAULT.project_key,
     personal_key: str = DEFAULT.personal_key,
     personal_key_scopes: str = "*",
-    token_seconds: int = DEFAULT.token_seconds,
-    grace_seconds: int = DEFAULT.grace_seconds,
+    token_seconds: Seconds = DEFAULT.token_seconds,
+    grace_seconds: Annotated[int, Parameter(validator=Number(gte=0))] = DEFAULT.grace_seconds,
     keep_refresh_tokens: Flag = False,
     free_plan: Flag = False,
     resolve: list[str] | None = None,
     deliver_anywhere: Flag = False,
-    backoff_seconds: float = DEFAULT.backoff_seconds,
+    backoff_seconds: Annotated[float, Parameter(validator=Number(gte=0))] = DEFAULT.backoff_seconds,
     json: Flag = False,
 ) -> int:
     """Run a stand-in for PostHog until Ctrl-C; stores nothing. See docs/sandbox.md.

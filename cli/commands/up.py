@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from cli.console import err, print_json
 from cli.errors import CommandError
@@ -14,6 +15,7 @@ from cli.exit_codes import ExitCode
 from cli.stack import local, startup
 from cli.stack.data_directory import DataDirectory
 from cli.stack.ports import require_free
+from cli.stack.readiness import is_listening, wait_until_ready
 from cli.stack.settings import StackSettings, problems
 from cli.stack.stack import Stack
 from cli.stack.stand_in import PORT, EarlierCredential, StandIn
@@ -22,9 +24,10 @@ from hogsend.service.settings import deprecations
 from services.gateway.settings import GatewaySettings
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+Port = Annotated[int, Parameter(validator=Number(gte=1, lte=65535))]
 
 
-def up(*, sandbox: Flag = False, sandbox_port: int = PORT, json: Flag = False) -> int:
+def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) -> int:
     """Start everything on this machine and keep it running until Ctrl-C.
 
     Starts NATS and PostgreSQL unless NATS_URL and DATABASE_URL are set, then the services. Data,
@@ -62,6 +65,10 @@ def up(*, sandbox: Flag = False, sandbox_port: int = PORT, json: Flag = False) -
             stand_in.use()
 
         async def on_ready(stack: Stack, summary: Summary) -> bool:
+            if stand_in is not None:
+                await wait_until_ready(
+                    stack.supervisor, "sandbox", lambda: is_listening(sandbox_port)
+                )
             await EarlierCredential(stack).forget(sandbox=sandbox)
             if stand_in is not None:
                 summary = msgspec.structs.replace(summary, posthog=stand_in.options.url)

@@ -32,7 +32,9 @@ def require_free(host: str, port: int, setting: str, what: str) -> None:
                 f"port {port} for {what} is taken{f' by {owner}' if owner else ''}"
                 if owner or "in use" in str(error)
                 else f"cannot listen on {host}:{port} for {what} ({error.strerror})",
-                f"stop that process, or set {setting} to another port",
+                f"stop that process, or set {setting} to another port"
+                if owner or "in use" in str(error)
+                else "give an address of this machine, for example 127.0.0.1",
             ) from error
 
 

@@ -21,6 +21,7 @@ from tests.cli.fakes import FakeHogsend
 from tests.cli.recording_server import CannedResponse
 from tests.cli.running import Cli
 from tests.cli.test_dlq import LETTER, LIST
+from tests.ports import free_port
 
 NOWHERE = "http://127.0.0.1:1"
 NO_NATS = "nats://127.0.0.1:1"
@@ -133,6 +134,9 @@ def test_wrong_usage_exits_with_2_and_names_the_help(cli: Cli, command: str) -> 
         (("dlq", "show", "seven"), '"seven" is not a whole number'),
         (("connect", "posthog", "--timeout", "soon"), '"soon" is not a number'),
         (("status", "extra"), "unexpected arguments: 'extra'"),
+        (("sandbox", "--port", "99999"), "65535"),
+        (("sandbox", "--token-seconds", "0"), "--token-seconds"),
+        (("up", "--sandbox-port", "0"), "--sandbox-port"),
     ],
 )
 def test_wrong_usage_is_said_without_names_of_python(
@@ -246,6 +250,13 @@ def test_output_that_cannot_be_written_is_an_error(hogsend: FakeHogsend) -> None
         )
     assert process.returncode == ExitCode.FAILED
     assert process.stderr.startswith("error: No space left on device\n  fix: ")
+
+
+def test_a_host_that_is_not_this_machine_is_named(cli: Cli) -> None:
+    outcome = cli("sandbox", "--host", "192.0.2.1", port=free_port())
+    assert outcome.code == ExitCode.FAILED
+    assert "192.0.2.1" in outcome.err
+    assert "fix: give an address of this machine" in outcome.err
 
 
 def test_an_env_file_that_is_no_text_is_named(cli: Cli) -> None:
