@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import msgspec
@@ -14,6 +15,9 @@ from hogsend.urls import is_absolute_url, is_loopback
 PATH = "/.well-known/oauth-authorization-server"
 DISCOVERY_SECONDS = 10.0
 NO_SUCH_DOCUMENT = (404, 410)
+HTML = ("text/html", "application/xhtml+xml")
+_LOGIN = re.compile(r"(?i)(^|/)(log-?in|sign-?in|sso|saml|auth|preflight|setup)(/|$)")
+"""A path that asks somebody to log in."""
 
 PERSONAL_KEY_STEPS = """\
 This PostHog has no OAuth server; a personal API key can be used instead:
@@ -34,14 +38,43 @@ class Endpoints(msgspec.Struct, frozen=True):
 
 
 def discover(private_host: str) -> Endpoints:
-    """Fetch the discovery document. Follows no redirect.
+    """Fetch the discovery document. Follows a redirect only to the same path with a slash.
 
     Raises:
         ConnectError: `oauth_unsupported` if there is none, else `discovery_failed`.
     """
     url = f"{private_host}{PATH}"
+    answer = _get(url)
+    slashed = f"{url}/"
+    if answer.is_redirect and _target(url, answer) == slashed:
+        url, answer = slashed, _get(slashed)
+    if answer.status_code in NO_SUCH_DOCUMENT:
+        raise _unsupported(private_host, f"{url} answered {answer.status_code}")
+    if answer.is_redirect:
+        target = _target(url, answer)
+        if _is_page(url, target):
+            # PostHog sends every path that it does not know to its login page.
+            raise _unsupported(private_host, f"{url} leads to {target.partition('?')[0]}")
+        raise _failed(
+            f"{url} answered {answer.status_code} and redirects to "
+            f"{target or 'nothing'}; give PostHog's app host itself"
+        )
+    if not answer.is_success:
+        raise _failed(f"{url} answered {answer.status_code}")
+    if _is_html(answer):
+        raise _unsupported(private_host, f"{url} answered with an HTML page")
     try:
-        answer = httpx.get(
+        endpoints = msgspec.json.decode(answer.content, type=Endpoints)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _failed(f"{url} answered with a malformed document ({error})") from None
+    _check("authorization_endpoint", endpoints.authorization_endpoint)
+    _check("token_endpoint", endpoints.token_endpoint)
+    return endpoints
+
+
+def _get(url: str) -> httpx.Response:
+    try:
+        return httpx.get(
             url,
             headers={"Accept": "application/json"},
             timeout=DISCOVERY_SECONDS,
@@ -50,26 +83,32 @@ def discover(private_host: str) -> Endpoints:
         )
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise _failed(f"no answer from {url} ({why_no_answer(error)})") from None
-    if answer.status_code in NO_SUCH_DOCUMENT:
-        raise ConnectError(
-            Verdict.OAUTH_UNSUPPORTED,
-            f"{private_host} has no OAuth server ({url} answered {answer.status_code})",
-            hint=PERSONAL_KEY_STEPS,
-        )
-    if answer.is_redirect:
-        raise _failed(
-            f"{url} answered {answer.status_code} and redirects to "
-            f"{answer.headers.get('location', 'nothing')}; give PostHog's app host itself"
-        )
-    if not answer.is_success:
-        raise _failed(f"{url} answered {answer.status_code}")
+
+
+def _target(url: str, answer: httpx.Response) -> str:
+    """Where a redirect leads, as an absolute URL; empty when it names nothing that is one."""
     try:
-        endpoints = msgspec.json.decode(answer.content, type=Endpoints)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _failed(f"{url} answered with a malformed document ({error})") from None
-    _check("authorization_endpoint", endpoints.authorization_endpoint)
-    _check("token_endpoint", endpoints.token_endpoint)
-    return endpoints
+        return urljoin(url, answer.headers.get("location", "").strip())
+    except ValueError:
+        return ""
+
+
+def _is_page(url: str, target: str) -> bool:
+    """Whether a redirect leads to a page for people, not to where the document is."""
+    try:
+        here, there = urlsplit(url), urlsplit(target)
+        same_host = here.hostname == there.hostname
+    except ValueError:
+        return False
+    if there.path.rstrip("/").endswith(PATH):
+        return False
+    return same_host or _LOGIN.search(there.path) is not None
+
+
+def _is_html(answer: httpx.Response) -> bool:
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    start = answer.content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+    return kind in HTML or start.startswith(b"<")
 
 
 def same_origin(one: str, other: str) -> bool:
@@ -93,6 +132,14 @@ def _check(name: str, url: str) -> None:
         raise _failed(f"its {name} must be https, or http on this machine: {url}")
     if urlsplit(url).username is not None:
         raise _failed(f"its {name} must not carry a user or password")
+
+
+def _unsupported(private_host: str, what: str) -> ConnectError:
+    return ConnectError(
+        Verdict.OAUTH_UNSUPPORTED,
+        f"{private_host} has no OAuth server ({what})",
+        hint=PERSONAL_KEY_STEPS,
+    )
 
 
 def _failed(problem: str) -> ConnectError:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from cli.connect.authorize import authorize_url
-from cli.connect.discovery import discover
+from cli.connect.discovery import PATH, discover
 from cli.connect.exchange import exchange
 from cli.connect.pkce import PkceSession
 from cli.connect.results import ConnectError
@@ -75,13 +75,46 @@ def test_case_73_no_oauth_server(posthog: FakePostHog, status: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "response",
+    [
+        CannedResponse(302, {}, location=f"/login?next={PATH}"),
+        CannedResponse(301, {}, location="/login"),
+        CannedResponse(307, {}, location="login/"),
+        CannedResponse(303, {}, location="/"),
+        CannedResponse(302, {}, location=f"https://127.0.0.1/login?next={PATH}"),
+        CannedResponse(302, {}, location="https://sso.example/auth/login?next=x"),
+        CannedResponse(200, b"<!doctype html><title>PostHog</title>"),
+        CannedResponse(200, b"\xef\xbb\xbf\n <HTML>"),
+    ],
+)
+def test_a_login_page_or_any_other_page_is_no_oauth_server(
+    posthog: FakePostHog, response: CannedResponse
+) -> None:
+    posthog.discovery = response
+    with pytest.raises(ConnectError) as stopped:
+        discover(posthog.url)
+    assert stopped.value.verdict == "oauth_unsupported"
+    assert stopped.value.hint is not None
+    assert "POSTHOG_PERSONAL_API_KEY" in stopped.value.hint
+    assert "next=" not in str(stopped.value)
+    assert len(posthog.requests) == 1
+
+
+def test_a_slash_that_posthog_adds_is_followed_once(posthog: FakePostHog) -> None:
+    posthog.discovery = CannedResponse(301, {}, location=f"{PATH}/")
+    with pytest.raises(ConnectError):
+        discover(posthog.url)
+    assert [request.line for request in posthog.requests] == [f"GET {PATH}", f"GET {PATH}/"]
+
+
+@pytest.mark.parametrize(
     ("response", "reason"),
     [
         (
             CannedResponse(200, {"issuer": "x", "authorization_endpoint": "https://x/"}),
             "malformed document",
         ),
-        (CannedResponse(200, b"<html>"), "malformed document"),
+        (CannedResponse(200, b"nonsense"), "malformed document"),
         (CannedResponse(200, ["issuer"]), "malformed document"),
         (CannedResponse(200, b"\xff\xfe"), "malformed document"),
         (CannedResponse(500, {}), "answered 500"),
@@ -90,6 +123,8 @@ def test_case_73_no_oauth_server(posthog: FakePostHog, status: int) -> None:
             CannedResponse(302, {}, location="https://elsewhere.example/"),
             "https://elsewhere.example/",
         ),
+        (CannedResponse(302, {}, location="https://elsewhere.example" + PATH), "elsewhere.example"),
+        (CannedResponse(308, {}, location="https://127.0.0.1" + PATH), "give PostHog's app host"),
     ],
 )
 def test_case_73_malformed_discovery(
