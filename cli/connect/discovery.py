@@ -88,7 +88,7 @@ def _get(url: str) -> httpx.Response:
 def _target(url: str, answer: httpx.Response) -> str:
     """Where a redirect leads, as an absolute URL; empty when it names nothing that is one."""
     try:
-        return urljoin(url, answer.headers.get("location", "").strip())
+        return urljoin(url, str(answer.headers.get("location", "")).strip())
     except ValueError:
         return ""
 
