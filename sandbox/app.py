@@ -16,13 +16,16 @@ from litestar.types import ASGIApp
 from hogsend.contract.errors import CannotStart
 from sandbox.http.capture import capture
 from sandbox.http.control import ControlController
+from sandbox.http.cors import with_cors
 from sandbox.http.errors import EXCEPTION_HANDLERS
 from sandbox.http.faults import with_faults
 from sandbox.http.flags import evaluate_flags
 from sandbox.http.hog_functions import HogFunctionsController
+from sandbox.http.local_evaluation import get_definitions, get_remote_config_payload
 from sandbox.http.oauth import OAuthController, authorization_server
 from sandbox.http.persons import PersonsController
 from sandbox.http.projects import get_me, get_project
+from sandbox.http.remote_config import get_extension, get_remote_config, get_remote_config_script
 from sandbox.instance import Instance
 from sandbox.options import Options
 
@@ -73,6 +76,11 @@ def app_of(instance: Instance) -> ASGIApp:
             ),
             capture,
             evaluate_flags,
+            get_definitions,
+            get_remote_config_payload,
+            get_extension,
+            get_remote_config,
+            get_remote_config_script,
             ControlController,
         ],
         dependencies={"instance": Provide(lambda: instance, sync_to_thread=False)},
@@ -82,7 +90,7 @@ def app_of(instance: Instance) -> ASGIApp:
         logging_config=None,
         on_shutdown=[instance.close],
     )
-    return with_faults(app, instance.faults)
+    return with_cors(with_faults(app, instance.faults))
 
 
 @asynccontextmanager

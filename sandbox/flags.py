@@ -56,6 +56,50 @@ class FlagDetails(msgspec.Struct, frozen=True):
         return self.variant if self.enabled and self.variant else self.enabled
 
 
+class Rollout(msgspec.Struct, frozen=True):
+    """A variant, and the percentage of people who get it."""
+
+    key: str
+    rollout_percentage: int = 100
+    name: str = ""
+
+
+class Multivariate(msgspec.Struct, frozen=True):
+    """The variants of a flag."""
+
+    variants: tuple[Rollout, ...]
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Conditions, all of which must hold."""
+
+    properties: list[PropertyFilter]
+    rollout_percentage: int = 100
+    variant: str | None = None
+
+
+class FlagFilters(msgspec.Struct, frozen=True):
+    """For whom a flag is on: who meets any of the groups."""
+
+    groups: tuple[Group, ...]
+    payloads: dict[str, str]
+    multivariate: Multivariate | None = None
+
+
+class FlagDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """A flag as SDKs read it to evaluate it themselves (posthog/api/feature_flag.py)."""
+
+    id: int
+    team_id: int
+    name: str = ""
+    key: str
+    filters: FlagFilters
+    deleted: bool = False
+    active: bool
+    ensure_experience_continuity: bool = False
+    version: int = 1
+
+
 class Flags:
     """All flags, in order of definition."""
 
@@ -71,6 +115,46 @@ class Flags:
             for number, flag in enumerate(self.all, 1)
             if keys is None or flag.key in keys
         }
+
+    def definitions(self, team_id: int) -> list[FlagDefinition]:
+        """Describe all flags."""
+        return [_definition(number, flag, team_id) for number, flag in enumerate(self.all, 1)]
+
+    def payload(self, key: str) -> str | None:
+        """The payload of a flag that is on, by its key or number; None without one.
+
+        Raises:
+            LookupError: there is no such flag.
+        """
+        for number, flag in enumerate(self.all, 1):
+            if key in (flag.key, str(number)):
+                return _payload(flag) if flag.enabled else None
+        raise LookupError(key)
+
+
+def _definition(number: int, flag: Flag, team_id: int) -> FlagDefinition:
+    # SDKs know the distinct id as a property of the person.
+    conditions = [msgspec.structs.replace(one, type="person") for one in flag.properties]
+    if flag.distinct_ids is not None:
+        conditions.append(PropertyFilter("distinct_id", flag.distinct_ids, "exact", "person"))
+    payload = _payload(flag)
+    return FlagDefinition(
+        id=number,
+        team_id=team_id,
+        key=flag.key,
+        active=flag.enabled,
+        filters=FlagFilters(
+            groups=(Group(conditions, variant=flag.variant),),
+            payloads={flag.variant or "true": payload} if payload is not None else {},
+            multivariate=Multivariate((Rollout(flag.variant),)) if flag.variant else None,
+        ),
+    )
+
+
+def _payload(flag: Flag) -> str | None:
+    if flag.payload is None or isinstance(flag.payload, str):
+        return flag.payload
+    return msgspec.json.encode(flag.payload).decode()
 
 
 def _is_on(flag: Flag, distinct_id: str, properties: Mapping[str, Any]) -> bool:
@@ -90,8 +174,5 @@ def _details(number: int, flag: Flag, on: bool) -> FlagDetails:
         if on
         else Reason("no_condition_match", None, "No matching condition set")
     )
-    payload = flag.payload
-    if payload is not None and not isinstance(payload, str):
-        payload = msgspec.json.encode(payload).decode()
-    metadata = Metadata(number, 1, None, payload if on else None)
+    metadata = Metadata(number, 1, None, _payload(flag) if on else None)
     return FlagDetails(flag.key, on, flag.variant if on else None, reason, metadata)

@@ -40,6 +40,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     project_id: int = 4242
     project_key: str = "phc_sandbox_project_key"
     personal_key: str = "phx_sandbox_personal_key"
+    flags_key: str = "phs_sandbox_feature_flag_secret"
+    """The secure key for feature flags: reads flag definitions and remote configuration."""
+
     personal_key_scopes: tuple[str, ...] = ("*",)
 
     auto_consent: bool = False

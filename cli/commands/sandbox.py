@@ -48,6 +48,7 @@ def sandbox(
     project_id: int = DEFAULT.project_id,
     project_key: str = DEFAULT.project_key,
     personal_key: str = DEFAULT.personal_key,
+    flags_key: str = DEFAULT.flags_key,
     personal_key_scopes: str = "*",
     token_seconds: Seconds = DEFAULT.token_seconds,
     grace_seconds: Annotated[int, Parameter(validator=Number(gte=0))] = DEFAULT.grace_seconds,
@@ -80,6 +81,8 @@ def sandbox(
         Its API key.
     personal_key
         The personal API key; there is one.
+    flags_key
+        The project's secure key for feature flags, for local evaluation.
     personal_key_scopes
         Scopes of the personal key, separated by spaces.
     token_seconds
@@ -115,6 +118,7 @@ def sandbox(
         project_id=project_id,
         project_key=project_key,
         personal_key=personal_key,
+        flags_key=flags_key,
         personal_key_scopes=tuple(personal_key_scopes.split()),
         token_seconds=token_seconds,
         grace_seconds=grace_seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from litestar import Request, post
+from litestar import Request, Response, post
 from litestar.di import NamedDependency
 
 from sandbox.ingestion.decoding import decode
@@ -24,8 +24,8 @@ class CaptureAnswer(msgspec.Struct, frozen=True):
 @post(PATHS, status_code=200)
 async def capture(
     request: Request[Any, Any, Any], instance: NamedDependency[Instance]
-) -> CaptureAnswer:
-    """Capture one event or several.
+) -> Response[CaptureAnswer | None]:
+    """Capture one event or several; a page that is left (`?beacon=1`) is answered 204.
 
     Events with an unknown project key are accepted, then dropped (rust/capture/src/token.rs).
     """
@@ -36,4 +36,6 @@ async def capture(
         request.query_params.get("compression", ""),
     )
     instance.pipeline.ingest(read_events(document, instance.clock.now()))
-    return CaptureAnswer()
+    if request.query_params.get("beacon") == "1":
+        return Response(None, status_code=204)
+    return Response(CaptureAnswer())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
 from posthog import Posthog
 
-from tests.integration.sandbox.driver import Driver
+from tests.integration.sandbox.driver import Driver, bearer
 
 
 async def with_sdk(posthog: Driver, work: Callable[[Posthog], Any]) -> Any:
@@ -107,3 +108,64 @@ async def test_legacy_answers_and_wrong_keys(posthog: Driver) -> None:
     assert (wrong.status_code, wrong.json()["code"]) == (401, "invalid_api_key")
     nobody = await posthog.http.post("/flags/?v=2", json={"token": body["token"]})
     assert nobody.status_code == 400
+
+
+async def test_it_evaluates_flags_by_itself(posthog: Driver) -> None:
+    flags = [
+        {"key": "on"},
+        {"key": "off", "enabled": False},
+        {"key": "colour", "variant": "blue", "payload": {"hex": "#00f"}},
+        {"key": "only-u-2", "distinct_ids": ["u_2"]},
+        {"key": "pros", "properties": [{"key": "plan", "value": ["pro"]}]},
+    ]
+    await posthog.http.put("/_sandbox/flags", json=flags)
+
+    def run() -> list[Any]:
+        client = Posthog(
+            posthog.instance.options.project_key,
+            host=posthog.url,
+            secret_key=posthog.instance.options.flags_key,
+            enable_local_evaluation=False,
+        )
+        try:
+            client.load_feature_flags()
+            client.load_feature_flags()  # with the ETag of the first answer
+            pro = {"plan": "pro"}
+            return [
+                client.get_all_flags("u_1", person_properties=pro, only_evaluate_locally=True),
+                client.get_all_flags("u_2", person_properties={}, only_evaluate_locally=True),
+                client.get_remote_config_payload("colour"),
+            ]
+        finally:
+            client.shutdown()
+
+    of_one, of_two, payload = await asyncio.to_thread(run)
+    assert of_one == {"on": True, "off": False, "colour": "blue", "only-u-2": False, "pros": True}
+    assert of_two["only-u-2"] is True
+    assert json.loads(payload) == {"hex": "#00f"}
+
+
+async def test_definitions_are_for_the_flags_key_or_a_key_with_the_scope(
+    posthog: Driver,
+) -> None:
+    await posthog.http.put("/_sandbox/flags", json=[{"key": "on"}])
+    options = posthog.instance.options
+    for address in ("/flags/definitions", "/api/feature_flag/local_evaluation/"):
+        query = {"token": options.project_key, "send_cohorts": ""}
+        for key in (options.flags_key, options.personal_key):
+            found = await posthog.http.get(address, params=query, headers=bearer(key))
+            assert [flag["key"] for flag in found.json()["flags"]] == ["on"]
+            again = bearer(key) | {"If-None-Match": found.headers["ETag"]}
+            same = await posthog.http.get(address, params=query, headers=again)
+            assert (same.status_code, same.content) == (304, b"")
+        for key in ("phs_wrong", "phx_wrong"):
+            refused = await posthog.http.get(address, params=query, headers=bearer(key))
+            assert refused.status_code == 401
+        wrong_project = {"token": "phc_other"}
+        refused = await posthog.http.get(address, params=wrong_project, headers=posthog.key)
+        assert refused.status_code == 401
+    await posthog.http.put("/_sandbox/flags", json=[{"key": "on"}, {"key": "new"}])
+    changed = await posthog.http.get("/flags/definitions", headers=again)
+    assert changed.status_code == 200
+    address = "/api/projects/@current/feature_flags/nothing/remote_config"
+    assert (await posthog.http.get(address, headers=posthog.key)).status_code == 404

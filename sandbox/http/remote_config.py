@@ -1,0 +1,66 @@
+"""What posthog-js asks for first: `/array/{token}/config` (posthog/models/remote_config.py)."""
+
+from __future__ import annotations
+
+import msgspec
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
+
+from sandbox.errors import not_found
+from sandbox.instance import Instance
+
+
+class Analytics(msgspec.Struct, frozen=True):
+    """Where events go."""
+
+    endpoint: str = "/i/v0/e/"
+
+
+class RemoteConfig(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Which parts of posthog-js a project uses: events and flags, nothing that loads more code."""
+
+    token: str
+    supported_compression: tuple[str, ...] = ("gzip", "gzip-js")
+    has_feature_flags: bool
+    capture_dead_clicks: bool = False
+    capture_performance: bool = False
+    autocapture_opt_out: bool = msgspec.field(default=False, name="autocapture_opt_out")
+    autocapture_exceptions: bool = False
+    analytics: Analytics = Analytics()
+    elements_chain_as_string: bool = True
+    session_recording: bool = False
+    heatmaps: bool = False
+    surveys: bool = False
+    default_identified_only: bool = True
+    site_apps: tuple[str, ...] = ()
+
+
+@get("/array/{token:str}/config", sync_to_thread=False)
+def get_remote_config(instance: NamedDependency[Instance], token: FromPath[str]) -> RemoteConfig:
+    """Show a project's configuration."""
+    return _config(instance, token)
+
+
+@get("/array/{token:str}/config.js", media_type="application/javascript", sync_to_thread=False)
+def get_remote_config_script(instance: NamedDependency[Instance], token: FromPath[str]) -> bytes:
+    """Show it as a script that leaves it where posthog-js looks."""
+    loaded = {token: {"config": _config(instance, token), "siteApps": []}}
+    found = msgspec.json.encode(loaded).replace(b"</", rb"<\/")
+    place = b"window._POSTHOG_REMOTE_CONFIG"
+    return b"%s = Object.assign(%s || {}, %s);" % (place, place, found)
+
+
+@get("/static/{path:path}", media_type="application/javascript", sync_to_thread=False)
+def get_extension(path: FromPath[str]) -> bytes:
+    """Show a part that posthog-js loads when it is used: here all are empty, and do nothing."""
+    name = path.rpartition("/")[2]
+    if not name.endswith(".js") or name.startswith("array"):
+        raise not_found()
+    return b""
+
+
+def _config(instance: Instance, token: str) -> RemoteConfig:
+    if token != instance.options.project_key:
+        raise not_found()
+    return RemoteConfig(token=token, has_feature_flags=bool(instance.flags.all))
