@@ -8,15 +8,10 @@ from typing import TypeVar
 
 import msgspec
 
+from hogsend.contract.json_text import replace_lone_surrogates
+
 REQUIRED = "Required"
 """The problem of a body without a field that it must have."""
-
-_ESCAPES = re.compile(
-    rb"\\\\"  # an escaped backslash: what follows is text
-    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-)
-
 
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING = re.compile(r"missing required field `([^`]+)`$")
@@ -71,17 +66,6 @@ def why_not_taken(body: bytes, error: Exception) -> str:
         raise MalformedBodyError from None
     # JSON's grammar knows no largest number.
     return str(error).removeprefix("JSON is malformed: ").partition(" - at `")[0]
-
-
-def replace_lone_surrogates(body: bytes) -> bytes:
-    """Replace escaped halves of characters by U+FFFD, which is otherwise the same JSON.
-
-    JavaScript may cut a text within an emoji and escape the half that is left. That is JSON, but
-    no text of other languages can hold it.
-    """
-    if b"\\ud" not in body and b"\\uD" not in body:
-        return body
-    return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
 
 
 def _invalid(problem: str) -> InvalidBodyError:

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.moments import parse_moment
 
 Timestamp = Annotated[
     str, msgspec.Meta(description="ISO 8601 date and time with `Z` or an offset, upper case.")
@@ -28,6 +29,20 @@ def parse_timestamp(text: str, field: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
+        raise InvalidRequest(f"{field} is not a date in the calendar") from None
+
+
+def parse_happened(text: str, field: str) -> datetime | None:
+    """Read when something happened; None when the moment is out of range (see `moments.held`).
+
+    Raises:
+        InvalidRequest: it is not a timestamp.
+    """
+    if not _TIMESTAMP.fullmatch(text):
+        raise InvalidRequest(f"{field} must be an ISO 8601 date and time with Z or offset")
+    try:
+        return parse_moment(text)
+    except ValueError:
         raise InvalidRequest(f"{field} is not a date in the calendar") from None
 
 

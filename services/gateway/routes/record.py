@@ -18,7 +18,7 @@ from hogsend.contract.events import INGEST_RECORD, RecordEvent
 from hogsend.transport.connection import Connection
 from services.gateway.auth import reporters_only
 from services.gateway.error_responses import documented_errors
-from services.gateway.timestamps import Timestamp, parse_timestamp
+from services.gateway.timestamps import Timestamp, parse_happened
 
 ROOM_BYTES = 8192
 """Room for an event's envelope in a NATS message, besides the body."""
@@ -69,7 +69,7 @@ class ReportedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     lists: dict[str, bool] = {}
     """Mailing lists to join or leave: there are none here, and `listsError` says so."""
     timestamp: Timestamp | None = None
-    """When it happened; by default, when it was received."""
+    """When it happened; by default, and when it is out of range, when it was received."""
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -133,7 +133,7 @@ def _reported(data: ReportedEvent, header_key: str | None) -> RecordEvent:
         properties=_properties(data),
         contact_properties=data.contact_properties,
         idempotency_key=key,
-        occurred_at=parse_timestamp(data.timestamp, "timestamp")
+        occurred_at=parse_happened(data.timestamp, "timestamp")
         if data.timestamp is not None
         else None,
         received_at=datetime.now(UTC),

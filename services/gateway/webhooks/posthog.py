@@ -16,10 +16,10 @@ from hogsend.contract.headers import (
     event_message_id,
     format_time,
 )
+from hogsend.contract.json_text import replace_lone_surrogates
 from hogsend.contract.webhooks import PostHogWebhook
 from services.gateway.json_body import (
     MalformedBodyError,
-    replace_lone_surrogates,
     why_not_taken,
 )
 from services.gateway.webhooks.queued_webhook import QueuedWebhook

@@ -12,12 +12,14 @@ from hogsend.contract.errors import InvalidRequest, PublishRejected, TooLarge, U
 from hogsend.contract.events import Recorded, RecordEvent
 from hogsend.contract.headers import message_headers
 from hogsend.contract.identity import contact_email, is_blank
+from hogsend.contract.moments import held
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
 from services.ingest import metrics
 from services.ingest.events.event_message import event_message
 from services.ingest.events.outcome import Rejected, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
+from services.ingest.nul import json_without_nul
 from services.ingest.sources.engagement import RECORDER, SOURCE
 
 
@@ -39,9 +41,7 @@ class Recorder:
         event = _decode(reported, correlation_id)
         (outcome,) = await self._store.save([event])
         if isinstance(outcome, Rejected):
-            raise InvalidRequest(
-                "the event cannot be stored; a text in it may hold NUL, or a number be out of range"
-            )
+            raise InvalidRequest("the event cannot be stored; a number in it may be out of range")
         contact_key = outcome.contact_key
         is_new = outcome.status is Status.STORED
         metrics.STORED.inc(is_new)
@@ -69,12 +69,16 @@ class Recorder:
 def _decode(reported: RecordEvent, correlation_id: str | None) -> IncomingEvent:
     if is_blank(reported.user_id) and is_blank(reported.email):
         raise InvalidRequest("say whose event it is: userId or email")
+    occurred_at = held(reported.occurred_at) if reported.occurred_at is not None else None
+    # PostgreSQL holds no NUL.
+    mended = json_without_nul(msgspec.json.encode(reported))
+    reported = msgspec.json.decode(mended, type=RecordEvent)
     return IncomingEvent(
         ref=EventRef(SOURCE, reported.idempotency_key or str(uuid4())),
         name=reported.event,
         user_id=reported.user_id,
         email=contact_email(reported.email),
-        occurred_at=reported.occurred_at or reported.received_at,
+        occurred_at=occurred_at or reported.received_at,
         received_at=reported.received_at,
         properties=reported.properties,
         person_properties=reported.contact_properties,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -15,6 +15,8 @@ from hogsend.contract.headers import (
     format_time,
     message_id,
 )
+from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.moments import parse_moment
 from hogsend.contract.webhooks import PostHogWebhook
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.incoming_event import EventRef, IncomingEvent
@@ -40,7 +42,7 @@ def decode(
         Unprocessable: `malformed`, or `no_identity` without a distinct id and an email.
     """
     try:
-        webhook = _decode(json_without_nul(body))
+        webhook = _decode(json_without_nul(replace_lone_surrogates(body)))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Unprocessable("malformed", f"{type(error).__name__}: {error}") from error
     event = webhook.event
@@ -74,9 +76,6 @@ def parse_time(text: str | None) -> datetime | None:
     if not text:
         return None
     try:
-        moment = datetime.fromisoformat(text.strip())
-        if moment.tzinfo is None:
-            return moment.replace(tzinfo=UTC)
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
+        return parse_moment(text)
+    except ValueError:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -11,6 +11,8 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.base import Message, Properties
 from hogsend.contract.headers import event_message_id, message_id
+from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.moments import parse_moment
 from hogsend.contract.registry import Channel
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -109,7 +111,7 @@ class _Reported(msgspec.Struct, frozen=True):
     data: Properties
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
     type: str | None = None
-    timestamp: datetime | None = None
+    timestamp: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Reported).decode
@@ -125,21 +127,19 @@ def read_engagement(
         headers: its headers; the message id stands in for a missing `id`.
         body: JSON with `data`, and perhaps `id`, `type` and `timestamp`.
         sequence: its position in the stream; stands in for a missing message id.
-        time: when the stream took it; stands in for a missing `timestamp`.
+        time: when the stream took it; stands in for a missing `timestamp` or one out of range.
 
     Raises:
         MalformedEngagement: it cannot be read, or it contradicts its subject.
     """
     try:
-        reported = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        reported = _decode(replace_lone_surrogates(body))
+        timestamp = (parse_moment(reported.timestamp) if reported.timestamp else None) or time
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedEngagement(f"{type(error).__name__}: {error}") from error
     named = subject.removeprefix(f"{subjects.ENGAGEMENT}.")
     if reported.type not in {None, named}:
         raise MalformedEngagement(f"type {reported.type!r} on the subject of {named!r}")
-    timestamp = reported.timestamp or time
-    if timestamp.tzinfo is None:
-        timestamp = timestamp.replace(tzinfo=UTC)
     # Ids from the bus itself are the same for all who read the message, and after a replay.
     id = reported.id or message_id(headers) or f"ENGAGEMENT:{sequence}"
     return Engagement(id=id, type=named, timestamp=timestamp, data=reported.data)

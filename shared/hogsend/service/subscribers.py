@@ -43,6 +43,7 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from hogsend.contract.errors import InvalidRequest, TooLarge
+from hogsend.contract.json_text import replace_lone_surrogates
 from hogsend.contract.registry import Endpoint
 from hogsend.service import metrics
 from hogsend.service.middlewares import ErrorReply, ScopeMiddleware
@@ -395,7 +396,7 @@ def decoder_of(kind: type[Any]) -> Callable[[StreamMessage[Any]], Awaitable[Any]
 
     async def decode_body(message: StreamMessage[Any]) -> Any:
         try:
-            return decode(message.body or b"{}")
+            return decode(replace_lone_surrogates(message.body) or b"{}")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(str(error)) from error
 

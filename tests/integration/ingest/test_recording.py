@@ -126,7 +126,7 @@ BAD_INPUT: list[dict[str, Any]] = [
     {"event": "e", "userId": "u", "idempotencyKey": "with space"},
     {"event": "e", "userId": "u", "idempotencyKey": "x" * 129},
     {"event": "e", "userId": "u", "currency": "money"},
-    {"event": "e", "userId": "u", "properties": {"a": "\0"}},
+    {"event": "e", "email": "grace@example.com\n"},
 ]
 
 
@@ -267,3 +267,27 @@ async def test_a_merge_keeps_the_time_zone_that_is_known(
         found = await analytics.request(INGEST_CONTACT, ContactRef(user_id="u_1"))
     assert len(await driver.contacts()) == 1
     assert found.timezone == "Asia/Tokyo"
+
+
+async def test_text_and_times_that_cannot_be_stored_are_mended(
+    gateway: Gateway, driver: Driver
+) -> None:
+    odd = (
+        b'{"event":"e","email":"Mara@Example.com","timestamp":"%s",'
+        b'"properties":{"a":"\\u0000 \\ud83d"}}'
+    )
+    async with driver.replica():
+        for time in (b"0001-01-01T00:00:00Z", b"9999-12-31T23:59:59-05:00"):
+            answer = await gateway.http.post(
+                URL, content=odd % time, headers={"Authorization": f"Bearer {INGEST_KEY}"}
+            )
+            assert answer.status_code == 202, answer.text
+        first, second = await driver.events(2)
+    for event in (first, second):
+        assert event.properties == {"a": "\ufffd \ufffd"}
+        assert event.email == "mara@example.com"
+        assert event.occurred_at == event.received_at
+    assert await driver.rows.fetchval(
+        "SELECT bool_and(occurred_at = received_at) FROM ingest.events"
+    )
+    assert await driver.count("contacts") == 1

@@ -120,6 +120,16 @@ class TestMirror:
         found = captured(MirrorSource(project_key(KEY), (), ()), "events.any", self.event())
         assert (found.properties["value"], found.properties["currency"]) == (149.99, "GBP")
 
+    def test_what_belongs_to_nobody_is_not_mirrored(self) -> None:
+        nobody = {**self.event(), "contactKey": ""}
+        assert self.names(MirrorSource(project_key(KEY), (), ()), nobody) == []
+
+    def test_half_a_character_is_replaced(self) -> None:
+        body = msgspec.json.encode(self.event("cut #")).replace(b"#", rb"\ud83d")
+        found = MirrorSource(project_key(KEY), (), ()).read(message("events.any", body))
+        assert found is not None
+        assert found.event == "cut \ufffd"
+
     def test_cases_122_and_151_what_came_from_posthog_is_never_sent_back(self) -> None:
         source = MirrorSource(project_key(KEY), ("feature.used",), ())
         assert self.names(source, self.event(source="posthog")) == []

@@ -9,7 +9,7 @@ import pytest
 from hogsend.contract import subjects
 from hogsend.contract.destinations import ANALYTICS_CREATE_DESTINATION, CreateDestination
 from hogsend.contract.events import INGEST_RECORD, Recorded, RecordEvent
-from services.gateway.json_body import replace_lone_surrogates
+from hogsend.contract.json_text import replace_lone_surrogates
 from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer
 
 DESTINATION = "/v1/admin/webhooks/11111111-1111-1111-1111-111111111111"

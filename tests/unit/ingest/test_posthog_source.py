@@ -103,6 +103,7 @@ def test_an_odd_uuid_never_becomes_a_header(uuid: str) -> None:
         ("2025-12-31T18:30:00-0530", datetime(2026, 1, 1, tzinfo=UTC)),
         ("2026-01-01 00:00:00", datetime(2026, 1, 1, tzinfo=UTC)),
         ("2026-01-01", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2025-12-31T23:59:60Z", datetime(2026, 1, 1, tzinfo=UTC)),
         (" 2026-01-01T00:00:00Z\n", datetime(2026, 1, 1, tzinfo=UTC)),
     ],
 )
@@ -120,6 +121,8 @@ def test_times_are_read_leniently(text: str, moment: datetime) -> None:
         "2026-13-01T00:00:00Z",
         "99999-01-01T00:00:00Z",
         "0001-01-01T00:00:00+14:00",
+        "0001-01-01T00:00:00Z",
+        "-infinity",
         "9999-12-31T23:59:59-14:00",
     ],
 )
@@ -146,6 +149,7 @@ def test_a_clock_in_the_future_counts_as_the_time_of_receipt() -> None:
         (rb"a\\u0000b", "a\\u0000b"),
         (rb"a\\\u0000b", "a\\\ufffdb"),
         (rb"\u0000\u0000", "\ufffd\ufffd"),
+        (rb"cut \ud83d", "cut \ufffd"),
     ],
 )
 def test_nul_is_replaced_in_values_and_keys(raw: bytes, stored: str) -> None:

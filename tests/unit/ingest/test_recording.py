@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -147,3 +147,19 @@ async def test_one_key_may_be_used_for_another_name_and_another_user(
     assert (first.id, second.id, second.stored) == ("k-1", "k-1", True)
     keys = [event.key for event in reports.publisher.events()]
     assert len(set(keys)) == 2
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+async def test_an_event_that_happened_out_of_range_happened_when_it_was_received(
+    reports: Reports, year: int
+) -> None:
+    beyond = datetime(year, 1, 1, tzinfo=UTC) if year == 1 else datetime.max.replace(tzinfo=UTC)
+    await reports.report(occurred_at=beyond)
+    (event,) = reports.publisher.events()
+    assert event.occurred_at == NOW
+
+
+async def test_nul_in_a_report_is_replaced(reports: Reports) -> None:
+    await reports.report(event="a\0b", properties={"k\0": ["\0"]})
+    (event,) = reports.publisher.events()
+    assert (event.event, event.properties) == ("a\ufffdb", {"k\ufffd": ["\ufffd"]})

@@ -10,6 +10,7 @@ import msgspec
 
 from hogsend.contract.base import Message
 from hogsend.contract.engagement import Engagement, MalformedEngagement, read_engagement
+from hogsend.contract.json_text import replace_lone_surrogates
 from hogsend.posthog.capture import Captured
 from hogsend.service.dead_letters import Unprocessable
 from services.analytics.delivery.streams import DeliveryMessage, Subscription
@@ -72,7 +73,7 @@ def decode(message: DeliveryMessage, type: type[Decoded]) -> Decoded:
         Unprocessable: it is malformed.
     """
     try:
-        return msgspec.json.decode(message.body, type=type)
+        return msgspec.json.decode(replace_lone_surrogates(message.body), type=type)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Unprocessable("malformed", str(error)) from error
 

@@ -1,0 +1,22 @@
+"""JSON texts that other languages write and Python cannot hold."""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPES = re.compile(
+    rb"\\\\"  # an escaped backslash: what follows is text
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def replace_lone_surrogates(body: bytes) -> bytes:
+    """Replace escaped halves of characters by U+FFFD, which is otherwise the same JSON.
+
+    JavaScript may cut a text within an emoji and escape the half that is left. That is JSON, but
+    no text of other languages can hold it (correction C8).
+    """
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body
+    return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)

@@ -1,0 +1,43 @@
+"""When something happened: which moments everybody who reads them can hold."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
+LATEST = datetime(9999, 12, 30, tzinfo=UTC)
+"""A day within Python's own range, so that every offset can show a moment.
+
+PostgreSQL's driver makes infinity of the very first and last moment.
+"""
+
+_LEAP_SECOND = re.compile(r"(?<=\d:\d\d):60(?!\d)")
+
+
+def held(moment: datetime) -> datetime | None:
+    """The moment in UTC, a naive one taken as UTC; None when it is out of range.
+
+    Whoever gets None takes the time of receipt, which is the same in the row, on the bus and in
+    answers then.
+    """
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        return None
+    return moment if EARLIEST <= moment <= LATEST else None
+
+
+def parse_moment(text: str) -> datetime | None:
+    """Read an ISO 8601 time as UTC; None when it is out of range.
+
+    A leap second is the first second after it, as clocks without leap seconds have it.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    text, leaps = _LEAP_SECOND.subn(":59", text.strip(), count=1)
+    moment = held(datetime.fromisoformat(text))
+    return moment + timedelta(seconds=1) if moment is not None and leaps else moment

@@ -1,0 +1,50 @@
+"""Moments that everybody can hold; for the others the time of receipt is taken."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from hogsend.contract.engagement import Engagement, read_engagement
+from hogsend.contract.moments import parse_moment
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+OUT_OF_RANGE = [
+    "0001-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+05:00",
+    "9999-12-31T23:59:59Z",
+    "9999-12-31T23:59:59-05:00",
+    "9999-12-31T23:59:60Z",
+]
+
+
+@pytest.mark.parametrize("text", OUT_OF_RANGE)
+def test_a_moment_out_of_range_is_none(text: str) -> None:
+    assert parse_moment(text) is None
+
+
+@pytest.mark.parametrize("text", ["-infinity", "infinity", "", "2026-13-01T00:00:00Z", "1e9"])
+def test_what_is_no_time_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_moment(text)
+
+
+@pytest.mark.parametrize("text", ["2016-12-31T23:59:60Z", "2017-01-01T00:59:60+01:00"])
+def test_a_leap_second_is_the_first_second_after_it(text: str) -> None:
+    assert parse_moment(text) == datetime(2017, 1, 1, tzinfo=UTC)
+
+
+def engagement(data: str, timestamp: str) -> Engagement:
+    body = f'{{"data":{{"note":"{data}"}},"timestamp":"{timestamp}"}}'.encode()
+    return read_engagement("hogsend.engagement.email.sent", {}, body, 1, NOW)
+
+
+@pytest.mark.parametrize("text", OUT_OF_RANGE)
+def test_engagement_out_of_range_happened_when_it_was_queued(text: str) -> None:
+    assert engagement("", text).timestamp == NOW
+
+
+def test_half_a_character_in_engagement_is_replaced() -> None:
+    assert engagement(r"cut \ud83d", "2026-01-01T00:00:00Z").data == {"note": "cut \ufffd"}
