@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hogsend.posthog.api import HogFunction
+from hogsend.posthog.api.hog_functions import Watched
 from hogsend.posthog.api.reading import mapping, sequence
 
 METHOD = "POST"
@@ -23,6 +24,8 @@ def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> l
     headers = mapping(function.input("headers"))
     checks = {
         "it is disabled": function.enabled,
+        # Saving it is what makes PostHog run it again.
+        "PostHog disabled it": function.watched is not Watched.DISABLED,
         "its URL is different": function.input("url") == webhook_url,
         "its method is not POST": function.input("method") == METHOD,
         "its body is not event and person": function.input("body") == BODY,

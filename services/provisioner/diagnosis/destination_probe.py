@@ -8,6 +8,7 @@ from typing import Literal
 
 from hogsend.contract.provisioning import DestinationFinding
 from hogsend.posthog.api import HogFunction, HogFunctions
+from hogsend.posthog.api.hog_functions import Watched
 from services.provisioner.destination.candidates import candidates
 from services.provisioner.destination.drift import find_drift
 from services.provisioner.destination.errors import Step
@@ -16,6 +17,10 @@ from services.provisioner.destination.reconcile import dashboard_url
 from services.provisioner.destination.webhook_url import is_placeholder, redacted_url
 
 PROVISION = "Run `hogsend connect posthog --provision-only`."
+SEE_LOGS = "See the destination's logs in PostHog, and `hogsend status`, for what failed."
+RECOVER = f"{SEE_LOGS} PostHog ends it by itself once deliveries succeed."
+REPAIR = f"{SEE_LOGS} Then enable it again: run `hogsend connect posthog --provision-only`."
+ASK_POSTHOG = "Ask PostHog's support why, and to enable it again."
 
 
 class DestinationProbe:
@@ -63,18 +68,35 @@ class DestinationProbe:
     def _describe(self, function: HogFunction) -> DestinationFinding:
         ownership = self._ownership
         drift = find_drift(function, ownership.webhook_url, ownership.secret)
-        if not drift:
-            return self._finding(function, "live", None, None)
         if is_placeholder(function.input("url")):
             detail = "The destination is a placeholder: it has no real URL and is disabled."
             return self._finding(function, "placeholder", detail)
+        if function.enabled and function.watched is Watched.BLOCKED:
+            detail = "PostHog's staff disabled the destination: nothing is delivered."
+            return self._finding(function, "disabled_by_posthog", detail, ASK_POSTHOG)
+        if function.enabled and function.watched is Watched.DISABLED:
+            detail = "PostHog disabled the destination: deliveries failed or were slow for long."
+            return self._finding(function, "disabled_by_posthog", detail, REPAIR)
+        if not drift and function.watched is Watched.DEGRADED:
+            detail = "PostHog has degraded the destination: events arrive late, since deliveries "
+            return self._finding(function, "degraded", detail + "failed or were slow.", RECOVER)
+        if not drift:
+            return self._finding(function, "live", None, None)
         detail = f"The destination has drifted: {', '.join(drift)}."
         return self._finding(function, "drifted" if function.enabled else "disabled", detail)
 
     def _finding(
         self,
         function: HogFunction,
-        state: Literal["live", "disabled", "drifted", "placeholder", "elsewhere"],
+        state: Literal[
+            "live",
+            "degraded",
+            "disabled",
+            "disabled_by_posthog",
+            "drifted",
+            "placeholder",
+            "elsewhere",
+        ],
         detail: str | None,
         remediation: str | None = PROVISION,
     ) -> DestinationFinding:

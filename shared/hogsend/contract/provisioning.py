@@ -89,7 +89,17 @@ class SecretFinding(Finding, frozen=True, kw_only=True):
 class DestinationFinding(Finding, frozen=True, kw_only=True):
     """Our destination in PostHog."""
 
-    state: Literal["live", "disabled", "drifted", "placeholder", "elsewhere", "missing", "unknown"]
+    state: Literal[
+        "live",
+        "degraded",
+        "disabled",
+        "disabled_by_posthog",
+        "drifted",
+        "placeholder",
+        "elsewhere",
+        "missing",
+        "unknown",
+    ]
     hog_function_id: str | None = None
     webhook_url: str | None = None
     dashboard_url: str | None = None

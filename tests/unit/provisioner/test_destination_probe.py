@@ -80,6 +80,42 @@ async def test_each_state_names_its_reason_and_the_command(
     assert "--provision-only" in (found.remediation or "")
 
 
+@pytest.mark.parametrize(
+    ("status", "state", "named", "remedy"),
+    [
+        ({"state": 0, "tokens": 0}, "live", None, None),
+        ({"state": 1, "tokens": 10_000}, "live", None, None),
+        ({"state": 2}, "degraded", "late", "by itself"),
+        ({"state": 11}, "degraded", "late", "by itself"),
+        ({"state": 3}, "disabled_by_posthog", "PostHog disabled", "--provision-only"),
+        ({"state": 4}, "disabled_by_posthog", "PostHog disabled", "--provision-only"),
+        ({"state": 12}, "disabled_by_posthog", "staff", "support"),
+        ({"state": 99}, "live", None, None),
+        ({"state": "3"}, "live", None, None),
+        ({"state": [3]}, "live", None, None),
+        ({"state": True}, "live", None, None),
+        ({}, "live", None, None),
+        (None, "live", None, None),
+    ],
+)
+async def test_what_posthog_made_of_a_failing_destination_is_told(
+    posthog: Recorder, status: Any, state: str, named: str | None, remedy: str | None
+) -> None:
+    posthog.add("fn", **{**compliant(), "status": status})
+    found = await finding(posthog)
+    assert found.state == state
+    assert (named or "") in (found.detail or "")
+    assert (remedy or "") in (found.remediation or "")
+    assert (found.detail is None) == (named is None)
+
+
+async def test_a_destination_that_somebody_disabled_is_not_told_as_posthogs(
+    posthog: Recorder,
+) -> None:
+    posthog.add("fn", **{**compliant(enabled=False), "status": {"state": 3}})
+    assert (await finding(posthog)).state == "disabled"
+
+
 async def test_a_live_instance_elsewhere_keeps_its_destination(posthog: Recorder) -> None:
     posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, SECRET)))
     found = await finding(posthog, other=FakeInstance())

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hogsend.posthog.api import HogFunction
+from hogsend.posthog.api.hog_functions import Watched
 from services.provisioner.destination.desired import IDENTIFIED
 from services.provisioner.destination.drift import (
     SECRET_HEADER,
@@ -43,6 +44,7 @@ def test_a_compliant_destination_has_none() -> None:
     ("changes", "difference"),
     [
         ({"enabled": False}, "it is disabled"),
+        ({"watched": Watched.DISABLED}, "PostHog disabled it"),
         ({"inputs": inputs("https://old.example.com/v1/webhooks/posthog")}, "URL"),
         ({"inputs": inputs(f"{WEBHOOK_URL}?x=1")}, "URL"),
         ({"inputs": inputs(method={"value": "PUT"})}, "method"),
@@ -66,6 +68,11 @@ def test_each_difference_is_named_alone(changes: dict[str, Any], difference: str
 
 def test_several_differences_are_all_named() -> None:
     assert len(drift(enabled=False, filters={}, inputs_schema=[])) == 3
+
+
+@pytest.mark.parametrize("watched", [Watched.UNKNOWN, Watched.DEGRADED, Watched.BLOCKED])
+def test_what_saving_would_not_mend_is_no_drift(watched: Watched) -> None:
+    assert drift(watched=watched) == []
 
 
 def test_an_unknown_secret_is_not_compared() -> None:

@@ -6,6 +6,7 @@ inputs at once.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,31 @@ from hogsend.posthog.api.transport import Transport
 
 PAGE_SIZE = 100
 MAX_PAGES = 20
+
+
+class Watched(StrEnum):
+    """What PostHog's watcher makes of a function that is slow or fails."""
+
+    UNKNOWN = "unknown"
+    """It says nothing, as about every function that is not enabled."""
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """Its events wait in a slower queue."""
+    DISABLED = "disabled"
+    """Nothing is delivered until the function is saved again."""
+    BLOCKED = "blocked"
+    """PostHog's staff disabled it; saving changes nothing."""
+
+
+# `status.state`. 4 is that of older versions, 11 and 12 are set by PostHog's staff.
+_WATCHED = {
+    1: Watched.HEALTHY,
+    2: Watched.DEGRADED,
+    3: Watched.DISABLED,
+    4: Watched.DISABLED,
+    11: Watched.DEGRADED,
+    12: Watched.BLOCKED,
+}
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -36,6 +62,7 @@ class HogFunction(msgspec.Struct, frozen=True):
     inputs: dict[str, Any]
     inputs_schema: list[Any]
     filters: dict[str, Any]
+    watched: Watched = Watched.UNKNOWN
 
     def input(self, name: str) -> Any:
         """Return the value of an input; None when it is missing or PostHog does not show it."""
@@ -108,6 +135,7 @@ class HogFunctions:
             inputs=mapping(found.get("inputs")),
             inputs_schema=sequence(found.get("inputs_schema")),
             filters=mapping(found.get("filters")),
+            watched=_watched(mapping(found.get("status")).get("state")),
         )
 
     async def create(self, new: NewHogFunction) -> str | None:
@@ -121,6 +149,10 @@ class HogFunctions:
 
     def _of(self, id: str) -> str:
         return f"{self._path}{quote(id, safe='')}/"
+
+
+def _watched(state: Any) -> Watched:
+    return _WATCHED.get(state, Watched.UNKNOWN) if type(state) is int else Watched.UNKNOWN
 
 
 def _listed(entry: dict[str, Any]) -> Listed | None:
