@@ -40,6 +40,7 @@ from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection
 from services.gateway.audit import with_audit_trail
 from services.gateway.auth import AdminKeys
+from services.gateway.content_encoding import with_content_decoding
 from services.gateway.correlation import with_correlation_id
 from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.examples import add_examples
@@ -158,9 +159,10 @@ def build_parts(link: Connection, settings: GatewaySettings, posthog: PostHogSet
     )
 
 
-def with_middleware(app: ASGIApp, bus: Connection, *, body_seconds: float) -> ASGIApp:
+def with_middleware(app: ASGIApp, bus: Connection, settings: GatewaySettings) -> ASGIApp:
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
-    app = with_body_timeout(app, body_seconds)
+    app = with_content_decoding(app, settings.webhook_max_bytes)
+    app = with_body_timeout(app, settings.http_request_timeout_seconds)
     app = with_audit_trail(app, bus)
     app = with_correlation_id(app)
     return with_traces(with_response_headers(app))
@@ -220,7 +222,7 @@ async def run() -> None:
             broker.link, parts.queue, parts.webhook_secret, settings, posthog=posthog, public=public
         )
         server = Server(
-            with_middleware(app, broker.link, body_seconds=settings.http_request_timeout_seconds),
+            with_middleware(app, broker.link, settings),
             address=settings.gateway_host,
             port=settings.gateway_port,
             interface=Interfaces.ASGI,

@@ -20,6 +20,7 @@ from litestar.openapi.spec import Example
 from litestar.status_codes import (
     HTTP_408_REQUEST_TIMEOUT,
     HTTP_413_REQUEST_ENTITY_TOO_LARGE,
+    HTTP_415_UNSUPPORTED_MEDIA_TYPE,
 )
 from litestar.types import ExceptionHandlersMap
 
@@ -123,6 +124,7 @@ _EXAMPLES: dict[int, tuple[msgspec.Struct, ...]] = {
         ),
     ),
     413: (ErrorBody("Request Entity Too Large"),),
+    415: (ErrorBody("Unsupported Content-Encoding: send the body as it is, or with gzip"),),
     429: (ErrorBody("Rate limit exceeded"),),
     502: (
         RefusalBody(
@@ -137,7 +139,7 @@ _EXAMPLES: dict[int, tuple[msgspec.Struct, ...]] = {
 
 
 def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
-    """OpenAPI entries for the errors of a route; 413 implies 408, as both are about a body."""
+    """OpenAPI entries for the errors of a route; 413 implies 408 and 415, also about bodies."""
     bodies: dict[int, tuple[Any, str]] = {
         400: (ValidationBody | ErrorBody, "The request does not match its schema, or is not JSON."),
         401: (ErrorBody, "A missing or unknown key."),
@@ -146,12 +148,13 @@ def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
         408: (ErrorBody, "The body did not arrive in time."),
         409: (ErrorBody, "The stored credential cannot be decrypted."),
         413: (ErrorBody, "The body is too large."),
+        415: (ErrorBody, "The body is encoded in another way than gzip."),
         429: (ErrorBody, "Too many requests; see Retry-After."),
         502: (RefusalBody, "PostHog refused, or cannot be reached."),
         503: (TypedErrorBody, "A dependency is unavailable; see Retry-After."),
     }
     if HTTP_413_REQUEST_ENTITY_TOO_LARGE in statuses:
-        statuses = (*statuses, HTTP_408_REQUEST_TIMEOUT)
+        statuses = (*statuses, HTTP_408_REQUEST_TIMEOUT, HTTP_415_UNSUPPORTED_MEDIA_TYPE)
     return {
         status: ResponseSpec(
             data_container=bodies[status][0],

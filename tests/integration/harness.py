@@ -249,7 +249,7 @@ async def gateway_service(
         posthog=configured,
         public=public,
     )
-    app = with_middleware(routes, broker.link, body_seconds=60)
+    app = with_middleware(routes, broker.link, environment)
     process = service_app(broker, background=[parts.watcher.revalidate, parts.queue.drain_forever])
     try:
         async with started(process):

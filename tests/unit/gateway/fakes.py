@@ -164,7 +164,7 @@ async def fake_gateway(
             public=PublicUrlSettings(api_public_url="https://t.example.com"),
         ),
         bus,
-        body_seconds=configured.http_request_timeout_seconds,
+        configured,
     )
     transport = httpx.ASGITransport(cast("Any", app), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:

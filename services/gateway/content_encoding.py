@@ -1,0 +1,98 @@
+"""Bodies that a client or a proxy compressed (RFC 9110, 8.4): gzip is decoded, nothing else is."""
+
+from __future__ import annotations
+
+import zlib
+
+from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.types import ASGIApp, Receive, ReceiveMessage, Scope, Send
+
+from services.gateway.json_body import MalformedBodyError
+
+GZIP_BITS = 16 + zlib.MAX_WBITS
+"""Window size for zlib: the largest, with gzip's header."""
+PLAIN = frozenset({b"", b"identity"})
+GZIP = frozenset({b"gzip", b"x-gzip"})
+
+
+class UnsupportedEncoding(HTTPException):
+    """The body is encoded in another way than gzip; nothing was accepted."""
+
+    status_code = 415
+    detail = "Unsupported Content-Encoding: send the body as it is, or with gzip"
+
+
+class Gunzip:
+    """Decodes one body as it arrives, and never holds more than the limit of it."""
+
+    def __init__(self, limit: int) -> None:
+        """Expect a body of at most `limit` bytes once it is decoded."""
+        self._limit = limit
+        self._decoded = 0
+        self._member = zlib.decompressobj(GZIP_BITS)
+        self._started = False
+
+    def decode(self, data: bytes) -> bytes:
+        """Decode the next bytes of the body.
+
+        Raises:
+            RequestEntityTooLarge: the decoded body is larger than the limit.
+            MalformedBodyError: this is not gzip.
+        """
+        pieces = []
+        while data:
+            if self._member.eof:
+                # gzip allows several members, one after the other (RFC 1952, 2.2).
+                self._member = zlib.decompressobj(GZIP_BITS)
+            self._started = True
+            try:
+                pieces.append(self._member.decompress(data, self._limit - self._decoded + 1))
+            except zlib.error as error:
+                raise MalformedBodyError from error
+            self._decoded += len(pieces[-1])
+            if self._decoded > self._limit:
+                raise RequestEntityTooLarge
+            data = self._member.unconsumed_tail or self._member.unused_data
+        return b"".join(pieces)
+
+    def finish(self) -> None:
+        """Check that the body was complete.
+
+        Raises:
+            MalformedBodyError: it was not.
+        """
+        if self._started and not self._member.eof:
+            raise MalformedBodyError
+
+
+def with_content_decoding(app: ASGIApp, max_bytes: int) -> ASGIApp:
+    """Wrap `app` so that it reads gzip bodies decoded, up to `max_bytes`; others answer 415."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        encodings = [value for name, value in scope["headers"] if name == b"content-encoding"]
+        encoding = b",".join(encodings).strip().lower()
+        if encoding in PLAIN:
+            await app(scope, receive, send)
+            return
+        gunzip = Gunzip(max_bytes) if encoding in GZIP else None
+
+        async def receive_decoded() -> ReceiveMessage:
+            message = await receive()
+            if message["type"] != "http.request":
+                return message
+            # Raised where the body is read: a wrong key is answered 401 before.
+            if gunzip is None:
+                raise UnsupportedEncoding
+            body = gunzip.decode(message["body"])
+            if not message["more_body"]:
+                gunzip.finish()
+            return {"type": "http.request", "body": body, "more_body": message["more_body"]}
+
+        await app(scope, receive_decoded, send)
+
+    return wrapped

@@ -1,0 +1,88 @@
+"""Compressed bodies: gzip is decoded within the limit for a body, everything else is a 415."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hogsend.contract.events import INGEST_RECORD, Recorded
+from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer, fake_gateway
+
+URL = "/v1/webhooks/posthog"
+BODY = json.dumps({"event": {"event": "signed_up", "distinct_id": "u_42"}}).encode()
+KEY = {"x-posthog-webhook-secret": SECRET}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
+async def test_a_gzip_webhook_is_queued_decoded(gateway: FakeGateway, encoding: str) -> None:
+    headers = {**KEY, "Content-Encoding": encoding}
+    answer = await gateway.http.post(URL, content=gzip.compress(BODY), headers=headers)
+    assert (answer.status_code, answer.json()["userId"]) == (200, "u_42")
+    (message,) = gateway.bus.published.messages
+    assert message.body == BODY
+
+
+async def test_it_may_come_in_pieces_and_members(gateway: FakeGateway) -> None:
+    data = gzip.compress(BODY[:20]) + gzip.compress(BODY[20:])
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(len(data)):
+            yield data[start : start + 1]
+
+    headers = {**KEY, "Content-Encoding": "gzip"}
+    answer = await gateway.http.post(URL, content=pieces(), headers=headers)
+    assert answer.status_code == 200
+
+
+async def test_identity_is_no_encoding(gateway: FakeGateway) -> None:
+    headers = {**KEY, "Content-Encoding": "identity"}
+    assert (await gateway.http.post(URL, content=BODY, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "compress"])
+async def test_another_encoding_is_415(gateway: FakeGateway, encoding: str) -> None:
+    headers = {**KEY, "Content-Encoding": encoding}
+    answer = await gateway.http.post(URL, content=BODY, headers=headers)
+    assert answer.status_code == 415
+    assert "gzip" in answer.json()["error"]
+    assert gateway.bus.published.messages == []
+
+
+async def test_what_grows_beyond_the_limit_is_413() -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    async with fake_gateway(webhook_max_bytes=100_000) as gateway:
+        headers = {**KEY, "Content-Encoding": "gzip"}
+        answer = await gateway.http.post(URL, content=bomb, headers=headers)
+    assert len(bomb) < 100_000
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("data", [BODY, gzip.compress(BODY)[:-4], gzip.compress(BODY) + b"x"])
+async def test_what_is_not_gzip_is_400(gateway: FakeGateway, data: bytes) -> None:
+    headers = {**KEY, "Content-Encoding": "gzip"}
+    answer = await gateway.http.post(URL, content=data, headers=headers)
+    assert answer.status_code == 400
+    assert gateway.bus.published.messages == []
+
+
+async def test_a_wrong_secret_is_401_whatever_the_encoding(gateway: FakeGateway) -> None:
+    answer = await gateway.http.post(URL, content=BODY, headers={"Content-Encoding": "br"})
+    assert answer.status_code == 401
+
+
+async def test_reported_events_may_be_gzip_too(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u_42"))
+    headers = {
+        **bearer(INGEST_KEY),
+        "Content-Encoding": "gzip",
+        "Content-Type": "application/json",
+    }
+    data = gzip.compress(b'{"event":"a","userId":"u_42"}')
+    answer = await gateway.http.post("/v1/events", content=data, headers=headers)
+    assert answer.status_code == 202
+    headers["Content-Encoding"] = "br"
+    answer = await gateway.http.post("/v1/events", content=data, headers=headers)
+    assert answer.status_code == 415
