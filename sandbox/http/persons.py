@@ -9,7 +9,8 @@ from litestar import Controller, Request, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from sandbox.errors import not_found
+from sandbox.errors import invalid, not_found
+from sandbox.functions.filters import PropertyFilter, holds
 from sandbox.http.access import authorize
 from sandbox.http.pagination import Page, paginate
 from sandbox.ingestion.people import Person
@@ -40,7 +41,7 @@ class PersonsController(Controller):
     def list_persons(
         self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
     ) -> Page[ShownPerson]:
-        """List persons, optionally by `distinct_id` or `email`."""
+        """List persons, optionally by `distinct_id`, `email`, `search` or `properties`."""
         authorize(request, instance, "person:read", project_id)
         people = instance.people.all()
         if distinct_id := request.query_params.get("distinct_id"):
@@ -48,6 +49,15 @@ class PersonsController(Controller):
             people = [found] if found else []
         if email := request.query_params.get("email"):
             people = [one for one in people if one.properties.get("email") == email]
+        if search := request.query_params.get("search"):
+            people = [one for one in people if _is_like(one, search.casefold())]
+        conditions = _conditions(request.query_params.get("properties"))
+        try:
+            people = [
+                one for one in people if all(holds(each, {}, one.properties) for each in conditions)
+            ]
+        except ValueError as error:
+            raise invalid(str(error), "properties") from None
         return paginate(request, instance.options.url, [_shown(one) for one in people])
 
     @get("/{person_id:str}", sync_to_thread=False)
@@ -64,6 +74,23 @@ class PersonsController(Controller):
             if person.uuid == person_id:
                 return _shown(person)
         raise not_found()
+
+
+def _conditions(text: str | None) -> list[PropertyFilter]:
+    """Read the JSON list of the parameter `properties`, all of whose filters must hold."""
+    if not text:
+        return []
+    try:
+        found = msgspec.json.decode(text, type=list[PropertyFilter])
+        return [msgspec.structs.replace(one, type="person") for one in found]
+    except msgspec.DecodeError:
+        raise invalid("Properties are unparsable!", "properties") from None
+
+
+def _is_like(person: Person, search: str) -> bool:
+    """Whether the text is in the email, the name or a distinct id, in any case."""
+    texts = [person.properties.get(key) for key in ("email", "name")] + person.distinct_ids
+    return any(isinstance(text, str) and search in text.casefold() for text in texts)
 
 
 def _shown(person: Person) -> ShownPerson:

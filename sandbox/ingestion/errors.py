@@ -26,6 +26,11 @@ def bad_event(reason: str) -> CaptureError:
     return CaptureError(400, reason)
 
 
+def too_big(reason: str) -> CaptureError:
+    """An event does not fit into a message of the pipeline."""
+    return CaptureError(413, f"maximum event size exceeded: {reason}")
+
+
 def bad_token(reason: str) -> CaptureError:
     """The project key is missing or malformed."""
     return CaptureError(401, reason)

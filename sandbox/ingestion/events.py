@@ -9,7 +9,10 @@ from typing import Any
 import msgspec
 
 from sandbox.clock import iso
-from sandbox.ingestion.errors import bad_event, bad_token, check_token, unparseable
+from sandbox.ingestion.errors import bad_event, bad_token, check_token, too_big, unparseable
+
+MAX_EVENT_BYTES = 1_000_000
+"""What a Kafka message may have (`kafka_producer_message_max_bytes` in rust/capture)."""
 
 
 class CapturedEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,8 @@ def _event(item: dict[str, Any], now: float, sent_at: float | None) -> CapturedE
     properties = item.get("properties") or {}
     if not isinstance(properties, dict):
         raise unparseable("properties is not an object")
+    if len(msgspec.json.encode(item)) > MAX_EVENT_BYTES:
+        raise too_big(f"an event of more than {MAX_EVENT_BYTES} bytes")
     name = item.get("event")
     if not isinstance(name, str) or not name:
         raise bad_event("event submitted with an empty event name")
@@ -88,10 +93,12 @@ def _distinct_id(item: dict[str, Any], properties: dict[str, Any]) -> str:
 
 
 def _uuid(value: Any) -> str:
+    if value is None or value == "":
+        return str(uuid.uuid4())
     try:
         return str(uuid.UUID(value))
     except (ValueError, TypeError, AttributeError):
-        return str(uuid.uuid4())
+        raise unparseable("uuid is not a UUID") from None
 
 
 def _time(item: dict[str, Any], now: float, sent_at: float | None) -> float:

@@ -80,6 +80,12 @@ async def test_every_encoding_is_read(posthog: Driver, how: str) -> None:
         (json.dumps(event("", api_key=KEY)).encode(), 400, "empty event name"),
         (json.dumps(event(api_key=KEY, distinct_id="")).encode(), 400, "empty distinct_id"),
         (json.dumps({"api_key": KEY, "event": "a"}).encode(), 400, "without a distinct_id"),
+        (json.dumps(event(api_key=KEY, uuid="7")).encode(), 400, "failed to parse request: uuid"),
+        (
+            json.dumps([event(api_key=KEY), event(api_key=KEY, note="x" * 1_000_000)]).encode(),
+            413,
+            "maximum event size exceeded",
+        ),
         (
             json.dumps([event(api_key=KEY), event(api_key="phc_b")]).encode(),
             401,
