@@ -40,6 +40,16 @@ ON CONFLICT (id) DO UPDATE SET
 INSERT INTO contact_keys (kind, digest, value, contact_id)
 SELECT * FROM unnest(:kinds::text[], :digests::bytea[], :key_values::text[], :contact_ids::uuid[]);
 
+-- name: record_merges(losers, survivors)!
+-- Keep what contacts and their keys are before they are merged.
+INSERT INTO contact_merges (loser, survivor, loser_before, survivor_before, loser_keys)
+SELECT loser.id, merged.survivor_id, to_jsonb(loser), to_jsonb(survivor), (
+    SELECT coalesce(jsonb_agg(jsonb_build_object('kind', key.kind, 'value', key.value)), '[]')
+    FROM contact_keys AS key WHERE key.contact_id = loser.id)
+FROM unnest(:losers::uuid[], :survivors::uuid[]) AS merged (loser_id, survivor_id)
+JOIN contacts AS loser ON loser.id = merged.loser_id
+LEFT JOIN contacts AS survivor ON survivor.id = merged.survivor_id;
+
 -- name: move_keys(losers, survivors)!
 -- Point every key of merged contacts to the contact that survives.
 UPDATE contact_keys AS key SET contact_id = merged.survivor

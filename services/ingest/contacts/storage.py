@@ -69,6 +69,10 @@ async def lock(connection: Any, digests: Mapping[Key, bytes]) -> IdentityResolve
 
 async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key, bytes]) -> None:
     """Write what `resolver` changed; the digests are those that `lock` got."""
+    if merged := resolver.merged():
+        losers, survivors = list(merged), list(merged.values())
+        # First: afterwards the rows are those of one person.
+        await _queries.record_merges(connection, losers=losers, survivors=survivors)
     if changed := resolver.changed():
         await _queries.save_contacts(connection, contacts=_encode(changed).decode())
     if new_keys := resolver.new_keys():
@@ -80,9 +84,8 @@ async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key
             key_values=[key.value for key in new_keys],
             contact_ids=list(new_keys.values()),
         )
-    if merged := resolver.merged():
-        losers = list(merged)
-        await _queries.move_keys(connection, losers=losers, survivors=list(merged.values()))
+    if merged:
+        await _queries.move_keys(connection, losers=losers, survivors=survivors)
         await _queries.delete_contacts(connection, ids=losers)
 
 

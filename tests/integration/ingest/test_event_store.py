@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -129,6 +130,21 @@ async def test_an_event_of_nobody_is_kept_without_a_contact(store: EventStore, o
     (event,) = (await store.page(ListEvents())).events
     assert (event.user_id, event.contact_key) == ("null", "")
     assert await other.fetchval("SELECT count(*) FROM contacts") == 0
+
+
+async def test_a_merge_keeps_what_both_contacts_were(store: EventStore, other: Any) -> None:
+    person = {"plan": "free"}
+    await store.save([incoming("1", "", email="a@b.com", person_properties=person)])
+    await store.save([incoming("2", person_properties={"plan": "pro"})])
+    before = {row["id"]: row for row in await other.fetch("SELECT * FROM contacts")}
+    await store.save([incoming("3", email="a@b.com")])
+    (merge,) = await other.fetch("SELECT * FROM contact_merges")
+    survivor = await other.fetchval("SELECT id FROM contacts")
+    assert {merge["loser"], merge["survivor"]} == before.keys()
+    assert merge["survivor"] == survivor
+    assert json.loads(merge["loser_before"])["properties"] == person
+    assert json.loads(merge["survivor_before"])["properties"] == {"plan": "pro"}
+    assert json.loads(merge["loser_keys"]) == [{"kind": "email", "value": "a@b.com"}]
 
 
 async def test_the_database_itself_takes_a_key_once(store: EventStore, other: Any) -> None:
