@@ -22,7 +22,7 @@ from sandbox.http.faults import with_faults
 from sandbox.http.flags import evaluate_flags
 from sandbox.http.hog_functions import HogFunctionsController
 from sandbox.http.local_evaluation import get_definitions, get_remote_config_payload
-from sandbox.http.oauth import OAuthController, authorization_server
+from sandbox.http.oauth import OAuthController, authorization_server, protected_resource
 from sandbox.http.persons import PersonsController
 from sandbox.http.projects import get_me, get_project
 from sandbox.http.remote_config import get_extension, get_remote_config, get_remote_config_script
@@ -67,6 +67,7 @@ def app_of(instance: Instance) -> ASGIApp:
         route_handlers=[
             about,
             authorization_server,
+            protected_resource,
             OAuthController,
             get_project,
             get_me,

@@ -14,7 +14,7 @@ MIRRORED = frozenset({"i", "e", "capture", "track", "engage", "batch", "flags", 
 Source: rust/capture/src/router.rs.
 """
 
-ANY_ORIGIN = ("/api/", "/array/", "/static/")
+ANY_ORIGIN = ("/api/", "/array/", "/static/", "/.well-known/")
 """Every origin is allowed, without credentials (django-cors-headers, posthog/settings/web.py)."""
 
 DJANGO_METHODS = "DELETE, GET, OPTIONS, PATCH, POST, PUT"

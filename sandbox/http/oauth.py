@@ -16,7 +16,12 @@ from sandbox.instance import Instance
 from sandbox.oauth.authorization import refusal
 from sandbox.oauth.errors import OAuthError, RedirectedError
 from sandbox.oauth.grants import Access, TokenAnswer
-from sandbox.oauth.metadata import ServerMetadata, server_metadata
+from sandbox.oauth.metadata import (
+    ResourceMetadata,
+    ServerMetadata,
+    resource_metadata,
+    server_metadata,
+)
 from sandbox.options import USER_ID
 
 AnyRequest = Request[Any, Any, Any]
@@ -41,10 +46,19 @@ class UserInfo(msgspec.Struct, frozen=True):
     email_verified: bool = True
 
 
-@get("/.well-known/oauth-authorization-server", sync_to_thread=False)
+@get(
+    ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"],
+    sync_to_thread=False,
+)
 def authorization_server(instance: NamedDependency[Instance]) -> ServerMetadata:
     """Describe the authorization server."""
     return server_metadata(instance.options.url)
+
+
+@get("/.well-known/oauth-protected-resource", sync_to_thread=False)
+def protected_resource(instance: NamedDependency[Instance]) -> ResourceMetadata:
+    """Describe the API that the tokens are for."""
+    return resource_metadata(instance.options.url)
 
 
 class OAuthController(Controller):

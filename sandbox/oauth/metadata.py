@@ -39,3 +39,17 @@ def server_metadata(base_url: str) -> ServerMetadata:
         revocation_endpoint=f"{base_url}/oauth/revoke/",
         introspection_endpoint=f"{base_url}/oauth/introspect/",
     )
+
+
+class ResourceMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """Metadata of the API (RFC 9728)."""
+
+    resource: str
+    authorization_servers: tuple[str, ...]
+    scopes_supported: tuple[str, ...] = SUPPORTED
+    bearer_methods_supported: tuple[str, ...] = ("header",)
+
+
+def resource_metadata(base_url: str) -> ResourceMetadata:
+    """Build the metadata for `base_url`, which has no trailing slash."""
+    return ResourceMetadata(resource=base_url, authorization_servers=(base_url,))

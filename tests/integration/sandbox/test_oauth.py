@@ -302,3 +302,14 @@ async def test_a_consent_page_works_once() -> None:
         assert allowed.headers["Location"].startswith(f"{REDIRECT_URI}?code=")
         assert (await posthog.exchange(callback(allowed)["code"])).status_code == 200
         assert (await posthog.http.post("/oauth/authorize/", data=form)).status_code == 400
+
+
+async def test_metadata_is_found_under_every_name_and_from_every_origin(posthog: Driver) -> None:
+    read = {"Origin": "https://shop.example"}
+    server = await posthog.http.get("/.well-known/oauth-authorization-server", headers=read)
+    openid = await posthog.http.get("/.well-known/openid-configuration", headers=read)
+    resource = await posthog.http.get("/.well-known/oauth-protected-resource", headers=read)
+    assert openid.json() == server.json()
+    assert resource.json()["authorization_servers"] == [server.json()["issuer"]]
+    for answer in (server, openid, resource):
+        assert answer.headers["access-control-allow-origin"] == "*"
