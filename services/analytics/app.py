@@ -113,7 +113,7 @@ def create_app(
         delivery,
         DeadLetters(broker.published, User.ANALYTICS),
         CapabilityReport(
-            bearers, project_key, store, destination_enabled=settings.enable_posthog_destination
+            persons, project_key, store, destination_enabled=settings.enable_posthog_destination
         ),
         HealthReporter(User.ANALYTICS, database, lambda: bearers.version),
     )

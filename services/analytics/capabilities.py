@@ -7,11 +7,11 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from hogsend.contract.capabilities import Capabilities, Capability, CapabilityName
-from hogsend.contract.credentials import TokenReply
 from hogsend.contract.errors import HogsendError
-from hogsend.service.bearer_cache import BearerCache
+from hogsend.posthog.errors import PostHogError
 from hogsend.service.metrics import FAILURES
 from services.analytics.destinations.store import DestinationStore
+from services.analytics.persons.reader import PersonReader
 from services.analytics.project_key import ProjectKey
 
 SET_KEY = "Set POSTHOG_API_KEY to the project API key (phc_…)."
@@ -19,6 +19,7 @@ SET_KEY_OR_CONNECT = (
     f"{SET_KEY} Or run `hogsend connect posthog`: it stores the key of its project."
 )
 NOT_KNOWN = "The credentials service did not answer, so this is not known."
+DIAGNOSE = "Run `hogsend doctor`: it says what to do."
 LOOK = "Look at `hogsend status` and at the credentials service's log."
 
 Answer = TypeVar("Answer")
@@ -29,26 +30,26 @@ class CapabilityReport:
 
     def __init__(
         self,
-        tokens: BearerCache,
+        persons: PersonReader,
         project_key: ProjectKey,
         store: DestinationStore,
         *,
         destination_enabled: bool,
     ) -> None:
         """Look at these parts; `destination_enabled` is ENABLE_POSTHOG_DESTINATION."""
-        self._tokens = tokens
+        self._persons = persons
         self._project_key = project_key
         self._store = store
         self._destination_enabled = destination_enabled
 
     async def capabilities(self) -> Capabilities:
         """Report every row; one that cannot be found out is `unknown` and affects no other."""
-        key, bearer = await asyncio.gather(self._has_key(), _known(self._tokens.token()))
+        key, reads = await asyncio.gather(self._has_key(), self._reads())
         return Capabilities(
             [
                 self._capturing("eventCapture", key),
                 self._capturing("personWrites", key),
-                _reads(bearer),
+                reads,
                 await self._engagement(key),
             ]
         )
@@ -71,6 +72,36 @@ class CapabilityReport:
         return Capability(
             name=name, state="on", reason="The project key stored by `connect posthog` is used."
         )
+
+    async def _reads(self) -> Capability:
+        """Try a read: a bearer alone does not tell whether PostHog takes it."""
+        name: CapabilityName = "personReads"
+        try:
+            bearer = await self._persons.try_read()
+        except HogsendError as error:
+            FAILURES.labels("capabilities", error.code).inc()
+            return Capability(name=name, state="unknown", reason=NOT_KNOWN, remediation=LOOK)
+        except TimeoutError:
+            FAILURES.labels("capabilities", "timeout").inc()
+            reason = "PostHog did not answer in time, so this is not known."
+            return Capability(name=name, state="unknown", reason=reason, remediation=DIAGNOSE)
+        except PostHogError as error:
+            FAILURES.labels("capabilities", "posthog").inc()
+            if error.status is None:
+                reason = f"{error.detail}, so this is not known."
+                return Capability(name=name, state="unknown", reason=reason, remediation=DIAGNOSE)
+            reason = f"PostHog answered {error.status} to a read: {error.detail}"
+            return Capability(name=name, state="off", reason=reason, remediation=DIAGNOSE)
+        if not bearer.token:
+            return Capability(
+                name=name,
+                state="off",
+                reason="There is neither a usable OAuth credential nor a personal API key; contact "
+                "properties and the default time zone stand in.",
+                remediation="Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY.",
+            )
+        through = "the OAuth credential" if bearer.source == "oauth" else "POSTHOG_PERSONAL_API_KEY"
+        return Capability(name=name, state="on", reason=f"Persons are read through {through}.")
 
     async def _engagement(self, key: bool | None) -> Capability:
         name: CapabilityName = "engagementOut"
@@ -110,22 +141,6 @@ class CapabilityReport:
                 else "It is created in a moment; look at the analytics service's log.",
             )
         return Capability(name=name, state="on", reason="A destination is active.")
-
-
-def _reads(bearer: TokenReply | None) -> Capability:
-    name: CapabilityName = "personReads"
-    if bearer is None:
-        return Capability(name=name, state="unknown", reason=NOT_KNOWN, remediation=LOOK)
-    if not bearer.token:
-        return Capability(
-            name=name,
-            state="off",
-            reason="There is neither a usable OAuth credential nor a personal API key; contact "
-            "properties and the default time zone stand in.",
-            remediation="Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY.",
-        )
-    through = "the OAuth credential" if bearer.source == "oauth" else "POSTHOG_PERSONAL_API_KEY"
-    return Capability(name=name, state="on", reason=f"Persons are read through {through}.")
 
 
 async def _known(question: Awaitable[Answer]) -> Answer | None:

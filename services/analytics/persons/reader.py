@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, TypeVar
 
 import httpx
 import msgspec
@@ -35,7 +36,13 @@ DEADLINE_SECONDS = 10.0
 MAX_BYTES = 900_000
 """More does not fit into a NATS message of the default size."""
 ASK_SECONDS = 1.0
+TRIAL_SECONDS = 3.0
+"""Longest trial of a read; who asks for capabilities waits 5 s."""
 UNAUTHORIZED = 401
+
+Answer = TypeVar("Answer")
+Question: TypeAlias = Callable[[Persons], Awaitable[Answer]]
+"""What is asked about persons."""
 
 READS = Counter("hogsend_person_reads", "Person reads, by where the answer came from", ["outcome"])
 
@@ -84,6 +91,24 @@ class PersonReader:
         # A caller that gives up must not take the answer from the others.
         return await asyncio.shield(reading)
 
+    async def try_read(self) -> TokenReply:
+        """Read some person, in the project and with the bearer that `properties` uses.
+
+        Returns:
+            The bearer that PostHog took; one without a token when there is none to try.
+
+        Raises:
+            HogsendError: a service did not answer.
+            PostHogError: PostHog refused, or cannot be reached.
+            TimeoutError: it took longer than `TRIAL_SECONDS`.
+        """
+        async with asyncio.timeout(TRIAL_SECONDS):
+            bearer = await self._bearers.token()
+            if bearer.token is None:
+                return bearer
+            _, used = await self._ask(lambda persons: persons.try_read(), bearer)
+        return used
+
     async def log_when_off(self) -> None:
         """Log that persons cannot be read, if so, as soon as that is known."""
         while True:
@@ -112,47 +137,53 @@ class PersonReader:
                 if bearer.token is None:
                     READS.labels("off").inc()
                     return {}
-                found, version = await self._ask(distinct_id, bearer)
+                found, used = await self._ask(
+                    lambda persons: _properties(persons, distinct_id), bearer
+                )
         except (HogsendError, PostHogError, TimeoutError) as error:
             _count_failure(error)
             return {}
         if changes == self._changes:
-            self._kept[distinct_id] = _Kept(found, version)
+            self._kept[distinct_id] = _Kept(found, used.version)
         READS.labels("read").inc()
         return found
 
-    async def _ask(self, distinct_id: str, bearer: TokenReply) -> tuple[Properties, int]:
+    async def _ask(self, ask: Question[Answer], bearer: TokenReply) -> tuple[Answer, TokenReply]:
         """Ask PostHog, once more with another token if it refuses this one."""
         try:
-            return await self._ask_with(distinct_id, bearer), bearer.version
+            return await self._ask_with(ask, bearer), bearer
         except PostHogError as error:
             if error.status != UNAUTHORIZED or bearer.token is None:
                 raise
             fresh = await self._bearers.instead_of(token_digest(bearer.token))
             if fresh.token in {None, bearer.token}:
                 raise
-            return await self._ask_with(distinct_id, fresh), fresh.version
+            return await self._ask_with(ask, fresh), fresh
 
-    async def _ask_with(self, distinct_id: str, bearer: TokenReply) -> Properties:
+    async def _ask_with(self, ask: Question[Answer], bearer: TokenReply) -> Answer:
         host = await self._host.find()
         transport = Transport(self._http, host, bearer.token or "")
         try:
             project_id = await self._project_ids.of(bearer, host, transport)
-            found = await Persons(transport, project_id).properties(distinct_id)
+            return await ask(Persons(transport, project_id))
         except PostHogError as error:
             mismatch = self._project_ids.mismatch(bearer, host)
             if error.status not in DENIED or mismatch is None:
                 raise
             raise PostHogError(f"{mismatch} {error.detail}", error.status, error.attr) from error
-        if len(msgspec.json.encode(found)) > MAX_BYTES:
-            raise PostHogError(f"the person has more than {MAX_BYTES} bytes of properties")
-        return found
 
     def _changed(self, _change: CredentialChanged | None) -> None:
         # What is being read is given to those who wait for it, and not kept.
         self._changes += 1
         self._kept.clear()
         self._reading.clear()
+
+
+async def _properties(persons: Persons, distinct_id: str) -> Properties:
+    found = await persons.properties(distinct_id)
+    if len(msgspec.json.encode(found)) > MAX_BYTES:
+        raise PostHogError(f"the person has more than {MAX_BYTES} bytes of properties")
+    return found
 
 
 def _count_failure(error: HogsendError | PostHogError | TimeoutError) -> None:

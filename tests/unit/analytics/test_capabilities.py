@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 
 from hogsend.contract.capabilities import Capability
@@ -13,6 +14,9 @@ from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings import PostHogSettings
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.destinations.model import Destination
+from services.analytics.persons.private_host import PrivateHost
+from services.analytics.persons.project_ids import ProjectIds
+from services.analytics.persons.reader import PersonReader
 from services.analytics.project_key import ProjectKey
 from services.analytics.stored_project import StoredProject
 from tests.unit.analytics.fake_destinations import FakeStore, destination
@@ -36,9 +40,19 @@ class Instance:
         FakeCredentials(self.link, **credentials)
         watcher = CredentialWatcher("posthog")
         settings = PostHogSettings.model_validate({"posthog_api_key": key})
-        self._report = CapabilityReport(
+        project = StoredProject(self.link, watcher)
+        self.answer: httpx.Response | Exception = httpx.Response(200, json={"results": []})
+        self.asked: list[str] = []
+        persons = PersonReader(
             BearerCache(self.link, watcher),
-            ProjectKey(settings, StoredProject(self.link, watcher)),
+            PrivateHost(settings, project),
+            ProjectIds("4242", watcher),
+            httpx.AsyncClient(transport=httpx.MockTransport(self._posthog)),
+            watcher,
+        )
+        self._report = CapabilityReport(
+            persons,
+            ProjectKey(settings, project),
             self.store,
             destination_enabled=enabled,
         )
@@ -49,6 +63,12 @@ class Instance:
         assert all(row.reason for row in found)
         assert all(row.remediation for row in found if row.state != "on")
         return {row.name: row for row in found}
+
+    async def _posthog(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.path)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
 
     async def states(self) -> dict[str, str]:
         """State of every row."""
@@ -130,3 +150,34 @@ async def test_without_postgresql_only_engagement_is_unknown() -> None:
     states = await instance.states()
     assert states.pop("engagementOut") == "unknown"
     assert set(states.values()) == {"on"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "said"),
+    [
+        (httpx.Response(401, json={"detail": "Invalid access token."}), "off", "401"),
+        (httpx.Response(403, json={"detail": "no scope"}), "off", "no scope"),
+        (httpx.Response(404, json={"detail": "Not found."}), "off", "404"),
+        (httpx.Response(503), "off", "503"),
+        (httpx.Response(302, headers={"Location": "/login"}), "off", "redirect"),
+        (httpx.ConnectError("refused"), "unknown", "cannot be reached"),
+        (TimeoutError(), "unknown", "did not answer"),
+    ],
+    ids=lambda value: getattr(value, "status_code", None),
+)
+@on_virtual_time
+async def test_reads_are_on_only_when_posthog_gives_a_person(
+    answer: httpx.Response | Exception, state: str, said: str
+) -> None:
+    instance = Instance(DEFAULT, token="pha_1")
+    instance.answer = answer
+    row = (await instance.rows())["personReads"]
+    assert (row.state, said in row.reason) == (state, True)
+    assert set(instance.asked) == {"/api/projects/4242/persons/"}
+
+
+@on_virtual_time
+async def test_without_a_bearer_posthog_is_not_asked() -> None:
+    instance = Instance(DEFAULT)
+    assert (await instance.states())["personReads"] == "off"
+    assert instance.asked == []
