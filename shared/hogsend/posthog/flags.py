@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from hogsend.contract.base import Properties
+from hogsend.contract.json_text import replace_lone_surrogates
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import exchange
 
@@ -134,7 +135,7 @@ def read_evaluation(content: bytes) -> Evaluation:
     Raises:
         PostHogError: it has no flags at all.
     """
-    answer = _read(content, _Answer)
+    answer = _read(replace_lone_surrogates(content), _Answer)
     if answer is None:
         raise PostHogError("PostHog did not answer with flags")
     limited = _FLAGS_QUOTA in (_read(answer.quota_limited, list[Any]) or [])

@@ -69,6 +69,13 @@ def test_odd_members_beside_the_flags_cost_none(member: bytes) -> None:
     assert not found.limited
 
 
+def test_half_a_character_costs_no_flag() -> None:
+    odd = b'"odd":{"enabled":true,"variant":"cut \\ud83d"}'
+    found = read_evaluation(b'{"flags":{' + odd + b"," + GOOD + b"}}")
+    values = {name: flag.value for name, flag in found.flags.items()}
+    assert values == {"odd": "cut \ufffd", "good": "b"}
+
+
 def test_an_older_answer_is_read() -> None:
     found = read_evaluation(
         b'{"featureFlags":{"a":true,"b":"blue","c":false,"odd":null},'
