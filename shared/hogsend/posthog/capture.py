@@ -100,6 +100,8 @@ class CaptureApi:
         if httpx.codes.is_success(answer.status):
             return answer.status
         text = answer.content.decode(errors="replace").strip().replace(key, _HIDDEN)[:MAX_DETAIL]
+        if httpx.codes.is_redirect(answer.status):
+            text = "a redirect to another address, which events must not follow"
         detail = f"HTTP {answer.status}: {text}" if text else f"HTTP {answer.status}"
         raise CaptureError(
             detail, answer.status, retry_after_seconds(answer.retry_after, datetime.now(UTC))

@@ -200,3 +200,9 @@ async def test_redirects_end() -> None:
     with pytest.raises(PostHogError, match="more than 3 times"):
         await posthog.ask()
     assert len(posthog.seen) == 4
+
+
+async def test_a_delivery_that_is_sent_elsewhere_says_so() -> None:
+    away = httpx.Response(308, headers={"Location": "https://elsewhere.example/batch"})
+    with pytest.raises(CaptureError, match=r"^HTTP 308: a redirect to another address"):
+        await capture(answering(away))
