@@ -68,6 +68,7 @@ from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.settings import GatewaySettings
 from services.gateway.tracing import with_traces
 from services.gateway.webhooks.secret import WebhookSecret
+from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 
@@ -88,7 +89,7 @@ def build(
     """Put the routes and what they need together."""
     app = Litestar(
         route_handlers=[
-            posthog_route(queue, webhook_secret, bus),
+            posthog_route(queue, webhook_secret, SizeLimit(bus, settings.webhook_max_bytes)),
             unknown_source,
             CredentialsController,
             get_connect_info,
@@ -237,7 +238,10 @@ async def run() -> None:
             broker,
             server,
             parts,
-            background=[partial(touch_forever, observed.health_file)],
+            background=[
+                partial(touch_forever, observed.health_file),
+                SizeLimit(broker.link, settings.webhook_max_bytes).watch,
+            ],
             listening=listening,
         ).run()
 

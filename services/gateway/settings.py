@@ -57,7 +57,9 @@ class GatewaySettings(Settings):
         "connections are closed after as long. Longer than the 60 s load balancers keep theirs.",
     )
     webhook_max_bytes: Annotated[int, Field(ge=1024)] = Field(
-        MIB, description="Largest webhook body in bytes; larger ones answer 413."
+        4 * MIB,
+        description="Largest webhook body in bytes; larger ones answer 413. `max_payload` of NATS "
+        "has to be 4 KiB larger; where it is not, it is the limit.",
     )
     webhook_ack_timeout_ms: Annotated[int, Field(ge=1, le=5000)] = Field(
         50,

@@ -9,23 +9,19 @@ from typing import Any, Literal
 import msgspec
 from litestar import MediaType, Request, Response, post
 from litestar.exceptions import HTTPException, NotAuthorizedException, NotFoundException
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, RequestBody, Schema
 from litestar.params import FromPath
 
 from hogsend.contract.errors import SpoolFull
-from hogsend.transport.connection import Connection
 from services.gateway.error_responses import RETRY_SECONDS, InvalidPayloadBody, documented_errors
 from services.gateway.examples import OperationWithExamples
 from services.gateway.response_headers import request_id
 from services.gateway.webhooks.posthog import parse_posthog, queued_posthog_webhook
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
+from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.webhook_queue import WebhookQueue
-
-HEADERS_BYTES = 4096
-"""Room for the headers of a webhook in a NATS message."""
 
 SECRET_HEADER = b"x-posthog-webhook-secret"
 
@@ -70,7 +66,7 @@ class PostHogDelivery(OperationWithExamples):
         super().__post_init__()
 
 
-def posthog_route(queue: WebhookQueue, secret: WebhookSecret, bus: Connection) -> HTTPRouteHandler:
+def posthog_route(queue: WebhookQueue, secret: WebhookSecret, size: SizeLimit) -> HTTPRouteHandler:
     """Make PostHog's route.
 
     It is a closure on a fixed path that answers with bytes: here injection, path parameters and
@@ -95,8 +91,7 @@ def posthog_route(queue: WebhookQueue, secret: WebhookSecret, bus: Connection) -
         """Accept one event of PostHog's webhook destination."""
         _check_secret(secret, request)
         body = await request.body()
-        if len(body) > bus.max_payload - HEADERS_BYTES:
-            raise RequestEntityTooLarge
+        size.check(body)
         webhook, body = parse_posthog(body)
         queued = queued_posthog_webhook(webhook, body, datetime.now(UTC), request_id(request))
         try:

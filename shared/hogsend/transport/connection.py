@@ -68,6 +68,7 @@ class Connection:
         self.observe: Observer = observer or (lambda _what, _detail: None)
         self._refusals: dict[str, asyncio.Future[None]] = {}
         self._reconnect_hooks: list[Hook] = []
+        self._has_connected = False
 
     @property
     def addresses(self) -> list[str]:
@@ -78,6 +79,11 @@ class Connection:
     def connected(self) -> bool:
         """Whether the server can be talked to right now."""
         return self.client.is_connected
+
+    @property
+    def known_max_payload(self) -> int | None:
+        """Largest message the server last connected to takes, in bytes; None before the first."""
+        return int(self.client.max_payload) if self._has_connected else None
 
     @property
     def max_payload(self) -> int:
@@ -104,6 +110,7 @@ class Connection:
             disconnected_cb=self._on_disconnect,
             reconnected_cb=self._on_reconnect,
         )
+        self._has_connected = True
         self.observe("connected", without_password(self._url))
 
     async def close(self) -> None:

@@ -38,6 +38,9 @@ NAK_FLUSH_SECONDS = 2
 UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
 """What nats-py raises while NATS, JetStream or a stream cannot be reached."""
 
+BATCH_BYTES = 32 * 1024 * 1024
+"""Most that one request brings, so that many large messages do not fill a process's memory."""
+
 _NO_MESSAGES, _EXPIRED, _NO_RESPONDERS = "404", "408", "503"
 _WINDOW_FULL = "exceeded maxackpending"
 _GONE = ("consumer deleted", "consumer is push based")
@@ -143,6 +146,7 @@ class _Request(msgspec.Struct, omit_defaults=True):
     expires: int = 0
     """Nanoseconds."""
     no_wait: bool = False
+    max_bytes: int = 0
 
 
 class _Pull:
@@ -183,18 +187,23 @@ class _Pull:
             ConsumerGone: there is no such consumer.
             nats.errors.Error: the connection is lost, or nothing answers.
         """
-        messages = await self._ask(_Request(batch, no_wait=True), ANSWER_SECONDS)
+        messages = await self._ask(self._what_is_there(batch), ANSWER_SECONDS)
         if not messages:
             expires = round(WAIT_SECONDS * 1e9)
             messages = await self._ask(_Request(1, expires), WAIT_SECONDS + ANSWER_SECONDS)
             if messages and batch > 1:
-                rest = _Request(batch - 1, no_wait=True)
+                rest = self._what_is_there(batch - 1)
                 try:
                     messages += await self._ask(rest, ANSWER_SECONDS)
                 except (*UNREACHABLE, ConsumerGone):
                     # The message in hand goes first; the next request meets the same trouble.
                     return messages
         return messages
+
+    def _what_is_there(self, batch: int) -> _Request:
+        # A message that is larger than the limit would never come.
+        most = max(BATCH_BYTES, 2 * self._connection.max_payload)
+        return _Request(batch, no_wait=True, max_bytes=most)
 
     async def _ask(self, request: _Request, seconds: float) -> list[Msg]:
         self._requests += 1

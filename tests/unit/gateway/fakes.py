@@ -84,6 +84,7 @@ class FakeConnection(Connection):
     def reset(self) -> None:
         """Be connected, know no reply, and forget what was said."""
         self.is_up = True
+        self.takes: int | None = 8 * 1024 * 1024
         self.published.reset()
         self.replies.clear()
         self.questions.clear()
@@ -94,7 +95,11 @@ class FakeConnection(Connection):
 
     @property
     def max_payload(self) -> int:
-        return 1024 * 1024
+        return self.takes or 1024 * 1024
+
+    @property
+    def known_max_payload(self) -> int | None:
+        return self.takes
 
     def answer(self, endpoint: Endpoint[Any, Any], reply: msgspec.Struct | HogsendError) -> None:
         self.replies[endpoint.subject] = reply

@@ -11,14 +11,17 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from docs.generate import ROOT
 from hogsend.contract import subjects
 from hogsend.contract.credentials import WebhookSecretReply
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import MESSAGE_ID
+from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.spool import Spool
-from tests.unit.gateway.fakes import SECRET, FakeGateway, bearer, fake_gateway
+from tests.unit.gateway.fakes import SECRET, FakeConnection, FakeGateway, bearer, fake_gateway
+from tests.waiting import eventually
 
 URL = "/v1/webhooks/posthog"
 ABSENT = WebhookSecretReply(version=1, state="absent")
@@ -133,7 +136,7 @@ async def test_a_secret_that_is_not_known_closes_the_route(reply: Any) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_over_the_limit_is_413(gateway: FakeGateway, chunked: bool) -> None:
-    data = json.dumps(body(filler="x" * 2_000_000)).encode()
+    data = json.dumps(body(filler="x" * 4_200_000)).encode()
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(data), 65_536):
@@ -146,13 +149,42 @@ async def test_a_body_over_the_limit_is_413(gateway: FakeGateway, chunked: bool)
     assert gateway.bus.published.messages == []
 
 
-async def test_a_body_that_leaves_no_room_for_its_headers_is_413() -> None:
+async def test_an_event_of_a_megabyte_with_its_person_is_accepted(gateway: FakeGateway) -> None:
+    answer = await post(gateway, data=body(filler="x" * 1_600_000))
+    assert answer.status_code == 200
+
+
+async def test_a_body_larger_than_the_bus_takes_is_413_with_the_limit() -> None:
     async with fake_gateway(webhook_max_bytes=2 * 1024 * 1024) as gateway:
-        fits = body(filler="")
-        room = gateway.bus.max_payload - 4096 - len(json.dumps(fits, separators=(",", ":")))
+        gateway.bus.takes = 1024 * 1024
+        limit = gateway.bus.takes - 4096
+        room = limit - len(json.dumps(body(filler=""), separators=(",", ":")))
         largest = await post(gateway, data=body(filler="x" * room))
         larger = await post(gateway, data=body(filler="x" * (room + 1)))
     assert (largest.status_code, larger.status_code) == (200, 413)
+    assert str(limit) in larger.json()["error"]
+    assert "max_payload" in larger.json()["error"]
+
+
+async def test_before_the_bus_is_known_a_large_body_is_spooled(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 16 * 1024 * 1024)
+    async with fake_gateway(spool=spool) as gateway:
+        gateway.bus.takes = None
+        gateway.bus.published.fail = lambda _message: Unavailable("away")
+        answer = await post(gateway, data=body(filler="x" * 2_000_000))
+        assert answer.status_code == 200
+        assert spool.count == 1
+    await spool.close()
+
+
+async def test_a_bus_that_takes_less_is_warned_of_once() -> None:
+    bus = FakeConnection()
+    bus.takes = 1024 * 1024
+    with structlog.testing.capture_logs() as said:
+        watch = asyncio.create_task(SizeLimit(bus, 4 * 1024 * 1024).watch())
+        await eventually(lambda: bool(said))
+        watch.cancel()
+    assert [line["limit"] for line in said] == [1024 * 1024 - 4096]
 
 
 @pytest.mark.parametrize("sent", [[], [b'{"event":']])

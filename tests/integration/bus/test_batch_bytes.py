@@ -1,0 +1,39 @@
+"""A batch of many large messages is bounded in bytes, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import pytest
+from nats.js.api import ConsumerConfig
+
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.transport import consumer
+from hogsend.transport.consumer import Consumer
+from hogsend.transport.publisher import OutgoingMessage
+from tests.integration.harness import connected
+from tests.servers import Servers
+
+
+async def test_a_batch_of_large_messages_comes_in_parts(
+    servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "BATCH_BYTES", 1)
+    async with connected(servers, User.OPERATOR) as operator:
+        await streams.reconcile(operator.js, User.INGEST)
+        async with connected(servers, User.INGEST) as ingest:
+            size, sent = 4_000_000, 6
+            most = 2 * ingest.max_payload
+            for id in range(sent):
+                large = OutgoingMessage("hogsend.events.e", b"x" * size, {"Nats-Msg-Id": str(id)})
+                await ingest.publisher.publish(large, within=10)
+        config = ConsumerConfig(durable_name="large", max_ack_pending=100)
+        found: list[int] = []
+        async for batch in Consumer(operator, StreamName.EVENTS, config, batch=100).batches():
+            assert sum(len(message.data) for message in batch) <= most
+            found.append(len(batch))
+            for message in batch:
+                await message.ack()
+            if sum(found) == sent:
+                break
+    assert len(found) > 1
