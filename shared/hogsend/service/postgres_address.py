@@ -76,6 +76,11 @@ class PostgresAddress(msgspec.Struct, frozen=True):
             raise ValueError("it has a space or a control character; write %20 for a space")
         location, _, query = rest.partition("?")
         authority, _, path = location.partition("/")
+        if "@" in path or "@" in query:
+            # A / or ? in a password: what follows would be taken for a database or a parameter.
+            raise ValueError(
+                "it has an @ after the host; write %2F, %3F and %40 for a /, ? or @ in a password"
+            )
         credentials, _, places = authority.rpartition("@")
         user, _, password = credentials.partition(":")
         given = _parameters(query)
