@@ -42,6 +42,7 @@ from services.analytics.destinations.store import DestinationStore
 from services.analytics.flags.reader import FlagReader
 from services.analytics.handlers import DELIVERIES, router
 from services.analytics.persons.contacts import Contacts
+from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
 from services.analytics.persons.reader import PersonReader
@@ -84,12 +85,14 @@ def create_app(
     project_key = ProjectKey(posthog, stored)
 
     contacts = Contacts(link)
+    writes = OwnWrites()
     persons = PersonReader(
         bearers,
         PrivateHost(posthog, stored),
         ProjectIds(posthog.posthog_project_id, watcher),
         http,
         watcher,
+        writes=writes,
     )
 
     store = DestinationStore(database)
@@ -99,6 +102,7 @@ def create_app(
         capture=CaptureApi(http, seconds=settings.outbound_webhook_timeout_ms / 1000),
         project_key=project_key,
         store=store,
+        writes=writes,
         settings=settings,
     )
     election = LeaderElection(database, delivery.run)
@@ -106,6 +110,8 @@ def create_app(
     broker.provide(
         watcher,
         persons,
+        writes,
+        project_key,
         Timezones(persons, contacts, settings.default_timezone),
         Conditions(persons, contacts),
         FlagReader(link, project_key, http),

@@ -28,6 +28,11 @@ class StoredProject:
         self._reply = watcher.watch("project", self._ask, at_once=True, on_answer=self._answered)
         watcher.on_change(self._changed)
 
+    @property
+    def held(self) -> ProjectReply | None:
+        """What was stored when the credentials service was last asked."""
+        return self._reply.held
+
     async def get(self) -> ProjectReply:
         """Give what is stored.
 

@@ -24,6 +24,7 @@ from services.analytics.delivery.streams import DeliveryMessage, Streams
 from services.analytics.destinations.default_destination import DefaultDestination
 from services.analytics.destinations.model import Destination
 from services.analytics.destinations.store import DestinationStore
+from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
 
@@ -43,12 +44,14 @@ class DeliveryRunner:
         capture: BatchSender,
         project_key: ProjectKey,
         store: DestinationStore,
+        writes: OwnWrites,
         settings: AnalyticsSettings,
     ) -> None:
         self._streams = streams
         self._capture = capture
         self._project_key = project_key
         self._store = store
+        self._writes = writes
         self._settings = settings
         self._policy = RetryPolicy(
             max_attempts=settings.outbound_webhook_max_attempts,
@@ -81,8 +84,8 @@ class DeliveryRunner:
 
     def _sources(self) -> list[Source]:
         sources: list[Source] = [
-            PersonsSource(self._project_key),
-            BucketsSource(self._project_key),
+            PersonsSource(self._project_key, self._writes),
+            BucketsSource(self._project_key, self._writes),
         ]
         settings = self._settings
         if settings.analytics_event_mirror:

@@ -25,6 +25,7 @@ from hogsend.posthog.project_choice import DENIED
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.metrics import FAILURES
+from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
 
@@ -64,6 +65,7 @@ class PersonReader:
         http: httpx.AsyncClient,
         watcher: CredentialWatcher,
         *,
+        writes: OwnWrites,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Read over `http`; forget everything when `watcher` hears of a change."""
@@ -71,13 +73,21 @@ class PersonReader:
         self._host = host
         self._project_ids = project_ids
         self._http = http
+        self._writes = writes
         self._kept: TTLCache[str, _Kept] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
-        self._reading: dict[str, asyncio.Task[Properties]] = {}
+        self._reading: dict[str, asyncio.Task[Properties | None]] = {}
         self._changes = 0
         watcher.on_change(self._changed)
 
     async def properties(self, distinct_id: str) -> Properties:
-        """Give a person's properties, empty when they are not known; never raises."""
+        """Give a person's properties, empty when they are not known; never raises.
+
+        What was written from here counts at once, whatever is cached and however far PostHog is.
+        """
+        found = await self._found(distinct_id)
+        return {} if found is None else self._writes.laid_over(distinct_id, found)
+
+    async def _found(self, distinct_id: str) -> Properties | None:
         kept = self._kept.get(distinct_id)
         # A change whose event was lost shows in the version of the bearer, within 30 s.
         if kept is not None and kept.version == self._bearers.version:
@@ -125,27 +135,28 @@ class PersonReader:
                 )
             return
 
-    def _done(self, distinct_id: str, task: asyncio.Task[Properties]) -> None:
+    def _done(self, distinct_id: str, task: asyncio.Task[Properties | None]) -> None:
         if self._reading.get(distinct_id) is task:
             del self._reading[distinct_id]
 
-    async def _read(self, distinct_id: str) -> Properties:
-        changes = self._changes
+    async def _read(self, distinct_id: str) -> Properties | None:
+        changes, asked_at = self._changes, self._writes.now()
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 bearer = await self._bearers.token()
                 if bearer.token is None:
                     READS.labels("off").inc()
-                    return {}
+                    return None
                 found, used = await self._ask(
                     lambda persons: _properties(persons, distinct_id), bearer
                 )
         except (HogsendError, PostHogError, TimeoutError) as error:
             _count_failure(error)
-            return {}
+            return None
         if changes == self._changes:
             self._kept[distinct_id] = _Kept(found, used.version)
         READS.labels("read").inc()
+        self._writes.caught_up(distinct_id, found, asked_at)
         return found
 
     async def _ask(self, ask: Question[Answer], bearer: TokenReply) -> tuple[Answer, TokenReply]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from hogsend import Condition
 from tests.integration.analytics.reading import PERSONAL, reading
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -49,3 +50,26 @@ async def test_a_token_that_posthog_refuses_is_replaced_once(
         assert await world.member.persons.get("u_42") == PLAN
         assert world.bearers("/api/")[0] == "pha_dead"
         assert world.bearers("/api/")[-1] == PERSONAL
+
+
+async def test_a_service_reads_its_own_writes_at_once(servers: Servers, database_url: str) -> None:
+    key = {"posthog_api_key": "phc_test"}
+    async with reading(servers, database_url, personal_key=PERSONAL, posthog=key) as world:
+        world.posthog.persons["u_42"] = {"plan": "free", "city": "Rome"}
+        assert await world.member.persons.get("u_42") == {"plan": "free", "city": "Rome"}
+        for plan in ("pro", "team", "free", "pro"):
+            await world.member.persons.set("u_42", {"plan": plan}, unset=["city"])
+            # What is cached is the old one, and this PostHog never catches up.
+            assert await world.member.persons.get("u_42") == {"plan": plan}
+            condition = Condition(property="plan", operator="eq", value=plan)
+            met = await world.member.conditions_met(["u_42"], [condition])
+            assert met == [True]
+
+
+async def test_without_a_project_key_a_write_has_no_effect_on_reads_either(
+    servers: Servers, database_url: str
+) -> None:
+    async with reading(servers, database_url, personal_key=PERSONAL) as world:
+        world.posthog.persons["u_42"] = PLAN
+        await world.member.persons.set("u_42", {"plan": "team"})
+        assert await world.member.persons.get("u_42") == PLAN

@@ -53,6 +53,7 @@ from services.analytics.app import create_app
 from services.analytics.delivery.destination_consumers import destination_durable
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.destinations.service import DestinationService
+from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import PROVIDER, ProjectKey
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
@@ -278,6 +279,7 @@ async def test_a_message_of_a_stream_reaches_posthog(link: FakeLink, message: De
         capture=capture,
         project_key=ProjectKey(PostHogSettings(), stored),
         store=FakeStore(DESTINATION),
+        writes=OwnWrites(),
         settings=AnalyticsSettings(analytics_event_mirror=True),
     )
     broker.provide(delivery)

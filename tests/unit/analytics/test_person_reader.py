@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from hogsend.contract.credentials import CREDENTIALS_TOKEN, ProjectReply
+from hogsend.posthog.capture import Captured
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings import PostHogSettings
+from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
 from services.analytics.persons.reader import DEADLINE_SECONDS, KEPT_SECONDS, PersonReader
@@ -34,6 +39,7 @@ class Reading:
     watcher: CredentialWatcher
     bearers: BearerCache
     persons: PersonReader
+    writes: OwnWrites
 
 
 def reading(**posthog: str) -> Reading:
@@ -43,15 +49,17 @@ def reading(**posthog: str) -> Reading:
     credentials = FakeCredentials(link, token=PERSONAL, source="personal_key")
     watcher = CredentialWatcher("posthog")
     bearers = BearerCache(link, watcher)
+    writes = OwnWrites(now)
     persons = PersonReader(
         bearers,
         PrivateHost(settings, StoredProject(link, watcher)),
         ProjectIds(settings.posthog_project_id, watcher),
         recorder.http,
         watcher,
+        writes=writes,
         clock=now,
     )
-    return Reading(recorder, link, credentials, watcher, bearers, persons)
+    return Reading(recorder, link, credentials, watcher, bearers, persons, writes)
 
 
 def failures(kind: str) -> float:
@@ -325,3 +333,83 @@ async def test_without_the_credentials_service_a_read_is_empty() -> None:
     world.link.answers.clear()
     assert await world.persons.properties("u_42") == {}
     assert world.posthog.requests == []
+
+
+def written(**properties: Any) -> Captured:
+    return Captured(
+        uuid=uuid4(),
+        event="$set",
+        distinct_id="u_42",
+        timestamp=datetime(2026, 11, 25, tzinfo=UTC),
+        properties={f"${name}": value for name, value in properties.items()},
+    )
+
+
+@on_virtual_time
+async def test_what_was_written_from_here_is_read_at_once_until_posthog_shows_it() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"plan": "free", "city": "Rome", "seats": 1}
+    assert (await world.persons.properties("u_42"))["plan"] == "free"
+    # Whatever is cached, and though PostHog shows the old values for a while.
+    world.writes.note(written(set={"plan": "pro"}, set_once={"seats": 9, "since": 2026}))
+    world.writes.note(written(unset=["city"]))
+    expected = {"plan": "pro", "seats": 1, "since": 2026}
+    assert await world.persons.properties("u_42") == expected
+    await asyncio.sleep(301)
+    assert await world.persons.properties("u_42") == expected
+    # PostHog has caught up: from now on what it says counts again.
+    world.posthog.persons["u_42"] = dict(expected)
+    await asyncio.sleep(301)
+    assert await world.persons.properties("u_42") == expected
+    world.posthog.persons["u_42"] = {"plan": "team", "city": "Oslo"}
+    await asyncio.sleep(301)
+    assert await world.persons.properties("u_42") == {"plan": "team", "city": "Oslo"}
+    # Somebody else is not touched.
+    world.posthog.persons["u_43"] = {"plan": "free"}
+    assert await world.persons.properties("u_43") == {"plan": "free"}
+
+
+@on_virtual_time
+async def test_a_write_is_not_forgotten_by_an_answer_that_was_asked_for_before_it() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"plan": "pro"}
+    world.posthog.gate.clear()
+    asking = asyncio.create_task(world.persons.properties("u_42"))
+    await settle()
+    await asyncio.sleep(1)
+    world.writes.note(written(set={"plan": "free"}))
+    world.writes.note(written(set={"plan": "pro"}))
+    world.posthog.gate.set()
+    assert await asking == {"plan": "pro"}
+    world.posthog.persons["u_42"] = {"plan": "free"}
+    await asyncio.sleep(301)
+    assert await world.persons.properties("u_42") == {"plan": "pro"}
+
+
+@on_virtual_time
+async def test_a_write_is_laid_over_for_ten_minutes_at_most() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"plan": "free"}
+    world.writes.note(written(set={"plan": "pro"}))
+    assert await world.persons.properties("u_42") == {"plan": "pro"}
+    await asyncio.sleep(601)
+    assert await world.persons.properties("u_42") == {"plan": "free"}
+
+
+@on_virtual_time
+async def test_where_persons_are_not_read_nothing_is_made_up() -> None:
+    world = reading()
+    world.credentials.token = None
+    world.writes.note(written(set={"plan": "pro"}))
+    assert await world.persons.properties("u_42") == {}
+
+
+@on_virtual_time
+@pytest.mark.parametrize(
+    "properties", [{}, {"set": 1, "set_once": [], "unset": {}}, {"unset": [1, None]}]
+)
+async def test_an_event_that_sets_nothing_changes_nothing(properties: dict[str, Any]) -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"plan": "free"}
+    world.writes.note(written(**properties))
+    assert await world.persons.properties("u_42") == {"plan": "free"}

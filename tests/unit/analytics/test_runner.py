@@ -17,6 +17,7 @@ from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.destination_consumers import destination_durable
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.destinations.model import Destination
+from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
@@ -41,6 +42,7 @@ class Replica:
             capture=self.capture,
             project_key=key,
             store=self.store,
+            writes=OwnWrites(),
             settings=AnalyticsSettings(**settings),
         )
 
