@@ -14,6 +14,7 @@ from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings import PostHogSettings
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.destinations.model import Destination
+from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
 from services.analytics.persons.reader import PersonReader
@@ -49,6 +50,7 @@ class Instance:
             ProjectIds("4242", watcher),
             httpx.AsyncClient(transport=httpx.MockTransport(self._posthog)),
             watcher,
+            writes=OwnWrites(),
         )
         self._report = CapabilityReport(
             persons,
