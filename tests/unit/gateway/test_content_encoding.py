@@ -13,6 +13,8 @@ from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer, fa
 
 URL = "/v1/webhooks/posthog"
 BODY = json.dumps({"event": {"event": "signed_up", "distinct_id": "u_42"}}).encode()
+PACKED = gzip.compress(BODY, mtime=0)
+"""The same in every process, so that workers know its tests by the same names."""
 KEY = {"x-posthog-webhook-secret": SECRET}
 
 
