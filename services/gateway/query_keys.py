@@ -13,6 +13,9 @@ from hogsend.contract.errors import InvalidRequest
 CHECKED = ("/v1/admin/", "/v1/events")
 """Where: not on webhooks and probes, whose URLs others write and may add to."""
 
+IGNORED = "/v1/admin/analytics/provision-loop"
+"""Here the contract says that other keys are ignored (1.2)."""
+
 
 def refuse_unknown_query_keys(request: Request[Any, Any, Any]) -> None:
     """Refuse keys that the route does not declare (correction C11); called after its guards.
@@ -20,7 +23,8 @@ def refuse_unknown_query_keys(request: Request[Any, Any, Any]) -> None:
     Raises:
         InvalidRequest: there is one.
     """
-    if not request.scope["query_string"] or not request.url.path.startswith(CHECKED):
+    path = request.url.path
+    if not request.scope["query_string"] or not path.startswith(CHECKED) or path == IGNORED:
         return
     known = _query_keys(request.scope["route_handler"])
     unknown = [key for key in request.query_params if key not in known]

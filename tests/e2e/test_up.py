@@ -136,19 +136,19 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path, setting: str) -> No
     port = server.sockets[0].getsockname()[1]
     variables = environment(tmp_path / "home", **{setting: str(port)})
     process = await launch(variables, tmp_path)
-    _, errors = await asyncio.wait_for(process.communicate(), 30)
+    told, _ = await asyncio.wait_for(process.communicate(), 30)
     server.close()
     assert process.returncode == 1
-    assert f"port {port}" in errors.decode()
-    assert setting in errors.decode()
+    assert f"port {port}" in told.decode()
+    assert setting in told.decode()
     assert not processes_of(tmp_path / "home")
 
 
 async def test_one_directory_is_for_one_stack(stack: Up) -> None:
     process = await launch(environment(stack.home), stack.home.parent)
-    _, errors = await asyncio.wait_for(process.communicate(), 30)
+    told, _ = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1
-    assert "HOGSEND_HOME" in errors.decode()
+    assert "HOGSEND_HOME" in told.decode()
 
 
 async def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ async def test_everything_works(driver: Driver) -> None:
         "state": "live",
         "hogFunctionId": "fn",
         "webhookUrl": WEBHOOK_URL,
-        "dashboardUrl": f"{driver.posthog.url}/project/4242/pipeline/destinations/hog-fn/"
+        "dashboardUrl": f"{driver.posthog.url}/project/199032/pipeline/destinations/hog-fn/"
         "configuration",
         "detail": None,
         "remediation": None,

@@ -142,7 +142,6 @@ async def test_a_filter_that_cannot_work_is_refused(gateway: FakeGateway, query:
         ("GET", "/v1/admin/deadletters"),
         ("GET", "/v1/admin/audit"),
         ("GET", "/v1/admin/analytics/connect-info"),
-        ("POST", "/v1/admin/analytics/provision-loop"),
         ("POST", "/v1/events"),
     ],
 )
