@@ -29,10 +29,13 @@ class ServerAddress:
 def resolve(url: str | None, admin_key: str | None) -> ServerAddress:
     """Look up server and key in flags, environment and `./.env`, in this order.
 
+    Without any, the server is the one `hogsend up` runs here: on GATEWAY_PORT, with the key that
+    was generated in HOGSEND_HOME. A generated key goes to this machine only.
+
     Raises:
         CommandError: the address or the key is not valid.
     """
-    base = (url or environment.first("HOGSEND_API_URL") or DEFAULT_URL).rstrip("/")
+    base = (url or environment.first("HOGSEND_API_URL") or _own_url()).rstrip("/")
     try:
         parts = urlsplit(base)
         named_user = parts.username is not None or parts.password is not None
@@ -56,13 +59,32 @@ def resolve(url: str | None, admin_key: str | None) -> ServerAddress:
             "the admin key contains a character that no key has",
             "copy it again, without line breaks",
         )
-    return ServerAddress(base, key or None)
+    address = ServerAddress(base, key or None)
+    generated = _generated_key(address)
+    if address.admin_key is None and generated is not None and _is_own(address):
+        return ServerAddress(base, generated.read_text().strip() or None)
+    return address
 
 
 def admin_key_hint(address: ServerAddress) -> str:
     """Tell where the admin key is: in the file of `hogsend up` if it exists."""
-    home = Path(environment.first("HOGSEND_HOME") or ".hogsend")
-    generated = home / "secrets" / "admin-api-key"
-    if is_loopback(address.base_url) and generated.is_file():
+    if generated := _generated_key(address):
         return f'for the server `hogsend up` runs: export HOGSEND_ADMIN_KEY="$(cat {generated})"'
     return "pass --admin-key, or set HOGSEND_ADMIN_KEY to the server's ADMIN_API_KEY"
+
+
+def _own_url() -> str:
+    port = (environment.first("GATEWAY_PORT") or "").strip()
+    return f"http://localhost:{port}" if port.isdecimal() else DEFAULT_URL
+
+
+def _generated_key(address: ServerAddress) -> Path | None:
+    """The file with the key that `hogsend up` generated here, for a server on this machine."""
+    home = Path(environment.first("HOGSEND_HOME") or ".hogsend")
+    generated = home / "secrets" / "admin-api-key"
+    return generated if is_loopback(address.base_url) and generated.is_file() else None
+
+
+def _is_own(address: ServerAddress) -> bool:
+    """Whether it is the server that `hogsend up` runs; another program must not get its key."""
+    return urlsplit(address.base_url).port == urlsplit(_own_url()).port

@@ -83,6 +83,10 @@ async def run(
             await supervisor.stop()
 
 
+EXTERNAL = {"NATS": "NATS_URL", "PostgreSQL": "DATABASE_URL"}
+"""Settings that name a server which is not started here."""
+
+
 async def _run_session(stack: Stack, on_ready: OnReady) -> bool:
     return await on_ready(stack, await _start(stack))
 
@@ -93,9 +97,12 @@ async def _start(stack: Stack) -> Summary:
         await stack.supervisor.start(program)
     with err.status("starting") as progress:
         for name, step in steps.items():
-            progress.update(f"starting {name}")
+            doing = (
+                f"reaching {name}" if os.environ.get(EXTERNAL.get(name, "")) else f"starting {name}"
+            )
+            progress.update(doing)
             if not err.is_terminal:
-                err.print(f"starting {name}")
+                err.print(doing)
             await step(stack)
     return await _summarize(stack)
 

@@ -10,7 +10,7 @@ import httpx
 
 from cli.console import err
 from cli.errors import CommandError
-from cli.stack import disk_space, nats
+from cli.stack import disk_space, external_servers, nats
 from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
 from cli.stack.readiness import is_listening, is_success, is_up, wait_until_ready
@@ -29,9 +29,10 @@ async def start_nats(stack: Stack) -> None:
     """Start nats-server unless `NATS_URL` names another, and write the files with its addresses.
 
     Raises:
-        CommandError: its wheel is missing, or it is not ready in time.
+        CommandError: its wheel is missing, it is not ready in time, or nothing answers there.
     """
-    if os.environ.get("NATS_URL"):
+    if url := os.environ.get("NATS_URL"):
+        await external_servers.require_nats(url)
         stack.nats = "the server in NATS_URL"
         return
     home, port = stack.home, stack.settings.nats_port
@@ -51,9 +52,11 @@ async def start_postgres(stack: Stack) -> None:
     """Start PostgreSQL unless `DATABASE_URL` names another.
 
     Raises:
-        CommandError: its wheel is missing, it cannot be set up, or is not ready in time.
+        CommandError: its wheel is missing, it cannot be set up, is not ready in time, or nothing
+            answers there.
     """
-    if os.environ.get("DATABASE_URL"):
+    if url := os.environ.get("DATABASE_URL"):
+        await external_servers.require_postgres(url)
         stack.database = "the server in DATABASE_URL"
         return
     _require_wheel(BINARIES / "postgres", "PostgreSQL", "DATABASE_URL")

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from hogsend.contract.streams import MIB
-from hogsend.service.setting_types import HeaderSecret, Port, PreviousKeys
+from hogsend.service.setting_types import HeaderSecret, ListeningHost, Port, PreviousKeys
 from hogsend.service.settings import Settings
 
 
@@ -17,7 +17,7 @@ class GatewaySettings(Settings):
 
     renamed: ClassVar = {"http_patience_seconds": "http_request_timeout_seconds"}
 
-    gateway_host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    gateway_host: ListeningHost = Field("127.0.0.1", description="Address the gateway listens on.")
     gateway_port: Port = Field(3002, description="Port the gateway listens on.")
     admin_api_key: HeaderSecret | None = Field(
         None,

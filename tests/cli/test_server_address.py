@@ -37,6 +37,32 @@ def test_the_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch) 
     assert resolve(None, None).admin_key == "file-hogsend"
 
 
+def test_gateway_port_set_once_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    FILE.write_text("GATEWAY_PORT=3903\n")
+    assert resolve(None, None).base_url == "http://localhost:3903"
+    monkeypatch.setenv("GATEWAY_PORT", " 3904\n")
+    assert resolve(None, None).base_url == "http://localhost:3904"
+    # What is none is for the server to say; here it must not become an address.
+    monkeypatch.setenv("GATEWAY_PORT", "tcp://10.0.0.1:80")
+    assert resolve(None, None).base_url == "http://localhost:3002"
+
+
+def test_the_generated_key_is_found_for_the_server_it_belongs_to() -> None:
+    generated = Path(".hogsend/secrets/admin-api-key")
+    generated.parent.mkdir(parents=True)
+    generated.write_text("generated\n")
+    assert resolve(None, None).admin_key == "generated"
+    assert resolve("http://127.0.0.1:3002", None).admin_key == "generated"
+    # Neither another program on this machine nor another machine is sent it.
+    assert resolve("http://127.0.0.1:3003", None).admin_key is None
+    assert resolve("http://hogsend.example:3002", None).admin_key is None
+    assert resolve("https://hogsend.example", None).admin_key is None
+    assert resolve(None, "flag").admin_key == "flag"
+    FILE.write_text("GATEWAY_PORT=3903\n")
+    assert resolve("http://localhost:3903", None).admin_key == "generated"
+    assert resolve("http://localhost:3002", None).admin_key is None
+
+
 def test_the_key_is_not_in_repr() -> None:
     assert "secret" not in repr(resolve(None, "secret"))
 

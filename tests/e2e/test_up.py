@@ -201,3 +201,28 @@ async def _are_all_stored_once(stack: Up, ids: set[str]) -> bool:
     # A post that was not answered may be stored, too, so that counting alone proves nothing.
     stored = await _stored_ids(stack)
     return ids <= stored and len(stored) == await stack.stored()
+
+
+@pytest.mark.parametrize(
+    ("setting", "url"),
+    [
+        ("NATS_URL", "nats://u:hunter2@127.0.0.1:{port}"),
+        ("DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:{port}/db"),
+    ],
+)
+async def test_a_server_that_does_not_answer_is_named(
+    tmp_path: Path, setting: str, url: str
+) -> None:
+    port = free_port()
+    process = await launch(
+        environment(tmp_path / "home", **{setting: url.format(port=port)}), tmp_path
+    )
+    told, progress = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert setting in told.decode()
+    assert f"127.0.0.1:{port}" in told.decode()
+    assert "hunter2" not in told.decode() + progress.decode()
+    server = {"NATS_URL": "NATS", "DATABASE_URL": "PostgreSQL"}[setting]
+    assert f"reaching {server}" in progress.decode()
+    assert f"starting {server}" not in progress.decode()
+    await eventually(lambda: not processes_of(tmp_path / "home"))

@@ -87,8 +87,12 @@ class PostgresAddress(msgspec.Struct, frozen=True):
         places = given.pop("host", "") or places
         ports = given.pop("port", "")
         database = given.pop("dbname", None) or given.pop("database", None) or unquote(path)
+        hosts = _hosts(places, ports)
+        if len(hosts) > 1:
+            # One of them may be a standby, and rows are written.
+            given.setdefault("target_session_attrs", "read-write")
         return cls(
-            hosts=_hosts(places, ports),
+            hosts=hosts,
             user=given.pop("user", None) or unquote(user) or None,
             password=given.pop("password", None) or unquote(password) or None,
             database=database or None,
@@ -140,7 +144,11 @@ def _effective() -> frozenset[str]:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    given = dict(parse_qsl(query, keep_blank_values=False))
+    pairs = parse_qsl(query, keep_blank_values=False)
+    given = dict(pairs)
+    if len(given) < len(pairs):
+        # The last one would win, which may be the one that asks for less.
+        raise ValueError("it has a parameter twice; leave one of them")
     for name, value in given.items():
         if name in _IN_THE_ADDRESS:
             continue
@@ -175,6 +183,8 @@ def _hosts(places: str, ports: str) -> list[tuple[str, int]]:
             host, _, port = place.partition(":")
         if not port and separate:
             port = separate[number] if len(separate) > 1 and number < len(separate) else separate[0]
+        if not host and "," in places:
+            raise ValueError("a host in it is empty; remove the comma")
         found.append((unquote(host) or "localhost", _port(port)))
     return found
 

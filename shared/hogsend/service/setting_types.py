@@ -6,6 +6,7 @@ secret, or lie beside one.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from hogsend.service.postgres_address import PostgresAddress
+from hogsend.urls import literal_address
 
 _MAX_PORT = 65535
 
@@ -57,9 +59,24 @@ def _parsed(text: str, example: str) -> SplitResult:
         raise ValueError(f"it is no address; {example}") from None
     if not parts.scheme or not host:
         raise ValueError(f"it is no address with a scheme and a host; {example}")
+    if not _is_host(host):
+        raise ValueError(f"its host is none; {example}")
     if port == 0:
         raise ValueError(f"its port is not 1 to {_MAX_PORT}; {example}")
     return parts
+
+
+def _is_host(host: str) -> bool:
+    if ":" in host:
+        return literal_address(host.partition("%")[0]) is not None
+    labels = host.removesuffix(".").split(".")
+    return all(labels) and re.fullmatch(r"[\w.-]+", host) is not None
+
+
+def _listening_host(text: str) -> str:
+    if not _is_host(text):
+        raise ValueError("it is no host; write an address of this machine, for example 127.0.0.1")
+    return text
 
 
 def _port(value: object) -> object:
@@ -94,6 +111,8 @@ def _split(value: object) -> object:
 
 Port = Annotated[int, BeforeValidator(_port), Field(ge=1, le=_MAX_PORT)]
 OptionalPort = Annotated[int, BeforeValidator(_port), Field(ge=0, le=_MAX_PORT)]
+ListeningHost = Annotated[str, AfterValidator(_listening_host)]
+"""An address or name of this machine to listen on."""
 Url = Annotated[str, AfterValidator(_web_address)]
 NatsUrl = Annotated[str, AfterValidator(_nats_addresses)]
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]

@@ -27,6 +27,7 @@ from hogsend.service.setting_types import (
     CommaSeparated,
     DatabaseUrl,
     HeaderSecret,
+    ListeningHost,
     NatsUrl,
     OptionalPort,
     Url,
@@ -234,7 +235,7 @@ class TelemetrySettings(Settings):
         description="Port where a service without HTTP serves `/metrics`; 0 is off. "
         "The gateway serves them itself.",
     )
-    metrics_host: str = Field("127.0.0.1", description="Address that port is on.")
+    metrics_host: ListeningHost = Field("127.0.0.1", description="Address that port is on.")
     health_file: Path | None = Field(
         None,
         description="File touched every five seconds while a service runs, for health checks of "

@@ -90,6 +90,8 @@ def test_what_managed_servers_give_is_understood() -> None:
         ("postgresql://u:hunter2@h/db?target_session_attrs=standby", "target_session_attrs"),
         ("postgresql://u:hunter2@h/db?connect_timeout=soon", "connect_timeout"),
         ("postgresql://u:p@h/db?service=hunter2", "service"),
+        ("postgresql://u:p@h/db?sslmode=require&sslmode=disable", "twice"),
+        ("postgresql://u:p@h,/db", "comma"),
     ],
 )
 def test_what_is_not_supported_is_named_and_nothing_of_the_password(url: str, says: str) -> None:
@@ -98,6 +100,12 @@ def test_what_is_not_supported_is_named_and_nothing_of_the_password(url: str, sa
     assert says in str(raised.value)
     assert SECRET not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+def test_of_several_hosts_one_that_can_be_written_to_is_wanted() -> None:
+    address = PostgresAddress.parse("postgresql://u:p@a,b/db")
+    assert "target_session_attrs=read-write" in address.dsn
+    assert "target_session_attrs" not in PostgresAddress.parse("postgresql://u:p@a/db").dsn
 
 
 def test_its_text_shows_no_password() -> None:

@@ -83,7 +83,14 @@ def test_an_empty_value_counts_as_unset(
                 *("eu.i.posthog.com", "//eu.i.posthog.com", "ftp://eu.i.posthog.com", "https://"),
                 *("https://eu.i.posthog.com?a=1", "https://eu.i.posthog.com/#a", "https://h/?"),
                 *("https://u:p@eu.i.posthog.com", "https://eu.i .posthog.com", "https://h:0"),
-                *("https://h:port", "https://h\\x", "https://[::1", "https://h\nx"),
+                *(
+                    "https://h:port",
+                    "https://h\\x",
+                    "https://[::1",
+                    "https://h\nx",
+                    "https://eu..posthog.com",
+                    "https://a,b",
+                ),
             )
         ),
         *(
@@ -102,6 +109,11 @@ def test_an_empty_value_counts_as_unset(
             for value in ("schlüssel", "a\nb", "a\tb", "a\x7fb", "ключ")
         ),
         ("DATABASE_URL", "postgresql://u:p#ss@h/db"),
+        *(
+            (name, value)
+            for name in ("GATEWAY_HOST", "METRICS_HOST")
+            for value in ("http://localhost", "127.0.0.1,::1", "a b", "localhost/", "a..b")
+        ),
     ],
 )
 def test_a_value_out_of_bounds_stops_the_service(
