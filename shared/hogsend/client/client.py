@@ -29,7 +29,7 @@ from hogsend.contract.conditions import (
     ConditionQuery,
     EvaluateConditions,
 )
-from hogsend.contract.errors import InvalidRequest, Unavailable
+from hogsend.contract.errors import Forbidden, InvalidRequest, Unavailable
 from hogsend.contract.persons import (
     ANALYTICS_TIMEZONE,
     Capture,
@@ -38,6 +38,9 @@ from hogsend.contract.persons import (
     TimezoneSource,
 )
 from hogsend.transport.connection import Connection, without_password
+
+_REFUSED = "authorization violation"
+"""What a NATS server says about credentials it does not know."""
 
 UTC_ZONE = "UTC"
 
@@ -236,22 +239,41 @@ async def connect(
         wait: seconds to wait for the first connection.
 
     Raises:
-        Unavailable: nothing answered at that address in time, or it refused the credentials.
+        Forbidden: NATS refused the user or the password in the address.
+        Unavailable: nothing answered at that address in time.
     """
     events = _ConnectionLog()
     connection = connection_to(url, user=user, tls=tls, observer=events)
-    try:
-        await asyncio.wait_for(connection.open(), wait)
-    except TimeoutError:
-        await connection.close()
-        raise Unavailable(
-            f"cannot reach NATS at {without_password(','.join(connection.addresses))} "
-            f"({events.last_error or 'no answer'}); is it running, and is NATS_URL right?"
-        ) from None
+    await _open(connection, events, wait)
     try:
         yield Client(connection)
     finally:
         await connection.close()
+
+
+async def _open(connection: Connection, events: _ConnectionLog, wait: float) -> None:
+    opening = asyncio.create_task(connection.open())
+    refused = asyncio.create_task(events.refused.wait())
+    try:
+        await asyncio.wait({opening, refused}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+        if opening.done():
+            opening.result()
+            return
+    finally:
+        refused.cancel()
+        opening.cancel()
+    await connection.close()
+    address = without_password(",".join(connection.addresses))
+    if events.refused.is_set():
+        # Waiting does not make a password right.
+        raise Forbidden(
+            f"NATS at {address} refuses user {str(connection.user)!r}: the password in NATS_URL is "
+            "another one, or there is no such user"
+        )
+    raise Unavailable(
+        f"cannot reach NATS at {address} ({events.last_error or 'no answer'}); is it running, and "
+        "is NATS_URL right?"
+    )
 
 
 class _ConnectionLog:
@@ -259,10 +281,14 @@ class _ConnectionLog:
 
     def __init__(self) -> None:
         self.last_error = ""
+        self.refused = asyncio.Event()
+        """Set when the server has refused the credentials."""
 
     def __call__(self, what: str, detail: str) -> None:
         if what == "error":
             self.last_error = detail
+            if _REFUSED in detail.lower():
+                self.refused.set()
             log.warning("NATS: %s", detail)
         else:
             log.info("NATS %s %s", what, detail)

@@ -12,6 +12,7 @@ import pytest
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
+import hogsend
 from hogsend.client import subscriptions
 from hogsend.client.client import Client
 from hogsend.contract import subjects
@@ -204,3 +205,16 @@ async def test_a_password_in_an_address_is_decoded(servers: Servers, fresh_bus: 
         async with asyncio.timeout(10):
             await subscriber.open()
         await subscriber.close()
+
+
+async def test_a_wrong_password_is_said_to_be_wrong(servers: Servers, fresh_bus: None) -> None:
+    url = servers.nats_url(User.SUBSCRIBER)
+    scheme, _, rest = url.partition("://")
+    place = rest.rpartition("@")[2]
+    for wrong in (f"{scheme}://subscriber:wrong@{place}", f"{scheme}://stranger:any@{place}"):
+        # Long before the time for the first connection is over.
+        async with asyncio.timeout(60):
+            with pytest.raises(Forbidden, match="password in NATS_URL") as raised:
+                async with hogsend.connect(wrong, wait=3600):
+                    pytest.fail("it has connected")
+        assert "wrong" not in str(raised.value)
