@@ -240,7 +240,7 @@ async def connect(
 
     Raises:
         Forbidden: NATS refused the user or the password in the address.
-        Unavailable: nothing answered at that address in time.
+        Unavailable: nothing answered at that address in time, or a server that is too old.
     """
     events = _ConnectionLog()
     connection = connection_to(url, user=user, tls=tls, observer=events)
@@ -258,6 +258,9 @@ async def _open(connection: Connection, events: _ConnectionLog, wait: float) -> 
         await asyncio.wait({opening, refused}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
         if opening.done():
             opening.result()
+            if problem := connection.outdated:
+                await connection.close()
+                raise Unavailable(problem)
             return
     finally:
         refused.cancel()

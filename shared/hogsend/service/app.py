@@ -16,7 +16,7 @@ import structlog
 from faststream import FastStream
 from nats.js import errors as js_errors
 
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.service import metrics, streams
 from hogsend.service.broker import ServiceBroker
@@ -62,6 +62,8 @@ def service_app(
 
     async def prepare() -> None:
         await broker.connect()
+        if problem := broker.link.outdated:
+            raise CannotStart(problem)
         await retry_until_available(
             lambda: _declare_streams(broker, limits), wait_max=STREAM_RETRY_MAX_SECONDS
         )

@@ -22,6 +22,7 @@ from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.transport.correlation import correlation_id
 from hogsend.transport.publisher import ACKNOWLEDGE_SECONDS, OutgoingMessage, Publisher
+from hogsend.transport.server_version import too_old
 from hogsend.transport.tls import TlsClient, client_context
 
 MANAGEMENT_SECONDS = 10.0
@@ -84,6 +85,15 @@ class Connection:
     def known_max_payload(self) -> int | None:
         """Largest message the server last connected to takes, in bytes; None before the first."""
         return int(self.client.max_payload) if self._has_connected else None
+
+    @property
+    def outdated(self) -> str | None:
+        """What is wrong with the server's version; None for one that will do, or without one.
+
+        See `hogsend.transport.server_version`.
+        """
+        version = str(self.client._server_info.get("version", "")) if self.connected else ""  # noqa: SLF001
+        return too_old(version)
 
     @property
     def max_payload(self) -> int:

@@ -1,0 +1,69 @@
+"""NATS servers that are too old are named, wherever somebody meets one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+import hogsend
+from cli.errors import CommandError
+from cli.stack.external_servers import require_nats
+from hogsend.contract.errors import CannotStart, Unavailable
+from hogsend.contract.users import User
+from hogsend.service.app import service_app, started
+from hogsend.service.broker import ServiceBroker
+from hogsend.transport.connection import Connection
+from hogsend.transport.server_version import too_old
+
+
+@pytest.mark.parametrize(
+    "version", ["2.10.0", "2.10.0-RC.1", "2.11.3", "2.15.1", "3.0.0", "", "dev"]
+)
+def test_a_server_that_will_do_or_says_nothing(version: str) -> None:
+    assert too_old(version) is None
+
+
+@pytest.mark.parametrize("version", ["2.9.10", "2.9.0-beta", "1.4.1", "0.9"])
+def test_a_server_that_is_too_old(version: str) -> None:
+    assert too_old(version) == f"nats-server {version} is too old: Hogsend needs 2.10 or newer"
+
+
+@pytest.fixture
+async def old_server() -> AsyncIterator[str]:
+    """The address of a server that greets and answers pings as Debian 12's does."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        info = {"server_id": "x", "version": "2.9.10", "max_payload": 1 << 20, "headers": True}
+        writer.write(b"INFO " + json.dumps(info).encode() + b"\r\n")
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_the_client_says_so(old_server: str) -> None:
+    with pytest.raises(Unavailable, match=r"2\.9\.10 is too old: Hogsend needs 2\.10"):
+        async with hogsend.connect(old_server):
+            pytest.fail("it has connected")
+
+
+async def test_a_service_does_not_start(old_server: str) -> None:
+    broker = ServiceBroker(User.INGEST, Connection(User.INGEST, old_server))
+    try:
+        with pytest.raises(CannotStart, match=r"2\.9\.10 is too old"):
+            async with started(service_app(broker)):
+                pytest.fail("it has started")
+    finally:
+        await broker.link.close()
+
+
+async def test_up_says_so_before_anything_starts(old_server: str) -> None:
+    with pytest.raises(CommandError, match=r"2\.9\.10 is too old.*NATS_URL"):
+        await require_nats(old_server)
