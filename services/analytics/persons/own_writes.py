@@ -45,6 +45,7 @@ class OwnWrites:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        # By person. Reads and later writes renew an entry, so each write is aged by itself as well.
         self._writes: TTLCache[str, dict[str, _Write]] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
 
     def note(self, captured: Captured) -> None:
@@ -55,9 +56,11 @@ class OwnWrites:
         if not (changed or once or removed):
             return
         now = self._clock()
-        writes = dict(self._writes.get(captured.distinct_id, {}))
+        writes = self._recent(captured.distinct_id)
         for name, value in once.items():
-            writes.setdefault(name, _Write(value, only_if_missing=True, at=now))
+            before = writes.get(name)
+            if before is None or before.value is REMOVED:
+                writes[name] = _Write(value, only_if_missing=before is None, at=now)
         for name, value in changed.items():
             writes[name] = _Write(value, only_if_missing=False, at=now)
         for name in removed:
@@ -70,7 +73,7 @@ class OwnWrites:
 
     def caught_up(self, distinct_id: str, found: Mapping[str, Any], asked_at: float) -> None:
         """Forget the writes that PostHog's answer to a request of `asked_at` shows."""
-        writes = self._writes.get(distinct_id)
+        writes = self._recent(distinct_id)
         if not writes:
             return
         left = {
@@ -85,7 +88,7 @@ class OwnWrites:
 
     def laid_over(self, distinct_id: str, found: Properties) -> Properties:
         """Give a person's properties with what was written since."""
-        writes = self._writes.get(distinct_id)
+        writes = self._recent(distinct_id)
         if not writes:
             return found
         seen = dict(found)
@@ -95,6 +98,12 @@ class OwnWrites:
             elif not (write.only_if_missing and name in seen):
                 seen[name] = write.value
         return seen
+
+    def _recent(self, distinct_id: str) -> dict[str, _Write]:
+        """Those of a person's writes that still count, in a dictionary of the caller's."""
+        oldest = self._clock() - KEPT_SECONDS
+        writes = self._writes.get(distinct_id, {})
+        return {name: write for name, write in writes.items() if write.at > oldest}
 
 
 def _bag(value: object) -> Mapping[str, Any]:

@@ -397,6 +397,29 @@ async def test_a_write_is_laid_over_for_ten_minutes_at_most() -> None:
 
 
 @on_virtual_time
+async def test_neither_reads_nor_later_writes_make_a_write_last_longer() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"plan": "free"}
+    world.writes.note(written(set={"plan": "pro"}))
+    # PostHog never takes it, and somebody asks all the time.
+    for _ in range(3):
+        await asyncio.sleep(190)
+        world.writes.note(written(set={"seen": True}))
+        assert await world.persons.properties("u_42") == {"plan": "pro", "seen": True}
+    await asyncio.sleep(60)
+    assert await world.persons.properties("u_42") == {"plan": "free", "seen": True}
+
+
+@on_virtual_time
+async def test_what_was_removed_can_be_set_once() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"plan": "free"}
+    world.writes.note(written(unset=["plan"]))
+    world.writes.note(written(set_once={"plan": "team"}))
+    assert await world.persons.properties("u_42") == {"plan": "team"}
+
+
+@on_virtual_time
 async def test_where_persons_are_not_read_nothing_is_made_up() -> None:
     world = reading()
     world.credentials.token = None
