@@ -12,7 +12,6 @@ import msgspec
 
 from hogsend.contract.credentials import TokenReply
 
-CURRENT = "@current"
 DENIED = frozenset({403, 404})
 """Statuses with which PostHog answers for a project that a bearer does not reach."""
 

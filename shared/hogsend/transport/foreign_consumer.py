@@ -14,18 +14,11 @@ import nats.errors
 from nats.js.api import ConsumerConfig
 
 from hogsend.contract.errors import ConsumerConflict, InvalidRequest
-from hogsend.transport.connection import Connection
-
-ASK_SECONDS = 10.0
+from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.publisher import Problem
 
 _EXISTS_OTHERWISE = 10148
 """JetStream's code for a create, with `action` `create`, of a consumer that differs."""
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    code: int
-    err_code: int = 0
-    description: str = ""
 
 
 class _Existing(msgspec.Struct, frozen=True):
@@ -44,7 +37,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
     name: str = ""
     config: _Existing = _Existing()
-    error: _Problem | None = None
+    error: Problem | None = None
 
 
 async def found_or_made(connection: Connection, stream: str, config: ConsumerConfig) -> str:
@@ -77,11 +70,11 @@ async def found_or_made(connection: Connection, stream: str, config: ConsumerCon
 
 
 async def _ask(connection: Connection, subject: str, body: dict[str, Any]) -> _Answer:
-    answer = await connection.ask(subject, msgspec.json.encode(body), seconds=ASK_SECONDS)
+    answer = await connection.ask(subject, msgspec.json.encode(body), seconds=MANAGEMENT_SECONDS)
     return msgspec.json.decode(answer.data, type=_Answer)
 
 
-def _failure(problem: _Problem) -> Exception:
+def _failure(problem: Problem) -> Exception:
     if problem.code == 400:  # noqa: PLR2004 - the request itself is at fault
         return InvalidRequest(f"JetStream refuses the consumer: {problem.description}")
     return nats.errors.Error(f"{problem.err_code} {problem.description}")

@@ -55,7 +55,9 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
 
 
-class _Problem(msgspec.Struct, frozen=True):
+class Problem(msgspec.Struct, frozen=True):
+    """What JetStream says is wrong with a request."""
+
     code: int
     err_code: int = 0
     description: str = ""
@@ -64,7 +66,7 @@ class _Problem(msgspec.Struct, frozen=True):
 class _Acknowledgement(msgspec.Struct, frozen=True):
     """JetStream's answer to a publish (NATS ADR-1)."""
 
-    error: _Problem | None = None
+    error: Problem | None = None
 
 
 _decode = msgspec.json.Decoder(_Acknowledgement).decode
@@ -246,7 +248,7 @@ class Publisher:
                 pending.fail("JetStream did not acknowledge in time")
 
 
-def _error(problem: _Problem) -> HogsendError:
+def _error(problem: Problem) -> HogsendError:
     if problem.err_code == _TOO_LARGE:
         return TooLarge("larger than its stream allows")
     if problem.code in _PERMANENT:
