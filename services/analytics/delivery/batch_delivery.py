@@ -142,7 +142,7 @@ class BatchDelivery:
         response_status: int | None = None,
         error: str | None = None,
     ) -> None:
-        outcomes = [
+        outcomes = (
             outcome_of(
                 entry.origin,
                 status,
@@ -151,8 +151,8 @@ class BatchDelivery:
                 error=error,
             )
             for entry in entries
-        ]
-        await self._settlement.settle([entry.origin for entry in entries], outcomes)
+        )
+        await self._settlement.settle([entry.origin for entry in entries], status, outcomes)
         # Not before: a message needs its heartbeat until it is acknowledged.
         self._queue.remove(entries)
 

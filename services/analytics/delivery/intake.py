@@ -55,5 +55,7 @@ class Intake:
         await self._settlement.acknowledge(repeated)
         await self._settlement.settle(done)
         await self._settlement.settle(
-            skipped, [outcome_of(message, "skipped", attempts=1) for message in skipped]
+            skipped,
+            "skipped",
+            (outcome_of(message, "skipped", attempts=1) for message in skipped),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
@@ -41,11 +41,23 @@ class Settlement:
         return message.position in self._settled
 
     async def settle(
-        self, messages: Sequence[DeliveryMessage], outcomes: Sequence[Outcome] = ()
+        self,
+        messages: Sequence[DeliveryMessage],
+        status: DeliveryStatus | None = None,
+        outcomes: Iterable[Outcome] = (),
     ) -> None:
-        """Record outcomes, then acknowledge messages; neither failure is raised."""
-        if outcomes:
-            await self._record(outcomes)
+        """Record outcomes, then acknowledge messages; neither failure is raised.
+
+        Args:
+            messages: all of them ended alike.
+            status: how they ended, to be counted; None for what was never an event.
+            outcomes: gone through only for a source that has a history. Most have none, and
+                describing each event would be a twentieth of the work on it.
+        """
+        if status is not None:
+            SETTLED.labels(self._source.name, status).inc(len(messages))
+        if self._source.has_history and (recorded := list(outcomes)):
+            await self._record(recorded)
         for message in messages:
             self._settled.add(message.position)
         await self.acknowledge(messages)
@@ -77,8 +89,6 @@ class Settlement:
         return True
 
     async def _record(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            SETTLED.labels(self._source.name, outcome.status).inc()
         try:
             async with asyncio.timeout(HISTORY_SECONDS):
                 await self._source.record(outcomes)

@@ -192,6 +192,7 @@ class FakeSource(Source):
     """Captures the messages that `event` makes, and writes a history."""
 
     name = "test"
+    has_history = True
     subscription = Subscription(stream=StreamName.PERSONS, subject="hogsend.test.*", durable="test")
 
     def __init__(self, journal: list[Fact]) -> None:

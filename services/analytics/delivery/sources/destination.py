@@ -24,6 +24,7 @@ class DestinationSource(Source):
     """The engagement types a destination subscribed to, and test events for it."""
 
     name = "destination"
+    has_history = True
 
     def __init__(
         self,

@@ -29,6 +29,8 @@ class Source(ABC):
 
     name: ClassVar[str]
     """Label in logs and metrics."""
+    has_history: ClassVar[bool] = False
+    """Whether people can look up what became of each message; see `record`."""
 
     @property
     @abstractmethod
@@ -59,7 +61,7 @@ class Source(ABC):
         """
 
     async def record(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027 - most have no history
-        """Add what became of messages to the delivery history.
+        """Add what became of messages to the delivery history; only asked if there is one.
 
         Raises:
             HogsendError: the history cannot be written.
