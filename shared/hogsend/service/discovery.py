@@ -18,6 +18,7 @@ from prometheus_client import Histogram
 from hogsend._version import __version__
 from hogsend.contract.registry import Endpoint
 from hogsend.service import metrics
+from hogsend.service.requester import RequesterMiddleware
 
 _TYPE = "io.nats.micro.v1"
 
@@ -120,7 +121,7 @@ def discovery_router(
     """Make the router that answers discovery for one instance of a service."""
     identity = Identity(name=f"hogsend-{service}", id=secrets.token_hex(11), version=__version__)
     answered, started = list(endpoints), datetime.now(UTC)
-    router = NatsRouter(include_in_schema=False)
+    router = NatsRouter(include_in_schema=False, middlewares=[RequesterMiddleware])
 
     async def ping() -> Ping:
         """Say that this instance is there."""

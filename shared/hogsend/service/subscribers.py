@@ -47,6 +47,7 @@ from hogsend.contract.json_text import replace_lone_surrogates
 from hogsend.contract.registry import Endpoint
 from hogsend.service import metrics
 from hogsend.service.middlewares import ErrorReply, ScopeMiddleware
+from hogsend.service.requester import has_requester
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import HEARTBEAT_SECONDS, Consumer, MessagesInHand
@@ -155,6 +156,14 @@ class RequestSubscriber(CoreSubscriber):
             )
 
     async def _begin(self, msg: Msg) -> None:
+        if not has_requester(msg):
+            metrics.FAILURES.labels("request", "no_requester").inc()
+            log.warning(
+                "request refused: nobody waits for its answer",
+                subject=self.endpoint.subject,
+                reply=msg.reply,
+            )
+            return
         # nats-py awaits one callback at a time; a task each keeps a slow answer from the others'.
         await self._slots.acquire()
         task = asyncio.create_task(self._answer(msg))

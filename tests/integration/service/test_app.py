@@ -12,12 +12,14 @@ from uuid import uuid4
 import msgspec
 import pytest
 from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 
 from hogsend.contract.audit import INGEST_AUDIT, AuditEntry, AuditPage, ListAudit
-from hogsend.contract.errors import NotFound, TooLarge, Unavailable
+from hogsend.contract.errors import InvalidRequest, NotFound, TooLarge, Unavailable
 from hogsend.contract.streams import INGEST_CONSUMER, StreamName
 from hogsend.contract.users import User
+from hogsend.service import metrics
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.injection import Injected
@@ -144,6 +146,26 @@ async def test_a_slow_answer_does_not_keep_others_waiting(
         await eventually(lambda: work.under_way == 20)
         work.gate.set()
         assert [reply.total for reply in await asyncio.gather(*asking)] == list(range(20))
+
+
+async def test_what_jetstream_sends_is_no_request(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    """A consumer's messages, the answers of JetStream's API, and what asks for no answer."""
+    refused = metrics.FAILURES.labels("request", "no_requester")._value
+    unasked = metrics.FAILURES.labels("message", InvalidRequest.code)._value
+    before = refused.get(), unasked.get()
+    async with running(servers, work), connected(servers, User.OPERATOR) as operator:
+        for subject, group in ((INGEST_AUDIT.subject, "ingest"), ("$SRV.PING", None)):
+            to = ConsumerConfig(deliver_subject=subject, deliver_group=group)
+            await operator.js.add_consumer(StreamName.EVENTS, to.evolve(ack_policy=AckPolicy.NONE))
+        await operator.publish("hogsend.events.x", b"{}", {})
+        info = f"$JS.API.STREAM.INFO.{StreamName.EVENTS}"
+        await operator.client.publish(info, b"", reply=INGEST_AUDIT.subject)
+        await operator.client.publish(INGEST_AUDIT.subject, b"{}")
+        await eventually(lambda: (refused.get(), unasked.get()) == (before[0] + 3, before[1] + 1))
+        assert work.under_way == 0
+        assert (await gateway.request(INGEST_AUDIT, ListAudit(offset=7))).total == 7
 
 
 async def test_a_stop_answers_what_is_under_way_and_takes_no_more(

@@ -1,0 +1,41 @@
+"""Whether somebody asked, or JetStream delivered.
+
+Whoever may make a consumer, or ask for its next message, names the subject that JetStream sends
+to, and JetStream sends with the server's rights: to any request subject of ours. What it delivers
+carries a reply below `$JS.`, which acknowledges it or answers flow control, and its own answers
+and status messages carry none. A requester waits on an inbox; nothing else is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from faststream import BaseMiddleware
+from faststream.message import StreamMessage
+from nats.aio.msg import Msg
+
+from hogsend.contract.errors import InvalidRequest
+
+JETSTREAM = "$JS."
+
+
+def has_requester(message: Msg) -> bool:
+    """Whether a requester waits for the answer to `message`."""
+    return bool(message.reply) and not message.reply.startswith(JETSTREAM)
+
+
+class RequesterMiddleware(BaseMiddleware[Any, Any]):
+    """Keeps what nobody asked from handlers of FastStream's own subscribers."""
+
+    async def consume_scope(
+        self, call_next: Callable[[StreamMessage[Any]], Awaitable[Any]], msg: StreamMessage[Any]
+    ) -> Any:
+        """Go on for a requester alone.
+
+        Raises:
+            InvalidRequest: there is none; nothing is answered.
+        """
+        if not has_requester(self.msg):
+            raise InvalidRequest("nobody waits for the answer")
+        return await call_next(msg)
