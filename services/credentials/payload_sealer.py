@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 import structlog
+from cachetools import LRUCache
 from prometheus_client import Counter
 
 from hogsend.contract.credentials import DerivedPayload, Kind, OAuthPayload, SecretState
@@ -18,6 +19,9 @@ from services.credentials.store import Rows, SealedRow
 log = structlog.get_logger(__name__)
 
 UNREADABLE = Counter("hogsend_credentials_unreadable", "Rows that could not be unsealed", ["kind"])
+
+KEPT_PAYLOADS = 16
+"""Unsealed payloads in memory at most; a provider has two, and a replaced one falls out."""
 
 Payload = TypeVar("Payload", OAuthPayload, DerivedPayload)
 
@@ -36,6 +40,8 @@ class PayloadSealer:
     def __init__(self, sealer: Sealer) -> None:
         """Encrypt and decrypt with `sealer`."""
         self._sealer = sealer
+        # By sealed text, which says which payload it is: every bearer asked for needs two of them.
+        self._unsealed: LRUCache[str, OAuthPayload | DerivedPayload] = LRUCache(KEPT_PAYLOADS)
         self._reported: set[tuple[str, datetime]] = set()
 
     def grant(self, rows: Rows) -> Unsealed[OAuthPayload]:
@@ -56,11 +62,16 @@ class PayloadSealer:
         Raises:
             CannotUnseal: it was sealed with an unknown secret, or holds no valid payload.
         """
+        known = self._unsealed.get(row.payload)
+        if isinstance(known, payload):
+            return known
         try:
-            return msgspec.json.decode(self._sealer.unseal(row.payload), type=payload)
+            found = msgspec.json.decode(self._sealer.unseal(row.payload), type=payload)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             # The cause quotes the payload, so it is not chained.
             raise CannotUnseal(f"the {row.kind} row does not hold a valid payload") from None
+        self._unsealed[row.payload] = found
+        return found
 
     def _unseal_kind(self, rows: Rows, kind: Kind, payload: type[Payload]) -> Unsealed[Payload]:
         row = rows.get(kind)
