@@ -111,6 +111,8 @@ async def exclusive(
     try:
         async with AsyncExitStack() as section:
             connection = await section.enter_async_context(database.acquire())
+            if scope is LockScope.SESSION:
+                section.push_async_callback(_reset, connection)
             if scope is LockScope.TRANSACTION:
                 await section.enter_async_context(connection.transaction())
             await _set_idle_timeout(connection, scope, idle_seconds)
@@ -125,12 +127,23 @@ async def exclusive(
 
 
 async def _set_idle_timeout(connection: Connection, scope: LockScope, seconds: float) -> None:
-    # Either setting is undone: by the end of the transaction, or by the pool, which resets a
-    # connection that comes back and takes a session's locks from it.
+    # Either setting is undone: by the end of the transaction, or by `_reset`.
     in_transaction = scope is LockScope.TRANSACTION
     setting = "idle_in_transaction_session_timeout" if in_transaction else "idle_session_timeout"
     milliseconds = str(round(seconds * 1000))
     await connection.execute("SELECT set_config($1, $2, $3)", setting, milliseconds, in_transaction)
+
+
+async def _reset(connection: Connection) -> None:
+    """Take a session's settings and locks from it, also one granted just when its wait was over."""
+    if connection.is_closed():
+        return
+    try:
+        await connection.reset()
+    except BaseException:
+        # The pool must not lend it again; PostgreSQL undoes all of it with the connection.
+        connection.terminate()
+        raise
 
 
 async def _lock(
@@ -144,7 +157,7 @@ async def _lock(
             raise Unavailable(busy)
         return
     try:
-        # A lock that is granted just when the wait is over is given back with the connection.
+        # A lock that is granted just when the wait is over is given back by `_reset`.
         await connection.execute(
             f"SELECT pg_advisory{suffix}({key.sql})", *key.arguments, timeout=wait_seconds
         )
