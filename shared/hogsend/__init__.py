@@ -10,6 +10,7 @@ from typing import Any
 
 from hogsend._version import __version__
 from hogsend.client.client import Client, Moment, PostHog, connect
+from hogsend.client.decoding import CannotDecode, TypedEvent
 from hogsend.client.local_time import next_moment
 from hogsend.contract.conditions import Condition
 from hogsend.contract.credentials import CredentialChanged
@@ -25,6 +26,7 @@ from hogsend.contract.events import Event
 from hogsend.contract.persons import Timezone
 
 __all__ = [
+    "CannotDecode",
     "Client",
     "Condition",
     "ConsumerConflict",
@@ -37,6 +39,7 @@ __all__ = [
     "NotFound",
     "PostHog",
     "Timezone",
+    "TypedEvent",
     "Unavailable",
     "__version__",
     "connect",

@@ -128,6 +128,21 @@ async def test_the_subscriber_hears_of_a_credential_change(checkout: Checkout) -
     assert said.endswith("['person:read']\n")
 
 
+async def test_typed_events_are_read_as_shown(checkout: Checkout) -> None:
+    billing = await checkout.start("typed_events.py", "subscriber.env")
+    assert billing.stdout is not None
+    for properties in ({"plan": "pro", "seats": 3}, {"plan": "pro", "seats": "many"}):
+        happened = {"event": "plan_changed", "distinct_id": "u_7", "properties": properties}
+        sent = await checkout.stack.http.post("/v1/webhooks/posthog", json={"event": happened})
+        assert sent.status_code == 200
+    async with asyncio.timeout(30):
+        said = [(await billing.stdout.readline()).decode() for _ in range(2)]
+    billing.kill()
+    await billing.wait()
+    assert said[0] == "u_7 pro 3\n"
+    assert "properties.seats" in said[1]
+
+
 async def test_the_users_earlier_name_still_connects(checkout: Checkout) -> None:
     note, url = (checkout.directory / ".hogsend" / "member.env").read_text().splitlines()
     async with hogsend.connect(url.partition("=")[2]) as client:

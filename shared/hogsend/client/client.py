@@ -8,11 +8,12 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import msgspec
 
 from hogsend.client.address import connection_to
+from hogsend.client.decoding import Decoder, TypedEvent, Undecodable, typed_event
 from hogsend.client.degradation import answered_without
 from hogsend.client.engagement import EngagementClient
 from hogsend.client.flags import FlagsClient
@@ -30,6 +31,7 @@ from hogsend.contract.conditions import (
     EvaluateConditions,
 )
 from hogsend.contract.errors import Forbidden, InvalidRequest, Unavailable
+from hogsend.contract.events import Event
 from hogsend.contract.persons import (
     ANALYTICS_TIMEZONE,
     Capture,
@@ -43,6 +45,9 @@ _REFUSED = "authorization violation"
 """What a NATS server says about credentials it does not know."""
 
 UTC_ZONE = "UTC"
+
+P = TypeVar("P")
+"""What the properties of events are decoded into."""
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +90,32 @@ class Client:
         self.engagement = EngagementClient(self._writer)
         """Reports what services did with people."""
 
-    def events(self, names: Names = None, *, durable: str | None = None) -> Events:
+    @overload
+    def events(
+        self,
+        names: Names = None,
+        *,
+        durable: str | None = None,
+        type: None = None,
+        undecodable: Undecodable | None = None,
+    ) -> Events[Event]: ...
+    @overload
+    def events(
+        self,
+        names: Names = None,
+        *,
+        durable: str | None = None,
+        type: type[P],
+        undecodable: Undecodable | None = None,
+    ) -> Events[TypedEvent[P]]: ...
+    def events(
+        self,
+        names: Names = None,
+        *,
+        durable: str | None = None,
+        type: type[Any] | None = None,
+        undecodable: Undecodable | None = None,
+    ) -> Events[Any]:
         """Normalized events, of one name, several or all, as an async iterator.
 
         With `durable` the position is kept under that name and shared by all replicas that use it,
@@ -96,10 +126,19 @@ class Client:
         A durable belongs to its names: asked for others, the loop raises `ConsumerConflict` before
         anything is read, and the durable stays as it is.
 
+        With `type` each event is a `TypedEvent` whose properties are of that type: a msgspec
+        Struct, a dataclass, a TypedDict, or whatever else msgspec decodes. Unknown properties are
+        left out. An event of another shape raises `CannotDecode`, which has all of it; the loop
+        can be taken up again, and goes on with the next event. So that it need not be, give
+        `undecodable`: it is called with the error, may wait, and the event counts as done when it
+        has returned. What it raises ends the loop.
+
         Raises:
-            InvalidRequest: a name is empty or a pattern, or the durable's name is none.
+            InvalidRequest: a name is empty or a pattern, the durable's name is none, or nothing
+                can be decoded into `type`.
         """
-        return Events(self.connection, names, durable)
+        decoder = Decoder[Any](Event if type is None else typed_event(type))
+        return Events(self.connection, names, durable, decoder, undecodable)
 
     def credential_changes(self, provider: str | None = None) -> CredentialChanges:
         """Credential changes, of one provider or all: the current state first, then changes."""

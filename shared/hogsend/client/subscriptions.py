@@ -8,14 +8,13 @@ import weakref
 from collections.abc import AsyncIterator, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
-import msgspec
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, told
 from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import HogsendError, InvalidRequest
-from hogsend.contract.events import Event
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import HEARTBEAT_SECONDS, Consumer, MessagesInHand
@@ -33,6 +32,8 @@ _NOT_IN_A_NAME = re.compile(r"[\s.*>/\\\x00-\x1f\x7f]")
 Names: TypeAlias = str | Sequence[str] | None
 """Names of events: one, several, or None for all."""
 T = TypeVar("T")
+E = TypeVar("E")
+"""`Event`, or the caller's type of it."""
 
 
 class _ResumableIterator(Generic[T]):
@@ -68,26 +69,47 @@ class _ResumableIterator(Generic[T]):
             raise
 
 
-class Events(AsyncIterator[Event]):
+class Events(AsyncIterator[E]):
     """Normalized events; made by `Client.events`."""
 
-    def __init__(self, connection: Connection, names: Names, durable: str | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        names: Names,
+        durable: str | None,
+        decoder: Decoder[E],
+        undecodable: Undecodable | None = None,
+    ) -> None:
         config = events_consumer(names, durable)
         consumer = Consumer(connection, StreamName.EVENTS, config, batch=1, adjust=False)
         self._batches = _ResumableIterator(consumer.batches())
         self._connection = connection
+        self._decoder = decoder
+        self._undecodable = undecodable
         self._in_hand: MessagesInHand | None = None
         self._message: Msg | None = None
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> E:
         """Acknowledge the event handed out before, and wait for the next one.
 
         What is handed out stays this replica's for as long as the iterator and its process live.
 
         Raises:
+            CannotDecode: the event is not of the caller's type. It is handed out all the same: the
+                next call acknowledges it, and goes on.
             ConsumerConflict: the durable reads other events.
             Forbidden: this NATS user may not read events.
         """
+        while True:
+            message = await self._next()
+            try:
+                return self._decoder.decode(message)
+            except CannotDecode as error:
+                if self._undecodable is None:
+                    raise
+                await told(self._undecodable, error)
+
+    async def _next(self) -> Msg:
         if self._in_hand is None:
             self._in_hand = self._keep_alive()
         if self._message is not None:
@@ -96,7 +118,7 @@ class Events(AsyncIterator[Event]):
         (message,) = await self._batches.next()
         self._message = message
         self._in_hand.take([message])
-        return msgspec.json.decode(message.data, type=Event)
+        return message
 
     def _keep_alive(self) -> MessagesInHand:
         observe = self._connection.observe
@@ -118,13 +140,18 @@ class CredentialChanges(AsyncIterator[CredentialChanged]):
         config = credentials_consumer(provider)
         consumer = Consumer(connection, StreamName.CREDENTIALS, config, batch=1, adjust=False)
         self._batches = _ResumableIterator(consumer.batches())
+        self._decoder = Decoder[CredentialChanged](CredentialChanged)
         self._versions: dict[str, int] = {}
 
     async def __anext__(self) -> CredentialChanged:
-        """Wait for the next change that is newer than what was handed out before."""
+        """Wait for the next change that is newer than what was handed out before.
+
+        Raises:
+            CannotDecode: what was announced is no change; the next call goes on.
+        """
         while True:
             (message,) = await self._batches.next()
-            change = msgspec.json.decode(message.data, type=CredentialChanged)
+            change = self._decoder.decode(message)
             if change.version > self._versions.get(change.provider, -1):
                 self._versions[change.provider] = change.version
                 return change

@@ -15,12 +15,8 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
 
-class Event(Message, frozen=True):
-    """Something a user did, stored in Hogsend and announced on `hogsend.events.<event>`.
-
-    Delivered at least once. `key` is the same on every delivery, and so is the message's id: keep
-    either to drop repeats.
-    """
+class EventBase(Message, frozen=True):
+    """What an event tells whatever its properties are."""
 
     id: str
     """PostHog's event uuid, or an id of the delivery's own when PostHog sent none."""
@@ -38,9 +34,6 @@ class Event(Message, frozen=True):
     """When it happened, by the clock of whoever reported it (UTC)."""
     received_at: datetime
     """When the gateway accepted it (UTC)."""
-    properties: Properties
-    email: str | None = None
-    person_properties: Properties = {}
 
     @property
     def key(self) -> str:
@@ -48,6 +41,18 @@ class Event(Message, frozen=True):
         return event_message_id(
             source=self.source, id=self.id, event=self.event, user_id=self.user_id
         )
+
+
+class Event(EventBase, frozen=True):
+    """Something a user did, stored in Hogsend and announced on `hogsend.events.<event>`.
+
+    Delivered at least once. `key` is the same on every delivery, and so is the message's id: keep
+    either to drop repeats.
+    """
+
+    properties: Properties
+    email: str | None = None
+    person_properties: Properties = {}
 
 
 class StoredEvent(Message, frozen=True):

@@ -12,7 +12,11 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.client.address import connection_to
 from hogsend.client.client import Client
+from hogsend.client.decoding import Undecodable, decoder_for
 from hogsend.client.subscriptions import Names, credentials_consumer, events_consumer
+from hogsend.contract.base import Message
+from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.events import Event
 from hogsend.contract.streams import StreamName
 from hogsend.faststream.linked import LinkedBroker
 from hogsend.faststream.subscriber import ConsumerSubscriber
@@ -47,36 +51,59 @@ class HogsendBroker(LinkedBroker):
         """Persons, flags, captures and engagement, on the same connection."""
 
     def events(
-        self, names: Names = None, *, durable: str | None = None
+        self,
+        names: Names = None,
+        *,
+        durable: str | None = None,
+        undecodable: Undecodable | None = None,
     ) -> Callable[[Handler], Handler]:
-        """Handle normalized events, of one name, several or all; the handler takes an `Event`.
+        """Handle normalized events, of one name, several or all.
+
+        The handler takes an `Event`, or a `TypedEvent[Plan]` with properties of a type of yours.
 
         An event is acknowledged when its handler has returned, however long that takes, and
-        redelivered when it raised, or when its process died.
+        redelivered when it raised, or when its process died. One that is not of the handler's type
+        does not reach it: it is logged and redelivered every few seconds, while others go on, until
+        a version of the app that understands it comes.
 
         Args:
             names: the event's name, or several; None for all.
             durable: name the position is kept under, shared by all replicas that use it; without
                 one, only events from now on are seen. It belongs to its names: an app that asks
                 for others does not start (`ConsumerConflict`), and the durable stays as it is.
+            undecodable: called with the `CannotDecode` instead; the event is acknowledged when it
+                has returned.
 
         Raises:
-            InvalidRequest: a name is empty or a pattern, or the durable's name is none.
+            InvalidRequest: a name is empty or a pattern, the durable's name is none, or nothing
+                can be decoded into the handler's type.
         """
-        return self._consuming(StreamName.EVENTS, events_consumer(names, durable))
+        consumer = events_consumer(names, durable)
+        return self._consuming(StreamName.EVENTS, consumer, Event, undecodable)
 
     def credential_changes(self, provider: str | None = None) -> Callable[[Handler], Handler]:
         """Handle credential changes, of one provider or all.
 
         The handler takes a `CredentialChanged`: the current state first, then every change.
         """
-        return self._consuming(StreamName.CREDENTIALS, credentials_consumer(provider))
+        consumer = credentials_consumer(provider)
+        return self._consuming(StreamName.CREDENTIALS, consumer, CredentialChanged)
 
     def _consuming(
-        self, stream: StreamName, consumer: ConsumerConfig
+        self,
+        stream: StreamName,
+        consumer: ConsumerConfig,
+        message: type[Message],
+        undecodable: Undecodable | None = None,
     ) -> Callable[[Handler], Handler]:
         def decorate(handler: Handler) -> Handler:
-            subscriber = ConsumerSubscriber(stream, consumer, self.config)  # type: ignore[arg-type]
+            subscriber = ConsumerSubscriber(
+                stream,
+                consumer,
+                self.config,  # type: ignore[arg-type]
+                decoder=decoder_for(handler, message),
+                undecodable=undecodable,
+            )
             Registrator.subscriber(self, subscriber)
             subscriber.add_call(parser_=None, decoder_=None, dependencies_=())(handler)
             return handler

@@ -7,6 +7,7 @@ JetStream redeliver what a slow handler still works on.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -27,6 +28,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy as JetStreamAckPolicy
 from nats.js.api import ConsumerConfig
 
+from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, told
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import UNREACHABLE, Consumer, MessagesInHand
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 RETRY_SECONDS = 5.0
 """A message whose handler failed is redelivered after this long."""
 NAK_SECONDS = 0.1
+
+log = logging.getLogger(__name__)
 
 
 class ConsumedMessage(NatsMessage):
@@ -50,9 +54,18 @@ class ConsumerSubscriber(PullStreamSubscriber):
     """Hands out one message after the other; it is acknowledged when its handler has returned."""
 
     def __init__(
-        self, stream: str, consumer: ConsumerConfig, broker_config: NatsBrokerConfig
+        self,
+        stream: str,
+        consumer: ConsumerConfig,
+        broker_config: NatsBrokerConfig,
+        *,
+        decoder: Decoder[Any],
+        undecodable: Undecodable | None,
     ) -> None:
-        """Consume `stream` with `consumer`, made when missing, and again when it was deleted."""
+        """Consume `stream` with `consumer`, made when missing, and again when it was deleted.
+
+        Only what `decoder` takes reaches the handler; of the rest `undecodable` is told.
+        """
         subject = consumer.filter_subject or ",".join(consumer.filter_subjects or ())
         unacknowledged = consumer.ack_policy is JetStreamAckPolicy.NONE
         calls: CallsCollection[Any] = CallsCollection()
@@ -83,6 +96,8 @@ class ConsumerSubscriber(PullStreamSubscriber):
         )
         self._parser = _parse(JsParser(pattern=subject))
         self._consumer = consumer
+        self._readable = decoder
+        self._undecodable = undecodable
 
     async def stop(self) -> None:
         """Take no more messages, and give back the one that was not finished in time."""
@@ -101,10 +116,36 @@ class ConsumerSubscriber(PullStreamSubscriber):
     async def _consume(self, link: Connection, source: Consumer) -> None:
         async for messages in source.batches():
             if self._consumer.ack_policy is JetStreamAckPolicy.NONE:
-                await self.consume(messages[0])
+                await self._hand_over(messages[0])
                 continue
             async with _in_hand(link, messages):
-                await self.consume(messages[0])
+                await self._hand_over(messages[0])
+
+    async def _hand_over(self, message: Msg) -> None:
+        try:
+            self._readable.decode(message)
+        except CannotDecode as error:
+            await self._set_aside(message, error)
+        else:
+            await self.consume(message)
+
+    async def _set_aside(self, message: Msg, error: CannotDecode) -> None:
+        done = False
+        if self._undecodable is None:
+            log.error("%s", error)
+        else:
+            try:
+                await told(self._undecodable, error)
+                done = True
+            except Exception:
+                # As a handler that raises: the loop goes on, and the message comes again.
+                log.exception("what is told of messages that cannot be decoded failed: %s", error)
+        if self._consumer.ack_policy is JetStreamAckPolicy.NONE:
+            return
+        if done:
+            await message.ack()
+        else:
+            await message.nak(RETRY_SECONDS)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import pytest
 from faststream import FastStream
 from faststream.nats import TestNatsBroker
 
-from hogsend import ConsumerConflict, CredentialChanged, Event
+from hogsend import CannotDecode, ConsumerConflict, CredentialChanged, Event, TypedEvent
 from hogsend.contract import subjects
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
@@ -30,7 +30,11 @@ pytestmark = pytest.mark.usefixtures("fresh_bus")
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
-def event(id: str, name: str = "signed_up") -> Event:
+class Plan(msgspec.Struct):
+    plan: str
+
+
+def event(id: str, name: str = "signed_up", plan: object = "pro") -> Event:
     return Event(
         id=id,
         event=name,
@@ -39,7 +43,7 @@ def event(id: str, name: str = "signed_up") -> Event:
         contact_key="u_42",
         occurred_at=NOW,
         received_at=NOW,
-        properties={"plan": "pro"},
+        properties={"plan": plan},
     )
 
 
@@ -229,3 +233,40 @@ async def test_the_client_shares_the_connection(servers: Servers, ingest: Connec
         await broker.hogsend.engagement.report("email.opened", {"userId": "u_42"}, id="m-1")
     info = await ingest.js.stream_info(StreamName.ENGAGEMENT)
     assert info.state.messages == 1
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_events_of_another_shape_do_not_reach_a_typed_handler(
+    servers: Servers,
+    ingest: Connection,
+    is_told: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broker, got, told = broker_of(servers), list[TypedEvent[Plan]](), list[str]()
+
+    async def keep(error: CannotDecode) -> None:
+        told.append(f"{error.id} {error.path}")
+        if len(told) == 1:
+            raise RuntimeError("the app's own fault")
+
+    @broker.events("signed_up", durable="mailer", undecodable=keep if is_told else None)
+    async def welcome(happened: TypedEvent[Plan]) -> None:
+        got.append(happened)
+
+    for id, plan in (("1", 1), ("2", "pro"), ("3", None), ("4", "free")):
+        await announce(ingest, event(id, plan=plan))
+    async with running(broker):
+        await eventually(lambda: len(got) == 2)
+        assert [(one.id, one.properties) for one in got] == [
+            ("2", Plan("pro")),
+            ("4", Plan("free")),
+        ]
+        await eventually(lambda: "1 is no Plan" in caplog.text)
+        # The one that failed, and both without anybody to tell, come again.
+        left = {True: 1, False: 2}[is_told]
+
+        async def are_left() -> bool:
+            return await unacknowledged(servers) == left
+
+        await eventually(are_left)
+        assert told == (["1 properties.plan", "3 properties.plan"] if is_told else [])

@@ -15,7 +15,9 @@ from nats.js.api import ConsumerConfig
 import hogsend
 from hogsend.client import subscriptions
 from hogsend.client.client import Client
+from hogsend.client.decoding import CannotDecode
 from hogsend.contract import subjects
+from hogsend.contract.base import Properties
 from hogsend.contract.errors import ConsumerConflict, Forbidden
 from hogsend.contract.events import Event
 from hogsend.contract.headers import message_headers
@@ -40,7 +42,13 @@ async def two_sides(servers: Servers) -> AsyncIterator[tuple[Connection, Connect
             yield ingest, subscriber
 
 
-async def announce(bus: Connection, id: str, name: str = "signed_up") -> None:
+class Plan(msgspec.Struct):
+    seats: int
+
+
+async def announce(
+    bus: Connection, id: str, name: str = "signed_up", properties: Properties | None = None
+) -> None:
     event = Event(
         id=id,
         event=name,
@@ -49,7 +57,7 @@ async def announce(bus: Connection, id: str, name: str = "signed_up") -> None:
         contact_key="u_42",
         occurred_at=NOW,
         received_at=NOW,
-        properties={},
+        properties=properties or {},
     )
     headers = message_headers(id=id, source="ingest", type="event", time=NOW)
     await bus.publish(subjects.event(name), msgspec.json.encode(event), headers)
@@ -218,3 +226,50 @@ async def test_a_wrong_password_is_said_to_be_wrong(servers: Servers, fresh_bus:
                 async with hogsend.connect(wrong, wait=3600):
                     pytest.fail("it has connected")
         assert "wrong" not in str(raised.value)
+
+
+async def test_an_event_of_another_shape_is_an_error_and_the_loop_goes_on(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+        for id, seats in (("1", 1), ("2", "two"), ("3", 3)):
+            await announce(ingest, id, properties={"seats": seats})
+        events = Client(subscriber).events("signed_up", durable=DURABLE, type=Plan)
+        assert (await anext(events)).properties == Plan(1)
+        with pytest.raises(CannotDecode, match="'signed_up' 2 is no Plan") as refused:
+            await anext(events)
+        assert refused.value.event is not None
+        assert await held(servers) == 1, "it is not done before the next one is asked for"
+        assert (await anext(events)).properties == Plan(3)
+        assert await held(servers) == 1
+
+
+async def test_whoever_is_told_of_such_events_sees_the_others_only(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+        for id, seats in (("1", "one"), ("2", None), ("3", 3), ("4", "four"), ("5", 5)):
+            await announce(ingest, id, properties={"seats": seats})
+        told: list[str] = []
+
+        async def keep(error: CannotDecode) -> None:
+            if error.id == "4":
+                raise RuntimeError
+            told.append(f"{error.id} {error.path}")
+
+        events = Client(subscriber).events(
+            "signed_up", durable=DURABLE, type=Plan, undecodable=keep
+        )
+        assert (await anext(events)).id == "3"
+        assert told == ["1 properties.seats", "2 properties.seats"]
+        with pytest.raises(RuntimeError):
+            await anext(events)
+        assert await held(servers) == 1
+        assert (await anext(events)).id == "5"
+
+
+async def held(servers: Servers) -> int:
+    """How many events are handed out and not done."""
+    async with connected(servers, User.OPERATOR) as operator:
+        info = await operator.js.consumer_info(StreamName.EVENTS, DURABLE)
+        return int(info.num_ack_pending or 0)

@@ -1,0 +1,156 @@
+"""Makes events of messages: with properties of the caller's own type, or a typed error."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+from nats.aio.msg import Msg
+
+from hogsend.contract import subjects
+from hogsend.contract.base import Properties
+from hogsend.contract.errors import HogsendError, InvalidRequest
+from hogsend.contract.events import Event, EventBase
+
+P = TypeVar("P")
+E = TypeVar("E")
+
+_PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_MISSING = re.compile(r"missing required field `(?P<field>[^`]*)`$")
+
+
+class TypedEvent(EventBase, Generic[P], frozen=True):
+    """An `Event` whose properties are of a type of yours."""
+
+    properties: P
+    email: str | None = None
+    person_properties: Properties = msgspec.field(default_factory=dict)
+
+
+class CannotDecode(HogsendError):
+    """An event, or a credential's change, is not of the type it is read as; no retry helps.
+
+    It is handed out as an event would be: it counts as done once the next one is asked for, and is
+    delivered again if the process ends before.
+    """
+
+    code = "cannot_decode"
+
+    def __init__(self, message: Msg, wanted: str, error: Exception) -> None:
+        reason, self.path = _place(str(error))
+        self.reason = reason
+        """What is wrong there."""
+        self.data: bytes = message.data
+        """The message's body, as it came."""
+        self.event = _untyped(self.data)
+        """The event with its properties as they came; None when it is no event at all."""
+        headers = message.headers or {}
+        self.id: str = self.event.id if self.event else headers.get("Nats-Msg-Id", "")
+        """The event's id; the message's when it is no event at all."""
+        self.name: str = self.event.event if self.event else _named_by(message.subject)
+        """The event's name; of a credential's change, the provider's."""
+        where = f" at {self.path}" if self.path else ""
+        super().__init__(f"{self.name!r} {self.id} is no {wanted}: {reason}{where}")
+
+    path: str
+    """The field, such as `properties.seats`; empty when it is the message as a whole."""
+
+
+Undecodable: TypeAlias = Callable[[CannotDecode], Awaitable[None] | None]
+"""Told of a message that cannot be decoded; it counts as done when this has returned."""
+
+
+class Decoder(Generic[E]):
+    """Decodes messages into one type."""
+
+    def __init__(self, kind: Any) -> None:
+        """Decode into `kind`.
+
+        Raises:
+            InvalidRequest: msgspec cannot decode into such a type.
+        """
+        try:
+            self._decoder: msgspec.json.Decoder[E] = msgspec.json.Decoder(kind)
+        except (TypeError, ValueError, NameError) as error:
+            raise InvalidRequest(f"nothing can be decoded into {_name(kind)}: {error}") from error
+        self._name = _name(kind)
+
+    def decode(self, message: Msg) -> E:
+        """Decode a message's body.
+
+        Raises:
+            CannotDecode: it is something else.
+        """
+        try:
+            return self._decoder.decode(message.data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise CannotDecode(message, self._name, error) from error
+
+
+def decoder_for(handler: Callable[..., Any], untyped: type[E]) -> Decoder[E]:
+    """What decodes messages for a handler: into the type its annotations name, else `untyped`.
+
+    Raises:
+        InvalidRequest: nothing can be decoded into the type it names.
+    """
+    try:
+        hints = get_type_hints(handler)
+    except (NameError, TypeError):
+        # FastStream says what is wrong with annotations; this is about events only.
+        hints = {}
+    kinds = [kind for kind in hints.values() if get_origin(kind) is TypedEvent]
+    return Decoder(kinds[0] if kinds else untyped)
+
+
+def typed_event(properties: Any) -> Any:
+    """The event whose properties are of this type.
+
+    Raises:
+        InvalidRequest: it is no type.
+    """
+    try:
+        return TypedEvent[properties]
+    except TypeError as error:
+        raise InvalidRequest(f"type= takes a type, not {properties!r}") from error
+
+
+async def told(undecodable: Undecodable, error: CannotDecode) -> None:
+    """Tell the caller's function, and wait for it if it is to be waited for."""
+    answer = undecodable(error)
+    if inspect.isawaitable(answer):
+        await answer
+
+
+def _place(text: str) -> tuple[str, str]:
+    found = _PLACE.search(text)
+    path = found["path"] if found else ""
+    reason = text[: found.start()] if found else text
+    if missing := _MISSING.search(reason):
+        path = f"{path}.{missing['field']}" if path else missing["field"]
+    return reason, path
+
+
+def _untyped(data: bytes) -> Event | None:
+    try:
+        return msgspec.json.decode(data, type=Event)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _named_by(subject: str) -> str:
+    token = subject.removesuffix(".changed").rsplit(".", 1)[-1]
+    try:
+        return subjects.unescape(token)
+    except ValueError:
+        return token
+
+
+def _name(kind: Any) -> str:
+    """What a type is called in a message; a typed event by what its properties are."""
+    if get_origin(kind) is TypedEvent:
+        return _name(get_args(kind)[0])
+    named = kind.__qualname__ if isinstance(kind, type) else str(kind)
+    return named.rsplit("<locals>.", 1)[-1]

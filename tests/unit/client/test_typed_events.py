@@ -1,0 +1,150 @@
+"""`type=` of `Client.events`: properties of the caller's own type, or an error that names them."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Any, Literal, TypedDict, assert_type
+
+import msgspec
+import pytest
+from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
+
+from hogsend import CannotDecode, Client, Event, InvalidRequest, TypedEvent
+from hogsend.client.decoding import Decoder, decoder_for, typed_event
+from hogsend.client.subscriptions import Events
+from hogsend.contract import subjects
+from hogsend.transport.connection import Connection
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+class Item(msgspec.Struct, rename={"sku": "$sku"}):
+    sku: str
+
+
+class Plan(msgspec.Struct):
+    plan: Literal["free", "pro"]
+    seats: int = 1
+    since: datetime | None = None
+    items: list[Item] = []
+
+
+class PlanDict(TypedDict):
+    plan: str
+
+
+@dataclasses.dataclass
+class PlanData:
+    plan: str
+
+
+def message(properties: dict[str, Any], name: str = "plan.changed") -> Msg:
+    happened = Event(
+        id="e1",
+        event=name,
+        source="posthog",
+        user_id="u_42",
+        contact_key="u_42",
+        occurred_at=NOW,
+        received_at=NOW,
+        properties=properties,
+        email="ada@example.com",
+        person_properties={"$name": "Ada"},
+    )
+    return raw(msgspec.json.encode(happened), name)
+
+
+def raw(data: bytes, name: str = "plan.changed") -> Msg:
+    headers = {"Nats-Msg-Id": "m1"}
+    return Msg(NatsClient(), subject=subjects.event(name), data=data, headers=headers)
+
+
+def decode(kind: Any, found: Msg) -> Any:
+    return Decoder[Any](typed_event(kind)).decode(found)
+
+
+def test_properties_come_in_the_callers_type_and_the_rest_as_ever() -> None:
+    sent = {"plan": "pro", "since": "2026-01-02T03:04:05Z", "items": [{"$sku": "a"}], "$lib": "x"}
+    happened = decode(Plan, message(sent))
+    plan = Plan(plan="pro", since=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), items=[Item("a")])
+    assert happened.properties == plan
+    untyped = msgspec.json.decode(message(sent).data, type=Event)
+    for field in set(Event.__struct_fields__) - {"properties"}:
+        assert getattr(happened, field) == getattr(untyped, field)
+    assert happened.key == untyped.key
+
+
+def test_a_typed_event_has_what_an_event_has() -> None:
+    assert set(TypedEvent.__struct_fields__) == set(Event.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(PlanDict, {"plan": "x"}), (PlanData, PlanData("x")), (dict[str, str], {"plan": "x"})],
+)
+def test_the_type_may_be_anything_msgspec_decodes(kind: Any, value: object) -> None:
+    assert decode(kind, message({"plan": "x"})).properties == value
+
+
+@pytest.mark.parametrize(
+    ("properties", "path", "reason"),
+    [
+        ({"plan": "pro", "seats": "3"}, "properties.seats", "Expected `int`, got `str`"),
+        ({"plan": "pro", "seats": None}, "properties.seats", "Expected `int`, got `null`"),
+        ({}, "properties.plan", "missing required field `plan`"),
+        ({"plan": "gold"}, "properties.plan", "Invalid enum value 'gold'"),
+        ({"plan": "pro", "since": "soon"}, "properties.since", "Invalid RFC3339"),
+        ({"plan": "pro", "items": [{"$sku": "a"}, {"$sku": 1}]}, "properties.items[1].$sku", "str"),
+        ({"plan": "pro", "items": [{}]}, "properties.items[0].$sku", "missing"),
+    ],
+)
+def test_what_is_of_another_shape_is_named(
+    properties: dict[str, Any], path: str, reason: str
+) -> None:
+    with pytest.raises(CannotDecode) as refused:
+        decode(Plan, message(properties, "plan changed"))
+    error = refused.value
+    assert (error.id, error.name, error.path) == ("e1", "plan changed", path)
+    assert reason in error.reason
+    assert all(part in str(error) for part in ("'plan changed'", "e1", "Plan", reason, path))
+    assert error.event is not None
+    assert error.event.properties == properties
+    assert error.data == message(properties, "plan changed").data
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"[" * 5000])
+@pytest.mark.parametrize("name", ["plan changed", "x" * 300])
+def test_what_is_no_event_at_all_is_named_by_its_message(data: bytes, name: str) -> None:
+    with pytest.raises(CannotDecode) as refused:
+        Decoder[Event](Event).decode(raw(data, name))
+    error = refused.value
+    named = name if len(name) < subjects.MAX_TOKEN_BYTES else subjects.escape(name)
+    assert (error.id, error.name, error.event, error.data) == ("m1", named, None, data)
+
+
+@pytest.mark.parametrize("kind", [object(), 5, "Plan", lambda: 3, list["Missing"]])  # type: ignore[name-defined]  # noqa: F821
+def test_what_is_no_type_is_refused_before_anything_is_read(kind: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        Client(Connection("subscriber", "nats://127.0.0.1:1")).events("signed_up", type=kind)
+
+
+def test_mypy_knows_the_type_of_the_properties() -> None:
+    client = Client(Connection("subscriber", "nats://127.0.0.1:1"))
+    assert_type(client.events("signed_up"), Events[Event])
+    assert_type(client.events("signed_up", type=Plan), Events[TypedEvent[Plan]])
+
+
+def test_a_handlers_annotation_says_what_it_takes() -> None:
+    async def typed(happened: TypedEvent[Plan], other: int = 0) -> None: ...
+
+    async def untyped(happened: Event) -> None: ...
+
+    async def unknown(happened: Nothing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    strange = message({"plan": 3})
+    with pytest.raises(CannotDecode, match="Plan"):
+        decoder_for(typed, Event).decode(strange)
+    for handler in (untyped, unknown):
+        assert decoder_for(handler, Event).decode(strange).properties == {"plan": 3}
