@@ -34,6 +34,7 @@ COMMANDS = {
     "events": Command("cli.commands.events:app", "List, send and follow events."),
     "dlq": Command("cli.commands.dlq:app", "List, replay or purge dead letters."),
     "streams": Command("cli.commands.streams:app", "Back up and restore JetStream."),
+    "spool": Command("cli.commands.spool:app", "Read what a gateway's spool has set aside."),
     "sandbox": Command(
         "cli.commands.sandbox:sandbox", "Run a stand-in for PostHog on this machine."
     ),

@@ -67,7 +67,8 @@ class GatewaySettings(Settings):
     )
     spool_dir: Path = Field(
         Path(".hogsend/spool"),
-        description="Directory for webhooks accepted while NATS is down. One per gateway replica.",
+        description="Directory for webhooks accepted while NATS is down. It should outlive "
+        "the gateway.",
     )
     spool_max_bytes: Annotated[int, Field(ge=0)] = Field(
         256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."

@@ -95,6 +95,10 @@ class ServiceHealthBody(msgspec.Struct, frozen=True, rename="camel", omit_defaul
 
     For the gateway: `webhook secret` or `spool`, while every webhook is answered 503.
     """
+    spool_set_aside: int | None = None
+    """What an operator has to look at in the gateway's spool: webhooks that JetStream refuses, and
+    damaged files. The whole is not healthy until there is none.
+    """
 
 
 class CredentialHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

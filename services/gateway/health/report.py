@@ -85,7 +85,14 @@ async def report_health(
     now = datetime.now(UTC)
     last_seen = now if answers[User.INGEST] is not None else None
     return Health(
-        status=_status(engine, credential, database, bus_health, *services.values()),
+        status=_status(
+            engine,
+            credential,
+            database,
+            bus_health,
+            *services.values(),
+            needs_operator=queue.set_aside > 0,
+        ),
         uptime=uptime,
         timestamp=now,
         version=__version__,
@@ -139,10 +146,11 @@ def _status(
     engine: MigrationTrack,
     credential: CredentialHealth,
     *parts: ComponentHealth | ServiceHealthBody,
+    needs_operator: bool,
 ) -> Status:
     if engine.pending:
         return "migration_pending"
-    usable = credential.state not in _NEEDS_OPERATOR
+    usable = credential.state not in _NEEDS_OPERATOR and not needs_operator
     return "healthy" if usable and all(part.status == "up" for part in parts) else "degraded"
 
 
@@ -160,6 +168,7 @@ def _gateway(
         uptime=uptime,
         credential_version=webhook_secret.version,
         waits_for=waits_for,
+        spool_set_aside=queue.set_aside or None,
     )
 
 

@@ -23,7 +23,7 @@ from hogsend.contract.errors import (
 from hogsend.service import metrics, tracing
 from hogsend.transport.connection import Connection
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.spool import Spool, Spooled
+from services.gateway.webhooks.spool import Spool
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +40,10 @@ NOT_NOW = (Unavailable, Forbidden)
 """Errors after which it may accept it later; permissions are an operator's to mend."""
 
 DRAIN_BATCH = 256
+DRAIN_BYTES = 8 * 1024 * 1024
+"""How much of the spool is in memory, and on its way to JetStream, at once."""
+ADOPT_SECONDS = 5.0
+"""How often the spool is looked through for what an ended process left."""
 DRAIN_ACK_SECONDS = 5.0
 DRAIN_RETRY_SECONDS = 0.2
 
@@ -74,6 +78,11 @@ class WebhookQueue:
         return self._spool.count if self._spool is not None else 0
 
     @property
+    def set_aside(self) -> int:
+        """What of the spool an operator has to look at: refused webhooks, and damaged files."""
+        return self._spool.set_aside_count if self._spool is not None else 0
+
+    @property
     def spooling(self) -> bool:
         """Whether webhooks go to the spool, because JetStream does not accept them."""
         return self._draining.is_set()
@@ -104,19 +113,29 @@ class WebhookQueue:
         if self._spool is None:
             return
         while True:
-            await self._draining.wait()
+            await self._wait_for_work(self._spool)
             if await self._drain(self._spool):
                 self._draining.clear()
                 log.info("spool drained; webhooks go to JetStream again")
             else:
                 await asyncio.sleep(DRAIN_RETRY_SECONDS)
 
+    async def _wait_for_work(self, spool: Spool) -> None:
+        while not self._draining.is_set():
+            try:
+                async with asyncio.timeout(ADOPT_SECONDS):
+                    await self._draining.wait()
+            except TimeoutError:
+                await spool.adopt()
+                if spool.count:
+                    self._draining.set()
+
     async def _drain(self, spool: Spool) -> bool:
         """Publish until the spool is empty; False when JetStream became unavailable."""
         while spool.count:
             if not self._connection.connected:
                 return False
-            batch = await spool.head(DRAIN_BATCH)
+            batch = await spool.head(DRAIN_BATCH, DRAIN_BYTES)
             outcomes = await asyncio.gather(
                 *(
                     self._publisher.publish(item.webhook.message, within=DRAIN_ACK_SECONDS)
@@ -128,17 +147,12 @@ class WebhookQueue:
             await spool.remove([item for item, outcome in results if outcome is None])
             for item, outcome in results:
                 if isinstance(outcome, REFUSED):
-                    await self._set_aside(spool, item, outcome)
+                    await spool.set_aside(item, str(outcome))
                 elif isinstance(outcome, BaseException) and not isinstance(outcome, HogsendError):
                     raise outcome
             if any(isinstance(outcome, NOT_NOW) for outcome in outcomes):
                 return False
         return True
-
-    async def _set_aside(self, spool: Spool, item: Spooled, error: HogsendError) -> None:
-        metrics.FAILURES.labels("spool", "refused").inc()
-        log.error("JetStream refuses a spooled webhook", id=item.webhook.id, reason=str(error))
-        await spool.set_aside(item, str(error))
 
     def _start_spooling(self, error: Exception) -> None:
         metrics.FAILURES.labels("intake", type(error).__name__).inc()

@@ -202,6 +202,18 @@ async def test_the_bus_is_down_while_webhooks_are_spooled(tmp_path: Path) -> Non
     await spool.close()
 
 
+async def test_a_damaged_spool_is_not_healthy_though_webhooks_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "000000000001-0000abcd.spool").write_bytes(b"rubbish")
+    spool = Spool(tmp_path, 1_000_000)
+    async with fake_gateway(spool=spool) as gateway:
+        all_up(gateway)
+        found = await health(gateway)
+    assert found["status"] == "degraded"
+    assert found["services"]["gateway"]["status"] == "up"
+    assert found["services"]["gateway"]["spoolSetAside"] == 1
+    await spool.close()
+
+
 async def test_a_credential_that_needs_the_operator_is_not_healthy(gateway: FakeGateway) -> None:
     all_up(gateway)
     refused = msgspec.structs.replace(STATUS, version=8, needs_reconnect=True)

@@ -3,22 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hogsend.contract.errors import CannotStart, SpoolFull
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.salvage import Fragment, Salvaged, salvage
+from services.gateway.webhooks.spool import DAMAGED, SET_ASIDE_DIRECTORY, Spool
 
 BIG = 1 << 30
+MIB = 1 << 20
 
 
 def webhook(number: int, size: int = 10) -> QueuedWebhook:
     return QueuedWebhook(
         f"id-{number}", "hogsend.webhooks.posthog", {"n": str(number)}, b"x" * size
     )
+
+
+async def ids(spool: Spool, limit: int = 10_000) -> list[str]:
+    return [item.webhook.id for item in await spool.head(limit, BIG)]
+
+
+async def filled(directory: Path, count: int, size: int = 10) -> Path:
+    """Leave so many webhooks in a directory, and give the file that they are in."""
+    spool = Spool(directory, BIG)
+    await asyncio.gather(*(spool.append(webhook(number, size)) for number in range(count)))
+    await spool.close()
+    return only_file(directory)
+
+
+def files(directory: Path) -> list[Path]:
+    return list(directory.glob("*.spool"))
+
+
+def only_file(directory: Path) -> Path:
+    (file,) = files(directory)
+    return file
+
+
+def full(*_arguments: object, **_named: object) -> None:
+    """Do what every call that writes does on a full disk."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def drained(spool: Spool) -> list[str]:
+    """Publish everything, as it were."""
+    published = []
+    while spool.count:
+        items = await spool.head(256)
+        published += [item.webhook.id for item in items]
+        await spool.remove(items)
+    return published
+
+
+def damaged_places() -> float:
+    return DAMAGED._value.get()
 
 
 async def test_deliveries_come_out_in_the_order_they_went_in(tmp_path: Path) -> None:
@@ -34,9 +80,23 @@ async def test_what_was_appended_is_there_for_the_next_process(tmp_path: Path) -
     await spool.close()
     reopened = Spool(tmp_path, BIG)
     assert reopened.count == 1
-    assert reopened.bytes > 0
+    assert reopened.waiting_bytes > 0
     assert [item.webhook for item in await reopened.head(10)] == [webhook(1)]
     await reopened.close()
+
+
+async def test_what_was_removed_is_gone_for_the_next_process(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    for number in range(4):
+        await spool.append(webhook(number))
+    first, _, third, _ = await spool.head(10)
+    await spool.remove([first, third])
+    await spool.close()
+    reopened = Spool(tmp_path, BIG)
+    assert await ids(reopened) == ["id-1", "id-3"]
+    assert await drained(reopened) == ["id-1", "id-3"]
+    await reopened.close()
+    assert files(tmp_path) == []
 
 
 async def test_removing_makes_room(tmp_path: Path) -> None:
@@ -48,9 +108,21 @@ async def test_removing_makes_room(tmp_path: Path) -> None:
     assert spool.count == 2
     await spool.remove((await spool.head(10))[:1])
     await spool.append(webhook(3, 1_000))
-    assert [item.webhook.id for item in await spool.head(10)] == ["id-2", "id-3"]
+    assert await ids(spool) == ["id-2", "id-3"]
     await spool.remove(await spool.head(10))
-    assert (spool.count, spool.bytes) == (0, 0)
+    assert (spool.count, spool.waiting_bytes) == (0, 0)
+    await spool.close()
+
+
+async def test_a_head_is_bounded_in_bytes_and_never_empty(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    for number in range(12):
+        await spool.append(webhook(number, MIB))
+    assert await ids(spool, 3) == ["id-0", "id-1", "id-2"]
+    assert len(await spool.head(256, 3 * MIB)) == 2
+    assert len(await spool.head(256, 10)) == 1
+    assert max(path.stat().st_size for path in files(tmp_path)) <= 8 * MIB
+    assert await drained(spool) == [f"id-{number}" for number in range(12)]
     await spool.close()
 
 
@@ -59,42 +131,287 @@ async def test_a_delivery_set_aside_is_out_of_the_way_until_the_next_start(tmp_p
     await spool.append(webhook(1))
     await spool.append(webhook(2))
     await spool.set_aside((await spool.head(1))[0], "too large")
-    assert [item.webhook.id for item in await spool.head(10)] == ["id-2"]
-    assert spool.count == 1
+    assert await ids(spool) == ["id-2"]
+    assert (spool.count, spool.set_aside_count) == (1, 1)
+    assert await drained(spool) == ["id-2"]
     await spool.close()
     reopened = Spool(tmp_path, BIG)
-    assert [item.webhook.id for item in await reopened.head(10)] == ["id-1", "id-2"]
+    assert await ids(reopened) == ["id-1"]
     await reopened.close()
 
 
-async def test_two_processes_cannot_share_a_directory(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, BIG)
-    await spool.append(webhook(1))
+async def test_two_processes_may_share_a_directory(tmp_path: Path) -> None:
+    first, second = Spool(tmp_path, BIG), Spool(tmp_path, BIG)
+    await first.append(webhook(1))
+    await second.append(webhook(2))
+    await second.adopt()
+    assert await ids(first) == ["id-1"]
+    assert await ids(second) == ["id-2"]
+    await first.close()
+    await second.adopt()
+    assert sorted(await ids(second)) == ["id-1", "id-2"]
+    await second.close()
+
+
+async def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(CannotStart, match="SPOOL_DIR"):
-        Spool(tmp_path, BIG)
+        Spool(tmp_path / "file" / "spool", BIG)
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fdatasync", "open"])
+async def test_a_disk_that_fails_refuses_instead_of_accepting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    spool = Spool(tmp_path, BIG)
+    await spool.append(webhook(0))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, full)
+        if call == "open":
+            spool._current = None
+        with pytest.raises(SpoolFull, match="cannot be written"):
+            await spool.append(webhook(1))
+        assert spool.count == 1
+    await spool.append(webhook(2))
+    assert await ids(spool) == ["id-0", "id-2"]
+    await spool.close()
+    reopened = Spool(tmp_path, BIG)
+    assert await ids(reopened) == ["id-0", "id-2"]
+    await reopened.close()
+
+
+async def test_a_full_disk_does_not_stop_the_drain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, BIG)
+    for number in range(3):
+        await spool.append(webhook(number))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", full)
+        broken.setattr(Path, "unlink", full)
+        assert await drained(spool) == ["id-0", "id-1", "id-2"]
+    assert spool.count == 0
+    await spool.append(webhook(3))
+    assert await ids(spool) == ["id-3"]
     await spool.close()
 
 
-async def test_a_disk_that_fails_refuses_instead_of_accepting(
+async def test_an_error_nobody_thought_of_reaches_whom_it_concerns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = Spool(tmp_path, BIG)
 
-    def full(_rows: list[bytes]) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+    def broken(_rows: list[bytes]) -> None:
+        raise ZeroDivisionError
 
-    monkeypatch.setattr(spool, "_insert", full)
-    with pytest.raises(SpoolFull, match="cannot be written"):
+    monkeypatch.setattr(spool, "_insert", broken)
+    with pytest.raises(ZeroDivisionError):
         await spool.append(webhook(1))
-    assert (spool.count, spool.bytes) == (0, 0)
-    monkeypatch.undo()
-    await spool.append(webhook(2))
-    assert [item.webhook.id for item in await spool.head(10)] == ["id-2"]
+    assert spool.count == 0
     await spool.close()
 
 
 async def test_only_its_owner_can_read_the_spool(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", BIG)
+    file = await filled(tmp_path / "spool", 1)
     assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
-    assert (tmp_path / "spool" / "webhooks.sqlite3").stat().st_mode & 0o077 == 0
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def _flip(data: bytearray, at: int) -> None:
+    data[at] ^= 0x5A
+
+
+def _zero_a_page(data: bytearray, at: int) -> None:
+    data[at : at + 512] = bytes(len(data[at : at + 512]))
+
+
+def _cut(data: bytearray, at: int) -> None:
+    del data[at:]
+
+
+def _remove_a_byte(data: bytearray, at: int) -> None:
+    del data[at]
+
+
+def _put_a_byte_in(data: bytearray, at: int) -> None:
+    data.insert(at, 0x5A)
+
+
+@pytest.mark.parametrize("damage", [_flip, _zero_a_page, _cut, _remove_a_byte, _put_a_byte_in])
+async def test_no_damage_is_silent_and_none_stops_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytearray, int], None]
+) -> None:
+    """Whatever is missing afterwards was said; what was not touched is published."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    monkeypatch.setattr(os, "fdatasync", lambda _descriptor: None)
+    whole = await filled(tmp_path / "whole", 5, 60)
+    original = whole.read_bytes()
+    everything = [f"id-{number}" for number in range(5)]
+    # Every field of the header and of the first record, and then here and there.
+    for at in (*range(0, 48, 3), *range(48, len(original), 37), len(original) - 1):
+        directory = tmp_path / f"{at}"
+        directory.mkdir()
+        data = bytearray(original)
+        damage(data, at)
+        (directory / whole.name).write_bytes(data)
+        before = damaged_places()
+        spool = Spool(directory, BIG)
+        await spool.append(webhook(99))
+        found = await drained(spool)
+        assert found[-1] == "id-99"
+        assert found[:-1] == [id for id in everything if id in found], at
+        missing = len(everything) - len(found[:-1])
+        aside = list(spool._aside.iterdir()) if spool._aside.is_dir() else []
+        if missing:
+            assert damaged_places() > before, at
+            assert [path.name for path in aside] == [whole.name], at
+            assert spool.set_aside_count == 1
+        if damage is _flip:
+            assert missing <= 1, at
+        await spool.close()
+
+
+async def test_a_damaged_file_is_kept_and_can_be_read_with_the_eyes(tmp_path: Path) -> None:
+    file = await filled(tmp_path, 3, 40)
+    data = bytearray(file.read_bytes())
+    data[data.index(b"id-1")] = ord("!")
+    file.write_bytes(data)
+    spool = Spool(tmp_path, BIG)
+    assert await drained(spool) == ["id-0", "id-2"]
+    assert files(tmp_path) == []
+    await spool.close()
+
+    first, lost, last = salvage(tmp_path / SET_ASIDE_DIRECTORY / file.name)
+    assert isinstance(first, Salvaged)
+    assert (first.id, first.published) == ("id-0", True)
+    assert isinstance(last, Salvaged)
+    assert isinstance(lost, Fragment)
+    assert "!d-1" in lost.text
+
+
+async def test_it_is_healthy_again_once_the_operator_took_the_file_away(tmp_path: Path) -> None:
+    file = await filled(tmp_path, 1)
+    file.write_bytes(b"")
+    spool = Spool(tmp_path, BIG)
+    assert spool.set_aside_count == 1
+    (tmp_path / SET_ASIDE_DIRECTORY / file.name).unlink()
+    await spool.adopt()
+    assert spool.set_aside_count == 0
+    await spool.close()
+
+
+async def test_damage_while_it_runs_is_noticed_too(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    for number in range(3):
+        await spool.append(webhook(number))
+    file = only_file(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[data.index(b"id-1")] = ord("!")
+    file.write_bytes(data)
+    before = damaged_places()
+    assert await drained(spool) == ["id-0", "id-2"]
+    assert damaged_places() == before + 1
+    assert spool.set_aside_count == 1
+    await spool.close()
+
+
+async def test_a_crash_in_the_middle_of_a_write_is_no_damage(tmp_path: Path) -> None:
+    file = await filled(tmp_path, 2)
+    data = file.read_bytes()
+    file.write_bytes(data + data[24:50])
+    spool = Spool(tmp_path, BIG)
+    assert await drained(spool) == ["id-0", "id-1"]
+    assert spool.set_aside_count == 0
+    await spool.close()
+
+
+async def test_no_webhook_can_pretend_to_be_others(tmp_path: Path) -> None:
+    """A body that is a copy of a whole file is only a body, also when its record is damaged."""
+    forged = (await filled(tmp_path / "attacker", 3)).read_bytes()
+    spool = Spool(tmp_path / "victim", BIG)
+    await spool.append(QueuedWebhook("real", "hogsend.webhooks.posthog", {}, forged))
+    await spool.close()
+    file = only_file(tmp_path / "victim")
+    data = bytearray(file.read_bytes())
+    data[data.index(b"real")] = ord("!")
+    file.write_bytes(data)
+    reopened = Spool(tmp_path / "victim", BIG)
+    assert await ids(reopened) == []
+    await reopened.close()
+
+
+async def test_what_cannot_be_decoded_is_set_aside_and_stops_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    await spool.append(webhook(1))
+    spool._thread.submit(spool._insert, [b"\xc1 not a webhook"]).result()
+    await spool.append(webhook(2))
+    assert spool.count == 3
+    assert await drained(spool) == ["id-1", "id-2"]
+    assert (spool.count, spool.set_aside_count) == (0, 1)
+    await spool.close()
+    file = only_file(tmp_path)
+    assert [type(piece) for piece in salvage(file)] == [Salvaged, Fragment, Salvaged]
+
+
+async def test_what_is_no_file_at_all_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "000000000001-00000000.spool").mkdir()
+    spool = Spool(tmp_path, BIG)
+    await spool.append(webhook(1))
+    assert await ids(spool) == ["id-1"]
+    assert spool.set_aside_count == 1
+    await spool.close()
+
+
+def sqlite_spool(directory: Path, count: int) -> Path:
+    """Leave what version 0.1 would have left."""
+    path = directory / "webhooks.sqlite3"
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "CREATE TABLE spool (position INTEGER PRIMARY KEY AUTOINCREMENT, size INTEGER NOT NULL,"
+            " delivery BLOB NOT NULL, refused TEXT) STRICT"
+        )
+        connection.executemany(
+            "INSERT INTO spool (size, delivery) VALUES (1, ?)",
+            [(msgspec.msgpack.encode(webhook(number, 500)),) for number in range(count)],
+        )
+    connection.close()
+    return path
+
+
+async def test_the_spool_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
+    path = sqlite_spool(tmp_path, 20)
+    spool = Spool(tmp_path, BIG)
+    assert await drained(spool) == [f"id-{number}" for number in range(20)]
+    await spool.close()
+    assert not path.exists()
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("at", [0, 3 * 4096])
+async def test_a_damaged_spool_of_an_earlier_version_is_set_aside(tmp_path: Path, at: int) -> None:
+    path = sqlite_spool(tmp_path, 40)
+    data = bytearray(path.read_bytes())
+    data[at : at + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    before = damaged_places()
+    spool = Spool(tmp_path, BIG)
+    assert damaged_places() > before
+    await spool.append(webhook(99))
+    assert (await drained(spool))[-1] == "id-99"
+    assert [path.name for path in spool._aside.iterdir()] == ["webhooks.sqlite3"]
+    await spool.close()
+
+
+async def test_an_earlier_version_that_still_runs_keeps_its_spool(tmp_path: Path) -> None:
+    path = sqlite_spool(tmp_path, 1)
+    running = sqlite3.connect(path)
+    running.execute("PRAGMA locking_mode=EXCLUSIVE")
+    running.execute("BEGIN EXCLUSIVE")
+    spool = Spool(tmp_path, BIG)
+    assert (spool.count, spool.set_aside_count) == (0, 0)
+    running.close()
+    await spool.adopt()
+    assert await ids(spool) == ["id-0"]
     await spool.close()

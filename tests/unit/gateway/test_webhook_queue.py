@@ -11,12 +11,14 @@ import pytest
 from hogsend.contract.errors import PublishRejected, SpoolFull, TooLarge, Unavailable
 from hogsend.contract.headers import MESSAGE_ID
 from hogsend.transport.publisher import OutgoingMessage
+from services.gateway.webhooks import webhook_queue
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.spool import Spool
-from services.gateway.webhooks.webhook_queue import WebhookQueue
+from services.gateway.webhooks.spool import Spool, Spooled
+from services.gateway.webhooks.webhook_queue import DRAIN_BYTES, WebhookQueue
 from tests.unit.gateway.fakes import FakeConnection
 from tests.waiting import eventually
 
+MIB = 1 << 20
 AWAY = Unavailable("JetStream did not acknowledge in time")
 Fail = Callable[[OutgoingMessage], Exception | None]
 
@@ -101,7 +103,43 @@ async def test_the_spool_is_drained_in_order_and_then_bypassed(
     await accept(queue, "direct")
     draining.cancel()
     assert bus.published.ids == [*map(str, range(600)), "direct"]
-    assert (spool.count, spool.bytes) == (0, 0)
+    assert (spool.count, spool.waiting_bytes) == (0, 0)
+
+
+async def test_no_more_than_a_few_megabytes_are_drained_at_once(
+    bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, 1 << 30)
+    queue = WebhookQueue(bus, spool, ack_timeout=1.0)
+    for number in range(20):
+        await spool.append(QueuedWebhook(str(number), "s", {MESSAGE_ID: str(number)}, b"x" * MIB))
+    sizes: list[int] = []
+    head = spool.head
+
+    async def measured(*limits: int) -> list[Spooled]:
+        items = await head(*limits)
+        sizes.append(sum(len(item.webhook.body) for item in items))
+        return items
+
+    monkeypatch.setattr(spool, "head", measured)
+    assert await queue._drain(spool)
+    assert len(bus.published.ids) == 20
+    assert max(sizes) <= DRAIN_BYTES
+    await spool.close()
+
+
+async def test_what_a_gateway_left_that_ended_is_drained_by_another(
+    bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_queue, "ADOPT_SECONDS", 0.01)
+    other, own = Spool(tmp_path, 1_000_000), Spool(tmp_path, 1_000_000)
+    queue = WebhookQueue(bus, own, ack_timeout=1.0)
+    await other.append(webhook("left"))
+    draining = asyncio.create_task(queue.drain_forever())
+    await other.close()
+    await eventually(lambda: bus.published.ids == ["left"])
+    draining.cancel()
+    await own.close()
 
 
 async def test_what_an_earlier_process_left_comes_first(bus: FakeConnection, spool: Spool) -> None:

@@ -1,0 +1,40 @@
+"""`hogsend spool`: what a damaged file of a gateway's spool still holds; see docs/durability.md."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+from cyclopts import App
+
+from cli.errors import CommandError
+from services.gateway.webhooks.salvage import salvage
+
+app = App(name="spool", help="Look into files that a gateway's spool has set aside.")
+
+
+@app.command
+def read(file: Path) -> int:
+    """Print what a file of the spool still holds: one line of JSON for each piece.
+
+    Webhooks that are whole are `"found": "webhook"`, with `"published": true` when they are in
+    JetStream already. Bytes that are no whole webhook are `"found": "damage"`, with whatever of
+    them is text.
+
+    Parameters
+    ----------
+    file
+        A file of SPOOL_DIR/set-aside. It keeps the name the gateway gave it, which is needed to
+        check it.
+    """
+    encoder = msgspec.json.Encoder()
+    try:
+        for piece in salvage(file):
+            sys.stdout.buffer.write(encoder.encode(piece) + b"\n")
+    except OSError as error:
+        raise CommandError(
+            f"{file} cannot be read ({error.strerror})", "name a file of SPOOL_DIR/set-aside"
+        ) from error
+    sys.stdout.buffer.flush()
+    return 0

@@ -1,0 +1,66 @@
+"""What a file of the spool still holds, damaged or not: for `hogsend spool read`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from services.gateway.webhooks.queued_webhook import QueuedWebhook
+from services.gateway.webhooks.spool_file import Damage, contents_of, salt_of
+from services.gateway.webhooks.sqlite_spool import SQLiteSpool
+
+_SQLITE = b"SQLite format 3\0"
+
+_decode = msgspec.msgpack.Decoder(QueuedWebhook).decode
+
+
+class Salvaged(msgspec.Struct, frozen=True, omit_defaults=True, tag="webhook", tag_field="found"):
+    """A webhook that is whole."""
+
+    id: str
+    body: str
+    headers: dict[str, str]
+    offset: int | None = None
+    published: bool = False
+    """Whether it went to JetStream before the file was set aside."""
+
+
+class Fragment(msgspec.Struct, frozen=True, tag="damage", tag_field="found"):
+    """Bytes that are no whole webhook; with luck its body can be read with the eyes."""
+
+    offset: int
+    length: int
+    text: str
+
+
+def salvage(path: Path) -> Iterator[Salvaged | Fragment]:
+    """Give everything that is in a file of the spool, in its order.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    data = path.read_bytes()
+    if data.startswith(_SQLITE):
+        for content in SQLiteSpool(path).contents():
+            yield _webhook(content, None, published=False)
+        return
+    for found in contents_of(data, salt_of(path)):
+        if isinstance(found, Damage):
+            yield _fragment(found.content, found.offset)
+        else:
+            yield _webhook(found.content, found.offset, published=not found.waits)
+
+
+def _webhook(content: bytes, offset: int | None, *, published: bool) -> Salvaged | Fragment:
+    try:
+        webhook = _decode(content)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _fragment(content, offset or 0)
+    body = webhook.body.decode("utf-8", "replace")
+    return Salvaged(webhook.id, body, webhook.headers, offset, published)
+
+
+def _fragment(content: bytes, offset: int) -> Fragment:
+    return Fragment(offset, len(content), content.decode("utf-8", "replace"))

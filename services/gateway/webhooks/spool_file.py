@@ -1,0 +1,370 @@
+"""One file of the spool: webhooks one after the other, each of which can be checked by itself.
+
+Damage anywhere costs the webhooks that it touches and is noticed: every byte that was written is
+covered by a checksum. The format, all numbers little-endian:
+
+    header   "HOGSPOOL", version, synced bytes, checksum of the latter
+    record   mark, state, length, checksum of the content, checksum of mark, length and content's
+    content  of `length` bytes, and the next record
+
+`synced` is how far the file was on disk when the last webhook in it was answered: what cannot be
+read before that is damage, what cannot be read behind it is a write that a crash interrupted. All
+checksums begin from a random number in the file's name. So no content can imitate a record, and
+records can be found even where the file's first bytes are damaged.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+SUFFIX = ".spool"
+MAX_FILE_BYTES = 8 * 1024 * 1024
+"""A file that would become larger is left alone and another begun, unless one webhook is."""
+MAX_READ_BYTES = 80 * 1024 * 1024
+"""More than a file can hold: NATS takes messages of 64 MiB at most. The rest is damage."""
+
+_MAGIC, _VERSION = b"HOGSPOOL", 1
+_HEADER = struct.Struct("<8sIQI")
+_MARK = b"\xabHS\x01"
+_RECORD = struct.Struct("<4sIIII")
+_STATE_OFFSET = 4
+_WAITING = 0
+_NAME = re.compile(r"(\d{12})-([0-9a-f]{8})\.spool")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A webhook in a file; it is whole."""
+
+    offset: int
+    content: bytes
+    waits: bool
+    """Whether it has not been published yet, as far as the file knows."""
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes in the file."""
+        return _RECORD.size + len(self.content)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Bytes that are no whole record."""
+
+    offset: int
+    content: bytes
+    unfinished: bool
+    """Whether they are what a crash left of a write that was never answered."""
+
+
+class SpoolFile:
+    """A file that this process owns, open for as long as it does."""
+
+    def __init__(self, path: Path, descriptor: int, salt: int, end: int) -> None:
+        """Use `create` or `adopt`."""
+        self.path = path
+        self.end = end
+        self.count = 0
+        """Webhooks that wait."""
+        self.bytes = 0
+        """How many bytes they are."""
+        self.damaged = 0
+        """Places that cannot be read."""
+        self.unfinished = False
+        """Whether an interrupted write was found at its end."""
+        self.holds_refused = False
+        """Whether a webhook was set aside."""
+        self._salt = salt
+        self._descriptor = descriptor
+        self._cursor = _HEADER.size
+        self._passed_over: set[int] = set()
+
+    @classmethod
+    def create(cls, directory: Path, sequence: int) -> SpoolFile:
+        """Make a file. It is complete, and on disk, from the moment it has its name.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        salt = secrets.randbits(32)
+        path = directory / f"{sequence:012d}-{salt:08x}{SUFFIX}"
+        unnamed = path.with_suffix(".new")
+        descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _write(descriptor, _header(_HEADER.size, salt), 0)
+            os.fsync(descriptor)
+            unnamed.rename(path)
+            _sync_directory(directory)
+        except OSError:
+            os.close(descriptor)
+            unnamed.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise
+        return cls(path, descriptor, salt, _HEADER.size)
+
+    @classmethod
+    def adopt(cls, path: Path) -> SpoolFile | None:
+        """Take a file that no process owns; None when one does, or when it is gone.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its owner may have finished with it between the two lines above.
+            gone = os.fstat(descriptor).st_ino != path.stat().st_ino
+        except (BlockingIOError, FileNotFoundError):
+            gone = True
+        except OSError:
+            os.close(descriptor)
+            raise
+        if gone:
+            os.close(descriptor)
+            return None
+        file = cls(path, descriptor, salt_of(path), 0)
+        try:
+            file._take_stock()
+        except OSError:
+            os.close(descriptor)
+            raise
+        return file
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more should go into this file."""
+        return self.end + size <= MAX_FILE_BYTES
+
+    def append(self, contents: Sequence[bytes]) -> None:
+        """Write webhooks; they are synced when this returns.
+
+        Raises:
+            OSError: they are not written, and the file is as it was, as far as it could be mended.
+        """
+        rows = b"".join(_record(content, self._salt) for content in contents)
+        try:
+            _write(self._descriptor, rows, self.end)
+            os.fdatasync(self._descriptor)
+            _write(self._descriptor, _header(self.end + len(rows), self._salt), 0)
+        except OSError:
+            os.ftruncate(self._descriptor, self.end)
+            raise
+        self.end += len(rows)
+        self.count += len(contents)
+        self.bytes += len(rows)
+
+    def waiting(self) -> Iterator[Record]:
+        """Give the webhooks that wait, the oldest first, reading one at a time.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        while (record := self._next(self._cursor)) is not None and not self._waits(record):
+            self._cursor = record.offset + record.size
+        if record is not None:
+            self._cursor = record.offset
+        offset = self._cursor
+        while (record := self._next(offset)) is not None:
+            offset = record.offset + record.size
+            if self._waits(record):
+                yield record
+
+    def mark_published(self, offset: int, size: int) -> OSError | None:
+        """Take a webhook as published.
+
+        A mark that is lost, with power or on a full disk, costs nothing but a repetition, which
+        JetStream and ingest recognise.
+
+        Returns:
+            Why the file could not be told; this process knows nonetheless.
+        """
+        self._forget(offset, size)
+        try:
+            header = os.pread(self._descriptor, _RECORD.size, offset)
+            checksum = _RECORD.unpack(header)[-1]
+            _write(self._descriptor, _published(checksum), offset + _STATE_OFFSET)
+        except (OSError, struct.error) as error:
+            return error if isinstance(error, OSError) else None
+        self._passed_over.discard(offset)
+        return None
+
+    def set_aside(self, offset: int, size: int) -> None:
+        """Give a webhook no longer, until the next start."""
+        self.holds_refused = True
+        self._forget(offset, size)
+
+    def lose(self, count: int) -> None:
+        """Count webhooks that were there and can no longer be read."""
+        self.damaged += count
+        self.bytes = 0 if count == self.count else self.bytes - self.bytes * count // self.count
+        self.count -= count
+
+    def close(self) -> None:
+        """Give the file up; another process may adopt it."""
+        os.close(self._descriptor)
+
+    def _forget(self, offset: int, size: int) -> None:
+        self._passed_over.add(offset)
+        self.count -= 1
+        self.bytes -= size
+
+    def _take_stock(self) -> None:
+        data = _read_all(self._descriptor)
+        self.end = os.fstat(self._descriptor).st_size
+        synced = synced_bytes(data, self._salt)
+        if synced is None or synced > self.end:
+            self.damaged += 1
+        if self.end > len(data):
+            self.damaged += 1
+        for found in contents_of(data, self._salt):
+            if isinstance(found, Record):
+                if found.waits:
+                    self.count += 1
+                    self.bytes += found.size
+            elif found.unfinished:
+                self.unfinished = True
+            else:
+                self.damaged += 1
+
+    def _waits(self, record: Record) -> bool:
+        return record.waits and record.offset not in self._passed_over
+
+    def _next(self, offset: int) -> Record | None:
+        if offset >= self.end:
+            return None
+        found = _record_at(os.pread(self._descriptor, _RECORD.size, offset), 0, self._salt)
+        if found is not None:
+            length, state, checksum, header_checksum = found
+            content = os.pread(self._descriptor, length, offset + _RECORD.size)
+            if len(content) == length and crc32(content, self._salt) == checksum:
+                return Record(offset, content, state != _published_state(header_checksum))
+        # It was whole when it was counted, or was counted as damage: look for the next one.
+        for later in contents_of(_read_all(self._descriptor), self._salt, offset):
+            if isinstance(later, Record):
+                return later
+        return None
+
+
+def salt_of(path: Path) -> int:
+    """Give the random number in a file's name; 0 when it was renamed, so that nothing fits."""
+    name = _NAME.fullmatch(path.name)
+    return int(name[2], 16) if name else 0
+
+
+def sequence_of(path: Path) -> int:
+    """Give the number by which files are ordered."""
+    name = _NAME.fullmatch(path.name)
+    return int(name[1]) if name else 0
+
+
+def record_size(content: bytes) -> int:
+    """Bytes that a webhook takes in a file."""
+    return _RECORD.size + len(content)
+
+
+def synced_bytes(data: bytes, salt: int) -> int | None:
+    """Give how far a file was on disk when its last webhook was answered; None for a bad header."""
+    if len(data) < _HEADER.size:
+        return None
+    magic, version, synced, _ = _HEADER.unpack_from(data)
+    sound = (magic, version) == (_MAGIC, _VERSION) and data.startswith(_header(synced, salt))
+    return synced if sound else None
+
+
+def contents_of(data: bytes, salt: int, offset: int = _HEADER.size) -> Iterator[Record | Damage]:
+    """Give what a file holds from a place on: whole webhooks, and what lies between them."""
+    synced = synced_bytes(data, salt)
+    lost: int | None = None
+    while offset < len(data):
+        record = _whole_record(data, offset, salt)
+        if record is None:
+            lost = offset if lost is None else lost
+            found = data.find(_MARK, offset + 1)
+            offset = found if found >= 0 else len(data)
+            continue
+        if lost is not None:
+            yield Damage(lost, data[lost:offset], unfinished=False)
+            lost = None
+        yield record
+        offset += record.size
+    if lost is not None:
+        yield Damage(lost, data[lost:], unfinished=synced is not None and lost >= synced)
+
+
+def _whole_record(data: bytes, offset: int, salt: int) -> Record | None:
+    found = _record_at(data, offset, salt)
+    if found is None:
+        return None
+    length, state, checksum, header_checksum = found
+    start = offset + _RECORD.size
+    content = data[start : start + length]
+    if len(content) < length or crc32(content, salt) != checksum:
+        return None
+    return Record(offset, content, state != _published_state(header_checksum))
+
+
+def _record_at(data: bytes, offset: int, salt: int) -> tuple[int, int, int, int] | None:
+    """Read a record's own header: length, state, and the two checksums."""
+    if len(data) - offset < _RECORD.size:
+        return None
+    mark, state, length, checksum, header_checksum = _RECORD.unpack_from(data, offset)
+    if mark != _MARK or header_checksum != _header_checksum(length, checksum, salt):
+        return None
+    return length, state, checksum, header_checksum
+
+
+def _record(content: bytes, salt: int) -> bytes:
+    checksum = crc32(content, salt)
+    header = _header_checksum(len(content), checksum, salt)
+    return _RECORD.pack(_MARK, _WAITING, len(content), checksum, header) + content
+
+
+def _header_checksum(length: int, checksum: int, salt: int) -> int:
+    return crc32(struct.pack("<4sII", _MARK, length, checksum), salt)
+
+
+def _published_state(header_checksum: int) -> int:
+    # None of its bytes is 0, so that no single damaged byte makes it of a webhook that waits.
+    return header_checksum | 0x01010101
+
+
+def _published(header_checksum: int) -> bytes:
+    return struct.pack("<I", _published_state(header_checksum))
+
+
+def _header(synced: int, salt: int) -> bytes:
+    return _HEADER.pack(_MAGIC, _VERSION, synced, crc32(struct.pack("<Q", synced), salt))
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _read_all(descriptor: int) -> bytes:
+    parts, offset = [], 0
+    while offset < MAX_READ_BYTES:
+        part = os.pread(descriptor, min(1 << 20, MAX_READ_BYTES - offset), offset)
+        if not part:
+            break
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

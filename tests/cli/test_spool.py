@@ -1,0 +1,43 @@
+"""`hogsend spool read`: what a damaged file still holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from services.gateway.webhooks.queued_webhook import QueuedWebhook
+from services.gateway.webhooks.spool import Spool
+from tests.cli.running import Cli
+
+
+async def leave_two(directory: Path) -> None:
+    spool = Spool(directory, 1_000_000)
+    for name in ("first", "second"):
+        body = b'{"event": "' + name.encode() + b'"}'
+        await spool.append(QueuedWebhook(name, "hogsend.webhooks.posthog", {}, body))
+    await spool.close()
+
+
+def test_every_piece_is_a_line_of_json(cli: Cli, tmp_path: Path) -> None:
+    asyncio.run(leave_two(tmp_path))
+    (file,) = tmp_path.glob("*.spool")
+    data = bytearray(file.read_bytes())
+    data[data.index(b"second")] = ord("!")
+    file.write_bytes(data)
+    outcome = cli("spool", "read", str(file))
+    whole, lost = map(json.loads, outcome.out.splitlines())
+    assert outcome.code == 0
+    assert (whole["found"], whole["id"], whole["body"]) == (
+        "webhook",
+        "first",
+        '{"event": "first"}',
+    )
+    assert lost["found"] == "damage"
+    assert '{"event": "second"}' in lost["text"]
+
+
+def test_a_file_that_is_not_there_is_said(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli("spool", "read", str(tmp_path / "none.spool"))
+    assert outcome.code != 0
+    assert "none.spool" in outcome.everything
