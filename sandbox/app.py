@@ -10,6 +10,7 @@ import msgspec
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from litestar import Litestar, Router, get
+from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.types import ASGIApp
 
@@ -22,7 +23,12 @@ from sandbox.http.faults import with_faults
 from sandbox.http.flags import evaluate_flags
 from sandbox.http.hog_functions import HogFunctionsController
 from sandbox.http.local_evaluation import get_definitions, get_remote_config_payload
-from sandbox.http.oauth import OAuthController, authorization_server, protected_resource
+from sandbox.http.oauth import (
+    OAuthController,
+    authorization_server,
+    openid_configuration,
+    protected_resource,
+)
 from sandbox.http.persons import PersonsController
 from sandbox.http.projects import get_me, get_project
 from sandbox.http.remote_config import get_extension, get_remote_config, get_remote_config_script
@@ -67,6 +73,7 @@ def app_of(instance: Instance) -> ASGIApp:
         route_handlers=[
             about,
             authorization_server,
+            openid_configuration,
             protected_resource,
             OAuthController,
             get_project,
@@ -84,6 +91,7 @@ def app_of(instance: Instance) -> ASGIApp:
             get_remote_config_script,
             ControlController,
         ],
+        state=State({"url": instance.options.url}),
         dependencies={"instance": Provide(lambda: instance, sync_to_thread=False)},
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=MAX_BODY_BYTES,

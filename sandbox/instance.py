@@ -12,6 +12,7 @@ from sandbox.ingestion.pipeline import Pipeline
 from sandbox.oauth.authorization import Authorizations
 from sandbox.oauth.documents import Documents
 from sandbox.oauth.grants import Grants
+from sandbox.oauth.introspection import Introspection
 from sandbox.options import Options
 from sandbox.project import project_of
 
@@ -38,6 +39,7 @@ class Instance:
             rotate=options.rotate_refresh_tokens,
         )
         self.authorizations = Authorizations(self.documents, self.grants)
+        self.introspection = Introspection(self.clock, self.documents, self.grants)
         self.functions = HogFunctions(self.clock, data_pipelines=options.data_pipelines)
         self.people = People(self.clock)
         self.flags = Flags()

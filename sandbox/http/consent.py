@@ -21,7 +21,7 @@ def page(request: AuthorizationRequest, request_id: str, project: Project) -> st
         request_id=request_id,
         project=project,
         scopes=[(scope, describe(scope)) for scope in request.scopes],
-        limited=request.level == "team",
+        limited=request.one_project,
         destination=origin(request.redirect_uri),
     )
 

@@ -11,31 +11,43 @@ from litestar.types import ExceptionHandlersMap
 
 from sandbox.errors import ApiError, ApiErrorBody, method_not_allowed, not_found, server_error
 from sandbox.ingestion.errors import CaptureError
-from sandbox.oauth.errors import OAuthError
+from sandbox.oauth.errors import OAuthError, Unauthenticated
 
 log = structlog.get_logger(__name__)
 
 AnyRequest = Request[Any, Any, Any]
 UNAUTHORIZED = 401
+FORBIDDEN = 403
 NOT_FOUND = 404
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """Headers of every answer of the token endpoint (RFC 6749 5.1)."""
 
 
 def _oauth_error(_request: AnyRequest, error: OAuthError) -> Response[Any]:
-    headers = NO_STORE | ({"WWW-Authenticate": "Bearer"} if error.status == UNAUTHORIZED else {})
+    headers = dict(NO_STORE)
+    if error.status == UNAUTHORIZED:
+        headers["WWW-Authenticate"] = error.challenge
     return Response(error.body, status_code=error.status, headers=headers)
+
+
+def _unauthenticated(_request: AnyRequest, _error: Unauthenticated) -> Response[None]:
+    return Response(None, status_code=FORBIDDEN, media_type=MediaType.HTML)
 
 
 def _capture_error(_request: AnyRequest, error: CaptureError) -> Response[str]:
     return Response(str(error), status_code=error.status, media_type=MediaType.TEXT)
 
 
-def _api_error(_request: AnyRequest, error: ApiError) -> Response[ApiErrorBody]:
+def _api_error(request: AnyRequest, error: ApiError) -> Response[ApiErrorBody]:
+    headers = dict(error.headers)
+    if error.status == UNAUTHORIZED:
+        # Says where a client learns which server gives tokens (RFC 9728 5.1).
+        document = f"{request.app.state.url}/.well-known/oauth-protected-resource"
+        headers["WWW-Authenticate"] = f'Bearer resource_metadata="{document}"'
     return Response(
         error.body,
         status_code=error.status,
-        headers=error.headers,
+        headers=headers,
         media_type=MediaType.JSON,
     )
 
@@ -55,6 +67,7 @@ def _internal_error(request: AnyRequest, error: Exception) -> Response[ApiErrorB
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     OAuthError: _oauth_error,
+    Unauthenticated: _unauthenticated,
     CaptureError: _capture_error,
     ApiError: _api_error,
     HTTPException: _http_error,

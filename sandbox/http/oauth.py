@@ -14,27 +14,21 @@ from sandbox.http import consent
 from sandbox.http.errors import NO_STORE
 from sandbox.instance import Instance
 from sandbox.oauth.authorization import refusal
-from sandbox.oauth.errors import OAuthError, RedirectedError
+from sandbox.oauth.documents import Client
+from sandbox.oauth.errors import OAuthError, RedirectedError, invalid_client
 from sandbox.oauth.grants import Access, TokenAnswer
+from sandbox.oauth.introspection import Active, Inactive
 from sandbox.oauth.metadata import (
+    OpenIdMetadata,
     ResourceMetadata,
     ServerMetadata,
+    openid_metadata,
     resource_metadata,
     server_metadata,
 )
 from sandbox.options import USER_ID
 
 AnyRequest = Request[Any, Any, Any]
-
-
-class Introspection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whether a token is valid (RFC 7662)."""
-
-    active: bool
-    scope: str = ""
-    exp: int = 0
-    client_id: str = ""
-    username: str = ""
 
 
 class UserInfo(msgspec.Struct, frozen=True):
@@ -46,13 +40,16 @@ class UserInfo(msgspec.Struct, frozen=True):
     email_verified: bool = True
 
 
-@get(
-    ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"],
-    sync_to_thread=False,
-)
+@get("/.well-known/oauth-authorization-server", sync_to_thread=False)
 def authorization_server(instance: NamedDependency[Instance]) -> ServerMetadata:
     """Describe the authorization server."""
     return server_metadata(instance.options.url)
+
+
+@get("/.well-known/openid-configuration", sync_to_thread=False)
+def openid_configuration(instance: NamedDependency[Instance]) -> OpenIdMetadata:
+    """Describe the server to OpenID Connect clients."""
+    return openid_metadata(instance.options.url)
 
 
 @get("/.well-known/oauth-protected-resource", sync_to_thread=False)
@@ -104,43 +101,35 @@ class OAuthController(Controller):
     ) -> Response[TokenAnswer]:
         """Exchange a code or a refresh token; accepts form and JSON bodies."""
         form = await _parameters(request)
-        answer = _grant(form, instance)
+        answer = _grant(request, form, instance)
         return Response(answer, headers=NO_STORE)
 
     @post("/revoke", status_code=200)
     async def revoke(
         self, request: AnyRequest, instance: NamedDependency[Instance]
     ) -> Response[None]:
-        """Revoke a token; an unknown one is answered with 200 too."""
+        """Revoke a token; an unknown one, or another client's, is answered with 200 too."""
         form = await _parameters(request)
-        if not form.get("client_id"):
-            raise OAuthError("invalid_client", status=401)
         if not (token := form.get("token")):
             raise OAuthError("invalid_request", "Missing token parameter.")
-        instance.grants.revoke(token)
-        return Response(None)
+        instance.grants.revoke(token, _client(request, form, instance).client_id)
+        return Response(None, media_type=MediaType.HTML)
+
+    @get("/introspect", sync_to_thread=False)
+    def introspect_in_query(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> Active | Inactive:
+        """As with POST; the token is in the query."""
+        token = request.query_params.get("token", "")
+        return instance.introspection.describe(_shown(request), token)
 
     @post("/introspect", status_code=200)
     async def introspect(
         self, request: AnyRequest, instance: NamedDependency[Instance]
-    ) -> Introspection:
-        """Show whether an access token is valid; requires the scope `introspection`."""
-        caller = _bearer(request, instance)
-        if not {"introspection", "*"} & set(caller.reach.scopes):
-            raise OAuthError("insufficient_scope", status=403)
-        form = await _parameters(request)
-        if not (token := form.get("token")):
-            raise OAuthError("invalid_request", "Token parameter is missing.")
-        access = instance.grants.access(token)
-        if access is None or access.expires <= instance.clock.now():
-            return Introspection(active=False)
-        return Introspection(
-            active=True,
-            scope=" ".join(access.reach.scopes),
-            exp=int(access.expires),
-            client_id=access.reach.client_id,
-            username=UserInfo().email,
-        )
+    ) -> Active | Inactive:
+        """Describe a token to its own client."""
+        token = (await _parameters(request)).get("token", "")
+        return instance.introspection.describe(_shown(request), token)
 
     @get("/userinfo", sync_to_thread=False)
     def userinfo(self, request: AnyRequest, instance: NamedDependency[Instance]) -> UserInfo:
@@ -150,37 +139,69 @@ class OAuthController(Controller):
         return UserInfo()
 
 
-def _grant(form: dict[str, str], instance: Instance) -> TokenAnswer:
-    if not (client_id := form.get("client_id")):
-        raise OAuthError("invalid_client", status=401)
+def _grant(request: AnyRequest, form: dict[str, str], instance: Instance) -> TokenAnswer:
+    """Answer as oauthlib's grants do, which look at parameters in this order."""
     match form.get("grant_type"):
         case "authorization_code":
-            if not (code := form.get("code")):
+            if (code := form.get("code")) is None:
                 raise OAuthError("invalid_request", "Missing code parameter.")
-            if not (verifier := form.get("code_verifier")):
-                raise OAuthError("invalid_request", "Code verifier required.")
-            redirect_uri = form.get("redirect_uri", "")
-            return instance.grants.exchange(code, client_id, redirect_uri, verifier)
+            return instance.grants.exchange(
+                code,
+                _client(request, form, instance),
+                form.get("redirect_uri"),
+                form.get("code_verifier"),
+            )
         case "refresh_token":
-            if not (token := form.get("refresh_token")):
+            if (token := form.get("refresh_token")) is None:
                 raise OAuthError("invalid_request", "Missing refresh token parameter.")
-            return instance.grants.refresh(token, client_id)
+            client = _client(request, form, instance)
+            return instance.grants.refresh(token, client.client_id, form.get("scope", ""))
+        case "password":
+            raise OAuthError("invalid_request", "Request is missing username parameter.")
+        case "client_credentials":
+            raise invalid_client()
     raise OAuthError("unsupported_grant_type")
 
 
+def _client(request: AnyRequest, form: dict[str, str], instance: Instance) -> Client:
+    """Return the client, which must have asked for authorization before, and has no secret."""
+    client = instance.documents.known(form.get("client_id", ""))
+    shows_secret = form.get("client_secret") or _scheme(request) == "Basic"
+    if client is None or shows_secret:
+        raise invalid_client()
+    return client
+
+
 def _bearer(request: AnyRequest, instance: Instance) -> Access:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    access = instance.grants.access(token.strip()) if scheme == "Bearer" else None
+    access = instance.grants.access(_shown(request))
     if access is None or access.expires <= instance.clock.now():
         raise OAuthError("invalid_token", status=401)
     return access
 
 
+def _shown(request: AnyRequest) -> str:
+    """Return the bearer token of a request; empty if there is none."""
+    _, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if _scheme(request) == "Bearer" else ""
+
+
+def _scheme(request: AnyRequest) -> str:
+    return request.headers.get("Authorization", "").partition(" ")[0]
+
+
 async def _parameters(request: AnyRequest) -> dict[str, str]:
     body = await request.body()
-    if "json" in request.headers.get("Content-Type", ""):
-        try:
-            return msgspec.json.decode(body, type=dict[str, str])
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise OAuthError("invalid_request", "The body is not a JSON object.") from error
-    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
+    if request.headers.get("Content-Type", "").split(";")[0].strip() != "application/json":
+        return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
+    if not body:
+        return {}
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise OAuthError("invalid_request", "Invalid JSON payload") from error
+    if not isinstance(found, dict):
+        raise OAuthError("invalid_request", "JSON payload must be an object")
+    for name, value in found.items():
+        if isinstance(value, (dict, list)):
+            raise OAuthError("invalid_request", f"Parameter '{name}' must be a string")
+    return {name: str(value) for name, value in found.items() if value is not None}

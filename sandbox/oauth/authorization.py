@@ -18,6 +18,8 @@ from sandbox.oauth.scopes import grantable
 from sandbox.options import ORGANIZATION_ID
 
 CHALLENGE_LENGTHS = range(43, 129)
+ONE_PROJECT = ("project", "team")
+"""`required_access_level` as PostHog documents it, and as its consent page calls the same."""
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True):
@@ -29,7 +31,13 @@ class AuthorizationRequest(msgspec.Struct, frozen=True):
     challenge: str
     state: str
     level: str
-    """What the grant is limited to: `team`, `organization`, or empty for no limit."""
+    """What the grant is limited to: one of `ONE_PROJECT`, `organization`, or anything else for no
+    limit."""
+
+    @property
+    def one_project(self) -> bool:
+        """Whether the user chooses one project."""
+        return self.level in ONE_PROJECT
 
 
 class Authorizations:
@@ -48,11 +56,13 @@ class Authorizations:
             OAuthError: client or redirect URI is invalid, so only the user is told.
         """
         client = await self._client(query.get("client_id", ""))
-        redirect_uri = query.get("redirect_uri") or client.redirect_uris[0]
+        redirect_uri = query.get("redirect_uri") or client.default_redirect_uri
+        if redirect_uri is None:
+            raise OAuthError("invalid_request", "Missing redirect URI.")
         if not is_allowed(redirect_uri, client.redirect_uris):
             raise OAuthError("invalid_request", "Mismatching redirect URI.")
         if problem := _problem(query):
-            raise RedirectedError(*problem)
+            raise RedirectedError(redirect_uri, *problem)
         return AuthorizationRequest(
             client=client,
             redirect_uri=redirect_uri,
@@ -84,7 +94,7 @@ class Authorizations:
         reach = Reach(
             client_id=request.client.client_id,
             scopes=request.scopes,
-            teams=(project_id,) if request.level == "team" else (),
+            teams=(project_id,) if request.one_project else (),
             organizations=(ORGANIZATION_ID,) if request.level == "organization" else (),
         )
         code = self._grants.issue_code(reach, request.redirect_uri, request.challenge)
@@ -109,8 +119,7 @@ def refusal(query: Mapping[str, str], error: RedirectedError) -> str:
     """Return the URL to redirect to after a `RedirectedError`."""
     body = error.body
     described = {"error_description": body.error_description} if body.error_description else {}
-    uri = query["redirect_uri"]
-    return _answer(uri, query.get("state", ""), error=body.error, **described)
+    return _answer(error.redirect_uri, query.get("state", ""), error=body.error, **described)
 
 
 def _answer(redirect_uri: str, state: str, **parameters: str) -> str:

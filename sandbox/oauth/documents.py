@@ -34,6 +34,11 @@ class Client(msgspec.Struct, frozen=True):
     name: str
     redirect_uris: tuple[str, ...]
 
+    @property
+    def default_redirect_uri(self) -> str | None:
+        """What a request without one means: the only one that is registered."""
+        return self.redirect_uris[0] if len(self.redirect_uris) == 1 else None
+
 
 class InvalidDocument(Exception):
     """The URL or its document is not acceptable, or the document cannot be fetched."""
@@ -129,6 +134,17 @@ class Documents:
         body, seconds = await self._body(client_id)
         client = read_document(client_id, body)
         self._cache[client_id] = (self._clock.now() + seconds, client)
+        return client
+
+    def known(self, client_id: str) -> Client | None:
+        """Return a client that asked for authorization before; None for any other.
+
+        PostHog remembers clients for good. A sandbox that was started anew must not tell Hogsend
+        that it is unknown, but that its tokens are.
+        """
+        _, client = self._cache.get(client_id, (0.0, None))
+        if client is None and self._offline and client_id == CLIENT_ID:
+            return read_document(client_id, msgspec.json.encode(client_document()))
         return client
 
     def _count_new(self) -> None:

@@ -14,6 +14,7 @@ import secrets
 import msgspec
 
 from sandbox.clock import Clock
+from sandbox.oauth.documents import Client
 from sandbox.oauth.errors import OAuthError, invalid_grant
 
 CODE_SECONDS = 300
@@ -110,59 +111,77 @@ class Grants:
         self.counts.codes += 1
         return code
 
-    def exchange(self, code: str, client_id: str, redirect_uri: str, verifier: str) -> TokenAnswer:
+    def exchange(
+        self, code: str, client: Client, redirect_uri: str | None, verifier: str | None
+    ) -> TokenAnswer:
         """Exchange a code for tokens; only a success consumes the code, as in oauthlib.
 
+        A code that is used again is refused, and what it gave the first time stays valid: neither
+        PostHog nor django-oauth-toolkit revokes it.
+
         Raises:
-            OAuthError: `invalid_grant`, or `invalid_request` if the redirect URI differs.
+            OAuthError: `invalid_grant`; or `invalid_request` if the redirect URI differs, or there
+                is no verifier.
         """
         found = self._codes.get(code)
         if (
             found is None
             or found.expires <= self._clock.now()
-            or found.reach.client_id != client_id
-            or not matches_challenge(found.challenge, verifier)
+            or found.reach.client_id != client.client_id
         ):
-            self.counts.refused += 1
-            raise invalid_grant()
-        if found.redirect_uri != redirect_uri:
-            self.counts.refused += 1
-            raise OAuthError("invalid_request", "Mismatching redirect URI.")
+            raise self._refused(invalid_grant())
+        if verifier is None:
+            raise self._refused(OAuthError("invalid_request", "Code verifier required."))
+        if not matches_challenge(found.challenge, verifier):
+            raise self._refused(invalid_grant())
+        if (uri := redirect_uri or client.default_redirect_uri) is None:
+            raise self._refused(OAuthError("invalid_request", "Missing redirect URI."))
+        if found.redirect_uri != uri:
+            raise self._refused(OAuthError("invalid_request", "Mismatching redirect URI."))
         del self._codes[code]
         self.counts.exchanges += 1
         return self._mint(found.reach, secrets.token_hex(16))
 
-    def refresh(self, token: str, client_id: str) -> TokenAnswer:
-        """Exchange a refresh token for new tokens.
+    def refresh(self, token: str, client_id: str, scope: str = "") -> TokenAnswer:
+        """Exchange a refresh token for new tokens, with some of its scopes or with all of them.
 
-        A rotated token that is used again gets its successor within the grace period; after that
-        it revokes the whole family.
+        Scopes that were given up do not come back. A rotated token that is used again gets its
+        successor within the grace period; after that it revokes the whole family.
 
         Raises:
-            OAuthError: `invalid_grant`.
+            OAuthError: `invalid_grant`, or `invalid_scope` for more than was granted.
         """
         found, now = self._refresh.get(token), self._clock.now()
         if found is None or found.reach.client_id != client_id or found.expires <= now:
-            self.counts.refused += 1
-            raise invalid_grant()
+            raise self._refused(invalid_grant())
+        if found.revoked is not None and found.revoked <= now - self._grace_seconds:
+            self._revoke_family(found.family)
+            raise self._refused(invalid_grant())
+        reach = self._narrowed(found, scope)
         if found.revoked is None:
             self.counts.refreshes += 1
-            return self._rotated(found) if self._rotate else self._renewed(found)
-        if found.revoked <= now - self._grace_seconds:
-            self._revoke_family(found.family)
-            self.counts.refused += 1
-            raise invalid_grant()
+            return self._rotated(found, reach) if self._rotate else self._renewed(found, reach)
         self.counts.replays += 1
-        return self._replayed(found)
+        return self._replayed(found, reach)
 
-    def revoke(self, token: str) -> None:
-        """Revoke a token at once, and with a refresh token its access token (RFC 7009).
+    def revoke(self, token: str, client_id: str) -> None:
+        """Revoke a client's token at once, and with a refresh token its access tokens (RFC 7009).
 
-        In django-oauth-toolkit a revoked refresh token stays valid for the grace period.
+        Nothing happens to another client's. In django-oauth-toolkit a revoked refresh token stays
+        valid for the grace period.
         """
+        presented = self._refresh.get(token) or self._access.get(token)
+        if presented is None or presented.reach.client_id != client_id:
+            return
         self._access.pop(token, None)
-        if (found := self._refresh.pop(token, None)) is not None:
-            self._access.pop(found.access, None)
+        if self._refresh.pop(token, None) is not None:
+            # Without rotation a refresh token has several: PostHog ends the whole session.
+            self._end_access(presented.family)
+
+    def refresh_token(self, token: str) -> Refresh | None:
+        """Return a refresh token that can be used; None if it is unknown or revoked."""
+        found = self._refresh.get(token)
+        return found if found is not None and found.revoked is None else None
 
     def access(self, token: str) -> Access | None:
         """Return an access token, expired or not; None if it is unknown or revoked."""
@@ -180,23 +199,38 @@ class Grants:
         self._access[token] = Access(token, reach, family, self._clock.now() + self._token_seconds)
         return token
 
-    def _rotated(self, found: Refresh) -> TokenAnswer:
+    def _narrowed(self, found: Refresh, scope: str) -> Reach:
+        successor = self._refresh.get(found.successor or "")
+        reach = successor.reach if successor is not None else found.reach
+        if not scope:
+            return reach
+        wanted = tuple(scope.split())
+        if not set(wanted) <= set(reach.scopes):
+            raise self._refused(OAuthError("invalid_scope"))
+        return msgspec.structs.replace(reach, scopes=wanted)
+
+    def _rotated(self, found: Refresh, reach: Reach) -> TokenAnswer:
         self._end(found)
-        answer = self._mint(found.reach, found.family)
+        answer = self._mint(reach, found.family)
         found.successor = answer.refresh_token
         return answer
 
-    def _renewed(self, found: Refresh) -> TokenAnswer:
+    def _renewed(self, found: Refresh, reach: Reach) -> TokenAnswer:
         # Without rotation, earlier access tokens stay valid until they expire.
-        found.access = self._new_access(found.reach, found.family)
-        return self._answer(found.reach, found.access, found.token)
+        found.reach = reach
+        found.access = self._new_access(reach, found.family)
+        return self._answer(reach, found.access, found.token)
 
-    def _replayed(self, found: Refresh) -> TokenAnswer:
+    def _replayed(self, found: Refresh, reach: Reach) -> TokenAnswer:
         successor = self._refresh.get(found.successor or "")
         if successor is not None and successor.access in self._access:
-            return self._answer(found.reach, successor.access, successor.token)
+            return self._answer(successor.reach, successor.access, successor.token)
         # The successor was revoked or rotated: issue another pair in the same family.
-        return self._mint(found.reach, found.family)
+        return self._mint(reach, found.family)
+
+    def _refused(self, error: OAuthError) -> OAuthError:
+        self.counts.refused += 1
+        return error
 
     def _end(self, found: Refresh) -> None:
         found.revoked = self._clock.now()
@@ -207,6 +241,9 @@ class Grants:
         for refresh in self._refresh.values():
             if refresh.family == family and refresh.revoked is None:
                 refresh.revoked = self._clock.now()
+        self._end_access(family)
+
+    def _end_access(self, family: str) -> None:
         for token in [one.token for one in self._access.values() if one.family == family]:
             del self._access[token]
 

@@ -1,17 +1,25 @@
-"""The discovery document (RFC 8414; posthog/api/oauth/metadata.py)."""
+"""The discovery documents (RFC 8414, OpenID Connect Discovery, RFC 9728; PostHog's metadata.py).
+
+They name the endpoints that the sandbox has. PostHog also has registration, and id tokens with
+their keys.
+"""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import msgspec
 
 from sandbox.oauth.scopes import SUPPORTED
 
+CLAIMS = ("email", "email_verified", "family_name", "given_name", "sub")
 
-class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """Metadata of the authorization server, with the endpoints that the sandbox has.
 
-    PostHog also has registration and JWKS.
-    """
+DOCUMENTATION = "https://posthog.com/docs/api"
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """What both documents about the server have."""
 
     issuer: str
     authorization_endpoint: str
@@ -25,13 +33,38 @@ class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
     grant_types_supported: tuple[str, ...] = ("authorization_code", "refresh_token")
     token_endpoint_auth_methods_supported: tuple[str, ...] = ("none",)
     code_challenge_methods_supported: tuple[str, ...] = ("S256",)
-    service_documentation: str = "https://posthog.com/docs/api"
+    service_documentation: str = DOCUMENTATION
+
+
+Document = TypeVar("Document", bound=Metadata)
+
+
+class ServerMetadata(Metadata, frozen=True, kw_only=True):
+    """Metadata of the authorization server (RFC 8414)."""
+
     client_id_metadata_document_supported: bool = True
+
+
+class OpenIdMetadata(Metadata, frozen=True, kw_only=True):
+    """Metadata of the server as one that knows users (OpenID Connect Discovery 1.0)."""
+
+    subject_types_supported: tuple[str, ...] = ("public",)
+    id_token_signing_alg_values_supported: tuple[str, ...] = ("RS256",)
+    claims_supported: tuple[str, ...] = CLAIMS
 
 
 def server_metadata(base_url: str) -> ServerMetadata:
     """Build the metadata for `base_url`, which has no trailing slash."""
-    return ServerMetadata(
+    return _metadata(ServerMetadata, base_url)
+
+
+def openid_metadata(base_url: str) -> OpenIdMetadata:
+    """Build the metadata for `base_url`, which has no trailing slash."""
+    return _metadata(OpenIdMetadata, base_url)
+
+
+def _metadata(kind: type[Document], base_url: str) -> Document:
+    return kind(
         issuer=base_url,
         authorization_endpoint=f"{base_url}/oauth/authorize/",
         token_endpoint=f"{base_url}/oauth/token/",
@@ -48,6 +81,7 @@ class ResourceMetadata(msgspec.Struct, frozen=True, kw_only=True):
     authorization_servers: tuple[str, ...]
     scopes_supported: tuple[str, ...] = SUPPORTED
     bearer_methods_supported: tuple[str, ...] = ("header",)
+    resource_documentation: str = DOCUMENTATION
 
 
 def resource_metadata(base_url: str) -> ResourceMetadata:

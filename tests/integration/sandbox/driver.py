@@ -47,23 +47,23 @@ class Driver:
         answer = await self.http.get("/oauth/authorize/", params=authorization(**changes))
         return callback(answer)["code"]
 
-    async def exchange(self, code: str, **changes: str) -> httpx.Response:
-        fields = {
+    async def exchange(self, code: str | None, **changes: str | None) -> httpx.Response:
+        fields: dict[str, str | None] = {
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": REDIRECT_URI,
             "client_id": CLIENT_ID,
             "code_verifier": VERIFIER,
         }
-        return await self.http.post("/oauth/token/", data=fields | changes)
+        return await self.http.post("/oauth/token/", data=_given(fields | changes))
 
     async def tokens(self, **changes: str) -> dict[str, Any]:
         """The answer to a whole flow."""
         return (await self.exchange(await self.code(**changes))).json()
 
-    async def refresh(self, token: str) -> httpx.Response:
+    async def refresh(self, token: str, **changes: str) -> httpx.Response:
         fields = {"grant_type": "refresh_token", "refresh_token": token, "client_id": CLIENT_ID}
-        return await self.http.post("/oauth/token/", data=fields)
+        return await self.http.post("/oauth/token/", data=fields | changes)
 
     async def create(self, **changes: Any) -> dict[str, Any]:
         """A function, as made by Hogsend but for `changes`."""
@@ -105,7 +105,7 @@ def challenge(verifier: str = VERIFIER) -> str:
 
 def authorization(**changes: str | None) -> dict[str, str]:
     """The parameters of contract 3.3 but for `changes`; None leaves one out."""
-    parameters = {
+    parameters: dict[str, str | None] = {
         "response_type": "code",
         "client_id": CLIENT_ID,
         "redirect_uri": REDIRECT_URI,
@@ -115,7 +115,11 @@ def authorization(**changes: str | None) -> dict[str, str]:
         "code_challenge_method": "S256",
         "required_access_level": "team",
     }
-    return {key: value for key, value in (parameters | changes).items() if value is not None}
+    return _given(parameters | changes)
+
+
+def _given(fields: dict[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def callback(answer: httpx.Response) -> dict[str, str]:

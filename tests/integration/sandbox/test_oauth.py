@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
 import httpx
 import pytest
 
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES, missing
+from sandbox.oauth.documents import Client
+from sandbox.oauth.grants import Reach
 from tests.integration.sandbox.driver import (
     REDIRECT_URI,
+    VERIFIER,
     Driver,
     authorization,
     bearer,
     callback,
+    challenge,
     sandbox,
 )
 
@@ -69,8 +71,11 @@ async def test_unknown_scopes_are_dropped_and_no_scope_means_all(posthog: Driver
     assert "hog_function:write" in (await posthog.tokens(scope=""))["scope"].split()
 
 
-async def test_without_an_access_level_the_grant_is_not_limited(posthog: Driver) -> None:
-    assert (await posthog.tokens(required_access_level=""))["scoped_teams"] == []
+async def test_the_access_level_says_what_the_grant_is_limited_to(posthog: Driver) -> None:
+    for level in ("", "all"):
+        assert (await posthog.tokens(required_access_level=level))["scoped_teams"] == []
+    project = await posthog.tokens(required_access_level="project")
+    assert (project["scoped_teams"], project["scoped_organizations"]) == ([4242], [])
     organization = await posthog.tokens(required_access_level="organization")
     assert organization["scoped_organizations"] == [posthog.instance.project.organization]
 
@@ -115,6 +120,14 @@ async def test_a_wrong_client_or_redirect_is_never_redirected(
     assert "Location" not in answer.headers
 
 
+async def test_a_redirect_that_is_left_out_is_none_of_several(posthog: Driver) -> None:
+    answer = await posthog.http.get(
+        "/oauth/authorize/", params=authorization(redirect_uri=None, response_type=None)
+    )
+    expected = {"error": "invalid_request", "error_description": "Missing redirect URI."}
+    assert (answer.status_code, answer.json()) == (400, expected)
+
+
 async def test_on_loopback_any_port_will_do(posthog: Driver) -> None:
     elsewhere = "http://127.0.0.1:59999/callback"
     answer = await posthog.http.get(
@@ -123,36 +136,58 @@ async def test_on_loopback_any_port_will_do(posthog: Driver) -> None:
     assert answer.headers["Location"].startswith(f"{elsewhere}?code=")
 
 
-async def test_a_wrong_verifier_is_refused_and_the_code_stays_valid(posthog: Driver) -> None:
+OTHER_CLIENT = "https://other.example.com/client.json"
+INVALID_GRANT: dict[str, str] = {"error": "invalid_grant"}
+INVALID_CLIENT: dict[str, str] = {"error": "invalid_client"}
+INVALID_SCOPE: dict[str, str] = {"error": "invalid_scope"}
+
+
+def invalid_request(description: str) -> dict[str, str]:
+    return {"error": "invalid_request", "error_description": description}
+
+
+# What django-oauth-toolkit 3.4 answered to each of these.
+WRONG_EXCHANGES: list[tuple[dict[str, str | None], int, dict[str, str]]] = [
+    ({"code": "unknown"}, 400, INVALID_GRANT),
+    ({"code": ""}, 400, INVALID_GRANT),
+    ({"code": None}, 400, invalid_request("Missing code parameter.")),
+    ({"code_verifier": None}, 400, invalid_request("Code verifier required.")),
+    ({"code_verifier": ""}, 400, INVALID_GRANT),
+    ({"code_verifier": "x" * 43}, 400, INVALID_GRANT),
+    ({"client_id": OTHER_CLIENT}, 401, INVALID_CLIENT),
+    ({"client_id": ""}, 401, INVALID_CLIENT),
+    ({"client_id": None}, 401, INVALID_CLIENT),
+    ({"client_secret": "s"}, 401, INVALID_CLIENT),
+    (
+        {"redirect_uri": "http://127.0.0.1:8423/callback"},
+        400,
+        invalid_request("Mismatching redirect URI."),
+    ),
+    ({"redirect_uri": None}, 400, invalid_request("Missing redirect URI.")),
+    ({"grant_type": "password"}, 400, invalid_request("Request is missing username parameter.")),
+    ({"grant_type": "client_credentials"}, 401, INVALID_CLIENT),
+    ({"grant_type": "implicit"}, 400, {"error": "unsupported_grant_type"}),
+    ({"grant_type": None}, 400, {"error": "unsupported_grant_type"}),
+]
+
+
+async def test_a_wrong_exchange_is_refused_and_the_code_stays_valid(posthog: Driver) -> None:
     code = await posthog.code()
-    refused = await posthog.exchange(code, code_verifier="x" * 43)
-    assert (refused.status_code, refused.json()) == (400, {"error": "invalid_grant"})
-    assert (await posthog.exchange(code)).status_code == 200
+    for changes, status, body in WRONG_EXCHANGES:
+        answer = await posthog.exchange(**{"code": code, **changes})
+        assert (answer.status_code, answer.json()) == (status, body), changes
+        assert answer.headers["Cache-Control"] == "no-store"
+        challenge = 'Bearer error="invalid_client"' if status == 401 else None
+        assert answer.headers.get("WWW-Authenticate") == challenge
+    assert (await posthog.exchange(code, client_secret="")).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("changes", "status", "error"),
-    [
-        ({"code": "unknown"}, 400, "invalid_grant"),
-        ({"code": ""}, 400, "invalid_request"),
-        ({"code_verifier": ""}, 400, "invalid_request"),
-        ({"client_id": "https://other.example.com/client.json"}, 400, "invalid_grant"),
-        ({"client_id": ""}, 401, "invalid_client"),
-        ({"redirect_uri": "http://127.0.0.1:8423/callback"}, 400, "invalid_request"),
-        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
-    ],
-)
-async def test_a_wrong_exchange_is_refused(
-    posthog: Driver, changes: dict[str, str], status: int, error: str
-) -> None:
-    answer = await posthog.exchange(**{"code": await posthog.code(), **changes})
-    assert (answer.status_code, answer.json()["error"]) == (status, error)
-
-
-async def test_a_code_works_once(posthog: Driver) -> None:
+async def test_a_code_works_once_and_what_it_gave_stays_valid(posthog: Driver) -> None:
     code = await posthog.code()
-    assert (await posthog.exchange(code)).status_code == 200
-    assert (await posthog.exchange(code)).json() == {"error": "invalid_grant"}
+    tokens = (await posthog.exchange(code)).json()
+    assert (await posthog.exchange(code)).json() == INVALID_GRANT
+    used = await posthog.http.get(PROJECT, headers=bearer(tokens["access_token"]))
+    assert used.status_code == 200, "neither PostHog nor its toolkit revokes what a code gave"
 
 
 async def test_a_code_is_valid_for_five_minutes(posthog: Driver) -> None:
@@ -168,10 +203,20 @@ async def test_tokens_can_be_requested_in_json(posthog: Driver) -> None:
         "client_id": CLIENT_ID,
     }
     assert (await posthog.http.post("/oauth/token", json=fields)).status_code == 200
-    broken = await posthog.http.post(
-        "/oauth/token/", content=b"{", headers={"Content-Type": "application/json"}
-    )
-    assert (broken.status_code, broken.json()["error"]) == (400, "invalid_request")
+    for body, description in (
+        (b"{", "Invalid JSON payload"),
+        (b"[]", "JSON payload must be an object"),
+        (b'{"code":[]}', "Parameter 'code' must be a string"),
+        (b'{"grant_type":"refresh_token"}', "Missing refresh token parameter."),
+        (
+            b'{"grant_type":"refresh_token","refresh_token":null}',
+            "Missing refresh token parameter.",
+        ),
+    ):
+        broken = await posthog.http.post(
+            "/oauth/token/", content=body, headers={"Content-Type": "application/json"}
+        )
+        assert (broken.status_code, broken.json()) == (400, invalid_request(description))
 
 
 async def test_an_access_token_expires() -> None:
@@ -223,6 +268,37 @@ async def test_after_the_grace_period_the_whole_family_is_revoked(posthog: Drive
     assert (await posthog.refresh(second["refresh_token"])).json() == {"error": "invalid_grant"}
 
 
+@pytest.mark.parametrize("rotates", [True, False])
+async def test_a_refresh_may_give_scopes_up_and_never_gets_them_back(rotates: bool) -> None:
+    async with sandbox(rotate_refresh_tokens=rotates) as posthog:
+        first = await posthog.tokens(scope="person:read project:read")
+        token = first["refresh_token"]
+        for scope in ("person:write", "person:read person:write", "openid", "*"):
+            refused = await posthog.refresh(token, scope=scope)
+            assert (refused.status_code, refused.json()) == (400, INVALID_SCOPE)
+        same = (await posthog.refresh(token, scope="project:read person:read")).json()
+        assert same["scope"] == "project:read person:read"
+        narrow = (await posthog.refresh(same["refresh_token"], scope="project:read")).json()
+        assert narrow["scope"] == "project:read"
+        token = narrow["refresh_token"]
+        assert (await posthog.refresh(token, scope="person:read")).json() == INVALID_SCOPE
+        last = (await posthog.refresh(token)).json()
+        assert last["scope"] == "project:read"
+        used = await posthog.http.get(
+            "/api/projects/4242/persons/", headers=bearer(last["access_token"])
+        )
+        assert used.status_code == 403
+
+
+async def test_a_repeated_refresh_gets_the_scopes_of_the_first(posthog: Driver) -> None:
+    first = await posthog.tokens(scope="person:read project:read")
+    narrow = (await posthog.refresh(first["refresh_token"], scope="project:read")).json()
+    again = await posthog.refresh(first["refresh_token"], scope="project:read")
+    assert again.json() == narrow
+    wide = await posthog.refresh(first["refresh_token"], scope="person:read project:read")
+    assert wide.json() == INVALID_SCOPE
+
+
 async def test_the_grace_period_is_an_option() -> None:
     async with sandbox(grace_seconds=0) as posthog:
         first = await posthog.tokens()
@@ -248,13 +324,63 @@ async def test_a_refresh_token_is_valid_for_thirty_days(posthog: Driver) -> None
 
 
 async def test_a_refresh_token_belongs_to_its_client(posthog: Driver) -> None:
-    fields = {
-        "grant_type": "refresh_token",
-        "refresh_token": (await posthog.tokens())["refresh_token"],
-        "client_id": "https://other.example.com/client.json",
-    }
-    answer = await posthog.http.post("/oauth/token/", data=fields)
-    assert answer.json() == {"error": "invalid_grant"}
+    token = (await posthog.tokens())["refresh_token"]
+    unknown = await posthog.refresh(token, client_id=OTHER_CLIENT)
+    assert (unknown.status_code, unknown.json()) == (401, INVALID_CLIENT)
+    assert unknown.headers["WWW-Authenticate"] == 'Bearer error="invalid_client"'
+    know(posthog, OTHER_CLIENT)
+    other = await posthog.refresh(token, client_id=OTHER_CLIENT)
+    assert (other.status_code, other.json()) == (400, INVALID_GRANT)
+    basic = await posthog.http.post(
+        "/oauth/token/",
+        data={"grant_type": "refresh_token", "refresh_token": token, "client_id": CLIENT_ID},
+        auth=("me", "secret"),
+    )
+    assert (basic.status_code, basic.json()) == (401, INVALID_CLIENT)
+    assert (await posthog.refresh(token)).status_code == 200
+
+
+def know(posthog: Driver, client_id: str) -> None:
+    """Let a client be one that asked for authorization before."""
+    client = Client(client_id, "Other", (REDIRECT_URI,))
+    posthog.instance.documents._cache[client_id] = (0.0, client)
+
+
+async def test_a_token_is_revoked_by_its_client_only(posthog: Driver) -> None:
+    tokens = await posthog.tokens()
+    know(posthog, OTHER_CLIENT)
+
+    async def revoke(**fields: str) -> httpx.Response:
+        return await posthog.http.post("/oauth/revoke/", data=fields)
+
+    async def is_used() -> bool:
+        answer = await posthog.http.get(PROJECT, headers=bearer(tokens["access_token"]))
+        return answer.status_code == 200
+
+    for token in (tokens["access_token"], tokens["refresh_token"], "unknown"):
+        answer = await revoke(token=token, client_id=OTHER_CLIENT, token_type_hint="what")
+        assert (answer.status_code, answer.content) == (200, b"")
+    assert await is_used()
+    missing = invalid_request("Missing token parameter.")
+    assert (await revoke(client_id=CLIENT_ID)).json() == missing
+    assert (await revoke(client_id=CLIENT_ID, token="")).json() == missing
+    for fields in ({"token": "x"}, {"token": "x", "client_id": "https://new.example.com/c.json"}):
+        refused = await revoke(**fields)
+        assert (refused.status_code, refused.json()) == (401, INVALID_CLIENT)
+        assert refused.headers["WWW-Authenticate"] == 'Bearer error="invalid_client"'
+    await revoke(token=tokens["access_token"], client_id=CLIENT_ID)
+    assert not await is_used()
+
+
+async def test_without_rotation_revoking_ends_the_whole_session() -> None:
+    async with sandbox(rotate_refresh_tokens=False) as posthog:
+        first = await posthog.tokens()
+        second = (await posthog.refresh(first["refresh_token"])).json()
+        fields = {"token": first["refresh_token"], "client_id": CLIENT_ID}
+        await posthog.http.post("/oauth/revoke/", data=fields)
+        for tokens in (first, second):
+            used = await posthog.http.get(PROJECT, headers=bearer(tokens["access_token"]))
+            assert used.status_code == 401
 
 
 async def test_revoking_a_refresh_token_revokes_its_access_token(posthog: Driver) -> None:
@@ -267,26 +393,91 @@ async def test_revoking_a_refresh_token_revokes_its_access_token(posthog: Driver
     assert (await posthog.refresh(tokens["refresh_token"])).status_code == 400
 
 
-async def test_introspection_and_userinfo_need_their_scopes(posthog: Driver) -> None:
-    plain = await posthog.tokens()
-    asking = await posthog.tokens(scope="introspection openid")
-    fields = {"token": plain["access_token"]}
+async def test_a_token_may_ask_about_itself(posthog: Driver) -> None:
+    tokens = await posthog.tokens(scope="person:read", required_access_level="project")
+    mine = tokens["access_token"]
+    expected = {
+        "active": True,
+        "token_type": "access_token",
+        "scope": "person:read",
+        "is_impersonated": False,
+        "scoped_teams": [4242],
+        "scoped_organizations": [],
+        "exp": int(posthog.instance.clock.now()) + 3600,
+        "client_id": CLIENT_ID,
+        "client_name": "Hogsend",
+    }
+    path, headers = "/oauth/introspect/", bearer(mine)
+    for found in (
+        await posthog.http.post(path, data={"token": mine}, headers=headers),
+        await posthog.http.post(path, json={"token": mine}, headers=headers),
+        await posthog.http.get(path, params={"token": mine}, headers=headers),
+    ):
+        assert found.status_code == 200
+        assert found.json() | {"exp": 0} == expected | {"exp": 0}
+        assert abs(found.json()["exp"] - expected["exp"]) <= 2
+    # About another token it may not, about its refresh token neither.
+    assert (await introspect(posthog, mine, tokens["refresh_token"])).status_code == 403
+    await posthog.advance(3601)
+    expired = await introspect(posthog, mine, mine)
+    assert (expired.status_code, expired.json()) == (200, {"active": False})
 
-    def introspect(tokens: dict[str, str]) -> Awaitable[httpx.Response]:
-        headers = bearer(tokens["access_token"])
-        return posthog.http.post("/oauth/introspect/", data=fields, headers=headers)
 
-    assert (await introspect(plain)).status_code == 403
-    found = (await introspect(asking)).json()
-    assert found["active"] is True
-    assert found["client_id"] == CLIENT_ID
+async def test_with_its_scope_a_client_may_ask_about_its_own_tokens(posthog: Driver) -> None:
+    plain = await posthog.tokens(scope="person:read", required_access_level="organization")
+    asking = (await posthog.tokens(scope="introspection"))["access_token"]
+    access = (await introspect(posthog, asking, plain["access_token"])).json()
+    assert (access["active"], access["scope"]) == (True, "person:read")
+    assert (await introspect(posthog, asking, plain["refresh_token"])).json() == {
+        "active": True,
+        "token_type": "refresh_token",
+        "scoped_teams": [],
+        "scoped_organizations": [posthog.instance.project.organization],
+        "client_id": CLIENT_ID,
+        "client_name": "Hogsend",
+    }
+    for token in ("unknown", ""):
+        assert (await introspect(posthog, asking, token)).json() == {"active": False}
+    grants = posthog.instance.grants
+    know(posthog, OTHER_CLIENT)
+    code = grants.issue_code(Reach(OTHER_CLIENT, ("person:read",)), REDIRECT_URI, challenge())
+    client = Client(OTHER_CLIENT, "Other", (REDIRECT_URI,))
+    others = grants.exchange(code, client, REDIRECT_URI, VERIFIER)
+    for token in (others.access_token, others.refresh_token):
+        assert (await introspect(posthog, asking, token)).json() == {"active": False}
     await posthog.http.post(
         "/oauth/revoke/", data={"token": plain["access_token"], "client_id": CLIENT_ID}
     )
-    assert (await introspect(asking)).json() == {"active": False}
-    user = await posthog.http.get("/oauth/userinfo/", headers=bearer(asking["access_token"]))
+    assert (await introspect(posthog, asking, plain["access_token"])).json() == {"active": False}
+    rotated = (await posthog.refresh(plain["refresh_token"])).json()
+    assert (await introspect(posthog, asking, plain["refresh_token"])).json() == {"active": False}
+    assert (await introspect(posthog, asking, rotated["refresh_token"])).json()["active"] is True
+
+
+async def test_nobody_else_may_introspect(posthog: Driver) -> None:
+    token = (await posthog.tokens())["access_token"]
+    for shown in ("unknown", "phr_unknown", posthog.instance.options.personal_key):
+        answer = await introspect(posthog, shown, token)
+        assert (answer.status_code, answer.content) == (403, b"")
+    assert (await posthog.http.post("/oauth/introspect/")).status_code == 403
+
+
+async def introspect(posthog: Driver, shown: str, token: str) -> httpx.Response:
+    return await posthog.http.post(
+        "/oauth/introspect/", data={"token": token}, headers=bearer(shown)
+    )
+
+
+async def test_userinfo_needs_its_scope(posthog: Driver) -> None:
+    plain = (await posthog.tokens(scope="person:read"))["access_token"]
+    asking = (await posthog.tokens(scope="openid"))["access_token"]
+    user = await posthog.http.get("/oauth/userinfo/", headers=bearer(asking))
     assert user.json()["sub"]
-    assert (await posthog.http.get("/oauth/userinfo/")).status_code == 401
+    refused = await posthog.http.get("/oauth/userinfo/", headers=bearer(plain))
+    assert (refused.status_code, refused.json()["error"]) == (403, "insufficient_scope")
+    unknown = await posthog.http.get("/oauth/userinfo/")
+    assert unknown.status_code == 401
+    assert unknown.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
 
 
 async def test_a_consent_page_works_once() -> None:
@@ -309,7 +500,24 @@ async def test_metadata_is_found_under_every_name_and_from_every_origin(posthog:
     server = await posthog.http.get("/.well-known/oauth-authorization-server", headers=read)
     openid = await posthog.http.get("/.well-known/openid-configuration", headers=read)
     resource = await posthog.http.get("/.well-known/oauth-protected-resource", headers=read)
-    assert openid.json() == server.json()
+    own = {"client_id_metadata_document_supported"}
+    assert {key: server.json()[key] for key in server.json().keys() - own} == {
+        key: openid.json()[key] for key in server.json().keys() - own
+    }
+    assert openid.json()["subject_types_supported"] == ["public"]
+    assert openid.json()["id_token_signing_alg_values_supported"] == ["RS256"]
+    assert not own & openid.json().keys()
+    assert resource.json()["resource"] == server.json()["issuer"]
+    assert resource.json()["bearer_methods_supported"] == ["header"]
     assert resource.json()["authorization_servers"] == [server.json()["issuer"]]
     for answer in (server, openid, resource):
         assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_a_refused_bearer_is_told_where_tokens_come_from(posthog: Driver) -> None:
+    document = f"{posthog.url}/.well-known/oauth-protected-resource"
+    for headers in ({}, bearer("pha_unknown"), bearer("phx_unknown")):
+        refused = await posthog.http.get(PROJECT, headers=headers)
+        assert refused.status_code == 401
+        assert refused.headers["WWW-Authenticate"] == f'Bearer resource_metadata="{document}"'
+    assert (await posthog.http.get(document)).status_code == 200
