@@ -1,18 +1,23 @@
-"""Routes to which SDKs send events: `/i/v0/e/`, `/e/`, `/capture/`, `/track/`, `/batch/`."""
+"""Routes to which SDKs send events: `/i/v0/e/`, `/batch/`, and the older `/e/` and its like."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, post
+from litestar import HttpMethod, Request, Response, route
 from litestar.di import NamedDependency
 
-from sandbox.ingestion.decoding import decode
+from sandbox.ingestion.decoding import Payload, decode
 from sandbox.ingestion.events import read_events
 from sandbox.instance import Instance
 
-PATHS = ["/i/v0/e", "/e", "/capture", "/track", "/batch"]
+LEGACY = ("/e", "/capture", "/track", "/engage")
+"""They take base64 off once more after decompressing."""
+PATHS = ["/i/v0/e", "/batch", *LEGACY]
+
+MIN_SENT_AT = 1_609_459_200.0
+"""2021-01-01: `_` is milliseconds, and old SDKs sent seconds."""
 
 
 class CaptureAnswer(msgspec.Struct, frozen=True):
@@ -21,7 +26,7 @@ class CaptureAnswer(msgspec.Struct, frozen=True):
     status: str = "Ok"
 
 
-@post(PATHS, status_code=200)
+@route(PATHS, http_method=[HttpMethod.GET, HttpMethod.POST], status_code=200)
 async def capture(
     request: Request[Any, Any, Any], instance: NamedDependency[Instance]
 ) -> Response[CaptureAnswer | None]:
@@ -29,13 +34,31 @@ async def capture(
 
     Events with an unknown project key are accepted, then dropped (rust/capture/src/token.rs).
     """
+    path = request.url.path.rstrip("/")
+    query = request.query_params
     document = decode(
-        await request.body(),
-        request.headers.get("Content-Type", ""),
-        request.headers.get("Content-Encoding", ""),
-        request.query_params.get("compression", ""),
+        Payload(
+            body=await request.body(),
+            content_type=request.headers.get("Content-Type", ""),
+            encoding=request.headers.get("Content-Encoding", ""),
+            compression=query.get("compression", ""),
+            data=query.get("data", ""),
+            unwraps_base64=path in LEGACY,
+        )
     )
-    instance.pipeline.ingest(read_events(document, instance.clock.now()))
-    if request.query_params.get("beacon") == "1":
+    events = read_events(
+        document,
+        instance.clock.now(),
+        engages=path == "/engage",
+        sent_at=_sent_at(query.get("_", "")),
+    )
+    instance.pipeline.ingest(events)
+    if query.get("beacon") == "1":
         return Response(None, status_code=204)
     return Response(CaptureAnswer())
+
+
+def _sent_at(text: str) -> float | None:
+    """Read the query parameter `_`, milliseconds by the client's clock."""
+    seconds = int(text) / 1000 if text.isdecimal() else 0.0
+    return seconds if seconds >= MIN_SENT_AT else None

@@ -11,7 +11,7 @@ from litestar.di import NamedDependency
 
 from sandbox.errors import ApiError, ApiErrorBody, invalid
 from sandbox.flags import FlagDetails
-from sandbox.ingestion.decoding import decode
+from sandbox.ingestion.decoding import Payload, decode
 from sandbox.instance import Instance
 
 VERSION_WITH_DETAILS = 2
@@ -42,12 +42,14 @@ async def evaluate_flags(
     request: Request[Any, Any, Any], instance: NamedDependency[Instance]
 ) -> FlagsAnswer | LegacyFlagsAnswer:
     """Evaluate flags for a distinct id; properties in the request override stored ones."""
-    document = decode(
-        await request.body(),
-        request.headers.get("Content-Type", ""),
-        request.headers.get("Content-Encoding", ""),
-        request.query_params.get("compression", ""),
+    payload = Payload(
+        body=await request.body(),
+        content_type=request.headers.get("Content-Type", ""),
+        encoding=request.headers.get("Content-Encoding", ""),
+        compression=request.query_params.get("compression", ""),
+        unwraps_base64=True,
     )
+    document = decode(payload)
     fields: dict[str, Any] = document if isinstance(document, dict) else {}
     distinct_id = _check(fields, instance.options.project_key)
     person = instance.people.find(distinct_id)

@@ -1,57 +1,140 @@
-"""Decoding of SDK requests: gzip, base64, forms (rust/capture/src/v0_request.rs)."""
+"""Decoding of SDK requests: gzip, lz-string, base64, forms (rust/capture/src/payload)."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import gzip
+import re
 import zlib
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
 
-from sandbox.ingestion.errors import undecodable, unparseable
+from sandbox.ingestion.errors import empty_payload, too_big, undecodable, unparseable
+from sandbox.ingestion.lz_string import LzError, TooLong, decompress
 
-GZIP_MAGIC = b"\x1f\x8b"
+MAX_BYTES = 20 * 1024 * 1024
+"""Most that a request may have, decompressed as well (`EVENT_PAYLOAD_SIZE_LIMIT`)."""
+GZIP_MAGIC = b"\x1f\x8b\x08"
+FORM = "application/x-www-form-urlencoded"
+
+GZIP = frozenset({"gzip", "gzip-js"})
+LZ_STRING = frozenset({"lz64", "lz-string"})
+
+_FORM_START = (b"data=", b"ver=", b"_=", b"ip=", b"compression=")
+_CHARACTERS_CHECKED = 128
+_BASE64 = re.compile(rb"[A-Za-z0-9+/=]+")
+_BASE64_IN_FORM = re.compile(rb"[A-Za-z0-9+/= ]+")
 
 
-def decode(body: bytes, content_type: str, encoding: str, compression: str) -> Any:
-    """Decode a request body to JSON.
+class Payload(msgspec.Struct, frozen=True, kw_only=True):
+    """A request before it is decoded."""
 
-    Args:
-        body: of the request.
-        content_type: header `Content-Type`.
-        encoding: header `Content-Encoding`.
-        compression: query parameter `compression`: `gzip`, `gzip-js` or `base64`.
+    body: bytes
+    content_type: str = ""
+    encoding: str = ""
+    """Header `Content-Encoding`."""
+    compression: str = ""
+    """Query parameter `compression`."""
+    data: str = ""
+    """Query parameter `data`, which precedes the body."""
+    unwraps_base64: bool = False
+    """Whether base64 is taken off once more after decompressing, as by `/e` and its like."""
+
+
+def decode(payload: Payload) -> Any:
+    """Decode a request to JSON.
 
     Raises:
-        CaptureError: it cannot be decoded or parsed.
+        CaptureError: it cannot be decoded or parsed, or is too large.
     """
-    if "gzip" in encoding or compression.startswith("gzip") or body.startswith(GZIP_MAGIC):
-        body = _gunzip(body)
-    if "form" in content_type or body.startswith(b"data="):
-        form = parse_qs(body.decode(errors="replace"))
-        body = form.get("data", [""])[0].encode()
-        compression = form.get("compression", [compression])[0]
-    if compression == "base64" or (body and body[:1] not in b'{["'):
-        body = _decode_base64(body)
+    raw = payload.data.encode() or payload.body
+    if not raw:
+        raise empty_payload()
+    body, hint = raw, payload.compression.lower()
+    if not body.startswith(_FORM_START) and _is_base64(body):
+        body = _from_base64(body)
+    if payload.content_type == FORM:
+        form = _form(body)
+        body = form.get("data", "").encode()
+        if _BASE64_IN_FORM.fullmatch(body[:_CHARACTERS_CHECKED]):
+            body = body.replace(b" ", b"+")
+        raw, hint = body, hint or form.get("compression", "").lower()
+    text = _decompressed(body, raw, hint or payload.encoding.lower())
+    if payload.unwraps_base64 and _is_base64(text):
+        text = _from_base64(text)
+        if len(text) > MAX_BYTES:
+            raise too_big(f"a request of more than {MAX_BYTES} bytes")
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise unparseable(str(error)) from error
 
 
+def _form(body: bytes) -> dict[str, str]:
+    if not body.startswith(_FORM_START):
+        raise undecodable("expected form data in POST request payload")
+    form = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
+    return {name: values[0] for name, values in form.items()}
+
+
+def _decompressed(body: bytes, raw: bytes, hint: str) -> bytes:
+    """Decompress a body; `raw` is the same before base64 was taken off.
+
+    lz-string's own output is base64, so that `raw` is what it gave.
+    """
+    if hint in GZIP or body.startswith(GZIP_MAGIC):
+        return _gunzip(body)
+    if hint in LZ_STRING:
+        return _from_lz(raw)
+    _check_utf8(body, "invalid UTF8 in request payload")
+    if len(body) > MAX_BYTES:
+        raise too_big(f"a request of more than {MAX_BYTES} bytes")
+    return body
+
+
 def _gunzip(body: bytes) -> bytes:
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
-        return gzip.decompress(body)
-    except (OSError, EOFError, zlib.error) as error:
-        raise undecodable("failed to decode gzip data") from error
+        found = stream.decompress(body, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise undecodable("invalid GZIP data") from error
+    if len(found) > MAX_BYTES:
+        raise too_big(f"more than {MAX_BYTES} bytes after decompressing")
+    if not stream.eof:
+        raise undecodable("invalid GZIP data")
+    _check_utf8(found, "invalid gzip data")
+    return found
 
 
-def _decode_base64(body: bytes) -> bytes:
+def _from_lz(body: bytes) -> bytes:
     try:
-        decoded = base64.b64decode(body.replace(b" ", b"+"), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise undecodable("the body is neither JSON nor base64") from error
-    return _gunzip(decoded) if decoded.startswith(GZIP_MAGIC) else decoded
+        found = decompress(body.decode("ascii"), MAX_BYTES).encode()
+    except TooLong as error:
+        raise too_big(f"more than {MAX_BYTES} bytes after decompressing") from error
+    except (LzError, UnicodeDecodeError) as error:
+        raise undecodable("decompress_lz64: failed decompress to UTF16") from error
+    if len(found) > MAX_BYTES:
+        raise too_big(f"more than {MAX_BYTES} bytes after decompressing")
+    return found
+
+
+def _check_utf8(body: bytes, otherwise: str) -> None:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise undecodable(otherwise) from error
+
+
+def _is_base64(body: bytes) -> bool:
+    """Whether it looks like it: PostHog checks the first characters and the length only."""
+    return len(body) % 4 == 0 and _BASE64.fullmatch(body[:_CHARACTERS_CHECKED]) is not None
+
+
+def _from_base64(body: bytes) -> bytes:
+    """Decode base64; what is none after all stays as it is."""
+    try:
+        return base64.b64decode(body, validate=True)
+    except (binascii.Error, ValueError):
+        return body

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+MAX_TOKEN_BYTES = 64
+
 
 class CaptureError(Exception):
     """Capture refuses a request; the answer is plain text."""
@@ -9,6 +11,11 @@ class CaptureError(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
+
+
+def empty_payload() -> CaptureError:
+    """There is neither a body nor `data`."""
+    return CaptureError(400, "request missing data payload")
 
 
 def undecodable(reason: str) -> CaptureError:
@@ -21,13 +28,19 @@ def unparseable(reason: str) -> CaptureError:
     return CaptureError(400, f"failed to parse request: {reason}")
 
 
+def nameless() -> CaptureError:
+    """An event has no name at all, which `/engage` alone takes."""
+    reason = "non-engage request missing event name attribute"
+    return CaptureError(400, f"failed to hydrate events from request: {reason}")
+
+
 def bad_event(reason: str) -> CaptureError:
     """An event lacks a required field."""
     return CaptureError(400, reason)
 
 
 def too_big(reason: str) -> CaptureError:
-    """An event does not fit into a message of the pipeline."""
+    """A request is too large, or an event does not fit into a message of the pipeline."""
     return CaptureError(413, f"maximum event size exceeded: {reason}")
 
 
@@ -47,7 +60,7 @@ def check_token(token: str | None) -> str:
     token = token.strip()
     problems = {
         "empty": not token,
-        "too_long": len(token) > 64,  # noqa: PLR2004
+        "too_long": len(token.encode()) > MAX_TOKEN_BYTES,
         "not_ascii": not token.isascii(),
         "personal_api_key": token.startswith("phx_"),
         "null_byte": "\0" in token,
