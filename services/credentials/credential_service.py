@@ -111,8 +111,8 @@ class CredentialService:
         except CannotUnseal as error:
             raise CannotUnseal(
                 f"The stored credential for {provider} cannot be decrypted. BETTER_AUTH_SECRET was "
-                f"probably rotated: name the old one in BETTER_AUTH_SECRET_PREVIOUS, run `hogsend "
-                f"connect {provider}` again, or DELETE this credential."
+                f"probably rotated: name the old one in BETTER_AUTH_SECRET_PREVIOUS, or DELETE "
+                f"this credential and run `hogsend connect {provider}` again."
             ) from error
         return _meta(provider, payload, row, stored.refresh)
 

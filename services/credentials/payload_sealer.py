@@ -84,8 +84,8 @@ class PayloadSealer:
             if (kind, row.updated_at) not in self._reported:
                 self._reported.add((kind, row.updated_at))
                 log.warning(
-                    "stored credential cannot be read; connect again, or name the secret that "
-                    "sealed it in BETTER_AUTH_SECRET_PREVIOUS",
+                    "stored credential cannot be read; name the secret that sealed it in "
+                    "BETTER_AUTH_SECRET_PREVIOUS, or delete the credential and connect again",
                     kind=kind,
                     reason=str(error),
                 )

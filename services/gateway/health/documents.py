@@ -10,6 +10,7 @@ import msgspec
 ACTIVITY_HOURS = 24
 
 UpOrDown = Literal["up", "down"]
+SecretKnowledge = Literal["known", "unknown", "unreadable"]
 Condition = Literal["up", "down", "unknown"]
 """`unknown` is what nobody answered for: the bus that would have carried the answer is away."""
 Status = Literal["healthy", "degraded", "migration_pending"]
@@ -93,7 +94,8 @@ class ServiceHealthBody(msgspec.Struct, frozen=True, rename="camel", omit_defaul
     waits_for: str | None = None
     """What it cannot work without; the service is down until that is available.
 
-    For the gateway: `webhook secret` or `spool`, while every webhook is answered 503.
+    For the gateway: `webhook secret`, `readable webhook secret` or `spool`, while every webhook is
+    answered 503.
     """
     spool_set_aside: int | None = None
     """What an operator has to look at in the gateway's spool: webhooks that JetStream refuses, and
@@ -129,10 +131,11 @@ class Liveness(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, rename="camel"):
-    """Whether webhooks can be accepted, and why not."""
+    """Whether requests should be sent here, and why not."""
 
     ready: bool
     bus: UpOrDown
-    webhook_secret: Literal["known", "unknown"]
+    webhook_secret: SecretKnowledge
+    """`unreadable`: webhooks are answered 503 until the operator acts."""
     spooled: int
     """Webhooks in the spool."""

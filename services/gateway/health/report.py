@@ -159,7 +159,9 @@ def _gateway(
 ) -> ServiceHealthBody:
     """Describe the gateway, which is not up while it answers every webhook with 503."""
     waits_for = None
-    if not webhook_secret.known:
+    if webhook_secret.unreadable:
+        waits_for = "readable webhook secret"
+    elif not webhook_secret.known:
         waits_for = "webhook secret"
     elif not queue.can_accept:
         waits_for = "spool"

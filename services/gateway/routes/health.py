@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
 from services.gateway.error_responses import documented_errors
-from services.gateway.health.documents import Health, Liveness, Readiness
+from services.gateway.health.documents import Health, Liveness, Readiness, SecretKnowledge
 from services.gateway.health.report import report_health
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.webhook_queue import WebhookQueue
@@ -48,21 +48,25 @@ async def get_liveness() -> Liveness:
 @get(
     "/readyz",
     operation_id="getReadiness",
-    summary="Report whether webhooks are accepted",
+    summary="Report whether requests should be sent here",
     tags=["Health"],
-    responses={503: ResponseSpec(Readiness, description="Webhooks would be refused.")},
+    responses={503: ResponseSpec(Readiness, description="Webhooks would be refused here.")},
 )
 async def get_readiness(
     bus: NamedDependency[Connection],
     queue: NamedDependency[WebhookQueue],
     webhook_secret: NamedDependency[WebhookSecret],
 ) -> Response[Readiness]:
-    """Report whether a webhook would be accepted now; without NATS the spool accepts it."""
-    ready = queue.can_accept and webhook_secret.known
+    """Report whether requests should be sent here; without NATS the spool accepts webhooks.
+
+    A minted webhook secret that cannot be read is ready: every replica answers webhooks with 503
+    then, and the operator mends it through the admin routes, which must be reachable for that.
+    """
+    ready = queue.can_accept and (webhook_secret.known or webhook_secret.unreadable)
     body = Readiness(
         ready=ready,
         bus="up" if bus.connected else "down",
-        webhook_secret="known" if webhook_secret.known else "unknown",
+        webhook_secret=_knowledge(webhook_secret),
         spooled=queue.waiting,
     )
     return Response(body, status_code=200 if ready else 503)
@@ -81,3 +85,9 @@ async def get_readiness(
 async def get_metrics() -> Response[bytes]:
     """Prometheus metrics; scrape with an admin or read key as bearer."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _knowledge(webhook_secret: WebhookSecret) -> SecretKnowledge:
+    if webhook_secret.unreadable:
+        return "unreadable"
+    return "known" if webhook_secret.known else "unknown"

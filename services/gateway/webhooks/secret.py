@@ -78,6 +78,12 @@ class WebhookSecret:
         return self._configured is not None or self._minted.is_settled
 
     @property
+    def unreadable(self) -> bool:
+        """Whether a secret was minted that no configured `BETTER_AUTH_SECRET` unseals."""
+        held = self._minted.held
+        return self._configured is None and held is not None and held.state == "unreadable"
+
+    @property
     def version(self) -> int | None:
         """Version of the credential last heard of; None with a secret from the environment."""
         held = self._minted.held
@@ -162,8 +168,9 @@ def _announce(reply: WebhookSecretReply) -> None:
         )
     elif reply.state == "unreadable":
         log.error(
-            "the minted webhook secret cannot be decrypted, so webhooks are refused with 503. "
-            "Was BETTER_AUTH_SECRET rotated? Delete the credential and connect again."
+            "the minted webhook secret cannot be decrypted, so webhooks are refused with 503. Was "
+            "BETTER_AUTH_SECRET changed? Name the one before in BETTER_AUTH_SECRET_PREVIOUS, or "
+            "DELETE /v1/admin/provider-credentials/posthog and connect again."
         )
     else:
         log.info("webhook secret known", version=reply.version)

@@ -10,6 +10,10 @@ from hogsend.urls import is_loopback
 SERVICE_DOWN = "The credentials service did not answer, so this is unknown."
 CHECK_SERVICE = "Check `hogsend status` and the log of the credentials service."
 CONNECT = "Run `hogsend connect posthog`."
+READ_OR_FORGET = (
+    "Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS; or DELETE "
+    "/v1/admin/provider-credentials/posthog, then run `hogsend connect posthog`."
+)
 
 
 def credential(status: CredentialStatus | None) -> CredentialFinding:
@@ -21,8 +25,11 @@ def credential(status: CredentialStatus | None) -> CredentialFinding:
             state="unreadable",
             detail="The stored credential cannot be decrypted. BETTER_AUTH_SECRET was probably "
             "rotated.",
-            remediation="Run `hogsend connect posthog` again, or put the earlier secret into "
-            "BETTER_AUTH_SECRET_PREVIOUS.",
+            # Connecting replaces the grant only, and never a webhook secret that was minted.
+            remediation=READ_OR_FORGET
+            if _lost_minted(status)
+            else "Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS, or run `hogsend connect "
+            "posthog` again.",
         )
     if status.oauth == "absent":
         return CredentialFinding(
@@ -59,7 +66,16 @@ def credential(status: CredentialStatus | None) -> CredentialFinding:
 def webhook_secret(status: CredentialStatus | None, *, configured: bool) -> SecretFinding:
     """Assess the secret that PostHog's deliveries must carry."""
     if configured:
-        return SecretFinding(state="present", source="environment")
+        lost = status is not None and _lost_minted(status)
+        return SecretFinding(
+            state="present",
+            source="environment",
+            detail="What an earlier connection stored, the project's key included, cannot be "
+            "decrypted."
+            if lost
+            else None,
+            remediation=READ_OR_FORGET if lost else None,
+        )
     if status is None:
         return SecretFinding(
             state="unknown", source="none", detail=SERVICE_DOWN, remediation=CHECK_SERVICE
@@ -73,8 +89,7 @@ def webhook_secret(status: CredentialStatus | None, *, configured: bool) -> Secr
                 source="minted",
                 detail="The minted webhook secret cannot be decrypted, so deliveries are answered "
                 "503.",
-                remediation="Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS, or set "
-                "POSTHOG_WEBHOOK_SECRET and run `hogsend connect posthog --provision-only`.",
+                remediation=READ_OR_FORGET,
             )
         case "absent":
             return SecretFinding(
@@ -103,3 +118,7 @@ def public_url(url: str) -> PublicUrlFinding:
         remediation="Set API_PUBLIC_URL to the URL PostHog reaches this instance at; on a "
         "laptop, a tunnel's.",
     )
+
+
+def _lost_minted(status: CredentialStatus) -> bool:
+    return status.webhook_secret == "unreadable"  # noqa: S105 - a state
