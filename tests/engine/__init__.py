@@ -1,0 +1,1 @@
+"""Deployments on a container engine: stand-in images, load with a ledger, the document run."""
