@@ -6,6 +6,7 @@ The files are those of `nats stream backup`, so either tool restores what the ot
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,26 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from cli.stack.data_directory import write_private
+from hogsend.contract.streams import StreamName
 
 CHUNK_BYTES = 128 * 1024
 ANSWER_SECONDS = 30.0
 """Seconds the server may take for one answer or chunk."""
+
+SAVE_ATTEMPTS = 3
+UPLOAD_ATTEMPTS = 100
+UPLOAD_PAUSE_SECONDS = 0.1
+SAVING_ORDER = (
+    StreamName.WEBHOOKS,
+    StreamName.AUDIT,
+    StreamName.ENGAGEMENT,
+    StreamName.EVENTS,
+    StreamName.PERSONS,
+    StreamName.CREDENTIALS,
+    StreamName.DEADLETTER,
+)
+"""From where messages come in to where they end: what ingest takes from WEBHOOKS and
+ENGAGEMENT it publishes to EVENTS and PERSONS, and what nobody can process goes to DEADLETTER."""
 
 _END_OF_FILE = "204"
 _NOT_FOUND = 10059
@@ -113,8 +130,16 @@ async def save(client: Client, stream: str, directory: Path, progress: Progress)
     return Done(stream, saved.messages, size)
 
 
-async def restore(client: Client, source: Path, progress: Progress) -> Done:
+async def restore(
+    client: Client, source: Path, progress: Progress, *, copies: int | None = None
+) -> Done:
     """Restore a saved stream; it must not exist.
+
+    Args:
+        client: connected as a user that may use JetStream's API, the operator.
+        source: directory of one stream in a backup.
+        progress: called for every chunk.
+        copies: on how many servers, where that is another number than when it was saved.
 
     Raises:
         StreamError: it exists, the backup is not readable, or the server refuses it.
@@ -127,6 +152,8 @@ async def restore(client: Client, source: Path, progress: Progress) -> Done:
         raise StreamError(
             f"{source} is no backup of a stream ({error})", "restore another backup"
         ) from error
+    if copies is not None:
+        saved = msgspec.structs.replace(saved, config={**saved.config, "num_replicas": copies})
     with content:
         answer = await _ask(client, f"$JS.API.STREAM.RESTORE.{stream}", saved)
         if answer.error is not None:
@@ -134,14 +161,71 @@ async def restore(client: Client, source: Path, progress: Progress) -> Done:
             raise StreamError(f"{stream}: {answer.error.description}", fix)
         size = 0
         for chunk in _chunks(content):
-            await _request(client, answer.deliver_subject, chunk)
+            await _upload(client, answer.deliver_subject, chunk)
             size += len(chunk)
             progress(stream, size)
         # An empty chunk ends the upload; only its answer has a body.
-        ended = _decode(await _request(client, answer.deliver_subject, b""))
+        ended = _decode(await _upload(client, answer.deliver_subject, b""))
     if ended.error is not None:
         raise StreamError(f"{stream}: {ended.error.description}")
     return Done(stream, int(ended.state.get("messages", saved.messages)), size)
+
+
+async def restore_all(
+    client: Client, directory: Path, progress: Progress, *, copies: int | None = None
+) -> list[Done]:
+    """Restore every stream of a backup, or none: what was restored before a failure is removed.
+
+    Raises:
+        StreamError: see `restore`; or there is no backup.
+    """
+    done: list[Done] = []
+    try:
+        for source in saved_streams(directory):
+            one = await restore(client, source, progress, copies=copies)
+            done.append(one)
+    except BaseException:
+        for one in done:
+            await delete(client, one.stream)
+        raise
+    return done
+
+
+async def delete(client: Client, stream: str) -> None:
+    """Delete a stream, if there is one.
+
+    Raises:
+        StreamError: the server refuses.
+    """
+    answer = _decode(await _request(client, f"$JS.API.STREAM.DELETE.{stream}", b""))
+    if answer.error is not None and answer.error.err_code != _NOT_FOUND:
+        raise StreamError(f"{stream}: {answer.error.description}")
+
+
+async def save_all(client: Client, directory: Path, progress: Progress) -> list[Done]:
+    """Save every stream, so that nothing is missing that was accepted before this began.
+
+    Those that messages come from are saved before those that they go to, and PostgreSQL has to be
+    saved after all: what moves on meanwhile is then in both, and is recognised by its id. Only a
+    replayed dead letter goes the other way; when one was, all are saved again.
+
+    Raises:
+        StreamError: see `save`.
+    """
+    for _ in range(SAVE_ATTEMPTS):
+        before = await _removed(client, StreamName.DEADLETTER)
+        done = [await save(client, name, directory, progress) for name in SAVING_ORDER]
+        if await _removed(client, StreamName.DEADLETTER) == before:
+            return [one for one in done if one is not None]
+    raise StreamError(
+        "dead letters were replayed while the streams were saved", "run it again when that is over"
+    )
+
+
+async def _removed(client: Client, stream: str) -> int:
+    """How many messages have left a stream so far."""
+    answer = _decode(await _request(client, f"$JS.API.STREAM.INFO.{stream}", b""))
+    return int(answer.state.get("last_seq", 0)) - int(answer.state.get("messages", 0))
 
 
 def saved_streams(directory: Path) -> Sequence[Path]:
@@ -170,6 +254,18 @@ async def _next(subscription: Any, stream: str) -> Msg | None:
 
 async def _ask(client: Client, subject: str, body: msgspec.Struct) -> _Answer:
     return _decode(await _request(client, subject, msgspec.json.encode(body)))
+
+
+async def _upload(client: Client, subject: str, chunk: bytes) -> bytes:
+    """Send a part of a stream, which in a cluster may be for a server that is not known yet."""
+    for _ in range(UPLOAD_ATTEMPTS):
+        try:
+            return bytes((await client.request(subject, chunk, timeout=ANSWER_SECONDS)).data)
+        except nats.errors.NoRespondersError:
+            await asyncio.sleep(UPLOAD_PAUSE_SECONDS)
+        except (TimeoutError, nats.errors.Error):
+            break
+    raise StreamError("the server stopped taking the stream")
 
 
 async def _request(client: Client, subject: str, body: bytes) -> bytes:

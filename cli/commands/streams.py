@@ -19,7 +19,6 @@ from cli.backup.streams import Done, StreamError
 from cli.console import err, out, print_json
 from cli.errors import CommandError
 from hogsend.contract.errors import HogsendError
-from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
 app = App(name="streams", help="Back up JetStream's streams to files, and restore them.")
@@ -58,8 +57,7 @@ def backup(directory: Path, *, nats_url: str | None = None, json: Json = False) 
 
     async def run() -> list[Done]:
         async with _working("saving", nats_url) as (client, progress):
-            saved = [await streams.save(client, name, directory, progress) for name in StreamName]
-        return [done for done in saved if done is not None]
+            return await streams.save_all(client, directory, progress)
 
     return _report(asyncio.run(run()), directory, "saved to", json=json)
 
@@ -77,8 +75,7 @@ def restore(directory: Path, *, nats_url: str | None = None, json: Json = False)
     json
         Print one JSON document on stdout and nothing else.
     """
-    sources = streams.saved_streams(directory)
-    if not sources:
+    if not streams.saved_streams(directory):
         raise CommandError(
             f"there is no backup in {directory}",
             "give the directory that `hogsend streams backup` wrote",
@@ -86,7 +83,7 @@ def restore(directory: Path, *, nats_url: str | None = None, json: Json = False)
 
     async def run() -> list[Done]:
         async with _working("restoring", nats_url) as (client, progress):
-            return [await streams.restore(client, source, progress) for source in sources]
+            return await streams.restore_all(client, directory, progress)
 
     return _report(asyncio.run(run()), directory, "restored from", json=json)
 
