@@ -33,13 +33,17 @@ def load_file() -> None:
     _from_file.update(set(os.environ) - before)
 
 
+def without_file() -> dict[str, str]:
+    """Return the environment as it was before `./.env` was loaded."""
+    return {name: value for name, value in os.environ.items() if name not in _from_file}
+
+
 def first(*names: str) -> str | None:
     """Return the first variable that is set: any of them in the environment, else in `./.env`.
 
     An empty value counts as unset.
     """
-    given = {name: value for name, value in os.environ.items() if name not in _from_file}
-    for source in (given, dotenv_values(FILE)):
+    for source in (without_file(), dotenv_values(FILE)):
         for name in names:
             if value := source.get(name):
                 return value

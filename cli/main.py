@@ -35,6 +35,9 @@ COMMANDS = {
     "dlq": Command("cli.commands.dlq:app", "List, replay or purge dead letters."),
     "streams": Command("cli.commands.streams:app", "Back up and restore JetStream."),
     "spool": Command("cli.commands.spool:app", "Read what a gateway's spool has set aside."),
+    "compose": Command(
+        "cli.commands.compose:app", "Check, change and upgrade a deployment with Compose."
+    ),
     "sandbox": Command(
         "cli.commands.sandbox:sandbox", "Run a stand-in for PostHog on this machine."
     ),

@@ -124,6 +124,11 @@ def main() -> int:
         postgres=chosen.postgres,
         published=chosen.published,
     )
+    if chosen.directory == DEFAULT:
+        # compose.yaml reads it, and Compose refuses to start without it.
+        env_file = DEFAULT.parents[1] / ".env"
+        if not env_file.exists():
+            env_file.touch(mode=0o600)
     print(  # noqa: T201
         f"{len(directory.written)} files written to {chosen.directory}"
         if directory.written

@@ -39,12 +39,14 @@ FAILING: dict[str, tuple[str, ...]] = {
     "dlq purge": ("7", "--yes", *ADMIN),
     "streams backup": ("backup", "--nats-url", NO_NATS),
     "streams restore": ("nothing",),
+    "compose check": (),
+    "compose layout": ("cluster", "--directory", "nowhere"),
     "up": (),
     "demo": (),
     "serve": ("nothing",),
     "sandbox": ("--port", "{taken}"),
 }
-"""Arguments with which each command fails; `up` and `demo` have a data directory that is a file."""
+"""Arguments with which each command fails; HOGSEND_HOME is a file, which nothing accepts."""
 
 HAS_NO_JSON = {"serve"}
 """It becomes the service, whose output is its log."""

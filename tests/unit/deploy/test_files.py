@@ -14,8 +14,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from cli.deployment.checking import IMAGE, REFUSED, SEEN_NAMES
+from cli.deployment.layout import SERVERS, VARIABLES, Layout
+from cli.deployment.moving import SECOND
 from cli.stack import nats as nats_server
 from cli.stack.environment import SECRETS_WITHHELD, SERVICE_SETTINGS
+from cli.stack.settings import ALL_SETTINGS
+from hogsend import __version__
 from hogsend.contract.streams import DEFAULT_LIMITS, GIB
 from hogsend.contract.users import User
 from hogsend.service.settings import TelemetrySettings
@@ -33,8 +38,7 @@ OPENTELEMETRY = {
 """Read by OpenTelemetry itself; docs/traces.md says what they mean."""
 NOT_PASSED_ON = {
     # What the image sets, or what has no use in a container.
-    *("GATEWAY_HOST", "GATEWAY_PORT", "SPOOL_DIR", "METRICS_HOST", "METRICS_PORT"),
-    *("HEALTH_FILE", "ALIVE_FILE"),
+    *("GATEWAY_HOST", "GATEWAY_PORT", "SPOOL_DIR", "HEALTH_FILE", "ALIVE_FILE"),
     # The service's own name, which NATS knows it by.
     *("NATS_USER",),
 }
@@ -94,6 +98,74 @@ def test_compose_passes_each_service_its_settings_and_no_other(service: str) -> 
     assert (variables - OPENTELEMETRY) | files == reads - NOT_PASSED_ON
     assert files == FROM_FILES & reads
     assert told["command"] == ["serve", service]
+
+
+def interpolated() -> set[str]:
+    """Every variable that `compose.yaml` takes from `.env` or the shell."""
+    return set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
+
+
+def test_every_setting_reaches_a_service_or_is_refused_by_name() -> None:
+    settings = {name for group in ALL_SETTINGS for name in group.environment_names()}
+    # The last is no setting, and for a moment only.
+    assert settings - interpolated() == REFUSED.keys() - {"NATS_CLIENT_PORT"}
+    assert {f"SEEN_{name}" for name in SEEN_NAMES} <= compose()["services"]["settings"][
+        "environment"
+    ].keys()
+
+
+def test_a_shell_that_has_read_the_files_of_other_users_passes_nothing_on(made: Path) -> None:
+    told = {
+        line.partition("=")[0]
+        for file in made.glob("*.env")
+        for line in file.read_text().splitlines()
+        if not line.startswith("#")
+    }
+    assert "NATS_URL" in told
+    assert not told & interpolated()
+
+
+def test_nothing_starts_before_the_settings_are_checked() -> None:
+    services = compose()["services"]
+    assert services["settings"]["env_file"] == ".env"
+    assert services["settings"]["command"] == ["compose", "check"]
+    for name, service in services.items():
+        if name != "settings":
+            wanted = service["depends_on"]["settings"]["condition"]
+            assert wanted == "service_completed_successfully", name
+            assert "mem_limit" in service, name
+
+
+def test_one_service_builds_the_image_of_all_and_it_is_tagged_by_version() -> None:
+    services = compose()["services"]
+    assert [name for name, service in services.items() if "build" in service] == ["settings"]
+    images = {services[name]["image"] for name in ("settings", *SERVICE_SETTINGS)}
+    assert images == {f"${{HOGSEND_IMAGE:-hogsend:{__version__}}}"}
+    (sandbox,) = re.findall(r"image: (.*)", (DEPLOY / "sandbox.yaml").read_text())
+    assert {sandbox} == images
+
+
+def test_health_is_checked_by_compose_as_by_the_image() -> None:
+    (command,) = re.findall(r"CMD (find .*)", (ROOT / "Dockerfile").read_text())
+    for service in SERVICE_SETTINGS:
+        checked = compose()["services"][service]["healthcheck"]["test"]
+        assert checked == ["CMD-SHELL", command.replace("$", "$$")]
+
+
+def test_what_scale_would_say_is_in_the_settings() -> None:
+    services = compose()["services"]
+    for name in ("credentials", "provisioner", "ingest", "analytics"):
+        assert services[name]["scale"] == f"${{{name.upper()}_REPLICAS:-1}}"
+
+
+def test_the_lines_of_a_layout_are_what_compose_reads() -> None:
+    services = compose()["services"]
+    for layout in Layout:
+        lines = layout.lines("")
+        assert set(lines) == set(VARIABLES) <= interpolated() | {"COMPOSE_PROFILES"}
+    assert set(SERVERS) <= services.keys()
+    second = {name for name, service in services.items() if service.get("profiles")}
+    assert second == {*SERVERS[1:], *SECOND}
 
 
 def test_every_service_is_locked_down_in_compose() -> None:
@@ -171,6 +243,8 @@ def test_the_image_sets_what_the_settings_know() -> None:
     for name in ("GATEWAY_HOST", "SPOOL_DIR", "HEALTH_FILE", "ALIVE_FILE"):
         assert name in known
         assert f"{name}=" in text
+        if name in IMAGE and name != "ALIVE_FILE":
+            assert f"{name}={IMAGE[name]}" in text
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
 
 

@@ -1,0 +1,1 @@
+"""The stack on a container engine: what `.env` says, its layout, upgrades, backups."""

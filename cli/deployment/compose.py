@@ -1,0 +1,88 @@
+"""Runs `docker compose` in the directory of `compose.yaml`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from cli import environment
+from cli.deployment.env_file import EnvFile
+from cli.errors import CommandError
+
+COMMAND = "HOGSEND_COMPOSE"
+"""Environment variable with the command to use, for example `podman compose`."""
+
+
+class Compose:
+    """One deployment: its directory, and its engine by way of Compose."""
+
+    def __init__(self, directory: Path) -> None:
+        """Use the deployment in `directory`.
+
+        Raises:
+            CommandError: there is none.
+        """
+        self.directory = directory.resolve()
+        self.env_file = EnvFile(self.directory / ".env")
+        self.secrets = self.directory / "deploy" / "secrets"
+        if not (self.directory / "compose.yaml").is_file():
+            raise CommandError(
+                f"there is no compose.yaml in {self.directory}",
+                "run it in the directory of Hogsend, or give that as --directory",
+            )
+
+    def run(
+        self,
+        *arguments: str,
+        extra: Mapping[str, str] | None = None,
+        stdin: IO[bytes] | None = None,
+        stdout: IO[bytes] | None = None,
+    ) -> str:
+        """Run a command of Compose and return what it prints.
+
+        Args:
+            arguments: for example `up`, `-d`.
+            extra: variables that win over `.env`, for this command.
+            stdin: file to read from.
+            stdout: file to write to; what it prints is returned without one.
+
+        Raises:
+            CommandError: it fails, or there is no such command.
+        """
+        command = [*shlex.split(os.environ.get(COMMAND, "docker compose")), *arguments]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.directory,
+                # Compose reads .env itself.
+                env={**environment.without_file(), **(extra or {})},
+                stdin=stdin or subprocess.DEVNULL,
+                stdout=stdout or subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+        except OSError as error:
+            raise CommandError(
+                f"{command[0]} cannot be run ({error.strerror})",
+                f"install Docker with its Compose plugin, or set {COMMAND}",
+            ) from error
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()[-8:]
+            raise CommandError(
+                "\n  ".join([f"{' '.join(command)} failed:", *lines]),
+                "do what it says, then run this command again",
+            )
+        return (done.stdout or b"").decode(errors="replace").strip()
+
+    def services(self, *profiles: str) -> list[str]:
+        """Names of the services, those of profiles included."""
+        chosen = [word for profile in profiles for word in ("--profile", profile)]
+        return self.run(*chosen, "config", "--services").split()
+
+    def running(self) -> list[str]:
+        """Names of the services that run."""
+        return self.run("--profile", "*", "ps", "--services", "--status", "running").split()

@@ -1,0 +1,37 @@
+"""`.env` beside `compose.yaml`: read, and changed without touching what else is in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from cli.stack.data_directory import write_private
+
+_ASSIGNMENT = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=")
+
+
+class EnvFile:
+    """The file; one that is missing is empty."""
+
+    def __init__(self, path: Path) -> None:
+        """Read and write `path`."""
+        self.path = path
+
+    def values(self) -> dict[str, str]:
+        """What it sets; an empty value counts as unset."""
+        return {name: value for name, value in dotenv_values(self.path).items() if value}
+
+    def change(self, values: Mapping[str, str | None]) -> None:
+        """Set variables, or remove those that are None. All other lines stay as they are."""
+        kept = self.path.read_text().splitlines() if self.path.exists() else []
+        lines = [line for line in kept if _name(line) not in values]
+        lines += [f"{name}={value}" for name, value in values.items() if value is not None]
+        write_private(self.path, "".join(f"{line}\n" for line in lines))
+
+
+def _name(line: str) -> str | None:
+    found = _ASSIGNMENT.match(line)
+    return found[1] if found else None

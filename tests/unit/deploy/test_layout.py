@@ -1,0 +1,208 @@
+"""Which layout a deployment has, what `.env` says of it, and what of `.env` would be ignored."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.backup import streams as saving
+from cli.backup.streams import Done, StreamError
+from cli.deployment import servers
+from cli.deployment.checking import REFUSED, disagreements, ignored
+from cli.deployment.compose import Compose
+from cli.deployment.env_file import EnvFile
+from cli.deployment.layout import Chosen, Layout
+from cli.deployment.moving import Move
+from cli.errors import CommandError
+
+
+def chosen(lines: Mapping[str, str | None], **changed: str) -> Chosen:
+    values = {name: value for name, value in lines.items() if value} | changed
+    return Chosen(
+        values.get("COMPOSE_PROFILES", ""),
+        values.get("NATS_CONFIG", "single"),
+        values.get("NATS_REPLICAS", "1"),
+        values.get("HOGSEND_NATS_URL", "nats://nats:4222"),
+    )
+
+
+def test_choosing_a_layout_keeps_everything_else_that_the_file_says(tmp_path: Path) -> None:
+    file = EnvFile(tmp_path / ".env")
+    file.path.write_text("# mine\nPOSTHOG_WEBHOOK_SECRET='s3 cret'\nexport NATS_REPLICAS=1\n")
+    file.change(Layout.CLUSTER.lines("tools"))
+    assert file.values() == {
+        "POSTHOG_WEBHOOK_SECRET": "s3 cret",
+        "COMPOSE_PROFILES": "tools,cluster",
+        "NATS_CONFIG": "cluster",
+        "NATS_REPLICAS": "3",
+        "HOGSEND_NATS_URL": "nats://nats:4222,nats://nats-2:4222,nats://nats-3:4222",
+    }
+    assert file.path.stat().st_mode & 0o777 == 0o600
+    file.change(Layout.SINGLE.lines("tools,cluster"))
+    assert file.path.read_text() == (
+        "# mine\nPOSTHOG_WEBHOOK_SECRET='s3 cret'\nCOMPOSE_PROFILES=tools\n"
+    )
+
+
+def test_only_what_goes_together_is_a_layout() -> None:
+    cluster = Layout.CLUSTER.lines("")
+    for layout in Layout:
+        assert chosen(layout.lines("")).problem() is None
+    for name, other in {
+        "COMPOSE_PROFILES": "",
+        "NATS_CONFIG": "single",
+        "NATS_REPLICAS": "1",
+        "HOGSEND_NATS_URL": "nats://nats:4222",
+    }.items():
+        assert chosen({**cluster, name: other}).problem() is not None, name
+        assert chosen(Layout.SINGLE.lines(""), **{name: cluster[name] or ""}).problem(), name
+    assert chosen({}, NATS_CONFIG="two").problem() is not None
+    # Servers of the operator's own.
+    assert chosen({}, NATS_REPLICAS="3", HOGSEND_NATS_URL="tls://nats.internal").problem() is None
+
+
+def test_each_setting_that_no_container_gets_is_refused_with_what_to_do() -> None:
+    for name in REFUSED:
+        (line,) = ignored({name: "something"})
+        assert line.startswith(f"{name} has no effect here: ")
+    assert ignored({"POSTHOG_API_KEY": "phc_x", "NATS_URL": " ", "SPOOL_DIR": ""}) == []
+    # What the image says itself.
+    assert ignored({"SPOOL_DIR": "/var/lib/hogsend/spool", "GATEWAY_HOST": "0.0.0.0"}) == []
+
+
+def test_a_secret_that_is_in_the_file_and_reaches_nobody_is_refused() -> None:
+    single = {
+        "SEEN_NATS_CONFIG": "single",
+        "SEEN_NATS_REPLICAS": "1",
+        "SEEN_HOGSEND_NATS_URL": "nats://nats:4222",
+    }
+    assert disagreements(single) == []
+    (line,) = disagreements({**single, "POSTHOG_WEBHOOK_SECRET": "whsec"})
+    assert "without --env-file" in line
+    assert "whsec" not in line
+    seen = {**single, "POSTHOG_WEBHOOK_SECRET": "whsec", "SEEN_POSTHOG_WEBHOOK_SECRET": "whsec"}
+    assert disagreements(seen) == []
+
+
+def told(_text: str) -> None:
+    pass
+
+
+class Engine(Compose):
+    """Servers whose data are only the name of their layout."""
+
+    def __init__(self, directory: Path, **layouts: str) -> None:
+        (directory / "compose.yaml").touch()
+        super().__init__(directory)
+        self.data: dict[str, str] = dict(layouts)
+        self.ran: list[str] = []
+
+    def run(self, *arguments: str, extra: Mapping[str, str] | None = None, **_: Any) -> str:
+        words = [word for word in arguments if word not in {"--profile", "*", "-d", "--no-deps"}]
+        self.ran.append(" ".join(words) + (" (moving)" if "NATS_PUBLISH" in (extra or {}) else ""))
+        if words[0] == "run":
+            server, what = words[3], words[6:]
+            match what:
+                case ["which"]:
+                    return self.data.get(server, "")
+                case ["set-aside", _]:
+                    self.data[server] = "moving"
+                case ["settle", layout]:
+                    self.data[server] = layout
+        if words[0] == "config" or "config" in words:
+            return "settings nats gateway ingest"
+        return ""
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """NATS' part: what is saved and restored, or fails."""
+    part: dict[str, Any] = {"restored": [], "fail": set()}
+
+    @asynccontextmanager
+    async def operator(_compose: Compose, *, port: int) -> AsyncIterator[None]:
+        assert port == 14222
+        yield None
+
+    async def save_all(*_: Any) -> list[Done]:
+        if "save" in part["fail"]:
+            raise StreamError("no space")
+        return []
+
+    async def restore_all(*_: Any, copies: int) -> list[Done]:
+        if "restore" in part["fail"]:
+            raise StreamError("no space")
+        part["restored"].append(copies)
+        return [Done("EVENTS", 7, 1)]
+
+    monkeypatch.setattr(servers, "operator", operator)
+    monkeypatch.setattr(saving, "save_all", save_all)
+    monkeypatch.setattr(saving, "restore_all", restore_all)
+    return part
+
+
+def test_without_data_a_layout_is_only_written_down(
+    tmp_path: Path, streams: dict[str, Any]
+) -> None:
+    engine = Engine(tmp_path)
+    assert Move(engine, told).to(Layout.CLUSTER).backup is None
+    assert engine.env_file.values()["NATS_CONFIG"] == "cluster"
+    assert streams["restored"] == []
+
+
+def test_streams_move_along_while_no_service_finds_a_server(
+    tmp_path: Path, streams: dict[str, Any]
+) -> None:
+    engine = Engine(tmp_path, nats="single")
+    moved = Move(engine, told).to(Layout.CLUSTER)
+    assert [one.messages for one in moved.streams] == [7]
+    assert streams["restored"] == [3]
+    assert engine.data == dict.fromkeys(("nats", "nats-2", "nats-3"), "cluster")
+    assert engine.env_file.values()["NATS_REPLICAS"] == "3"
+    steps = [line for line in engine.ran if not line.startswith("run")]
+    assert steps == [
+        "up nats (moving)",
+        "stop nats nats-2 nats-3",
+        "up nats nats-2 nats-3 (moving)",
+        "stop nats nats-2 nats-3",
+        "up nats nats-2 nats-3",
+        "cluster config --services",
+        "up settings ingest",
+        "up gateway",
+    ]
+    assert not (tmp_path / ".layout-move.json").exists()
+
+
+def test_a_move_that_cannot_save_leaves_everything_as_it_was(
+    tmp_path: Path, streams: dict[str, Any]
+) -> None:
+    engine = Engine(tmp_path, nats="single")
+    streams["fail"] = {"save"}
+    with pytest.raises(CommandError, match="no space"):
+        Move(engine, told).to(Layout.CLUSTER)
+    assert engine.data == {"nats": "single"}
+    assert engine.env_file.values() == {}
+    assert engine.ran[-1] == "up nats"
+    assert not (tmp_path / ".layout-move.json").exists()
+
+
+def test_a_move_that_was_interrupted_goes_on_and_no_other_begins(
+    tmp_path: Path, streams: dict[str, Any]
+) -> None:
+    engine = Engine(tmp_path, nats="single")
+    streams["fail"] = {"restore"}
+    with pytest.raises(CommandError, match="no space"):
+        Move(engine, told).to(Layout.CLUSTER)
+    assert set(engine.data.values()) == {"moving"}
+    with pytest.raises(CommandError, match="move to cluster has not ended"):
+        Move(engine, told).to(Layout.SINGLE)
+    streams["fail"] = set()
+    assert Move(engine, told).to(Layout.CLUSTER).layout is Layout.CLUSTER
+    assert set(engine.data.values()) == {"cluster"}
+    # And not once more.
+    assert Move(engine, told).to(Layout.CLUSTER).backup is None
+    assert streams["restored"] == [3]
