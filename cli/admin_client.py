@@ -201,6 +201,14 @@ class AdminClient:
         """
         self._ask("PUT", CREDENTIAL, msgspec.json.encode(_StoreRequest("oauth", grant)))
 
+    def credential(self) -> None:
+        """Ask for the stored credential's description.
+
+        Raises:
+            AdminError: 404 when there is none, 409 when it cannot be read; `code` says why.
+        """
+        self._ask("GET", CREDENTIAL)
+
     def provision(self, *, placeholder: bool = False) -> Provisioning:
         """Create or repair PostHog's webhook destination.
 

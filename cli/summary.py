@@ -27,6 +27,8 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     logs: str
     webhook_open: bool
     """Whether the gateway accepts webhooks without a secret."""
+    credential_unreadable: bool = False
+    """Whether what is stored for PostHog was sealed with another `BETTER_AUTH_SECRET`."""
     posthog: str | None = None
     """URL of the sandbox beside it, if there is one."""
 
@@ -67,6 +69,22 @@ def show(
             "\n[bold yellow]The webhook is open:[/] anyone who reaches the gateway can post "
             "events. Connecting PostHog closes it, and so does POSTHOG_WEBHOOK_SECRET.",
             soft_wrap=True,
+        )
+    if summary.credential_unreadable:
+        key = f"$(cat {summary.admin_key_file})" if summary.admin_key_file else "$ADMIN_API_KEY"
+        out.print(
+            "\n[bold red]What is stored for PostHog cannot be read:[/] BETTER_AUTH_SECRET is not "
+            "the one it was sealed with. Persons are not read, and webhooks that need the minted "
+            "secret are answered 503. Put the earlier secret into BETTER_AUTH_SECRET_PREVIOUS and "
+            "start again; or forget what is stored, and connect again:\n",
+            soft_wrap=True,
+        )
+        out.print(
+            f'  curl -X DELETE -H "Authorization: Bearer {key}" '
+            f"{summary.gateway}/v1/admin/provider-credentials/posthog\n"
+            f"  {typed_command()} connect posthog --url {summary.gateway}",
+            soft_wrap=True,
+            markup=False,
         )
     for text, line in (next_steps or {"Post an event, as PostHog would:": sample(summary)}).items():
         out.print(f"\n{text}\n")

@@ -28,6 +28,7 @@ from hogsend.posthog import scopes
 from hogsend.urls import is_loopback
 
 NO_CREDENTIAL = "no_posthog_credential"
+CONFLICT = 409
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def provision_only(client: AdminClient, instance: str, terminal: Terminal) -> Co
     try:
         provisioned = _provision(client, terminal)
     except AdminError as refused:
-        raise _as_failure(refused) from None
+        raise _as_failure(refused, _why_unreadable(client, refused)) from None
     return Connected(
         verdict=Verdict.CONNECTED,
         instance=instance,
@@ -192,14 +193,27 @@ def _provision(
     return Provisioned(**{key: value for key, value in fields.items() if value is not None})
 
 
-def _as_failure(refused: AdminError) -> ConnectError:
-    if refused.status == 409 and refused.code == NO_CREDENTIAL:  # noqa: PLR2004 - contract 1.2
+def _why_unreadable(client: AdminClient, refused: AdminError) -> str | None:
+    """What the server says of a credential that is stored and cannot be used for that reason."""
+    if refused.code != NO_CREDENTIAL:
+        return None
+    try:
+        client.credential()
+    except AdminError as error:
+        return error.code if error.status == CONFLICT else None
+    return None
+
+
+def _as_failure(refused: AdminError, unreadable: str | None) -> ConnectError:
+    if refused.status == CONFLICT and refused.code == NO_CREDENTIAL:  # contract 1.2
         return ConnectError(
             Verdict.NO_CREDENTIAL,
             str(refused),
-            hint="run `hogsend connect posthog` first, or set POSTHOG_PERSONAL_API_KEY on the "
+            hint="make the stored credential readable, or delete it and connect again"
+            if unreadable
+            else "run `hogsend connect posthog` first, or set POSTHOG_PERSONAL_API_KEY on the "
             "server",
-            detail=refused.detail,
+            detail=unreadable or refused.detail,
             remediation=refused.remediation,
         )
     return ConnectError(

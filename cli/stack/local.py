@@ -110,6 +110,7 @@ async def _start(stack: Stack) -> Summary:
 async def _summarize(stack: Stack) -> Summary:
     generated = not os.environ.get("ADMIN_API_KEY")
     embedded = not os.environ.get("NATS_URL")
+    unreadable = await _is_credential_unreadable(stack)
     return Summary(
         gateway=stack.base_url,
         docs=f"{stack.base_url}/docs",
@@ -120,7 +121,8 @@ async def _summarize(stack: Stack) -> Summary:
         app_env_file=str(stack.env_file(User.APP)) if embedded else None,
         member_env_file=str(stack.env_file(User.MEMBER)) if embedded else None,
         logs=str(stack.home.logs),
-        webhook_open=await _is_webhook_open(stack),
+        webhook_open=not unreadable and await _is_webhook_open(stack),
+        credential_unreadable=unreadable,
     )
 
 
@@ -131,3 +133,11 @@ async def _is_webhook_open(stack: Stack) -> bool:
             headers={"Authorization": f"Bearer {stack.admin_key}"},
         )
     return answer.is_success and answer.json()["webhookSecretConfigured"] is False
+
+
+async def _is_credential_unreadable(stack: Stack) -> bool:
+    """Whether the grant, or the webhook secret minted with it, cannot be unsealed."""
+    async with httpx.AsyncClient(base_url=stack.base_url, timeout=5.0) as http:
+        ready, health = await asyncio.gather(http.get("/readyz"), http.get("/v1/health"))
+    states = [known["state"] for known in health.json()["credentials"].values()]
+    return "unreadable" in {ready.json()["webhookSecret"], *states}

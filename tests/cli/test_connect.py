@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from cli.admin_client import CREDENTIAL
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
 from tests.cli.fakes import (
@@ -180,6 +181,18 @@ def test_case_158_no_credential(cli: Cli, hogsend: FakeHogsend) -> None:
     assert outcome.code == 1
     assert outcome.json["verdict"] == "no_credential"
     assert "hogsend connect posthog" in outcome.json["hint"]
+
+
+def test_an_unreadable_credential_is_named_and_not_called_a_missing_one(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    said = "The stored credential for posthog cannot be decrypted."
+    hogsend.provision = CannedResponse(409, {"error": "no_posthog_credential"})
+    hogsend.more[f"GET {CREDENTIAL}"] = CannedResponse(409, {"error": said})
+    outcome = cli.connect(json=True, provision_only=True)
+    assert outcome.code == 1
+    assert (outcome.json["verdict"], outcome.json["detail"]) == ("no_credential", said)
+    assert "delete it" in outcome.json["hint"]
 
 
 def test_case_159_provision_only_with_a_loopback_public_url(cli: Cli, hogsend: FakeHogsend) -> None:

@@ -11,11 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
 import hogsend
+from cli.stack import nats
 from cli.stack.environment import SERVICE_SETTINGS
+from hogsend.contract.credentials import CREDENTIALS_PUT_DERIVED, DerivedPayload, PutDerived
+from hogsend.contract.users import User
+from hogsend.transport.connection import Connection
 from tests.ports import free_port
 from tests.running_stack import Up, environment, launch, processes_of, up
 from tests.servers import Servers
@@ -57,6 +62,7 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
         secrets += [GRANT["accessToken"], GRANT["refreshToken"]]
         command_lines = " ".join(" ".join(one.cmdline()) for one in processes_of(home))
         metrics = (await stack.http.get("/metrics", headers=stack.admin)).text
+        await _store_minted_secret(stack)
         stack.process.terminate()
         assert await asyncio.wait_for(stack.process.wait(), 60) == 0
     await eventually(lambda: not processes_of(home))
@@ -66,14 +72,44 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
         assert not [secret for secret in secrets if secret in public]
     assert "ada@example.com" not in logs
 
-    async with up(home, tmp_path) as stack:
+    # As on another machine, where no gateway remembers the minted secret's digest.
+    (home / "spool" / "webhook-secret.json").unlink()
+    async with up(home, tmp_path, BETTER_AUTH_SECRET="another than what sealed the rows") as stack:
         assert stack.admin == key
         assert await stack.stored() == 1
+        await _a_changed_secret_is_told_and_mended(stack)
+
+
+async def _store_minted_secret(stack: Up) -> None:
+    password = (stack.home / "secrets" / f"nats-{User.PROVISIONER}").read_text().strip()
+    port = httpx.URL(stack.nats_url).port or 0
+    bus = Connection(User.PROVISIONER, nats.url(User.PROVISIONER, password, port))
+    await bus.open()
+    minted = DerivedPayload(webhook_secret="minted")
+    await bus.request(CREDENTIALS_PUT_DERIVED, PutDerived(provider_id="posthog", payload=minted))
+    await bus.close()
+
+
+async def _a_changed_secret_is_told_and_mended(stack: Up) -> None:
+    url = "/v1/admin/provider-credentials/posthog"
+    assert stack.summary["credentialUnreadable"] is True
+    assert stack.summary["webhookOpen"] is False
+    assert "cannot be decrypted" in (await stack.http.get(url, headers=stack.admin)).text
+    assert await stack.post("0190-2") == 503
+    ready = await stack.http.get("/readyz")
+    assert (ready.status_code, ready.json()["webhookSecret"]) == (200, "unreadable")
+    assert not await stack.is_healthy()
+    assert (await stack.http.delete(url, headers=stack.admin)).status_code == 200
+    stored = await stack.http.put(url, json={"payload": GRANT}, headers=stack.admin)
+    assert stored.status_code == 200
+    await _store_minted_secret(stack)
+    await eventually(stack.is_healthy, 30)
+    assert (await stack.http.get(url, headers=stack.admin)).status_code == 200
 
 
 async def test_servers_of_ones_own_are_used(tmp_path: Path, servers: Servers) -> None:
     port = free_port()
-    nats = await asyncio.create_subprocess_exec(
+    own = await asyncio.create_subprocess_exec(
         *(str(Path(sys.executable).with_name("nats-server")), "-a", "127.0.0.1"),
         *("-p", str(port), "-js", "-sd", str(tmp_path / "js")),
         stderr=asyncio.subprocess.DEVNULL,
@@ -93,8 +129,8 @@ async def test_servers_of_ones_own_are_used(tmp_path: Path, servers: Servers) ->
             assert await stack.post("0190-1") == 200
             await eventually(lambda: _is(stack.stored(), 1))
     finally:
-        nats.terminate()
-        await nats.wait()
+        own.terminate()
+        await own.wait()
 
 
 @pytest.fixture(scope="module")

@@ -182,7 +182,7 @@ async def test_a_gateway_that_answers_503_to_every_webhook_is_not_up() -> None:
         found = await health(closed)
     assert found["status"] == "degraded"
     assert found["services"]["gateway"]["status"] == "down"
-    assert found["services"]["gateway"]["waitsFor"] == "webhook secret"
+    assert found["services"]["gateway"]["waitsFor"] == "readable webhook secret"
 
 
 async def test_a_gateway_without_bus_and_spool_is_not_up(gateway: FakeGateway) -> None:
@@ -227,16 +227,22 @@ async def test_a_credential_that_needs_the_operator_is_not_healthy(gateway: Fake
     assert (await health(gateway))["status"] == "healthy"
 
 
-async def test_ready_says_whether_a_webhook_would_be_accepted(gateway: FakeGateway) -> None:
-    unreadable = WebhookSecretReply(version=1, state="unreadable")
+async def test_a_gateway_that_does_not_know_the_secret_is_not_ready(gateway: FakeGateway) -> None:
     ready = await gateway.http.get("/readyz")
-    async with fake_gateway(secret=None, minted=unreadable) as closed:
+    async with fake_gateway(secret=None, minted=None) as closed:
         unready = await closed.http.get("/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
         {"ready": True, "bus": "up", "webhookSecret": "known", "spooled": 0},
     )
     assert (unready.status_code, unready.json()["webhookSecret"]) == (503, "unknown")
+
+
+async def test_a_secret_that_cannot_be_read_leaves_the_admin_routes_within_reach() -> None:
+    unreadable = WebhookSecretReply(version=1, state="unreadable")
+    async with fake_gateway(secret=None, minted=unreadable) as closed:
+        ready = await closed.http.get("/readyz")
+    assert (ready.status_code, ready.json()["webhookSecret"]) == (200, "unreadable")
 
 
 async def test_metrics_need_a_key(gateway: FakeGateway) -> None:

@@ -63,10 +63,22 @@ def test_with_a_personal_key_an_absent_grant_needs_nothing() -> None:
     assert "personal API key is used" in (found.detail or "")
 
 
-@pytest.mark.parametrize("stored", [None, status(webhook_secret="unreadable")])
-def test_a_configured_secret_takes_precedence(stored: CredentialStatus | None) -> None:
-    found = findings.webhook_secret(stored, configured=True)
+def test_a_configured_secret_takes_precedence() -> None:
+    found = findings.webhook_secret(None, configured=True)
     assert (found.state, found.source, found.remediation) == ("present", "environment", None)
+
+
+def test_beside_a_configured_secret_what_is_lost_of_a_minted_one_is_told() -> None:
+    found = findings.webhook_secret(status(webhook_secret="unreadable"), configured=True)
+    assert (found.state, found.source) == ("present", "environment")
+    assert "DELETE" in str(found.remediation)
+
+
+def test_connecting_again_is_not_said_to_be_enough_for_a_minted_secret() -> None:
+    found = findings.credential(status(oauth="unreadable", webhook_secret="unreadable"))
+    assert "DELETE /v1/admin/provider-credentials/posthog" in str(found.remediation)
+    secret = findings.webhook_secret(status(webhook_secret="unreadable"), configured=False)
+    assert secret.remediation == found.remediation
 
 
 @pytest.mark.parametrize(
