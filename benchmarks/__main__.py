@@ -17,7 +17,17 @@ import msgspec
 import psutil
 import uvloop
 
-from benchmarks import bearers, capturing, ingest, persons, propagation, stack, syncing, webhooks
+from benchmarks import (
+    bearers,
+    capturing,
+    crowd,
+    ingest,
+    persons,
+    propagation,
+    stack,
+    syncing,
+    webhooks,
+)
 from benchmarks.figures import Figure
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
@@ -41,6 +51,7 @@ async def measure(wanted: Sequence[str] = ()) -> list[Figure]:
                 "bearers": partial(bearers.measure, servers),
                 "persons": partial(persons.measure, servers),
                 "capturing": partial(capturing.measure, servers),
+                "crowd": partial(crowd.measure, servers),
             },
             wanted,
         )

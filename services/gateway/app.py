@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import structlog
-import swagger_ui
 from faststream import FastStream
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
@@ -19,11 +18,9 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp
 
 from hogsend import __version__
-from hogsend.contract.errors import CannotStart
 from hogsend.contract.users import User
 from hogsend.service import telemetry
 from hogsend.service.app import service_app
@@ -40,12 +37,14 @@ from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection
 from services.gateway.audit import with_audit_trail
 from services.gateway.auth import AdminKeys
+from services.gateway.body_budget import BodyBudget
 from services.gateway.content_encoding import with_content_decoding
 from services.gateway.correlation import with_correlation_id
 from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.examples import add_examples
 from services.gateway.handlers import PROVIDER, router
 from services.gateway.json_request import JSONRequest
+from services.gateway.listener import ListeningServer, connection_limit, listening_socket
 from services.gateway.query_keys import refuse_unknown_query_keys
 from services.gateway.request_timeouts import http1_settings, with_body_timeout
 from services.gateway.response_headers import with_response_headers
@@ -60,12 +59,14 @@ from services.gateway.routes.credentials import CredentialsController
 from services.gateway.routes.deadletters import DeadLettersController
 from services.gateway.routes.destinations import DestinationsController
 from services.gateway.routes.diagnosis import get_diagnosis
+from services.gateway.routes.documentation_assets import get_documentation_asset
 from services.gateway.routes.events import list_events
 from services.gateway.routes.health import get_health, get_liveness, get_metrics, get_readiness
 from services.gateway.routes.provisioning import provision_loop
 from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.settings import GatewaySettings
+from services.gateway.slow_readers import with_answers_in_pieces
 from services.gateway.tracing import with_traces
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
@@ -73,8 +74,6 @@ from services.gateway.webhooks.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 
 log = structlog.get_logger(__name__)
-
-SWAGGER_FILES = Path(swagger_ui.__file__).with_name("static")
 
 
 def build(
@@ -107,9 +106,7 @@ def build(
             get_metrics,
             get_hogsend_client_document,
             get_own_client_document,
-            create_static_files_router(
-                "/docs/assets", [SWAGGER_FILES], include_in_schema=False, name="swagger"
-            ),
+            get_documentation_asset,
         ],
         dependencies={
             "bus": Provide(lambda: bus, sync_to_thread=False),
@@ -163,10 +160,10 @@ def build_parts(link: Connection, settings: GatewaySettings, posthog: PostHogSet
 def with_middleware(app: ASGIApp, bus: Connection, settings: GatewaySettings) -> ASGIApp:
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
     app = with_content_decoding(app, settings.webhook_max_bytes)
-    app = with_body_timeout(app, settings.http_request_timeout_seconds)
+    app = with_body_timeout(app, settings.http_request_timeout_seconds, BodyBudget())
     app = with_audit_trail(app, bus)
     app = with_correlation_id(app)
-    return with_traces(with_response_headers(app))
+    return with_traces(with_response_headers(with_answers_in_pieces(app)))
 
 
 def create_app(
@@ -175,7 +172,6 @@ def create_app(
     parts: Parts,
     *,
     background: Sequence[Work] = (),
-    listening: str,
 ) -> FastStream:
     """Put the process together: an HTTP server beside the broker.
 
@@ -191,7 +187,7 @@ def create_app(
 
     async def listen() -> None:
         try:
-            await _serve(server, listening)
+            await server.serve()
         finally:
             stopped.set()
 
@@ -209,6 +205,19 @@ def create_app(
     )
 
 
+def make_server(app: ASGIApp, settings: GatewaySettings) -> ListeningServer:
+    """Make the HTTP server; its socket is still to be given to it."""
+    return ListeningServer(
+        app,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        http1_settings=http1_settings(settings.http_request_timeout_seconds),
+        backpressure=connection_limit(settings.gateway_max_connections),
+        websockets=False,
+        log_enabled=False,
+    )
+
+
 async def run() -> None:
     """Run until SIGTERM or SIGINT: finish open requests, then stop."""
     settings, posthog, public = GatewaySettings(), PostHogSettings(), PublicUrlSettings()
@@ -222,15 +231,13 @@ async def run() -> None:
         app = build(
             broker.link, parts.queue, parts.webhook_secret, settings, posthog=posthog, public=public
         )
-        server = Server(
-            with_middleware(app, broker.link, settings),
-            address=settings.gateway_host,
-            port=settings.gateway_port,
-            interface=Interfaces.ASGI,
-            http=HTTPModes.http1,
-            http1_settings=http1_settings(settings.http_request_timeout_seconds),
-            websockets=False,
-            log_enabled=False,
+        server = make_server(with_middleware(app, broker.link, settings), settings)
+        server.listening = listening_socket(
+            settings.gateway_host,
+            settings.gateway_port,
+            share=settings.gateway_share_port,
+            unread_seconds=settings.http_request_timeout_seconds,
+            environment=os.environ,
         )
         listening = f"{settings.gateway_host}:{settings.gateway_port}"
         log.info("listening", url=f"http://{listening}")
@@ -242,19 +249,7 @@ async def run() -> None:
                 partial(touch_forever, observed.health_file),
                 SizeLimit(broker.link, settings.webhook_max_bytes).watch,
             ],
-            listening=listening,
         ).run()
-
-
-async def _serve(server: Server, listening: str) -> None:
-    try:
-        await server.serve()
-    except (OSError, RuntimeError) as error:
-        # Granian says what the operating system said, and its own stack after it.
-        reason = str(error).splitlines()[0]
-        raise CannotStart(
-            f"nothing can listen on {listening} ({reason}); set GATEWAY_HOST or GATEWAY_PORT"
-        ) from error
 
 
 def _openapi() -> OpenAPIConfig:

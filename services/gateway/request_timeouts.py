@@ -11,6 +11,9 @@ from litestar.types import ASGIApp, Receive, ReceiveMessage, Scope, Send
 from prometheus_client import Counter
 
 from hogsend.service.metrics import DeprecatedName
+from services.gateway.body_budget import Body, BodyBudget
+
+_RETRY = {"Retry-After": "5"}
 
 MAX_HEADER_BYTES = 64 * 1024
 """Limit for request line and headers; the server may buffer twice as much before it refuses."""
@@ -28,34 +31,54 @@ class BodyTooSlow(HTTPException):
     detail = "The request body did not arrive in time"
 
 
+class TooSlowForOthers(HTTPException):
+    """The body arrived slowly while others waited for its memory; nothing was accepted."""
+
+    status_code = 429
+    detail = "The request body arrived too slowly while the gateway is busy"
+
+
 def http1_settings(seconds: float) -> HTTP1Settings:
     """Limit a request's headers, and an idle connection, to `seconds`."""
     return HTTP1Settings(header_read_timeout=int(seconds * 1000), max_buffer_size=MAX_HEADER_BYTES)
 
 
-def with_body_timeout(app: ASGIApp, seconds: float) -> ASGIApp:
-    """Wrap `app` so that a request's whole body must arrive within `seconds`."""
+def with_body_timeout(app: ASGIApp, seconds: float, budget: BodyBudget) -> ASGIApp:
+    """Wrap `app` so that a request's whole body must arrive within `seconds`.
+
+    All bodies together take what `budget` allows of memory; more wait for one another.
+    """
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        deadline = asyncio.get_running_loop().time() + seconds
-        complete = False
+        began = asyncio.get_running_loop().time()
+        body, complete = Body(began), False
 
         async def receive_in_time() -> ReceiveMessage:
             nonlocal complete
             if complete:
                 return await receive()
             try:
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(began + seconds) as body.receiving:
+                    if budget.is_full_for(body):
+                        await budget.wait_for(body)
                     message = await receive()
             except TimeoutError:
                 REQUEST_TIMEOUTS.inc()
+                if body.given_up:
+                    raise TooSlowForOthers(headers=_RETRY) from None
                 raise BodyTooSlow from None
+            body.receiving = None
             complete = not message.get("more_body", False)
+            if message["type"] == "http.request":
+                budget.add(body, len(message["body"]))
             return message
 
-        await app(scope, receive_in_time, send)
+        try:
+            await app(scope, receive_in_time, send)
+        finally:
+            budget.end(body)
 
     return wrapped

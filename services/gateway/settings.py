@@ -19,6 +19,16 @@ class GatewaySettings(Settings):
 
     gateway_host: ListeningHost = Field("127.0.0.1", description="Address the gateway listens on.")
     gateway_port: Port = Field(3002, description="Port the gateway listens on.")
+    gateway_share_port: bool = Field(
+        default=False,
+        description="Whether several gateways may listen on one port of one machine (Linux gives "
+        "each its part). Otherwise the second one does not start.",
+    )
+    gateway_max_connections: Annotated[int, Field(ge=16)] = Field(
+        12288,
+        description="Connections that are open at the same time, idle ones included; more wait. "
+        "The limit for open files is raised for it as far as the system allows.",
+    )
     admin_api_key: HeaderSecret | None = Field(
         None,
         description="Bearer for `/v1/admin/*`. Unset, every admin request is 401; "

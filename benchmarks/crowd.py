@@ -1,0 +1,166 @@
+"""Webhooks beside ten thousand connections that do nothing, or next to nothing.
+
+Most say nothing at all. Of every fifty, one stops in the middle of its headers, one in the middle
+of its body, and one asks twice for a large answer that it never reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import socket
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+from benchmarks.figures import Figure, percentile
+from benchmarks.processes import gateway
+from tests.servers import Servers
+
+CONNECTIONS = 10_000
+WEBHOOKS_A_SECOND = 500
+SECONDS = 20
+KEPT_ALIVE = 24
+"""Connections over which webhooks come, as from a proxy; every tenth webhook has one of its own."""
+SECRET = "bench"  # noqa: S105 - keeps nothing
+
+_HEAD = (
+    b"POST /v1/webhooks/posthog HTTP/1.1\r\nHost: x\r\nx-posthog-webhook-secret: bench\r\n"
+    b"Content-Type: application/json\r\n"
+)
+_IDLERS = (
+    *[b""] * 47,
+    b"POST /v1/webhooks/posthog HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+    _HEAD + b'Content-Length: 1000\r\n\r\n{"event":',
+    b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 2,
+)
+
+
+async def measure(servers: Servers) -> list[Figure]:
+    """Post webhooks and ask for `/livez` while the crowd stands around."""
+    _raise_limit()
+    program = ("-m", "cli.main", "serve", "gateway")
+    with tempfile.TemporaryDirectory() as directory:
+        async with gateway(
+            servers, Path(directory), program, POSTHOG_WEBHOOK_SECRET=SECRET
+        ) as http:
+            port = http.base_url.port or 0
+            with _crowd(port) as crowd:
+                answers, times, alive = await _post(port)
+            idle = len(crowd)
+    refused = sum(count for status, count in answers.items() if status != HTTPStatus.OK)
+    return [
+        Figure(
+            f"webhooks refused at {WEBHOOKS_A_SECOND}/s beside {idle:,} idle connections",
+            f"{refused} of {sum(answers.values()):,}",
+            "<1",
+            {
+                **{f"answered {status}": float(count) for status, count in answers.items()},
+                "p50_ms": round(percentile(times, 0.5) * 1000, 1),
+                "p99_ms": round(percentile(times, 0.99) * 1000, 1),
+                "livez_max_ms": round(max(alive) * 1000, 1),
+            },
+        )
+    ]
+
+
+def _raise_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = CONNECTIONS + 1000
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise RuntimeError(f"this needs {needed} open files; the limit is {hard} (ulimit -Hn)")
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+
+
+@contextlib.contextmanager
+def _crowd(port: int) -> Iterator[list[socket.socket]]:
+    crowd: list[socket.socket] = []
+    try:
+        for number in range(CONNECTIONS):
+            one = socket.create_connection(("127.0.0.1", port), timeout=10)
+            crowd.append(one)
+            # It never reads: nothing more than this fits.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            one.sendall(_IDLERS[number % len(_IDLERS)])
+        yield crowd
+    finally:
+        for one in crowd:
+            one.close()
+
+
+async def _post(port: int) -> tuple[Counter[int], list[float], list[float]]:
+    answers: Counter[int] = Counter()
+    times: list[float] = []
+    alive: list[float] = []
+    free: asyncio.Queue[_Client] = asyncio.Queue()
+    for _ in range(KEPT_ALIVE):
+        free.put_nowait(_Client(port))
+
+    async def post(number: int) -> None:
+        started = time.perf_counter()
+        body = (
+            b'{"event":{"uuid":"%032x","event":"e","distinct_id":"u%d","properties":{}},"person":{}}'
+            % (number, number % 4000)
+        )
+        request = _HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        alone = number % 10 == 0
+        client = _Client(port) if alone else await free.get()
+        answers[await client.ask(request)] += 1
+        times.append(time.perf_counter() - started)
+        if alone:
+            client.close()
+        else:
+            free.put_nowait(client)
+
+    async def live() -> None:
+        while True:
+            started = time.perf_counter()
+            client = _Client(port)
+            if await client.ask(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") != HTTPStatus.OK:
+                answers[0] += 1
+            client.close()
+            alive.append(time.perf_counter() - started)
+            await asyncio.sleep(0.2)
+
+    living = asyncio.create_task(live())
+    begun = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(WEBHOOKS_A_SECOND * SECONDS):
+            await asyncio.sleep(max(0, begun + number / WEBHOOKS_A_SECOND - time.perf_counter()))
+            group.create_task(post(number))
+    living.cancel()
+    return answers, times, alive
+
+
+class _Client:
+    """One connection, opened when it is needed."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, request: bytes) -> int:
+        """Send, and give the status; 0 without an answer."""
+        try:
+            async with asyncio.timeout(30):
+                if self._streams is None:
+                    self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+                reader, writer = self._streams
+                writer.write(request)
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+                await reader.readexactly(int(length or 0))
+                return int(head.split(b" ", 2)[1])
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            self.close()
+            return 0
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None

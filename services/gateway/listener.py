@@ -1,0 +1,139 @@
+"""The socket the gateway listens on, and how many connections it may have.
+
+The socket is opened here and not by Granian, which would silently share a port that is taken
+(`SO_REUSEPORT`), accept 128 connections at most, and not take a socket over from a supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import sys
+from collections.abc import Mapping
+
+import structlog
+from granian._granian import SocketHolder
+from granian.server.embed import Server
+
+from hogsend.contract.errors import CannotStart
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 4096
+"""Connections that wait to be accepted; the kernel allows `net.core.somaxconn`, usually as many."""
+BUFFER_BYTES = 128 * 1024
+"""What the kernel keeps for a connection in each direction; twice as much at most, on Linux."""
+FIRST_PASSED_DESCRIPTOR = 3
+"""Where a supervisor puts the socket it passes on (`sd_listen_fds(3)`)."""
+OWN_DESCRIPTORS = 256
+"""Files for everything but connections of clients: NATS, the spool, logs, libraries."""
+FEWEST_CONNECTIONS = 1024
+"""With fewer, anybody stops a gateway by opening connections."""
+WANTED_DESCRIPTORS = 1 << 17
+"""As many as are asked for; a limit that is higher is left alone."""
+
+
+class ListeningServer(Server):
+    """Granian's embedded server on a socket that is open already."""
+
+    listening: socket.socket
+    """To be set before it serves."""
+
+    def _init_shared_socket(self) -> None:
+        # Descriptor, whether it is a Unix socket, backlog: what Granian gives its own processes.
+        self._shd = SocketHolder(self.listening.fileno(), False, BACKLOG)  # type: ignore[call-arg,assignment] # noqa: FBT003
+        self._ssp = None
+
+
+def listening_socket(
+    host: str, port: int, *, share: bool, unread_seconds: float, environment: Mapping[str, str]
+) -> socket.socket:
+    """Take the socket that a supervisor passes on, or else open one.
+
+    Args:
+        host: where to listen.
+        port: the same.
+        share: whether other processes may listen there, too; the kernel gives each its part.
+        unread_seconds: a client that takes nothing of its answer for so long is cut off.
+        environment: of this process; `LISTEN_FDS` and `LISTEN_PID` say what was passed on.
+
+    Raises:
+        CannotStart: nothing can listen there.
+    """
+    listening = _passed_on(environment) or _opened(host, port, share=share)
+    # Connections inherit all of it. Buffers that grow by themselves take megabytes each.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+    # Linux counts a window that stays closed as unacknowledged.
+    if sys.platform == "linux":
+        listening.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unread_seconds * 1000)
+        )
+    listening.setblocking(False)  # noqa: FBT003 - it has no name
+    return listening
+
+
+def connection_limit(wanted: int) -> int:
+    """Raise the limit for open files as far as it goes, and give how many connections that allows.
+
+    Raises:
+        CannotStart: too few for a gateway.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = hard == resource.RLIM_INFINITY
+    reachable = WANTED_DESCRIPTORS if unlimited else min(hard, WANTED_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < reachable:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
+        soft = reachable
+    allowed = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - OWN_DESCRIPTORS)
+    if allowed < min(FEWEST_CONNECTIONS, wanted):
+        raise CannotStart(
+            f"this process may open only {soft} files, and every connection is one: allow at "
+            f"least {FEWEST_CONNECTIONS + OWN_DESCRIPTORS} (`ulimit -n`, LimitNOFILE= of systemd, "
+            "`ulimits` of Docker)"
+        )
+    if allowed < wanted:
+        log.warning(
+            "the limit for open files allows fewer connections than GATEWAY_MAX_CONNECTIONS",
+            allowed=allowed,
+            wanted=wanted,
+        )
+    return allowed
+
+
+def _passed_on(environment: Mapping[str, str]) -> socket.socket | None:
+    """Take the first socket of `sd_listen_fds(3)`; systemd and `hogsend up` pass one on."""
+    if environment.get("LISTEN_FDS", "0") == "0":
+        return None
+    # 0 is from a supervisor that cannot know the process id before the process is there.
+    if environment.get("LISTEN_PID") not in {str(os.getpid()), "0"}:
+        return None
+    try:
+        listening = socket.socket(fileno=FIRST_PASSED_DESCRIPTOR)
+        accepts = listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise CannotStart(f"LISTEN_FDS promises a socket that is none ({error})") from error
+    if not accepts or listening.family not in {socket.AF_INET, socket.AF_INET6}:
+        raise CannotStart("LISTEN_FDS passes on a socket that does not listen for TCP")
+    return listening
+
+
+def _opened(host: str, port: int, *, share: bool) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        raise CannotStart(
+            f"nothing can listen on {host}:{port} ({error.strerror}); set GATEWAY_HOST or "
+            "GATEWAY_PORT, or GATEWAY_SHARE_PORT=true where another gateway listens there on "
+            "purpose"
+        ) from error
+    return listening

@@ -1,0 +1,35 @@
+"""`GET /docs/assets/<file>`: what the page at `/docs` loads.
+
+From memory, where all clients share it: a file that is read for each is held for each.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import swagger_ui
+from litestar import Response, get
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
+
+_DIRECTORY = Path(swagger_ui.__file__).with_name("static")
+_MEDIA_TYPES = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui-standalone-preset.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
+
+
+@get("/docs/assets/{name:str}", include_in_schema=False, sync_to_thread=False)
+def get_documentation_asset(name: FromPath[str]) -> Response[bytes]:
+    """Give a script or a stylesheet of Swagger UI."""
+    if name not in _MEDIA_TYPES:
+        raise NotFoundException
+    headers = {"Cache-Control": "public, max-age=3600"}
+    return Response(_content(name), media_type=_MEDIA_TYPES[name], headers=headers)
+
+
+@cache
+def _content(name: str) -> bytes:
+    return (_DIRECTORY / name).read_bytes()

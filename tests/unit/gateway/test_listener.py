@@ -1,0 +1,94 @@
+"""The gateway's socket: shared only on purpose, with room for thousands of connections."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from typing import Any, cast
+
+import pytest
+
+from hogsend.contract.errors import CannotStart
+from services.gateway.app import make_server
+from services.gateway.listener import connection_limit, listening_socket
+from services.gateway.settings import GatewaySettings
+from tests.ports import free_port
+
+
+def listen(port: int, *, share: bool = False, **environment: str) -> socket.socket:
+    return listening_socket(
+        "127.0.0.1", port, share=share, unread_seconds=65, environment=environment
+    )
+
+
+def test_a_port_that_is_taken_is_refused_and_shared_only_on_purpose() -> None:
+    port = free_port()
+    with listen(port), pytest.raises(CannotStart, match="GATEWAY_SHARE_PORT"):
+        listen(port)
+    with listen(port, share=True), listen(port, share=True):
+        pass
+    with listen(port, share=True), pytest.raises(CannotStart, match="in use"):
+        listen(port)
+
+
+def test_a_client_that_does_not_read_is_cut_off_by_the_system() -> None:
+    with listen(free_port()) as listening:
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 65_000
+        # What Linux answers is twice what was asked for.
+        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * 128 * 1024
+
+
+def test_a_socket_for_another_process_is_not_taken() -> None:
+    port = free_port()
+    with listen(port, LISTEN_FDS="1", LISTEN_PID="1") as listening:
+        assert listening.getsockname()[1] == port
+
+
+def test_what_is_passed_on_must_be_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unbound:
+        monkeypatch.setattr(
+            "services.gateway.listener.FIRST_PASSED_DESCRIPTOR", os.dup(unbound.fileno())
+        )
+    with pytest.raises(CannotStart, match="LISTEN_FDS"):
+        listen(free_port(), LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+
+
+def test_a_socket_that_is_passed_on_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listen(free_port()) as supervisors:
+        monkeypatch.setattr(
+            "services.gateway.listener.FIRST_PASSED_DESCRIPTOR", os.dup(supervisors.fileno())
+        )
+        with listen(free_port(), LISTEN_FDS="1", LISTEN_PID="0") as passed_on:
+            assert passed_on.getsockname() == supervisors.getsockname()
+
+
+@pytest.mark.parametrize(
+    ("limits", "allowed"),
+    [
+        ((1024, 1 << 20), 12288),
+        ((1024, 4096), 4096 - 256),
+        ((1 << 20, 1 << 20), 12288),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 12288),
+    ],
+)
+def test_the_limit_for_open_files_is_raised_as_far_as_it_goes(
+    limits: tuple[int, int], allowed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [limits]
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: now[0])
+    monkeypatch.setattr(resource, "setrlimit", lambda _kind, wanted: now.append(wanted))
+    assert connection_limit(12288) == allowed
+    assert now[-1][0] >= min(limits[1], allowed) or limits[0] == resource.RLIM_INFINITY
+
+
+def test_too_few_open_files_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (256, 1024))
+    monkeypatch.setattr(resource, "setrlimit", lambda _kind, _wanted: None)
+    with pytest.raises(CannotStart, match="ulimit -n"):
+        connection_limit(12288)
+
+
+def test_the_server_takes_as_many_connections_as_are_set() -> None:
+    server = make_server(cast("Any", None), GatewaySettings(gateway_max_connections=5000))
+    assert server.backpressure == 5000

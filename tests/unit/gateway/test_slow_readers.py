@@ -1,0 +1,56 @@
+"""Large answers: sent in pieces, and given up where many clients do not read."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from litestar.types import ASGIApp, HTTPScope
+
+from services.gateway.slow_readers import PIECE_BYTES, with_answers_in_pieces
+from tests.waiting import eventually
+
+HTTP = cast("HTTPScope", {"type": "http"})
+LARGE = bytes(range(256)) * 600
+
+
+async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": LARGE, "more_body": False})
+
+
+class Reader:
+    """A client; it takes as many messages as it is told to."""
+
+    def __init__(self, app: ASGIApp, takes: int) -> None:
+        self.got: list[dict[str, Any]] = []
+        self._takes = takes
+        self.request = asyncio.create_task(cast("Any", app)(HTTP, None, self._send))
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if len(self.got) == self._takes:
+            await asyncio.Event().wait()
+        self.got.append(message)
+
+
+async def test_a_large_answer_comes_in_pieces_and_whole() -> None:
+    reader = Reader(with_answers_in_pieces(cast("ASGIApp", answer)), 100)
+    await reader.request
+    pieces = reader.got[1:]
+    assert b"".join(piece["body"] for piece in pieces) == LARGE
+    assert max(len(piece["body"]) for piece in pieces) == PIECE_BYTES
+    assert [piece["more_body"] for piece in pieces] == [True] * (len(pieces) - 1) + [False]
+
+
+async def test_those_that_do_not_read_make_room_for_others_and_only_then() -> None:
+    app = with_answers_in_pieces(cast("ASGIApp", answer), at_once=2, slow_seconds=0)
+    first, second = Reader(app, 2), Reader(app, 2)
+    await eventually(lambda: len(second.got) == 2)
+    assert not first.request.done()
+    last = Reader(app, 100)
+    await last.request
+    with pytest.raises(TimeoutError):
+        await first.request
+    with pytest.raises(TimeoutError):
+        await second.request
