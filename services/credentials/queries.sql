@@ -65,10 +65,11 @@ ON CONFLICT (provider_id) DO UPDATE SET
     needs_reconnect = refresh.grant_updated_at = excluded.grant_updated_at
                       AND refresh.needs_reconnect;
 
--- name: fail_refresh(provider, replaced, failed_at, reason, needs_reconnect)$
+-- name: fail_refresh(provider, replaced, failed_at, reason, needs_reconnect, lost)$
 -- Record a failure; returns the number in a row, nothing when the grant was replaced meanwhile.
+-- The start is kept when the answer was lost.
 UPDATE provider_refreshes
-SET started_at = NULL, failed_at = :failed_at, failures = failures + 1, reason = :reason,
+SET started_at = CASE WHEN :lost THEN started_at END, failed_at = :failed_at, failures = failures + 1, reason = :reason,
     needs_reconnect = :needs_reconnect
 WHERE provider_id = :provider AND grant_updated_at = :replaced
 RETURNING failures;

@@ -2,10 +2,12 @@
 
 PostHog rotates the refresh token on every use. It accepts the previous one for another 120 s and
 revokes the whole grant when the previous one is used later (contract 3.5, `posthog/api/oauth/`).
-Three rules follow:
+Four rules follow:
 
 - A refreshed grant is committed before anything else happens.
 - A refresh that a crash interrupted is repeated at once, while the previous token still works.
+- A refresh whose answer was lost is repeated several times while the previous token still works,
+  and sooner than one that was refused.
 - A refreshed grant that the database cannot take is kept in memory and saved at the next attempt.
 """
 
@@ -41,6 +43,10 @@ SKEW = timedelta(seconds=60)
 """A token is refreshed when this much of its life is left."""
 BACK_OFF = timedelta(seconds=60)
 """Time from a failed refresh to the next attempt, over all replicas."""
+LOST_BACK_OFF = timedelta(seconds=15)
+"""Time from a lost answer to the next attempt, over all replicas. PostHog may have rotated the token
+when the request arrived. Attempts that time out after 10 s too leave four repetitions before the
+120 s are over, whichever of them it was that rotated."""
 INTERVAL = timedelta(seconds=60)
 """Time from a refresh to the next one, over all replicas, however short a token lives and whoever
 rejects it."""
@@ -150,7 +156,7 @@ class Refresher:
                 await self.refresh(provider)
 
     async def refresh_due(self) -> None:
-        """Refresh the grants whose refresh is due or was interrupted.
+        """Refresh the grants whose refresh is due, was interrupted, or lost its answer.
 
         Raises:
             Unavailable: PostgreSQL is not available.
@@ -168,8 +174,8 @@ class Refresher:
         state = stored.refresh
         if state is not None and state.needs_reconnect:
             return False
-        if state is not None and state.is_interrupted:
-            return True
+        if self._is_unanswered(state):
+            return not self._backs_off(state)
         row, grant = stored.rows.get("oauth"), self._sealer.grant(stored.rows).payload
         if row is None or grant is None or self._backs_off(state) or self._is_recent(stored, row):
             return False
@@ -183,8 +189,13 @@ class Refresher:
         return stored.change == "refreshed" and self._now() < row.updated_at + INTERVAL
 
     def _backs_off(self, state: RefreshState | None) -> bool:
-        failed_at = state.failed_at if state else None
-        return failed_at is not None and self._now() < failed_at + BACK_OFF
+        if state is None or state.failed_at is None or state.is_interrupted:
+            return False
+        pause = LOST_BACK_OFF if state.is_answer_lost else BACK_OFF
+        return self._now() < state.failed_at + pause
+
+    def _is_unanswered(self, state: RefreshState | None) -> bool:
+        return state is not None and (state.is_interrupted or state.is_answer_lost)
 
     async def _attempt(self, provider: str, rejected_sha256: str | None) -> Grant | None:
         try:
@@ -236,7 +247,7 @@ class Refresher:
             not is_fresh(grant, self._now())
             or rejected_sha256 == token_digest(grant.access_token)
             or self._is_idle(row)
-            or (state is not None and state.is_interrupted)
+            or self._is_unanswered(state)
         )
 
     def _pending_for(self, provider: str, row: SealedRow) -> PendingGrant | None:
@@ -273,9 +284,14 @@ class Refresher:
         self, provider: str, lock: RefreshLock, row: SealedRow, error: RefreshFailed
     ) -> None:
         failures = await lock.fail(
-            row, self._now(), str(error), needs_reconnect=error.needs_reconnect
+            row,
+            self._now(),
+            str(error),
+            needs_reconnect=error.needs_reconnect,
+            lost=error.lost,
         )
-        REFRESHES.labels("refused" if error.needs_reconnect else "failed").inc()
+        outcome = "lost" if error.lost else "failed"
+        REFRESHES.labels("refused" if error.needs_reconnect else outcome).inc()
         say = log.warning if failures == 1 else log.debug
         say(
             f"refreshing failed ({error}); if it stays so, run `hogsend connect {provider}` again",

@@ -42,7 +42,7 @@ class RefreshState(msgspec.Struct, frozen=True):
     """How refreshing the stored grant goes."""
 
     started_at: datetime | None
-    """Start of the refresh that is under way or was interrupted."""
+    """Start of the refresh that is under way, was interrupted, or whose answer was lost."""
     failed_at: datetime | None
     failures: int
     """Number of failures in a row."""
@@ -52,7 +52,13 @@ class RefreshState(msgspec.Struct, frozen=True):
     @property
     def is_interrupted(self) -> bool:
         """Whether a refresh has started and not ended; read under the lock, a crash cut it off."""
-        return self.started_at is not None
+        return self.started_at is not None and not self.is_answer_lost
+
+    @property
+    def is_answer_lost(self) -> bool:
+        """Whether the last refresh ended without the answer that may hold a new token."""
+        started, failed = self.started_at, self.failed_at
+        return started is not None and failed is not None and failed >= started
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -218,9 +224,23 @@ class RefreshLock:
         return version
 
     async def fail(
-        self, replaced: SealedRow, now: datetime, reason: str, *, needs_reconnect: bool
+        self,
+        replaced: SealedRow,
+        now: datetime,
+        reason: str,
+        *,
+        needs_reconnect: bool,
+        lost: bool = False,
     ) -> int:
-        """Record a failure; returns the number of failures in a row, 0 for a replaced grant."""
+        """Record a failure; returns the number of failures in a row, 0 for a replaced grant.
+
+        Args:
+            replaced: the grant that was to be refreshed.
+            now: when it failed.
+            reason: what an operator is told.
+            needs_reconnect: whether only connecting again helps.
+            lost: whether the answer was lost, so that the grant may have been refreshed.
+        """
         failures: int | None = await _queries.fail_refresh(
             self._connection,
             provider=self._provider,
@@ -228,6 +248,7 @@ class RefreshLock:
             failed_at=now,
             reason=reason,
             needs_reconnect=needs_reconnect,
+            lost=lost,
         )
         return failures or 0
 

@@ -22,8 +22,25 @@ _INVALID_GRANT = "invalid_grant"
 _ERROR_CODE = re.compile(r"[a-z_]{1,64}")
 
 
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+"""Errors after which the endpoint has seen nothing of the request."""
+_UNAVAILABLE = 503
+
+
 class RefreshFailed(Exception):
     """The token endpoint gave no usable answer. The message tells why and holds no token."""
+
+    def __init__(self, reason: str, *, lost: bool = False) -> None:
+        """Say why, and whether the endpoint may have refreshed all the same."""
+        super().__init__(reason)
+        self.lost = lost
 
     @property
     def needs_reconnect(self) -> bool:
@@ -68,9 +85,13 @@ class TokenEndpoint:
             raise RefreshFailed(str(error)) from None
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             # The text of the error may quote the request, which holds the token.
-            raise RefreshFailed(f"no answer ({type(error).__name__})") from None
+            raise RefreshFailed(
+                f"no answer ({type(error).__name__})", lost=not isinstance(error, _NOT_SENT)
+            ) from None
         if not httpx.codes.is_success(status):
-            raise RefreshFailed(_reason(status, body))
+            # Whoever answers 500, 502 or 504 may stand before a PostHog that has refreshed.
+            lost = httpx.codes.is_server_error(status) and status != _UNAVAILABLE
+            raise RefreshFailed(_reason(status, body), lost=lost)
         return _renewed(grant, body, now)
 
     async def _post(self, grant: OAuthPayload) -> tuple[int, bytes]:
@@ -108,9 +129,9 @@ def _renewed(grant: OAuthPayload, body: bytes, now: datetime) -> OAuthPayload:
     try:
         answer = msgspec.json.decode(body, type=_Answer)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise RefreshFailed("an answer without access_token") from None
+        raise RefreshFailed("an answer without access_token", lost=True) from None
     if not answer.access_token:
-        raise RefreshFailed("an answer without access_token")
+        raise RefreshFailed("an answer without access_token", lost=True)
     return msgspec.structs.replace(
         grant,
         access_token=answer.access_token,

@@ -142,17 +142,42 @@ async def test_a_refresh_is_remembered_from_its_start_to_its_failure(
     assert (await store.load("posthog")).refresh is None
     async with store.refresh_lock("posthog") as lock:
         for failures in (1, 2):
-            await lock.start(row, START)
+            started_at = START + timedelta(minutes=failures)
+            await lock.start(row, started_at)
             state = (await lock.load()).refresh
             assert state is not None
-            assert (state.is_interrupted, state.started_at) == (True, START)
+            assert (state.is_interrupted, state.started_at) == (True, started_at)
             assert state.failures == failures - 1
-            failed_at = START + timedelta(seconds=failures)
+            failed_at = started_at + timedelta(seconds=1)
             assert await lock.fail(row, failed_at, "why", needs_reconnect=True) == failures
             state = (await store.load("posthog")).refresh
             assert state is not None
             assert (state.is_interrupted, state.failed_at) == (False, failed_at)
             assert (state.failures, state.reason, state.needs_reconnect) == (failures, "why", True)
+
+
+async def test_a_lost_answer_is_told_from_a_refusal_and_from_a_crash(
+    store: CredentialStore,
+) -> None:
+    row = await store.save("posthog", "oauth", "a")
+    async with store.refresh_lock("posthog") as lock:
+        await lock.start(row, START)
+        await lock.fail(row, START, "why", needs_reconnect=False, lost=True)
+        state = (await lock.load()).refresh
+        assert state is not None
+        assert (state.is_answer_lost, state.is_interrupted, state.started_at) == (
+            True,
+            False,
+            START,
+        )
+        await lock.start(row, START + timedelta(seconds=15))
+        state = (await lock.load()).refresh
+        assert state is not None
+        assert (state.is_answer_lost, state.is_interrupted) == (False, True)
+        await lock.fail(row, START + timedelta(seconds=16), "why", needs_reconnect=False)
+        state = (await lock.load()).refresh
+    assert state is not None
+    assert (state.is_answer_lost, state.is_interrupted, state.failures) == (False, False, 2)
 
 
 async def test_a_refresh_state_says_nothing_of_another_grant(store: CredentialStore) -> None:

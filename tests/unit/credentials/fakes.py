@@ -211,13 +211,20 @@ class MemoryRefreshLock(RefreshLock):
         return self._found.version
 
     async def fail(
-        self, replaced: SealedRow, now: datetime, reason: str, *, needs_reconnect: bool
+        self,
+        replaced: SealedRow,
+        now: datetime,
+        reason: str,
+        *,
+        needs_reconnect: bool,
+        lost: bool = False,
     ) -> int:
         self._store._check()
         if self._found.refresh is None or self._found.refreshed != replaced.updated_at:
             return 0
         failures = self._found.refresh.failures + 1
-        self._found.refresh = RefreshState(None, now, failures, reason, needs_reconnect)
+        started_at = self._found.refresh.started_at if lost else None
+        self._found.refresh = RefreshState(started_at, now, failures, reason, needs_reconnect)
         return failures
 
 
@@ -247,6 +254,41 @@ class FakeTokenEndpoint(TokenEndpoint):
             grant,
             access_token=f"pha_{number}",
             refresh_token=f"phr_{number}",
+            expires_at=now + self.lifetime,
+        )
+
+
+class ReuseDetectingEndpoint(FakeTokenEndpoint):
+    """Rotates as django-oauth-toolkit does: the token before is good for 120 s, then it is theft."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._generation = 0
+        self._rotated_at = START
+        self.losing = 0
+        """How many of the next answers are lost, each after the 10 s that are waited for it."""
+        self.revoked = False
+
+    async def renew(self, grant: OAuthPayload, now: datetime) -> OAuthPayload:
+        self.asked.append(grant.refresh_token)
+        self.arrived.set()
+        if grant.refresh_token == f"phr_{self._generation}":
+            self._generation += 1
+            self._rotated_at = self._clock.now
+        elif self._clock.now >= self._rotated_at + timedelta(seconds=120):
+            self.revoked = True
+        if self.revoked:
+            raise RefreshFailed("invalid_grant")
+        await self.answering.wait()
+        if self.losing:
+            self.losing -= 1
+            self._clock.advance(10)
+            raise RefreshFailed("no answer (TimeoutError)", lost=True)
+        return msgspec.structs.replace(
+            grant,
+            access_token=f"pha_{self._generation}",
+            refresh_token=f"phr_{self._generation}",
             expires_at=now + self.lifetime,
         )
 

@@ -6,6 +6,7 @@ Acceptance cases 78 to 91 that are about the refresh itself.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -18,9 +19,10 @@ from hogsend.contract.credentials import DerivedPayload
 from hogsend.contract.credentials import token_digest as digest
 from hogsend.contract.errors import Unavailable
 from services.credentials import refresh as refresh_module
-from services.credentials.refresh import IDLE, Refresher
+from services.credentials.refresh import CHECK_SECONDS, IDLE, LOST_BACK_OFF, Refresher
 from services.credentials.token_endpoint import RefreshFailed
 from tests.unit.credentials.conftest import Driver, Replica
+from tests.unit.credentials.fakes import FakeTokenEndpoint, ReuseDetectingEndpoint
 
 
 def warnings(logs: list[Any]) -> list[Any]:
@@ -40,6 +42,18 @@ async def crash(replica: Replica, asking: asyncio.Task[Any]) -> None:
     replica.refresher._running["posthog"].cancel()
     with suppress(asyncio.CancelledError):
         await asking
+
+
+async def check_until(
+    driver: Driver, replicas: Sequence[Replica], asked: Sequence[str], times: int
+) -> None:
+    """Let the replicas check, in turn and at their own pace, until so many requests were made."""
+    for turn in range(10_000):
+        await replicas[turn % len(replicas)].refresher.refresh_due()
+        if len(asked) >= times:
+            return
+        driver.clock.advance(CHECK_SECONDS / len(replicas))
+    raise AssertionError("they stopped asking")
 
 
 @pytest.mark.parametrize(("left", "refreshed"), [(61, False), (60, True), (59, True)])
@@ -201,6 +215,73 @@ async def test_a_refresh_that_failed_was_not_interrupted(driver: Driver, replica
     await replica.refresher.repeat_interrupted()
     assert len(driver.endpoint.asked) == 1
     await replica.refresher.refresh_due()
+    assert len(driver.endpoint.asked) == 2
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
+async def test_answers_lost_in_a_row_do_not_disconnect_the_customer(
+    driver: Driver, lost: int
+) -> None:
+    """PostHog rotated at the first of them, and would take the token for stolen 120 s later."""
+    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
+    await driver.put(driver.grant(left=30))
+    posthog.losing = lost
+    replicas = [driver.replica(), driver.replica(), driver.replica()]
+    await check_until(driver, replicas, posthog.asked, lost + 1)
+    grant = await driver.stored()
+    assert grant is not None
+    assert grant.refresh_token == "phr_1"
+    assert not posthog.revoked
+
+
+async def test_an_outage_in_which_every_answer_is_lost_ends_connected(driver: Driver) -> None:
+    """Whichever attempt it was that PostHog saw, several follow within its 120 s."""
+    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
+    await driver.put(driver.grant(left=30))
+    replicas = [driver.replica(), driver.replica()]
+    driver.endpoint = FakeTokenEndpoint()
+    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", lost=True)
+    away = [driver.replica(), driver.replica()]
+    await check_until(driver, away, driver.endpoint.asked, 20)
+    posthog.losing = 2
+    await check_until(driver, replicas, posthog.asked, 3)
+    assert not posthog.revoked
+    assert not (await replicas[0].credentials.status("posthog")).needs_reconnect
+
+
+async def test_a_kill_among_lost_answers_does_not_disconnect_either(driver: Driver) -> None:
+    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
+    await driver.put(driver.grant(left=30))
+    posthog.losing = 2
+    replicas = [driver.replica(), driver.replica()]
+    await check_until(driver, replicas, posthog.asked, 1)
+    driver.clock.advance(LOST_BACK_OFF.total_seconds())
+    posthog.arrived.clear()
+    await crash(replicas[0], await under_way(driver, replicas[0]))
+    posthog.answering.set()
+    # The one that is left repeats at once what the crash cut off, then what was lost.
+    await replicas[1].refresher.refresh_due()
+    assert len(posthog.asked) == 3
+    await check_until(driver, [replicas[1]], posthog.asked, 4)
+    grant = await driver.stored()
+    assert grant is not None
+    assert grant.refresh_token == "phr_1"
+    assert not posthog.revoked
+
+
+async def test_a_lost_answer_is_not_asked_for_before_its_pause(driver: Driver) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", lost=True)
+    replicas = [driver.replica(), driver.replica()]
+    for _ in range(3):
+        await replicas[0].ask(digest("pha_0"))
+        await replicas[1].refresher.refresh_due()
+        await driver.replica().refresher.repeat_interrupted()
+    assert len(driver.endpoint.asked) == 1
+    driver.clock.advance(LOST_BACK_OFF.total_seconds())
+    # Though the access token has not ended: PostHog may have revoked it.
+    driver.endpoint.failure = None
+    await replicas[1].refresher.refresh_due()
     assert len(driver.endpoint.asked) == 2
 
 

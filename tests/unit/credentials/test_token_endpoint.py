@@ -186,6 +186,44 @@ async def test_an_endpoint_that_does_not_answer_is_a_failure(error: Exception, r
     assert not failure.value.needs_reconnect
 
 
+@pytest.mark.parametrize(
+    ("answer", "lost"),
+    [
+        (httpx.ReadTimeout(""), True),
+        (httpx.ReadError(""), True),
+        (httpx.WriteError(""), True),
+        (httpx.RemoteProtocolError(""), True),
+        (httpx.DecodingError(""), True),
+        (TimeoutError(), True),
+        (httpx.ConnectError(""), False),
+        (httpx.ConnectTimeout(""), False),
+        (httpx.ProxyError(""), False),
+        (AddressRefused("10.0.0.1"), False),
+        (httpx.Response(200, content=b"<html>"), True),
+        (httpx.Response(200, content=b'{"access_token": "pha_'), True),
+        (httpx.Response(500), True),
+        (httpx.Response(502), True),
+        (httpx.Response(504), True),
+        (httpx.Response(503), False),
+        (httpx.Response(429), False),
+        (httpx.Response(302), False),
+        (httpx.Response(400, json={"error": "invalid_grant"}), False),
+    ],
+    ids=repr,
+)
+async def test_an_answer_is_lost_where_posthog_may_have_refreshed(
+    answer: Exception | httpx.Response, lost: bool
+) -> None:
+    def answering(_: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with pytest.raises(RefreshFailed) as failure:
+        await renew(answering)
+    assert failure.value.lost is lost
+
+
 class LongAnswer(httpx.AsyncByteStream):
     """Counts how much of it is read."""
 
