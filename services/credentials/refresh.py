@@ -44,9 +44,9 @@ SKEW = timedelta(seconds=60)
 BACK_OFF = timedelta(seconds=60)
 """Time from a failed refresh to the next attempt, over all replicas."""
 LOST_BACK_OFF = timedelta(seconds=15)
-"""Time from a lost answer to the next attempt, over all replicas. PostHog may have rotated the token
-when the request arrived. Attempts that time out after 10 s too leave four repetitions before the
-120 s are over, whichever of them it was that rotated."""
+"""Time from a lost answer to the next attempt, over all replicas. PostHog may have rotated the
+token when the request arrived. With attempts of 10 s there are four repetitions before the 120 s
+are over, whichever attempt it was that rotated."""
 INTERVAL = timedelta(seconds=60)
 """Time from a refresh to the next one, over all replicas, however short a token lives and whoever
 rejects it."""

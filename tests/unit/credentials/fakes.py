@@ -259,7 +259,7 @@ class FakeTokenEndpoint(TokenEndpoint):
 
 
 class ReuseDetectingEndpoint(FakeTokenEndpoint):
-    """Rotates as django-oauth-toolkit does: the token before is good for 120 s, then it is theft."""
+    """Rotates as django-oauth-toolkit does: a token is good for 120 s more, then it is stolen."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
