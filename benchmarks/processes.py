@@ -80,6 +80,15 @@ async def credentials(servers: Servers, database_url: str, **given: str) -> Asyn
         yield
 
 
+@asynccontextmanager
+async def ingest(servers: Servers, database_url: str) -> AsyncIterator[None]:
+    """An ingest service, which makes the consumers of subscribers."""
+    address = servers.nats_url(User.INGEST)
+    variables = {"NATS_URL": address, "DATABASE_URL": database_url}
+    async with process("-m", "cli.main", "serve", "ingest", **variables):
+        yield
+
+
 async def _ready(http: httpx.AsyncClient) -> bool:
     try:
         ready: dict[str, str] = (await http.get("/readyz")).json()

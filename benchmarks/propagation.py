@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from benchmarks.figures import Figure, percentile
-from benchmarks.processes import ADMIN_KEY, credentials, gateway
+from benchmarks.processes import ADMIN_KEY, credentials, gateway, ingest
 from hogsend.client.client import Client
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.users import User
@@ -35,6 +35,7 @@ async def measure(servers: Servers) -> list[Figure]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = await stack.enter_async_context(servers.fresh_database())
         await stack.enter_async_context(credentials(servers, url))
+        await stack.enter_async_context(ingest(servers, url))
         http = await stack.enter_async_context(
             gateway(servers, directory, ["-m", "cli.main", "serve", "gateway"])
         )

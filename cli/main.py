@@ -33,6 +33,9 @@ COMMANDS = {
     "status": Command("cli.commands.status:status", "Show the health of a running stack."),
     "events": Command("cli.commands.events:app", "List, send and follow events."),
     "dlq": Command("cli.commands.dlq:app", "List, replay or purge dead letters."),
+    "consumers": Command(
+        "cli.commands.consumers:app", "Look at and delete the consumers of events."
+    ),
     "streams": Command("cli.commands.streams:app", "Back up and restore JetStream."),
     "spool": Command("cli.commands.spool:app", "Read what a gateway's spool has set aside."),
     "compose": Command(

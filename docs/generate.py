@@ -18,6 +18,7 @@ import msgspec
 from cli.stack import nats
 from docs.generators import asyncapi, command, examples, http, settings
 from hogsend.contract import streams
+from hogsend.contract.consumers import mappings
 from hogsend.contract.permissions import permissions
 from hogsend.contract.registry import channels, endpoints
 from hogsend.contract.users import DEPRECATED_USERS, User
@@ -124,6 +125,9 @@ def bus() -> str:
         allowed = permissions(user)
         lines += [f"### {user}", "", "Publish:", ""]
         lines += [f"- `{subject}`" for subject in allowed.publish]
+        if allowed.refused:
+            lines += ["", "But not:", ""]
+            lines += [f"- `{subject}`" for subject in allowed.refused]
         lines += ["", "Subscribe:", ""]
         lines += [f"- `{subject}`" for subject in allowed.subscribe] + [""]
     return "\n".join(lines)
@@ -133,7 +137,7 @@ def nats_server(*, clustered: bool) -> str:
     """Give nats-server's configuration for containers: passwords come from a file beside it."""
     users = [
         f"    {{ user: {user}, password: $PASSWORD_{user.upper()},\n"
-        f"      permissions: {_compact(permissions(user))} }}"
+        f"      permissions: {_compact(permissions(user).configured())} }}"
         for user in User
     ]
     return "\n".join(
@@ -154,6 +158,10 @@ def nats_server(*, clustered: bool) -> str:
             "  max_file_store: $MAX_FILE_STORE",
             "}",
             *(['include "secrets/cluster.conf"'] if clustered else []),
+            "# Who makes consumers of events for others is ingest, which looks at them first.",
+            "mappings {",
+            *(f"  {_compact(source)}: {_compact(target)}" for source, target in mappings().items()),
+            "}",
             "authorization {",
             "  users: [",
             *users,
@@ -180,8 +188,8 @@ def _passwords_of_renamed_users() -> list[str]:
     ]
 
 
-def _compact(struct: msgspec.Struct) -> str:
-    return msgspec.json.encode(struct).decode()
+def _compact(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 DOCUMENTS: dict[Path, Callable[[], str]] = {

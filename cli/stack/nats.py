@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from cli.stack.data_directory import write_private
-from hogsend.contract.permissions import Permissions, permissions
+from hogsend.contract.consumers import mappings
+from hogsend.contract.permissions import permissions
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
 
@@ -29,7 +30,7 @@ class UserEntry(msgspec.Struct, frozen=True):
 
     user: str
     password: str
-    permissions: Permissions
+    permissions: dict[str, object]
 
 
 class JetStream(msgspec.Struct, frozen=True):
@@ -54,6 +55,7 @@ class ServerConfig(msgspec.Struct, frozen=True):
     server_name: str
     max_payload: int
     jetstream: JetStream
+    mappings: dict[str, str]
     authorization: Authorization
 
 
@@ -76,8 +78,9 @@ def write_config(
         server_name="hogsend",
         max_payload=MAX_PAYLOAD_BYTES,
         jetstream=JetStream(str(store), SYNC_INTERVAL, max_file_store(limits)),
+        mappings=mappings(),
         authorization=Authorization(
-            [UserEntry(user, passwords[user], permissions(user)) for user in User]
+            [UserEntry(user, passwords[user], permissions(user).configured()) for user in User]
         ),
     )
     write_private(file, msgspec.json.format(msgspec.json.encode(config)).decode())

@@ -20,6 +20,7 @@ from hogsend.service.settings import BusSettings, DatabaseSettings, TelemetrySet
 from hogsend.service.tasks import Work
 from services.ingest import handlers
 from services.ingest.audit import AuditTrail
+from services.ingest.consumer_api.requests import ConsumerRequests
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
@@ -62,6 +63,7 @@ def create_app(
         admin,
         Replayer(broker.published, letters, admin),
         HealthReporter("ingest", database),
+        ConsumerRequests(broker.link),
         broker.link,
     )
     own = broker.include(handlers.router)

@@ -7,6 +7,7 @@ from nats.aio.msg import Msg
 
 from hogsend.contract.audit import ADMIN_REQUEST_AUDITED, INGEST_AUDIT, AuditPage, ListAudit
 from hogsend.contract.base import Empty
+from hogsend.contract.consumers import ANSWERED_BY, REQUESTS
 from hogsend.contract.contacts import (
     INGEST_CONTACT,
     INGEST_FILL_TIMEZONE,
@@ -47,11 +48,13 @@ from hogsend.contract.streams import (
 from hogsend.contract.webhooks import WEBHOOK_ACCEPTED
 from hogsend.service.health import HealthReporter
 from hogsend.service.injection import Injected
+from hogsend.service.requester import RawRequest
 from hogsend.service.router import ServiceRouter
 from hogsend.transport.connection import Connection
 from hogsend.transport.correlation import correlation_id
 from services.ingest import metrics
 from services.ingest.audit import AuditTrail
+from services.ingest.consumer_api.requests import ConsumerRequests
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
@@ -94,6 +97,12 @@ async def engagement(messages: list[Msg], processor: Injected[EventProcessor]) -
 async def audit_entries(messages: list[Msg], trail: Injected[AuditTrail]) -> None:
     """Store a batch of the audit trail."""
     await trail.process(messages)
+
+
+@router.raw_requests(f"{REQUESTS}.>", queue=ANSWERED_BY)
+async def consumers(request: RawRequest, requests: Injected[ConsumerRequests]) -> bytes:
+    """Make or delete a consumer of other people's services, as JetStream's API would."""
+    return await requests.answer(request.subject.removeprefix(f"{REQUESTS}."), request.body)
 
 
 @router.endpoint(INGEST_EVENTS)

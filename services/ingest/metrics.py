@@ -21,6 +21,9 @@ UNDELIVERABLE = Counter(
     "hogsend_ingest_undeliverable",
     "Messages too large for a dead letter; they stay queued and are redelivered",
 )
+CONSUMERS_REFUSED = Counter(
+    "hogsend_ingest_consumers_refused", "Consumers others may not make or delete", ["verb"]
+)
 NAKS = Counter("hogsend_ingest_nak", "Messages returned to the queue when ingest stops")
 DeprecatedName(UNDELIVERABLE, "hogsend_ingest_parked")
 DeprecatedName(NAKS, "hogsend_ingest_given_back")

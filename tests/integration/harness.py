@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import httpx
 
 from hogsend.client.client import Client
+from hogsend.contract.consumers import ANSWERED_BY, REQUESTS
 from hogsend.contract.users import User
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
@@ -34,6 +35,8 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
+from services.ingest.consumer_api.requests import ConsumerRequests
+from services.ingest.handlers import consumers as make_consumer
 from services.provisioner.app import MIGRATIONS as PROVISIONER_MIGRATIONS
 from services.provisioner.app import Parts as ProvisionerParts
 from services.provisioner.app import build_parts as build_provisioner
@@ -75,6 +78,18 @@ async def client(servers: Servers, user: User) -> AsyncIterator[Client]:
     """What somebody's service has, as one user."""
     async with connected(servers, user) as connection:
         yield Client(connection)
+
+
+@asynccontextmanager
+async def consumers_of_others(servers: Servers) -> AsyncIterator[None]:
+    """The part of ingest that makes consumers for other people's services, and its streams."""
+    link = Connection(User.INGEST, servers.nats_url(User.INGEST))
+    broker, router = ServiceBroker(User.INGEST, link), ServiceRouter()
+    router.raw_requests(f"{REQUESTS}.>", queue=ANSWERED_BY)(make_consumer)
+    broker.provide(ConsumerRequests(link))
+    broker.include(router)
+    async with started(service_app(broker)):
+        yield
 
 
 Credentials: TypeAlias = Parts

@@ -73,7 +73,8 @@ class JetStreams:
     async def delete_consumer(self, stream: StreamName, durable: str) -> None:
         """Delete a durable consumer, if it exists."""
         with _as_unavailable(), suppress(nats.js.errors.NotFoundError):
-            await self._broker.link.js.delete_consumer(stream, durable)
+            js = await self._broker.link.js_for(stream)
+            await js.delete_consumer(stream, durable)
 
 
 class JetStreamConsumer:
@@ -92,7 +93,8 @@ class JetStreamConsumer:
         if not self._link.connected:
             raise Unavailable("NATS is not connected")
         with _as_unavailable():
-            info = await self._link.js.add_consumer(self._stream, self._config)
+            js = await self._link.js_for(self._stream)
+            info = await js.add_consumer(self._stream, self._config)
         return info.num_ack_pending or 0
 
     async def run(self) -> None:

@@ -7,16 +7,33 @@ from __future__ import annotations
 
 import msgspec
 
+from hogsend.contract.consumers import (
+    ANSWERED_BY,
+    ANY,
+    API,
+    OTHERS,
+    OWN_CONSUMERS,
+    REQUESTS,
+    STREAMS_OF_OTHERS,
+    reserved,
+)
 from hogsend.contract.registry import channels, endpoints
-from hogsend.contract.streams import INGEST_CONSUMER, STREAMS, StreamName
+from hogsend.contract.streams import STREAMS, StreamName
 from hogsend.contract.users import DEAD_LETTER_KEEPER, DEPRECATED_USERS, User
 
 
-class Permissions(msgspec.Struct, frozen=True):
+class Permissions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Subjects a user may publish to and subscribe to; everything else is refused."""
 
     publish: list[str]
     subscribe: list[str]
+    refused: list[str] = []
+    """Subjects it may not publish to although `publish` has a pattern for them."""
+
+    def configured(self) -> dict[str, object]:
+        """As nats-server's configuration has it."""
+        publish = {"allow": self.publish, "deny": self.refused} if self.refused else self.publish
+        return {"publish": publish, "subscribe": self.subscribe}
 
 
 def inbox_prefix(user: str) -> str:
@@ -40,6 +57,8 @@ def permissions(user: User) -> Permissions:
     publish |= {endpoint.subject for endpoint in endpoints() if user in endpoint.callers}
     subscribe = {inbox}
     subscribe |= {endpoint.subject for endpoint in endpoints() if endpoint.service == user}
+    if user is ANSWERED_BY:
+        subscribe.add(f"{REQUESTS}.>")
     if any(endpoint.service == user for endpoint in endpoints()):
         subscribe.add("$SRV.>")
         publish |= {f"{inbox_prefix(caller)}.>" for caller in _callers_of(user)}
@@ -50,7 +69,10 @@ def permissions(user: User) -> Permissions:
         if user in channel.subscribers:
             subscribe.add(channel.subject)
             publish |= _consumer_api(user, channel.stream)
-    return Permissions(publish=sorted(publish), subscribe=sorted(subscribe))
+    if user is ANSWERED_BY:
+        publish |= _answering_api()
+    refused = sorted(_consumers_of_others(user))
+    return Permissions(sorted(publish), sorted(subscribe), refused)
 
 
 def _callers_of(service: User) -> set[User]:
@@ -84,24 +106,71 @@ def _dead_letter_api() -> set[str]:
 
 
 def _consumer_api(user: User, stream: StreamName) -> set[str]:
-    # Ingest works through its one durable; subscribers bring durables of their own.
-    durable = INGEST_CONSUMER.durable_name if user is User.INGEST else "*"
-    api = {
-        f"$JS.API.STREAM.INFO.{stream}",
-        f"$JS.API.CONSUMER.INFO.{stream}.{durable}",
-        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}",
-        f"$JS.ACK.{stream}.{durable}.>",
+    if user in OTHERS:
+        return _consumer_api_of_others(stream)
+    name = OWN_CONSUMERS.get(user, {}).get(stream)
+    if name is None:
+        # It hears what is published, and asks when it may have missed something.
+        return set()
+    api = _reading(stream, name) | {
+        f"{API}.CONSUMER.CREATE.{stream}.{name}.>",
+        f"{API}.CONSUMER.DURABLE.CREATE.{stream}.{name}",
+    }
+    if user is User.ANALYTICS:
+        api.add(f"{API}.CONSUMER.DELETE.{stream}.{name}")
+    if name == ANY:
+        # To find consumers of destinations that are gone.
+        api.add(f"{API}.CONSUMER.LIST.{stream}")
+    return api
+
+
+def _consumer_api_of_others(stream: StreamName) -> set[str]:
+    return _reading(stream, "*") | {
+        # Only names, of streams that are documented, for clients that look a stream up by subject.
+        f"{API}.STREAM.NAMES",
+        f"{REQUESTS}.CREATE.{stream}",
+        f"{REQUESTS}.CREATE.{stream}.>",
+        f"{REQUESTS}.DURABLE.CREATE.{stream}.*",
+        f"{REQUESTS}.DELETE.{stream}.*",
+    }
+
+
+def _reading(stream: StreamName, consumer: str) -> set[str]:
+    return {
+        f"{API}.STREAM.INFO.{stream}",
+        f"{API}.CONSUMER.INFO.{stream}.{consumer}",
+        f"{API}.CONSUMER.MSG.NEXT.{stream}.{consumer}",
+        f"$JS.ACK.{stream}.{consumer}.>",
         f"$JS.FC.{stream}.>",
     }
-    if durable == "*":
-        api |= {f"$JS.API.CONSUMER.{verb}.{stream}.>" for verb in ("CREATE", "DURABLE.CREATE")}
-        api.add(f"$JS.API.CONSUMER.DELETE.{stream}.*")
-        if user is User.ANALYTICS:
-            # To find consumers of destinations that are gone.
-            api.add(f"$JS.API.CONSUMER.LIST.{stream}")
-    else:
+
+
+def _answering_api() -> set[str]:
+    """What ingest does for others; it answers into their inboxes alone."""
+    api = {f"{inbox_prefix(other)}.>" for other in OTHERS}
+    for stream in STREAMS_OF_OTHERS:
         api |= {
-            f"$JS.API.CONSUMER.CREATE.{stream}.{durable}.>",
-            f"$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{durable}",
+            f"{API}.STREAM.INFO.{stream}",
+            f"{API}.CONSUMER.INFO.{stream}.*",
+            f"{API}.CONSUMER.CREATE.{stream}.>",
+            f"{API}.CONSUMER.DELETE.{stream}.*",
         }
     return api
+
+
+def _consumers_of_others(user: User) -> set[str]:
+    """What reaches another service's consumer where `user` may reach any."""
+    anywhere = {stream for stream, name in OWN_CONSUMERS.get(user, {}).items() if name == ANY}
+    return {
+        subject
+        for stream in (STREAMS_OF_OTHERS if user in OTHERS else sorted(anywhere))
+        for name in reserved(stream, user)
+        for subject in (
+            f"{API}.CONSUMER.CREATE.{stream}.{name}.>",
+            f"{API}.CONSUMER.DURABLE.CREATE.{stream}.{name}",
+            f"{API}.CONSUMER.DELETE.{stream}.{name}",
+            f"{API}.CONSUMER.INFO.{stream}.{name}",
+            f"{API}.CONSUMER.MSG.NEXT.{stream}.{name}",
+            f"$JS.ACK.{stream}.{name}.>",
+        )
+    }

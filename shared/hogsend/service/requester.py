@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 from faststream import BaseMiddleware
 from faststream.message import StreamMessage
 from nats.aio.msg import Msg
@@ -18,11 +19,31 @@ from nats.aio.msg import Msg
 from hogsend.contract.errors import InvalidRequest
 
 JETSTREAM = "$JS."
+NOBODY_WAITS = "nobody waits for the answer"
 
 
 def has_requester(message: Msg) -> bool:
     """Whether a requester waits for the answer to `message`."""
     return bool(message.reply) and not message.reply.startswith(JETSTREAM)
+
+
+class RawRequest(msgspec.Struct, frozen=True):
+    """A request as it came."""
+
+    subject: str
+    body: bytes
+
+
+async def raw_request(message: StreamMessage[Msg]) -> RawRequest:
+    """Decode a request as what it is.
+
+    Raises:
+        InvalidRequest: nobody waits for the answer.
+    """
+    raw = message.raw_message
+    if not has_requester(raw):
+        raise InvalidRequest(NOBODY_WAITS)
+    return RawRequest(raw.subject, raw.data)
 
 
 class RequesterMiddleware(BaseMiddleware[Any, Any]):
@@ -37,5 +58,5 @@ class RequesterMiddleware(BaseMiddleware[Any, Any]):
             InvalidRequest: there is none; nothing is answered.
         """
         if not has_requester(self.msg):
-            raise InvalidRequest("nobody waits for the answer")
+            raise InvalidRequest(NOBODY_WAITS)
         return await call_next(msg)

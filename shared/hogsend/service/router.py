@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from faststream._internal.broker.registrator import Registrator
 from faststream.nats import NatsRouter
@@ -21,6 +21,7 @@ from nats.js.api import ConsumerConfig
 from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.registry import Channel, Endpoint
+from hogsend.service.requester import raw_request
 from hogsend.service.subscribers import BatchSubscriber, OnNak, RequestSubscriber, decoder_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -57,6 +58,31 @@ class ServiceRouter(NatsRouter):
             subscriber = RequestSubscriber(endpoint, router.config)  # type: ignore[arg-type]
             router.endpoints.append(endpoint)
             router._register(subscriber, handler)
+
+        return self._declaring(declare)
+
+    def raw_requests(
+        self, subject: str, queue: str, *, at_once: int = 16
+    ) -> Callable[[Handler], Handler]:
+        """Answer requests that are no endpoint of ours, with what the handler gives as it is.
+
+        The handler takes a `RawRequest`, and `Injected` dependencies, and gives bytes.
+
+        Args:
+            subject: the subjects answered, a pattern.
+            queue: the queue group that answers.
+            at_once: requests a process answers at a time; more wait in NATS' client.
+        """
+
+        def declare(router: ServiceRouter, handler: Handler) -> None:
+            NatsRouter.subscriber(
+                router,
+                subject,
+                queue=queue,
+                decoder=cast("Any", raw_request),
+                max_workers=at_once,
+                include_in_schema=False,
+            )(handler)
 
         return self._declaring(declare)
 

@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
+from hogsend.contract.consumers import OWN_API, STREAMS_OF_OTHERS, asked_as
 from hogsend.contract.errors import Forbidden, TooLarge, Unavailable, from_code
 from hogsend.contract.headers import CORRELATION_ID
 from hogsend.contract.permissions import inbox_prefix
@@ -69,6 +70,7 @@ class Connection:
         self.observe: Observer = observer or (lambda _what, _detail: None)
         self._refusals: dict[str, asyncio.Future[None]] = {}
         self._reconnect_hooks: list[Hook] = []
+        self._own_js: JetStreamContext | None = None
         self._has_connected = False
 
     @property
@@ -224,6 +226,27 @@ class Connection:
             raise self.forbidden(subject)
         return asking.result()
 
+    async def js_for(self, stream: str) -> JetStreamContext:
+        """The JetStream to make and delete consumers of `stream` with, as one of our services.
+
+        Consumers that others make too are asked for below `OWN_API`, where nobody looks at them
+        first. A NATS server that is not configured by us has no such subject: there JetStream's
+        own is the one.
+
+        Raises:
+            nats.errors.Error: not connected, or no answer.
+        """
+        if stream not in STREAMS_OF_OTHERS:
+            return self.js
+        if self._own_js is None:
+            asked = f"{OWN_API}.STREAM.INFO.{stream}"
+            try:
+                await self.ask(asked, b"", seconds=MANAGEMENT_SECONDS)
+            except (Forbidden, nats.errors.NoRespondersError):
+                return self.js
+            self._own_js = self.client.jetstream(prefix=OWN_API, timeout=MANAGEMENT_SECONDS)
+        return self._own_js
+
     def refusal(self, subject: str) -> asyncio.Future[None]:
         """A future that is done once the server refuses to let this user publish to `subject`."""
         # nats-py tells the server's errors in lower case.
@@ -250,12 +273,15 @@ class Connection:
         match = _REFUSED_PUBLISH.search(str(error))
         if match is None:
             return
-        subject = match[1].lower()
-        self.publisher.refused(subject, self.forbidden(subject))
-        if (refusal := self._refusals.pop(subject, None)) and not refusal.done():
-            refusal.set_result(None)
+        for subject in asked_as(match[1]):
+            key = subject.lower()
+            self.publisher.refused(key, self.forbidden(key))
+            if (refusal := self._refusals.pop(key, None)) and not refusal.done():
+                refusal.set_result(None)
 
     async def _on_disconnect(self) -> None:
+        # The next server may be configured in another way.
+        self._own_js = None
         self.observe("disconnected", "")
 
     async def _on_reconnect(self) -> None:

@@ -46,6 +46,9 @@ _WINDOW_FULL = "exceeded maxackpending"
 _GONE = ("consumer deleted", "consumer is push based")
 _STATUS = "Status"
 
+JETSTREAM_ANSWER = b'{"type":"io.nats.jetstream.api.'
+"""What every answer of JetStream's API begins with; its status messages are empty."""
+
 Report = Callable[[str, Exception], None]
 """Told `(what was tried, why it failed)` about a failure that was handled."""
 
@@ -98,7 +101,8 @@ class Consumer:
         """
         if not self._adjust:
             return await found_or_made(self._connection, self._stream, self._config)
-        info = await self._connection.js.add_consumer(self._stream, self._config)
+        js = await self._connection.js_for(self._stream)
+        info = await js.add_consumer(self._stream, self._config)
         return info.name
 
     async def batches(self) -> AsyncIterator[list[Msg]]:
@@ -115,7 +119,7 @@ class Consumer:
                     if pull is None:
                         await self._connected()
                         pull = await self._start()
-                    if messages := await pull.next(self._batch):
+                    if messages := await self._without_strays(await pull.next(self._batch)):
                         yield messages
                 except nats.errors.ConnectionClosedError:
                     return
@@ -127,6 +131,23 @@ class Consumer:
         finally:
             if pull is not None:
                 await pull.stop()
+
+    async def _without_strays(self, messages: list[Msg]) -> list[Msg]:
+        """Leave out what JetStream itself has put into the stream, as an answer (docs/adr/0012).
+
+        Whoever asks JetStream names the subject of its answer, and it answers with the server's
+        rights. Redelivered without end, such an answer would stop whoever reads the stream.
+        """
+        kept = []
+        for message in messages:
+            if message.data and not message.data.startswith(JETSTREAM_ANSWER):
+                kept.append(message)
+                continue
+            self._connection.observe(
+                "error", f"an answer of JetStream's was left out, on {message.subject}"
+            )
+            await message.ack()
+        return kept
 
     async def _connected(self) -> None:
         # Subscribing before the first connection would use an inbox this user may not read.

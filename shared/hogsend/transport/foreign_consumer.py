@@ -13,10 +13,11 @@ import msgspec
 import nats.errors
 from nats.js.api import ConsumerConfig
 
-from hogsend.contract.errors import ConsumerConflict, InvalidRequest
+from hogsend.contract.errors import ConsumerConflict, Forbidden, InvalidRequest
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
 from hogsend.transport.publisher import Problem
 
+_NOT_AVAILABLE, _FORBIDDEN = 503, 403
 _EXISTS_OTHERWISE = 10148
 """JetStream's code for a create, with `action` `create`, of a consumer that differs."""
 
@@ -46,7 +47,7 @@ async def found_or_made(connection: Connection, stream: str, config: ConsumerCon
     Raises:
         ConsumerConflict: one of that name reads other subjects, or is a push consumer.
         InvalidRequest: JetStream does not take the configuration.
-        Forbidden: this NATS user may not make it.
+        Forbidden: this NATS user may not make it, or nobody but Hogsend may.
         nats.errors.Error: JetStream cannot be reached, or has no such stream now.
     """
     name = config.durable_name or config.name or ""
@@ -55,10 +56,14 @@ async def found_or_made(connection: Connection, stream: str, config: ConsumerCon
         # The server checks that the last part is the filter.
         subject = f"{subject}.{config.filter_subject}"
     wanted = {"stream_name": stream, "config": config.as_dict() | {"name": name}}
-    answer = await _ask(connection, subject, wanted | {"action": "create"})
+    try:
+        answer = await _ask(connection, subject, wanted | {"action": "create"})
+    except nats.errors.NoRespondersError:
+        # Ingest makes consumers, and is away; one that exists does without it.
+        answer = _Answer(error=Problem(_NOT_AVAILABLE))
     if answer.error is None:
         return answer.name
-    if answer.error.err_code != _EXISTS_OTHERWISE:
+    if answer.error.err_code != _EXISTS_OTHERWISE and answer.error.code != _NOT_AVAILABLE:
         raise _failure(answer.error)
     existing = await _ask(connection, f"$JS.API.CONSUMER.INFO.{stream}.{name}", {})
     if existing.error is not None:
@@ -75,6 +80,8 @@ async def _ask(connection: Connection, subject: str, body: dict[str, Any]) -> _A
 
 
 def _failure(problem: Problem) -> Exception:
+    if problem.code == _FORBIDDEN:
+        return Forbidden(problem.description)
     if problem.code == 400:  # noqa: PLR2004 - the request itself is at fault
         return InvalidRequest(f"JetStream refuses the consumer: {problem.description}")
     return nats.errors.Error(f"{problem.err_code} {problem.description}")
@@ -85,7 +92,7 @@ def _conflict(name: str, existing: _Existing, asked: _Existing) -> str:
     return (
         f"the durable consumer {name!r} exists and {kind} {_listed(existing)}, not "
         f"{_listed(asked)}; use another durable name, or delete the consumer first "
-        f"(`nats consumer rm`), which forgets its position"
+        f"(`hogsend consumers delete`), which forgets its position"
     )
 
 

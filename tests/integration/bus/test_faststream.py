@@ -21,7 +21,7 @@ from hogsend.faststream import HogsendBroker
 from hogsend.faststream.subscriber import ConsumedMessage
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
-from tests.integration.harness import connected
+from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -54,8 +54,7 @@ async def announce(ingest: Connection, happened: Event) -> None:
 
 @pytest.fixture
 async def ingest(servers: Servers) -> AsyncIterator[Connection]:
-    async with connected(servers, User.INGEST) as ingest:
-        await streams.reconcile(ingest.js, User.INGEST)
+    async with consumers_of_others(servers), connected(servers, User.INGEST) as ingest:
         yield ingest
 
 
@@ -174,7 +173,8 @@ async def test_a_deleted_consumer_is_made_again(servers: Servers, ingest: Connec
     async with running(broker), connected(servers, User.OPERATOR) as operator:
         await announce(ingest, event("1"))
         await eventually(lambda: got == ["1"])
-        await operator.js.delete_consumer(StreamName.EVENTS, "mailer")
+        js = await operator.js_for(StreamName.EVENTS)
+        await js.delete_consumer(StreamName.EVENTS, "mailer")
         await announce(ingest, event("2"))
         await eventually(lambda: "2" in got)
 

@@ -10,6 +10,16 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from hogsend.contract.consumers import (
+    ANY,
+    API,
+    OTHERS,
+    OWN_API,
+    OWN_CONSUMERS,
+    STREAMS_OF_OTHERS,
+    asked_as,
+    reserved,
+)
 from hogsend.contract.credentials import CREDENTIALS_GET_DERIVED, CREDENTIALS_TOKEN
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import channels, endpoints
@@ -38,7 +48,7 @@ async def trying(servers: Servers, user: User) -> AsyncIterator[tuple[Client, se
     async def note(error: Exception) -> None:
         if match := REFUSED.search(str(error)):
             # nats-py writes errors in lower case.
-            refused.add(match[2])
+            refused.update(subject.lower() for subject in asked_as(match[2]))
 
     client = await nats.connect(
         servers.nats_url(user), inbox_prefix=inbox_prefix(user), error_cb=note
@@ -106,6 +116,9 @@ async def test_a_user_answers_only_those_who_may_ask_it(servers: Servers, user: 
         if endpoint.service == user
         for caller in (*endpoint.callers, User.OPERATOR)
     }
+    if user is User.INGEST:
+        # It makes their consumers.
+        asking |= {User.SUBSCRIBER, User.APP}
     inboxes = {f"{inbox_prefix(other)}.x": role(other) in asking for other in User}
     assert await published(servers, user, set(inboxes)) == {
         subject for subject, allowed in inboxes.items() if allowed
@@ -115,25 +128,55 @@ async def test_a_user_answers_only_those_who_may_ask_it(servers: Servers, user: 
 @pytest.mark.parametrize("user", SERVICES)
 async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User) -> None:
     owned = {name for name, stream in STREAMS.items() if stream.owner == user}
-    read = {channel.stream for channel in channels() if role(user) in channel.subscribers}
+    own = OWN_CONSUMERS.get(user, {})
+    others = STREAMS_OF_OTHERS if user in OTHERS else ()
+    looked_at = STREAMS_OF_OTHERS if user is User.INGEST else ()
     every: dict[str, bool] = {}
     for name in StreamName:
-        api = "$JS.API"
-        every[f"{api}.STREAM.CREATE.{name}"] = name in owned
-        every[f"{api}.STREAM.UPDATE.{name}"] = name in owned
-        every[f"{api}.STREAM.INFO.{name}"] = name in owned | read
-        every[f"{api}.STREAM.DELETE.{name}"] = False
-        every[f"{api}.STREAM.MSG.GET.{name}"] = False
-        every[f"{api}.STREAM.SNAPSHOT.{name}"] = False
+        every[f"{API}.STREAM.CREATE.{name}"] = name in owned
+        every[f"{API}.STREAM.UPDATE.{name}"] = name in owned
+        every[f"{API}.STREAM.INFO.{name}"] = name in {*owned, *own, *others, *looked_at}
+        every[f"{API}.STREAM.DELETE.{name}"] = False
+        every[f"{API}.STREAM.MSG.GET.{name}"] = False
+        every[f"{API}.STREAM.SNAPSHOT.{name}"] = False
         keeper = user is User.INGEST and name is StreamName.DEADLETTER
         for verb in ("STREAM.PURGE", "STREAM.MSG.DELETE", "DIRECT.GET"):
-            every[f"{api}.{verb}.{name}"] = keeper
-        durable = "ingest" if user is User.INGEST else "mine"
-        every[f"{api}.CONSUMER.MSG.NEXT.{name}.{durable}"] = name in read
-        every[f"{api}.CONSUMER.CREATE.{name}.{durable}.hogsend.x"] = name in read
-        every[f"$JS.ACK.{name}.{durable}.1.1.1.1.0"] = name in read
-    every["$JS.API.STREAM.NAMES"] = False
-    every["$JS.API.ACCOUNT.PURGE.x"] = False
+            every[f"{API}.{verb}.{name}"] = keeper
+        for verb in ("PAUSE", "UNPIN", "LEADER.STEPDOWN", "RESET"):
+            every[f"{API}.CONSUMER.{verb}.{name}.mine"] = False
+        every[f"{API}.CONSUMER.NAMES.{name}"] = False
+        every[f"{API}.CONSUMER.LIST.{name}"] = own.get(name) == ANY
+    every[f"{API}.STREAM.NAMES"] = user in OTHERS
+    every[f"{API}.STREAM.LIST"] = False
+    every[f"{API}.ACCOUNT.PURGE.x"] = False
+    assert await published(servers, user, set(every)) == {
+        subject for subject, allowed in every.items() if allowed
+    }
+
+
+@pytest.mark.parametrize("api", [API, OWN_API])
+@pytest.mark.parametrize("user", SERVICES)
+async def test_a_user_reaches_only_its_own_consumers(
+    servers: Servers, user: User, api: str
+) -> None:
+    others = STREAMS_OF_OTHERS if user in OTHERS else ()
+    every: dict[str, bool] = {}
+    for stream in StreamName:
+        for name in ("somebodys", *sorted(reserved(stream))):
+            own = OWN_CONSUMERS.get(user, {}).get(stream)
+            mine = own == name or (own == ANY and name not in reserved(stream, user))
+            deletes = mine and user is User.ANALYTICS
+            read = mine or (stream in others and name not in reserved(stream))
+            looked_at = user is User.INGEST and stream in STREAMS_OF_OTHERS
+            every[f"{api}.CONSUMER.INFO.{stream}.{name}"] = read or looked_at
+            every[f"{api}.CONSUMER.MSG.NEXT.{stream}.{name}"] = read
+            every[f"$JS.ACK.{stream}.{name}.1.1.1.1.0"] = read
+            # Through ingest, which looks at what is asked, or as a service of ours.
+            asks = stream in STREAMS_OF_OTHERS and api == API
+            made = stream in others if asks else mine or looked_at
+            every[f"{api}.CONSUMER.CREATE.{stream}.{name}.hogsend.x"] = made
+            every[f"{api}.CONSUMER.DURABLE.CREATE.{stream}.{name}"] = made if asks else mine
+            every[f"{api}.CONSUMER.DELETE.{stream}.{name}"] = made if asks else deletes or looked_at
     assert await published(servers, user, set(every)) == {
         subject for subject, allowed in every.items() if allowed
     }

@@ -23,9 +23,8 @@ from hogsend.contract.events import Event
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
-from hogsend.service import streams
 from hogsend.transport.connection import Connection
-from tests.integration.harness import connected
+from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -36,10 +35,12 @@ DURABLE = "slow"
 @asynccontextmanager
 async def two_sides(servers: Servers) -> AsyncIterator[tuple[Connection, Connection]]:
     """Who announces events, and a subscriber."""
-    async with connected(servers, User.INGEST) as ingest:
-        await streams.reconcile(ingest.js, User.INGEST)
-        async with connected(servers, User.SUBSCRIBER) as subscriber:
-            yield ingest, subscriber
+    async with (
+        consumers_of_others(servers),
+        connected(servers, User.INGEST) as ingest,
+        connected(servers, User.SUBSCRIBER) as subscriber,
+    ):
+        yield ingest, subscriber
 
 
 class Plan(msgspec.Struct):
@@ -174,7 +175,8 @@ async def test_a_durable_that_pushes_is_left_alone(servers: Servers, fresh_bus: 
             filter_subject=subjects.event("signed_up"),
             deliver_subject="hogsend.somewhere",
         )
-        await people.js.add_consumer(StreamName.EVENTS, pushing)
+        js = await people.js_for(StreamName.EVENTS)
+        await js.add_consumer(StreamName.EVENTS, pushing)
         with pytest.raises(ConsumerConflict, match="push consumer"):
             await anext(Client(subscriber).events("signed_up", durable=DURABLE))
 
@@ -185,6 +187,31 @@ async def test_a_user_that_may_not_read_events_is_told_so(
     async with two_sides(servers), connected(servers, User.GATEWAY) as gateway:
         with pytest.raises(Forbidden, match="'gateway' may not publish"):
             await anext(Client(gateway).events("signed_up"))
+
+
+async def test_an_answer_of_jetstreams_in_a_stream_stops_no_reader(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+        reply = subjects.event("signed_up")
+        for asked in ("STREAM.INFO.EVENTS", "CONSUMER.MSG.NEXT.EVENTS.none"):
+            await subscriber.client.publish(f"$JS.API.{asked}", b"", reply=reply)
+
+        async def is_there() -> bool:
+            return (await ingest.js.stream_info(StreamName.EVENTS)).state.messages > 0
+
+        await eventually(is_there)
+        await announce(ingest, "1")
+        events = Client(subscriber).events(durable=DURABLE)
+        assert (await asyncio.wait_for(anext(events), 10)).id == "1"
+        waiting = asyncio.ensure_future(anext(events))
+
+        async def nothing_is_left() -> bool:
+            info = await subscriber.js.consumer_info(StreamName.EVENTS, DURABLE)
+            return not info.num_ack_pending and not info.num_pending
+
+        await eventually(nothing_is_left)
+        waiting.cancel()
 
 
 async def test_a_subscriber_that_writes_is_told_at_once(servers: Servers, fresh_bus: None) -> None:

@@ -23,7 +23,14 @@ from hogsend.contract.errors import Forbidden, Unavailable
 from hogsend.contract.users import User
 from services.credentials import store as store_module
 from tests.integration.credentials.conftest import Driver, ask, stored
-from tests.integration.harness import SEALING_SECRET, Credentials, admin, connected, gateway_service
+from tests.integration.harness import (
+    SEALING_SECRET,
+    Credentials,
+    admin,
+    connected,
+    consumers_of_others,
+    gateway_service,
+)
 from tests.running_stack import PYTHONPATH
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -48,7 +55,7 @@ async def test_every_refresh_is_a_credential_event(
     servers: Servers, driver: Driver, service: Credentials
 ) -> None:
     await service.credentials.put_oauth("posthog", driver.grant(left=59))
-    async with connected(servers, User.SUBSCRIBER) as bus:
+    async with consumers_of_others(servers), connected(servers, User.SUBSCRIBER) as bus:
         changes = Client(bus).credential_changes("posthog")
         stored_one = await asyncio.wait_for(anext(changes), 10)
         reply = await ask(service)

@@ -21,6 +21,7 @@ from tests.integration.harness import (
     Gateway,
     admin,
     connected,
+    consumers_of_others,
     credentials_service,
     gateway_service,
 )
@@ -254,7 +255,7 @@ async def test_case_25_a_derived_save_replaces_the_whole(service: Credentials) -
 async def test_the_change_is_on_the_bus_before_put_answers(
     servers: Servers, gateway: Gateway, service: Credentials
 ) -> None:
-    async with connected(servers, User.SUBSCRIBER) as bus:
+    async with consumers_of_others(servers), connected(servers, User.SUBSCRIBER) as bus:
         changes = Client(bus).credential_changes("posthog")
         await put(gateway)
         stored = await anext(changes)
@@ -274,7 +275,7 @@ async def test_a_change_that_could_not_be_published_is_published_later(
     payload = service.sealer.seal(DerivedPayload(webhook_secret="w"))
     await service.store.save("posthog", "derived", payload)
     await service.relay.relay_pending()
-    async with connected(servers, User.SUBSCRIBER) as bus:
+    async with consumers_of_others(servers), connected(servers, User.SUBSCRIBER) as bus:
         change = await asyncio.wait_for(anext(Client(bus).credential_changes()), 10)
     assert change.kinds == ["derived"]
 

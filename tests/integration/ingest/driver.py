@@ -143,7 +143,8 @@ class Driver:
         assert info.state.messages == count
         if not count:
             return []
-        consumer = await js.add_consumer(stream, ConsumerConfig(ack_policy=AckPolicy.NONE))
+        making = await self.operator.js_for(stream)
+        consumer = await making.add_consumer(stream, ConsumerConfig(ack_policy=AckPolicy.NONE))
         subscription = await js.pull_subscribe_bind(consumer=consumer.name, stream=stream)
         messages = await subscription.fetch(count, timeout=PATIENCE)
         assert len(messages) == count

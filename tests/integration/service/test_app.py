@@ -156,9 +156,10 @@ async def test_what_jetstream_sends_is_no_request(
     unasked = metrics.FAILURES.labels("message", InvalidRequest.code)._value
     before = refused.get(), unasked.get()
     async with running(servers, work), connected(servers, User.OPERATOR) as operator:
+        js = await operator.js_for(StreamName.EVENTS)
         for subject, group in ((INGEST_AUDIT.subject, "ingest"), ("$SRV.PING", None)):
             to = ConsumerConfig(deliver_subject=subject, deliver_group=group)
-            await operator.js.add_consumer(StreamName.EVENTS, to.evolve(ack_policy=AckPolicy.NONE))
+            await js.add_consumer(StreamName.EVENTS, to.evolve(ack_policy=AckPolicy.NONE))
         await operator.publish("hogsend.events.x", b"{}", {})
         info = f"$JS.API.STREAM.INFO.{StreamName.EVENTS}"
         await operator.client.publish(info, b"", reply=INGEST_AUDIT.subject)

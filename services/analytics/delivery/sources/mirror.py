@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from hogsend.contract import subjects
+from hogsend.contract.consumers import MIRROR
 from hogsend.contract.engagement import CATALOG
 from hogsend.contract.events import Event
 from hogsend.contract.streams import StreamName
@@ -23,7 +24,7 @@ class MirrorSource(Source):
 
     name = "mirror"
     subscription = Subscription(
-        stream=StreamName.EVENTS, subject=f"{subjects.EVENTS}.*", durable="mirror", new_only=True
+        stream=StreamName.EVENTS, subject=f"{subjects.EVENTS}.*", durable=MIRROR, new_only=True
     )
 
     def __init__(

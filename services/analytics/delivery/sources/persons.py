@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hogsend.contract import subjects
+from hogsend.contract.consumers import PERSONS
 from hogsend.contract.persons import Alias, Capture, SetPerson
 from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured
@@ -19,7 +20,7 @@ class PersonsSource(Source):
 
     name = "persons"
     subscription = Subscription(
-        stream=StreamName.PERSONS, subject=f"{subjects.PERSONS}.*", durable="persons"
+        stream=StreamName.PERSONS, subject=f"{subjects.PERSONS}.*", durable=PERSONS
     )
 
     def __init__(self, project_key: ProjectKey, writes: OwnWrites) -> None:

@@ -1,0 +1,161 @@
+"""`hogsend consumers`: look at and delete the consumers of events and credential changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import msgspec
+import nats.errors
+import nats.js.errors
+from cyclopts import App, Parameter
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerInfo
+
+import hogsend
+from cli.console import out, print_json
+from cli.errors import CommandError
+from hogsend.contract.consumers import STREAMS_OF_OTHERS, reserved
+from hogsend.contract.errors import HogsendError
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+
+app = App(name="consumers", help="Look at and delete the consumers of events and changes.")
+
+Json = Annotated[bool, Parameter(negative="", show_default=False)]
+
+_OPERATOR = "set NATS_URL as in operator.env"
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A consumer."""
+
+    stream: str
+    name: str
+    durable: bool
+    filters: list[str]
+    waiting: int
+    """Messages it has not delivered yet."""
+    unacknowledged: int
+
+
+class Consumers(msgspec.Struct, frozen=True):
+    """What `--json` prints for `list`."""
+
+    consumers: list[Found]
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """What `--json` prints for `delete`."""
+
+    stream: str
+    deleted: str
+
+
+@app.command(name="list")
+def list_(*, nats_url: str | None = None, json: Json = False) -> int:
+    """List the consumers of events and credential changes.
+
+    Parameters
+    ----------
+    nats_url
+        Address of NATS with the operator's user; NATS_URL, as in operator.env.
+    json
+        Print one JSON document on stdout and nothing else.
+    """
+
+    async def run() -> list[Found]:
+        async with _jetstream(nats_url, StreamName.EVENTS) as js:
+            return [one for stream in STREAMS_OF_OTHERS for one in await _of(js, stream)]
+
+    found = asyncio.run(run())
+    if json:
+        print_json(Consumers(found))
+        return 0
+    for one in found:
+        kind = "durable" if one.durable else "passing"
+        out.print(
+            f"{one.stream:<12}{one.name:<28}{kind:<9}{one.waiting:>9} waiting"
+            f"{one.unacknowledged:>7} unacknowledged  {', '.join(one.filters)}",
+            soft_wrap=True,
+        )
+    out.print(f"{len(found)} consumers")
+    return 0
+
+
+@app.command
+def delete(stream: str, name: str, *, nats_url: str | None = None, json: Json = False) -> int:
+    """Delete a consumer, and its position with it; whoever reads it begins anew.
+
+    Nobody but an operator deletes a durable: its owner has no other proof that it is its own.
+
+    Parameters
+    ----------
+    stream
+        EVENTS or CREDENTIALS.
+    name
+        The consumer's name, as `list` shows it.
+    nats_url
+        Address of NATS with the operator's user; NATS_URL, as in operator.env.
+    json
+        Print one JSON document on stdout and nothing else.
+    """
+    if stream not in STREAMS_OF_OTHERS:
+        raise CommandError(
+            f"{stream!r} is no stream that others read", f"use {' or '.join(STREAMS_OF_OTHERS)}"
+        )
+    if name in reserved(StreamName(stream)):
+        raise CommandError(
+            f"{name!r} is Hogsend's own consumer, and would lose events",
+            "leave it; analytics deletes it when ANALYTICS_EVENT_MIRROR is switched off",
+        )
+
+    async def run() -> None:
+        async with _jetstream(nats_url, stream) as js:
+            await js.delete_consumer(stream, name)
+
+    asyncio.run(run())
+    if json:
+        print_json(Deleted(stream, name))
+        return 0
+    out.print(f"{name} of {stream} deleted")
+    return 0
+
+
+@asynccontextmanager
+async def _jetstream(nats_url: str | None, stream: str) -> AsyncIterator[JetStreamContext]:
+    try:
+        async with hogsend.connect(nats_url, user=User.OPERATOR) as bus:
+            yield await bus.connection.js_for(stream)
+    except nats.js.errors.NotFoundError as error:
+        raise CommandError(
+            f"there is no such consumer or stream: {error.description}",
+            "`hogsend consumers list` shows what there is",
+        ) from error
+    except HogsendError as error:
+        raise CommandError(str(error), _OPERATOR) from error
+    except (nats.errors.Error, TimeoutError) as error:
+        raise CommandError("JetStream does not answer this NATS user", _OPERATOR) from error
+
+
+async def _of(js: JetStreamContext, stream: StreamName) -> list[Found]:
+    try:
+        return [_found(stream, info) for info in await js.consumers_info(stream)]
+    except nats.js.errors.NotFoundError:
+        # Its service has not made it yet.
+        return []
+
+
+def _found(stream: str, info: ConsumerInfo) -> Found:
+    config = info.config
+    filters = config.filter_subjects or ([config.filter_subject] if config.filter_subject else [])
+    return Found(
+        stream=stream,
+        name=info.name,
+        durable=bool(config.durable_name),
+        filters=filters,
+        waiting=info.num_pending or 0,
+        unacknowledged=info.num_ack_pending or 0,
+    )

@@ -1,0 +1,222 @@
+"""What other people's services may ask for: consumers that concern themselves alone.
+
+A request is taken apart and written anew, so that JetStream cannot read anything else in it than
+what was looked at. Durations are in nanoseconds, as in JetStream's API.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from hogsend.contract.consumers import OTHERS, STREAMS_OF_OTHERS, reserved
+from hogsend.contract.permissions import inbox_prefix
+from hogsend.contract.streams import StreamName
+
+MAX_CONSUMERS = 1000
+"""Consumers of one stream; each costs the server memory and every message a look."""
+MAX_BODY_BYTES = 64 * 1024
+
+_DAY = 24 * 60 * 60 * 10**9
+_NAME = re.compile(r"[^\s.*>/\\\x00-\x1f\x7f]{1,255}")
+_SUBJECT = re.compile(r"[^\s\x00-\x1f\x7f]{1,1000}")
+_LITERAL = re.compile(r"[^\s*>\x00-\x1f\x7f]{1,500}")
+_DRAWN = re.compile(r"[A-Za-z0-9]{16,}")
+"""Part of a name that a client has drawn at random, as their libraries do."""
+
+BAD_REQUEST, TOO_MANY_CONSUMERS = 10003, 10026
+"""JetStream's own error codes."""
+
+Count: TypeAlias = Annotated[int, Meta(ge=-1)]
+Duration: TypeAlias = Annotated[int, Meta(ge=0, le=365 * _DAY)]
+Text: TypeAlias = Annotated[str, Meta(max_length=4096)]
+
+
+class Refused(Exception):
+    """A request that is not passed on."""
+
+    def __init__(self, description: str, *, code: int = 403, err_code: int = BAD_REQUEST) -> None:
+        super().__init__(description)
+        self.description = description
+        self.code = code
+        self.err_code = err_code
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A consumer's configuration, with what may be asked for and how much (NATS ADR-15, ADR-37).
+
+    What is not listed is refused: it may be something that concerns others.
+    """
+
+    name: Text | None = None
+    durable_name: Text | None = None
+    description: Text | None = None
+    metadata: Annotated[dict[Text, Text], Meta(max_length=32)] | None = None
+    deliver_policy: (
+        Literal[
+            "all",
+            "last",
+            "new",
+            "by_start_sequence",
+            "by_start_time",
+            "last_per_subject",
+        ]
+        | None
+    ) = None
+    opt_start_seq: Annotated[int, Meta(ge=0)] | None = None
+    opt_start_time: Text | None = None
+    ack_policy: Literal["none", "all", "explicit"] | None = None
+    ack_wait: Duration | None = None
+    max_deliver: Count | None = None
+    backoff: Annotated[list[Duration], Meta(max_length=100)] | None = None
+    filter_subject: Text | None = None
+    filter_subjects: Annotated[list[Text], Meta(max_length=256)] | None = None
+    replay_policy: Literal["instant", "original"] | None = None
+    rate_limit_bps: Annotated[int, Meta(ge=0)] | None = None
+    sample_freq: Text | None = None
+    max_waiting: Annotated[int, Meta(ge=0, le=4096)] | None = None
+    max_ack_pending: Annotated[int, Meta(ge=0, le=20_000)] | None = None
+    headers_only: bool | None = None
+    max_batch: Count | None = None
+    max_expires: Duration | None = None
+    max_bytes: Count | None = None
+    deliver_subject: Text | None = None
+    deliver_group: Text | None = None
+    flow_control: bool | None = None
+    idle_heartbeat: Duration | None = None
+    inactive_threshold: Duration | None = None
+    num_replicas: Annotated[int, Meta(ge=0, le=5)] | None = None
+    mem_storage: bool | None = None
+    pause_until: Text | None = None
+    priority_groups: Annotated[list[Text], Meta(max_length=16)] | None = None
+    priority_policy: Text | None = None
+    priority_timeout: Duration | None = None
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of a request for a consumer."""
+
+    stream_name: str
+    config: Config
+    action: Literal["", "create", "update"] = ""
+    pedantic: bool = False
+
+
+class Creation(msgspec.Struct, frozen=True):
+    """A consumer that may be made unless it exists."""
+
+    stream: StreamName
+    name: str
+    subject: str
+    """Below `CONSUMER.` of JetStream's API."""
+    body: bytes
+
+
+class Deletion(msgspec.Struct, frozen=True):
+    """A consumer that may be deleted if it is not durable."""
+
+    stream: StreamName
+    name: str
+
+
+def read(subject: str, body: bytes) -> Creation | Deletion:
+    """Read a request; `subject` is what follows `hogsend.consumers.`.
+
+    Raises:
+        Refused: it is none of ours, or asks for what others may not have.
+    """
+    match subject.split("."):
+        case ["CREATE", stream, *rest]:
+            name = rest[0] if rest else None
+            return _creation(_stream(stream), name, ".".join(rest[1:]), body)
+        case ["DURABLE", "CREATE", stream, name]:
+            return _creation(_stream(stream), name, "", body)
+        case ["DELETE", stream, name]:
+            return _deletion(_stream(stream), name)
+    raise Refused("there is no such request", code=404)
+
+
+def _stream(name: str) -> StreamName:
+    for stream in STREAMS_OF_OTHERS:
+        if name == stream:
+            return stream
+    raise Refused(f"consumers of {name!r} are not made here")
+
+
+def _creation(stream: StreamName, named: str | None, filtered: str, body: bytes) -> Creation:
+    if len(body) > MAX_BODY_BYTES:
+        raise Refused(f"a consumer's configuration has at most {MAX_BODY_BYTES} bytes", code=400)
+    try:
+        asked = msgspec.json.decode(body, type=Asked)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(f"this consumer is not made for you: {error}", code=400) from error
+    if asked.action == "update":
+        raise Refused("only an operator changes a consumer; use another name")
+    config = asked.config
+    if asked.stream_name != stream:
+        raise Refused("the request's subject and body name two streams", code=400)
+    name = _name(config, named)
+    if name in reserved(stream):
+        raise Refused(f"the consumer {name!r} of {stream} is Hogsend's own")
+    if config.name is None:
+        config.name = name
+    _check_subjects(config, filtered)
+    if config.durable_name is None and (config.inactive_threshold or 0) > _DAY:
+        raise Refused("a consumer that is not durable is kept idle for a day at most")
+    subject = f"CREATE.{stream}.{name}"
+    if config.filter_subject:
+        # The server checks that the last part is the filter.
+        subject = f"{subject}.{config.filter_subject}"
+    # One of that name with another configuration is JetStream's own "consumer already exists".
+    asked.action = "create"
+    return Creation(stream, name, subject, msgspec.json.encode(asked))
+
+
+def _name(config: Config, named: str | None) -> str:
+    names = {name for name in (config.name, config.durable_name, named) if name}
+    if len(names) > 1:
+        raise Refused("the request has several names for one consumer", code=400)
+    # Drawn here rather than by the server, whose names have 8 characters.
+    (name,) = names or {secrets.token_hex(11)}
+    if _NAME.fullmatch(name) is None:
+        raise Refused(f"{name!r} is no name of a consumer", code=400)
+    return name
+
+
+def _check_subjects(config: Config, filtered: str) -> None:
+    for subject in (config.filter_subject, *(config.filter_subjects or ())):
+        if subject and _SUBJECT.fullmatch(subject) is None:
+            raise Refused("a filter is no subject", code=400)
+    if filtered and filtered != config.filter_subject:
+        raise Refused("the request's subject and body have two filters", code=400)
+    if config.deliver_subject and not _is_inbox(config.deliver_subject):
+        inboxes = ", ".join(f"{inbox_prefix(user)}.>" for user in OTHERS)
+        raise Refused(
+            f"deliver_subject is below one of {inboxes}: give your client the inbox prefix of its "
+            "NATS user"
+        )
+
+
+def _is_inbox(subject: str) -> bool:
+    below = any(subject.startswith(f"{inbox_prefix(user)}.") for user in OTHERS)
+    return below and _LITERAL.fullmatch(subject) is not None
+
+
+def _deletion(stream: StreamName, name: str) -> Deletion:
+    drawn = _DRAWN.search(name)
+    # Another's name could be guessed; what is not deleted goes by itself once it is idle.
+    if drawn is None or drawn[0].isalpha() or name in reserved(stream):
+        raise not_deleted(name)
+    return Deletion(stream, name)
+
+
+def not_deleted(name: str) -> Refused:
+    """The error for a consumer that only an operator deletes."""
+    return Refused(
+        f"only an operator deletes the consumer {name!r} (`hogsend consumers delete`); one that is "
+        "not durable goes by itself once it is idle"
+    )

@@ -1,0 +1,186 @@
+"""What others may do with consumers: all that concerns themselves, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import nats.errors
+import pytest
+from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import APIError, BadRequestError, NotFoundError
+
+from cli.commands import consumers
+from cli.errors import CommandError
+from hogsend.client.client import Client
+from hogsend.contract.consumers import API, MIRROR, OTHERS, OWN_API
+from hogsend.contract.errors import Forbidden
+from hogsend.contract.permissions import inbox_prefix
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.transport.connection import Connection
+from services.ingest.consumer_api import requests
+from tests.integration.harness import connected, consumers_of_others
+from tests.servers import Servers
+
+pytestmark = pytest.mark.usefixtures("fresh_bus")
+
+EVERY_EVENT = "hogsend.events.*"
+SERVICES = [user for user in User if user is not User.OPERATOR]
+SOMEBODYS = ConsumerConfig(
+    durable_name="somebodys", filter_subject=EVERY_EVENT, ack_policy=AckPolicy.EXPLICIT
+)
+TARGETS = (
+    "hogsend.rpc.ingest.purge",
+    "hogsend.rpc.ingest.record",
+    "hogsend.engagement.email.opened",
+    "hogsend.webhooks.posthog",
+    f"{inbox_prefix(User.GATEWAY)}.x",
+    f"{API}.STREAM.PURGE.EVENTS",
+)
+
+
+@pytest.fixture
+async def operator(servers: Servers) -> AsyncIterator[Connection]:
+    async with consumers_of_others(servers), connected(servers, User.OPERATOR) as operator:
+        js = await operator.js_for(StreamName.EVENTS)
+        for durable in ("somebodys", MIRROR):
+            await js.add_consumer(StreamName.EVENTS, SOMEBODYS.evolve(durable_name=durable))
+        yield operator
+
+
+async def existing(operator: Connection) -> dict[str, Any]:
+    found = {}
+    for stream in (StreamName.EVENTS, StreamName.ENGAGEMENT, StreamName.WEBHOOKS):
+        for info in await operator.js.consumers_info(stream):
+            found[f"{stream} {info.name}"] = (info.config.as_dict(), info.num_ack_pending)
+    return found
+
+
+def attempts(api: str, stream: StreamName) -> dict[str, dict[str, Any]]:
+    """Requests that would change what belongs to somebody else, or speak in Hogsend's name."""
+    asked: dict[str, dict[str, Any]] = {}
+
+    def create(name: str, config: dict[str, Any], action: str | None = None) -> None:
+        head = f"{api}.CONSUMER"
+        head_of_body = {"stream_name": stream} | ({} if action is None else {"action": action})
+        durable = {**head_of_body, "config": {"durable_name": name, **config}}
+        body = {**head_of_body, "config": {"name": name, **config}}
+        asked[f"{head}.CREATE.{stream}.{name} {len(asked)}"] = body
+        asked[f"{head}.CREATE.{stream} {len(asked)}"] = body
+        asked[f"{head}.DURABLE.CREATE.{stream}.{name} {len(asked)}"] = durable
+
+    for target in TARGETS:
+        create("zz", {"deliver_subject": target, "deliver_group": "ingest", "ack_policy": "none"})
+    for name in ("somebodys", MIRROR):
+        for action in (None, "", "create", "update"):
+            create(name, {"filter_subject": "hogsend.events.no", "durable_name": name}, action)
+        asked[f"{api}.CONSUMER.DELETE.{stream}.{name}"] = {}
+    return asked
+
+
+@pytest.mark.parametrize("api", [API, OWN_API])
+@pytest.mark.parametrize("user", SERVICES)
+async def test_nobody_reaches_what_is_not_its_own(
+    servers: Servers, operator: Connection, user: User, api: str
+) -> None:
+    before = await existing(operator)
+    # Ingest and analytics make consumers of their own, below the name of their own.
+    streams = {
+        (User.ANALYTICS, OWN_API): (),
+        (User.INGEST, OWN_API): (),
+    }.get((user, api), (StreamName.EVENTS,))
+    async with connected(servers, user) as connection:
+
+        async def refused(subject: str, body: dict[str, Any]) -> bool:
+            try:
+                answer = await connection.ask(subject, msgspec.json.encode(body), seconds=5)
+            except Forbidden:
+                return True
+            return "error" in msgspec.json.decode(answer.data)
+
+        for stream in streams:
+            asked = attempts(api, stream)
+            results = await asyncio.gather(
+                *(refused(subject.partition(" ")[0], body) for subject, body in asked.items())
+            )
+            assert [name for name, no in zip(asked, results, strict=True) if not no] == []
+        if user is not User.ANALYTICS:
+            subject = f"{api}.CONSUMER.MSG.NEXT.EVENTS.{MIRROR}"
+            with pytest.raises(Forbidden):
+                await connection.ask(subject, b"1", seconds=5)
+    assert await existing(operator) == before
+
+
+@pytest.mark.parametrize("user", OTHERS)
+async def test_stock_clients_make_what_concerns_themselves(
+    servers: Servers, operator: Connection, user: User
+) -> None:
+    for id in range(3):
+        await operator.publish("hogsend.events.x", b"%d" % id, {})
+    async with connected(servers, user) as connection:
+        js = connection.client.jetstream()
+        durable = await js.pull_subscribe(EVERY_EVENT, "mine", stream=StreamName.EVENTS)
+        assert [message.data for message in await durable.fetch(3)] == [b"0", b"1", b"2"]
+        again = await js.pull_subscribe(EVERY_EVENT, "mine", stream=StreamName.EVENTS)
+        assert (await again.consumer_info()).name == "mine"
+        # Without the name of its stream, which is looked up.
+        pushed = await js.subscribe(EVERY_EVENT)
+        assert (await pushed.next_msg()).data == b"0"
+        ordered = await js.subscribe(EVERY_EVENT, ordered_consumer=True)
+        assert (await ordered.next_msg()).data == b"0"
+        passing = (await pushed.consumer_info()).name
+        assert await js.delete_consumer(StreamName.EVENTS, passing) is True
+        with pytest.raises(APIError, match="only an operator deletes"):
+            await js.delete_consumer(StreamName.EVENTS, "mine")
+        with pytest.raises(BadRequestError, match="consumer already exists"):
+            await js.add_consumer(
+                StreamName.EVENTS, SOMEBODYS.evolve(filter_subject="hogsend.events.no")
+            )
+        with pytest.raises(APIError, match="only an operator deletes"):
+            await js.delete_consumer(StreamName.EVENTS, "no")
+        with pytest.raises(NotFoundError, match="consumer not found"):
+            await js.delete_consumer(StreamName.EVENTS, "n0" * 20)
+
+
+async def test_the_number_of_consumers_is_bounded(
+    servers: Servers, operator: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "MAX_CONSUMERS", 2)
+    async with connected(servers, User.SUBSCRIBER) as connection:
+        with pytest.raises(BadRequestError, match="EVENTS has 2 consumers"):
+            await connection.js.add_consumer(StreamName.EVENTS, ConsumerConfig(name="third"))
+        again = await connection.js.add_consumer(StreamName.EVENTS, SOMEBODYS)
+        assert again.name == "somebodys"
+
+
+async def test_a_durable_that_exists_is_read_while_ingest_is_away(servers: Servers) -> None:
+    async with connected(servers, User.SUBSCRIBER) as connection:
+        async with consumers_of_others(servers):
+            await connection.js.add_consumer(StreamName.EVENTS, SOMEBODYS)
+        with pytest.raises(nats.errors.NoRespondersError):
+            await connection.ask(f"{API}.CONSUMER.CREATE.EVENTS.x", b"{}", seconds=5)
+        events = Client(connection).events(durable="somebodys")
+        waiting = asyncio.ensure_future(anext(events))
+        async with connected(servers, User.INGEST) as ingest:
+            body = b'{"id":"1","event":"x","source":"hogsend","userId":"u","contactKey":"u",'
+            body += b'"occurredAt":"2026-01-01T00:00:00Z","receivedAt":"2026-01-01T00:00:00Z",'
+            await ingest.publish("hogsend.events.x", body + b'"properties":{}}', {})
+        assert (await asyncio.wait_for(waiting, 10)).id == "1"
+
+
+async def test_an_operator_deletes_a_durable(
+    servers: Servers, operator: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = servers.nats_url(User.OPERATOR)
+    await asyncio.to_thread(consumers.delete, "EVENTS", "somebodys", nats_url=address)
+    with pytest.raises(CommandError, match="Hogsend's own"):
+        await asyncio.to_thread(consumers.delete, "EVENTS", MIRROR, nats_url=address)
+    with pytest.raises(CommandError, match="no such consumer"):
+        await asyncio.to_thread(consumers.delete, "EVENTS", "somebodys", nats_url=address)
+    capsys.readouterr()
+    await asyncio.to_thread(consumers.list_, nats_url=address, json=True)
+    told = msgspec.json.decode(capsys.readouterr().out)
+    assert [one["name"] for one in told["consumers"]] == [MIRROR]

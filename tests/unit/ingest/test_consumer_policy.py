@@ -1,0 +1,170 @@
+"""What others may ask of JetStream, and how it is passed on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from hogsend.contract.consumers import MIRROR, OTHERS, STREAMS_OF_OTHERS, asked_as, mappings
+from hogsend.contract.permissions import inbox_prefix
+from hogsend.contract.registry import channels, endpoints
+from hogsend.contract.users import User
+from services.ingest.consumer_api.policy import Creation, Deletion, Refused, read
+
+INBOX = f"{inbox_prefix(User.SUBSCRIBER)}.abc.1"
+CREATE = "CREATE.EVENTS.mine"
+
+
+def body(**config: Any) -> bytes:
+    return msgspec.json.encode({"stream_name": "EVENTS", "config": config})
+
+
+def created(subject: str = CREATE, /, **config: Any) -> dict[str, Any]:
+    """What JetStream is asked."""
+    creation = read(subject, body(**config))
+    assert isinstance(creation, Creation)
+    passed_on: dict[str, Any] = msgspec.json.decode(creation.body)
+    return {"subject": creation.subject, **passed_on}
+
+
+@pytest.mark.parametrize("action", [None, "", "create"])
+def test_a_consumer_is_made_and_never_changed(action: str | None) -> None:
+    asked = {"stream_name": "EVENTS", "config": {"durable_name": "mine"}, "action": action}
+    if action is None:
+        del asked["action"]
+    creation = read("DURABLE.CREATE.EVENTS.mine", msgspec.json.encode(asked))
+    assert isinstance(creation, Creation)
+    assert msgspec.json.decode(creation.body) == {
+        "stream_name": "EVENTS",
+        "config": {"name": "mine", "durable_name": "mine"},
+        "action": "create",
+    }
+
+
+def test_an_update_is_refused() -> None:
+    asked = {"stream_name": "EVENTS", "config": {"name": "mine"}, "action": "update"}
+    with pytest.raises(Refused, match="only an operator changes"):
+        read(CREATE, msgspec.json.encode(asked))
+
+
+def test_the_filter_is_part_of_the_subject_as_jetstream_checks_it() -> None:
+    asked = created("CREATE.EVENTS.mine.hogsend.events.x", filter_subject="hogsend.events.x")
+    assert asked["subject"] == "CREATE.EVENTS.mine.hogsend.events.x"
+    assert created(filter_subject="hogsend.events.x")["subject"] == asked["subject"]
+    with pytest.raises(Refused, match="two filters"):
+        created("CREATE.EVENTS.mine.hogsend.events.x", filter_subject="hogsend.events.y")
+    with pytest.raises(Refused, match="no subject"):
+        created(filter_subject="hogsend.events.x hogsend.rpc")
+
+
+def test_a_consumer_without_a_name_gets_one_that_nobody_guesses() -> None:
+    first, second = (created("CREATE.EVENTS")["config"]["name"] for _ in range(2))
+    assert first != second
+    assert len(first) == 22
+    assert isinstance(read(f"DELETE.EVENTS.{first}", b""), Deletion)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(endpoint.subject for endpoint in endpoints()),
+        *(channel.subject for channel in channels()),
+        *(f"{inbox_prefix(user)}.x" for user in User if user not in OTHERS),
+        "$JS.API.STREAM.PURGE.EVENTS",
+        "$SRV.PING",
+        "_INBOX.x",
+        f"{inbox_prefix(User.SUBSCRIBER)}",
+        f"{inbox_prefix(User.SUBSCRIBER)}.>",
+        f"{inbox_prefix(User.SUBSCRIBER)}.*.x",
+        f"{inbox_prefix(User.SUBSCRIBER)}.x hogsend.rpc.ingest.purge",
+        f"{inbox_prefix(User.SUBSCRIBER)}x.y",
+    ],
+)
+def test_messages_are_pushed_to_inboxes_of_others_alone(target: str) -> None:
+    with pytest.raises(Refused, match="deliver_subject"):
+        created(deliver_subject=target, deliver_group="ingest")
+
+
+@pytest.mark.parametrize("user", OTHERS)
+def test_an_inbox_of_others_is_pushed_to(user: User) -> None:
+    inbox = f"{inbox_prefix(user)}.x.y"
+    asked = created(deliver_subject=inbox, flow_control=True, idle_heartbeat=5_000_000_000)
+    assert asked["config"]["deliver_subject"] == inbox
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"Deliver_Subject": "hogsend.rpc.ingest.purge"},
+        {"direct": True},
+        {"max_ack_pending": -1},
+        {"max_ack_pending": 20_001},
+        {"max_waiting": 100_000},
+        {"inactive_threshold": 2 * 86400 * 10**9},
+        {"num_replicas": 7},
+        {"filter_subjects": ["hogsend.events.x"] * 300},
+        {"metadata": {str(key): "" for key in range(40)}},
+        {"description": "x" * 5000},
+        {"ack_policy": "flow_control"},
+        {"name": "another"},
+        {"name": "mine", "durable_name": "another"},
+    ],
+)
+def test_what_costs_others_is_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(Refused):
+        created(**config)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b'{"stream_name":"WEBHOOKS","config":{}}',
+        b'{"stream_name":"EVENTS","config":{},"more":1}',
+        b"[" * 100_000,
+        body(description="x" * 4000) + b" " * 70_000,
+    ],
+)
+def test_what_cannot_be_read_is_refused(asked: bytes) -> None:
+    with pytest.raises(Refused):
+        read(CREATE, asked)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "CREATE",
+        "CREATE.WEBHOOKS.x",
+        "CREATE.events.x",
+        f"CREATE.EVENTS.{MIRROR}",
+        f"DURABLE.CREATE.EVENTS.{MIRROR}",
+        f"DELETE.EVENTS.{MIRROR}",
+        "DELETE.EVENTS.mailer",
+        "DELETE.EVENTS.welcomemailerofwelcomes",
+        "DELETE.EVENTS",
+        "PAUSE.EVENTS.mine",
+    ],
+)
+def test_what_belongs_to_others_is_left_alone(subject: str) -> None:
+    with pytest.raises(Refused):
+        read(subject, body())
+
+
+def test_the_last_word_of_a_repeated_key_is_the_only_one_passed_on() -> None:
+    asked = b'{"stream_name":"EVENTS","config":{"deliver_subject":"hogsend.rpc.ingest.purge",'
+    asked += b'"deliver_subject":"' + INBOX.encode() + b'"}}'
+    creation = read(CREATE, asked)
+    assert isinstance(creation, Creation)
+    assert b"purge" not in creation.body
+
+
+def test_a_refusal_of_a_mapped_subject_is_found_under_the_name_it_was_asked_by() -> None:
+    for stream in STREAMS_OF_OTHERS:
+        asked = f"$JS.API.CONSUMER.CREATE.{stream}"
+        assert asked in asked_as(mappings()[asked])
+    assert "hogsend.js.STREAM.INFO.X" in asked_as("$js.api.STREAM.INFO.X")
+    assert asked_as("hogsend.events.x") == ("hogsend.events.x",)
