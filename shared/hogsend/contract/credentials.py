@@ -222,6 +222,7 @@ CREDENTIALS_PUT = Endpoint(
     reply=CredentialMeta,
     callers=(User.GATEWAY,),
     summary="Seal and store a provider's OAuth credential.",
+    holds_secret=True,
 )
 CREDENTIALS_GET = Endpoint(
     service=User.CREDENTIALS,
@@ -254,6 +255,7 @@ CREDENTIALS_GET_DERIVED = Endpoint(
     reply=DerivedReply,
     callers=(User.PROVISIONER,),
     summary="The minted webhook secret and the project it belongs to, in clear.",
+    holds_secret=True,
 )
 CREDENTIALS_PROJECT = Endpoint(
     service=User.CREDENTIALS,
@@ -270,6 +272,7 @@ CREDENTIALS_PUT_DERIVED = Endpoint(
     reply=CredentialStatus,
     callers=(User.PROVISIONER,),
     summary="Seal and store a minted webhook secret and the project it belongs to.",
+    holds_secret=True,
 )
 CREDENTIALS_TOKEN = Endpoint(
     service=User.CREDENTIALS,
@@ -280,6 +283,7 @@ CREDENTIALS_TOKEN = Endpoint(
     summary="A bearer: OAuth token, refreshed when due, else the personal key, else none.",
     # One refresh that waits for another one: 10 s each.
     deadline=25.0,
+    holds_secret=True,
 )
 CREDENTIALS_WEBHOOK_SECRET = Endpoint(
     service=User.CREDENTIALS,

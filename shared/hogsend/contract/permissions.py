@@ -44,14 +44,19 @@ def inbox_prefix(user: str) -> str:
 def permissions(user: User) -> Permissions:
     """What `user` may do on the bus.
 
-    The operator may do everything within Hogsend's subjects and JetStream; it is for people.
+    The operator is for people. It publishes to and reads every stream, asks every service, and
+    administers JetStream, but hears no requests, and asks for no secret.
     """
     inbox = f"{inbox_prefix(user)}.>"
     user = DEPRECATED_USERS.get(user, user)
     if user is User.OPERATOR:
+        stored = {
+            subject for stream in STREAMS.values() for subject in stream.config.subjects or ()
+        }
+        asked = {endpoint.subject for endpoint in endpoints() if not endpoint.holds_secret}
+        administered = {"$JS.API.>", "$JS.ACK.>", "$JS.SNAPSHOT.>", "$SRV.>"}
         return Permissions(
-            publish=["hogsend.>", "$JS.API.>", "$JS.ACK.>", "$JS.SNAPSHOT.>", "$SRV.>"],
-            subscribe=["hogsend.>", inbox],
+            publish=sorted(stored | asked | administered), subscribe=sorted({*stored, inbox})
         )
     publish = {channel.subject for channel in channels() if user in channel.publishers}
     publish |= {endpoint.subject for endpoint in endpoints() if user in endpoint.callers}

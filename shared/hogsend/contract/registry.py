@@ -63,6 +63,8 @@ class Endpoint(msgspec.Struct, Generic[Request, Reply], frozen=True, kw_only=Tru
     summary: str
     deadline: float = 2.0
     """Seconds the service may take, and a caller waits unless it says otherwise."""
+    holds_secret: bool = False
+    """Whether request or reply hold a secret in clear: not even the operator asks or listens."""
 
     @property
     def subject(self) -> str:

@@ -182,9 +182,24 @@ async def test_a_user_reaches_only_its_own_consumers(
     }
 
 
+async def test_the_operator_asks_for_no_secret_and_hears_no_request(servers: Servers) -> None:
+    every = {concrete(channel.subject): True for channel in channels()}
+    every |= {endpoint.subject: not endpoint.holds_secret for endpoint in endpoints()}
+    assert await published(servers, User.OPERATOR, set(every)) == {
+        subject for subject, allowed in every.items() if allowed
+    }
+    heard = {channel.subject: True for channel in channels()}
+    heard |= {endpoint.subject: False for endpoint in endpoints()}
+    heard |= {f"{inbox_prefix(other)}.>": other is User.OPERATOR for other in User}
+    heard |= {">": False, "hogsend.>": False, "hogsend.rpc.>": False, "$SYS.>": False}
+    assert await subscribed(servers, User.OPERATOR, set(heard)) == {
+        subject for subject, allowed in heard.items() if allowed
+    }
+
+
 async def test_only_who_calls_posthog_may_ask_for_a_token(servers: Servers) -> None:
     asked = {CREDENTIALS_TOKEN.subject, CREDENTIALS_GET_DERIVED.subject}
-    found = {user: await published(servers, user, asked) for user in SERVICES}
+    found = {user: await published(servers, user, asked) for user in User}
     assert {user for user, may in found.items() if CREDENTIALS_TOKEN.subject in may} == {
         User.PROVISIONER,
         User.ANALYTICS,

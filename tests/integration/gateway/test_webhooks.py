@@ -76,16 +76,19 @@ async def post(gateway: Gateway, secret: str | None = None, data: Any = None) ->
 
 
 async def test_case_125_a_secret_minted_elsewhere_is_enforced_at_once(
-    servers: Servers, service: Credentials, operator: Connection, tmp_path: Path
+    servers: Servers, service: Credentials, tmp_path: Path
 ) -> None:
-    async with gateway_service(servers, tmp_path) as gateway:
+    async with (
+        gateway_service(servers, tmp_path) as gateway,
+        connected(servers, User.PROVISIONER) as provisioner,
+    ):
         assert (await post(gateway)).status_code == 200
         minted = PutDerived(provider_id="posthog", payload=DerivedPayload(webhook_secret="one"))
-        await operator.request(CREDENTIALS_PUT_DERIVED, minted)
+        await provisioner.request(CREDENTIALS_PUT_DERIVED, minted)
         await eventually(lambda: _refused(gateway, None))
         assert (await post(gateway, "one")).status_code == 200
         rotated = PutDerived(provider_id="posthog", payload=DerivedPayload(webhook_secret="two"))
-        await operator.request(CREDENTIALS_PUT_DERIVED, rotated)
+        await provisioner.request(CREDENTIALS_PUT_DERIVED, rotated)
         await eventually(lambda: _refused(gateway, "one"))
         assert (await post(gateway, "two")).status_code == 200
         url = "/v1/admin/provider-credentials/posthog"
@@ -100,6 +103,7 @@ async def test_an_unreadable_secret_closes_the_route(
     async with service.database.acquire() as connection:
         await connection.execute("UPDATE provider_credentials SET payload = 'AAAA'")
     async with gateway_service(servers, tmp_path, wait_for_secret=False) as gateway:
+        await eventually(lambda: _is_ready(gateway))
         answer = await post(gateway, "w")
         ready = await gateway.http.get("/readyz")
     assert answer.status_code == 503
@@ -190,3 +194,7 @@ async def _refused(gateway: Gateway, secret: str | None) -> bool:
 
 async def _accepted(gateway: Gateway) -> bool:
     return bool((await post(gateway)).status_code == 200)
+
+
+async def _is_ready(gateway: Gateway) -> bool:
+    return (await gateway.http.get("/readyz")).is_success
