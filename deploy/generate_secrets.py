@@ -87,8 +87,15 @@ def make(directory: Directory, *, nats: list[str], postgres: str, published: str
     )
     for user in (*OTHERS, *DEPRECATED):
         note = f"# Deprecated: use {DEPRECATED[user]}.env\n" if user in DEPRECATED else ""
-        url = f"nats://{user}:{passwords[user]}@{published}"
-        directory.derived(f"{user}.env", f"{note}NATS_URL={url}\n")
+        directory.derived(
+            f"{user}.env",
+            f"{note}NATS_URL=nats://{user}:{passwords[user]}@{published}\n"
+            "# The same, given apart (docs/bus.md).\n"
+            f"NATS_SERVER=nats://{published}\n"
+            f"NATS_USERNAME={user}\n"
+            f"NATS_PASS={passwords[user]}\n"
+            f"NATS_INBOX_PREFIX=_INBOX_{user}\n",
+        )
 
     directory.secret("postgres/password")
     roles = ["REVOKE CONNECT ON DATABASE hogsend FROM PUBLIC;"]

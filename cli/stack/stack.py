@@ -47,7 +47,7 @@ class Stack:
         return nats.url(user, self.home.secret(f"nats-{user}"), self.settings.nats_port)
 
     def env_file(self, user: User) -> Path:
-        """File with that address, for the services and people outside the stack."""
+        """File with that address and its parts, for the services and people outside the stack."""
         return self.home.path / f"{user}.env"
 
     def write_env_files(self) -> None:
@@ -55,4 +55,6 @@ class Stack:
         for user in (User.SUBSCRIBER, User.APP, User.OPERATOR, *DEPRECATED_USERS):
             current = DEPRECATED_USERS.get(user)
             note = f"# Deprecated: use {current}.env\n" if current else ""
-            write_private(self.env_file(user), f"{note}NATS_URL={self.nats_url(user)}\n")
+            password, port = self.home.secret(f"nats-{user}"), self.settings.nats_port
+            address = nats.given_apart(user, password, f"127.0.0.1:{port}")
+            write_private(self.env_file(user), f"{note}{address}")

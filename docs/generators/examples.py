@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SHOWN = re.compile(r"<!-- example: (\S+) -->\n.*?<!-- /example -->", re.DOTALL)
-LANGUAGES = {".py": "python", ".console": "console"}
+LANGUAGES = {".py": "python", ".console": "console", ".mjs": "javascript", ".go": "go"}
 
 
 def pages() -> list[Path]:
@@ -26,10 +26,11 @@ def shown_in(page: str) -> list[str]:
 
 def with_examples(page: str) -> str:
     """A page with its examples as the files have them."""
-    return SHOWN.sub(lambda found: _block(found[1]), page)
+    return SHOWN.sub(lambda found: block(found[1]), page)
 
 
-def _block(example: str) -> str:
+def block(example: str) -> str:
+    """An example as pages show it."""
     path = ROOT / example
     return (
         f"<!-- example: {example} -->\n```{LANGUAGES[path.suffix]}\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dotenv import dotenv_values
 
 import hogsend
 from cli.stack import nats
@@ -70,7 +71,7 @@ async def position(url: str) -> int:
 
 
 def operator(home: Path) -> str:
-    return (home / "operator.env").read_text().strip().partition("=")[2]
+    return str(dotenv_values(home / "operator.env")["NATS_URL"])
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 import nats
 import pytest
+from dotenv import dotenv_values
 
 import hogsend
 from docs.generators import examples
@@ -47,10 +48,10 @@ class Checkout:
 
     async def start(self, example: str, env_file: str) -> asyncio.subprocess.Process:
         """Start an example program as a NATS user."""
-        address = (self.directory / ".hogsend" / env_file).read_text().strip().partition("=")[2]
+        given = dotenv_values(self.directory / ".hogsend" / env_file)
         return await asyncio.create_subprocess_exec(
             *(sys.executable, str(EXAMPLES / example)),
-            env={**self.variables, "NATS_URL": address},
+            env={**self.variables, "NATS_URL": str(given["NATS_URL"])},
             cwd=self.directory,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -144,7 +145,7 @@ async def test_typed_events_are_read_as_shown(checkout: Checkout) -> None:
 
 
 async def test_the_users_earlier_name_still_connects(checkout: Checkout) -> None:
-    note, url = (checkout.directory / ".hogsend" / "member.env").read_text().splitlines()
+    note, url, *_ = (checkout.directory / ".hogsend" / "member.env").read_text().splitlines()
     async with hogsend.connect(url.partition("=")[2]) as client:
         assert await client.persons.get("u_42") == {}
     assert note == "# Deprecated: use app.env"

@@ -133,6 +133,8 @@ def _consumer_api_of_others(stream: StreamName) -> set[str]:
     return _reading(stream, "*") | {
         # Only names, of streams that are documented, for clients that look a stream up by subject.
         f"{API}.STREAM.NAMES",
+        # Sums of the account. nats.js asks before anything else whether there is a JetStream.
+        f"{API}.INFO",
         f"{REQUESTS}.CREATE.{stream}",
         f"{REQUESTS}.CREATE.{stream}.>",
         f"{REQUESTS}.DURABLE.CREATE.{stream}.*",

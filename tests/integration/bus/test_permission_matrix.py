@@ -147,6 +147,7 @@ async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User)
         every[f"{API}.CONSUMER.NAMES.{name}"] = False
         every[f"{API}.CONSUMER.LIST.{name}"] = own.get(name) == ANY
     every[f"{API}.STREAM.NAMES"] = user in OTHERS
+    every[f"{API}.INFO"] = user in OTHERS
     every[f"{API}.STREAM.LIST"] = False
     every[f"{API}.ACCOUNT.PURGE.x"] = False
     assert await published(servers, user, set(every)) == {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from cli.stack.data_directory import DataDirectory
-from cli.stack.settings import StackSettings
+from cli.stack.settings import ALL_SETTINGS, StackSettings
 from cli.stack.stack import Stack
 from cli.stack.supervisor import Supervisor
 from services.gateway.settings import GatewaySettings
@@ -18,11 +20,16 @@ def test_a_user_that_was_renamed_keeps_its_password_and_its_file(tmp_path: Path)
     supervisor = Supervisor(home.logs, lambda _name, _what: None)
     stack = Stack(home, GatewaySettings(), StackSettings(nats_port=4229), supervisor)
     stack.write_env_files()
-    assert (home.path / "member.env").read_text() == (
-        "# Deprecated: use app.env\nNATS_URL=nats://member:from-the-version-before@127.0.0.1:4229\n"
-    )
+    member_env = (home.path / "member.env").read_text()
+    assert member_env.startswith("# Deprecated: use app.env\nNATS_URL=nats://member:from-the-")
     password = (home.path / "secrets" / "nats-app").read_text().strip()
-    assert (home.path / "app.env").read_text() == (
-        f"NATS_URL=nats://app:{password}@127.0.0.1:4229\n"
-    )
+    assert dotenv_values(home.path / "app.env") == {
+        "NATS_URL": f"nats://app:{password}@127.0.0.1:4229",
+        "NATS_SERVER": "nats://127.0.0.1:4229",
+        "NATS_USERNAME": "app",
+        "NATS_PASS": password,
+        "NATS_INBOX_PREFIX": "_INBOX_app",
+    }
+    settings = {name for group in ALL_SETTINGS for name in group.environment_names()}
+    assert settings & dotenv_values(home.path / "app.env").keys() == {"NATS_URL"}
     assert password != "from-the-version-before"

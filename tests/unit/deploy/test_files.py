@@ -330,10 +330,12 @@ def test_secrets_from_before_a_user_was_renamed_are_kept_and_added_to(tmp_path: 
     passwords = (directory / "nats" / "passwords.conf").read_text()
     assert f'PASSWORD_MEMBER: "{member}"\n' in passwords
     assert f'PASSWORD_APP: "{app}"\n' in passwords
-    assert (directory / "app.env").read_text() == f"NATS_URL=nats://app:{app}@127.0.0.1:4222\n"
-    assert (directory / "member.env").read_text() == (
-        f"# Deprecated: use app.env\nNATS_URL=nats://member:{member}@127.0.0.1:4222\n"
-    )
+    place = "127.0.0.1:4222"
+    app_env = (directory / "app.env").read_text()
+    assert app_env == nats_server.given_apart(User.APP, app, place)
+    member_env = (directory / "member.env").read_text()
+    member_lines = nats_server.given_apart(User.MEMBER, member, place)
+    assert member_env == f"# Deprecated: use app.env\n{member_lines}"
 
 
 def test_a_deleted_secret_is_made_anew_wherever_it_is_used(tmp_path: Path) -> None:
@@ -345,9 +347,8 @@ def test_a_deleted_secret_is_made_anew_wherever_it_is_used(tmp_path: Path) -> No
     generate(directory, "--postgres", "db.internal", "--published", "bus.example:4222")
     word = (directory / "subscriber" / "nats_password").read_text().strip()
     assert word in (directory / "nats" / "passwords.conf").read_text()
-    assert (directory / "subscriber.env").read_text() == (
-        f"NATS_URL=nats://subscriber:{word}@bus.example:4222\n"
-    )
+    subscriber_env = (directory / "subscriber.env").read_text()
+    assert subscriber_env == nats_server.given_apart(User.SUBSCRIBER, word, "bus.example:4222")
     assert (directory / "ingest" / "database_url").read_text() == url
 
 

@@ -21,8 +21,9 @@ def test_every_program_shown_is_a_file_that_runs() -> None:
 def test_every_example_is_shown() -> None:
     pages = (page.read_text() for page in examples.pages())
     shown = {example for page in pages for example in examples.shown_in(page)}
-    files = {str(file.relative_to(ROOT)) for file in EXAMPLES.iterdir() if file.is_file()}
-    assert shown == files
+    files = {str(file.relative_to(ROOT)) for file in EXAMPLES.rglob("*.*") if file.is_file()}
+    # For a program that is not to be had here; docs/bus.md has its lines.
+    assert shown == files - {"docs/examples/clients/nats.console"}
 
 
 def test_a_transcript_is_taken_apart() -> None:

@@ -1,0 +1,95 @@
+"""The recipes of docs/bus.md for stock clients, with what `subscriber.env` says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from io import StringIO
+from pathlib import Path
+
+import msgspec
+import pytest
+from dotenv import dotenv_values
+
+from cli.stack import nats
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from tests.integration.harness import connected, consumers_of_others
+from tests.servers import Servers, _password
+
+ROOT = Path(__file__).parents[3]
+RECIPES = ROOT / "docs" / "examples" / "clients"
+NODE_MODULES = ROOT / "tests" / "nats_js" / "node_modules"
+SAID = [
+    "stream: EVENTS",
+    "durable: u_1",
+    "unnamed: hogsend.events.signed_up",
+    "ordered: hogsend.events.signed_up",
+    "credential: posthog",
+]
+
+
+@pytest.fixture
+async def bus(servers: Servers, fresh_bus: None) -> AsyncIterator[None]:
+    """Two events and the last state of a credential."""
+    async with (
+        consumers_of_others(servers),
+        connected(servers, User.INGEST) as ingest,
+        connected(servers, User.CREDENTIALS) as credentials,
+    ):
+        await streams.reconcile(credentials.js, User.CREDENTIALS)
+        for version in (1, 2):
+            body = msgspec.json.encode({"provider": "posthog", "version": version})
+            await credentials.publish("hogsend.credentials.posthog.changed", body, {})
+            body = msgspec.json.encode({"userId": f"u_{version}"})
+            await ingest.publish("hogsend.events.signed_up", body, {})
+        yield
+
+
+def subscriber_env(servers: Servers, user: User) -> dict[str, str]:
+    """What the file of that name gives a shell."""
+    text = nats.given_apart(user, _password(user), f"127.0.0.1:{servers.nats_port}")
+    given = {name: str(value) for name, value in dotenv_values(stream=StringIO(text)).items()}
+    return {"PATH": os.environ["PATH"], **given}
+
+
+async def said(*command: str, environment: dict[str, str], directory: Path) -> list[str]:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=environment,
+        cwd=directory,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, err.decode()
+    return out.decode().splitlines()
+
+
+@pytest.mark.parametrize("user", [User.SUBSCRIBER, User.APP])
+async def test_nats_py(servers: Servers, bus: None, tmp_path: Path, user: User) -> None:
+    recipe = str(RECIPES / "nats_py.py")
+    environment = subscriber_env(servers, user)
+    assert await said(sys.executable, recipe, environment=environment, directory=tmp_path) == SAID
+
+
+@pytest.mark.skipif(
+    not NODE_MODULES.is_dir() and not os.environ.get("CI"), reason="make node-tools fetches it"
+)
+async def test_nats_js(servers: Servers, bus: None, tmp_path: Path) -> None:
+    shutil.copy(RECIPES / "nats_js.mjs", tmp_path)
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+    environment = subscriber_env(servers, User.SUBSCRIBER)
+    found = await said("node", "nats_js.mjs", environment=environment, directory=tmp_path)
+    assert found == SAID
+    async with connected(servers, User.OPERATOR) as operator:
+        left = await operator.js.consumers_info(StreamName.EVENTS)
+    assert "mailer-js" in [info.name for info in left]
