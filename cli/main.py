@@ -36,6 +36,10 @@ COMMANDS = {
     "consumers": Command(
         "cli.commands.consumers:app", "Look at and delete the consumers of events."
     ),
+    "backup": Command(
+        "cli.commands.backup:backup", "Back up streams, PostgreSQL, settings and secrets."
+    ),
+    "restore": Command("cli.commands.backup:restore", "Restore a backup where nothing is yet."),
     "streams": Command("cli.commands.streams:app", "Back up and restore JetStream."),
     "spool": Command("cli.commands.spool:app", "Read what a gateway's spool has set aside."),
     "compose": Command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,12 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
+from cli.backup.asking import opening_key, sealing_key
+from cli.backup.report import report, shown
+from cli.backup.whole import back_up, bring_back
 from cli.console import err, out, print_json
 from cli.deployment import checking
+from cli.deployment.backup import ComposeSource, ComposeTarget
 from cli.deployment.compose import Compose
 from cli.deployment.layout import Layout
 from cli.deployment.moving import Move
@@ -60,7 +65,7 @@ def check(*, json: Json = False) -> int:
 
 
 @app.command
-def layout(layout: Layout, /, *, directory: Path = HERE, json: Json = False) -> int:
+def layout(layout: Layout, /, *, deployment: Path = HERE, json: Json = False) -> int:
     """Choose between one NATS server (single) and three (cluster, with two of each service).
 
     Writes the layout into `.env`. Where there are streams already, they move along: they are saved,
@@ -71,12 +76,12 @@ def layout(layout: Layout, /, *, directory: Path = HERE, json: Json = False) -> 
     ----------
     layout
         single or cluster.
-    directory
+    deployment
         Directory of compose.yaml.
     json
         Print one JSON document on stdout and nothing else.
     """
-    moved = Move(Compose(directory), err.print).to(layout)
+    moved = Move(Compose(deployment), err.print).to(layout)
     if json:
         print_json(moved)
         return 0
@@ -91,3 +96,73 @@ def layout(layout: Layout, /, *, directory: Path = HERE, json: Json = False) -> 
         soft_wrap=True,
     )
     return 0
+
+
+@app.command
+def backup(
+    directory: Path,
+    /,
+    *,
+    recipient: str | None = None,
+    passphrase_file: Path | None = None,
+    deployment: Path = HERE,
+    json: Json = False,
+) -> int:
+    """Back up streams, PostgreSQL, settings and secrets while everything runs.
+
+    Everything that was accepted before it began is in it. It is sealed in the format of age, for a
+    passphrase or a public key; only its owner can read the files. It overwrites nothing.
+
+    Parameters
+    ----------
+    directory
+        New directory for it.
+    recipient
+        Public key of age (age1...) that it is sealed for, in place of a passphrase.
+    passphrase_file
+        File with the passphrase. Without it, it is HOGSEND_BACKUP_PASSPHRASE, or asked for.
+    deployment
+        Directory of compose.yaml.
+    json
+        Print one JSON document on stdout and nothing else.
+    """
+    source = ComposeSource(Compose(deployment))
+    key = sealing_key(passphrase_file, recipient)
+    with shown("saving") as progress:
+        manifest = asyncio.run(back_up(source, directory, key, progress))
+    return report(manifest, directory, "saved to", json=json)
+
+
+@app.command
+def restore(
+    directory: Path,
+    /,
+    *,
+    identity: Path | None = None,
+    passphrase_file: Path | None = None,
+    deployment: Path = HERE,
+    json: Json = False,
+) -> int:
+    """Restore a backup where no service has run yet.
+
+    NATS and PostgreSQL run afterwards; `docker compose up -d` starts the rest. Secrets and .env
+    come from the backup, the layout included.
+
+    Parameters
+    ----------
+    directory
+        Directory that `hogsend compose backup` wrote.
+    identity
+        File with the private key of age that it is sealed for, in place of a passphrase.
+    passphrase_file
+        File with the passphrase. Without it, it is HOGSEND_BACKUP_PASSPHRASE, or asked for.
+    deployment
+        Directory of compose.yaml.
+    json
+        Print one JSON document on stdout and nothing else.
+    """
+    target = ComposeTarget(Compose(deployment))
+    key = opening_key(passphrase_file, identity)
+    with shown("restoring") as progress:
+        manifest = asyncio.run(bring_back(target, directory, key, progress))
+    return report(manifest, directory, "restored from", json=json)

@@ -32,7 +32,7 @@ class Compose:
         if not (self.directory / "compose.yaml").is_file():
             raise CommandError(
                 f"there is no compose.yaml in {self.directory}",
-                "run it in the directory of Hogsend, or give that as --directory",
+                "run it in the directory of Hogsend, or give that as --deployment",
             )
 
     def run(
@@ -53,6 +53,8 @@ class Compose:
         Raises:
             CommandError: it fails, or there is no such command.
         """
+        # Compose refuses to do anything without it.
+        self.env_file.create()
         command = [*shlex.split(os.environ.get(COMMAND, "docker compose")), *arguments]
         try:
             done = subprocess.run(

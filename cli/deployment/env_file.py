@@ -24,6 +24,11 @@ class EnvFile:
         """What it sets; an empty value counts as unset."""
         return {name: value for name, value in dotenv_values(self.path).items() if value}
 
+    def create(self) -> None:
+        """Make an empty one, unless there is one."""
+        if not self.path.exists():
+            self.path.touch(mode=0o600)
+
     def change(self, values: Mapping[str, str | None]) -> None:
         """Set variables, or remove those that are None. All other lines stay as they are."""
         kept = self.path.read_text().splitlines() if self.path.exists() else []

@@ -1,0 +1,171 @@
+"""The stack of `hogsend up`, backed up while it runs and restored where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from dotenv import dotenv_values
+from nats.aio.client import Client
+
+import hogsend
+from cli.backup import postgres_tools
+from cli.backup.whole import Kind
+from cli.environment import FILE
+from cli.errors import CommandError
+from cli.stack import nats
+from cli.stack.data_directory import DataDirectory
+from cli.stack.environment import minimal_environment
+from cli.stack.postgres import EmbeddedPostgres
+from cli.stack.readiness import is_listening, wait_until_ready
+from cli.stack.supervisor import Program, Supervisor
+from hogsend.contract.errors import HogsendError
+from hogsend.contract.users import User
+from hogsend.service.settings import BusSettings
+
+SETTINGS = "env"
+"""Name of `.env` in a backup."""
+SECRETS = "secrets"
+
+
+class LocalSource:
+    """A running stack: its data directory, and the servers of the operator's own if it has any."""
+
+    kind: Kind = "local"
+
+    def __init__(self, home: Path) -> None:
+        """Back up the stack of a data directory.
+
+        Raises:
+            CommandError: there is none.
+        """
+        self._home = home.expanduser().resolve()
+        if not (self._home / SECRETS).is_dir():
+            raise CommandError(
+                f"there is no stack in {self._home}",
+                "set HOGSEND_HOME to the directory of a stack; with Compose it is "
+                "`hogsend compose backup`",
+            )
+
+    @asynccontextmanager
+    async def operator(self) -> AsyncIterator[Client]:
+        """Connect to NATS as the operator."""
+        file = self._home / f"{User.OPERATOR}.env"
+        url = os.environ.get("NATS_URL") or dotenv_values(file).get("NATS_URL")
+        async with _connected(url) as client:
+            yield client
+
+    def dump(self, file: Path) -> None:
+        """Write a dump of PostgreSQL."""
+        url = os.environ.get("DATABASE_URL") or EmbeddedPostgres(self._home / "postgres").url
+        postgres_tools.run(postgres_tools.DUMP, f"--dbname={url}", f"--file={file}")
+
+    def files(self) -> Mapping[str, Path]:
+        """Generated secrets and `.env`."""
+        files = {f"{SECRETS}/{file.name}": file for file in (self._home / SECRETS).iterdir()}
+        if Path(FILE).is_file():
+            files[SETTINGS] = Path(FILE)
+        return files
+
+
+class LocalTarget:
+    """A data directory that does not exist yet. It is there only once everything is restored."""
+
+    kind: Kind = "local"
+
+    def __init__(self, home: Path, port: int) -> None:
+        """Restore into `home`, with NATS at `port` meanwhile."""
+        self._final = home.expanduser().resolve()
+        self._fresh = self._final.with_name(f"{self._final.name}.restoring")
+        self._port = port
+        self.notes: list[str] = []
+        """What the operator should know."""
+
+    def require_empty(self) -> None:
+        """Check that there is no stack here."""
+        if self._final.exists() and any(self._final.iterdir()):
+            raise CommandError(
+                f"there is a stack in {self._final} already",
+                "set HOGSEND_HOME to a directory that does not exist",
+            )
+        for setting in ("NATS_URL", "DATABASE_URL"):
+            if os.environ.get(setting):
+                raise CommandError(
+                    f"{setting} names a server of your own, which `hogsend restore` does not fill",
+                    "unset it; docs/deploy.md tells how to restore to servers of your own",
+                )
+        shutil.rmtree(self._fresh, ignore_errors=True)
+
+    def restore_files(self, files: Path) -> None:
+        """Put the secrets into the data directory, and `.env` here unless there is one."""
+        home = DataDirectory(self._fresh)
+        shutil.copytree(files / SECRETS, home.path / SECRETS)
+        (home.path / SECRETS).chmod(0o700)
+        saved = files / SETTINGS
+        if not saved.exists():
+            return
+        here = Path(FILE)
+        if not here.exists():
+            shutil.copy(saved, here)
+            here.chmod(0o600)
+        elif here.read_bytes() != saved.read_bytes():
+            shutil.copy(saved, home.path / "env.restored")
+            self.notes.append(
+                f"./.env is kept as it is; the one of the backup is {self._final}/env.restored"
+            )
+
+    @asynccontextmanager
+    async def servers(self) -> AsyncIterator[Client]:
+        """Run NATS and PostgreSQL on the new directory; gives it its name at the end."""
+        home = DataDirectory(self._fresh)
+        supervisor = Supervisor(home.logs, lambda _name, _what: None)
+        database = EmbeddedPostgres(home.path / "postgres")
+        passwords = {user: home.secret(f"nats-{user}") for user in User}
+        config = home.path / "nats.conf"
+        nats.write_config(
+            config,
+            port=self._port,
+            store=home.path / "nats",
+            passwords=passwords,
+            limits=BusSettings().stream_limits,
+        )
+        await asyncio.to_thread(database.prepare)
+        try:
+            await supervisor.start(Program("nats", nats.command(config), minimal_environment()))
+            await supervisor.start(database.program)
+            await wait_until_ready(supervisor, "nats", lambda: is_listening(self._port))
+            await wait_until_ready(supervisor, "postgres", database.ready)
+            url = nats.url(User.OPERATOR, passwords[User.OPERATOR], self._port)
+            async with _connected(url) as client:
+                yield client
+        finally:
+            await supervisor.stop()
+            database.remove_sockets()
+        shutil.rmtree(database.sockets, ignore_errors=True)
+        if self._final.exists():
+            self._final.rmdir()
+        self._fresh.rename(self._final)
+
+    def copies(self) -> int | None:
+        """As many as there are servers: one."""
+        return 1
+
+    def load(self, dump: Path) -> None:
+        """Load a dump into the new PostgreSQL."""
+        url = EmbeddedPostgres(self._fresh / "postgres").url
+        postgres_tools.run(postgres_tools.RESTORE, f"--dbname={url}", str(dump))
+
+
+@asynccontextmanager
+async def _connected(url: str | None) -> AsyncIterator[Client]:
+    try:
+        async with hogsend.connect(url, user=User.OPERATOR) as bus:
+            yield bus.connection.client
+    except HogsendError as error:
+        raise CommandError(
+            str(error), "start the stack, or set NATS_URL as in operator.env"
+        ) from error

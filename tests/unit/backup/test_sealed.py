@@ -1,0 +1,107 @@
+"""Backups are sealed in the format of age, and opened by nobody else."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from cli.backup.asking import opening_key, sealing_key
+from cli.backup.sealed import CONTENT, KEY, SealError, sealing, unseal
+from cli.errors import CommandError
+
+PASSPHRASE = "correct horse battery staple"
+
+
+def seal(directory: Path, *, recipient: str | None = None, name: str = "a/b") -> None:
+    with sealing(
+        directory, passphrase=None if recipient else PASSPHRASE, recipient=recipient
+    ) as archive:
+        content = b"x" * 300_000
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    directory = tmp_path / "opened"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    directory = tmp_path / "saved"
+    directory.mkdir()
+    return directory
+
+
+def test_what_is_sealed_for_a_passphrase_is_opened_by_it_alone(saved: Path, target: Path) -> None:
+    seal(saved)
+    with pytest.raises(SealError, match="does not open"):
+        unseal(saved, target, passphrase=f"{PASSPHRASE}!", identity=None)
+    assert not any(target.iterdir())
+    unseal(saved, target, passphrase=PASSPHRASE, identity=None)
+    assert (target / "a" / "b").read_bytes() == b"x" * 300_000
+    for file in (saved / CONTENT, saved / KEY, target / "a" / "b"):
+        assert file.stat().st_mode & 0o077 == 0
+
+
+def test_the_files_are_of_age_itself(saved: Path) -> None:
+    seal(saved)
+    assert (saved / CONTENT).read_bytes().startswith(b"age-encryption.org/v1\n-> X25519 ")
+    assert (saved / KEY).read_bytes().startswith(b"age-encryption.org/v1\n-> scrypt ")
+
+
+def test_a_public_key_needs_no_passphrase(saved: Path, target: Path, tmp_path: Path) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    seal(saved, recipient=str(identity.to_public()))
+    assert not (saved / KEY).exists()
+    file = tmp_path / "key.txt"
+    file.write_text(f"# created: today\n{identity}\n")
+    key = opening_key(None, file)
+    unseal(saved, target, passphrase=key.passphrase, identity=key.identity)
+    assert (target / "a" / "b").exists()
+    with pytest.raises(SealError, match="no public key"):
+        seal(saved, recipient="age1nonsense")
+
+
+@pytest.mark.parametrize("place", [0, 40, -200_000, -1])
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_a_damaged_backup_is_refused(saved: Path, target: Path, place: int, damage: str) -> None:
+    seal(saved)
+    file = saved / CONTENT
+    content = bytearray(file.read_bytes())
+    if damage == "cut":
+        content = content[:place]
+    else:
+        content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(SealError, match="damaged"):
+        unseal(saved, target, passphrase=PASSPHRASE, identity=None)
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out"])
+def test_nothing_is_unpacked_outside(saved: Path, target: Path, name: str) -> None:
+    seal(saved, name=name)
+    with pytest.raises(SealError):
+        unseal(saved, target, passphrase=PASSPHRASE, identity=None)
+    assert not (target.parent / "out").exists()
+
+
+def test_a_directory_without_a_backup_is_named(target: Path) -> None:
+    with pytest.raises(SealError, match=f"no {KEY}"):
+        unseal(target, target, passphrase=PASSPHRASE, identity=None)
+
+
+def test_a_short_passphrase_seals_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOGSEND_BACKUP_PASSPHRASE", "short")
+    with pytest.raises(CommandError, match="shorter"):
+        sealing_key(None, None)
+    file = tmp_path / "passphrase"
+    file.write_text(f"{PASSPHRASE}\n")
+    assert sealing_key(file, None).passphrase == PASSPHRASE

@@ -1,0 +1,180 @@
+"""A backup is whole or not there, and restores nothing over what is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.backup import streams
+from cli.backup.postgres_tools import DUMP, EXISTING, SCHEMAS
+from cli.backup.streams import SAVING_ORDER, Done, StreamError
+from cli.backup.whole import Key, Kind, back_up, bring_back
+from cli.errors import CommandError
+from cli.stack.environment import SERVICE_SETTINGS
+from hogsend.contract.streams import StreamName
+
+KEY = Key(passphrase="correct horse battery staple")
+
+
+class Place:
+    """A deployment that is only files."""
+
+    kind: Kind = "local"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.fail = ""
+        self.loaded: list[bytes] = []
+        self.restored: dict[str, bytes] = {}
+
+    @asynccontextmanager
+    async def operator(self) -> AsyncIterator[Any]:
+        yield None
+
+    servers = operator
+
+    def dump(self, file: Path) -> None:
+        if self.fail == "dump":
+            raise CommandError("pg_dump failed", "see above")
+        file.write_bytes(b"rows")
+
+    def files(self) -> Mapping[str, Path]:
+        (self.root / "word").write_text("secret")
+        return {"secrets/word": self.root / "word"}
+
+    def require_empty(self) -> None:
+        if self.fail == "empty":
+            raise CommandError("there is one", "elsewhere")
+
+    def restore_files(self, files: Path) -> None:
+        self.restored = {
+            str(file.relative_to(files)): file.read_bytes()
+            for file in files.rglob("*")
+            if file.is_file()
+        }
+
+    def copies(self) -> int | None:
+        return 1
+
+    def load(self, dump: Path) -> None:
+        if self.fail == "load":
+            raise CommandError("pg_restore failed", "see above")
+        self.loaded.append(dump.read_bytes())
+
+
+@pytest.fixture
+def deleted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Streams that were deleted again; saving and restoring are only files."""
+    gone: list[str] = []
+
+    async def save_all(_client: Any, directory: Path, _progress: Any) -> list[Done]:
+        (directory / "EVENTS").mkdir(parents=True)
+        (directory / "EVENTS" / "backup.json").write_text("{}")
+        return [Done("EVENTS", 3, 2)]
+
+    async def restore_all(_client: Any, directory: Path, *_: Any, copies: int) -> list[Done]:
+        assert (directory / "EVENTS" / "backup.json").read_text() == "{}"
+        assert copies == 1
+        return [Done("EVENTS", 3, 2)]
+
+    async def delete(_client: Any, stream: str) -> None:
+        gone.append(stream)
+
+    for name, function in (("save_all", save_all), ("restore_all", restore_all)):
+        monkeypatch.setattr(streams, name, function)
+    monkeypatch.setattr(streams, "delete", delete)
+    return gone
+
+
+def quiet(_part: str, _size: int) -> None:
+    pass
+
+
+async def test_what_goes_in_comes_out(tmp_path: Path, deleted: list[str]) -> None:
+    place, saved = Place(tmp_path), tmp_path / "b" / "one"
+    made = await back_up(place, saved, KEY, quiet)
+    assert sorted(file.name for file in saved.iterdir()) == ["backup.age", "key.age"]
+    found = await bring_back(place, saved, KEY, quiet)
+    assert found == made
+    assert place.loaded == [b"rows"]
+    assert place.restored == {"secrets/word": b"secret"}
+    assert [file.name for file in saved.parent.iterdir()] == ["one"]
+    assert deleted == []
+
+
+async def test_a_backup_that_fails_leaves_nothing(tmp_path: Path, deleted: list[str]) -> None:
+    place, saved = Place(tmp_path), tmp_path / "b" / "one"
+    place.fail = "dump"
+    with pytest.raises(CommandError, match="pg_dump"):
+        await back_up(place, saved, KEY, quiet)
+    assert list(saved.parent.iterdir()) == []
+    assert deleted == []
+
+
+async def test_nothing_is_overwritten(tmp_path: Path, deleted: list[str]) -> None:
+    place, saved = Place(tmp_path), tmp_path / "one"
+    await back_up(place, saved, KEY, quiet)
+    before = (saved / "backup.age").read_bytes()
+    with pytest.raises(CommandError, match="not overwritten"):
+        await back_up(place, saved, KEY, quiet)
+    assert (saved / "backup.age").read_bytes() == before
+    place.fail = "empty"
+    with pytest.raises(CommandError, match="there is one"):
+        await bring_back(place, saved, KEY, quiet)
+    assert place.restored == {}
+    assert deleted == []
+
+
+async def test_a_restore_that_fails_half_way_can_be_tried_again(
+    tmp_path: Path, deleted: list[str]
+) -> None:
+    place, saved = Place(tmp_path), tmp_path / "one"
+    await back_up(place, saved, KEY, quiet)
+    place.fail = "load"
+    with pytest.raises(CommandError, match="pg_restore"):
+        await bring_back(place, saved, KEY, quiet)
+    assert deleted == ["EVENTS"]
+    assert not saved.with_name("one.opened").exists()
+
+
+async def test_a_backup_of_another_kind_is_refused(tmp_path: Path, deleted: list[str]) -> None:
+    place, saved = Place(tmp_path), tmp_path / "one"
+    await back_up(place, saved, KEY, quiet)
+    place.kind = "compose"
+    with pytest.raises(CommandError, match="other kind"):
+        await bring_back(place, saved, KEY, quiet)
+    assert deleted == []
+
+
+def test_every_stream_and_every_schema_is_in_a_backup() -> None:
+    assert set(SAVING_ORDER) == set(StreamName)
+    assert set(SCHEMAS) == SERVICE_SETTINGS.keys() - {"gateway"}
+    for schema in SCHEMAS:
+        assert f"--schema={schema}" in DUMP
+        assert schema in EXISTING
+
+
+async def test_streams_are_saved_again_when_a_letter_was_replayed_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    removed, saved = iter([4, 5, 5, 5]), list[str]()
+
+    async def _removed(*_: Any) -> int:
+        return next(removed)
+
+    async def save(_client: Any, name: str, *_: Any) -> Done:
+        saved.append(name)
+        return Done(name, 0, 0)
+
+    monkeypatch.setattr(streams, "_removed", _removed)
+    monkeypatch.setattr(streams, "save", save)
+    client: Any = None
+    assert len(await streams.save_all(client, tmp_path, quiet)) == len(SAVING_ORDER)
+    assert saved == [*SAVING_ORDER, *SAVING_ORDER]
+    removed = iter(range(100))
+    with pytest.raises(StreamError, match="replayed"):
+        await streams.save_all(client, tmp_path, quiet)
