@@ -27,6 +27,8 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     logs: str
     webhook_open: bool
     """Whether the gateway accepts webhooks without a secret."""
+    webhook_closed: bool = False
+    """Whether it refuses every webhook, because there was a secret and there is none now."""
     credential_unreadable: bool = False
     """Whether what is stored for PostHog was sealed with another `BETTER_AUTH_SECRET`."""
     posthog: str | None = None
@@ -68,6 +70,13 @@ def show(
         out.print(
             "\n[bold yellow]The webhook is open:[/] anyone who reaches the gateway can post "
             "events. Connecting PostHog closes it, and so does POSTHOG_WEBHOOK_SECRET.",
+            soft_wrap=True,
+        )
+    if summary.webhook_closed:
+        out.print(
+            "\n[bold yellow]The webhook is closed:[/] there is no secret, though there was one, or "
+            "WEBHOOK_OPEN is false. Connect PostHog or set POSTHOG_WEBHOOK_SECRET; "
+            "WEBHOOK_OPEN=true accepts webhooks from everybody.",
             soft_wrap=True,
         )
     if summary.credential_unreadable:

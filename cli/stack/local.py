@@ -110,7 +110,7 @@ async def _start(stack: Stack) -> Summary:
 async def _summarize(stack: Stack) -> Summary:
     generated = not os.environ.get("ADMIN_API_KEY")
     embedded = not os.environ.get("NATS_URL")
-    unreadable = await _is_credential_unreadable(stack)
+    unreadable, missing = await _webhook_secret_problems(stack)
     return Summary(
         gateway=stack.base_url,
         docs=f"{stack.base_url}/docs",
@@ -121,7 +121,8 @@ async def _summarize(stack: Stack) -> Summary:
         app_env_file=str(stack.env_file(User.APP)) if embedded else None,
         member_env_file=str(stack.env_file(User.MEMBER)) if embedded else None,
         logs=str(stack.home.logs),
-        webhook_open=not unreadable and await _is_webhook_open(stack),
+        webhook_open=not (unreadable or missing) and await _is_webhook_open(stack),
+        webhook_closed=missing,
         credential_unreadable=unreadable,
     )
 
@@ -135,9 +136,10 @@ async def _is_webhook_open(stack: Stack) -> bool:
     return answer.is_success and answer.json()["webhookSecretConfigured"] is False
 
 
-async def _is_credential_unreadable(stack: Stack) -> bool:
-    """Whether the grant, or the webhook secret minted with it, cannot be unsealed."""
+async def _webhook_secret_problems(stack: Stack) -> tuple[bool, bool]:
+    """Whether what is stored cannot be unsealed, and whether the webhook's secret is missing."""
     async with httpx.AsyncClient(base_url=stack.base_url, timeout=5.0) as http:
         ready, health = await asyncio.gather(http.get("/readyz"), http.get("/v1/health"))
+    secret = ready.json()["webhookSecret"]
     states = [known["state"] for known in health.json()["credentials"].values()]
-    return "unreadable" in {ready.json()["webhookSecret"], *states}
+    return "unreadable" in {secret, *states}, secret == "missing"  # noqa: S105 - only a state

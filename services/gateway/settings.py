@@ -66,6 +66,12 @@ class GatewaySettings(Settings):
         description="Seconds a request's headers may take to arrive, and its body; idle "
         "connections are closed after as long. Longer than the 60 s load balancers keep theirs.",
     )
+    webhook_open: bool | None = Field(
+        None,
+        description="Whether webhooks are accepted from everybody while there is no secret. Unset, "
+        "only until there was one: what went missing later opens nothing. A deployment sets "
+        "`false`.",
+    )
     webhook_max_bytes: Annotated[int, Field(ge=1024)] = Field(
         4 * MIB,
         description="Largest webhook body in bytes; larger ones answer 413. `max_payload` of NATS "

@@ -10,7 +10,7 @@ import msgspec
 ACTIVITY_HOURS = 24
 
 UpOrDown = Literal["up", "down"]
-SecretKnowledge = Literal["known", "unknown", "unreadable"]
+SecretKnowledge = Literal["known", "unknown", "unreadable", "missing"]
 Condition = Literal["up", "down", "unknown"]
 """`unknown` is what nobody answered for: the bus that would have carried the answer is away."""
 Status = Literal["healthy", "degraded", "migration_pending"]
@@ -136,6 +136,7 @@ class Readiness(msgspec.Struct, frozen=True, rename="camel"):
     ready: bool
     bus: UpOrDown
     webhook_secret: SecretKnowledge
-    """`unreadable`: webhooks are answered 503 until the operator acts."""
+    """`unreadable`, or `missing` where the webhook is not open without one: webhooks are answered
+    503 until the operator acts."""
     spooled: int
     """Webhooks in the spool."""

@@ -59,10 +59,11 @@ async def get_readiness(
 ) -> Response[Readiness]:
     """Report whether requests should be sent here; without NATS the spool accepts webhooks.
 
-    A minted webhook secret that cannot be read is ready: every replica answers webhooks with 503
-    then, and the operator mends it through the admin routes, which must be reachable for that.
+    A webhook secret that is missing, or minted and unreadable, is ready: every replica answers
+    webhooks with 503 then, and the operator mends it through the admin routes, which must be
+    reachable for that.
     """
-    ready = queue.can_accept and (webhook_secret.known or webhook_secret.unreadable)
+    ready = queue.can_accept and _knowledge(webhook_secret) != "unknown"
     body = Readiness(
         ready=ready,
         bus="up" if bus.connected else "down",
@@ -90,4 +91,6 @@ async def get_metrics() -> Response[bytes]:
 def _knowledge(webhook_secret: WebhookSecret) -> SecretKnowledge:
     if webhook_secret.unreadable:
         return "unreadable"
+    if webhook_secret.missing:
+        return "missing"
     return "known" if webhook_secret.known else "unknown"

@@ -25,6 +25,9 @@ from services.gateway.webhooks.webhook_queue import WebhookQueue
 
 SECRET_HEADER = b"x-posthog-webhook-secret"
 
+_MISSING = (
+    "there is no webhook secret: connect PostHog, or set POSTHOG_WEBHOOK_SECRET or WEBHOOK_OPEN"
+)
 _TEXT = [OpenAPIType.STRING, OpenAPIType.NULL]
 
 _encode = msgspec.json.Encoder().encode
@@ -122,7 +125,7 @@ def _check_secret(secret: WebhookSecret, request: Request[Any, Any, Any]) -> Non
         presented = authorization.replace(b"Bearer ", b"", 1)
     check = secret.check(presented)
     if check is SecretCheck.UNKNOWN:
-        raise _busy(503, "the webhook secret is not known yet")
+        raise _busy(503, _MISSING if secret.missing else "the webhook secret is not known yet")
     if check is SecretCheck.MISMATCH:
         raise NotAuthorizedException("Invalid webhook secret")
 

@@ -2,7 +2,8 @@
 
 The environment's secret wins. Otherwise it is the one minted at connect, of which the gateway holds
 only a digest; a credential event makes it ask again at once. While the secret is unknown the route
-is closed.
+is closed. Without a secret it is open only where there never was one (a first run), or where the
+operator says so: a variable or a database that went missing opens nothing (ADR 12).
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class WebhookSecret:
         watcher: CredentialWatcher,
         configured: str | None,
         cache: Path | None,
+        *,
+        may_be_open: bool | None = None,
     ) -> None:
         """Start with the environment's secret, else with the digest that an earlier process cached.
 
@@ -56,6 +59,9 @@ class WebhookSecret:
             configured: `POSTHOG_WEBHOOK_SECRET`.
             cache: file that keeps the digest, so that a gateway restarted while NATS cannot be
                 reached still knows which deliveries to accept. "There is no secret" is never kept.
+                A file beside it remembers that there was one.
+            may_be_open: `WEBHOOK_OPEN`, whether every delivery is accepted while there is no
+                secret; None for as long as there never was one.
         """
         self._link = link
         self._watcher = watcher
@@ -68,14 +74,36 @@ class WebhookSecret:
             on_answer=self._learn,
             is_settled=lambda reply: reply.state != "unreadable",
         )
+        self._may_be_open = may_be_open
+        self._marker = cache.with_name("webhook-closed") if cache else None
+        self._known_before: WebhookSecretReply | None = None
+        self._had_secret = self._marker is not None and self._marker.exists()
         self._state: SecretState | None = None
+        if configured is not None:
+            self._remember_secret()
         if configured is None and (cached := self._load_cached()):
             self._minted.assume(cached)
+            self._remember_secret()
 
     @property
     def known(self) -> bool:
         """Whether a presented secret can be checked."""
-        return self._configured is not None or self._minted.is_settled
+        return self._configured is not None or (self._minted.is_settled and not self.missing)
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no secret, and the route is closed nonetheless.
+
+        It stays like this until the operator sets a secret, connects, or opens it.
+        """
+        held = self._minted.held
+        if self._configured is not None or held is None or held.state != "absent":
+            return False
+        return not self._is_open_without_secret
+
+    @property
+    def _is_open_without_secret(self) -> bool:
+        return not self._had_secret if self._may_be_open is None else self._may_be_open
 
     @property
     def unreadable(self) -> bool:
@@ -94,7 +122,7 @@ class WebhookSecret:
         expected = self._configured
         if expected is None:
             held = self._minted.held
-            if held is None or held.state == "unreadable":
+            if held is None or held.state == "unreadable" or self.missing:
                 return SecretCheck.UNKNOWN
             if held.state == "absent":
                 return SecretCheck.MATCH
@@ -123,13 +151,38 @@ class WebhookSecret:
 
     async def _ask(self) -> WebhookSecretReply:
         reference = ProviderRef(provider_id=self._watcher.provider)
-        return await self._link.request(CREDENTIALS_WEBHOOK_SECRET, reference)
+        reply = await self._link.request(CREDENTIALS_WEBHOOK_SECRET, reference)
+        held = self._minted.held
+        if held is not None and _is_forgotten(reply, held):
+            if self._state != "absent":
+                log.error(
+                    "the database has forgotten the webhook secret: was it replaced by an empty "
+                    "one? The last one known stays in force. Restore the backup, or connect again."
+                )
+                self._state = "absent"
+            return held
+        return reply
 
     def _learn(self, reply: WebhookSecretReply) -> None:
-        if reply.state != self._state:
-            self._state = reply.state
-            _announce(reply)
+        if reply is not self._known_before:
+            if reply.state == "present":
+                self._remember_secret()
+            if reply.state != self._state:
+                self._state = reply.state
+                _announce(reply, missing=self.missing)
+        self._known_before = reply
         self._store_cached(reply)
+
+    def _remember_secret(self) -> None:
+        self._had_secret = True
+        if self._marker is None:
+            return
+        try:
+            self._marker.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._marker.touch(mode=0o600)
+        except OSError as error:
+            metrics.FAILURES.labels("webhook_secret", "memory").inc()
+            log.warning("that there is a webhook secret cannot be kept", reason=str(error))
 
     def _load_cached(self) -> WebhookSecretReply | None:
         if self._cache is None:
@@ -160,8 +213,18 @@ class WebhookSecret:
             log.warning("the webhook secret cannot be cached", reason=str(error))
 
 
-def _announce(reply: WebhookSecretReply) -> None:
-    if reply.state == "absent":
+def _is_forgotten(reply: WebhookSecretReply, held: WebhookSecretReply) -> bool:
+    """Whether a database answers that knows less than was known: deleting makes a new version."""
+    return reply.state == "absent" and held.state == "present" and reply.version < held.version
+
+
+def _announce(reply: WebhookSecretReply, *, missing: bool) -> None:
+    if reply.state == "absent" and missing:
+        log.error(
+            "there is no webhook secret, so webhooks are refused with 503. Connect PostHog, or set "
+            "POSTHOG_WEBHOOK_SECRET; WEBHOOK_OPEN=true accepts them from everybody."
+        )
+    elif reply.state == "absent":
         log.warning(
             "THE POSTHOG WEBHOOK IS OPEN: every client that reaches this gateway can post events. "
             "Set POSTHOG_WEBHOOK_SECRET to close it."

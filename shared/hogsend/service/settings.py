@@ -123,7 +123,7 @@ class PostHogSettings(Settings):
     posthog_webhook_secret: HeaderSecret | None = Field(
         None,
         description="Shared secret PostHog's webhooks must carry; wins over a minted one. "
-        "With neither, the source is open.",
+        "With neither, see `WEBHOOK_OPEN`.",
     )
 
     @property

@@ -93,7 +93,25 @@ async def test_case_125_a_secret_minted_elsewhere_is_enforced_at_once(
         assert (await post(gateway, "two")).status_code == 200
         url = "/v1/admin/provider-credentials/posthog"
         assert (await gateway.http.delete(url, headers=admin())).status_code == 200
-        await eventually(lambda: _accepted(gateway))
+        # It was closed, and does not open because its secret is gone.
+        await eventually(lambda: _closed(gateway))
+        assert (await post(gateway, "two")).status_code == 503
+        again = PutDerived(provider_id="posthog", payload=DerivedPayload(webhook_secret="three"))
+        await provisioner.request(CREDENTIALS_PUT_DERIVED, again)
+        await eventually(lambda: _accepted(gateway, "three"))
+
+
+async def test_an_empty_database_does_not_open_the_route(
+    servers: Servers, service: Credentials, tmp_path: Path
+) -> None:
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="one"))
+    async with gateway_service(servers, tmp_path) as gateway:
+        assert (await post(gateway, "one")).status_code == 200
+        async with service.database.acquire() as connection:
+            await connection.execute("TRUNCATE provider_credentials, provider_versions")
+        await gateway.secret.refresh()
+        assert (await post(gateway, "one")).status_code == 200
+        assert (await post(gateway)).status_code == 401
 
 
 async def test_an_unreadable_secret_closes_the_route(
@@ -192,9 +210,13 @@ async def _refused(gateway: Gateway, secret: str | None) -> bool:
     return bool((await post(gateway, secret)).status_code == 401)
 
 
-async def _accepted(gateway: Gateway) -> bool:
-    return bool((await post(gateway)).status_code == 200)
-
-
 async def _is_ready(gateway: Gateway) -> bool:
     return (await gateway.http.get("/readyz")).is_success
+
+
+async def _accepted(gateway: Gateway, secret: str | None = None) -> bool:
+    return bool((await post(gateway, secret)).status_code == 200)
+
+
+async def _closed(gateway: Gateway) -> bool:
+    return bool((await post(gateway)).status_code == 503)

@@ -155,7 +155,13 @@ async def fake_gateway(
     }
     configured = GatewaySettings(**{**keys, "admin_rate_limit": 10_000, **settings})
     queue = WebhookQueue(bus, spool, ack_timeout=1.0)
-    webhook_secret = WebhookSecret(bus, CredentialWatcher("posthog"), secret, cache)
+    webhook_secret = WebhookSecret(
+        bus,
+        CredentialWatcher("posthog"),
+        secret,
+        cache,
+        may_be_open=configured.webhook_open,
+    )
     if minted is not None:
         bus.answer(CREDENTIALS_WEBHOOK_SECRET, minted)
         await webhook_secret.refresh()

@@ -30,9 +30,14 @@ def bus() -> FakeConnection:
 
 
 def of(
-    bus: FakeConnection, configured: str | None = None, cache: Path | None = None
+    bus: FakeConnection,
+    configured: str | None = None,
+    cache: Path | None = None,
+    *,
+    may_be_open: bool | None = None,
 ) -> WebhookSecret:
-    return WebhookSecret(bus, CredentialWatcher("posthog"), configured, cache)
+    watcher = CredentialWatcher("posthog")
+    return WebhookSecret(bus, watcher, configured, cache, may_be_open=may_be_open)
 
 
 async def told(bus: FakeConnection, secret: WebhookSecret, reply: WebhookSecretReply) -> None:
@@ -81,6 +86,59 @@ async def test_no_secret_anywhere_is_open_and_warned_of(bus: FakeConnection) -> 
         await told(bus, secret, ABSENT)
     assert secret.check(None) is SecretCheck.MATCH
     assert [line["event"].startswith("THE POSTHOG WEBHOOK IS OPEN") for line in logs] == [True]
+
+
+async def test_a_secret_that_was_deleted_does_not_open_the_route(
+    bus: FakeConnection, tmp_path: Path
+) -> None:
+    cache = tmp_path / "webhook-secret.json"
+    secret = of(bus, cache=cache)
+    await told(bus, secret, minted("one", version=4))
+    with capture_logs() as logs:
+        await told(bus, secret, WebhookSecretReply(version=5, state="absent"))
+    assert {secret.check(presented) for presented in (b"one", None)} == {SecretCheck.UNKNOWN}
+    assert (secret.known, secret.missing) == (False, True)
+    assert "WEBHOOK_OPEN" in logs[0]["event"]
+    # Nor does it for the next process, which has never heard of the secret.
+    restarted = of(bus, cache=cache)
+    await told(bus, restarted, WebhookSecretReply(version=5, state="absent"))
+    assert restarted.check(None) is SecretCheck.UNKNOWN
+    opened = of(bus, cache=cache, may_be_open=True)
+    await told(bus, opened, WebhookSecretReply(version=5, state="absent"))
+    assert opened.check(None) is SecretCheck.MATCH
+    await told(bus, opened, minted("two", version=6))
+    assert opened.check(None) is SecretCheck.MISMATCH
+
+
+async def test_a_secret_that_went_missing_from_the_environment_does_not_open_the_route(
+    bus: FakeConnection, tmp_path: Path
+) -> None:
+    cache = tmp_path / "spool" / "webhook-secret.json"
+    of(bus, "s3cret", cache)
+    without = of(bus, cache=cache)
+    await told(bus, without, ABSENT)
+    assert without.check(None) is SecretCheck.UNKNOWN
+    assert without.missing
+
+
+async def test_an_empty_database_leaves_the_last_secret_in_force(bus: FakeConnection) -> None:
+    secret = of(bus)
+    await told(bus, secret, minted("one", version=4))
+    with capture_logs() as logs:
+        for version in (0, 0, 1):
+            await told(bus, secret, WebhookSecretReply(version=version, state="absent"))
+    assert secret.check(b"one") is SecretCheck.MATCH
+    assert secret.check(None) is SecretCheck.MISMATCH
+    assert ["forgotten" in line["event"] for line in logs] == [True]
+    await told(bus, secret, minted("two", version=2))
+    assert secret.check(b"one") is SecretCheck.MISMATCH
+    assert secret.check(b"two") is SecretCheck.MATCH
+
+
+async def test_a_deployment_is_not_open_before_it_has_a_secret(bus: FakeConnection) -> None:
+    secret = of(bus, may_be_open=False)
+    await told(bus, secret, ABSENT)
+    assert secret.check(None) is SecretCheck.UNKNOWN
 
 
 async def test_a_secret_that_cannot_be_decrypted_is_not_known(bus: FakeConnection) -> None:
@@ -150,7 +208,8 @@ def test_an_unreadable_cache_is_no_secret(
 async def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(
     bus: FakeConnection, tmp_path: Path
 ) -> None:
-    secret = of(bus, cache=tmp_path / "missing" / "webhook-secret.json")
+    (tmp_path / "file").touch()
+    secret = of(bus, cache=tmp_path / "file" / "webhook-secret.json")
     with capture_logs() as logs:
         await told(bus, secret, minted("minted"))
     assert secret.check(b"minted") is SecretCheck.MATCH
