@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -10,6 +11,7 @@ import msgspec
 
 from cli.connect.results import ConnectError, Verdict
 from cli.no_answer import why_no_answer
+from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import is_absolute_url, is_loopback
 
 PATH = "/.well-known/oauth-authorization-server"
@@ -37,8 +39,12 @@ class Endpoints(msgspec.Struct, frozen=True):
     token_endpoint: str
 
 
-def discover(private_host: str) -> Endpoints:
+def discover(private_host: str, allow: Iterable[str] = ()) -> Endpoints:
     """Fetch the discovery document. Follows a redirect only to the same path with a slash.
+
+    Args:
+        private_host: PostHog's app host, which the operator named.
+        allow: further hosts that may be called by plain http, as `OUTBOUND_ALLOW` lists them.
 
     Raises:
         ConnectError: `oauth_unsupported` if there is none, else `discovery_failed`.
@@ -67,8 +73,11 @@ def discover(private_host: str) -> Endpoints:
         endpoints = msgspec.json.decode(answer.content, type=Endpoints)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _failed(f"{url} answered with a malformed document ({error})") from None
-    _check("authorization_endpoint", endpoints.authorization_endpoint)
-    _check("token_endpoint", endpoints.token_endpoint)
+    # A host that is named with https is not to be called without.
+    plain = private_host if private_host.lower().startswith("http:") else None
+    named = EgressPolicy.of(allow, plain)
+    _check("authorization_endpoint", endpoints.authorization_endpoint, named)
+    _check("token_endpoint", endpoints.token_endpoint, named)
     return endpoints
 
 
@@ -124,12 +133,16 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
-def _check(name: str, url: str) -> None:
+def _check(name: str, url: str, named: EgressPolicy) -> None:
     # The code, the verifier and later the refresh token are sent to it.
     scheme = url.partition(":")[0].lower()
-    safe = scheme == "https" or (scheme == "http" and is_loopback(url))
-    if not (is_absolute_url(url) and safe):
-        raise _failed(f"its {name} must be https, or http on this machine: {url}")
+    if not is_absolute_url(url) or not (
+        scheme == "https" or (scheme == "http" and (is_loopback(url) or named.names(url)))
+    ):
+        raise _failed(
+            f"its {name} must be https, or http on this machine, at the host of POSTHOG_HOST or "
+            f"POSTHOG_PRIVATE_HOST, or at one in OUTBOUND_ALLOW: {url}"
+        )
     if urlsplit(url).username is not None:
         raise _failed(f"its {name} must not carry a user or password")
 

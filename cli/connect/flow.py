@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import UNSET
 
+from cli import environment
 from cli.admin_client import AdminClient, AdminError, ConnectInfo, Grant
 from cli.connect import region
 from cli.connect.authorize import obtain_grant
@@ -22,9 +23,11 @@ from cli.connect.results import (
     StoredCredential,
     Verdict,
 )
+from cli.errors import CommandError
 from cli.redaction import redact
 from cli.terminal import Terminal
 from hogsend.posthog import scopes
+from hogsend.service.ssrf import AllowedHost
 from hogsend.urls import is_loopback
 
 NO_CREDENTIAL = "no_posthog_credential"
@@ -122,11 +125,26 @@ def _fetch_connect_info(client: AdminClient, terminal: Terminal) -> ConnectInfo:
 
 def _discover(private_host: str, terminal: Terminal) -> Endpoints:
     with terminal.busy(f"looking for the OAuth server of {private_host}"):
-        endpoints = discover(private_host)
+        endpoints = discover(private_host, _allowed_hosts())
     terminal.step(f"found the OAuth server of {private_host}")
     if not same_origin(endpoints.issuer, private_host):
         terminal.warn(f"its issuer is {endpoints.issuer}, which is not {private_host}")
+    if endpoints.token_endpoint.startswith("http://") and not is_loopback(endpoints.token_endpoint):
+        terminal.warn(f"{endpoints.token_endpoint} is plain http: tokens travel unencrypted")
     return endpoints
+
+
+def _allowed_hosts() -> list[str]:
+    given = environment.first("OUTBOUND_ALLOW") or ""
+    entries = [entry.strip() for entry in given.split(",") if entry.strip()]
+    for entry in entries:
+        try:
+            AllowedHost.parse(entry)
+        except ValueError as error:
+            raise CommandError(
+                f"OUTBOUND_ALLOW: {error}", "write hosts and networks, separated by commas"
+            ) from None
+    return entries
 
 
 def _store(client: AdminClient, grant: Grant, terminal: Terminal) -> None:

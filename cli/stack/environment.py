@@ -67,6 +67,10 @@ SECRETS_WITHHELD: dict[str, frozenset[str]] = {
 """Secrets among those settings that a service does not need."""
 
 
+PASSED_ON = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
+"""Settings that are everybody's: what exports traces reads them, too."""
+
+
 def environment_for(service: str, defaults: Mapping[str, str]) -> dict[str, str]:
     """Environment of one service: this process's, with `defaults` for what is not set.
 
@@ -74,7 +78,7 @@ def environment_for(service: str, defaults: Mapping[str, str]) -> dict[str, str]
     """
     everything = {name for group in ALL_SETTINGS for name in group.environment_names()}
     own = {name for group in SERVICE_SETTINGS[service] for name in group.environment_names()}
-    own -= SECRETS_WITHHELD.get(service, frozenset())
+    own = own - SECRETS_WITHHELD.get(service, frozenset()) | PASSED_ON
     wanted = {**defaults, **{name: value for name, value in os.environ.items() if value}}
     return {name: value for name, value in wanted.items() if name in own or name not in everything}
 

@@ -145,7 +145,10 @@ async def run() -> None:
     egress = EgressPolicy.of(
         outbound.outbound_allow, posthog.posthog_host, posthog.posthog_private_host
     )
-    async with telemetry.reporting(User.ANALYTICS, observed), http_client(egress) as http:
+    async with (
+        telemetry.reporting(User.ANALYTICS, observed),
+        http_client(egress, proxies=outbound.proxies) as http,
+    ):
         await create_app(
             service_broker(User.ANALYTICS, nats),
             Database.of(postgres, "analytics", MIGRATIONS),

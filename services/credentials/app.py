@@ -134,7 +134,10 @@ async def run() -> None:
     )
     previous_secrets = [old.get_secret_value() for old in sealing.better_auth_secret_previous]
     personal_key = posthog.posthog_personal_api_key
-    async with telemetry.reporting(User.CREDENTIALS, observed), http_client(egress) as http:
+    async with (
+        telemetry.reporting(User.CREDENTIALS, observed),
+        http_client(egress, proxies=outbound.proxies) as http,
+    ):
         broker = service_broker(User.CREDENTIALS, nats)
         parts = build_parts(
             broker.link,

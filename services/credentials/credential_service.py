@@ -188,8 +188,8 @@ def _check_endpoints(payload: OAuthPayload, egress: EgressPolicy) -> None:
     local = endpoint.startswith("http://") and (is_loopback(endpoint) or egress.names(endpoint))
     if not (secure or local):
         raise InvalidRequest(
-            "payload.tokenEndpoint must be https; http only on this machine or a host in "
-            "OUTBOUND_ALLOW"
+            "payload.tokenEndpoint must be https; http only on this machine, at the host of "
+            "POSTHOG_HOST or POSTHOG_PRIVATE_HOST, or at one in OUTBOUND_ALLOW"
         )
     egress.check(endpoint, "payload.tokenEndpoint")
     if not is_absolute_url(payload.client_id):

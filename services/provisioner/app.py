@@ -129,7 +129,10 @@ async def run() -> None:
         outbound.outbound_allow,
         *(posthog.posthog_host, posthog.posthog_private_host, public.api_public_url),
     )
-    async with telemetry.reporting(User.PROVISIONER, observed), http_client(egress) as http:
+    async with (
+        telemetry.reporting(User.PROVISIONER, observed),
+        http_client(egress, proxies=outbound.proxies) as http,
+    ):
         broker = service_broker(User.PROVISIONER, nats)
         parts = build_parts(
             broker.link,

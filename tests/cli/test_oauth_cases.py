@@ -7,8 +7,10 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
+from cli.connect import discovery
 from cli.connect.authorize import authorize_url
 from cli.connect.discovery import PATH, discover
 from cli.connect.exchange import exchange
@@ -163,6 +165,51 @@ def test_endpoints_must_be_safe(posthog: FakePostHog, name: str, endpoint: str) 
         discover(posthog.url)
     assert stopped.value.verdict == "discovery_failed"
     assert "secret" not in str(stopped.value)
+
+
+def plain(private_host: str, host: str, allow: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Discover a PostHog whose endpoints are at `host`, by plain http."""
+    document = {
+        "issuer": host,
+        "authorization_endpoint": f"{host}/oauth/authorize/",
+        "token_endpoint": f"{host}/oauth/token/",
+    }
+    monkeypatch.setattr(discovery, "_get", lambda _url: httpx.Response(200, json=document))
+    assert discover(private_host, allow).token_endpoint == f"{host}/oauth/token/"
+
+
+INSIDE = "http://posthog.internal:8000"
+
+
+@pytest.mark.parametrize(
+    ("private_host", "allow"),
+    [
+        (INSIDE, []),
+        ("https://posthog.example", ["posthog.internal"]),
+        ("http://10.0.0.5", ["posthog.internal:8000"]),
+    ],
+)
+def test_plain_http_is_taken_where_the_operator_named_the_host(
+    private_host: str, allow: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain(private_host, INSIDE, allow, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("private_host", "allow"),
+    [
+        ("https://posthog.internal", []),
+        ("https://posthog.internal:8000", []),
+        ("http://posthog.internal", []),
+        ("https://posthog.example", ["posthog.internal:80"]),
+        ("http://other.internal:8000", ["10.0.0.0/8"]),
+    ],
+)
+def test_plain_http_to_another_host_or_in_place_of_https_is_refused(
+    private_host: str, allow: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConnectError, match="OUTBOUND_ALLOW"):
+        plain(private_host, INSIDE, allow, monkeypatch)
 
 
 async def trade(posthog: FakePostHog, session: PkceSession) -> Any:

@@ -73,8 +73,8 @@ async def exchange(
         raise PostHogTimeout(f"PostHog did not answer within {seconds:g} s") from None
     except AnswerTooLarge:
         raise PostHogError("PostHog's answer is too large") from None
-    except httpx.ConnectError as error:
-        # Raised before anything is sent, so its message cannot quote the request.
+    except (httpx.ConnectError, httpx.ProxyError) as error:
+        # Raised before the request is sent, so its message cannot quote it.
         reason = str(error)[:MAX_DETAIL] or type(error).__name__
         raise PostHogError(f"PostHog cannot be reached: {reason}") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:

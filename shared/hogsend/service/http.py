@@ -1,4 +1,4 @@
-"""HTTP clients of our services: they connect only where the egress policy allows.
+"""HTTP clients of our services: they call only what the egress policy allows, by proxy or not.
 
 They follow no redirect and keep no cookie, so a bearer or a secret goes to the URL it is meant for.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import httpcore
 import httpx
 
-from hogsend.service.ssrf import Address, AddressRefused, EgressPolicy
+from hogsend.service.proxies import Proxies
+from hogsend.service.ssrf import DEFAULT_PORTS, Address, AddressRefused, EgressPolicy
 from hogsend.urls import literal_address
 
 CONNECT_SECONDS = 3.0
@@ -25,6 +27,8 @@ CONNECT_SECONDS = 3.0
 def http_client(
     policy: EgressPolicy,
     mounts: Mapping[str, httpx.AsyncBaseTransport | None] | None = None,
+    *,
+    proxies: Proxies | None = None,
 ) -> httpx.AsyncClient:
     """Create a client that follows no redirect, keeps no cookie, and obeys `policy`.
 
@@ -33,10 +37,12 @@ def http_client(
     Args:
         policy: which addresses may be called.
         mounts: transports for particular hosts, as httpx takes them; they bypass `policy`.
+        proxies: through which proxies; none without.
     """
     jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     return httpx.AsyncClient(
-        transport=_guarded_transport(policy),
+        # httpx reads no proxy from the environment when it is given a transport.
+        transport=_Outbound(policy, proxies or Proxies()),
         follow_redirects=False,
         timeout=None,  # noqa: S113
         cookies=jar,
@@ -44,13 +50,44 @@ def http_client(
     )
 
 
-def _guarded_transport(policy: EgressPolicy) -> httpx.AsyncHTTPTransport:
-    """Create a transport that connects only where `policy` allows.
+class _Outbound(httpx.AsyncBaseTransport):
+    """Calls directly or through a proxy, and in both cases only what `policy` allows."""
 
-    httpx bypasses it behind a proxy (`HTTPS_PROXY`): the proxy then looks names up, and decides
-    where they may lead.
-    """
-    context = httpx.create_ssl_context()
+    def __init__(self, policy: EgressPolicy, proxies: Proxies) -> None:
+        self._policy = policy
+        self._proxies = proxies
+        self._context = httpx.create_ssl_context()
+        self._direct = _guarded_transport(policy, self._context)
+        self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        proxy = self._proxies.to(request.url)
+        if proxy is None:
+            return await self._direct.handle_async_request(request)
+        host = request.url.host
+        port = request.url.port or DEFAULT_PORTS.get(request.url.scheme, 0)
+        # The proxy looks the name up, and decides where it may lead.
+        if not self._policy.allows_unresolved(host, port):
+            raise AddressRefused(host)
+        return await self._through(proxy).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for transport in (self._direct, *self._proxied.values()):
+            await transport.aclose()
+
+    def _through(self, proxy: str) -> httpx.AsyncHTTPTransport:
+        if proxy not in self._proxied:
+            self._proxied[proxy] = httpx.AsyncHTTPTransport(
+                verify=self._context,
+                proxy=httpx.Proxy(proxy, ssl_context=self._context)
+                if proxy.startswith("https:")
+                else httpx.Proxy(proxy),
+            )
+        return self._proxied[proxy]
+
+
+def _guarded_transport(policy: EgressPolicy, context: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+    """Create a transport that connects only where `policy` allows."""
     transport = httpx.AsyncHTTPTransport(verify=context)
     # httpx has no argument for httpcore's `network_backend`, so its pool is replaced.
     transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001

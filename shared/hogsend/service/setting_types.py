@@ -109,6 +109,18 @@ def _split(value: object) -> object:
     return tuple(entry.strip() for entry in value.split(",") if entry.strip())
 
 
+def _proxy_address(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    example = "write http://proxy.example.com:3128, with user:password@ before the host if it asks"
+    # curl and others take an address without a scheme for http://.
+    parts = _parsed(text if "://" in text else f"http://{text}", example)
+    if parts.scheme.startswith("socks"):
+        raise ValueError(f"SOCKS is not supported; {example}")
+    if parts.scheme not in {"http", "https"} or parts.path.strip("/") or parts.query:
+        raise ValueError(f"it is no address of a proxy; {example}")
+    return secret if "://" in text else SecretStr(f"http://{text}")
+
+
 Port = Annotated[int, BeforeValidator(_port), Field(ge=1, le=_MAX_PORT)]
 OptionalPort = Annotated[int, BeforeValidator(_port), Field(ge=0, le=_MAX_PORT)]
 ListeningHost = Annotated[str, AfterValidator(_listening_host)]
@@ -119,6 +131,8 @@ HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]
 """A secret that travels in an HTTP header: as a bearer, or PostHog's webhook secret."""
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgres_address)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_address)]
+"""Address of an HTTP proxy, with its password if it has one."""
 PreviousSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 """Earlier secrets that are still accepted, separated by commas."""
 PreviousKeys = Annotated[tuple[HeaderSecret, ...], NoDecode, BeforeValidator(_split)]

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from hogsend.contract.streams import MIB, STREAM_MAX_BYTES, Limits
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
+from hogsend.service.proxies import Proxies
 from hogsend.service.setting_types import (
     CommaSeparated,
     DatabaseUrl,
@@ -30,6 +31,7 @@ from hogsend.service.setting_types import (
     ListeningHost,
     NatsUrl,
     OptionalPort,
+    ProxyUrl,
     Url,
 )
 from hogsend.service.ssrf import AllowedHost
@@ -150,6 +152,28 @@ class OutboundSettings(Settings):
         "are not public and may be called nonetheless, separated by commas. What `POSTHOG_HOST`, "
         "`POSTHOG_PRIVATE_HOST` and `API_PUBLIC_URL` name may be called anyway.",
     )
+
+    http_proxy: ProxyUrl | None = Field(
+        None,
+        description="Proxy for calls by plain http, for example `http://proxy.example.com:3128`. "
+        "Only the services that call PostHog use it.",
+    )
+    https_proxy: ProxyUrl | None = Field(None, description="Proxy for calls by https.")
+    all_proxy: ProxyUrl | None = Field(None, description="Proxy for whichever has none above.")
+    no_proxy: CommaSeparated = Field(
+        (),
+        description="Hosts (`.example.com`, `host:8000`, `*`), addresses and networks that are "
+        "called without a proxy, separated by commas. This machine always is.",
+    )
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies, with their passwords."""
+        http, https, every = (
+            given.get_secret_value() if given else None
+            for given in (self.http_proxy, self.https_proxy, self.all_proxy)
+        )
+        return Proxies.of(http=http, https=https, all_schemes=every, without=self.no_proxy)
 
     @field_validator("outbound_allow")
     @classmethod

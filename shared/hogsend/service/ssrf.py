@@ -24,7 +24,12 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
+_INSIDE = (
+    *("localhost", "local", "internal", "intranet", "lan", "home", "corp", "private"),
+    *("home.arpa", "in-addr.arpa", "ip6.arpa", "test", "invalid", "onion"),
+)
+"""Endings of names that are not of the public internet (RFC 6761, 6762, 8375 and usage)."""
 
 
 class AddressRefused(httpx.ConnectError):
@@ -73,7 +78,7 @@ class AllowedHost:
         parts = urlsplit(url)
         host = parts.hostname or ""
         address = literal_address(host)
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
         if address is not None:
             return cls(network=ipaddress.ip_network(address), port=port)
         return cls(name=host.rstrip(".").lower(), port=port)
@@ -111,6 +116,20 @@ class EgressPolicy:
         name = host.rstrip(".").lower()
         return any(entry.covers(name, port, address) for entry in self._allowed)
 
+    def allows_unresolved(self, host: str, port: int) -> bool:
+        """Whether a host may be called whose address somebody else will look up: a proxy.
+
+        An address is judged as always. A name is judged by its looks: one that only exists inside a
+        network is refused unless it is listed. Where a public name leads is left to the proxy.
+        """
+        address = literal_address(host)
+        if address is not None:
+            return self.allows(host, port, address)
+        name = host.rstrip(".").lower()
+        if any(entry.name == name and entry.port in {None, port} for entry in self._allowed):
+            return True
+        return "." in name and not any(name == end or name.endswith(f".{end}") for end in _INSIDE)
+
     def names(self, url: str) -> bool:
         """Whether the operator named the host of a URL, by its name or by its address."""
         wanted = AllowedHost.of_url(url)
@@ -141,7 +160,7 @@ class EgressPolicy:
             address = ipaddress.IPv4Address("127.0.0.1")
         if address is None:
             return
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
         if not self.allows(host, port, address):
             raise InvalidRequest(f"{field}: {AddressRefused(host)}")
 

@@ -181,19 +181,23 @@ def test_a_stack_names_every_wrong_setting_and_not_what_it_generates(
     assert "hunter2" not in "".join(found)
 
 
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
 def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) -> None:
     marked = [
         name
         for group in ALL_SETTINGS
         for name, field in group.model_fields.items()
-        if name.endswith(("_key", "_secret", "_previous", "_password", "database_url"))
+        if name.endswith(("_key", "_secret", "_previous", "_password", "database_url", *PROXIES))
         and field.annotation is not bool
         and name != "nats_tls_key"  # the path of a file
     ]
-    assert len(marked) == 13
+    assert len(marked) == 16
     for name in marked:
-        # A PostgreSQL address is checked to be one.
+        # Addresses are checked to be some.
         prefix = "postgresql://u:" if name == "database_url" else ""
+        prefix = "http://u:" if name in PROXIES else prefix
         monkeypatch.setenv(name.upper(), f"{prefix}do-not-print-me{'@h' if prefix else ''}")
     for group in ALL_SETTINGS:
         values = group()
