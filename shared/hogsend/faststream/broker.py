@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from faststream._internal.broker.registrator import Registrator
@@ -16,10 +17,12 @@ from hogsend.client.decoding import Undecodable, decoder_for
 from hogsend.client.subscriptions import Names, credentials_consumer, events_consumer
 from hogsend.contract.base import Message
 from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.errors import Forbidden
 from hogsend.contract.events import Event
 from hogsend.contract.streams import StreamName
 from hogsend.faststream.linked import LinkedBroker
 from hogsend.faststream.subscriber import ConsumerSubscriber
+from hogsend.transport.consumer import UNREACHABLE
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,20 @@ class HogsendBroker(LinkedBroker):
         super().__init__(link, **options)
         self.hogsend = Client(self.link)
         """Persons, flags, captures and engagement, on the same connection."""
+
+    async def start(self) -> None:
+        """Connect and subscribe.
+
+        Raises:
+            Forbidden: this NATS user may not subscribe to what the app handles.
+        """
+        await super().start()
+        # The server refuses after the fact: an app that hears nothing would look like a quiet one.
+        with suppress(*UNREACHABLE):
+            await self.link.flush()
+        if refused := self.link.refused_subscriptions:
+            user = str(self.link.user)
+            raise Forbidden(f"NATS user {user!r} may not subscribe to {', '.join(sorted(refused))}")
 
     def events(
         self,

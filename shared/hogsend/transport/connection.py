@@ -32,6 +32,10 @@ MANAGEMENT_SECONDS = 10.0
 _PING_SECONDS = 5
 _REFUSED_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 
+_REFUSED_SUBSCRIPTION = re.compile(
+    r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE
+)
+
 Observer = Callable[[str, str], None]
 Hook = Callable[[], Awaitable[None]]
 
@@ -71,6 +75,9 @@ class Connection:
         self._refusals: dict[str, asyncio.Future[None]] = {}
         self._reconnect_hooks: list[Hook] = []
         self._own_js: JetStreamContext | None = None
+        self.refused_subscriptions: set[str] = set()
+        """What the server has refused to let this user subscribe to, in lower case."""
+        self._hears_nothing = False
         self._has_connected = False
 
     @property
@@ -208,9 +215,12 @@ class Connection:
         """Send one request and wait at most `seconds` for its answer, whatever that says.
 
         Raises:
-            Forbidden: this NATS user may not publish to `subject`. nats-py would time out instead.
+            Forbidden: this NATS user may not publish to `subject`, or not hear what is answered.
+                nats-py would time out instead.
             nats.errors.Error: not connected, nobody answers, or not in time.
         """
+        if self._hears_nothing:
+            raise self.forbidden(subject)
         refusal = self.refusal(subject)
         asking = asyncio.ensure_future(
             self.client.request(subject, body, timeout=seconds, headers=headers)
@@ -258,6 +268,11 @@ class Connection:
 
     def forbidden(self, subject: str) -> Forbidden:
         """The error for a refused subject."""
+        if self._hears_nothing:
+            inbox = f"{inbox_prefix(self.user)}.>"
+            return Forbidden(
+                f"this NATS user may not subscribe to {inbox}, where {str(self.user)!r} is answered"
+            )
         return Forbidden(f"NATS user {str(self.user)!r} may not publish to {subject}")
 
     def _headers(self, given: Mapping[str, str] | None) -> dict[str, str] | None:
@@ -270,6 +285,9 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         self.observe("error", f"{type(error).__name__}: {error}")
+        if refused := _REFUSED_SUBSCRIPTION.search(str(error)):
+            self._on_refused_subscription(refused[1].lower())
+            return
         match = _REFUSED_PUBLISH.search(str(error))
         if match is None:
             return
@@ -279,9 +297,24 @@ class Connection:
             if (refusal := self._refusals.pop(key, None)) and not refusal.done():
                 refusal.set_result(None)
 
+    def _on_refused_subscription(self, subject: str) -> None:
+        self.refused_subscriptions.add(subject)
+        if not subject.startswith(f"{inbox_prefix(self.user)}.".lower()):
+            return
+        # Whatever is asked or published is answered there.
+        self._hears_nothing = True
+        self.publisher.hears_nothing(self.forbidden(subject))
+        for refusal in self._refusals.values():
+            if not refusal.done():
+                refusal.set_result(None)
+        self._refusals.clear()
+
     async def _on_disconnect(self) -> None:
         # The next server may be configured in another way.
         self._own_js = None
+        self.refused_subscriptions.clear()
+        self._hears_nothing = False
+        self.publisher.hears_nothing(None)
         self.observe("disconnected", "")
 
     async def _on_reconnect(self) -> None:

@@ -110,6 +110,7 @@ class Publisher:
         self._writing: asyncio.Task[None] | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._late_sweeps = 0
+        self._deaf: Forbidden | None = None
         self.inject: Inject | None = None
 
     async def publish(
@@ -160,9 +161,20 @@ class Publisher:
                 del self._pending[token]
                 pending.settle(index, error)
 
+    def hears_nothing(self, error: Forbidden | None) -> None:
+        """End what waits, and what will, with `error`: acknowledgements are not heard; or go on."""
+        self._deaf = error
+        if error is None:
+            return
+        for pending, index in list(self._pending.values()):
+            pending.settle(index, error)
+        self._pending.clear()
+
     async def _publish(self, messages: Sequence[OutgoingMessage], within: float) -> list[Outcome]:
         if not self._client.is_connected:
             raise Unavailable("NATS is not connected")
+        if self._deaf is not None:
+            raise self._deaf
         if not self._inbox:
             await self._subscribe()
         loop = asyncio.get_running_loop()
