@@ -34,9 +34,14 @@ from hogsend.service.tasks import Work
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
 from services.analytics.delivery.destination_consumers import DestinationConsumers
+from services.analytics.delivery.heard_writes import Destinations, HeardWrites
 from services.analytics.delivery.jetstream import JetStreams
 from services.analytics.delivery.leader_election import LeaderElection
+from services.analytics.delivery.listening import Listener
 from services.analytics.delivery.runner import DeliveryRunner
+from services.analytics.delivery.sources.destination import DestinationSource
+from services.analytics.delivery.sources.source import Source
+from services.analytics.delivery.sources.standing import standing_sources
 from services.analytics.destinations.service import DestinationService
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.flags.reader import FlagReader
@@ -86,6 +91,21 @@ def create_app(
 
     contacts = Contacts(link)
     writes = OwnWrites()
+    store = DestinationStore(database)
+    enabled = settings.enable_posthog_destination
+
+    async def destination_sources() -> list[Source]:
+        return [
+            DestinationSource(one, project_key, store, default_enabled=enabled)
+            for one in await store.all()
+        ]
+
+    heard = HeardWrites(
+        writes,
+        project_key,
+        standing_sources(project_key, settings),
+        Destinations(destination_sources),
+    )
     persons = PersonReader(
         bearers,
         PrivateHost(posthog, stored),
@@ -95,14 +115,13 @@ def create_app(
         writes=writes,
     )
 
-    store = DestinationStore(database)
     streams = JetStreams(broker, map(own.batch_subscriber, DELIVERIES))
     delivery = DeliveryRunner(
         streams=streams,
         capture=CaptureApi(http, seconds=settings.outbound_webhook_timeout_ms / 1000),
         project_key=project_key,
         store=store,
-        writes=writes,
+        heard=heard,
         settings=settings,
     )
     election = LeaderElection(database, delivery.run)
@@ -110,17 +129,13 @@ def create_app(
     broker.provide(
         watcher,
         persons,
-        writes,
-        project_key,
         Timezones(persons, contacts, settings.default_timezone),
         Conditions(persons, contacts),
         FlagReader(link, project_key, http),
         DestinationService(link, DestinationConsumers(streams), store, egress),
         delivery,
         DeadLetters(broker.published, User.ANALYTICS),
-        CapabilityReport(
-            persons, project_key, store, destination_enabled=settings.enable_posthog_destination
-        ),
+        CapabilityReport(persons, project_key, store, destination_enabled=enabled),
         HealthReporter(User.ANALYTICS, database, lambda: bearers.version),
     )
     return service_app(
@@ -132,6 +147,7 @@ def create_app(
             election.run,
             *background,
         ],
+        connected=[Listener(link, heard).listen],
         stopping=[election.stop],
         closing=[database.close],
         limits=limits,

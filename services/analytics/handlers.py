@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from nats.aio.msg import Msg
 
 from hogsend.contract.base import Empty
@@ -36,11 +34,9 @@ from hogsend.contract.persons import (
     ANALYTICS_PERSON,
     ANALYTICS_TIMEZONE,
     EVENT_CAPTURED,
-    PERSON_SET,
     GetPerson,
     GetTimezone,
     Person,
-    SetPerson,
     Timezone,
 )
 from hogsend.contract.streams import StreamName
@@ -51,7 +47,6 @@ from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
-from services.analytics.delivery import mapping
 from services.analytics.delivery.destination_consumers import ANY_DESTINATION
 from services.analytics.delivery.jetstream import consumer_config, received
 from services.analytics.delivery.runner import DeliveryRunner
@@ -60,10 +55,9 @@ from services.analytics.delivery.sources.mirror import MirrorSource
 from services.analytics.delivery.sources.persons import PersonsSource
 from services.analytics.destinations.service import DestinationService
 from services.analytics.flags.reader import FlagReader
-from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.persons.reader import PersonReader
 from services.analytics.persons.timezones import Timezones
-from services.analytics.project_key import PROVIDER, ProjectKey
+from services.analytics.project_key import PROVIDER
 
 router = ServiceRouter()
 router.publishes(EVENT_CAPTURED, ENGAGEMENT_REPORTED, MESSAGE_DEAD_LETTERED)
@@ -76,16 +70,6 @@ router.publishes(EVENT_CAPTURED, ENGAGEMENT_REPORTED, MESSAGE_DEAD_LETTERED)
 async def person(wanted: GetPerson, persons: Injected[PersonReader]) -> Person:
     """Give a person's properties."""
     return Person(await persons.properties(wanted.distinct_id))
-
-
-@router.hears(PERSON_SET)
-async def person_was_set(
-    wanted: SetPerson, writes: Injected[OwnWrites], project_key: Injected[ProjectKey]
-) -> None:
-    """Let reads of every replica see a write before PostHog does."""
-    captured = mapping.set_person(wanted, datetime.now(UTC))
-    if captured is not None and await project_key.may_exist():
-        writes.note(captured)
 
 
 @router.endpoint(ANALYTICS_TIMEZONE)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hogsend.contract.errors import HogsendError
 from hogsend.posthog.hosts import US_INGESTION_HOST, ingestion_host
-from hogsend.service.metrics import FAILURES
 from hogsend.service.settings import PostHogSettings
 from services.analytics.stored_project import StoredProject
 
@@ -62,17 +60,3 @@ class ProjectKey:
             return None
         host = self._host or ingestion_host(stored.private_host or "") or US_INGESTION_HOST
         return Project(stored.project_api_key, host)
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is a project, as far as is known without asking."""
-        held = self._stored.held
-        return self._configured is not None or (held is not None and bool(held.project_api_key))
-
-    async def may_exist(self) -> bool:
-        """Whether events may reach a project; False only when it is certain that there is none."""
-        try:
-            return await self.project() is not None
-        except HogsendError as error:
-            FAILURES.labels("project_key", error.code).inc()
-            return True

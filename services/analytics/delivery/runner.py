@@ -13,18 +13,17 @@ from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.batch_delivery import BatchSender
 from services.analytics.delivery.destination_consumers import DestinationConsumers
 from services.analytics.delivery.destination_senders import DestinationSenders
+from services.analytics.delivery.heard_writes import HeardWrites
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sender import Sender
-from services.analytics.delivery.sources.buckets import BucketsSource
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.mirror import MirrorSource
-from services.analytics.delivery.sources.persons import PersonsSource
 from services.analytics.delivery.sources.source import Source
+from services.analytics.delivery.sources.standing import standing_sources
 from services.analytics.delivery.streams import DeliveryMessage, Streams
 from services.analytics.destinations.default_destination import DefaultDestination
 from services.analytics.destinations.model import Destination
 from services.analytics.destinations.store import DestinationStore
-from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
 
@@ -44,14 +43,14 @@ class DeliveryRunner:
         capture: BatchSender,
         project_key: ProjectKey,
         store: DestinationStore,
-        writes: OwnWrites,
+        heard: HeardWrites,
         settings: AnalyticsSettings,
     ) -> None:
         self._streams = streams
         self._capture = capture
         self._project_key = project_key
         self._store = store
-        self._writes = writes
+        self._heard = heard
         self._settings = settings
         self._policy = RetryPolicy(
             max_attempts=settings.outbound_webhook_max_attempts,
@@ -65,7 +64,10 @@ class DeliveryRunner:
         while not self._streams.ready:  # noqa: ASYNC110 - neither NATS nor FastStream has an event
             await asyncio.sleep(READY_POLL_SECONDS)
         work = [
-            *(self._keep_sending(source) for source in self._sources()),
+            *(
+                self._keep_sending(source)
+                for source in standing_sources(self._project_key, self._settings)
+            ),
             self._destination_senders().run(),
             self._drop_mirror_if_off(),
         ]
@@ -80,21 +82,8 @@ class DeliveryRunner:
         sender = self._senders.get(messages[0].durable)
         # Without one the consumer is being stopped, and gives the messages back.
         if sender is not None:
+            await self._heard.missed(messages)
             await sender.enqueue(messages)
-
-    def _sources(self) -> list[Source]:
-        sources: list[Source] = [
-            PersonsSource(self._project_key, self._writes),
-            BucketsSource(self._project_key, self._writes),
-        ]
-        settings = self._settings
-        if settings.analytics_event_mirror:
-            allow, deny = (
-                settings.analytics_event_mirror_allow,
-                settings.analytics_event_mirror_deny,
-            )
-            sources.append(MirrorSource(self._project_key, allow, deny))
-        return sources
 
     def _destination_senders(self) -> DestinationSenders:
         enabled = self._settings.enable_posthog_destination

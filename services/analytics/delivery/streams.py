@@ -30,8 +30,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """Whether reading starts with what is published after the consumer was created."""
 
 
-class DeliveryMessage(Protocol):
-    """A message that is delivered again unless it is acknowledged."""
+class ReadableMessage(Protocol):
+    """A message, as the sources read it."""
 
     @property
     def subject(self) -> str:
@@ -46,16 +46,20 @@ class DeliveryMessage(Protocol):
         """Its payload."""
 
     @property
-    def durable(self) -> str:
-        """Name of the consumer that delivered it."""
-
-    @property
     def position(self) -> int:
         """Its sequence in the stream."""
 
     @property
     def queued_at(self) -> datetime:
         """When the stream took it."""
+
+
+class DeliveryMessage(ReadableMessage, Protocol):
+    """A message that is delivered again unless it is acknowledged."""
+
+    @property
+    def durable(self) -> str:
+        """Name of the consumer that delivered it."""
 
     @property
     def deliveries(self) -> int:

@@ -2,15 +2,18 @@
 
 A write reaches PostHog through a queue, and PostHog's persons lag behind its events by seconds to
 minutes. A service that sets a property and asks for it must not be told the old value. So every
-replica hears each write as it is published, and lays it over what PostHog answers. What captured
-events and buckets set is known to the replica that sends them.
+replica hears each write as it is published, and lays it over what PostHog answers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from cachetools import TTLCache
@@ -21,6 +24,8 @@ from hogsend.posthog.capture import Captured
 KEPT_SECONDS = 600.0
 """How long a write is laid over at most: PostHog's pipeline is not expected to lag longer."""
 KEPT_PERSONS = 10_000
+NOTED_SECONDS = 1.0
+"""How long a read waits for writes that were heard and whose project has to be found out."""
 
 REMOVED = msgspec.UNSET
 
@@ -32,12 +37,20 @@ class _Write(msgspec.Struct, frozen=True):
     """`REMOVED` for one that was unset."""
     only_if_missing: bool
     at: float
+    """When it was noted, by the clock that ages it."""
+    written_at: datetime
+    """When it was published, which orders the writes."""
 
     def is_shown_by(self, found: Mapping[str, Any], name: str) -> bool:
         """Whether PostHog's answer has it already."""
         if self.value is REMOVED:
             return name not in found
         return name in found and (self.only_if_missing or found[name] == self.value)
+
+
+def changes_a_person(captured: Captured) -> bool:
+    """Whether an event changes properties of its person."""
+    return any(_changes(captured))
 
 
 class OwnWrites:
@@ -47,25 +60,52 @@ class OwnWrites:
         self._clock = clock
         # By person. Reads and later writes renew an entry, so each write is aged by itself as well.
         self._writes: TTLCache[str, dict[str, _Write]] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
+        # Events that were noted: one that is heard and sent from here comes twice.
+        self._noted: TTLCache[UUID, None] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
+        self._being_noted: set[asyncio.Future[None]] = set()
 
-    def note(self, captured: Captured) -> None:
-        """Note what an event on its way to PostHog changes of its person, if anything."""
-        properties = captured.properties
-        changed = _bag(properties.get("$set"))
-        once, removed = _bag(properties.get("$set_once")), _names(properties.get("$unset"))
-        if not (changed or once or removed):
+    def note(self, captured: Captured, written_at: datetime) -> None:
+        """Note what an event on its way to PostHog changes of its person, if anything.
+
+        An event counts once. One that was published before another, and is noted after it, changes
+        only what the other did not.
+        """
+        changed, once, removed = _changes(captured)
+        if not (changed or once or removed) or captured.uuid in self._noted:
             return
-        now = self._clock()
+        self._noted[captured.uuid] = None
         writes = self._recent(captured.distinct_id)
+
+        def write(name: str, value: Any, *, only_if_missing: bool = False) -> None:
+            before = writes.get(name)
+            if before is None or before.written_at <= written_at:
+                writes[name] = _Write(value, only_if_missing, self._clock(), written_at)
+
         for name, value in once.items():
             before = writes.get(name)
             if before is None or before.value is REMOVED:
-                writes[name] = _Write(value, only_if_missing=before is None, at=now)
+                write(name, value, only_if_missing=before is None)
         for name, value in changed.items():
-            writes[name] = _Write(value, only_if_missing=False, at=now)
+            write(name, value)
         for name in removed:
-            writes[name] = _Write(REMOVED, only_if_missing=False, at=now)
+            write(name, REMOVED)
         self._writes[captured.distinct_id] = writes
+
+    @contextmanager
+    def being_noted(self) -> Iterator[None]:
+        """Let reads wait while, in the block, a write that was heard is noted."""
+        done = asyncio.get_running_loop().create_future()
+        self._being_noted.add(done)
+        try:
+            yield
+        finally:
+            self._being_noted.discard(done)
+            done.set_result(None)
+
+    async def are_noted(self) -> None:
+        """Wait until writes that were heard are noted, at most a second."""
+        if self._being_noted:
+            await asyncio.wait(set(self._being_noted), timeout=NOTED_SECONDS)
 
     def now(self) -> float:
         """A moment to compare writes with."""
@@ -104,6 +144,18 @@ class OwnWrites:
         oldest = self._clock() - KEPT_SECONDS
         writes = self._writes.get(distinct_id, {})
         return {name: write for name, write in writes.items() if write.at > oldest}
+
+
+def _changes(
+    captured: Captured,
+) -> tuple[Mapping[str, Any], Mapping[str, Any], Sequence[str]]:
+    """What an event sets, sets where there is nothing, and removes."""
+    properties = captured.properties
+    return (
+        _bag(properties.get("$set")),
+        _bag(properties.get("$set_once")),
+        _names(properties.get("$unset")),
+    )
 
 
 def _bag(value: object) -> Mapping[str, Any]:

@@ -85,6 +85,7 @@ class PersonReader:
         What was written from here counts at once, whatever is cached and however far PostHog is.
         """
         found = await self._found(distinct_id)
+        await self._writes.are_noted()
         return {} if found is None else self._writes.laid_over(distinct_id, found)
 
     async def _found(self, distinct_id: str) -> Properties | None:

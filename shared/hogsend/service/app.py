@@ -38,6 +38,7 @@ def service_app(
     broker: ServiceBroker,
     *,
     background: Sequence[Work] = (),
+    connected: Sequence[Hook] = (),
     stopping: Sequence[Hook] = (),
     closing: Sequence[Hook] = (),
     limits: Limits = DEFAULT_LIMITS,
@@ -48,6 +49,7 @@ def service_app(
         broker: with its routers included and its dependencies provided.
         background: runs beside the subscribers, from before NATS is connected until they have
             stopped. One that fails ends the service.
+        connected: run when NATS is connected and before anything is answered, in order.
         stopping: run at a stop before the subscribers finish, in order.
         closing: run at the very end, in order.
         limits: what the operator says about streams.
@@ -64,6 +66,7 @@ def service_app(
         await broker.connect()
         if problem := broker.link.outdated:
             raise CannotStart(problem)
+        await _run(connected)
         await retry_until_available(
             lambda: _declare_streams(broker, limits), wait_max=STREAM_RETRY_MAX_SECONDS
         )
@@ -78,13 +81,11 @@ def service_app(
         log.info("serving", endpoints=[endpoint.subject for endpoint in broker.answered])
 
     async def close() -> None:
-        for hook in closing:
-            await hook()
+        await _run(closing)
 
     async def stop() -> None:
         log.info("stopping")
-        for hook in stopping:
-            await hook()
+        await _run(stopping)
 
     app = FastStream(
         broker,
@@ -96,6 +97,11 @@ def service_app(
         after_shutdown=[close],
     )
     return app
+
+
+async def _run(hooks: Sequence[Hook]) -> None:
+    for hook in hooks:
+        await hook()
 
 
 @asynccontextmanager

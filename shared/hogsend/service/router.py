@@ -140,20 +140,6 @@ class ServiceRouter(NatsRouter):
 
         return self._declaring(declare)
 
-    def hears(self, channel: Channel) -> Callable[[Handler], Handler]:
-        """Hear of every message as it is published, in every replica; nothing is redelivered.
-
-        The handler takes the channel's message. For what another handler consumes durably, and
-        this replica wants to know at once.
-        """
-
-        def declare(router: ServiceRouter, handler: Handler) -> None:
-            # A reply would go to the publisher's inbox, where JetStream's acknowledgement belongs.
-            decoder: Any = decoder_of(channel.message)
-            NatsRouter.subscriber(router, channel.subject, no_reply=True, decoder=decoder)(handler)
-
-        return self._declaring(declare)
-
     def publishes(self, *channels: Channel) -> None:
         """Say what this service publishes, for the AsyncAPI document."""
 

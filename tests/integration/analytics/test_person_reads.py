@@ -5,10 +5,15 @@ What does not need a server is in `tests/unit/analytics/test_person_reader.py`.
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import pytest
 
 from hogsend import Condition
+from hogsend.contract.destinations import CreateDestination
+from services.analytics.destinations.store import DestinationStore
 from tests.integration.analytics.reading import PERSONAL, reading
+from tests.integration.harness import analytics_service
 from tests.servers import Servers
 from tests.waiting import eventually
 
@@ -64,6 +69,39 @@ async def test_a_service_reads_its_own_writes_at_once(servers: Servers, database
             condition = Condition(property="plan", operator="eq", value=plan)
             met = await world.member.conditions_met(["u_42"], [condition])
             assert met == [True]
+
+
+async def test_every_replica_sees_every_write_at_once(servers: Servers, database_url: str) -> None:
+    key = {"posthog_api_key": "phc_test"}
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(
+            reading(servers, database_url, personal_key=PERSONAL, posthog=key)
+        )
+        other = {"posthog_host": world.posthog.url, **key}
+        await stack.enter_async_context(analytics_service(servers, database_url, posthog=other))
+        await DestinationStore(world.analytics.database).create(
+            CreateDestination(
+                url="posthog://capture",
+                kind="posthog",
+                event_types=["contact.updated"],
+                config={"syncPersons": True},
+            )
+        )
+        world.posthog.persons["u_42"] = {"plan": "free"}
+        for number, way in enumerate(("set", "capture", "contact") * 4):
+            seen = {"plan": f"{way} {number}"}
+            if way == "set":
+                await world.member.persons.set("u_42", seen)
+            elif way == "capture":
+                await world.member.capture("upgraded", "u_42", {"$set": seen})
+            else:
+                changed = {"externalId": "u_42", "properties": seen}
+                await world.member.engagement.report("contact.updated", changed)
+            # Each goes to any of the two.
+            for _ in range(6):
+                assert await world.member.persons.get("u_42") == seen
+            condition = Condition(property="plan", operator="eq", value=seen["plan"])
+            assert await world.member.conditions_met(["u_42"], [condition]) == [True]
 
 
 async def test_without_a_project_key_a_write_has_no_effect_on_reads_either(

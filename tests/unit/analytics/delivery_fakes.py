@@ -15,11 +15,24 @@ from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured, CaptureError
 from hogsend.service.dead_letters import Unprocessable
+from services.analytics.delivery.heard_writes import Destinations, HeardWrites
 from services.analytics.delivery.sources.source import Skipped, Source
-from services.analytics.delivery.streams import DeliveryMessage, Subscription
+from services.analytics.delivery.streams import ReadableMessage, Subscription
 from services.analytics.destinations.store import Outcome
-from services.analytics.project_key import Project
+from services.analytics.persons.own_writes import OwnWrites
+from services.analytics.project_key import Project, ProjectKey
 from tests import virtual_time
+
+
+async def no_destinations() -> Sequence[Source]:
+    """There are none."""
+    return ()
+
+
+def heard_writes(project_key: ProjectKey) -> HeardWrites:
+    """Writes that nobody reads."""
+    return HeardWrites(OwnWrites(), project_key, (), Destinations(no_destinations))
+
 
 QUEUED_AT = datetime(2026, 6, 13, 4, 0, tzinfo=UTC)
 PROJECT = Project("phc_test", "https://posthog.test")
@@ -203,7 +216,7 @@ class FakeSource(Source):
         self.history_fails: Exception | None = None
         self.history_hangs = False
 
-    def read(self, message: DeliveryMessage) -> Captured | None:
+    def read(self, message: ReadableMessage) -> Captured | None:
         found = msgspec.json.decode(message.body, type=dict[str, str])
         if "person" not in found:
             return None

@@ -53,11 +53,10 @@ from services.analytics.app import create_app
 from services.analytics.delivery.destination_consumers import destination_durable
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.destinations.service import DestinationService
-from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import PROVIDER, ProjectKey
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
-from tests.unit.analytics.delivery_fakes import FakeCapture, FakeStreams
+from tests.unit.analytics.delivery_fakes import FakeCapture, FakeStreams, heard_writes
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink, FakePostHog
 from tests.unit.analytics.test_destination_service import FakeConsumers
@@ -274,12 +273,13 @@ async def test_a_message_of_a_stream_reaches_posthog(link: FakeLink, message: De
     broker, capture = composed(link), FakeCapture()
     FakeCredentials(link, project=ProjectReply(1, "present", project_api_key="phc_1"))
     stored = StoredProject(link, CredentialWatcher(PROVIDER))
+    key = ProjectKey(PostHogSettings(), stored)
     delivery = DeliveryRunner(
         streams=FakeStreams(),
         capture=capture,
-        project_key=ProjectKey(PostHogSettings(), stored),
+        project_key=key,
         store=FakeStore(DESTINATION),
-        writes=OwnWrites(),
+        heard=heard_writes(key),
         settings=AnalyticsSettings(analytics_event_mirror=True),
     )
     broker.provide(delivery)

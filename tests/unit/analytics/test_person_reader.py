@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +27,7 @@ from tests.virtual_time import now, on_virtual_time, settle
 
 PLAN = {"plan": "pro"}
 PERSONAL = "phx_personal"
+PUBLISHED = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 @dataclass
@@ -40,6 +41,10 @@ class Reading:
     bearers: BearerCache
     persons: PersonReader
     writes: OwnWrites
+
+    def note(self, **changes: Any) -> None:
+        """Note a write that was published at the same moment as every other."""
+        self.writes.note(written(**changes), PUBLISHED)
 
 
 def reading(**posthog: str) -> Reading:
@@ -340,7 +345,7 @@ def written(**properties: Any) -> Captured:
         uuid=uuid4(),
         event="$set",
         distinct_id="u_42",
-        timestamp=datetime(2026, 11, 25, tzinfo=UTC),
+        timestamp=PUBLISHED,
         properties={f"${name}": value for name, value in properties.items()},
     )
 
@@ -351,8 +356,8 @@ async def test_what_was_written_from_here_is_read_at_once_until_posthog_shows_it
     world.posthog.persons["u_42"] = {"plan": "free", "city": "Rome", "seats": 1}
     assert (await world.persons.properties("u_42"))["plan"] == "free"
     # Whatever is cached, and though PostHog shows the old values for a while.
-    world.writes.note(written(set={"plan": "pro"}, set_once={"seats": 9, "since": 2026}))
-    world.writes.note(written(unset=["city"]))
+    world.note(set={"plan": "pro"}, set_once={"seats": 9, "since": 2026})
+    world.note(unset=["city"])
     expected = {"plan": "pro", "seats": 1, "since": 2026}
     assert await world.persons.properties("u_42") == expected
     await asyncio.sleep(301)
@@ -377,8 +382,8 @@ async def test_a_write_is_not_forgotten_by_an_answer_that_was_asked_for_before_i
     asking = asyncio.create_task(world.persons.properties("u_42"))
     await settle()
     await asyncio.sleep(1)
-    world.writes.note(written(set={"plan": "free"}))
-    world.writes.note(written(set={"plan": "pro"}))
+    world.note(set={"plan": "free"})
+    world.note(set={"plan": "pro"})
     world.posthog.gate.set()
     assert await asking == {"plan": "pro"}
     world.posthog.persons["u_42"] = {"plan": "free"}
@@ -390,7 +395,7 @@ async def test_a_write_is_not_forgotten_by_an_answer_that_was_asked_for_before_i
 async def test_a_write_is_laid_over_for_ten_minutes_at_most() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
-    world.writes.note(written(set={"plan": "pro"}))
+    world.note(set={"plan": "pro"})
     assert await world.persons.properties("u_42") == {"plan": "pro"}
     await asyncio.sleep(601)
     assert await world.persons.properties("u_42") == {"plan": "free"}
@@ -400,11 +405,11 @@ async def test_a_write_is_laid_over_for_ten_minutes_at_most() -> None:
 async def test_neither_reads_nor_later_writes_make_a_write_last_longer() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
-    world.writes.note(written(set={"plan": "pro"}))
+    world.note(set={"plan": "pro"})
     # PostHog never takes it, and somebody asks all the time.
     for _ in range(3):
         await asyncio.sleep(190)
-        world.writes.note(written(set={"seen": True}))
+        world.note(set={"seen": True})
         assert await world.persons.properties("u_42") == {"plan": "pro", "seen": True}
     await asyncio.sleep(60)
     assert await world.persons.properties("u_42") == {"plan": "free", "seen": True}
@@ -414,8 +419,8 @@ async def test_neither_reads_nor_later_writes_make_a_write_last_longer() -> None
 async def test_what_was_removed_can_be_set_once() -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
-    world.writes.note(written(unset=["plan"]))
-    world.writes.note(written(set_once={"plan": "team"}))
+    world.note(unset=["plan"])
+    world.note(set_once={"plan": "team"})
     assert await world.persons.properties("u_42") == {"plan": "team"}
 
 
@@ -423,7 +428,7 @@ async def test_what_was_removed_can_be_set_once() -> None:
 async def test_where_persons_are_not_read_nothing_is_made_up() -> None:
     world = reading()
     world.credentials.token = None
-    world.writes.note(written(set={"plan": "pro"}))
+    world.note(set={"plan": "pro"})
     assert await world.persons.properties("u_42") == {}
 
 
@@ -434,5 +439,49 @@ async def test_where_persons_are_not_read_nothing_is_made_up() -> None:
 async def test_an_event_that_sets_nothing_changes_nothing(properties: dict[str, Any]) -> None:
     world = reading()
     world.posthog.persons["u_42"] = {"plan": "free"}
-    world.writes.note(written(**properties))
+    world.note(**properties)
     assert await world.persons.properties("u_42") == {"plan": "free"}
+
+
+@on_virtual_time
+async def test_a_write_that_comes_late_does_not_cover_a_later_one() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"plan": "free"}
+    first, second = written(set={"plan": "pro", "seats": 1}), written(set={"plan": "team"})
+    world.writes.note(second, PUBLISHED + timedelta(seconds=1))
+    for _ in range(2):
+        world.writes.note(first, PUBLISHED)
+    assert await world.persons.properties("u_42") == {"plan": "team", "seats": 1}
+
+
+@on_virtual_time
+async def test_a_write_counts_once_however_often_it_comes() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"plan": "free"}
+    write = written(set={"plan": "pro"})
+    world.writes.note(write, PUBLISHED)
+    world.posthog.persons["u_42"] = {"plan": "pro"}
+    assert (await world.persons.properties("u_42")) == {"plan": "pro"}
+    world.posthog.persons["u_42"] = {"plan": "team"}
+    # The replica that sends it reads it again.
+    world.writes.note(write, PUBLISHED + timedelta(seconds=9))
+    await asyncio.sleep(301)
+    assert await world.persons.properties("u_42") == {"plan": "team"}
+
+
+@on_virtual_time
+async def test_a_read_waits_for_a_write_that_is_being_noted_and_not_for_ever() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = {"plan": "free"}
+    noting = world.writes.being_noted()
+    noting.__enter__()
+    asking = asyncio.create_task(world.persons.properties("u_42"))
+    await asyncio.sleep(0.5)
+    assert not asking.done()
+    world.note(set={"plan": "pro"})
+    noting.__exit__(None, None, None)
+    assert await asking == {"plan": "pro"}
+    with world.writes.being_noted():
+        started = now()
+        assert await world.persons.properties("u_42") == {"plan": "pro"}
+        assert now() - started == 1.0

@@ -17,11 +17,10 @@ from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.destination_consumers import destination_durable
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.destinations.model import Destination
-from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
-from tests.unit.analytics.delivery_fakes import FakeCapture, FakeMessage, FakeStreams
+from tests.unit.analytics.delivery_fakes import FakeCapture, FakeMessage, FakeStreams, heard_writes
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink
 from tests.virtual_time import on_virtual_time, settle
@@ -42,7 +41,7 @@ class Replica:
             capture=self.capture,
             project_key=key,
             store=self.store,
-            writes=OwnWrites(),
+            heard=heard_writes(key),
             settings=AnalyticsSettings(**settings),
         )
 

@@ -22,7 +22,6 @@ from services.analytics.delivery.sources.mirror import MirrorSource
 from services.analytics.delivery.sources.persons import PersonsSource
 from services.analytics.delivery.sources.source import Skipped, Source
 from services.analytics.destinations.store import Outcome
-from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.project_key import Project, ProjectKey
 from services.analytics.stored_project import StoredProject
 from tests.unit.analytics.delivery_fakes import QUEUED_AT, FakeMessage
@@ -54,7 +53,7 @@ def captured(source: Source, subject: str, document: Any, **headers: str) -> Cap
 
 
 class TestPersons:
-    source = PersonsSource(project_key(KEY), OwnWrites())
+    source = PersonsSource(project_key(KEY))
 
     def test_what_a_service_asks_for_is_captured(self) -> None:
         change = {"distinctId": "u_1", "set": {"plan": "pro"}}
@@ -82,11 +81,11 @@ class TestPersons:
     @on_virtual_time
     async def test_it_captures_into_the_instances_project(self) -> None:
         assert await self.source.project() == Project("phc_env", "https://eu.i.posthog.com")
-        assert await PersonsSource(project_key(NO_KEY), OwnWrites()).project() is None
+        assert await PersonsSource(project_key(NO_KEY)).project() is None
 
 
 class TestBuckets:
-    source = BucketsSource(project_key(KEY), OwnWrites())
+    source = BucketsSource(project_key(KEY))
 
     def test_a_bucket_that_asks_for_it_is_mirrored(self) -> None:
         entered = {"data": {"bucketId": "vip", "userId": "u_1", "syncToPostHog": True}}

@@ -7,8 +7,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured
 from services.analytics.delivery import mapping
 from services.analytics.delivery.sources.source import Source, decode_engagement
-from services.analytics.delivery.streams import DeliveryMessage, Subscription
-from services.analytics.persons.own_writes import OwnWrites
+from services.analytics.delivery.streams import ReadableMessage, Subscription
 from services.analytics.project_key import Project, ProjectKey
 
 
@@ -20,18 +19,14 @@ class BucketsSource(Source):
         stream=StreamName.ENGAGEMENT, subject=subjects.engagement("bucket.*"), durable="buckets"
     )
 
-    def __init__(self, project_key: ProjectKey, writes: OwnWrites) -> None:
-        """Send to the project of `project_key`; reads learn of what is set from `writes`."""
+    def __init__(self, project_key: ProjectKey) -> None:
+        """Send to the project of `project_key`."""
         self._project_key = project_key
-        self._writes = writes
 
-    def read(self, message: DeliveryMessage) -> Captured | None:
+    def read(self, message: ReadableMessage) -> Captured | None:
         """Read a bucket event."""
         engagement = decode_engagement(message)
-        captured = mapping.bucket(engagement) if engagement is not None else None
-        if captured is not None and self._project_key.is_known:
-            self._writes.note(captured)
-        return captured
+        return mapping.bucket(engagement) if engagement is not None else None
 
     async def project(self) -> Project | None:
         """The instance's project."""

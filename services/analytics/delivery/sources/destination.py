@@ -14,7 +14,7 @@ from services.analytics.delivery.sources.source import (
     Source,
     decode_engagement,
 )
-from services.analytics.delivery.streams import DeliveryMessage, Subscription
+from services.analytics.delivery.streams import ReadableMessage, Subscription
 from services.analytics.destinations.model import Destination
 from services.analytics.destinations.store import DestinationStore, Outcome
 from services.analytics.project_key import Project, ProjectKey
@@ -51,7 +51,7 @@ class DestinationSource(Source):
         """A replayed dead letter goes to this destination only."""
         return {DESTINATION: str(self.destination.id)}
 
-    def read(self, message: DeliveryMessage) -> Captured | None:
+    def read(self, message: ReadableMessage) -> Captured | None:
         """Map an event the destination subscribed to, or one that is addressed to it."""
         addressee = message.headers.get(DESTINATION)
         if addressee is not None and addressee != str(self.destination.id):

@@ -12,7 +12,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured
 from services.analytics.delivery import mapping
 from services.analytics.delivery.sources.source import Source, decode
-from services.analytics.delivery.streams import DeliveryMessage, Subscription
+from services.analytics.delivery.streams import ReadableMessage, Subscription
 from services.analytics.project_key import Project, ProjectKey
 
 POSTHOG = "posthog"
@@ -35,7 +35,7 @@ class MirrorSource(Source):
         self._allow = frozenset(allow)
         self._deny = frozenset(deny)
 
-    def read(self, message: DeliveryMessage) -> Captured | None:
+    def read(self, message: ReadableMessage) -> Captured | None:
         """Mirror an event unless it is nobody's, PostHog's, or sent by destinations anyway."""
         event = decode(message, Event)
         if not event.contact_key:

@@ -10,8 +10,7 @@ from hogsend.posthog.capture import Captured
 from hogsend.service.dead_letters import Unprocessable
 from services.analytics.delivery import mapping
 from services.analytics.delivery.sources.source import Source, decode
-from services.analytics.delivery.streams import DeliveryMessage, Subscription
-from services.analytics.persons.own_writes import OwnWrites
+from services.analytics.delivery.streams import ReadableMessage, Subscription
 from services.analytics.project_key import Project, ProjectKey
 
 
@@ -23,19 +22,12 @@ class PersonsSource(Source):
         stream=StreamName.PERSONS, subject=f"{subjects.PERSONS}.*", durable=PERSONS
     )
 
-    def __init__(self, project_key: ProjectKey, writes: OwnWrites) -> None:
-        """Send to the project of `project_key`; reads learn of what is set from `writes`."""
+    def __init__(self, project_key: ProjectKey) -> None:
+        """Send to the project of `project_key`."""
         self._project_key = project_key
-        self._writes = writes
 
-    def read(self, message: DeliveryMessage) -> Captured | None:
+    def read(self, message: ReadableMessage) -> Captured | None:
         """Read by the last token of the subject."""
-        captured = self._captured(message)
-        if captured is not None and self._project_key.is_known:
-            self._writes.note(captured)
-        return captured
-
-    def _captured(self, message: DeliveryMessage) -> Captured | None:
         match message.subject.rpartition(".")[2]:
             case "set":
                 return mapping.set_person(decode(message, SetPerson), message.queued_at)

@@ -13,7 +13,7 @@ from hogsend.contract.engagement import Engagement, MalformedEngagement, read_en
 from hogsend.contract.json_text import replace_lone_surrogates
 from hogsend.posthog.capture import Captured
 from hogsend.service.dead_letters import Unprocessable
-from services.analytics.delivery.streams import DeliveryMessage, Subscription
+from services.analytics.delivery.streams import ReadableMessage, Subscription
 from services.analytics.destinations.store import Outcome
 from services.analytics.project_key import Project
 
@@ -43,7 +43,7 @@ class Source(ABC):
         return {}
 
     @abstractmethod
-    def read(self, message: DeliveryMessage) -> Captured | None:
+    def read(self, message: ReadableMessage) -> Captured | None:
         """What to capture; None when the message does not concern this source.
 
         Raises:
@@ -68,7 +68,7 @@ class Source(ABC):
         """
 
 
-def decode(message: DeliveryMessage, type: type[Decoded]) -> Decoded:
+def decode(message: ReadableMessage, type: type[Decoded]) -> Decoded:
     """Decode a message's body.
 
     Raises:
@@ -80,7 +80,7 @@ def decode(message: DeliveryMessage, type: type[Decoded]) -> Decoded:
         raise Unprocessable("malformed", str(error)) from error
 
 
-def decode_engagement(message: DeliveryMessage) -> Engagement | None:
+def decode_engagement(message: ReadableMessage) -> Engagement | None:
     """Decode engagement; None when it is malformed.
 
     Ingest reads the same message and makes a dead letter of it; a second one would be replayed

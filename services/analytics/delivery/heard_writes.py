@@ -1,0 +1,178 @@
+"""Hears of every write to a person as it is published, in every replica.
+
+One replica sends them to PostHog, and any replica answers reads. So each listens beside the streams
+and notes what the sources make of a message. What was published while a replica did not listen is
+noted by the one that sends it, which is late, and known to that one only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from hogsend.contract import subjects
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.persons import EVENT_CAPTURED, PERSON_SET
+from hogsend.contract.streams import StreamName
+from hogsend.posthog.capture import Captured
+from hogsend.service.dead_letters import Unprocessable
+from hogsend.service.metrics import FAILURES
+from services.analytics.delivery.sources.source import Skipped, Source
+from services.analytics.delivery.streams import DeliveryMessage, ReadableMessage
+from services.analytics.persons.own_writes import OwnWrites, changes_a_person
+from services.analytics.project_key import Project
+
+log = structlog.get_logger(__name__)
+
+MISSED_MARGIN = timedelta(seconds=10)
+"""How far the bus's clock may differ from ours."""
+DESTINATIONS_SECONDS = 1.0
+"""How long destinations are not read again."""
+
+WRITES = (
+    PERSON_SET.subject,
+    EVENT_CAPTURED.subject,
+    *(f"{subjects.ENGAGEMENT}.{one}" for one in ("contact.*", "journey.heldout", "bucket.*")),
+)
+
+_CHANGES = re.compile(rb'"\$(?:set|set_once|unset)"')
+"""What is in every captured event that changes a person, and in few others."""
+_TELLING = (PERSON_SET.subject, f"{subjects.ENGAGEMENT}.")
+"""Subjects whose messages change persons without it."""
+
+
+class InstanceProject(Protocol):
+    """The project whose persons are read."""
+
+    async def project(self) -> Project | None:
+        """Give the project; None when it is certain that there is none.
+
+        Raises:
+            HogsendError: that cannot be found out now.
+        """
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A message as it was published."""
+
+    subject: str
+    headers: Mapping[str, str]
+    body: bytes
+    queued_at: datetime
+    position: int = msgspec.field(default_factory=itertools.count(1).__next__)
+    """Not the stream's, which is not known: tells messages without an id from one another."""
+
+
+class Destinations:
+    """Sources of all destinations: read again after a second, and kept while they cannot be."""
+
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[Sequence[Source]]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._known: Sequence[Source] = ()
+        self._read_at: float | None = None
+
+    async def current(self) -> Sequence[Source]:
+        """Give a source for each destination; never raises."""
+        now = self._clock()
+        if self._read_at is None or now - self._read_at >= DESTINATIONS_SECONDS:
+            self._read_at = now
+            try:
+                self._known = await self._read()
+            except Unavailable as error:
+                log.debug("destinations cannot be read now", reason=str(error))
+        return self._known
+
+
+class HeardWrites:
+    """Notes what is written to persons of the instance's project."""
+
+    def __init__(
+        self,
+        writes: OwnWrites,
+        instance: InstanceProject,
+        sources: Sequence[Source],
+        destinations: Destinations,
+    ) -> None:
+        """Note what `sources` and `destinations` make of messages in `writes`."""
+        self._writes = writes
+        self._instance = instance
+        self._sources = sources
+        self._destinations = destinations
+        self._listens_since = datetime.max.replace(tzinfo=UTC)
+
+    @property
+    def subjects(self) -> list[str]:
+        """Where writes are published; NATS takes no wider patterns from this service."""
+        mirrored = {
+            source.subscription.subject
+            for source in self._sources
+            if source.subscription.stream == StreamName.EVENTS
+        }
+        return sorted({*WRITES, *mirrored})
+
+    def listens(self) -> None:
+        """Say that from now on every message is heard, and some before may have been missed."""
+        self._listens_since = datetime.now(UTC)
+
+    async def hear(self, message: ReadableMessage) -> None:
+        """Note what a message changes of a person, if anything."""
+        if not (message.subject.startswith(_TELLING) or _CHANGES.search(message.body)):
+            return
+        with self._writes.being_noted():
+            for source in await self._sources_of(message.subject):
+                captured = _captured(source, message)
+                if captured is None or not changes_a_person(captured):
+                    continue
+                if await self._is_ours(source):
+                    self._writes.note(captured, message.queued_at)
+
+    async def missed(self, messages: Sequence[DeliveryMessage]) -> None:
+        """Note what may have been published before this replica listened, and is sent only now."""
+        for message in messages:
+            if message.queued_at - MISSED_MARGIN < self._listens_since:
+                await self.hear(message)
+
+    async def _sources_of(self, subject: str) -> Sequence[Source]:
+        about_persons = subject.removeprefix(f"{subjects.ENGAGEMENT}.")
+        found = [one for one in self._sources if _covers(one.subscription.subject, subject)]
+        if about_persons != subject:
+            found += await self._destinations.current()
+        return found
+
+    async def _is_ours(self, source: Source) -> bool:
+        """Whether a source writes to the persons that are read, as far as can be told."""
+        try:
+            target = await source.project()
+            instance = await self._instance.project()
+        except Unprocessable:
+            return False
+        except HogsendError as error:
+            # It is sent as soon as that is known.
+            FAILURES.labels("project_key", error.code).inc()
+            return True
+        return target is not None and instance is not None and target.key == instance.key
+
+
+def _captured(source: Source, message: ReadableMessage) -> Captured | None:
+    try:
+        return source.read(message)
+    except (Skipped, Unprocessable):
+        # Who sends it says so.
+        return None
+
+
+def _covers(pattern: str, subject: str) -> bool:
+    """Whether a pattern that ends in `*`, as all of the sources' do, covers a subject."""
+    return subject.startswith(pattern.removesuffix("*"))

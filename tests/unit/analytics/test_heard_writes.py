@@ -1,0 +1,250 @@
+"""Every write to a person is heard in every replica, and counts where it goes to what is read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
+from typing import Any
+
+import msgspec
+import pytest
+
+from hogsend.contract.credentials import ProjectReply
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.permissions import permissions
+from hogsend.contract.users import User
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.settings import PostHogSettings
+from services.analytics.delivery.heard_writes import Destinations, Heard, HeardWrites
+from services.analytics.delivery.sources.destination import DestinationSource
+from services.analytics.delivery.sources.source import Source
+from services.analytics.delivery.sources.standing import standing_sources
+from services.analytics.destinations.model import Destination
+from services.analytics.persons.own_writes import OwnWrites
+from services.analytics.project_key import ProjectKey
+from services.analytics.settings import AnalyticsSettings
+from services.analytics.stored_project import StoredProject
+from tests.unit.analytics.delivery_fakes import FakeMessage
+from tests.unit.analytics.fake_destinations import FakeStore, destination
+from tests.unit.analytics.fakes import FakeCredentials, FakeLink
+from tests.virtual_time import now, on_virtual_time
+
+KEY = "phc_instance"
+PERSON = {"plan": "free"}
+ALL = ["contact.updated", "contact.unsubscribed", "contact.control_group", "journey.heldout"]
+
+
+class World:
+    """What one replica hears."""
+
+    def __init__(self, *stored: Destination, key: str | None = KEY, **settings: Any) -> None:
+        self.link = FakeLink()
+        FakeCredentials(self.link, project=ProjectReply(1, "present", project_api_key=key))
+        self.project_key = ProjectKey(
+            PostHogSettings(), StoredProject(self.link, CredentialWatcher("posthog"))
+        )
+        self.store = FakeStore(*stored)
+        self.writes = OwnWrites(now)
+        chosen = AnalyticsSettings(**settings)
+        self.heard = HeardWrites(
+            self.writes,
+            self.project_key,
+            standing_sources(self.project_key, chosen),
+            Destinations(self._sources, now),
+        )
+
+    async def _sources(self) -> list[Source]:
+        return [
+            DestinationSource(one, self.project_key, self.store, default_enabled=False)
+            for one in await self.store.all()
+        ]
+
+    async def hear(self, subject: str, body: Any, **headers: str) -> None:
+        raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        await self.heard.hear(Heard(f"hogsend.{subject}", headers, raw, datetime.now(UTC)))
+
+    def seen(self, distinct_id: str = "u_42") -> dict[str, Any]:
+        """What a read gives for a person that PostHog knows as `PERSON`."""
+        return self.writes.laid_over(distinct_id, dict(PERSON))
+
+
+def syncing(**changes: Any) -> Destination:
+    given = {"syncPersons": True, **changes.pop("given", {})}
+    return destination(**{"event_types": ALL, "given": given, **changes})
+
+
+CAPTURED = {"distinctId": "u_42", "event": "upgraded", "properties": {}}
+
+
+@on_virtual_time
+@pytest.mark.parametrize(
+    ("subject", "body", "seen"),
+    [
+        ("persons.set", {"distinctId": "u_42", "set": {"plan": "pro"}}, {"plan": "pro"}),
+        ("persons.set", {"distinctId": "u_42", "unset": ["plan"]}, {}),
+        (
+            "persons.set",
+            {"distinctId": "u_42", "setOnce": {"plan": "pro", "a": 1}},
+            PERSON | {"a": 1},
+        ),
+        ("persons.capture", CAPTURED | {"properties": {"$set": {"a": 1}}}, PERSON | {"a": 1}),
+        ("persons.capture", CAPTURED | {"properties": {"$set_once": {"a": 1}}}, PERSON | {"a": 1}),
+        ("persons.capture", CAPTURED | {"properties": {"$unset": ["plan"]}}, {}),
+        ("persons.capture", CAPTURED | {"properties": {"set": {"plan": "pro"}}}, PERSON),
+        ("persons.alias", {"distinctId": "u_42", "alias": "anon"}, PERSON),
+        (
+            "engagement.bucket.entered",
+            {"data": {"bucketId": "vip", "userId": "u_42", "syncToPostHog": True}},
+            PERSON | {"hogsend_bucket_vip": True},
+        ),
+        (
+            "engagement.bucket.entered",
+            {"data": {"bucketId": "vip", "userId": "u_42"}},
+            PERSON,
+        ),
+        (
+            "engagement.contact.updated",
+            {"data": {"externalId": "u_42", "properties": {"plan": "pro"}}},
+            {"plan": "pro"},
+        ),
+        (
+            "engagement.contact.unsubscribed",
+            {"data": {"externalId": "u_42", "scope": "all"}},
+            PERSON | {"hogsend_unsubscribed": True},
+        ),
+        (
+            "engagement.contact.control_group",
+            {"data": {"userId": "u_42"}},
+            PERSON | {"hogsend_control_group": True},
+        ),
+        (
+            "engagement.journey.heldout",
+            {"data": {"userId": "u_42", "journeyId": "j"}},
+            PERSON | {"hogsend_holdout_j": True},
+        ),
+        # What a destination has not subscribed to, and what cannot be read.
+        ("engagement.contact.created", {"data": {"id": "u_42", "properties": {"a": 1}}}, PERSON),
+        ("engagement.contact.updated", {"data": {"properties": {"a": 1}}}, PERSON),
+        ("engagement.contact.updated", b"{", PERSON),
+        ("persons.set", b"{", PERSON),
+        ("persons.set", {"distinctId": " ", "set": {"a": 1}}, PERSON),
+        ("persons.capture", b'{"$set":', PERSON),
+        ("persons.nonsense", {"$set": {}}, PERSON),
+    ],
+)
+async def test_a_write_is_seen_as_soon_as_it_is_published(
+    subject: str, body: Any, seen: dict[str, Any]
+) -> None:
+    world = World(syncing())
+    await world.hear(subject, body)
+    assert world.seen() == seen
+
+
+UPDATED = {"data": {"externalId": "u_42", "properties": {"plan": "pro"}}}
+
+
+@on_virtual_time
+@pytest.mark.parametrize(
+    ("sent_to", "is_seen"),
+    [
+        (syncing(), True),
+        (syncing(given={"apiKey": KEY}), True),
+        # Another project's persons are not those that are read.
+        (syncing(given={"apiKey": "phc_other"}), False),
+        (syncing(given={"syncPersons": False}), False),
+        (syncing(event_types=["email.opened"]), False),
+        (syncing(disabled=True), False),
+        (syncing(is_default=True), False),
+    ],
+)
+async def test_only_what_a_destination_sends_to_the_instances_project_counts(
+    sent_to: Destination, is_seen: bool
+) -> None:
+    world = World(sent_to)
+    await world.hear("engagement.contact.updated", UPDATED)
+    assert (world.seen() == {"plan": "pro"}) == is_seen
+
+
+@on_virtual_time
+async def test_a_message_for_one_destination_is_not_for_others() -> None:
+    world = World(syncing())
+    await world.hear("engagement.contact.updated", UPDATED, **{"Hogsend-Destination": "other"})
+    assert world.seen() == PERSON
+
+
+@on_virtual_time
+async def test_without_a_project_key_nothing_is_written() -> None:
+    world = World(syncing(given={"apiKey": "phc_other"}), key=None)
+    await world.hear("persons.set", {"distinctId": "u_42", "set": {"plan": "pro"}})
+    await world.hear("engagement.contact.updated", UPDATED)
+    assert world.seen() == PERSON
+
+
+@on_virtual_time
+async def test_while_nobody_knows_the_project_a_write_counts() -> None:
+    world = World()
+    world.link.answers.clear()
+    await world.hear("persons.set", {"distinctId": "u_42", "set": {"plan": "pro"}})
+    assert world.seen() == {"plan": "pro"}
+
+
+@on_virtual_time
+async def test_without_postgresql_the_destinations_of_before_count() -> None:
+    world = World(syncing())
+    await world.hear("engagement.contact.updated", {"data": {"id": "u_1", "properties": {"a": 1}}})
+    world.store.down = True
+    with pytest.raises(Unavailable):
+        await world.store.all()
+    await world.hear("engagement.contact.updated", UPDATED)
+    assert world.seen() == {"plan": "pro"}
+
+
+@on_virtual_time
+@pytest.mark.parametrize("mirrors", [True, False])
+async def test_mirrored_events_are_heard_where_they_are_mirrored(mirrors: bool) -> None:
+    world = World(analytics_event_mirror=mirrors)
+    assert ("hogsend.events.*" in world.heard.subjects) == mirrors
+    event = {
+        "id": "e",
+        "event": "moved",
+        "userId": "u_42",
+        "contactKey": "u_42",
+        "source": "hogsend",
+        "occurredAt": "2026-06-13T04:00:00Z",
+        "receivedAt": "2026-06-13T04:00:00Z",
+        "properties": {"$set": {"city": "Oslo"}},
+    }
+    await world.hear("events.moved", event)
+    assert world.seen() == (PERSON | {"city": "Oslo"} if mirrors else PERSON)
+
+
+@on_virtual_time
+async def test_what_was_published_before_is_noted_by_the_replica_that_sends_it() -> None:
+    world = World()
+    started = datetime.now(UTC)
+    world.heard.listens()
+
+    def sent(name: str, queued_at: datetime) -> FakeMessage:
+        body = msgspec.json.encode({"distinctId": "u_42", "set": {name: 1}})
+        return FakeMessage(1, subject="hogsend.persons.set", body=body, queued_at=queued_at)
+
+    await world.heard.missed(
+        [sent("before", started - timedelta(hours=1)), sent("after", started + timedelta(hours=1))]
+    )
+    assert world.seen() == PERSON | {"before": 1}
+
+
+def test_this_service_may_listen_where_writes_are_published() -> None:
+    allowed = permissions(User.ANALYTICS).subscribe
+    for subject in World(analytics_event_mirror=True).heard.subjects:
+        assert any(covers(pattern, subject) for pattern in allowed), subject
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether a pattern covers all that another one does."""
+    for mine, theirs in zip_longest(pattern.split("."), subject.split("."), fillvalue=""):
+        if mine == ">":
+            return True
+        if mine != theirs and not (mine == "*" and theirs):
+            return False
+    return True
