@@ -15,6 +15,8 @@ class Part(msgspec.Struct, frozen=True, rename="camel"):
     """Status of the service's database, as the service reports it."""
     waits_for: str | None = None
     """The dependency that a service is waiting for."""
+    problems: list[str] | None = None
+    """What an operator has to see to, although it works."""
 
 
 class Components(msgspec.Struct, frozen=True):

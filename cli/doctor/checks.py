@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from cli.doctor.remedies import remedy
+from cli.doctor.remedies import COPIES_REMEDY, remedy
 from cli.health import Health, Part, Track, parts
 
 
@@ -115,6 +115,8 @@ def _part(name: str, part: Part) -> Check:
         f"waiting: {part.waits_for}" if part.waits_for else "",
     ]
     text = ", ".join(fact for fact in facts if fact)
+    if part.problems:
+        return Check(Mark.PROBLEM, name, text, (*part.problems, COPIES_REMEDY))
     if part.status == "up" and part.database in {None, "up"}:
         return Check(Mark.OK, name, text)
     mark = Mark.UNKNOWN if part.status == "unknown" else Mark.PROBLEM

@@ -20,6 +20,10 @@ _WAITED_FOR = {
     "spool": "every webhook is answered 503: start NATS, or set SPOOL_MAX_BYTES so that webhooks "
     "are kept until it is back",
 }
+COPIES_REMEDY = (
+    "start every NATS server, with NATS_URL, NATS_REPLICAS and the servers of one layout "
+    "(docs/deploy.md); copies that are missing are made by themselves"
+)
 _NOBODY_ANSWERED = {
     "database": "no service answered that would know: start the services, and NATS before them",
 }

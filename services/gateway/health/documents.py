@@ -21,6 +21,9 @@ class ComponentHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults
 
     status: Condition
     latency_ms: float | None = None
+    problems: list[str] | None = None
+    """What an operator has to see to, although it works: streams of NATS with fewer copies than
+    they should have, or servers in `NATS_URL` that do not know one another."""
 
 
 class WorkerHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

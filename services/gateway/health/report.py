@@ -79,7 +79,8 @@ async def report_health(
         **{service: _service(answer, latency, silent) for service, answer, latency in probes},
     }
     takes_webhooks = bus_latency is not None and not queue.spooling
-    bus_health = ComponentHealth("up" if takes_webhooks else "down", bus_latency)
+    problems = _bus_problems(answers)
+    bus_health = ComponentHealth("up" if takes_webhooks else "down", bus_latency, problems or None)
     database = _database(answers)
     engine = _engine(answers)
     now = datetime.now(UTC)
@@ -91,7 +92,7 @@ async def report_health(
             database,
             bus_health,
             *services.values(),
-            needs_operator=queue.set_aside > 0,
+            needs_operator=queue.set_aside > 0 or bool(problems),
         ),
         uptime=uptime,
         timestamp=now,
@@ -196,6 +197,12 @@ def _database(answers: Answers) -> ComponentHealth:
     if any(database.status == "down" for database in seen):
         return ComponentHealth("down")
     return ComponentHealth("up", max(database.latency_ms or 0 for database in seen))
+
+
+def _bus_problems(answers: Answers) -> list[str]:
+    """What the services see of NATS, each thing once."""
+    seen = [problem for answer in answers.values() if answer for problem in answer.bus_problems]
+    return list(dict.fromkeys(seen))
 
 
 def _engine(answers: Answers) -> MigrationTrack:

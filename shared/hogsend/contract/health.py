@@ -41,6 +41,8 @@ class ServiceHealth(Message, frozen=True):
     """Version of PostHog's credential it works with; None when it holds none."""
     waits_for: str | None = None
     """What it cannot go on with its work without, if something is away."""
+    bus_problems: list[str] = []
+    """What it sees of NATS that needs an operator, such as a stream with too few copies."""
 
 
 CREDENTIALS_HEALTH = Endpoint(

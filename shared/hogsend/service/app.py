@@ -18,7 +18,7 @@ from nats.js import errors as js_errors
 
 from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
-from hogsend.service import metrics, streams
+from hogsend.service import bus_health, metrics, streams
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.retry import retry_until_available
 from hogsend.service.tasks import Work, running
@@ -138,3 +138,16 @@ async def _keep_streams(broker: ServiceBroker, limits: Limits) -> None:
             continue
         if made:
             log.warning("streams were gone and are made again, empty", streams=made)
+        await _look_at_bus(broker, limits)
+
+
+async def _look_at_bus(broker: ServiceBroker, limits: Limits) -> None:
+    link = broker.link
+    try:
+        found = await bus_health.examine(link.js, broker.user, limits, link.addresses)
+    except UNREACHABLE:
+        # Then something else says that NATS is away, and this is not known any more.
+        found = []
+    if found and found != bus_health.bus_problems():
+        log.warning("NATS needs an operator", problems=found, fix="docs/deploy.md")
+    bus_health.note(found)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from hogsend.contract.health import DependencyHealth, SchemaHealth, ServiceHealth
+from hogsend.service.bus_health import bus_problems
 from hogsend.service.database import Database
 from hogsend.service.retry import waiting_for
 
@@ -49,6 +50,7 @@ class HealthReporter:
             schema=schema,
             credential_version=self._credential_version(),
             waits_for=waiting_for(),
+            bus_problems=bus_problems(),
         )
 
     async def _look(self) -> _Seen:

@@ -104,6 +104,18 @@ async def test_a_service_that_does_not_answer_degrades(gateway: FakeGateway, end
     )
 
 
+async def test_a_bus_that_works_and_needs_an_operator_is_not_healthy(gateway: FakeGateway) -> None:
+    all_up(gateway)
+    short = msgspec.structs.replace(
+        service("ingest"), bus_problems=["EVENTS has 2 of 3 copies", "WEBHOOKS has 2 of 3 copies"]
+    )
+    gateway.bus.answer(INGEST_HEALTH, short)
+    found = await health(gateway)
+    assert found["status"] == "degraded"
+    assert found["components"]["bus"]["status"] == "up"
+    assert found["components"]["bus"]["problems"] == short.bus_problems
+
+
 async def test_ingest_is_down_while_it_waits_for_something(gateway: FakeGateway) -> None:
     all_up(gateway)
     gateway.bus.answer(INGEST_HEALTH, service("ingest", waits_for="PostgreSQL"))
