@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
 from hogsend.contract.base import Properties
 from hogsend.contract.engagement import Engagement
 from hogsend.contract.events import Event
-from hogsend.contract.persons import Alias, SetPerson
+from hogsend.contract.moments import held
+from hogsend.contract.persons import Addressed, Alias, SetPerson
 from hogsend.contract.persons import Capture as CaptureMessage
 from hogsend.posthog.capture import Captured
 from services.analytics.destinations.model import DestinationConfig
@@ -66,7 +68,7 @@ def bucket(happened: Engagement) -> Captured | None:
     return _make(event_uuid(f"bucket:{happened.id}"), "$set", user, happened.timestamp, change)
 
 
-def set_person(wanted: SetPerson, queued_at: Any) -> Captured | None:
+def set_person(wanted: SetPerson, queued_at: datetime) -> Captured | None:
     """Map a person write (contract 4.4); None when it changes nothing."""
     change: Properties = {}
     if wanted.set:
@@ -77,23 +79,24 @@ def set_person(wanted: SetPerson, queued_at: Any) -> Captured | None:
         change["$unset"] = wanted.unset
     if not change:
         return None
-    return _make(wanted.id, "$set", wanted.distinct_id, wanted.timestamp or queued_at, change)
+    moment = _happened_at(wanted, queued_at)
+    return _make(wanted.id, "$set", wanted.distinct_id, moment, change)
 
 
-def capture(wanted: CaptureMessage, queued_at: Any) -> Captured:
+def capture(wanted: CaptureMessage, queued_at: datetime) -> Captured:
     """Map an event of a service."""
     properties = wanted.properties
     if wanted.groups:
         properties = {**properties, "$groups": wanted.groups}
-    moment = wanted.timestamp or queued_at
+    moment = _happened_at(wanted, queued_at)
     return _make(wanted.id, wanted.event, wanted.distinct_id, moment, properties)
 
 
-def alias(wanted: Alias, queued_at: Any) -> Captured | None:
+def alias(wanted: Alias, queued_at: datetime) -> Captured | None:
     """Map an identity merge (contract 4.5); None when there is nothing to merge."""
     if not wanted.distinct_id or not wanted.alias or wanted.distinct_id == wanted.alias:
         return None
-    moment = wanted.timestamp or queued_at
+    moment = _happened_at(wanted, queued_at)
     properties = {"alias": wanted.alias}
     return _make(wanted.id, "$create_alias", wanted.distinct_id, moment, properties)
 
@@ -112,6 +115,10 @@ def event_uuid(id: str) -> UUID:
     """The event's uuid in PostHog: the one in its id, else a uuid derived from its id."""
     match = _UUID.fullmatch(id)
     return UUID(match[1]) if match else uuid5(_NAMESPACE, id)
+
+
+def _happened_at(wanted: Addressed, queued_at: datetime) -> datetime:
+    return (held(wanted.timestamp) if wanted.timestamp else None) or queued_at
 
 
 def _person_change(happened: Engagement, config: DestinationConfig) -> Captured | None:
@@ -147,7 +154,7 @@ def _captured(
 
 
 def _make(
-    uuid: UUID, event: str, distinct_id: str, timestamp: Any, properties: Properties
+    uuid: UUID, event: str, distinct_id: str, timestamp: datetime, properties: Properties
 ) -> Captured:
     return Captured(
         uuid=uuid,

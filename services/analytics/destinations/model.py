@@ -90,9 +90,28 @@ def checked_url(url: str) -> str:
     Raises:
         InvalidRequest: it is not an absolute URL.
     """
+    check_text("url", url)
     if not is_absolute_url(url):
         raise InvalidRequest(f"url: {url!r} is not a URL")
     return url
+
+
+def check_text(name: str, value: object) -> None:
+    """Refuse a NUL character anywhere in a field, its keys included: PostgreSQL holds none.
+
+    Raises:
+        InvalidRequest: there is one; the message names the field, never its value.
+    """
+    match value:
+        case str() if "\0" in value:
+            raise InvalidRequest(f"{name} has a NUL character, which cannot be stored")
+        case dict():
+            for key, inside in value.items():
+                check_text(name, key)
+                check_text(f"{name}.{key}", inside)
+        case list():
+            for index, inside in enumerate(value):
+                check_text(f"{name}[{index}]", inside)
 
 
 def checked_types(types: list[str]) -> list[str]:
@@ -119,6 +138,7 @@ def checked_config(given: Properties, stored: Properties, egress: EgressPolicy) 
     Raises:
         InvalidRequest: a field has the wrong type, or the host may not be called.
     """
+    check_text("config", given)
     config = dict(given)
     if config.get(KEY, MASK) == MASK:
         config.pop(KEY, None)

@@ -29,6 +29,7 @@ from hogsend.service.metrics import FAILURES
 from hogsend.service.ssrf import EgressPolicy
 from services.analytics.destinations.model import (
     Destination,
+    check_text,
     checked_config,
     checked_types,
     checked_url,
@@ -96,6 +97,7 @@ class DestinationService:
         Raises:
             InvalidRequest: the destination could never work.
         """
+        check_text("description", new.description)
         checked = msgspec.structs.replace(
             new,
             url=checked_url(new.url),
@@ -182,6 +184,7 @@ def _edited(stored: Destination, wanted: ChangeDestination, egress: EgressPolicy
     if wanted.event_types is not msgspec.UNSET:
         changes["event_types"] = checked_types(wanted.event_types)
     if wanted.description is not msgspec.UNSET:
+        check_text("description", wanted.description)
         changes["description"] = wanted.description
     if wanted.disabled is not msgspec.UNSET:
         changes["disabled"] = wanted.disabled

@@ -48,6 +48,8 @@ class ContactStore:
 
 
 async def _row(connection: Any, user_id: str) -> Any:
+    # As it was stored.
+    user_id = user_id.replace("\0", "\ufffd")
     keys = keys_of_user(user_id)
     if (email := contact_email(user_id)) is not None:
         keys.append(Key(EMAIL, email))

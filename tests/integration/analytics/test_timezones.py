@@ -51,6 +51,9 @@ async def test_case_106_persons_and_contacts_say_where_and_what_somebody_is(
         await world.contact("other", plan="pro")
         zone = await world.member.timezone("contact")
         assert (zone.timezone, zone.source) == ("Asia/Seoul", "contact_properties")
+        # A contact is found by the id it was reported with, though PostgreSQL holds no NUL.
+        await world.contact("nul\0", timezone="Asia/Seoul")
+        assert (await world.member.timezone("nul\0")).source == "contact_properties"
         people = ["person", "contact", "other", "nobody"]
         assert await world.member.conditions_met(people, PRO) == [True, True, False, False]
         # The batch form asks different things about different people.

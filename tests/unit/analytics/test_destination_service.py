@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -198,3 +199,32 @@ async def test_what_does_not_exist_is_not_found(managed: Managed, id: str) -> No
         await managed.change(id, disabled=True)
     with pytest.raises(NotFound):
         await managed.service.deliveries(ListDeliveries(id=id))
+
+
+NUL_IN = [
+    ({"url": "posthog://a\0b"}, "url"),
+    ({"description": "a\0b"}, "description"),
+    ({"config": {"note": "a\0b"}}, "config.note"),
+    ({"config": {"a\0b": 1}}, "config"),
+    ({"config": {"eventNames": {"email.opened": "a\0"}}}, "config.eventNames.email.opened"),
+    ({"config": {"list": [1, {"deep": "\0"}]}}, "config.list[1].deep"),
+    ({"config": {"apiKey": "phc_\0"}}, "config.apiKey"),
+]
+
+
+@pytest.mark.parametrize(("fields", "name"), NUL_IN)
+async def test_a_nul_is_refused_by_the_name_of_its_field(
+    managed: Managed, fields: dict[str, Any], name: str
+) -> None:
+    made = await managed.service.create(
+        CreateDestination(url="posthog://capture", event_types=["email.opened"])
+    )
+    (before,) = await managed.store.all()
+    refusal = f"^{re.escape(name)} has a NUL character"
+    new: dict[str, Any] = {"url": "posthog://capture", "event_types": ["email.opened"], **fields}
+    with pytest.raises(InvalidRequest, match=refusal) as refused:
+        await managed.service.create(CreateDestination(**new))
+    assert "\0" not in str(refused.value)
+    with pytest.raises(InvalidRequest, match=refusal):
+        await managed.service.change(ChangeDestination(id=made.id, **fields))
+    assert await managed.store.all() == [before]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -66,6 +67,44 @@ class TestPersons:
     def test_without_a_time_it_is_when_the_message_was_queued(self) -> None:
         event = {"distinctId": "u_1", "event": "upgraded"}
         assert captured(self.source, "persons.capture", event).timestamp == QUEUED_AT
+
+    @pytest.mark.parametrize("verb", ["set", "capture", "alias"])
+    @pytest.mark.parametrize(
+        ("said", "happened"),
+        [
+            ("2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+            ("2026-01-02T05:04:05+02:00", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+            # As with engagement: without an offset it is UTC, and leap seconds are times.
+            ("2026-01-02T03:04:05", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+            (" 2026-01-02 ", datetime(2026, 1, 2, tzinfo=UTC)),
+            ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+            # What not everybody can hold is the time of receipt.
+            ("0001-01-01T00:00:00Z", QUEUED_AT),
+            ("0001-01-01T00:00:00+14:00", QUEUED_AT),
+            ("9999-12-31T23:59:59-14:00", QUEUED_AT),
+            ("9999-12-31T23:59:60Z", QUEUED_AT),
+            (None, QUEUED_AT),
+        ],
+    )
+    def test_its_time_is_one_that_everybody_can_hold(
+        self, verb: str, said: str | None, happened: datetime
+    ) -> None:
+        document = {
+            "distinctId": "u_1",
+            "set": {"plan": "pro"},
+            "event": "upgraded",
+            "alias": "anon",
+            "timestamp": said,
+        }
+        found = captured(self.source, f"persons.{verb}", document)
+        assert found.timestamp == happened
+        assert found.timestamp.utcoffset() == timedelta(0)
+
+    @pytest.mark.parametrize("said", ["soon", "", 7, "2026-13-01T00:00:00Z", "infinity"])
+    def test_what_is_no_time_is_a_dead_letter(self, said: object) -> None:
+        document = {"distinctId": "u_1", "event": "upgraded", "timestamp": said}
+        with pytest.raises(Unprocessable, match="timestamp"):
+            self.source.read(message("persons.capture", document))
 
     @pytest.mark.parametrize("body", [*MALFORMED, b'{"event": "e", "distinctId": " "}'])
     def test_a_malformed_message_is_a_dead_letter(self, body: bytes) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+import msgspec
+
 from hogsend.contract import subjects
 from hogsend.contract.consumers import PERSONS
-from hogsend.contract.persons import Alias, Capture, SetPerson
+from hogsend.contract.moments import parse_moment
+from hogsend.contract.persons import Addressed, Alias, Capture, SetPerson
 from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured
 from hogsend.service.dead_letters import Unprocessable
@@ -12,6 +17,8 @@ from services.analytics.delivery import mapping
 from services.analytics.delivery.sources.source import Source, decode
 from services.analytics.delivery.streams import ReadableMessage, Subscription
 from services.analytics.project_key import Project, ProjectKey
+
+Timed = TypeVar("Timed", bound=Addressed)
 
 
 class PersonsSource(Source):
@@ -30,14 +37,33 @@ class PersonsSource(Source):
         """Read by the last token of the subject."""
         match message.subject.rpartition(".")[2]:
             case "set":
-                return mapping.set_person(decode(message, SetPerson), message.queued_at)
+                return mapping.set_person(_decoded(message, SetPerson), message.queued_at)
             case "capture":
-                return mapping.capture(decode(message, Capture), message.queued_at)
+                return mapping.capture(_decoded(message, Capture), message.queued_at)
             case "alias":
-                return mapping.alias(decode(message, Alias), message.queued_at)
+                return mapping.alias(_decoded(message, Alias), message.queued_at)
             case verb:
                 raise Unprocessable("unknown_verb", f"there is no verb {verb!r}")
 
     async def project(self) -> Project | None:
         """The instance's project."""
         return await self._project_key.project()
+
+
+def _decoded(message: ReadableMessage, kind: type[Timed]) -> Timed:
+    """Decode a message; its time in any form that engagement may have one in, too.
+
+    Raises:
+        Unprocessable: it is malformed.
+    """
+    try:
+        return decode(message, kind)
+    except Unprocessable as error:
+        document = decode(message, dict[str, Any])
+        if not isinstance(said := document.get("timestamp"), str):
+            raise
+        try:
+            moment = parse_moment(said)
+            return msgspec.convert({**document, "timestamp": moment}, kind)
+        except (ValueError, msgspec.ValidationError):
+            raise error from None

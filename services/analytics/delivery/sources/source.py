@@ -8,7 +8,6 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
-from hogsend.contract.base import Message
 from hogsend.contract.engagement import Engagement, MalformedEngagement, read_engagement
 from hogsend.contract.json_text import replace_lone_surrogates
 from hogsend.posthog.capture import Captured
@@ -17,7 +16,7 @@ from services.analytics.delivery.streams import ReadableMessage, Subscription
 from services.analytics.destinations.store import Outcome
 from services.analytics.project_key import Project
 
-Decoded = TypeVar("Decoded", bound=Message)
+Decoded = TypeVar("Decoded")
 
 
 class Skipped(Exception):
