@@ -38,6 +38,7 @@ from hogsend.transport.connection import Connection
 from services.gateway.audit import with_audit_trail
 from services.gateway.auth import AdminKeys
 from services.gateway.body_budget import BodyBudget
+from services.gateway.client_address import ClientAddresses
 from services.gateway.content_encoding import with_content_decoding
 from services.gateway.correlation import with_correlation_id
 from services.gateway.error_responses import EXCEPTION_HANDLERS
@@ -68,6 +69,7 @@ from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.settings import GatewaySettings
 from services.gateway.slow_readers import with_answers_in_pieces
 from services.gateway.tracing import with_traces
+from services.gateway.webhooks.refusals import Refusals
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.spool import Spool
@@ -88,7 +90,12 @@ def build(
     """Put the routes and what they need together."""
     app = Litestar(
         route_handlers=[
-            posthog_route(queue, webhook_secret, SizeLimit(bus, settings.webhook_max_bytes)),
+            posthog_route(
+                queue,
+                webhook_secret,
+                SizeLimit(bus, settings.webhook_max_bytes),
+                Refusals(ClientAddresses(settings.trusted_proxies)),
+            ),
             unknown_source,
             CredentialsController,
             get_connect_info,
@@ -162,7 +169,7 @@ def with_middleware(app: ASGIApp, bus: Connection, settings: GatewaySettings) ->
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
     app = with_content_decoding(app, settings.webhook_max_bytes)
     app = with_body_timeout(app, settings.http_request_timeout_seconds, BodyBudget())
-    app = with_audit_trail(app, bus)
+    app = with_audit_trail(app, bus, ClientAddresses(settings.trusted_proxies))
     app = with_correlation_id(app)
     return with_traces(with_response_headers(with_answers_in_pieces(app)))
 

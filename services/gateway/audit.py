@@ -1,5 +1,8 @@
 """The audit trail: an admin request that may change state is recorded before its response.
 
+Which requests those are follows from what was routed, not from the path as it was written: whatever
+an admin route's guard let in, or refused for its scope, is recorded unless its method only reads.
+
 An entry holds the scope of the key, the action, the time and the status, never a body. See
 `GET /v1/admin/audit`.
 """
@@ -20,28 +23,30 @@ from hogsend.contract.errors import HogsendError
 from hogsend.contract.headers import message_headers
 from hogsend.service import metrics
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ACTOR_STATE
+from services.gateway.auth import ADMIN_STATE
+from services.gateway.client_address import ClientAddresses
 from services.gateway.response_headers import REQUEST_ID_STATE
 
 log = structlog.get_logger(__name__)
 
-PREFIX = "/v1/admin/"
-CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+PREFIX = ("v1", "admin")
+READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
-def with_audit_trail(app: ASGIApp, bus: Connection) -> ASGIApp:
+def with_audit_trail(app: ASGIApp, bus: Connection, addresses: ClientAddresses) -> ASGIApp:
     """Wrap `app`. Requests without a known key are refused and counted, but not recorded."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        method = scope["method"] if scope["type"] == ScopeType.HTTP else ""
-        if method not in CHANGING or not scope["path"].startswith(PREFIX):
+        method = scope["method"] if scope["type"] == ScopeType.HTTP else "GET"
+        if method in READING:
             await app(scope, receive, send)
             return
 
         async def send_once_recorded(message: Message) -> None:
-            actor = scope["state"].get(ACTOR_STATE)
+            actor = scope["state"].get(ADMIN_STATE)
             if message["type"] == "http.response.start" and actor:
-                await _record(bus, _entry(scope, method, actor, message["status"]))
+                entry = _entry(scope, method, actor, message["status"], addresses)
+                await _record(bus, entry)
             await send(message)
 
         await app(scope, receive, send_once_recorded)
@@ -49,9 +54,14 @@ def with_audit_trail(app: ASGIApp, bus: Connection) -> ASGIApp:
     return wrapped
 
 
-def _entry(scope: Scope, method: str, actor: str, status: int) -> AuditEntry:
-    area, _, resource = scope["path"].removeprefix(PREFIX).partition("/")
-    client = scope.get("client")
+def _entry(
+    scope: Scope, method: str, actor: str, status: int, addresses: ClientAddresses
+) -> AuditEntry:
+    # As Litestar routes it: slashes more or less make no difference.
+    segments = [segment for segment in scope["path"].split("/") if segment]
+    if tuple(segments[: len(PREFIX)]) == PREFIX:
+        segments = segments[len(PREFIX) :]
+    area, resource = segments[0] if segments else "", "/".join(segments[1:])
     return AuditEntry(
         id=uuid4(),
         at=datetime.now(UTC),
@@ -60,7 +70,7 @@ def _entry(scope: Scope, method: str, actor: str, status: int) -> AuditEntry:
         resource=resource.replace("\0", ""),
         status=status,
         request_id=str(scope["state"].get(REQUEST_ID_STATE, "")),
-        address=client[0] if client else "",
+        address=addresses.of(scope),
     )
 
 

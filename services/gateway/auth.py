@@ -1,4 +1,4 @@
-"""API keys: what each may do, how often, and when an address is locked out (contract 0.2)."""
+"""API keys: what each may do, how often, and when guessing is answered 429 (contract 0.2)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hmac
 from enum import Enum
 from typing import Any, TypeAlias
 
+import structlog
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -20,11 +21,15 @@ from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import SecurityRequirement
 from prometheus_client import Counter
 
+from services.gateway.client_address import ClientAddresses, counted_as
+from services.gateway.failure_counts import FailureCounts
 from services.gateway.settings import GatewaySettings
 
+log = structlog.get_logger(__name__)
+
 RATE_LIMIT_STATE = "rate_limit"
-ACTOR_STATE = "actor"
-"""Scope of the key a request carried; the audit trail names it as the actor."""
+ADMIN_STATE = "admin"
+"""Scope of the key an admin request carried; the audit trail names it as the actor."""
 
 ADMIN_SECURITY: tuple[SecurityRequirement, ...] = ({"adminKey": []},)
 """Says in OpenAPI that a route needs an admin key; `app.py` declares that scheme."""
@@ -32,7 +37,8 @@ ADMIN_SECURITY: tuple[SecurityRequirement, ...] = ({"adminKey": []},)
 FAILED_KEYS = Counter("hogsend_failed_keys", "Requests with an unknown key")
 
 _BEARER = "Bearer "
-_FAILED = "failed"
+SHORT_KEY = 16
+"""Shorter keys can be guessed: wrong ones are slowed down by nothing but this machine."""
 
 Connection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
 
@@ -60,18 +66,33 @@ class AdminKeys:
             for key in (current, *previous)
             if key
         ]
+        if any(
+            len(key.get_secret_value()) < SHORT_KEY
+            for _, current, previous in keys
+            for key in (current, *previous)
+            if key
+        ):
+            log.warning(
+                "an API key has fewer than 16 characters and can be guessed; make one with "
+                "`openssl rand -hex 32`"
+            )
         self._per_minute = RateLimitItemPerMinute(settings.admin_rate_limit)
-        self._failures_per_minute = RateLimitItemPerMinute(settings.admin_failed_key_limit)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._failures = FailureCounts(settings.admin_failed_key_limit)
+        self.addresses = ClientAddresses(settings.trusted_proxies)
 
-    def is_locked_out(self, address: str) -> bool:
-        """Whether an address sent too many wrong keys within a minute."""
-        return not self._limiter.test(self._failures_per_minute, _FAILED, address)
+    def count_failure(self, authorization: str, address: str) -> bool:
+        """Count a wrong key, for the address and for the key itself.
 
-    def count_failure(self, address: str) -> None:
-        """Count a wrong key."""
+        Returns:
+            Whether there were too many of them within a minute.
+        """
         FAILED_KEYS.inc()
-        self._limiter.hit(self._failures_per_minute, _FAILED, address)
+        by = (("address", counted_as(address)), ("key", _digest(authorization.encode())))
+        too_many = any(self._failures.is_over(who) for who in by)
+        for who in by:
+            self._failures.add(who)
+        return too_many
 
     def scope(self, authorization: str | None) -> Scope | None:
         """Scope of the key in an `Authorization` header; None for a missing or unknown key."""
@@ -100,7 +121,7 @@ def admin_only(connection: Connection, _handler: BaseRouteHandler) -> None:
     Raises:
         NotAuthorizedException: a missing or unknown key (401).
         PermissionDeniedException: a known key that is not full-admin (403).
-        TooManyRequestsException: the limit is exceeded, or the address is locked out (429).
+        TooManyRequestsException: the limit is exceeded, or it is one of many wrong keys (429).
     """
     _require(connection, {Scope.FULL_ADMIN})
 
@@ -112,31 +133,31 @@ def admin_or_reader(connection: Connection, _handler: BaseRouteHandler) -> None:
 
 def reporters_only(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Accept ingest and full-admin keys, without a limit; else raises like `admin_only`."""
-    _scope_of(connection, {Scope.FULL_ADMIN, Scope.INGEST})
+    _scope_of(connection, {Scope.FULL_ADMIN, Scope.INGEST}, audited=False)
 
 
 def _require(connection: Connection, scopes: set[Scope]) -> None:
     keys: AdminKeys = connection.app.state.admin_keys
-    scope = _scope_of(connection, scopes)
+    scope = _scope_of(connection, scopes, audited=True)
     limit, left = keys.count_request(scope)
     connection.state[RATE_LIMIT_STATE] = (limit, max(left, 0))
     if left < 0:
         raise TooManyRequestsException("Rate limit exceeded", headers={"Retry-After": "60"})
 
 
-def _scope_of(connection: Connection, scopes: set[Scope]) -> Scope:
+def _scope_of(connection: Connection, scopes: set[Scope], *, audited: bool) -> Scope:
     keys: AdminKeys = connection.app.state.admin_keys
     authorization = connection.headers.get("authorization")
-    address = connection.client.host if connection.client else ""
-    # Before the key is compared: a locked-out address must not learn that a guess was right.
-    if keys.is_locked_out(address):
-        raise TooManyRequestsException("Too many wrong keys", headers={"Retry-After": "60"})
     scope = keys.scope(authorization)
     if scope is None:
-        if authorization is not None:
-            keys.count_failure(address)
+        # Only who sends wrong keys is refused for them: behind a proxy, an address is everybody's.
+        if authorization is not None and keys.count_failure(
+            authorization, keys.addresses.of(connection.scope)
+        ):
+            raise TooManyRequestsException("Too many wrong keys", headers={"Retry-After": "60"})
         raise NotAuthorizedException("Unauthorized")
-    connection.state[ACTOR_STATE] = scope.value
+    if audited:
+        connection.state[ADMIN_STATE] = scope.value
     if scope not in scopes:
         raise PermissionDeniedException("Forbidden: insufficient scope")
     return scope

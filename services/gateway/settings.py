@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hogsend.contract.streams import MIB
-from hogsend.service.setting_types import HeaderSecret, ListeningHost, Port, PreviousKeys
+from hogsend.service.setting_types import (
+    CommaSeparated,
+    HeaderSecret,
+    ListeningHost,
+    Port,
+    PreviousKeys,
+)
 from hogsend.service.settings import Settings
+from services.gateway.client_address import parse_network
 
 
 class GatewaySettings(Settings):
@@ -55,8 +62,14 @@ class GatewaySettings(Settings):
     )
     admin_failed_key_limit: Annotated[int, Field(ge=1)] = Field(
         30,
-        description="Wrong keys a minute from one address; more lock it out: its requests that "
-        "need a key are answered 429 until the minute is over.",
+        description="Wrong keys a minute from one address, or of one value; more are answered 429 "
+        "until the minute is over. A right key is never refused for them.",
+    )
+    trusted_proxies: CommaSeparated = Field(
+        (),
+        description="Addresses and networks (`10.0.0.0/8`) of proxies in front of the gateway, "
+        "separated by commas. What they say in `X-Forwarded-For` or `Forwarded` is the client's "
+        "address, for limits, the audit trail and logs.",
     )
     admin_rate_limit: Annotated[int, Field(ge=1)] = Field(
         100, description="Admin requests a minute and key; more answer 429."
@@ -89,3 +102,10 @@ class GatewaySettings(Settings):
     spool_max_bytes: Annotated[int, Field(ge=0)] = Field(
         256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _must_be_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            parse_network(entry)
+        return value

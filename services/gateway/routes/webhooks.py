@@ -19,6 +19,7 @@ from services.gateway.error_responses import RETRY_SECONDS, InvalidPayloadBody, 
 from services.gateway.examples import OperationWithExamples
 from services.gateway.response_headers import request_id
 from services.gateway.webhooks.posthog import parse_posthog, queued_posthog_webhook
+from services.gateway.webhooks.refusals import Refusals
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.webhook_queue import WebhookQueue
@@ -69,7 +70,9 @@ class PostHogDelivery(OperationWithExamples):
         super().__post_init__()
 
 
-def posthog_route(queue: WebhookQueue, secret: WebhookSecret, size: SizeLimit) -> HTTPRouteHandler:
+def posthog_route(
+    queue: WebhookQueue, secret: WebhookSecret, size: SizeLimit, refusals: Refusals
+) -> HTTPRouteHandler:
     """Make PostHog's route.
 
     It is a closure on a fixed path that answers with bytes: here injection, path parameters and
@@ -92,7 +95,7 @@ def posthog_route(queue: WebhookQueue, secret: WebhookSecret, size: SizeLimit) -
     )
     async def deliver_posthog_webhook(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Accept one event of PostHog's webhook destination."""
-        _check_secret(secret, request)
+        _check_secret(secret, request, refusals)
         body = await request.body()
         size.check(body)
         webhook, body = parse_posthog(body)
@@ -118,15 +121,19 @@ async def unknown_source(source: FromPath[str]) -> None:  # noqa: ARG001 - only 
     raise NotFoundException("Unknown webhook source")
 
 
-def _check_secret(secret: WebhookSecret, request: Request[Any, Any, Any]) -> None:
+def _check_secret(
+    secret: WebhookSecret, request: Request[Any, Any, Any], refusals: Refusals
+) -> None:
     headers = dict(request.scope["headers"])
     presented = headers.get(SECRET_HEADER)
     if presented is None and (authorization := headers.get(b"authorization")) is not None:
         presented = authorization.replace(b"Bearer ", b"", 1)
     check = secret.check(presented)
     if check is SecretCheck.UNKNOWN:
+        refusals.unknown()
         raise _busy(503, _MISSING if secret.missing else "the webhook secret is not known yet")
     if check is SecretCheck.MISMATCH:
+        refusals.mismatch(request.scope, presented=presented is not None)
         raise NotAuthorizedException("Invalid webhook secret")
 
 

@@ -125,6 +125,7 @@ class FakeGateway:
     bus: FakeConnection
     queue: WebhookQueue
     secret: WebhookSecret
+    routes: list[Any]
 
 
 @asynccontextmanager
@@ -165,18 +166,15 @@ async def fake_gateway(
     if minted is not None:
         bus.answer(CREDENTIALS_WEBHOOK_SECRET, minted)
         await webhook_secret.refresh()
-    app = with_middleware(
-        build(
-            bus,
-            queue,
-            webhook_secret,
-            configured,
-            posthog=PostHogSettings(**{"posthog_webhook_secret": secret, **(posthog or {})}),
-            public=PublicUrlSettings(api_public_url="https://t.example.com"),
-        ),
+    litestar = build(
         bus,
+        queue,
+        webhook_secret,
         configured,
+        posthog=PostHogSettings(**{"posthog_webhook_secret": secret, **(posthog or {})}),
+        public=PublicUrlSettings(api_public_url="https://t.example.com"),
     )
+    app = with_middleware(litestar, bus, configured)
     transport = httpx.ASGITransport(cast("Any", app), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        yield FakeGateway(app, http, bus, queue, webhook_secret)
+        yield FakeGateway(app, http, bus, queue, webhook_secret, litestar.routes)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import msgspec
+import pytest
 from structlog.testing import capture_logs
 
 from hogsend.contract import subjects
@@ -13,7 +17,14 @@ from hogsend.contract.audit import AuditEntry
 from hogsend.contract.credentials import CREDENTIALS_DELETE, Deleted
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import MESSAGE_ID
-from tests.unit.gateway.fakes import INGEST_KEY, READ_KEY, FakeGateway, bearer
+from tests.unit.gateway.fakes import (
+    ADMIN_KEY,
+    INGEST_KEY,
+    READ_KEY,
+    FakeGateway,
+    bearer,
+    fake_gateway,
+)
 
 CREDENTIAL = "/v1/admin/provider-credentials/posthog"
 LETTER = "/v1/admin/deadletters/7"
@@ -45,6 +56,116 @@ async def test_what_may_change_something_is_recorded_with_its_outcome(
         ("ingest", "deadletters.delete", "7", 403),
         ("full-admin", "deadletters.post", "replay", 503),
     ]
+
+
+PARAMETERS = {"sequence": "7", "id": "6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11"}
+NOT_ADMIN = {"/v1/webhooks/posthog", "/v1/webhooks/{source}", "/v1/events"}
+READING = {"GET", "HEAD", "OPTIONS"}
+
+
+def changing_routes(gateway: FakeGateway) -> list[tuple[str, str]]:
+    """Every route of the app whose method may change something, with parameters filled in."""
+    found = []
+    for route in gateway.routes:
+        path = route.path_format
+        for name in re.findall(r"{(\w+)}", path):
+            path = path.replace(f"{{{name}}}", PARAMETERS.get(name, "x"))
+        if route.path_format not in NOT_ADMIN:
+            found += [(method, path) for method in sorted(route.methods - READING)]
+    return found
+
+
+async def test_every_route_that_may_change_something_leaves_an_entry(
+    gateway: FakeGateway,
+) -> None:
+    routes = changing_routes(gateway)
+    assert len(routes) >= 14
+    for method, path in routes:
+        gateway.bus.published.messages.clear()
+        answer = await gateway.http.request(method, path, json={"all": True}, headers=bearer())
+        assert answer.status_code not in {401, 404}, path
+        (entry,) = entries(gateway)
+        area, _, resource = path.removeprefix("/v1/admin/").partition("/")
+        assert (entry.action, entry.resource) == (f"{area}.{method.lower()}", resource)
+
+
+SPELLINGS: list[Callable[[str], str]] = [
+    lambda path: f"/{path}",
+    lambda path: path.replace("/", "//"),
+    lambda path: f"{path}/",
+    lambda path: f"{path}//",
+    lambda path: path.replace("/admin/", "/./admin/"),
+    lambda path: path.replace("/v1/", "/x/../v1/"),
+    lambda path: path.replace("admin", "%61dmin"),
+    lambda path: path.replace("/admin/", "%2Fadmin/"),
+    lambda path: path.replace("/admin/", "/admin%2F"),
+    lambda path: path.replace("admin", "ADMIN"),
+    lambda path: f"{path};a=b",
+    lambda path: f"{path}?x=/v1/events",
+    lambda path: f"{path}%00",
+    lambda path: path.replace("/", "\\"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(SPELLINGS)))
+async def test_however_a_path_is_written_nothing_changes_without_an_entry(
+    gateway: FakeGateway, number: int
+) -> None:
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"}
+    gateway.bus.answer(CREDENTIALS_DELETE, Deleted())
+    for method in ("DELETE", "delete", "PURGE"):
+        gateway.bus.reset()
+        gateway.bus.answer(CREDENTIALS_DELETE, Deleted())
+        path, _, query = SPELLINGS[number](CREDENTIAL).partition("?")
+        statuses: list[int] = []
+        # As a server gives it: httpx would tidy it up.
+        await gateway.app(
+            {
+                **scope,
+                "method": method,
+                "path": unquote(path),
+                "raw_path": path.encode(),
+                "query_string": query.encode(),
+                "root_path": "",
+                "headers": [(b"authorization", f"Bearer {ADMIN_KEY}".encode())],
+                "client": ("127.0.0.1", 1),
+                "server": ("test", 80),
+                "state": {},
+            },
+            _nothing,
+            _status_into(statuses),
+        )
+        asked = len(gateway.bus.questions)
+        assert len(entries(gateway)) >= asked, (path, method)
+        assert statuses[0] != 200 or len(entries(gateway)) == 1
+
+
+async def _nothing() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def _status_into(statuses: list[int]) -> Any:
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    return send
+
+
+@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-Method-Override", "_method"])
+async def test_a_method_cannot_be_disguised(gateway: FakeGateway, name: str) -> None:
+    gateway.bus.answer(CREDENTIALS_DELETE, Deleted())
+    for method in ("GET", "HEAD", "OPTIONS"):
+        headers = {**bearer(), name: "DELETE"}
+        await gateway.http.request(method, CREDENTIAL, headers=headers)
+    assert all(question.subject.endswith(".get") for question in gateway.bus.questions)
+
+
+async def test_the_address_is_the_clients_and_not_the_proxys() -> None:
+    async with fake_gateway(trusted_proxies="127.0.0.1") as gateway:
+        headers = {**bearer(), "X-Forwarded-For": "192.0.2.7"}
+        await gateway.http.delete(CREDENTIAL, headers=headers)
+        assert entries(gateway)[0].address == "192.0.2.7"
 
 
 async def test_neither_looking_nor_a_wrong_key_is_recorded(gateway: FakeGateway) -> None:

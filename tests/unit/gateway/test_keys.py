@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from tests.unit.gateway.fakes import (
     ADMIN_KEY,
@@ -141,28 +142,64 @@ async def test_two_keys_are_valid_while_one_is_rotated() -> None:
         assert await status(gateway, "k-old, k-older") == 401
 
 
-async def test_an_address_that_guesses_is_locked_out_whatever_its_key() -> None:
+async def test_guessing_is_slowed_down_and_a_right_key_is_not() -> None:
     async with fake_gateway(admin_failed_key_limit=3) as gateway:
         # No key is no guess.
         assert {await status(gateway, None) for _ in range(9)} == {401}
-        guesses = [await status(gateway, f"k-{number}") for number in range(3)]
-        assert guesses == [401, 401, 401]
-        locked_out = await gateway.http.get(CAPABILITIES, headers=bearer())
-        assert refusal(locked_out) == (429, "Too many wrong keys")
-        assert locked_out.headers["retry-after"] == "60"
-        reported = await gateway.http.post("/v1/events", headers=bearer(), json={})
-        assert reported.status_code == 429
+        guesses = [await status(gateway, f"k-{number}") for number in range(4)]
+        assert guesses == [401, 401, 401, 429]
+        refused = await gateway.http.get(CAPABILITIES, headers=bearer("k-9"))
+        assert refusal(refused) == (429, "Too many wrong keys")
+        assert refused.headers["retry-after"] == "60"
+        # Behind a proxy all have one address: a right key must not pay for somebody's wrong ones.
+        assert await status(gateway, ADMIN_KEY) == 200
+        event = {"event": "signed_up", "userId": "u_42"}
+        reported = await gateway.http.post("/v1/events", headers=bearer(INGEST_KEY), json=event)
+        assert reported.status_code == 503
         assert await status(gateway, None, "/livez") == 200
 
 
-async def test_another_address_is_not_locked_out_with_it() -> None:
+def elsewhere(gateway: FakeGateway, address: str) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(gateway.app, client=(address, 5000))
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+async def test_wrong_keys_of_an_address_are_not_counted_for_another() -> None:
     async with fake_gateway(admin_failed_key_limit=1) as gateway:
-        assert await status(gateway, "guess") == 401
-        assert await status(gateway, ADMIN_KEY) == 429
-        transport = httpx.ASGITransport(gateway.app, client=("192.0.2.7", 5000))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as elsewhere:
-            answer = await elsewhere.get(CAPABILITIES, headers=bearer())
-    assert answer.status_code == 200
+        assert [await status(gateway, f"guess-{number}") for number in range(2)] == [401, 429]
+        async with elsewhere(gateway, "192.0.2.7") as http:
+            answer = await http.get(CAPABILITIES, headers=bearer("guess-2"))
+    assert answer.status_code == 401
+
+
+async def test_a_wrong_key_is_counted_wherever_it_comes_from() -> None:
+    async with fake_gateway(admin_failed_key_limit=1) as gateway:
+        found = []
+        for address in ("192.0.2.7", "192.0.2.8"):
+            async with elsewhere(gateway, address) as http:
+                answer = await http.get(CAPABILITIES, headers=bearer("old"))
+                found.append(answer.status_code)
+    assert found == [401, 429]
+
+
+async def test_behind_a_trusted_proxy_clients_are_counted_one_by_one() -> None:
+    async with fake_gateway(admin_failed_key_limit=1, trusted_proxies="127.0.0.0/8") as gateway:
+        found = []
+        for number, client in enumerate(("192.0.2.7", "192.0.2.7", "192.0.2.8")):
+            headers = {**bearer(f"guess-{number}"), "X-Forwarded-For": f"10.9.9.9, {client}"}
+            found.append((await gateway.http.get(CAPABILITIES, headers=headers)).status_code)
+    assert found == [401, 429, 401]
+
+
+async def test_a_key_that_can_be_guessed_is_warned_of() -> None:
+    with capture_logs() as logs:
+        async with fake_gateway(admin_api_key="x" * 16, admin_read_api_key="y" * 15):
+            pass
+        async with fake_gateway(
+            admin_api_key="x" * 16, admin_read_api_key=None, ingest_api_key=None
+        ):
+            pass
+    assert ["can be guessed" in line["event"] for line in logs] == [True]
 
 
 async def test_a_wrong_scope_is_not_a_wrong_key() -> None:

@@ -1,0 +1,99 @@
+"""Clients' addresses: seen through trusted proxies, and never as clients say."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from litestar.types import Scope
+
+from services.gateway.client_address import ClientAddresses, counted_as
+from services.gateway.settings import GatewaySettings
+
+PROXIES = ("10.0.0.0/8", "192.0.2.1", "fd00::/8")
+
+
+def scope(peer: str | None, *headers: tuple[str, str]) -> Scope:
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+    client = (peer, 1234) if peer is not None else None
+    return cast("Scope", {"type": "http", "client": client, "headers": raw})
+
+
+def seen(peer: str | None, *headers: tuple[str, str], trusted: Any = PROXIES) -> str:
+    return ClientAddresses(trusted).of(scope(peer, *headers))
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        ("203.0.113.5", "203.0.113.5"),
+        # The client made up what is further left.
+        ("198.51.100.1, 203.0.113.5", "203.0.113.5"),
+        ("198.51.100.1, 203.0.113.5, 10.1.1.1,192.0.2.1", "203.0.113.5"),
+        ("10.1.1.1, 10.2.2.2", "10.1.1.1"),
+        ("203.0.113.5:4711", "203.0.113.5"),
+        ("[2001:db8::1]:4711", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("::ffff:203.0.113.5", "203.0.113.5"),
+        # What cannot be read is as far as can be seen.
+        ("203.0.113.5, unknown", "10.0.0.1"),
+        ("203.0.113.5, unknown, 10.3.3.3", "10.3.3.3"),
+        ("", "10.0.0.1"),
+        (", ,", "10.0.0.1"),
+        ("203.0.113.5\xff", "10.0.0.1"),
+    ],
+)
+def test_the_first_untrusted_address_from_the_right_is_the_clients(
+    forwarded: str, client: str
+) -> None:
+    assert seen("10.0.0.1", ("X-Forwarded-For", forwarded)) == client
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        ("for=203.0.113.5;proto=https", "203.0.113.5"),
+        ('for=198.51.100.1, For="[2001:db8::1]:4711";by=10.0.0.1', "2001:db8::1"),
+        ("for=203.0.113.5, for=_hidden", "10.0.0.1"),
+        ("by=10.0.0.9", "10.0.0.1"),
+        ("for=", "10.0.0.1"),
+    ],
+)
+def test_the_standards_header_is_read_as_well(forwarded: str, client: str) -> None:
+    assert seen("10.0.0.1", ("Forwarded", forwarded)) == client
+
+
+def test_several_lines_are_one_list() -> None:
+    lines = [("X-Forwarded-For", "198.51.100.1"), ("X-Forwarded-For", "203.0.113.5, 10.1.1.1")]
+    assert seen("10.0.0.1", *lines) == "203.0.113.5"
+
+
+def test_two_headers_that_disagree_tell_nothing() -> None:
+    both = [("X-Forwarded-For", "198.51.100.1"), ("Forwarded", "for=203.0.113.5")]
+    assert seen("10.0.0.1", *both) == "10.0.0.1"
+    assert seen("10.0.0.1", both[0], ("Forwarded", "for=198.51.100.1")) == "198.51.100.1"
+
+
+@pytest.mark.parametrize("trusted", [(), ("192.0.2.0/24",)])
+def test_nobody_else_is_believed(trusted: tuple[str, ...]) -> None:
+    header = ("X-Forwarded-For", "203.0.113.5")
+    assert seen("10.0.0.1", header, trusted=trusted) == "10.0.0.1"
+
+
+def test_a_server_that_knows_no_client_is_no_error() -> None:
+    assert seen(None, ("X-Forwarded-For", "203.0.113.5")) == ""
+
+
+def test_a_customers_network_of_ipv6_counts_as_one() -> None:
+    assert counted_as("2001:db8::1") == counted_as("2001:db8::ffff:1") == "2001:db8::/64"
+    assert counted_as("203.0.113.5") == "203.0.113.5"
+
+
+def test_settings_say_which_entry_makes_no_sense() -> None:
+    assert GatewaySettings(trusted_proxies="10.0.0.0/8, ::1").trusted_proxies == (
+        "10.0.0.0/8",
+        "::1",
+    )
+    for wrong in ("10.0.0.1/8", "proxy", "10.0.0.0/33"):
+        with pytest.raises(ValueError, match="no address or network"):
+            GatewaySettings(trusted_proxies=wrong)

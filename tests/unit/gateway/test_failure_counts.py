@@ -1,0 +1,25 @@
+"""Counting failures: a minute at a time, in bounded memory."""
+
+from __future__ import annotations
+
+from services.gateway.failure_counts import FailureCounts
+
+
+def test_a_minute_later_it_begins_anew() -> None:
+    now = [100.0]
+    counts = FailureCounts(2, clock=lambda: now[0])
+    assert [counts.add("a") for _ in range(2)] == [1, 2]
+    assert (counts.is_over("a"), counts.is_over("b")) == (True, False)
+    now[0] += 59
+    assert counts.is_over("a")
+    now[0] += 1
+    assert not counts.is_over("a")
+    assert counts.add("a") == 1
+
+
+def test_any_number_of_addresses_takes_bounded_memory() -> None:
+    counts = FailureCounts(1, max_entries=100)
+    for number in range(1000):
+        counts.add(number)
+    assert len(counts) == 100
+    assert counts.is_over(999)
