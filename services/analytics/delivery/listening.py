@@ -8,6 +8,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from hogsend.service.metrics import FAILURES
+from hogsend.service.requester import is_delivered
 from hogsend.transport.connection import Connection
 from services.analytics.delivery.heard_writes import Heard, HeardWrites
 
@@ -34,6 +35,8 @@ class Listener:
         self._heard.listens()
 
     async def _on_message(self, message: Msg) -> None:
+        if is_delivered(message):
+            return
         heard = Heard(message.subject, message.headers or {}, message.data, datetime.now(UTC))
         try:
             await self._heard.hear(heard)

@@ -96,17 +96,17 @@ def _owner_api(user: User) -> set[str]:
         f"$JS.API.STREAM.{verb}.{name}"
         for name, stream in STREAMS.items()
         if stream.owner == user
-        for verb in ("CREATE", "UPDATE", "INFO")
+        # Purged of copies of other streams' messages, which readers can have JetStream put there.
+        for verb in ("CREATE", "UPDATE", "INFO", "PURGE")
     }
 
 
 def _dead_letter_api() -> set[str]:
-    """Reading without a consumer, and deleting, which nobody may do on any other stream."""
+    """Reading without a consumer, and deleting one message, which nobody may do elsewhere."""
     stream = StreamName.DEADLETTER
     return {
         f"$JS.API.DIRECT.GET.{stream}",
         f"$JS.API.STREAM.MSG.DELETE.{stream}",
-        f"$JS.API.STREAM.PURGE.{stream}",
     }
 
 

@@ -26,6 +26,8 @@ from hogsend.service.tasks import Work, running
 log = structlog.get_logger(__name__)
 
 STREAM_RETRY_MAX_SECONDS = 2.0
+KEEP_CLEAN_SECONDS = 30.0
+"""How often streams are looked through for what does not belong there."""
 KEEP_STREAMS_SECONDS = 5.0
 """How often a service looks whether its streams are still there."""
 
@@ -58,7 +60,8 @@ def service_app(
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         async with running(
-            [*background, lambda: _keep_streams(broker, limits)], on_failure=app.exit
+            [*background, lambda: _keep_streams(broker, limits), lambda: _keep_clean(broker)],
+            on_failure=app.exit,
         ):
             yield
 
@@ -122,6 +125,23 @@ async def _declare_streams(broker: ServiceBroker, limits: Limits) -> None:
         metrics.FAILURES.labels("streams", type(error).__name__).inc()
         log.warning("streams are not ready yet", reason=str(error), fix=streams.hint(error))
         raise Unavailable(f"streams are not ready: {type(error).__name__}") from error
+
+
+async def _keep_clean(broker: ServiceBroker) -> None:
+    """Delete from its streams what readers had JetStream put there."""
+    while True:
+        await asyncio.sleep(KEEP_CLEAN_SECONDS)
+        if not broker.running or not broker.link.connected:
+            continue
+        try:
+            purged = await streams.purge_strays(broker.link.js, broker.user)
+        except UNREACHABLE as error:
+            metrics.FAILURES.labels("strays", type(error).__name__).inc()
+            log.warning("streams are not looked through", reason=str(error))
+            continue
+        if purged:
+            metrics.FAILURES.labels("strays", "purged").inc(sum(purged.values()))
+            log.warning("copies of other streams' messages deleted", messages=purged)
 
 
 async def _keep_streams(broker: ServiceBroker, limits: Limits) -> None:

@@ -24,7 +24,12 @@ NOBODY_WAITS = "nobody waits for the answer"
 
 def has_requester(message: Msg) -> bool:
     """Whether a requester waits for the answer to `message`."""
-    return bool(message.reply) and not message.reply.startswith(JETSTREAM)
+    return bool(message.reply) and not is_delivered(message)
+
+
+def is_delivered(message: Msg) -> bool:
+    """Whether a consumer has delivered `message`, which nobody may have published here."""
+    return message.reply.startswith(JETSTREAM)
 
 
 class RawRequest(msgspec.Struct, frozen=True):
@@ -44,6 +49,27 @@ async def raw_request(message: StreamMessage[Msg]) -> RawRequest:
     if not has_requester(raw):
         raise InvalidRequest(NOBODY_WAITS)
     return RawRequest(raw.subject, raw.data)
+
+
+def published(
+    decode: Callable[[StreamMessage[Any]], Awaitable[Any]],
+) -> Callable[[StreamMessage[Any]], Awaitable[Any]]:
+    """Decode with `decode` what somebody has published, and nothing that JetStream delivers.
+
+    It may deliver a message of one stream, and an old one, to the subjects of another.
+    """
+
+    async def decode_published(message: StreamMessage[Any]) -> Any:
+        """Decode a message.
+
+        Raises:
+            InvalidRequest: a consumer has delivered it.
+        """
+        if is_delivered(message.raw_message):
+            raise InvalidRequest("delivered by a consumer of somebody's, and not published")
+        return await decode(message)
+
+    return decode_published
 
 
 class RequesterMiddleware(BaseMiddleware[Any, Any]):

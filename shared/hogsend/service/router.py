@@ -21,7 +21,7 @@ from nats.js.api import ConsumerConfig
 from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.registry import Channel, Endpoint
-from hogsend.service.requester import raw_request
+from hogsend.service.requester import published, raw_request
 from hogsend.service.subscribers import BatchSubscriber, OnNak, RequestSubscriber, decoder_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -135,7 +135,7 @@ class ServiceRouter(NatsRouter):
         def declare(router: ServiceRouter, handler: Handler) -> None:
             # A reply would go to the publisher's inbox, where JetStream's acknowledgement belongs.
             subject = subjects.credential_changed(provider)
-            decoder: Any = decoder_of(CredentialChanged)
+            decoder: Any = published(decoder_of(CredentialChanged))
             NatsRouter.subscriber(router, subject, no_reply=True, decoder=decoder)(handler)
 
         return self._declaring(declare)

@@ -7,6 +7,7 @@ from nats.js.api import StreamConfig
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from hogsend.contract import subjects
+from hogsend.contract.consumers import STREAMS_OF_OTHERS
 from hogsend.contract.streams import (
     DEFAULT_LIMITS,
     ENGAGEMENT_CONSUMER,
@@ -57,6 +58,35 @@ async def restore(
 
 def _owned_by(owner: User) -> list[StreamName]:
     return [name for name, stream in STREAMS.items() if stream.owner is owner]
+
+
+async def purge_strays(js: JetStreamContext, owner: User) -> dict[str, int]:
+    """Delete copies of other streams' messages from the streams of `owner`, and count them.
+
+    JetStream delivers a message to whatever subject a reader names, also to one of a stream
+    (docs/adr/0012). The copy keeps its own subject, so that no consumer ever reads it, and a stream
+    that refuses what it has no room for would fill up with such copies.
+
+    Raises:
+        nats.js.errors.APIError: the server refuses.
+    """
+    purged: dict[str, int] = {}
+    for name in _owned_by(owner):
+        foreign = [
+            pattern
+            for stream in STREAMS_OF_OTHERS
+            if stream is not name
+            for pattern in STREAMS[stream].config.subjects or []
+        ]
+        for pattern in foreign:
+            try:
+                found = (await js.stream_info(name, pattern)).state.subjects
+            except NotFoundError:
+                continue
+            if found:
+                await js.purge_stream(name, subject=pattern)
+                purged[name] = purged.get(name, 0) + sum(found.values())
+    return purged
 
 
 def hint(error: Exception) -> str | None:

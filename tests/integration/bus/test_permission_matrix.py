@@ -140,7 +140,8 @@ async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User)
         every[f"{API}.STREAM.MSG.GET.{name}"] = False
         every[f"{API}.STREAM.SNAPSHOT.{name}"] = False
         keeper = user is User.INGEST and name is StreamName.DEADLETTER
-        for verb in ("STREAM.PURGE", "STREAM.MSG.DELETE", "DIRECT.GET"):
+        every[f"{API}.STREAM.PURGE.{name}"] = name in owned
+        for verb in ("STREAM.MSG.DELETE", "DIRECT.GET"):
             every[f"{API}.{verb}.{name}"] = keeper
         for verb in ("PAUSE", "UNPIN", "LEADER.STEPDOWN", "RESET"):
             every[f"{API}.CONSUMER.{verb}.{name}.mine"] = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from nats.js.api import ConsumerConfig, ConsumerInfo
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from cli.stack import nats
@@ -12,8 +12,9 @@ from hogsend.contract import subjects
 from hogsend.contract.streams import Limits, StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
-from tests.integration.harness import connected
+from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
+from tests.waiting import eventually
 
 OPENED = f"{subjects.ENGAGEMENT}.email.opened"
 
@@ -124,3 +125,34 @@ async def test_a_start_opens_what_a_killed_one_left_closed(
         await streams.reconcile(bus.js, User.INGEST)
         await operator.js.publish(OPENED, b"{}", timeout=2)
         assert not await streams.is_empty(bus.js, StreamName.ENGAGEMENT)
+
+
+async def test_copies_that_a_reader_had_put_into_other_streams_are_deleted(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with (
+        consumers_of_others(servers),
+        connected(servers, User.INGEST) as ingest,
+        connected(servers, User.OPERATOR) as operator,
+        connected(servers, User.SUBSCRIBER) as subscriber,
+    ):
+        await operator.publish("hogsend.webhooks.posthog", b"{}", {})
+        assert await streams.purge_strays(ingest.js, User.INGEST) == {}
+        for number in range(3):
+            await operator.publish("hogsend.events.x", b"%d" % number, {})
+        config = ConsumerConfig(durable_name="mine", ack_policy=AckPolicy.EXPLICIT)
+        await subscriber.js.add_consumer(StreamName.EVENTS, config)
+        for target in ("hogsend.webhooks.posthog", "hogsend.deadletter.WEBHOOKS"):
+            asked = "$JS.API.CONSUMER.MSG.NEXT.EVENTS.mine"
+            await subscriber.client.publish(asked, b"1", reply=target)
+        purged: dict[str, int] = {}
+
+        async def all_are_gone() -> bool:
+            for name, count in (await streams.purge_strays(ingest.js, User.INGEST)).items():
+                purged[name] = purged.get(name, 0) + count
+            return len(purged) == 2
+
+        await eventually(all_are_gone)
+        assert purged == {StreamName.WEBHOOKS: 1, StreamName.DEADLETTER: 1}
+        assert (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages == 1
+        assert (await operator.js.stream_info(StreamName.EVENTS)).state.messages == 3

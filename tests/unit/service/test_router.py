@@ -207,6 +207,13 @@ async def test_a_change_that_is_none_is_refused_and_the_next_one_is_heard() -> N
     async with TestNatsBroker(broker):
         with capture_logs() as logs, pytest.raises(InvalidRequest):
             await broker.publish(b"\xff[", subjects.credential_changed("posthog"))
+        with pytest.raises(InvalidRequest, match="delivered by a consumer"):
+            # As somebody's consumer would deliver it, with the server's rights.
+            await broker.publish(
+                change,
+                subjects.credential_changed("posthog"),
+                reply_to="$JS.ACK.CREDENTIALS.mine.1.1.1.1.0",
+            )
         await broker.publish(change, subjects.credential_changed("posthog"))
     assert heard == [change]
     assert [(one["event"], one["log_level"]) for one in logs] == [("message refused", "warning")]
