@@ -6,8 +6,10 @@ import json
 import re
 from enum import Enum, auto
 
+import httpx
+
 from hogsend.contract.provisioning import Refusal
-from hogsend.posthog.api import PostHogError
+from hogsend.posthog.errors import PostHogError, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import DENIED, ProjectChoice
 from services.provisioner.destination.drift import BODY, METHOD, SECRET_HEADER
 
@@ -38,6 +40,26 @@ RETRY_REMEDY = (
     "PostHog answered something unexpected. Check the status and detail above, then run "
     "`hogsend connect posthog --provision-only` again."
 )
+
+AGAIN = "then run `hogsend connect posthog --provision-only` again."
+SLOW_REMEDY = (
+    "PostHog did not answer in time. Nothing has to be set: see whether PostHog works, and whether "
+    f"the network lets the provisioner reach it; {AGAIN}"
+)
+UNREACHABLE_REMEDY = (
+    "Check POSTHOG_HOST and POSTHOG_PRIVATE_HOST, and that DNS, proxy and firewall let the "
+    f"provisioner reach PostHog there; {AGAIN}"
+)
+REDIRECT_REMEDY = (
+    "PostHog is at another address: set POSTHOG_PRIVATE_HOST to the one that it redirects to; "
+    f"{AGAIN}"
+)
+FAILED_REMEDY = (
+    "PostHog itself failed. Nothing has to be set: see its status page, or the log of your own "
+    f"PostHog; {AGAIN}"
+)
+
+_BY_STATUS = {401: UNAUTHORIZED_REMEDY, 403: SCOPES_REMEDY}
 
 # posthog/api/hog_function.py names the add-on in a 400; newer versions add how to upgrade.
 _PLAN = re.compile(r"data[ -]pipelines?\b.*\b(add-?on|required|upgrade)", re.IGNORECASE | re.DOTALL)
@@ -102,14 +124,28 @@ def from_posthog(
     return _refused(error, said, step, webhook_url)
 
 
+def remedy_of(error: PostHogError) -> str | None:
+    """Say what to do about a failure whose cause is the same at each step; None for another."""
+    if isinstance(error, PostHogUnreachable):
+        return SLOW_REMEDY if isinstance(error, PostHogTimeout) else UNREACHABLE_REMEDY
+    status = error.status or 0
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        wait = f"{error.retry_after:.0f} seconds" if error.retry_after else "a minute"
+        return f"PostHog limits requests. Wait {wait}; {AGAIN}"
+    if httpx.codes.is_redirect(status):
+        return REDIRECT_REMEDY
+    return _BY_STATUS.get(status, FAILED_REMEDY if httpx.codes.is_server_error(status) else None)
+
+
 def _refused(error: PostHogError, said: str, step: Step, webhook_url: str) -> ProvisioningError:
+    remedy = remedy_of(error)
     match error.status, step:
         case 401, _:
             return _posthog_error("unauthorized", said, UNAUTHORIZED_REMEDY)
         case 403, _:
             return _posthog_error("missing-scope", said, SCOPES_REMEDY)
         case _, Step.PROJECT:
-            return _posthog_error("project-discovery-failed", said, DISCOVERY_REMEDY)
+            return _posthog_error("project-discovery-failed", said, remedy or DISCOVERY_REMEDY)
         case 404, Step.COLLECTION:
             remedy = (
                 f"This PostHog has no hog functions API: upgrade it, or {manual_setup(webhook_url)}"
@@ -123,7 +159,7 @@ def _refused(error: PostHogError, said: str, step: Step, webhook_url: str) -> Pr
             "Subscribe to the data pipelines add-on in PostHog's billing settings and run "
             f"`hogsend connect posthog --provision-only` again, or {manual_setup(webhook_url)}",
         )
-    return _posthog_error("api-error", said, RETRY_REMEDY)
+    return _posthog_error("api-error", said, remedy or RETRY_REMEDY)
 
 
 def needs_add_on(error: PostHogError) -> bool:

@@ -17,11 +17,12 @@ from hogsend.posthog.project_choice import DENIED, ProjectChoice, choose_project
 from hogsend.service import metrics
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.errors import (
-    SCOPES_REMEDY,
-    UNAUTHORIZED_REMEDY,
+    DISCOVERY_REMEDY,
+    RETRY_REMEDY,
     Step,
     describe,
     from_posthog,
+    remedy_of,
 )
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.ownership import Ownership
@@ -39,6 +40,7 @@ log = structlog.get_logger(__name__)
 BEARER_SECONDS = 5.0
 PROJECT_SECONDS = 4.0
 DESTINATION_SECONDS = 8.0
+NOT_FOUND = 404
 
 Answer = TypeVar("Answer")
 
@@ -171,12 +173,9 @@ def _failing(bearer: TokenReply, error: PostHogError, choice: ProjectChoice) -> 
     if error.status in DENIED and not choice.is_covered:
         said = f"{choice.mismatch} {describe(error)}"
         return _reads("failing", bearer.source, said, choice.remedy)
-    remedies = {401: UNAUTHORIZED_REMEDY, 403: SCOPES_REMEDY}
-    otherwise = (
-        "Check POSTHOG_HOST and POSTHOG_PRIVATE_HOST, and that PostHog can be reached from the "
-        "provisioner; then try again."
+    remedy = remedy_of(error) or (
+        DISCOVERY_REMEDY if error.status in {None, NOT_FOUND} else RETRY_REMEDY
     )
-    remedy = remedies.get(error.status or 0, otherwise)
     return _reads("failing", bearer.source, describe(error), remedy)
 
 

@@ -51,8 +51,7 @@ class CaptureError(PostHogError):
             status: HTTP status; None when there was no answer.
             retry_after: seconds PostHog asks to wait before the next request.
         """
-        super().__init__(detail, status)
-        self.retry_after = retry_after
+        super().__init__(detail, status, retry_after=retry_after)
 
     @property
     def may_pass(self) -> bool:

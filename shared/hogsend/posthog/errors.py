@@ -6,19 +6,32 @@ from __future__ import annotations
 class PostHogError(Exception):
     """PostHog refused a request or could not be reached."""
 
-    def __init__(self, detail: str, status: int | None = None, attr: str | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        status: int | None = None,
+        attr: str | None = None,
+        *,
+        retry_after: float | None = None,
+    ) -> None:
         """Describe a failed request.
 
         Args:
             detail: PostHog's own `detail`, else its raw text, else why there was no answer.
             status: HTTP status; None when there was no answer.
             attr: field of the request that PostHog named as the cause.
+            retry_after: seconds PostHog asks to wait before the next request.
         """
         super().__init__(detail)
         self.detail = detail
         self.status = status
         self.attr = attr
+        self.retry_after = retry_after
 
 
-class PostHogTimeout(PostHogError):
+class PostHogUnreachable(PostHogError):
+    """There was no answer: nothing listens there, or the connection broke."""
+
+
+class PostHogTimeout(PostHogUnreachable):
     """PostHog did not answer in time."""

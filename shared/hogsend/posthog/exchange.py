@@ -14,7 +14,7 @@ from http import HTTPStatus
 import httpx
 import msgspec
 
-from hogsend.posthog.errors import PostHogError, PostHogTimeout
+from hogsend.posthog.errors import PostHogError, PostHogTimeout, PostHogUnreachable
 
 MAX_REDIRECTS = 3
 _REPEATS = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
@@ -53,7 +53,8 @@ async def exchange(
 
     Raises:
         PostHogTimeout: the answer was not complete in time.
-        PostHogError: there was no answer, one of more than `max_bytes`, or redirects without end.
+        PostHogUnreachable: there was no answer.
+        PostHogError: there was one of more than `max_bytes`, or redirects without end.
     """
     target = url
     try:
@@ -76,9 +77,9 @@ async def exchange(
     except (httpx.ConnectError, httpx.ProxyError) as error:
         # Raised before the request is sent, so its message cannot quote it.
         reason = str(error)[:MAX_DETAIL] or type(error).__name__
-        raise PostHogError(f"PostHog cannot be reached: {reason}") from None
+        raise PostHogUnreachable(f"PostHog cannot be reached: {reason}") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise PostHogError(f"PostHog cannot be reached ({type(error).__name__})") from None
+        raise PostHogUnreachable(f"PostHog cannot be reached ({type(error).__name__})") from None
 
 
 async def read(answer: httpx.Response, max_bytes: int) -> bytes:

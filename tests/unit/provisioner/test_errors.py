@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hogsend.posthog.errors import PostHogError
+from hogsend.posthog.errors import PostHogError, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.destination.errors import (
     OPEN_ROUTE_REMEDY,
@@ -17,6 +17,7 @@ from services.provisioner.destination.errors import (
     no_function_id,
     no_project_id,
     precondition_failed,
+    remedy_of,
 )
 from tests.destinations import WEBHOOK_URL
 
@@ -71,9 +72,9 @@ def test_a_status_has_its_code_at_each_step(step: Step, status: int | None, code
             403,
             ["hog_function:write", "project:read", "person:read", "person:write", "scopes"],
         ),
-        (Step.PROJECT, 500, ["POSTHOG_PROJECT_ID", "POSTHOG_HOST", "--provision-only"]),
+        (Step.PROJECT, 404, ["POSTHOG_PROJECT_ID", "POSTHOG_HOST", "--provision-only"]),
         (Step.COLLECTION, 404, ["upgrade", "manually", WEBHOOK_URL]),
-        (Step.FUNCTION, 500, ["status", "--provision-only"]),
+        (Step.FUNCTION, 400, ["status", "--provision-only"]),
     ],
 )
 def test_a_remediation_names_what_to_do(step: Step, status: int, names: list[str]) -> None:
@@ -82,6 +83,44 @@ def test_a_remediation_names_what_to_do(step: Step, status: int, names: list[str
     ).refusal.remediation
     for name in names:
         assert name in (remediation or "")
+
+
+TIMEOUT = PostHogTimeout("PostHog did not answer within 4 s")
+UNREACHABLE = PostHogUnreachable("PostHog cannot be reached: connection refused")
+NO_ID = PostHogError("PostHog's project answer carries no id")
+CAUSES = [
+    # What there was no answer to is not mended by naming the project.
+    (TIMEOUT, ["did not answer in time", "Nothing has to be set"], ["POSTHOG_PROJECT_ID"]),
+    (UNREACHABLE, ["POSTHOG_HOST", "DNS", "firewall"], ["POSTHOG_PROJECT_ID", "scope"]),
+    (PostHogError("x", 401), ["hogsend connect posthog"], ["POSTHOG_PROJECT_ID"]),
+    (PostHogError("x", 403), ["hog_function:write"], ["POSTHOG_PROJECT_ID"]),
+    (PostHogError("x", 302), ["POSTHOG_PRIVATE_HOST", "redirects"], ["POSTHOG_PROJECT_ID"]),
+    (PostHogError("x", 308), ["POSTHOG_PRIVATE_HOST", "redirects"], ["POSTHOG_PROJECT_ID"]),
+    (PostHogError("x", 429), ["Wait a minute"], ["POSTHOG_", "scope"]),
+    (PostHogError("x", 429, retry_after=41.6), ["Wait 42 seconds"], ["POSTHOG_", "scope"]),
+    (PostHogError("x", 500), ["itself failed", "Nothing has to be set"], ["POSTHOG_", "scope"]),
+    (PostHogError("x", 503), ["itself failed", "status page"], ["POSTHOG_", "scope"]),
+]
+
+
+@pytest.mark.parametrize("step", list(Step))
+@pytest.mark.parametrize(("error", "names", "not_named"), CAUSES)
+def test_a_remedy_follows_its_cause_at_each_step(
+    step: Step, error: PostHogError, names: list[str], not_named: list[str]
+) -> None:
+    remedy = from_posthog(error, step, WEBHOOK_URL, CURRENT).refusal.remediation or ""
+    assert remedy == remedy_of(error)
+    assert all(name in remedy for name in names), remedy
+    assert not any(name in remedy for name in not_named), remedy
+
+
+@pytest.mark.parametrize("error", [PostHogError("x", 404), PostHogError("x", 400), NO_ID])
+def test_a_cause_that_depends_on_the_step_has_the_steps_remedy(error: PostHogError) -> None:
+    assert remedy_of(error) is None
+    remedies = {
+        from_posthog(error, step, WEBHOOK_URL, CURRENT).refusal.remediation for step in Step
+    }
+    assert len(remedies) > 1
 
 
 def test_case_50_a_missing_secret_names_the_setting_and_the_command() -> None:

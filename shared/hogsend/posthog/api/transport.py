@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,7 +11,8 @@ import httpx
 import msgspec
 
 from hogsend.posthog.errors import PostHogError
-from hogsend.posthog.exchange import MAX_DETAIL, exchange
+from hogsend.posthog.exchange import MAX_DETAIL, Answer, exchange
+from hogsend.posthog.retry_after import retry_after_seconds
 
 REQUEST_SECONDS = 15.0
 """Longest one request may take, answer included (contract 2.1)."""
@@ -87,13 +89,14 @@ class Transport:
             max_bytes=MAX_ANSWER_BYTES,
         )
         if not httpx.codes.is_success(answer.status):
-            raise self._refusal(answer.status, answer.content)
+            raise self._refusal(answer)
         try:
             return msgspec.json.decode(answer.content)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 
-    def _refusal(self, status: int, content: bytes) -> PostHogError:
+    def _refusal(self, answer: Answer) -> PostHogError:
+        status, content = answer.status, answer.content
         if httpx.codes.is_redirect(status):
             return PostHogError(
                 "a redirect to another address, which the bearer must not follow", status
@@ -108,4 +111,9 @@ class Transport:
             detail = detail.replace(secret, _HIDDEN)
         if len(detail) > MAX_DETAIL:
             detail = f"{detail[:MAX_DETAIL]}…"
-        return PostHogError(detail, status, body.attr if isinstance(body.attr, str) else None)
+        return PostHogError(
+            detail,
+            status,
+            body.attr if isinstance(body.attr, str) else None,
+            retry_after=retry_after_seconds(answer.retry_after, datetime.now(UTC)),
+        )
