@@ -132,7 +132,7 @@ def create_app(
         Timezones(persons, contacts, settings.default_timezone),
         Conditions(persons, contacts),
         FlagReader(link, project_key, http),
-        DestinationService(link, DestinationConsumers(streams), store, egress),
+        DestinationService(link, DestinationConsumers(streams), store, egress, project_key.host),
         delivery,
         DeadLetters(broker.published, User.ANALYTICS),
         CapabilityReport(persons, project_key, store, destination_enabled=enabled),

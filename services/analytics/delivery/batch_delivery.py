@@ -10,7 +10,7 @@ import structlog
 
 from hogsend.contract.destinations import DeliveryStatus
 from hogsend.contract.errors import HogsendError
-from hogsend.posthog.capture import CaptureError
+from hogsend.posthog.capture import CaptureError, encode
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.metrics import FAILURES
 from services.analytics.delivery.failed_batch import plan_retry
@@ -19,7 +19,7 @@ from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.send_gate import SendGate
 from services.analytics.delivery.settlement import Settlement, outcome_of
 from services.analytics.delivery.shielded import shielded
-from services.analytics.delivery.sources.source import Source
+from services.analytics.delivery.sources.source import Skipped, Source
 from services.analytics.delivery.streams import DeliveryMessage
 from services.analytics.project_key import Project
 
@@ -67,8 +67,10 @@ class BatchDelivery:
         self._policy = policy
 
     async def deliver(self, batch: Sequence[QueuedEvent]) -> None:
-        """Send a batch to the source's project."""
+        """Send a batch to the source's project, both as an operator has them now."""
         try:
+            await self._source.refresh()
+            batch = await self._read_again(batch)
             project = await self._source.project()
         except HogsendError as error:
             FAILURES.labels("delivery", error.code).inc()
@@ -81,8 +83,24 @@ class BatchDelivery:
         else:
             if project is None:
                 await self._settle(batch, "discarded")
-            else:
+            elif batch:
                 await self._send(batch, project)
+
+    async def _read_again(self, batch: Sequence[QueuedEvent]) -> list[QueuedEvent]:
+        """Read anew what was read before a change; settles what is not to be sent any more."""
+        revision, current = self._source.revision, []
+        for entry in batch:
+            if entry.revision != revision:
+                try:
+                    captured = self._source.read(entry.origin)
+                except (Skipped, Unprocessable):
+                    captured = None
+                if captured is None:
+                    await self._settle([entry], "discarded")
+                    continue
+                entry.body, entry.revision = encode(captured), revision
+            current.append(entry)
+        return current
 
     async def _send(self, batch: Sequence[QueuedEvent], project: Project) -> None:
         bodies = [entry.body for entry in batch]

@@ -42,7 +42,7 @@ class DestinationSenders:
         self._default = default
         self._source_of = source_of
         self._keep_sending = keep_sending
-        self._running: dict[UUID, tuple[DestinationSource, asyncio.Task[None]]] = {}
+        self._running: dict[UUID, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -54,7 +54,7 @@ class DestinationSenders:
                 await self._follow_store()
                 await asyncio.sleep(POLL_SECONDS)
         finally:
-            await cancel_all(*(task for _, task in self._running.values()))
+            await cancel_all(*self._running.values())
 
     async def _follow_store(self) -> None:
         try:
@@ -63,15 +63,13 @@ class DestinationSenders:
             log.debug("destinations cannot be read now", reason=str(error))
             return
         for id in self._running.keys() - stored.keys():
-            _, task = self._running.pop(id)
-            await cancel_all(task)
+            await cancel_all(self._running.pop(id))
             await self._delete_consumer(id)
         for id, destination in stored.items():
-            if id in self._running:
-                self._running[id][0].destination = destination
-            else:
+            # What is running looks at its destination itself before it reads and sends.
+            if id not in self._running:
                 source = self._source_of(destination)
-                self._running[id] = source, asyncio.create_task(self._keep_sending(source))
+                self._running[id] = asyncio.create_task(self._keep_sending(source))
 
     async def _delete_orphaned_consumers(self) -> None:
         try:

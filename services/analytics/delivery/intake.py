@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 from hogsend.posthog.capture import encode
 from hogsend.service.dead_letters import Unprocessable
+from hogsend.service.retry import retry_until_available
 from services.analytics.delivery.ordered_queue import Entry, OrderedQueue
 from services.analytics.delivery.send_gate import SendGate
 from services.analytics.delivery.settlement import Settlement, outcome_of
 from services.analytics.delivery.sources.source import Skipped, Source
 from services.analytics.delivery.streams import DeliveryMessage
+
+REFRESH_RETRY_SECONDS = 1.0
 
 
 class Intake:
@@ -30,6 +33,8 @@ class Intake:
 
     async def enqueue(self, messages: Sequence[DeliveryMessage]) -> None:
         """Queue what is to be sent; acknowledge repeats, skips, strays and dead letters."""
+        # Not with an earlier state: an operator has been told that a change is in force.
+        await retry_until_available(self._source.refresh, wait_max=REFRESH_RETRY_SECONDS)
         repeated: list[DeliveryMessage] = []
         skipped: list[DeliveryMessage] = []
         done: list[DeliveryMessage] = []
@@ -50,7 +55,13 @@ class Intake:
                 if captured is None:
                     done.append(message)
                     continue
-                entry = Entry(message.position, captured.distinct_id, encode(captured), message)
+                entry = Entry(
+                    message.position,
+                    captured.distinct_id,
+                    encode(captured),
+                    message,
+                    self._source.revision,
+                )
                 self._queue.add(entry)
         await self._settlement.acknowledge(repeated)
         await self._settlement.settle(done)

@@ -27,6 +27,8 @@ class Entry(Generic[Origin]):
     body: bytes
     origin: Origin
     """What the event was read from, to be settled once the event is done."""
+    revision: object = None
+    """Of the source, when `body` was made."""
     attempts: int = 0
     first_tried_at: float = math.inf
     """Seconds on the caller's clock; infinite before the first attempt."""

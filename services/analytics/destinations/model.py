@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
@@ -12,7 +13,7 @@ from hogsend.contract.base import Properties
 from hogsend.contract.destinations import DestinationKind, OutboundDestination
 from hogsend.contract.engagement import CATALOG
 from hogsend.contract.errors import InvalidRequest
-from hogsend.service.ssrf import EgressPolicy
+from hogsend.service.ssrf import DEFAULT_PORTS, EgressPolicy
 from hogsend.urls import is_absolute_url
 
 MASK = "***"
@@ -127,31 +128,87 @@ def checked_types(types: list[str]) -> list[str]:
     return list(dict.fromkeys(types))
 
 
-def checked_config(given: Properties, stored: Properties, egress: EgressPolicy) -> Properties:
-    """Check a config and give it back; without a key in it, with the stored one.
+def checked_config(given: Properties, egress: EgressPolicy, instance_host: str) -> Properties:
+    """Check the config of a new destination and give it back.
 
     Args:
         given: the config that was asked for.
-        stored: the config that is stored.
         egress: which hosts may be called.
+        instance_host: where the instance's own key belongs.
 
     Raises:
-        InvalidRequest: a field has the wrong type, or the host may not be called.
+        InvalidRequest: a field has the wrong type, the host may not be called, or a key would be
+            sent to a host that it was not given for.
     """
     check_text("config", given)
     config = dict(given)
-    if config.get(KEY, MASK) == MASK:
-        config.pop(KEY, None)
-        if KEY in stored:
-            config[KEY] = stored[KEY]
+    if config.get(KEY) == MASK:
+        del config[KEY]
     read = read_config(config)
-    if read.host is not None and not (
-        is_absolute_url(read.host) and read.host.startswith(("http://", "https://"))
-    ):
-        raise InvalidRequest("config.host must be an http or https URL")
-    if read.host is not None:
-        egress.check(read.host, "config.host")
+    _check_host(read, egress)
+    if not read.api_key and not is_at(read, instance_host):
+        raise InvalidRequest("config.apiKey is missing: give the key that belongs to config.host")
     return config
+
+
+def changed_config(
+    patch: Properties, stored: Properties, egress: EgressPolicy, instance_host: str
+) -> Properties:
+    """Merge a patch into a stored config (RFC 7396: null removes a field) and check the result.
+
+    Args:
+        patch: the fields to change. A key of `***` is the stored one.
+        stored: the config that is stored.
+        egress: which hosts may be called.
+        instance_host: where the instance's own key belongs.
+
+    Raises:
+        InvalidRequest: as for a new one, or the host changes and the key does not.
+    """
+    patch = dict(patch)
+    is_key_new = patch.get(KEY, MASK) != MASK
+    if not is_key_new:
+        patch.pop(KEY, None)
+    config = _merged(stored, patch)
+    checked = checked_config(config, egress, instance_host)
+    before, after = read_config(stored), read_config(checked)
+    moved = _origin(before.host or instance_host) != _origin(after.host or instance_host)
+    if moved and after.api_key and not is_key_new:
+        raise InvalidRequest(
+            "config.apiKey is missing: the stored key was given for another host; give the key "
+            "that belongs to the new one, or null for both"
+        )
+    return checked
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merged(result.get(name), value)
+    return result
+
+
+def _check_host(config: DestinationConfig, egress: EgressPolicy) -> None:
+    if config.host is None:
+        return
+    if not (is_absolute_url(config.host) and config.host.startswith(("http://", "https://"))):
+        raise InvalidRequest("config.host must be an http or https URL")
+    egress.check(config.host, "config.host")
+
+
+def is_at(config: DestinationConfig, host: str) -> bool:
+    """Whether a destination captures at `host`, so that the key of that host may be used."""
+    return not config.host or _origin(config.host) == _origin(host)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
 
 
 def read_config(given: Properties) -> DestinationConfig:

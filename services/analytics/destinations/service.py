@@ -29,6 +29,7 @@ from hogsend.service.metrics import FAILURES
 from hogsend.service.ssrf import EgressPolicy
 from services.analytics.destinations.model import (
     Destination,
+    changed_config,
     check_text,
     checked_config,
     checked_types,
@@ -84,12 +85,22 @@ class DestinationService:
         consumers: Consumers,
         store: DestinationStore,
         egress: EgressPolicy,
+        instance_host: str,
     ) -> None:
-        """Keep destinations in `store`; `egress` says which hosts may be called."""
+        """Keep destinations in `store`.
+
+        Args:
+            publisher: publishes test events.
+            consumers: keep engagement for destinations.
+            store: keeps destinations.
+            egress: which hosts may be called.
+            instance_host: where the instance's own key belongs.
+        """
         self._publisher = publisher
         self._consumers = consumers
         self._store = store
         self._egress = egress
+        self._instance_host = instance_host
 
     async def create(self, new: CreateDestination) -> OutboundDestination:
         """Create a destination. Engagement reported from now on waits for it.
@@ -102,7 +113,7 @@ class DestinationService:
             new,
             url=checked_url(new.url),
             event_types=checked_types(new.event_types),
-            config=checked_config(new.config, {}, self._egress),
+            config=checked_config(new.config, self._egress, self._instance_host),
         )
         created = await self._store.create(checked)
         try:
@@ -122,13 +133,14 @@ class DestinationService:
         return (await self._store.get(_id(wanted.id))).shown()
 
     async def change(self, wanted: ChangeDestination) -> OutboundDestination:
-        """Change the fields that are given.
+        """Change the fields that are given; in force from the moment that this returns.
 
         Raises:
             InvalidRequest: the destination could not work any more.
         """
         changed = await self._store.change(
-            _id(wanted.id), lambda stored: _edited(stored, wanted, self._egress)
+            _id(wanted.id),
+            lambda stored: _edited(stored, wanted, self._egress, self._instance_host),
         )
         return changed.shown()
 
@@ -177,7 +189,9 @@ class DestinationService:
         await self._consumers.create(id)
 
 
-def _edited(stored: Destination, wanted: ChangeDestination, egress: EgressPolicy) -> Destination:
+def _edited(
+    stored: Destination, wanted: ChangeDestination, egress: EgressPolicy, instance_host: str
+) -> Destination:
     changes: dict[str, Any] = {}
     if wanted.url is not msgspec.UNSET:
         changes["url"] = checked_url(wanted.url)
@@ -189,7 +203,7 @@ def _edited(stored: Destination, wanted: ChangeDestination, egress: EgressPolicy
     if wanted.disabled is not msgspec.UNSET:
         changes["disabled"] = wanted.disabled
     if wanted.config is not msgspec.UNSET:
-        given = checked_config(wanted.config, stored.given, egress)
+        given = changed_config(wanted.config, stored.given, egress, instance_host)
         changes |= {"given": given, "config": read_config(given)}
     return msgspec.structs.replace(stored, **changes)
 

@@ -36,7 +36,12 @@ class CreateDestination(Message, frozen=True, kw_only=True):
 
 
 class ChangeDestination(Message, frozen=True, kw_only=True):
-    """Change what is given. A `config` without `apiKey`, or with `***`, keeps the stored key."""
+    """Change what is given.
+
+    `config` is merged into the stored one (RFC 7396): what it does not name stays, null removes,
+    and an `apiKey` of `***` is the stored one. A change of `host` needs the `apiKey` that belongs
+    to it.
+    """
 
     id: str
     url: str | msgspec.UnsetType = msgspec.UNSET

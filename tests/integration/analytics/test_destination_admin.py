@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ from hogsend.contract.errors import Forbidden
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from tests.capture_recorder import CaptureRecorder, capture_recorder
-from tests.integration.analytics.sending import Sending, sending
+from tests.integration.analytics.sending import Sending, replica, sending, until_consumed
 from tests.integration.harness import READ_KEY, Gateway, admin, connected, gateway_service
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -67,6 +68,7 @@ class Stack:
 
     front: Gateway
     sent: Sending
+    database_url: str
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ async def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> A
             servers, tmp_path_factory.mktemp("gateway"), wait_for_secret=False
         ) as front,
     ):
-        yield Stack(front, sent)
+        yield Stack(front, sent, database_url)
 
 
 @pytest.fixture
@@ -193,11 +195,33 @@ async def test_a_change_keeps_what_it_does_not_name_and_the_key(operator: Admin)
     changed = (await operator.ask("PATCH", path, eventTypes=["email.sent", "email.sent"])).json()
     assert (changed["eventTypes"], changed["description"]) == (["email.sent"], "first")
     changed = (await operator.ask("PATCH", path, config={"syncPersons": False})).json()
-    assert changed["config"] == {"syncPersons": False, "apiKey": "***"}
-    changed = await operator.ask("PATCH", path, config={"apiKey": "***", "host": "http://x.y"})
-    assert changed.json()["config"] == {"apiKey": "***", "host": "http://x.y"}
-    changed = (await operator.ask("PATCH", path, description=None, config={"apiKey": None})).json()
-    assert (changed["config"], changed["description"]) == ({"apiKey": None}, None)
+    kept = {"apiKey": "***", "host": operator.posthog.url, "note": "kept"}
+    assert changed["config"] == {**kept, "syncPersons": False}
+    refused = await operator.ask("PATCH", path, config={"apiKey": "***", "host": "http://x.y"})
+    assert refused.status_code == 400
+    away: dict[str, Any] = {"apiKey": None, "host": None, "note": None}
+    changed = (await operator.ask("PATCH", path, description=None, config=away)).json()
+    assert (changed["config"], changed["description"]) == ({"syncPersons": False}, None)
+
+
+async def test_case_143_a_pause_and_a_resume_are_in_force_when_they_are_answered(
+    stack: Stack, operator: Admin, servers: Servers
+) -> None:
+    """Whichever replica answers: one of three, of which one sends."""
+    made = await operator.make()
+    durable = f"destination-{made['id']}"
+    report = operator.sent.member.engagement.report
+    one_more = partial(replica, servers, stack.database_url, posthog={"posthog_api_key": "phc_x"})
+    async with one_more(), one_more():
+        for number in range(5):
+            assert (await operator.ask("POST", f"/{made['id']}/pause")).status_code == 200
+            await report("email.opened", {"userId": f"paused_{number}"})
+            await until_consumed(operator.sent, StreamName.ENGAGEMENT, durable)
+            assert (await operator.ask("POST", f"/{made['id']}/resume")).status_code == 200
+            await report("email.opened", {"userId": f"resumed_{number}"})
+            await until_consumed(operator.sent, StreamName.ENGAGEMENT, durable)
+    found = [event["distinct_id"] for event in operator.posthog.events]
+    assert found == [f"resumed_{number}" for number in range(5)]
 
 
 @pytest.mark.parametrize(

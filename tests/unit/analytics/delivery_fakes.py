@@ -215,10 +215,29 @@ class FakeSource(Source):
         """What `project` gives or raises."""
         self.history_fails: Exception | None = None
         self.history_hangs = False
+        self.only: set[str] | None = None
+        """Names that are wanted; None is all of them."""
+        self.stored: tuple[int, set[str] | None] = (0, None)
+        """What an operator has stored: a revision, and `only`."""
+        self._revision = 0
+        self.unknown = 0
+        """How often what is stored cannot be looked at."""
+
+    @property
+    def revision(self) -> object:
+        return self._revision
+
+    async def refresh(self) -> None:
+        if self.unknown:
+            self.unknown -= 1
+            raise Unavailable("PostgreSQL is not available")
+        self._revision, self.only = self.stored
 
     def read(self, message: ReadableMessage) -> Captured | None:
         found = msgspec.json.decode(message.body, type=dict[str, str])
         if "person" not in found:
+            return None
+        if self.only is not None and found["name"] not in self.only:
             return None
         match found["name"]:
             case "malformed":

@@ -56,7 +56,11 @@ class Managed:
         self.consumers = FakeConsumers()
         self.store = FakeStore()
         self.service = DestinationService(
-            self.link, self.consumers, self.store, EgressPolicy.of(("allowed.internal",))
+            self.link,
+            self.consumers,
+            self.store,
+            EgressPolicy.of(("allowed.internal",)),
+            "https://us.i.posthog.com",
         )
 
     async def create(self, **changes: Any) -> str:
@@ -133,7 +137,8 @@ async def test_what_could_never_work_is_refused_and_changes_nothing(
 
 
 async def test_a_host_that_is_not_public_may_be_allowed(managed: Managed) -> None:
-    id = await managed.create(config={"host": "http://allowed.internal:8000"})
+    config = {"host": "http://allowed.internal:8000", "apiKey": "phc_own"}
+    id = await managed.create(config=config)
     assert managed.store.rows[UUID(id)].config.host == "http://allowed.internal:8000"
 
 
@@ -145,15 +150,75 @@ async def test_a_change_keeps_what_it_does_not_name(managed: Managed) -> None:
     assert (changed.description, changed.url, changed.disabled) == (None, "https://x.y", True)
 
 
-async def test_a_config_without_a_key_keeps_the_stored_one(managed: Managed) -> None:
-    id = await managed.create()
+async def test_a_config_is_merged_and_null_removes(managed: Managed) -> None:
+    id = await managed.create(config={**CONFIG, "eventNames": {"email.sent": "a", "x": "b"}})
     changed = await managed.change(id, config={"syncPersons": False})
-    assert changed.config == {"syncPersons": False, "apiKey": "***"}
-    changed = await managed.change(id, config={"apiKey": "***", "host": "https://x.y"})
-    assert changed.config == {"apiKey": "***", "host": "https://x.y"}
+    assert changed.config["syncPersons"] is False
+    assert (changed.config["apiKey"], changed.config["note"]) == ("***", "kept")
+    changed = await managed.change(
+        id, config={"apiKey": "***", "note": None, "eventNames": {"x": None, "y": "c"}}
+    )
+    assert changed.config == {
+        "apiKey": "***",
+        "syncPersons": False,
+        "eventNames": {"email.sent": "a", "y": "c"},
+    }
     assert managed.store.rows[UUID(id)].config.api_key == "phc_own"
     changed = await managed.change(id, config={"apiKey": None})
-    assert changed.config == {"apiKey": None}
+    assert "apiKey" not in changed.config
+
+
+HOST = {"host": "https://one.example", "apiKey": "phc_one"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "patch"),
+    [
+        (HOST, {"host": "https://two.example"}),
+        (HOST, {"host": "https://two.example", "apiKey": "***"}),
+        (HOST, {"host": "http://one.example"}),
+        (HOST, {"host": "https://one.example:8443"}),
+        (HOST, {"host": "https://one.example.two.example"}),
+        (HOST, {"host": "https://one.example@two.example"}),
+        (HOST, {"host": None}),
+        (CONFIG, {"host": "https://two.example"}),
+        # The instance's key is a key, too.
+        ({}, {"host": "https://two.example"}),
+        (HOST, {"apiKey": None}),
+    ],
+)
+async def test_a_key_never_goes_to_a_host_it_was_not_given_for(
+    managed: Managed, stored: dict[str, Any], patch: dict[str, Any]
+) -> None:
+    id = await managed.create(config=stored)
+    before = managed.store.rows[UUID(id)]
+    with pytest.raises(InvalidRequest, match="apiKey") as refused:
+        await managed.change(id, config=patch)
+    assert "phc_o" not in str(refused.value)
+    assert managed.store.rows[UUID(id)] == before
+
+
+@pytest.mark.parametrize(
+    ("stored", "patch"),
+    [
+        (HOST, {"host": "https://two.example", "apiKey": "phc_two"}),
+        (HOST, {"host": "https://one.example/"}),
+        (HOST, {"host": None, "apiKey": None}),
+        (CONFIG, {"host": "https://us.i.posthog.com"}),
+        ({}, {"host": "https://us.i.posthog.com/"}),
+    ],
+)
+async def test_a_host_may_change_with_its_key_or_stay_the_same(
+    managed: Managed, stored: dict[str, Any], patch: dict[str, Any]
+) -> None:
+    id = await managed.create(config=stored)
+    await managed.change(id, config=patch)
+
+
+async def test_a_new_destination_elsewhere_needs_a_key_of_its_own(managed: Managed) -> None:
+    for config in ({"host": "https://two.example"}, {"host": "https://x.y", "apiKey": "***"}):
+        with pytest.raises(InvalidRequest, match="apiKey"):
+            await managed.create(config=config)
 
 
 async def test_a_deleted_destination_leaves_nothing_behind(managed: Managed) -> None:

@@ -89,7 +89,9 @@ def link() -> FakeLink:
 async def broker(link: FakeLink) -> AsyncIterator[ServiceBroker]:
     """The service, with destinations in memory."""
     composed_broker = composed(link)
-    composed_broker.provide(DestinationService(link, FakeConsumers(), FakeStore(), EGRESS))
+    composed_broker.provide(
+        DestinationService(link, FakeConsumers(), FakeStore(), EGRESS, "https://us.i.posthog.com")
+    )
     async with TestNatsBroker(composed_broker):
         yield composed_broker
 

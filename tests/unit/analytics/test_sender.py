@@ -112,6 +112,44 @@ async def test_case_143_the_outcome_is_recorded_before_the_message_is_acknowledg
     assert delivery.source.statuses()[1:] == [("2", "failed", 1), ("3", "skipped", 1)]
 
 
+@on_virtual_time
+async def test_a_change_counts_for_the_next_message(delivery: Delivery) -> None:
+    delivery.source.stored = (1, set())
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1", "a"))
+        delivery.source.stored = (2, {"a"})
+        await delivery.deliver(delivery.event(2, "u_2", "a"))
+        delivery.source.stored = (3, set())
+        await delivery.deliver(delivery.event(3, "u_3", "a"))
+    assert delivery.capture.taken == [("u_2", "a")]
+
+
+@on_virtual_time
+async def test_a_change_counts_for_the_next_attempt(delivery: Delivery) -> None:
+    delivery.capture.judge = lambda _names: BUSY
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1", "a"), delivery.event(2, "u_2", "b"))
+        assert delivery.capture.attempts == [["a", "b"]]
+        # An operator does not want `a` any more; it waits for its next attempt by then.
+        delivery.source.stored = (1, {"b"})
+        delivery.capture.judge = lambda _names: None
+        await asyncio.sleep(60)
+    assert delivery.capture.attempts[1:] == [["b"]]
+    assert ("1", "discarded", 1) in delivery.source.statuses()
+
+
+@on_virtual_time
+async def test_nothing_is_sent_while_it_is_not_known_what_an_operator_wants(
+    delivery: Delivery,
+) -> None:
+    async with delivery.running():
+        delivery.source.unknown = 3
+        delivery.source.stored = (1, set())
+        await delivery.deliver(delivery.event(1, "u_1", "a"))
+        await asyncio.sleep(60)
+    assert delivery.capture.attempts == []
+
+
 @pytest.mark.parametrize(
     "error", [Unavailable("PostgreSQL is not available"), InvalidRequest("cannot hold this")]
 )

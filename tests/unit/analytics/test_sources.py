@@ -243,7 +243,10 @@ class TestDestination:
         [
             ({}, Project("phc_env", "https://eu.i.posthog.com")),
             ({"apiKey": "phc_own"}, Project("phc_own", "https://eu.i.posthog.com")),
-            ({"host": "https://x.y"}, Project("phc_env", "https://x.y")),
+            (
+                {"host": "https://eu.i.posthog.com/"},
+                Project("phc_env", "https://eu.i.posthog.com/"),
+            ),
             ({"apiKey": "phc_own", "host": "https://x.y"}, Project("phc_own", "https://x.y")),
         ],
     )
@@ -252,6 +255,25 @@ class TestDestination:
         self, given: dict[str, str], project: Project
     ) -> None:
         assert await self.source(given=given).project() == project
+
+    @on_virtual_time
+    async def test_the_instances_key_is_not_sent_to_a_host_of_somebody_elses(self) -> None:
+        with pytest.raises(Unprocessable, match="apiKey"):
+            await self.source(given={"host": "https://x.y"}).project()
+
+    @on_virtual_time
+    async def test_it_looks_at_what_is_stored_now(self) -> None:
+        source = self.source(given={"apiKey": "phc_own"})
+        stored = msgspec.structs.replace(source.destination, disabled=True)
+        self.store.rows[stored.id] = stored
+        await source.refresh()
+        assert await source.project() is None
+        self.store.rows[stored.id] = msgspec.structs.replace(stored, disabled=False)
+        await source.refresh()
+        assert await source.project() is not None
+        del self.store.rows[stored.id]
+        await source.refresh()
+        assert await source.project() is None
 
     @on_virtual_time
     async def test_case_141_without_any_key_it_is_not_configured(self) -> None:

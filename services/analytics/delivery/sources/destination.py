@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from hogsend.contract.errors import NotFound
 from hogsend.contract.headers import DESTINATION
 from hogsend.posthog.capture import Captured
 from hogsend.service.dead_letters import Unprocessable
@@ -15,7 +18,7 @@ from services.analytics.delivery.sources.source import (
     decode_engagement,
 )
 from services.analytics.delivery.streams import ReadableMessage, Subscription
-from services.analytics.destinations.model import Destination
+from services.analytics.destinations.model import Destination, is_at
 from services.analytics.destinations.store import DestinationStore, Outcome
 from services.analytics.project_key import Project, ProjectKey
 
@@ -36,7 +39,7 @@ class DestinationSource(Source):
     ) -> None:
         """Send to `destination`; to the default one only with `default_enabled`."""
         self.destination = destination
-        """Replaced when an operator changes it."""
+        """As it was stored when last looked at."""
         self._project_key = project_key
         self._store = store
         self._default_enabled = default_enabled
@@ -50,6 +53,18 @@ class DestinationSource(Source):
     def dead_letter_headers(self) -> dict[str, str]:
         """A replayed dead letter goes to this destination only."""
         return {DESTINATION: str(self.destination.id)}
+
+    @property
+    def revision(self) -> object:
+        """What is sent depends on how the destination is stored."""
+        return self.destination.updated_at
+
+    async def refresh(self) -> None:
+        """Look at how the destination is stored now; a deleted one counts as paused."""
+        try:
+            self.destination = await self._store.get(self.destination.id)
+        except NotFound:
+            self.destination = msgspec.structs.replace(self.destination, disabled=True)
 
     def read(self, message: ReadableMessage) -> Captured | None:
         """Map an event the destination subscribed to, or one that is addressed to it."""
@@ -79,6 +94,9 @@ class DestinationSource(Source):
             project = await self._project_key.project()
             if project is None and destination.is_default:
                 return None
+            if project is not None and not is_at(config, project.host):
+                # The instance's key is for the instance's host.
+                project = None
         key = config.api_key or (project.key if project else None)
         if not key:
             raise Unprocessable(

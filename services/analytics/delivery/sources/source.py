@@ -41,6 +41,18 @@ class Source(ABC):
         """Headers that lead a replayed dead letter back to this source only."""
         return {}
 
+    @property
+    def revision(self) -> object:
+        """Changes whenever `read` may give something else for the same message."""
+        return None
+
+    async def refresh(self) -> None:  # noqa: B027 - most never change
+        """Look at what an operator may have changed, before anything is read or sent.
+
+        Raises:
+            HogsendError: that cannot be found out right now.
+        """
+
     @abstractmethod
     def read(self, message: ReadableMessage) -> Captured | None:
         """What to capture; None when the message does not concern this source.
