@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 from dotenv import dotenv_values
 from nats.aio.client import Client
 
@@ -66,7 +67,12 @@ class LocalSource:
 
     def files(self) -> Mapping[str, Path]:
         """Generated secrets and `.env`."""
-        files = {f"{SECRETS}/{file.name}": file for file in (self._home / SECRETS).iterdir()}
+        secrets = self._home / SECRETS
+        files = {
+            f"{SECRETS}/{file.relative_to(secrets)}": file
+            for file in secrets.rglob("*")
+            if file.is_file()
+        }
         if Path(FILE).is_file():
             files[SETTINGS] = Path(FILE)
         return files
@@ -92,11 +98,11 @@ class LocalTarget:
                 f"there is a stack in {self._final} already",
                 "set HOGSEND_HOME to a directory that does not exist",
             )
-        for setting in ("NATS_URL", "DATABASE_URL"):
+        for setting, other in (("NATS_URL", "DATABASE_URL"), ("DATABASE_URL", "NATS_URL")):
             if os.environ.get(setting):
                 raise CommandError(
-                    f"{setting} names a server of your own, which `hogsend restore` does not fill",
-                    "unset it; docs/deploy.md tells how to restore to servers of your own",
+                    f"{setting} names a server of your own, and {other} none",
+                    f"set {other}, too, to restore to servers of your own; or unset {setting}",
                 )
         shutil.rmtree(self._fresh, ignore_errors=True)
 
@@ -158,6 +164,75 @@ class LocalTarget:
         """Load a dump into the new PostgreSQL."""
         url = EmbeddedPostgres(self._fresh / "postgres").url
         postgres_tools.run(postgres_tools.RESTORE, f"--dbname={url}", str(dump))
+
+
+class ServersTarget:
+    """Servers of the operator's own, in `NATS_URL` and `DATABASE_URL`, both empty."""
+
+    kind: Kind = "local"
+
+    def __init__(self, home: Path, nats_url: str, database_url: str) -> None:
+        """Restore to these servers, with the secrets in `home`."""
+        self._secrets = home.expanduser().resolve() / SECRETS
+        self._nats_url = nats_url
+        self._database_url = database_url
+        self.notes: list[str] = []
+        """What the operator should know."""
+
+    def require_empty(self) -> None:
+        """Check that the database has nothing of ours; NATS is looked at later."""
+        try:
+            found = asyncio.run(_schemas(self._database_url))
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise CommandError(
+                "PostgreSQL does not answer at DATABASE_URL, or refuses the password",
+                "start it, or correct DATABASE_URL",
+            ) from error
+        if found:
+            raise CommandError(
+                f"there are data in PostgreSQL already: {', '.join(found)}",
+                "restore into an empty database, before any service is started",
+            )
+
+    def restore_files(self, files: Path) -> None:
+        """Write the secrets, unless others are there."""
+        for saved in (files / SECRETS).rglob("*"):
+            file = self._secrets / saved.relative_to(files / SECRETS)
+            if not saved.is_file():
+                continue
+            if not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                shutil.copyfile(saved, file)
+                file.chmod(0o600)
+            elif file.read_bytes() != saved.read_bytes():
+                self.notes.append(f"{file} is kept as it is; the backup has another")
+
+    @asynccontextmanager
+    async def servers(self) -> AsyncIterator[Client]:
+        """Connect to NATS as the operator, and find it empty."""
+        async with _connected(self._nats_url) as client:
+            if (await client.jetstream().account_info()).streams:
+                raise CommandError(
+                    "there are streams in NATS already",
+                    "restore into a NATS without streams, before any service is started",
+                )
+            yield client
+
+    def copies(self) -> int | None:
+        """As many as NATS_REPLICAS says."""
+        return BusSettings().stream_limits.replicas
+
+    def load(self, dump: Path) -> None:
+        """Load a dump into PostgreSQL."""
+        postgres_tools.run(postgres_tools.RESTORE, f"--dbname={self._database_url}", str(dump))
+
+
+async def _schemas(url: str) -> list[str]:
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        return [row[0] for row in await connection.fetch(postgres_tools.EXISTING)]
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager

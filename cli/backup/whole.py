@@ -7,6 +7,7 @@ a backup is made may be in it; what was accepted before is.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -132,7 +133,7 @@ async def bring_back(target: Target, directory: Path, key: Key, progress: Progre
     Raises:
         CommandError: it is not empty, the backup cannot be opened, or something cannot be restored.
     """
-    target.require_empty()
+    await asyncio.to_thread(target.require_empty)
     work = directory.with_name(f"{directory.name}.opened")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(mode=0o700)

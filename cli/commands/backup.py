@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from cli.backup.asking import opening_key, sealing_key
-from cli.backup.local import LocalSource, LocalTarget
+from cli.backup.local import LocalSource, LocalTarget, ServersTarget
 from cli.backup.report import report, shown
 from cli.backup.whole import back_up, bring_back
 from cli.console import err
@@ -30,7 +31,8 @@ def backup(
     """Back up streams, PostgreSQL, settings and secrets while everything runs.
 
     Everything that was accepted before it began is in it. It is sealed in the format of age, for a
-    passphrase or a public key; only its owner can read the files. It overwrites nothing.
+    passphrase or a public key; only its owner can read the files. It overwrites nothing. With
+    NATS_URL, as the operator, and DATABASE_URL it saves from these servers.
 
     Parameters
     ----------
@@ -60,7 +62,8 @@ def restore(
 ) -> int:
     """Restore a backup where there is no stack yet.
 
-    The stack is stopped afterwards; `hogsend up` starts it.
+    `hogsend up` starts it afterwards. With NATS_URL and DATABASE_URL it fills these servers, which
+    must be empty, and puts secrets that are missing into HOGSEND_HOME.
 
     Parameters
     ----------
@@ -74,9 +77,13 @@ def restore(
         Print one JSON document on stdout and nothing else.
     """
     settings = StackSettings()
-    target = LocalTarget(settings.hogsend_home, settings.nats_port)
-    target.require_empty()
-    require_free("127.0.0.1", settings.nats_port, "NATS_PORT", "NATS")
+    nats_url, database_url = os.environ.get("NATS_URL"), os.environ.get("DATABASE_URL")
+    target: LocalTarget | ServersTarget
+    if nats_url and database_url:
+        target = ServersTarget(settings.hogsend_home, nats_url, database_url)
+    else:
+        target = LocalTarget(settings.hogsend_home, settings.nats_port)
+        require_free("127.0.0.1", settings.nats_port, "NATS_PORT", "NATS")
     key = opening_key(passphrase_file, identity)
     with shown("restoring") as progress:
         manifest = asyncio.run(bring_back(target, directory, key, progress))

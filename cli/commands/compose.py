@@ -19,6 +19,7 @@ from cli.deployment.backup import ComposeSource, ComposeTarget
 from cli.deployment.compose import Compose
 from cli.deployment.layout import Layout
 from cli.deployment.moving import Move
+from cli.deployment.upgrading import Replaced, Upgrade
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.stack.settings import problems
@@ -30,6 +31,12 @@ class Checked(msgspec.Struct, frozen=True):
     """What `compose check --json` prints."""
 
     ok: bool = True
+
+
+class Upgraded(msgspec.Struct, frozen=True):
+    """What `compose upgrade --json` prints."""
+
+    replaced: list[Replaced]
 
 
 Json = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -95,6 +102,31 @@ def layout(layout: Layout, /, *, deployment: Path = HERE, json: Json = False) ->
         "volumes of NATS: remove them when all is well",
         soft_wrap=True,
     )
+    return 0
+
+
+@app.command
+def upgrade(*, build: bool = True, deployment: Path = HERE, json: Json = False) -> int:
+    """Replace one container after the other by one of the current version.
+
+    The next is only replaced when the one before works. With two gateways, behind a proxy that asks
+    the second while the first restarts, no webhook is refused.
+
+    Parameters
+    ----------
+    build
+        Build the image of this checkout first; --no-build takes the one in HOGSEND_IMAGE.
+    deployment
+        Directory of compose.yaml.
+    json
+        Print one JSON document on stdout and nothing else.
+    """
+    replaced = Upgrade(Compose(deployment), err.print).run(build=build)
+    if json:
+        print_json(Upgraded(replaced))
+        return 0
+    for one in replaced:
+        out.print(f"{one.service:<16}{one.seconds:>6.1f} s")
     return 0
 
 

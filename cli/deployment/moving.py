@@ -138,6 +138,8 @@ class Move:
         self._compose.run("--profile", "*", "stop", *SERVERS)
         for server in target.servers:
             self._script(server, "settle", target, layout=target)
+        for server in SERVERS[target.copies :]:
+            self._script(server, "leave", layout=Layout.CLUSTER)
         self._reach(journal, "starting")
         return done
 
@@ -192,7 +194,8 @@ class Move:
         except ValueError as error:
             raise CommandError(
                 f"the data of {server} belong to a move of which nothing else is left",
-                "restore a backup into empty volumes: docs/deploy.md",
+                "restore a backup into empty volumes (docs/deploy.md); "
+                "`docker compose --profile '*' down --volumes` empties them",
             ) from error
 
     def _script(self, server: str, *words: str, layout: Layout) -> str:

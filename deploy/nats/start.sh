@@ -6,6 +6,7 @@
 #   start.sh which           print the layout of the data here, nothing without data
 #   start.sh set-aside NAME  move the data into NAME, and wait for those that replace them
 #   start.sh settle LAYOUT   say that the data are complete, and of this layout
+#   start.sh leave           say that nothing replaces what was set aside: there are fewer servers
 #
 # docs/deploy.md has the way from one layout to the other.
 set -eu
@@ -43,6 +44,10 @@ set-aside)
     [ ! -e "$data/$kept" ] || mv "$data/$kept" "$data/$2/"
   done
   echo "$moving" > "$marker"
+  exit 0
+  ;;
+leave)
+  rm -f "$marker"
   exit 0
   ;;
 settle)

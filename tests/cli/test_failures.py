@@ -46,6 +46,7 @@ FAILING: dict[str, tuple[str, ...]] = {
     "compose backup": ("backup", "--deployment", "nowhere"),
     "compose restore": ("nothing", "--deployment", "nowhere"),
     "compose check": (),
+    "compose upgrade": ("--deployment", "nowhere"),
     "spool read": ("nothing",),
     "compose layout": ("cluster", "--deployment", "nowhere"),
     "up": (),

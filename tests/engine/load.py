@@ -107,13 +107,10 @@ async def _announced(compose: Compose) -> set[str]:
     found: set[str] = set()
     async with servers.operator(compose) as client:
         js = client.jetstream()
-        reader = await js.pull_subscribe("hogsend.events.*", stream="EVENTS")
-        left = (await js.stream_info("EVENTS")).state.messages
-        while left > 0:
-            for message in await reader.fetch(min(left, 500), timeout=10):
-                found.add(msgspec.json.decode(message.data, type=Event).id)
-                await message.ack()
-                left -= 1
+        state = (await js.stream_info("EVENTS")).state
+        for sequence in range(state.first_seq, state.last_seq + 1):
+            message = await js.get_msg("EVENTS", sequence)
+            found.add(msgspec.json.decode(message.data or b"", type=Event).id)
     return found
 
 

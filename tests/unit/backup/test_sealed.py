@@ -14,6 +14,9 @@ from cli.backup.sealed import CONTENT, KEY, SealError, sealing, unseal
 from cli.errors import CommandError
 
 PASSPHRASE = "correct horse battery staple"
+# A passphrase takes a second each time, on purpose.
+IDENTITY = pyrage.x25519.Identity.generate()
+PUBLIC = str(IDENTITY.to_public())
 
 
 def seal(directory: Path, *, recipient: str | None = None, name: str = "a/b") -> None:
@@ -49,20 +52,16 @@ def test_what_is_sealed_for_a_passphrase_is_opened_by_it_alone(saved: Path, targ
     assert (target / "a" / "b").read_bytes() == b"x" * 300_000
     for file in (saved / CONTENT, saved / KEY, target / "a" / "b"):
         assert file.stat().st_mode & 0o077 == 0
-
-
-def test_the_files_are_of_age_itself(saved: Path) -> None:
-    seal(saved)
+    # Of age itself.
     assert (saved / CONTENT).read_bytes().startswith(b"age-encryption.org/v1\n-> X25519 ")
     assert (saved / KEY).read_bytes().startswith(b"age-encryption.org/v1\n-> scrypt ")
 
 
 def test_a_public_key_needs_no_passphrase(saved: Path, target: Path, tmp_path: Path) -> None:
-    identity = pyrage.x25519.Identity.generate()
-    seal(saved, recipient=str(identity.to_public()))
+    seal(saved, recipient=PUBLIC)
     assert not (saved / KEY).exists()
     file = tmp_path / "key.txt"
-    file.write_text(f"# created: today\n{identity}\n")
+    file.write_text(f"# created: today\n{IDENTITY}\n")
     key = opening_key(None, file)
     unseal(saved, target, passphrase=key.passphrase, identity=key.identity)
     assert (target / "a" / "b").exists()
@@ -73,7 +72,7 @@ def test_a_public_key_needs_no_passphrase(saved: Path, target: Path, tmp_path: P
 @pytest.mark.parametrize("place", [0, 40, -200_000, -1])
 @pytest.mark.parametrize("damage", ["flipped", "cut"])
 def test_a_damaged_backup_is_refused(saved: Path, target: Path, place: int, damage: str) -> None:
-    seal(saved)
+    seal(saved, recipient=PUBLIC)
     file = saved / CONTENT
     content = bytearray(file.read_bytes())
     if damage == "cut":
@@ -82,14 +81,14 @@ def test_a_damaged_backup_is_refused(saved: Path, target: Path, place: int, dama
         content[place] ^= 1
     file.write_bytes(content)
     with pytest.raises(SealError, match="damaged"):
-        unseal(saved, target, passphrase=PASSPHRASE, identity=None)
+        unseal(saved, target, passphrase=None, identity=str(IDENTITY))
 
 
 @pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out"])
 def test_nothing_is_unpacked_outside(saved: Path, target: Path, name: str) -> None:
-    seal(saved, name=name)
+    seal(saved, recipient=PUBLIC, name=name)
     with pytest.raises(SealError):
-        unseal(saved, target, passphrase=PASSPHRASE, identity=None)
+        unseal(saved, target, passphrase=None, identity=str(IDENTITY))
     assert not (target.parent / "out").exists()
 
 

@@ -113,6 +113,8 @@ class Engine(Compose):
                     self.data[server] = "moving"
                 case ["settle", layout]:
                     self.data[server] = layout
+                case ["leave"]:
+                    del self.data[server]
         if words[0] == "config" or "config" in words:
             return "settings nats gateway ingest"
         return ""
@@ -175,6 +177,14 @@ def test_streams_move_along_while_no_service_finds_a_server(
         "up gateway",
     ]
     assert not (tmp_path / ".layout-move.json").exists()
+
+
+def test_streams_move_back_and_forth(tmp_path: Path, streams: dict[str, Any]) -> None:
+    engine = Engine(tmp_path, nats="single")
+    for layout in (Layout.CLUSTER, Layout.SINGLE, Layout.CLUSTER):
+        Move(engine, told).to(layout)
+        assert engine.data == dict.fromkeys(layout.servers, layout.value)
+    assert streams["restored"] == [3, 1, 3]
 
 
 def test_a_move_that_cannot_save_leaves_everything_as_it_was(

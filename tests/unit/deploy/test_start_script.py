@@ -95,3 +95,6 @@ def test_between_two_layouts_only_who_moves_gets_a_server(data: Path) -> None:
     assert start(data, layout="cluster").returncode == REFUSED
     start(data, "settle", "cluster")
     assert start(data, layout="cluster").returncode == 0
+    start(data, "set-aside", "before-tomorrow")
+    start(data, "leave")
+    assert start(data, "which").stdout == ""

@@ -1,0 +1,84 @@
+"""An upgrade replaces one container after the other, and stops at the first that does not work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.deployment import upgrading
+from cli.deployment.compose import Compose
+from cli.deployment.upgrading import Upgrade
+from cli.errors import CommandError
+
+SINGLE = ["settings", "gateway", "nats", "postgres", "analytics", "credentials"]
+CLUSTER = [*SINGLE, "nats-2", "gateway-2", "analytics-2", "credentials-2"]
+
+
+class Engine(Compose):
+    """Containers that work at once, but for some."""
+
+    def __init__(self, directory: Path, services: list[str]) -> None:
+        (directory / "compose.yaml").touch()
+        super().__init__(directory)
+        self._services = services
+        self.broken = ""
+        self.replaced: list[str] = []
+        self.ran: list[str] = []
+
+    def run(self, *arguments: str, **_: Any) -> str:
+        self.ran.append(arguments[0])
+        match arguments:
+            case ["config", "--services"]:
+                return "\n".join(self._services)
+            case ["up", "-d", "--no-deps", service]:
+                self.replaced.append(service)
+            case ["exec", "-T", service, *_] if service == self.broken:
+                raise CommandError("it does not run", "look")
+            case ["port", service, _]:
+                return f"{service}:3002"
+        return ""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for: what is asked answers, and what does not never will."""
+
+    async def complete(_upgrade: Upgrade) -> None:
+        pass
+
+    def get(url: str) -> dict[str, Any]:
+        if url.endswith("/readyz"):
+            return {"ready": True, "spooled": 0}
+        return {"services": {name: {"status": "up"} for name in upgrading.IN_ORDER}}
+
+    monkeypatch.setattr(Upgrade, "_wait_for_copies", complete)
+    monkeypatch.setattr(upgrading, "_get", get)
+    monkeypatch.setattr(upgrading, "POLL_SECONDS", 0)
+
+
+def told(_text: str) -> None:
+    pass
+
+
+def test_the_gateways_are_replaced_last_and_one_after_the_other(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, CLUSTER)
+    done = Upgrade(engine, told).run(build=True)
+    assert engine.replaced == [
+        *("nats", "nats-2", "postgres"),
+        *("credentials", "credentials-2", "analytics", "analytics-2"),
+        *("gateway-2", "gateway"),
+    ]
+    assert [one.service for one in done] == engine.replaced
+    # The image, then the settings, and only then a container.
+    assert engine.ran[:3] == ["build", "run", "config"]
+
+
+def test_a_container_that_does_not_work_is_the_last_that_is_replaced(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, SINGLE)
+    engine.broken = "credentials"
+    with pytest.raises(CommandError, match="credentials was replaced and does not work"):
+        Upgrade(engine, told).run(build=False)
+    assert engine.replaced == ["nats", "postgres", "credentials"]
+    assert "build" not in engine.ran
