@@ -110,6 +110,8 @@ def make(directory: Directory, *, nats: list[str], postgres: str, published: str
         ]
     directory.derived("postgres/roles.sql", "\n".join(roles) + "\n")
 
+    # What an operator adds by hand for Kubernetes: PostHog's keys, and earlier secrets.
+    directory.file("keys.env", "")
     directory.secret("gateway/admin_api_key")
     directory.secret("credentials/better_auth_secret")
 

@@ -209,20 +209,75 @@ def test_every_pod_is_locked_down() -> None:
             assert not closed["allowPrivilegeEscalation"], name
             assert closed["capabilities"] == {"drop": ["ALL"]}, name
             assert "memory" in container["resources"]["limits"], name
-            assert "livenessProbe" in container or name == "postgres"
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                assert probe in container, name
+
+
+def test_a_rollout_waits_until_each_new_pod_has_worked_for_a_while() -> None:
+    for document in documents():
+        if not pods(document):
+            continue
+        name = document["metadata"]["name"]
+        assert document["spec"]["minReadySeconds"] >= 10, name
+        if document["kind"] == "Deployment":
+            assert document["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0, name
+
+
+def test_every_pod_has_a_disruption_budget() -> None:
+    budgets = {
+        document["spec"]["selector"]["matchLabels"]["app"]
+        for document in documents()
+        if document["kind"] == "PodDisruptionBudget"
+    }
+    assert budgets == {*SERVICE_SETTINGS, "nats", "postgres"}
+
+
+def test_a_nats_server_has_started_when_its_streams_have() -> None:
+    (nats,) = [one for one in documents() if pods(one) and one["metadata"]["name"] == "nats"]
+    (container,) = pods(nats)["containers"]
+    for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/varz")):
+        assert container[probe]["exec"]["command"][-1] == f"http://127.0.0.1:8222{path}"
+
+
+@pytest.mark.parametrize("service", SERVICE_SETTINGS)
+def test_every_secret_of_a_service_has_a_place_in_kubernetes(service: str) -> None:
+    (found,) = [one for one in documents() if pods(one) and one["metadata"]["name"] == service]
+    (container,) = pods(found)["containers"]
+    given = (
+        {
+            one["name"]
+            for one in container["env"]
+            if one.get("valueFrom", {}).get("secretKeyRef", {}).get("optional")
+        }
+        if "env" in container
+        else set()
+    )
+    reads = {name for group in SERVICE_SETTINGS[service] for name in group.environment_names()}
+    reads -= SECRETS_WITHHELD.get(service, frozenset()) | FROM_FILES
+    secrets = {name for name in reads if re.search(r"_(KEY|SECRET|PASSWORD)(_PREVIOUS)?$", name)}
+    assert given == secrets - {"NATS_TLS_KEY", "POSTHOG_MINT_WEBHOOK_SECRET"}
+
+
+def test_every_secret_is_named_by_its_content() -> None:
+    wanted = kustomization()
+    named = {generator["name"] for generator in wanted["secretGenerator"]}
+    text = "\n".join(file.read_text() for file in MANIFESTS)
+    used = re.findall(r"(?:secretName|secretKeyRef: \{ name|secret:\n +name): ([\w-]+)", text)
+    assert set(used) <= named
+    assert "generatorOptions" not in wanted
 
 
 def test_what_kustomize_needs_is_there(made: Path) -> None:
     wanted = kustomization()
     assert {DEPLOY / resource for resource in wanted["resources"]} == set(MANIFESTS)
-    named = {"ConfigMap": set[str](), "Secret": {"posthog-keys"}}
+    named = {"ConfigMap": set[str](), "Secret": set[str]()}
     for kind, generators in (
         ("ConfigMap", wanted["configMapGenerator"]),
         ("Secret", wanted["secretGenerator"]),
     ):
         for generator in generators:
             named[kind].add(generator["name"])
-            for entry in generator.get("files", ()):
+            for entry in (*generator.get("files", ()), *generator.get("envs", ())):
                 file = entry.rpartition("=")[2]
                 path = made.parent / file if file.startswith("secrets/") else DEPLOY / file
                 assert path.is_file(), file
