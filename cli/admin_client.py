@@ -13,6 +13,7 @@ import msgspec
 from cli.errors import CommandError
 from cli.no_answer import why_no_answer
 from cli.server_address import ServerAddress, admin_key_hint
+from hogsend.contract.contacts import ContactList
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 from hogsend.contract.events import EventPage, Recorded
 from hogsend.urls import is_loopback
@@ -34,6 +35,7 @@ CONNECT_INFO = "/v1/admin/analytics/connect-info"
 DIAGNOSIS = "/v1/admin/analytics/diagnosis"
 PROVISION = "/v1/admin/analytics/provision-loop"
 CREDENTIAL = "/v1/admin/provider-credentials/posthog"
+CONTACTS = "/v1/admin/contacts"
 DEAD_LETTERS = "/v1/admin/deadletters"
 EVENTS = "/v1/admin/events"
 RECORD = "/v1/events"
@@ -221,6 +223,14 @@ class AdminClient:
             return msgspec.json.decode(answer, type=Provisioning)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return Provisioning()
+
+    def contacts(self, key: str) -> ContactList:
+        """Return the contacts that a text leads to; raises as `dead_letters`."""
+        return self._decode(self._ask("GET", f"{CONTACTS}?{urlencode({'key': key})}"), ContactList)
+
+    def split_contacts(self, merge: int) -> ContactList:
+        """Undo a merge and return both contacts; raises as `dead_letters`, 404 if there is none."""
+        return self._decode(self._ask("POST", f"{CONTACTS}/merges/{merge}/split"), ContactList)
 
     def dead_letters(
         self, stream: str | None, reason: str | None, limit: int, before: int | None = None

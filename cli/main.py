@@ -32,6 +32,9 @@ COMMANDS = {
     "doctor": Command("cli.commands.doctor:doctor", "Examine a server and its PostHog side."),
     "status": Command("cli.commands.status:status", "Show the health of a running stack."),
     "events": Command("cli.commands.events:app", "List, send and follow events."),
+    "contacts": Command(
+        "cli.commands.contacts:app", "Look at contacts, and undo a merge of two people."
+    ),
     "dlq": Command("cli.commands.dlq:app", "List, replay or purge dead letters."),
     "consumers": Command(
         "cli.commands.consumers:app", "Look at and delete the consumers of events."

@@ -56,6 +56,7 @@ from services.gateway.routes.client_document import (
     get_own_client_document,
 )
 from services.gateway.routes.connect_info import get_connect_info
+from services.gateway.routes.contacts import ContactsController
 from services.gateway.routes.credentials import CredentialsController
 from services.gateway.routes.deadletters import DeadLettersController
 from services.gateway.routes.destinations import DestinationsController
@@ -104,6 +105,7 @@ def build(
             DeadLettersController,
             DestinationsController,
             list_events,
+            ContactsController,
             record_event,
             list_capabilities,
             list_audit_entries,

@@ -22,6 +22,7 @@ from services.ingest import handlers
 from services.ingest.audit import AuditTrail
 from services.ingest.consumer_api.requests import ConsumerRequests
 from services.ingest.contacts.lookup import ContactStore
+from services.ingest.contacts.merges import ContactMerges
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
 from services.ingest.dead_letters.stream import DeadLetterStream
@@ -59,6 +60,7 @@ def create_app(
         EventProcessor(events, broker.published, dead_letters),
         Recorder(events, broker.published),
         ContactStore(database),
+        ContactMerges(database),
         AuditTrail(database, dead_letters),
         admin,
         Replayer(broker.published, letters, admin),

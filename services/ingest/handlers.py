@@ -10,10 +10,15 @@ from hogsend.contract.base import Empty
 from hogsend.contract.consumers import ANSWERED_BY, REQUESTS
 from hogsend.contract.contacts import (
     INGEST_CONTACT,
+    INGEST_CONTACTS,
     INGEST_FILL_TIMEZONE,
+    INGEST_SPLIT,
     Contact,
+    ContactList,
     ContactRef,
     FillTimezone,
+    FindContacts,
+    SplitContacts,
 )
 from hogsend.contract.dead_letters import (
     INGEST_DEAD_LETTERS,
@@ -56,6 +61,7 @@ from services.ingest import metrics
 from services.ingest.audit import AuditTrail
 from services.ingest.consumer_api.requests import ConsumerRequests
 from services.ingest.contacts.lookup import ContactStore
+from services.ingest.contacts.merges import ContactMerges
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
 from services.ingest.events.event_processor import EventProcessor
@@ -123,6 +129,18 @@ async def record(reported: RecordEvent, recorder: Injected[Recorder]) -> Recorde
 async def contact(wanted: ContactRef, contacts: Injected[ContactStore]) -> Contact:
     """Return what is known about a contact."""
     return await contacts.find(wanted.user_id)
+
+
+@router.endpoint(INGEST_CONTACTS)
+async def contacts(wanted: FindContacts, merges: Injected[ContactMerges]) -> ContactList:
+    """Find contacts and the merges they come from."""
+    return await merges.find(wanted.key)
+
+
+@router.endpoint(INGEST_SPLIT)
+async def split_contacts(wanted: SplitContacts, merges: Injected[ContactMerges]) -> ContactList:
+    """Undo a merge."""
+    return await merges.split(wanted.merge_id)
 
 
 @router.endpoint(INGEST_FILL_TIMEZONE)

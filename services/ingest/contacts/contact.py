@@ -36,6 +36,16 @@ class Key(NamedTuple):
     value: str
 
 
+def sides(merge_id: int) -> tuple[str, str]:
+    """Both sides of a merge's mark: the survivor's, and that of the contact split from it."""
+    return f"{merge_id}+", f"{merge_id}-"
+
+
+def opposite(side: str) -> str:
+    """The other side of the same mark."""
+    return f"{side[:-1]}{'-' if side.endswith('+') else '+'}"
+
+
 def version_of(event: IncomingEvent) -> Version:
     """Version of everything that `event` says about its person."""
     return (event.effective_at - _EPOCH) // _MICROSECOND, event.ref.id
@@ -59,16 +69,23 @@ class Contact(msgspec.Struct, kw_only=True):
     """IANA zone; never overwritten once it is known."""
     versions: dict[str, Version] = {}
     """Versions of the properties, removed ones included."""
+    kept_apart: list[str] = []
+    """Sides of the marks of merges that an operator undid, see `is_kept_apart_from`."""
 
     @property
     def canonical_key(self) -> str:
         """The key that other services know this contact by (contract 5.5)."""
         return self.external_id if self.external_id is not None else str(self.id)
 
-    def apply(self, event: IncomingEvent) -> None:
-        """Write everything in `event` that is newer than what is known."""
+    def apply(self, event: IncomingEvent, *, email: bool = True) -> None:
+        """Write everything in `event` that is newer than what is known.
+
+        Args:
+            event: one of this contact's.
+            email: whether its address is this contact's, too.
+        """
         version = version_of(event)
-        if event.email is not None:
+        if email and event.email is not None:
             self._write_email(event.email, version)
         for name, value in event.person_properties.items():
             self._write(name, value, version)
@@ -82,8 +99,16 @@ class Contact(msgspec.Struct, kw_only=True):
         for name, version in other.versions.items():
             self._write(name, other.properties.get(name), version)
         self.timezone = self.timezone or other.timezone
+        self.kept_apart = sorted({*self.kept_apart, *other.kept_apart})
         self.first_seen_at = min(self.first_seen_at, other.first_seen_at)
         self.last_seen_at = max(self.last_seen_at, other.last_seen_at)
+
+    def is_kept_apart_from(self, other: Contact) -> bool:
+        """Whether an operator said that the two are different people.
+
+        Merges hand marks on, so that it also holds for whom either is part of by now.
+        """
+        return any(opposite(side) in other.kept_apart for side in self.kept_apart)
 
     def takes_precedence_over(self, other: Contact) -> bool:
         """Whether this contact survives a merge of the two (contract 5.5)."""

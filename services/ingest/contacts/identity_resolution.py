@@ -60,8 +60,13 @@ class IdentityResolver:
             return None
         external = self._by_external_id(user_id) if user_id is not None else None
         by_email = self._owner(Key(EMAIL, event.email)) if event.email is not None else None
+        email_is_own = True
         if external is not None and by_email is not None and external is not by_email:
-            contact = self._merge(external, by_email)
+            if external.is_kept_apart_from(by_email):
+                # The user id says who did it; the address stays with the one it was left to.
+                contact, email_is_own = external, False
+            else:
+                contact = self._merge(external, by_email)
         else:
             contact = external or by_email or self._create(event)
         if user_id is not None:
@@ -70,7 +75,7 @@ class IdentityResolver:
                 contact.external_id = user_id
         if event.email is not None:
             self._add_key(Key(EMAIL, event.email), contact)
-        contact.apply(event)
+        contact.apply(event, email=email_is_own)
         self._touched.add(contact.id)
         return contact.id
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiosql
 import msgspec
@@ -47,14 +48,19 @@ class ContactStore:
                 await _queries.fill_timezone(connection, id=row["id"], timezone=timezone)
 
 
-async def _row(connection: Any, user_id: str) -> Any:
+async def ids_of(connection: Any, text: str) -> list[UUID]:
+    """Contacts that a text leads to, each once: as user id, row id or email, in this order."""
     # As it was stored.
-    user_id = user_id.replace("\0", "\ufffd")
-    keys = keys_of_user(user_id)
-    if (email := contact_email(user_id)) is not None:
+    text = text.replace("\0", "\ufffd")
+    keys = keys_of_user(text)
+    if (email := contact_email(text)) is not None:
         keys.append(Key(EMAIL, email))
     if not keys:
-        return None
+        return []
     found = await owners(connection, {key: digest(key) for key in keys})
-    ids = [found[key] for key in keys if key in found]
+    return list(dict.fromkeys(found[key] for key in keys if key in found))
+
+
+async def _row(connection: Any, user_id: str) -> Any:
+    ids = await ids_of(connection, user_id)
     return await _queries.contact(connection, ids=ids) if ids else None

@@ -16,23 +16,24 @@ SELECT position, id FROM wanted JOIN contacts ON id = row_id;
 -- name: lock_contacts(ids)
 -- Contacts, locked in order of their ids.
 SELECT id, source, created_at, external_id, email, email_version, properties, timezone,
-    versions, first_seen_at, last_seen_at
+    versions, kept_apart, first_seen_at, last_seen_at
 FROM contacts WHERE id = ANY(:ids::uuid[]) ORDER BY id FOR UPDATE;
 
 -- name: save_contacts(contacts)!
 -- Insert contacts, or replace everything about them that can change; one text costs the client far
 -- less than ten arrays.
 INSERT INTO contacts AS stored (id, source, created_at, external_id, email, email_version,
-    properties, timezone, versions, first_seen_at, last_seen_at)
+    properties, timezone, versions, kept_apart, first_seen_at, last_seen_at)
 SELECT id, source, created_at, external_id, email, email_version,
-    properties, timezone, versions, first_seen_at, last_seen_at
+    properties, timezone, versions, kept_apart, first_seen_at, last_seen_at
 FROM json_to_recordset(:contacts::json) AS contact (id uuid, source text, created_at timestamptz,
     external_id text, email text, email_version jsonb, properties jsonb, timezone text,
-    versions jsonb, first_seen_at timestamptz, last_seen_at timestamptz)
+    versions jsonb, kept_apart text[], first_seen_at timestamptz, last_seen_at timestamptz)
 ON CONFLICT (id) DO UPDATE SET
     external_id = excluded.external_id, email = excluded.email,
     email_version = excluded.email_version, properties = excluded.properties,
-    timezone = excluded.timezone, versions = excluded.versions, updated_at = now(),
+    timezone = excluded.timezone, versions = excluded.versions,
+    kept_apart = excluded.kept_apart, updated_at = now(),
     first_seen_at = excluded.first_seen_at, last_seen_at = excluded.last_seen_at;
 
 -- name: save_keys(kinds, digests, key_values, contact_ids)!

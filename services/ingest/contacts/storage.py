@@ -64,7 +64,28 @@ async def lock(connection: Any, digests: Mapping[Key, bytes]) -> IdentityResolve
         # A merge deletes the row of the contact that does not survive. Its keys have led elsewhere
         # since, and the transaction's snapshot of `found` is out of date.
         raise ContactsMoved
+    was_split = any(contact.kept_apart for contact in contacts)
+    if was_split and await owners(connection, digests) != found:
+        # A split moves keys away from a contact that stays.
+        raise ContactsMoved
     return IdentityResolver(contacts, found)
+
+
+async def lock_one(connection: Any, id: UUID) -> Contact:
+    """Lock one contact.
+
+    Raises:
+        ContactsMoved: it was merged into another meanwhile; roll back and try again.
+    """
+    async for row in _queries.lock_contacts(connection, ids=[id]):
+        return _contact(row)
+    raise ContactsMoved
+
+
+async def write(connection: Any, contacts: Sequence[Contact]) -> None:
+    """Write contacts that are locked, or that do not exist yet, in order of their ids."""
+    ordered = sorted(contacts, key=lambda contact: contact.id)
+    await _queries.save_contacts(connection, contacts=_encode(ordered).decode())
 
 
 async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key, bytes]) -> None:
@@ -74,7 +95,7 @@ async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key
         # First: afterwards the rows are those of one person.
         await _queries.record_merges(connection, losers=losers, survivors=survivors)
     if changed := resolver.changed():
-        await _queries.save_contacts(connection, contacts=_encode(changed).decode())
+        await write(connection, changed)
     if new_keys := resolver.new_keys():
         await _queries.save_keys(
             connection,
@@ -123,6 +144,7 @@ def _contact(row: Mapping[str, Any]) -> Contact:
         properties=_decode_properties(row["properties"]),
         timezone=row["timezone"],
         versions=_decode_versions(row["versions"]),
+        kept_apart=row["kept_apart"],
         first_seen_at=row["first_seen_at"],
         last_seen_at=row["last_seen_at"],
     )

@@ -1,0 +1,62 @@
+"""Print contacts: who somebody is, by which keys, and from which merges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+from rich.text import Text
+
+from cli.console import err, out
+from cli.redaction import printable
+from cli.terminal import print_hanging
+from hogsend.contract.contacts import ContactDetails, ContactKey, ContactList, ContactMerge
+
+_KINDS = {"external": "user id", "email": "email", "row": "was contact"}
+_WIDTH = 12
+
+
+def show(found: ContactList) -> None:
+    """Print contacts one below the other."""
+    for number, contact in enumerate(found.contacts):
+        if number:
+            out.print()
+        _show_one(contact)
+
+
+def _show_one(contact: ContactDetails) -> None:
+    rows = {
+        "contact": f"{contact.contact_key} ({contact.id})",
+        "email": contact.email or "none",
+        "time zone": contact.timezone or "not known",
+        "first seen": _time(contact.first_seen_at),
+        "last seen": _time(contact.last_seen_at),
+    }
+    for name, value in rows.items():
+        print_hanging(out, (name.ljust(_WIDTH), "bold"), printable(value))
+    properties = msgspec.json.format(msgspec.json.encode(contact.properties)).decode()
+    out.print(Text(f"{'properties'.ljust(_WIDTH)}{printable(properties)}"), soft_wrap=True)
+    for key in contact.keys:
+        print_hanging(out, (_KINDS[key.kind].ljust(_WIDTH), "bold"), printable(key.value))
+    if (left_out := contact.key_count - len(contact.keys)) > 0:
+        print_hanging(err, ("", ""), f"{left_out} more keys")
+    for merge in contact.merges:
+        _show_merge(merge)
+
+
+def _show_merge(merge: ContactMerge) -> None:
+    what = f"{merge.id} on {_time(merge.at)}: {_names(merge.keys) or merge.contact_id}"
+    if merge.split_at is not None:
+        what = f"{what}; split on {_time(merge.split_at)}"
+    else:
+        what = f"{what}; `hogsend contacts split {merge.id}` undoes it"
+    print_hanging(out, ("merge".ljust(_WIDTH), "bold"), printable(what))
+
+
+def _names(keys: Sequence[ContactKey]) -> str:
+    return ", ".join(key.value for key in keys if key.kind != "row")
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,195 @@
+"""Merges of contacts: looked at by operators, and undone (correction C5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiosql
+import asyncpg
+import msgspec
+import stamina
+
+from hogsend.contract.base import Properties
+from hogsend.contract.contacts import (
+    ContactDetails,
+    ContactKey,
+    ContactList,
+    ContactMerge,
+)
+from hogsend.contract.errors import NotFound, Unavailable
+from hogsend.service.database import Database
+from services.ingest.contacts import storage
+from services.ingest.contacts.contact import EXTERNAL, ROW, Contact, Key
+from services.ingest.contacts.lookup import ids_of
+from services.ingest.contacts.separation import separate
+
+_queries: Any = aiosql.from_path(Path(__file__).with_name("merges.sql"), "asyncpg")
+_encode = msgspec.json.Encoder().encode
+_decode_contact = msgspec.json.Decoder(Contact).decode
+_decode_keys = msgspec.json.Decoder(list[ContactKey]).decode
+_decode_properties = msgspec.json.Decoder(Properties).decode
+
+ATTEMPTS = 5
+_CONFLICTS = (storage.ContactsMoved, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class ContactMerges:
+    """Contacts with the merges they come from. Raises `Unavailable` without PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, key: str) -> ContactList:
+        """Contacts that a text leads to as user id, row id or email, in this order."""
+        async with (
+            self._database.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            return await _details(connection, await ids_of(connection, key))
+
+    async def split(self, merge_id: int) -> ContactList:
+        """Undo a merge; one that is undone already stays as it is.
+
+        Returns:
+            The contact that survived, and the one that is a contact again, as they are now.
+
+        Raises:
+            NotFound: there is no such merge.
+        """
+        try:
+            async for attempt in stamina.retry_context(
+                on=_CONFLICTS, attempts=ATTEMPTS, timeout=None, wait_initial=0.01, wait_max=0.5
+            ):
+                with attempt:
+                    return await self._split(merge_id)
+        except _CONFLICTS as error:
+            raise Unavailable("these contacts change all the time; try again") from error
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _split(self, merge_id: int) -> ContactList:
+        async with self._database.acquire() as connection, connection.transaction():
+            merge = await _queries.lock_merge(connection, id=merge_id)
+            if merge is None:
+                raise NotFound(f"there is no merge {merge_id}; `hogsend contacts show` lists them")
+            loser: UUID = merge["loser"]
+            if merge["split_at"] is None:
+                await self._undo(connection, merge)
+            survivor = await _owner(connection, merge["survivor"])
+            return await _details(connection, [survivor, await _owner(connection, loser)])
+
+    async def _undo(self, connection: Any, merge: Mapping[str, Any]) -> None:
+        loser: UUID = merge["loser"]
+        current = await storage.lock_one(connection, await _owner(connection, loser))
+        split = _decode_contact(merge["loser_before"])
+        keys = [Key(key.kind, key.value) for key in _decode_keys(merge["loser_keys"])]
+        parts = [
+            _part(row)
+            async for row in _queries.parts(connection, survivor=merge["survivor"])
+            if row["id"] != merge["id"]
+        ]
+        others = [one for part in parts for one in (part.loser, part.survivor) if one is not None]
+        if merge["survivor_before"] is not None:
+            others.append(_decode_contact(merge["survivor_before"]))
+        known = deepcopy(others)
+        separate(current, split, known, merge["id"])
+        await storage.write(connection, [current, split])
+        chain = {merge["survivor"], *(part.survivor_id for part in parts)}
+        for part in parts:
+            if part.id > merge["id"]:
+                # Undone later, it must not bring back what is taken out now.
+                for one in (part.loser if part.loser.id in chain else None, part.survivor):
+                    if one is not None:
+                        separate(one, split, known, merge["id"])
+                await _queries.rewrite_merge(
+                    connection,
+                    id=part.id,
+                    loser_before=_encode(part.loser).decode(),
+                    survivor_before=_encode(part.survivor).decode() if part.survivor else None,
+                    loser_keys=_encode(
+                        [key for key in part.keys if Key(key.kind, key.value) not in keys]
+                    ).decode(),
+                )
+        await _queries.move_keys_back(
+            connection,
+            kinds=[key.kind for key in keys],
+            digests=[storage.digest(key) for key in keys],
+            current=current.id,
+            loser=loser,
+        )
+        await _queries.forget_row_key(connection, digest=storage.digest(Key(ROW, str(loser))))
+        # Events from before the merge still name the contact that they had then.
+        await _queries.move_events(
+            connection,
+            contacts=[current.id, *chain],
+            user_ids=[key.value for key in keys if key.kind == EXTERNAL],
+            since=merge["at"],
+            loser=loser,
+        )
+        await _queries.mark_split(connection, id=merge["id"])
+
+
+class _Part(msgspec.Struct):
+    """Another merge that made the contact which is taken apart."""
+
+    id: int
+    survivor_id: UUID
+    loser: Contact
+    survivor: Contact | None
+    keys: list[ContactKey]
+
+
+def _part(row: Mapping[str, Any]) -> _Part:
+    survivor = row["survivor_before"]
+    return _Part(
+        id=row["id"],
+        survivor_id=row["survivor"],
+        loser=_decode_contact(row["loser_before"]),
+        survivor=None if survivor is None else _decode_contact(survivor),
+        keys=_decode_keys(row["loser_keys"]),
+    )
+
+
+async def _owner(connection: Any, id: UUID) -> UUID:
+    """The contact that a contact's id leads to by now."""
+    key = Key(ROW, str(id))
+    found = await storage.owners(connection, {key: storage.digest(key)})
+    if key not in found:
+        raise storage.ContactsMoved
+    return found[key]
+
+
+async def _details(connection: Any, ids: Sequence[UUID]) -> ContactList:
+    rows = [row async for row in _queries.details(connection, ids=ids)]
+    return ContactList(
+        contacts=[
+            ContactDetails(
+                id=str(row["id"]),
+                contact_key=row["external_id"] or str(row["id"]),
+                email=row["email"],
+                timezone=row["timezone"],
+                properties=_decode_properties(row["properties"]),
+                first_seen_at=row["first_seen_at"],
+                last_seen_at=row["last_seen_at"],
+                keys=_decode_keys(row["keys"]),
+                key_count=row["key_count"],
+                merges=[
+                    _merge(merge) async for merge in _queries.merges(connection, contact=row["id"])
+                ],
+            )
+            for row in rows
+        ]
+    )
+
+
+def _merge(row: Mapping[str, Any]) -> ContactMerge:
+    return ContactMerge(
+        id=row["id"],
+        at=row["at"],
+        contact_id=str(row["loser"]),
+        keys=sorted(_decode_keys(row["keys"]), key=lambda key: (key.kind, key.value)),
+        split_at=row["split_at"],
+    )

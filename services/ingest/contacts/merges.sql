@@ -1,0 +1,66 @@
+-- name: lock_merge(id)^
+-- A merge; two splits of it wait for each other.
+SELECT id, at, loser, survivor, loser_before, survivor_before, loser_keys, split_at
+FROM contact_merges WHERE id = :id FOR UPDATE;
+
+-- name: parts(survivor)
+-- Every merge that made the contact which the survivor of a merge is part of by now.
+WITH RECURSIVE chain (contact) AS (
+    SELECT :survivor::uuid
+    UNION
+    SELECT merge.survivor FROM chain
+    JOIN contact_merges AS merge ON merge.loser = chain.contact AND merge.split_at IS NULL
+)
+SELECT merge.id, merge.survivor, merge.loser_before, merge.survivor_before, merge.loser_keys
+FROM chain JOIN contact_merges AS merge ON merge.survivor = chain.contact
+WHERE merge.split_at IS NULL;
+
+-- name: move_keys_back(kinds, digests, current, loser)!
+-- Lead the keys that a contact had before its merge to it again.
+UPDATE contact_keys AS key SET contact_id = :loser
+FROM unnest(:kinds::text[], :digests::bytea[]) AS had (kind, digest)
+WHERE key.kind = had.kind AND key.digest = had.digest AND key.contact_id = :current;
+
+-- name: forget_row_key(digest)!
+-- A contact's id is no key of another any more.
+DELETE FROM contact_keys WHERE kind = 'row' AND digest = :digest;
+
+-- name: move_events(contacts, user_ids, since, loser)!
+-- Give a contact its events since the merge; the prefix is what the index holds.
+UPDATE events SET contact_id = :loser
+WHERE left(user_id, 100) IN (SELECT left(id, 100) FROM unnest(:user_ids::text[]) AS id)
+    AND user_id = ANY(:user_ids::text[]) AND received_at >= :since
+    AND contact_id = ANY(:contacts::uuid[]);
+
+-- name: rewrite_merge(id, loser_before, survivor_before, loser_keys)!
+-- Replace what a merge says that contacts were.
+UPDATE contact_merges SET loser_before = :loser_before::jsonb,
+    survivor_before = :survivor_before::jsonb, loser_keys = :loser_keys::jsonb WHERE id = :id;
+
+-- name: mark_split(id)!
+-- Remember that a merge is undone.
+UPDATE contact_merges SET split_at = now() WHERE id = :id;
+
+-- name: details(ids)
+-- Contacts in the order of their ids, with some of their keys. Texts of keys may be a MiB long.
+SELECT contact.id, external_id, email, timezone, properties, first_seen_at, last_seen_at,
+    (SELECT count(*) FROM contact_keys AS key WHERE key.contact_id = contact.id) AS key_count,
+    (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'value', left(value, 200))
+            ORDER BY kind, value), '[]')
+        FROM (SELECT kind, value FROM contact_keys AS key WHERE key.contact_id = contact.id
+            ORDER BY kind, value LIMIT 200) AS part) AS keys
+FROM unnest(:ids::uuid[]) WITH ORDINALITY AS wanted (id, position)
+JOIN contacts AS contact ON contact.id = wanted.id
+ORDER BY position;
+
+-- name: merges(contact)
+-- The latest merges that a contact comes from, and those that were undone.
+SELECT merge.id, merge.at, merge.loser, merge.split_at, (
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'kind', key ->> 'kind', 'value', left(key ->> 'value', 200))), '[]')
+    FROM (SELECT key FROM jsonb_array_elements(merge.loser_keys) AS key LIMIT 20) AS part) AS keys
+FROM contact_merges AS merge
+WHERE merge.survivor = :contact
+    OR merge.split_at IS NULL AND merge.loser::text IN (
+        SELECT value FROM contact_keys WHERE kind = 'row' AND contact_id = :contact)
+ORDER BY merge.id DESC LIMIT 100;

@@ -1,0 +1,210 @@
+"""A merge is undone: both people are who they were, and stay apart (correction C5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from hogsend.contract.contacts import ContactDetails
+from hogsend.contract.errors import NotFound
+from hogsend.contract.events import ListEvents
+from hogsend.service.database import Database
+from services.ingest.app import MIGRATIONS
+from services.ingest.contacts.merges import ContactMerges
+from services.ingest.events.store import EventStore
+from services.ingest.incoming_event import EventRef, IncomingEvent
+from tests.waiting import eventually
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+numbers = iter(range(1, 1_000_000))
+
+
+def said(user_id: str, email: str | None = None, **person: Any) -> IncomingEvent:
+    """The next event, a second after the one before."""
+    number = next(numbers)
+    at = NOW + timedelta(seconds=number)
+    return IncomingEvent(
+        ref=EventRef("posthog", f"e{number}"),
+        name="e",
+        user_id=user_id,
+        email=email,
+        occurred_at=at,
+        received_at=datetime.now(UTC),
+        properties={},
+        person_properties=person,
+    )
+
+
+class People:
+    """Stores events, and looks at whom they are about."""
+
+    def __init__(self, database: Database) -> None:
+        self.events = EventStore(database)
+        self.merges = ContactMerges(database)
+
+    async def hear(self, *events: IncomingEvent) -> None:
+        """Store each event in a batch of its own."""
+        for event in events:
+            await self.events.save([event])
+
+    async def one(self, key: str) -> ContactDetails:
+        (found,) = (await self.merges.find(key)).contacts
+        return found
+
+    async def share(self) -> ContactDetails:
+        """Anna and ben, who share an address for a moment, become one person."""
+        await self.hear(
+            said("anna", "anna@b.com", plan="pro", city="Rome"),
+            said("ben", "ben@b.com", plan="free", hobby="chess"),
+            said("anna", "ben@b.com"),
+        )
+        return await self.one("anna")
+
+
+@pytest.fixture
+async def people(database_url: str) -> AsyncIterator[People]:
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=8)
+    await database.connect()
+    yield People(database)
+    await database.close()
+
+
+async def test_a_merge_is_shown_by_every_key(people: People) -> None:
+    merged = await people.share()
+    assert merged.contact_key == "anna"
+    assert merged.properties == {"plan": "free", "city": "Rome", "hobby": "chess"}
+    assert [(key.kind, key.value) for key in merged.keys if key.kind != "row"] == [
+        ("email", "anna@b.com"),
+        ("email", "ben@b.com"),
+        ("external", "anna"),
+        ("external", "ben"),
+    ]
+    (merge,) = merged.merges
+    assert {key.value for key in merge.keys} == {"ben", "ben@b.com"}
+    for key in ("ben", "BEN@b.com ", merge.contact_id, merged.id):
+        assert await people.one(key) == merged
+    assert (await people.merges.find("nobody")).contacts == []
+
+
+async def test_both_people_are_again_who_they_were(people: People) -> None:
+    await people.hear(said("anna", "anna@b.com", plan="pro", city="Rome"))
+    anna = await people.one("anna")
+    await people.hear(said("ben", "ben@b.com", plan="free", hobby="chess"))
+    ben = await people.one("ben")
+    await people.hear(said("anna", "ben@b.com", news="yes"))
+    (merge,) = (await people.one("anna")).merges
+    survivor, split = (await people.merges.split(merge.id)).contacts
+    assert (survivor.id, survivor.contact_key, survivor.keys) == (anna.id, "anna", anna.keys)
+    # What was said since the merge stays with the survivor.
+    assert survivor.properties == {"plan": "pro", "city": "Rome", "news": "yes"}
+    assert (split.id, split.keys, split.properties) == (ben.id, ben.keys, ben.properties)
+    assert (split.email, split.last_seen_at) == ("ben@b.com", ben.last_seen_at)
+    assert survivor.merges[0].split_at is not None
+
+
+async def test_people_who_were_split_stay_apart(people: People) -> None:
+    merged = await people.share()
+    await people.merges.split(merged.merges[0].id)
+    await people.hear(said("anna", "ben@b.com", plan="team"), said("ben", "anna@b.com"))
+    anna, ben = await people.one("anna"), await people.one("ben")
+    assert anna.id != ben.id
+    assert anna.properties["plan"] == "team"
+    assert (ben.email, [one.id for one in (await people.merges.find("ben@b.com")).contacts]) == (
+        "ben@b.com",
+        [ben.id],
+    )
+
+
+async def test_who_becomes_part_of_either_stays_apart_from_the_other(people: People) -> None:
+    merged = await people.share()
+    await people.merges.split(merged.merges[0].id)
+    await people.hear(
+        said("anna2", "anna2@b.com"),
+        said("anna2", "anna@b.com"),  # one person with anna
+        said("anna2", "ben@b.com"),  # and so none with ben
+    )
+    assert (await people.one("anna2")).id == (await people.one("anna")).id
+    assert (await people.one("ben")).id != (await people.one("anna")).id
+
+
+async def test_events_follow_the_person_they_name(people: People) -> None:
+    await people.share()
+    await people.hear(said("ben"), said("anna"))
+    (merge,) = (await people.one("anna")).merges
+    await people.merges.split(merge.id)
+    page = await people.events.page(ListEvents())
+    assert {(one.user_id, one.contact_key) for one in page.events} == {
+        ("anna", "anna"),
+        ("ben", "ben"),
+    }
+
+
+async def test_a_merge_below_another_can_be_undone(people: People) -> None:
+    await people.hear(said("carl", "carl@b.com", team="red"))
+    await people.share()
+    # Carl has been known for longer, and takes both over.
+    await people.hear(said("carl", "anna@b.com"))
+    whole = await people.one("carl")
+    assert {"anna", "ben", "carl"} <= {key.value for key in whole.keys}
+    of_anna, of_ben = whole.merges
+    survivor, split = (await people.merges.split(of_ben.id)).contacts
+    assert {key.value for key in split.keys} == {"ben", "ben@b.com"}
+    assert {"anna", "carl"} <= {key.value for key in survivor.keys}
+    # Ben's plan had replaced anna's.
+    assert survivor.properties == {"plan": "pro", "city": "Rome", "team": "red"}
+    carl, anna = (await people.merges.split(of_anna.id)).contacts
+    assert (carl.properties, carl.contact_key) == ({"team": "red"}, "carl")
+    assert (await people.one("ben")).id == split.id
+    assert anna.contact_key == "anna"
+
+
+async def test_undoing_twice_changes_nothing(people: People) -> None:
+    merged = await people.share()
+    first = await people.merges.split(merged.merges[0].id)
+    await people.hear(said("ben", plan="team"))
+    second = await people.merges.split(merged.merges[0].id)
+    assert [one.id for one in first.contacts] == [one.id for one in second.contacts]
+    assert second.contacts[1].properties["plan"] == "team"
+
+
+async def test_a_merge_that_there_is_not_cannot_be_undone(people: People) -> None:
+    with pytest.raises(NotFound, match="there is no merge 17"):
+        await people.merges.split(17)
+
+
+async def test_an_event_that_waited_for_the_split_goes_to_the_right_person(
+    people: People, database_url: str
+) -> None:
+    merged = await people.share()
+    other = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    looking = await asyncpg.connect(database_url)
+    held = other.transaction()
+    await held.start()
+    await other.execute("SELECT FROM contacts FOR UPDATE")
+    splitting = asyncio.create_task(people.merges.split(merged.merges[0].id))
+    await _waiting(looking, 1)
+    # It has read that ben is anna, and waits for her row behind the split.
+    hearing = asyncio.create_task(people.hear(said("ben", plan="team")))
+    await _waiting(looking, 2)
+    await held.rollback()
+    await asyncio.gather(splitting, hearing)
+    await other.close()
+    await looking.close()
+    assert (await people.one("anna")).properties["plan"] == "pro"
+    assert (await people.one("ben")).properties["plan"] == "team"
+
+
+async def _waiting(connection: Any, count: int) -> None:
+    async def wait() -> bool:
+        waiting = await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return bool(waiting == count)
+
+    await eventually(wait)
