@@ -6,6 +6,7 @@ an outage in between leaves the change pending in the database and never costs i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
@@ -30,8 +31,13 @@ class ChangeStream(Protocol):
             Unavailable: the stream did not confirm that it has the change.
         """
 
-    async def is_empty(self) -> bool:
-        """Whether the stream holds no change of any provider.
+    async def has_lost(self, published: Mapping[str, int]) -> bool:
+        """Whether the stream has lost the last change of a provider.
+
+        After that, `publish` has a change stored that the stream has had before.
+
+        Args:
+            published: the version that was published last, of each provider.
 
         Raises:
             Unavailable: the stream cannot be asked.
@@ -69,13 +75,15 @@ class ChangeRelay:
     async def relay_pending(self) -> None:
         """Publish the newest change of each provider that has a pending one.
 
-        If the stream is empty (lost disk, restored backup), republish the current state of every
-        provider for late subscribers.
+        If the stream has lost one that was published (lost disk, restored backup, a message of
+        somebody else's in its place), republish the current state of every provider for late
+        subscribers.
 
         Raises:
             Unavailable: PostgreSQL or the stream is not available; the rest stays pending.
         """
-        if await self._stream.is_empty():
+        if await self._stream.has_lost(await self._store.published_versions()):
+            log.warning("the last credential changes are gone from their stream: published again")
             await self._store.mark_all_pending()
         for provider in await self._store.pending_changes():
             await self.relay(provider)

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Mapping
+
 import msgspec
 import nats.errors
-import nats.js.errors
+import structlog
 
 from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
-from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
+from hogsend.contract.errors import Forbidden, PublishRejected, TooLarge, Unavailable
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
-from hogsend.service import streams
 from hogsend.transport.connection import Connection
-from hogsend.transport.publisher import OutgoingMessage
+from hogsend.transport.publisher import OutgoingMessage, Problem
+
+ANSWER_SECONDS = 5.0
+
+_GET = f"$JS.API.STREAM.MSG.GET.{StreamName.CREDENTIALS}"
+_NO_MESSAGE = 10037
+
+log = structlog.get_logger(__name__)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    data: bytes = b""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """JetStream's answer about the last message of a subject."""
+
+    message: _Kept | None = None
+    error: Problem | None = None
 
 
 class JetStreamChanges:
@@ -22,6 +42,7 @@ class JetStreamChanges:
     def __init__(self, connection: Connection) -> None:
         """Publish on `connection`, which may be opened later."""
         self._connection = connection
+        self._again = ""
 
     async def publish(self, change: CredentialChanged) -> None:
         """Publish a change and wait until JetStream has it."""
@@ -29,7 +50,7 @@ class JetStreamChanges:
             subjects.credential_changed(change.provider),
             msgspec.json.encode(change),
             message_headers(
-                id=f"credentials:{change.provider}:{change.version}",
+                id=f"credentials:{change.provider}:{change.version}{self._again}",
                 source="credentials",
                 type="credential.changed",
                 time=change.changed_at,
@@ -41,13 +62,38 @@ class JetStreamChanges:
             # An operator may change the stream; until then the change stays pending.
             raise Unavailable(f"the credential change was not published: {error}") from error
 
-    async def is_empty(self) -> bool:
-        """Whether JetStream keeps no change; a stream that is missing is not taken for empty."""
+    async def has_lost(self, published: Mapping[str, int]) -> bool:
+        """Whether the stream has lost a change; a stream that is missing is made again first."""
+        for provider, version in published.items():
+            kept = await self._last(subjects.credential_changed(provider))
+            if kept.error is not None and kept.error.err_code != _NO_MESSAGE:
+                return False
+            # Another replica may have published a newer one meanwhile.
+            if _version(kept) < version:
+                # JetStream would take the same id for a repeat, and store nothing.
+                self._again = f":{secrets.token_hex(4)}"
+                return True
+        return False
+
+    async def _last(self, subject: str) -> _Answer:
         if not self._connection.connected:
             raise Unavailable("NATS is not connected")
+        wanted = msgspec.json.encode({"last_by_subj": subject})
         try:
-            return await streams.is_empty(self._connection.js, StreamName.CREDENTIALS)
-        except nats.js.errors.NotFoundError:
-            return False
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            answer = await self._connection.ask(_GET, wanted, seconds=ANSWER_SECONDS)
+        except Forbidden as error:
+            # NATS' configuration is that of the version before.
+            log.debug("the stream of changes cannot be looked at", reason=str(error))
+            return _Answer(error=Problem(code=403))
+        except (nats.errors.Error, TimeoutError) as error:
             raise Unavailable("JetStream does not answer") from error
+        return msgspec.json.decode(answer.data, type=_Answer)
+
+
+def _version(kept: _Answer) -> int:
+    if kept.message is None:
+        return 0
+    try:
+        return msgspec.json.decode(kept.message.data, type=CredentialChanged).version
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return 0

@@ -100,6 +100,10 @@ WHERE provider_id = :provider AND announced < version FOR UPDATE;
 -- Record what has been published.
 UPDATE provider_versions SET announced = :version WHERE provider_id = :provider;
 
+-- name: published_versions()
+-- The last version of each provider that has been published.
+SELECT provider_id, announced FROM provider_versions WHERE announced > 0;
+
 -- name: mark_all_pending()!
 -- Publish every provider's last change once more.
 UPDATE provider_versions SET announced = 0 WHERE announced > 0;

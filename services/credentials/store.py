@@ -171,6 +171,14 @@ class CredentialStore:
             yield pending
             await _queries.mark_published(connection, provider=provider, version=pending.version)
 
+    async def published_versions(self) -> dict[str, int]:
+        """Give each provider's last version that has been published."""
+        async with self._database.acquire() as connection:
+            return {
+                row["provider_id"]: row["announced"]
+                async for row in _queries.published_versions(connection)
+            }
+
     async def mark_all_pending(self) -> None:
         """Mark every provider's last change as not published."""
         async with self._database.acquire() as connection:

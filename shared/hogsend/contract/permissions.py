@@ -68,6 +68,9 @@ def permissions(user: User) -> Permissions:
         subscribe.add("$SRV.>")
         publish |= {f"{inbox_prefix(caller)}.>" for caller in _callers_of(user)}
     publish |= _owner_api(user)
+    if user is User.CREDENTIALS:
+        # To see whether late subscribers still find the last change.
+        publish.add(f"{API}.STREAM.MSG.GET.{StreamName.CREDENTIALS}")
     if user is DEAD_LETTER_KEEPER:
         publish |= _dead_letter_api()
     for channel in channels():

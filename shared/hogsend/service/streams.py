@@ -99,15 +99,6 @@ def hint(error: Exception) -> str | None:
     return None
 
 
-async def is_empty(js: JetStreamContext, name: StreamName) -> bool:
-    """Whether a stream holds no message.
-
-    Raises:
-        nats.js.errors.NotFoundError: there is no such stream.
-    """
-    return (await js.stream_info(name)).state.messages == 0
-
-
 async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
     """Create one stream; False when there is one of that name with other limits."""
     if config.name == StreamName.ENGAGEMENT:

@@ -137,7 +137,8 @@ async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User)
         every[f"{API}.STREAM.UPDATE.{name}"] = name in owned
         every[f"{API}.STREAM.INFO.{name}"] = name in {*owned, *own, *others, *looked_at}
         every[f"{API}.STREAM.DELETE.{name}"] = False
-        every[f"{API}.STREAM.MSG.GET.{name}"] = False
+        own_changes = user is User.CREDENTIALS and name is StreamName.CREDENTIALS
+        every[f"{API}.STREAM.MSG.GET.{name}"] = own_changes
         every[f"{API}.STREAM.SNAPSHOT.{name}"] = False
         keeper = user is User.INGEST and name is StreamName.DEADLETTER
         every[f"{API}.STREAM.PURGE.{name}"] = name in owned

@@ -232,6 +232,7 @@ async def test_a_change_is_pending_until_its_block_ends_well(store: CredentialSt
     assert change.rows == (await store.load("posthog")).rows
     assert await pending(store) is None
     assert await store.pending_changes() == ["other"]
+    assert await store.published_versions() == {"posthog": change.version}
     await store.mark_all_pending()
     assert sorted(await store.pending_changes()) == ["other", "posthog"]
 

@@ -13,7 +13,9 @@ import asyncpg
 import pytest
 
 from hogsend.client.client import Client
+from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged, DerivedPayload, Kind, OAuthPayload
+from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
 from tests.integration.harness import (
@@ -26,6 +28,7 @@ from tests.integration.harness import (
     gateway_service,
 )
 from tests.servers import Servers
+from tests.waiting import eventually
 
 URL = "/v1/admin/provider-credentials/posthog"
 EXPIRES = (datetime.now(UTC) + timedelta(hours=10)).replace(microsecond=0)
@@ -278,6 +281,34 @@ async def test_a_change_that_could_not_be_published_is_published_later(
     async with consumers_of_others(servers), connected(servers, User.SUBSCRIBER) as bus:
         change = await asyncio.wait_for(anext(Client(bus).credential_changes()), 10)
     assert change.kinds == ["derived"]
+
+
+async def test_a_last_change_that_was_written_over_is_published_again(
+    servers: Servers, service: Credentials
+) -> None:
+    await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="w"))
+    subject = subjects.credential_changed("posthog")
+    asked = f"$JS.API.STREAM.INFO.{StreamName.CREDENTIALS}"
+    async with (
+        consumers_of_others(servers),
+        connected(servers, User.SUBSCRIBER) as subscriber,
+        connected(servers, User.OPERATOR) as operator,
+    ):
+
+        async def last() -> bytes:
+            return (await operator.js.get_last_msg(StreamName.CREDENTIALS, subject)).data or b""
+
+        published = await last()
+        # JetStream answers with the server's rights, wherever it is told to.
+        await subscriber.client.publish(asked, b"", reply=subject)
+
+        async def is_overwritten() -> bool:
+            return await last() != published
+
+        await eventually(is_overwritten)
+        await service.relay.relay_pending()
+        await service.relay.relay_pending()
+        assert await last() == published
 
 
 async def _last(bus: Connection) -> CredentialChanged:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -142,6 +142,10 @@ class MemoryStore(CredentialStore):
             )
             yield pending
             found.published = pending.version
+
+    async def published_versions(self) -> dict[str, int]:
+        self._check()
+        return {name: one.published for name, one in self._providers.items() if one.published}
 
     async def mark_all_pending(self) -> None:
         self._check()
@@ -312,10 +316,11 @@ class MemoryStream:
             raise Unavailable("NATS is not connected")
         self.changes.append(change)
 
-    async def is_empty(self) -> bool:
+    async def has_lost(self, published: Mapping[str, int]) -> bool:
         if not self.available:
             raise Unavailable("NATS is not connected")
-        return not self.changes
+        kept = {change.provider: change.version for change in self.changes}
+        return any(kept.get(provider, 0) < version for provider, version in published.items())
 
 
 def make_grant(clock: Clock, *, left: float, **changes: Any) -> OAuthPayload:
