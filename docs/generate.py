@@ -154,7 +154,9 @@ def _recipes() -> list[str]:
             "JetStream error of code 403: a `deliver_subject` outside of your inbox prefix, an "
             "update, and deleting a durable, which an operator does with "
             "`hogsend consumers delete EVENTS <name>`. One that exists with another configuration "
-            "is `consumer already exists`. The programs in Python and JavaScript are run by tests."
+            "is `consumer already exists`. With `operator.env`, `nats --js-api-prefix hogsend.js` "
+            "reaches JetStream without ingest. The programs in Python and JavaScript are run by "
+            "tests."
         ),
         *("", "### nats.py", "", examples.block(str(folder / "nats_py.py"))),
         *("", "### nats.js", "", examples.block(str(folder / "nats_js.mjs"))),

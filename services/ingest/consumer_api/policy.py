@@ -217,6 +217,6 @@ def _deletion(stream: StreamName, name: str) -> Deletion:
 def not_deleted(name: str) -> Refused:
     """The error for a consumer that only an operator deletes."""
     return Refused(
-        f"only an operator deletes the consumer {name!r} (`hogsend consumers delete`); one that is "
-        "not durable goes by itself once it is idle"
+        f"only an operator deletes the consumer {name!r}, with `hogsend consumers delete`; one "
+        "that is not durable goes by itself once it is idle"
     )

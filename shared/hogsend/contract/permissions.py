@@ -54,7 +54,8 @@ def permissions(user: User) -> Permissions:
             subject for stream in STREAMS.values() for subject in stream.config.subjects or ()
         }
         asked = {endpoint.subject for endpoint in endpoints() if not endpoint.holds_secret}
-        administered = {"$JS.API.>", "$JS.ACK.>", "$JS.SNAPSHOT.>", "$SRV.>"}
+        # Stock tools ask for consumers as everybody does, and are told what else to do.
+        administered = {"$JS.API.>", "$JS.ACK.>", "$JS.SNAPSHOT.>", "$SRV.>", f"{REQUESTS}.>"}
         return Permissions(
             publish=sorted(stored | asked | administered), subscribe=sorted({*stored, inbox})
         )

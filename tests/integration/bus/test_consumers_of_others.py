@@ -175,6 +175,8 @@ async def test_an_operator_deletes_a_durable(
     servers: Servers, operator: Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = servers.nats_url(User.OPERATOR)
+    with pytest.raises(APIError, match="with `hogsend consumers delete`"):
+        await operator.js.delete_consumer(StreamName.EVENTS, "somebodys")
     await asyncio.to_thread(consumers.delete, "EVENTS", "somebodys", nats_url=address)
     with pytest.raises(CommandError, match="Hogsend's own"):
         await asyncio.to_thread(consumers.delete, "EVENTS", MIRROR, nats_url=address)
