@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from pathlib import Path
 
 import httpx
@@ -17,8 +18,10 @@ from cli.stack.readiness import is_listening, is_success, is_up, wait_until_read
 from cli.stack.service_command import service_command
 from cli.stack.stack import Stack
 from cli.stack.supervisor import Program
+from hogsend.contract.errors import CannotStart
 from hogsend.contract.users import User
 from hogsend.service.settings import BusSettings
+from services.gateway.listener import PASSED_ON, listening_socket
 
 ROOT = Path(__file__).parents[2]
 PYTHONPATH = f"{ROOT}:{ROOT / 'shared'}"
@@ -85,12 +88,19 @@ async def start_services(stack: Stack) -> None:
     Raises:
         CommandError: one is not ready in time.
     """
+    # Held here, so that no webhook is refused while the gateway is restarted.
+    listening = _listen(stack)
     for service in reversed(SERVICE_SETTINGS):
+        variables = environment_for(service, _defaults(stack, service))
+        sockets = [listening] if service == "gateway" else []
+        if sockets:
+            variables[PASSED_ON] = str(listening.fileno())
         program = Program(
             service,
             service_command(service),
-            environment_for(service, _defaults(stack, service)),
+            variables,
             directory=stack.directory,
+            sockets=sockets,
         )
         await stack.supervisor.start(program)
     async with httpx.AsyncClient(base_url=stack.base_url, timeout=2.0) as http:
@@ -104,6 +114,20 @@ async def start_services(stack: Stack) -> None:
                     lambda name=service: is_up(http, name),  # type: ignore[misc]
                 )
         await wait_until_ready(stack.supervisor, "gateway", lambda: is_success(http, "/readyz"))
+
+
+def _listen(stack: Stack) -> socket.socket:
+    gateway = stack.gateway
+    try:
+        return listening_socket(
+            gateway.gateway_host,
+            gateway.gateway_port,
+            share=gateway.gateway_share_port,
+            unread_seconds=gateway.http_request_timeout_seconds,
+            environment={},
+        )
+    except CannotStart as error:
+        raise CommandError(str(error), "set GATEWAY_PORT to another port") from error
 
 
 def _defaults(stack: Stack, service: str) -> dict[str, str]:

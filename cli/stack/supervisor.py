@@ -7,6 +7,7 @@ import ctypes
 import os
 import pwd
 import signal
+import socket
 import sys
 import time
 from collections import Counter
@@ -34,6 +35,8 @@ class Program:
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     directory: Path | None = None
+    sockets: Sequence[socket.socket] = ()
+    """Stay open for it: what arrives while it is restarted waits."""
 
 
 Report = Callable[[str, str], None]
@@ -113,6 +116,7 @@ class Supervisor:
                 stderr=log,
                 env=dict(program.environment),
                 cwd=program.directory,
+                pass_fds=[one.fileno() for one in program.sockets],
                 user=program.user,
                 # With the user alone it would keep root's group.
                 group=pwd.getpwnam(program.user).pw_gid if program.user else None,

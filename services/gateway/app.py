@@ -10,7 +10,6 @@ from functools import partial
 
 import structlog
 from faststream import FastStream
-from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 from litestar import Litestar
 from litestar.datastructures import State
@@ -45,9 +44,9 @@ from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.examples import add_examples
 from services.gateway.handlers import PROVIDER, router
 from services.gateway.json_request import JSONRequest
-from services.gateway.listener import ListeningServer, connection_limit, listening_socket
+from services.gateway.listener import listening_socket
 from services.gateway.query_keys import refuse_unknown_query_keys
-from services.gateway.request_timeouts import http1_settings, with_body_timeout
+from services.gateway.request_timeouts import with_body_timeout
 from services.gateway.response_headers import with_response_headers
 from services.gateway.routes.audit import list_audit_entries
 from services.gateway.routes.capabilities import list_capabilities
@@ -67,6 +66,7 @@ from services.gateway.routes.health import get_health, get_liveness, get_metrics
 from services.gateway.routes.provisioning import provision_loop
 from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
+from services.gateway.server import make_server
 from services.gateway.settings import GatewaySettings
 from services.gateway.slow_readers import with_answers_in_pieces
 from services.gateway.tracing import with_traces
@@ -77,6 +77,10 @@ from services.gateway.webhooks.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 
 log = structlog.get_logger(__name__)
+
+
+SECRET_SECONDS = 3.0
+"""How long a gateway that starts waits for the webhook secret before it answers anything."""
 
 
 def build(
@@ -185,7 +189,7 @@ def create_app(
 ) -> FastStream:
     """Put the process together: an HTTP server beside the broker.
 
-    It listens from the beginning, while NATS may not be reached yet, and stops first.
+    It answers from the beginning, while NATS may not be reached yet, and stops first.
     """
     broker.provide(parts.watcher)
     broker.include(router)
@@ -197,6 +201,8 @@ def create_app(
 
     async def listen() -> None:
         try:
+            # Connections wait in the socket meanwhile; without the secret they would be refused.
+            await parts.webhook_secret.heard_of(within=SECRET_SECONDS)
             await server.serve()
         finally:
             stopped.set()
@@ -212,19 +218,6 @@ def create_app(
         ],
         stopping=[stop_listening],
         closing=[parts.spool.close] if parts.spool is not None else [],
-    )
-
-
-def make_server(app: ASGIApp, settings: GatewaySettings) -> ListeningServer:
-    """Make the HTTP server; its socket is still to be given to it."""
-    return ListeningServer(
-        app,
-        interface=Interfaces.ASGI,
-        http=HTTPModes.http1,
-        http1_settings=http1_settings(settings.http_request_timeout_seconds),
-        backpressure=connection_limit(settings.gateway_max_connections),
-        websockets=False,
-        log_enabled=False,
     )
 
 

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Mapping
 
 import structlog
-from granian._granian import SocketHolder
-from granian.server.embed import Server
 
 from hogsend.contract.errors import CannotStart
 
@@ -24,26 +22,16 @@ BACKLOG = 4096
 """Connections that wait to be accepted; the kernel allows `net.core.somaxconn`, usually as many."""
 BUFFER_BYTES = 128 * 1024
 """What the kernel keeps for a connection in each direction; twice as much at most, on Linux."""
-FIRST_PASSED_DESCRIPTOR = 3
-"""Where a supervisor puts the socket it passes on (`sd_listen_fds(3)`)."""
+PASSED_ON = "HOGSEND_LISTEN_FD"
+"""Variable with the descriptor of the socket that `hogsend up` passes on."""
+SYSTEMD_DESCRIPTOR = 3
+"""Where systemd puts the first socket it passes on (`sd_listen_fds(3)`)."""
 OWN_DESCRIPTORS = 256
 """Files for everything but connections of clients: NATS, the spool, logs, libraries."""
 FEWEST_CONNECTIONS = 1024
 """With fewer, anybody stops a gateway by opening connections."""
 WANTED_DESCRIPTORS = 1 << 17
 """As many as are asked for; a limit that is higher is left alone."""
-
-
-class ListeningServer(Server):
-    """Granian's embedded server on a socket that is open already."""
-
-    listening: socket.socket
-    """To be set before it serves."""
-
-    def _init_shared_socket(self) -> None:
-        # Descriptor, whether it is a Unix socket, backlog: what Granian gives its own processes.
-        self._shd = SocketHolder(self.listening.fileno(), False, BACKLOG)  # type: ignore[call-arg,assignment] # noqa: FBT003
-        self._ssp = None
 
 
 def listening_socket(
@@ -56,7 +44,7 @@ def listening_socket(
         port: the same.
         share: whether other processes may listen there, too; the kernel gives each its part.
         unread_seconds: a client that takes nothing of its answer for so long is cut off.
-        environment: of this process; `LISTEN_FDS` and `LISTEN_PID` say what was passed on.
+        environment: of this process, which says what was passed on.
 
     Raises:
         CannotStart: nothing can listen there.
@@ -103,19 +91,25 @@ def connection_limit(wanted: int) -> int:
 
 
 def _passed_on(environment: Mapping[str, str]) -> socket.socket | None:
-    """Take the first socket of `sd_listen_fds(3)`; systemd and `hogsend up` pass one on."""
-    if environment.get("LISTEN_FDS", "0") == "0":
-        return None
-    # 0 is from a supervisor that cannot know the process id before the process is there.
-    if environment.get("LISTEN_PID") not in {str(os.getpid()), "0"}:
+    """Take the socket that `hogsend up` or systemd passes on, if there is one.
+
+    It outlives this process, so that connections wait while a gateway is replaced by the next.
+    """
+    if text := environment.get(PASSED_ON):
+        descriptor = int(text) if text.isdecimal() else -1
+    elif environment.get("LISTEN_FDS", "0") != "0" and environment.get("LISTEN_PID") == str(
+        os.getpid()
+    ):
+        descriptor = SYSTEMD_DESCRIPTOR
+    else:
         return None
     try:
-        listening = socket.socket(fileno=FIRST_PASSED_DESCRIPTOR)
+        listening = socket.socket(fileno=descriptor)
         accepts = listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    except OSError as error:
-        raise CannotStart(f"LISTEN_FDS promises a socket that is none ({error})") from error
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"the socket that is passed on is none ({error})") from error
     if not accepts or listening.family not in {socket.AF_INET, socket.AF_INET6}:
-        raise CannotStart("LISTEN_FDS passes on a socket that does not listen for TCP")
+        raise CannotStart("the socket that is passed on does not listen for TCP")
     return listening
 
 

@@ -157,6 +157,35 @@ async def test_every_process_can_be_killed_while_a_client_posts(stack: Up) -> No
     await eventually(lambda: _are_all_stored_once(stack, accepted), 90)
 
 
+async def test_no_webhook_is_refused_while_the_gateway_is_restarted(stack: Up) -> None:
+    codes: list[int] = []
+    posting = [asyncio.create_task(_post_alone_until_cancelled(stack, codes)) for _ in range(4)]
+    for _ in range(2):
+        before = len(codes)
+        victim = stack.child("gateway")
+        victim.terminate()
+        await eventually(partial(_replaced, stack, "gateway", victim.pid), 30)
+        await eventually(more_than(before + 20, codes), 30)
+    for one in posting:
+        one.cancel()
+    await asyncio.gather(*posting, return_exceptions=True)
+    assert set(codes) == {200}
+
+
+async def _post_alone_until_cancelled(stack: Up, codes: list[int]) -> None:
+    """Post webhooks, each over a connection of its own."""
+    body = {"event": {"event": "signed_up", "distinct_id": "u_42"}, "person": {}}
+    for number in itertools.count():
+        async with httpx.AsyncClient(base_url=stack.http.base_url, timeout=60) as http:
+            body["event"]["uuid"] = f"0190-{id(http)}-{number}"
+            try:
+                answer = await http.post("/v1/webhooks/posthog", json=body)
+                codes.append(answer.status_code)
+            except httpx.HTTPError:
+                codes.append(0)
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
 async def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with up(home, tmp_path) as stack:

@@ -8,6 +8,7 @@ operator says so: a variable or a database that went missing opens nothing (ADR 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import os
@@ -74,6 +75,7 @@ class WebhookSecret:
             on_answer=self._learn,
             is_settled=lambda reply: reply.state != "unreadable",
         )
+        self._heard = asyncio.Event()
         self._may_be_open = may_be_open
         self._marker = cache.with_name("webhook-closed") if cache else None
         self._known_before: WebhookSecretReply | None = None
@@ -89,6 +91,14 @@ class WebhookSecret:
     def known(self) -> bool:
         """Whether a presented secret can be checked."""
         return self._configured is not None or (self._minted.is_settled and not self.missing)
+
+    async def heard_of(self, within: float) -> None:
+        """Wait until there is anything to go by, but not longer than `within` seconds."""
+        try:
+            async with asyncio.timeout(within):
+                await self._heard.wait()
+        except TimeoutError:
+            return
 
     @property
     def missing(self) -> bool:
@@ -164,6 +174,7 @@ class WebhookSecret:
         return reply
 
     def _learn(self, reply: WebhookSecretReply) -> None:
+        self._heard.set()
         if reply is not self._known_before:
             if reply.state == "present":
                 self._remember_secret()
@@ -174,6 +185,7 @@ class WebhookSecret:
         self._store_cached(reply)
 
     def _remember_secret(self) -> None:
+        self._heard.set()
         self._had_secret = True
         if self._marker is None:
             return

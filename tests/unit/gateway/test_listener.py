@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from hogsend.contract.errors import CannotStart
-from services.gateway.app import make_server
 from services.gateway.listener import connection_limit, listening_socket
+from services.gateway.server import make_server
 from services.gateway.settings import GatewaySettings
 from tests.ports import free_port
 
@@ -45,21 +45,23 @@ def test_a_socket_for_another_process_is_not_taken() -> None:
         assert listening.getsockname()[1] == port
 
 
-def test_what_is_passed_on_must_be_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ["", "x", "-1", "99999"])
+def test_what_is_passed_on_must_be_a_socket(text: str) -> None:
     with socket.socket() as unbound:
-        monkeypatch.setattr(
-            "services.gateway.listener.FIRST_PASSED_DESCRIPTOR", os.dup(unbound.fileno())
-        )
-    with pytest.raises(CannotStart, match="LISTEN_FDS"):
-        listen(free_port(), LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+        descriptor = text or str(os.dup(unbound.fileno()))
+    with pytest.raises(CannotStart, match="passed on"):
+        listen(free_port(), HOGSEND_LISTEN_FD=descriptor)
 
 
 def test_a_socket_that_is_passed_on_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with listen(free_port()) as supervisors:
-        monkeypatch.setattr(
-            "services.gateway.listener.FIRST_PASSED_DESCRIPTOR", os.dup(supervisors.fileno())
-        )
-        with listen(free_port(), LISTEN_FDS="1", LISTEN_PID="0") as passed_on:
+        ours = os.dup(supervisors.fileno())
+        with listen(free_port(), HOGSEND_LISTEN_FD=str(ours)) as passed_on:
+            assert passed_on.getsockname() == supervisors.getsockname()
+        systemds = os.dup(supervisors.fileno())
+        monkeypatch.setattr("services.gateway.listener.SYSTEMD_DESCRIPTOR", systemds)
+        pid = str(os.getpid())
+        with listen(free_port(), LISTEN_FDS="1", LISTEN_PID=pid) as passed_on:
             assert passed_on.getsockname() == supervisors.getsockname()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def test_before_the_first_answer_nothing_is_known(bus: FakeConnection) -> None:
     assert not secret.known
     assert secret.check(b"any") is SecretCheck.UNKNOWN
     assert secret.check(None) is SecretCheck.UNKNOWN
+
+
+async def test_what_is_heard_of_the_secret_can_be_waited_for(bus: FakeConnection) -> None:
+    await of(bus, "s3cret").heard_of(within=60)
+    secret = of(bus)
+    # Nothing is, and so it waits for as long as it may.
+    await secret.heard_of(within=0)
+    waiting = asyncio.create_task(secret.heard_of(within=60))
+    await told(bus, secret, UNREADABLE)
+    await waiting
 
 
 async def test_a_minted_secret_replaces_the_one_before(bus: FakeConnection) -> None:
