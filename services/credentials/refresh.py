@@ -280,12 +280,21 @@ class Refresher:
             metrics.FAILURES.labels("refresh", error.code).inc()
             log.warning("a refresh is published later", provider=provider, reason=str(error))
 
+    def _counted_from(self, error: RefreshFailed) -> datetime:
+        """When the back-off begins, so that it ends no earlier than the endpoint asks for.
+
+        Not where the answer was lost: the next attempt must come while the old token still works.
+        """
+        asked = timedelta(seconds=error.retry_after or 0)
+        longer = timedelta(0) if error.lost else max(timedelta(0), asked - BACK_OFF)
+        return self._now() + longer
+
     async def _record_failure(
         self, provider: str, lock: RefreshLock, row: SealedRow, error: RefreshFailed
     ) -> None:
         failures = await lock.fail(
             row,
-            self._now(),
+            self._counted_from(error),
             str(error),
             needs_reconnect=error.needs_reconnect,
             lost=error.lost,

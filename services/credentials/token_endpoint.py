@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import msgspec
 
 from hogsend.contract.credentials import OAuthPayload
+from hogsend.posthog.exchange import MAX_REDIRECTS, within_origin
+from hogsend.posthog.retry_after import retry_after_seconds
 from hogsend.posthog.token_lifetime import token_lifetime
 from hogsend.service.ssrf import AddressRefused
 
@@ -37,10 +39,19 @@ _UNAVAILABLE = 503
 class RefreshFailed(Exception):
     """The token endpoint gave no usable answer. The message tells why and holds no token."""
 
-    def __init__(self, reason: str, *, lost: bool = False) -> None:
-        """Say why, and whether the endpoint may have refreshed all the same."""
+    def __init__(
+        self, reason: str, *, lost: bool = False, retry_after: float | None = None
+    ) -> None:
+        """Say why.
+
+        Args:
+            reason: the endpoint's code, or what came instead.
+            lost: whether the endpoint may have refreshed all the same.
+            retry_after: seconds the endpoint asks to wait before the next attempt.
+        """
         super().__init__(reason)
         self.lost = lost
+        self.retry_after = retry_after
 
     @property
     def needs_reconnect(self) -> bool:
@@ -67,7 +78,11 @@ class TokenEndpoint:
     """Exchanges a refresh token for a new grant."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
-        """Use `http`, which must not follow redirects: the body is a secret."""
+        """Use `http`, which must not follow redirects: the body is a secret.
+
+        Only a 307 or 308 within the endpoint's origin is followed, as `hogsend.posthog.exchange`
+        does.
+        """
         self._http = http
 
     async def renew(self, grant: OAuthPayload, now: datetime) -> OAuthPayload:
@@ -80,7 +95,7 @@ class TokenEndpoint:
         """
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                status, body = await self._post(grant)
+                status, body, retry_after = await self._post(grant)
         except AddressRefused as error:
             raise RefreshFailed(str(error)) from None
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
@@ -91,29 +106,37 @@ class TokenEndpoint:
         if not httpx.codes.is_success(status):
             # Whoever answers 500, 502 or 504 may stand before a PostHog that has refreshed.
             lost = httpx.codes.is_server_error(status) and status != _UNAVAILABLE
-            raise RefreshFailed(_reason(status, body), lost=lost)
+            raise RefreshFailed(
+                _reason(status, body),
+                lost=lost,
+                retry_after=retry_after_seconds(retry_after, datetime.now(UTC)),
+            )
         return _renewed(grant, body, now)
 
-    async def _post(self, grant: OAuthPayload) -> tuple[int, bytes]:
+    async def _post(self, grant: OAuthPayload) -> tuple[int, bytes, str | None]:
         form = {
             "grant_type": "refresh_token",
             "refresh_token": grant.refresh_token,
             "client_id": grant.client_id,
         }
-        async with self._http.stream(
-            "POST",
-            grant.token_endpoint,
-            data=form,
-            headers={"Accept": "application/json"},
-            timeout=TIMEOUT_SECONDS,
-            follow_redirects=False,
-        ) as response:
-            body = b""
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    break
-            return response.status_code, body
+        target: str | None = grant.token_endpoint
+        for _ in range(MAX_REDIRECTS + 1):
+            async with self._http.stream(
+                "POST",
+                target or grant.token_endpoint,
+                data=form,
+                headers={"Accept": "application/json"},
+                timeout=TIMEOUT_SECONDS,
+                follow_redirects=False,
+            ) as response:
+                body = b""
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > MAX_BODY_BYTES:
+                        break
+            if (target := within_origin(response)) is None:
+                break
+        return response.status_code, body, response.headers.get("Retry-After")
 
 
 def _reason(status: int, body: bytes) -> str:

@@ -39,7 +39,11 @@ MAX_BYTES = 900_000
 ASK_SECONDS = 1.0
 TRIAL_SECONDS = 3.0
 """Longest trial of a read; who asks for capabilities waits 5 s."""
-UNAUTHORIZED = 401
+TRIAL_KEPT_SECONDS = 5.0
+"""How long the outcome of a trial is given again; a change of the credential ends it."""
+UNAUTHORIZED, TOO_MANY = 401, 429
+LIMITING = frozenset({429, 503})
+"""Answers whose `Retry-After` is waited for before PostHog is asked again."""
 
 Answer = TypeVar("Answer")
 Question: TypeAlias = Callable[[Persons], Awaitable[Answer]]
@@ -52,6 +56,14 @@ class _Kept(msgspec.Struct, frozen=True):
     properties: Properties
     version: int
     """Version of the credential they were read with."""
+
+
+class _Trial(msgspec.Struct, frozen=True):
+    task: asyncio.Task[TokenReply]
+    ends_at: float
+    """When its outcome is given no more, by the reader's clock."""
+    version: int | None
+    """Version of the credential that was held."""
 
 
 class PersonReader:
@@ -77,6 +89,9 @@ class PersonReader:
         self._kept: TTLCache[str, _Kept] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
         self._reading: dict[str, asyncio.Task[Properties | None]] = {}
         self._changes = 0
+        self._clock = clock
+        self._trial: _Trial | None = None
+        self._paused_until = 0.0
         watcher.on_change(self._changed)
 
     async def properties(self, distinct_id: str) -> Properties:
@@ -105,6 +120,8 @@ class PersonReader:
     async def try_read(self) -> TokenReply:
         """Read some person, in the project and with the bearer that `properties` uses.
 
+        Who asks within `TRIAL_KEPT_SECONDS` of a trial gets its outcome.
+
         Returns:
             The bearer that PostHog took; one without a token when there is none to try.
 
@@ -113,6 +130,16 @@ class PersonReader:
             PostHogError: PostHog refused, or cannot be reached.
             TimeoutError: it took longer than `TRIAL_SECONDS`.
         """
+        trial, version = self._trial, self._bearers.version
+        if trial is None or trial.ends_at <= self._clock() or trial.version not in {None, version}:
+            task = asyncio.create_task(self._try_read())
+            # Whoever started it may be gone.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            trial = _Trial(task, self._clock() + TRIAL_KEPT_SECONDS, version)
+            self._trial = trial
+        return await asyncio.shield(trial.task)
+
+    async def _try_read(self) -> TokenReply:
         async with asyncio.timeout(TRIAL_SECONDS):
             bearer = await self._bearers.token()
             if bearer.token is None:
@@ -173,6 +200,21 @@ class PersonReader:
             return await self._ask_with(ask, fresh), fresh
 
     async def _ask_with(self, ask: Question[Answer], bearer: TokenReply) -> Answer:
+        left = self._paused_until - self._clock()
+        if left > 0:
+            raise PostHogError(
+                f"PostHog limits requests, and is asked again in {left:.0f} s",
+                TOO_MANY,
+                retry_after=left,
+            )
+        try:
+            return await self._ask_now(ask, bearer)
+        except PostHogError as error:
+            if error.status in LIMITING and error.retry_after:
+                self._paused_until = self._clock() + error.retry_after
+            raise
+
+    async def _ask_now(self, ask: Question[Answer], bearer: TokenReply) -> Answer:
         host = await self._host.find()
         transport = Transport(self._http, host, bearer.token or "")
         try:
@@ -182,11 +224,17 @@ class PersonReader:
             mismatch = self._project_ids.mismatch(bearer, host)
             if error.status not in DENIED or mismatch is None:
                 raise
-            raise PostHogError(f"{mismatch} {error.detail}", error.status, error.attr) from error
+            raise PostHogError(
+                f"{mismatch} {error.detail}",
+                error.status,
+                error.attr,
+                retry_after=error.retry_after,
+            ) from error
 
     def _changed(self, _change: CredentialChanged | None) -> None:
         # What is being read is given to those who wait for it, and not kept.
         self._changes += 1
+        self._trial, self._paused_until = None, 0.0
         self._kept.clear()
         self._reading.clear()
 

@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 RUN_SECONDS = 50.0
 """Longest a run may take, its wait for the lock included; below the endpoint's deadline."""
 
+PATIENCE_SECONDS = 5.0
+"""How long one request waits at most when PostHog limits requests and says for how long."""
+
 MAX_AT_ONCE = 8
 """Runs that may be active or waiting in one process; further requests are refused."""
 
@@ -130,7 +133,9 @@ class Provisioning:
     async def _attempt(
         self, bearer: TokenReply, host: str, wanted: Desired, lock: ProvisioningLock
     ) -> Provisioned:
-        transport = Transport(self._http, host, bearer.token or "", secrets=[wanted.secret])
+        transport = Transport(
+            self._http, host, bearer.token or "", secrets=[wanted.secret], patience=PATIENCE_SECONDS
+        )
         choice = choose_project(self._instance.project_id, bearer, host)
         reconciliation = Reconciliation(transport, host, wanted, InstanceProbe(self._http), choice)
         project = await reconciliation.project()

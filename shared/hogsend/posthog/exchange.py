@@ -64,7 +64,7 @@ async def exchange(
                     method, target, headers=dict(headers), content=content
                 ) as answer:
                     body = await read(answer, max_bytes)
-                following = _within_origin(answer)
+                following = within_origin(answer)
                 if following is None:
                     return Answer(answer.status_code, body, answer.headers.get("Retry-After"))
                 target = following
@@ -96,7 +96,7 @@ async def read(answer: httpx.Response, max_bytes: int) -> bytes:
     return bytes(content)
 
 
-def _within_origin(answer: httpx.Response) -> str | None:
+def within_origin(answer: httpx.Response) -> str | None:
     """Where to send the same request again; None when the answer does not ask for that."""
     location = answer.headers.get("Location")
     if answer.status_code not in _REPEATS or not location:

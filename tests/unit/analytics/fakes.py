@@ -180,6 +180,8 @@ class FakePostHog:
     """Answered instead of a person."""
     status: int = 200
     """Answered to reads of persons."""
+    retry_after: str | None = None
+    """Told with such a status."""
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """Host, path with query, and bearer of every request."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -213,7 +215,8 @@ class FakePostHog:
         if re.fullmatch(r"/api/projects/[^/]+/", request.url.path):
             return httpx.Response(200, json={"id": self.project_id})
         if self.body is not None or self.status != 200:
-            return httpx.Response(self.status, content=self.body or b"{}")
-        person = self.persons.get(request.url.params["distinct_id"])
+            headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+            return httpx.Response(self.status, content=self.body or b"{}", headers=headers)
+        person = self.persons.get(request.url.params.get("distinct_id", ""))
         results = [] if person is None else [{"properties": person}]
         return httpx.Response(200, content=json.dumps({"results": results}))

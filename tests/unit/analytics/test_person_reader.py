@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from hogsend.contract.credentials import CREDENTIALS_TOKEN, ProjectReply
 from hogsend.posthog.capture import Captured
+from hogsend.posthog.errors import PostHogError
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings import PostHogSettings
@@ -485,3 +486,67 @@ async def test_a_read_waits_for_a_write_that_is_being_noted_and_not_for_ever() -
         started = now()
         assert await world.persons.properties("u_42") == {"plan": "pro"}
         assert now() - started == 1.0
+
+
+@on_virtual_time
+@pytest.mark.parametrize(("status", "header"), [(429, "30"), (503, "30"), (429, "junk")])
+async def test_posthog_is_not_asked_before_it_wants_to_be(status: int, header: str) -> None:
+    world = reading()
+    world.posthog.persons |= {"u_42": PLAN, "u_43": PLAN}
+    assert await world.persons.properties("u_42") == PLAN
+    world.posthog.status, world.posthog.retry_after = status, header
+    asked = len(world.posthog.requests)
+    assert await world.persons.properties("u_43") == {}
+    waits = header != "junk"
+    for person in ("u_43", "u_44"):
+        assert await world.persons.properties(person) == {}
+    assert len(world.posthog.requests) == asked + (1 if waits else 3)
+    # What is kept is read all the time.
+    assert await world.persons.properties("u_42") == PLAN
+    world.posthog.status = 200
+    await asyncio.sleep(30)
+    assert await world.persons.properties("u_43") == PLAN
+
+
+@on_virtual_time
+async def test_another_credential_need_not_wait() -> None:
+    world = reading()
+    world.posthog.status, world.posthog.retry_after = 429, "3000"
+    assert await world.persons.properties("u_43") == {}
+    world.posthog.status, world.posthog.persons["u_43"] = 200, PLAN
+    world.watcher.changed(world.credentials.change("phx_other"))
+    assert await world.persons.properties("u_43") == PLAN
+
+
+@on_virtual_time
+async def test_trials_are_shared_and_their_outcome_is_given_for_five_seconds() -> None:
+    world = reading(posthog_private_host=HOST, posthog_project_id="4242")
+    world.posthog.gate.clear()
+    trials = [asyncio.create_task(world.persons.try_read()) for _ in range(5)]
+    await settle()
+    world.posthog.gate.set()
+    assert {(await trial).token for trial in trials} == {PERSONAL}
+    await world.persons.try_read()
+    assert len(world.posthog.requests) == 1
+    await asyncio.sleep(5)
+    world.posthog.status = 500
+    for _ in range(3):
+        with pytest.raises(PostHogError):
+            await world.persons.try_read()
+    assert len(world.posthog.requests) == 2
+    # A change is told at once.
+    world.posthog.status = 200
+    world.watcher.changed(world.credentials.change("phx_other"))
+    assert (await world.persons.try_read()).token == "phx_other"
+
+
+@on_virtual_time
+async def test_a_trial_that_nobody_waits_for_any_more_serves_the_next() -> None:
+    world = reading(posthog_private_host=HOST, posthog_project_id="4242")
+    world.posthog.gate.clear()
+    gone = asyncio.create_task(world.persons.try_read())
+    await settle()
+    gone.cancel()
+    world.posthog.gate.set()
+    assert (await world.persons.try_read()).token == PERSONAL
+    assert len(world.posthog.requests) == 1

@@ -499,3 +499,30 @@ async def test_a_refresh_that_cannot_be_published_is_given_all_the_same(
     driver.stream.available = True
     await replica.relay.relay_pending()
     assert [change.change for change in driver.stream.changes] == ["refreshed"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "lost", "pause"),
+    [
+        (None, False, 60),
+        (7.0, False, 60),
+        (300.0, False, 300),
+        # The old token works for 120 s only.
+        (300.0, True, 15),
+    ],
+)
+async def test_a_refresh_waits_as_long_as_the_endpoint_asks_for(
+    driver: Driver, asked: float | None, lost: bool, pause: int
+) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.endpoint.failure = RefreshFailed("HTTP 429", retry_after=asked, lost=lost)
+    replicas = [driver.replica(), driver.replica()]
+    await replicas[0].refresher.refresh_due()
+    driver.clock.advance(pause - 1)
+    for replica in replicas:
+        await replica.refresher.refresh_due()
+        await replica.refresher.refresh("posthog")
+    assert len(driver.endpoint.asked) == 1
+    driver.clock.advance(1)
+    await replicas[1].refresher.refresh_due()
+    assert len(driver.endpoint.asked) == 2

@@ -166,6 +166,75 @@ async def test_an_answer_that_makes_no_sense_is_a_failure_and_names_no_token(
     assert failure.value.needs_reconnect == (reason == "invalid_grant")
 
 
+ELSEWHERE = [
+    "https://elsewhere.example/oauth/token/",
+    "http://eu.posthog.com/oauth/token",
+    "https://eu.posthog.com:8443/oauth/token",
+    "https://me@eu.posthog.com/oauth/token",
+    "//elsewhere.example/oauth/token",
+]
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("location", ["/oauth/token", f"{GRANT.token_endpoint}new/"])
+async def test_a_redirect_within_the_origin_is_followed_with_the_same_form(
+    status: int, location: str
+) -> None:
+    asked: list[httpx.Request] = []
+
+    def moved(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if len(asked) == 1:
+            return httpx.Response(status, headers={"Location": location})
+        return httpx.Response(200, json={"access_token": "pha_1", "expires_in": 3600})
+
+    assert (await renew(moved)).access_token == "pha_1"
+    first, second = asked
+    assert second.method == "POST"
+    assert second.content == first.content
+    assert str(second.url) == str(first.url.join(location))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("location", [*ELSEWHERE, GRANT.token_endpoint])
+async def test_no_other_redirect_and_none_without_end_is_followed(
+    status: int, location: str
+) -> None:
+    asked: list[str] = []
+
+    def moved(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(status, headers={"Location": location})
+
+    with pytest.raises(RefreshFailed, match=f"HTTP {status}"):
+        await renew(moved)
+    followed = status in {307, 308} and location == GRANT.token_endpoint
+    assert asked == [GRANT.token_endpoint] * (4 if followed else 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "seconds"),
+    [
+        (429, "90", 90.0),
+        (503, "7", 7.0),
+        (429, "999999", 3600.0),
+        (429, "Mon, 01 Jan 2147483648 00:00:00 GMT", None),
+        (429, "-1", None),
+        (429, None, None),
+    ],
+)
+async def test_how_long_the_endpoint_asks_to_wait_is_told(
+    status: int, header: str | None, seconds: float | None
+) -> None:
+    def limit(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, headers={"Retry-After": header} if header else {})
+
+    with pytest.raises(RefreshFailed) as failure:
+        await renew(limit)
+    assert failure.value.retry_after == seconds
+    assert not failure.value.lost
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from hogsend.posthog.retry_after import retry_after_seconds
 
 REQUEST_SECONDS = 15.0
 """Longest one request may take, answer included (contract 2.1)."""
+TOO_MANY = 429
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 _HIDDEN = "***"
@@ -32,7 +34,13 @@ class Transport:
     """PostHog's private API at one host, with one bearer."""
 
     def __init__(
-        self, http: httpx.AsyncClient, host: str, bearer: str, *, secrets: Iterable[str] = ()
+        self,
+        http: httpx.AsyncClient,
+        host: str,
+        bearer: str,
+        *,
+        secrets: Iterable[str] = (),
+        patience: float = 0.0,
     ) -> None:
         """Prepare without a request.
 
@@ -42,10 +50,13 @@ class Transport:
             bearer: access token or personal API key.
             secrets: texts besides the bearer that no error may contain, even when PostHog repeats
                 them.
+            patience: seconds that one request waits at most when PostHog limits requests and says
+                for how long; then it is sent once more.
         """
         self._http = http
         self._base = host.rstrip("/")
         self._bearer = bearer
+        self._patience = patience
         self._secrets = [text for text in (bearer, *secrets) if text]
 
     async def get(self, path: str, *, seconds: float = REQUEST_SECONDS) -> Any:
@@ -76,6 +87,17 @@ class Transport:
         return f"/{path.lstrip('/')}" + (f"?{parts.query}" if parts.query else "")
 
     async def _send(self, method: str, path: str, body: bytes | None, seconds: float) -> Any:
+        try:
+            return await self._send_once(method, path, body, seconds)
+        except PostHogError as error:
+            wait = error.retry_after
+            # Nothing was done about a request that was too many.
+            if error.status != TOO_MANY or wait is None or wait > self._patience:
+                raise
+        await asyncio.sleep(wait)
+        return await self._send_once(method, path, body, seconds)
+
+    async def _send_once(self, method: str, path: str, body: bytes | None, seconds: float) -> Any:
         headers = {"Authorization": f"Bearer {self._bearer}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
