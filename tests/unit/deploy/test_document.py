@@ -1,0 +1,20 @@
+"""What `tests/engine/run_document.py` finds in docs/deploy.md, without an engine to run it on."""
+
+from __future__ import annotations
+
+from tests.engine.run_document import DOCUMENT, LEFT_OUT, PLAN, planned
+
+
+def test_the_blocks_that_are_run_are_there() -> None:
+    found = planned(DOCUMENT.read_text())
+    assert [block.section for block in found] == [*PLAN, PLAN[-1]]
+    commands = [command for block in found for command in block.commands]
+    assert {*commands} >= LEFT_OUT
+    assert not any("#" in command for command in commands)
+    # The two that ask a server that runs.
+    assert found[0].commands[-2].startswith("curl ")
+    assert "hogsend doctor" in found[0].commands[-1]
+
+
+def test_no_document_passes_a_key_as_an_argument() -> None:
+    assert "--admin-key" not in DOCUMENT.read_text()
