@@ -17,6 +17,8 @@ class Part(msgspec.Struct, frozen=True, rename="camel"):
     """The dependency that a service is waiting for."""
     problems: list[str] | None = None
     """What an operator has to see to, although it works."""
+    webhook_limit_bytes: int | None = None
+    """Largest webhook the bus takes, where that is less than the server is configured for."""
 
 
 class Components(msgspec.Struct, frozen=True):

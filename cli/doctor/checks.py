@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from cli.doctor.remedies import COPIES_REMEDY, remedy
+from cli.doctor.remedies import COPIES_REMEDY, SIZE_REMEDY, remedy, too_small
 from cli.health import Health, Part, Track, parts
 
 
@@ -115,8 +115,12 @@ def _part(name: str, part: Part) -> Check:
         f"waiting: {part.waits_for}" if part.waits_for else "",
     ]
     text = ", ".join(fact for fact in facts if fact)
-    if part.problems:
-        return Check(Mark.PROBLEM, name, text, (*part.problems, COPIES_REMEDY))
+    below = [*part.problems, COPIES_REMEDY] if part.problems else []
+    if part.webhook_limit_bytes is not None:
+        below += [too_small(part.webhook_limit_bytes), SIZE_REMEDY]
+    if below:
+        away = () if part.status == "up" else (remedy(name, part),)
+        return Check(Mark.PROBLEM, name, text, (*below, *away))
     if part.status == "up" and part.database in {None, "up"}:
         return Check(Mark.OK, name, text)
     mark = Mark.UNKNOWN if part.status == "unknown" else Mark.PROBLEM

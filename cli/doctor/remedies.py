@@ -24,10 +24,21 @@ COPIES_REMEDY = (
     "start every NATS server, with NATS_URL, NATS_REPLICAS and the servers of one layout "
     "(docs/deploy.md); copies that are missing are made by themselves"
 )
+SIZE_REMEDY = (
+    "raise max_payload in nats-server's configuration (deploy/nats/single.conf has it), or set "
+    "WEBHOOK_MAX_BYTES to that size if no event is larger"
+)
 _NOBODY_ANSWERED = {
     "database": "no service answered that would know: start the services, and NATS before them",
 }
 _UNASKED = "it cannot be asked before NATS answers"
+
+
+def too_small(limit: int) -> str:
+    """Say what becomes of webhooks that are larger than the bus takes."""
+    return (
+        f"webhooks of more than {limit} bytes are answered 413 and lost: NATS takes no larger ones"
+    )
 
 
 def remedy(name: str, part: Part) -> str:

@@ -93,12 +93,13 @@ def build(
     public: PublicUrlSettings,
 ) -> Litestar:
     """Put the routes and what they need together."""
+    size = SizeLimit(bus, settings.webhook_max_bytes)
     app = Litestar(
         route_handlers=[
             posthog_route(
                 queue,
                 webhook_secret,
-                SizeLimit(bus, settings.webhook_max_bytes),
+                size,
                 Refusals(ClientAddresses(settings.trusted_proxies)),
             ),
             unknown_source,
@@ -125,6 +126,7 @@ def build(
             "bus": Provide(lambda: bus, sync_to_thread=False),
             "queue": Provide(lambda: queue, sync_to_thread=False),
             "webhook_secret": Provide(lambda: webhook_secret, sync_to_thread=False),
+            "size": Provide(lambda: size, sync_to_thread=False),
             "posthog": Provide(lambda: posthog, sync_to_thread=False),
             "public": Provide(lambda: public, sync_to_thread=False),
         },

@@ -362,6 +362,23 @@ def test_every_part_that_is_not_up_says_what_to_do(
     every_line_says_what_to_do(outcome.out)
 
 
+@pytest.mark.parametrize("command", ["doctor", "status"])
+def test_a_bus_that_takes_too_small_webhooks_is_a_problem_with_a_fix(
+    cli: Cli, hogsend: FakeHogsend, command: str
+) -> None:
+    small = {"status": "up", "webhookLimitBytes": 1044480}
+    document = changed(OUR_HEALTH, "components", "bus", to=small)
+    hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
+    outcome = getattr(cli, command)()
+    assert outcome.code == 1
+    assert "problem  bus" in outcome.out
+    said = " ".join(outcome.out.split())
+    assert "more than 1044480 bytes are answered 413 and lost" in said
+    assert "raise max_payload" in said
+    assert "WEBHOOK_MAX_BYTES" in said
+    every_line_says_what_to_do(outcome.out)
+
+
 @pytest.mark.parametrize("status", ["degraded", "healthy"])
 def test_a_schema_nobody_could_look_at_is_unknown(
     cli: Cli, hogsend: FakeHogsend, status: str

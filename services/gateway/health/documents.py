@@ -24,6 +24,9 @@ class ComponentHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     problems: list[str] | None = None
     """What an operator has to see to, although it works: streams of NATS with fewer copies than
     they should have, or servers in `NATS_URL` that do not know one another."""
+    webhook_limit_bytes: int | None = None
+    """Largest webhook that NATS takes, where that is less than `WEBHOOK_MAX_BYTES`: larger ones are
+    answered 413, and PostHog does not send them again. The whole is not healthy then."""
 
 
 class WorkerHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

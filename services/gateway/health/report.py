@@ -36,6 +36,7 @@ from services.gateway.health.documents import (
     WorkerHealth,
 )
 from services.gateway.webhooks.secret import WebhookSecret
+from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 
 PROBE_SECONDS = 1.5
@@ -59,7 +60,7 @@ Answers = Mapping[str, ServiceHealth | None]
 
 
 async def report_health(
-    bus: Connection, queue: WebhookQueue, webhook_secret: WebhookSecret
+    bus: Connection, queue: WebhookQueue, webhook_secret: WebhookSecret, size: SizeLimit
 ) -> Health:
     """Ask every service, all at the same time, and put the answers together.
 
@@ -80,7 +81,9 @@ async def report_health(
     }
     takes_webhooks = bus_latency is not None and not queue.spooling
     problems = _bus_problems(answers)
-    bus_health = ComponentHealth("up" if takes_webhooks else "down", bus_latency, problems or None)
+    bus_health = ComponentHealth(
+        "up" if takes_webhooks else "down", bus_latency, problems or None, size.bus_bytes
+    )
     database = _database(answers)
     engine = _engine(answers)
     now = datetime.now(UTC)
@@ -92,7 +95,7 @@ async def report_health(
             database,
             bus_health,
             *services.values(),
-            needs_operator=queue.set_aside > 0 or bool(problems),
+            needs_operator=queue.set_aside > 0 or bool(problems) or size.bus_bytes is not None,
         ),
         uptime=uptime,
         timestamp=now,

@@ -13,6 +13,7 @@ from services.gateway.error_responses import documented_errors
 from services.gateway.health.documents import Health, Liveness, Readiness, SecretKnowledge
 from services.gateway.health.report import report_health
 from services.gateway.webhooks.secret import WebhookSecret
+from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 
 
@@ -26,15 +27,17 @@ async def get_health(
     bus: NamedDependency[Connection],
     queue: NamedDependency[WebhookQueue],
     webhook_secret: NamedDependency[WebhookSecret],
+    size: NamedDependency[SizeLimit],
 ) -> Health:
     """Report every component and service; each is asked for at most 1.5 seconds.
 
     The bus counts as down too while JetStream does not take webhooks and they are spooled, the
     worker while it waits for PostgreSQL or JetStream, and the gateway while it answers every
     webhook with 503. What nobody answered for is `unknown`. Nothing of this is `healthy`, nor is a
-    credential that needs the operator.
+    credential that needs the operator, nor a NATS that takes smaller webhooks than
+    `WEBHOOK_MAX_BYTES` allows.
     """
-    return await report_health(bus, queue, webhook_secret)
+    return await report_health(bus, queue, webhook_secret, size)
 
 
 @get(

@@ -21,6 +21,7 @@ from hogsend.contract.health import (
     ServiceHealth,
 )
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
+from services.gateway.webhooks.size_limit import HEADERS_BYTES
 from services.gateway.webhooks.spool import Spool
 from tests.unit.gateway.fakes import FakeGateway, bearer, fake_gateway
 
@@ -114,6 +115,16 @@ async def test_a_bus_that_works_and_needs_an_operator_is_not_healthy(gateway: Fa
     assert found["status"] == "degraded"
     assert found["components"]["bus"]["status"] == "up"
     assert found["components"]["bus"]["problems"] == short.bus_problems
+
+
+async def test_a_bus_that_takes_smaller_webhooks_is_not_healthy(gateway: FakeGateway) -> None:
+    all_up(gateway)
+    assert "webhookLimitBytes" not in (await health(gateway))["components"]["bus"]
+    gateway.bus.takes = 1024 * 1024
+    found = await health(gateway)
+    assert found["status"] == "degraded"
+    bus = found["components"]["bus"]
+    assert (bus["status"], bus["webhookLimitBytes"]) == ("up", 1024 * 1024 - HEADERS_BYTES)
 
 
 async def test_ingest_is_down_while_it_waits_for_something(gateway: FakeGateway) -> None:
