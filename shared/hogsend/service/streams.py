@@ -26,6 +26,9 @@ _NO_ROOM = frozenset({10028, 10047})
 async def reconcile(js: JetStreamContext, owner: User, limits: Limits = DEFAULT_LIMITS) -> None:
     """Create the streams `owner` owns, or bring their limits up to what is declared here.
 
+    Copies are added and never given up: a NATS_REPLICAS that went missing must not take two of
+    three. The service's health says so (`hogsend.service.bus_health`).
+
     Raises:
         nats.js.errors.APIError: the server refuses, for example because an existing stream has
             another retention policy or storage is short.
@@ -33,7 +36,7 @@ async def reconcile(js: JetStreamContext, owner: User, limits: Limits = DEFAULT_
     for name in _owned_by(owner):
         config = limits.applied_to(STREAMS[name].config)
         if not await _create(js, config):
-            await js.update_stream(config)
+            await js.update_stream(await _with_as_many_copies(js, config))
 
 
 async def restore(
@@ -97,6 +100,11 @@ def hint(error: Exception) -> str | None:
             "or set NATS_STREAM_MAX_BYTES lower"
         )
     return None
+
+
+async def _with_as_many_copies(js: JetStreamContext, config: StreamConfig) -> StreamConfig:
+    found = (await js.stream_info(config.name or "")).config.num_replicas or 1
+    return config.evolve(num_replicas=max(found, config.num_replicas or 1))
 
 
 async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
