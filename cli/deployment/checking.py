@@ -59,11 +59,11 @@ def disagreements(environment: Mapping[str, str]) -> list[str]:
     )
     problem = chosen.problem()
     found = [f"{problem}: run `hogsend compose layout single`, or `cluster`"] if problem else []
-    secret = environment.get("POSTHOG_WEBHOOK_SECRET", "")
-    if secret and secret != seen["POSTHOG_WEBHOOK_SECRET"]:
+    unread = [name for name in SEEN_NAMES if environment.get(name) not in {None, "", seen[name]}]
+    if unread:
         found.append(
-            "POSTHOG_WEBHOOK_SECRET is in .env, and services would not get it: run docker compose "
-            "without --env-file, and without that variable in the shell"
+            f"services would not get what .env says of {', '.join(unread)}: run docker compose "
+            "without --env-file, and without these variables in the shell"
         )
     return found
 

@@ -81,6 +81,9 @@ def test_a_secret_that_is_in_the_file_and_reaches_nobody_is_refused() -> None:
         "SEEN_HOGSEND_NATS_URL": "nats://nats:4222",
     }
     assert disagreements(single) == []
+    cluster = {name: word for name, word in Layout.CLUSTER.lines("").items() if word}
+    (line,) = disagreements({**single, **cluster})
+    assert all(name in line for name in cluster)
     (line,) = disagreements({**single, "POSTHOG_WEBHOOK_SECRET": "whsec"})
     assert "without --env-file" in line
     assert "whsec" not in line
