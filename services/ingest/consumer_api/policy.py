@@ -28,6 +28,9 @@ _LITERAL = re.compile(r"[^\s*>\x00-\x1f\x7f]{1,500}")
 _DRAWN = re.compile(r"[A-Za-z0-9]{16,}")
 """Part of a name that a client has drawn at random, as their libraries do."""
 
+_LETTERS_OF_EACH_CASE = 5
+"""More than words written together have; NATS' own names (NUID) without a digit have them."""
+
 BAD_REQUEST, TOO_MANY_CONSUMERS = 10003, 10026
 """JetStream's own error codes."""
 
@@ -207,11 +210,15 @@ def _is_inbox(subject: str) -> bool:
 
 
 def _deletion(stream: StreamName, name: str) -> Deletion:
-    drawn = _DRAWN.search(name)
     # Another's name could be guessed; what is not deleted goes by itself once it is idle.
-    if drawn is None or drawn[0].isalpha() or name in reserved(stream):
+    if name in reserved(stream) or not any(map(_looks_drawn, _DRAWN.findall(name))):
         raise not_deleted(name)
     return Deletion(stream, name)
+
+
+def _looks_drawn(part: str) -> bool:
+    upper, lower = sum(map(str.isupper, part)), sum(map(str.islower, part))
+    return any(map(str.isdigit, part)) or min(upper, lower) >= _LETTERS_OF_EACH_CASE
 
 
 def not_deleted(name: str) -> Refused:

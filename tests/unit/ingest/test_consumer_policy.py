@@ -10,6 +10,7 @@ import pytest
 from hogsend.contract.consumers import MIRROR, OTHERS, STREAMS_OF_OTHERS, asked_as, mappings
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import channels, endpoints
+from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from services.ingest.consumer_api.policy import Creation, Deletion, Refused, read
 
@@ -64,6 +65,13 @@ def test_a_consumer_without_a_name_gets_one_that_nobody_guesses() -> None:
     assert first != second
     assert len(first) == 22
     assert isinstance(read(f"DELETE.EVENTS.{first}", b""), Deletion)
+
+
+@pytest.mark.parametrize(
+    "name", ["n0bodyGuessesThis22", "aBcDeFgHiJkLmNoPqRsTuV", "oc_ZpLy4LvnkbRSVqXHskARGn_2"]
+)
+def test_a_name_that_was_drawn_may_be_deleted(name: str) -> None:
+    assert read(f"DELETE.EVENTS.{name}", b"") == Deletion(StreamName.EVENTS, name)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +153,7 @@ def test_what_cannot_be_read_is_refused(asked: bytes) -> None:
         f"DELETE.EVENTS.{MIRROR}",
         "DELETE.EVENTS.mailer",
         "DELETE.EVENTS.welcomemailerofwelcomes",
+        "DELETE.EVENTS.welcomeMailerOfWelcomes",
         "DELETE.EVENTS",
         "PAUSE.EVENTS.mine",
     ],
