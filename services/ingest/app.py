@@ -26,6 +26,7 @@ from services.ingest.contacts.merges import ContactMerges
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
 from services.ingest.dead_letters.stream import DeadLetterStream
+from services.ingest.engagement_retention import EngagementRetention
 from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
@@ -73,7 +74,11 @@ def create_app(
         own.batch_subscriber(consuming).batch = batch_size
     return service_app(
         broker,
-        background=[database.keep_connected, *background],
+        background=[
+            database.keep_connected,
+            EngagementRetention(broker.link).keep_trimmed,
+            *background,
+        ],
         closing=[database.close],
         limits=limits,
     )

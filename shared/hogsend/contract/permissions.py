@@ -69,6 +69,9 @@ def permissions(user: User) -> Permissions:
         subscribe.add("$SRV.>")
         publish |= {f"{inbox_prefix(caller)}.>" for caller in _callers_of(user)}
     publish |= _owner_api(user)
+    if user is STREAMS[StreamName.ENGAGEMENT].owner:
+        # To know what every consumer is done with, which it deletes.
+        publish.add(f"{API}.CONSUMER.LIST.{StreamName.ENGAGEMENT}")
     if user is User.CREDENTIALS:
         # To see whether late subscribers still find the last change.
         publish.add(f"{API}.STREAM.MSG.GET.{StreamName.CREDENTIALS}")
@@ -100,7 +103,7 @@ def _owner_api(user: User) -> set[str]:
         f"$JS.API.STREAM.{verb}.{name}"
         for name, stream in STREAMS.items()
         if stream.owner == user
-        # Purged of copies of other streams' messages, which readers can have JetStream put there.
+        # Purged of what readers can have JetStream put there, and of what everybody is done with.
         for verb in ("CREATE", "UPDATE", "INFO", "PURGE")
     }
 

@@ -121,13 +121,13 @@ STREAMS: dict[StreamName, Stream] = {
         ),
     ),
     StreamName.ENGAGEMENT: Stream(
-        # Not analytics: what is reported before ingest's consumer exists would go unrecorded.
         User.INGEST,
         StreamConfig(
             name=StreamName.ENGAGEMENT,
             subjects=[f"{subjects.ENGAGEMENT}.>"],
-            # Kept until it is recorded and every destination is done with it.
-            retention=RetentionPolicy.INTEREST,
+            # Ingest deletes what it has recorded and every destination is done with. Retention by
+            # interest would forget what is accepted while ingest's consumer is missing.
+            retention=RetentionPolicy.LIMITS,
             discard=DiscardPolicy.NEW,
             max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,

@@ -6,11 +6,9 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
-from hogsend.contract import subjects
 from hogsend.contract.consumers import STREAMS_OF_OTHERS
 from hogsend.contract.streams import (
     DEFAULT_LIMITS,
-    ENGAGEMENT_CONSUMER,
     STREAMS,
     Limits,
     StreamName,
@@ -109,9 +107,6 @@ async def _with_as_many_copies(js: JetStreamContext, config: StreamConfig) -> St
 
 async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
     """Create one stream; False when there is one of that name with other limits."""
-    if config.name == StreamName.ENGAGEMENT:
-        # A stream kept by interest forgets what it accepts before somebody listens.
-        return await _create_closed(js, config)
     try:
         await js.add_stream(config)
     except BadRequestError as error:
@@ -119,18 +114,3 @@ async def _create(js: JetStreamContext, config: StreamConfig) -> bool:
             raise
         return False
     return True
-
-
-async def _create_closed(js: JetStreamContext, config: StreamConfig) -> bool:
-    """Create a stream that takes nothing before ingest's consumer is there."""
-    try:
-        await js.add_stream(config.evolve(subjects=[subjects.ENGAGEMENT]))
-        made = True
-    except BadRequestError as error:
-        if error.err_code != _STREAM_NAME_IN_USE:
-            raise
-        made = False
-    await js.add_consumer(StreamName.ENGAGEMENT, ENGAGEMENT_CONSUMER)
-    if made:
-        await js.update_stream(config)
-    return made

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo
-from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy
+from nats.js.errors import APIError, NotFoundError
 
 from cli.stack import nats
 from hogsend.contract import streams as stream_declarations
@@ -87,31 +87,7 @@ def test_the_embedded_server_has_room_for_every_stream() -> None:
         assert sum(declared) < limits.total_bytes() < nats.max_file_store(limits)
 
 
-async def test_no_report_is_accepted_before_somebody_records_it(
-    servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with (
-        connected(servers, User.INGEST) as bus,
-        connected(servers, User.OPERATOR) as operator,
-    ):
-        add_consumer = bus.js.add_consumer
-        refused = False
-
-        async def add_late(stream: str, config: ConsumerConfig) -> ConsumerInfo:
-            nonlocal refused
-            with pytest.raises(NoStreamResponseError):
-                await operator.js.publish(OPENED, b"{}", timeout=2)
-            refused = True
-            return await add_consumer(stream, config)
-
-        monkeypatch.setattr(bus.js, "add_consumer", add_late)
-        await streams.reconcile(bus.js, User.INGEST)
-        assert refused
-        await operator.js.publish(OPENED, b"{}", timeout=2)
-        assert (await bus.js.stream_info(StreamName.ENGAGEMENT)).state.messages == 1
-
-
-async def test_a_start_opens_what_a_killed_one_left_closed(
+async def test_a_stream_that_the_version_before_kept_by_interest_keeps_its_reports(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with (
@@ -119,12 +95,14 @@ async def test_a_start_opens_what_a_killed_one_left_closed(
         connected(servers, User.OPERATOR) as operator,
     ):
         config = stream_declarations.STREAMS[StreamName.ENGAGEMENT].config
-        await operator.js.add_stream(config.evolve(subjects=[subjects.ENGAGEMENT]))
-        with pytest.raises(NoStreamResponseError):
-            await operator.js.publish(OPENED, b"{}", timeout=2)
-        await streams.reconcile(bus.js, User.INGEST)
+        await operator.js.add_stream(config.evolve(retention=RetentionPolicy.INTEREST))
+        await operator.js.add_consumer(
+            StreamName.ENGAGEMENT, stream_declarations.ENGAGEMENT_CONSUMER
+        )
         await operator.js.publish(OPENED, b"{}", timeout=2)
-        assert (await bus.js.stream_info(StreamName.ENGAGEMENT)).state.messages == 1
+        await streams.reconcile(bus.js, User.INGEST)
+        found = await operator.js.stream_info(StreamName.ENGAGEMENT)
+        assert (found.config.retention, found.state.messages) == (RetentionPolicy.LIMITS, 1)
 
 
 async def test_copies_that_a_reader_had_put_into_other_streams_are_deleted(

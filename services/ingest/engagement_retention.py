@@ -1,0 +1,101 @@
+"""Deletes reports from ENGAGEMENT once they are recorded and every destination is done with them.
+
+JetStream's own retention by interest does the same, but forgets at once what it accepts while a
+consumer is missing: a report would be acknowledged to its publisher and lost. So the stream keeps
+everything, and only what ingest has acknowledged is ever deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import structlog
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerInfo
+
+from hogsend.contract.streams import ENGAGEMENT_CONSUMER, StreamName
+from hogsend.service import metrics
+from hogsend.transport.connection import Connection
+from hogsend.transport.consumer import UNREACHABLE
+
+log = structlog.get_logger(__name__)
+
+TRIM_SECONDS = 0.5
+LAG_SECONDS = 10.0
+"""How far the leader of a consumer may be behind the stream's, in a cluster.
+
+One that is behind says that it is done with everything it knows of.
+"""
+
+
+class EngagementRetention:
+    """Trims the stream; every replica does, and each may."""
+
+    def __init__(self, link: Connection) -> None:
+        self._link = link
+        self._ends: deque[tuple[float, int]] = deque()
+
+    async def keep_trimmed(self) -> None:
+        """Trim again and again; never ends."""
+        while True:
+            await asyncio.sleep(TRIM_SECONDS)
+            if not self._link.connected:
+                continue
+            try:
+                await self.trim()
+            except UNREACHABLE as error:
+                metrics.FAILURES.labels("trim", type(error).__name__).inc()
+                log.warning("engagement is not trimmed", reason=str(error))
+
+    async def trim(self) -> None:
+        """Delete what every consumer is done with; nothing while ingest's own is missing.
+
+        Raises:
+            nats.errors.Error: NATS or JetStream cannot be reached.
+        """
+        js = self._link.js
+        stream = await js.stream_info(StreamName.ENGAGEMENT)
+        # Before consumers are asked: what is reported meanwhile they may not know of.
+        end = self._known_to_all(stream.state.last_seq, is_cluster=stream.config.num_replicas != 1)
+        if not stream.state.messages:
+            return
+        consumers = await _consumers(js)
+        recorded = [one for one in consumers if one.name == ENGAGEMENT_CONSUMER.durable_name]
+        if not recorded:
+            return
+        done = min(_floor(recorded[0]), *(_done_with(one, end) for one in consumers))
+        if done >= stream.state.first_seq:
+            await js.purge_stream(StreamName.ENGAGEMENT, seq=done + 1)
+
+    def _known_to_all(self, last: int, *, is_cluster: bool) -> int:
+        if not is_cluster:
+            return last
+        now = asyncio.get_running_loop().time()
+        self._ends.append((now, last))
+        known = 0
+        while self._ends and self._ends[0][0] <= now - LAG_SECONDS:
+            known = self._ends[0][1]
+            if len(self._ends) == 1 or self._ends[1][0] > now - LAG_SECONDS:
+                break
+            self._ends.popleft()
+        return known
+
+
+async def _consumers(js: JetStreamContext) -> list[ConsumerInfo]:
+    found: list[ConsumerInfo] = []
+    while page := await js.consumers_info(StreamName.ENGAGEMENT, offset=len(found)):
+        found += page
+    return found
+
+
+def _done_with(consumer: ConsumerInfo, end: int) -> int:
+    """Sequence up to which a consumer needs nothing any more."""
+    if not consumer.num_pending and not consumer.num_ack_pending:
+        # Its floor stays behind while nothing matches its filter.
+        return end
+    return _floor(consumer)
+
+
+def _floor(consumer: ConsumerInfo) -> int:
+    return consumer.ack_floor.stream_seq if consumer.ack_floor else 0

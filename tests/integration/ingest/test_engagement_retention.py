@@ -1,0 +1,87 @@
+"""No report that was accepted is lost, and none is kept that everybody is done with."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from hogsend.contract import subjects
+from hogsend.contract.streams import ENGAGEMENT_CONSUMER, StreamName
+from hogsend.contract.users import User
+from services.ingest.engagement_retention import EngagementRetention
+from tests.integration.harness import connected
+from tests.integration.ingest.driver import Driver
+from tests.servers import Servers
+from tests.waiting import eventually
+
+INGEST = "ingest"
+"""The consumer that records reports."""
+REPORTS = 200
+STREAM = StreamName.ENGAGEMENT
+OPENED = subjects.engagement("email.opened")
+
+
+async def report(driver: Driver, number: int) -> None:
+    body = {"id": f"r-{number}", "data": {"userId": "anna", "to": "a@b.com"}}
+    await driver.operator.js.publish(OPENED, msgspec.json.encode(body))
+
+
+async def held(driver: Driver) -> int:
+    return (await driver.operator.js.stream_info(STREAM)).state.messages
+
+
+async def test_reports_outlive_the_consumer_that_records_them(driver: Driver) -> None:
+    async def lose_the_consumer() -> None:
+        for _ in range(5):
+            await eventually(lambda: _has_consumer(driver), 30)
+            await driver.operator.js.delete_consumer(STREAM, INGEST)
+
+    async with driver.replica():
+        losing = asyncio.create_task(lose_the_consumer())
+        for number in range(REPORTS):
+            await report(driver, number)
+        await losing
+        await driver.drained()
+    assert await driver.count("events") == REPORTS
+
+
+async def test_a_report_stays_until_every_consumer_is_done_with_it(
+    driver: Driver, servers: Servers
+) -> None:
+    js = driver.operator.js
+    await js.add_consumer(
+        STREAM,
+        ConsumerConfig(durable_name="slow", filter_subject=OPENED, ack_policy=AckPolicy.EXPLICIT),
+    )
+    await js.add_consumer(
+        STREAM,
+        ConsumerConfig(durable_name="elsewhere", filter_subject=subjects.engagement("bucket.*")),
+    )
+    for number in range(3):
+        await report(driver, number)
+    slow = await js.pull_subscribe_bind(consumer="slow", stream=STREAM)
+    async with connected(servers, User.INGEST) as ingest:
+        retention = EngagementRetention(ingest)
+        await retention.trim()
+        assert await held(driver) == 3  # not recorded: ingest's consumer is not even there
+        await js.add_consumer(STREAM, ENGAGEMENT_CONSUMER)
+        recording = await js.pull_subscribe_bind(consumer=INGEST, stream=STREAM)
+        for message in await recording.fetch(3, timeout=10):
+            await message.ack_sync()
+        await retention.trim()
+        assert await held(driver) == 3
+        first, second, _ = await slow.fetch(3, timeout=10)
+        await first.ack_sync()
+        await retention.trim()
+        assert await held(driver) == 2
+        await second.ack_sync()
+        await retention.trim()
+        assert await held(driver) == 1
+
+
+async def _has_consumer(driver: Driver) -> bool:
+    names: list[Any] = [one.name for one in await driver.operator.js.consumers_info(STREAM)]
+    return INGEST in names
