@@ -87,4 +87,4 @@ class Compose:
 
     def running(self) -> list[str]:
         """Names of the services that run."""
-        return self.run("--profile", "*", "ps", "--services", "--status", "running").split()
+        return self.run("--profile", "cluster", "ps", "--services", "--status", "running").split()

@@ -119,7 +119,7 @@ class Move:
 
     def _replace(self, journal: Journal) -> None:
         self._tell(f"setting the data of {journal.origin} aside")
-        self._compose.run("--profile", "*", "stop", *SERVERS)
+        self._compose.run("--profile", "cluster", "stop", *SERVERS)
         name = f"before-{Path(journal.backup).name.removeprefix('layout-')}"
         for server in SERVERS:
             self._script(server, "set-aside", name, layout=Layout.CLUSTER)
@@ -135,7 +135,7 @@ class Move:
                 # Of an attempt that was interrupted; nobody else can have made one.
                 await streams.delete(client, source.name)
             done = await streams.restore_all(client, backup, _silent, copies=target.copies)
-        self._compose.run("--profile", "*", "stop", *SERVERS)
+        self._compose.run("--profile", "cluster", "stop", *SERVERS)
         for server in target.servers:
             self._script(server, "settle", target, layout=target)
         for server in SERVERS[target.copies :]:
@@ -160,7 +160,7 @@ class Move:
         running = self._compose.running()
         if "gateway-2" in running:
             self._tell("waiting for the spool of gateway-2")
-            address = self._compose.run("--profile", "*", "port", "gateway-2", "3002")
+            address = self._compose.run("--profile", "cluster", "port", "gateway-2", "3002")
             async with httpx.AsyncClient(base_url=f"http://{address}", timeout=5.0) as http:
                 for _ in range(SPOOL_POLLS):
                     if await _spooled(http) == 0:
@@ -172,7 +172,7 @@ class Move:
                         "look into `docker compose --profile cluster logs gateway-2`, then run "
                         "this command again",
                     )
-        self._compose.run("--profile", "*", "rm", "--stop", "--force", *SERVERS[1:], *SECOND)
+        self._compose.run("--profile", "cluster", "rm", "--stop", "--force", *SERVERS[1:], *SECOND)
 
     def _services(self, layout: Layout) -> list[str]:
         return self._compose.services(*([layout.value] if layout is Layout.CLUSTER else []))
@@ -180,7 +180,7 @@ class Move:
     def _servers(self, layout: Layout, *, moving: bool) -> None:
         """Start the servers of a layout, in that layout, and no other container."""
         self._compose.run(
-            *("--profile", "*", "up", "-d", "--no-deps", *layout.servers),
+            *("--profile", "cluster", "up", "-d", "--no-deps", *layout.servers),
             extra={"NATS_CONFIG": layout.value, **(servers.MOVING if moving else {})},
         )
 
@@ -195,13 +195,24 @@ class Move:
             raise CommandError(
                 f"the data of {server} belong to a move of which nothing else is left",
                 "restore a backup into empty volumes (docs/deploy.md); "
-                "`docker compose --profile '*' down --volumes` empties them",
+                "`docker compose --profile cluster down --volumes` empties them",
             ) from error
 
     def _script(self, server: str, *words: str, layout: Layout) -> str:
         """Run `start.sh` on a server's volume."""
         return self._compose.run(
-            *("--profile", "*", "run", "--rm", "--no-deps", "-T", server, "sh", SCRIPT, *words),
+            *(
+                "--profile",
+                "cluster",
+                "run",
+                "--rm",
+                "--no-deps",
+                "-T",
+                server,
+                "sh",
+                SCRIPT,
+                *words,
+            ),
             extra={"NATS_CONFIG": layout.value},
         )
 

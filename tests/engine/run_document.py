@@ -115,7 +115,7 @@ class Reader:
 
     def empty_machine(self) -> None:
         """Take away everything but the checkout and the backups."""
-        self._bash("docker compose --profile '*' down --volumes --remove-orphans")
+        self._bash("docker compose --profile cluster down --volumes --remove-orphans")
         shutil.rmtree(self._directory / "deploy" / "secrets")
         (self._directory / ".env").unlink()
 
