@@ -166,6 +166,9 @@ def build_parts(link: Connection, settings: GatewaySettings, posthog: PostHogSet
             watcher,
             secret.get_secret_value() if secret else None,
             settings.spool_dir / "webhook-secret.json",
+            previous=[
+                earlier.get_secret_value() for earlier in settings.posthog_webhook_secret_previous
+            ],
             may_be_open=settings.webhook_open,
         ),
         spool=spool,

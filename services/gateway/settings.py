@@ -60,6 +60,11 @@ class GatewaySettings(Settings):
     ingest_api_key_previous: PreviousKeys = Field(
         (), description="Earlier `INGEST_API_KEY`s that still count, separated by commas."
     )
+    posthog_webhook_secret_previous: PreviousKeys = Field(
+        (),
+        description="Earlier `POSTHOG_WEBHOOK_SECRET`s that deliveries may still carry, separated "
+        "by commas.",
+    )
     admin_failed_key_limit: Annotated[int, Field(ge=1)] = Field(
         30,
         description="Wrong keys a minute from one address, or of one value; more are answered 429 "

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import hmac
 import os
+from collections.abc import Sequence
 from enum import Enum, auto
 from pathlib import Path
 
@@ -50,6 +51,7 @@ class WebhookSecret:
         configured: str | None,
         cache: Path | None,
         *,
+        previous: Sequence[str] = (),
         may_be_open: bool | None = None,
     ) -> None:
         """Start with the environment's secret, else with the digest that an earlier process cached.
@@ -61,6 +63,7 @@ class WebhookSecret:
             cache: file that keeps the digest, so that a gateway restarted while NATS cannot be
                 reached still knows which deliveries to accept. "There is no secret" is never kept.
                 A file beside it remembers that there was one.
+            previous: `POSTHOG_WEBHOOK_SECRET_PREVIOUS`, accepted beside the current secret.
             may_be_open: `WEBHOOK_OPEN`, whether every delivery is accepted while there is no
                 secret; None for as long as there never was one.
         """
@@ -68,6 +71,7 @@ class WebhookSecret:
         self._watcher = watcher
         self._cache = cache
         self._configured = _digest(configured.encode()) if configured else None
+        self._previous = [_digest(earlier.encode()) for earlier in previous]
         self._minted = watcher.watch(
             "webhook_secret",
             self._ask,
@@ -137,8 +141,10 @@ class WebhookSecret:
             if held.state == "absent":
                 return SecretCheck.MATCH
             expected = held.sha256 or ""
-        matches = hmac.compare_digest(_digest(presented or b""), expected)
-        return SecretCheck.MATCH if matches and presented is not None else SecretCheck.MISMATCH
+        digest = _digest(presented or b"")
+        # Compared with all of them, however early one matches.
+        matches = [hmac.compare_digest(digest, one) for one in (expected, *self._previous)]
+        return SecretCheck.MATCH if any(matches) and presented is not None else SecretCheck.MISMATCH
 
     async def refresh(self) -> None:
         """Learn the minted secret now, after something may have changed it.

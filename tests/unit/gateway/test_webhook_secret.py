@@ -55,6 +55,21 @@ def test_a_configured_secret_is_compared_byte_by_byte(bus: FakeConnection) -> No
         assert secret.check(presented) is SecretCheck.MISMATCH
 
 
+def test_earlier_secrets_are_accepted_beside_the_current_one(bus: FakeConnection) -> None:
+    watcher = CredentialWatcher("posthog")
+    secret = WebhookSecret(bus, watcher, "third", None, previous=["second", "first"])
+    for accepted in (b"third", b"second", b"first"):
+        assert secret.check(accepted) is SecretCheck.MATCH
+    for refused in (None, b"", b"zeroth", b"thir", b"second,first"):
+        assert secret.check(refused) is SecretCheck.MISMATCH
+
+
+def test_an_earlier_secret_alone_opens_and_closes_nothing(bus: FakeConnection) -> None:
+    secret = WebhookSecret(bus, CredentialWatcher("posthog"), None, None, previous=["first"])
+    assert secret.check(b"first") is SecretCheck.UNKNOWN
+    assert not secret.known
+
+
 def test_before_the_first_answer_nothing_is_known(bus: FakeConnection) -> None:
     secret = of(bus)
     assert not secret.known
