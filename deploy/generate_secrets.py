@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Make up every password and key of a deployment, once.
+"""Make up every password and key of a deployment, once, and change one of them.
 
-Needs nothing but Python. Files that exist are kept, so running it again only adds what is missing;
-to rotate one, delete its file, run this again, and start what reads it anew.
+Needs nothing but Python. What exists is kept, edits of it included, and so is what an earlier run
+was told of host names: running it again, with whatever flags, only adds what is missing.
+docs/rotation.md says how each secret is changed while everything runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 SERVICES = ("gateway", "credentials", "ingest", "provisioner", "analytics")
@@ -19,6 +22,20 @@ DEPRECATED = {"member": "app"}
 """NATS users that were renamed; they work for one more version."""
 DEFAULT = Path(__file__).parent / "secrets"
 ENTROPY_BYTES = 24
+
+
+def new_word() -> str:
+    """Make up a secret."""
+    # A letter first: nats-server reads `$NAME` as a number when it can.
+    return f"s{secrets.token_hex(ENTROPY_BYTES)}"
+
+
+def with_password(text: str, user: str, word: str) -> str | None:
+    """Put a user's password into the addresses in a text; None when there is none of that user."""
+    changed, found = re.subn(rf"(://{user}:)[^@/\s]*@", rf"\g<1>{word}@", text)
+    # How the routes of NATS' configuration are checked.
+    changed = re.sub(r'(password: ")[^"]*"', rf'\g<1>{word}"', changed)
+    return changed if found else None
 
 
 class Directory:
@@ -33,8 +50,7 @@ class Directory:
 
     def secret(self, name: str) -> str:
         """Give a secret, made up when its file is missing."""
-        # A letter first: nats-server reads `$NAME` as a number when it can.
-        return self.file(name, f"s{secrets.token_hex(ENTROPY_BYTES)}\n").strip()
+        return self.file(name, f"{new_word()}\n").strip()
 
     def file(self, name: str, content: str) -> str:
         """Write a file unless it is there; gives what is in it."""
@@ -49,6 +65,28 @@ class Directory:
         file = self._path / name
         if not file.exists() or file.read_text() != content:
             self._write(name, content)
+
+    def address(self, name: str, content: str, user: str, word: str) -> None:
+        """Write a file with a user's address; in one that exists, only the password is changed.
+
+        Hosts and parameters may be the operator's: an earlier run was told them, or an editor.
+        """
+        self.derived(name, with_password(self.take(name, strip=False) or "", user, word) or content)
+
+    def replace(self, name: str, content: str) -> None:
+        """Write a secret in place of the one before."""
+        self._write(name, content)
+
+    def take(self, name: str, *, strip: bool = True) -> str | None:
+        """Give what is in a file, without its line end; None when there is none."""
+        file = self._path / name
+        if not file.exists():
+            return None
+        return file.read_text().strip() if strip else file.read_text()
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        (self._path / name).unlink(missing_ok=True)
 
     def _write(self, name: str, content: str) -> None:
         file = self._path / name
@@ -79,36 +117,44 @@ def make(directory: Directory, *, nats: list[str], postgres: str, published: str
     )
     route = directory.secret("nats/route_password")
     routes = ", ".join(f'"nats-route://route:{route}@{host}:6222"' for host in nats)
-    directory.derived(
+    directory.address(
         "nats/cluster.conf",
         f"cluster {{\n  name: hogsend\n  port: 6222\n"
         f'  authorization {{ user: route, password: "{route}", timeout: 5 }}\n'
         f"  routes: [{routes}]\n}}\n",
+        "route",
+        route,
     )
     for user in (*OTHERS, *DEPRECATED):
         note = f"# Deprecated: use {DEPRECATED[user]}.env\n" if user in DEPRECATED else ""
+        url = f"nats://{user}:{passwords[user]}@{published}"
+        known = re.search(r"^NATS_URL=(.+)$", directory.take(f"{user}.env") or "", re.MULTILINE)
+        url = with_password(known[1], user, passwords[user]) or url if known else url
         directory.derived(
             f"{user}.env",
-            f"{note}NATS_URL=nats://{user}:{passwords[user]}@{published}\n"
+            f"{note}NATS_URL={url}\n"
             "# The same, given apart (docs/bus.md).\n"
-            f"NATS_SERVER=nats://{published}\n"
+            f"NATS_SERVER={url.replace(f'{user}:{passwords[user]}@', '')}\n"
             f"NATS_USERNAME={user}\n"
             f"NATS_PASS={passwords[user]}\n"
             f"NATS_INBOX_PREFIX=_INBOX_{user}\n",
         )
 
-    directory.secret("postgres/password")
+    superuser = directory.secret("postgres/password")
+    changes = [f"ALTER ROLE postgres PASSWORD '{superuser}';"]
     roles = ["REVOKE CONNECT ON DATABASE hogsend FROM PUBLIC;"]
     for service in WITH_DATABASE:
         word = directory.secret(f"postgres/{service}_password")
-        directory.derived(
-            f"{service}/database_url", f"postgresql://{service}:{word}@{postgres}:5432/hogsend\n"
-        )
+        url = f"postgresql://{service}:{word}@{postgres}:5432/hogsend\n"
+        directory.address(f"{service}/database_url", url, service, word)
+        changes.append(f"ALTER ROLE {service} PASSWORD '{word}';")
         roles += [
             f"CREATE ROLE {service} LOGIN PASSWORD '{word}';",
             f"GRANT CONNECT, CREATE ON DATABASE hogsend TO {service};",
         ]
     directory.derived("postgres/roles.sql", "\n".join(roles) + "\n")
+    # For a server that has the roles already; roles.sql is for one that has not.
+    directory.derived("postgres/passwords.sql", "\n".join(changes) + "\n")
 
     # What an operator adds by hand for Kubernetes: PostHog's keys, and earlier secrets.
     directory.file("keys.env", "")
@@ -116,8 +162,120 @@ def make(directory: Directory, *, nats: list[str], postgres: str, published: str
     directory.secret("credentials/better_auth_secret")
 
 
+PREVIOUS = {
+    "admin_api_key": ("gateway/admin_api_key", "ADMIN_API_KEY_PREVIOUS"),
+    "better_auth_secret": ("credentials/better_auth_secret", "BETTER_AUTH_SECRET_PREVIOUS"),
+}
+"""Secrets of which several are valid at a time: the file, and the setting with earlier ones."""
+
+
+IN_SETTINGS = "posthog_webhook_secret"
+"""Not in a file of its own: a setting, which is unset where connecting mints the secret."""
+
+
+def rotatable() -> dict[str, str]:
+    """Every secret that can be changed by its name, and its file."""
+    users = (*SERVICES, *OTHERS, *DEPRECATED)
+    return {
+        **{name: file for name, (file, _) in PREVIOUS.items()},
+        **{f"nats/{user}": f"{user}/nats_password" for user in users},
+        "nats/route": "nats/route_password",
+        "postgres/postgres": "postgres/password",
+        **{f"postgres/{service}": f"postgres/{service}_password" for service in WITH_DATABASE},
+    }
+
+
+class Earlier:
+    """Settings with earlier secrets: in `.env` for compose, and in `keys.env` for Kubernetes."""
+
+    def __init__(self, *files: Path) -> None:
+        """Keep them in these files."""
+        self._files = files
+
+    def add(self, setting: str, word: str) -> None:
+        """Accept a secret, the last one first."""
+        self._change(setting, lambda words: [word, *(one for one in words if one != word)])
+
+    def remove(self, setting: str, word: str) -> None:
+        """Accept a secret no longer."""
+        self._change(setting, lambda words: [one for one in words if one != word])
+
+    def given(self, setting: str) -> str | None:
+        """Give a setting's value in the first of the files that has it."""
+        return next(
+            (word for word in (_value(_lines(file), setting) for file in self._files) if word), None
+        )
+
+    def give(self, setting: str, word: str) -> None:
+        """Change a setting wherever it is set."""
+        self._change(setting, lambda words: [word] if words else [])
+
+    def clear(self, setting: str) -> None:
+        """Accept no earlier secret any more."""
+        self._change(setting, lambda _words: [])
+
+    def _change(self, setting: str, edit: Callable[[list[str]], list[str]]) -> None:
+        for file in self._files:
+            lines = _lines(file)
+            words = edit([one.strip() for one in _value(lines, setting).split(",") if one.strip()])
+            lines = [line for line in lines if not _sets(line, setting)]
+            lines += [f"{setting}={','.join(words)}"] if words else []
+            mode = file.stat().st_mode & 0o777 if file.exists() else 0o600
+            fresh = file.with_name(f"{file.name}.new")
+            fresh.touch(mode=0o600)
+            fresh.write_text("".join(f"{line}\n" for line in lines))
+            fresh.chmod(mode)
+            fresh.replace(file)
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def _sets(line: str, setting: str) -> bool:
+    return re.match(rf"\s*(export\s+)?{setting}\s*=", line) is not None
+
+
+def _value(lines: list[str], setting: str) -> str:
+    own = [line for line in lines if _sets(line, setting)]
+    return own[-1].partition("=")[2].strip().strip("'\"") if own else ""
+
+
+def prepare(directory: Directory, earlier: Earlier, name: str) -> None:
+    """Accept the next secret everywhere, before anything is sealed with it."""
+    file, setting = PREVIOUS[name]
+    upcoming = directory.take(f"{file}.next") or new_word()
+    directory.replace(f"{file}.next", f"{upcoming}\n")
+    earlier.add(setting, upcoming)
+
+
+def rotate(directory: Directory, earlier: Earlier, name: str) -> None:
+    """Change a secret; where two can be accepted at a time, the one before stays valid."""
+    if name == IN_SETTINGS:
+        setting = name.upper()
+        known = earlier.given(setting)
+        if known is None:
+            sys.exit(f"{setting} is not set: the secret is a minted one, see docs/rotation.md")
+        earlier.add(f"{setting}_PREVIOUS", known)
+        earlier.give(setting, new_word())
+        return
+    file = rotatable()[name]
+    if name not in PREVIOUS:
+        directory.replace(file, f"{new_word()}\n")
+        return
+    _, setting = PREVIOUS[name]
+    before, after = directory.take(file), directory.take(f"{file}.next") or new_word()
+    # First: ended in between, this has made both valid.
+    if before:
+        earlier.add(setting, before)
+    directory.replace(file, f"{after}\n")
+    earlier.remove(setting, after)
+    directory.remove(f"{file}.next")
+
+
 def main() -> int:
     """Run the command."""
+    names, two = sorted([*rotatable(), IN_SETTINGS]), sorted(PREVIOUS)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("directory", nargs="?", type=Path, default=DEFAULT)
     parser.add_argument("--nats", action="append", metavar="HOST", help="a NATS server's host name")
@@ -125,19 +283,39 @@ def main() -> int:
     parser.add_argument(
         "--published", default="127.0.0.1:4222", metavar="HOST:PORT", help="NATS from outside"
     )
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument(
+        "--rotate", choices=names, metavar="NAME", help=f"one of {', '.join(names)}"
+    )
+    change.add_argument(
+        "--prepare", choices=two, metavar="NAME", help="accept the next one before it is rotated"
+    )
+    change.add_argument(
+        "--retire",
+        choices=[*two, IN_SETTINGS],
+        metavar="NAME",
+        help="accept earlier ones no longer",
+    )
     chosen = parser.parse_args()
+    is_default = chosen.directory.resolve() == DEFAULT.resolve()
+    env_file = DEFAULT.parents[1] / ".env"
     directory = Directory(chosen.directory)
+    earlier = Earlier(chosen.directory / "keys.env", *([env_file] if is_default else []))
+    if chosen.prepare:
+        prepare(directory, earlier, chosen.prepare)
+    if chosen.rotate:
+        rotate(directory, earlier, chosen.rotate)
+    if chosen.retire:
+        earlier.clear(f"{chosen.retire.upper()}_PREVIOUS")
     make(
         directory,
         nats=chosen.nats or ["nats", "nats-2", "nats-3"],
         postgres=chosen.postgres,
         published=chosen.published,
     )
-    if chosen.directory == DEFAULT:
+    if is_default and not env_file.exists():
         # compose.yaml reads it, and Compose refuses to start without it.
-        env_file = DEFAULT.parents[1] / ".env"
-        if not env_file.exists():
-            env_file.touch(mode=0o600)
+        env_file.touch(mode=0o600)
     print(  # noqa: T201
         f"{len(directory.written)} files written to {chosen.directory}"
         if directory.written

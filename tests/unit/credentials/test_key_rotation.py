@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hogsend.contract.credentials import DerivedPayload
-from hogsend.contract.errors import Unavailable
-from tests.unit.credentials.conftest import Driver
+from hogsend.contract.errors import CannotUnseal, Unavailable
+from tests.unit.credentials.conftest import Driver, Replica
 
 
 async def test_a_previous_secret_unseals_and_its_rows_move_to_the_current_one(
@@ -32,6 +32,33 @@ async def test_a_previous_secret_unseals_and_its_rows_move_to_the_current_one(
     assert after.version == before.version
     assert after.rows["oauth"].updated_at == before.rows["oauth"].updated_at
     assert after.rows["oauth"].payload != before.rows["oauth"].payload
+
+
+async def test_two_replicas_change_the_secret_twice_and_read_everything_throughout(
+    driver: Driver,
+) -> None:
+    """The steps of docs/rotation.md, with one replica restarted after the other in each."""
+
+    async def everyone_reads(*replicas: Replica) -> None:
+        for replica in replicas:
+            # Each seals, and every other one reads it.
+            await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
+            derived = DerivedPayload(webhook_secret="minted")
+            await replica.credentials.put_derived("posthog", derived)
+            await replica.rotation.rotate()
+            for other in replicas:
+                assert (await other.ask()).token == "pha_0"
+                assert (await other.credentials.derived("posthog")).payload == derived
+                assert (await other.credentials.status("posthog")).webhook_secret == "present"
+
+    replicas = [driver.replica("first"), driver.replica("first")]
+    for old, new in (("first", "second"), ("second", "third")):
+        for configured in ((old, [new]), (new, [old]), (new, [])):
+            for number in range(len(replicas)):
+                replicas[number] = driver.replica(*configured)
+                await everyone_reads(*replicas)
+    with pytest.raises(CannotUnseal):
+        await driver.replica("first").credentials.meta("posthog")
 
 
 async def test_a_row_that_no_secret_unseals_is_left_as_it_is(driver: Driver) -> None:

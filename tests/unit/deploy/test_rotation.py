@@ -1,0 +1,147 @@
+"""Changing the secrets of a deployment, one at a time and each of them twice."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hogsend.contract.users import User
+
+SCRIPT = Path(__file__).parents[3] / "deploy" / "generate_secrets.py"
+DATABASES = ("credentials", "ingest", "provisioner", "analytics")
+NAMES = [
+    *("admin_api_key", "better_auth_secret", "nats/route", "postgres/postgres"),
+    *(f"nats/{user}" for user in User),
+    *(f"postgres/{service}" for service in DATABASES),
+]
+
+
+def run(directory: Path, *more: str) -> str:
+    command = [sys.executable, "-S", str(SCRIPT), str(directory), *more]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def contents(directory: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(directory)): file.read_text()
+        for file in directory.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("rotation") / "secrets"
+    run(directory, "--nats", "n-0", "--nats", "n-1", "--postgres", "db.x", "--published", "b.x:1")
+    return directory
+
+
+@pytest.fixture
+def made(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "secrets"))
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--postgres", "other"), ("--nats", "z"), ("--published", "other:2")]
+)
+def test_what_exists_is_kept_whatever_it_is_run_with_again(
+    made: Path, flags: tuple[str, ...]
+) -> None:
+    url = made / "ingest" / "database_url"
+    edited = f"{url.read_text().strip()}?sslmode=verify-full&sslrootcert=/etc/hogsend/tls/ca.pem\n"
+    url.unlink()
+    url.write_text(edited)
+    before = contents(made)
+    run(made, *flags)
+    assert contents(made) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_secret_is_changed_twice_and_no_other(made: Path, name: str) -> None:
+    known = contents(made)
+    found = set(re.findall(r"\bs[0-9a-f]{48}\b", "".join(known.values())))
+    gone: list[str] = []
+    for _ in range(2):
+        before = contents(made)
+        run(made, "--rotate", name)
+        after = contents(made)
+        words = set(re.findall(r"\bs[0-9a-f]{48}\b", "".join(after.values())))
+        (new,) = words - found
+        found |= words
+        two_are_valid = name in {"admin_api_key", "better_auth_secret"}
+        old = set(re.findall(r"\bs[0-9a-f]{48}\b", "".join(before.values()))) - words
+        assert len(old) == (0 if two_are_valid else 1)
+        gone += old
+        # Nothing but the secret has changed, wherever it is used.
+        for file, text in after.items():
+            if file != "keys.env":
+                plain = re.sub(r"s[0-9a-f]{48}", "", text)
+                assert plain == re.sub(r"s[0-9a-f]{48}", "", known[file])
+        assert new
+    assert not [word for word in gone if word in "".join(contents(made).values())]
+
+
+@pytest.mark.parametrize("name", ["admin_api_key", "better_auth_secret"])
+def test_earlier_ones_are_accepted_until_they_are_retired(made: Path, name: str) -> None:
+    file = made / ("gateway" if name.startswith("admin") else "credentials") / name
+    setting = f"{name.upper()}_PREVIOUS"
+    keys = made / "keys.env"
+    keys.write_text("POSTHOG_API_KEY=phc_kept\n")
+    words = [file.read_text().strip()]
+    for _ in range(2):
+        run(made, "--rotate", name)
+        words.insert(0, file.read_text().strip())
+        assert f"{setting}={','.join(words[1:])}\n" in keys.read_text()
+    run(made, "--retire", name)
+    assert keys.read_text() == "POSTHOG_API_KEY=phc_kept\n"
+    assert file.read_text().strip() == words[0]
+
+
+def test_with_several_replicas_the_next_one_is_accepted_before_it_is_used(made: Path) -> None:
+    file, keys = made / "credentials" / "better_auth_secret", made / "keys.env"
+    first = file.read_text().strip()
+    for _ in range(2):
+        before = file.read_text().strip()
+        run(made, "--prepare", "better_auth_secret")
+        run(made, "--prepare", "better_auth_secret")
+        assert file.read_text().strip() == before
+        upcoming = keys.read_text().strip().removeprefix("BETTER_AUTH_SECRET_PREVIOUS=")
+        run(made, "--rotate", "better_auth_secret")
+        assert file.read_text().strip() == upcoming.partition(",")[0]
+        assert keys.read_text() == f"BETTER_AUTH_SECRET_PREVIOUS={before}\n"
+        assert not list(made.rglob("*.next"))
+        run(made, "--retire", "better_auth_secret")
+        assert keys.read_text() == ""
+    assert file.read_text().strip() != first
+
+
+def test_the_configured_webhook_secret_is_changed_where_it_is_set(made: Path) -> None:
+    keys, setting = made / "keys.env", "POSTHOG_WEBHOOK_SECRET"
+    before = contents(made)
+    with pytest.raises(subprocess.CalledProcessError):
+        run(made, "--rotate", "posthog_webhook_secret")
+    assert contents(made) == before
+    keys.unlink(missing_ok=True)
+    keys.write_text(f"# PostHog\nexport {setting}='first'\nPOSTHOG_API_KEY=phc_kept\n")
+    words = ["first"]
+    for _ in range(2):
+        run(made, "--rotate", "posthog_webhook_secret")
+        lines = keys.read_text().splitlines()
+        assert lines[:2] == ["# PostHog", "POSTHOG_API_KEY=phc_kept"]
+        found = dict(line.split("=", 1) for line in lines[2:])
+        assert found[f"{setting}_PREVIOUS"] == ",".join(words)
+        words.insert(0, found[setting])
+    run(made, "--retire", "posthog_webhook_secret")
+    assert keys.read_text().splitlines()[2:] == [f"{setting}={words[0]}"]
+
+
+def test_an_unknown_secret_is_refused_and_changes_nothing(made: Path) -> None:
+    before = contents(made)
+    with pytest.raises(subprocess.CalledProcessError):
+        run(made, "--rotate", "gateway")
+    assert contents(made) == before
