@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
 
-from cli.admin_client import AdminClient
+from cli.admin.client import AdminClient
 from cli.server_address import resolve
 from cli.terminal import Terminal
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.admin_client import AdminClient
+from cli.admin.client import AdminClient
 from cli.connect import flow, report
 from cli.connect.region import Dismissed
 from cli.connect.results import Connected, ConnectError, failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -10,7 +11,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 import hogsend
-from cli.admin_client import EventQuery, SentEvent
+from cli.admin.messages import EventQuery, SentEvent
 from cli.asking import DEFAULT_SERVER, Server, ask
 from cli.console import err, print_json
 from cli.errors import CommandError
@@ -19,10 +20,36 @@ from cli.events.bus_address import bus_address
 from cli.exit_codes import ExitCode
 from cli.server_address import resolve
 from cli.terminal import print_hanging
+from hogsend import CannotDecode
 from hogsend.contract.errors import HogsendError
+from hogsend.contract.events import Event
 
 Text = str | None
 Json = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Filters:
+    """Which events of a name.
+
+    Parameters
+    ----------
+    user
+        Only those of this user id, as it was sent.
+    source
+        Only those from this source: posthog, or hogsend for those that were sent here.
+    """
+
+    user: Text = None
+    source: Text = None
+
+    def take(self, found: Event) -> bool:
+        """Whether an event is one of them."""
+        return self.user in {None, found.user_id} and self.source in {None, found.source}
+
+
+ANY = Filters()
 
 app = App(name="events", help="List, send and follow events.")
 
@@ -31,8 +58,7 @@ app = App(name="events", help="List, send and follow events.")
 def list_(
     *,
     event: Text = None,
-    user: Text = None,
-    source: Text = None,
+    which: Filters = ANY,
     from_: Annotated[Text, Parameter(name="--from")] = None,
     to: Text = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=100))] = 50,
@@ -47,10 +73,8 @@ def list_(
     ----------
     event
         Only those of this name.
-    user
-        Only those of this user id, as it was sent.
-    source
-        Only those from this source: posthog, or hogsend for those that were sent here.
+    which
+        Which of them.
     from_
         Only those that happened then or later, for example 2026-01-01T00:00:00Z.
     to
@@ -64,8 +88,8 @@ def list_(
     """
     wanted = EventQuery(
         event=event,
-        user_id=user,
-        source=source,
+        user_id=which.user,
+        source=which.source,
         from_=from_,
         to=to,
         limit=limit,
@@ -137,8 +161,7 @@ def send(
 def follow(
     event: Text = None,
     *,
-    user: Text = None,
-    source: Text = None,
+    which: Filters = ANY,
     nats_url: Text = None,
     json: Json = False,
 ) -> int:
@@ -150,10 +173,8 @@ def follow(
     ----------
     event
         Only those of this name.
-    user
-        Only those of this user id, as it was sent.
-    source
-        Only those from this source.
+    which
+        Which of them.
     nats_url
         Address of NATS with a user that may read events; NATS_URL, else .hogsend/subscriber.env.
     json
@@ -164,8 +185,8 @@ def follow(
     async def run() -> None:
         async with hogsend.connect(address) as client:
             print_hanging(err, ("", "dim"), "following; Ctrl-C ends it")
-            async for found in client.events(event):
-                if user in {None, found.user_id} and source in {None, found.source}:
+            async for found in client.events(event, undecodable=_say_what_is_none):
+                if which.take(found):
                     (print_json if json else report.show_line)(found)
 
     try:
@@ -177,6 +198,10 @@ def follow(
     except KeyboardInterrupt:
         pass
     return ExitCode.OK
+
+
+def _say_what_is_none(error: CannotDecode) -> None:
+    print_hanging(err, ("", "yellow"), f"left out: {error}")
 
 
 def _object(text: str, flag: str) -> dict[str, Any]:

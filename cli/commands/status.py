@@ -8,7 +8,8 @@ import msgspec
 from cyclopts import Parameter
 from rich.table import Table
 
-from cli.admin_client import AdminClient, AdminError
+from cli.admin.client import AdminClient
+from cli.admin.errors import AdminError
 from cli.console import out, print_json_text
 from cli.doctor.checks import Verdict, credential_checks, health_checks, verdict_of
 from cli.doctor.report import show_check

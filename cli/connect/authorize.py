@@ -7,7 +7,7 @@ import os
 import socket
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from cli.admin_client import Grant
+from cli.admin.messages import Grant
 from cli.connect.browser import open_browser
 from cli.connect.discovery import Endpoints
 from cli.connect.exchange import exchange

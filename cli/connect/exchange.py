@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from cli.admin_client import Grant
+from cli.admin.messages import Grant
 from cli.connect.pkce import PkceSession
 from cli.connect.results import ConnectError, Verdict
 from cli.no_answer import why_no_answer

@@ -9,7 +9,9 @@ import msgspec
 from msgspec import UNSET
 
 from cli import environment
-from cli.admin_client import AdminClient, AdminError, ConnectInfo, Grant
+from cli.admin.client import AdminClient
+from cli.admin.errors import AdminError
+from cli.admin.messages import ConnectInfo, Grant
 from cli.connect import region
 from cli.connect.authorize import obtain_grant
 from cli.connect.discovery import Endpoints, discover, same_origin

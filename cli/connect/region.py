@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.prompt import Confirm, Prompt
 
-from cli.admin_client import ConnectInfo
+from cli.admin.messages import ConnectInfo
 from cli.connect.results import ConnectError, Verdict
 from cli.console import out
 from cli.terminal import Terminal

@@ -8,7 +8,9 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from cli import environment
-from cli.admin_client import AdminClient, AdminError, ConnectInfo
+from cli.admin.client import AdminClient
+from cli.admin.errors import AdminError
+from cli.admin.messages import ConnectInfo
 from cli.doctor.checks import (
     Check,
     Mark,

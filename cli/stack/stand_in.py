@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from cli.admin_client import CREDENTIAL
+from cli.admin.client import CREDENTIAL
 from cli.errors import CommandError
 from cli.stack.environment import minimal_environment
 from cli.stack.stack import Stack

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cli.admin_client import CREDENTIAL
+from cli.admin.client import CREDENTIAL
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
 from tests.cli.fakes import (

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import urlencode
 
 import httpx
 import msgspec
 
-from cli.errors import CommandError
+from cli.admin.errors import AdminError, error_from
+from cli.admin.messages import (
+    ConnectInfo,
+    EventQuery,
+    Grant,
+    Provisioning,
+    SentEvent,
+    StoreRequest,
+)
 from cli.no_answer import why_no_answer
-from cli.server_address import ServerAddress, admin_key_hint
+from cli.server_address import ServerAddress
 from hogsend.contract.contacts import ContactList
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 from hogsend.contract.events import EventPage, Recorded
@@ -39,108 +46,6 @@ CONTACTS = "/v1/admin/contacts"
 DEAD_LETTERS = "/v1/admin/deadletters"
 EVENTS = "/v1/admin/events"
 RECORD = "/v1/events"
-
-
-class AdminError(CommandError):
-    """The server refused or did not answer; the text is that of upstream's CLI (contract 0.1).
-
-    A command that lets it pass ends with its `problem`, which includes the server's `detail`.
-    """
-
-    def __init__(
-        self,
-        text: str,
-        fix: str,
-        *,
-        status: int | None = None,
-        code: str | None = None,
-        detail: str | None = None,
-        remediation: str | None = None,
-    ) -> None:
-        super().__init__(text, fix)
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.remediation = remediation
-
-    @property
-    def problem(self) -> str:
-        """What the server answered, in all its words."""
-        return f"{self}: {self.detail}" if self.detail else str(self)
-
-
-class ConnectInfo(msgspec.Struct, frozen=True, rename="camel"):
-    """The fields of connect-info that the CLI needs; older servers lack those with a default."""
-
-    private_host: str | None
-    api_public_url: str
-    host_explicit: bool | None = None
-    personal_key_configured: bool | None = None
-    webhook_secret_configured: bool | None = None
-    scope_gap: tuple[str, ...] = ()
-
-
-class Provisioning(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer of provision-loop; no field is required (contract 1.2)."""
-
-    created: bool | None = None
-    hog_function_id: str | None = None
-    webhook_url: str | None = None
-    enabled: bool | None = None
-    dashboard_url: str | None = None
-
-
-class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The credential as it is stored (contract 1.3). Its `repr` shows no token."""
-
-    access_token: str
-    refresh_token: str
-    expires_at: str
-    token_endpoint: str
-    client_id: str
-    scopes: list[str]
-    scoped_teams: list[int]
-    scoped_organizations: list[str]
-
-    def __repr__(self) -> str:
-        return "Grant(...)"
-
-
-class EventQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Filters of the event list; None means any."""
-
-    event: str | None = None
-    user_id: str | None = None
-    source: str | None = None
-    from_: str | None = msgspec.field(default=None, name="from")
-    to: str | None = None
-    limit: int | None = None
-    offset: int | None = None
-
-
-class SentEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """An event to store, as `POST /v1/events` expects it."""
-
-    event: str
-    user_id: str | None = None
-    email: str | None = None
-    properties: dict[str, Any] = {}
-    contact_properties: dict[str, Any] = {}
-    idempotency_key: str | None = None
-    timestamp: str | None = None
-
-
-class _StoreRequest(msgspec.Struct, frozen=True):
-    kind: str
-    payload: Grant
-
-
-class _Invalid(msgspec.Struct, frozen=True):
-    message: str
-
-
-class _Issue(msgspec.Struct, frozen=True):
-    message: str
 
 
 class AdminClient:
@@ -201,7 +106,7 @@ class AdminClient:
         Raises:
             AdminError: it was not stored.
         """
-        self._ask("PUT", CREDENTIAL, msgspec.json.encode(_StoreRequest("oauth", grant)))
+        self._ask("PUT", CREDENTIAL, msgspec.json.encode(StoreRequest("oauth", grant)))
 
     def credential(self) -> None:
         """Ask for the stored credential's description.
@@ -295,66 +200,5 @@ class AdminClient:
                 HANGING if isinstance(error, httpx.ReadTimeout) else NO_SERVER,
             ) from None
         if not answer.is_success:
-            raise _error_from(answer, self._address)
+            raise error_from(answer, self._address)
         return answer.content
-
-
-def _error_from(answer: httpx.Response, address: ServerAddress) -> AdminError:
-    try:
-        body: Any = msgspec.json.decode(answer.content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        body = None
-    document = body if isinstance(body, dict) else {}
-    code, detail, remediation = (
-        value if isinstance(value := document.get(key), str) else None
-        for key in ("error", "detail", "remediation")
-    )
-    if detail is None:
-        detail = _issues(document.get("error"))
-    problem = (
-        f"{answer.status_code}: {code}"
-        if code is not None
-        else f"request failed with status {answer.status_code}"
-    )
-    return AdminError(
-        problem,
-        remediation or _fix(answer.status_code, address),
-        status=answer.status_code,
-        code=code,
-        detail=detail,
-        remediation=remediation,
-    )
-
-
-_FIXES = {
-    HTTPStatus.NOT_FOUND: "see that it exists there, and that --url is a Hogsend server of this "
-    "version",
-    HTTPStatus.TOO_MANY_REQUESTS: "wait a minute, then run it again",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "see the gateway's log (.hogsend/logs/gateway.log), and "
-    "report it",
-}
-_UNAVAILABLE = "run `hogsend status`, which names what is not up, then run it again"
-_REDIRECTED = "give the address of the server itself with --url: redirects are not followed"
-
-
-def _fix(status: int, address: ServerAddress) -> str:
-    """Return what to do about a refusal for which the server itself has no remedy."""
-    if status == HTTPStatus.UNAUTHORIZED:
-        return admin_key_hint(address)
-    if status == HTTPStatus.FORBIDDEN:
-        return f"this key may not do that; {admin_key_hint(address)}"
-    if status in _FIXES:
-        return _FIXES[HTTPStatus(status)]
-    if status > HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _UNAVAILABLE
-    return "correct what it names" if status >= HTTPStatus.BAD_REQUEST else _REDIRECTED
-
-
-def _issues(error: object) -> str | None:
-    """Join the issues inside a `ZodError` (contract 0.1)."""
-    try:
-        found = msgspec.convert(error, _Invalid)
-        issues = msgspec.json.decode(found.message, type=list[_Issue])
-    except msgspec.MsgspecError:
-        return None
-    return "; ".join(issue.message for issue in issues) or None

@@ -1,0 +1,75 @@
+"""What the admin routes take and answer, as far as the CLI needs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class ConnectInfo(msgspec.Struct, frozen=True, rename="camel"):
+    """The fields of connect-info that the CLI needs; older servers lack those with a default."""
+
+    private_host: str | None
+    api_public_url: str
+    host_explicit: bool | None = None
+    personal_key_configured: bool | None = None
+    webhook_secret_configured: bool | None = None
+    scope_gap: tuple[str, ...] = ()
+
+
+class Provisioning(msgspec.Struct, frozen=True, rename="camel"):
+    """The answer of provision-loop; no field is required (contract 1.2)."""
+
+    created: bool | None = None
+    hog_function_id: str | None = None
+    webhook_url: str | None = None
+    enabled: bool | None = None
+    dashboard_url: str | None = None
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The credential as it is stored (contract 1.3). Its `repr` shows no token."""
+
+    access_token: str
+    refresh_token: str
+    expires_at: str
+    token_endpoint: str
+    client_id: str
+    scopes: list[str]
+    scoped_teams: list[int]
+    scoped_organizations: list[str]
+
+    def __repr__(self) -> str:
+        return "Grant(...)"
+
+
+class EventQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Filters of the event list; None means any."""
+
+    event: str | None = None
+    user_id: str | None = None
+    source: str | None = None
+    from_: str | None = msgspec.field(default=None, name="from")
+    to: str | None = None
+    limit: int | None = None
+    offset: int | None = None
+
+
+class SentEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """An event to store, as `POST /v1/events` expects it."""
+
+    event: str
+    user_id: str | None = None
+    email: str | None = None
+    properties: dict[str, Any] = {}
+    contact_properties: dict[str, Any] = {}
+    idempotency_key: str | None = None
+    timestamp: str | None = None
+
+
+class StoreRequest(msgspec.Struct, frozen=True):
+    """The body that stores a credential."""
+
+    kind: str
+    payload: Grant
