@@ -33,6 +33,8 @@ FAILING: dict[str, tuple[str, ...]] = {
     "events list": ADMIN,
     "events send": ("signed_up", "--user", "u_42", *ADMIN),
     "events follow": ("--nats-url", NO_NATS),
+    "contacts show": ("u_42", *ADMIN),
+    "contacts split": ("7", *ADMIN),
     "dlq list": ADMIN,
     "dlq show": ("7", *ADMIN),
     "dlq replay": ("7", *ADMIN),
