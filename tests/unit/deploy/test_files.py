@@ -145,6 +145,18 @@ def test_one_service_builds_the_image_of_all_and_it_is_tagged_by_version() -> No
     assert {sandbox} == images
 
 
+def test_every_service_that_calls_posthog_calls_the_stand_in() -> None:
+    overlay = yaml.safe_load((DEPLOY / "sandbox.yaml").read_text())["services"]
+    for name, service in compose()["services"].items():
+        calls = {"POSTHOG_HOST", "POSTHOG_PRIVATE_HOST"} <= service.get("environment", {}).keys()
+        assert (name in overlay) is calls, name
+        if calls:
+            changed = overlay[name]["environment"]
+            assert changed.keys() <= service["environment"].keys()
+            keys = {"POSTHOG_API_KEY", "POSTHOG_PERSONAL_API_KEY", "POSTHOG_PROJECT_ID"}
+            assert keys & service["environment"].keys() <= changed.keys(), name
+
+
 def test_health_is_checked_by_compose_as_by_the_image() -> None:
     (command,) = re.findall(r"CMD (find .*)", (ROOT / "Dockerfile").read_text())
     for service in SERVICE_SETTINGS:
