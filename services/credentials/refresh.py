@@ -47,6 +47,9 @@ LOST_BACK_OFF = timedelta(seconds=15)
 """Time from a lost answer to the next attempt, over all replicas. PostHog may have rotated the
 token when the request arrived. With attempts of 10 s there are four repetitions before the 120 s
 are over, whichever attempt it was that rotated."""
+GRACE = timedelta(seconds=120)
+"""How long PostHog takes a refresh token that it has rotated. For as long, an attempt whose answer
+was lost is followed by others at `LOST_BACK_OFF`, also where those are refused or do not arrive."""
 INTERVAL = timedelta(seconds=60)
 """Time from a refresh to the next one, over all replicas, however short a token lives and whoever
 rejects it."""
@@ -225,11 +228,14 @@ class Refresher:
                 if not self._must_refresh(stored, row, payload, rejected_sha256):
                     return grant
                 now = self._now()
-                await lock.start(row, now)
+                unanswered = self._unanswered_since(stored.refresh)
+                await lock.start(row, unanswered or now)
                 try:
                     renewed = await self._endpoint.renew(payload, now)
                 except RefreshFailed as error:
-                    await self._record_failure(provider, lock, row, error)
+                    await self._record_failure(
+                        provider, lock, row, error, lost=error.lost or unanswered is not None
+                    )
                     return grant
                 pending = PendingGrant(Grant(renewed, stored.version), row)
             newest = await self._save(provider, lock, pending)
@@ -280,24 +286,38 @@ class Refresher:
             metrics.FAILURES.labels("refresh", error.code).inc()
             log.warning("a refresh is published later", provider=provider, reason=str(error))
 
-    def _counted_from(self, error: RefreshFailed) -> datetime:
+    def _unanswered_since(self, state: RefreshState | None) -> datetime | None:
+        """Start of an earlier attempt that PostHog may have answered with a token which it expects.
+
+        None when there is none, or when its time is over.
+        """
+        started = state.started_at if state else None
+        return started if started is not None and self._now() < started + GRACE else None
+
+    def _counted_from(self, error: RefreshFailed, *, lost: bool) -> datetime:
         """When the back-off begins, so that it ends no earlier than the endpoint asks for.
 
         Not where the answer was lost: the next attempt must come while the old token still works.
         """
         asked = timedelta(seconds=error.retry_after or 0)
-        longer = timedelta(0) if error.lost else max(timedelta(0), asked - BACK_OFF)
+        longer = timedelta(0) if lost else max(timedelta(0), asked - BACK_OFF)
         return self._now() + longer
 
     async def _record_failure(
-        self, provider: str, lock: RefreshLock, row: SealedRow, error: RefreshFailed
+        self,
+        provider: str,
+        lock: RefreshLock,
+        row: SealedRow,
+        error: RefreshFailed,
+        *,
+        lost: bool,
     ) -> None:
         failures = await lock.fail(
             row,
-            self._counted_from(error),
+            self._counted_from(error, lost=lost),
             str(error),
             needs_reconnect=error.needs_reconnect,
-            lost=error.lost,
+            lost=lost and not error.needs_reconnect,
         )
         outcome = "lost" if error.lost else "failed"
         REFRESHES.labels("refused" if error.needs_reconnect else outcome).inc()

@@ -277,6 +277,8 @@ class ReuseDetectingEndpoint(FakeTokenEndpoint):
     async def renew(self, grant: OAuthPayload, now: datetime) -> OAuthPayload:
         self.asked.append(grant.refresh_token)
         self.arrived.set()
+        if self.failure is not None:
+            raise self.failure
         if grant.refresh_token == f"phr_{self._generation}":
             self._generation += 1
             self._rotated_at = self._clock.now

@@ -19,7 +19,7 @@ from hogsend.contract.credentials import DerivedPayload
 from hogsend.contract.credentials import token_digest as digest
 from hogsend.contract.errors import Unavailable
 from services.credentials import refresh as refresh_module
-from services.credentials.refresh import CHECK_SECONDS, IDLE, LOST_BACK_OFF, Refresher
+from services.credentials.refresh import CHECK_SECONDS, GRACE, IDLE, LOST_BACK_OFF, Refresher
 from services.credentials.token_endpoint import RefreshFailed
 from tests.unit.credentials.conftest import Driver, Replica
 from tests.unit.credentials.fakes import FakeTokenEndpoint, ReuseDetectingEndpoint
@@ -247,6 +247,48 @@ async def test_an_outage_in_which_every_answer_is_lost_ends_connected(driver: Dr
     await check_until(driver, replicas, posthog.asked, 3)
     assert not posthog.revoked
     assert not (await replicas[0].credentials.status("posthog")).needs_reconnect
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        RefreshFailed("HTTP 503"),
+        RefreshFailed("HTTP 429", retry_after=3600),
+        RefreshFailed("no answer (ConnectError)"),
+    ],
+    ids=str,
+)
+async def test_refusals_after_a_lost_answer_do_not_outrun_the_grace(
+    driver: Driver, refusal: RefreshFailed
+) -> None:
+    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
+    await driver.put(driver.grant(left=30))
+    posthog.losing = 1
+    replicas = [driver.replica(), driver.replica()]
+    await check_until(driver, replicas, posthog.asked, 1)
+    posthog.failure = refusal
+    await check_until(driver, replicas, posthog.asked, 6)
+    posthog.failure = None
+    await check_until(driver, replicas, posthog.asked, 7)
+    assert not posthog.revoked
+    grant = await driver.stored()
+    assert grant is not None
+    assert grant.refresh_token == "phr_1"
+
+
+async def test_after_the_grace_a_refusal_is_waited_for_as_always(driver: Driver) -> None:
+    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
+    await driver.put(driver.grant(left=30))
+    posthog.losing = 1
+    replica = driver.replica()
+    await replica.refresher.refresh_due()
+    posthog.failure = RefreshFailed("HTTP 503")
+    driver.clock.advance(GRACE.total_seconds())
+    await replica.refresher.refresh_due()
+    assert len(posthog.asked) == 2
+    driver.clock.advance(59)
+    await replica.refresher.refresh_due()
+    assert len(posthog.asked) == 2
 
 
 async def test_a_kill_among_lost_answers_does_not_disconnect_either(driver: Driver) -> None:
