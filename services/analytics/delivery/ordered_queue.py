@@ -45,6 +45,8 @@ class OrderedQueue(Generic[Origin]):
     def __init__(self) -> None:
         self._entries: dict[int, Entry[Origin]] = {}
         self._is_sorted = True
+        self.bytes = 0
+        """How many bytes the bodies of all entries are."""
 
     def __len__(self) -> int:
         """Count the entries, those in flight included."""
@@ -63,6 +65,7 @@ class OrderedQueue(Generic[Origin]):
         last = next(reversed(self._entries), -1)
         self._is_sorted = self._is_sorted and entry.position > last
         self._entries[entry.position] = entry
+        self.bytes += len(entry.body)
         return True
 
     def take(self, now: float, max_batch: int) -> list[Entry[Origin]]:
@@ -95,7 +98,8 @@ class OrderedQueue(Generic[Origin]):
     def remove(self, entries: Iterable[Entry[Origin]]) -> None:
         """Forget entries that are done."""
         for entry in entries:
-            self._entries.pop(entry.position, None)
+            if self._entries.pop(entry.position, None) is not None:
+                self.bytes -= len(entry.body)
 
     def release(self, entries: Iterable[Entry[Origin]]) -> None:
         """Let entries wait again; removed ones are unaffected."""

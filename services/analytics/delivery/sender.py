@@ -27,6 +27,11 @@ MAX_BATCH = 500
 """Events in one request at most."""
 CONCURRENT_REQUESTS = 2
 """Requests of one source at a time."""
+MAX_QUEUED_BYTES = 8 * 1024 * 1024
+"""Events of one source that wait in memory; no more are pulled before some are done.
+
+The last pull may bring `hogsend.transport.consumer.BATCH_BYTES` more than that.
+"""
 CONSUMER_RETRY_SECONDS = 1.0
 
 
@@ -46,6 +51,7 @@ class Sender:
             source, self._queue, self._gate, settlement, capture=capture, policy=policy
         )
         self._work = asyncio.Event()
+        self._room = asyncio.Event()
 
     async def run(self) -> None:
         """Send until cancelled; what is in memory then, the consumer gives back."""
@@ -65,10 +71,13 @@ class Sender:
             await shielded(self._finish(consuming, sending))
 
     async def enqueue(self, messages: Sequence[DeliveryMessage]) -> None:
-        """Take messages from the consumer."""
+        """Take messages from the consumer; returns once there is room for more."""
         await self._intake.enqueue(messages)
         LAG.labels(self._name).set(messages[-1].pending)
         self._wake_senders()
+        while self._queue.bytes > MAX_QUEUED_BYTES:
+            self._room.clear()
+            await self._room.wait()
 
     async def _hold_for_previous_leader(self) -> None:
         """Count the unacknowledged messages of the previous leader, and hold sending for them."""
@@ -102,6 +111,7 @@ class Sender:
     def _wake_senders(self) -> None:
         WAITING.labels(self._name).set(len(self._queue))
         self._work.set()
+        self._room.set()
 
     async def _finish(
         self, consuming: Sequence[asyncio.Task[None]], sending: Sequence[asyncio.Task[None]]

@@ -38,8 +38,10 @@ NAK_FLUSH_SECONDS = 2
 UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
 """What nats-py raises while NATS, JetStream or a stream cannot be reached."""
 
-BATCH_BYTES = 32 * 1024 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
 """Most that one request brings, so that many large messages do not fill a process's memory."""
+FRAMING_BYTES = 64 * 1024
+"""More than subject and reply add to a message, which JetStream counts, too."""
 
 _NO_MESSAGES, _EXPIRED, _NO_RESPONDERS = "404", "408", "503"
 _WINDOW_FULL = "exceeded maxackpending"
@@ -223,7 +225,7 @@ class _Pull:
 
     def _what_is_there(self, batch: int) -> _Request:
         # A message that is larger than the limit would never come.
-        most = max(BATCH_BYTES, 2 * self._connection.max_payload)
+        most = max(BATCH_BYTES, self._connection.max_payload + FRAMING_BYTES)
         return _Request(batch, no_wait=True, max_bytes=most)
 
     async def _ask(self, request: _Request, seconds: float) -> list[Msg]:

@@ -23,7 +23,7 @@ async def test_a_batch_of_large_messages_comes_in_parts(
         await streams.reconcile(operator.js, User.INGEST)
         async with connected(servers, User.INGEST) as ingest:
             size, sent = 4_000_000, 6
-            most = 2 * ingest.max_payload
+            most = ingest.max_payload + consumer.FRAMING_BYTES
             for id in range(sent):
                 large = OutgoingMessage("hogsend.events.e", b"x" * size, {"Nats-Msg-Id": str(id)})
                 await ingest.publisher.publish(large, within=10)

@@ -16,7 +16,7 @@ from hogsend.posthog.capture import CaptureError
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.retry import RetryPolicy
-from services.analytics.delivery.sender import MAX_BATCH, Sender
+from services.analytics.delivery.sender import MAX_BATCH, MAX_QUEUED_BYTES, Sender
 from services.analytics.delivery.settlement import HISTORY_SECONDS
 from services.analytics.delivery.streams import ACK_WAIT_SECONDS
 from tests.unit.analytics.delivery_fakes import (
@@ -453,3 +453,27 @@ async def test_a_sender_waits_until_its_stream_exists(delivery: Delivery) -> Non
         assert not delivery.consumer.runs
         await asyncio.sleep(30)
         assert delivery.consumer.runs
+
+
+@on_virtual_time
+async def test_no_more_is_taken_than_memory_is_meant_to_hold() -> None:
+    count, size = 40, MAX_QUEUED_BYTES // 10
+    delivery = Delivery()
+    delivery.capture.judge = lambda _names: UNREACHABLE
+    taken = 0
+
+    async def pull() -> None:
+        nonlocal taken
+        for number in range(1, count + 1):
+            await delivery.sender.enqueue([delivery.event(number, "p" * size, f"e_{number}")])
+            taken = number
+
+    async with delivery.running():
+        pulling = asyncio.create_task(pull())
+        await asyncio.sleep(100)
+        # The one that fills it up is queued, and waits for room before it returns.
+        assert taken == MAX_QUEUED_BYTES // size - 1
+        delivery.capture.judge = lambda _names: None
+        await pulling
+        await asyncio.sleep(3600)
+    assert [name for _, name in delivery.capture.taken] == [f"e_{n}" for n in range(1, count + 1)]
