@@ -179,7 +179,8 @@ def build_parts(link: Connection, settings: GatewaySettings, posthog: PostHogSet
 def with_middleware(app: ASGIApp, bus: Connection, settings: GatewaySettings) -> ASGIApp:
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
     app = with_content_decoding(app, settings.webhook_max_bytes)
-    app = with_body_timeout(app, settings.http_request_timeout_seconds, BodyBudget())
+    budget = BodyBudget(settings.webhook_max_bytes)
+    app = with_body_timeout(app, settings.http_request_timeout_seconds, budget)
     app = with_audit_trail(app, bus, ClientAddresses(settings.trusted_proxies))
     app = with_correlation_id(app)
     return with_traces(with_response_headers(with_answers_in_pieces(app)))

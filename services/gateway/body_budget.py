@@ -1,96 +1,157 @@
-"""How much of all bodies together may be in memory, from their first byte to their answer.
+"""How much of all request bodies together may be in memory, from their first byte to their answer.
 
-A body that would be too much waits where it is: in its client and in the kernel. The oldest one
-never waits, so that there is always one that gets on. Where others wait, a body that takes too long
-to arrive is given up: a slow client costs itself.
+A body that would be too much waits where it is, in its client and in the kernel, until those before
+it are answered. While others wait, a body that its client sends too slowly is given up: a slow
+client costs itself. Small bodies, as nearly all are, are counted and never wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from litestar.types import Scope
 from prometheus_client import Counter, Gauge
 
 BUDGET_BYTES = 64 * 1024 * 1024
 """Bodies in memory. Each is held up to four times while it is checked and becomes durable."""
+SMALL_BYTES = 16 * 1024
 SLOW_SECONDS = 2.0
-"""A body that takes longer is slow, once others wait for it."""
+"""A client that lets the gateway wait longer for its body is slow, once others wait for memory."""
+SLOW_BYTES_A_SECOND = 256 * 1024
+"""It has as much longer as its body takes at this rate."""
 
-IN_MEMORY = Gauge("hogsend_request_bytes", "Bytes of request bodies that are in memory")
+IN_MEMORY = Gauge("hogsend_request_bytes", "Bytes of request bodies that are in memory or expected")
 GIVEN_UP = Counter("hogsend_slow_bodies", "Bodies given up because others waited for the memory")
 
 
 class Body:
-    """A body in memory, or what has arrived of it."""
+    """A request's body, of a size that it does not exceed."""
 
-    def __init__(self, began: float) -> None:
-        """Begin at a time of the event loop's clock."""
-        self.began = began
-        self.size = 0
+    def __init__(self, size: int) -> None:
+        """Expect `size` bytes at most."""
+        self.size = size
+        self.admitted = False
         self.given_up = False
-        self.receiving: asyncio.Timeout | None = None
-        """Ends the receiving of its next piece; None while none is received."""
+        self._client_seconds = 0.0
+        self._since: float | None = None
+        self._receiving: asyncio.Timeout | None = None
+
+    @contextmanager
+    def receiving(self, timeout: asyncio.Timeout) -> Iterator[None]:
+        """Wait for the client, for the length of the block; `give_up` ends it through `timeout`."""
+        self._receiving, self._since = timeout, _now()
+        try:
+            yield
+        finally:
+            self._client_seconds += _now() - self._since
+            self._receiving = self._since = None
+
+    def is_slow(self, seconds: float) -> bool:
+        """Whether its client lets us wait at this moment, and has done so for too long."""
+        if self._since is None:
+            return False
+        waited = self._client_seconds + _now() - self._since
+        return waited >= seconds + self.size / SLOW_BYTES_A_SECOND
 
     def give_up(self) -> None:
         """End its receiving now."""
         self.given_up = True
-        if self.receiving is not None and not self.receiving.expired():
-            self.receiving.reschedule(0)
+        if self._receiving is not None and not self._receiving.expired():
+            self._receiving.reschedule(0)
 
 
 class BodyBudget:
-    """Counts the bytes of bodies, and makes them wait."""
+    """Admits bodies, in the order in which they come."""
 
-    def __init__(self, max_bytes: int = BUDGET_BYTES, slow_seconds: float = SLOW_SECONDS) -> None:
-        """Allow `max_bytes`, and what one body is more."""
+    def __init__(
+        self,
+        largest: int,
+        *,
+        max_bytes: int = BUDGET_BYTES,
+        small_bytes: int = SMALL_BYTES,
+        slow_seconds: float = SLOW_SECONDS,
+    ) -> None:
+        """Allow `max_bytes`, or one body of any size.
+
+        Args:
+            largest: size of a body that does not say its own.
+            max_bytes: of all bodies that are not small.
+            small_bytes: up to which size a body is small.
+            slow_seconds: see `SLOW_SECONDS`.
+        """
+        self._largest = largest
         self._max_bytes = max_bytes
+        self._small_bytes = small_bytes
         self._slow_seconds = slow_seconds
         self._bodies: dict[Body, None] = {}
-        self._held = 0
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.held = 0
+        """Bytes admitted."""
 
-    @property
-    def held(self) -> int:
-        """Bytes in memory."""
-        return self._held
+    def body_of(self, scope: Scope) -> Body:
+        """Give the body that a request announces."""
+        length = self._largest
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit():
+                length = min(int(value), self._largest)
+            elif name == b"content-encoding":
+                # It grows when it is decoded.
+                return Body(self._largest)
+        return Body(length)
 
-    def add(self, body: Body, size: int) -> None:
-        """Count bytes of a body that have arrived."""
+    async def admit(self, body: Body) -> None:
+        """Wait until there is room for all of a body."""
+        small = body.size <= self._small_bytes
+        if not small and (self._waiting or not self._has_room_for(body)):
+            await self._wait_for_room(body)
+        body.admitted = True
         self._bodies[body] = None
-        body.size += size
-        self._held += size
+        self.held += body.size
+        IN_MEMORY.set(self.held)
 
     def end(self, body: Body) -> None:
         """Forget a body: its request is answered."""
         if body not in self._bodies:
             return
         del self._bodies[body]
-        self._held -= body.size
-        IN_MEMORY.set(self._held)
-        for waiting in self._waiting:
-            if not waiting.done():
-                waiting.set_result(None)
+        self.held -= body.size
+        IN_MEMORY.set(self.held)
+        self._wake_next()
 
-    def is_full_for(self, body: Body) -> bool:
-        """Whether a body has to wait before more of it is received."""
-        return self._held >= self._max_bytes and body is not next(iter(self._bodies), body)
+    async def _wait_for_room(self, body: Body) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            while self._waiting[0] is not turn or not self._has_room_for(body):
+                await asyncio.wait({turn}, timeout=self._slow_seconds / 4)
+                if turn.done():
+                    turn = self._renewed(turn)
+                self._give_up_slow()
+        finally:
+            self._waiting.remove(turn)
+            self._wake_next()
 
-    async def wait_for(self, body: Body) -> None:
-        """Wait until there is room."""
-        IN_MEMORY.set(self._held)
-        while self.is_full_for(body):
-            self._give_up_slow()
-            room = asyncio.get_running_loop().create_future()
-            self._waiting.add(room)
-            try:
-                await asyncio.wait({room}, timeout=self._slow_seconds / 4)
-            finally:
-                self._waiting.discard(room)
+    def _renewed(self, turn: asyncio.Future[None]) -> asyncio.Future[None]:
+        fresh: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[self._waiting.index(turn)] = fresh
+        return fresh
+
+    def _wake_next(self) -> None:
+        if self._waiting and not self._waiting[0].done():
+            self._waiting[0].set_result(None)
+
+    def _has_room_for(self, body: Body) -> bool:
+        return self.held == 0 or self.held + body.size <= self._max_bytes
 
     def _give_up_slow(self) -> None:
-        slow_since = asyncio.get_running_loop().time() - self._slow_seconds
         for body in self._bodies:
-            if body.receiving is not None and body.began < slow_since and not body.given_up:
+            if not body.given_up and body.is_slow(self._slow_seconds):
                 GIVEN_UP.inc()
                 body.give_up()
-                return
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -11,7 +11,7 @@ from litestar.types import ASGIApp, Receive, ReceiveMessage, Scope, Send
 from prometheus_client import Counter
 
 from hogsend.service.metrics import DeprecatedName
-from services.gateway.body_budget import Body, BodyBudget
+from services.gateway.body_budget import BodyBudget
 
 _RETRY = {"Retry-After": "5"}
 
@@ -31,11 +31,11 @@ class BodyTooSlow(HTTPException):
     detail = "The request body did not arrive in time"
 
 
-class TooSlowForOthers(HTTPException):
-    """The body arrived slowly while others waited for its memory; nothing was accepted."""
+class TooBusy(HTTPException):
+    """There was no memory for the body, or it arrived slowly while others waited for theirs."""
 
     status_code = 429
-    detail = "The request body arrived too slowly while the gateway is busy"
+    detail = "The gateway is busy with other requests; nothing was accepted"
 
 
 def http1_settings(seconds: float) -> HTTP1Settings:
@@ -53,27 +53,25 @@ def with_body_timeout(app: ASGIApp, seconds: float, budget: BodyBudget) -> ASGIA
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        began = asyncio.get_running_loop().time()
-        body, complete = Body(began), False
+        deadline = asyncio.get_running_loop().time() + seconds
+        body, complete = budget.body_of(scope), False
 
         async def receive_in_time() -> ReceiveMessage:
             nonlocal complete
             if complete:
                 return await receive()
             try:
-                async with asyncio.timeout_at(began + seconds) as body.receiving:
-                    if budget.is_full_for(body):
-                        await budget.wait_for(body)
-                    message = await receive()
+                async with asyncio.timeout_at(deadline) as timeout:
+                    if not body.admitted:
+                        await budget.admit(body)
+                    with body.receiving(timeout):
+                        message = await receive()
             except TimeoutError:
                 REQUEST_TIMEOUTS.inc()
-                if body.given_up:
-                    raise TooSlowForOthers(headers=_RETRY) from None
+                if body.given_up or not body.admitted:
+                    raise TooBusy(headers=_RETRY) from None
                 raise BodyTooSlow from None
-            body.receiving = None
             complete = not message.get("more_body", False)
-            if message["type"] == "http.request":
-                budget.add(body, len(message["body"]))
             return message
 
         try:

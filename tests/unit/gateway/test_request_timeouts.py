@@ -13,13 +13,13 @@ from services.gateway.body_budget import BodyBudget
 from services.gateway.request_timeouts import (
     MAX_HEADER_BYTES,
     BodyTooSlow,
-    TooSlowForOthers,
+    TooBusy,
     http1_settings,
     with_body_timeout,
 )
 from tests.waiting import eventually
 
-HTTP = cast("HTTPScope", {"type": "http"})
+HTTP = cast("HTTPScope", {"type": "http", "headers": []})
 
 
 def piece(*, more: bool) -> ReceiveMessage:
@@ -42,7 +42,7 @@ async def run(app: ASGIApp, scope: Scope, messages: Iterator[ReceiveMessage | No
         pass
 
     # No time at all: what does not come at once comes too late.
-    await with_body_timeout(app, 0, BodyBudget())(scope, receive, send)
+    await with_body_timeout(app, 0, BodyBudget(100))(scope, receive, send)
 
 
 def reading(times: int, read: list[ReceiveMessage]) -> ASGIApp:
@@ -85,13 +85,14 @@ async def test_only_requests_have_a_body() -> None:
 class Sender:
     """A client that sends a body piece by piece, when it is told to."""
 
-    def __init__(self, budget: BodyBudget) -> None:
+    def __init__(self, budget: BodyBudget, length: int, *headers: tuple[bytes, bytes]) -> None:
         self.pieces: asyncio.Queue[ReceiveMessage] = asyncio.Queue()
         self.read: list[int] = []
         self.answered = asyncio.Event()
+        raw = [(b"content-length", b"%d" % length), *headers] if length >= 0 else [*headers]
         app = with_body_timeout(self._app, 60, budget)
         self.request = asyncio.create_task(
-            cast("Any", app)(HTTP, self.pieces.get, lambda _message: None)
+            cast("Any", app)({**HTTP, "headers": raw}, self.pieces.get, lambda _message: None)
         )
 
     def send(self, size: int, *, more: bool) -> None:
@@ -107,36 +108,76 @@ class Sender:
         await self.answered.wait()
 
 
-async def test_bodies_wait_for_one_another_and_the_oldest_does_not() -> None:
-    budget = BodyBudget(max_bytes=100)
-    first, second = Sender(budget), Sender(budget)
-    first.send(100, more=True)
-    await eventually(lambda: first.read == [100])
-    second.send(50, more=False)
-    first.send(100, more=False)
-    await eventually(lambda: first.read == [100, 100])
-    assert (second.read, budget.held) == ([], 200)
+def small_budget(**changes: Any) -> BodyBudget:
+    return BodyBudget(80, **{"max_bytes": 100, "small_bytes": 10, **changes})
+
+
+async def test_bodies_wait_for_one_another_in_their_order_and_small_ones_do_not() -> None:
+    budget = small_budget()
+    first, second, third = Sender(budget, 60), Sender(budget, 50), Sender(budget, 20)
+    small = Sender(budget, 10)
+    for sender, size in ((first, 60), (second, 50), (third, 20), (small, 10)):
+        sender.send(size, more=False)
+    await eventually(lambda: (first.read, small.read) == ([60], [10]))
+    assert (second.read, third.read, budget.held) == ([], [], 70)
     first.answered.set()
-    await eventually(lambda: second.read == [50])
-    second.answered.set()
-    await asyncio.gather(first.request, second.request)
+    await eventually(lambda: (second.read, third.read) == ([50], [20]))
+    for sender in (second, third, small):
+        sender.answered.set()
+    await asyncio.gather(*(sender.request for sender in (first, second, third, small)))
+    assert budget.held == 0
+
+
+@pytest.mark.parametrize(
+    ("length", "headers", "held"),
+    [
+        (30, (), 30),
+        (-1, (), 80),
+        (10**12, (), 80),
+        (30, ((b"content-encoding", b"gzip"),), 80),
+    ],
+)
+async def test_a_body_that_may_become_large_counts_as_large(
+    length: int, headers: tuple[tuple[bytes, bytes], ...], held: int
+) -> None:
+    budget = small_budget()
+    sender = Sender(budget, length, *headers)
+    sender.send(1, more=False)
+    await eventually(lambda: sender.read == [1])
+    assert budget.held == held
+    sender.answered.set()
+    await sender.request
     assert budget.held == 0
 
 
 async def test_a_slow_body_is_given_up_for_the_sake_of_others_and_only_then() -> None:
-    budget = BodyBudget(max_bytes=100, slow_seconds=0)
-    slow = Sender(budget)
-    slow.send(100, more=True)
-    await eventually(lambda: slow.read == [100])
+    budget = small_budget(slow_seconds=0)
+    slow = Sender(budget, 80)
+    slow.send(40, more=True)
+    await eventually(lambda: slow.read == [40])
     assert not slow.request.done()
-    other = Sender(budget)
+    other = Sender(budget, 50)
     other.send(50, more=False)
-    with pytest.raises(TooSlowForOthers):
+    with pytest.raises(TooBusy):
         await slow.request
     await eventually(lambda: other.read == [50])
     other.answered.set()
     await other.request
     assert budget.held == 0
+
+
+async def test_a_request_that_ends_while_it_waits_leaves_the_queue() -> None:
+    budget = small_budget()
+    first, second, third = (Sender(budget, 80) for _ in range(3))
+    for sender in (first, second, third):
+        sender.send(80, more=False)
+    await eventually(lambda: first.read == [80])
+    second.request.cancel()
+    first.answered.set()
+    await eventually(lambda: third.read == [80])
+    third.answered.set()
+    await asyncio.gather(first.request, third.request)
+    assert (budget.held, second.read) == (0, [])
 
 
 def test_the_server_limits_headers_by_time_and_size() -> None:
