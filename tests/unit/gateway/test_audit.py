@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
+from uuid import UUID
 
 import httpx
 import msgspec
@@ -58,7 +58,7 @@ async def test_what_may_change_something_is_recorded_with_its_outcome(
     ]
 
 
-PARAMETERS = {"sequence": "7", "id": "6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11"}
+PARAMETERS = {int: "7", UUID: "6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11", str: "x"}
 NOT_ADMIN = {"/v1/webhooks/posthog", "/v1/webhooks/{source}", "/v1/events"}
 READING = {"GET", "HEAD", "OPTIONS"}
 
@@ -68,8 +68,8 @@ def changing_routes(gateway: FakeGateway) -> list[tuple[str, str]]:
     found = []
     for route in gateway.routes:
         path = route.path_format
-        for name in re.findall(r"{(\w+)}", path):
-            path = path.replace(f"{{{name}}}", PARAMETERS.get(name, "x"))
+        for name, parameter in route.path_parameters.items():
+            path = path.replace(f"{{{name}}}", PARAMETERS[parameter.type])
         if route.path_format not in NOT_ADMIN:
             found += [(method, path) for method in sorted(route.methods - READING)]
     return found
