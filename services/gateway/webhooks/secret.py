@@ -182,7 +182,7 @@ class WebhookSecret:
     def _learn(self, reply: WebhookSecretReply) -> None:
         self._heard.set()
         if reply is not self._known_before:
-            if reply.state == "present":
+            if reply.state != "absent":
                 self._remember_secret()
             if reply.state != self._state:
                 self._state = reply.state

@@ -147,6 +147,16 @@ async def test_a_secret_that_went_missing_from_the_environment_does_not_open_the
     assert without.missing
 
 
+async def test_deleting_a_secret_that_cannot_be_decrypted_does_not_open_the_route(
+    bus: FakeConnection, tmp_path: Path
+) -> None:
+    secret = of(bus, cache=tmp_path / "webhook-secret.json")
+    await told(bus, secret, UNREADABLE)
+    await told(bus, secret, WebhookSecretReply(version=2, state="absent"))
+    assert secret.check(None) is SecretCheck.UNKNOWN
+    assert secret.missing
+
+
 async def test_an_empty_database_leaves_the_last_secret_in_force(bus: FakeConnection) -> None:
     secret = of(bus)
     await told(bus, secret, minted("one", version=4))
