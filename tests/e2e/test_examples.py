@@ -129,6 +129,19 @@ async def test_the_subscriber_hears_of_a_credential_change(checkout: Checkout) -
     assert said.endswith("['person:read']\n")
 
 
+async def test_the_calls_of_the_reference_run_as_shown(checkout: Checkout) -> None:
+    program = await checkout.start("from_hogsend.py", "app.env")
+    said, _ = await asyncio.wait_for(program.communicate(), 30)
+    # Nothing is configured here: every call is the silent no-op of the reference.
+    assert program.returncode == 0
+    assert said.decode().splitlines() == [
+        "no project key",
+        "{} None",
+        "Monday 09:00 Europe/Berlin default",
+        "[False]",
+    ]
+
+
 async def test_typed_events_are_read_as_shown(checkout: Checkout) -> None:
     billing = await checkout.start("typed_events.py", "subscriber.env")
     assert billing.stdout is not None

@@ -41,6 +41,47 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     assert not re.findall(r"url\(\W?(?:https?:)?//", styles)
 
 
+WORDS_OF_THE_REFERENCE = [
+    "getPostHog()",
+    "captureEvent",
+    "setPersonProperties",
+    "identify",
+    "getPersonProperties",
+    "isFeatureEnabled",
+    "ctx.when",
+    "syncPersons",
+    "connect-info",
+    "provision-loop",
+    "provider-credentials/posthog",
+    "no_posthog_credential",
+    "posthog_not_configured",
+    "webhook_secret_missing",
+    "api_public_url_unreachable",
+    "oauth_unsupported",
+    "POSTHOG_API_KEY",
+    "POSTHOG_HOST",
+    "POSTHOG_WEBHOOK_SECRET",
+    "ENABLE_POSTHOG_DESTINATION",
+    "POSTHOG_PERSONAL_API_KEY",
+    "POSTHOG_PROJECT_ID",
+    "POSTHOG_PRIVATE_HOST",
+    "API_PUBLIC_URL",
+    "ADMIN_API_KEY",
+    "BETTER_AUTH_SECRET",
+    "--provision-only",
+]
+
+
+def test_who_knows_the_reference_finds_its_words_here(site: Path) -> None:
+    page = (ROOT / "docs" / "from-hogsend.md").read_text()
+    assert [word for word in WORDS_OF_THE_REFERENCE if word not in page] == []
+    headings = re.findall(r"<h3>(.+?)<a", (site / "from-hogsend.html").read_text())
+    assert {"getPostHog()", "captureEvent", "ctx.when", "isFeatureEnabled"} <= set(headings)
+    # Sphinx's search looks titles up first.
+    index = (site / "searchindex.js").read_text()
+    assert all(word in index for word in ("getposthog", "captureev", "isfeatureen"))
+
+
 def test_every_public_name_of_the_library_is_documented(site: Path) -> None:
     library = (site / "library.html").read_text()
     missing = {name for name in hogsend.__all__ if f'id="hogsend.{name}"' not in library}
