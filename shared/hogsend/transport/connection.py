@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
+from weakref import WeakValueDictionary
 
 import msgspec
 import nats.errors
@@ -72,7 +73,8 @@ class Connection:
         self.js: JetStreamContext = self.client.jetstream(timeout=MANAGEMENT_SECONDS)
         self.publisher = Publisher(self.client)
         self.observe: Observer = observer or (lambda _what, _detail: None)
-        self._refusals: dict[str, asyncio.Future[None]] = {}
+        # As long as somebody waits: the subjects have names of consumers in them, without end.
+        self._refusals = WeakValueDictionary[str, asyncio.Future[None]]()
         self._reconnect_hooks: list[Hook] = []
         self._own_js: JetStreamContext | None = None
         self.refused_subscriptions: set[str] = set()
@@ -304,7 +306,7 @@ class Connection:
         # Whatever is asked or published is answered there.
         self._hears_nothing = True
         self.publisher.hears_nothing(self.forbidden(subject))
-        for refusal in self._refusals.values():
+        for refusal in list(self._refusals.values()):
             if not refusal.done():
                 refusal.set_result(None)
         self._refusals.clear()

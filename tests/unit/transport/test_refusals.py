@@ -1,0 +1,14 @@
+"""What a connection remembers of subjects that may be refused."""
+
+from __future__ import annotations
+
+from hogsend.transport.connection import Connection
+
+
+async def test_a_subject_is_remembered_while_somebody_waits() -> None:
+    connection = Connection("subscriber", "nats://127.0.0.1:4222")
+    waiting = connection.refusal("$JS.API.CONSUMER.INFO.EVENTS.mine")
+    assert connection.refusal("$js.api.consumer.info.events.mine") is waiting
+    for number in range(100):
+        connection.refusal(f"$JS.API.CONSUMER.INFO.EVENTS.{number}")
+    assert len(connection._refusals) == 1
