@@ -116,7 +116,8 @@ async def test_rubbish_gets_a_reason_and_breaks_nothing(tmp_path: Path) -> None:
 
         # Last, for among them is the one that purges dead letters.
         replies: dict[str, set[str]] = {}
-        for endpoint in endpoints():
+        # An operator asks for no secret.
+        for endpoint in (one for one in endpoints() if not one.holds_secret):
             for _ in range(EACH // 4):
                 answer = await client.request(endpoint.subject, junk(chance), timeout=20)
                 code = (answer.headers or {}).get(ERROR_CODE_HEADER, "ok")
