@@ -6,7 +6,9 @@ JetStream redelivers the message, and neither the row nor the message on the bus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from hogsend.contract.errors import PublishRejected, Unavailable
 from hogsend.contract.headers import TRACEPARENT
@@ -28,6 +30,13 @@ Decode = Callable[[QueuedMessage], IncomingEvent | None]
 """Decodes a message; None when there is nothing to store. Raises `Unprocessable`."""
 
 
+MAX_DECODED_BYTES = 8 * 1024 * 1024
+"""Bodies of all batches that are decoded at a time, in bytes as they came; one batch may be more.
+
+JSON of many small values takes ten times as much in memory.
+"""
+
+
 class EventProcessor:
     """Processes batches; waits without limit until PostgreSQL and NATS are available."""
 
@@ -35,11 +44,26 @@ class EventProcessor:
         self._store = store
         self._publisher = publisher
         self._dead_letters = dead_letters
+        self._decoded_bytes = 0
+        self._freed = asyncio.Event()
 
     async def process(self, messages: Sequence[QueuedMessage], decode: Decode) -> None:
         """Store, publish and acknowledge the events of `messages`; dead-letter the others."""
-        with metrics.measured(messages):
-            await self._process(messages, decode)
+        async with self._room_for(sum(len(message.data) for message in messages)):
+            with metrics.measured(messages):
+                await self._process(messages, decode)
+
+    @asynccontextmanager
+    async def _room_for(self, size: int) -> AsyncIterator[None]:
+        while self._decoded_bytes and self._decoded_bytes + size > MAX_DECODED_BYTES:
+            self._freed.clear()
+            await self._freed.wait()
+        self._decoded_bytes += size
+        try:
+            yield
+        finally:
+            self._decoded_bytes -= size
+            self._freed.set()
 
     async def _process(self, messages: Sequence[QueuedMessage], decode: Decode) -> None:
         decoded, failures = await self._decode_all(messages, decode)

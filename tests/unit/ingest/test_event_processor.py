@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.queued_message import QueuedMessage
 from services.ingest.dead_letters.publish import RETRY_SECONDS
+from services.ingest.events import event_processor
 from services.ingest.events.event_processor import EventProcessor
-from services.ingest.events.outcome import Rejected, Saved, Status
+from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.incoming_event import IncomingEvent
 from tests.unit.ingest.fakes import (
     Delivery,
@@ -19,6 +23,7 @@ from tests.unit.ingest.fakes import (
     Journal,
     incoming,
 )
+from tests.virtual_time import settle
 
 
 def decode(message: QueuedMessage) -> IncomingEvent | None:
@@ -181,3 +186,33 @@ async def test_a_commit_whose_answer_was_lost_is_published(batch: Batch) -> None
     assert batch.journal == [
         *("commit a b", "commit a b", "publish a", "publish b", "ack a", "ack b"),
     ]
+
+
+async def test_large_batches_are_decoded_one_after_the_other(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_processor, "MAX_DECODED_BYTES", 3)
+    decoded: list[str] = []
+    first_may_end = asyncio.Event()
+    save = batch.store.save
+
+    async def save_late(events: Sequence[IncomingEvent]) -> list[Outcome]:
+        await first_may_end.wait()
+        return await save(events)
+
+    def noted(message: QueuedMessage) -> IncomingEvent | None:
+        decoded.append(message.data.decode())
+        return decode(message)
+
+    monkeypatch.setattr(batch.store, "save", save_late)
+    running = [
+        asyncio.create_task(batch.processor.process([batch.message(text)], noted))
+        for text in ("large", "too", "more")
+    ]
+    await settle()
+    assert decoded == ["large"]
+    running.pop().cancel()  # one that waits takes nothing with it
+    first_may_end.set()
+    await asyncio.gather(*running)
+    assert decoded == ["large", "too"]
+    assert batch.journal[-1] == "ack too"
