@@ -84,6 +84,7 @@ class WebhookSecret:
         self._marker = cache.with_name("webhook-closed") if cache else None
         self._known_before: WebhookSecretReply | None = None
         self._had_secret = self._marker is not None and self._marker.exists()
+        self._cache_failed = False
         self._state: SecretState | None = None
         if configured is not None:
             self._remember_secret()
@@ -221,14 +222,18 @@ class WebhookSecret:
             if reply.state != "present":
                 self._cache.unlink(missing_ok=True)
                 return
-            fresh = self._cache.with_suffix(".new")
+            fresh = self._cache.with_suffix(f".{os.getpid()}.new")
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(msgspec.json.encode(reply))
             fresh.replace(self._cache)
         except OSError as error:
             metrics.FAILURES.labels("webhook_secret", "memory").inc()
-            log.warning("the webhook secret cannot be cached", reason=str(error))
+            if not self._cache_failed:
+                log.warning("the webhook secret cannot be cached", reason=str(error))
+            self._cache_failed = True
+        else:
+            self._cache_failed = False
 
 
 def _is_forgotten(reply: WebhookSecretReply, held: WebhookSecretReply) -> bool:

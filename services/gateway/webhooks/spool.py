@@ -28,6 +28,7 @@ from services.gateway.webhooks.spool_file import (
     Record,
     SpoolFile,
     record_size,
+    remove_unfinished,
     sequence_of,
 )
 from services.gateway.webhooks.sqlite_spool import SQLiteSpool
@@ -288,6 +289,7 @@ class Spool:
         self._import_sqlite()
         owned = {file.path for file in self._files}
         try:
+            remove_unfinished(self._directory)
             paths = sorted(self._directory.glob(f"*{SUFFIX}"), key=sequence_of)
         except OSError as error:
             log.warning("SPOOL_DIR cannot be read", reason=str(error))

@@ -15,6 +15,7 @@ records can be found even where the file's first bytes are damaged.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -35,6 +36,7 @@ _MAGIC, _VERSION = b"HOGSPOOL", 1
 _HEADER = struct.Struct("<8sIQI")
 _MARK = b"\xabHS\x01"
 _RECORD = struct.Struct("<4sIIII")
+_UNNAMED = ".new"
 _STATE_OFFSET = 4
 _WAITING = 0
 _NAME = re.compile(r"(\d{12})-([0-9a-f]{8})\.spool")
@@ -96,7 +98,7 @@ class SpoolFile:
         """
         salt = secrets.randbits(32)
         path = directory / f"{sequence:012d}-{salt:08x}{SUFFIX}"
-        unnamed = path.with_suffix(".new")
+        unnamed = path.with_suffix(_UNNAMED)
         descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -251,6 +253,23 @@ class SpoolFile:
             if isinstance(later, Record):
                 return later
         return None
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove files that a crash left before they had their name; nothing is in them.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    for path in directory.glob(f"*-*{_UNNAMED}"):
+        if _NAME.fullmatch(path.with_suffix(SUFFIX).name):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                finally:
+                    os.close(descriptor)
 
 
 def salt_of(path: Path) -> int:

@@ -28,7 +28,10 @@ class SQLiteSpool:
     def find(cls, directory: Path) -> SQLiteSpool | None:
         """Look for one."""
         path = directory / NAME
-        return cls(path) if path.exists() else None
+        try:
+            return cls(path) if path.exists() else None
+        except OSError:
+            return None
 
     @property
     def files(self) -> list[Path]:
@@ -61,11 +64,17 @@ class SQLiteSpool:
         try:
             for position, content in connection.execute(_FORWARD, (last,)):
                 last = position
-                yield bytes(content)
-        except (sqlite3.DatabaseError, TypeError) as error:
+                yield from self._bytes(content)
+        except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 raise
             self.damaged = True
             # What lies behind the damage is reached from the other end.
             for _, content in connection.execute(_BACKWARD, (last,)):
-                yield bytes(content)
+                yield from self._bytes(content)
+
+    def _bytes(self, content: object) -> Iterator[bytes]:
+        if isinstance(content, bytes):
+            yield content
+        else:
+            self.damaged = True

@@ -355,6 +355,15 @@ async def test_what_cannot_be_decoded_is_set_aside_and_stops_nothing(tmp_path: P
     assert [type(piece) for piece in salvage(file)] == [Salvaged, Fragment, Salvaged]
 
 
+async def test_a_crash_before_a_file_has_its_name_leaves_nothing(tmp_path: Path) -> None:
+    unfinished = tmp_path / "000000000001-0000abcd.new"
+    unfinished.write_bytes(b"HOG")
+    others = tmp_path / "webhook-secret.new"
+    others.touch()
+    await Spool(tmp_path, BIG).close()
+    assert (unfinished.exists(), others.exists()) == (False, True)
+
+
 async def test_what_is_no_file_at_all_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "000000000001-00000000.spool").mkdir()
     spool = Spool(tmp_path, BIG)
@@ -387,6 +396,20 @@ async def test_the_spool_of_an_earlier_version_is_taken_over(tmp_path: Path) -> 
     await spool.close()
     assert not path.exists()
     assert files(tmp_path) == []
+
+
+async def test_rows_of_an_earlier_version_that_are_none_are_set_aside(tmp_path: Path) -> None:
+    path = sqlite_spool(tmp_path, 2)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE spool")
+        connection.execute("CREATE TABLE spool (position INTEGER PRIMARY KEY, delivery)")
+        rows = [(1, None), (2, "text"), (3, 7), (4, msgspec.msgpack.encode(webhook(4)))]
+        connection.executemany("INSERT INTO spool VALUES (?, ?)", rows)
+    connection.close()
+    spool = Spool(tmp_path, BIG)
+    assert await drained(spool) == ["id-4"]
+    assert spool.set_aside_count == 1
+    await spool.close()
 
 
 @pytest.mark.parametrize("at", [0, 3 * 4096])

@@ -88,6 +88,16 @@ async def test_case_111_no_secret_anywhere_is_open() -> None:
         assert (await post(gateway, "any")).status_code == 200
 
 
+async def test_a_deployment_without_a_secret_says_what_to_do_and_can_be_operated() -> None:
+    async with fake_gateway(secret=None, minted=ABSENT, webhook_open=False) as gateway:
+        refused = await post(gateway, None)
+        ready = await gateway.http.get("/readyz")
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert "WEBHOOK_OPEN" in refused.json()["error"]
+    assert (ready.status_code, ready.json()["webhookSecret"]) == (200, "missing")
+
+
 async def test_case_112_a_minted_secret() -> None:
     async with fake_gateway(secret=None, minted=minted("minted")) as gateway:
         answers = [await post(gateway, secret) for secret in ("minted", "other", None)]
