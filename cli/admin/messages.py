@@ -18,6 +18,14 @@ class ConnectInfo(msgspec.Struct, frozen=True, rename="camel"):
     scope_gap: tuple[str, ...] = ()
 
 
+class OtherDestination(msgspec.Struct, frozen=True, rename="camel"):
+    """A destination in the same project that delivers to another instance."""
+
+    hog_function_id: str
+    webhook_url: str
+    dashboard_url: str | None = None
+
+
 class Provisioning(msgspec.Struct, frozen=True, rename="camel"):
     """The answer of provision-loop; no field is required (contract 1.2)."""
 
@@ -26,6 +34,7 @@ class Provisioning(msgspec.Struct, frozen=True, rename="camel"):
     webhook_url: str | None = None
     enabled: bool | None = None
     dashboard_url: str | None = None
+    other_instances: list[OtherDestination] | None = None
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

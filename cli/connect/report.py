@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from cli.admin.messages import OtherDestination
 from cli.connect.results import Connected, Failed, NotProvisioned, Provisioned, Skipped, Verdict
 from cli.console import err, out
 from cli.redaction import printable
@@ -33,6 +34,20 @@ def show(result: Connected) -> None:
         # Not wrapped, so that values can be copied.
         line = Text.assemble((f"  {name:<12}", "bold"), printable(value))
         out.print(line, soft_wrap=True)
+    if isinstance(provision, Provisioned) and isinstance(provision.other_instances, list):
+        for other in provision.other_instances:
+            _show_other(other)
+
+
+def _show_other(other: OtherDestination) -> None:
+    out.print()
+    print_hanging(
+        out,
+        ("note: ", "yellow"),
+        f"another destination in this project delivers to {other.webhook_url}. If that instance "
+        "is no more, disable the destination in PostHog, or adopt it (docs/connect.md)",
+    )
+    out.print(f"      {printable(other.dashboard_url or other.hog_function_id)}", soft_wrap=True)
 
 
 def show_failure(failed: Failed) -> None:

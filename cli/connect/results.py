@@ -8,6 +8,8 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from cli.admin.messages import OtherDestination
+
 
 class Verdict(StrEnum):
     """The result in one word. Scripts rely on these names."""
@@ -79,6 +81,8 @@ class Provisioned(Document, frozen=True, kw_only=True):
     webhook_url: str | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
     dashboard_url: str | UnsetType = UNSET
+    other_instances: list[OtherDestination] | UnsetType = UNSET
+    """Left alone: they deliver to another instance, or to one that is no more."""
 
 
 class NotProvisioned(Document, frozen=True, kw_only=True):

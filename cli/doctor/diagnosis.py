@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from cli.admin.messages import OtherDestination
 from cli.doctor.checks import Check, Mark
 
 
@@ -47,6 +48,7 @@ class Destination(Finding, frozen=True, kw_only=True):
     hog_function_id: str | None = None
     webhook_url: str | None = None
     dashboard_url: str | None = None
+    others: tuple[OtherDestination, ...] = ()
 
 
 class PublicUrl(Finding, frozen=True, kw_only=True):
@@ -109,6 +111,7 @@ def diagnosis_checks(found: Diagnosis) -> list[Check]:
             _SECRET.get(found.webhook_secret.state, Mark.PROBLEM),
         ),
         _destination(found.destination, unconnected=unconnected),
+        *map(_other_destination, found.destination.others),
         _line(
             found.public_url,
             "public URL",
@@ -163,6 +166,18 @@ def _destination(found: Destination, *, unconnected: bool) -> Check:
     mark = _unless(_DESTINATION.get(found.state, Mark.PROBLEM), unconnected=unconnected)
     text = _with(_words(found.state), found.webhook_url)
     return _line(found, "destination", text, mark, found.dashboard_url)
+
+
+def _other_destination(other: OtherDestination) -> Check:
+    return Check(
+        Mark.NOTE,
+        "another one",
+        f"delivers to {other.webhook_url}",
+        (
+            other.dashboard_url,
+            "if that instance is no more, disable it in PostHog, or adopt it (docs/connect.md)",
+        ),
+    )
 
 
 def _unless(mark: Mark, *, unconnected: bool) -> Mark:

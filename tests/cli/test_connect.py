@@ -183,6 +183,21 @@ def test_case_158_no_credential(cli: Cli, hogsend: FakeHogsend) -> None:
     assert "hogsend connect posthog" in outcome.json["hint"]
 
 
+def test_another_destination_in_the_project_is_named(cli: Cli, hogsend: FakeHogsend) -> None:
+    other = {
+        "hogFunctionId": "f",
+        "webhookUrl": "https://old.example/x",
+        "dashboardUrl": "https://p/f",
+    }
+    hogsend.provision = CannedResponse(200, {"provisioned": True, "otherInstances": [other]})
+    outcome = cli.connect(provision_only=True)
+    assert "https://old.example/x" in outcome.out
+    assert "https://p/f" in outcome.out
+    assert "disable the destination in PostHog, or adopt it" in " ".join(outcome.out.split())
+    document = cli.connect(provision_only=True, json=True).json
+    assert document["provision"]["otherInstances"] == [other]
+
+
 def test_an_unreadable_credential_is_named_and_not_called_a_missing_one(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:

@@ -298,6 +298,20 @@ def test_what_is_missing_is_a_note_in_the_servers_words(
     assert cli.doctor(json=True).json["analytics"][part]["remediation"] == words["remediation"]
 
 
+def test_a_former_instances_destination_is_a_note_with_what_to_do(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    page = "https://eu.posthog.com/project/1/pipeline/destinations/hog-fn-2"
+    other = {"hogFunctionId": "fn-2", "webhookUrl": "https://old.example/x", "dashboardUrl": page}
+    diagnosed(hogsend, "destination", to={**HEALTHY_DIAGNOSIS["destination"], "others": [other]})
+    outcome = cli.doctor()
+    assert outcome.code == 0
+    assert "https://old.example/x" in outcome.out
+    assert page in outcome.out
+    assert "disable it in PostHog, or adopt it" in outcome.out
+    assert cli.doctor(json=True).json["analytics"]["destination"]["others"] == [other]
+
+
 @pytest.mark.parametrize(
     ("mark", "part", "value"),
     [

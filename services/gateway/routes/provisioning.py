@@ -45,7 +45,8 @@ class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     dashboard_url: str
     enabled: bool
     other_instances: list[Destination] | msgspec.UnsetType = msgspec.UNSET
-    """Destinations of other live instances in the same project; they are not changed."""
+    """Destinations in the same project that deliver to other instances, or to one that is no more;
+    they are not changed."""
 
 
 @post(

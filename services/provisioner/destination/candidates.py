@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractContextManager
 
 from hogsend.posthog.api import HogFunction, HogFunctions, Listed
@@ -14,15 +14,18 @@ MAX_PROBES = 25
 
 
 async def candidates(
-    functions: HogFunctions, during: Callable[[Step], AbstractContextManager[None]]
+    functions: HogFunctions,
+    during: Callable[[Step], AbstractContextManager[None]],
+    known: Collection[str] = (),
 ) -> AsyncGenerator[HogFunction, None]:
     """Yield destinations whose URL ends in our webhook path.
 
-    Destinations named "hogsend" are read first. `during` wraps each request and is told its step.
+    Those whose ids are `known` to be ours are read first, then those named "hogsend". `during`
+    wraps each request and is told its step.
     """
     with during(Step.COLLECTION):
         listed = await functions.destinations()
-    for entry in sorted(listed, key=_unlikely)[:MAX_PROBES]:
+    for entry in sorted(listed, key=lambda one: (one.id not in known, _unlikely(one)))[:MAX_PROBES]:
         with during(Step.FUNCTION):
             function = await functions.get(entry.id)
         if is_webhook_url(function.input("url")):

@@ -81,7 +81,8 @@ class Reconciliation:
             self._instances,
         )
         others: list[Destination] = []
-        async with aclosing(candidates(functions, self._during)) as found:
+        known = ownership.provisioned.keys()
+        async with aclosing(candidates(functions, self._during, known)) as found:
             async for function in found:
                 if not self._desired.enabled:
                     # A placeholder never replaces a destination that exists already.
@@ -93,7 +94,9 @@ class Reconciliation:
                     action = await self._adopt(functions, function, lock)
                     return await self._record(action, project_id, function.id, others, lock)
                 other = Destination(
-                    hog_function_id=function.id, webhook_url=redacted_url(function.input("url"))
+                    hog_function_id=function.id,
+                    webhook_url=redacted_url(function.input("url")),
+                    dashboard_url=dashboard_url(self._host, project_id, function.id),
                 )
                 log.info("left another instance's destination alone", url=other.webhook_url)
                 others.append(other)

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from typing import Literal
 
-from hogsend.contract.provisioning import DestinationFinding
+import msgspec
+
+from hogsend.contract.provisioning import Destination, DestinationFinding
 from hogsend.posthog.api import HogFunction, HogFunctions
 from hogsend.posthog.api.hog_functions import Watched
 from services.provisioner.destination.candidates import candidates
@@ -32,6 +34,8 @@ class DestinationProbe:
         self._ownership = ownership
         self.step = Step.COLLECTION
         """The request under way; it decides what a `PostHogError` means."""
+        self.live: DestinationFinding | None = None
+        """Ours as soon as it was found to be live, while others are still looked at."""
 
     async def find(self, functions: HogFunctions) -> DestinationFinding:
         """Describe our destination; a live one takes precedence over all others.
@@ -41,17 +45,20 @@ class DestinationProbe:
         """
         ours: DestinationFinding | None = None
         elsewhere: HogFunction | None = None
-        async with aclosing(candidates(functions, self._during)) as found:
+        others: list[Destination] = []
+        known = self._ownership.provisioned.keys()
+        async with aclosing(candidates(functions, self._during, known)) as found:
             async for function in found:
                 if not await self._ownership.is_ours(function):
                     elsewhere = elsewhere or function
+                    others.append(self._other(function))
                     continue
                 finding = self._describe(function)
                 if finding.state == "live":
-                    return finding
+                    self.live = self.live or finding
                 ours = ours or finding
-        if ours is not None:
-            return ours
+        if (best := self.live or ours) is not None:
+            return msgspec.structs.replace(best, others=others)
         if elsewhere is not None:
             return self._finding(
                 elsewhere,
@@ -84,6 +91,13 @@ class DestinationProbe:
             return self._finding(function, "live", None, None)
         detail = f"The destination has drifted: {', '.join(drift)}."
         return self._finding(function, "drifted" if function.enabled else "disabled", detail)
+
+    def _other(self, function: HogFunction) -> Destination:
+        return Destination(
+            hog_function_id=function.id,
+            webhook_url=redacted_url(function.input("url")),
+            dashboard_url=dashboard_url(self._host, self._project_id, function.id),
+        )
 
     def _finding(
         self,

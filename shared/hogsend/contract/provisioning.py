@@ -24,6 +24,8 @@ class Destination(Message, frozen=True):
 
     hog_function_id: str
     webhook_url: str
+    dashboard_url: str | None = None
+    """Its page in PostHog; None from the version before."""
 
 
 class Provisioned(Message, frozen=True):
@@ -35,7 +37,8 @@ class Provisioned(Message, frozen=True):
     dashboard_url: str
     enabled: bool
     other_instances: list[Destination] = []
-    """Destinations of other live instances in the same project: left alone."""
+    """Destinations in the same project that deliver to other instances, or to one that is no more:
+    left alone."""
 
 
 class Refusal(Message, frozen=True):
@@ -103,6 +106,8 @@ class DestinationFinding(Finding, frozen=True, kw_only=True):
     hog_function_id: str | None = None
     webhook_url: str | None = None
     dashboard_url: str | None = None
+    others: list[Destination] = []
+    """Enabled destinations that deliver to another instance, or to one that is no more."""
 
 
 class PublicUrlFinding(Finding, frozen=True, kw_only=True):

@@ -53,6 +53,7 @@ async def test_everything_works(driver: Driver) -> None:
         "webhookUrl": WEBHOOK_URL,
         "dashboardUrl": f"{driver.posthog.url}/project/199032/pipeline/destinations/hog-fn/"
         "configuration",
+        "others": [],
         "detail": None,
         "remediation": None,
     }

@@ -126,10 +126,25 @@ async def test_a_live_one_is_found_behind_others(posthog: Recorder) -> None:
     posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
     posthog.add("old", **compliant(enabled=False))
     posthog.add("works", **compliant())
-    posthog.add("never-read", **compliant())
+    posthog.add("former", **compliant(inputs=inputs(f"{OTHER_URL}?token=x", OTHER_SECRET)))
     found = await finding(posthog)
     assert (found.state, found.hog_function_id) == ("live", "works")
-    assert not any("never-read" in line for line in posthog.lines())
+    assert [(one.hog_function_id, one.webhook_url) for one in found.others] == [
+        ("theirs", OTHER_URL),
+        ("former", OTHER_URL),
+    ]
+    assert str(found.others[1].dashboard_url).endswith("/hog-former/configuration")
+
+
+async def test_ours_stays_live_when_the_others_cannot_all_be_read(posthog: Recorder) -> None:
+    posthog.add("works", **compliant())
+    posthog.add("broken", **compliant())
+    posthog.refuse("GET", "/broken/", 500)
+    looking, functions = probe(posthog)
+    with pytest.raises(PostHogError):
+        await looking.find(functions)
+    assert looking.live is not None
+    assert looking.live.hog_function_id == "works"
 
 
 async def test_the_first_of_ours_counts_when_none_is_live(posthog: Recorder) -> None:

@@ -251,7 +251,8 @@ async def test_a_live_instances_destination_is_left_alone_and_named(run: Run) ->
     run.posthog.add("theirs", **compliant(inputs=inputs(url, None)))
     result = await run()
     assert result.action == "created"
-    assert result.other_instances == [Destination(hog_function_id="theirs", webhook_url=OTHER_URL)]
+    page = result.dashboard_url.replace(result.hog_function_id, "theirs")
+    assert result.other_instances == [Destination("theirs", OTHER_URL, page)]
     assert run.posthog.bodies("PATCH") == []
 
 
@@ -261,6 +262,24 @@ async def test_ours_behind_another_instances_is_found(run: Run) -> None:
     result = await run()
     assert (result.action, result.hog_function_id) == ("unchanged", "ours")
     assert [other.hog_function_id for other in result.other_instances] == ["theirs"]
+
+
+async def test_a_former_instances_destination_that_was_disabled_is_no_second_one(run: Run) -> None:
+    run.posthog.add("former", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
+    ours = await run()
+    assert [one.hog_function_id for one in ours.other_instances] == ["former"]
+    # As the operator was told.
+    run.posthog.functions["former"]["enabled"] = False
+    again = await run()
+    assert (again.action, again.hog_function_id) == ("unchanged", ours.hog_function_id)
+    assert run.posthog.functions["former"]["enabled"] is False
+
+
+async def test_a_former_instances_destination_is_adopted_with_its_secret(run: Run) -> None:
+    run.posthog.add("former", **compliant(inputs=inputs(OTHER_URL, SECRET)))
+    adopted = await run()
+    assert (adopted.action, adopted.hog_function_id) == ("updated", "former")
+    assert adopted.other_instances == []
 
 
 async def test_two_instances_do_not_fight(run: Run) -> None:
