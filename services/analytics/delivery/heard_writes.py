@@ -7,6 +7,7 @@ noted by the one that sends it, which is late, and known to that one only.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import re
 import time
@@ -35,6 +36,8 @@ MISSED_MARGIN = timedelta(seconds=10)
 """How far the bus's clock may differ from ours."""
 DESTINATIONS_SECONDS = 1.0
 """How long destinations are not read again."""
+READING_SECONDS = 0.5
+"""How long a frozen PostgreSQL is waited for; reads of persons wait for it, too."""
 
 WRITES = (
     PERSON_SET.subject,
@@ -82,17 +85,25 @@ class Destinations:
         self._clock = clock
         self._known: Sequence[Source] = ()
         self._read_at: float | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     async def current(self) -> Sequence[Source]:
-        """Give a source for each destination; never raises."""
+        """Give a source for each destination; never raises, and never waits for long."""
         now = self._clock()
-        if self._read_at is None or now - self._read_at >= DESTINATIONS_SECONDS:
+        is_old = self._read_at is None or now - self._read_at >= DESTINATIONS_SECONDS
+        if is_old and (self._reading is None or self._reading.done()):
             self._read_at = now
-            try:
-                self._known = await self._read()
-            except Unavailable as error:
-                log.debug("destinations cannot be read now", reason=str(error))
+            self._reading = asyncio.create_task(self._read_again())
+        if self._reading is not None:
+            # Not cancelled when it takes too long: asyncpg would wait for a frozen server again.
+            await asyncio.wait({self._reading}, timeout=READING_SECONDS)
         return self._known
+
+    async def _read_again(self) -> None:
+        try:
+            self._known = await self._read()
+        except Unavailable as error:
+            log.debug("destinations cannot be read now", reason=str(error))
 
 
 class HeardWrites:

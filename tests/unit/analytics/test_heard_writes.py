@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from typing import Any
@@ -16,6 +17,7 @@ from hogsend.contract.users import User
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings import PostHogSettings
 from services.analytics.delivery.heard_writes import Destinations, Heard, HeardWrites
+from services.analytics.delivery.sources.buckets import BucketsSource
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.source import Source
 from services.analytics.delivery.sources.standing import standing_sources
@@ -197,6 +199,26 @@ async def test_without_postgresql_the_destinations_of_before_count() -> None:
         await world.store.all()
     await world.hear("engagement.contact.updated", UPDATED)
     assert world.seen() == {"plan": "pro"}
+
+
+@on_virtual_time
+async def test_a_frozen_postgresql_is_not_waited_for_long_and_asked_once() -> None:
+    asked, thaw = 0, asyncio.Event()
+
+    async def read() -> list[Source]:
+        nonlocal asked
+        asked += 1
+        await thaw.wait()
+        return [BucketsSource(World().project_key)]
+
+    destinations = Destinations(read, now)
+    for _ in range(4):
+        started = now()
+        assert await destinations.current() == ()
+        assert now() - started == 0.5
+    assert asked == 1
+    thaw.set()
+    assert len(await destinations.current()) == 1
 
 
 @on_virtual_time
