@@ -50,6 +50,11 @@ class Upgrade:
         Raises:
             CommandError: one does not work; those after it are as they were.
         """
+        if "gateway" not in self._compose.running():
+            raise CommandError(
+                "there is nothing to replace: no gateway of this deployment runs",
+                "start everything with `docker compose build` and `docker compose up -d`",
+            )
         if build:
             self._tell("building the image")
             self._compose.run("build")

@@ -24,12 +24,15 @@ class Engine(Compose):
         super().__init__(directory)
         self._services = services
         self.broken = ""
+        self.running_now = "gateway\nnats"
         self.replaced: list[str] = []
         self.ran: list[str] = []
 
     def run(self, *arguments: str, **_: Any) -> str:
         self.ran.append(arguments[0])
         match arguments:
+            case ["--profile", "cluster", "ps", *_]:
+                return self.running_now
             case ["config", "--services"]:
                 return "\n".join(self._services)
             case ["up", "-d", "--no-deps", service]:
@@ -72,7 +75,7 @@ def test_the_gateways_are_replaced_last_and_one_after_the_other(tmp_path: Path) 
     ]
     assert [one.service for one in done] == engine.replaced
     # The image, then the settings, and only then a container.
-    assert engine.ran[:3] == ["build", "run", "config"]
+    assert engine.ran[:4] == ["--profile", "build", "run", "config"]
 
 
 def test_a_container_that_does_not_work_is_the_last_that_is_replaced(tmp_path: Path) -> None:
@@ -81,4 +84,13 @@ def test_a_container_that_does_not_work_is_the_last_that_is_replaced(tmp_path: P
     with pytest.raises(CommandError, match="credentials was replaced and does not work"):
         Upgrade(engine, told).run(build=False)
     assert engine.replaced == ["nats", "postgres", "credentials"]
+    assert "build" not in engine.ran
+
+
+def test_what_does_not_run_is_not_upgraded(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, SINGLE)
+    engine.running_now = "nats"
+    with pytest.raises(CommandError, match="no gateway of this deployment runs"):
+        Upgrade(engine, told).run(build=True)
+    assert engine.replaced == []
     assert "build" not in engine.ran
