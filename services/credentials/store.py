@@ -15,7 +15,7 @@ import msgspec
 from hogsend.contract.credentials import Change, Kind
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import BROKEN, Database
-from hogsend.service.locks import Connection, LockKey, LockScope, exclusive
+from hogsend.service.locks import Connection, HeldLock, LockKey, LockScope, exclusive
 
 LOCK_WAIT_SECONDS = 12.0
 """Longest wait for another replica's refresh, which may take 10 s."""
@@ -124,7 +124,7 @@ class CredentialStore:
             idle_seconds=LOCK_IDLE_SECONDS,
             busy="another replica's refresh does not end",
         ) as lock:
-            yield RefreshLock(lock.connection, provider)
+            yield RefreshLock(lock, provider)
 
     async def granted_providers(self) -> list[str]:
         """List the providers that have an OAuth grant."""
@@ -191,23 +191,25 @@ class RefreshLock:
     Every step commits by itself, so that the refreshed grant is safe before anything else happens.
     """
 
-    def __init__(self, connection: Connection, provider: str) -> None:
-        """Work on the connection that holds the lock."""
-        self._connection = connection
+    def __init__(self, lock: HeldLock, provider: str) -> None:
+        """Work under the lock."""
+        self._lock = lock
         self._provider = provider
 
     async def load(self) -> Snapshot:
         """Read what is stored now: another replica may just have refreshed."""
-        return await _snapshot(self._connection, self._provider)
+        async with self._lock.statements() as connection:
+            return await _snapshot(connection, self._provider)
 
     async def start(self, replaced: SealedRow, now: datetime) -> None:
         """Record that the token endpoint is about to be asked."""
-        await _queries.start_refresh(
-            self._connection,
-            provider=self._provider,
-            replaced=replaced.updated_at,
-            started_at=now,
-        )
+        async with self._lock.statements() as connection:
+            await _queries.start_refresh(
+                connection,
+                provider=self._provider,
+                replaced=replaced.updated_at,
+                started_at=now,
+            )
 
     async def save(self, replaced: SealedRow, payload: str) -> int | None:
         """Store the refreshed grant and return its version.
@@ -218,12 +220,13 @@ class RefreshLock:
             Unavailable: PostgreSQL did not take it, for whatever reason.
         """
         try:
-            version: int | None = await _queries.replace_grant(
-                self._connection,
-                provider=self._provider,
-                replaced=replaced.updated_at,
-                payload=payload,
-            )
+            async with self._lock.statements() as connection:
+                version: int | None = await _queries.replace_grant(
+                    connection,
+                    provider=self._provider,
+                    replaced=replaced.updated_at,
+                    payload=payload,
+                )
         except BROKEN:
             # `Database.acquire` discards the connection.
             raise
@@ -249,15 +252,16 @@ class RefreshLock:
             needs_reconnect: whether only connecting again helps.
             lost: whether the answer was lost, so that the grant may have been refreshed.
         """
-        failures: int | None = await _queries.fail_refresh(
-            self._connection,
-            provider=self._provider,
-            replaced=replaced.updated_at,
-            failed_at=now,
-            reason=reason,
-            needs_reconnect=needs_reconnect,
-            lost=lost,
-        )
+        async with self._lock.statements() as connection:
+            failures: int | None = await _queries.fail_refresh(
+                connection,
+                provider=self._provider,
+                replaced=replaced.updated_at,
+                failed_at=now,
+                reason=reason,
+                needs_reconnect=needs_reconnect,
+                lost=lost,
+            )
         return failures or 0
 
 

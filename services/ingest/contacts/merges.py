@@ -45,10 +45,7 @@ class ContactMerges:
 
     async def find(self, key: str) -> ContactList:
         """Contacts that a text leads to as user id, row id or email, in this order."""
-        async with (
-            self._database.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self._database.acquire(snapshot=True) as connection:
             return await _details(connection, await ids_of(connection, key))
 
     async def split(self, merge_id: int) -> ContactList:

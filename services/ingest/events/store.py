@@ -140,10 +140,7 @@ class EventStore:
             "occurred_from": wanted.occurred_from,
             "occurred_to": wanted.occurred_to,
         }
-        async with (
-            self._database.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self._database.acquire(snapshot=True) as connection:
             await _queries.custom_plans(connection)
             total = await _queries.total(connection, **filters)
             found = [

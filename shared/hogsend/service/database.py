@@ -2,6 +2,10 @@
 
 A service starts without its database and recovers when it comes back: `keep_connected` keeps
 trying, and until it succeeds `acquire` fails fast.
+
+Behind a pooler a connection is another server's from transaction to transaction: settings and locks
+of a session are not kept, and reach somebody else. So each use of a connection is one transaction
+there, which finds its schema by a setting of its own.
 """
 
 from __future__ import annotations
@@ -12,14 +16,15 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import asyncpg
 import structlog
 
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.health import DependencyHealth, SchemaHealth
 from hogsend.service import metrics
-from hogsend.service.migrations import MigrationFailed, migrate
+from hogsend.service.migrations import MigrationFailed, is_pooled, migrate
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.retry import retry_until_available
 from hogsend.service.settings import DatabaseSettings
@@ -28,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 ACQUIRE_SECONDS = 2.0
 COMMAND_SECONDS = 10.0
+CACHED_STATEMENTS = 100
+"""Prepared statements that a connection keeps; none behind a pooler, where they would be kept by
+another server than the one that is asked next."""
 RETRY_SECONDS = 1.0
 """Longest pause between attempts to connect."""
 NOT_AVAILABLE = "PostgreSQL is not available"
@@ -54,6 +62,11 @@ BROKEN = (asyncpg.InternalClientError, asyncpg.ReadOnlySQLTransactionError)
 """What makes a connection useless: asyncpg lost track of one that was cut, or it leads to a server
 that has become a standby since."""
 
+_PASSES = (*AWAY, *BROKEN, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""Why a migration may fail and succeed when it is tried again."""
+_POOL_SIZE_POOLED = 2
+"""Fewest connections behind a pooler: one may hold a lock while another one works below it."""
+
 
 class Database:
     """One service's schema in PostgreSQL."""
@@ -73,6 +86,7 @@ class Database:
         self._migrations = migrations
         self._pool_size = pool_size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._pooled = False
         self._lost = asyncio.Event()
 
     @classmethod
@@ -81,11 +95,19 @@ class Database:
         url = settings.database_url.get_secret_value()
         return cls(url, schema, migrations, pool_size=settings.database_pool_size)
 
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler, such as PgBouncer, stands before PostgreSQL; known once connected."""
+        return self._pooled
+
     async def keep_connected(self) -> None:
         """Connect, and connect anew whenever what the migrations had made is gone; never ends.
 
         A server that came back with an empty disk, or was replaced by one, is migrated like a new
         one, without anything being restarted.
+
+        Raises:
+            CannotStart: PostgreSQL refuses a migration.
         """
         while True:
             await self.connect()
@@ -99,7 +121,11 @@ class Database:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def connect(self) -> None:
-        """Migrate and open the pool, retrying until both succeed."""
+        """Migrate and open the pool, retrying until both succeed.
+
+        Raises:
+            CannotStart: PostgreSQL refuses a migration, as it would at every further attempt.
+        """
         if self._pool is None:
             await retry_until_available(self._open, wait_max=RETRY_SECONDS)
         log.info("database ready", schema=self._schema)
@@ -113,8 +139,13 @@ class Database:
                 self._pool.terminate()
 
     @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
-        """A connection from the pool.
+    async def acquire(
+        self, *, snapshot: bool = False
+    ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
+        """A connection from the pool; behind a pooler the block is one transaction.
+
+        Args:
+            snapshot: the block is a transaction that only reads, all of it as of one moment.
 
         Raises:
             Unavailable: PostgreSQL is not available, or was lost while the block ran.
@@ -125,7 +156,8 @@ class Database:
         try:
             async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 try:
-                    yield connection
+                    async with self._section(connection, snapshot=snapshot):
+                        yield connection
                 except BROKEN:
                     # The pool must not lend it again.
                     connection.terminate()
@@ -136,22 +168,57 @@ class Database:
                 self._lost.set()
             raise Unavailable(NOT_AVAILABLE) from error
 
+    @asynccontextmanager
+    async def _section(
+        self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], *, snapshot: bool
+    ) -> AsyncIterator[None]:
+        if not (snapshot or self._pooled):
+            yield
+            return
+        isolation: Literal["repeatable_read"] | None = "repeatable_read" if snapshot else None
+        async with connection.transaction(isolation=isolation, readonly=snapshot):
+            if self._pooled:
+                await connection.execute(f'SET LOCAL search_path = "{self._schema}"')
+            yield
+
     async def _open(self) -> None:
         try:
             await migrate(self._address, self._schema, self._migrations)
-            self._pool = await asyncpg.create_pool(
-                self._address.dsn,
-                min_size=1,
-                max_size=self._pool_size,
-                command_timeout=COMMAND_SECONDS,
-                timeout=self._address.connect_seconds or ACQUIRE_SECONDS,
-                server_settings={**self._address.settings, "search_path": self._schema},
-                reset=_keep_session,
-            )
-        except (*AWAY, asyncpg.PostgresError, MigrationFailed) as error:
+            self._pooled = await is_pooled(self._address)
+            self._pool = await self._make_pool()
+        except MigrationFailed as error:
+            if not isinstance(error.__cause__, _PASSES):
+                log.error("PostgreSQL refuses a migration", schema=self._schema, reason=str(error))  # noqa: TRY400
+                raise CannotStart(
+                    f"the migration of PostgreSQL's schema {self._schema} failed: {error}"
+                ) from error
+            log.warning("PostgreSQL is not available yet", reason=str(error))
+            raise Unavailable(NOT_AVAILABLE) from error
+        except (*AWAY, asyncpg.PostgresError) as error:
             # The reason may name hosts: it is for the log, and not for the public health.
             log.warning("PostgreSQL is not available yet", reason=_reason(error))
             raise Unavailable(NOT_AVAILABLE) from error
+
+    async def _make_pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        settings = self._address.settings
+        pool_size = self._pool_size
+        if self._pooled:
+            log.info("behind a pooler: each use of a connection is one transaction")
+            pool_size = max(pool_size, _POOL_SIZE_POOLED)
+            cached = 0
+        else:
+            settings = {**settings, "search_path": self._schema}
+            cached = CACHED_STATEMENTS
+        return await asyncpg.create_pool(
+            self._address.dsn,
+            min_size=1,
+            max_size=pool_size,
+            command_timeout=COMMAND_SECONDS,
+            timeout=self._address.connect_seconds or ACQUIRE_SECONDS,
+            server_settings=settings,
+            reset=_keep_session,
+            statement_cache_size=cached,
+        )
 
     async def health(self) -> tuple[DependencyHealth, SchemaHealth]:
         """How PostgreSQL answers, and how far the schema is."""

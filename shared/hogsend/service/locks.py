@@ -2,6 +2,9 @@
 
 A process that dies loses its lock with its connection. One that freezes loses it once PostgreSQL
 has heard nothing on that connection for the idle time-out.
+
+Behind a pooler a lock of a session would stay with a server that is lent to somebody else. There a
+transaction that does nothing else holds the lock, and the section works on another connection.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ class LockScope(StrEnum):
     """What ends with the lock."""
 
     SESSION = "session"
-    """Nothing: each statement in the section commits by itself."""
+    """Nothing: each use of `HeldLock.statements` commits by itself."""
     TRANSACTION = "transaction"
     """The section is one transaction; it is rolled back when the lock is lost."""
 
@@ -58,11 +61,30 @@ class LockScope(StrEnum):
 class HeldLock:
     """A lock while it is held, and the connection that holds it."""
 
-    def __init__(self, connection: Connection, lost: str) -> None:
-        """Hold the lock on `connection`; say `lost` when it has been taken."""
+    def __init__(self, connection: Connection, lost: str, elsewhere: Database | None) -> None:
+        """Hold the lock on `connection`; say `lost` when it has been taken.
+
+        Statements run on the same connection, or on one that `elsewhere` lends.
+        """
         self.connection = connection
         self._lost = lost
+        self._elsewhere = elsewhere
         self.loss: Unavailable | None = None
+
+    @asynccontextmanager
+    async def statements(self) -> AsyncIterator[Connection]:
+        """A connection for statements of the section.
+
+        Raises:
+            Unavailable: PostgreSQL took the lock, or is gone itself.
+        """
+        if self._elsewhere is None:
+            yield self.connection
+            return
+        # What holds the lock cannot refuse a statement that runs elsewhere.
+        await self.confirm()
+        async with self._elsewhere.acquire() as connection:
+            yield connection
 
     async def confirm(self) -> None:
         """Make sure that the lock is still held, and start its idle time-out anew.
@@ -111,13 +133,16 @@ async def exclusive(
     try:
         async with AsyncExitStack() as section:
             connection = await section.enter_async_context(database.acquire())
+            elsewhere = database if database.pooled and scope is LockScope.SESSION else None
+            if elsewhere is not None:
+                scope = LockScope.TRANSACTION
             if scope is LockScope.SESSION:
                 section.push_async_callback(_reset, connection)
-            if scope is LockScope.TRANSACTION:
+            if scope is LockScope.TRANSACTION and elsewhere is None:
                 await section.enter_async_context(connection.transaction())
             await _set_idle_timeout(connection, scope, idle_seconds)
             await _lock(connection, key, scope, wait_seconds, busy)
-            lock = HeldLock(connection, lost)
+            lock = HeldLock(connection, lost, elsewhere)
             yield lock
     except Unavailable:
         # A transaction that cannot even be rolled back hides what `confirm` said.

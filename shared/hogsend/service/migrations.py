@@ -1,99 +1,152 @@
-"""Migrations of one service's schema, applied by dbmate."""
+"""Migrations of one service's schema: numbered `.sql` files in dbmate's format.
+
+They run on the connections that queries run on, so that whatever leads to PostgreSQL (TLS, several
+hosts, a pooler) is understood once. See docs/adr/0016-migrations-over-asyncpg.md.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
-import sys
-from functools import partial
+import re
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode
+from typing import TypeAlias
+
+import asyncpg
+import msgspec
+import structlog
 
 from hogsend.service.postgres_address import PostgresAddress
 
-PREFERRING = frozenset({"", "allow", "prefer"})
-"""Modes in which asyncpg, as libpq, takes TLS where the server offers it; "" is the default."""
-OFFERS_NO_TLS = "SSL is not enabled on the server"
-"""What dbmate's driver (github.com/lib/pq, `ErrSSLNotSupported`) says."""
+log = structlog.get_logger(__name__)
+
+CONNECT_SECONDS = 10.0
+UP, DOWN = "-- migrate:up", "-- migrate:down"
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class MigrationFailed(Exception):
-    """dbmate did not succeed; the message is its output."""
+    """PostgreSQL refuses a migration; the message names the file and the reason.
+
+    The cause is asyncpg's error. Nothing of that migration is kept.
+    """
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One file."""
+
+    version: str
+    name: str
+    sql: str
+
+
+def read(directory: Path) -> list[Migration]:
+    """Read a service's migrations in the order in which they are applied."""
+    return [_migration(file) for file in sorted(directory.glob("*.sql"))]
+
+
+async def connect(address: PostgresAddress) -> Connection:
+    """Connect as poolers allow: no setting is sent, no statement is prepared by name."""
+    return await asyncpg.connect(
+        address.dsn,
+        timeout=address.connect_seconds or CONNECT_SECONDS,
+        statement_cache_size=0,
+        server_settings=address.settings or None,
+    )
 
 
 async def migrate(address: PostgresAddress, schema: str, directory: Path) -> None:
     """Apply what is pending; replicas that start together wait for one another.
 
-    Of several hosts the first one that takes the migrations is migrated: a standby refuses them.
-
-    The database is reached over TLS when asyncpg reaches it so. dbmate knows no mode that prefers
-    TLS: where the address asks for none in particular, TLS is tried first.
+    Each migration is one transaction, and is noted in it. Of several hosts the one that takes
+    writes is migrated.
 
     Args:
         address: of PostgreSQL.
-        schema: where dbmate notes what is applied.
+        schema: the service's own; it is made when missing, and holds the note of what is applied.
         directory: numbered `.sql` files in dbmate's format.
 
     Raises:
-        MigrationFailed: dbmate could not connect or a migration failed.
+        MigrationFailed: PostgreSQL refuses one of them.
+        OSError: PostgreSQL is away; so do asyncpg's errors that say so.
     """
-    *others, last = address.dsns_of_hosts()
-    for url in others:
-        try:
-            await _migrate_host(url, address, schema, directory)
-        except MigrationFailed:
-            continue
-        return
-    await _migrate_host(last, address, schema, directory)
-
-
-async def _migrate_host(url: str, address: PostgresAddress, schema: str, directory: Path) -> None:
-    run = partial(_run, address=address, schema=schema, directory=directory)
-    if _asks_for_a_mode(url):
-        await run(url)
-        return
+    migrations = read(directory)
+    connection = await connect(address)
     try:
-        await run(_with_mode(url, "require"))
-    except MigrationFailed as error:
-        if OFFERS_NO_TLS not in str(error):
-            raise
-        await run(_with_mode(url, "disable"))
+        while await _apply_next(connection, schema, migrations):
+            pass
+    finally:
+        await _end(connection)
 
 
-async def _run(url: str, *, address: PostgresAddress, schema: str, directory: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        _dbmate(),
-        *("--env", "HOGSEND_MIGRATE_URL", "--no-dump-schema", "--migration-lock"),
-        *("--migrations-dir", str(directory)),
-        *("--migrations-table", f"{schema}.schema_migrations"),
-        "migrate",
-        env={**os.environ, "HOGSEND_MIGRATE_URL": url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    if process.returncode:
-        said = output.decode(errors="replace").strip().replace(url, "***")
-        if address.password:
-            for text in (address.password, quote(address.password, safe="")):
-                said = said.replace(text, "***")
-        raise MigrationFailed(said)
+async def is_pooled(address: PostgresAddress) -> bool:
+    """Whether a pooler, such as PgBouncer, stands before PostgreSQL.
+
+    A pooler lends one server to many, so it makes up the process number that a client is told when
+    it connects (protocol 3.0, `BackendKeyData`); PostgreSQL itself tells its own.
+    """
+    connection = await connect(address)
+    try:
+        process: int = await connection.fetchval("SELECT pg_catalog.pg_backend_pid()")
+        return process != connection.get_server_pid()
+    finally:
+        await _end(connection)
 
 
-def _asks_for_a_mode(url: str) -> bool:
-    options = dict(parse_qsl(url.partition("?")[2]))
-    mode = options.get("sslmode", os.environ.get("PGSSLMODE", ""))
-    # dbmate's driver verifies with an authority it is given, unless it is told a mode.
-    return mode not in PREFERRING or (not mode and "sslrootcert" in options)
+async def _apply_next(connection: Connection, schema: str, migrations: list[Migration]) -> bool:
+    """Apply the first pending migration; False when there was none."""
+    async with connection.transaction():
+        # A time limit in the address is about queries; a lock of a session would outlive a
+        # transaction in a pooler.
+        await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('hogsend.migrations.' || $1, 0))", schema
+        )
+        applied = await _applied(connection, schema)
+        pending = [one for one in migrations if one.version not in applied]
+        if not pending:
+            if newer := sorted(applied - {one.version for one in migrations}):
+                log.warning(
+                    "the tables are of a newer version, which may run beside this one",
+                    schema=schema,
+                    migrations=newer,
+                )
+            return False
+        await _apply(connection, schema, pending[0])
+    return True
 
 
-def _with_mode(url: str, mode: str) -> str:
-    address, _, query = url.partition("?")
-    options = [(name, value) for name, value in parse_qsl(query) if name != "sslmode"]
-    return f"{address}?{urlencode([*options, ('sslmode', mode)])}"
+async def _applied(connection: Connection, schema: str) -> set[str]:
+    # `IF NOT EXISTS` would ask for permissions that a role needs only where something is missing.
+    if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", f'"{schema}"'):
+        await connection.execute(f'CREATE SCHEMA "{schema}"')
+    table = f'"{schema}".schema_migrations'
+    if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
+        await connection.execute(f"CREATE TABLE {table} (version varchar PRIMARY KEY)")
+    return {row["version"] for row in await connection.fetch(f"SELECT version FROM {table}")}  # noqa: S608
 
 
-def _dbmate() -> str:
-    beside_python = Path(sys.executable).with_name("dbmate")
-    return str(beside_python) if beside_python.exists() else shutil.which("dbmate") or "dbmate"
+async def _apply(connection: Connection, schema: str, migration: Migration) -> None:
+    try:
+        await connection.execute(migration.sql)
+        await connection.execute(
+            f'INSERT INTO "{schema}".schema_migrations VALUES ($1)',  # noqa: S608
+            migration.version,
+        )
+    except asyncpg.PostgresError as error:
+        reason = str(error).partition("\n")[0]
+        raise MigrationFailed(f"{migration.name}: {reason} ({error.sqlstate})") from error
+    log.info("migrated", schema=schema, migration=migration.name)
+
+
+def _migration(file: Path) -> Migration:
+    text = file.read_text(encoding="utf-8")
+    up = text.partition(UP)[2].partition(DOWN)[0]
+    # The rest of the marker's line is for dbmate's options.
+    return Migration(re.split(r"[_.]", file.name)[0], file.name, up.partition("\n")[2])
+
+
+async def _end(connection: Connection) -> None:
+    try:
+        await connection.close(timeout=1)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()

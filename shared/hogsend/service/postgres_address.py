@@ -1,9 +1,9 @@
 """A PostgreSQL address as people have it: libpq's URI, understood once for migrations and queries.
 
-asyncpg sends every parameter it does not know to the server as a setting, and dbmate's driver does
-the same with other ones; a server answers with `unrecognized configuration parameter`, a pooler
-with `unsupported startup parameter`. So each parameter of libpq (PostgreSQL 18, section 32.1.2) is
-either understood here, or named as one that is not.
+asyncpg sends every parameter it does not know to the server as a setting; a server answers with
+`unrecognized configuration parameter`, a pooler with `unsupported startup parameter`. So each
+parameter of libpq (PostgreSQL 18, section 32.1.2) is either understood here, or named as one that
+is not.
 """
 
 from __future__ import annotations
@@ -114,26 +114,21 @@ class PostgresAddress(msgspec.Struct, frozen=True):
     def dsn(self) -> str:
         """The address as asyncpg takes it: every host, and nothing it would send to the server."""
         names = (*_SSL, "target_session_attrs")
-        return self._url(self.hosts, {key: v for key, v in self.parameters.items() if key in names})
-
-    def dsns_of_hosts(self) -> list[str]:
-        """The address of each host by itself, as dbmate's driver takes it, which knows only one."""
-        names = (*_SSL, *_SETTINGS, "connect_timeout")
         parameters = {key: v for key, v in self.parameters.items() if key in names}
-        return [self._url([host], parameters) for host in self.hosts]
-
-    def _url(self, hosts: list[tuple[str, int]], parameters: dict[str, str]) -> str:
         credentials = quote(self.user, safe="") if self.user else ""
         if self.password:
             credentials += f":{quote(self.password, safe='')}"
-        sockets = [host for host, _ in hosts if host.startswith("/")]
+        sockets = [host for host, _ in self.hosts if host.startswith("/")]
         if sockets:
             # A directory has no place before the path.
-            ports = ",".join(str(port) for _, port in hosts)
-            parameters = {"host": ",".join(host for host, _ in hosts), "port": ports} | parameters
+            ports = ",".join(str(port) for _, port in self.hosts)
+            parameters = {
+                "host": ",".join(host for host, _ in self.hosts),
+                "port": ports,
+            } | parameters
             places = ""
         else:
-            places = ",".join(f"{_bracketed(host)}:{port}" for host, port in hosts)
+            places = ",".join(f"{_bracketed(host)}:{port}" for host, port in self.hosts)
         location = f"{credentials}@{places}" if credentials else places
         query = f"?{urlencode(parameters, quote_via=quote)}" if parameters else ""
         return f"postgresql://{location}/{quote(self.database or '', safe='')}{query}"

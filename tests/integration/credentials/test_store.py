@@ -278,7 +278,7 @@ async def test_a_standby_is_left_for_another_server(postgres: Database) -> None:
 
     async def save() -> None:
         async with store.refresh_lock("posthog") as lock:
-            connection = lock._connection
+            connection = lock._lock.connection
             backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
             await connection.execute("SET default_transaction_read_only = on")
             await lock.save(row, "b")

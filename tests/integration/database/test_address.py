@@ -12,8 +12,6 @@ import pytest
 
 import services.credentials
 from hogsend.service.database import Database
-from hogsend.service.migrations import MigrationFailed, migrate
-from hogsend.service.postgres_address import PostgresAddress
 from tests.integration.bus.test_tls import postgres_on_tcp
 from tests.ports import free_port
 from tests.servers import Servers
@@ -62,12 +60,3 @@ async def test_of_several_hosts_the_one_that_answers_is_used(owner: tuple[str, i
     place, port = owner
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{port}"
     await is_used(f"postgresql://{place.format(hosts)}?target_session_attrs=primary")
-
-
-async def test_a_failed_migration_tells_no_part_of_the_password(owner: tuple[str, int]) -> None:
-    place, _ = owner
-    address = PostgresAddress.parse(f"postgresql://{place.format(f'127.0.0.1:{free_port()}')}")
-    with pytest.raises(MigrationFailed) as raised:
-        await migrate(address, "credentials", MIGRATIONS)
-    for part in (PASSWORD, quote(PASSWORD, safe="")):
-        assert part not in str(raised.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from datetime import UTC, datetime
@@ -11,11 +12,13 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
+from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.events import ListEvents
 from hogsend.contract.users import User
 from hogsend.service.database import Database
-from hogsend.service.migrations import migrate
+from hogsend.service.migrations import MigrationFailed, migrate
 from hogsend.service.postgres_address import PostgresAddress
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.sealing import Sealer
@@ -62,7 +65,7 @@ def database(url: str, service: User, resolver: Path) -> Database:
 
 
 async def tables(url: str, schema: str) -> dict[str, list[dict[str, Any]]]:
-    """Every row of every table but dbmate's own."""
+    """Every row of every table but the migrations' own."""
     connection = await asyncpg.connect(url)
     try:
         names = await connection.fetch(
@@ -206,6 +209,66 @@ async def test_emails_of_the_first_version_become_keys_in_one_form(
     assert (await store.find(str(ids[5]))).contact_key == str(ids[5])
     await opened.close()
     await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("CREATE TABLE ingest.made (id int); SELECT nothing FROM ingest.made", "does not exist"),
+        ("INSERT INTO ingest.contact_keys VALUES ('external', '', 'u', NULL)", "null value"),
+    ],
+    ids=["statement", "rows"],
+)
+async def test_a_service_does_not_wait_for_a_migration_that_cannot_succeed(
+    database_url: str, tmp_path: Path, sql: str, reason: str
+) -> None:
+    for file in migrations(User.INGEST):
+        shutil.copy(file, tmp_path)
+    last = tmp_path / "9000_broken.sql"
+    last.write_text(f"-- migrate:up\n{sql};\n\n-- migrate:down\n")
+    opened = database(database_url, User.INGEST, tmp_path)
+    with pytest.raises(CannotStart, match=f"schema ingest failed: 9000_broken.sql: .*{reason}"):
+        await opened.keep_connected()
+    # Nothing of it is kept, so that a mended one goes on from there.
+    last.write_text("-- migrate:up\nCREATE TABLE ingest.made (id int);\n")
+    await opened.connect()
+    assert (await opened.health())[1].pending == []
+    await opened.close()
+
+
+async def test_a_migration_that_meets_a_passing_error_is_tried_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Such as a deadlock with a replica of the version before."""
+    (tmp_path / "1_unlucky.sql").write_text(
+        "-- migrate:up\nDO $$ BEGIN RAISE deadlock_detected; END $$;\n"
+    )
+    with pytest.raises(MigrationFailed):
+        await migrate(PostgresAddress.parse(database_url), "ingest", tmp_path)
+    opened = database(database_url, User.INGEST, tmp_path)
+    with pytest.raises(Unavailable):
+        await opened._open()
+
+
+async def test_tables_of_a_newer_version_are_used_and_named(
+    database_url: str, tmp_path: Path
+) -> None:
+    (*older, newest) = migrations(User.INGEST)
+    for file in older:
+        shutil.copy(file, tmp_path)
+    await migrate(PostgresAddress.parse(database_url), User.INGEST, newest.parent)
+    opened = database(database_url, User.INGEST, tmp_path)
+    with capture_logs() as logs:
+        await opened.connect()
+    version = newest.name.partition("_")[0]
+    assert [log["migrations"] for log in logs if "newer version" in log["event"]] == [[version]]
+    await opened.close()
+
+
+async def test_replicas_that_start_together_migrate_once(database_url: str) -> None:
+    directory = migrations(User.INGEST)[0].parent
+    address = PostgresAddress.parse(database_url)
+    await asyncio.gather(*(migrate(address, User.INGEST, directory) for _ in range(4)))
 
 
 async def test_credentials_reads_what_the_first_version_sealed(

@@ -28,7 +28,7 @@ class NoDatabase(Database):
         pass
 
     @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Any]:
+    async def acquire(self, **_: object) -> AsyncIterator[Any]:
         yield None
 
 

@@ -23,8 +23,12 @@ async def test_asyncpg_gets_a_plain_str_for_a_schema_named_by_a_user(
     async def migrate(*_args: object) -> None:
         """Migrate nothing."""
 
+    async def is_pooled(*_args: object) -> bool:
+        return False
+
     database = Database("postgresql://x", User.PROVISIONER, Path(), pool_size=1)
     monkeypatch.setattr(asyncpg, "create_pool", create_pool)
     monkeypatch.setattr("hogsend.service.database.migrate", migrate)
+    monkeypatch.setattr("hogsend.service.database.is_pooled", is_pooled)
     await database.connect()
     assert [type(schema) for schema in settings[0].values()] == [str]

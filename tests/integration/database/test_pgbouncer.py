@@ -1,0 +1,166 @@
+"""Services behind PgBouncer as Debian ships it, in both modes: no setting here or there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+import pytest
+
+from hogsend.contract.errors import Unavailable
+from hogsend.service.database import Database
+from hogsend.service.locks import LockScope
+from services.analytics.app import MIGRATIONS
+from services.provisioner.destination.store import DestinationStore
+from tests.integration.database.test_locks import held, section
+from tests.integration.harness import (
+    admin,
+    analytics_service,
+    credentials_service,
+    gateway_service,
+    provisioner_service,
+)
+from tests.integration.ingest.driver import ingest_service
+from tests.pgbouncer import PROGRAM, pgbouncer
+from tests.servers import Servers
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
+
+GRANT = {
+    "accessToken": "pha_a",
+    "refreshToken": "phr_r",
+    "expiresAt": "2030-01-01T00:00:00.000Z",
+    "tokenEndpoint": "https://eu.posthog.com/oauth/token/",
+    "clientId": "https://hogsend.com/.well-known/hogsend-posthog-client.json",
+    "scopes": ["person:read", "person:write", "project:read", "hog_function:write"],
+    "scopedTeams": [1],
+    "scopedOrganizations": ["0190aa51-6a70-0000-5c6d-2b5ea0c8a2d9"],
+}
+POSTHOG = {"posthog_host": "http://127.0.0.1:1", "posthog_api_key": "phc_x"}
+
+
+class Pooled(NamedTuple):
+    """PostgreSQL through PgBouncer, and by itself."""
+
+    url: str
+    direct: str
+
+
+@pytest.fixture(params=["session", "transaction"])
+async def pooled(
+    request: pytest.FixtureRequest, servers: Servers, database_url: str, tmp_path: Path
+) -> AsyncIterator[Pooled]:
+    async with pgbouncer(database_url, request.param, tmp_path) as url:
+        yield Pooled(url, database_url)
+
+
+async def stored(url: str, query: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval(query))
+    finally:
+        await connection.close()
+
+
+async def test_a_webhook_is_stored_and_a_credential_sealed(
+    servers: Servers, pooled: Pooled, fresh_bus: None, tmp_path: Path
+) -> None:
+    async with (
+        credentials_service(servers, pooled.url) as credentials,
+        ingest_service(servers, pooled.url),
+        provisioner_service(servers, pooled.url, posthog=POSTHOG) as provisioner,
+        analytics_service(servers, pooled.url, posthog=POSTHOG) as analytics,
+        gateway_service(servers, tmp_path / "spool") as gateway,
+    ):
+        for service in (credentials, analytics):
+            assert service.database.pooled
+        for number in range(3):
+            hook = {"event": {"event": "signed_up", "distinct_id": f"u_{number}"}}
+            assert (await gateway.http.post("/v1/webhooks/posthog", json=hook)).status_code == 200
+        answer = await gateway.http.put(
+            "/v1/admin/provider-credentials/posthog", json={"payload": GRANT}, headers=admin()
+        )
+        assert answer.status_code == 200, answer.text
+        sealed = "SELECT count(*) FROM credentials.provider_credentials WHERE payload !~ 'ph[ar]_'"
+        assert await stored(pooled.direct, sealed) == 1
+
+        async def listed() -> bool:
+            events = await gateway.http.get("/v1/admin/events", headers=admin())
+            return events.json()["total"] == 3
+
+        await eventually(listed)
+        async with credentials.store.refresh_lock("posthog") as lock:
+            assert (await lock.load()).version > 0
+        async with DestinationStore(provisioner.database).lock() as provisioning:
+            await provisioning.confirm()
+            assert await provisioning.provisioned("1") == {}
+        assert (await credentials.database.health())[1].pending == []
+
+
+@pytest.mark.parametrize("scope", list(LockScope))
+async def test_locks_exclude_one_another_and_end_with_their_section(
+    pooled: Pooled, scope: LockScope
+) -> None:
+    database = Database(pooled.url, "analytics", MIGRATIONS, pool_size=6)
+    await database.connect()
+    table = f"made_in_{scope}"
+    try:
+        async with section(database, scope) as lock:
+            for wait_seconds in (0, 0.05):
+                with pytest.raises(Unavailable, match="another replica is at it"):
+                    async with section(database, scope, wait_seconds=wait_seconds):
+                        pytest.fail("two at a time")
+            async with lock.statements() as connection:
+                await connection.execute(f"CREATE TABLE {table} (done boolean)")
+            committed = f"SELECT count(to_regclass('analytics.{table}'))"
+            # What a refresh records is safe before anything else happens.
+            assert await stored(pooled.direct, committed) == (scope is LockScope.SESSION)
+        assert await held(database) == 0
+
+        async def freeze() -> None:
+            async with section(database, scope, idle_seconds=0.2) as lock:
+                async with section(database, scope) as other:
+                    await other.confirm()
+                await lock.confirm()
+
+        with pytest.raises(Unavailable, match="too late"):
+            await freeze()
+    finally:
+        await database.close()
+
+
+async def test_uses_of_shared_connections_do_not_mix(pooled: Pooled) -> None:
+    """Many at once, of two schemas whose tables have one name, and each finds its own."""
+    databases = [
+        Database(pooled.url, schema, MIGRATIONS.parents[1] / schema / "migrations", pool_size=8)
+        for schema in ("analytics", "provisioner")
+    ]
+    # Both own a table of this name.
+    await asyncio.gather(*(database.connect() for database in databases))
+
+    async def look(database: Database, schema: str) -> None:
+        async with database.acquire() as connection:
+            assert await connection.fetchval("SELECT current_schema()") == schema
+            assert await connection.fetchval("SELECT count(*) FROM destinations") == 0
+
+    try:
+        await asyncio.gather(
+            *(
+                look(database, schema)
+                for _ in range(50)
+                for database, schema in zip(databases, ("analytics", "provisioner"), strict=True)
+            )
+        )
+    finally:
+        for database in databases:
+            await database.close()
+    # Nothing of ours stays behind with a server that is lent to somebody else.
+    connection = await asyncpg.connect(pooled.url, statement_cache_size=0)
+    try:
+        assert await connection.fetchval("SHOW search_path") == '"$user", public'
+    finally:
+        await connection.close()
