@@ -80,7 +80,8 @@ def show(
             soft_wrap=True,
         )
     if summary.credential_unreadable:
-        key = f"$(cat {summary.admin_key_file})" if summary.admin_key_file else "$ADMIN_API_KEY"
+        file = summary.admin_key_file
+        key = f"$(cat {file})" if file else "$ADMIN_API_KEY"
         out.print(
             "\n[bold red]What is stored for PostHog cannot be read:[/] BETTER_AUTH_SECRET is not "
             "the one it was sealed with. Persons are not read, and webhooks that need the minted "
@@ -89,7 +90,8 @@ def show(
             soft_wrap=True,
         )
         out.print(
-            f'  curl -X DELETE -H "Authorization: Bearer {key}" '
+            # Not an argument of curl's: every user of the machine sees those.
+            f"  printf 'Authorization: Bearer %s' \"{key}\" | curl -X DELETE -H @- "
             f"{summary.gateway}/v1/admin/provider-credentials/posthog\n"
             f"  {typed_command()} connect posthog --url {summary.gateway}",
             soft_wrap=True,

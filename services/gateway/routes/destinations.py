@@ -189,7 +189,12 @@ class DestinationsController(Controller):
         data: JSONBody[DestinationChanges],
         bus: NamedDependency[Connection],
     ) -> ShownDestination:
-        """Change the given fields."""
+        """Change the given fields; in force on every replica when it is answered.
+
+        `config` is merged into the stored one (RFC 7396): what it does not name stays, null removes
+        a field, and an `apiKey` of `***` is the stored one. A change of `host` needs the `apiKey`
+        that belongs to it.
+        """
         wanted = ChangeDestination(
             id=str(id),
             url=data.url,
