@@ -169,8 +169,8 @@ PREVIOUS = {
 """Secrets of which several are valid at a time: the file, and the setting with earlier ones."""
 
 
-IN_SETTINGS = "posthog_webhook_secret"
-"""Not in a file of its own: a setting, which is unset where connecting mints the secret."""
+IN_SETTINGS = ("posthog_webhook_secret", "admin_read_api_key", "ingest_api_key")
+"""Not in files of their own: settings, each of which may be unset."""
 
 
 def rotatable() -> dict[str, str]:
@@ -251,11 +251,11 @@ def prepare(directory: Directory, earlier: Earlier, name: str) -> None:
 
 def rotate(directory: Directory, earlier: Earlier, name: str) -> None:
     """Change a secret; where two can be accepted at a time, the one before stays valid."""
-    if name == IN_SETTINGS:
+    if name in IN_SETTINGS:
         setting = name.upper()
         known = earlier.given(setting)
         if known is None:
-            sys.exit(f"{setting} is not set: the secret is a minted one, see docs/rotation.md")
+            sys.exit(f"{setting} is not set in .env or keys.env; see docs/rotation.md")
         earlier.add(f"{setting}_PREVIOUS", known)
         earlier.give(setting, new_word())
         return
@@ -275,7 +275,7 @@ def rotate(directory: Directory, earlier: Earlier, name: str) -> None:
 
 def main() -> int:
     """Run the command."""
-    names, two = sorted([*rotatable(), IN_SETTINGS]), sorted(PREVIOUS)
+    names, two = sorted([*rotatable(), *IN_SETTINGS]), sorted(PREVIOUS)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("directory", nargs="?", type=Path, default=DEFAULT)
     parser.add_argument("--nats", action="append", metavar="HOST", help="a NATS server's host name")
@@ -292,7 +292,7 @@ def main() -> int:
     )
     change.add_argument(
         "--retire",
-        choices=[*two, IN_SETTINGS],
+        choices=[*two, *IN_SETTINGS],
         metavar="NAME",
         help="accept earlier ones no longer",
     )

@@ -120,23 +120,24 @@ def test_with_several_replicas_the_next_one_is_accepted_before_it_is_used(made: 
     assert file.read_text().strip() != first
 
 
-def test_the_configured_webhook_secret_is_changed_where_it_is_set(made: Path) -> None:
-    keys, setting = made / "keys.env", "POSTHOG_WEBHOOK_SECRET"
+@pytest.mark.parametrize("name", ["posthog_webhook_secret", "admin_read_api_key", "ingest_api_key"])
+def test_a_secret_among_the_settings_is_changed_where_it_is_set(made: Path, name: str) -> None:
+    keys, setting = made / "keys.env", name.upper()
     before = contents(made)
     with pytest.raises(subprocess.CalledProcessError):
-        run(made, "--rotate", "posthog_webhook_secret")
+        run(made, "--rotate", name)
     assert contents(made) == before
     keys.unlink(missing_ok=True)
     keys.write_text(f"# PostHog\nexport {setting}='first'\nPOSTHOG_API_KEY=phc_kept\n")
     words = ["first"]
     for _ in range(2):
-        run(made, "--rotate", "posthog_webhook_secret")
+        run(made, "--rotate", name)
         lines = keys.read_text().splitlines()
         assert lines[:2] == ["# PostHog", "POSTHOG_API_KEY=phc_kept"]
         found = dict(line.split("=", 1) for line in lines[2:])
         assert found[f"{setting}_PREVIOUS"] == ",".join(words)
         words.insert(0, found[setting])
-    run(made, "--retire", "posthog_webhook_secret")
+    run(made, "--retire", name)
     assert keys.read_text().splitlines()[2:] == [f"{setting}={words[0]}"]
 
 
