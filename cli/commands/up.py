@@ -69,7 +69,8 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
                 await wait_until_ready(
                     stack.supervisor, "sandbox", lambda: is_listening(sandbox_port)
                 )
-            await EarlierCredential(stack).forget(sandbox=sandbox)
+            if await EarlierCredential(stack).forget(sandbox=sandbox):
+                summary = msgspec.structs.replace(summary, credential_unreadable=False)
             if stand_in is not None:
                 summary = msgspec.structs.replace(summary, posthog=stand_in.options.url)
             if json:

@@ -105,14 +105,17 @@ class EarlierCredential:
         self._stack = stack
         self._mark = stack.home.path / "sandbox"
 
-    async def forget(self, *, sandbox: bool) -> None:
+    async def forget(self, *, sandbox: bool) -> bool:
         """Delete an earlier sandbox's credential, and note whether a sandbox is used now.
+
+        Returns:
+            Whether one was deleted.
 
         Raises:
             CommandError: a sandbox is wanted, and a credential for another PostHog is stored.
         """
         if not sandbox and not self._mark.exists():
-            return
+            return False
         async with httpx.AsyncClient(
             base_url=self._stack.base_url,
             headers={"Authorization": f"Bearer {self._stack.admin_key}"},
@@ -124,8 +127,9 @@ class EarlierCredential:
                     "give the sandbox data of its own: "
                     "HOGSEND_HOME=.hogsend-sandbox hogsend up --sandbox",
                 )
-            await http.delete(CREDENTIAL)
+            deleted = (await http.delete(CREDENTIAL)).is_success
         if sandbox:
             self._mark.touch()
         else:
             self._mark.unlink()
+        return deleted

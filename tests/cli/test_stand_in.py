@@ -58,14 +58,14 @@ async def test_what_an_earlier_sandbox_granted_is_forgotten_once(
     credential: EarlierCredential, store: FakeStore
 ) -> None:
     store.has_one = False
-    await credential.forget(sandbox=True)
+    assert not await credential.forget(sandbox=True)
     for sandbox in (True, False):
         store.has_one = True
-        await credential.forget(sandbox=sandbox)
+        assert await credential.forget(sandbox=sandbox)
         assert not store.has_one
     # From now on a credential is one of a PostHog that exists.
     store.has_one = True
-    await credential.forget(sandbox=False)
+    assert not await credential.forget(sandbox=False)
     assert store.has_one
 
 
