@@ -6,7 +6,7 @@ import asyncio
 import base64
 import importlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,6 +206,8 @@ async def test_every_service_that_calls_out_uses_them(
 
     app = importlib.import_module(f"services.{service}.app")
     monkeypatch.setattr(app, "http_client", client)
+    # It would set up the logs of this process, for all tests that follow.
+    monkeypatch.setattr(app.telemetry, "reporting", lambda *_: nullcontext())
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("DATABASE_URL", "postgresql://u@127.0.0.1/x")
     monkeypatch.setenv("BETTER_AUTH_SECRET", "secret")
