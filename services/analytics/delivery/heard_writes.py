@@ -1,8 +1,10 @@
 """Hears of every write to a person as it is published, in every replica.
 
 One replica sends them to PostHog, and any replica answers reads. So each listens beside the streams
-and notes what the sources make of a message. What was published while a replica did not listen is
-noted by the one that sends it, which is late, and known to that one only.
+and notes what the sources make of a message. The one that sends what services capture reads it from
+its stream within a moment, and does not listen to it as well: that would cost a quarter of sending.
+What was published while a replica did not listen is noted by the one that sends it, which is late,
+and known to that one only.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ MISSED_MARGIN = timedelta(seconds=10)
 """How far the bus's clock may differ from ours."""
 DESTINATIONS_SECONDS = 1.0
 """How long destinations are not read again."""
+BEHIND_SECONDS = 0.5
+"""Age of a captured event, when it is read from its stream, from which on it is listened for."""
 READING_SECONDS = 0.5
 """How long a frozen PostgreSQL is waited for; reads of persons wait for it, too."""
 
@@ -60,6 +64,20 @@ class InstanceProject(Protocol):
         Raises:
             HogsendError: that cannot be found out now.
         """
+
+
+class Captures(Protocol):
+    """Listening to captured events, which can be left for a while."""
+
+    @property
+    def are_heard(self) -> bool:
+        """Whether every captured event is heard."""
+
+    async def listen_to_captures(self) -> None:
+        """Hear captured events from now on."""
+
+    async def leave_captures(self) -> None:
+        """Hear them no longer."""
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -121,6 +139,7 @@ class HeardWrites:
         self._instance = instance
         self._sources = sources
         self._destinations = destinations
+        self._captures: Captures | None = None
         self._listens_since = datetime.max.replace(tzinfo=UTC)
 
     @property
@@ -137,6 +156,16 @@ class HeardWrites:
         """Say that from now on every message is heard, and some before may have been missed."""
         self._listens_since = datetime.now(UTC)
 
+    def captures_from(self, captures: Captures) -> None:
+        """Listen to captured events through `captures`, while that is needed."""
+        self._captures = captures
+
+    async def sends_no_captures(self) -> None:
+        """Say that another replica sends captured events from now on."""
+        if self._captures is not None and not self._captures.are_heard:
+            await self._captures.listen_to_captures()
+            self.listens()
+
     async def hear(self, message: ReadableMessage) -> None:
         """Note what a message changes of a person, if anything."""
         if not (message.subject.startswith(_TELLING) or _CHANGES.search(message.body)):
@@ -152,8 +181,19 @@ class HeardWrites:
     async def missed(self, messages: Sequence[DeliveryMessage]) -> None:
         """Note what may have been published before this replica listened, and is sent only now."""
         for message in messages:
-            if message.queued_at - MISSED_MARGIN < self._listens_since:
+            if message.queued_at - MISSED_MARGIN < self._listens_since or self._is_unheard(message):
                 await self.hear(message)
+        if messages[-1].subject == EVENT_CAPTURED.subject and self._captures is not None:
+            age = (datetime.now(UTC) - messages[-1].queued_at).total_seconds()
+            if age > BEHIND_SECONDS:
+                await self._captures.listen_to_captures()
+            else:
+                await self._captures.leave_captures()
+
+    def _is_unheard(self, message: DeliveryMessage) -> bool:
+        if self._captures is None or message.subject != EVENT_CAPTURED.subject:
+            return False
+        return not self._captures.are_heard
 
     async def _sources_of(self, subject: str) -> Sequence[Source]:
         about_persons = subject.removeprefix(f"{subjects.ENGAGEMENT}.")

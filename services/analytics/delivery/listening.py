@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 
 import structlog
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
+from hogsend.contract.persons import EVENT_CAPTURED
 from hogsend.service.metrics import FAILURES
 from hogsend.service.requester import is_delivered
 from hogsend.transport.connection import Connection
+from hogsend.transport.consumer import UNREACHABLE
 from services.analytics.delivery.heard_writes import Heard, HeardWrites
 
 log = structlog.get_logger(__name__)
@@ -26,13 +29,45 @@ class Listener:
         """Listen on `link`."""
         self._link = link
         self._heard = heard
+        self._captures: Subscription | None = None
         link.on_reconnect(self._reconnected)
+        heard.captures_from(self)
 
     async def listen(self) -> None:
         """Listen from now on, until the connection is closed."""
         for subject in self._heard.subjects:
-            await self._link.client.subscribe(subject, cb=self._on_message)
+            if subject != EVENT_CAPTURED.subject:
+                await self._link.client.subscribe(subject, cb=self._on_message)
+        await self.listen_to_captures()
         self._heard.listens()
+
+    @property
+    def are_heard(self) -> bool:
+        """Whether captured events are listened to."""
+        return self._captures is not None
+
+    async def listen_to_captures(self) -> None:
+        """Hear captured events from now on."""
+        if self._captures is not None:
+            return
+        try:
+            self._captures = await self._link.client.subscribe(
+                EVENT_CAPTURED.subject, cb=self._on_message
+            )
+        except UNREACHABLE as error:
+            FAILURES.labels("listening", type(error).__name__).inc()
+            log.warning("captured events are not listened to", reason=str(error))
+
+    async def leave_captures(self) -> None:
+        """Hear captured events no longer: they are read from their stream."""
+        if self._captures is not None:
+            left, self._captures = self._captures, None
+            try:
+                await left.unsubscribe()
+            except UNREACHABLE as error:
+                # The connection is closed, and the subscription with it.
+                FAILURES.labels("listening", type(error).__name__).inc()
+                log.warning("captured events were listened to until now", reason=str(error))
 
     async def _on_message(self, message: Msg) -> None:
         if is_delivered(message):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from hogsend.contract.errors import Unavailable
+from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.batch_delivery import BatchSender
@@ -115,6 +116,8 @@ class DeliveryRunner:
                 log.exception("sender failed, starts again", source=source.name)
             finally:
                 del self._senders[source.subscription.durable]
+                if source.subscription.stream is StreamName.PERSONS:
+                    await self._heard.sends_no_captures()
             await asyncio.sleep(RESTART_SECONDS)
 
     async def _drop_mirror_if_off(self) -> None:

@@ -70,6 +70,19 @@ class World:
         return self.writes.laid_over(distinct_id, dict(PERSON))
 
 
+class FakeCaptures:
+    """Whether this replica listens to captured events."""
+
+    def __init__(self) -> None:
+        self.are_heard = True
+
+    async def listen_to_captures(self) -> None:
+        self.are_heard = True
+
+    async def leave_captures(self) -> None:
+        self.are_heard = False
+
+
 def syncing(**changes: Any) -> Destination:
     given = {"syncPersons": True, **changes.pop("given", {})}
     return destination(**{"event_types": ALL, "given": given, **changes})
@@ -270,3 +283,34 @@ def covers(pattern: str, subject: str) -> bool:
         if mine != theirs and not (mine == "*" and theirs):
             return False
     return True
+
+
+def captured(*, age: float, user: str = "u_42", plan: str = "pro") -> FakeMessage:
+    """A captured event, as it is read from its stream so many seconds after it was published."""
+    body = msgspec.json.encode(
+        {"distinctId": user, "event": "upgraded", "properties": {"$set": {"plan": plan}}}
+    )
+    at = datetime.now(UTC) - timedelta(seconds=age)
+    return FakeMessage(1, subject="hogsend.persons.capture", body=body, queued_at=at)
+
+
+@on_virtual_time
+async def test_who_sends_captured_events_reads_them_from_their_stream_alone() -> None:
+    world, captures = World(), FakeCaptures()
+    world.heard.captures_from(captures)
+    world.heard.listens()
+    world.heard._listens_since -= timedelta(hours=1)
+    await world.heard.missed([captured(age=0)])
+    # It had been heard when it was published.
+    assert (captures.are_heard, world.seen()) == (False, PERSON)
+    await world.heard.missed([captured(age=0)])
+    assert world.seen() == {"plan": "pro"}
+
+    # Behind, it could be asked for a person before it has read what was set.
+    await world.heard.missed([captured(age=60, user="u_43")])
+    assert (captures.are_heard, world.seen("u_43")) == (True, {"plan": "pro"})
+
+    await world.heard.missed([captured(age=0)])
+    assert not captures.are_heard
+    await world.heard.sends_no_captures()
+    assert captures.are_heard
