@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,8 @@ import httpx
 import psutil
 from dotenv import dotenv_values
 
+from cli.stack.data_directory import DataDirectory
+from cli.stack.postgres import EmbeddedPostgres
 from cli.stack.settings import ALL_SETTINGS
 from tests.ports import free_port
 
@@ -49,11 +50,10 @@ class Up:
         return str(dotenv_values(self.summary["appEnvFile"])["NATS_URL"])
 
     @property
-    def postgres_socket(self) -> str:
-        """Directory of PostgreSQL's socket."""
-        found = re.search(r"-h (\S+)", self.summary["database"])
-        assert found is not None
-        return found[1]
+    def postgres_url(self) -> str:
+        """Address of PostgreSQL, as its superuser."""
+        home = DataDirectory(self.home)
+        return EmbeddedPostgres(home.path / "postgres", home.secret).url
 
     def child(self, name: str) -> psutil.Process:
         """The process of one program of the stack."""

@@ -62,8 +62,8 @@ class LocalSource:
 
     def dump(self, file: Path) -> None:
         """Write a dump of PostgreSQL."""
-        url = os.environ.get("DATABASE_URL") or EmbeddedPostgres(self._home / "postgres").url
-        postgres_tools.run(postgres_tools.DUMP, f"--dbname={url}", f"--file={file}")
+        url = os.environ.get("DATABASE_URL") or _superuser_url(self._home)
+        postgres_tools.run(postgres_tools.DUMP, url, f"--file={file}")
 
     def files(self) -> Mapping[str, Path]:
         """Generated secrets and `.env`."""
@@ -129,7 +129,7 @@ class LocalTarget:
         """Run NATS and PostgreSQL on the new directory; gives it its name at the end."""
         home = DataDirectory(self._fresh)
         supervisor = Supervisor(home.logs, lambda _name, _what: None)
-        database = EmbeddedPostgres(home.path / "postgres")
+        database = EmbeddedPostgres(home.path / "postgres", home.secret)
         passwords = {user: home.secret(f"nats-{user}") for user in User}
         config = home.path / "nats.conf"
         nats.write_config(
@@ -162,8 +162,8 @@ class LocalTarget:
 
     def load(self, dump: Path) -> None:
         """Load a dump into the new PostgreSQL."""
-        url = EmbeddedPostgres(self._fresh / "postgres").url
-        postgres_tools.run(postgres_tools.RESTORE, f"--dbname={url}", str(dump))
+        url = _superuser_url(self._fresh)
+        postgres_tools.run(postgres_tools.RESTORE, url, str(dump))
 
 
 class ServersTarget:
@@ -224,7 +224,7 @@ class ServersTarget:
 
     def load(self, dump: Path) -> None:
         """Load a dump into PostgreSQL."""
-        postgres_tools.run(postgres_tools.RESTORE, f"--dbname={self._database_url}", str(dump))
+        postgres_tools.run(postgres_tools.RESTORE_AS_ONE, self._database_url, str(dump))
 
 
 async def _schemas(url: str) -> list[str]:
@@ -244,3 +244,7 @@ async def _connected(url: str | None) -> AsyncIterator[Client]:
         raise CommandError(
             str(error), "start the stack, or set NATS_URL as in operator.env"
         ) from error
+
+
+def _superuser_url(home: Path) -> str:
+    return EmbeddedPostgres(home / "postgres", DataDirectory(home).secret).url

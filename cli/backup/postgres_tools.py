@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from cli.errors import CommandError
 from cli.stack.postgres import BINARIES
+from hogsend.service.postgres_address import PostgresAddress
 
 SCHEMAS = ("credentials", "ingest", "provisioner", "analytics")
 """Each service's own; whatever else is in the database is somebody else's."""
 DUMP = ("pg_dump", "--format=custom", *(f"--schema={schema}" for schema in SCHEMAS))
 RESTORE = ("pg_restore", "--single-transaction", "--exit-on-error")
+RESTORE_AS_ONE = (*RESTORE, "--no-owner", "--no-privileges")
+"""For a server that need not have a role for each service."""
 EXISTING = (
     "SELECT nspname FROM pg_namespace "
     "WHERE nspname = ANY ('{credentials,ingest,provisioner,analytics}')"
@@ -21,15 +27,24 @@ EXISTING = (
 """Gives those of the schemas that are there."""
 
 
-def run(command: Sequence[str], *arguments: str) -> None:
-    """Run one of the tools.
+def run(command: Sequence[str], url: str, *arguments: str) -> None:
+    """Run one of the tools on a database. Other processes see arguments, and not the password.
 
     Raises:
         CommandError: it is not installed, or fails.
     """
     program, *words = command
+    address = PostgresAddress.parse(url)
+    shown = msgspec.structs.replace(address, password=None).dsn
+    variables = {"PGPASSWORD": address.password} if address.password else {}
+    if options := address.settings.get("options"):
+        variables["PGOPTIONS"] = options
     done = subprocess.run(
-        [_found(program), *words, *arguments], capture_output=True, text=True, check=False
+        [_found(program), *words, f"--dbname={shown}", *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines()[-5:]

@@ -1,5 +1,9 @@
 """The embedded PostgreSQL, reachable through a Unix socket by the user who started it.
 
+Every role has a password. Each start opens the server without one, which only the user who starts
+it can reach, sets the passwords to what is in the secrets, and closes it before any service runs.
+So a data directory of an earlier version is closed, and a changed secret is in force.
+
 PostgreSQL refuses to run as root, so root starts it as the wheel's own system user.
 """
 
@@ -14,13 +18,16 @@ import stat
 import subprocess
 import sysconfig
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
 
+from cli.stack.data_directory import write_private
 from cli.stack.environment import minimal_environment
 from cli.stack.postgres_permissions import SYSTEM_USER, grant_access, is_trusted_owner
+from cli.stack.postgres_roles import CLOSED, OPEN, SUPERUSER, give_roles, password_name
 from cli.stack.stale_postgres import stop_stale_server
 from cli.stack.supervisor import Program
 
@@ -30,20 +37,34 @@ MAX_SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket on Linux."""
 _SOCKET_NAME = ".s.PGSQL.5432"
 
+Secret = Callable[[str], str]
+"""Gives a generated secret by its name."""
+
 
 class EmbeddedPostgres:
     """One data directory and the server that runs on it."""
 
-    def __init__(self, data: Path) -> None:
-        """Compute paths; touches no file."""
+    def __init__(self, data: Path, secret: Secret | None = None) -> None:
+        """Compute paths; touches no file.
+
+        Args:
+            data: the data directory.
+            secret: gives a generated secret by name, such as a password; None leaves the server
+                without passwords, for tests.
+        """
         self.data = data
+        self._secret = secret
         self.user = SYSTEM_USER if os.geteuid() == 0 else None
         self.sockets = _socket_directory(data)
 
     @property
     def url(self) -> str:
-        """Address of Hogsend's database."""
-        return self._url(DATABASE)
+        """Address of Hogsend's database, as the superuser."""
+        return self._url(DATABASE, SUPERUSER)
+
+    def service_url(self, service: str) -> str:
+        """Address of Hogsend's database for one service, as its own role."""
+        return self._url(DATABASE, service)
 
     @property
     def command(self) -> list[str]:
@@ -69,10 +90,14 @@ class EmbeddedPostgres:
             directory=self.data,
         )
 
-    @property
-    def psql(self) -> str:
-        """Shell command that opens the database."""
-        return f"{BINARIES / 'psql'} -h {self.sockets} -U postgres {DATABASE}"
+    def psql(self, password_file: Path) -> str:
+        """Shell command that opens the database; writes the file with its password."""
+        password = self._secret(password_name(SUPERUSER)) if self._secret else ""
+        write_private(password_file, f"*:*:*:{SUPERUSER}:{password}\n")
+        return (
+            f"PGPASSFILE={password_file} {BINARIES / 'psql'} -h {self.sockets} "
+            f"-U {SUPERUSER} {DATABASE}"
+        )
 
     def prepare(self) -> list[Path]:
         """Create the data directory if it is missing, and give the server's user access.
@@ -88,7 +113,9 @@ class EmbeddedPostgres:
         opened = self._grant_access(self.sockets)
         if (self.data / "PG_VERSION").exists():
             stop_stale_server(self.data)
-            return opened + self._grant_access(self.data)
+            opened += self._grant_access(self.data)
+            self._admit(OPEN)
+            return opened
         # Renamed when complete: a kill during initdb must not leave half a database.
         fresh = self.data.with_name(f"{self.data.name}.new")
         if fresh.exists():
@@ -102,7 +129,7 @@ class EmbeddedPostgres:
     async def ready(self) -> bool:
         """Whether the server answers; creates Hogsend's database if it is missing."""
         try:
-            connection = await asyncpg.connect(self._url("postgres"), timeout=2)
+            connection = await asyncpg.connect(self._url("postgres", SUPERUSER), timeout=2)
         except (OSError, TimeoutError, asyncpg.PostgresError):
             return False
         try:
@@ -111,7 +138,23 @@ class EmbeddedPostgres:
                 await connection.execute(f"CREATE DATABASE {DATABASE}")
         finally:
             await connection.close()
+        if self._secret is not None:
+            await self._close(self._secret)
         return True
+
+    async def _close(self, secret: Secret) -> None:
+        connection = await asyncpg.connect(self.url, timeout=2)
+        try:
+            await give_roles(connection, DATABASE, secret)
+            self._admit(CLOSED)
+            await connection.execute("SELECT pg_reload_conf()")
+        finally:
+            await connection.close()
+
+    def _admit(self, rules: str) -> None:
+        if self._secret is not None:
+            # Written in place: it belongs to the server's user.
+            (self.data / "pg_hba.conf").write_text(rules)
 
     def remove_sockets(self) -> None:
         """Remove a socket directory that lies outside the data directory."""
@@ -139,8 +182,10 @@ class EmbeddedPostgres:
         if done.returncode:
             raise OSError(done.stderr.strip())
 
-    def _url(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={quote(str(self.sockets))}"
+    def _url(self, database: str, role: str) -> str:
+        password = f":{quote(self._secret(password_name(role)), safe='')}" if self._secret else ""
+        user = role if self._secret else SUPERUSER
+        return f"postgresql://{user}{password}@/{database}?host={quote(str(self.sockets))}"
 
 
 def _socket_directory(data: Path) -> Path:

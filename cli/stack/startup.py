@@ -14,6 +14,7 @@ from cli.errors import CommandError
 from cli.stack import disk_space, external_servers, nats
 from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
+from cli.stack.postgres_roles import ROLES
 from cli.stack.readiness import is_listening, is_success, is_up, wait_until_ready
 from cli.stack.service_command import service_command
 from cli.stack.stack import Stack
@@ -63,7 +64,7 @@ async def start_postgres(stack: Stack) -> None:
         stack.database = "the server in DATABASE_URL"
         return
     _require_wheel(BINARIES / "postgres", "PostgreSQL", "DATABASE_URL")
-    postgres = EmbeddedPostgres(stack.home.path / "postgres")
+    postgres = EmbeddedPostgres(stack.home.path / "postgres", stack.home.secret)
     try:
         opened = await asyncio.to_thread(postgres.prepare)
     except Exception as error:
@@ -79,7 +80,7 @@ async def start_postgres(stack: Stack) -> None:
         )
     await stack.supervisor.start(postgres.program)
     await wait_until_ready(stack.supervisor, "postgres", postgres.ready)
-    stack.database = postgres.psql
+    stack.database = postgres.psql(stack.home.secret_file("pgpass"))
 
 
 async def start_services(stack: Stack) -> None:
@@ -140,8 +141,10 @@ def _defaults(stack: Stack, service: str) -> dict[str, str]:
         "API_PUBLIC_URL": f"http://localhost:{stack.gateway.gateway_port}",
         "ADMIN_API_KEY": home.secret("admin-api-key"),
         "BETTER_AUTH_SECRET": home.secret("better-auth-secret"),
-        "DATABASE_URL": EmbeddedPostgres(home.path / "postgres").url,
     }
+    if service in ROLES:
+        postgres = EmbeddedPostgres(home.path / "postgres", home.secret)
+        defaults["DATABASE_URL"] = postgres.service_url(service)
     if not os.environ.get("NATS_URL"):
         defaults["NATS_URL"] = stack.nats_url(User(service))
     return defaults

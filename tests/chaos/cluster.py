@@ -63,7 +63,7 @@ class Cluster:
     http: httpx.AsyncClient
     admin: dict[str, str]
     nats_url: str
-    postgres_socket: str
+    postgres_url: str
     wires: dict[str, Wire]
     names: list[str]
     """Its processes."""
@@ -151,7 +151,7 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
             http=http,
             admin={"Authorization": f"Bearer {home.secret('admin-api-key')}"},
             nats_url=_address(home, User.SUBSCRIBER, ports),
-            postgres_socket=str(postgres.sockets),
+            postgres_url=postgres.url,
             wires=wires,
             names=[
                 *(f"nats-{number + 1}" for number in range(SERVERS)),

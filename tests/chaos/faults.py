@@ -132,9 +132,7 @@ async def stored_ids(stack: Target) -> list[str]:
 
 @asynccontextmanager
 async def _postgres(stack: Target) -> AsyncIterator[Any]:
-    connection = await asyncpg.connect(
-        host=stack.postgres_socket, user="postgres", database="hogsend", timeout=20
-    )
+    connection = await asyncpg.connect(stack.postgres_url, timeout=20)
     try:
         yield connection
     finally:

@@ -29,8 +29,8 @@ class Target(Protocol):
         """Where subscribers connect."""
 
     @property
-    def postgres_socket(self) -> str:
-        """Directory of PostgreSQL's socket."""
+    def postgres_url(self) -> str:
+        """Address of PostgreSQL, as its superuser."""
 
     def child(self, name: str) -> psutil.Process:
         """The process of a program."""

@@ -135,6 +135,7 @@ def test_every_column_of_the_database(demo: Demo) -> None:
     sockets = EmbeddedPostgres(demo.home / "postgres").sockets
     dumped = subprocess.run(
         [BINARIES / "pg_dump", "-h", sockets, "-U", "postgres", "--inserts", "hogsend"],
+        env={"PGPASSWORD": secret(demo, "postgres-superuser")},
         check=True,
         capture_output=True,
     ).stdout

@@ -50,9 +50,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
 
 @pytest.mark.parametrize("stopped", ["gateway", "ingest"])
 async def test_a_request_under_way_is_answered(stopped: str, stack: Up) -> None:
-    connection = await asyncpg.connect(
-        host=stack.postgres_socket, user="postgres", database="hogsend"
-    )
+    connection = await asyncpg.connect(stack.postgres_url)
     try:
         lock = connection.transaction()
         await lock.start()

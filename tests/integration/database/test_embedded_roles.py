@@ -1,0 +1,81 @@
+"""The embedded PostgreSQL: each service has a role of its own, also where an older version ran."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from cli.stack.data_directory import DataDirectory
+from cli.stack.postgres import EmbeddedPostgres
+from cli.stack.supervisor import Supervisor
+from tests.waiting import eventually
+
+
+@asynccontextmanager
+async def running(home: DataDirectory, postgres: EmbeddedPostgres) -> AsyncIterator[None]:
+    postgres.prepare()
+    supervisor = Supervisor(home.logs, lambda _name, _what: None)
+    await supervisor.start(postgres.program)
+    try:
+        await eventually(postgres.ready, 30)
+        yield
+    finally:
+        await supervisor.stop()
+
+
+async def run(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_what_the_superuser_made_becomes_the_services_own() -> None:
+    directory = Path(tempfile.mkdtemp(prefix="hogsend-roles-"))
+    home = DataDirectory(directory)
+    older = EmbeddedPostgres(home.path / "postgres")
+    try:
+        async with running(home, older):
+            await run(
+                older.url,
+                "CREATE SCHEMA ingest; CREATE TABLE ingest.events (n int GENERATED ALWAYS AS "
+                "IDENTITY); CREATE SCHEMA credentials; CREATE TABLE credentials.tokens (n int)",
+            )
+        postgres = EmbeddedPostgres(home.path / "postgres", home.secret)
+        for _ in range(2):
+            async with running(home, postgres):
+                ingest = postgres.service_url("ingest")
+                await run(ingest, "ALTER TABLE ingest.events ADD COLUMN IF NOT EXISTS m int")
+                await run(ingest, "INSERT INTO ingest.events DEFAULT VALUES")
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await run(ingest, "SELECT * FROM credentials.tokens")
+                for role in ("postgres", "ingest"):
+                    without = ingest.replace(f"ingest:{home.secret('postgres-ingest')}", role)
+                    with pytest.raises(asyncpg.InvalidPasswordError):
+                        await run(without, "SELECT 1")
+                shell = postgres.psql(home.secret_file("pgpass"))
+                assert home.secret("postgres-superuser") not in shell
+                count = "SELECT count(*) FROM ingest.events"
+                done = subprocess.run(  # noqa: ASYNC221, S602 - it is shown to be pasted
+                    f"{shell} -Atc '{count}'",
+                    shell=True,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                assert int(done.stdout) >= 1
+            # A secret that is made anew is in force at the next start.
+            home.secret_file("postgres-ingest").unlink()
+        for log in home.logs.iterdir():
+            assert home.secret("postgres-superuser") not in log.read_text()
+    finally:
+        older.remove_sockets()
+        shutil.rmtree(directory, ignore_errors=True)
