@@ -35,14 +35,11 @@ class Summary(msgspec.Struct, frozen=True, rename="camel"):
     """URL of the sandbox beside it, if there is one."""
 
 
-def show(
-    summary: Summary, admin_key: str | None, next_steps: Mapping[str, str] | None = None
-) -> None:
+def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
     """Print it for a person.
 
     Args:
         summary: what runs where.
-        admin_key: the key, if the stack generated it.
         next_steps: shell commands to try, by what they are for; if None, one that posts an event.
     """
     rows = {
@@ -53,8 +50,9 @@ def show(
         "PostHog": f"{summary.posthog}, a stand-in; it forgets everything when it stops"
         if summary.posthog
         else None,
-        "admin key": admin_key or "ADMIN_API_KEY from your environment",
-        "kept in": summary.admin_key_file,
+        "admin key": f"in {summary.admin_key_file}"
+        if summary.admin_key_file
+        else "ADMIN_API_KEY from your environment",
         "subscribe": f"set -a; . {summary.subscriber_env_file}; set +a"
         if summary.subscriber_env_file
         else None,

@@ -110,10 +110,10 @@ def _invite(summary: Summary, posthog: DemoPostHog, *, stays: bool) -> None:
         f"{sys.executable} {startup.ROOT / 'docs/examples/subscriber.py'}",
         "take part": f"set -a; . {summary.app_env_file}; set +a; "
         f"{sys.executable} {startup.ROOT / 'docs/examples/app.py'}",
-        "events": f'curl -H "Authorization: Bearer $(cat {summary.admin_key_file})" '
-        f"{summary.gateway}/v1/admin/events",
-        "diagnose": f"{typed_command()} doctor --url {summary.gateway} "
-        f"--admin-key $(cat {summary.admin_key_file})",
+        "events": f"printf 'Authorization: Bearer %s' \"$(cat {summary.admin_key_file})\" | "
+        f"curl -H @- {summary.gateway}/v1/admin/events",
+        "diagnose": f'HOGSEND_ADMIN_KEY="$(cat {summary.admin_key_file})" '
+        f"{typed_command()} doctor --url {summary.gateway}",
         "PostHog": f"{posthog.options.url}/_sandbox/state",
         "logs": summary.logs,
     }

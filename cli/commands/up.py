@@ -76,8 +76,7 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
             if json:
                 print_json(summary)
             else:
-                key = stack.admin_key if summary.admin_key_file else None
-                show(summary, key, _tour(summary, stand_in) if stand_in else None)
+                show(summary, _tour(summary, stand_in) if stand_in else None)
             return True
 
         beside = [stand_in.program(startup.PYTHONPATH, home.path)] if stand_in else []
@@ -93,12 +92,14 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
 
 def _tour(summary: Summary, stand_in: StandIn) -> dict[str, str]:
     """What to do next, in another terminal, with the command for it."""
-    key = f' --admin-key "$(cat {summary.admin_key_file})"' if summary.admin_key_file else ""
-    server = f"--url {summary.gateway}{key}"
+    file = summary.admin_key_file
+    # In the environment: a process list shows arguments.
+    key = f'HOGSEND_ADMIN_KEY="$(cat {file})" ' if file else ""
+    command, server = f"{key}{typed_command()}", f"--url {summary.gateway}"
     return {
-        "In another terminal, connect it:": f"{typed_command()} connect posthog {server}",
+        "In another terminal, connect it:": f"{command} connect posthog {server}",
         "Then capture an event in it, which it delivers here:": stand_in.curl(
             "signed_up", "u_42", "ada@example.com"
         ),
-        "And see it arrive:": f"{typed_command()} events list {server}",
+        "And see it arrive:": f"{command} events list {server}",
     }
