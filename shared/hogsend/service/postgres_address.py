@@ -26,6 +26,8 @@ _WITHOUT_EFFECT = frozenset(
         # The statements here have time limits of their own.
         *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
         *("tcp_user_timeout", "fallback_application_name", "sslcompression", "sslsni"),
+        # Not libpq's: Supabase shows it, for Prisma. A pooler is noticed without it.
+        "pgbouncer",
     }
 )
 _ONLY: dict[str, frozenset[str]] = {
@@ -156,6 +158,11 @@ def _parameters(query: str) -> dict[str, str]:
         if name in _ONLY and value.lower() not in _ONLY[name]:
             allowed = ", ".join(sorted(_ONLY[name]))
             raise ValueError(f"its parameter {name} can only be one of: {allowed}")
+    if given.get("sslrootcert") == "system":
+        # libpq's word; asyncpg would look for a file of this name, again and again.
+        raise ValueError(
+            "its sslrootcert must be a file, such as /etc/ssl/certs/ca-certificates.crt"
+        )
     session = given.get("target_session_attrs", "any")
     if session not in _WRITABLE:
         raise ValueError("target_session_attrs must be any, primary or read-write")

@@ -66,10 +66,30 @@ def test_what_managed_servers_give_is_understood() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "host", "user"),
+    [
+        (
+            "postgresql://postgres.abc:p@aws-0-eu.pooler.supabase.example:6543/db?pgbouncer=true",
+            *("aws-0-eu.pooler.supabase.example", "postgres.abc"),
+        ),
+        ("postgresql://u:p@ep-x.neon.example/db?options=endpoint%3Dep-x", "ep-x.neon.example", "u"),
+        ("postgresql://u@server:p@server.azure.example/db", "server.azure.example", "u@server"),
+        ("postgresql://u:p@/db?host=/cloudsql/p:r:i", "/cloudsql/p:r:i", "u"),
+        ("postgresql://u:p@%2Fcloudsql%2Fp%3Ar%3Ai/db", "/cloudsql/p:r:i", "u"),
+    ],
+)
+def test_addresses_of_providers_are_understood(url: str, host: str, user: str) -> None:
+    address = PostgresAddress.parse(url)
+    assert ([name for name, _ in address.hosts], address.user) == ([host], user)
+    assert "pgbouncer" not in address.dsn.partition("?")[2]
+
+
+@pytest.mark.parametrize(
     ("url", "says"),
     [
         ("", "postgresql://"),
         ("mysql://u:hunter2@h/db", "postgresql://"),
+        ("postgresql://u:hunter2@h/db?sslrootcert=system", "must be a file"),
         ("u:hunter2@h/db", "postgresql://"),
         ("postgresql://u:hunter2#x@h/db", "%23"),
         ("postgresql://u:hunter2/x@h/db", "%2F"),
