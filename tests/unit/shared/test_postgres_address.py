@@ -99,7 +99,7 @@ def test_addresses_of_providers_are_understood(url: str, host: str, user: str) -
         ("postgresql://u:p@h:0/db", "port"),
         ("postgresql://u:p@h:70000/db", "port"),
         ("postgresql://u:hunter2@h/db?channel_binding=require", "channel_binding"),
-        ("postgresql://u:hunter2@h/db?pgbouncer=true", "pgbouncer"),
+        ("postgresql://u:hunter2@h/db?connection_limit=1", "connection_limit"),
         ("postgresql://u:hunter2@h/db?sslmode=on", "sslmode"),
         ("postgresql://u:hunter2@h/db?target_session_attrs=standby", "target_session_attrs"),
         ("postgresql://u:hunter2@h/db?connect_timeout=soon", "connect_timeout"),
