@@ -2,7 +2,8 @@
 
 JetStream's own retention by interest does the same, but forgets at once what it accepts while a
 consumer is missing: a report would be acknowledged to its publisher and lost. So the stream keeps
-everything, and only what ingest has acknowledged is ever deleted.
+everything, and only what ingest has acknowledged is ever deleted. A consumer of analytics counts
+while it exists: a destination whose consumer was deleted by hand misses what is reported meanwhile.
 """
 
 from __future__ import annotations
