@@ -3,7 +3,7 @@
 JetStream's own retention by interest does the same, but forgets at once what it accepts while a
 consumer is missing: a report would be acknowledged to its publisher and lost. So the stream keeps
 everything, and only what ingest has acknowledged is ever deleted. A consumer of analytics counts
-while it exists: a destination whose consumer was deleted by hand misses what is reported meanwhile.
+while it exists: one that was deleted by hand while analytics was away misses what is reported then.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from hogsend.transport.consumer import UNREACHABLE
 log = structlog.get_logger(__name__)
 
 TRIM_SECONDS = 0.5
-LAG_SECONDS = 10.0
-"""How far the leader of a consumer may be behind the stream's, in a cluster.
+KEPT_SECONDS = 10.0
+"""How long a report stays at least.
 
-One that is behind says that it is done with everything it knows of.
+The leader of a consumer may be behind the stream's in a cluster, and says then that it is done with
+everything it knows of. A consumer of analytics that was deleted is made again within this time.
 """
 
 
@@ -58,26 +59,24 @@ class EngagementRetention:
         js = self._link.js
         stream = await js.stream_info(StreamName.ENGAGEMENT)
         # Before consumers are asked: what is reported meanwhile they may not know of.
-        end = self._known_to_all(stream.state.last_seq, is_cluster=stream.config.num_replicas != 1)
+        end = self._known_to_all(stream.state.last_seq)
         if not stream.state.messages:
             return
         consumers = await _consumers(js)
         recorded = [one for one in consumers if one.name == ENGAGEMENT_CONSUMER.durable_name]
         if not recorded:
             return
-        done = min(_floor(recorded[0]), *(_done_with(one, end) for one in consumers))
+        done = min(end, _floor(recorded[0]), *(_done_with(one, end) for one in consumers))
         if done >= stream.state.first_seq:
             await js.purge_stream(StreamName.ENGAGEMENT, seq=done + 1)
 
-    def _known_to_all(self, last: int, *, is_cluster: bool) -> int:
-        if not is_cluster:
-            return last
+    def _known_to_all(self, last: int) -> int:
         now = asyncio.get_running_loop().time()
         self._ends.append((now, last))
         known = 0
-        while self._ends and self._ends[0][0] <= now - LAG_SECONDS:
+        while self._ends and self._ends[0][0] <= now - KEPT_SECONDS:
             known = self._ends[0][1]
-            if len(self._ends) == 1 or self._ends[1][0] > now - LAG_SECONDS:
+            if len(self._ends) == 1 or self._ends[1][0] > now - KEPT_SECONDS:
                 break
             self._ends.popleft()
         return known

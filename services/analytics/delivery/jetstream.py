@@ -17,6 +17,7 @@ from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.subscribers import BatchSubscriber
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import UNREACHABLE
+from hogsend.transport.own_consumer import made
 from services.analytics.delivery.streams import (
     ACK_WAIT_SECONDS,
     MAX_UNACKNOWLEDGED,
@@ -94,7 +95,7 @@ class JetStreamConsumer:
             raise Unavailable("NATS is not connected")
         with _as_unavailable():
             js = await self._link.js_for(self._stream)
-            info = await js.add_consumer(self._stream, self._config)
+            info = await made(js, self._stream, self._config)
         return info.num_ack_pending or 0
 
     async def run(self) -> None:

@@ -21,6 +21,7 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.transport.connection import Connection
 from hogsend.transport.foreign_consumer import found_or_made
+from hogsend.transport.own_consumer import Position
 
 WAIT_SECONDS = 5.0
 """How long one request for the next message stays open at the server."""
@@ -92,9 +93,13 @@ class Consumer:
         self._config = named
         self._batch = batch
         self._adjust = adjust
+        self._position = Position()
 
-    async def find(self) -> str:
+    async def find(self, *, again: bool = False) -> str:
         """Make the consumer unless it exists, and give its name.
+
+        Args:
+            again: it was deleted meanwhile.
 
         Raises:
             ConsumerConflict: it exists, may not be adjusted, and reads something else.
@@ -104,7 +109,7 @@ class Consumer:
         if not self._adjust:
             return await found_or_made(self._connection, self._stream, self._config)
         js = await self._connection.js_for(self._stream)
-        info = await js.add_consumer(self._stream, self._config)
+        info = await self._position.made(js, self._stream, self._config, again=again)
         return info.name
 
     async def batches(self) -> AsyncIterator[list[Msg]]:
@@ -115,17 +120,21 @@ class Consumer:
             Forbidden: this NATS user may not make the consumer, or not read from it.
         """
         pull: _Pull | None = None
+        gone = False
         try:
             while True:
                 try:
                     if pull is None:
                         await self._connected()
-                        pull = await self._start()
+                        pull = await self._start(again=gone)
+                        gone = False
                     if messages := await self._without_strays(await pull.next(self._batch)):
+                        self._position.reached(messages[-1].metadata.sequence.stream)
                         yield messages
                 except nats.errors.ConnectionClosedError:
                     return
-                except (*UNREACHABLE, ConsumerGone):
+                except (*UNREACHABLE, ConsumerGone) as error:
+                    gone = gone or isinstance(error, ConsumerGone)
                     if pull is not None:
                         await pull.stop()
                     pull = None
@@ -156,8 +165,8 @@ class Consumer:
         while not self._connection.connected:  # noqa: ASYNC110 - nats-py has no event for it
             await asyncio.sleep(RETRY_SECONDS / 5)
 
-    async def _start(self) -> _Pull:
-        pull = _Pull(self._connection, self._stream, await self.find())
+    async def _start(self, *, again: bool) -> _Pull:
+        pull = _Pull(self._connection, self._stream, await self.find(again=again))
         await pull.start()
         return pull
 

@@ -1,0 +1,107 @@
+"""A consumer that is deleted is made again where it had been."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from hogsend.contract import subjects
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.transport.connection import Connection
+from hogsend.transport.consumer import Consumer
+from hogsend.transport.own_consumer import made
+from tests.integration.harness import connected
+from tests.servers import Servers
+from tests.waiting import eventually
+
+STREAM = StreamName.ENGAGEMENT
+OPENED = subjects.engagement("email.opened")
+NEW = ConsumerConfig(
+    durable_name="destination-1",
+    filter_subject=f"{subjects.ENGAGEMENT}.>",
+    deliver_policy=DeliverPolicy.NEW,
+    ack_policy=AckPolicy.EXPLICIT,
+    max_ack_pending=100,
+)
+
+
+@pytest.fixture
+async def operator(servers: Servers, fresh_bus: None) -> AsyncIterator[Connection]:
+    async with (
+        connected(servers, User.OPERATOR) as operator,
+        connected(servers, User.INGEST) as ingest,
+    ):
+        await streams.reconcile(ingest.js, User.INGEST)
+        yield operator
+
+
+class Reader:
+    """Reads and acknowledges until the end of the block."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.read: list[bytes] = []
+        self._consumer = Consumer(connection, STREAM, NEW, batch=10)
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for messages in self._consumer.batches():
+            for message in messages:
+                self.read.append(message.data)
+                await message.ack()
+
+    async def has(self, *wanted: bytes) -> bool:
+        return set(wanted) <= set(self.read)
+
+    async def stop(self) -> None:
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+
+
+async def exists(operator: Connection) -> bool:
+    return any(one.name == NEW.durable_name for one in await operator.js.consumers_info(STREAM))
+
+
+async def lose(operator: Connection) -> None:
+    await operator.js.delete_consumer(STREAM, str(NEW.durable_name))
+
+
+async def test_nothing_is_missed_that_came_while_it_was_gone(
+    servers: Servers, operator: Connection
+) -> None:
+    await operator.js.publish(OPENED, b"before")
+    async with connected(servers, User.ANALYTICS) as analytics:
+        reader = Reader(analytics)
+        await eventually(lambda: exists(operator), 10)
+        for number in range(3):
+            await lose(operator)
+            await operator.js.publish(OPENED, b"gone %d" % number)
+            await eventually(partial(reader.has, b"gone %d" % number), 20)
+        await reader.stop()
+        assert b"before" not in reader.read
+        # A service that starts later finds it, declared otherwise as it is.
+        info = await made(analytics.js, STREAM, NEW.evolve(max_ack_pending=7))
+    assert info.config.max_ack_pending == 7
+
+
+async def test_positions_of_a_stream_that_is_gone_do_not_count_for_the_next(
+    servers: Servers, operator: Connection
+) -> None:
+    async with connected(servers, User.ANALYTICS) as analytics:
+        reader = Reader(analytics)
+        await eventually(lambda: exists(operator), 10)
+        for number in range(5):
+            await operator.js.publish(OPENED, b"%d" % number)
+        await eventually(lambda: reader.has(b"4"), 10)
+        await operator.js.delete_stream(STREAM)
+        async with connected(servers, User.INGEST) as ingest:
+            await streams.restore(ingest.js, User.INGEST)
+        await eventually(lambda: exists(operator), 20)
+        await operator.js.publish(OPENED, b"on the new one")
+        await eventually(lambda: reader.has(b"on the new one"), 20)
+        await reader.stop()
