@@ -29,7 +29,7 @@ from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.metrics import FAILURES
 from services.analytics.delivery.sources.source import Skipped, Source
 from services.analytics.delivery.streams import DeliveryMessage, ReadableMessage
-from services.analytics.persons.own_writes import OwnWrites, changes_a_person
+from services.analytics.persons.own_writes import NOTED_SECONDS, OwnWrites, changes_a_person
 from services.analytics.project_key import Project
 
 log = structlog.get_logger(__name__)
@@ -42,6 +42,8 @@ BEHIND_SECONDS = 0.5
 """Age of a captured event, when it is read from its stream, from which on it is listened for."""
 READING_SECONDS = 0.5
 """How long a frozen PostgreSQL is waited for; reads of persons wait for it, too."""
+
+PERSONS = f"{subjects.PERSONS}."
 
 WRITES = (
     PERSON_SET.subject,
@@ -78,6 +80,9 @@ class Captures(Protocol):
 
     async def leave_captures(self) -> None:
         """Hear them no longer."""
+
+    async def last_captured(self) -> int | None:
+        """Position of the last message in their stream; None when that cannot be found out."""
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -140,6 +145,8 @@ class HeardWrites:
         self._sources = sources
         self._destinations = destinations
         self._captures: Captures | None = None
+        self._read_up_to = 0
+        self._has_read = asyncio.Event()
         self._listens_since = datetime.max.replace(tzinfo=UTC)
 
     @property
@@ -159,6 +166,7 @@ class HeardWrites:
     def captures_from(self, captures: Captures) -> None:
         """Listen to captured events through `captures`, while that is needed."""
         self._captures = captures
+        self._writes.catch_up_by(self._catch_up)
 
     async def sends_no_captures(self) -> None:
         """Say that another replica sends captured events from now on."""
@@ -183,12 +191,29 @@ class HeardWrites:
         for message in messages:
             if message.queued_at - MISSED_MARGIN < self._listens_since or self._is_unheard(message):
                 await self.hear(message)
+        if messages[-1].subject.startswith(PERSONS):
+            self._read_up_to = max(self._read_up_to, messages[-1].position)
+            self._has_read.set()
         if messages[-1].subject == EVENT_CAPTURED.subject and self._captures is not None:
             age = (datetime.now(UTC) - messages[-1].queued_at).total_seconds()
             if age > BEHIND_SECONDS:
                 await self._captures.listen_to_captures()
             else:
                 await self._captures.leave_captures()
+
+    async def _catch_up(self) -> None:
+        """Wait until what was captured before is read from its stream, where it is not heard."""
+        if self._captures is None or self._captures.are_heard:
+            return
+        try:
+            async with asyncio.timeout(NOTED_SECONDS):
+                end = await self._captures.last_captured()
+                while end is not None and self._read_up_to < end and not self._captures.are_heard:
+                    self._has_read.clear()
+                    await self._has_read.wait()
+        except TimeoutError:
+            FAILURES.labels("catching_up", "TimeoutError").inc()
+            log.warning("a person is read before all that was captured is known")
 
     def _is_unheard(self, message: DeliveryMessage) -> bool:
         if self._captures is None or message.subject != EVENT_CAPTURED.subject:

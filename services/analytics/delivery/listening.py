@@ -9,6 +9,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from hogsend.contract.persons import EVENT_CAPTURED
+from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.service.requester import is_delivered
 from hogsend.transport.connection import Connection
@@ -68,6 +69,15 @@ class Listener:
                 # The connection is closed, and the subscription with it.
                 FAILURES.labels("listening", type(error).__name__).inc()
                 log.warning("captured events were listened to until now", reason=str(error))
+
+    async def last_captured(self) -> int | None:
+        """Position of the last message in the stream of captured events, if NATS answers."""
+        try:
+            return (await self._link.js.stream_info(StreamName.PERSONS)).state.last_seq
+        except UNREACHABLE as error:
+            FAILURES.labels("listening", type(error).__name__).inc()
+            log.warning("not known what was captured last", reason=str(error))
+            return None
 
     async def _on_message(self, message: Msg) -> None:
         if is_delivered(message):

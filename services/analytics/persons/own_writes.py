@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -63,6 +63,11 @@ class OwnWrites:
         # Events that were noted: one that is heard and sent from here comes twice.
         self._noted: TTLCache[UUID, None] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
         self._being_noted: set[asyncio.Future[None]] = set()
+        self._catch_up: Callable[[], Awaitable[None]] | None = None
+
+    def catch_up_by(self, catch_up: Callable[[], Awaitable[None]]) -> None:
+        """Await `catch_up` before each read: it returns once what was published is heard."""
+        self._catch_up = catch_up
 
     def note(self, captured: Captured, written_at: datetime) -> None:
         """Note what an event on its way to PostHog changes of its person, if anything.
@@ -103,7 +108,9 @@ class OwnWrites:
             done.set_result(None)
 
     async def are_noted(self) -> None:
-        """Wait until writes that were heard are noted, at most a second."""
+        """Wait until writes that were published are noted, at most a second or two."""
+        if self._catch_up is not None:
+            await self._catch_up()
         if self._being_noted:
             await asyncio.wait(set(self._being_noted), timeout=NOTED_SECONDS)
 

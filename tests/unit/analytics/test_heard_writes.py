@@ -29,7 +29,7 @@ from services.analytics.stored_project import StoredProject
 from tests.unit.analytics.delivery_fakes import FakeMessage
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink
-from tests.virtual_time import now, on_virtual_time
+from tests.virtual_time import now, on_virtual_time, settle
 
 KEY = "phc_instance"
 PERSON = {"plan": "free"}
@@ -75,12 +75,16 @@ class FakeCaptures:
 
     def __init__(self) -> None:
         self.are_heard = True
+        self.last: int | None = 0
 
     async def listen_to_captures(self) -> None:
         self.are_heard = True
 
     async def leave_captures(self) -> None:
         self.are_heard = False
+
+    async def last_captured(self) -> int | None:
+        return self.last
 
 
 def syncing(**changes: Any) -> Destination:
@@ -285,13 +289,15 @@ def covers(pattern: str, subject: str) -> bool:
     return True
 
 
-def captured(*, age: float, user: str = "u_42", plan: str = "pro") -> FakeMessage:
+def captured(
+    *, age: float, user: str = "u_42", plan: str = "pro", position: int = 1
+) -> FakeMessage:
     """A captured event, as it is read from its stream so many seconds after it was published."""
     body = msgspec.json.encode(
         {"distinctId": user, "event": "upgraded", "properties": {"$set": {"plan": plan}}}
     )
     at = datetime.now(UTC) - timedelta(seconds=age)
-    return FakeMessage(1, subject="hogsend.persons.capture", body=body, queued_at=at)
+    return FakeMessage(position, subject="hogsend.persons.capture", body=body, queued_at=at)
 
 
 @on_virtual_time
@@ -314,3 +320,25 @@ async def test_who_sends_captured_events_reads_them_from_their_stream_alone() ->
     assert not captures.are_heard
     await world.heard.sends_no_captures()
     assert captures.are_heard
+
+
+@on_virtual_time
+async def test_a_read_waits_for_what_was_captured_before_it() -> None:
+    world, captures = World(), FakeCaptures()
+    world.heard.captures_from(captures)
+    await world.writes.are_noted()
+    await world.heard.missed([captured(age=0)])
+    captures.last = 7
+    reading = asyncio.create_task(world.writes.are_noted())
+    await settle()
+    await world.heard.missed([captured(age=0, position=6)])
+    await settle()
+    assert not reading.done()
+    await world.heard.missed([captured(age=0, position=7, plan="max")])
+    await reading
+    assert world.seen() == {"plan": "max"}
+    # It is read nonetheless while the stream cannot be, or nobody knows its end.
+    captures.last = 8
+    await world.writes.are_noted()
+    captures.last = None
+    await world.writes.are_noted()
