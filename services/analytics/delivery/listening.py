@@ -72,6 +72,8 @@ class Listener:
 
     async def last_captured(self) -> int | None:
         """Position of the last message in the stream of captured events, if NATS answers."""
+        if not self._link.connected:
+            return None
         try:
             return (await self._link.js.stream_info(StreamName.PERSONS)).state.last_seq
         except UNREACHABLE as error:
