@@ -29,7 +29,7 @@ from tests.integration import harness
 from tests.servers import Servers
 from tests.waiting import eventually
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds a test waits for what must happen."""
 
 
