@@ -37,6 +37,9 @@ class EngagementRetention:
     def __init__(self, link: Connection) -> None:
         self._link = link
         self._ends: deque[tuple[float, int]] = deque()
+        """The stream's last sequence at moments that are not old enough yet."""
+        self._old_end = 0
+        """Its last sequence at the latest moment that is."""
 
     async def keep_trimmed(self) -> None:
         """Trim again and again; never ends."""
@@ -73,13 +76,9 @@ class EngagementRetention:
     def _known_to_all(self, last: int) -> int:
         now = asyncio.get_running_loop().time()
         self._ends.append((now, last))
-        known = 0
         while self._ends and self._ends[0][0] <= now - KEPT_SECONDS:
-            known = self._ends[0][1]
-            if len(self._ends) == 1 or self._ends[1][0] > now - KEPT_SECONDS:
-                break
-            self._ends.popleft()
-        return known
+            _, self._old_end = self._ends.popleft()
+        return self._old_end
 
 
 async def _consumers(js: JetStreamContext) -> list[ConsumerInfo]:
