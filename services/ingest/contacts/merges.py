@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 import aiosql
-import asyncpg
 import msgspec
 import stamina
 
@@ -34,7 +33,6 @@ _decode_keys = msgspec.json.Decoder(list[ContactKey]).decode
 _decode_properties = msgspec.json.Decoder(Properties).decode
 
 ATTEMPTS = 5
-_CONFLICTS = (storage.ContactsMoved, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
 class ContactMerges:
@@ -59,11 +57,15 @@ class ContactMerges:
         """
         try:
             async for attempt in stamina.retry_context(
-                on=_CONFLICTS, attempts=ATTEMPTS, timeout=None, wait_initial=0.01, wait_max=0.5
+                on=storage.CONFLICTS,
+                attempts=ATTEMPTS,
+                timeout=None,
+                wait_initial=0.01,
+                wait_max=0.5,
             ):
                 with attempt:
                     return await self._split(merge_id)
-        except _CONFLICTS as error:
+        except storage.CONFLICTS as error:
             raise Unavailable("these contacts change all the time; try again") from error
         raise AssertionError("the last attempt returns or raises")
 

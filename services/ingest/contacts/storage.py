@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import aiosql
+import asyncpg
 import msgspec
 
 from hogsend.contract.base import Properties
@@ -36,6 +37,10 @@ Keys that share one only wait for each other.
 
 class ContactsMoved(Exception):
     """Another transaction merged a contact while this one waited for its row; start again."""
+
+
+CONFLICTS = (ContactsMoved, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""What ends a transaction that changes contacts because of another one; start it again."""
 
 
 def digests_of(events: Sequence[IncomingEvent]) -> dict[Key, bytes]:

@@ -30,12 +30,6 @@ from services.ingest.nul import text_without_nul
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
-_CONFLICTS = (
-    contacts.ContactsMoved,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-)
-
 _FAULTS_OF_A_MESSAGE = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -85,7 +79,7 @@ class EventStore:
         # so health must not report an outage and the pause must be shorter. Not stamina's decorator
         # either: it would log its arguments, which are people's data.
         async for attempt in stamina.retry_context(
-            on=_CONFLICTS,
+            on=contacts.CONFLICTS,
             attempts=None,
             timeout=None,
             wait_initial=0.01,
