@@ -1,4 +1,7 @@
-"""API keys: what each may do, how often, and when guessing is answered 429 (contract 0.2)."""
+"""API keys: what each may do, how often, and when guessing is answered 429 (contract 0.2).
+
+The guards are coroutines because Litestar calls plain functions in a thread.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,7 @@ class AdminKeys:
         return self._per_minute.amount, left if allowed else -1
 
 
-def admin_only(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def admin_only(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Accept full-admin keys.
 
     Raises:
@@ -126,12 +129,12 @@ def admin_only(connection: Connection, _handler: BaseRouteHandler) -> None:
     _require(connection, {Scope.FULL_ADMIN})
 
 
-def admin_or_reader(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def admin_or_reader(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Accept full-admin and read keys; raises like `admin_only`."""
     _require(connection, {Scope.FULL_ADMIN, Scope.READ})
 
 
-def reporters_only(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def reporters_only(connection: Connection, _handler: BaseRouteHandler) -> None:
     """Accept ingest and full-admin keys, without a limit; else raises like `admin_only`."""
     _scope_of(connection, {Scope.FULL_ADMIN, Scope.INGEST}, audited=False)
 
