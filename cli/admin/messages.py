@@ -63,6 +63,7 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     to: str | None = None
     limit: int | None = None
     offset: int | None = None
+    before: str | None = None
 
 
 class SentEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

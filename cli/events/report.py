@@ -15,21 +15,40 @@ from hogsend.contract.events import Event, EventPage, Recorded, StoredEvent
 
 _HEADINGS = ("happened at (UTC)", "event", "user", "source", "properties")
 _GAP = 2
+_FAR = 1000
+"""Events to leave out from which on the next page is named by its cursor: the server would read
+all of them again."""
 
 
-def show_page(page: EventPage, base_url: str) -> None:
-    """Print a page of events, and how to get the next one."""
+def show_page(page: EventPage, base_url: str, *, continued: bool = False) -> None:
+    """Print a page of events, and how to get the next one.
+
+    Args:
+        page: what the server answered.
+        base_url: where it was asked.
+        continued: whether the page was asked for by the cursor of the one before.
+    """
     if not page.events:
-        print_hanging(err, ("", ""), f"no event at {base_url} matches; {page.total} in all")
+        print_hanging(err, ("", ""), f"no event at {base_url} matches; {_total(page)} in all")
         return
     if out.is_terminal:
         out.print(_table(page.events))
     else:
         for event in page.events:
             show_line(event)
+    if continued:
+        more = f"; older ones: --before {page.next_before}" if page.next_before else ""
+        print_hanging(err, ("\n", ""), f"{len(page.events)} of {_total(page)}{more}")
+        return
     seen = page.offset + len(page.events)
     more = f"; older ones: --offset {seen}" if seen < page.total else ""
-    print_hanging(err, ("\n", ""), f"{page.offset + 1} to {seen} of {page.total}{more}")
+    if more and page.next_before and seen >= _FAR:
+        more = f"; older ones: --before {page.next_before}"
+    print_hanging(err, ("\n", ""), f"{page.offset + 1} to {seen} of {_total(page)}{more}")
+
+
+def _total(page: EventPage) -> str:
+    return f"about {page.total:,}" if page.total_estimated else str(page.total)
 
 
 def show_line(event: Event | StoredEvent) -> None:

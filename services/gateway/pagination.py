@@ -10,3 +10,7 @@ DEFAULT_LIMIT = 50
 
 Limit: TypeAlias = Annotated[int, QueryParameter(ge=1, le=100)]
 Offset: TypeAlias = Annotated[int, QueryParameter(ge=0, le=1_000_000)]
+Before: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(max_length=8192, description="`nextBefore` of the page before this one."),
+]

@@ -20,6 +20,13 @@ from services.ingest import metrics
 from services.ingest.dead_letters import publish as dead_lettering
 from services.ingest.dead_letters.publish import Failure
 from services.ingest.nul import json_without_nul, text_without_nul
+from services.ingest.pages import (
+    EXACT_TOTAL,
+    AuditPosition,
+    cursor,
+    estimated_rows,
+    position,
+)
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("audit.sql"), "asyncpg")
 _decode = msgspec.json.Decoder(AuditEntry).decode
@@ -63,11 +70,33 @@ class AuditTrail:
             "action": text_without_nul(wanted.action),
             "actor": text_without_nul(wanted.actor),
         }
-        async with self._database.acquire() as connection:
-            total = await _queries.total_audit(connection, **filters)
-            found = _queries.audit(connection, **filters, limit=wanted.limit, offset=wanted.offset)
+        before = position(AuditPosition, wanted.before)
+        async with self._database.acquire(snapshot=True) as connection:
+            await _queries.custom_plans(connection)
+            total = await _queries.total_audit(connection, **filters, most=EXACT_TOTAL + 1)
+            if estimated := total > EXACT_TOTAL:
+                total = estimated_rows(await _queries.expected_total_audit(connection, **filters))
+            found = _queries.audit(
+                connection,
+                **filters,
+                before=before is not None,
+                before_at=before and before.at,
+                before_id=before and before.id,
+                # One more than is shown tells whether there is another page.
+                limit=wanted.limit + 1,
+                offset=wanted.offset,
+            )
             entries = [AuditEntry(**dict(row)) async for row in found]
-        return AuditPage(entries, total=total, limit=wanted.limit, offset=wanted.offset)
+        shown = entries[: wanted.limit]
+        more = len(entries) > len(shown)
+        return AuditPage(
+            entries=shown,
+            total=total,
+            total_estimated=estimated,
+            limit=wanted.limit,
+            offset=wanted.offset,
+            next_before=cursor(AuditPosition(shown[-1].at, shown[-1].id)) if more else None,
+        )
 
     async def _save(self, entries: Sequence[AuditEntry]) -> list[Unprocessable | None]:
         """Store entries; for each, why PostgreSQL does not take it, or None.

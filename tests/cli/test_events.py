@@ -43,6 +43,18 @@ def test_a_pipe_gets_one_line_for_each_event(cli: Cli, hogsend: FakeHogsend) -> 
     assert "--offset 2" in outcome.err
 
 
+def test_a_long_list_goes_on_by_cursor(cli: Cli, hogsend: FakeHogsend) -> None:
+    page = PAGE | {"total": 2_000_000, "totalEstimated": True, "nextBefore": "next"}
+    hogsend.more["GET /v1/admin/events?limit=1&offset=0&before=this"] = CannedResponse(200, page)
+    continued = events(cli, "list", "--limit", "1", "--before", "this")
+    assert "1 of about 2,000,000; older ones: --before next" in " ".join(continued.err.split())
+    far = page | {"offset": 5000}
+    hogsend.more["GET /v1/admin/events?limit=1&offset=5000"] = CannedResponse(200, far)
+    skipped = events(cli, "list", "--limit", "1", "--offset", "5000")
+    assert "5001 to 5001 of about 2,000,000" in " ".join(skipped.err.split())
+    assert "--before next" in skipped.err
+
+
 def test_filters_are_those_of_the_route(cli: Cli, hogsend: FakeHogsend) -> None:
     query = "event=a+%26b&userId=u&source=posthog&from=2026-01-01&to=2026-02-01&limit=50&offset=0"
     empty = {"events": [], "total": 0, "limit": 50, "offset": 0}

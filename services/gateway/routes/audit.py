@@ -12,7 +12,7 @@ from hogsend.contract.audit import INGEST_AUDIT, AuditPage, ListAudit
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, admin_only
 from services.gateway.error_responses import admin_errors
-from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
+from services.gateway.pagination import DEFAULT_LIMIT, Before, Limit, Offset
 
 Filter = Annotated[str | None, QueryParameter(min_length=1, max_length=255)]
 
@@ -26,13 +26,18 @@ Filter = Annotated[str | None, QueryParameter(min_length=1, max_length=255)]
     security=ADMIN_SECURITY,
     responses=admin_errors(400),
 )
-async def list_audit_entries(
+async def list_audit_entries(  # noqa: PLR0917 - one parameter a query key
     bus: NamedDependency[Connection],
     action: Filter = None,
     actor: Filter = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
+    before: Before = None,
 ) -> AuditPage:
-    """List admin requests that may have changed something, newest first; filters match exactly."""
-    wanted = ListAudit(action=action, actor=actor, limit=limit, offset=offset)
+    """List admin requests that may have changed something, newest first; filters match exactly.
+
+    `nextBefore` is the `before` of the next page, and null on the last. `total` is exact up to
+    10,000; beyond it is an estimate, and `totalEstimated` says so.
+    """
+    wanted = ListAudit(action=action, actor=actor, limit=limit, offset=offset, before=before)
     return await bus.request(INGEST_AUDIT, wanted)

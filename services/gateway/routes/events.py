@@ -12,7 +12,7 @@ from hogsend.contract.events import INGEST_EVENTS, EventPage, ListEvents
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
 from services.gateway.error_responses import admin_errors
-from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
+from services.gateway.pagination import DEFAULT_LIMIT, Before, Limit, Offset
 from services.gateway.timestamps import parse_timestamp
 
 Filter = Annotated[str | None, QueryParameter(max_length=4096)]
@@ -42,8 +42,13 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
     latest: Annotated[str | None, LATEST] = None,
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
+    before: Before = None,
 ) -> EventPage:
-    """List stored events, the latest that happened first; filters match exactly."""
+    """List stored events, the latest that happened first; filters match exactly.
+
+    `nextBefore` is the `before` of the next page, and null on the last. `total` is exact up to
+    10,000; beyond it is an estimate, and `totalEstimated` says so.
+    """
     wanted = ListEvents(
         event=event,
         user_id=user_id,
@@ -52,5 +57,6 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
         occurred_to=parse_timestamp(latest, "to") if latest is not None else None,
         limit=limit,
         offset=offset,
+        before=before,
     )
     return await bus.request(INGEST_EVENTS, wanted)

@@ -13,29 +13,53 @@ LEFT JOIN contacts AS contact ON contact.id = coalesce(moved.contact_id, event.c
 -- Plan list queries for the filters that are really given, so that they use the fitting index.
 SET LOCAL plan_cache_mode = force_custom_plan;
 
--- name: page(event, user_id, source, occurred_from, occurred_to, limit, offset)
--- Events that match, the latest that happened first, each with the key its contact is known by now.
+-- name: page(event, user_id, source, occurred_from, occurred_to, before, before_occurred, before_received, before_source, before_id, before_event, before_user, limit, offset)
+-- Events that match, the latest that happened first, each with the key its contact is known by now;
+-- those after a position when there is one.
 WITH page AS (
-    SELECT * FROM events
+    SELECT *, hashtextextended(event, 0) AS event_hash, hashtextextended(user_id, 0) AS user_hash
+    FROM events
     WHERE (:event::text IS NULL OR (left(event, 100) = left(:event, 100) AND event = :event))
         AND (:user_id::text IS NULL
             OR (left(user_id, 100) = left(:user_id, 100) AND user_id = :user_id))
         AND (:source::text IS NULL OR source = :source)
         AND (:occurred_from::timestamptz IS NULL OR occurred_at >= :occurred_from)
         AND (:occurred_to::timestamptz IS NULL OR occurred_at <= :occurred_to)
-    ORDER BY occurred_at DESC, received_at DESC, id LIMIT :limit OFFSET :offset
+        AND (NOT :before::boolean OR (occurred_at <= :before_occurred
+            AND (occurred_at, received_at, source, id, hashtextextended(event, 0),
+                hashtextextended(user_id, 0)) < (:before_occurred::timestamptz,
+                :before_received::timestamptz, :before_source::text, :before_id::text,
+                :before_event::bigint, :before_user::bigint)))
+    ORDER BY occurred_at DESC, received_at DESC, source DESC, id DESC, event_hash DESC,
+        user_hash DESC
+    LIMIT :limit OFFSET :offset
 )
 SELECT page.id, page.event, page.user_id, page.source, page.occurred_at, page.received_at,
-    page.properties, coalesce(contact.external_id, contact.id::text, '') AS contact_key
+    page.properties, page.event_hash, page.user_hash,
+    coalesce(contact.external_id, contact.id::text, '') AS contact_key
 FROM page
 LEFT JOIN contact_keys AS moved ON moved.kind = 'row'
     AND moved.digest = sha256(page.contact_id::text::bytea)
 LEFT JOIN contacts AS contact ON contact.id = coalesce(moved.contact_id, page.contact_id)
-ORDER BY page.occurred_at DESC, page.received_at DESC, page.id;
+ORDER BY page.occurred_at DESC, page.received_at DESC, page.source DESC, page.id DESC,
+    page.event_hash DESC, page.user_hash DESC;
 
--- name: total(event, user_id, source, occurred_from, occurred_to)$
--- How many events match.
-SELECT count(*) FROM events
+-- name: total(event, user_id, source, occurred_from, occurred_to, most)$
+-- How many events match, counted up to a number; in the order of the index, so that it is used.
+SELECT count(*) FROM (
+    SELECT FROM events
+    WHERE (:event::text IS NULL OR (left(event, 100) = left(:event, 100) AND event = :event))
+        AND (:user_id::text IS NULL
+            OR (left(user_id, 100) = left(:user_id, 100) AND user_id = :user_id))
+        AND (:source::text IS NULL OR source = :source)
+        AND (:occurred_from::timestamptz IS NULL OR occurred_at >= :occurred_from)
+        AND (:occurred_to::timestamptz IS NULL OR occurred_at <= :occurred_to)
+    ORDER BY occurred_at DESC LIMIT :most
+) AS counted;
+
+-- name: expected_total(event, user_id, source, occurred_from, occurred_to)$
+-- PostgreSQL's plan, which says how many events it expects to match.
+EXPLAIN (FORMAT JSON) SELECT FROM events
 WHERE (:event::text IS NULL OR (left(event, 100) = left(:event, 100) AND event = :event))
     AND (:user_id::text IS NULL
         OR (left(user_id, 100) = left(:user_id, 100) AND user_id = :user_id))

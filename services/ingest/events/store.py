@@ -27,6 +27,13 @@ from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.events.rows import EVENT_COLUMNS, NOBODY, event_row, stored_event
 from services.ingest.incoming_event import EventKey, IncomingEvent
 from services.ingest.nul import text_without_nul
+from services.ingest.pages import (
+    EXACT_TOTAL,
+    EventPosition,
+    cursor,
+    estimated_rows,
+    position,
+)
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
@@ -134,16 +141,43 @@ class EventStore:
             "occurred_from": wanted.occurred_from,
             "occurred_to": wanted.occurred_to,
         }
+        before = position(EventPosition, wanted.before)
         async with self._database.acquire(snapshot=True) as connection:
             await _queries.custom_plans(connection)
-            total = await _queries.total(connection, **filters)
-            found = [
-                stored_event(row)
+            total = await _queries.total(connection, **filters, most=EXACT_TOTAL + 1)
+            if estimated := total > EXACT_TOTAL:
+                total = estimated_rows(await _queries.expected_total(connection, **filters))
+            rows = [
+                row
                 async for row in _queries.page(
-                    connection, **filters, limit=wanted.limit, offset=wanted.offset
+                    connection,
+                    **filters,
+                    before=before is not None,
+                    before_occurred=before and before.occurred_at,
+                    before_received=before and before.received_at,
+                    before_source=before and before.source,
+                    before_id=before and before.id,
+                    before_event=before and before.event_hash,
+                    before_user=before and before.user_hash,
+                    # One more than is shown tells whether there is another page.
+                    limit=wanted.limit + 1,
+                    offset=wanted.offset,
                 )
             ]
-        return EventPage(events=found, total=total, limit=wanted.limit, offset=wanted.offset)
+        shown = rows[: wanted.limit]
+        more = len(rows) > len(shown)
+        return EventPage(
+            events=[stored_event(row) for row in shown],
+            total=total,
+            total_estimated=estimated,
+            limit=wanted.limit,
+            offset=wanted.offset,
+            next_before=cursor(_position(shown[-1])) if more else None,
+        )
+
+
+def _position(row: Any) -> EventPosition:
+    return EventPosition(*(row[name] for name in EventPosition.__struct_fields__))
 
 
 async def _stored(connection: Any, events: Sequence[IncomingEvent]) -> dict[EventKey, _Stored]:

@@ -40,15 +40,21 @@ class ListAudit(Message, frozen=True, kw_only=True):
     actor: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
     offset: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    before: str | None = None
+    """`next_before` of the page before this one; as fast at the end of the list as at its head."""
 
 
 class AuditPage(Message, frozen=True):
-    """A page of the trail, and how many entries match in all."""
+    """A page of the trail, newest first."""
 
     entries: list[AuditEntry]
     total: int
+    """How many entries match on all pages: exact up to 10,000, else PostgreSQL's estimate."""
     limit: int
     offset: int
+    total_estimated: bool = False
+    next_before: str | None = None
+    """`before` of the next page; None on the last."""
 
 
 ADMIN_REQUEST_AUDITED = Channel(

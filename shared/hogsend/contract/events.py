@@ -80,15 +80,21 @@ class ListEvents(Message, frozen=True):
     """Events that happened then or earlier."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
     offset: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    before: str | None = None
+    """`next_before` of the page before this one; as fast at the end of the list as at its head."""
 
 
 class EventPage(Message, frozen=True):
-    """A page of events, newest first by `occurred_at`, and how many match in all."""
+    """A page of events, newest first by `occurred_at`."""
 
     events: list[StoredEvent]
     total: int
+    """How many events match on all pages: exact up to 10,000, else PostgreSQL's estimate."""
     limit: int
     offset: int
+    total_estimated: bool = False
+    next_before: str | None = None
+    """`before` of the next page; None on the last."""
 
 
 class RecordEvent(Message, frozen=True, kw_only=True):

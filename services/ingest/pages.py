@@ -1,0 +1,88 @@
+"""Where a page of a list begins, and how many rows there are in all, at any size of the table."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from hogsend.contract.errors import InvalidRequest
+
+EXACT_TOTAL = 10_000
+"""Rows that are counted at most; beyond, PostgreSQL's estimate has to do."""
+
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+_Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z")]
+_Hash = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Position = TypeVar("Position", "EventPosition", "AuditPosition")
+
+
+class EventPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What the list of events is sorted by. No two events have the same position."""
+
+    occurred_at: _Moment
+    received_at: _Moment
+    source: _Text
+    id: _Text
+    event_hash: _Hash
+    user_hash: _Hash
+
+
+class AuditPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What the audit trail is sorted by. No two entries have the same position."""
+
+    at: _Moment
+    id: UUID
+
+
+def cursor(position: msgspec.Struct) -> str:
+    """Write a position as text that callers pass on as it is."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
+
+
+def position(type: type[Position], cursor: str | None) -> Position | None:
+    """Read a position of `cursor`; None without one.
+
+    Raises:
+        InvalidRequest: it is no cursor of this list.
+    """
+    if cursor is None:
+        return None
+    try:
+        document = base64.b64decode(
+            cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
+        )
+        found = msgspec.json.decode(document, type=type)
+        for field in found.__struct_fields__:
+            if isinstance(value := getattr(found, field), datetime):
+                # PostgreSQL's driver would fail at the ends of the calendar.
+                value.astimezone(UTC)
+    except (
+        binascii.Error,
+        msgspec.MsgspecError,
+        UnicodeError,
+        ValueError,
+        OverflowError,
+    ):
+        raise InvalidRequest("before must be the nextBefore of a page of this list") from None
+    return found
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    rows: float = msgspec.field(name="Plan Rows")
+
+
+class _Explained(msgspec.Struct, frozen=True):
+    plan: _Plan = msgspec.field(name="Plan")
+
+
+_explained = msgspec.json.Decoder(list[_Explained]).decode
+
+
+def estimated_rows(plan: str) -> int:
+    """How many rows PostgreSQL expects, of `EXPLAIN (FORMAT JSON)`; more than are counted."""
+    return max(EXACT_TOTAL + 1, round(_explained(plan)[0].plan.rows))

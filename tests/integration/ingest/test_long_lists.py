@@ -1,0 +1,196 @@
+"""Lists of events and of the audit trail: paged by cursor, counted up to a point, by index only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+import pytest
+
+from hogsend.contract.audit import AuditPage, ListAudit
+from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.events import EventPage, ListEvents
+from hogsend.service.database import Database
+from services.ingest.app import MIGRATIONS
+from services.ingest.audit import AuditTrail
+from services.ingest.events.store import EventStore
+
+SAME = datetime(2026, 1, 1, tzinfo=UTC)
+LAST = datetime(2026, 1, 5, tzinfo=UTC)
+EVENTS = """
+INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
+SELECT 'posthog', n / 2, CASE WHEN n % 500 = 0 THEN 'rare' ELSE 'e' || n % 2 END, 'u' || n % 10,
+    '00000000-0000-0000-0000-000000000000', '{}',
+    '2026-01-01Z'::timestamptz + n / 8 * interval '1 second',
+    '2026-01-01Z'::timestamptz + n / 4 * interval '1 second'
+FROM generate_series(1, $1::int) AS n
+"""
+ENTRIES = """
+INSERT INTO audit (id, at, actor, action, resource, status, request_id, address)
+SELECT gen_random_uuid(), '2026-01-01Z'::timestamptz + n / 4 * interval '1 second',
+    CASE WHEN n % 500 = 0 THEN 'read' ELSE 'full-admin' END,
+    CASE WHEN n % 500 = 0 THEN 'a.put' ELSE 'b.put' END, 'r', 200, 'r', ''
+FROM generate_series(1, $1::int) AS n
+"""
+Page = TypeVar("Page", EventPage, AuditPage)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> EventStore:
+    return EventStore(database)
+
+
+@pytest.fixture
+def trail(database: Database) -> AuditTrail:
+    unused: Any = None
+    return AuditTrail(database, unused)
+
+
+async def fill(database: Database, rows: int) -> None:
+    async with database.acquire() as connection:
+        for statement in (EVENTS, ENTRIES):
+            await connection.execute(statement, rows)
+        await connection.execute("ANALYZE events, audit")
+
+
+async def walked(ask: Callable[[str | None], Awaitable[Page]]) -> list[Page]:
+    pages = [await ask(None)]
+    while (before := pages[-1].next_before) is not None:
+        pages.append(await ask(before))
+    return pages
+
+
+async def test_pages_by_cursor_hold_every_event_once_though_more_arrive(
+    database: Database, store: EventStore
+) -> None:
+    await fill(database, 205)
+    in_order = [
+        event
+        for offset in range(0, 205, 100)
+        for event in (await store.page(ListEvents(limit=100, offset=offset))).events
+    ]
+    first = await store.page(ListEvents(limit=20))
+    async with database.acquire() as connection:
+        # An offset would show some events again from now on.
+        await connection.execute(EVENTS.replace("'posthog'", "'later'").replace("2026", "2027"), 50)
+    rest = await walked(
+        lambda before: store.page(ListEvents(limit=20, before=before or first.next_before))
+    )
+    assert [event for page in (first, *rest) for event in page.events] == in_order
+    assert len(in_order) == len(set(map(str, in_order))) == 205
+    assert [page.next_before is None for page in rest] == [False] * 9 + [True]
+
+
+async def test_a_cursor_keeps_to_the_filters(database: Database, store: EventStore) -> None:
+    await fill(database, 200)
+    pages = await walked(
+        lambda before: store.page(ListEvents(event="e1", user_id="u3", limit=7, before=before))
+    )
+    found = [event for page in pages for event in page.events]
+    assert len(found) == pages[0].total == pages[-1].total == 20
+    assert {(event.event, event.user_id) for event in found} == {("e1", "u3")}
+
+
+async def test_pages_of_the_trail_hold_every_entry_once(
+    database: Database, trail: AuditTrail
+) -> None:
+    await fill(database, 205)
+    pages = await walked(lambda before: trail.page(ListAudit(limit=20, before=before)))
+    found = [entry for page in pages for entry in page.entries]
+    assert len({entry.id for entry in found}) == len(found) == pages[0].total == 205
+    assert [entry.at for entry in found] == sorted((entry.at for entry in found), reverse=True)
+
+
+async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
+    database: Database, store: EventStore, trail: AuditTrail
+) -> None:
+    await fill(database, 10_000)
+    for page in (await store.page(ListEvents()), await trail.page(ListAudit())):
+        assert (page.total, page.total_estimated) == (10_000, False)
+    async with database.acquire() as connection:
+        await connection.execute("TRUNCATE events, audit")
+    await fill(database, 20_000)
+    for page in (await store.page(ListEvents()), await trail.page(ListAudit())):
+        assert page.total_estimated
+        assert page.total == pytest.approx(20_000, rel=0.1)
+    assert (await store.page(ListEvents(event="rare"))).total == 40
+    assert not (await store.page(ListEvents(event="rare"))).total_estimated
+    assert not (await trail.page(ListAudit(actor="read"))).total_estimated
+
+
+async def test_a_cursor_of_another_list_is_refused(
+    database: Database, store: EventStore, trail: AuditTrail
+) -> None:
+    await fill(database, 60)
+    with pytest.raises(InvalidRequest):
+        await trail.page(ListAudit(before=(await store.page(ListEvents())).next_before))
+
+
+async def test_no_page_reads_more_than_it_shows_or_counts(
+    database: Database, store: EventStore, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(database, 30_000)
+    middle = (await store.page(ListEvents(offset=15_000))).next_before
+    entry = (await trail.page(ListAudit(offset=15_000))).next_before
+    plans: list[Any] = []
+    statements: list[tuple[str, tuple[Any, ...]]] = []
+    # What asyncpg sends, whatever it was called by.
+    connection_type: Any = asyncpg.Connection
+    original = connection_type._execute
+
+    async def noted(self: Any, query: str, args: Any, *rest: Any, **named: Any) -> Any:
+        statements.append((query, tuple(args)))
+        return await original(self, query, args, *rest, **named)
+
+    monkeypatch.setattr(connection_type, "_execute", noted)
+    for before in (None, middle):
+        for filters in (
+            {},
+            {"event": "e1"},
+            {"event": "rare"},
+            {"user_id": "u3"},
+            {"source": "posthog"},
+            {"event": "rare", "user_id": "u0"},
+            {"occurred_from": SAME},
+            {"occurred_to": LAST},
+            {"event": "absent"},
+        ):
+            await store.page(ListEvents(**filters, before=before))
+    for before in (None, entry):
+        for named in ({}, {"action": "a.put"}, {"actor": "read"}, {"action": "absent"}):
+            await trail.page(msgspec.structs.replace(ListAudit(before=before), **named))
+    monkeypatch.undo()
+    listed = [one for one in statements if "LIMIT" in one[0]]
+    assert len(listed) >= 2 * (18 + 8)
+    async with database.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        for query, args in listed:
+            plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
+            plans.append(json.loads(plan)[0]["Plan"])
+    for plan, (query, args) in zip(plans, listed, strict=True):
+        read = [node for node in nodes(plan) if node.get("Relation Name") in {"events", "audit"}]
+        assert read
+        assert {node["Node Type"] for node in read} <= BY_INDEX, (query, args)
+        for node in read:
+            # What is frequent is found in the list itself; what is rare must not be.
+            passed_over = node.get("Rows Removed by Filter", 0)
+            assert passed_over < 20 * node["Actual Rows"] + 100, (query, args)
+
+
+BY_INDEX = {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(inner for part in plan.get("Plans", ()) for inner in nodes(part))]

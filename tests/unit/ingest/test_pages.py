@@ -1,0 +1,74 @@
+"""Cursors of long lists: whatever is sent as one, the answer is a page or a clear refusal."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hogsend.contract.errors import InvalidRequest
+from services.ingest.pages import (
+    EXACT_TOTAL,
+    AuditPosition,
+    EventPosition,
+    cursor,
+    estimated_rows,
+    position,
+)
+
+AT = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
+ENTRY = AuditPosition(AT, UUID(int=7))
+
+
+def encoded(document: str) -> str:
+    return base64.urlsafe_b64encode(document.encode()).decode().rstrip("=")
+
+
+@given(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), st.integers(0, 9)
+)
+def test_a_position_survives_its_cursor(id: str, microseconds: int) -> None:
+    at = AT.replace(microsecond=microseconds)
+    there = EventPosition(at, AT, "posthog", id, -(2**63), 2**63 - 1)
+    assert position(EventPosition, cursor(there)) == there
+
+
+def test_without_a_cursor_a_list_begins_at_its_head() -> None:
+    assert position(EventPosition, None) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "nonsense!",
+        "a",
+        "é",
+        cursor(ENTRY),
+        encoded("{}"),
+        encoded('["2026-01-01T00:00:00","2026-01-01T00:00:00Z","s","i",1,2]'),
+        encoded('["0001-01-01T00:00:00+14:00","2026-01-01T00:00:00Z","s","i",1,2]'),
+        encoded('["2026-01-01T00:00:00Z","2026-01-01T00:00:00Z","s","\\u0000",1,2]'),
+        encoded('["2026-01-01T00:00:00Z","2026-01-01T00:00:00Z","s","\\ud800",1,2]'),
+        encoded('["2026-01-01T00:00:00Z","2026-01-01T00:00:00Z","s","i",9223372036854775808,2]'),
+        encoded('["2026-01-01T00:00:00Z","2026-01-01T00:00:00Z","s","i",1,2,3]'),
+    ],
+)
+def test_what_is_no_cursor_of_the_list_is_refused(wrong: str) -> None:
+    with pytest.raises(InvalidRequest, match="before must be"):
+        position(EventPosition, wrong)
+
+
+@given(st.text())
+def test_any_text_is_a_cursor_or_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        position(AuditPosition, text)
+
+
+def test_an_estimate_is_never_below_what_was_counted() -> None:
+    assert estimated_rows('[{"Plan": {"Plan Rows": 3}}]') == EXACT_TOTAL + 1
+    assert estimated_rows('[{"Plan": {"Plan Rows": 2500000}}]') == 2_500_000
