@@ -22,6 +22,7 @@ from hogsend.service.dead_letters import DeadLetters
 from hogsend.service.health import HealthReporter
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.http import http_client
+from hogsend.service.retention import Retention
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
@@ -165,13 +166,18 @@ async def run() -> None:
         telemetry.reporting(User.ANALYTICS, observed),
         http_client(egress, proxies=outbound.proxies) as http,
     ):
+        database = Database.of(postgres, "analytics", MIGRATIONS)
+        days = settings.delivery_retention_days
         await create_app(
             service_broker(User.ANALYTICS, nats),
-            Database.of(postgres, "analytics", MIGRATIONS),
+            database,
             http,
             egress,
             posthog=posthog,
             settings=settings,
             limits=nats.stream_limits,
-            background=[partial(touch_forever, observed.health_file)],
+            background=[
+                partial(touch_forever, observed.health_file),
+                Retention(database, "deliveries", column="finished_at", days=days).keep_swept,
+            ],
         ).run()

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from hogsend.client.local_time import find_timezone
-from hogsend.service.setting_types import CommaSeparated
+from hogsend.service.setting_types import CommaSeparated, RetentionDays
 from hogsend.service.settings import Settings
 
 
@@ -44,6 +44,11 @@ class AnalyticsSettings(Settings):
     )
     outbound_webhook_max_delay_ms: Annotated[int, Field(ge=1)] = Field(
         21_600_000, description="Longest delay between two attempts, in milliseconds."
+    )
+    delivery_retention_days: RetentionDays = Field(
+        0,
+        description="Days that the outcome of a delivery is kept; 0 is until there are 1,000 newer "
+        "ones of its destination.",
     )
 
     @field_validator("default_timezone")

@@ -16,6 +16,7 @@ from hogsend.service.database import Database
 from hogsend.service.dead_letters import DeadLetters
 from hogsend.service.health import HealthReporter
 from hogsend.service.heartbeat import touch_forever
+from hogsend.service.retention import Retention
 from hogsend.service.settings import BusSettings, DatabaseSettings, TelemetrySettings
 from hogsend.service.tasks import Work
 from services.ingest import handlers
@@ -89,11 +90,17 @@ async def run() -> None:
     settings, observed = IngestSettings(), TelemetrySettings()
     nats, postgres = BusSettings(), DatabaseSettings()
     async with telemetry.reporting(User.INGEST, observed):
+        database = Database.of(postgres, "ingest", MIGRATIONS)
+        events, entries = settings.event_retention_days, settings.audit_retention_days
         app = create_app(
             service_broker(User.INGEST, nats),
-            Database.of(postgres, "ingest", MIGRATIONS),
+            database,
             batch_size=settings.ingest_batch_size,
-            background=[lambda: touch_forever(observed.health_file)],
+            background=[
+                lambda: touch_forever(observed.health_file),
+                Retention(database, "events", column="received_at", days=events).keep_swept,
+                Retention(database, "audit", column="at", days=entries).keep_swept,
+            ],
             limits=nats.stream_limits,
         )
         await app.run()

@@ -6,12 +6,21 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hogsend.service.setting_types import RetentionDays
 from hogsend.service.settings import Settings
 
 
 class IngestSettings(Settings):
-    """Ingest: how much it takes at a time."""
+    """Ingest: how much it takes at a time, and how long it keeps it."""
 
     ingest_batch_size: Annotated[int, Field(ge=1, le=5000)] = Field(
         500, description="Webhooks stored in one transaction at most."
+    )
+    event_retention_days: RetentionDays = Field(
+        0,
+        description="Days an event is kept after it was received, and known when it is sent again; "
+        "0 is for ever.",
+    )
+    audit_retention_days: RetentionDays = Field(
+        0, description="Days an entry of the audit trail is kept; 0 is for ever."
     )

@@ -19,6 +19,9 @@ RPC_SECONDS = Histogram(
 FAILURES = Counter(
     "hogsend_failures", "Failures that were handled, by place and kind", ["where", "kind"]
 )
+RETENTION_DELETED = Counter(
+    "hogsend_retention_deleted", "Rows deleted because they were too old, by table", ["table"]
+)
 
 
 class DeprecatedName(Collector):

@@ -131,6 +131,8 @@ HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]
 """A secret that travels in an HTTP header: as a bearer, or PostHog's webhook secret."""
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgres_address)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+RetentionDays = Annotated[int, Field(ge=0, le=36_500)]
+"""Days that something is kept; 0 is for ever."""
 ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_address)]
 """Address of an HTTP proxy, with its password if it has one."""
 PreviousSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]

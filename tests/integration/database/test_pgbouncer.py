@@ -13,7 +13,9 @@ import pytest
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from hogsend.service.locks import LockScope
+from hogsend.service.retention import Retention
 from services.analytics.app import MIGRATIONS
+from services.ingest import app as ingest
 from services.provisioner.destination.store import DestinationStore
 from tests.integration.database.test_locks import held, section
 from tests.integration.harness import (
@@ -164,3 +166,15 @@ async def test_uses_of_shared_connections_do_not_mix(pooled: Pooled) -> None:
         assert await connection.fetchval("SHOW search_path") == '"$user", public'
     finally:
         await connection.close()
+
+
+async def test_old_rows_are_deleted(pooled: Pooled) -> None:
+    database = Database(pooled.url, "ingest", ingest.MIGRATIONS, pool_size=2)
+    await database.connect()
+    async with database.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO audit SELECT gen_random_uuid(), now() - days * interval '1 day', "
+            "'a', 'b', 'c', 200, 'r', '' FROM generate_series(0, 9) AS days"
+        )
+    assert await Retention(database, "audit", column="at", days=5).sweep() == 5
+    await database.close()

@@ -1,0 +1,141 @@
+"""Old rows are deleted a little at a time, and nobody waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from hogsend.contract.errors import Unavailable
+from hogsend.service import metrics, retention
+from hogsend.service.database import Database
+from hogsend.service.retention import Retention
+from services.analytics import app as analytics
+from services.ingest import app as ingest
+
+EVENTS = """
+INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
+SELECT 'posthog', n, 'e', 'u', '00000000-0000-0000-0000-000000000000',
+    jsonb_build_object('text', repeat('x', 500)), now() - interval '9 years',
+    now() - n % 4 * interval '10 days'
+FROM generate_series(1, $1::int) AS n
+"""
+
+AGO = "SELECT now() - interval '15 days'"
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, "ingest", ingest.MIGRATIONS, pool_size=3)
+    await database.connect()
+    yield database
+    await database.close()
+
+
+def events(database: Database, days: int) -> Retention:
+    return Retention(database, "events", column="received_at", days=days)
+
+
+async def ages(database: Database) -> list[int]:
+    """Days since receipt, of what is there."""
+    async with database.acquire() as connection:
+        rows = await connection.fetch(
+            "SELECT DISTINCT extract(day FROM now() - received_at)::int AS age FROM events"
+        )
+    return sorted(row["age"] for row in rows)
+
+
+async def test_what_was_received_too_long_ago_is_deleted_whenever_it_happened(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BLOCKS", 8)
+    async with database.acquire() as connection:
+        await connection.execute(EVENTS, 2000)
+    before = metrics.RETENTION_DELETED.labels("events")._value.get()
+    with capture_logs() as logged:
+        assert await events(database, 15).sweep() == 1000
+    assert await ages(database) == [0, 10]
+    assert metrics.RETENTION_DELETED.labels("events")._value.get() == before + 1000
+    (line,) = [line for line in logged if line["event"] == "old rows deleted"]
+    assert (line["table"], line["rows"], line["days"]) == ("events", 1000, 15)
+    assert await events(database, 15).sweep() == 0
+
+
+async def test_neither_new_events_nor_changes_of_recent_ones_wait_for_a_sweep(
+    database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BLOCKS", 1)
+    async with database.acquire() as connection:
+        await connection.execute(EVENTS, 200)
+    swept = events(database, 15)
+    other = await asyncpg.connect(
+        database_url, server_settings={"search_path": "ingest", "lock_timeout": "1s"}
+    )
+    async with database.acquire() as connection, connection.transaction():
+        # A step of a sweep that has not committed yet.
+        await connection.execute(swept._statement, (0, 0), (1, 0), await other.fetchval(AGO))
+        await other.execute(EVENTS.replace("'posthog'", "'new'"), 10)
+        await other.execute(
+            "UPDATE events SET user_id = 'v' WHERE received_at > now() - interval '1 day'"
+        )
+    await other.close()
+
+
+async def test_one_replica_sweeps_at_a_time(database: Database) -> None:
+    async with database.acquire() as connection, connection.transaction():
+        await connection.execute(EVENTS, 8)
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtext('retention'), hashtext('events'))"
+        )
+        assert await events(database, 15).sweep() == 0
+    assert await events(database, 15).sweep() == 4
+
+
+async def test_every_block_is_swept_by_its_place(database: Database) -> None:
+    async with database.acquire() as connection:
+        await connection.execute(EVENTS, 2000)
+        await connection.execute("ANALYZE events")
+        plan = await connection.fetch(
+            f"EXPLAIN {events(database, 15)._statement}",
+            *((8, 0), (16, 0), await connection.fetchval(AGO)),
+        )
+    assert "Tid Range Scan" in str(plan)
+
+
+async def test_nothing_is_deleted_by_default_and_without_postgresql_it_is_tried_later(
+    database: Database, database_url: str
+) -> None:
+    async with database.acquire() as connection:
+        await connection.execute(EVENTS, 8)
+    await events(database, 0).keep_swept()
+    assert await ages(database) == [0, 10, 20, 30]
+    apart = Database(database_url, "ingest", ingest.MIGRATIONS, pool_size=1)
+    with pytest.raises(Unavailable):
+        await events(apart, 15).sweep()
+
+
+async def test_the_audit_trail_and_deliveries_have_columns_to_go_by(
+    database: Database, database_url: str
+) -> None:
+    async with database.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO audit SELECT gen_random_uuid(), now() - days * interval '1 day', "
+            "'a', 'b', 'c', 200, 'r', '' FROM generate_series(0, 9) AS days"
+        )
+    assert await Retention(database, "audit", column="at", days=5).sweep() == 5
+    other = Database(database_url, "analytics", analytics.MIGRATIONS, pool_size=1)
+    await other.connect()
+    async with other.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO destinations (id, url, kind, event_types, config) "
+            "VALUES (gen_random_uuid(), 'u', 'posthog', '{}', '{}')"
+        )
+        await connection.execute(
+            "INSERT INTO deliveries (destination_id, event_id, event_type, status, attempts, "
+            "finished_at) SELECT id, days, 'e', 'delivered', 1, now() - days * interval '1 day' "
+            "FROM destinations, generate_series(0, 9) AS days"
+        )
+    assert await Retention(other, "deliveries", column="finished_at", days=5).sweep() == 5
+    await other.close()
