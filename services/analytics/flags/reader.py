@@ -20,7 +20,7 @@ from hogsend.posthog.api import PostHogError
 from hogsend.posthog.flags import EvaluatedFlag, Evaluation, FlagsApi, FlagsRequest
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
-from services.analytics.project_key import ProjectKey
+from services.analytics.project_key import Project, ProjectKey
 
 log = structlog.get_logger(__name__)
 
@@ -38,25 +38,19 @@ class FlagReader:
         self._api = FlagsApi(http)
         self._reported: LRUCache[tuple[str, str, bool | str], None] = LRUCache(REMEMBERED_REPORTS)
         self._reporting: set[asyncio.Task[None]] = set()
+        self._paused: tuple[Project, float] | None = None
+        """Whose requests PostHog does not want, and until when on the loop's clock."""
 
     async def evaluate(self, wanted: GetFlags) -> Flags:
-        """Give flags and payloads, empty without a project key or an answer; never raises."""
+        """Give flags and payloads, empty without a project key or an answer; never raises.
+
+        Nobody asks PostHog before the time that its last `Retry-After` named.
+        """
         try:
             project = await self._project_key.project()
             if project is None:
                 return Flags()
-            found = await self._api.evaluate(
-                project.host,
-                FlagsRequest(
-                    token=project.key,
-                    distinct_id=wanted.distinct_id,
-                    groups=wanted.groups,
-                    person_properties=wanted.person_properties,
-                    group_properties=wanted.group_properties,
-                    geoip_disable=True,
-                    flag_keys_to_evaluate=wanted.keys,
-                ),
-            )
+            found = await self._ask(project, wanted)
         except (HogsendError, PostHogError) as error:
             FAILURES.labels("flags", type(error).__name__).inc()
             log.warning("flags not evaluated", reason=str(error))
@@ -82,6 +76,28 @@ class FlagReader:
                 if flag.metadata.payload is not None
             },
         )
+
+    async def _ask(self, project: Project, wanted: GetFlags) -> Evaluation:
+        now = asyncio.get_running_loop().time
+        if self._paused is not None and self._paused[0] == project:
+            left = self._paused[1] - now()
+            if left > 0:
+                raise PostHogError(f"PostHog wants no requests for another {left:.0f} s")
+        request = FlagsRequest(
+            token=project.key,
+            distinct_id=wanted.distinct_id,
+            groups=wanted.groups,
+            person_properties=wanted.person_properties,
+            group_properties=wanted.group_properties,
+            geoip_disable=True,
+            flag_keys_to_evaluate=wanted.keys,
+        )
+        try:
+            return await self._api.evaluate(project.host, request)
+        except PostHogError as error:
+            if error.retry_after:
+                self._paused = project, now() + error.retry_after
+            raise
 
     def _report(self, wanted: GetFlags, known: dict[str, EvaluatedFlag], found: Evaluation) -> None:
         for key, flag in known.items():

@@ -5,6 +5,7 @@ PostHog's side is `rust/feature-flags/src/api/`.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -14,6 +15,7 @@ from hogsend.contract.base import Properties
 from hogsend.contract.json_text import replace_lone_surrogates
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import exchange
+from hogsend.posthog.retry_after import retry_after_seconds
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 EVALUATION_SECONDS = 10.0
@@ -101,7 +103,11 @@ class FlagsApi:
             max_bytes=MAX_ANSWER_BYTES,
         )
         if not httpx.codes.is_success(answer.status):
-            raise PostHogError(f"PostHog answered {answer.status}", answer.status)
+            raise PostHogError(
+                f"PostHog answered {answer.status}",
+                answer.status,
+                retry_after=retry_after_seconds(answer.retry_after, datetime.now(UTC)),
+            )
         return read_evaluation(answer.content)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -167,3 +168,28 @@ async def test_a_posthog_that_does_not_answer_with_flags_says_nothing(
     evaluated = Evaluated({}, **KEY)
     evaluated.answer = answer
     assert await evaluated.flags(keys=["beta"]) == Flags()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@on_virtual_time
+async def test_posthog_is_not_asked_again_before_the_time_it_named(status: int) -> None:
+    evaluated = Evaluated({"beta": flag()}, **KEY)
+    willing = evaluated.answer
+    evaluated.answer = httpx.Response(status, headers={"Retry-After": "30"})
+    assert await evaluated.flags() == Flags()
+    evaluated.answer = willing
+    await asyncio.sleep(29)
+    assert await evaluated.flags() == Flags()
+    assert len(evaluated.requests) == 1
+    await asyncio.sleep(2)
+    assert (await evaluated.flags()).values == {"beta": True}
+
+
+@on_virtual_time
+async def test_without_retry_after_the_next_read_asks_again() -> None:
+    evaluated = Evaluated({"beta": flag()}, **KEY)
+    willing = evaluated.answer
+    evaluated.answer = httpx.Response(503)
+    assert await evaluated.flags() == Flags()
+    evaluated.answer = willing
+    assert (await evaluated.flags()).values == {"beta": True}
