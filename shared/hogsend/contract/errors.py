@@ -69,6 +69,12 @@ class SpoolFull(HogsendError):
     code = "spool_full"
 
 
+class UnreadableReply(HogsendError):
+    """A service answered in a shape that this process does not know."""
+
+    code = "unreadable_reply"
+
+
 class CannotStart(HogsendError):
     """A service cannot run as it is configured; the message says what to change."""
 
@@ -88,6 +94,7 @@ _BY_CODE: dict[str, type[HogsendError]] = {
         TooLarge,
         PublishRejected,
         SpoolFull,
+        UnreadableReply,
     )
 }
 

@@ -18,7 +18,13 @@ from nats.js import JetStreamContext
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
 from hogsend.contract.consumers import OWN_API, STREAMS_OF_OTHERS, asked_as
-from hogsend.contract.errors import Forbidden, TooLarge, Unavailable, from_code
+from hogsend.contract.errors import (
+    Forbidden,
+    TooLarge,
+    Unavailable,
+    UnreadableReply,
+    from_code,
+)
 from hogsend.contract.headers import CORRELATION_ID
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
@@ -181,6 +187,7 @@ class Connection:
             Unavailable: NATS or the service cannot be reached, or the deadline passed.
             Forbidden: this NATS user may not ask that.
             TooLarge: the request, or its answer, is larger than NATS takes.
+            UnreadableReply: the answer has another shape than the endpoint's reply.
             HogsendError: the typed error the service answered with.
         """
         if not self.connected:
@@ -204,7 +211,14 @@ class Connection:
             ) from error
         if answer.headers and ERROR_CODE_HEADER in answer.headers:
             raise from_code(answer.headers[ERROR_CODE_HEADER], answer.headers.get(ERROR_HEADER, ""))
-        return msgspec.json.decode(answer.data, type=endpoint.reply)
+        try:
+            return msgspec.json.decode(answer.data, type=endpoint.reply)
+        except msgspec.MsgspecError:
+            # Without msgspec's words and its traceback: both may quote a reply that holds a secret.
+            raise UnreadableReply(
+                f"the {endpoint.service} service answered {endpoint.subject} in a shape that is "
+                "not known here; does it run another version?"
+            ) from None
 
     async def ask(
         self,
