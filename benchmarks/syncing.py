@@ -28,7 +28,8 @@ ROUNDS = 5
 ROUND_SECONDS = 1.5
 IN_FLIGHT = 64
 BODY = b"x" * 1024
-SUBJECT = "hogsend.bench"
+SUBJECT = "hogsend.webhooks.bench"
+"""One that the operator may publish on; these servers have no other stream that takes it."""
 PASSWORDS = dict.fromkeys(User, "password")
 NODES = 3
 

@@ -43,7 +43,7 @@ async def measure(servers: Servers, bus: Connection) -> list[Figure]:
         Figure(
             "webhooks answered / echoes answered, same process",
             f"{median(ratios):.2f}",
-            ">= 0.70",
+            ">= 0.90",
             {
                 "webhooks_per_second": round(median(webhooks)),
                 "echoes_per_second": round(median(echo)),

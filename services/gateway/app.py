@@ -70,6 +70,7 @@ from services.gateway.server import make_server
 from services.gateway.settings import GatewaySettings
 from services.gateway.slow_readers import with_answers_in_pieces
 from services.gateway.tracing import with_traces
+from services.gateway.webhooks.deliveries import PostHogDeliveries, with_deliveries
 from services.gateway.webhooks.refusals import Refusals
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
@@ -94,14 +95,16 @@ def build(
 ) -> Litestar:
     """Put the routes and what they need together."""
     size = SizeLimit(bus, settings.webhook_max_bytes)
+    deliveries = PostHogDeliveries(
+        queue,
+        webhook_secret,
+        size,
+        Refusals(ClientAddresses(settings.trusted_proxies)),
+        settings.webhook_max_bytes,
+    )
     app = Litestar(
         route_handlers=[
-            posthog_route(
-                queue,
-                webhook_secret,
-                size,
-                Refusals(ClientAddresses(settings.trusted_proxies)),
-            ),
+            posthog_route(deliveries),
             unknown_source,
             CredentialsController,
             get_connect_info,
@@ -132,7 +135,7 @@ def build(
         },
         request_class=JSONRequest,
         before_request=refuse_unknown_query_keys,
-        state=State({"admin_keys": AdminKeys(settings)}),
+        state=State({"admin_keys": AdminKeys(settings), "deliveries": deliveries}),
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.webhook_max_bytes,
         openapi_config=_openapi(),
@@ -176,14 +179,16 @@ def build_parts(link: Connection, settings: GatewaySettings, posthog: PostHogSet
     )
 
 
-def with_middleware(app: ASGIApp, bus: Connection, settings: GatewaySettings) -> ASGIApp:
+def with_middleware(litestar: Litestar, bus: Connection, settings: GatewaySettings) -> ASGIApp:
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
+    app: ASGIApp = with_answers_in_pieces(litestar)
+    app = with_audit_trail(app, bus, ClientAddresses(settings.trusted_proxies))
+    app = with_deliveries(app, litestar.state.deliveries)
     app = with_content_decoding(app, settings.webhook_max_bytes)
     budget = BodyBudget(settings.webhook_max_bytes)
     app = with_body_timeout(app, settings.http_request_timeout_seconds, budget)
-    app = with_audit_trail(app, bus, ClientAddresses(settings.trusted_proxies))
     app = with_correlation_id(app)
-    return with_traces(with_response_headers(with_answers_in_pieces(app)))
+    return with_traces(with_response_headers(app))
 
 
 def create_app(

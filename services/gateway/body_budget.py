@@ -3,14 +3,15 @@
 A body that would be too much waits where it is, in its client and in the kernel, until those before
 it are answered. While others wait, a body that its client sends too slowly is given up: a slow
 client costs itself. Small bodies, as nearly all are, are counted and never wait.
+
+Every body has a deadline. One timer looks after all of them: one for each request would cost about
+as much as decoding a webhook.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from litestar.types import Scope
 from prometheus_client import Counter, Gauge
@@ -22,6 +23,8 @@ SLOW_SECONDS = 2.0
 """A client that lets the gateway wait longer for its body is slow, once others wait for memory."""
 SLOW_BYTES_A_SECOND = 256 * 1024
 """It has as much longer as its body takes at this rate."""
+SWEEP_SECONDS = 0.25
+"""How late a body that misses its deadline may be given up."""
 
 IN_MEMORY = Gauge("hogsend_request_bytes", "Bytes of request bodies that are in memory or expected")
 GIVEN_UP = Counter("hogsend_slow_bodies", "Bodies given up because others waited for the memory")
@@ -30,24 +33,39 @@ GIVEN_UP = Counter("hogsend_slow_bodies", "Bodies given up because others waited
 class Body:
     """A request's body, of a size that it does not exceed."""
 
-    def __init__(self, size: int) -> None:
-        """Expect `size` bytes at most."""
+    __slots__ = (
+        "_client_seconds",
+        "_since",
+        "_timeout",
+        "admitted",
+        "deadline",
+        "given_up",
+        "size",
+    )
+
+    def __init__(self, size: int, deadline: float) -> None:
+        """Expect `size` bytes at most, until `deadline` by the loop's clock."""
         self.size = size
+        self.deadline = deadline
         self.admitted = False
         self.given_up = False
         self._client_seconds = 0.0
         self._since: float | None = None
-        self._receiving: asyncio.Timeout | None = None
+        self._timeout: asyncio.Timeout | None = None
 
-    @contextmanager
-    def receiving(self, timeout: asyncio.Timeout) -> Iterator[None]:
-        """Wait for the client, for the length of the block; `give_up` ends it through `timeout`."""
-        self._receiving, self._since = timeout, _now()
-        try:
-            yield
-        finally:
+    def begin(self, timeout: asyncio.Timeout) -> None:
+        """Let `timeout` end what is waited for from now on."""
+        self._timeout = timeout
+
+    def waits_for_client(self) -> None:
+        """Count the time from now on as the client's."""
+        self._since = _now()
+
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        if self._since is not None:
             self._client_seconds += _now() - self._since
-            self._receiving = self._since = None
+        self._timeout = self._since = None
 
     def is_slow(self, seconds: float) -> bool:
         """Whether its client lets us wait at this moment, and has done so for too long."""
@@ -57,10 +75,14 @@ class Body:
         return waited >= seconds + self.size / SLOW_BYTES_A_SECOND
 
     def give_up(self) -> None:
-        """End its receiving now."""
+        """End the waiting, for the sake of others."""
         self.given_up = True
-        if self._receiving is not None and not self._receiving.expired():
-            self._receiving.reschedule(0)
+        self.expire()
+
+    def expire(self) -> None:
+        """End the waiting."""
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(0)
 
 
 class BodyBudget:
@@ -73,6 +95,7 @@ class BodyBudget:
         max_bytes: int = BUDGET_BYTES,
         small_bytes: int = SMALL_BYTES,
         slow_seconds: float = SLOW_SECONDS,
+        sweep_seconds: float = SWEEP_SECONDS,
     ) -> None:
         """Allow `max_bytes`, or one body of any size.
 
@@ -81,26 +104,44 @@ class BodyBudget:
             max_bytes: of all bodies that are not small.
             small_bytes: up to which size a body is small.
             slow_seconds: see `SLOW_SECONDS`.
+            sweep_seconds: see `SWEEP_SECONDS`.
         """
         self._largest = largest
         self._max_bytes = max_bytes
         self._small_bytes = small_bytes
         self._slow_seconds = slow_seconds
+        self._sweep_seconds = sweep_seconds
         self._bodies: dict[Body, None] = {}
+        self._watched: set[Body] = set()
+        self._sweep: asyncio.TimerHandle | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.held = 0
         """Bytes admitted."""
+        IN_MEMORY.set_function(lambda: self.held)
 
-    def body_of(self, scope: Scope) -> Body:
-        """Give the body that a request announces."""
+    def body_of(self, scope: Scope, seconds: float) -> Body:
+        """Give the body that a request announces, which must be there within `seconds`."""
+        deadline = _now() + seconds
         length = self._largest
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit():
                 length = min(int(value), self._largest)
             elif name == b"content-encoding":
                 # It grows when it is decoded.
-                return Body(self._largest)
-        return Body(length)
+                return Body(self._largest, deadline)
+        return Body(length, deadline)
+
+    def watch(self, body: Body, timeout: asyncio.Timeout) -> None:
+        """End what is waited for through `timeout` when the body's deadline has passed."""
+        body.begin(timeout)
+        self._watched.add(body)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(self._sweep_seconds, self._expire)
+
+    def unwatch(self, body: Body) -> None:
+        """Nothing is waited for any more."""
+        body.end()
+        self._watched.discard(body)
 
     async def admit(self, body: Body) -> None:
         """Wait until there is room for all of a body."""
@@ -110,7 +151,6 @@ class BodyBudget:
         body.admitted = True
         self._bodies[body] = None
         self.held += body.size
-        IN_MEMORY.set(self.held)
 
     def end(self, body: Body) -> None:
         """Forget a body: its request is answered."""
@@ -118,7 +158,6 @@ class BodyBudget:
             return
         del self._bodies[body]
         self.held -= body.size
-        IN_MEMORY.set(self.held)
         self._wake_next()
 
     async def _wait_for_room(self, body: Body) -> None:
@@ -145,6 +184,15 @@ class BodyBudget:
 
     def _has_room_for(self, body: Body) -> bool:
         return self.held == 0 or self.held + body.size <= self._max_bytes
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for body in self._watched:
+            if body.deadline <= now:
+                body.expire()
+        again = loop.call_later(self._sweep_seconds, self._expire) if self._watched else None
+        self._sweep = again
 
     def _give_up_slow(self) -> None:
         for body in self._bodies:

@@ -53,19 +53,22 @@ def with_body_timeout(app: ASGIApp, seconds: float, budget: BodyBudget) -> ASGIA
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        deadline = asyncio.get_running_loop().time() + seconds
-        body, complete = budget.body_of(scope), False
+        body, complete = budget.body_of(scope, seconds), False
 
         async def receive_in_time() -> ReceiveMessage:
             nonlocal complete
             if complete:
                 return await receive()
             try:
-                async with asyncio.timeout_at(deadline) as timeout:
-                    if not body.admitted:
-                        await budget.admit(body)
-                    with body.receiving(timeout):
+                async with asyncio.timeout(None) as timeout:
+                    budget.watch(body, timeout)
+                    try:
+                        if not body.admitted:
+                            await budget.admit(body)
+                        body.waits_for_client()
                         message = await receive()
+                    finally:
+                        budget.unwatch(body)
             except TimeoutError:
                 REQUEST_TIMEOUTS.inc()
                 if body.given_up or not body.admitted:

@@ -32,8 +32,8 @@ async def run(app: ASGIApp, scope: Scope, messages: Iterator[ReceiveMessage | No
     async def receive() -> ReceiveMessage:
         message = next(messages)
         if message is None:
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            for _ in range(10):
+                await asyncio.sleep(0)
             message = next(messages)
         assert message is not None
         return message
@@ -42,7 +42,7 @@ async def run(app: ASGIApp, scope: Scope, messages: Iterator[ReceiveMessage | No
         pass
 
     # No time at all: what does not come at once comes too late.
-    await with_body_timeout(app, 0, BodyBudget(100))(scope, receive, send)
+    await with_body_timeout(app, 0, BodyBudget(100, sweep_seconds=0))(scope, receive, send)
 
 
 def reading(times: int, read: list[ReceiveMessage]) -> ASGIApp:

@@ -71,6 +71,49 @@ async def test_case_109_the_right_secret(gateway: FakeGateway) -> None:
     assert ids == ["0190-1", "0190-2", "0190-3"]
 
 
+@pytest.mark.parametrize("url", [URL, f"{URL}/", "/v1//webhooks/posthog"])
+async def test_however_the_path_is_spelt_a_delivery_is_the_same(
+    gateway: FakeGateway, url: str
+) -> None:
+    headers = {"x-posthog-webhook-secret": SECRET}
+    taken = await gateway.http.post(url, json=body(), headers=headers)
+    assert (taken.status_code, taken.json()["userId"]) == (200, "u_42")
+    assert taken.headers["content-type"] == "application/json"
+    assert taken.headers["x-request-id"]
+    refused = await gateway.http.post(url, content=b"{", headers=headers)
+    assert (refused.status_code, refused.json()["details"]) == (400, "Malformed JSON")
+    assert (await gateway.http.post(url, json=body())).status_code == 401
+    assert len(gateway.bus.published.ids) == 1
+
+
+async def test_a_delivery_whose_client_went_away_is_not_queued(gateway: FakeGateway) -> None:
+    messages = iter(
+        [
+            {"type": "http.request", "body": b'{"event"', "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+    )
+    answers: list[Any] = []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": URL,
+        "query_string": b"",
+        "client": None,
+        "headers": [(b"x-posthog-webhook-secret", SECRET.encode())],
+    }
+    await gateway.app(scope, receive, send)
+    assert answers[0]["status"] == 400
+    assert gateway.bus.published.ids == []
+
+
 @pytest.mark.parametrize("secret", ["wrong", "", None, "S3CRET", "s3cret ", "s3crét"])
 async def test_case_110_a_wrong_secret(gateway: FakeGateway, secret: str | None) -> None:
     presented = [] if secret is None else [(b"x-posthog-webhook-secret", secret.encode())]

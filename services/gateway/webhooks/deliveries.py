@@ -1,0 +1,161 @@
+"""PostHog's deliveries, from the request to its answer (contract 5).
+
+They are answered before Litestar sees them: its request and response objects cost more than all the
+rest of a webhook. What is refused goes on to the route, which raises the error again where Litestar
+answers it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException, NotAuthorizedException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from hogsend.contract.errors import SpoolFull
+from services.gateway.error_responses import RETRY_SECONDS
+from services.gateway.response_headers import REQUEST_ID_STATE
+from services.gateway.webhooks.posthog import parse_posthog, queued_posthog_webhook
+from services.gateway.webhooks.refusals import Refusals
+from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
+from services.gateway.webhooks.size_limit import SizeLimit
+from services.gateway.webhooks.webhook_queue import WebhookQueue
+
+PATH = "/v1/webhooks/posthog"
+SECRET_HEADER = b"x-posthog-webhook-secret"
+REFUSED_STATE = "refused_delivery"
+"""The error of a delivery that the route is to answer."""
+
+_MISSING = (
+    "there is no webhook secret: connect PostHog, or set POSTHOG_WEBHOOK_SECRET or WEBHOOK_OPEN"
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class WebhookAccepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The event is stored durably."""
+
+    ok: Literal[True] = True
+    event: str
+    user_id: str
+
+
+class PostHogDeliveries:
+    """Accepts deliveries."""
+
+    def __init__(
+        self,
+        queue: WebhookQueue,
+        secret: WebhookSecret,
+        size: SizeLimit,
+        refusals: Refusals,
+        max_bytes: int,
+    ) -> None:
+        """Queue what carries `secret`; a body has at most `max_bytes`, and what NATS takes."""
+        self._queue = queue
+        self._secret = secret
+        self._size = size
+        self._refusals = refusals
+        self._max_bytes = max_bytes
+
+    async def accept(self, scope: Scope, receive: Receive) -> bytes:
+        """Make one event durable.
+
+        Returns:
+            The answer's body.
+
+        Raises:
+            HTTPException: it is not accepted, and why.
+            InvalidPayloadError: JSON of another shape.
+            MalformedJSONError: not JSON.
+            TooLarge: more than NATS takes.
+        """
+        self._check_secret(scope)
+        body = await self._body(scope, receive)
+        self._size.check(body)
+        webhook, body = parse_posthog(body)
+        request_id = scope["state"][REQUEST_ID_STATE]
+        queued = queued_posthog_webhook(webhook, body, datetime.now(UTC), request_id)
+        try:
+            await self._queue.accept(queued)
+        except SpoolFull as error:
+            # 429, not 503: PostHog retries a 429 for minutes, a 503 for seconds.
+            raise _busy(429, str(error)) from error
+        event = webhook.event
+        return _encode(WebhookAccepted(event=event.event, user_id=event.distinct_id))
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > self._max_bytes:
+                raise RequestEntityTooLarge
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise HTTPException(
+                    "The client went away before its body was complete", status_code=400
+                )
+            pieces.append(message["body"])
+            size += len(message["body"])
+            if size > self._max_bytes:
+                raise RequestEntityTooLarge
+            if not message.get("more_body", False):
+                return b"".join(pieces) if len(pieces) > 1 else pieces[0]
+
+    def _check_secret(self, scope: Scope) -> None:
+        presented = bearer = None
+        for name, value in scope["headers"]:
+            if name == SECRET_HEADER:
+                presented = value
+            elif name == b"authorization":
+                bearer = value
+        if presented is None and bearer is not None:
+            presented = bearer.replace(b"Bearer ", b"", 1)
+        check = self._secret.check(presented)
+        if check is SecretCheck.UNKNOWN:
+            self._refusals.unknown()
+            missing = self._secret.missing
+            raise _busy(503, _MISSING if missing else "the webhook secret is not known yet")
+        if check is SecretCheck.MISMATCH:
+            self._refusals.mismatch(scope, presented=presented is not None)
+            raise NotAuthorizedException("Invalid webhook secret")
+
+
+def with_deliveries(app: ASGIApp, deliveries: PostHogDeliveries) -> ASGIApp:
+    """Wrap `app` so that deliveries do not reach it, except those that are refused."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "POST":
+            await app(scope, receive, send)
+            return
+        scope["path_template"] = PATH
+        try:
+            body = await deliveries.accept(scope, receive)
+        except Exception as error:  # noqa: BLE001 - the route raises it again
+            scope["state"][REFUSED_STATE] = error
+            await app(scope, receive, send)
+            return
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(body)),
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    return wrapped
+
+
+def _busy(status: int, reason: str) -> HTTPException:
+    headers = {"Retry-After": str(RETRY_SECONDS)}
+    return HTTPException(reason, status_code=status, headers=headers)
