@@ -73,6 +73,9 @@ secrets: ## Make up the passwords and keys of a deployment, in deploy/secrets
 bench: $(DEVELOPING) ## Measure every figure the README quotes (needs wrk)
 	@exec $(VENV)/bin/python -m benchmarks
 
+bench-growth: $(DEVELOPING) ## Measure storing and reading with up to 10 million events (EVENTS="0 100000" for others)
+	@exec $(VENV)/bin/python -m benchmarks.growth $(EVENTS)
+
 generate: $(DEVELOPING) ## Write the documents that are made from the code
 	@$(VENV)/bin/python -m docs.generate
 
@@ -98,4 +101,4 @@ $(DEVELOPING): $(RUNNING)
 	@$(PIP) --no-compile --editable './shared[service]' --editable '.[embedded,dev,docs]'
 	@touch $@
 
-.PHONY: help install install-dev up sandbox demo check test unit lint types node-tools fuzz matrix chaos chaos-cluster secrets bench generate docs clean
+.PHONY: help install install-dev up sandbox demo check test unit lint types node-tools fuzz matrix chaos chaos-cluster secrets bench bench-growth generate docs clean

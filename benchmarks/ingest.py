@@ -40,11 +40,11 @@ async def measure(servers: Servers, operator: Connection) -> list[Figure]:
     pulled, stored = [], []
     async with servers.fresh_database() as url:
         for number in range(ROUNDS):
-            await _publish(operator, f"pull-{number}")
+            await publish(operator, f"pull-{number}")
             async with _connected(servers) as bus:
                 pulled.append(await _pull_and_acknowledge(bus, batch))
-            await _publish(operator, f"store-{number}")
-            stored.append(await _store(servers, url, operator, batch))
+            await publish(operator, f"store-{number}")
+            stored.append(await store(servers, url, operator, batch))
     ratios = [one / base for one, base in zip(stored, pulled, strict=True)]
     return [
         Figure(
@@ -70,7 +70,8 @@ async def _connected(servers: Servers) -> AsyncIterator[Connection]:
     await bus.close()
 
 
-async def _publish(operator: Connection, run: str) -> None:
+async def publish(operator: Connection, run: str) -> None:
+    """Queue the messages of a run, under ids of its own."""
     now = format_time(datetime.now(UTC))
     for start in range(0, MESSAGES, IN_FLIGHT):
         await asyncio.gather(
@@ -122,7 +123,8 @@ async def _pull_and_acknowledge(bus: Connection, batch: int) -> float:
     return MESSAGES / elapsed
 
 
-async def _store(servers: Servers, url: str, operator: Connection, batch: int) -> float:
+async def store(servers: Servers, url: str, operator: Connection, batch: int) -> float:
+    """Store what is queued, and return the rows stored a second."""
     broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
     database = Database(url, "ingest", MIGRATIONS, pool_size=8)
     await database.connect()

@@ -1,0 +1,167 @@
+"""How storing and reading hold up as the tables grow: `python -m benchmarks.growth [EVENTS ...]`.
+
+Fills a database of its own up to each number of events, with a million contacts (or `--contacts`),
+and prints a table: rows stored a second, and the 99th percentile of pages and look-ups in
+milliseconds, each with its ratio to the first line. Then the oldest sixth of the events is deleted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import uvloop
+
+from benchmarks import ingest
+from benchmarks.figures import median
+from hogsend.contract.events import ListEvents
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.service.database import Database
+from hogsend.service.retention import Retention
+from hogsend.transport.connection import Connection
+from services.ingest.app import MIGRATIONS
+from services.ingest.contacts.lookup import ContactStore
+from services.ingest.events.store import EventStore
+from services.ingest.settings import IngestSettings
+from tests.servers import Servers, running_servers
+
+SIZES = (0, 1_000_000, 3_000_000, 10_000_000)
+CONTACTS = 1_000_000
+DAYS = 360
+"""Days that the events are spread over."""
+LOOKS = 300
+"""Pages and look-ups of each kind."""
+STORED = 2
+"""Rounds of storing 20,000 rows."""
+
+_CONTACTS = """
+WITH filled AS (
+    INSERT INTO contacts (id, source, external_id, email, properties, versions, created_at,
+        first_seen_at, last_seen_at)
+    SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'posthog', 'u_' || n,
+        'u' || n || '@example.com', '{"plan": "pro", "$geoip_country_code": "GB"}', '{}',
+        now(), now(), now()
+    FROM generate_series(0, $1::int - 1) AS n
+    RETURNING id, external_id, email
+)
+INSERT INTO contact_keys (kind, digest, value, contact_id)
+SELECT kind, sha256(convert_to(value, 'UTF8')), value, id
+FROM filled, LATERAL (VALUES ('external', external_id), ('email', email)) AS key (kind, value)
+"""
+_EVENTS = """
+INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
+SELECT 'posthog', gen_random_uuid(), CASE WHEN n % 10000 = 0 THEN 'rare' ELSE 'e' || n % 20 END,
+    'u_' || person, ('00000000-0000-4000-8000-' || lpad(to_hex(person), 12, '0'))::uuid,
+    '{"$lib": "web", "plan": "free", "value": 149.9, "$current_url": "https://example.com/a/b/c"}',
+    at, at + interval '1 second'
+FROM generate_series($1::bigint, $2::bigint - 1) AS n,
+    LATERAL (SELECT n * 7919 % $3::int AS person,
+        now() - ($4::int - n::float8 / $5::bigint * $4::int) * interval '1 day' AS at) AS drawn
+"""
+_CHUNK = 500_000
+
+
+async def _grow(connection: Any, begin: int, end: int, contacts: int, largest: int) -> None:
+    for first in range(begin, end, _CHUNK):
+        last = min(first + _CHUNK, end)
+        await connection.execute(_EVENTS, first, last, contacts, DAYS, largest)
+        print(f"{last:,} events ...", file=sys.stderr)
+    await connection.execute("VACUUM ANALYZE events")
+
+
+async def _p99(look: Callable[[], Awaitable[object]]) -> float:
+    taken = []
+    for _ in range(LOOKS):
+        begun = time.perf_counter()
+        await look()
+        taken.append(time.perf_counter() - begun)
+    return sorted(taken)[LOOKS * 99 // 100] * 1000
+
+
+async def _read(database: Database, contacts: int) -> dict[str, float]:
+    store, people = EventStore(database), ContactStore(database)
+    draw = random.Random(1)  # noqa: S311 - the same people each time, nobody guesses them
+    now = datetime.now(UTC)
+
+    def person() -> str:
+        return f"u_{draw.randrange(contacts)}"
+
+    async def anywhere() -> None:
+        to = now - timedelta(days=draw.random() * DAYS)
+        page = await store.page(ListEvents(occurred_to=to))
+        await store.page(ListEvents(before=page.next_before))
+
+    return {
+        "first page": await _p99(lambda: store.page(ListEvents())),
+        "two pages from anywhere": await _p99(anywhere),
+        "page of a frequent event": await _p99(lambda: store.page(ListEvents(event="e7"))),
+        "page of a rare event": await _p99(lambda: store.page(ListEvents(event="rare"))),
+        "page of a person": await _p99(lambda: store.page(ListEvents(user_id=person()))),
+        "contact": await _p99(lambda: people.find(person())),
+    }
+
+
+async def _rate(servers: Servers, operator: Connection, url: str, run: str) -> float:
+    batch = IngestSettings().ingest_batch_size
+    rates = []
+    for number in range(STORED):
+        await ingest.publish(operator, f"{run}-{number}")
+        rates.append(await ingest.store(servers, url, operator, batch))
+    return median(rates)
+
+
+async def measure(sizes: Sequence[int], contacts: int) -> None:
+    """Fill, measure and print."""
+    async with running_servers() as servers, servers.fresh_database() as url:
+        operator = Connection(User.OPERATOR, servers.nats_url(User.OPERATOR))
+        await operator.open()
+        await streams.reconcile(operator.js, User.INGEST)
+        await operator.js.purge_stream(StreamName.WEBHOOKS)
+        database = Database(url, "ingest", MIGRATIONS, pool_size=8)
+        await database.connect()
+        filling = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
+        await filling.execute(_CONTACTS, contacts)
+        await filling.execute("VACUUM ANALYZE contacts, contact_keys")
+        base: dict[str, float] = {}
+        filled = 0
+        for size in sizes:
+            await _grow(filling, filled, size, contacts, max(sizes))
+            filled = size
+            found = await _read(database, contacts)
+            found["rows stored a second"] = await _rate(servers, operator, url, str(size))
+            if not base:
+                base = found
+                print(f"| events | {' | '.join(found)} |\n|---|{'---|' * len(found)}")
+            cells = (f"{value:.3g} ({value / base[name]:.2f})" for name, value in found.items())
+            print(f"| {size:,} | {' | '.join(cells)} |", flush=True)
+        begun = time.perf_counter()
+        days = DAYS * 5 // 6
+        deleted = await Retention(database, "events", column="received_at", days=days).sweep()
+        swept = time.perf_counter() - begun
+        print(f"\nReads in ms (p99 of {LOOKS}), {contacts:,} contacts. ", end="")
+        print(f"{deleted:,} old events deleted in {swept:.1f} s.")
+        await filling.close()
+        await database.close()
+        await operator.close()
+
+
+def main() -> int:
+    """Read the sizes, and run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("events", nargs="*", type=int, default=list(SIZES))
+    parser.add_argument("--contacts", type=int, default=CONTACTS)
+    given = parser.parse_args()
+    uvloop.run(measure(sorted(given.events), given.contacts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
