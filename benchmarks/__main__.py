@@ -20,6 +20,7 @@ import uvloop
 from benchmarks import (
     bearers,
     capturing,
+    cost,
     crowd,
     ingest,
     persons,
@@ -47,6 +48,7 @@ async def measure(wanted: Sequence[str] = ()) -> list[Figure]:
             {
                 "webhooks": partial(webhooks.measure, servers, operator),
                 "ingest": partial(ingest.measure, servers, operator),
+                "cost": partial(cost.measure, servers, operator),
                 "propagation": partial(propagation.measure, servers),
                 "bearers": partial(bearers.measure, servers),
                 "persons": partial(persons.measure, servers),

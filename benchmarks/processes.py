@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 
 from cli.stack.settings import ALL_SETTINGS
 from hogsend.contract.users import User
@@ -26,6 +27,14 @@ def environment(**given: str) -> dict[str, str]:
     known = {name for group in ALL_SETTINGS for name in group.environment_names()}
     clean = {name: value for name, value in os.environ.items() if name not in known}
     return {**clean, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "LOG_LEVEL": "warning", **given}
+
+
+def service_name(process: psutil.Process) -> str:
+    """What a process is: the service it serves, or else the program that it runs."""
+    line = process.cmdline()
+    if len(line) > 1 and line[-2] == "serve":
+        return line[-1]
+    return Path(line[0]).name if line else ""
 
 
 @asynccontextmanager

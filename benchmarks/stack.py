@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.figures import Figure
-from benchmarks.processes import environment
+from benchmarks.processes import environment, service_name
 from tests.ports import free_port
 
 MIB = 1024 * 1024
@@ -55,8 +55,7 @@ async def _start(home: Path) -> tuple[float, dict[str, int]]:
     json.loads(summary)
     memory: dict[str, int] = {}
     for child in psutil.Process(process.pid).children():
-        line = child.cmdline()
-        name = line[-1] if line[-2] == "serve" else Path(line[0]).name
+        name = service_name(child)
         family = [child, *child.children(recursive=True)]
         memory[name] = round(sum(one.memory_full_info().pss for one in family) / MIB)
     process.terminate()
