@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nats.aio.msg import Msg
 
+from hogsend.contract.audit import ADMIN_REQUEST_AUDITED
 from hogsend.contract.base import Empty
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities
 from hogsend.contract.conditions import ANALYTICS_CONDITIONS, ConditionResults, EvaluateConditions
@@ -60,7 +61,7 @@ from services.analytics.persons.timezones import Timezones
 from services.analytics.project_key import PROVIDER
 
 router = ServiceRouter()
-router.publishes(EVENT_CAPTURED, ENGAGEMENT_REPORTED, MESSAGE_DEAD_LETTERED)
+router.publishes(EVENT_CAPTURED, ENGAGEMENT_REPORTED, MESSAGE_DEAD_LETTERED, ADMIN_REQUEST_AUDITED)
 
 
 # Persons and flags

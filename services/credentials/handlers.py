@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hogsend.contract.audit import ADMIN_REQUEST_AUDITED
 from hogsend.contract.base import Empty
 from hogsend.contract.credentials import (
     CREDENTIAL_CHANGED,
@@ -34,7 +35,7 @@ from services.credentials.credential_service import CredentialService
 from services.credentials.token_resolver import TokenResolver
 
 router = ServiceRouter()
-router.publishes(CREDENTIAL_CHANGED)
+router.publishes(CREDENTIAL_CHANGED, ADMIN_REQUEST_AUDITED)
 
 
 @router.endpoint(CREDENTIALS_PUT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hogsend.contract.audit import ADMIN_REQUEST_AUDITED
 from hogsend.contract.base import Empty
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.health import PROVISIONER_HEALTH, ServiceHealth
@@ -21,6 +22,7 @@ from services.provisioner.destination.provisioning import Provisioning
 from services.provisioner.diagnosis.diagnostics import Diagnostics
 
 router = ServiceRouter()
+router.publishes(ADMIN_REQUEST_AUDITED)
 
 
 @router.endpoint(PROVISIONER_PROVISION)

@@ -21,16 +21,22 @@ class AuditEntry(Message, frozen=True, kw_only=True):
     id: UUID
     at: Annotated[datetime, msgspec.Meta(tz=True)]
     actor: str
-    """Which key it carried: `full-admin`, `read` or `ingest`, never the key."""
+    """Which key it carried: `full-admin`, `read` or `ingest`, never the key.
+
+    Over the bus the NATS user who asked, for example `nats:operator`.
+    """
     action: str
-    """First part of the path and method, for example `provider-credentials.put`."""
+    """First part of the path and method, for example `provider-credentials.put`.
+
+    Over the bus service and verb, for example `ingest.purge`.
+    """
     resource: str
     """The rest of the path, for example `posthog`."""
     status: int
-    """HTTP status it was answered with."""
+    """HTTP status it was answered with, or over the bus what HTTP would have answered."""
     request_id: str
     address: str
-    """Where it came from."""
+    """Where it came from; empty over the bus, where NATS does not say."""
 
 
 class ListAudit(Message, frozen=True, kw_only=True):
@@ -61,7 +67,7 @@ ADMIN_REQUEST_AUDITED = Channel(
     subject=subjects.AUDIT,
     stream=StreamName.AUDIT,
     message=AuditEntry,
-    publishers=(User.GATEWAY, User.INGEST),
+    publishers=(User.GATEWAY, User.CREDENTIALS, User.PROVISIONER, User.INGEST, User.ANALYTICS),
     subscribers=(User.INGEST,),
     summary="An administrator's request that may have changed something.",
 )

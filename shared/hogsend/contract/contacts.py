@@ -108,6 +108,8 @@ INGEST_SPLIT = Endpoint(
     reply=ContactList,
     callers=(User.GATEWAY,),
     summary="Undo a merge of two contacts, and keep them apart.",
+    changes=True,
+    resource="merge_id",
 )
 INGEST_CONTACT = Endpoint(
     service=User.INGEST,
@@ -124,4 +126,6 @@ INGEST_FILL_TIMEZONE = Endpoint(
     reply=Empty,
     callers=(User.ANALYTICS,),
     summary="Give a contact that has no time zone one.",
+    changes=True,
+    resource="user_id",
 )

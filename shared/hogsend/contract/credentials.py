@@ -223,6 +223,8 @@ CREDENTIALS_PUT = Endpoint(
     callers=(User.GATEWAY,),
     summary="Seal and store a provider's OAuth credential.",
     holds_secret=True,
+    changes=True,
+    resource="provider_id",
 )
 CREDENTIALS_GET = Endpoint(
     service=User.CREDENTIALS,
@@ -239,6 +241,8 @@ CREDENTIALS_DELETE = Endpoint(
     reply=Deleted,
     callers=(User.GATEWAY,),
     summary="Delete a provider's credential and what was derived from it.",
+    changes=True,
+    resource="provider_id",
 )
 CREDENTIALS_STATUS = Endpoint(
     service=User.CREDENTIALS,
@@ -273,6 +277,8 @@ CREDENTIALS_PUT_DERIVED = Endpoint(
     callers=(User.PROVISIONER,),
     summary="Seal and store a minted webhook secret and the project it belongs to.",
     holds_secret=True,
+    changes=True,
+    resource="provider_id",
 )
 CREDENTIALS_TOKEN = Endpoint(
     service=User.CREDENTIALS,

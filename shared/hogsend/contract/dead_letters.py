@@ -130,6 +130,8 @@ INGEST_REPLAY = Endpoint(
     callers=(User.GATEWAY,),
     summary="Put dead letters back on their streams.",
     deadline=60.0,
+    changes=True,
+    resource="sequence",
 )
 INGEST_PURGE = Endpoint(
     service=User.INGEST,
@@ -139,4 +141,6 @@ INGEST_PURGE = Endpoint(
     callers=(User.GATEWAY,),
     summary="Forget dead letters.",
     deadline=60.0,
+    changes=True,
+    resource="sequence",
 )

@@ -142,6 +142,7 @@ ANALYTICS_CREATE_DESTINATION = Endpoint(
     reply=OutboundDestination,
     callers=(User.GATEWAY,),
     summary="Make an outbound destination.",
+    changes=True,
 )
 ANALYTICS_LIST_DESTINATIONS = Endpoint(
     service=User.ANALYTICS,
@@ -166,6 +167,8 @@ ANALYTICS_CHANGE_DESTINATION = Endpoint(
     reply=OutboundDestination,
     callers=(User.GATEWAY,),
     summary="Change, pause or resume an outbound destination.",
+    changes=True,
+    resource="id",
 )
 ANALYTICS_DELETE_DESTINATION = Endpoint(
     service=User.ANALYTICS,
@@ -174,6 +177,8 @@ ANALYTICS_DELETE_DESTINATION = Endpoint(
     reply=Deleted,
     callers=(User.GATEWAY,),
     summary="Delete an outbound destination.",
+    changes=True,
+    resource="id",
 )
 ANALYTICS_TEST_DESTINATION = Endpoint(
     service=User.ANALYTICS,
@@ -182,6 +187,8 @@ ANALYTICS_TEST_DESTINATION = Endpoint(
     reply=TestQueued,
     callers=(User.GATEWAY,),
     summary="Send a test event to one destination.",
+    changes=True,
+    resource="id",
 )
 ANALYTICS_DELIVERIES = Endpoint(
     service=User.ANALYTICS,

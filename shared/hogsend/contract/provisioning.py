@@ -146,6 +146,7 @@ PROVISIONER_PROVISION = Endpoint(
     callers=(User.GATEWAY,),
     summary="Make PostHog deliver its events here; repeating it changes nothing.",
     deadline=60.0,
+    changes=True,
 )
 PROVISIONER_DIAGNOSE = Endpoint(
     service=User.PROVISIONER,

@@ -65,6 +65,10 @@ class Endpoint(msgspec.Struct, Generic[Request, Reply], frozen=True, kw_only=Tru
     """Seconds the service may take, and a caller waits unless it says otherwise."""
     holds_secret: bool = False
     """Whether request or reply hold a secret in clear: not even the operator asks or listens."""
+    changes: bool = False
+    """Whether it changes what an administrator answers for: others than `callers` are recorded."""
+    resource: str = ""
+    """Field of the request that says what is changed, for that record."""
 
     @property
     def subject(self) -> str:

@@ -13,6 +13,7 @@ from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
 from hogsend.faststream.linked import LinkedBroker
 from hogsend.service import metrics, tracing
+from hogsend.service.audit import AuditMiddleware
 from hogsend.service.discovery import ServiceStats, discovery_router
 from hogsend.service.injection import injector
 from hogsend.service.middlewares import (
@@ -51,6 +52,7 @@ class ServiceBroker(LinkedBroker):
             middlewares=[
                 *_tracing_middlewares(),
                 CorrelationMiddleware,
+                partial(AuditMiddleware, service=user, publish=link.publish),
                 partial(MeasuringMiddleware, stats=self.stats),
                 ErrorsMiddleware,
             ],

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hogsend.contract.credentials import CREDENTIALS_DELETE, ProviderRef
+from hogsend.contract.dead_letters import INGEST_PURGE, PurgeDeadLetters
+from hogsend.contract.errors import NotFound
 from tests.integration.gateway.test_credentials import PAYLOAD
 from tests.integration.harness import READ_KEY, Gateway, admin, credentials_service, gateway_service
 from tests.integration.ingest.driver import Driver
@@ -68,6 +71,23 @@ async def test_what_was_changed_is_noted_with_its_outcome_and_without_its_body(
         assert page.json()["entries"][-1]["address"] == "127.0.0.1"
         assert "pha_a" not in page.text
         assert (await gateway.http.get(URL, headers=reader)).status_code == 403
+
+
+async def test_what_an_operator_changes_over_the_bus_is_noted_and_http_is_noted_once(
+    servers: Servers, database_url: str, gateway: Gateway, driver: Driver
+) -> None:
+    async with driver.replica(), credentials_service(servers, database_url):
+        await driver.operator.request(INGEST_PURGE, PurgeDeadLetters(), deadline=10)
+        with pytest.raises(NotFound):
+            await driver.operator.request(
+                CREDENTIALS_DELETE, ProviderRef(provider_id="posthog"), deadline=10
+            )
+        await gateway.http.delete(CREDENTIAL, headers=admin())
+        assert await entries(gateway, driver) == [
+            ("full-admin", "provider-credentials.delete", "posthog", 404),
+            ("nats:operator", "credentials.delete", "posthog", 404),
+            ("nats:operator", "ingest.purge", "", 200),
+        ]
 
 
 async def test_the_same_entry_twice_is_kept_once_and_what_is_none_is_set_aside(
