@@ -2,7 +2,8 @@
 
 Settings come from every service's `settings.py`; `docs/bus.md` and NATS' configuration from
 `hogsend.contract`; `docs/asyncapi.json` from the services' routers; `docs/http.md` and
-`docs/openapi.json` from the gateway; `docs/command.md` from the command line.
+`docs/openapi.json` from the gateway; `docs/command.md` from the command line;
+`docs/metrics.md` from the metrics themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 
 from cli.stack import nats
-from docs.generators import asyncapi, command, examples, http, settings
+from docs.generators import asyncapi, command, examples, http, metrics, settings
 from hogsend.contract import streams
 from hogsend.contract.consumers import mappings
 from hogsend.contract.permissions import permissions
@@ -230,6 +231,7 @@ DOCUMENTS: dict[Path, Callable[[], str]] = {
     ROOT / "README.md": readme,
     ROOT / "docs" / "settings.md": settings.page,
     ROOT / "docs" / "command.md": command.page,
+    ROOT / "docs" / "metrics.md": metrics.page,
     ROOT / "docs" / "http.md": http.page,
     ROOT / "docs" / "openapi.json": http.openapi,
     ROOT / "docs" / "bus.md": bus,

@@ -24,6 +24,9 @@ from hogsend.contract.users import User
 from hogsend.service.settings import BusSettings
 from services.gateway.listener import PASSED_ON, listening_socket
 
+METRICS_PORT = 9464
+"""Of the first service, where METRICS_PORT is not set; 9464 is OpenTelemetry's for Prometheus."""
+
 ROOT = Path(__file__).parents[2]
 PYTHONPATH = f"{ROOT}:{ROOT / 'shared'}"
 """Services run from this checkout, and with its library, whatever else is installed."""
@@ -93,6 +96,7 @@ async def start_services(stack: Stack) -> None:
     listening = _listen(stack)
     for service in reversed(SERVICE_SETTINGS):
         variables = environment_for(service, _defaults(stack, service))
+        variables.update(_metrics_port(service))
         sockets = [listening] if service == "gateway" else []
         if sockets:
             variables[PASSED_ON] = str(listening.fileno())
@@ -115,6 +119,14 @@ async def start_services(stack: Stack) -> None:
                     lambda name=service: is_up(http, name),  # type: ignore[misc]
                 )
         await wait_until_ready(stack.supervisor, "gateway", lambda: is_success(http, "/readyz"))
+
+
+def _metrics_port(service: str) -> dict[str, str]:
+    """Where a service serves metrics: on this machine each needs a port of its own."""
+    first = os.environ.get("METRICS_PORT") or str(METRICS_PORT)
+    if not first.isdecimal() or int(first) == 0:
+        return {}
+    return {"METRICS_PORT": str(int(first) + list(SERVICE_SETTINGS).index(service))}
 
 
 def _listen(stack: Stack) -> socket.socket:

@@ -30,6 +30,7 @@ from hogsend.service.settings import (
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection
+from services.credentials import metrics
 from services.credentials.change_relay import RELAY_SECONDS, ChangeRelay
 from services.credentials.change_stream import JetStreamChanges
 from services.credentials.credential_service import CredentialService
@@ -152,6 +153,11 @@ async def run() -> None:
             parts.database.keep_connected,
             partial(repeat_every, RELAY_SECONDS, parts.relay.relay_pending),
             parts.refresher.keep_fresh,
+            partial(
+                repeat_every,
+                metrics.MEASURE_SECONDS,
+                partial(metrics.measure, parts.credentials, "posthog"),
+            ),
         ]
         if previous_secrets:
             background.append(partial(repeat_every, ROTATE_SECONDS, parts.rotation.rotate))

@@ -236,7 +236,7 @@ async def run() -> None:
     """Run until SIGTERM or SIGINT: finish open requests, then stop."""
     settings, posthog, public = GatewaySettings(), PostHogSettings(), PublicUrlSettings()
     observed, nats = TelemetrySettings(), BusSettings()
-    async with telemetry.reporting(User.GATEWAY, observed, metrics_port=False):
+    async with telemetry.reporting(User.GATEWAY, observed):
         if settings.admin_api_key is None:
             log.warning("ADMIN_API_KEY is not set: every admin request will be answered 401")
 

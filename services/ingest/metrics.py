@@ -28,6 +28,16 @@ NAKS = Counter("hogsend_ingest_nak", "Messages returned to the queue when ingest
 DeprecatedName(UNDELIVERABLE, "hogsend_ingest_parked")
 DeprecatedName(NAKS, "hogsend_ingest_given_back")
 LAG = Gauge("hogsend_ingest_lag", "Messages that wait in a stream", ["stream"])
+LAG_SECONDS = Gauge(
+    "hogsend_ingest_lag_seconds",
+    "How long the last message that was read had waited in its stream",
+    ["stream"],
+)
+ANNOUNCED_SECONDS = Histogram(
+    "hogsend_ingest_announced_seconds",
+    "From the receipt of an event to its announcement",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
+)
 BATCH_SECONDS = Histogram(
     "hogsend_ingest_batch_seconds",
     "From a batch's arrival to its acknowledgement",
@@ -46,6 +56,8 @@ def measured(messages: Sequence[QueuedMessage]) -> Iterator[None]:
     delivery = messages[-1].metadata
     BATCH_SIZE.observe(len(messages))
     LAG.labels(delivery.stream).set(delivery.num_pending)
+    waited = time.time() - delivery.timestamp.timestamp()
+    LAG_SECONDS.labels(delivery.stream).set(max(waited, 0))
     started = time.perf_counter()
     yield
     BATCH_SECONDS.observe(time.perf_counter() - started)

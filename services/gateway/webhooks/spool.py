@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 SPOOLED = Counter("hogsend_spool_appended", "Webhooks written to the spool")
 WAITING = Gauge("hogsend_spool_deliveries", "Webhooks waiting in the spool")
 BYTES = Gauge("hogsend_spool_bytes", "Bytes of webhooks waiting in the spool")
+LIMIT = Gauge("hogsend_spool_limit_bytes", "Bytes that the spool may hold")
 SET_ASIDE = Gauge(
     "hogsend_spool_set_aside", "Spooled webhooks that JetStream refuses, or nobody can decode"
 )
@@ -79,6 +80,7 @@ class Spool:
         self._directory = directory
         self._aside = directory / SET_ASIDE_DIRECTORY
         self._max_bytes = max_bytes
+        LIMIT.set(max_bytes)
         self._appending: list[tuple[bytes, asyncio.Future[None]]] = []
         self._being_written = 0
         self._bytes_being_written = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from hogsend.contract.errors import PublishRejected, Unavailable
 from hogsend.contract.headers import TRACEPARENT
@@ -70,6 +71,7 @@ class EventProcessor:
         outcomes, attempts = await self._save([event for _, event in decoded])
         finished: list[QueuedMessage] = []
         unpublished: list[QueuedMessage] = []
+        received: list[datetime] = []
         outgoing: list[OutgoingMessage] = []
         stored = duplicates = 0
         for (message, event), outcome in zip(decoded, outcomes, strict=True):
@@ -90,13 +92,16 @@ class EventProcessor:
             ):
                 unpublished.append(message)
                 outgoing.append(event_message(event, outcome.contact_key))
+                received.append(event.received_at)
             else:
                 finished.append(message)
         with tracing.stage("publish event", (one.headers.get(TRACEPARENT) for one in outgoing)):
             published, _ = await retry_until_available(lambda: self._publish(outgoing))
-        for message, refusal in zip(unpublished, published, strict=True):
+        now = datetime.now(UTC)
+        for message, since, refusal in zip(unpublished, received, published, strict=True):
             if refusal is None:
                 finished.append(message)
+                metrics.ANNOUNCED_SECONDS.observe(max((now - since).total_seconds(), 0))
             else:
                 why = Unprocessable(TOO_LARGE, f"stored, but not published: {refusal}")
                 failures.append(Failure(message, why))

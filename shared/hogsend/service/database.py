@@ -209,7 +209,7 @@ class Database:
         else:
             settings = {**settings, "search_path": self._schema}
             cached = CACHED_STATEMENTS
-        return await asyncpg.create_pool(
+        pool = await asyncpg.create_pool(
             self._address.dsn,
             min_size=1,
             max_size=pool_size,
@@ -219,6 +219,12 @@ class Database:
             reset=_keep_session,
             statement_cache_size=cached,
         )
+        metrics.DATABASE_CONNECTIONS.labels("idle").set_function(pool.get_idle_size)
+        metrics.DATABASE_CONNECTIONS.labels("used").set_function(
+            lambda: pool.get_size() - pool.get_idle_size()
+        )
+        metrics.DATABASE_CONNECTIONS_LIMIT.set(pool_size)
+        return pool
 
     async def health(self) -> tuple[DependencyHealth, SchemaHealth]:
         """How PostgreSQL answers, and how far the schema is."""

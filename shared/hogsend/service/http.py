@@ -16,9 +16,26 @@ from typing import Any
 import httpcore
 import httpx
 
+from hogsend.service import metrics
 from hogsend.service.proxies import Proxies
 from hogsend.service.ssrf import DEFAULT_PORTS, Address, AddressRefused, EgressPolicy
 from hogsend.urls import literal_address
+
+AREAS = {
+    "oauth": "oauth",
+    "i": "capture",
+    "batch": "capture",
+    "flags": "flags",
+    "decide": "flags",
+    "persons": "persons",
+    "hog_functions": "hog_functions",
+    "projects": "projects",
+    "environments": "projects",
+    "organizations": "projects",
+    "users": "projects",
+    "query": "query",
+}
+"""Area of PostHog's API by a part of the path; the last part that is here decides."""
 
 CONNECT_SECONDS = 3.0
 """How long one of several addresses may take to answer before the next is tried."""
@@ -61,6 +78,16 @@ class _Outbound(httpx.AsyncBaseTransport):
         self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        area, status = _area(request.url), "error"
+        try:
+            response = await self._send(request)
+            status = str(response.status_code)
+        finally:
+            if area is not None:
+                metrics.POSTHOG_REQUESTS.labels(area, status).inc()
+        return response
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
         proxy = self._proxies.to(request.url)
         if proxy is None:
             return await self._direct.handle_async_request(request)
@@ -84,6 +111,12 @@ class _Outbound(httpx.AsyncBaseTransport):
                 else httpx.Proxy(proxy),
             )
         return self._proxied[proxy]
+
+
+def _area(url: httpx.URL) -> str | None:
+    """Area of PostHog's API that a URL is in; None for somebody else's."""
+    known = [AREAS[part] for part in url.path.split("/") if part in AREAS]
+    return known[-1] if known else None
 
 
 def _guarded_transport(policy: EgressPolicy, context: ssl.SSLContext) -> httpx.AsyncHTTPTransport:

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric, start_http_server
+import structlog
+from prometheus_client import (
+    REGISTRY,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
+
+from hogsend import __version__
+
+log = structlog.get_logger(__name__)
+
+# They would double the number of series, and nobody looks at them.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+BUILD_INFO = Gauge("hogsend_build_info", "1; which version runs is in the label", ["version"])
+BUILD_INFO.labels(__version__).set(1)
 
 BUS_EVENTS = Counter("hogsend_bus_events", "Connection changes and errors of NATS", ["what"])
 BUS_CONNECTED = Gauge("hogsend_bus_connected", "1 while NATS is connected")
@@ -15,6 +34,26 @@ RPC_SECONDS = Histogram(
     "Time to answer a request on the bus",
     ["verb", "code"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+STREAM_MESSAGES = Gauge(
+    "hogsend_stream_messages",
+    "Messages in a stream; in DEADLETTER those that wait for an operator",
+    ["stream"],
+)
+STREAM_BYTES = Gauge("hogsend_stream_bytes", "Bytes that a stream takes", ["stream"])
+STREAM_LIMIT_BYTES = Gauge(
+    "hogsend_stream_limit_bytes", "Bytes that a stream may take; absent without a limit", ["stream"]
+)
+DATABASE_CONNECTIONS = Gauge(
+    "hogsend_database_connections", "Connections of the pool to PostgreSQL", ["state"]
+)
+DATABASE_CONNECTIONS_LIMIT = Gauge(
+    "hogsend_database_connections_limit", "Connections that the pool may have"
+)
+POSTHOG_REQUESTS = Counter(
+    "hogsend_posthog_requests",
+    "Requests to PostHog, by area of its API and status; `error` without an answer",
+    ["area", "status"],
 )
 FAILURES = Counter(
     "hogsend_failures", "Failures that were handled, by place and kind", ["where", "kind"]
@@ -46,6 +85,19 @@ class DeprecatedName(Collector):
 
 
 def serve(host: str, port: int) -> None:
-    """Serve `/metrics` at an address; port 0 serves nothing."""
-    if port:
+    """Serve `/metrics` at an address; port 0 serves nothing.
+
+    A port that is taken is no reason to process nothing: the log says so.
+    """
+    if not port:
+        return
+    try:
         start_http_server(port, addr=host)
+    except OSError as error:
+        FAILURES.labels("metrics", type(error).__name__).inc()
+        log.warning(
+            "metrics are not served",
+            address=f"{host}:{port}",
+            reason=error.strerror or str(error),
+            fix="set METRICS_PORT to a free port, or to 0",
+        )

@@ -256,8 +256,8 @@ class TelemetrySettings(Settings):
     )
     metrics_port: OptionalPort = Field(
         0,
-        description="Port where a service without HTTP serves `/metrics`; 0 is off. "
-        "The gateway serves them itself.",
+        description="Port where a service serves `/metrics`; 0 is off. Containers have 9464; "
+        "`hogsend up` counts up from this or 9464, a port a service.",
     )
     metrics_host: ListeningHost = Field("127.0.0.1", description="Address that port is on.")
     health_file: Path | None = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nats.js import JetStreamContext
-from nats.js.api import StreamConfig
+from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from hogsend.contract.consumers import STREAMS_OF_OTHERS
@@ -14,6 +14,7 @@ from hogsend.contract.streams import (
     StreamName,
 )
 from hogsend.contract.users import User
+from hogsend.service import metrics
 
 _STREAM_NAME_IN_USE = 10058
 
@@ -40,7 +41,7 @@ async def reconcile(js: JetStreamContext, owner: User, limits: Limits = DEFAULT_
 async def restore(
     js: JetStreamContext, owner: User, limits: Limits = DEFAULT_LIMITS
 ) -> list[StreamName]:
-    """Create the streams of `owner` that are gone, and name them.
+    """Create the streams of `owner` that are gone, name them, and measure the others.
 
     Those that exist stay as they are: two versions of a service may declare different limits.
 
@@ -50,11 +51,20 @@ async def restore(
     made = []
     for name in _owned_by(owner):
         try:
-            await js.stream_info(name)
+            info = await js.stream_info(name)
         except NotFoundError:
             if await _create(js, limits.applied_to(STREAMS[name].config)):
                 made.append(name)
+            continue
+        _measure(name, info)
     return made
+
+
+def _measure(name: StreamName, info: StreamInfo) -> None:
+    metrics.STREAM_MESSAGES.labels(name).set(info.state.messages)
+    metrics.STREAM_BYTES.labels(name).set(info.state.bytes)
+    if (limit := info.config.max_bytes or 0) > 0:
+        metrics.STREAM_LIMIT_BYTES.labels(name).set(limit)
 
 
 def _owned_by(owner: User) -> list[StreamName]:

@@ -12,22 +12,18 @@ from hogsend.service.settings import TelemetrySettings
 
 
 @asynccontextmanager
-async def reporting(
-    service: User, settings: TelemetrySettings, *, metrics_port: bool = True
-) -> AsyncIterator[None]:
+async def reporting(service: User, settings: TelemetrySettings) -> AsyncIterator[None]:
     """Log, count and trace for the length of the block, which is the life of the process.
 
     Args:
         service: whose process this is.
         settings: the operator's.
-        metrics_port: False for a service that serves `/metrics` itself.
 
     Raises:
         CannotStart: traces are wanted, and OpenTelemetry is not installed.
     """
     logs.configure(service.value, settings)
-    if metrics_port:
-        metrics.serve(settings.metrics_host, settings.metrics_port)
+    metrics.serve(settings.metrics_host, settings.metrics_port)
     tracing.configure(service.value)
     try:
         yield

@@ -273,3 +273,13 @@ async def test_metrics_need_a_key(gateway: FakeGateway) -> None:
     metrics = await gateway.http.get("/metrics", headers=bearer())
     assert "hogsend_webhooks_accepted" in metrics.text
     assert metrics.headers["content-type"].startswith("text/plain")
+
+
+async def test_requests_are_measured_by_template_and_never_by_path(gateway: FakeGateway) -> None:
+    await gateway.http.get("/v1/admin/provider-credentials/u_42", headers=bearer())
+    await gateway.http.get("/u_42/of/nobody")
+    shown = (await gateway.http.get("/metrics", headers=bearer())).text
+    measured = [line for line in shown.splitlines() if line.startswith("hogsend_http_request")]
+    assert any('route="unmatched",status="404"' in line for line in measured)
+    assert any('route="/v1/admin/provider-credentials/{' in line for line in measured)
+    assert "u_42" not in "".join(measured)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-from prometheus_client import Counter, generate_latest
+import socket
 
+import httpx
+import pytest
+from prometheus_client import REGISTRY, Counter, generate_latest
+from structlog.testing import capture_logs
+
+from hogsend.service import metrics
+from hogsend.service.http import _area
 from services.gateway import request_timeouts
 from services.ingest import metrics as ingest
 
@@ -30,3 +36,32 @@ def test_a_renamed_counter_is_exposed_under_its_deprecated_name_too(
     assert values[deprecated] == values[name]
     assert any(line.startswith(f"# HELP {deprecated} DEPRECATED, use {name}.") for line in lines)
     assert f"# TYPE {deprecated} counter" in lines
+
+
+def test_a_port_that_is_taken_does_not_end_the_service() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, capture_logs() as logs:
+        metrics.serve("127.0.0.1", taken.getsockname()[1])
+    assert [line["event"] for line in logs] == ["metrics are not served"]
+
+
+def test_no_metric_has_a_double_that_says_when_it_was_created() -> None:
+    metrics.RPC_SECONDS.labels("made", "up").observe(1)
+    assert "_created" not in generate_latest(REGISTRY).decode()
+
+
+@pytest.mark.parametrize(
+    ("url", "area"),
+    [
+        ("https://eu.posthog.com/oauth/token/", "oauth"),
+        ("https://eu.posthog.com/api/projects/7/persons/?distinct_id=u", "persons"),
+        ("https://eu.posthog.com/api/environments/7/hog_functions/0a/", "hog_functions"),
+        ("https://eu.i.posthog.com/i/v0/e/", "capture"),
+        ("https://eu.i.posthog.com/batch/", "capture"),
+        ("https://eu.i.posthog.com/flags/?v=2", "flags"),
+        ("https://elsewhere.example.com/u_42", None),
+    ],
+)
+def test_requests_to_posthog_are_counted_by_area_and_those_to_others_not(
+    url: str, area: str | None
+) -> None:
+    assert _area(httpx.URL(url)) == area
