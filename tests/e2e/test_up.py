@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from tests.running_stack import Up, environment, launch, processes_of, up
 from tests.servers import Servers
 from tests.waiting import eventually, more_than
 
+DEPLOY = Path(__file__).parents[2] / "deploy" / "grafana"
 GRANT: dict[str, Any] = {
     "accessToken": "pha_never_to_be_seen_again",
     "refreshToken": "phr_never_to_be_seen_again",
@@ -40,11 +44,40 @@ PAUSE_SECONDS = 0.02
 """Between two events of the load: enough to meet every fault, and room for the rest to start."""
 
 
+def _free_ports(count: int) -> int:
+    """First of several ports in a row that nobody listens on."""
+    while True:
+        with ExitStack() as held:
+            first = held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            try:
+                for port in range(first + 1, first + count):
+                    held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except (OSError, OverflowError):
+                continue
+            return int(first)
+
+
+async def _served_metrics(first: int) -> list[str]:
+    """What each service says at its own port."""
+    async with httpx.AsyncClient() as http:
+        return [
+            (await http.get(f"http://127.0.0.1:{first + number}/metrics")).text
+            for number in range(len(SERVICE_SETTINGS))
+        ]
+
+
+def _named() -> set[str]:
+    """Metrics that dashboard and alerts name."""
+    files = ((DEPLOY / name).read_text() for name in ("alerts.yaml", "dashboard.json"))
+    return {name for text in files for name in re.findall(r"\bhogsend_\w+", text)}
+
+
 async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
     tmp_path: Path,
 ) -> None:
     home = tmp_path / "home"
-    async with up(home, tmp_path, LOG_LEVEL="debug") as stack:
+    first = _free_ports(len(SERVICE_SETTINGS))
+    async with up(home, tmp_path, LOG_LEVEL="debug", METRICS_PORT=str(first)) as stack:
         url = "/v1/admin/provider-credentials/posthog"
         stored = await stack.http.put(url, json={"payload": GRANT}, headers=stack.admin)
         assert stored.status_code == 200
@@ -62,6 +95,9 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
         secrets += [GRANT["accessToken"], GRANT["refreshToken"]]
         command_lines = " ".join(" ".join(one.cmdline()) for one in processes_of(home))
         metrics = (await stack.http.get("/metrics", headers=stack.admin)).text
+        served = await _served_metrics(first)
+        assert any("hogsend_ingest_announced_seconds_count 1.0" in one for one in served)
+        assert not {name for name in _named() if not any(name in one for one in served)}
         await _store_minted_secret(stack)
         stack.process.terminate()
         assert await asyncio.wait_for(stack.process.wait(), 60) == 0

@@ -1,0 +1,123 @@
+"""Dashboard and alert rules: valid, and of metrics that the services have."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docs.generators.metrics import exposed_name, registered
+from tests.unit.deploy.test_files import DEPLOY, ROOT, compose, documents, kustomization, pods
+
+GRAFANA = DEPLOY / "grafana"
+RUNBOOKS = ROOT / "docs" / "runbooks"
+PROMTOOL = shutil.which("promtool")
+SERVED_ON = "9464"
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((GRAFANA / "alerts.yaml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def panels() -> list[dict[str, Any]]:
+    loaded: list[dict[str, Any]] = json.loads((GRAFANA / "dashboard.json").read_text())["panels"]
+    return loaded
+
+
+def expressions() -> list[str]:
+    shown = [target["expr"] for panel in panels() for target in panel["targets"]]
+    return [*shown, *(rule["expr"] for rule in rules())]
+
+
+def test_dashboard_and_rules_name_metrics_that_the_services_have() -> None:
+    known = set()
+    for metric in registered():
+        name = exposed_name(metric)
+        histogram = metric._type == "histogram"
+        known |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if histogram else {name}
+    used = {name for one in expressions() for name in re.findall(r"\bhogsend_\w+", one)}
+    assert used - known == set()
+    assert len(used) > 20
+
+
+def test_dashboard_and_rules_name_labels_that_their_metrics_have() -> None:
+    labels = {name for metric in registered() for name in metric._labelnames}
+    labels |= {"le", "service", "job"}
+    for one in expressions():
+        for named in re.findall(r"(?:by|on) \(([^)]*)\)", one):
+            assert set(re.findall(r"\w+", named)) <= labels, one
+
+
+def test_each_alert_has_a_runbook_with_its_expression_and_no_runbook_is_left_over() -> None:
+    index = (RUNBOOKS / "index.md").read_text()
+    for rule in rules():
+        page = ROOT / rule["annotations"]["runbook"]
+        assert page.stem == rule["alert"]
+        assert rule["expr"] in page.read_text(), page.name
+        assert f"\n{page.stem}\n" in index
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+    written = {page.stem for page in RUNBOOKS.glob("*.md")} - {"index"}
+    assert written == {rule["alert"] for rule in rules()}
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool (Debian's prometheus) is not installed")
+def test_each_alert_fires_when_it_should_and_none_on_a_quiet_day(tmp_path: Path) -> None:
+    shutil.copy(GRAFANA / "alerts.yaml", tmp_path)
+    provoked = shutil.copy(Path(__file__).with_name("alerts.promtool.yaml"), tmp_path)
+    for arguments in (
+        ["check", "rules", str(tmp_path / "alerts.yaml")],
+        ["check", "config", "--syntax-only", str(GRAFANA / "prometheus.yaml")],
+        ["test", "rules", str(provoked)],
+    ):
+        done = subprocess.run(
+            [str(PROMTOOL), *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_is_provoked() -> None:
+    provoked = Path(__file__).with_name("alerts.promtool.yaml").read_text()
+    for rule in rules():
+        assert f'alertname="{rule["alert"]}"' in provoked
+
+
+def test_metrics_are_on_in_every_container_and_pod_and_read_by_one_configuration() -> None:
+    services = compose()["services"]
+    jobs = yaml.safe_load((GRAFANA / "prometheus.yaml").read_text())["scrape_configs"]
+    read = {name for job in jobs for one in job["dns_sd_configs"] for name in one["names"]}
+    ours = {name for name, one in services.items() if one.get("command", [""])[0] == "serve"}
+    assert read == ours
+    assert {str(one["port"]) for job in jobs for one in job["dns_sd_configs"]} == {SERVED_ON}
+    for name in ours:
+        assert services[name]["environment"]["METRICS_PORT"] == f"${{METRICS_PORT:-{SERVED_ON}}}"
+    bus = next(one for one in kustomization()["configMapGenerator"] if one["name"] == "bus")
+    assert f"METRICS_PORT={SERVED_ON}" in bus["literals"]
+    for document in documents():
+        for container in pods(document).get("containers", ()):
+            if container["image"] == "hogsend":
+                ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+                assert ports["metrics"] == int(SERVED_ON)
+                about = document["spec"]["template"]["metadata"]
+                assert about["labels"]["metrics"] == "yes"
+                assert about["annotations"]["prometheus.io/port"] == SERVED_ON
+
+
+def test_every_observer_is_pinned_and_on_this_machine_only() -> None:
+    observers = {
+        name: one
+        for name, one in compose()["services"].items()
+        if one.get("profiles") == ["observe"]
+    }
+    assert observers.keys() == {"prometheus", "grafana", "jaeger"}
+    for one in observers.values():
+        assert re.search(r":-[\w./-]+:v?\d+\.\d+\.\d+\}$", one["image"])
+        for mounted in one.get("volumes", ()):
+            source = mounted.split(":")[0]
+            assert not source.startswith("./") or (ROOT / source).exists(), source
