@@ -24,6 +24,7 @@ from hogsend import __version__
 from hogsend.contract.streams import DEFAULT_LIMITS, GIB
 from hogsend.contract.users import User
 from hogsend.service.settings import TelemetrySettings
+from services.gateway.listener import WANTED_DESCRIPTORS
 from services.gateway.settings import GatewaySettings
 
 ROOT = Path(__file__).parents[3]
@@ -178,6 +179,12 @@ def test_the_lines_of_a_layout_are_what_compose_reads() -> None:
     assert set(SERVERS) <= services.keys()
     second = {name for name, service in services.items() if service.get("profiles") == ["cluster"]}
     assert second == {*SERVERS[1:], *SECOND}
+
+
+def test_compose_lets_a_gateway_open_the_files_it_wants() -> None:
+    for name in ("gateway", "gateway-2"):
+        wanted = {"soft": WANTED_DESCRIPTORS, "hard": WANTED_DESCRIPTORS}
+        assert compose()["services"][name]["ulimits"] == {"nofile": wanted}
 
 
 def test_every_service_is_locked_down_in_compose() -> None:
