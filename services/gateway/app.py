@@ -38,6 +38,7 @@ from services.gateway.audit import with_audit_trail
 from services.gateway.auth import AdminKeys
 from services.gateway.body_budget import BodyBudget
 from services.gateway.client_address import ClientAddresses
+from services.gateway.console.pages import console_routes
 from services.gateway.content_encoding import with_content_decoding
 from services.gateway.correlation import with_correlation_id
 from services.gateway.error_responses import EXCEPTION_HANDLERS
@@ -124,6 +125,7 @@ def build(
             get_hogsend_client_document,
             get_own_client_document,
             get_documentation_asset,
+            *console_routes(wanted=settings.console, host=settings.gateway_host),
         ],
         dependencies={
             "bus": Provide(lambda: bus, sync_to_thread=False),

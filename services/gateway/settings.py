@@ -36,6 +36,11 @@ class GatewaySettings(Settings):
         description="Connections that are open at the same time, idle ones included; more wait. "
         "The limit for open files is raised for it as far as the system allows.",
     )
+    console: bool | None = Field(
+        None,
+        description="Whether the gateway serves the page at `/console`, which shows what "
+        "`/v1/health` says. Unset, only while it listens on loopback.",
+    )
     admin_api_key: HeaderSecret | None = Field(
         None,
         description="Bearer for `/v1/admin/*`. Unset, every admin request is 401; "

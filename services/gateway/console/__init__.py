@@ -1,0 +1,1 @@
+"""The console: pages for a browser, of which nothing is loaded from elsewhere."""

@@ -1,0 +1,79 @@
+"""The console's page: where it is shown, and that it keeps to its own strict policy."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from services.gateway.console.pages import console_routes
+from tests.unit.gateway.fakes import FakeGateway, fake_gateway
+
+PAGE = "/console"
+FILES = ["/console/overview.js", "/console/style.css"]
+
+
+@pytest.mark.parametrize("url", [PAGE, *FILES])
+async def test_the_page_and_its_files_allow_nothing_inline_or_from_elsewhere(
+    gateway: FakeGateway, url: str
+) -> None:
+    answer = await gateway.http.get(url)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].count("charset=utf-8") == 1
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+async def test_the_page_has_no_inline_script_or_style_and_loads_what_is_there(
+    gateway: FakeGateway,
+) -> None:
+    page = (await gateway.http.get(PAGE)).text
+    assert re.findall(r"(?:src|href)=\"([^\"]+)\"", page) == [
+        "/console/style.css",
+        "/console/overview.js",
+    ]
+    assert "<style" not in page
+    assert not re.search(r"\s(?:on\w+|style)=", page)
+    assert re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL) == [""]
+
+
+async def test_the_script_makes_no_html_of_what_it_shows(gateway: FakeGateway) -> None:
+    script = (await gateway.http.get("/console/overview.js")).text
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
+
+
+async def test_the_first_load_is_under_150_kb(gateway: FakeGateway) -> None:
+    loaded = [len((await gateway.http.get(url)).content) for url in [PAGE, *FILES]]
+    assert sum(loaded) < 150_000
+
+
+@pytest.mark.parametrize("name", ["pages.py", "..%2Fpages.py", "index.html"])
+async def test_no_other_file_is_given(gateway: FakeGateway, name: str) -> None:
+    assert (await gateway.http.get(f"{PAGE}/{name}")).status_code == 404
+
+
+async def test_off_leaves_no_trace_of_it() -> None:
+    async with fake_gateway(console=False) as gateway:
+        unknown = await gateway.http.get("/nothing-here")
+        for url in [PAGE, *FILES]:
+            answer = await gateway.http.get(url)
+            assert (answer.status_code, answer.json()) == (404, unknown.json())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "host", "shown"),
+    [
+        (None, "127.0.0.1", True),
+        (None, "::1", True),
+        (None, "localhost", True),
+        (None, "0.0.0.0", False),
+        (None, "gateway.example", False),
+        (True, "0.0.0.0", True),
+        (False, "127.0.0.1", False),
+    ],
+)
+def test_unset_it_is_shown_on_loopback_only(*, wanted: bool | None, host: str, shown: bool) -> None:
+    assert bool(console_routes(wanted=wanted, host=host)) is shown
