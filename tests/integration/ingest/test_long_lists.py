@@ -121,11 +121,16 @@ async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
         assert (page.total, page.total_estimated) == (10_000, False)
     async with database.acquire() as connection:
         await connection.execute("TRUNCATE events, audit")
-    await fill(database, 20_000)
+    await fill(database, 30_000)
     for page in (await store.page(ListEvents()), await trail.page(ListAudit())):
         assert page.total_estimated
-        assert page.total == pytest.approx(20_000, rel=0.1)
-    assert (await store.page(ListEvents(event="rare"))).total == 40
+        assert page.total == pytest.approx(30_000, rel=0.1)
+    half = await store.page(ListEvents(event="e1", source="posthog"))
+    assert half.total_estimated
+    assert half.total == pytest.approx(15_000, rel=0.1)
+    most = await trail.page(ListAudit(action="b.put"))
+    assert most.total == pytest.approx(30_000, rel=0.1)
+    assert (await store.page(ListEvents(event="rare"))).total == 60
     assert not (await store.page(ListEvents(event="rare"))).total_estimated
     assert not (await trail.page(ListAudit(actor="read"))).total_estimated
 
