@@ -51,6 +51,10 @@ class AnalyticsSettings(Settings):
         "ones of its destination.",
     )
 
+    max_destinations: Annotated[int, Field(ge=1, le=500)] = Field(
+        50, description="Destinations there may be; each holds engagement and takes memory."
+    )
+
     @field_validator("default_timezone")
     @classmethod
     def _must_be_timezone(cls, value: str) -> str:

@@ -36,8 +36,8 @@ RETURNING *;
 -- Remove a destination and its history.
 DELETE FROM destinations WHERE id = :id RETURNING id;
 
--- name: lock_default()!
--- One replica at a time creates the default destination; 7238 is this lock's own key.
+-- name: lock_creation()!
+-- One replica at a time creates destinations; 7238 is this lock's own key.
 SELECT pg_advisory_xact_lock(7238);
 
 -- name: of_kind(kind)

@@ -86,6 +86,8 @@ class DestinationService:
         store: DestinationStore,
         egress: EgressPolicy,
         instance_host: str,
+        *,
+        at_most: int,
     ) -> None:
         """Keep destinations in `store`.
 
@@ -95,18 +97,20 @@ class DestinationService:
             store: keeps destinations.
             egress: which hosts may be called.
             instance_host: where the instance's own key belongs.
+            at_most: how many destinations there may be, paused ones included.
         """
         self._publisher = publisher
         self._consumers = consumers
         self._store = store
         self._egress = egress
         self._instance_host = instance_host
+        self._at_most = at_most
 
     async def create(self, new: CreateDestination) -> OutboundDestination:
         """Create a destination. Engagement reported from now on waits for it.
 
         Raises:
-            InvalidRequest: the destination could never work.
+            InvalidRequest: the destination could never work, or there are too many.
         """
         check_text("description", new.description)
         checked = msgspec.structs.replace(
@@ -115,7 +119,7 @@ class DestinationService:
             event_types=checked_types(new.event_types),
             config=checked_config(new.config, self._egress, self._instance_host),
         )
-        created = await self._store.create(checked)
+        created = await self._store.create(checked, at_most=self._at_most)
         try:
             await self._create_consumer(created.id)
         except Unavailable:

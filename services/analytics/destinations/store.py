@@ -83,9 +83,22 @@ class DestinationStore:
         async with self._connection() as connection:
             return _destination(_found(await _queries.get(connection, id=id)))
 
-    async def create(self, new: CreateDestination, *, is_default: bool = False) -> Destination:
-        """Store a new destination."""
+    async def create(
+        self, new: CreateDestination, *, is_default: bool = False, at_most: int | None = None
+    ) -> Destination:
+        """Store a new destination.
+
+        Raises:
+            InvalidRequest: there are `at_most` already.
+        """
         async with self._connection() as connection:
+            if at_most is not None:
+                await _queries.lock_creation(connection)
+                if await _queries.total(connection, include_disabled=True) >= at_most:
+                    raise InvalidRequest(
+                        f"there are {at_most} destinations, and no more are allowed: delete one, "
+                        "or set MAX_DESTINATIONS higher"
+                    )
             return await _insert(connection, new, is_default=is_default)
 
     async def change(self, id: UUID, edit: Edit) -> Destination:
@@ -116,7 +129,7 @@ class DestinationStore:
             `created`, `changed` or `unchanged`.
         """
         async with self._connection() as connection:
-            await _queries.lock_default(connection)
+            await _queries.lock_creation(connection)
             present = [
                 _destination(row) async for row in _queries.of_kind(connection, kind=default.kind)
             ]

@@ -154,3 +154,13 @@ async def test_an_event_has_one_row_with_its_last_outcome(store: DestinationStor
 
 async def test_outcomes_of_a_destination_that_is_gone_are_dropped(store: DestinationStore) -> None:
     await store.record(uuid4(), [outcome(1)])
+
+
+async def test_replicas_that_create_together_make_no_more_than_are_allowed(
+    store: DestinationStore,
+) -> None:
+    made = await asyncio.gather(
+        *(store.create(NEW, at_most=2) for _ in range(6)), return_exceptions=True
+    )
+    assert sum(isinstance(one, InvalidRequest) for one in made) == 4
+    assert len(await store.all()) == 2

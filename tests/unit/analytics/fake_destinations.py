@@ -18,7 +18,7 @@ from hogsend.contract.destinations import (
     ListDeliveries,
     ListDestinations,
 )
-from hogsend.contract.errors import NotFound, Unavailable
+from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.service.database import Database
 from services.analytics.destinations.model import Destination, read_config
 from services.analytics.destinations.store import DestinationStore, Edit, Outcome
@@ -75,8 +75,12 @@ class FakeStore(DestinationStore):
             raise NotFound("Webhook endpoint not found")
         return self.rows[id]
 
-    async def create(self, new: CreateDestination, *, is_default: bool = False) -> Destination:
+    async def create(
+        self, new: CreateDestination, *, is_default: bool = False, at_most: int | None = None
+    ) -> Destination:
         self._check()
+        if at_most is not None and len(self.rows) >= at_most:
+            raise InvalidRequest(f"there are {at_most} destinations")
         made = destination(
             url=new.url,
             event_types=new.event_types,

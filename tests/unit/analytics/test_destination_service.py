@@ -61,6 +61,7 @@ class Managed:
             self.store,
             EgressPolicy.of(("allowed.internal",)),
             "https://us.i.posthog.com",
+            at_most=3,
         )
 
     async def create(self, **changes: Any) -> str:
@@ -293,3 +294,13 @@ async def test_a_nul_is_refused_by_the_name_of_its_field(
     with pytest.raises(InvalidRequest, match=refusal):
         await managed.service.change(ChangeDestination(id=made.id, **fields))
     assert await managed.store.all() == [before]
+
+
+async def test_more_destinations_than_are_allowed_are_refused_until_one_is_deleted() -> None:
+    managed = Managed()
+    created = [await managed.create() for _ in range(3)]
+    with pytest.raises(InvalidRequest, match="there are 3 destinations"):
+        await managed.create()
+    assert len(managed.consumers.kept_for) == 3
+    await managed.service.delete(DestinationRef(id=created[0]))
+    await managed.create()

@@ -90,7 +90,9 @@ async def broker(link: FakeLink) -> AsyncIterator[ServiceBroker]:
     """The service, with destinations in memory."""
     composed_broker = composed(link)
     composed_broker.provide(
-        DestinationService(link, FakeConsumers(), FakeStore(), EGRESS, "https://us.i.posthog.com")
+        DestinationService(
+            link, FakeConsumers(), FakeStore(), EGRESS, "https://us.i.posthog.com", at_most=50
+        )
     )
     async with TestNatsBroker(composed_broker):
         yield composed_broker
