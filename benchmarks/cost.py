@@ -9,53 +9,75 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
+import nats
 import psutil
+from nats.js import JetStreamContext
+from nats.js.api import RetentionPolicy
 
 from benchmarks.figures import Figure, median
-from benchmarks.processes import gateway, process, service_name
+from benchmarks.processes import gateway, ingest, process, service_name
+from cli.stack import nats as nats_server
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
+from tests.ports import free_port
 from tests.servers import Servers
 from tests.waiting import eventually
 
-ROUND_SECONDS = 15
+ROUND_SECONDS = 8
 PEOPLE = 4_000
 CONNECTIONS = 32
 ROUNDS = 3
 SCRIPT = Path(__file__).with_name("cost.lua")
-PROCESSES = ("gateway", "ingest", "nats-server", "postgres")
+OURS = ("gateway", "ingest", "nats-server", "postgres")
+PEER = ("fastapi_receiver", "jetstream_consumer", "nats-server", "postgres")
+PATH = "/v1/webhooks/posthog"
+SECRET = "bench-secret"  # noqa: S105 - guards nothing real
 MICROSECONDS = 1e6
 
 Seconds = Mapping[str, float]
 """CPU seconds by process."""
+Details = dict[str, float]
 
 
 async def measure(servers: Servers, bus: Connection) -> list[Figure]:
-    """Post the webhooks several times, each to an empty database."""
+    """Post webhooks to Hogsend and to its peer in turn, each time to an empty database."""
     await streams.reconcile(bus.js, User.INGEST)
-    rounds = [await _round(servers, bus) for _ in range(ROUNDS)]
-    costs = {name: median([one.cost[name] for one in rounds]) for name in PROCESSES}
+    ours, peers = [], []
+    for _ in range(ROUNDS):
+        ours.append(await _round(_hogsend(servers, bus), OURS))
+        peers.append(await _round(_peer(servers), PEER))
+    ratio = median([one.together / peer.together for one, peer in zip(ours, peers, strict=True)])
     return [
         Figure(
-            "CPU microseconds a webhook, all processes together",
-            f"{median([sum(one.cost.values()) for one in rounds]):.0f}",
-            details={
-                **{name.replace("-", "_"): round(cost) for name, cost in costs.items()},
-                "webhooks": min(one.webhooks for one in rounds),
-                "answered_per_second": round(median([one.answered for one in rounds])),
-                "stored_per_second": round(median([one.stored for one in rounds])),
-                "p99_ms": median([one.p99 for one in rounds]),
-            },
+            "CPU of a webhook, all processes / FastAPI + JetStream + a consumer that inserts",
+            f"{ratio:.2f}",
+            "<= 0.65",
+            _described(ours, OURS) | _described(peers, PEER, "peer_"),
         )
     ]
+
+
+def _described(rounds: Sequence[_Round], processes: Sequence[str], prefix: str = "") -> Details:
+    costs = {name: median([one.cost[name] for one in rounds]) for name in processes}
+    found = {
+        "us_together": median([one.together for one in rounds]),
+        **{f"us_{name.replace('-', '_')}": cost for name, cost in costs.items()},
+        "answered_per_second": median([one.answered for one in rounds]),
+        "stored_per_second": median([one.stored for one in rounds]),
+    }
+    p99 = {f"{prefix}p99_ms": median([one.p99 for one in rounds])}
+    return {f"{prefix}{name}": round(value) for name, value in found.items()} | p99
 
 
 class _Round:
@@ -63,55 +85,114 @@ class _Round:
 
     def __init__(self, output: str, spent: Seconds, seconds: float) -> None:
         self.webhooks = int(_found(r"(\d+) requests in", output)[0])
-        self.cost = {name: spent[name] / self.webhooks * MICROSECONDS for name in PROCESSES}
+        self.cost = {name: each / self.webhooks * MICROSECONDS for name, each in spent.items()}
         """CPU microseconds a webhook, by process."""
+        self.together = sum(self.cost.values())
         self.answered = float(_found(r"Requests/sec:\s+([\d.]+)", output)[0])
         self.stored = self.webhooks / seconds
         slowest, unit = _found(r"99%\s+([\d.]+)(us|ms|s)", output)
         self.p99 = float(slowest) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
 
-async def _round(servers: Servers, bus: Connection) -> _Round:
+class Setup(NamedTuple):
+    """A receiver of webhooks that runs."""
+
+    url: str
+    is_stored: Callable[[], Awaitable[bool]]
+    """Whether everything that was accepted has been dealt with and acknowledged."""
+
+
+async def _round(setup: AbstractAsyncContextManager[Setup], processes: Sequence[str]) -> _Round:
+    async with setup as receiver:
+        await _warm(receiver)
+        before = _spent(processes)
+        begun = time.perf_counter()
+        output = await _post(receiver.url)
+        await eventually(receiver.is_stored, 300)
+        seconds = time.perf_counter() - begun
+        after = _spent(processes)
+    return _Round(output, {name: after[name] - before[name] for name in processes}, seconds)
+
+
+@asynccontextmanager
+async def _hogsend(servers: Servers, bus: Connection) -> AsyncIterator[Setup]:
     await bus.js.purge_stream(StreamName.WEBHOOKS)
     with tempfile.TemporaryDirectory() as directory:
         async with (
             servers.fresh_database() as database,
-            process(
-                *("-m", "cli.main", "serve", "ingest"),
-                NATS_URL=servers.nats_url(User.INGEST),
-                DATABASE_URL=database,
-            ),
+            ingest(servers, database),
             gateway(
                 servers,
                 Path(directory),
                 ["-m", "cli.main", "serve", "gateway"],
-                POSTHOG_WEBHOOK_SECRET="bench-secret",  # noqa: S106 - guards nothing real
+                POSTHOG_WEBHOOK_SECRET=SECRET,
             ) as http,
         ):
-            await _warm(http, bus)
-            before = _spent()
-            begun = time.perf_counter()
-            output = await _post(str(http.base_url.join("/v1/webhooks/posthog")))
-            await eventually(lambda: _is_stored(bus), 300)
-            seconds = time.perf_counter() - begun
-            after = _spent()
-    return _Round(output, {name: after[name] - before[name] for name in PROCESSES}, seconds)
+            yield Setup(f"{str(http.base_url).rstrip('/')}{PATH}", lambda: _is_empty(bus.js))
 
 
-async def _warm(http: httpx.AsyncClient, bus: Connection) -> None:
+@asynccontextmanager
+async def _peer(servers: Servers) -> AsyncIterator[Setup]:
+    port, bus_port = free_port(), free_port()
+    bus_url = f"nats://127.0.0.1:{bus_port}"
+    with tempfile.TemporaryDirectory() as directory:
+        config = Path(directory) / "nats.conf"
+        config.write_text(
+            f"listen: 127.0.0.1:{bus_port}\n"
+            f"jetstream {{ store_dir: {directory}, sync_interval: {nats_server.SYNC_INTERVAL} }}\n"
+        )
+        server = await asyncio.create_subprocess_exec(
+            *nats_server.command(config), stderr=subprocess.DEVNULL
+        )
+        client = await nats.connect(bus_url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+        js = client.jetstream()
+        # As ours is kept: what is acknowledged is deleted.
+        await js.add_stream(
+            name="WEBHOOKS", subjects=["webhooks.>"], retention=RetentionPolicy.WORK_QUEUE
+        )
+        try:
+            async with (
+                servers.fresh_database() as database,
+                process(
+                    *("-m", "benchmarks.peers.jetstream_consumer"),
+                    NATS_URL=bus_url,
+                    DATABASE_URL=database,
+                ),
+                process(
+                    *("-m", "benchmarks.peers.fastapi_receiver"),
+                    NATS_URL=bus_url,
+                    PORT=str(port),
+                    SECRET=SECRET,
+                ),
+            ):
+                yield Setup(f"http://127.0.0.1:{port}{PATH}", lambda: _is_empty(js))
+        finally:
+            await client.close()
+            server.terminate()
+            await server.wait()
+
+
+async def _warm(receiver: Setup) -> None:
     """Wait until a webhook has gone all the way: starting is measured elsewhere."""
-    answer = await http.post(
-        "/v1/webhooks/posthog",
-        json={"event": {"event": "warm", "distinct_id": "u_warm"}},
-        headers={"x-posthog-webhook-secret": "bench-secret"},
-    )
-    answer.raise_for_status()
-    await eventually(lambda: _is_stored(bus), 30)
+    event = {"uuid": "warm", "event": "warm", "distinct_id": "u", "properties": {}}
+    webhook = {"event": {**event, "timestamp": "2026-06-01T12:00:00Z"}, "person": {}}
+
+    async def accepted() -> bool:
+        try:
+            answer = await http.post(
+                receiver.url, json=webhook, headers={"x-posthog-webhook-secret": SECRET}
+            )
+        except httpx.HTTPError:
+            return False
+        return answer.is_success
+
+    async with httpx.AsyncClient() as http:
+        await eventually(accepted, 30)
+    await eventually(receiver.is_stored, 30)
 
 
-async def _is_stored(bus: Connection) -> bool:
-    """Whether ingest has stored, announced and acknowledged everything."""
-    return (await bus.js.stream_info(StreamName.WEBHOOKS)).state.messages == 0
+async def _is_empty(js: JetStreamContext) -> bool:
+    return (await js.stream_info(StreamName.WEBHOOKS)).state.messages == 0
 
 
 async def _post(url: str) -> str:
@@ -135,9 +216,9 @@ async def _post(url: str) -> str:
     return output
 
 
-def _spent() -> Seconds:
+def _spent(processes: Sequence[str]) -> Seconds:
     """CPU time of this run's servers and services; PostgreSQL's is that of all its backends."""
-    spent = dict.fromkeys(PROCESSES, 0.0)
+    spent = dict.fromkeys(processes, 0.0)
     for child in psutil.Process().children():
         name = service_name(child)
         if name in spent:

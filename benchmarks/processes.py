@@ -30,10 +30,12 @@ def environment(**given: str) -> dict[str, str]:
 
 
 def service_name(process: psutil.Process) -> str:
-    """What a process is: the service it serves, or else the program that it runs."""
+    """What a process is: the service it serves, the module it runs, or else its program."""
     line = process.cmdline()
     if len(line) > 1 and line[-2] == "serve":
         return line[-1]
+    if len(line) > 1 and line[-2] == "-m":
+        return line[-1].rpartition(".")[2]
     return Path(line[0]).name if line else ""
 
 

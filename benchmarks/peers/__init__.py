@@ -1,0 +1,1 @@
+"""What a user would write instead, in a few lines each, to measure Hogsend beside it."""
