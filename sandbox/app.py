@@ -31,6 +31,7 @@ from sandbox.http.oauth import (
 )
 from sandbox.http.persons import PersonsController
 from sandbox.http.projects import get_me, get_project
+from sandbox.http.query import QueryController
 from sandbox.http.remote_config import get_extension, get_remote_config, get_remote_config_script
 from sandbox.instance import Instance
 from sandbox.options import Options
@@ -40,6 +41,9 @@ MAX_BODY_BYTES = 20 * 1024 * 1024
 
 PROJECT_PATHS = ("/api/projects/{project_id:str}", "/api/environments/{project_id:str}")
 """The second one is an older name that PostHog still rewrites (PostHog/posthog#68511)."""
+
+
+PROJECT_ROUTES = [HogFunctionsController, PersonsController, QueryController]
 
 
 class About(msgspec.Struct, frozen=True):
@@ -78,10 +82,7 @@ def app_of(instance: Instance) -> ASGIApp:
             OAuthController,
             get_project,
             get_me,
-            *(
-                Router(path, route_handlers=[HogFunctionsController, PersonsController])
-                for path in PROJECT_PATHS
-            ),
+            *(Router(path, route_handlers=PROJECT_ROUTES) for path in PROJECT_PATHS),
             capture,
             evaluate_flags,
             get_definitions,

@@ -8,7 +8,7 @@ from typing import Any
 from sandbox.ingestion.events import Accepted, CapturedEvent
 from sandbox.ingestion.people import People, Person
 
-MAX_STORED_EVENTS = 10_000
+MAX_STORED_EVENTS = 200_000
 
 Deliver = Callable[[CapturedEvent, Person | None], None]
 

@@ -1,0 +1,1 @@
+"""HogQL over the captured events, as far as it is understood here."""
