@@ -32,6 +32,7 @@ COMMANDS = {
     "doctor": Command("cli.commands.doctor:doctor", "Examine a server and its PostHog side."),
     "status": Command("cli.commands.status:status", "Show the health of a running stack."),
     "events": Command("cli.commands.events:app", "List, send and follow events."),
+    "backfill": Command("cli.commands.backfill:app", "Bring events from before the connection."),
     "contacts": Command(
         "cli.commands.contacts:app", "Look at contacts, and undo a merge of two people."
     ),

@@ -11,15 +11,18 @@ import msgspec
 
 from cli.admin.errors import AdminError, error_from
 from cli.admin.messages import (
+    BackfillCount,
     ConnectInfo,
     EventQuery,
     Grant,
+    NewBackfill,
     Provisioning,
     SentEvent,
     StoreRequest,
 )
 from cli.no_answer import why_no_answer
 from cli.server_address import ServerAddress
+from hogsend.contract.backfills import Backfill, BackfillList
 from hogsend.contract.contacts import ContactList
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 from hogsend.contract.events import EventPage, Recorded
@@ -29,6 +32,8 @@ Answer = TypeVar("Answer")
 
 HEALTH_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
+BACKFILL_SECONDS = 90.0
+"""PostHog counts the events first."""
 PROVISION_SECONDS = 120.0
 """Provisioning reads several pages of PostHog's API, each with its own deadline."""
 
@@ -42,6 +47,7 @@ CONNECT_INFO = "/v1/admin/analytics/connect-info"
 DIAGNOSIS = "/v1/admin/analytics/diagnosis"
 PROVISION = "/v1/admin/analytics/provision-loop"
 CREDENTIAL = "/v1/admin/provider-credentials/posthog"
+BACKFILLS = "/v1/admin/backfills"
 CONTACTS = "/v1/admin/contacts"
 DEAD_LETTERS = "/v1/admin/deadletters"
 EVENTS = "/v1/admin/events"
@@ -128,6 +134,26 @@ class AdminClient:
             return msgspec.json.decode(answer, type=Provisioning)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return Provisioning()
+
+    def count_backfill(self, wanted: NewBackfill) -> BackfillCount:
+        """Count what a backfill would read; raises as `provision`."""
+        return self._decode(self._begin(f"{BACKFILLS}/count", wanted), BackfillCount)
+
+    def start_backfill(self, wanted: NewBackfill) -> Backfill:
+        """Start a backfill, or go on with one; raises as `provision`."""
+        return self._decode(self._begin(BACKFILLS, wanted), Backfill)
+
+    def backfills(self) -> BackfillList:
+        """Return the latest backfills, the latest first; raises as `dead_letters`."""
+        return self._decode(self._ask("GET", BACKFILLS), BackfillList)
+
+    def cancel_backfill(self, id: str) -> Backfill:
+        """Stop a backfill; raises as `dead_letters`, 404 if there is none."""
+        return self._decode(self._ask("POST", f"{BACKFILLS}/{id}/cancel"), Backfill)
+
+    def _begin(self, path: str, wanted: NewBackfill) -> bytes:
+        body = msgspec.json.encode(wanted)
+        return self._ask("POST", path, body, timeout=BACKFILL_SECONDS)
 
     def contacts(self, key: str) -> ContactList:
         """Return the contacts that a text leads to; raises as `dead_letters`."""

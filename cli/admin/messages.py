@@ -78,6 +78,21 @@ class SentEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     timestamp: str | None = None
 
 
+class NewBackfill(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Which events of the past are wanted."""
+
+    since: str
+    until: str | None = None
+    events: list[str] = []
+    announce: bool = False
+
+
+class BackfillCount(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a dry run counted."""
+
+    count: int
+
+
 class StoreRequest(msgspec.Struct, frozen=True):
     """The body that stores a credential."""
 

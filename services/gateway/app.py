@@ -50,6 +50,7 @@ from services.gateway.query_keys import refuse_unknown_query_keys
 from services.gateway.request_timeouts import with_body_timeout
 from services.gateway.response_headers import with_response_headers
 from services.gateway.routes.audit import list_audit_entries
+from services.gateway.routes.backfills import BackfillsController
 from services.gateway.routes.capabilities import list_capabilities
 from services.gateway.routes.client_document import (
     get_hogsend_client_document,
@@ -115,6 +116,7 @@ def build(
             DestinationsController,
             list_events,
             ContactsController,
+            BackfillsController,
             record_event,
             list_capabilities,
             list_audit_entries,

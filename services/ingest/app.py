@@ -29,6 +29,7 @@ from services.ingest.dead_letters.replay import Replayer
 from services.ingest.dead_letters.stream import DeadLetterStream
 from services.ingest.engagement_retention import EngagementRetention
 from services.ingest.events.event_processor import EventProcessor
+from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
 from services.ingest.settings import IngestSettings
@@ -61,6 +62,7 @@ def create_app(
         events,
         EventProcessor(events, broker.published, dead_letters),
         Recorder(events, broker.published),
+        PastEvents(events, broker.published),
         ContactStore(database),
         ContactMerges(database),
         AuditTrail(database, dead_letters),

@@ -6,6 +6,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from hogsend.contract.audit import ADMIN_REQUEST_AUDITED, INGEST_AUDIT, AuditPage, ListAudit
+from hogsend.contract.backfills import INGEST_STORE_PAST, PastStored, StorePast
 from hogsend.contract.base import Empty
 from hogsend.contract.consumers import ANSWERED_BY, REQUESTS
 from hogsend.contract.contacts import (
@@ -65,6 +66,7 @@ from services.ingest.contacts.merges import ContactMerges
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
 from services.ingest.events.event_processor import EventProcessor
+from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
 from services.ingest.sources.decode import decode_engagement, decode_webhook
@@ -123,6 +125,12 @@ async def events(
 async def record(reported: RecordEvent, recorder: Injected[Recorder]) -> Recorded:
     """Store and publish one reported event."""
     return await recorder.record(reported, correlation_id.get())
+
+
+@router.endpoint(INGEST_STORE_PAST)
+async def store_past(past: StorePast, events: Injected[PastEvents]) -> PastStored:
+    """Store events of the past."""
+    return await events.record(past)
 
 
 @router.endpoint(INGEST_CONTACT)

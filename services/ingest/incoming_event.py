@@ -44,6 +44,7 @@ class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
     properties: Properties
     person_properties: Properties
     correlation_id: str | None = None
+    backfilled: bool = False
     traceparent: str | None = None
     """The span it is handled in (W3C Trace Context), where there is one."""
 

@@ -31,6 +31,10 @@ from hogsend.service.settings import (
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection
+from services.provisioner.backfill.backfills import Backfills
+from services.provisioner.backfill.posthog_events import PostHogEvents
+from services.provisioner.backfill.runner import BackfillRunner
+from services.provisioner.backfill.store import BackfillStore
 from services.provisioner.credentials import PROVIDER, Credentials
 from services.provisioner.destination.provisioning import Instance, Provisioning
 from services.provisioner.destination.store import DestinationStore
@@ -51,6 +55,8 @@ class Parts:
     credentials: Credentials
     provisioning: Provisioning
     diagnostics: Diagnostics
+    backfills: Backfills
+    backfilling: BackfillRunner
 
 
 def build_parts(
@@ -81,12 +87,16 @@ def build_parts(
         secret.get_secret_value() if secret else None,
         minting=settings.posthog_mint_webhook_secret,
     )
+    past, kept = PostHogEvents(instance, credentials, http), BackfillStore(database)
+    backfilling = BackfillRunner(kept, past, link)
     return Parts(
         database=database,
         watcher=watcher,
         credentials=credentials,
         provisioning=Provisioning(instance, credentials, secrets, store, http),
         diagnostics=Diagnostics(instance, credentials, secrets, store, http),
+        backfills=Backfills(kept, past, backfilling.wake),
+        backfilling=backfilling,
     )
 
 
@@ -108,6 +118,7 @@ def create_app(
     broker.provide(
         parts.provisioning,
         parts.diagnostics,
+        parts.backfills,
         parts.watcher,
         HealthReporter("provisioner", parts.database, lambda: parts.credentials.version),
     )
@@ -115,7 +126,7 @@ def create_app(
     broker.link.on_reconnect(parts.watcher.reconnected)
     return service_app(
         broker,
-        background=[parts.watcher.revalidate, *background],
+        background=[parts.watcher.revalidate, parts.backfilling.run, *background],
         closing=[parts.database.close],
         limits=limits,
     )

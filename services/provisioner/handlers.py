@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from hogsend.contract.audit import ADMIN_REQUEST_AUDITED
+from hogsend.contract.backfills import (
+    PROVISIONER_BACKFILL,
+    PROVISIONER_BACKFILLS,
+    PROVISIONER_CANCEL_BACKFILL,
+    Backfill,
+    BackfillList,
+    BackfillRef,
+    BackfillReply,
+    StartBackfill,
+)
 from hogsend.contract.base import Empty
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.health import PROVISIONER_HEALTH, ServiceHealth
@@ -17,6 +27,7 @@ from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.health import HealthReporter
 from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
+from services.provisioner.backfill.backfills import Backfills
 from services.provisioner.credentials import PROVIDER
 from services.provisioner.destination.provisioning import Provisioning
 from services.provisioner.diagnosis.diagnostics import Diagnostics
@@ -35,6 +46,24 @@ async def provision(request: ProvisionLoop, provisioning: Injected[Provisioning]
 async def diagnose(_request: Empty, diagnostics: Injected[Diagnostics]) -> Diagnosis:
     """Diagnose the integration."""
     return await diagnostics.run()
+
+
+@router.endpoint(PROVISIONER_BACKFILL)
+async def backfill(wanted: StartBackfill, backfills: Injected[Backfills]) -> BackfillReply:
+    """Start a backfill, or go on with one."""
+    return await backfills.start(wanted)
+
+
+@router.endpoint(PROVISIONER_BACKFILLS)
+async def backfills(_request: Empty, backfills: Injected[Backfills]) -> BackfillList:
+    """List the latest backfills."""
+    return await backfills.latest()
+
+
+@router.endpoint(PROVISIONER_CANCEL_BACKFILL)
+async def cancel_backfill(wanted: BackfillRef, backfills: Injected[Backfills]) -> Backfill:
+    """Stop a backfill."""
+    return await backfills.cancel(wanted.id)
 
 
 @router.endpoint(PROVISIONER_HEALTH)

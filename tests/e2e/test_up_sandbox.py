@@ -12,9 +12,11 @@ import httpx
 
 from cli.demo.connecting import connect
 from cli.stack.stand_in import StandIn
+from sandbox.options import Options
 from tests.cli.running import Outcome, finish
 from tests.ports import free_port
-from tests.running_stack import PYTHONPATH, Up, clean_environment, up
+from tests.running_stack import PYTHONPATH, ROOT, Up, clean_environment, up
+from tests.transcripts import play
 from tests.waiting import eventually
 
 
@@ -44,6 +46,17 @@ def variables(stack: Up) -> dict[str, str]:
     }
 
 
+async def capture_past(url: str) -> None:
+    """Let two events have happened before anything is connected."""
+    past = [
+        {"event": "trial_started", "distinct_id": user, "timestamp": "2026-01-02T00:00:00Z"}
+        for user in ("u_1", "u_2")
+    ]
+    body = {"api_key": Options().project_key, "batch": past}
+    async with httpx.AsyncClient(base_url=url) as posthog:
+        assert (await posthog.post("/batch/", json=body)).is_success
+
+
 async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path: Path) -> None:
     port = free_port()
     home = tmp_path / "home"
@@ -53,6 +66,7 @@ async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path:
     async with up(home, tmp_path, *sandbox) as stack:
         assert stack.summary["posthog"] == f"http://127.0.0.1:{port}"
         gateway = stack.summary["gateway"]
+        await capture_past(stack.summary["posthog"])
         connected = await connect(gateway, variables(stack), tmp_path)
         assert connected.provision.ok
         following = await start(stack, "events", "follow", "signed_up", "--json")
@@ -84,6 +98,11 @@ async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path:
         examined = await run(stack, "doctor", "--json")
         assert examined.json["verdict"] == "ok", examined.out
         assert examined.json["analytics"]["destination"]["state"] == "live"
+
+        # docs/backfill.md
+        shown = (ROOT / "docs" / "examples" / "backfill.console").read_text()
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        await play(shown, tmp_path, {**variables(stack), "PATH": programs})
 
     # The sandbox forgot what it granted when it stopped.
     async with up(home, tmp_path) as stack:

@@ -25,6 +25,7 @@ def event_message(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
         properties=event.properties,
         email=event.email,
         person_properties=event.person_properties,
+        backfilled=event.backfilled,
     )
     return OutgoingMessage(
         subjects.event(event.name),

@@ -1,13 +1,21 @@
 -- name: stored_events(sources, ids, names, user_ids)
 -- Which events of a batch are stored already, and the key their contact is known by now.
 SELECT event.source, event.id, event.event, event.user_id, event.received_at,
-    coalesce(contact.external_id, contact.id::text, '') AS contact_key
+    event.backfilled, coalesce(contact.external_id, contact.id::text, '') AS contact_key
 FROM unnest(:sources::text[], :ids::text[], :names::text[], :user_ids::text[])
     AS wanted (source, id, event, user_id)
 JOIN events AS event USING (source, id, event, user_id)
 LEFT JOIN contact_keys AS moved ON moved.kind = 'row'
     AND moved.digest = sha256(event.contact_id::text::bytea)
 LEFT JOIN contacts AS contact ON contact.id = coalesce(moved.contact_id, event.contact_id);
+
+-- name: take_over(sources, ids, names, user_ids, received_at)!
+-- Events that a backfill stored, and that now come as they happened: no longer of the past.
+UPDATE events AS event SET backfilled = false, received_at = wanted.received_at
+FROM unnest(:sources::text[], :ids::text[], :names::text[], :user_ids::text[],
+    :received_at::timestamptz[]) AS wanted (source, id, event, user_id, received_at)
+WHERE (event.source, event.id, event.event, event.user_id)
+    = (wanted.source, wanted.id, wanted.event, wanted.user_id);
 
 -- name: custom_plans()!
 -- Plan list queries for the filters that are really given, so that they use the fitting index.
@@ -35,7 +43,7 @@ WITH page AS (
     LIMIT :limit OFFSET :offset
 )
 SELECT page.id, page.event, page.user_id, page.source, page.occurred_at, page.received_at,
-    page.properties, page.event_hash, page.user_hash,
+    page.properties, page.event_hash, page.user_hash, page.backfilled,
     coalesce(contact.external_id, contact.id::text, '') AS contact_key
 FROM page
 LEFT JOIN contact_keys AS moved ON moved.kind = 'row'

@@ -26,6 +26,7 @@ EVENT_COLUMNS = (
     "occurred_at",
     "received_at",
     "correlation_id",
+    "backfilled",
 )
 
 
@@ -45,6 +46,7 @@ def event_row(event: IncomingEvent, contact_id: UUID) -> tuple[object, ...]:
         event.occurred_at,
         event.received_at,
         event.correlation_id,
+        event.backfilled,
     )
 
 
@@ -59,4 +61,5 @@ def stored_event(row: Mapping[str, Any]) -> StoredEvent:
         occurred_at=row["occurred_at"],
         received_at=row["received_at"],
         properties=_decode_properties(row["properties"]),
+        backfilled=row["backfilled"],
     )

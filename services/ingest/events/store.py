@@ -53,6 +53,7 @@ class _Stored(NamedTuple):
 
     contact_key: str
     received_at: datetime
+    backfilled: bool
 
 
 class EventStore:
@@ -118,6 +119,12 @@ class EventStore:
                         for _, (event, contact_id) in sorted(new.items())
                     ],
                 )
+            taken_over = {
+                event.key: event
+                for event in events
+                if not event.backfilled and event.key in stored and stored[event.key].backfilled
+            }
+            await _take_over(connection, list(taken_over.values()))
 
         def outcome(event: IncomingEvent) -> Outcome:
             if (before := stored.get(event.key)) is not None:
@@ -125,6 +132,9 @@ class EventStore:
                 # row has the time of the message that stored it, and tells it from a repetition
                 # even when JetStream has forgotten that it delivered the message before.
                 same = before.received_at == event.received_at
+                if taken_over.get(event.key) is event:
+                    # Nobody was told when a backfill stored it; now it comes as it happened.
+                    same = True
                 return Saved(Status.REDELIVERED if same else Status.KNOWN, before.contact_key)
             first, contact_id = new[event.key]
             contact_key = resolver.survivor(contact_id).canonical_key if contact_id else ""
@@ -180,6 +190,18 @@ def _position(row: Any) -> EventPosition:
     return EventPosition(*(row[name] for name in EventPosition.__struct_fields__))
 
 
+async def _take_over(connection: Any, events: Sequence[IncomingEvent]) -> None:
+    if events:
+        await _queries.take_over(
+            connection,
+            sources=[event.key.source for event in events],
+            ids=[event.key.id for event in events],
+            names=[event.name for event in events],
+            user_ids=[event.user_id for event in events],
+            received_at=[event.received_at for event in events],
+        )
+
+
 async def _stored(connection: Any, events: Sequence[IncomingEvent]) -> dict[EventKey, _Stored]:
     """Return those of `events` that are stored already."""
     found = _queries.stored_events(
@@ -191,7 +213,7 @@ async def _stored(connection: Any, events: Sequence[IncomingEvent]) -> dict[Even
     )
     return {
         EventKey(row["source"], row["id"], row["event"], row["user_id"]): _Stored(
-            row["contact_key"], row["received_at"]
+            row["contact_key"], row["received_at"], row["backfilled"]
         )
         async for row in found
     }

@@ -28,6 +28,7 @@ class TypedEvent(EventBase, Generic[P], frozen=True):
     properties: P
     email: str | None = None
     person_properties: Properties = msgspec.field(default_factory=dict)
+    backfilled: bool = False
 
 
 class CannotDecode(HogsendError):

@@ -53,6 +53,8 @@ class Event(EventBase, frozen=True):
     properties: Properties
     email: str | None = None
     person_properties: Properties = {}
+    backfilled: bool = False
+    """Whether a backfill read it from PostHog afterwards, possibly long after it happened."""
 
 
 class StoredEvent(Message, frozen=True):
@@ -66,6 +68,8 @@ class StoredEvent(Message, frozen=True):
     occurred_at: datetime
     received_at: datetime
     properties: Properties
+    backfilled: bool = False
+    """Whether a backfill read it from PostHog; `received_at` is then when that started."""
 
 
 class ListEvents(Message, frozen=True):

@@ -30,6 +30,9 @@ from hogsend.service.health import HealthReporter
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.service.testing import ask, offline_broker
 from services.provisioner.app import MIGRATIONS, Parts, build_parts, create_app
+from services.provisioner.backfill.backfills import Backfills
+from services.provisioner.backfill.posthog_events import PostHogEvents
+from services.provisioner.backfill.store import BackfillStore
 from services.provisioner.handlers import router
 from services.provisioner.settings import ProvisionerSettings
 from tests.destinations import PUBLIC_URL, WEBHOOK_URL, compliant
@@ -66,12 +69,18 @@ async def broker(
     broker.provide(
         provisioner.provisioning,
         provisioner.diagnostics,
+        backfills_of(provisioner),
         HealthReporter(User.PROVISIONER, unconnected(), lambda: 7),
         watcher,
     )
     broker.include(router)
     async with TestNatsBroker(broker):
         yield broker
+
+
+def backfills_of(provisioner: InMemoryProvisioner) -> Backfills:
+    past = PostHogEvents(provisioner.instance, provisioner.credentials, provisioner.http)
+    return Backfills(BackfillStore(unconnected()), past, lambda: None)
 
 
 def unconnected() -> Database:
@@ -133,7 +142,7 @@ async def test_diagnose_reports_every_part(
 async def test_health_carries_the_version_of_the_credential(broker: ServiceBroker) -> None:
     report = await ask(broker, PROVISIONER_HEALTH, Empty())
     assert (report.service, report.credential_version) == ("provisioner", 7)
-    assert (report.database.status, report.schema.required) == ("down", "0001")
+    assert (report.database.status, report.schema.required) == ("down", "0002")
 
 
 async def test_a_credential_change_reaches_the_watcher(

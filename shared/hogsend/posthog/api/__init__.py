@@ -10,6 +10,7 @@ from hogsend.posthog.api.hog_functions import (
 )
 from hogsend.posthog.api.persons import Persons
 from hogsend.posthog.api.projects import Project, Projects
+from hogsend.posthog.api.queries import Queries, Slice
 from hogsend.posthog.api.transport import Transport
 from hogsend.posthog.errors import PostHogError
 
@@ -24,5 +25,7 @@ __all__ = [
     "PostHogError",
     "Project",
     "Projects",
+    "Queries",
+    "Slice",
     "Transport",
 ]

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from hogsend.contract.json_text import replace_lone_surrogates
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import MAX_DETAIL, Answer, exchange
 from hogsend.posthog.retry_after import retry_after_seconds
@@ -63,9 +64,11 @@ class Transport:
         """Read `path`; an answer that is not JSON counts as None. Raises `PostHogError`."""
         return await self._send("GET", path, None, seconds)
 
-    async def post(self, path: str, body: msgspec.Struct) -> Any:
-        """Create something at `path`. Raises `PostHogError`."""
-        return await self._send("POST", path, msgspec.json.encode(body), REQUEST_SECONDS)
+    async def post(
+        self, path: str, body: msgspec.Struct, *, seconds: float = REQUEST_SECONDS
+    ) -> Any:
+        """Create something at `path`, or ask it. Raises `PostHogError`."""
+        return await self._send("POST", path, msgspec.json.encode(body), seconds)
 
     async def patch(self, path: str, body: msgspec.Struct) -> Any:
         """Change what is at `path`. Raises `PostHogError`."""
@@ -113,7 +116,7 @@ class Transport:
         if not httpx.codes.is_success(answer.status):
             raise self._refusal(answer)
         try:
-            return msgspec.json.decode(answer.content)
+            return msgspec.json.decode(replace_lone_surrogates(answer.content))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
 

@@ -1,0 +1,101 @@
+"""Events of the past, which a backfill reads from PostHog: stored, and announced when asked for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from hogsend.contract.backfills import PastEvent, PastStored, StorePast
+from hogsend.contract.base import Properties
+from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
+from hogsend.contract.headers import format_time
+from hogsend.contract.webhooks import PostHogEvent
+from hogsend.service.dead_letters import Unprocessable
+from hogsend.transport.publisher import OutgoingMessage, Publisher
+from services.ingest import metrics
+from services.ingest.events.event_message import event_message
+from services.ingest.events.outcome import Rejected, Status
+from services.ingest.events.store import EventStore
+from services.ingest.incoming_event import IncomingEvent
+from services.ingest.sources import posthog
+
+log = structlog.get_logger(__name__)
+
+
+class _Person(msgspec.Struct, frozen=True):
+    properties: Properties
+
+
+class _Webhook(msgspec.Struct, frozen=True):
+    """The webhook that PostHog would have sent."""
+
+    event: PostHogEvent
+    person: _Person
+
+
+class PastEvents:
+    """Stores events of the past under the same keys as webhooks, so that each is stored once."""
+
+    def __init__(self, store: EventStore, publisher: Publisher) -> None:
+        self._store = store
+        self._publisher = publisher
+
+    async def record(self, past: StorePast) -> PastStored:
+        """Store events, and announce those that are new here if that is asked for.
+
+        A repetition with the same time of receipt announces the same events again, because the
+        call before may have ended between commit and publishing; they have the same message ids.
+
+        Raises:
+            Unavailable: PostgreSQL or NATS is unavailable; repeat the whole request.
+        """
+        read = [_decode(event, past.received_at) for event in past.events]
+        decoded = [event for event in read if event is not None]
+        outcomes = await self._store.save(decoded) if decoded else []
+        new: list[OutgoingMessage] = []
+        stored = known = 0
+        for event, outcome in zip(decoded, outcomes, strict=True):
+            if isinstance(outcome, Rejected):
+                log.warning(
+                    "a past event was not stored", id=event.ref.id, reason=outcome.why.reason
+                )
+            elif outcome.status is Status.KNOWN:
+                known += 1
+            else:
+                stored += 1
+                new.append(event_message(event, outcome.contact_key))
+        if past.announce:
+            await self._announce(new)
+        metrics.STORED.inc(stored)
+        metrics.DUPLICATES.inc(known)
+        return PastStored(stored=stored, known=known, rejected=len(past.events) - stored - known)
+
+    async def _announce(self, messages: list[OutgoingMessage]) -> None:
+        outcomes = await self._publisher.publish_all(messages)
+        for outcome in outcomes:
+            if isinstance(outcome, PublishRejected):
+                raise Unavailable(str(outcome)) from outcome
+            if isinstance(outcome, TooLarge):
+                log.warning("a past event is stored, but too large for the bus")
+        metrics.PUBLISHED.inc(outcomes.count(None))
+
+
+def _decode(event: PastEvent, received_at: datetime) -> IncomingEvent | None:
+    webhook = _Webhook(
+        PostHogEvent(
+            event=event.event,
+            distinct_id=event.distinct_id,
+            uuid=event.uuid,
+            timestamp=format_time(event.timestamp),
+            properties=event.properties,
+        ),
+        _Person(event.person_properties),
+    )
+    try:
+        read = posthog.decode(msgspec.json.encode(webhook), {}, lambda: received_at)
+    except Unprocessable as why:
+        log.warning("a past event was not stored", id=event.uuid, reason=why.reason)
+        return None
+    return msgspec.structs.replace(read, backfilled=True)

@@ -1,0 +1,1 @@
+"""Backfills: events that PostHog had before the connection, read page by page."""

@@ -1,0 +1,112 @@
+"""Starts, shows and cancels backfills; `runner` does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import UUID
+
+from hogsend.contract.backfills import (
+    Backfill,
+    BackfillList,
+    BackfillReply,
+    StartBackfill,
+)
+from hogsend.contract.errors import InvalidRequest, NotFound
+from hogsend.contract.provisioning import Refusal
+from hogsend.posthog.api import PostHogError, Slice
+from services.provisioner.backfill.posthog_events import AGAIN_REMEDY, PostHogEvents, Refused
+from services.provisioner.backfill.store import AnotherRuns, BackfillStore, Job
+from services.provisioner.destination.errors import describe
+
+BUSY = "backfill_running"
+
+
+class Backfills:
+    """What operators ask for."""
+
+    def __init__(
+        self, store: BackfillStore, posthog: PostHogEvents, wake: Callable[[], None]
+    ) -> None:
+        """Keep backfills in `store`, and call `wake` when there is something to do."""
+        self._store = store
+        self._posthog = posthog
+        self._wake = wake
+
+    async def start(self, wanted: StartBackfill) -> BackfillReply:
+        """Count, and start unless that is all; or go on with what did not finish.
+
+        Raises:
+            InvalidRequest: no time lies between `since` and `until`.
+            Unavailable: PostgreSQL or the credentials service is down.
+        """
+        now = datetime.now(UTC)
+        until = min(wanted.until or now, now)
+        if wanted.since >= until:
+            raise InvalidRequest("since must be before until, and in the past")
+        running = await self._store.running()
+        if running is not None and not wanted.dry_run:
+            if running.does(wanted):
+                return BackfillReply(backfill=running.shown)
+            return BackfillReply(refusal=_busy(running))
+        events = sorted(wanted.events)
+        try:
+            # Also says whether PostHog may be asked at all, before anything is kept.
+            total = await self._count(Slice(since=wanted.since, until=until, events=events))
+            if wanted.dry_run:
+                return BackfillReply(count=total)
+            before = await self._store.unfinished(wanted)
+            job = (
+                await self._store.resume(before)
+                if before is not None
+                else await self._store.begin(wanted, until, now, total)
+            )
+        except Refused as error:
+            return BackfillReply(refusal=error.refusal)
+        except AnotherRuns:
+            return BackfillReply(refusal=_busy(await self._store.running()))
+        self._wake()
+        return BackfillReply(backfill=job.shown)
+
+    async def _count(self, wanted: Slice) -> int:
+        try:
+            return await self._posthog.ask(lambda queries: queries.count(wanted))
+        except PostHogError as error:
+            wait = f" Wait {error.retry_after:.0f} seconds." if error.retry_after else ""
+            refusal = Refusal(
+                reason="posthog",
+                code="api-error",
+                detail=describe(error),
+                remediation=f"{AGAIN_REMEDY}{wait}",
+            )
+            raise Refused(refusal) from error
+
+    async def latest(self) -> BackfillList:
+        """List the latest backfills."""
+        return BackfillList(backfills=[job.shown for job in await self._store.latest()])
+
+    async def cancel(self, id: str) -> Backfill:
+        """Stop a backfill; one that has ended stays as it is.
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        try:
+            known = UUID(id)
+        except ValueError as error:
+            raise NotFound("there is no such backfill") from error
+        job = await self._store.end(known, "cancelled") or await self._store.one(known)
+        if job is None:
+            raise NotFound("there is no such backfill")
+        return job.shown
+
+
+def _busy(job: Job | None) -> Refusal:
+    since = f" since {job.since.isoformat()}" if job is not None else ""
+    return Refusal(
+        reason="precondition",
+        code=BUSY,
+        detail=f"Another backfill{since} runs; there is one at a time.",
+        remediation="Wait for it with `hogsend backfill status`, or stop it with "
+        "`hogsend backfill cancel`.",
+    )

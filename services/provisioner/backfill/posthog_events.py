@@ -1,0 +1,120 @@
+"""PostHog's events for a backfill: through which credential, and what its refusals mean."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import httpx
+
+from hogsend.contract.provisioning import Refusal
+from hogsend.posthog.api import PostHogError, Projects, Queries, Transport
+from hogsend.posthog.errors import PostHogUnreachable
+from hogsend.posthog.project_choice import DENIED, choose_project
+from services.provisioner.credentials import Credentials
+from services.provisioner.destination.errors import (
+    DISCOVERY_REMEDY,
+    FORBIDDEN,
+    NO_CREDENTIAL,
+    NOT_CONFIGURED,
+    describe,
+)
+from services.provisioner.destination.provisioning import Instance
+
+SCOPE_REMEDY = (
+    "The credential lacks the scope query:read. Run `hogsend connect posthog` again and grant it; "
+    "for a personal API key, edit its scopes in PostHog. Then run `hogsend backfill` again: it "
+    "goes on where it ended."
+)
+CREDENTIAL_REMEDY = (
+    "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY to a key with query:read."
+)
+AGAIN_REMEDY = "See whether PostHog works, then run `hogsend backfill` again."
+UNAUTHORIZED = 401
+TOO_MANY = 429
+
+Answer = TypeVar("Answer")
+
+
+class Refused(Exception):
+    """PostHog's events cannot be read, and waiting does not help."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+
+
+class PostHogEvents:
+    """Asks PostHog with whatever credential works."""
+
+    def __init__(
+        self, instance: Instance, credentials: Credentials, http: httpx.AsyncClient
+    ) -> None:
+        self._instance = instance
+        self._credentials = credentials
+        self._http = http
+
+    async def ask(self, question: Callable[[Queries], Awaitable[Answer]]) -> Answer:
+        """Ask the project's query API; a bearer that PostHog refuses is replaced once.
+
+        Raises:
+            Refused: there is no credential, or it may not do that.
+            PostHogError: PostHog fails, limits requests, or cannot be reached: ask again later.
+            Unavailable: the credentials service is down.
+        """
+        host = self._instance.private_host
+        bearer = await self._credentials.bearer()
+        if not bearer.token:
+            raise _precondition(
+                NO_CREDENTIAL, "There is no credential for PostHog.", CREDENTIAL_REMEDY
+            )
+        if host is None:
+            raise _precondition(NOT_CONFIGURED, "No PostHog is configured.", "Set POSTHOG_HOST.")
+        choice = choose_project(self._instance.project_id, bearer, host)
+
+        async def attempt(token: str) -> Answer:
+            transport = Transport(self._http, host, token)
+            project = choice.id or (await Projects(transport).get(None)).id
+            if project is None:
+                raise Refused(_posthog("project-discovery-failed", "", DISCOVERY_REMEDY))
+            return await question(Queries(transport, project))
+
+        try:
+            try:
+                return await attempt(bearer.token)
+            except PostHogError as error:
+                if error.status != UNAUTHORIZED or bearer.source != "oauth":
+                    raise
+            fresh = await self._credentials.replace_bearer(bearer.token)
+            return await attempt(fresh.token or bearer.token)
+        except PostHogError as error:
+            if error.status in DENIED and not choice.is_covered:
+                detail = f"{choice.mismatch} {describe(error)}"
+                raise Refused(_posthog("missing-scope", detail, choice.remedy)) from error
+            refusal = lasting(error)
+            if refusal is None:
+                raise
+            raise Refused(refusal) from error
+
+
+def lasting(error: PostHogError) -> Refusal | None:
+    """What an operator has to mend before PostHog answers otherwise; None when waiting helps."""
+    if isinstance(error, PostHogUnreachable) or error.status is None or error.status == TOO_MANY:
+        return None
+    if error.status == UNAUTHORIZED:
+        return _posthog("unauthorized", describe(error), CREDENTIAL_REMEDY)
+    if error.status == FORBIDDEN:
+        return _posthog("missing-scope", describe(error), SCOPE_REMEDY)
+    if httpx.codes.is_server_error(error.status):
+        return None
+    return _posthog("api-error", describe(error), AGAIN_REMEDY)
+
+
+def _posthog(code: str, detail: str, remediation: str) -> Refusal:
+    return Refusal(reason="posthog", code=code, detail=detail or None, remediation=remediation)
+
+
+def _precondition(code: str, detail: str, remediation: str) -> Refused:
+    return Refused(
+        Refusal(reason="precondition", code=code, detail=detail, remediation=remediation)
+    )

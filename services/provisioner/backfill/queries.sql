@@ -1,0 +1,51 @@
+-- name: add(id, since, until, events, announce, started_at, total)<!
+-- Begin a backfill.
+INSERT INTO backfills (id, state, since, until, events, announce, started_at, total)
+VALUES (:id, 'running', :since, :until, :events::text[], :announce, :started_at, :total)
+RETURNING *;
+
+-- name: unfinished(since, until, events, announce)^
+-- The latest backfill of the same events, unless it finished.
+SELECT * FROM (
+    SELECT * FROM backfills
+    WHERE since = :since AND events = :events::text[] AND announce = :announce
+        AND (:until::timestamptz IS NULL OR until = :until)
+    ORDER BY started_at DESC LIMIT 1
+) AS latest WHERE state <> 'finished';
+
+-- name: resume(id)^
+-- Go on with a backfill.
+UPDATE backfills SET state = 'running', ended_at = NULL, detail = NULL, remediation = NULL,
+    not_before = now()
+WHERE id = :id AND state <> 'finished' RETURNING *;
+
+-- name: running()^
+-- The backfill that runs.
+SELECT * FROM backfills WHERE state = 'running';
+
+-- name: latest()
+-- The latest backfills.
+SELECT * FROM backfills ORDER BY started_at DESC LIMIT 20;
+
+-- name: advance(id, from_at, from_uuid, to_at, to_uuid, read, stored, known, rejected)!
+-- Move the position, unless the backfill has ended or somebody else moved it.
+UPDATE backfills SET position_at = :to_at, position_uuid = :to_uuid, read = read + :read,
+    stored = stored + :stored, known = known + :known, rejected = rejected + :rejected,
+    detail = NULL, remediation = NULL
+WHERE id = :id AND state = 'running' AND position_at IS NOT DISTINCT FROM :from_at::timestamptz
+    AND position_uuid IS NOT DISTINCT FROM :from_uuid::text;
+
+-- name: wait(id, seconds, detail, remediation)!
+-- Do nothing for a while, and say why.
+UPDATE backfills SET not_before = now() + make_interval(secs => :seconds), detail = :detail,
+    remediation = :remediation
+WHERE id = :id AND state = 'running';
+
+-- name: end(id, state, detail, remediation)^
+-- End a backfill that runs.
+UPDATE backfills SET state = :state, ended_at = now(), detail = :detail, remediation = :remediation
+WHERE id = :id AND state = 'running' RETURNING *;
+
+-- name: one(id)^
+-- One backfill.
+SELECT * FROM backfills WHERE id = :id;

@@ -1,0 +1,155 @@
+"""Runs the backfill: reads a page from PostHog, has ingest store it, and keeps the position.
+
+The position moves after ingest has committed. A process that dies in between reads the same events
+again, and ingest tells by the time of receipt, which is the backfill's start, that it was the one
+who stored them. So nothing is lost, and neither rows nor counts double.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Never
+
+import msgspec
+import structlog
+from prometheus_client import Counter
+
+from hogsend.contract.backfills import INGEST_STORE_PAST, PastEvent, PastStored, StorePast
+from hogsend.contract.errors import HogsendError, TooLarge, Unavailable
+from hogsend.posthog.api import PostHogError
+from hogsend.service import metrics
+from hogsend.transport.connection import Connection
+from services.provisioner.backfill.posthog_events import PostHogEvents, Refused
+from services.provisioner.backfill.store import BackfillStore, Job
+from services.provisioner.destination.errors import describe
+
+log = structlog.get_logger(__name__)
+
+PAGE_EVENTS = 5_000
+"""Events in one query. PostHog gives 50,000 at most, and allows 120 queries an hour."""
+FEWEST_EVENTS = 100
+"""A page that PostHog cannot give in time is halved down to this."""
+CHUNK_EVENTS = 500
+"""Events that ingest stores in one transaction."""
+CHUNK_SHARE = 0.5
+"""Part of the largest message that events may take as they are encoded."""
+LOOK_SECONDS = 2.0
+"""How often a replica looks for a backfill that another one was asked for."""
+LIMITED_SECONDS = 60.0
+"""Pause after a 429 that does not say for how long."""
+FAILED_SECONDS = 10.0
+"""Pause after PostHog failed."""
+
+EVENTS = Counter("hogsend_backfilled_events", "Events that backfills read, by outcome", ["outcome"])
+
+
+class BackfillRunner:
+    """Does what there is to do, one page after another."""
+
+    def __init__(self, store: BackfillStore, posthog: PostHogEvents, link: Connection) -> None:
+        """Read from `posthog`, and store through `link`."""
+        self._store = store
+        self._posthog = posthog
+        self._link = link
+        self._page_events = PAGE_EVENTS
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at once."""
+        self._woken.set()
+
+    async def run(self) -> Never:
+        """Run until cancelled."""
+        while True:
+            try:
+                await self._work()
+            except Unavailable as error:
+                # PostgreSQL or ingest is away, or another replica works; health reports the first.
+                log.debug("the backfill waits", reason=str(error))
+            except HogsendError as error:
+                metrics.FAILURES.labels("backfill", error.code).inc()
+                log.warning("the backfill waits", reason=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._woken.wait()
+            self._woken.clear()
+
+    async def _work(self) -> None:
+        if not _is_due(await self._store.running()):
+            return
+        async with self._store.lock() as lock:
+            while (job := await self._store.running()) is not None and _is_due(job):
+                await lock.confirm()
+                await self._step(job)
+
+    async def _step(self, job: Job) -> None:
+        try:
+            limit = self._page_events
+            page = await self._posthog.ask(lambda queries: queries.page(job.rest, limit))
+        except Refused as error:
+            refusal = error.refusal
+            log.warning("the backfill failed", code=refusal.code, detail=refusal.detail)
+            await self._store.end(job.id, "failed", refusal.detail, refusal.remediation)
+            return
+        except PostHogError as error:
+            await self._pause(job, error)
+            return
+        for chunk in self._chunks(page.events):
+            done = await self._record(job, chunk)
+            last = chunk[-1].timestamp, chunk[-1].uuid
+            if not await self._store.advance(job, last, len(chunk), done):
+                return
+            job = msgspec.structs.replace(job, position_at=last[0], position_uuid=last[1])
+        if page.unreadable:
+            log.warning("rows of PostHog's answer are no events", rows=page.unreadable)
+            EVENTS.labels("unreadable").inc(page.unreadable)
+        if not page.events:
+            await self._store.end(job.id, "finished")
+            log.info("the backfill is finished", id=str(job.id))
+
+    async def _pause(self, job: Job, error: PostHogError) -> None:
+        metrics.FAILURES.labels("backfill", str(error.status or "no_answer")).inc()
+        if error.status == 429:  # noqa: PLR2004
+            seconds = LIMITED_SECONDS if error.retry_after is None else error.retry_after
+            remedy = None
+        else:
+            # Perhaps so many events were too many.
+            self._page_events = max(FEWEST_EVENTS, self._page_events // 2)
+            seconds = FAILED_SECONDS if error.retry_after is None else error.retry_after
+            remedy = "It goes on by itself when PostHog works again."
+        log.warning("the backfill waits for PostHog", seconds=seconds, reason=str(error))
+        await self._store.wait(job, seconds, describe(error), remedy)
+
+    async def _record(self, job: Job, events: Sequence[PastEvent]) -> PastStored:
+        past = StorePast(events=list(events), received_at=job.started_at, announce=job.announce)
+        try:
+            done = await self._link.request(INGEST_STORE_PAST, past)
+        except TooLarge:
+            # One event by itself: `_chunks` leaves room.
+            log.warning("a past event is larger than NATS takes", id=events[0].uuid)
+            done = PastStored(stored=0, known=0, rejected=len(events))
+        EVENTS.labels("stored").inc(done.stored)
+        EVENTS.labels("known").inc(done.known)
+        EVENTS.labels("rejected").inc(done.rejected)
+        return done
+
+    def _chunks(self, events: Sequence[PastEvent]) -> Iterator[Sequence[PastEvent]]:
+        room = self._link.max_payload * CHUNK_SHARE
+        chunk: list[PastEvent] = []
+        size = 0
+        for event in events:
+            length = len(msgspec.json.encode(event))
+            if chunk and (len(chunk) == CHUNK_EVENTS or size + length > room):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(event)
+            size += length
+        if chunk:
+            yield chunk
+
+
+def _is_due(job: Job | None) -> bool:
+    return job is not None and job.not_before <= datetime.now(UTC)

@@ -1,0 +1,145 @@
+"""`/api/projects/{id}/query/`: events of the past, by HogQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from hogsend.contract.backfills import PastEvent
+from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.moments import parse_moment
+from hogsend.posthog.api.reading import mapping, sequence
+from hogsend.posthog.api.transport import Transport
+from hogsend.posthog.errors import PostHogError
+
+QUERY_SECONDS = 50.0
+SELECT = (
+    "SELECT toString(uuid), event, distinct_id, timestamp, properties, person.properties "
+    "FROM events"
+)
+WIDTH = 6
+
+
+class Slice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events are wanted, in order of time."""
+
+    since: datetime
+    until: datetime
+    """Only events before it."""
+    events: Sequence[str] = ()
+    """Only these names; all when it is empty."""
+    after: tuple[datetime, str] | None = None
+    """Time and uuid of the last event that is known."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Events in order of time and uuid; none after the last one."""
+
+    events: list[PastEvent]
+    unreadable: int
+    """Rows that are no events, for example without a time."""
+
+
+class _HogQL(msgspec.Struct, frozen=True, kw_only=True):
+    query: str
+    values: dict[str, str]
+    kind: Literal["HogQLQuery"] = "HogQLQuery"
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    query: _HogQL
+    name: str = "hogsend backfill"
+    refresh: str = "force_blocking"
+
+
+class Queries:
+    """Queries of one project; they need the scope `query:read`."""
+
+    def __init__(self, transport: Transport, project_id: str) -> None:
+        self._transport = transport
+        self._path = f"/api/projects/{quote(project_id, safe='')}/query/"
+
+    async def count(self, wanted: Slice) -> int:
+        """Count events.
+
+        Raises:
+            PostHogError: PostHog refused, could not be reached, or did not answer with rows.
+        """
+        rows = await self._rows("SELECT count() FROM events", wanted, "LIMIT 1")
+        count = sequence(rows[0])[0] if rows and sequence(rows[0]) else None
+        if not isinstance(count, int):
+            raise PostHogError("PostHog's answer to a query is not a number")
+        return count
+
+    async def page(self, wanted: Slice, limit: int) -> Page:
+        """Read the next `limit` events (PostHog gives 50,000 at most); raises as `count`."""
+        order = f"ORDER BY timestamp ASC, toString(uuid) ASC LIMIT {limit:d}"
+        rows = await self._rows(SELECT, wanted, order)
+        events = [event for row in rows if (event := _event(row)) is not None]
+        if rows and not events:
+            raise PostHogError("no row of PostHog's answer is an event")
+        return Page(events, len(rows) - len(events))
+
+    async def _rows(self, select: str, wanted: Slice, end: str) -> list[Any]:
+        values = {"since": _text(wanted.since), "until": _text(wanted.until)}
+        conditions = ["timestamp >= toDateTime({since})", "timestamp < toDateTime({until})"]
+        if wanted.events:
+            names = {f"event{number}": name for number, name in enumerate(wanted.events)}
+            values |= names
+            conditions.append("(" + " OR ".join(f"event = {{{name}}}" for name in names) + ")")
+        if wanted.after is not None:
+            moment, uuid = wanted.after
+            values |= {"after": _text(moment), "uuid": uuid}
+            conditions.append(
+                "(timestamp > toDateTime({after}) OR (timestamp = toDateTime({after}) "
+                "AND toString(uuid) > {uuid}))"
+            )
+        query = f"{select} WHERE {' AND '.join(conditions)} {end}"
+        asked = _Asked(query=_HogQL(query=query, values=values))
+        answer = await self._transport.post(self._path, asked, seconds=QUERY_SECONDS)
+        rows = mapping(answer).get("results")
+        if not isinstance(rows, list):
+            raise PostHogError("PostHog's answer to a query has no rows")
+        return rows
+
+
+def _text(moment: datetime) -> str:
+    # With a zone, so that the project's own does not matter.
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _event(row: Any) -> PastEvent | None:
+    if not isinstance(row, list) or len(row) != WIDTH:
+        return None
+    uuid, name, distinct_id, timestamp, properties, person = row
+    texts = (uuid, name, distinct_id, timestamp)
+    if not all(isinstance(text, str) for text in texts) or not uuid:
+        return None
+    try:
+        moment = parse_moment(timestamp)
+    except ValueError:
+        return None
+    if moment is None:
+        return None
+    return PastEvent(
+        uuid=uuid,
+        event=name,
+        distinct_id=distinct_id,
+        timestamp=moment,
+        properties=_bag(properties),
+        person_properties=_bag(person),
+    )
+
+
+def _bag(value: Any) -> dict[str, Any]:
+    """A bag; HogQL gives it as JSON text."""
+    if isinstance(value, str):
+        try:
+            value = msgspec.json.decode(replace_lone_surrogates(value.encode()))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return {}
+    return mapping(value)

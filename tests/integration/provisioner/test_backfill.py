@@ -1,0 +1,254 @@
+"""Backfills on real servers: the sandbox's query API, provisioner, ingest, gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.transport.connection import Connection
+from sandbox.faults import Fault
+from services.provisioner.backfill import runner
+from tests.integration.harness import (
+    Gateway,
+    admin,
+    credentials_service,
+    gateway_service,
+    provisioner_service,
+)
+from tests.integration.ingest.driver import ingest_service
+from tests.integration.sandbox.driver import Driver as PostHog
+from tests.integration.sandbox.driver import sandbox
+from tests.servers import Servers
+from tests.waiting import eventually
+
+URL = "/v1/admin/backfills"
+SINCE = "2026-01-01T00:00:00Z"
+EVENTS = 3_000
+
+
+@dataclass
+class Stack:
+    """What runs."""
+
+    servers: Servers
+    database_url: str
+    posthog: PostHog
+    gateway: Gateway
+    configured: dict[str, Any]
+
+    @asynccontextmanager
+    async def provisioner(self) -> AsyncIterator[None]:
+        """Run the provisioner for a while, as between two restarts."""
+        async with provisioner_service(self.servers, self.database_url, posthog=self.configured):
+            yield
+
+    async def start(self, **wanted: Any) -> httpx.Response:
+        body = {"since": SINCE, **wanted}
+        return await self.gateway.http.post(URL, json=body, headers=admin())
+
+    async def latest(self) -> Any:
+        answer = await self.gateway.http.get(URL, headers=admin())
+        assert answer.is_success, answer.text
+        return answer.json()["backfills"][0]
+
+    async def until(self, state: str) -> Any:
+        found: dict[str, Any] = {}
+
+        async def there() -> bool:
+            found.update(await self.latest())
+            return found["state"] == state
+
+        await eventually(there, timeout=60)
+        return found
+
+    async def events(self, **query: Any) -> Any:
+        answer = await self.gateway.http.get("/v1/admin/events", params=query, headers=admin())
+        return answer.json()
+
+
+@pytest.fixture
+async def stack(
+    servers: Servers, database_url: str, fresh_bus: None, tmp_path: Path
+) -> AsyncIterator[Stack]:
+    """Everything but the provisioner, with a personal key."""
+    async with AsyncExitStack() as running:
+        posthog = await running.enter_async_context(sandbox())
+        key = posthog.instance.options.personal_key
+        configured = {
+            "posthog_api_key": "phc_test",
+            "posthog_host": posthog.url,
+            "posthog_private_host": posthog.url,
+        }
+        await running.enter_async_context(
+            credentials_service(servers, database_url, personal_key=key)
+        )
+        await running.enter_async_context(ingest_service(servers, database_url))
+        gateway = await running.enter_async_context(
+            gateway_service(servers, tmp_path, posthog=configured)
+        )
+        yield Stack(servers, database_url, posthog, gateway, configured)
+
+
+async def capture(posthog: PostHog, count: int, *, event: str = "signed_up") -> None:
+    """Events of January, many of them within the same millisecond."""
+    batch = [
+        {
+            "event": event,
+            "distinct_id": f"u_{number % 50}",
+            "timestamp": f"2026-01-0{1 + number % 9}T00:00:{number % 60:02}Z",
+            "properties": {"number": number, "$set": {"plan": "old"}},
+        }
+        for number in range(count)
+    ]
+    body = {"api_key": posthog.instance.options.project_key, "batch": batch}
+    assert (await posthog.http.post("/batch/", json=body)).is_success
+
+
+async def test_a_backfill_that_is_interrupted_twice_loses_and_doubles_nothing(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "PAGE_EVENTS", 400)
+    monkeypatch.setattr(runner, "CHUNK_EVENTS", 50)
+    await capture(stack.posthog, EVENTS)
+    async with stack.provisioner():
+        count = await stack.gateway.http.post(
+            f"{URL}/count", json={"since": SINCE}, headers=admin()
+        )
+        assert count.json() == {"count": EVENTS}
+        started = (await stack.start()).json()
+        assert (started["state"], started["total"]) == ("running", EVENTS)
+
+        async def some() -> bool:
+            return bool((await stack.latest())["read"])
+
+        await eventually(some)
+    async with stack.provisioner():
+        before = (await stack.latest())["read"]
+        assert 0 < before < EVENTS
+
+        async def more() -> bool:
+            return bool((await stack.latest())["read"] > before)
+
+        await eventually(more, timeout=20)
+    async with stack.provisioner():
+        assert before < (await stack.latest())["read"] < EVENTS
+        done = await stack.until("finished")
+        assert (done["read"], done["stored"], done["known"]) == (EVENTS, EVENTS, 0)
+        assert done["id"] == started["id"]
+        found = await stack.events(limit=1)
+        assert found["total"] == EVENTS
+        assert found["events"][0]["backfilled"] is True
+        # Again: everything is known by now, and nothing is doubled.
+        assert (await stack.start()).json()["id"] != started["id"]
+        again = await stack.until("finished")
+        assert (again["read"], again["stored"], again["known"]) == (EVENTS, 0, EVENTS)
+        assert (await stack.events())["total"] == EVENTS
+
+
+async def _announced(stack: Stack) -> int:
+    link = Connection(User.OPERATOR, stack.servers.nats_url(User.OPERATOR))
+    await link.open()
+    try:
+        info = await (await link.js_for(StreamName.EVENTS)).stream_info(StreamName.EVENTS)
+        return int(info.state.messages)
+    finally:
+        await link.close()
+
+
+async def test_only_new_events_are_announced_and_only_if_asked_for(stack: Stack) -> None:
+    await capture(stack.posthog, 20)
+    await capture(stack.posthog, 5, event="paid")
+    async with stack.provisioner():
+        await stack.start(events=["signed_up"])
+        assert (await stack.until("finished"))["stored"] == 20
+        assert await _announced(stack) == 0
+        await stack.start(announce=True)
+        done = await stack.until("finished")
+        assert (done["stored"], done["known"]) == (5, 20)
+        assert await _announced(stack) == 5
+
+
+async def test_a_webhook_after_the_backfill_is_announced_after_all(stack: Stack) -> None:
+    await capture(stack.posthog, 1)
+    async with stack.provisioner():
+        await stack.start()
+        await stack.until("finished")
+    (event,) = stack.posthog.instance.pipeline.events.values()
+    body = msgspec.json.encode({"event": event, "person": {"properties": {"plan": "new"}}})
+
+    async def announced() -> bool:
+        return await _announced(stack) == 1
+
+    for _ in range(2):
+        answer = await stack.gateway.http.post("/v1/webhooks/posthog", content=body)
+        assert answer.is_success, answer.text
+        await eventually(announced)
+    (stored,) = (await stack.events())["events"]
+    assert stored["backfilled"] is False
+
+
+async def test_older_properties_do_not_replace_newer_ones(stack: Stack) -> None:
+    newer = {
+        "event": {
+            "event": "upgraded",
+            "distinct_id": "u_0",
+            "uuid": "0197a1b2-7f3c-7000-8000-0123456789ab",
+            "timestamp": "2026-06-01T00:00:00Z",
+        },
+        "person": {"properties": {"plan": "new"}},
+    }
+    assert (await stack.gateway.http.post("/v1/webhooks/posthog", json=newer)).is_success
+
+    async def stored() -> bool:
+        return bool((await stack.events())["total"] == 1)
+
+    await eventually(stored)
+    await capture(stack.posthog, 1)
+    async with stack.provisioner():
+        await stack.start()
+        await stack.until("finished")
+    answer = await stack.gateway.http.get(
+        "/v1/admin/contacts", params={"key": "u_0"}, headers=admin()
+    )
+    (contact,) = answer.json()["contacts"]
+    assert contact["properties"]["plan"] == "new"
+
+
+async def test_a_key_without_the_scope_is_refused_with_the_remedy(stack: Stack) -> None:
+    stack.posthog.instance.options = msgspec.structs.replace(
+        stack.posthog.instance.options, personal_key_scopes=("project:read",)
+    )
+    async with stack.provisioner():
+        answer = await stack.start()
+    assert (answer.status_code, answer.json()["error"]) == (502, "missing-scope")
+    assert "query:read" in answer.json()["remediation"]
+
+
+async def test_a_cancelled_backfill_stays_cancelled_until_it_is_started_again(
+    stack: Stack,
+) -> None:
+    await capture(stack.posthog, 10)
+    stack_posthog = stack.posthog.instance
+    async with stack.provisioner():
+        started = (await stack.start()).json()
+        stack_posthog.faults.replace({"api": Fault(status=503)})
+        cancel = f"{URL}/{started['id']}/cancel"
+        cancelled = await stack.gateway.http.post(cancel, headers=admin())
+        assert cancelled.json()["state"] in {"cancelled", "finished"}
+        stack_posthog.faults.replace({})
+        gone = await stack.gateway.http.post(f"{URL}/{'0' * 32}/cancel", headers=admin())
+        assert gone.status_code == 404
+        nonsense = await stack.gateway.http.post(f"{URL}/x/cancel", headers=admin())
+        assert nonsense.status_code == 404
+        again = (await stack.start()).json()
+        assert (again["id"] == started["id"]) is (cancelled.json()["state"] == "cancelled")
+        assert (await stack.until("finished"))["read"] == 10

@@ -1,0 +1,181 @@
+"""The backfill's runner: when it waits, for how long, and when it gives up."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from hogsend.contract.backfills import INGEST_STORE_PAST, PastEvent, PastStored
+from hogsend.contract.errors import TooLarge
+from hogsend.contract.provisioning import Refusal
+from hogsend.posthog.api import PostHogError
+from hogsend.posthog.api.queries import Page
+from hogsend.posthog.errors import PostHogTimeout
+from services.provisioner.backfill.posthog_events import Refused, lasting
+from services.provisioner.backfill.runner import (
+    FAILED_SECONDS,
+    LIMITED_SECONDS,
+    PAGE_EVENTS,
+    BackfillRunner,
+)
+from services.provisioner.backfill.store import Job
+
+THEN = datetime(2026, 1, 1, tzinfo=UTC)
+JOB = Job(
+    id=uuid4(),
+    state="running",
+    since=THEN,
+    until=THEN,
+    events=[],
+    announce=False,
+    started_at=THEN,
+    ended_at=None,
+    position_at=None,
+    position_uuid=None,
+    total=2,
+    read=0,
+    stored=0,
+    known=0,
+    rejected=0,
+    not_before=THEN,
+    detail=None,
+    remediation=None,
+)
+
+
+class FakeStore:
+    """Keeps what the runner says."""
+
+    def __init__(self, *, moves: bool = True) -> None:
+        self.waited: list[float] = []
+        self.ended: list[tuple[str, str | None]] = []
+        self.positions: list[tuple[Any, int, PastStored]] = []
+        self._moves = moves
+
+    async def wait(self, _job: Job, seconds: float, _detail: str, _remedy: str | None) -> None:
+        self.waited.append(seconds)
+
+    async def end(
+        self, _id: Any, state: str, _detail: str | None = None, remediation: str | None = None
+    ) -> None:
+        self.ended.append((state, remediation))
+
+    async def advance(self, _job: Job, to: Any, read: int, done: PastStored) -> bool:
+        self.positions.append((to, read, done))
+        return self._moves
+
+
+class FakePostHog:
+    """Answers with an error or a page."""
+
+    def __init__(self, answer: Exception | Page) -> None:
+        self._answer = answer
+
+    async def ask(self, _question: Any) -> Any:
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+class FakeLink:
+    """Ingest, which stores everything but what is too large."""
+
+    def __init__(self, max_payload: int = 1024 * 1024) -> None:
+        self.max_payload = max_payload
+        self.requests: list[int] = []
+
+    async def request(self, endpoint: Any, past: Any) -> PastStored:
+        assert endpoint is INGEST_STORE_PAST
+        if any(event.uuid == "large" for event in past.events):
+            raise TooLarge("too large")
+        self.requests.append(len(past.events))
+        return PastStored(stored=len(past.events), known=0, rejected=0)
+
+
+def event(uuid: str, size: int = 0) -> PastEvent:
+    return PastEvent(
+        uuid=uuid, event="e", distinct_id="u", timestamp=THEN, properties={"text": "x" * size}
+    )
+
+
+def running(
+    answer: Exception | Page, store: FakeStore, link: FakeLink | None = None
+) -> BackfillRunner:
+    return BackfillRunner(store, FakePostHog(answer), link or FakeLink())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (PostHogError("limited", 429, retry_after=7), 7),
+        (PostHogError("limited", 429), LIMITED_SECONDS),
+        (PostHogError("away", 503), FAILED_SECONDS),
+        (PostHogTimeout("slow"), FAILED_SECONDS),
+    ],
+)
+async def test_it_waits_as_long_as_posthog_asks(error: PostHogError, seconds: float) -> None:
+    store = FakeStore()
+    await running(error, store)._step(JOB)
+    assert (store.waited, store.ended) == ([seconds], [])
+
+
+async def test_a_page_that_posthog_cannot_give_is_halved_but_not_one_that_was_limited() -> None:
+    limited = running(PostHogError("limited", 429), FakeStore())
+    slow = running(PostHogTimeout("slow"), FakeStore())
+    for one in (limited, slow):
+        await one._step(JOB)
+    assert (limited._page_events, slow._page_events) == (PAGE_EVENTS, PAGE_EVENTS // 2)
+
+
+async def test_what_only_an_operator_can_mend_ends_it_with_the_remedy() -> None:
+    store = FakeStore()
+    refusal = Refusal(reason="posthog", code="missing-scope", remediation="grant it")
+    await running(Refused(refusal), store)._step(JOB)
+    assert (store.waited, store.ended) == ([], [("failed", "grant it")])
+
+
+async def test_the_position_is_that_of_the_last_event_that_is_stored() -> None:
+    store, link = FakeStore(), FakeLink(max_payload=1000)
+    await running(Page([event("a", 300), event("b", 300)], 0), store, link)._step(JOB)
+    assert link.requests == [1, 1]
+    assert [to for to, _, _ in store.positions] == [(THEN, "a"), (THEN, "b")]
+    assert store.ended == []
+
+
+async def test_an_event_that_nats_does_not_take_is_counted_and_the_rest_goes_on() -> None:
+    store, link = FakeStore(), FakeLink(max_payload=100)
+    await running(Page([event("large", 300), event("b")], 0), store, link)._step(JOB)
+    assert [done.rejected for _, _, done in store.positions] == [1, 0]
+
+
+async def test_it_stops_within_a_page_once_it_was_cancelled() -> None:
+    store, link = FakeStore(moves=False), FakeLink(max_payload=100)
+    await running(Page([event("a"), event("b")], 0), store, link)._step(JOB)
+    assert link.requests == [1]
+
+
+async def test_it_is_finished_when_nothing_follows() -> None:
+    store = FakeStore()
+    await running(Page([], 0), store)._step(JOB)
+    assert store.ended == [("finished", None)]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (401, "unauthorized"),
+        (403, "missing-scope"),
+        (404, "api-error"),
+        (400, "api-error"),
+        (429, None),
+        (500, None),
+        (None, None),
+    ],
+)
+def test_only_what_waiting_does_not_mend_is_lasting(status: int | None, code: str | None) -> None:
+    found = lasting(PostHogError("no", status))
+    assert (found.code if found else None) == code
+    assert found is None or found.remediation
