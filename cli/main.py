@@ -34,7 +34,7 @@ COMMANDS = {
     "events": Command("cli.commands.events:app", "List, send and follow events."),
     "backfill": Command("cli.commands.backfill:app", "Bring events from before the connection."),
     "contacts": Command(
-        "cli.commands.contacts:app", "Look at contacts, and undo a merge of two people."
+        "cli.commands.contacts:app", "Look at contacts, undo a merge of two people, and erase one."
     ),
     "dlq": Command("cli.commands.dlq:app", "List, replay or purge dead letters."),
     "consumers": Command(

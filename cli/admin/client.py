@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Literal, Self, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx
 import msgspec
@@ -23,7 +23,7 @@ from cli.admin.messages import (
 from cli.no_answer import why_no_answer
 from cli.server_address import ServerAddress
 from hogsend.contract.backfills import Backfill, BackfillList
-from hogsend.contract.contacts import ContactList
+from hogsend.contract.contacts import ContactList, Erasure
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 from hogsend.contract.events import EventPage, Recorded
 from hogsend.urls import is_loopback
@@ -162,6 +162,12 @@ class AdminClient:
     def split_contacts(self, merge: int) -> ContactList:
         """Undo a merge and return both contacts; raises as `dead_letters`, 404 if there is none."""
         return self._decode(self._ask("POST", f"{CONTACTS}/merges/{merge}/split"), ContactList)
+
+    def erase_contact(self, contact_id: str) -> Erasure:
+        """Erase a contact by its id; raises as `dead_letters`, 404 if there is none."""
+        return self._decode(
+            self._ask("DELETE", f"{CONTACTS}/{quote(contact_id, safe='')}"), Erasure
+        )
 
     def dead_letters(
         self, stream: str | None, reason: str | None, limit: int, before: int | None = None

@@ -1,23 +1,28 @@
-"""`hogsend contacts`: look at contacts, and undo a merge; see `docs/contacts.md`."""
+"""`hogsend contacts`: look at contacts, undo a merge, erase a person; see `docs/contacts.md`."""
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from cli.asking import DEFAULT_SERVER, Server, ask
-from cli.console import print_json
+from cli.console import out, print_json
 from cli.contacts import report
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.redaction import printable
-from hogsend.contract.contacts import ContactList
+from cli.terminal import Terminal, print_hanging
+from hogsend.contract.contacts import ContactDetails, ContactList
 
 Merge = Annotated[int, Parameter(validator=Number(gte=1, lt=2**63))]
 
-app = App(name="contacts", help="Look at contacts, and undo a merge of two people.")
+_CONTACT_ID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+
+app = App(name="contacts", help="Look at contacts, undo a merge of two people, and erase one.")
 
 
 @app.command
@@ -56,6 +61,67 @@ def split(merge: Merge, *, server: Server = DEFAULT_SERVER) -> int:
     """
     _print(ask(server, lambda client: client.split_contacts(merge)), server)
     return ExitCode.OK
+
+
+@app.command
+def erase(
+    key: str,
+    *,
+    yes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """Erase everything about a person, here and on every stream, for ever; asks first.
+
+    The contact is gone at once, its events and messages within some minutes. Erasing by the
+    contact's id once more says how far it is.
+
+    Parameters
+    ----------
+    key
+        A user id, an email address, or the id of a contact.
+    yes
+        Do not ask.
+    server
+        The server, and the output format.
+    """
+    if not yes and not Terminal(json=server.json).interactive:
+        raise CommandError(
+            "an erasure asks first, and there is no terminal to ask on",
+            "add --yes",
+            exit_code=ExitCode.USAGE,
+        )
+    found = ask(server, lambda client: client.contacts(key)).contacts
+    if len(found) > 1:
+        ids = ", ".join(contact.id for contact in found)
+        raise CommandError(
+            f"{printable(key)} leads to {len(found)} contacts",
+            f"give the id of the one that is meant: {ids}",
+        )
+    if not found and not _CONTACT_ID.fullmatch(key):
+        raise CommandError(
+            f"{printable(key)} leads to no contact",
+            "give a user id, an email address, or the id of a contact, erased or not",
+        )
+    if found and not yes and not _confirmed(found[0]):
+        print_hanging(out, ("", ""), "nothing was erased")
+        return ExitCode.FAILED
+    contact_id = found[0].id if found else key
+    erasure = ask(server, lambda client: client.erase_contact(contact_id))
+    if server.json:
+        print_json(erasure)
+    else:
+        report.show_erasure(erasure)
+    return ExitCode.OK
+
+
+def _confirmed(contact: ContactDetails) -> bool:
+    who = f"{printable(contact.contact_key)} ({contact.id})"
+    out.print(f"Erase {who} and everything about them for ever? [y/N] ", end="", markup=False)
+    try:
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    except KeyboardInterrupt:
+        out.print()
+        return False
 
 
 def _print(found: ContactList, server: Server) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from cli.console import err, out
 from cli.redaction import printable
 from cli.terminal import print_hanging
-from hogsend.contract.contacts import ContactDetails, ContactKey, ContactList, ContactMerge
+from hogsend.contract.contacts import ContactDetails, ContactKey, ContactList, ContactMerge, Erasure
 
 _KINDS = {"external": "user id", "email": "email", "row": "was contact"}
 _WIDTH = 12
@@ -60,3 +60,19 @@ def _names(keys: Sequence[ContactKey]) -> str:
 
 def _time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def show_erasure(erasure: Erasure) -> None:
+    """Print how far an erasure is."""
+    if erasure.finished_at is None:
+        state = f"recorded; `hogsend contacts erase {erasure.contact_id}` says how far it is"
+    else:
+        state = f"finished {_time(erasure.finished_at)}"
+    rows = {
+        "erasure": f"{erasure.id} of contact {erasure.contact_id}",
+        "state": state,
+        "events": str(erasure.events),
+        "messages": str(erasure.messages),
+    }
+    for name, value in rows.items():
+        print_hanging(out, (name.ljust(_WIDTH), "bold"), printable(value))

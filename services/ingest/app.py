@@ -28,6 +28,8 @@ from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
 from services.ingest.dead_letters.stream import DeadLetterStream
 from services.ingest.engagement_retention import EngagementRetention
+from services.ingest.erasure.jobs import SETTLE_SECONDS, ErasureJobs
+from services.ingest.erasure.worker import ErasureWorker
 from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
@@ -44,6 +46,7 @@ def create_app(
     batch_size: int,
     background: Sequence[Work] = (),
     limits: Limits = DEFAULT_LIMITS,
+    settle_seconds: float = SETTLE_SECONDS,
 ) -> FastStream:
     """Build the service on a broker and a database, both of which may connect later.
 
@@ -53,12 +56,17 @@ def create_app(
         batch_size: most messages of a stream in one transaction.
         background: runs beside the subscribers.
         limits: what the operator says about streams.
+        settle_seconds: pause before an erasure looks at the streams once more.
     """
     events = EventStore(database)
     dead_letters = DeadLetters(broker.published, "ingest")
     letters = DeadLetterStream(broker.link)
     admin = DeadLetterAdmin(letters)
+    erasures = ErasureJobs(database, settle_seconds=settle_seconds)
+    eraser = ErasureWorker(erasures, broker.link, broker.published)
     broker.provide(
+        erasures,
+        eraser,
         events,
         EventProcessor(events, broker.published, dead_letters),
         Recorder(events, broker.published),
@@ -80,6 +88,7 @@ def create_app(
         background=[
             database.keep_connected,
             EngagementRetention(broker.link).keep_trimmed,
+            eraser.work_forever,
             *background,
         ],
         closing=[database.close],

@@ -10,13 +10,17 @@ from hogsend.contract.backfills import INGEST_STORE_PAST, PastStored, StorePast
 from hogsend.contract.base import Empty
 from hogsend.contract.consumers import ANSWERED_BY, REQUESTS
 from hogsend.contract.contacts import (
+    CONTACT_ERASED,
     INGEST_CONTACT,
     INGEST_CONTACTS,
+    INGEST_ERASE,
     INGEST_FILL_TIMEZONE,
     INGEST_SPLIT,
     Contact,
     ContactList,
     ContactRef,
+    EraseContact,
+    Erasure,
     FillTimezone,
     FindContacts,
     SplitContacts,
@@ -65,6 +69,8 @@ from services.ingest.contacts.lookup import ContactStore
 from services.ingest.contacts.merges import ContactMerges
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
+from services.ingest.erasure.jobs import ErasureJobs
+from services.ingest.erasure.worker import ErasureWorker
 from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
@@ -77,6 +83,7 @@ _FRAMING_BYTES = 1024
 router = ServiceRouter()
 
 router.publishes(
+    CONTACT_ERASED,
     EVENT_ANNOUNCED,
     ENGAGEMENT_REPORTED,
     MESSAGE_DEAD_LETTERED,
@@ -149,6 +156,16 @@ async def contacts(wanted: FindContacts, merges: Injected[ContactMerges]) -> Con
 async def split_contacts(wanted: SplitContacts, merges: Injected[ContactMerges]) -> ContactList:
     """Undo a merge."""
     return await merges.split(wanted.merge_id)
+
+
+@router.endpoint(INGEST_ERASE)
+async def erase_contact(
+    wanted: EraseContact, jobs: Injected[ErasureJobs], worker: Injected[ErasureWorker]
+) -> Erasure:
+    """Erase a person, here and on every stream."""
+    erasure = await jobs.request(wanted.contact_id)
+    worker.wake()
+    return erasure
 
 
 @router.endpoint(INGEST_FILL_TIMEZONE)

@@ -76,3 +76,37 @@ def test_a_split_shows_both(contacts: Any, hogsend: FakeHogsend) -> None:
 def test_a_merge_is_a_number(contacts: Any) -> None:
     assert contacts("split", "0").code == 2
     assert contacts("split", "ben").code == 2
+
+
+ERASE = f"DELETE /v1/admin/contacts/{CONTACT['id']}"
+ERASURE: dict[str, Any] = {
+    "id": "0197a1b2-7f3c-7000-8000-00000000000e",
+    "contactId": CONTACT["id"],
+    "requestedAt": "2026-11-25T12:00:00Z",
+    "finishedAt": None,
+    "events": 0,
+    "messages": 0,
+}
+
+
+def test_a_person_is_erased_by_the_contacts_id(contacts: Any, hogsend: FakeHogsend) -> None:
+    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    hogsend.more[ERASE] = CannedResponse(202, ERASURE)
+    erased = contacts("erase", "ben+1@b.com", "--yes")
+    assert erased.code == 0
+    assert "recorded" in erased.out
+    assert contacts("erase", "ben+1@b.com", "--yes", "--json").json == ERASURE
+
+
+def test_nobody_is_erased_without_being_asked_for(contacts: Any, hogsend: FakeHogsend) -> None:
+    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    refused = contacts("erase", "ben+1@b.com")
+    assert refused.code == 2
+    assert "--yes" in refused.err
+
+
+def test_a_key_of_two_contacts_erases_neither(contacts: Any, hogsend: FakeHogsend) -> None:
+    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT, {**CONTACT, "id": "other"}]})
+    refused = contacts("erase", "ben+1@b.com", "--yes")
+    assert refused.code == 1
+    assert "other" in refused.err

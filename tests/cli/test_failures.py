@@ -37,6 +37,7 @@ FAILING: dict[str, tuple[str, ...]] = {
     "backfill status": ADMIN,
     "backfill cancel": ADMIN,
     "contacts show": ("u_42", *ADMIN),
+    "contacts erase": ("u_42", "--yes", *ADMIN),
     "contacts split": ("7", *ADMIN),
     "dlq list": ADMIN,
     "dlq show": ("7", *ADMIN),

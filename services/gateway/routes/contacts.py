@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
-from litestar import Controller, get, post
+from litestar import Controller, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 
 from hogsend.contract.contacts import (
     INGEST_CONTACTS,
+    INGEST_ERASE,
     INGEST_SPLIT,
     ContactList,
+    EraseContact,
+    Erasure,
     FindContacts,
     SplitContacts,
 )
@@ -61,3 +65,25 @@ class ContactsController(Controller):
         A merge that was undone before stays as it is, and both contacts are answered.
         """
         return await bus.request(INGEST_SPLIT, SplitContacts(merge_id=merge_id))
+
+    @delete(
+        "/{contact_id:uuid}",
+        guards=[admin_only],
+        status_code=202,
+        operation_id="eraseContact",
+        summary="Erase a person",
+        responses=admin_errors(404),
+    )
+    async def erase_contact(
+        self,
+        contact_id: Annotated[
+            UUID, PathParameter(description="Id of the contact, or of one merged into it.")
+        ],
+        bus: NamedDependency[Connection],
+    ) -> Erasure:
+        """Erase everything about a person, here and on every stream.
+
+        The contact is gone with the answer; events and messages follow, and `finishedAt` says when
+        they are. Asking again changes nothing, and answers how far it is.
+        """
+        return await bus.request(INGEST_ERASE, EraseContact(contact_id=contact_id))

@@ -78,6 +78,9 @@ class EventProcessor:
             if isinstance(outcome, Rejected):
                 failures.append(Failure(message, outcome.why))
                 continue
+            if outcome.status is Status.ERASED:
+                finished.append(message)
+                continue
             if outcome.status is Status.STORED:
                 stored += 1
             else:

@@ -17,6 +17,8 @@ class Status(Enum):
     """By this call."""
     REDELIVERED = "redelivered"
     """By an earlier attempt to process this very message, which may have ended there."""
+    ERASED = "erased"
+    """Not at all: it happened before its person was erased."""
     KNOWN = "known"
     """By another message with the same id, which may be in the same batch."""
 

@@ -42,6 +42,8 @@ class Recorder:
         (outcome,) = await self._store.save([event])
         if isinstance(outcome, Rejected):
             raise InvalidRequest("the event cannot be stored; a number in it may be out of range")
+        if outcome.status is Status.ERASED:
+            return Recorded(id=event.ref.id, stored=False, contact_key="")
         contact_key = outcome.contact_key
         is_new = outcome.status is Status.STORED
         metrics.STORED.inc(is_new)

@@ -23,6 +23,7 @@ from hogsend.contract.events import EventPage, ListEvents
 from hogsend.service.database import Database
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.contacts import storage as contacts
+from services.ingest.erasure.tombstones import erased_among, is_erased
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.events.rows import EVENT_COLUMNS, NOBODY, event_row, stored_event
 from services.ingest.incoming_event import EventKey, IncomingEvent
@@ -106,7 +107,10 @@ class EventStore:
             # Read only after the contacts are locked. Before that, another replica could store the
             # same events after they were read as missing, and the insert would fail.
             stored = await _stored(connection, events)
+            erased = await erased_among(connection, digests)
             for event in events:
+                if is_erased(event, erased):
+                    continue
                 if event.key not in stored and event.key not in new:
                     new[event.key] = event, resolver.resolve(event)
             if new:
@@ -127,6 +131,8 @@ class EventStore:
             await _take_over(connection, list(taken_over.values()))
 
         def outcome(event: IncomingEvent) -> Outcome:
+            if is_erased(event, erased):
+                return Saved(Status.ERASED, "")
             if (before := stored.get(event.key)) is not None:
                 # The gateway stamps each message with its own time of receipt, in microseconds. The
                 # row has the time of the message that stored it, and tells it from a repetition

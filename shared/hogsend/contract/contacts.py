@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 import msgspec
 
+from hogsend.contract import subjects
 from hogsend.contract.base import Empty, Message, Properties
-from hogsend.contract.registry import Endpoint
+from hogsend.contract.registry import Channel, Endpoint
+from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
 
@@ -93,6 +96,57 @@ class ContactList(Message, frozen=True, kw_only=True):
     contacts: list[ContactDetails]
 
 
+class EraseContact(Message, frozen=True, kw_only=True):
+    """Erase a person, by the id of the contact or of one that was merged into it."""
+
+    contact_id: UUID
+
+
+class Erasure(Message, frozen=True, kw_only=True):
+    """An erasure that was asked for, and how far it is."""
+
+    id: str
+    contact_id: str
+    requested_at: datetime
+    """What happened until then is erased, and does not come back."""
+    finished_at: datetime | None
+    """None while events and messages are still looked for."""
+    events: int
+    """Stored events that were deleted so far."""
+    messages: int
+    """Messages and dead letters that were taken off the streams so far."""
+
+
+class ContactErased(Message, frozen=True, kw_only=True):
+    """A person was erased: whoever keeps something about them erases it, too."""
+
+    id: str
+    """Of the erasure; the same on every repetition."""
+    contact_id: str
+    user_ids: list[str]
+    """What the person was known by, the ids of contacts included; at most 200 of them."""
+    erased_at: datetime
+    """Events from before belong to the erased person, later ones to a new one."""
+
+
+CONTACT_ERASED = Channel(
+    subject=f"{subjects.CONTACTS}.*.erased",
+    parameter="contactId",
+    stream=StreamName.EVENTS,
+    message=ContactErased,
+    publishers=(User.INGEST,),
+    subscribers=(User.SUBSCRIBER, User.APP),
+    summary="A person was erased.",
+)
+INGEST_ERASE = Endpoint(
+    service=User.INGEST,
+    verb="erase-contact",
+    request=EraseContact,
+    reply=Erasure,
+    callers=(User.GATEWAY,),
+    summary="Erase a person, here and on every stream.",
+    deadline=10.0,
+)
 INGEST_CONTACTS = Endpoint(
     service=User.INGEST,
     verb="contacts",

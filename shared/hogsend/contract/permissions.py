@@ -18,8 +18,8 @@ from hogsend.contract.consumers import (
     reserved,
 )
 from hogsend.contract.registry import channels, endpoints
-from hogsend.contract.streams import STREAMS, StreamName
-from hogsend.contract.users import DEAD_LETTER_KEEPER, DEPRECATED_USERS, User
+from hogsend.contract.streams import ERASED_FROM, STREAMS, StreamName
+from hogsend.contract.users import DEAD_LETTER_KEEPER, DEPRECATED_USERS, ERASER, User
 
 
 class Permissions(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,8 +75,7 @@ def permissions(user: User) -> Permissions:
     if user is User.CREDENTIALS:
         # To see whether late subscribers still find the last change.
         publish.add(f"{API}.STREAM.MSG.GET.{StreamName.CREDENTIALS}")
-    if user is DEAD_LETTER_KEEPER:
-        publish |= _dead_letter_api()
+    publish |= _letters_and_erasures(user)
     for channel in channels():
         if user in channel.subscribers:
             subscribe.add(channel.subject)
@@ -109,11 +108,23 @@ def _owner_api(user: User) -> set[str]:
 
 
 def _dead_letter_api() -> set[str]:
-    """Reading without a consumer, and deleting one message, which nobody may do elsewhere."""
+    """Reading without a consumer, and deleting one message, which else only an erasure does."""
     stream = StreamName.DEADLETTER
     return {
         f"$JS.API.DIRECT.GET.{stream}",
         f"$JS.API.STREAM.MSG.DELETE.{stream}",
+    }
+
+
+def _letters_and_erasures(user: User) -> set[str]:
+    """Reading without a consumer and deleting single messages, of whatever holds people's data."""
+    api = _dead_letter_api() if user is DEAD_LETTER_KEEPER else set()
+    if user is not ERASER:
+        return api
+    return api | {
+        f"{API}.{verb}.{stream}"
+        for stream in ERASED_FROM
+        for verb in ("STREAM.INFO", "DIRECT.GET", "STREAM.MSG.DELETE")
     }
 
 

@@ -91,13 +91,15 @@ STREAMS: dict[StreamName, Stream] = {
             discard=DiscardPolicy.NEW,
             max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
+            # Ingest reads it so, to erase a person.
+            allow_direct=True,
         ),
     ),
     StreamName.EVENTS: Stream(
         User.INGEST,
         StreamConfig(
             name=StreamName.EVENTS,
-            subjects=[f"{subjects.EVENTS}.*"],
+            subjects=[f"{subjects.EVENTS}.*", f"{subjects.CONTACTS}.*.erased"],
             retention=RetentionPolicy.LIMITS,
             discard=DiscardPolicy.OLD,
             max_age=7 * DAY,
@@ -131,6 +133,8 @@ STREAMS: dict[StreamName, Stream] = {
             discard=DiscardPolicy.NEW,
             max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
+            # Ingest reads it so, to erase a person.
+            allow_direct=True,
         ),
     ),
     StreamName.PERSONS: Stream(
@@ -142,6 +146,8 @@ STREAMS: dict[StreamName, Stream] = {
             discard=DiscardPolicy.NEW,
             max_bytes=STREAM_MAX_BYTES,
             duplicate_window=DEDUPLICATION_WINDOW,
+            # Ingest reads it so, to erase a person.
+            allow_direct=True,
             # As with EVENTS, by clients of the version before.
             allow_batched=True,
         ),
@@ -173,6 +179,15 @@ STREAMS: dict[StreamName, Stream] = {
         ),
     ),
 }
+
+ERASED_FROM = (
+    StreamName.WEBHOOKS,
+    StreamName.EVENTS,
+    StreamName.ENGAGEMENT,
+    StreamName.PERSONS,
+    StreamName.DEADLETTER,
+)
+"""Streams that hold people's data."""
 
 INGEST_CONSUMER = ConsumerConfig(
     durable_name="ingest",

@@ -15,6 +15,7 @@ EVENTS = f"{PREFIX}.events"
 CREDENTIALS = f"{PREFIX}.credentials"
 ENGAGEMENT = f"{PREFIX}.engagement"
 PERSONS = f"{PREFIX}.persons"
+CONTACTS = f"{PREFIX}.contacts"
 AUDIT = "hogsend.audit"
 DEADLETTER = f"{PREFIX}.deadletter"
 RPC = f"{PREFIX}.rpc"
@@ -50,6 +51,11 @@ def engagement(type: str) -> str:
 def persons(verb: str) -> str:
     """Subject for what PostHog shall know about a person: `set`, `capture` or `alias`."""
     return f"{PERSONS}.{verb}"
+
+
+def contact_erased(contact_id: str) -> str:
+    """Subject that announces the erasure of a contact, by its id."""
+    return f"{CONTACTS}.{contact_id}.erased"
 
 
 def dead_letter(stream: str) -> str:

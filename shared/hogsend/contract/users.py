@@ -29,3 +29,5 @@ DEPRECATED_USERS = {User.MEMBER: User.APP}
 
 DEAD_LETTER_KEEPER = User.INGEST
 """Who lists, replays and purges dead letters, through the `INGEST_*` endpoints below."""
+ERASER = User.INGEST
+"""Who takes the messages of an erased person off every stream."""

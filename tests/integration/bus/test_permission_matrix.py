@@ -23,7 +23,7 @@ from hogsend.contract.consumers import (
 from hogsend.contract.credentials import CREDENTIALS_GET_DERIVED, CREDENTIALS_TOKEN
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import channels, endpoints
-from hogsend.contract.streams import STREAMS, StreamName
+from hogsend.contract.streams import ERASED_FROM, STREAMS, StreamName
 from hogsend.contract.users import DEPRECATED_USERS, User
 from tests.servers import Servers
 
@@ -131,19 +131,25 @@ async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User)
     own = OWN_CONSUMERS.get(user, {})
     others = STREAMS_OF_OTHERS if user in OTHERS else ()
     looked_at = STREAMS_OF_OTHERS if user is User.INGEST else ()
+    erased = ERASED_FROM if user is User.INGEST else ()
     every: dict[str, bool] = {}
     for name in StreamName:
         every[f"{API}.STREAM.CREATE.{name}"] = name in owned
         every[f"{API}.STREAM.UPDATE.{name}"] = name in owned
-        every[f"{API}.STREAM.INFO.{name}"] = name in {*owned, *own, *others, *looked_at}
+        every[f"{API}.STREAM.INFO.{name}"] = name in {
+            *owned,
+            *own,
+            *others,
+            *looked_at,
+            *erased,
+        }
         every[f"{API}.STREAM.DELETE.{name}"] = False
         own_changes = user is User.CREDENTIALS and name is StreamName.CREDENTIALS
         every[f"{API}.STREAM.MSG.GET.{name}"] = own_changes
         every[f"{API}.STREAM.SNAPSHOT.{name}"] = False
-        keeper = user is User.INGEST and name is StreamName.DEADLETTER
         every[f"{API}.STREAM.PURGE.{name}"] = name in owned
         for verb in ("STREAM.MSG.DELETE", "DIRECT.GET"):
-            every[f"{API}.{verb}.{name}"] = keeper
+            every[f"{API}.{verb}.{name}"] = name in erased
         for verb in ("PAUSE", "UNPIN", "LEADER.STEPDOWN", "RESET"):
             every[f"{API}.CONSUMER.{verb}.{name}.mine"] = False
         every[f"{API}.CONSUMER.NAMES.{name}"] = False
@@ -220,6 +226,7 @@ async def test_other_peoples_services_hear_events_and_credential_changes_only(
     for user in (User.SUBSCRIBER, User.APP, User.MEMBER):
         assert await subscribed(servers, user, every) == {
             "hogsend.events.*",
+            "hogsend.contacts.*.erased",
             "hogsend.credentials.*.changed",
         }
     assert await published(servers, User.SUBSCRIBER, {concrete(one) for one in every}) == set()

@@ -35,13 +35,18 @@ PATIENCE = 60.0
 
 @asynccontextmanager
 async def ingest_service(
-    servers: Servers, database_url: str, *, batch_size: int = 500, consumes: bool = True
+    servers: Servers,
+    database_url: str,
+    *,
+    batch_size: int = 500,
+    consumes: bool = True,
+    settle_seconds: float = 60.0,
 ) -> AsyncIterator[ServiceBroker]:
     """The ingest service, connected to everything."""
     broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
     await database.connect()
-    app = create_app(broker, database, batch_size=batch_size)
+    app = create_app(broker, database, batch_size=batch_size, settle_seconds=settle_seconds)
     if not consumes:
         for subscriber in broker.subscribers:
             if isinstance(subscriber, BatchSubscriber):
@@ -75,9 +80,16 @@ class Driver:
             yield
 
     @asynccontextmanager
-    async def replica(self, *, batch_size: int = 500) -> AsyncIterator[None]:
+    async def replica(
+        self, *, batch_size: int = 500, settle_seconds: float = 60.0
+    ) -> AsyncIterator[None]:
         """A replica that consumes until the end of the block."""
-        async with ingest_service(self._servers, self.database_url, batch_size=batch_size):
+        async with ingest_service(
+            self._servers,
+            self.database_url,
+            batch_size=batch_size,
+            settle_seconds=settle_seconds,
+        ):
             yield
 
     @asynccontextmanager

@@ -26,6 +26,7 @@ EVENTS = "/v1/admin/events"
 CREDENTIAL = "/v1/admin/provider-credentials/posthog"
 DESTINATION = "/v1/admin/webhooks/6f2b7a60-5c5b-4f0e-9a55-0f7f0a3c2d11"
 ADMIN_ONLY = [
+    ("DELETE", "/v1/admin/contacts/0197a1b2-7f3c-7000-8000-00000000000a"),
     ("PUT", CREDENTIAL),
     ("GET", CREDENTIAL),
     ("DELETE", CREDENTIAL),

@@ -1,0 +1,163 @@
+"""Erasures as jobs in PostgreSQL: recorded with the first step, and finished by any replica."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiosql
+import msgspec
+
+from hogsend.contract.contacts import Erasure
+from hogsend.contract.errors import NotFound
+from hogsend.service.database import Database
+from services.ingest.contacts import storage
+from services.ingest.contacts.contact import EMAIL, EXTERNAL, ROW, Key
+from services.ingest.erasure.person import Person
+
+_queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
+_decode_person = msgspec.json.Decoder(Person).decode
+
+CLAIM_SECONDS = 120.0
+"""How long a sweep may take before another replica does the same, which is harmless."""
+SETTLE_SECONDS = 60.0
+"""Pause before the second sweep, in which a batch that was stored already is published."""
+DELETE_SECONDS = 600.0
+"""Longest time to delete the events of one person, which are looked for in all."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """An erasure that is not finished."""
+
+    id: UUID
+    contact_id: UUID
+    contact_ids: list[UUID]
+    """The contact's id and those that were merged into it."""
+    person: Person
+    requested_at: datetime
+    is_announced: bool
+    is_swept: bool
+    """Whether this is the second sweep."""
+
+
+class ErasureJobs:
+    """The erasures there are. Every method raises `Unavailable` without PostgreSQL."""
+
+    def __init__(self, database: Database, *, settle_seconds: float = SETTLE_SECONDS) -> None:
+        """Use `database`; wait `settle_seconds` before a second sweep."""
+        self._database = database
+        self._settle_seconds = settle_seconds
+
+    async def request(self, contact_id: UUID) -> Erasure:
+        """Forget a contact, and record what else is to be erased; the same again changes nothing.
+
+        Raises:
+            NotFound: no contact has this id, and none that had it was erased.
+        """
+        async with self._database.acquire() as connection, connection.transaction():
+            key = Key(ROW, str(contact_id))
+            id = await _queries.contact_of(connection, id=contact_id, digest=storage.digest(key))
+            if id is not None:
+                try:
+                    await storage.lock_one(connection, id)
+                except storage.ContactsMoved:
+                    # Merged or erased while this waited; what is asked for may be recorded.
+                    id = None
+            if id is not None:
+                await _forget(connection, id)
+            row = await _queries.erasure(connection, id=contact_id)
+        if row is None:
+            raise NotFound(f"there is no contact {contact_id}; `hogsend contacts show` finds some")
+        return _described(row)
+
+    async def claim(self) -> Job | None:
+        """Take a job that is due; None when there is none."""
+        async with self._database.acquire() as connection:
+            row = await _queries.claim(connection, seconds=CLAIM_SECONDS)
+        if row is None:
+            return None
+        return Job(
+            id=row["id"],
+            contact_id=row["contact_id"],
+            contact_ids=row["contact_ids"],
+            person=_decode_person(row["person"]),
+            requested_at=row["requested_at"],
+            is_announced=row["announced_at"] is not None,
+            is_swept=row["swept_at"] is not None,
+        )
+
+    async def delete_events(self, job: Job) -> int:
+        """Delete the stored events of the person; returns their number."""
+        async with self._database.acquire() as connection:
+            done = await connection.execute(
+                "DELETE FROM events WHERE contact_id = ANY($1::uuid[])",
+                job.contact_ids,
+                timeout=DELETE_SECONDS,
+            )
+        return int(done.rpartition(" ")[2])
+
+    async def announced(self, job: Job) -> None:
+        """Remember that subscribers were told."""
+        async with self._database.acquire() as connection:
+            await _queries.mark_announced(connection, id=job.id)
+
+    async def swept(self, job: Job, *, events: int, messages: int) -> None:
+        """Remember a sweep; the second one finishes the job."""
+        async with self._database.acquire() as connection, connection.transaction():
+            await _queries.mark_swept(
+                connection,
+                id=job.id,
+                events=events,
+                messages=messages,
+                seconds=self._settle_seconds,
+            )
+            if job.is_swept:
+                await _queries.finish(connection, id=job.id)
+
+
+async def _forget(connection: Any, id: UUID) -> None:
+    keys = [row async for row in _queries.keys(connection, contact=id)]
+    rows = [row["value"] for row in keys if row["kind"] == ROW]
+    contacts = [id, *map(UUID, rows)]
+    erased = [(row["kind"], row["digest"]) for row in keys if row["kind"] != ROW]
+    erased += [(ROW, storage.digest(Key(ROW, str(contact)))) for contact in contacts]
+    # A user id may be the contact's own id, which other services know it by.
+    erased += [(EXTERNAL, storage.digest(Key(EXTERNAL, str(contact)))) for contact in contacts]
+    person = Person(
+        user_ids=frozenset(
+            [*(row["value"] for row in keys if row["kind"] == EXTERNAL), *map(str, contacts)]
+        ),
+        emails=frozenset(row["value"] for row in keys if row["kind"] == EMAIL),
+    )
+    erasure = uuid4()
+    await _queries.record_erasure(
+        connection,
+        id=erasure,
+        contact=id,
+        contacts=contacts,
+        person=msgspec.json.encode(person).decode(),
+    )
+    erased = list(dict.fromkeys(erased))
+    await _queries.remember_digests(
+        connection,
+        erasure=erasure,
+        kinds=[kind for kind, _ in erased],
+        digests=[digest for _, digest in erased],
+    )
+    await _queries.forget_keys(connection, contact=id)
+    await _queries.forget_merges(connection, contacts=contacts)
+    await _queries.forget_contact(connection, contact=id)
+
+
+def _described(row: Mapping[str, Any]) -> Erasure:
+    return Erasure(
+        id=str(row["id"]),
+        contact_id=str(row["contact_id"]),
+        requested_at=row["requested_at"],
+        finished_at=row["finished_at"],
+        events=row["events"],
+        messages=row["messages"],
+    )

@@ -1,0 +1,59 @@
+"""Which messages are about an erased person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from hogsend.contract.engagement import ADDRESSES, IDENTITIES
+from hogsend.contract.identity import fold_email
+
+_USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey", "id")
+_PARTS = ("event", "data")
+_PEOPLE = ("person", "personProperties")
+
+
+class Person(msgspec.Struct, frozen=True):
+    """What somebody was known by when they were erased."""
+
+    user_ids: frozenset[str]
+    """User ids, and ids of contacts."""
+    emails: frozenset[str]
+    """Folded addresses."""
+
+    def is_subject_of(self, body: bytes) -> bool:
+        """Whether a message of any of our streams is about this person.
+
+        It is where the person is named as the one it is about. A message about somebody else that
+        happens to mention the address is theirs. What cannot be read is searched as text.
+        """
+        try:
+            message = msgspec.json.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return self._is_written_in(body)
+        return any(
+            isinstance(value, str) and (value in self.user_ids or fold_email(value) in self.emails)
+            for value in _named(message)
+        )
+
+    def _is_written_in(self, body: bytes) -> bool:
+        text = body.decode(errors="replace")
+        folded = text.lower()
+        return any(msgspec.json.encode(id).decode() in text for id in self.user_ids) or any(
+            email in folded for email in self.emails
+        )
+
+
+def _named(message: Any) -> Iterator[Any]:
+    if not isinstance(message, dict):
+        return
+    for part in (message, *(message.get(name) for name in _PARTS)):
+        if isinstance(part, dict):
+            yield from (part.get(name) for name in (*_USER_FIELDS, *ADDRESSES))
+    for name in _PEOPLE:
+        if isinstance(person := message.get(name), dict):
+            properties = person.get("properties")
+            for bag in (person, properties if isinstance(properties, dict) else {}):
+                yield bag.get("email")

@@ -1,0 +1,65 @@
+-- name: erasure(id)^
+-- The erasure of a contact, by any id that the contact had.
+SELECT id, contact_id, requested_at, finished_at, events, messages
+FROM erasures WHERE :id = ANY(contact_ids) ORDER BY requested_at DESC LIMIT 1;
+
+-- name: contact_of(id, digest)$
+-- The contact that an id of a contact leads to by now.
+SELECT id FROM contacts WHERE id = :id
+UNION ALL SELECT contact_id FROM contact_keys WHERE kind = 'row' AND digest = :digest LIMIT 1;
+
+-- name: keys(contact)
+-- Everything that leads to a contact.
+SELECT kind, digest, value FROM contact_keys WHERE contact_id = :contact;
+
+-- name: record_erasure(id, contact, contacts, person)!
+-- Record the job; everything after can be done again by anybody.
+INSERT INTO erasures (id, contact_id, contact_ids, person, requested_at, due_at)
+VALUES (:id, :contact, :contacts, :person::jsonb, clock_timestamp(), now());
+
+-- name: remember_digests(erasure, kinds, digests)!
+-- Keep what was erased from coming back with what happened before.
+INSERT INTO erased_keys AS known (kind, digest, erased_at)
+SELECT key.kind, key.digest, erasure.requested_at
+FROM erasures AS erasure, unnest(:kinds::text[], :digests::bytea[]) AS key (kind, digest)
+WHERE erasure.id = :erasure
+ON CONFLICT (kind, digest) DO UPDATE SET erased_at = excluded.erased_at;
+
+-- name: forget_keys(contact)!
+-- Forget what leads to a contact.
+DELETE FROM contact_keys WHERE contact_id = :contact;
+
+-- name: forget_merges(contacts)!
+-- Forget the merges a contact had a part in, with what they say about it.
+DELETE FROM contact_merges WHERE survivor = ANY(:contacts::uuid[]) OR loser = ANY(:contacts::uuid[]);
+
+-- name: forget_contact(contact)!
+-- Forget a contact.
+DELETE FROM contacts WHERE id = :contact;
+
+-- name: claim(seconds)^
+-- Take the next job that is due for a while; it is due again afterwards, should this replica die.
+UPDATE erasures SET due_at = now() + make_interval(secs => :seconds)
+WHERE id = (SELECT id FROM erasures WHERE finished_at IS NULL AND due_at <= now()
+    ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING id, contact_id, contact_ids, person, requested_at, announced_at, swept_at;
+
+-- name: mark_announced(id)!
+-- Remember that subscribers were told.
+UPDATE erasures SET announced_at = now() WHERE id = :id;
+
+-- name: mark_swept(id, events, messages, seconds)!
+-- Remember the first sweep, and when the second one is due.
+UPDATE erasures SET swept_at = coalesce(swept_at, now()), events = events + :events,
+    messages = messages + :messages, due_at = now() + make_interval(secs => :seconds)
+WHERE id = :id;
+
+-- name: finish(id)!
+-- Forget whom the job was about.
+UPDATE erasures SET finished_at = now(), person = NULL WHERE id = :id;
+
+-- name: erased(kinds, digests)
+-- Since when keys are those of somebody who was erased, by position of the key.
+SELECT position, erased_at FROM unnest(:kinds::text[], :digests::bytea[])
+    WITH ORDINALITY AS key (kind, digest, position)
+JOIN erased_keys USING (kind, digest);

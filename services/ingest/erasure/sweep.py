@@ -1,0 +1,148 @@
+"""Takes an erased person's messages off every stream, one by one, with their bytes overwritten.
+
+Messages are read by batched direct gets (NATS ADR-31) and deleted by sequence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+import nats.errors
+from nats.js import errors as js_errors
+
+from hogsend.contract import subjects
+from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.headers import RECEIVED_AT
+from hogsend.contract.streams import StreamName
+from hogsend.transport.connection import Connection
+from services.ingest.erasure.person import Person
+from services.ingest.sources.posthog import parse_time
+
+SWEPT = {
+    StreamName.WEBHOOKS: f"{subjects.WEBHOOKS}.>",
+    StreamName.EVENTS: f"{subjects.EVENTS}.>",
+    StreamName.ENGAGEMENT: f"{subjects.ENGAGEMENT}.>",
+    StreamName.PERSONS: f"{subjects.PERSONS}.>",
+    StreamName.DEADLETTER: f"{subjects.DEADLETTER}.>",
+}
+"""Streams that hold people's data, and the subjects on them that do."""
+
+ANSWER_SECONDS = 5.0
+BATCH = 256
+BATCH_BYTES = 4 * 1024 * 1024
+_NO_MESSAGE = {10043, 10057}
+"""JetStream's codes for a sequence that is deleted already, and one that never was."""
+_ENDS = {"204", "404"}
+
+
+class Stored(NamedTuple):
+    """A message of a stream."""
+
+    sequence: int
+    at: datetime
+    """When the stream took it."""
+    body: bytes
+
+
+class _Times(msgspec.Struct, frozen=True, rename="camel"):
+    occurred_at: str | None = None
+    received_at: str | None = None
+
+
+def is_to_erase(stream: StreamName, message: Stored, person: Person, before: datetime) -> bool:
+    """Whether a message is about `person`, and tells what happened before the erasure.
+
+    What the person does afterwards is a new person's. An event or a dead letter may have been
+    published afterwards though it happened before.
+    """
+    body, at = message.body, message.at
+    if stream is StreamName.DEADLETTER:
+        try:
+            letter = msgspec.json.decode(body, type=DeadLetter)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return at <= before and person.is_subject_of(body)
+        body = letter.body
+        at = min(at, parse_time(letter.headers.get(RECEIVED_AT)) or at)
+    elif stream is StreamName.EVENTS:
+        try:
+            times = msgspec.json.decode(body, type=_Times)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            times = _Times()
+        known = (parse_time(times.occurred_at), parse_time(times.received_at))
+        at = min(at, *(one for one in known if one is not None), at)
+    return at <= before and person.is_subject_of(body)
+
+
+async def sweep(connection: Connection, person: Person, before: datetime) -> int:
+    """Delete the messages of `person` from every stream; returns their number.
+
+    Raises:
+        Unavailable: JetStream does not answer; sweeping again goes on.
+    """
+    if not connection.connected:
+        raise Unavailable("NATS is not connected")
+    count = 0
+    try:
+        for stream in SWEPT:
+            async for message in _messages(connection, stream):
+                if is_to_erase(stream, message, person, before):
+                    count += await _delete(connection, stream, message.sequence)
+    except (nats.errors.Error, js_errors.Error, TimeoutError, OSError) as error:
+        raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error
+    return count
+
+
+async def _delete(connection: Connection, stream: StreamName, sequence: int) -> bool:
+    try:
+        return await connection.js.delete_msg(stream, sequence)
+    except js_errors.APIError as error:
+        if error.err_code in _NO_MESSAGE:
+            return False
+        raise
+
+
+async def _messages(connection: Connection, stream: StreamName) -> AsyncIterator[Stored]:
+    """What the stream holds now, oldest first."""
+    try:
+        state = (await connection.js.stream_info(stream)).state
+    except js_errors.NotFoundError:
+        # Its owner was never started here.
+        return
+    first = max(state.first_seq, 1)
+    while first <= state.last_seq:
+        batch = await _batch(connection, stream, first)
+        for message in batch:
+            if message.sequence <= state.last_seq:
+                yield message
+        if not batch:
+            return
+        first = batch[-1].sequence + 1
+
+
+async def _batch(connection: Connection, stream: StreamName, first: int) -> list[Stored]:
+    wanted = {"seq": first, "batch": BATCH, "max_bytes": BATCH_BYTES, "next_by_subj": SWEPT[stream]}
+    client = connection.client
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox)
+    found: list[Stored] = []
+    try:
+        await client.publish(
+            f"$JS.API.DIRECT.GET.{stream}", json.dumps(wanted).encode(), reply=inbox
+        )
+        while True:
+            message = await subscription.next_msg(ANSWER_SECONDS)
+            headers = message.headers or {}
+            if "Nats-Sequence" in headers:
+                at = parse_time(headers.get("Nats-Time-Stamp")) or datetime.now(UTC)
+                found.append(Stored(int(headers["Nats-Sequence"]), at, message.data))
+            elif headers.get("Status") in _ENDS:
+                return found
+            else:
+                raise Unavailable(f"the stream {stream} does not answer")
+    finally:
+        await subscription.unsubscribe()

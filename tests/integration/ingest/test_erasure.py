@@ -1,0 +1,131 @@
+"""A person is erased from PostgreSQL and from every stream, whatever is killed in between."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+import pytest
+from nats.js.errors import NotFoundError
+
+from hogsend.contract.contacts import INGEST_ERASE, ContactErased, EraseContact
+from hogsend.contract.errors import NotFound
+from hogsend.contract.headers import format_time
+from hogsend.contract.streams import ERASED_FROM, StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.service.database import Database
+from services.ingest.app import MIGRATIONS
+from services.ingest.erasure.jobs import ErasureJobs
+from tests.integration import harness
+from tests.integration.ingest.driver import Driver
+from tests.servers import Servers
+from tests.waiting import eventually
+
+ADA = {"properties": {"email": "ada@example.com"}}
+
+
+async def contact_id(driver: Driver, email: str) -> UUID:
+    found = await driver.rows.fetchval("SELECT id FROM ingest.contacts WHERE email = $1", email)
+    assert isinstance(found, UUID)
+    return found
+
+
+async def left(driver: Driver, *, persons: bool = True) -> str:
+    """Whatever the streams still hold, as text."""
+    texts: list[str] = []
+    for stream in ERASED_FROM:
+        if stream is StreamName.PERSONS and not persons:
+            continue
+        state = (await driver.operator.js.stream_info(stream)).state
+        for sequence in range(max(state.first_seq, 1), state.last_seq + 1):
+            with suppress(NotFoundError):
+                message = await driver.operator.js.get_msg(stream, sequence)
+                texts.append(f"{stream} {(message.data or b'').decode()}")
+    return "\n".join(texts)
+
+
+async def queue_everywhere(servers: Servers, driver: Driver) -> None:
+    """Messages of two people on each stream that ingest does not drain, and a dead letter."""
+    async with harness.connected(servers, User.ANALYTICS) as analytics:
+        await streams.reconcile(analytics.js, User.ANALYTICS)
+    async with harness.connected(servers, User.APP) as app:
+        for user in ("ada", "ben"):
+            await app.publish("hogsend.persons.set", msgspec.json.encode({"distinctId": user}), {})
+    await driver.queue(b'{"event": {"distinct_id": "ada"')
+
+
+async def test_a_person_is_erased_from_tables_and_streams(servers: Servers, driver: Driver) -> None:
+    async with driver.replica():
+        await driver.post("e1", distinct_id="anon-ada")
+        await driver.post("e2", distinct_id="ada", person=ADA)
+        await driver.post("e3", distinct_id="anon-ada", person=ADA)
+        await driver.post("e4", distinct_id="ben")
+        await queue_everywhere(servers, driver)
+        await driver.dead_letters(1)
+        id = await contact_id(driver, "ada@example.com")
+        async with harness.connected(servers, User.GATEWAY) as gateway:
+            erasure = await gateway.request(INGEST_ERASE, EraseContact(contact_id=id))
+            again = await gateway.request(INGEST_ERASE, EraseContact(contact_id=id))
+            assert again.id == erasure.id
+            with pytest.raises(NotFound):
+                await gateway.request(INGEST_ERASE, EraseContact(contact_id=UUID(int=7)))
+
+        async def swept() -> bool:
+            return bool(await driver.rows.fetchval("SELECT swept_at FROM ingest.erasures"))
+
+        await eventually(swept)
+        users = await driver.rows.fetch("SELECT DISTINCT user_id FROM ingest.events")
+        assert [row["user_id"] for row in users] == ["ben"]
+        assert not await driver.rows.fetchval("SELECT count(*) FROM ingest.contact_merges")
+        remaining = await left(driver)
+        assert "ben" in remaining
+        assert "ada@" not in remaining
+        told = [line for line in remaining.splitlines() if "ada" in line]
+        assert len(told) == 1
+        heard = msgspec.json.decode(told[0].partition(" ")[2], type=ContactErased)
+        assert (heard.contact_id, heard.id) == (str(id), erasure.id)
+        assert {"ada", "anon-ada"} <= set(heard.user_ids)
+
+        # What is repeated stays away; what happens afterwards is a new contact's.
+        await driver.post("e2", distinct_id="ada", person=ADA, received_at="2026-01-01T01:00:00Z")
+        now = format_time(datetime.now(UTC))
+        await driver.post("e5", distinct_id="ada", received_at=now)
+        await driver.drained()
+        rows = await driver.rows.fetch(
+            "SELECT id, contact_id FROM ingest.events WHERE user_id = 'ada'"
+        )
+        assert [row["id"] for row in rows] == ["e5"]
+        assert rows[0]["contact_id"] != id
+
+
+async def test_a_replica_that_was_killed_leaves_the_rest_to_another(
+    servers: Servers, driver: Driver
+) -> None:
+    async with driver.replica():
+        await driver.post("e1", distinct_id="ada", person=ADA)
+        await driver.drained()
+    id = await contact_id(driver, "ada@example.com")
+    database = Database(driver.database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    jobs = ErasureJobs(database, settle_seconds=0)
+    await jobs.request(id)
+    # The one that is killed has taken the job, and does nothing more.
+    assert await jobs.claim() is not None
+    assert await jobs.claim() is None
+    await database.close()
+    assert await driver.rows.fetchval("SELECT count(*) FROM ingest.events") == 1
+    await driver.rows.execute("UPDATE ingest.erasures SET due_at = now()")
+    async with driver.replica(settle_seconds=0):
+
+        async def finished() -> bool:
+            return bool(await driver.rows.fetchval("SELECT finished_at FROM ingest.erasures"))
+
+        await eventually(finished)
+    assert await driver.rows.fetchval("SELECT count(*) FROM ingest.events") == 0
+    row = await driver.rows.fetchrow("SELECT person, events FROM ingest.erasures")
+    assert row is not None
+    assert (row["person"], row["events"]) == (None, 1)
+    assert "ada@" not in await left(driver, persons=False)

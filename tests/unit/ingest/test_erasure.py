@@ -1,0 +1,115 @@
+"""Which messages are an erased person's, and which events do not come back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.headers import RECEIVED_AT, format_time
+from hogsend.contract.streams import ERASED_FROM, StreamName
+from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
+from services.ingest.erasure.person import Person
+from services.ingest.erasure.sweep import SWEPT, Stored, is_to_erase
+from services.ingest.erasure.tombstones import is_erased
+from tests.unit.ingest.fakes import incoming
+
+ADA = Person(frozenset({"u_42"}), frozenset({"ada@example.com"}))
+ERASED_AT = datetime(2026, 1, 2, tzinfo=UTC)
+BEFORE, AFTER = ERASED_AT - timedelta(hours=1), ERASED_AT + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"event": {"event": "x", "distinct_id": "u_42"}},
+        {
+            "event": {"event": "x", "distinct_id": "n"},
+            "person": {"properties": {"email": "ADA@example.com "}},
+        },
+        {"event": "x", "userId": "u_42", "contactKey": "u_1"},
+        {"event": "x", "userId": "", "email": "ada@example.com"},
+        {"event": "x", "userId": "", "personProperties": {"email": "ada@example.com"}},
+        {"data": {"userId": "u_42", "to": "x@example.com"}},
+        {"data": {"to": "Ada@Example.com"}},
+        {"data": {"id": "u_42"}},
+        {"distinctId": "u_42", "set": {}},
+        {"distinctId": "u_1", "alias": "u_42"},
+    ],
+)
+def test_a_message_is_of_the_person_it_names(message: dict[str, Any]) -> None:
+    assert ADA.is_subject_of(msgspec.json.encode(message))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"event": {"event": "x", "distinct_id": "u_421"}},
+        {
+            "event": {
+                "event": "invited",
+                "distinct_id": "ben",
+                "properties": {"email": "ada@example.com"},
+            }
+        },
+        {"event": "u_42", "userId": "ben"},
+        ["u_42"],
+        {"event": None, "data": 7, "person": "u_42"},
+    ],
+)
+def test_a_message_of_somebody_else_stays(message: Any) -> None:
+    assert not ADA.is_subject_of(msgspec.json.encode(message))
+
+
+def test_what_cannot_be_read_is_searched_as_text() -> None:
+    assert ADA.is_subject_of(b'{"event": {"distinct_id": "u_42"')
+    assert ADA.is_subject_of(b"\xff Ada@example.com")
+    assert not ADA.is_subject_of(b'{"event": {"distinct_id": "u_421"')
+
+
+def test_what_the_person_does_afterwards_stays() -> None:
+    body = b'{"data":{"userId":"u_42"}}'
+    for stream in (StreamName.WEBHOOKS, StreamName.ENGAGEMENT, StreamName.PERSONS):
+        assert is_to_erase(stream, Stored(1, BEFORE, body), ADA, ERASED_AT)
+        assert not is_to_erase(stream, Stored(1, AFTER, body), ADA, ERASED_AT)
+
+
+def test_an_event_that_was_published_afterwards_goes_by_its_own_time() -> None:
+    for happened, goes in ((BEFORE, True), (AFTER, False)):
+        event = {"userId": "u_42", "occurredAt": happened, "receivedAt": AFTER}
+        message = Stored(1, AFTER, msgspec.json.encode(event))
+        assert is_to_erase(StreamName.EVENTS, message, ADA, ERASED_AT) is goes
+
+
+def test_a_dead_letter_is_its_messages() -> None:
+    for received, goes in ((BEFORE, True), (AFTER, False)):
+        letter = DeadLetter(
+            id="x",
+            stream="WEBHOOKS",
+            subject="s",
+            reason="malformed",
+            detail="",
+            attempts=1,
+            failed_at=AFTER,
+            headers={RECEIVED_AT: format_time(received)},
+            body=b'{"event":{"distinct_id":"u_42"',
+        )
+        message = Stored(1, AFTER, msgspec.json.encode(letter))
+        assert is_to_erase(StreamName.DEADLETTER, message, ADA, ERASED_AT) is goes
+
+
+def test_every_stream_with_people_is_swept() -> None:
+    assert set(SWEPT) == set(ERASED_FROM)
+    assert set(StreamName) - set(SWEPT) == {StreamName.AUDIT, StreamName.CREDENTIALS}
+
+
+def test_an_event_from_before_does_not_come_back() -> None:
+    event = incoming("e1", user_id="u_42")
+    at = event.effective_at
+    for key in (Key(EXTERNAL, "u_42"),):
+        assert is_erased(event, {key: at})
+        assert not is_erased(event, {key: at - timedelta(microseconds=1)})
+    assert not is_erased(event, {Key(EMAIL, "ben@example.com"): at})
