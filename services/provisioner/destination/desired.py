@@ -6,12 +6,19 @@ from typing import Any
 
 import msgspec
 
-from hogsend.posthog.api import HogFunction, HogFunctionChanges, Input, NewHogFunction
+from hogsend.posthog.api import (
+    HogFunction,
+    HogFunctionChanges,
+    Input,
+    KeptInput,
+    NewHogFunction,
+)
 from hogsend.posthog.api.reading import mapping, sequence
 from services.provisioner.destination import legacy
 from services.provisioner.destination.drift import (
     BODY,
     CONTENT_TYPE,
+    INPUTS,
     JSON_TYPE,
     METHOD,
     SECRET_HEADER,
@@ -23,6 +30,8 @@ from services.provisioner.destination.webhook_url import PLACEHOLDER_URL, webhoo
 NAME = "Hogsend ingest — identified events"
 DESCRIPTION = "Delivers the events of identified persons to Hogsend. Kept up to date by Hogsend."
 TEMPLATE = "template-webhook"
+COMPILED = frozenset({"bytecode", "order", "transpiled"})
+"""What PostHog adds to an input when it is saved."""
 IDENTIFIED = {"key": "$is_identified", "type": "event", "value": ["true"], "operator": "exact"}
 
 
@@ -68,13 +77,15 @@ def creation(desired: Desired) -> NewHogFunction:
 def changes(function: HogFunction, desired: Desired) -> HogFunctionChanges:
     """Return the body that updates an existing destination and keeps what the operator added."""
     upgrade = not has_canonical_schema(function)
+    ours = _inputs(
+        desired,
+        headers=mapping(function.input("headers")),
+        debug=function.input("debug") is True,
+    )
     return HogFunctionChanges(
         enabled=desired.enabled,
-        inputs=_inputs(
-            desired,
-            headers=mapping(function.input("headers")),
-            debug=function.input("debug") is True,
-        ),
+        # An old program has none of the inputs of the new one.
+        inputs={**({} if upgrade else _others(function)), **ours},
         filters=_filters(function.filters),
         hog=legacy.HOG if upgrade else msgspec.UNSET,
         inputs_schema=legacy.inputs_schema() if upgrade else msgspec.UNSET,
@@ -92,6 +103,15 @@ def _inputs(desired: Desired, *, headers: dict[str, Any], debug: bool) -> dict[s
         "body": Input(BODY),
         "headers": Input({**kept, **ours}),
         "debug": Input(debug),
+    }
+
+
+def _others(function: HogFunction) -> dict[str, KeptInput]:
+    """Give the inputs that are not ours, for example a signing secret: PostHog replaces all."""
+    return {
+        key: {name: part for name, part in mapping(one).items() if name not in COMPILED}
+        for key, one in function.inputs.items()
+        if key not in INPUTS and mapping(one)
     }
 
 

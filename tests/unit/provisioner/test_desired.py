@@ -169,3 +169,24 @@ def test_no_repr_shows_the_secret() -> None:
     bodies = (LIVE, desired.creation(LIVE), desired.changes(function, LIVE), function)
     for shown in map(repr, bodies):
         assert SECRET not in shown
+
+
+def test_other_inputs_go_back_as_they_are() -> None:
+    # PostHog replaces all inputs, and keeps the secret of one that is given back as it shows it.
+    compiled = {"bytecode": ["_H", 1], "order": 3}
+    patch = change(
+        inputs=inputs(
+            signing_secret={"secret": True},
+            region={"value": "{event.region}", "templating": "liquid", **compiled},
+        )
+    )
+    assert patch["inputs"]["signing_secret"] == {"secret": True}
+    assert patch["inputs"]["region"] == {"value": "{event.region}", "templating": "liquid"}
+    assert patch["inputs"]["headers"] == {"value": OUR_HEADERS}
+
+
+def test_an_upgraded_program_gets_no_input_of_the_old_one() -> None:
+    old = [{"key": "url"}, {"key": "payload"}]
+    assert (
+        "payload" not in change(inputs=inputs(payload={"value": {}}), inputs_schema=old)["inputs"]
+    )

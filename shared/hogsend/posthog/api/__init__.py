@@ -5,6 +5,7 @@ from hogsend.posthog.api.hog_functions import (
     HogFunctionChanges,
     HogFunctions,
     Input,
+    KeptInput,
     Listed,
     NewHogFunction,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "HogFunctionChanges",
     "HogFunctions",
     "Input",
+    "KeptInput",
     "Listed",
     "NewHogFunction",
     "Persons",

@@ -73,6 +73,10 @@ class HogFunction(msgspec.Struct, frozen=True):
         return f"HogFunction(id={self.id!r}, enabled={self.enabled!r})"
 
 
+KeptInput = dict[str, Any]
+"""An input as PostHog shows it; a secret one is `{"secret": true}`, which keeps what is stored."""
+
+
 class Input(msgspec.Struct, frozen=True):
     """An input's value in the shape PostHog expects."""
 
@@ -99,7 +103,7 @@ class HogFunctionChanges(msgspec.Struct, frozen=True, kw_only=True):
     """Body of a change (contract 2.5); unset fields are not sent."""
 
     enabled: bool
-    inputs: dict[str, Input]
+    inputs: dict[str, Input | KeptInput]
     filters: dict[str, Any]
     hog: str | msgspec.UnsetType = msgspec.UNSET
     inputs_schema: list[Any] | msgspec.UnsetType = msgspec.UNSET
