@@ -34,6 +34,7 @@ from hogsend.contract.errors import (
 )
 from hogsend.service import metrics
 from services.gateway.json_body import REQUIRED, InvalidBodyError, MalformedBodyError
+from services.gateway.response_headers import RETRY_SECONDS
 from services.gateway.webhooks.posthog import InvalidPayloadError, MalformedJSONError
 
 log = structlog.get_logger(__name__)
@@ -42,9 +43,6 @@ MALFORMED = "Malformed JSON in request body"
 
 NO_BODY = "'data'"
 """What Litestar says of a request without its body."""
-
-RETRY_SECONDS = 5
-"""`Retry-After` while a dependency is unavailable."""
 
 
 class ErrorBody(msgspec.Struct, frozen=True):

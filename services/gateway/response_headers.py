@@ -16,6 +16,8 @@ from prometheus_client import Histogram
 from services.gateway.auth import RATE_LIMIT_STATE
 
 REQUEST_ID_STATE = "request_id"
+RETRY_SECONDS = 5
+"""`Retry-After` while a dependency is unavailable."""
 
 HTTP_SECONDS = Histogram(
     "hogsend_http_request_seconds",

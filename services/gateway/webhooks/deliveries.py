@@ -17,8 +17,7 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from hogsend.contract.errors import SpoolFull
-from services.gateway.error_responses import RETRY_SECONDS
-from services.gateway.response_headers import REQUEST_ID_STATE
+from services.gateway.response_headers import REQUEST_ID_STATE, RETRY_SECONDS
 from services.gateway.webhooks.posthog import parse_posthog, queued_posthog_webhook
 from services.gateway.webhooks.refusals import Refusals
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
