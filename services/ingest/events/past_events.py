@@ -61,7 +61,8 @@ class PastEvents:
                 log.warning(
                     "a past event was not stored", id=event.ref.id, reason=outcome.why.reason
                 )
-            elif outcome.status is Status.KNOWN:
+            elif outcome.status in {Status.KNOWN, Status.ERASED}:
+                # Neither is announced: what an erased person did does not come back.
                 known += 1
             else:
                 stored += 1
