@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, NamedTuple
 
 import msgspec
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.table import Table
 
 from cli.admin.client import AdminClient
 from cli.admin.errors import AdminError
-from cli.console import out, print_json_text
-from cli.doctor.checks import Verdict, credential_checks, health_checks, verdict_of
+from cli.console import out, print_error, print_json, print_json_text
+from cli.doctor.checks import Check, Verdict, credential_checks, health_checks, verdict_of
 from cli.doctor.report import show_check
-from cli.errors import CommandError
+from cli.errors import CommandError, CommandFailed
 from cli.health import Health, Part, parts
-from cli.server_address import resolve
+from cli.server_address import ServerAddress, resolve
+
+pause = time.sleep
+"""Waits between two looks."""
 
 _COLOURS = {"up": "green", "down": "red"}
 
@@ -23,6 +30,8 @@ _COLOURS = {"up": "green", "down": "red"}
 def status(
     *,
     url: str | None = None,
+    watch: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    every: Annotated[float, Parameter(validator=Number(gte=0.5))] = 2.0,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ) -> int:
     """Show the health of a running stack; exits with 1 unless it is healthy.
@@ -34,10 +43,45 @@ def status(
     ----------
     url
         Address of the gateway; HOGSEND_API_URL, else http://localhost:3002.
+    watch
+        Look again and again until Ctrl-C, also while the gateway cannot be reached; then exit with
+        what the last look found.
+    every
+        Seconds between two looks of `--watch`.
     json
-        Print the gateway's answer, one JSON document, and nothing else.
+        Print the gateway's answer, one JSON document, and nothing else; with `--watch`, one a line.
     """
     address = resolve(url, None)
+    if not watch:
+        return _print(_look(address), json=json)
+    if json or not out.is_terminal:
+        return _follow(address, every, json=json)
+    with out.screen():
+        last = _redraw(address, every)
+    if isinstance(last, CommandError):
+        raise last
+    return _print(last, json=False) if last else 1
+
+
+class Look(NamedTuple):
+    """What the gateway said at one moment."""
+
+    base: str
+    document: bytes
+    health: Health
+
+    @property
+    def checks(self) -> list[Check]:
+        """What is well, and what is not."""
+        return [*health_checks(self.health), *credential_checks(self.health)]
+
+    @property
+    def exit_code(self) -> int:
+        """0 for a healthy stack."""
+        return 0 if verdict_of(self.health, self.checks) is Verdict.OK else 1
+
+
+def _look(address: ServerAddress) -> Look:
     try:
         with AdminClient(address) as client:
             document = client.health()
@@ -51,15 +95,67 @@ def status(
             f"{address.base_url} answered, but not with Hogsend's health document ({error})",
             "give the address of a Hogsend server with --url",
         ) from error
-    checks = [*health_checks(health), *credential_checks(health)]
+    return Look(address.base_url, document, health)
+
+
+def _print(look: Look, *, json: bool) -> int:
     if json:
-        print_json_text(document.decode())
-    else:
-        out.print(_table(address.base_url, health))
-        for check in checks:
-            if not check.is_well:
-                show_check(check)
-    return 0 if verdict_of(health, checks) is Verdict.OK else 1
+        print_json_text(look.document.decode())
+        return look.exit_code
+    out.print(_table(look.base, look.health))
+    for check in look.checks:
+        if not check.is_well:
+            show_check(check)
+    return look.exit_code
+
+
+def _looks(address: ServerAddress, every: float) -> Iterator[Look | CommandError]:
+    """Look until Ctrl-C; a gateway that cannot be reached is worth looking at again."""
+    while True:
+        look: Look | CommandError
+        try:
+            look = _look(address)
+        except CommandError as error:
+            look = error
+        except KeyboardInterrupt:
+            return
+        yield look
+        try:
+            pause(every)
+        except KeyboardInterrupt:
+            return
+
+
+def _follow(address: ServerAddress, every: float, *, json: bool) -> int:
+    """Print one look after the other, for a file or a program."""
+    code = 1
+    for look in _looks(address, every):
+        if isinstance(look, CommandError):
+            code = 1
+            if json:
+                print_json(CommandFailed(look.problem, look.fix))
+            else:
+                print_error(look.problem, look.fix)
+        elif json:
+            code = look.exit_code
+            print_json_text(msgspec.json.format(look.document, indent=-1).decode())
+        else:
+            code = _print(look, json=False)
+    return code
+
+
+def _redraw(address: ServerAddress, every: float) -> Look | CommandError | None:
+    """Show each look where the one before was, on a screen of its own."""
+    last = None
+    for last in _looks(address, every):
+        out.clear()
+        if isinstance(last, CommandError):
+            print_error(last.problem, last.fix)
+        else:
+            _print(last, json=False)
+        at = datetime.now().astimezone()
+        out.print(f"[dim]{at:%H:%M:%S}, again every {every:g} s; Ctrl-C ends it[/]")
+    return last
 
 
 def _table(base: str, health: Health) -> Table:

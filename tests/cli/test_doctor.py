@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -475,3 +476,31 @@ def test_a_wrong_address_with_json(cli: Cli) -> None:
     outcome = cli.doctor(url="nowhere", json=True)
     assert outcome.code == 1
     assert set(json.loads(outcome.out)) == {"error", "fix"}
+
+
+def test_status_is_watched_until_ctrl_c_and_while_the_server_is_away(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    healthy = hogsend.health
+    answers = iter([CannedResponse(200, {"status": 1}), healthy])
+
+    def pause(_seconds: float) -> None:
+        try:
+            hogsend.health = next(answers)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    with patch("cli.commands.status.pause", pause):
+        lines = cli.status(watch=True, json=True)
+        hogsend.health = healthy
+        answers = iter([CannedResponse(503, {"error": "away"})])
+        table = cli.status(watch=True)
+    documents = [json.loads(line) for line in lines.out.splitlines()]
+    assert [("error" in one, one.get("status")) for one in documents] == [
+        (False, "healthy"),
+        (True, None),
+        (False, "healthy"),
+    ]
+    assert (lines.code, table.code) == (0, 1)
+    assert "is healthy" in table.out
+    assert "fix:" in table.err
