@@ -70,6 +70,7 @@ from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.server import make_server
 from services.gateway.settings import GatewaySettings
+from services.gateway.signatures import Signatures
 from services.gateway.slow_readers import with_answers_in_pieces
 from services.gateway.tracing import with_traces
 from services.gateway.webhooks.deliveries import PostHogDeliveries, with_deliveries
@@ -100,9 +101,10 @@ def build(
     deliveries = PostHogDeliveries(
         queue,
         webhook_secret,
-        size,
-        Refusals(ClientAddresses(settings.trusted_proxies)),
-        settings.webhook_max_bytes,
+        _signatures(settings),
+        size=size,
+        refusals=Refusals(ClientAddresses(settings.trusted_proxies)),
+        max_bytes=settings.webhook_max_bytes,
     )
     app = Litestar(
         route_handlers=[
@@ -268,6 +270,12 @@ async def run() -> None:
                 SizeLimit(broker.link, settings.webhook_max_bytes).watch,
             ],
         ).run()
+
+
+def _signatures(settings: GatewaySettings) -> Signatures:
+    current, earlier = settings.posthog_signing_secret, settings.posthog_signing_secret_previous
+    secrets = [secret.get_secret_value() for secret in (current, *earlier) if secret is not None]
+    return Signatures(secrets, required=settings.webhook_signatures == "required")
 
 
 def _openapi() -> OpenAPIConfig:

@@ -18,6 +18,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from hogsend.contract.errors import SpoolFull
 from services.gateway.response_headers import REQUEST_ID_STATE, RETRY_SECONDS
+from services.gateway.signatures import SignatureCheck, Signatures
 from services.gateway.webhooks.posthog import parse_posthog, queued_posthog_webhook
 from services.gateway.webhooks.refusals import Refusals
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
@@ -51,13 +52,25 @@ class PostHogDeliveries:
         self,
         queue: WebhookQueue,
         secret: WebhookSecret,
+        signatures: Signatures,
+        *,
         size: SizeLimit,
         refusals: Refusals,
         max_bytes: int,
     ) -> None:
-        """Queue what carries `secret`; a body has at most `max_bytes`, and what NATS takes."""
+        """Prepare to accept.
+
+        Args:
+            queue: makes them durable.
+            secret: what they must carry.
+            signatures: checks their signatures.
+            size: what NATS takes.
+            refusals: says which were refused.
+            max_bytes: of a body.
+        """
         self._queue = queue
         self._secret = secret
+        self._signatures = signatures
         self._size = size
         self._refusals = refusals
         self._max_bytes = max_bytes
@@ -77,6 +90,7 @@ class PostHogDeliveries:
         self._check_secret(scope)
         body = await self._body(scope, receive)
         self._size.check(body)
+        self._check_signature(scope, body)
         webhook, body = parse_posthog(body)
         request_id = scope["state"][REQUEST_ID_STATE]
         queued = queued_posthog_webhook(webhook, body, datetime.now(UTC), request_id)
@@ -124,6 +138,18 @@ class PostHogDeliveries:
         if check is SecretCheck.MISMATCH:
             self._refusals.mismatch(scope, presented=presented is not None)
             raise NotAuthorizedException("Invalid webhook secret")
+
+    def _check_signature(self, scope: Scope, body: bytes) -> None:
+        check = self._signatures.check(scope["headers"], body)
+        if check is SignatureCheck.VALID:
+            return
+        if check is SignatureCheck.ABSENT:
+            if not self._signatures.required:
+                return
+            self._refusals.signature(scope, check)
+            raise NotAuthorizedException("This webhook must be signed")
+        self._refusals.signature(scope, check)
+        raise NotAuthorizedException("Invalid webhook signature")
 
 
 def with_deliveries(app: ASGIApp, deliveries: PostHogDeliveries) -> ASGIApp:

@@ -1,4 +1,4 @@
-"""Says which webhooks were refused for their secret: every one in a metric, a few in the log."""
+"""Says which webhooks were refused for their secret or signature: a few of them in the log."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from prometheus_client import Counter
 
 from services.gateway.client_address import ClientAddresses, counted_as
 from services.gateway.failure_counts import FailureCounts
+from services.gateway.signatures import SignatureCheck
 
 log = structlog.get_logger(__name__)
 
 REFUSED = Counter(
-    "hogsend_webhooks_refused", "Webhooks refused for their secret, by what was wrong", ["reason"]
+    "hogsend_webhooks_refused",
+    "Webhooks refused for their secret or signature, by what was wrong",
+    ["reason"],
 )
 LINES_A_MINUTE = 10
 """Lines in the log, for at most as many addresses; the metric counts the rest."""
@@ -30,7 +33,27 @@ class Refusals:
 
     def mismatch(self, scope: Scope, *, presented: bool) -> None:
         """Say that a webhook carried a wrong secret, or none."""
-        reason = "wrong" if presented else "none"
+        self._say(
+            scope,
+            "wrong" if presented else "none",
+            "a webhook was refused for its secret: see that PostHog's destination sends the one "
+            "that is in force (`hogsend doctor`)",
+        )
+
+    def signature(self, scope: Scope, check: SignatureCheck) -> None:
+        """Say that a webhook's signature was wrong or too old, or that it had none."""
+        self._say(
+            scope,
+            f"signature_{check.name.lower()}",
+            "a webhook was refused for its signature: see that signing_secret of PostHog's "
+            "destination is POSTHOG_SIGNING_SECRET, and that both clocks are right",
+        )
+
+    def unknown(self) -> None:
+        """Count a webhook that could not be checked."""
+        REFUSED.labels("unknown").inc()
+
+    def _say(self, scope: Scope, reason: str, text: str) -> None:
         REFUSED.labels(reason).inc()
         address = self._addresses.of(scope)
         client = counted_as(address)
@@ -40,14 +63,9 @@ class Refusals:
         self._clients.add(client)
         self._lines.add("")
         log.warning(
-            "a webhook was refused for its secret: see that PostHog's destination sends the one "
-            "that is in force (`hogsend doctor`)",
+            text,
             address=address,
-            secret=reason,
+            reason=reason,
             refused=self._unsaid,
         )
         self._unsaid = 0
-
-    def unknown(self) -> None:
-        """Count a webhook that could not be checked."""
-        REFUSED.labels("unknown").inc()
