@@ -146,6 +146,8 @@ INGEST_ERASE = Endpoint(
     callers=(User.GATEWAY,),
     summary="Erase a person, here and on every stream.",
     deadline=10.0,
+    changes=True,
+    resource="contact_id",
 )
 INGEST_CONTACTS = Endpoint(
     service=User.INGEST,

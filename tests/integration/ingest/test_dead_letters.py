@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from itertools import product
 from unittest.mock import patch
 
 import msgspec
@@ -247,13 +248,18 @@ async def test_what_is_no_dead_letter_is_listed_and_purged_but_not_replayed(driv
         assert (await purge(driver, reason="unreadable")).count == 1
 
 
-async def test_ingest_may_read_and_delete_single_dead_letters_only(driver: Driver) -> None:
+async def test_ingest_may_read_and_delete_single_messages_only_where_it_has_to(
+    driver: Driver,
+) -> None:
     await driver.post()
     async with driver.answering() as broker:
-        for verb in ("STREAM.MSG.DELETE", "DIRECT.GET"):
+        # Dead letters, and what an erasure looks through; not these.
+        for verb, stream in product(
+            ("STREAM.MSG.DELETE", "DIRECT.GET"), (StreamName.CREDENTIALS, StreamName.AUDIT)
+        ):
             with pytest.raises(nats.errors.TimeoutError):
                 await broker.link.client.request(
-                    f"$JS.API.{verb}.WEBHOOKS", b'{"seq":1}', timeout=0.5
+                    f"$JS.API.{verb}.{stream}", b'{"seq":1}', timeout=0.5
                 )
         with pytest.raises(nats.errors.TimeoutError):
             await broker.link.client.request("$JS.API.STREAM.DELETE.DEADLETTER", b"", timeout=0.5)

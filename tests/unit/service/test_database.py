@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import asyncpg
 import pytest
@@ -18,7 +19,7 @@ async def test_asyncpg_gets_a_plain_str_for_a_schema_named_by_a_user(
 
     async def create_pool(_url: str, *, server_settings: dict[str, str], **_more: object) -> object:
         settings.append(server_settings)
-        return object()
+        return Mock(asyncpg.Pool)
 
     async def migrate(*_args: object) -> None:
         """Migrate nothing."""

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 import stamina
+import structlog
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from hogsend.contract.errors import InvalidRequest, Unavailable
+from hogsend.service import retry
 from hogsend.service.retry import repeat_every, retry_until_available, waiting_for
 
 
@@ -99,7 +101,12 @@ async def test_a_periodic_action_is_retried_and_repeated_until_it_is_cancelled()
     assert dependency.seen == [None, "away", None]
 
 
-async def test_the_first_failure_is_a_warning_and_each_one_is_counted() -> None:
+async def test_the_first_failure_is_a_warning_and_each_one_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What ran before in this process may have configured logging, which then is kept.
+    every_level = structlog.make_filtering_bound_logger("debug")
+    monkeypatch.setattr(retry, "log", structlog.wrap_logger(None, wrapper_class=every_level))
     before = retries("Unavailable")
     with capture_logs() as logs:
         await retry_until_available(Dependency(*[Unavailable("NATS is away")] * 3).ask)
