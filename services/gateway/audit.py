@@ -12,22 +12,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import uuid4
 
-import msgspec
-import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from hogsend.contract import subjects
 from hogsend.contract.audit import AuditEntry
-from hogsend.contract.errors import HogsendError
-from hogsend.contract.headers import message_headers
-from hogsend.service import metrics
+from hogsend.service.audit import record
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_STATE
 from services.gateway.client_address import ClientAddresses
 from services.gateway.response_headers import REQUEST_ID_STATE
-
-log = structlog.get_logger(__name__)
 
 PREFIX = ("v1", "admin")
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -46,7 +39,7 @@ def with_audit_trail(app: ASGIApp, bus: Connection, addresses: ClientAddresses) 
             actor = scope["state"].get(ADMIN_STATE)
             if message["type"] == "http.response.start" and actor:
                 entry = _entry(scope, method, actor, message["status"], addresses)
-                await _record(bus, entry)
+                await record(bus.publish, "gateway", entry)
             await send(message)
 
         await app(scope, receive, send_once_recorded)
@@ -72,19 +65,3 @@ def _entry(
         request_id=str(scope["state"].get(REQUEST_ID_STATE, "")),
         address=addresses.of(scope),
     )
-
-
-async def _record(bus: Connection, entry: AuditEntry) -> None:
-    headers = message_headers(
-        id=str(entry.id),
-        source="gateway",
-        type="audit",
-        time=entry.at,
-        correlation_id=entry.request_id,
-    )
-    try:
-        await bus.publish(subjects.AUDIT, msgspec.json.encode(entry), headers)
-    except HogsendError as error:
-        # The request has taken effect and must be answered, so the log becomes its only record.
-        metrics.FAILURES.labels("audit", type(error).__name__).inc()
-        log.warning("audit entry not kept", **msgspec.to_builtins(entry))

@@ -76,23 +76,27 @@ class AuditMiddleware(ScopeMiddleware):
             request_id=correlation_id.get() or "",
             address="",
         )
-        await self._record(entry)
+        await record(self._publish, self._service, entry)
         return result
 
-    async def _record(self, entry: AuditEntry) -> None:
-        headers = message_headers(
-            id=str(entry.id),
-            source=self._service,
-            type="audit",
-            time=entry.at,
-            correlation_id=entry.request_id,
-        )
-        try:
-            await self._publish(subjects.AUDIT, msgspec.json.encode(entry), headers)
-        except HogsendError as error:
-            # The change is made and must be answered, so the log becomes its only record.
-            metrics.FAILURES.labels("audit", type(error).__name__).inc()
-            log.warning("audit entry not kept", **msgspec.to_builtins(entry))
+
+async def record(publish: Publish, service: str, entry: AuditEntry) -> None:
+    """Keep an entry of the audit trail; where that fails, the log becomes its only record.
+
+    The change is made, and must be answered all the same.
+    """
+    headers = message_headers(
+        id=str(entry.id),
+        source=service,
+        type="audit",
+        time=entry.at,
+        correlation_id=entry.request_id,
+    )
+    try:
+        await publish(subjects.AUDIT, msgspec.json.encode(entry), headers)
+    except HogsendError as error:
+        metrics.FAILURES.labels("audit", type(error).__name__).inc()
+        log.warning("audit entry not kept", **msgspec.to_builtins(entry))
 
 
 def asker(inbox: str) -> str:
