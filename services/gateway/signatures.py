@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -43,11 +43,11 @@ class Signatures:
         self._keys = [Webhook(key_of(secret)) for secret in secrets]
         self.required = required
 
-    def check(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> SignatureCheck:
+    def check(self, headers: Mapping[bytes, bytes], body: bytes) -> SignatureCheck:
         """Check a delivery; without a key, none counts as signed."""
         if not self._keys:
             return SignatureCheck.ABSENT
-        found = {name: value for name, value in headers if name in {_ID, _TIMESTAMP, _SIGNATURE}}
+        found = {name: headers[name] for name in (_ID, _TIMESTAMP, _SIGNATURE) if name in headers}
         if not found:
             return SignatureCheck.ABSENT
         seconds = found.get(_TIMESTAMP, b"")

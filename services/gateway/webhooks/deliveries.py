@@ -7,6 +7,7 @@ answers it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -87,10 +88,11 @@ class PostHogDeliveries:
             MalformedJSONError: not JSON.
             TooLarge: more than NATS takes.
         """
-        self._check_secret(scope)
-        body = await self._body(scope, receive)
+        headers = dict(scope["headers"])
+        self._check_secret(scope, headers)
+        body = await self._body(headers, receive)
         self._size.check(body)
-        self._check_signature(scope, body)
+        self._check_signature(scope, headers, body)
         webhook, body = parse_posthog(body)
         request_id = scope["state"][REQUEST_ID_STATE]
         queued = queued_posthog_webhook(webhook, body, datetime.now(UTC), request_id)
@@ -102,10 +104,10 @@ class PostHogDeliveries:
         event = webhook.event
         return _encode(WebhookAccepted(event=event.event, user_id=event.distinct_id))
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self._max_bytes:
-                raise RequestEntityTooLarge
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        announced = headers.get(b"content-length", b"")
+        if announced.isdigit() and int(announced) > self._max_bytes:
+            raise RequestEntityTooLarge
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -121,14 +123,9 @@ class PostHogDeliveries:
             if not message.get("more_body", False):
                 return b"".join(pieces) if len(pieces) > 1 else pieces[0]
 
-    def _check_secret(self, scope: Scope) -> None:
-        presented = bearer = None
-        for name, value in scope["headers"]:
-            if name == SECRET_HEADER:
-                presented = value
-            elif name == b"authorization":
-                bearer = value
-        if presented is None and bearer is not None:
+    def _check_secret(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+        presented = headers.get(SECRET_HEADER)
+        if presented is None and (bearer := headers.get(b"authorization")) is not None:
             presented = bearer.replace(b"Bearer ", b"", 1)
         check = self._secret.check(presented)
         if check is SecretCheck.UNKNOWN:
@@ -139,8 +136,8 @@ class PostHogDeliveries:
             self._refusals.mismatch(scope, presented=presented is not None)
             raise NotAuthorizedException("Invalid webhook secret")
 
-    def _check_signature(self, scope: Scope, body: bytes) -> None:
-        check = self._signatures.check(scope["headers"], body)
+    def _check_signature(self, scope: Scope, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        check = self._signatures.check(headers, body)
         if check is SignatureCheck.VALID:
             return
         if check is SignatureCheck.ABSENT:
