@@ -133,6 +133,7 @@ class Database:
     async def close(self) -> None:
         """Close the pool; running statements are cancelled after a moment."""
         if self._pool is not None:
+            metrics.DATABASE_CONNECTIONS.clear()
             try:
                 await asyncio.wait_for(self._pool.close(), ACQUIRE_SECONDS)
             except TimeoutError:

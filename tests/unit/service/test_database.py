@@ -19,7 +19,7 @@ async def test_asyncpg_gets_a_plain_str_for_a_schema_named_by_a_user(
 
     async def create_pool(_url: str, *, server_settings: dict[str, str], **_more: object) -> object:
         settings.append(server_settings)
-        return Mock(asyncpg.Pool)
+        return Mock(asyncpg.Pool, get_size=lambda: 1, get_idle_size=lambda: 1)
 
     async def migrate(*_args: object) -> None:
         """Migrate nothing."""
@@ -32,4 +32,5 @@ async def test_asyncpg_gets_a_plain_str_for_a_schema_named_by_a_user(
     monkeypatch.setattr("hogsend.service.database.migrate", migrate)
     monkeypatch.setattr("hogsend.service.database.is_pooled", is_pooled)
     await database.connect()
+    await database.close()
     assert [type(schema) for schema in settings[0].values()] == [str]
