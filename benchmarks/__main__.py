@@ -5,6 +5,7 @@ With the names of parts, for example `python -m benchmarks bearers persons`, onl
 
 from __future__ import annotations
 
+import gc
 import platform
 import shutil
 import sys
@@ -86,6 +87,8 @@ def main() -> int:
     if shutil.which("wrk") is None:
         print("error: the benchmarks need wrk\n  fix: apt-get install wrk", file=sys.stderr)
         return 1
+    # As the services do, some of which run in this process.
+    gc.freeze()
     figures = uvloop.run(measure([name for name in sys.argv[1:] if not name.startswith("-")]))
     print(table(figures))
     print(msgspec.json.encode(figures).decode())

@@ -8,6 +8,7 @@ is wrong.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import resource
 import sys
@@ -29,6 +30,8 @@ def main(service: str) -> int:
     # A core dump would contain tokens and keys in clear text.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     app = importlib.import_module(f"services.{service}.app")
+    # What was imported stays: looked through at every collection, it cost ingest 8 % of its time.
+    gc.freeze()
     try:
         uvloop.run(app.run())
     except ValidationError as error:

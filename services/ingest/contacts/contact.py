@@ -89,8 +89,9 @@ class Contact(msgspec.Struct, kw_only=True):
             self._write_email(event.email, version)
         for name, value in event.person_properties.items():
             self._write(name, value, version)
-        self.first_seen_at = min(self.first_seen_at, event.effective_at)
-        self.last_seen_at = max(self.last_seen_at, event.effective_at)
+        at = event.effective_at
+        self.first_seen_at = min(self.first_seen_at, at)
+        self.last_seen_at = max(self.last_seen_at, at)
 
     def merge(self, other: Contact) -> None:
         """Write everything of `other` that is newer than what is known."""

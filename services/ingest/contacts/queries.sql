@@ -4,14 +4,21 @@ SELECT pg_advisory_xact_lock(7236, stripe)
 FROM unnest(:stripes::int[]) AS stripe;
 
 -- name: owners(kinds, digests, row_ids)
--- Contacts that keys lead to, by position of the key; a live contact's row id is a key as well.
-WITH wanted AS (
-    SELECT * FROM unnest(:kinds::text[], :digests::bytea[], :row_ids::uuid[])
+-- Contacts that keys lead to, by position of the key; a live contact's row id is a key as well. And
+-- since when a key is one of somebody who was erased. Limits: see `stored_events`.
+SELECT position, owner.contact_id, erased.erased_at
+FROM unnest(:kinds::text[], :digests::bytea[], :row_ids::uuid[])
     WITH ORDINALITY AS key (kind, digest, row_id, position)
-)
-SELECT position, contact_id FROM wanted JOIN contact_keys USING (kind, digest)
-UNION ALL
-SELECT position, id FROM wanted JOIN contacts ON id = row_id;
+LEFT JOIN LATERAL (
+    (SELECT id AS contact_id FROM contacts WHERE id = key.row_id LIMIT 1)
+    UNION ALL
+    (SELECT contact_id FROM contact_keys WHERE kind = key.kind AND digest = key.digest LIMIT 1)
+    LIMIT 1
+) AS owner ON true
+LEFT JOIN LATERAL (
+    SELECT erased_at FROM erased_keys WHERE kind = key.kind AND digest = key.digest LIMIT 1
+) AS erased ON true
+WHERE owner.contact_id IS NOT NULL OR erased.erased_at IS NOT NULL;
 
 -- name: lock_contacts(ids)
 -- Contacts, locked in order of their ids.

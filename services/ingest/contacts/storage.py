@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -45,16 +46,23 @@ CONFLICTS = (ContactsMoved, asyncpg.DeadlockDetectedError, asyncpg.Serialization
 
 def digests_of(events: Sequence[IncomingEvent]) -> dict[Key, bytes]:
     """Every key that may lead to the contact of one of `events`, with its digest."""
-    return {key: digest(key) for event in events for key in keys_of(event)}
+    keys = dict.fromkeys(key for event in events for key in keys_of(event))
+    return {key: digest(key) for key in keys}
 
 
-async def lock(connection: Any, digests: Mapping[Key, bytes]) -> IdentityResolver:
+async def lock(
+    connection: Any, digests: Mapping[Key, bytes]
+) -> tuple[IdentityResolver, dict[Key, datetime]]:
     """Lock the contacts that keys lead to, and every key without a contact.
+
+    Returns:
+        The contacts, and those keys that belonged to somebody erased, with when that was. An
+        erasure removes the contact it locks, so what was read before the lock holds after it.
 
     Raises:
         ContactsMoved: roll back and try again.
     """
-    found = await owners(connection, digests)
+    found, erased = await _look_up(connection, digests)
     # A row id is a random uuid of ours: no transaction is about to give one to a new contact.
     missing = [digests[key] for key in digests.keys() - found.keys() if key.kind != ROW]
     if missing:
@@ -62,7 +70,7 @@ async def lock(connection: Any, digests: Mapping[Key, bytes]) -> IdentityResolve
         # contact. The stripe's advisory lock decides which one does. The one that waited asks
         # again, because by then the other may have created it.
         await _queries.lock_stripes(connection, stripes=stripes(missing))
-        found = await owners(connection, digests)
+        found, erased = await _look_up(connection, digests)
     ids = sorted(set(found.values()))
     contacts = [_contact(row) async for row in _queries.lock_contacts(connection, ids=ids)]
     if len(contacts) < len(ids):
@@ -73,7 +81,7 @@ async def lock(connection: Any, digests: Mapping[Key, bytes]) -> IdentityResolve
     if was_split and await owners(connection, digests) != found:
         # A split moves keys away from a contact that stays.
         raise ContactsMoved
-    return IdentityResolver(contacts, found)
+    return IdentityResolver(contacts, found), erased
 
 
 async def lock_one(connection: Any, id: UUID) -> Contact:
@@ -117,14 +125,29 @@ async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key
 
 async def owners(connection: Any, digests: Mapping[Key, bytes]) -> dict[Key, UUID]:
     """The contacts that keys, given with their digests, lead to."""
+    found, _ = await _look_up(connection, digests)
+    return found
+
+
+async def _look_up(
+    connection: Any, digests: Mapping[Key, bytes]
+) -> tuple[dict[Key, UUID], dict[Key, datetime]]:
     keys = list(digests)
-    found = _queries.owners(
+    found: dict[Key, UUID] = {}
+    erased: dict[Key, datetime] = {}
+    rows = _queries.owners(
         connection,
         kinds=[key.kind for key in keys],
         digests=list(digests.values()),
         row_ids=[UUID(key.value) if key.kind == ROW else None for key in keys],
     )
-    return {keys[row["position"] - 1]: row["contact_id"] async for row in found}
+    async for position, contact_id, erased_at in rows:
+        key = keys[position - 1]
+        if contact_id is not None:
+            found[key] = contact_id
+        if erased_at is not None:
+            erased[key] = erased_at
+    return found, erased
 
 
 def digest(key: Key) -> bytes:

@@ -57,9 +57,3 @@ WHERE id = :id;
 -- name: finish(id)!
 -- Forget whom the job was about.
 UPDATE erasures SET finished_at = now(), person = NULL WHERE id = :id;
-
--- name: erased(kinds, digests)
--- Since when keys are those of somebody who was erased, by position of the key.
-SELECT position, erased_at FROM unnest(:kinds::text[], :digests::bytea[])
-    WITH ORDINALITY AS key (kind, digest, position)
-JOIN erased_keys USING (kind, digest);

@@ -1,13 +1,21 @@
 -- name: stored_events(sources, ids, names, user_ids)
--- Which events of a batch are stored already, and the key their contact is known by now.
-SELECT event.source, event.id, event.event, event.user_id, event.received_at,
-    event.backfilled, coalesce(contact.external_id, contact.id::text, '') AS contact_key
+-- Which events of a batch are stored already, and the key their contact is known by now. The limit
+-- makes it one look-up in the unique index for each event, whatever the planner takes the table for.
+SELECT position, event.received_at, event.backfilled, coalesce((
+    SELECT coalesce(external_id, id::text) FROM contacts WHERE id = coalesce((
+        SELECT contact_id FROM contact_keys
+        WHERE kind = 'row' AND digest = sha256(event.contact_id::text::bytea)), event.contact_id)
+    ), '') AS contact_key
 FROM unnest(:sources::text[], :ids::text[], :names::text[], :user_ids::text[])
-    AS wanted (source, id, event, user_id)
-JOIN events AS event USING (source, id, event, user_id)
-LEFT JOIN contact_keys AS moved ON moved.kind = 'row'
-    AND moved.digest = sha256(event.contact_id::text::bytea)
-LEFT JOIN contacts AS contact ON contact.id = coalesce(moved.contact_id, event.contact_id);
+    WITH ORDINALITY AS wanted (source, id, event, user_id, position)
+CROSS JOIN LATERAL (
+    SELECT received_at, backfilled, contact_id FROM events
+    WHERE source = wanted.source AND id = wanted.id
+        AND hashtextextended(event, 0) = hashtextextended(wanted.event, 0)
+        AND hashtextextended(user_id, 0) = hashtextextended(wanted.user_id, 0)
+        AND event = wanted.event AND user_id = wanted.user_id
+    LIMIT 1
+) AS event;
 
 -- name: take_over(sources, ids, names, user_ids, received_at)!
 -- Events that a backfill stored, and that now come as they happened: no longer of the past.

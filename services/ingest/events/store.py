@@ -7,10 +7,10 @@ by id, and then new events by their keys.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import aiosql
@@ -23,7 +23,8 @@ from hogsend.contract.events import EventPage, ListEvents
 from hogsend.service.database import Database
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.contacts import storage as contacts
-from services.ingest.erasure.tombstones import erased_among, is_erased
+from services.ingest.contacts.identity_resolution import IdentityResolver
+from services.ingest.erasure.tombstones import is_erased
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.events.rows import EVENT_COLUMNS, NOBODY, event_row, stored_event
 from services.ingest.incoming_event import EventKey, IncomingEvent
@@ -47,6 +48,10 @@ _FAULTS_OF_A_MESSAGE = (
     OverflowError,
     RecursionError,
 )
+
+
+_New: TypeAlias = dict[EventKey, tuple[IncomingEvent, UUID | None]]
+"""Events that were not in the database before this batch, each with the contact it was given."""
 
 
 class _Stored(NamedTuple):
@@ -100,53 +105,39 @@ class EventStore:
         raise AssertionError("retries never end")
 
     async def _save_in_transaction(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
-        new: dict[EventKey, tuple[IncomingEvent, UUID | None]] = {}
+        keys = [event.key for event in events]
+        new: _New = {}
+        taken_over: dict[EventKey, IncomingEvent] = {}
+        gone = set()
         async with self._database.acquire() as connection, connection.transaction():
             digests = contacts.digests_of(events)
-            resolver = await contacts.lock(connection, digests)
+            resolver, erased = await contacts.lock(connection, digests)
             # Read only after the contacts are locked. Before that, another replica could store the
             # same events after they were read as missing, and the insert would fail.
-            stored = await _stored(connection, events)
-            erased = await erased_among(connection, digests)
-            for event in events:
-                if is_erased(event, erased):
-                    continue
-                if event.key not in stored and event.key not in new:
-                    new[event.key] = event, resolver.resolve(event)
+            stored = await _stored(connection, keys)
+            for key, event in zip(keys, events, strict=True):
+                if erased and is_erased(event, erased):
+                    gone.add(id(event))
+                elif (before := stored.get(key)) is None:
+                    if key not in new:
+                        new[key] = event, resolver.resolve(event)
+                elif before.backfilled and not event.backfilled:
+                    taken_over[key] = event
             if new:
                 await contacts.save(connection, resolver, digests)
-                await connection.copy_records_to_table(
-                    "events",
-                    columns=EVENT_COLUMNS,
-                    records=[
-                        event_row(event, resolver.survivor(contact_id).id if contact_id else NOBODY)
-                        for _, (event, contact_id) in sorted(new.items())
-                    ],
-                )
-            taken_over = {
-                event.key: event
-                for event in events
-                if not event.backfilled and event.key in stored and stored[event.key].backfilled
-            }
-            await _take_over(connection, list(taken_over.values()))
+                await _insert(connection, new, resolver)
+            await _take_over(connection, taken_over)
 
-        def outcome(event: IncomingEvent) -> Outcome:
-            if is_erased(event, erased):
+        def outcome(key: EventKey, event: IncomingEvent) -> Outcome:
+            if id(event) in gone:
                 return Saved(Status.ERASED, "")
-            if (before := stored.get(event.key)) is not None:
-                # The gateway stamps each message with its own time of receipt, in microseconds. The
-                # row has the time of the message that stored it, and tells it from a repetition
-                # even when JetStream has forgotten that it delivered the message before.
-                same = before.received_at == event.received_at
-                if taken_over.get(event.key) is event:
-                    # Nobody was told when a backfill stored it; now it comes as it happened.
-                    same = True
-                return Saved(Status.REDELIVERED if same else Status.KNOWN, before.contact_key)
-            first, contact_id = new[event.key]
+            if (before := stored.get(key)) is not None:
+                return _repeated(event, before, taken_over=taken_over.get(key) is event)
+            first, contact_id = new[key]
             contact_key = resolver.survivor(contact_id).canonical_key if contact_id else ""
             return Saved(Status.STORED if first is event else Status.KNOWN, contact_key)
 
-        return [outcome(event) for event in events]
+        return list(map(outcome, keys, events))
 
     async def page(self, wanted: ListEvents) -> EventPage:
         """List stored events, the latest that happened first."""
@@ -196,30 +187,45 @@ def _position(row: Any) -> EventPosition:
     return EventPosition(*(row[name] for name in EventPosition.__struct_fields__))
 
 
-async def _take_over(connection: Any, events: Sequence[IncomingEvent]) -> None:
+def _repeated(event: IncomingEvent, before: _Stored, *, taken_over: bool) -> Saved:
+    # The gateway stamps each message with its own time of receipt, in microseconds. The row has the
+    # time of the message that stored it, and tells it from a repetition even when JetStream has
+    # forgotten that it delivered the message before. And nobody was told when a backfill stored it
+    # before it came as it happened.
+    same = taken_over or before.received_at == event.received_at
+    return Saved(Status.REDELIVERED if same else Status.KNOWN, before.contact_key)
+
+
+async def _insert(connection: Any, new: _New, resolver: IdentityResolver) -> None:
+    await connection.copy_records_to_table(
+        "events",
+        columns=EVENT_COLUMNS,
+        # In the order of their keys, as every replica inserts them.
+        records=[
+            event_row(event, resolver.survivor(contact_id).id if contact_id else NOBODY)
+            for _, (event, contact_id) in sorted(new.items())
+        ],
+    )
+
+
+async def _take_over(connection: Any, events: Mapping[EventKey, IncomingEvent]) -> None:
     if events:
         await _queries.take_over(
             connection,
-            sources=[event.key.source for event in events],
-            ids=[event.key.id for event in events],
-            names=[event.name for event in events],
-            user_ids=[event.user_id for event in events],
-            received_at=[event.received_at for event in events],
+            **_columns(events),
+            received_at=[event.received_at for event in events.values()],
         )
 
 
-async def _stored(connection: Any, events: Sequence[IncomingEvent]) -> dict[EventKey, _Stored]:
-    """Return those of `events` that are stored already."""
-    found = _queries.stored_events(
-        connection,
-        sources=[event.key.source for event in events],
-        ids=[event.key.id for event in events],
-        names=[event.name for event in events],
-        user_ids=[event.user_id for event in events],
-    )
+async def _stored(connection: Any, keys: Sequence[EventKey]) -> dict[EventKey, _Stored]:
+    """Return what is stored already under `keys`."""
+    found = _queries.stored_events(connection, **_columns(keys))
     return {
-        EventKey(row["source"], row["id"], row["event"], row["user_id"]): _Stored(
-            row["contact_key"], row["received_at"], row["backfilled"]
-        )
-        async for row in found
+        keys[position - 1]: _Stored(contact_key, received_at, backfilled)
+        async for position, received_at, backfilled, contact_key in found
     }
+
+
+def _columns(keys: Iterable[EventKey]) -> dict[str, Sequence[str]]:
+    sources, ids, names, user_ids = zip(*keys, strict=True)
+    return {"sources": sources, "ids": ids, "names": names, "user_ids": user_ids}

@@ -95,4 +95,6 @@ def message_id(headers: Mapping[str, str]) -> str | None:
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds; sorts as text in time order."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -17,6 +17,7 @@ def replace_lone_surrogates(body: bytes) -> bytes:
     JavaScript may cut a text within an emoji and escape the half that is left. That is JSON, but
     no text of other languages can hold it (correction C8).
     """
-    if b"\\ud" not in body and b"\\uD" not in body:
+    # Most have no escape at all, and are looked through once.
+    if b"\\u" not in body or (b"\\ud" not in body and b"\\uD" not in body):
         return body
     return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)

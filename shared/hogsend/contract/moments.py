@@ -23,10 +23,11 @@ def held(moment: datetime) -> datetime | None:
     """
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    try:
-        moment = moment.astimezone(UTC)
-    except OverflowError:
-        return None
+    elif moment.tzinfo is not UTC:
+        try:
+            moment = moment.astimezone(UTC)
+        except OverflowError:
+            return None
     return moment if EARLIEST <= moment <= LATEST else None
 
 
@@ -38,6 +39,8 @@ def parse_moment(text: str) -> datetime | None:
     Raises:
         ValueError: it is no time.
     """
-    text, leaps = _LEAP_SECOND.subn(":59", text.strip(), count=1)
+    text, leaps = text.strip(), 0
+    if ":60" in text:
+        text, leaps = _LEAP_SECOND.subn(":59", text, count=1)
     moment = held(datetime.fromisoformat(text))
     return moment + timedelta(seconds=1) if moment is not None and leaps else moment

@@ -64,6 +64,9 @@ that has become a standby since."""
 
 _PASSES = (*AWAY, *BROKEN, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Why a migration may fail and succeed when it is tried again."""
+_PLANNING = {"enable_seqscan": "off", "jit": "off"}
+"""For statements whose plan a connection keeps: one made while a table is small would read all of
+the table for as long as PostgreSQL has not looked at how it grew. Every query here has an index."""
 _POOL_SIZE_POOLED = 2
 """Fewest connections behind a pooler: one may hold a lock while another one works below it."""
 
@@ -208,7 +211,7 @@ class Database:
             pool_size = max(pool_size, _POOL_SIZE_POOLED)
             cached = 0
         else:
-            settings = {**settings, "search_path": self._schema}
+            settings = {**settings, **_PLANNING, "search_path": self._schema}
             cached = CACHED_STATEMENTS
         pool = await asyncpg.create_pool(
             self._address.dsn,

@@ -1,0 +1,62 @@
+"""How PostgreSQL looks up what a batch needs: by index, when nobody knows how large tables are.
+
+A connection keeps its plans. One that was made while tables were empty serves until PostgreSQL
+looks at them again, and by then they may have a million rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from hogsend.service.database import Database
+from services.ingest.app import MIGRATIONS
+from services.ingest.contacts import storage
+from services.ingest.events import store
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
+    await database.connect()
+    yield database
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [store._queries.stored_events, storage._queries.owners, storage._queries.lock_contacts],
+    ids=["stored events", "owners", "locked contacts"],
+)
+async def test_a_plan_made_for_empty_tables_reads_none_of_them_whole(
+    database: Database, query: Any
+) -> None:
+    async with database.acquire() as connection:
+        for table in ("events", "contacts", "contact_keys", "erased_keys"):
+            await connection.execute(f"VACUUM ANALYZE {table}")
+        await connection.execute(f"PREPARE kept AS {query.sql}")
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        arguments = ", ".join(["NULL"] * len(set(re.findall(r"\$\d+", query.sql))))
+        plan = json.loads(
+            await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE kept ({arguments})")
+        )
+    read = [node for node in nodes(plan[0]["Plan"]) if "Relation Name" in node]
+    assert read
+    assert {node["Node Type"] for node in read} <= {
+        "Index Scan",
+        "Index Only Scan",
+        "Bitmap Heap Scan",
+    }
+    for node in read:
+        assert "Index Cond" in node or node["Node Type"] == "Bitmap Heap Scan"
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan."""
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)
