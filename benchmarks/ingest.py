@@ -1,4 +1,7 @@
-"""Rows stored a second, over pulling and acknowledging the same messages without storing."""
+"""Rows stored a second, over what the same messages take without ingest.
+
+Once they are only pulled and acknowledged, and once they go straight down: see `ingest_floor`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from nats.js.api import ConsumerConfig
+import asyncpg
 
+from benchmarks import ingest_floor
 from benchmarks.figures import Figure, median
 from hogsend.contract import subjects
 from hogsend.contract.headers import MESSAGE_ID, RECEIVED_AT, format_time
@@ -20,6 +24,7 @@ from hogsend.service import streams
 from hogsend.service.app import started
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
+from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
 from services.ingest.app import MIGRATIONS, create_app
@@ -37,15 +42,19 @@ async def measure(servers: Servers, operator: Connection) -> list[Figure]:
     await streams.reconcile(operator.js, User.INGEST)
     await operator.js.purge_stream(StreamName.WEBHOOKS)
     batch = IngestSettings().ingest_batch_size
-    pulled, stored = [], []
+    pulled, straight, stored = [], [], []
     async with servers.fresh_database() as url:
         for number in range(ROUNDS):
             await publish(operator, f"pull-{number}")
             async with _connected(servers) as bus:
                 pulled.append(await _pull_and_acknowledge(bus, batch))
+            await publish(operator, f"floor-{number}")
+            async with _connected(servers) as bus:
+                straight.append(await _straight_down(bus, url, operator, batch))
             await publish(operator, f"store-{number}")
             stored.append(await store(servers, url, operator, batch))
     ratios = [one / base for one, base in zip(stored, pulled, strict=True)]
+    of_floor = [one / floor for one, floor in zip(stored, straight, strict=True)]
     return [
         Figure(
             "ingest rows / messages pulled and acknowledged",
@@ -57,7 +66,16 @@ async def measure(servers: Servers, operator: Connection) -> list[Figure]:
                 "batch": batch,
                 "people": PEOPLE,
             },
-        )
+        ),
+        Figure(
+            "ingest rows / rows that go straight down, without contacts and deduplication",
+            f"{median(of_floor):.2f}",
+            ">= 0.60",
+            {
+                "rows_per_second": round(median(stored)),
+                "straight_per_second": round(median(straight)),
+            },
+        ),
     ]
 
 
@@ -102,17 +120,10 @@ def _body(number: int) -> bytes:
 
 
 async def _pull_and_acknowledge(bus: Connection, batch: int) -> float:
-    config = ConsumerConfig(
-        durable_name=INGEST_CONSUMER.durable_name,
-        filter_subject=INGEST_CONSUMER.filter_subject,
-        ack_policy=INGEST_CONSUMER.ack_policy,
-        ack_wait=INGEST_CONSUMER.ack_wait,
-        max_ack_pending=INGEST_CONSUMER.max_ack_pending,
-        max_deliver=INGEST_CONSUMER.max_deliver,
-    )
     seen = 0
     begun = time.perf_counter()
-    async for messages in Consumer(bus, StreamName.WEBHOOKS, config, batch=batch).batches():
+    source = Consumer(bus, StreamName.WEBHOOKS, INGEST_CONSUMER, batch=batch)
+    async for messages in source.batches():
         for message in messages:
             await message.ack()
         seen += len(messages)
@@ -123,6 +134,22 @@ async def _pull_and_acknowledge(bus: Connection, batch: int) -> float:
     return MESSAGES / elapsed
 
 
+async def _straight_down(bus: Connection, url: str, operator: Connection, batch: int) -> float:
+    async with asyncpg.create_pool(url, min_size=ingest_floor.WORKERS) as pool:
+        await pool.execute(ingest_floor.TABLE)
+        begun = time.perf_counter()
+        consuming = asyncio.create_task(ingest_floor.consume(bus, pool, INGEST_CONSUMER, batch))
+        await _drained(operator)
+        elapsed = time.perf_counter() - begun
+        await cancel_all(consuming)
+    return MESSAGES / elapsed
+
+
+async def _drained(operator: Connection) -> None:
+    while (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+
+
 async def store(servers: Servers, url: str, operator: Connection, batch: int) -> float:
     """Store what is queued, and return the rows stored a second."""
     broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
@@ -130,7 +157,6 @@ async def store(servers: Servers, url: str, operator: Connection, batch: int) ->
     await database.connect()
     async with started(create_app(broker, database, batch_size=batch)):
         begun = time.perf_counter()
-        while (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        await _drained(operator)
         elapsed = time.perf_counter() - begun
     return MESSAGES / elapsed
