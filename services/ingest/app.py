@@ -22,6 +22,7 @@ from hogsend.service.tasks import Work
 from services.ingest import handlers
 from services.ingest.audit import AuditTrail
 from services.ingest.consumer_api.requests import ConsumerRequests
+from services.ingest.contacts.directory import ContactDirectory
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.contacts.merges import ContactMerges
 from services.ingest.dead_letters.admin import DeadLetterAdmin
@@ -30,6 +31,7 @@ from services.ingest.dead_letters.stream import DeadLetterStream
 from services.ingest.engagement_retention import EngagementRetention
 from services.ingest.erasure.jobs import SETTLE_SECONDS, ErasureJobs
 from services.ingest.erasure.worker import ErasureWorker
+from services.ingest.events.contact_recording import ContactRecorder
 from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
@@ -59,6 +61,8 @@ def create_app(
         settle_seconds: pause before an erasure looks at the streams once more.
     """
     events = EventStore(database)
+    directory = ContactDirectory(database)
+    recorder = Recorder(events, broker.published)
     dead_letters = DeadLetters(broker.published, "ingest")
     letters = DeadLetterStream(broker.link)
     admin = DeadLetterAdmin(letters)
@@ -69,7 +73,9 @@ def create_app(
         eraser,
         events,
         EventProcessor(events, broker.published, dead_letters),
-        Recorder(events, broker.published),
+        recorder,
+        ContactRecorder(directory, recorder),
+        directory,
         PastEvents(events, broker.published),
         ContactStore(database),
         ContactMerges(database),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 from nats.aio.msg import Msg
 
@@ -36,6 +38,20 @@ from hogsend.contract.dead_letters import (
     PurgeDeadLetters,
     ReplayDeadLetters,
 )
+from hogsend.contract.directory import (
+    INGEST_LIST_CONTACTS,
+    INGEST_OVERVIEW,
+    INGEST_RECORD_CONTACT,
+    INGEST_TIMELINE,
+    ContactPage,
+    ContactRecorded,
+    GetOverview,
+    ListContacts,
+    ListTimeline,
+    Overview,
+    RecordContact,
+    Timeline,
+)
 from hogsend.contract.engagement import ENGAGEMENT_REPORTED
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.events import (
@@ -65,12 +81,14 @@ from hogsend.transport.correlation import correlation_id
 from services.ingest import metrics
 from services.ingest.audit import AuditTrail
 from services.ingest.consumer_api.requests import ConsumerRequests
+from services.ingest.contacts.directory import ContactDirectory
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.contacts.merges import ContactMerges
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
 from services.ingest.erasure.jobs import ErasureJobs
 from services.ingest.erasure.worker import ErasureWorker
+from services.ingest.events.contact_recording import ContactRecorder
 from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
@@ -79,6 +97,8 @@ from services.ingest.sources.decode import decode_engagement, decode_webhook
 
 _FRAMING_BYTES = 1024
 """More than the headers of a reply take."""
+
+Page = TypeVar("Page", EventPage, ContactPage, Timeline)
 
 router = ServiceRouter()
 
@@ -125,7 +145,7 @@ async def events(
     wanted: ListEvents, store: Injected[EventStore], link: Injected[Connection]
 ) -> EventPage:
     """List stored events, newest first."""
-    return _fitting(await store.page(wanted), link.max_payload)
+    return _fitting(await store.page(wanted), link.max_payload, "events")
 
 
 @router.endpoint(INGEST_RECORD)
@@ -150,6 +170,36 @@ async def contact(wanted: ContactRef, contacts: Injected[ContactStore]) -> Conta
 async def contacts(wanted: FindContacts, merges: Injected[ContactMerges]) -> ContactList:
     """Find contacts and the merges they come from."""
     return await merges.find(wanted.key)
+
+
+@router.endpoint(INGEST_LIST_CONTACTS)
+async def list_contacts(
+    wanted: ListContacts, directory: Injected[ContactDirectory], link: Injected[Connection]
+) -> ContactPage:
+    """List contacts, those that were seen last first."""
+    return _fitting(await directory.page(wanted), link.max_payload, "contacts")
+
+
+@router.endpoint(INGEST_TIMELINE)
+async def timeline(
+    wanted: ListTimeline, directory: Injected[ContactDirectory], link: Injected[Connection]
+) -> Timeline:
+    """List what happened to a contact, the latest first."""
+    return _fitting(await directory.timeline(wanted), link.max_payload, "events")
+
+
+@router.endpoint(INGEST_OVERVIEW)
+async def overview(_wanted: GetOverview, directory: Injected[ContactDirectory]) -> Overview:
+    """Count contacts, events and reported emails."""
+    return await directory.overview()
+
+
+@router.endpoint(INGEST_RECORD_CONTACT)
+async def record_contact(
+    known: RecordContact, recorder: Injected[ContactRecorder]
+) -> ContactRecorded:
+    """Store and announce what is known about a person."""
+    return await recorder.record(known, correlation_id.get())
 
 
 @router.endpoint(INGEST_SPLIT)
@@ -205,7 +255,7 @@ async def health(_request: Empty, reporter: Injected[HealthReporter]) -> Service
     return await reporter.report()
 
 
-def _fitting(page: EventPage, max_payload: int) -> EventPage:
+def _fitting(page: Page, max_payload: int, what: str) -> Page:
     if len(msgspec.json.encode(page)) + _FRAMING_BYTES > max_payload:
-        raise InvalidRequest("these events do not fit into one answer; ask for fewer at a time")
+        raise InvalidRequest(f"these {what} do not fit into one answer; ask for fewer at a time")
     return page

@@ -168,11 +168,14 @@ async def _details(connection: Any, ids: Sequence[UUID]) -> ContactList:
             ContactDetails(
                 id=str(row["id"]),
                 contact_key=row["external_id"] or str(row["id"]),
+                external_id=row["external_id"],
                 email=row["email"],
                 timezone=row["timezone"],
                 properties=_decode_properties(row["properties"]),
                 first_seen_at=row["first_seen_at"],
                 last_seen_at=row["last_seen_at"],
+                created_at=row["created_at"],
+                updated_at=row["updated_at"],
                 keys=_decode_keys(row["keys"]),
                 key_count=row["key_count"],
                 merges=[

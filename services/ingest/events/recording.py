@@ -20,7 +20,7 @@ from services.ingest.events.outcome import Rejected, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.nul import json_without_nul
-from services.ingest.sources.engagement import RECORDER, SOURCE
+from services.ingest.sources.engagement import FULL_CONTACT, RECORDER, SOURCE
 
 
 class Recorder:
@@ -92,6 +92,9 @@ def _engagement(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
     """Build the same event for destinations, which identify people by the data."""
     data = {**event.properties}
     data.setdefault("userId", contact_key)
+    if event.name in FULL_CONTACT:
+        # What a destination sends a contact as, when it has no `externalId`.
+        data.setdefault("id", contact_key)
     if event.email is not None:
         data.setdefault("to", event.email)
     happened = Engagement(id=event.ref.id, type=event.name, timestamp=event.occurred_at, data=data)

@@ -30,7 +30,7 @@ UNRECORDED = frozenset({"webhook.test", "impact.digest"})
 """Types that are about no person: they are for destinations only."""
 
 _CONTACT = "contact."
-_FULL_CONTACT = frozenset({"contact.created", "contact.updated"})
+FULL_CONTACT = frozenset({"contact.created", "contact.updated"})
 """Types whose data is the contact itself, with its id, email and properties."""
 
 
@@ -73,7 +73,7 @@ def _who(happened: Engagement) -> tuple[str, str | None]:
     data = happened.data
     user_id = next(filter(None, (_text(data.get(name)) for name in IDENTITIES)), None)
     email = next(filter(None, (_text(data.get(name)) for name in ADDRESSES)), None)
-    if happened.type in _FULL_CONTACT:
+    if happened.type in FULL_CONTACT:
         # A contact without another id is known by its own.
         return user_id or _text(data.get("id")) or "", email
     if user_id:
@@ -84,7 +84,7 @@ def _who(happened: Engagement) -> tuple[str, str | None]:
 
 def _person_properties(happened: Engagement) -> Properties:
     properties = happened.data.get("properties")
-    if happened.type in _FULL_CONTACT and isinstance(properties, dict):
+    if happened.type in FULL_CONTACT and isinstance(properties, dict):
         return properties
     return {}
 

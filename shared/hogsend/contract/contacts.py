@@ -72,17 +72,28 @@ class ContactMerge(Message, frozen=True, kw_only=True):
     """When the merge was undone."""
 
 
-class ContactDetails(Message, frozen=True, kw_only=True):
-    """A contact as an operator sees it."""
+class ContactRecord(Message, frozen=True, kw_only=True):
+    """A contact as it is stored."""
 
     id: str
     contact_key: str
     """What other services know it by: its first user id, else its id."""
+    external_id: str | None
+    """Its first user id."""
+    anonymous_id: None = None
+    """There are no anonymous ids here: PostHog's are user ids like others."""
     email: str | None
     timezone: str | None
     properties: Properties
     first_seen_at: datetime
     last_seen_at: datetime
+    created_at: datetime
+    updated_at: datetime
+
+
+class ContactDetails(ContactRecord, frozen=True, kw_only=True):
+    """A contact as an operator sees it."""
+
     keys: list[ContactKey]
     """At most 200 of them."""
     key_count: int

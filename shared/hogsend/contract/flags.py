@@ -33,7 +33,7 @@ ANALYTICS_FLAGS = Endpoint(
     verb="flags",
     request=GetFlags,
     reply=Flags,
-    callers=(User.APP,),
+    callers=(User.APP, User.GATEWAY),
     summary="Feature flags of a person.",
     deadline=15.0,
 )

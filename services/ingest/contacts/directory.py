@@ -1,0 +1,180 @@
+"""Contacts in pages, what happened to each of them, and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import aiosql
+import msgspec
+
+from hogsend.contract.base import Properties
+from hogsend.contract.contacts import ContactRecord
+from hogsend.contract.directory import (
+    ContactPage,
+    ListContacts,
+    ListTimeline,
+    Overview,
+    Timeline,
+    TimelineEntry,
+)
+from hogsend.contract.errors import NotFound
+from hogsend.contract.identity import contact_email
+from hogsend.service.database import Database
+from services.ingest.contacts.contact import EMAIL, ROW, Key
+from services.ingest.contacts.identity_resolution import keys_of_user
+from services.ingest.contacts.lookup import ids_of
+from services.ingest.contacts.storage import digest, owners
+from services.ingest.nul import text_without_nul
+from services.ingest.pages import EXACT_TOTAL, estimated_rows
+from services.ingest.sources.engagement import SOURCE
+
+_queries: Any = aiosql.from_path(Path(__file__).with_name("directory.sql"), "asyncpg")
+_decode_properties = msgspec.json.Decoder(Properties).decode
+
+_MAIL = "email."
+_MAIL_FIELDS = {"subject": "subject", "templateKey": "templateKey", "to": "toEmail"}
+"""What the data of an email says, and what Hogsend's command calls it."""
+
+
+class ContactDirectory:
+    """Contacts for people to read. Raises `Unavailable` while PostgreSQL is unavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(self, wanted: ListContacts) -> ContactPage:
+        """List contacts, seen last first; those that are named, in order of what names them."""
+        if not (wanted.key is wanted.user_id is wanted.email is None):
+            return await self._named(wanted)
+        search = text_without_nul(wanted.search) or None
+        async with self._database.acquire(snapshot=True) as connection:
+            total = await _queries.total(connection, search=search, most=EXACT_TOTAL + 1)
+            if estimated := total > EXACT_TOTAL:
+                total = estimated_rows(await _queries.expected_total(connection, search=search))
+            found = _queries.contacts(
+                connection, search=search, limit=wanted.limit, offset=wanted.offset
+            )
+            contacts = [_record(row) async for row in found]
+        return ContactPage(
+            contacts=contacts,
+            total=total,
+            total_estimated=estimated,
+            limit=wanted.limit,
+            offset=wanted.offset,
+        )
+
+    async def timeline(self, wanted: ListTimeline) -> Timeline:
+        """What happened to a contact, the latest first.
+
+        Raises:
+            NotFound: nobody is known by that key.
+        """
+        async with self._database.acquire(snapshot=True) as connection:
+            ids = await ids_of(connection, wanted.key)
+            if not ids:
+                raise NotFound(no_contact(wanted.key))
+            keys = [Key(*row) async for row in _queries.keys(connection, contact=ids[0])]
+            contacts = [ids[0], *(UUID(key.value) for key in keys if key.kind == ROW)]
+            whose = {
+                # An event that names an address only has no user id.
+                "user_ids": ["", *(str(id) for id in contacts), *(key.value for key in keys)],
+                "contacts": contacts,
+                "mails": wanted.type in {None, "email"},
+                "others": wanted.type in {None, "event"},
+            }
+            total = await _queries.timeline_total(connection, **whose)
+            found = _queries.timeline(connection, **whose, limit=wanted.limit, offset=wanted.offset)
+            entries = [_entry(row) async for row in found]
+        return Timeline(timeline=entries, total=total, limit=wanted.limit, offset=wanted.offset)
+
+    async def overview(self) -> Overview:
+        """Count contacts, events and reported emails."""
+        now = datetime.now(UTC)
+        async with self._database.acquire(snapshot=True) as connection:
+            mails = await _queries.mails(connection, now=now)
+            people = await _queries.people(connection, now=now)
+        return Overview(
+            total_contacts=people["contacts"],
+            events24h=people["events"],
+            emails_sent24h=mails["day"],
+            emails_sent7d=mails["week"],
+            emails_sent30d=mails["month"],
+            bounce_rate30d=_rate(mails["bounced"], mails["month"]),
+            unsubscribe_rate=_rate(people["unsubscribed"], people["contacts"]),
+        )
+
+    async def owners_of(self, keys: Sequence[Key]) -> dict[Key, UUID]:
+        """The contacts that keys lead to; keys without one are absent."""
+        async with self._database.acquire() as connection:
+            return await owners(connection, {key: digest(key) for key in keys})
+
+    async def _named(self, wanted: ListContacts) -> ContactPage:
+        async with self._database.acquire(snapshot=True) as connection:
+            if wanted.key is not None:
+                ids = await ids_of(connection, wanted.key)
+            else:
+                keys = keys_named(wanted.user_id or "", wanted.email)
+                found = await owners(connection, {key: digest(key) for key in keys})
+                ids = list(dict.fromkeys(found[key] for key in keys if key in found))
+            shown = ids[wanted.offset : wanted.offset + wanted.limit]
+            rows = _queries.contacts_by_id(connection, ids=shown)
+            contacts = [_record(row) async for row in rows]
+        return ContactPage(
+            contacts=contacts, total=len(ids), limit=wanted.limit, offset=wanted.offset
+        )
+
+
+def no_contact(key: str) -> str:
+    """What is said of a text that leads nowhere."""
+    return f"there is no contact {key[:200]!r}: give a user id, a contact's id or an email address"
+
+
+def keys_named(user_id: str, email: str | None) -> list[Key]:
+    """Keys that a user id and an address are, in this order."""
+    # As it was stored.
+    keys = keys_of_user(text_without_nul(user_id) or "")
+    if (address := contact_email(text_without_nul(email))) is not None:
+        keys.append(Key(EMAIL, address))
+    return keys
+
+
+def _record(row: Mapping[str, Any]) -> ContactRecord:
+    return ContactRecord(
+        id=str(row["id"]),
+        contact_key=row["external_id"] or str(row["id"]),
+        external_id=row["external_id"],
+        email=row["email"],
+        timezone=row["timezone"],
+        properties=_decode_properties(row["properties"]),
+        first_seen_at=row["first_seen_at"],
+        last_seen_at=row["last_seen_at"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _entry(row: Mapping[str, Any]) -> TimelineEntry:
+    event: str = row["event"]
+    properties = _decode_properties(row["properties"])
+    data: Properties = {
+        "id": row["id"],
+        "event": event,
+        "source": row["source"],
+        "properties": properties,
+    }
+    is_mail = row["source"] == SOURCE and event.startswith(_MAIL)
+    if is_mail:
+        data["status"] = event.removeprefix(_MAIL)
+        for field, name in _MAIL_FIELDS.items():
+            data[name] = properties.get(field)
+    return TimelineEntry(
+        type="email" if is_mail else "event", timestamp=row["occurred_at"], data=data
+    )
+
+
+def _rate(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

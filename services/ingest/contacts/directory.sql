@@ -1,0 +1,87 @@
+-- name: contacts(search, limit, offset)
+-- Contacts that match, those that were seen last first. No index helps: one would have to be
+-- written with every event of every contact.
+SELECT id, external_id, email, timezone, properties, first_seen_at, last_seen_at, created_at,
+    updated_at
+FROM contacts
+WHERE :search::text IS NULL OR position(lower(:search) IN lower(email)) > 0
+    OR position(lower(:search) IN lower(external_id)) > 0
+    OR position(lower(:search) IN id::text) > 0
+ORDER BY last_seen_at DESC, id DESC LIMIT :limit OFFSET :offset;
+
+-- name: total(search, most)$
+-- How many contacts match, counted up to a number.
+SELECT count(*) FROM (
+    SELECT FROM contacts
+    WHERE :search::text IS NULL OR position(lower(:search) IN lower(email)) > 0
+        OR position(lower(:search) IN lower(external_id)) > 0
+        OR position(lower(:search) IN id::text) > 0
+    LIMIT :most
+) AS counted;
+
+-- name: expected_total(search)$
+-- PostgreSQL's plan, which says how many contacts it expects to match.
+EXPLAIN (FORMAT JSON) SELECT FROM contacts
+WHERE :search::text IS NULL OR position(lower(:search) IN lower(email)) > 0
+    OR position(lower(:search) IN lower(external_id)) > 0
+    OR position(lower(:search) IN id::text) > 0;
+
+-- name: contacts_by_id(ids)
+-- Contacts in the order of their ids.
+SELECT contact.id, external_id, email, timezone, properties, first_seen_at, last_seen_at,
+    created_at, updated_at
+FROM unnest(:ids::uuid[]) WITH ORDINALITY AS wanted (id, position)
+JOIN contacts AS contact ON contact.id = wanted.id
+ORDER BY position;
+
+-- name: keys(contact)
+-- What leads to a contact, its addresses left out.
+SELECT kind, value FROM contact_keys WHERE contact_id = :contact AND kind <> 'email';
+
+-- name: timeline(user_ids, contacts, mails, others, limit, offset)
+-- Events of a contact, the latest first. The user ids are what the index knows, and the contact
+-- tells whose event it is: a merge may have been undone, and events may name nobody.
+SELECT id, event, source, occurred_at, properties
+FROM events
+WHERE left(user_id, 100) IN (SELECT left(id, 100) FROM unnest(:user_ids::text[]) AS id)
+    AND user_id = ANY(:user_ids::text[]) AND contact_id = ANY(:contacts::uuid[])
+    AND CASE WHEN source = 'hogsend' AND starts_with(event, 'email.') THEN :mails::boolean
+        ELSE :others::boolean END
+ORDER BY occurred_at DESC, received_at DESC, source DESC, id DESC
+LIMIT :limit OFFSET :offset;
+
+-- name: timeline_total(user_ids, contacts, mails, others)$
+-- How many events of a contact there are.
+SELECT count(*) FROM events
+WHERE left(user_id, 100) IN (SELECT left(id, 100) FROM unnest(:user_ids::text[]) AS id)
+    AND user_id = ANY(:user_ids::text[]) AND contact_id = ANY(:contacts::uuid[])
+    AND CASE WHEN source = 'hogsend' AND starts_with(event, 'email.') THEN :mails::boolean
+        ELSE :others::boolean END;
+
+-- name: mails(now)^
+-- Emails that were reported, and events of every kind.
+SELECT
+    count(*) FILTER (WHERE event = 'email.sent' AND occurred_at > :now::timestamptz - interval '1 day') AS day,
+    count(*) FILTER (WHERE event = 'email.sent' AND occurred_at > :now::timestamptz - interval '7 days') AS week,
+    count(*) FILTER (WHERE event = 'email.sent') AS month,
+    count(*) FILTER (WHERE event = 'email.bounced') AS bounced
+FROM events
+WHERE left(event, 100) IN ('email.sent', 'email.bounced')
+    AND event IN ('email.sent', 'email.bounced') AND source = 'hogsend'
+    AND occurred_at > :now::timestamptz - interval '30 days' AND occurred_at <= :now::timestamptz;
+
+-- name: people(now)^
+-- Contacts, those of them that unsubscribed, and what happened in a day.
+SELECT (SELECT count(*) FROM contacts) AS contacts,
+    (SELECT count(*) FROM events WHERE occurred_at > :now::timestamptz - interval '1 day'
+        AND occurred_at <= :now::timestamptz) AS events,
+    (SELECT count(*) FROM (
+        SELECT DISTINCT ON (coalesce(moved.contact_id, said.contact_id)) event
+        FROM events AS said
+        LEFT JOIN contact_keys AS moved ON moved.kind = 'row'
+            AND moved.digest = sha256(said.contact_id::text::bytea)
+        WHERE left(event, 100) IN ('contact.unsubscribed', 'contact.subscribed')
+            AND event IN ('contact.unsubscribed', 'contact.subscribed') AND source = 'hogsend'
+            AND coalesce(properties ->> 'scope', 'all') = 'all' AND said.contact_id <> '00000000-0000-0000-0000-000000000000'
+        ORDER BY coalesce(moved.contact_id, said.contact_id), occurred_at DESC, received_at DESC
+    ) AS latest WHERE event = 'contact.unsubscribed') AS unsubscribed;

@@ -1,0 +1,189 @@
+"""Contacts as Hogsend's command and client list, read, write and count them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from hogsend.contract.directory import ListContacts, ListTimeline, RecordContact
+from hogsend.contract.engagement import Engagement
+from hogsend.contract.errors import InvalidRequest, NotFound
+from hogsend.service.database import Database
+from services.ingest.app import MIGRATIONS
+from services.ingest.contacts.directory import ContactDirectory
+from services.ingest.contacts.merges import ContactMerges
+from services.ingest.events.contact_recording import ContactRecorder
+from services.ingest.events.recording import Recorder
+from services.ingest.events.store import EventStore
+from services.ingest.incoming_event import EventRef, IncomingEvent
+from tests.unit.ingest.fakes import FakePublisher
+
+
+class People:
+    """A directory with what fills it."""
+
+    def __init__(self, database: Database) -> None:
+        self.now = datetime.now(UTC) - timedelta(minutes=1)
+        self.store = EventStore(database)
+        self.directory = ContactDirectory(database)
+        self.merges = ContactMerges(database)
+        self.publisher = FakePublisher([])
+        self.recorder = ContactRecorder(self.directory, Recorder(self.store, self.publisher))
+        self._count = 0
+
+    async def happened(
+        self,
+        event: str = "opened",
+        user_id: str = "",
+        email: str | None = None,
+        *,
+        ago: timedelta = timedelta(),
+        source: str = "posthog",
+        **properties: Any,
+    ) -> None:
+        self._count += 1
+        stored = IncomingEvent(
+            ref=EventRef(source, f"e-{self._count}"),
+            name=event,
+            user_id=user_id,
+            email=email,
+            occurred_at=self.now - ago,
+            received_at=self.now - ago,
+            properties=properties,
+            person_properties={},
+        )
+        await self.store.save([stored])
+
+    async def keys(self, **wanted: Any) -> list[str]:
+        page = await self.directory.page(ListContacts(**wanted))
+        return [contact.contact_key for contact in page.contacts]
+
+    async def record(self, **known: Any) -> tuple[str, bool, bool]:
+        self.now += timedelta(seconds=1)
+        done = await self.recorder.record(RecordContact(received_at=self.now, **known), None)
+        return done.id, done.created, done.linked
+
+
+@pytest.fixture
+async def people(database_url: str) -> AsyncIterator[People]:
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    yield People(database)
+    await database.close()
+
+
+async def test_contacts_are_listed_searched_and_named(people: People) -> None:
+    await people.happened(user_id="Acme-1", email="ada@example.com", ago=timedelta(hours=2))
+    await people.happened(user_id="u_2", email="ben@acme.example", ago=timedelta(hours=1))
+    await people.happened(user_id="u_3")
+    assert await people.keys() == ["u_3", "u_2", "Acme-1"]
+    assert await people.keys(limit=1, offset=1) == ["u_2"]
+    assert await people.keys(search="ACME") == ["u_2", "Acme-1"]
+    assert await people.keys(search="%") == [], "a pattern is a text like others"
+    assert await people.keys(search="") == ["u_3", "u_2", "Acme-1"]
+    assert await people.keys(key="ada@example.com") == ["Acme-1"]
+    assert await people.keys(user_id="u_2", email="Ada@Example.com ") == ["u_2", "Acme-1"]
+    assert await people.keys(user_id="ada@example.com") == []
+    assert await people.keys(user_id="null") == []
+    page = await people.directory.page(ListContacts(search="acme", limit=1))
+    assert (page.total, page.total_estimated, page.limit, page.offset) == (2, False, 1, 0)
+    (found,) = (await people.directory.page(ListContacts(key=page.contacts[0].id))).contacts
+    assert (found.external_id, found.email) == ("u_2", "ben@acme.example")
+    assert found.created_at == found.first_seen_at == people.now - timedelta(hours=1)
+
+
+async def test_a_timeline_has_what_happened_to_a_contact_and_to_nobody_else(
+    people: People,
+) -> None:
+    hours = timedelta(hours=1)
+    await people.happened("first", email="ada@example.com", ago=6 * hours)
+    await people.happened("second", "u_2", ago=5 * hours)
+    # The two are one from here on.
+    await people.happened("third", "u_2", "ada@example.com", ago=4 * hours)
+    sent = {"to": "ada@example.com", "subject": "Hi", "templateKey": "welcome"}
+    await people.happened("email.sent", "u_2", ago=3 * hours, source="hogsend", **sent)
+    await people.happened("email.sent", "u_2", ago=2 * hours)
+    await people.happened("other", "u_3")
+    await people.happened("mailed", email="cleo@example.com")
+
+    async def names(**wanted: Any) -> list[str]:
+        page = await people.directory.timeline(ListTimeline(key="u_2", **wanted))
+        return [f"{one.type} {one.data['event']}" for one in page.timeline]
+
+    everything = [
+        *("event email.sent", "email email.sent", "event third", "event second"),
+        "event first",
+    ]
+    assert await names() == everything
+    assert await names(limit=2, offset=1) == everything[1:3]
+    assert await names(type="email") == ["email email.sent"]
+    assert await names(type="event") == [one for one in everything if one[:5] == "event"]
+    assert await names(type="journey") == []
+    page = await people.directory.timeline(ListTimeline(key="ada@example.com", type="email"))
+    (mail,) = page.timeline
+    assert page.total == 1
+    assert mail.data == {
+        "id": "e-4",
+        "event": "email.sent",
+        "source": "hogsend",
+        "properties": sent,
+        "status": "sent",
+        "subject": "Hi",
+        "templateKey": "welcome",
+        "toEmail": "ada@example.com",
+    }
+    (undone,) = (await people.merges.find("u_2")).contacts[0].merges
+    await people.merges.split(undone.id)
+    split = await people.directory.timeline(ListTimeline(key="ada@example.com"))
+    assert [one.data["event"] for one in split.timeline] == ["first"]
+    with pytest.raises(NotFound, match="no contact 'u_9'"):
+        await people.directory.timeline(ListTimeline(key="u_9"))
+
+
+async def test_an_overview_counts_people_and_reported_emails(people: People) -> None:
+    empty = await people.directory.overview()
+    assert (empty.total_contacts, empty.bounce_rate30d, empty.unsubscribe_rate) == (0, 0.0, 0.0)
+    for days in (0, 2, 10, 40):
+        ago = timedelta(days=days)
+        await people.happened("email.sent", "u_1", ago=ago, source="hogsend")
+    await people.happened("email.sent", "u_1")
+    await people.happened("email.bounced", "u_1", source="hogsend", ago=timedelta(days=3))
+    for user in ("u_1", "u_2", "u_3"):
+        await people.happened("contact.unsubscribed", user, source="hogsend", scope="all")
+    people.now += timedelta(seconds=1)
+    await people.happened("contact.subscribed", "u_1", source="hogsend", scope="all")
+    await people.happened("contact.unsubscribed", "u_4", source="hogsend", scope="list")
+    counted = await people.directory.overview()
+    assert (counted.emails_sent24h, counted.emails_sent7d, counted.emails_sent30d) == (1, 2, 3)
+    assert (counted.bounce_rate30d, counted.unsubscribe_rate) == (1 / 3, 0.5)
+    assert (counted.total_contacts, counted.events24h, counted.active_journeys) == (4, 7, 0)
+
+
+async def test_a_contact_is_created_updated_and_linked(people: People) -> None:
+    id, *made = await people.record(email=" Ada@Example.com", properties={"plan": "pro"})
+    assert made == [True, False]
+    assert await people.record(email="ada@example.com") == (id, False, False)
+    linked = await people.record(user_id="u_1", email="ada@example.com", properties={"seats": 5})
+    assert linked == (id, False, True)
+    (contact,) = (await people.directory.page(ListContacts(key="u_1"))).contacts
+    assert (contact.email, contact.properties) == ("ada@example.com", {"plan": "pro", "seats": 5})
+    other, *_ = await people.record(user_id="u_2")
+    assert other != id
+    _, created, merged = await people.record(user_id="u_2", email="ada@example.com")
+    assert (created, merged) == (False, True)
+    names = [event.event for event in people.publisher.events()]
+    assert names == ["contact.created", *["contact.updated"] * 2, "contact.created", names[-1]]
+    told = [
+        msgspec.json.decode(message.body, type=Engagement).data
+        for message in people.publisher.published.values()
+        if message.subject.startswith("hogsend.engagement.contact.")
+    ]
+    # A destination sends a contact without a user id under its own.
+    assert (told[0]["id"], "externalId" in told[0]) == (id, False)
+    assert (told[2]["externalId"], told[2]["properties"]) == ("u_1", {"seats": 5})
+    with pytest.raises(InvalidRequest, match="must name somebody"):
+        await people.record(user_id="null", email="n/a")
