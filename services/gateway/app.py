@@ -57,6 +57,7 @@ from services.gateway.routes.client_document import (
     get_own_client_document,
 )
 from services.gateway.routes.connect_info import get_connect_info
+from services.gateway.routes.contact_records import ContactRecordsController
 from services.gateway.routes.contacts import ContactsController
 from services.gateway.routes.credentials import CredentialsController
 from services.gateway.routes.deadletters import DeadLettersController
@@ -64,7 +65,10 @@ from services.gateway.routes.destinations import DestinationsController
 from services.gateway.routes.diagnosis import get_diagnosis
 from services.gateway.routes.documentation_assets import get_documentation_asset
 from services.gateway.routes.events import list_events
+from services.gateway.routes.flags import evaluate_flags
 from services.gateway.routes.health import get_health, get_liveness, get_metrics, get_readiness
+from services.gateway.routes.not_offered import not_offered_routes
+from services.gateway.routes.overview import get_overview
 from services.gateway.routes.provisioning import provision_loop
 from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
@@ -118,6 +122,10 @@ def build(
             DestinationsController,
             list_events,
             ContactsController,
+            ContactRecordsController,
+            evaluate_flags,
+            get_overview,
+            *not_offered_routes(),
             BackfillsController,
             record_event,
             list_capabilities,

@@ -52,8 +52,9 @@ def _entry(
 ) -> AuditEntry:
     # As Litestar routes it: slashes more or less make no difference.
     segments = [segment for segment in scope["path"].split("/") if segment]
-    if tuple(segments[: len(PREFIX)]) == PREFIX:
-        segments = segments[len(PREFIX) :]
+    for expected in PREFIX:
+        if segments and segments[0] == expected:
+            segments = segments[1:]
     area, resource = segments[0] if segments else "", "/".join(segments[1:])
     return AuditEntry(
         id=uuid4(),

@@ -37,6 +37,11 @@ from services.gateway.json_body import REQUIRED, InvalidBodyError, MalformedBody
 from services.gateway.response_headers import RETRY_SECONDS
 from services.gateway.webhooks.posthog import InvalidPayloadError, MalformedJSONError
 
+
+class NotOfferedError(Exception):
+    """Hogsend has something that this product does not; the message says what to do instead."""
+
+
 log = structlog.get_logger(__name__)
 
 MALFORMED = "Malformed JSON in request body"
@@ -238,6 +243,10 @@ def _hogsend_error(_request: Request[Any, Any, Any], error: HogsendError) -> Any
     return _internal_error(_request, error)
 
 
+def _not_offered(_request: Request[Any, Any, Any], error: NotOfferedError) -> Any:
+    return _answer(501, TypedErrorBody(str(error), "not_offered"))
+
+
 def _internal_error(_request: Request[Any, Any, Any], error: Exception) -> Any:
     metrics.FAILURES.labels("gateway", type(error).__name__).inc()
     log.error("request failed", exc_info=error)
@@ -254,5 +263,6 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
     MalformedJSONError: _malformed_webhook,
     InvalidPayloadError: _invalid_webhook,
     HogsendError: _hogsend_error,
+    NotOfferedError: _not_offered,
     Exception: _internal_error,
 }

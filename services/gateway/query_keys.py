@@ -10,8 +10,11 @@ from litestar.params import QueryParameter
 
 from hogsend.contract.errors import InvalidRequest
 
-CHECKED = ("/v1/admin/", "/v1/events")
+CHECKED = ("/v1/admin/", "/v1/events", "/v1/contacts", "/v1/flags/")
 """Where: not on webhooks and probes, whose URLs others write and may add to."""
+
+ANY_QUERY = "any_query"
+"""Option of a route that takes every query key, because it answers all requests alike."""
 
 IGNORED = "/v1/admin/analytics/provision-loop"
 """Here the contract says that other keys are ignored (1.2)."""
@@ -29,7 +32,10 @@ async def refuse_unknown_query_keys(request: Request[Any, Any, Any]) -> None:
     path = request.scope["path"]
     if not request.scope["query_string"] or not path.startswith(CHECKED) or path == IGNORED:
         return
-    known = _query_keys(request.scope["route_handler"])
+    handler = request.scope["route_handler"]
+    if handler.opt.get(ANY_QUERY):
+        return
+    known = _query_keys(handler)
     unknown = [key for key in request.query_params if key not in known]
     if unknown:
         expected = f"it takes {', '.join(sorted(known))}" if known else "it takes none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from litestar import Controller, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
@@ -13,19 +14,69 @@ from hogsend.contract.contacts import (
     INGEST_CONTACTS,
     INGEST_ERASE,
     INGEST_SPLIT,
+    ContactKey,
     ContactList,
+    ContactMerge,
+    ContactRecord,
     EraseContact,
     Erasure,
     FindContacts,
     SplitContacts,
 )
+from hogsend.contract.directory import (
+    INGEST_LIST_CONTACTS,
+    INGEST_TIMELINE,
+    EntryType,
+    ListContacts,
+    ListTimeline,
+    Timeline,
+)
+from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
 from services.gateway.error_responses import admin_errors
+from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
 
 WANTED = QueryParameter(
-    min_length=1, max_length=4096, description="A user id, a contact's id, or an email address."
+    min_length=1,
+    max_length=4096,
+    description="A user id, a contact's id, or an email address: those contacts, with merges.",
 )
+SEARCHED = QueryParameter(
+    max_length=4096,
+    description="Part of the email address, of the first user id, or of the contact's id.",
+)
+NAMED = PathParameter(
+    max_length=4096, description="A user id, a contact's id, or an email address."
+)
+
+
+class ListedContact(ContactRecord, frozen=True, kw_only=True):
+    """A contact; one that was asked for by key has what leads to it, too."""
+
+    keys: list[ContactKey] | msgspec.UnsetType = msgspec.UNSET
+    """At most 200 of them."""
+    key_count: int | msgspec.UnsetType = msgspec.UNSET
+    merges: list[ContactMerge] | msgspec.UnsetType = msgspec.UNSET
+    """The latest 100 that it comes from, the latest first, those that were undone included."""
+
+
+class ContactListing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A page of contacts, and how many there are in all."""
+
+    contacts: list[ListedContact]
+    total: int
+    limit: int
+    offset: int
+    total_estimated: bool = False
+
+
+class ContactWithPreferences(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A contact, as Hogsend's command reads it."""
+
+    contact: ContactRecord
+    preferences: None = None
+    """There are none here: whoever sends the emails keeps them."""
 
 
 class ContactsController(Controller):
@@ -38,14 +89,79 @@ class ContactsController(Controller):
     @get(
         guards=[admin_or_reader],
         operation_id="findContacts",
-        summary="Find a contact and the merges it comes from",
+        summary="List contacts, or find one",
         responses=admin_errors(400),
     )
     async def find_contacts(
-        self, key: Annotated[str, WANTED], bus: NamedDependency[Connection]
-    ) -> ContactList:
-        """Give the contacts that a text leads to: by user id, by id, then by email address."""
-        return await bus.request(INGEST_CONTACTS, FindContacts(key=key))
+        self,
+        bus: NamedDependency[Connection],
+        key: Annotated[str | None, WANTED] = None,
+        search: Annotated[str | None, SEARCHED] = None,
+        limit: Limit = DEFAULT_LIMIT,
+        offset: Offset = 0,
+    ) -> ContactListing:
+        """List contacts, seen last first; `key` gives those it leads to, with their merges.
+
+        `key` leads to contacts by user id, by id, then by email address. `total` is exact up to
+        10,000; beyond it is an estimate, and `totalEstimated` says so.
+        """
+        if key is None:
+            wanted = ListContacts(search=search, limit=limit, offset=offset)
+            page = await bus.request(INGEST_LIST_CONTACTS, wanted)
+            return ContactListing(
+                contacts=[_listed(contact) for contact in page.contacts],
+                total=page.total,
+                limit=page.limit,
+                offset=page.offset,
+                total_estimated=page.total_estimated,
+            )
+        if search is not None:
+            raise InvalidRequest("give key or search, not both")
+        found = (await bus.request(INGEST_CONTACTS, FindContacts(key=key))).contacts
+        shown = [_listed(contact) for contact in found[offset : offset + limit]]
+        return ContactListing(contacts=shown, total=len(found), limit=limit, offset=offset)
+
+    @get(
+        "/{contact:str}",
+        guards=[admin_or_reader],
+        operation_id="getContact",
+        summary="Show a contact",
+        responses=admin_errors(400, 404),
+    )
+    async def get_contact(
+        self, contact: Annotated[str, NAMED], bus: NamedDependency[Connection]
+    ) -> ContactWithPreferences:
+        """Show the contact that a user id, a contact's id or an email address leads to."""
+        page = await bus.request(INGEST_LIST_CONTACTS, ListContacts(key=contact, limit=1))
+        if not page.contacts:
+            raise NotFound(
+                f"there is no contact {contact[:200]!r}: give a user id, a contact's id or an "
+                "email address"
+            )
+        return ContactWithPreferences(contact=page.contacts[0])
+
+    @get(
+        "/{contact:str}/timeline",
+        guards=[admin_or_reader],
+        operation_id="listTimeline",
+        summary="List what happened to a contact",
+        responses=admin_errors(400, 404),
+    )
+    async def list_timeline(
+        self,
+        contact: Annotated[str, NAMED],
+        bus: NamedDependency[Connection],
+        type: Annotated[EntryType | None, QueryParameter()] = None,
+        limit: Limit = DEFAULT_LIMIT,
+        offset: Offset = 0,
+    ) -> Timeline:
+        """List the stored events of a contact, the latest first.
+
+        Those under its user ids, and those that name its address only. Reported engagement with
+        emails is of type `email`; of type `journey` there is nothing.
+        """
+        wanted = ListTimeline(key=contact, type=type, limit=limit, offset=offset)
+        return await bus.request(INGEST_TIMELINE, wanted)
 
     @post(
         "/merges/{merge_id:int}/split",
@@ -87,3 +203,7 @@ class ContactsController(Controller):
         they are. Asking again changes nothing, and answers how far it is.
         """
         return await bus.request(INGEST_ERASE, EraseContact(contact_id=contact_id))
+
+
+def _listed(contact: ContactRecord) -> ListedContact:
+    return ListedContact(**msgspec.structs.asdict(contact))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from hogsend.contract.contacts import INGEST_ERASE, ContactRecord, EraseContact, Erasure
 from hogsend.contract.destinations import (
     ANALYTICS_CHANGE_DESTINATION,
     ANALYTICS_CREATE_DESTINATION,
@@ -14,6 +16,20 @@ from hogsend.contract.destinations import (
     ANALYTICS_LIST_DESTINATIONS,
     DestinationPage,
     OutboundDestination,
+)
+from hogsend.contract.directory import (
+    INGEST_LIST_CONTACTS,
+    INGEST_OVERVIEW,
+    INGEST_RECORD_CONTACT,
+    INGEST_TIMELINE,
+    ContactPage,
+    ContactRecorded,
+    ListContacts,
+    ListTimeline,
+    Overview,
+    RecordContact,
+    Timeline,
+    TimelineEntry,
 )
 from hogsend.contract.events import (
     INGEST_EVENTS,
@@ -23,10 +39,12 @@ from hogsend.contract.events import (
     Recorded,
     RecordEvent,
 )
-from tests.unit.gateway.fakes import INGEST_KEY, FakeGateway, bearer
+from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
+from tests.unit.gateway.fakes import ADMIN_KEY, INGEST_KEY, READ_KEY, FakeGateway, bearer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EVENTS, WEBHOOKS = "/v1/admin/events", "/v1/admin/webhooks"
+CONTACTS = "/v1/admin/contacts"
 ID = "11111111-1111-1111-1111-111111111111"
 
 
@@ -226,3 +244,251 @@ async def test_both_names_may_say_the_same(gateway: FakeGateway) -> None:
     event = {"event": "a", "name": "a", "userId": "u"}
     answer = await gateway.http.post("/v1/events", json=event, headers=bearer(INGEST_KEY))
     assert answer.status_code == 202
+
+
+def contact(**fields: Any) -> ContactRecord:
+    known = {
+        "id": ID,
+        "contact_key": "u_42",
+        "external_id": "u_42",
+        "email": "ada@example.com",
+        "timezone": None,
+        "properties": {"plan": "pro"},
+        "first_seen_at": NOW,
+        "last_seen_at": NOW,
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    return ContactRecord(**(known | fields))
+
+
+def page(*contacts: ContactRecord) -> ContactPage:
+    return ContactPage(contacts=list(contacts), total=len(contacts), limit=50, offset=0)
+
+
+def is_contact(shown: dict[str, Any]) -> bool:
+    """Whether it has what both read of a contact."""
+    return {
+        *("id", "externalId", "email", "properties"),
+        *("firstSeenAt", "lastSeenAt", "createdAt", "updatedAt"),
+    } <= set(shown)
+
+
+async def test_contacts_list_reads_a_page(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_LIST_CONTACTS, page(contact(), contact(external_id=None)))
+    answer = await gateway.http.get(
+        f"{CONTACTS}?search=acme%40&limit=2&offset=4", headers=bearer(READ_KEY)
+    )
+    listed = answer.json()
+    assert answer.status_code == 200
+    assert [is_contact(shown) for shown in listed["contacts"]] == [True, True]
+    assert (listed["total"], listed["limit"], listed["offset"]) == (2, 50, 0)
+    assert gateway.bus.questions[0].message == ListContacts(search="acme@", limit=2, offset=4)
+
+
+async def test_contacts_are_found_by_key_or_searched_for(gateway: FakeGateway) -> None:
+    answer = await gateway.http.get(f"{CONTACTS}?key=u&search=u", headers=bearer())
+    assert answer.status_code == 400
+    assert gateway.bus.questions == []
+
+
+async def test_contacts_get_reads_a_contact_and_preferences(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_LIST_CONTACTS, page(contact()))
+    answer = await gateway.http.get(f"{CONTACTS}/ada%40example.com", headers=bearer())
+    assert answer.status_code == 200
+    assert is_contact(answer.json()["contact"])
+    assert answer.json()["preferences"] is None
+    assert gateway.bus.questions[0].message == ListContacts(key="ada@example.com", limit=1)
+
+
+async def test_contacts_get_of_nobody_says_what_to_give(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_LIST_CONTACTS, page())
+    answer = await gateway.http.get(f"{CONTACTS}/u_9", headers=bearer())
+    assert answer.status_code == 404
+    assert "no contact 'u_9': give a user id" in answer.json()["error"]
+
+
+async def test_contacts_timeline_reads_entries(gateway: FakeGateway) -> None:
+    entry = TimelineEntry(type="email", timestamp=NOW, data={"subject": "Hi", "status": "sent"})
+    gateway.bus.answer(INGEST_TIMELINE, Timeline(timeline=[entry], total=1, limit=50, offset=0))
+    answer = await gateway.http.get(
+        f"{CONTACTS}/u_42/timeline?type=email&limit=5&offset=0", headers=bearer()
+    )
+    assert answer.status_code == 200
+    (shown,) = answer.json()["timeline"]
+    assert (shown["type"], shown["data"]["status"]) == ("email", "sent")
+    assert gateway.bus.questions[0].message == ListTimeline(key="u_42", type="email", limit=5)
+    wrong = await gateway.http.get(f"{CONTACTS}/u_42/timeline?type=sms", headers=bearer())
+    assert wrong.status_code == 400
+
+
+async def test_contacts_upsert_reads_what_became_of_it(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_RECORD_CONTACT, ContactRecorded(id=ID, created=True, linked=False))
+    body = {"email": "a@b.com", "userId": "u_1", "properties": {"seats": 5}}
+    answer = await gateway.http.put("/v1/contacts", json=body, headers=bearer(INGEST_KEY))
+    assert answer.status_code == 200
+    assert answer.json() == {"id": ID, "created": True, "linked": False}
+    asked = gateway.bus.questions[0].message
+    assert isinstance(asked, RecordContact)
+    assert (asked.user_id, asked.email, asked.properties) == ("u_1", "a@b.com", {"seats": 5})
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({"properties": {"a": 1}}, "userId or email"),
+        ({"userId": "u", "lists": {"news": True}}, "no mailing lists"),
+        ({"userId": "u", "properties": []}, "properties"),
+        ({"email": "nobody"}, "email"),
+        ({"userId": " "}, "userId"),
+    ],
+)
+async def test_a_contact_that_cannot_be_stored_as_it_is_said_changes_nothing(
+    gateway: FakeGateway, body: dict[str, Any], problem: str
+) -> None:
+    answer = await gateway.http.put("/v1/contacts", json=body, headers=bearer(INGEST_KEY))
+    assert answer.status_code == 400
+    assert problem in answer.text
+    assert gateway.bus.questions == []
+
+
+async def test_a_contact_too_large_for_the_bus_is_refused(gateway: FakeGateway) -> None:
+    gateway.bus.takes = 20_000
+    body = {"userId": "u", "properties": {"text": "x" * 7_000}}
+    answer = await gateway.http.put("/v1/contacts", json=body, headers=bearer(INGEST_KEY))
+    assert answer.status_code == 413
+    assert gateway.bus.questions == []
+
+
+async def test_contacts_find_reads_contacts(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_LIST_CONTACTS, page(contact()))
+    answer = await gateway.http.get("/v1/contacts/find?email=Ada%40example.com", headers=bearer())
+    assert answer.status_code == 200
+    assert is_contact(answer.json()["contacts"][0])
+    assert gateway.bus.questions[0].message == ListContacts(email="Ada@example.com")
+    assert (await gateway.http.get("/v1/contacts/find", headers=bearer())).status_code == 400
+    who = await gateway.http.get("/v1/contacts/find?userId=u", headers=bearer(INGEST_KEY))
+    assert who.status_code == 403, "a key that reports events reads nobody's data"
+
+
+async def test_contacts_delete_erases_one_person(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_LIST_CONTACTS, page(contact()))
+    erasure = Erasure(
+        id=ID, contact_id=ID, requested_at=NOW, finished_at=None, events=0, messages=0
+    )
+    gateway.bus.answer(INGEST_ERASE, erasure)
+    answer = await gateway.http.request(
+        "DELETE", "/v1/contacts", json={"userId": "u_42"}, headers=bearer()
+    )
+    assert (answer.status_code, answer.json()) == (200, {"deleted": True})
+    asked, erased = (question.message for question in gateway.bus.questions)
+    assert (asked, erased) == (ListContacts(user_id="u_42"), EraseContact(contact_id=UUID(ID)))
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "found", "status"),
+    [
+        ({}, ADMIN_KEY, page(), 400),
+        ({"email": "a@b.com"}, ADMIN_KEY, page(), 404),
+        ({"userId": "u", "email": "a@b.com"}, ADMIN_KEY, page(contact(), contact()), 400),
+        ({"userId": "u"}, INGEST_KEY, page(contact()), 403),
+        ({"userId": "u"}, READ_KEY, page(contact()), 403),
+    ],
+)
+async def test_contacts_delete_erases_nobody_by_accident(
+    gateway: FakeGateway, body: dict[str, str], key: str, found: ContactPage, status: int
+) -> None:
+    gateway.bus.answer(INGEST_LIST_CONTACTS, found)
+    answer = await gateway.http.request("DELETE", "/v1/contacts", json=body, headers=bearer(key))
+    assert answer.status_code == status
+    assert INGEST_ERASE.subject not in {one.subject for one in gateway.bus.questions}
+
+
+async def test_stats_reads_an_overview(gateway: FakeGateway) -> None:
+    counted = Overview(
+        total_contacts=12,
+        events24h=7,
+        emails_sent24h=1,
+        emails_sent7d=2,
+        emails_sent30d=4,
+        bounce_rate30d=0.25,
+        unsubscribe_rate=0.5,
+    )
+    gateway.bus.answer(INGEST_OVERVIEW, counted)
+    answer = await gateway.http.get("/v1/admin/metrics/overview", headers=bearer(READ_KEY))
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "totalContacts": 12,
+        "events24h": 7,
+        "activeJourneys": 0,
+        "emailsSent24h": 1,
+        "emailsSent7d": 2,
+        "emailsSent30d": 4,
+        "bounceRate30d": 0.25,
+        "unsubscribeRate": 0.5,
+    }
+
+
+async def test_flags_evaluate_reads_the_flags_of_a_person(gateway: FakeGateway) -> None:
+    gateway.bus.answer(ANALYTICS_FLAGS, Flags(values={"beta": True, "mailer": "new"}))
+    answer = await gateway.http.post(
+        "/v1/flags/evaluate", json={"userId": "u_42"}, headers=bearer(INGEST_KEY)
+    )
+    assert answer.status_code == 200
+    assert answer.json() == {"flags": {"beta": True, "mailer": "new"}}
+    assert gateway.bus.questions[0].message == GetFlags(distinct_id="u_42")
+
+
+async def test_flags_of_an_address_are_those_of_its_contact(gateway: FakeGateway) -> None:
+    gateway.bus.answer(ANALYTICS_FLAGS, Flags())
+    for known, distinct_id in ((page(contact()), "u_42"), (page(), "ada@example.com")):
+        gateway.bus.answer(INGEST_LIST_CONTACTS, known)
+        answer = await gateway.http.post(
+            "/v1/flags/evaluate", json={"email": "ada@example.com"}, headers=bearer()
+        )
+        assert answer.status_code == 200
+        asked = gateway.bus.questions[-1].message
+        assert isinstance(asked, GetFlags)
+        assert asked.distinct_id == distinct_id
+        assert asked.person_properties == {"email": "ada@example.com"}
+    nobody = await gateway.http.post("/v1/flags/evaluate", json={}, headers=bearer())
+    assert nobody.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "what"),
+    [
+        ("GET", "/v1/admin/journeys?enabled=true&limit=50", "a journey is a service of yours"),
+        ("GET", "/v1/admin/journeys/welcome", "a journey is a service of yours"),
+        ("PATCH", "/v1/admin/journeys/welcome", "a journey is a service of yours"),
+        ("GET", "/v1/admin/blueprints?status=draft", "a journey is a service of yours"),
+        ("POST", "/v1/admin/blueprints/b/promote", "a journey is a service of yours"),
+        ("POST", "/v1/emails", "no emails are sent from here"),
+        ("GET", "/v1/campaigns?status=sent", "no emails are sent from here"),
+        ("POST", "/v1/campaigns/c/cancel", "no emails are sent from here"),
+        ("GET", "/v1/admin/domain?refresh=true", "no emails are sent from here"),
+        ("POST", "/v1/admin/domain/verify", "no emails are sent from here"),
+        ("POST", "/v1/admin/contacts/import", "PUT /v1/contacts"),
+        ("POST", "/v1/admin/suppressions/import", "no suppression list"),
+        ("POST", "/v1/admin/attribution/backfill", "PostHog does"),
+        ("GET", "/v1/admin/connectors/discord/connect-info", "hogsend connect posthog"),
+        ("GET", "/v1/lists", "no mailing lists"),
+        ("POST", "/v1/lists/news/subscribe", "no mailing lists"),
+        ("GET", "/v1/admin/flags", "POST /v1/flags/evaluate"),
+        ("DELETE", "/v1/admin/flags/1", "POST /v1/flags/evaluate"),
+        ("PUT", "/v1/groups/company/acme/members", "client.capture"),
+        ("GET", "/v1/admin/links", "link.clicked"),
+        ("POST", "/v1/referrals/report", "referral.converted"),
+    ],
+)
+async def test_what_is_not_offered_is_refused_with_what_there_is_instead(
+    gateway: FakeGateway, method: str, url: str, what: str
+) -> None:
+    body = None if method == "GET" else {"anything": 1}
+    assert (await gateway.http.request(method, url, json=body)).status_code == 401
+    answer = await gateway.http.request(method, url, json=body, headers=bearer())
+    assert answer.status_code == 501
+    # The command prints `error`, when it is a text.
+    assert what in answer.json()["error"]
+    assert answer.json()["code"] == "not_offered"
+    assert gateway.bus.questions == []

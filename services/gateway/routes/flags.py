@@ -1,0 +1,62 @@
+"""`POST /v1/flags/evaluate`: feature flags of a person, as Hogsend's client reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from hogsend.contract.directory import INGEST_LIST_CONTACTS, ListContacts
+from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.flags import ANALYTICS_FLAGS, GetFlags
+from hogsend.transport.connection import Connection
+from services.gateway.auth import reporters_only
+from services.gateway.error_responses import documented_errors
+from services.gateway.routes.record import Email, UserId
+
+
+class WhoseFlags(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A person: `userId` is asked for when both are given."""
+
+    user_id: UserId | None = None
+    email: Email | None = None
+
+
+class EvaluatedFlags(msgspec.Struct, frozen=True, kw_only=True):
+    """Values by flag key: a boolean, or the name of a variant."""
+
+    flags: dict[str, bool | str]
+
+
+@post(
+    "/v1/flags/evaluate",
+    status_code=200,
+    guards=[reporters_only],
+    operation_id="evaluateFlags",
+    summary="Evaluate feature flags of a person",
+    tags=["Events"],
+    security=[{"ingestKey": []}, {"adminKey": []}],
+    responses=documented_errors(400, 401, 403, 413, 429, 503),
+)
+async def evaluate_flags(
+    data: JSONBody[WhoseFlags], bus: NamedDependency[Connection]
+) -> EvaluatedFlags:
+    """Let PostHog evaluate all flags of its project for a person.
+
+    Without a project key, and while PostHog does not answer, there are none. An email address
+    stands for its contact.
+    """
+    if data.user_id is None and data.email is None:
+        raise InvalidRequest("say whose flags: userId or email")
+    properties: dict[str, Any] = {} if data.email is None else {"email": data.email}
+    distinct_id = data.user_id or await _known_as(bus, data.email or "")
+    wanted = GetFlags(distinct_id=distinct_id, person_properties=properties)
+    return EvaluatedFlags(flags=(await bus.request(ANALYTICS_FLAGS, wanted)).values)
+
+
+async def _known_as(bus: Connection, email: str) -> str:
+    page = await bus.request(INGEST_LIST_CONTACTS, ListContacts(email=email, limit=1))
+    return page.contacts[0].contact_key if page.contacts else email

@@ -1,0 +1,25 @@
+"""`GET /v1/admin/metrics/overview`: what Hogsend's `stats` command prints."""
+
+from __future__ import annotations
+
+from litestar import get
+from litestar.di import NamedDependency
+
+from hogsend.contract.directory import INGEST_OVERVIEW, GetOverview, Overview
+from hogsend.transport.connection import Connection
+from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
+from services.gateway.error_responses import admin_errors
+
+
+@get(
+    "/v1/admin/metrics/overview",
+    guards=[admin_or_reader],
+    operation_id="getOverview",
+    summary="Count contacts, events and emails",
+    tags=["Admin"],
+    security=ADMIN_SECURITY,
+    responses=admin_errors(),
+)
+async def get_overview(bus: NamedDependency[Connection]) -> Overview:
+    """Count contacts, the day's events, and the emails that services reported as engagement."""
+    return await bus.request(INGEST_OVERVIEW, GetOverview())
