@@ -40,6 +40,11 @@ _ONLY: dict[str, frozenset[str]] = {
     "sslmode": _SSL_MODES,
 }
 """Values that can be kept for parameters that ask for something."""
+_INSTEAD = {
+    "channel_binding": "asyncpg cannot bind a login to its TLS channel; sslmode=verify-full with "
+    "sslrootcert=/path/to/ca.pem protects against the same attack",
+}
+"""Why another value cannot be kept, and what has the effect that was asked for."""
 _KNOWN = frozenset({*_SSL, *_SETTINGS, *_WITHOUT_EFFECT, *_ONLY, "connect_timeout"})
 _IN_THE_ADDRESS = frozenset({"host", "port", "user", "password", "dbname", "database"})
 
@@ -157,7 +162,8 @@ def _parameters(query: str) -> dict[str, str]:
             )
         if name in _ONLY and value.lower() not in _ONLY[name]:
             allowed = ", ".join(sorted(_ONLY[name]))
-            raise ValueError(f"its parameter {name} can only be one of: {allowed}")
+            why = f" ({_INSTEAD[name]})" if name in _INSTEAD else ""
+            raise ValueError(f"its parameter {name} can only be one of: {allowed}{why}")
     if given.get("sslrootcert") == "system":
         # libpq's word; asyncpg would look for a file of this name, again and again.
         raise ValueError(

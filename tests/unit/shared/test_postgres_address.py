@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from asyncpg.protocol.protocol import SCRAMAuthentication
 
 from hogsend.service.postgres_address import PostgresAddress
 
@@ -65,6 +66,18 @@ def test_what_managed_servers_give_is_understood() -> None:
     assert "target_session_attrs=read-write" in address.dsn
 
 
+@pytest.mark.parametrize("value", ["disable", "prefer", "Prefer"])
+def test_a_channel_binding_that_asks_for_nothing_is_dropped(value: str) -> None:
+    address = PostgresAddress.parse(f"postgresql://u:p@h/db?channel_binding={value}")
+    assert address == PostgresAddress.parse("postgresql://u:p@h/db")
+
+
+def test_asyncpg_still_cannot_bind_a_login_to_its_channel() -> None:
+    """Once it can, `channel_binding=require` need not be refused any more (decision 11)."""
+    methods: list[object] = [*SCRAMAuthentication.AUTHENTICATION_METHODS]
+    assert methods == [b"SCRAM-SHA-256"]
+
+
 @pytest.mark.parametrize(
     ("url", "host", "user"),
     [
@@ -98,7 +111,9 @@ def test_addresses_of_providers_are_understood(url: str, host: str, user: str) -
         ("postgresql://u:p@h:hunter2/db", "port"),
         ("postgresql://u:p@h:0/db", "port"),
         ("postgresql://u:p@h:70000/db", "port"),
-        ("postgresql://u:hunter2@h/db?channel_binding=require", "channel_binding"),
+        ("postgresql://u:hunter2@h/db?channel_binding=require", "channel_binding can only"),
+        ("postgresql://u:hunter2@h/db?channel_binding=require", "disable, prefer"),
+        ("postgresql://u:hunter2@h/db?channel_binding=require", "sslmode=verify-full"),
         ("postgresql://u:hunter2@h/db?connection_limit=1", "connection_limit"),
         ("postgresql://u:hunter2@h/db?sslmode=on", "sslmode"),
         ("postgresql://u:hunter2@h/db?target_session_attrs=standby", "target_session_attrs"),
