@@ -40,7 +40,9 @@ class Instance:
         )
         self.authorizations = Authorizations(self.documents, self.grants)
         self.introspection = Introspection(self.clock, self.documents, self.grants)
-        self.functions = HogFunctions(self.clock, data_pipelines=options.data_pipelines)
+        self.functions = HogFunctions(
+            self.clock, data_pipelines=options.data_pipelines, signing=options.webhook_signing
+        )
         self.people = People(self.clock)
         self.flags = Flags()
         self.deliveries = Deliveries(self.clock, self.functions, options)

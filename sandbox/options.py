@@ -64,6 +64,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     data_pipelines: bool = True
     """Whether the organization has the data-pipelines add-on."""
 
+    webhook_signing: bool = True
+    """Whether webhooks can be signed; PostHog could not before PostHog/posthog#90307."""
+
     resolve: tuple[Resolve, ...] = ()
     deliver_anywhere: bool = False
     """Deliver to any host; otherwise only to this machine and to hosts in `resolve`."""

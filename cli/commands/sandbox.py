@@ -54,6 +54,7 @@ def sandbox(
     grace_seconds: Annotated[int, Parameter(validator=Number(gte=0))] = DEFAULT.grace_seconds,
     keep_refresh_tokens: Flag = False,
     free_plan: Flag = False,
+    without_signing: Flag = False,
     resolve: list[str] | None = None,
     deliver_anywhere: Flag = False,
     backoff_seconds: Annotated[float, Parameter(validator=Number(gte=0))] = DEFAULT.backoff_seconds,
@@ -93,6 +94,8 @@ def sandbox(
         Do not rotate refresh tokens, like current PostHog for clients with a client document.
     free_plan
         Simulate an organization without the data-pipelines add-on.
+    without_signing
+        Be a PostHog from before webhooks could be signed.
     resolve
         HOST=ADDR:PORT: deliver webhooks for HOST there. Can be repeated.
     deliver_anywhere
@@ -124,6 +127,7 @@ def sandbox(
         grace_seconds=grace_seconds,
         rotate_refresh_tokens=not keep_refresh_tokens,
         data_pipelines=not free_plan,
+        webhook_signing=not without_signing,
         resolve=routes,
         deliver_anywhere=deliver_anywhere,
         backoff_seconds=backoff_seconds,

@@ -18,10 +18,12 @@ import structlog
 from sandbox.clock import Clock, iso
 from sandbox.delivery import retries
 from sandbox.delivery.payload import fill, globals_of
+from sandbox.delivery.signing import UnusableSecret, signed, signing_key
 from sandbox.delivery.targets import BlockedTarget, Target, resolve_target
 from sandbox.functions.filters import matches, read_filters
 from sandbox.functions.model import HogFunction
 from sandbox.functions.store import HogFunctions
+from sandbox.functions.templates import SIGNING_SECRET, signs
 from sandbox.ingestion.events import CapturedEvent
 from sandbox.ingestion.people import Person
 from sandbox.options import Options
@@ -64,6 +66,8 @@ class Message(msgspec.Struct, frozen=True):
     method: str
     headers: dict[str, str]
     body: bytes | None
+    key: bytes | None = None
+    """Signs each attempt, at its time."""
 
 
 class Deliveries:
@@ -104,6 +108,10 @@ class Deliveries:
                 delivery.outcome = "filtered"
                 return
             message = self._message(function, event, person, delivery)
+        except UnusableSecret as error:
+            delivery.outcome, delivery.reason = "failed", str(error)
+            log.warning("not signed, so not delivered", name=event.event, reason=str(error))
+            return
         except (BlockedTarget, ValueError) as error:
             delivery.outcome, delivery.reason = "blocked", str(error)
             log.warning("not delivered", name=event.event, reason=str(error))
@@ -134,11 +142,12 @@ class Deliveries:
         given = filled["headers"] if isinstance(filled["headers"], dict) else {}
         headers = {str(key): _text(value) for key, value in given.items()}
         body = None if method in ("GET", "HEAD") else _text(filled["body"]).encode()
-        return Message(resolved, method, headers, body)
+        secret = inputs.get(SIGNING_SECRET) if signs(function.hog) else None
+        return Message(resolved, method, headers, body, signing_key(secret) if secret else None)
 
     async def _deliver(self, delivery: Delivery, message: Message) -> None:
         for number in range(1, retries.RATE_LIMITED_ATTEMPTS + 1):
-            attempt, retry_after = await self._attempt(message)
+            attempt, retry_after = await self._attempt(self._signed(delivery, message))
             delivery.attempts = [*delivery.attempts, attempt]
             delivery.next_attempt_at = None
             status = attempt.status
@@ -154,6 +163,19 @@ class Deliveries:
             await self._clock.sleep(wait)
         delivery.outcome = "failed"
         log.warning("webhook not delivered", name=delivery.event, reason=delivery.reason)
+
+    def _signed(self, delivery: Delivery, message: Message) -> Message:
+        if message.key is None:
+            return message
+        headers = signed(
+            message.headers,
+            message.key,
+            id=f"msg_{delivery.id}",
+            # The clock that receivers compare it with is the real one.
+            seconds=int(time.time()),
+            body=message.body or b"",
+        )
+        return msgspec.structs.replace(message, headers=headers)
 
     async def _attempt(self, message: Message) -> tuple[Attempt, float | None]:
         started = time.perf_counter()

@@ -105,6 +105,14 @@ class TemplateSummary(msgspec.Struct, frozen=True):
     free: bool
 
 
+class ShownTemplate(TemplateSummary, frozen=True):
+    """The template of a single function, with what it would be created with today."""
+
+    code: str
+    code_language: str
+    inputs_schema: list[InputSchema]
+
+
 class FunctionStatus(msgspec.Struct, frozen=True):
     """The state set by PostHog's watcher. The sandbox has none, so all are healthy."""
 
@@ -112,8 +120,8 @@ class FunctionStatus(msgspec.Struct, frozen=True):
     tokens: int = 10_000
 
 
-class MinimalFunction(msgspec.Struct, frozen=True, kw_only=True):
-    """A function in a list, without inputs."""
+class FunctionFields(msgspec.Struct, frozen=True, kw_only=True):
+    """What every answer shows of a function."""
 
     id: str
     type: str
@@ -126,14 +134,20 @@ class MinimalFunction(msgspec.Struct, frozen=True, kw_only=True):
     hog: str
     filters: dict[str, Json]
     icon_url: str | None
-    template: TemplateSummary | None
     status: FunctionStatus
     execution_order: int | None
 
 
-class ShownFunction(MinimalFunction, frozen=True, kw_only=True):
+class MinimalFunction(FunctionFields, frozen=True, kw_only=True):
+    """A function in a list, without inputs."""
+
+    template: TemplateSummary | None
+
+
+class ShownFunction(FunctionFields, frozen=True, kw_only=True):
     """A single function."""
 
+    template: ShownTemplate | None
     bytecode: list[Json] | None
     transpiled: None = None
     inputs_schema: list[InputSchema]

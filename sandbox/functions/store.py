@@ -11,19 +11,28 @@ from sandbox.errors import ApiError, invalid, not_found, required
 from sandbox.functions.filters import compile_filters
 from sandbox.functions.inputs import read_inputs, read_schema
 from sandbox.functions.model import TYPES, HogFunction
-from sandbox.functions.templates import TEMPLATES, Template
+from sandbox.functions.templates import Template, template_of
 
 Fields = Mapping[str, Any]
 """A decoded body, not validated."""
 
 
 class HogFunctions:
-    """All functions; `data_pipelines` is whether the organization has the add-on."""
+    """All functions.
 
-    def __init__(self, clock: Clock, *, data_pipelines: bool) -> None:
+    `data_pipelines` is whether the organization has the add-on, `signing` whether this is a PostHog
+    that signs webhooks (PostHog/posthog#90307).
+    """
+
+    def __init__(self, clock: Clock, *, data_pipelines: bool, signing: bool = True) -> None:
         self._clock = clock
         self._functions: dict[str, HogFunction] = {}
         self.data_pipelines = data_pipelines
+        self.signing = signing
+
+    def template(self, id: str | None) -> Template | None:
+        """Return a template as it is now: a function keeps the program it was created with."""
+        return template_of(id, signing=self.signing)
 
     def all(self) -> list[HogFunction]:
         """Return the functions that are not deleted, by execution order, then by creation."""
@@ -54,7 +63,7 @@ class HogFunctions:
             ApiError: a field is missing or invalid, or the add-on is missing.
         """
         kind = _type(fields)
-        template = _template(fields.get("template_id"))
+        template = self._template(fields.get("template_id"))
         self._check_plan(template, new=True)
         hog = _text(fields, "hog", "") or (template.hog if template else "")
         schema = read_schema(fields.get("inputs_schema") or [])
@@ -98,7 +107,7 @@ class HogFunctions:
         function = self.get(id, deleted=fields.get("deleted") is False)
         if "type" in fields and _type(fields) != function.type:
             raise invalid("Cannot modify the type of an existing function", "type")
-        template = _template(fields.get("template_id", function.template_id))
+        template = self._template(fields.get("template_id", function.template_id))
         self._check_plan(template, new=False)
         schema = function.inputs_schema
         if "inputs_schema" in fields:
@@ -127,6 +136,14 @@ class HogFunctions:
         function.updated_at = iso(self._clock.now())
         return function
 
+    def _template(self, id: Any) -> Template | None:
+        if id is None:
+            return None
+        template = self.template(id) if isinstance(id, str) else None
+        if template is None:
+            raise invalid(f"No template found for id '{id}'", "template_id")
+        return template
+
     def _check_plan(self, template: Template | None, *, new: bool) -> None:
         if self.data_pipelines:
             return
@@ -147,15 +164,6 @@ def _type(fields: Fields) -> str:
     if kind not in TYPES:
         raise invalid(f'"{kind}" is not a valid choice.', "type", "invalid_choice")
     return str(kind)
-
-
-def _template(id: Any) -> Template | None:
-    if id is None:
-        return None
-    template = TEMPLATES.get(id) if isinstance(id, str) else None
-    if template is None:
-        raise invalid(f"No template found for id '{id}'", "template_id")
-    return template
 
 
 def _flag(fields: Fields, name: str, *, default: bool) -> bool:

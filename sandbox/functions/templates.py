@@ -9,6 +9,7 @@ import msgspec
 
 from sandbox.functions.model import InputSchema, TemplateSummary
 
+SIGNING_SECRET = "signing_secret"  # noqa: S105 - an input's name
 METHODS = ("POST", "PUT", "PATCH", "GET", "DELETE")
 
 _WEBHOOK_HOG = """let request := {
@@ -23,6 +24,13 @@ if (inputs.debug) { print('answer', answer.status, answer.body) }
 """
 
 
+_SIGNING_HOG = """if (not empty(inputs.signing_secret)) {
+  request['standard_webhooks'] := {'secret_input': 'signing_secret'}
+}
+"""
+_SIGNING = InputSchema(SIGNING_SECRET, "string", "Signing secret", secret=True)
+
+
 class Template(msgspec.Struct, frozen=True):
     """The initial values of a function."""
 
@@ -32,7 +40,7 @@ class Template(msgspec.Struct, frozen=True):
     icon_url: str
 
 
-WEBHOOK = Template(
+UNSIGNED = Template(
     TemplateSummary("template-webhook", "HTTP Webhook", "destination", "stable", free=False),
     _WEBHOOK_HOG,
     [
@@ -58,4 +66,20 @@ WEBHOOK = Template(
     "/static/services/webhook.svg",
 )
 
-TEMPLATES = {WEBHOOK.summary.id: WEBHOOK}
+WEBHOOK = Template(
+    UNSIGNED.summary,
+    _WEBHOOK_HOG.replace("}\n", "}\n" + _SIGNING_HOG, 1),
+    [*UNSIGNED.inputs_schema, _SIGNING],
+    UNSIGNED.icon_url,
+)
+
+
+def template_of(id: str | None, *, signing: bool) -> Template | None:
+    """Return a template; without `signing`, as it was before webhooks could be signed."""
+    template = WEBHOOK if signing else UNSIGNED
+    return template if id == template.summary.id else None
+
+
+def signs(hog: str) -> bool:
+    """Whether a program has its requests signed with the input `signing_secret`."""
+    return "standard_webhooks" in hog

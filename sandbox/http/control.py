@@ -30,6 +30,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_pipelines: bool
 
 
+class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What this PostHog's webhook template can do."""
+
+    signing: bool
+
+
 class Advance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far to advance the clock."""
 
@@ -125,6 +131,15 @@ class ControlController(Controller):
         plan: Plan = await _decoded(request, Plan)
         instance.functions.data_pipelines = plan.data_pipelines
         return plan
+
+    @put("/webhooks")
+    async def set_webhooks(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> Webhooks:
+        """Change whether webhooks can be signed, as an upgrade of PostHog does."""
+        webhooks: Webhooks = await _decoded(request, Webhooks)
+        instance.functions.signing = webhooks.signing
+        return webhooks
 
     @post("/clock", status_code=200)
     async def advance_clock(self, request: AnyRequest, instance: NamedDependency[Instance]) -> Now:

@@ -16,10 +16,10 @@ from sandbox.functions.model import (
     HogFunction,
     MinimalFunction,
     ShownFunction,
-    TemplateSummary,
+    ShownTemplate,
     UserSummary,
 )
-from sandbox.functions.templates import TEMPLATES
+from sandbox.functions.templates import Template
 from sandbox.http.access import authorize
 from sandbox.http.pagination import Page, paginate
 from sandbox.instance import Instance
@@ -41,7 +41,10 @@ class HogFunctionsController(Controller):
         authorize(request, instance, READ, project_id)
         query = request.query_params
         types = [query["type"]] if "type" in query else query.get("types", "destination").split(",")
-        functions = [_minimal(one) for one in instance.functions.of_types(types)]
+        functions = [
+            _minimal(one, instance.functions.template(one.template_id))
+            for one in instance.functions.of_types(types)
+        ]
         return paginate(request, instance.options.url, functions)
 
     @post("/")
@@ -50,7 +53,7 @@ class HogFunctionsController(Controller):
     ) -> ShownFunction:
         """Create a function."""
         authorize(request, instance, WRITE, project_id)
-        return _shown(instance.functions.create(await _fields(request)))
+        return _shown(instance, instance.functions.create(await _fields(request)))
 
     @get("/{function_id:str}", sync_to_thread=False)
     def get_function(
@@ -62,7 +65,7 @@ class HogFunctionsController(Controller):
     ) -> ShownFunction:
         """Show a function with its secret inputs redacted."""
         authorize(request, instance, READ, project_id)
-        return _shown(instance.functions.get(function_id))
+        return _shown(instance, instance.functions.get(function_id))
 
     @patch("/{function_id:str}")
     async def update_function(
@@ -74,7 +77,7 @@ class HogFunctionsController(Controller):
     ) -> ShownFunction:
         """Change a function; `{"deleted": true}` deletes it."""
         authorize(request, instance, WRITE, project_id)
-        return _shown(instance.functions.update(function_id, await _fields(request)))
+        return _shown(instance, instance.functions.update(function_id, await _fields(request)))
 
     @delete("/{function_id:str}", status_code=405, sync_to_thread=False)
     def delete_function(
@@ -102,8 +105,6 @@ async def _fields(request: AnyRequest) -> dict[str, Any]:
 
 
 def _common(function: HogFunction) -> dict[str, Any]:
-    template = TEMPLATES.get(function.template_id or "")
-    summary: TemplateSummary | None = template.summary if template else None
     return {
         "id": function.id,
         "type": function.type,
@@ -116,22 +117,32 @@ def _common(function: HogFunction) -> dict[str, Any]:
         "hog": function.hog,
         "filters": function.filters,
         "icon_url": function.icon_url,
-        "template": summary,
         "status": FunctionStatus(),
         "execution_order": function.execution_order,
     }
 
 
-def _minimal(function: HogFunction) -> MinimalFunction:
-    return MinimalFunction(**_common(function))
+def _minimal(function: HogFunction, template: Template | None) -> MinimalFunction:
+    return MinimalFunction(**_common(function), template=template.summary if template else None)
 
 
-def _shown(function: HogFunction) -> ShownFunction:
+def _shown(instance: Instance, function: HogFunction) -> ShownFunction:
+    template = instance.functions.template(function.template_id)
     return ShownFunction(
         **_common(function),
+        template=_shown_template(template) if template else None,
         bytecode=["_H", 1, 32, "run by the sandbox"],
         inputs_schema=function.inputs_schema,
         inputs=shown_inputs(function.inputs_schema, function.inputs),
         masking=function.masking,
         mappings=function.mappings,
+    )
+
+
+def _shown_template(template: Template) -> ShownTemplate:
+    return ShownTemplate(
+        **msgspec.structs.asdict(template.summary),
+        code=template.hog,
+        code_language="hog",
+        inputs_schema=template.inputs_schema,
     )

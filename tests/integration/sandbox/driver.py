@@ -131,6 +131,7 @@ def callback(answer: httpx.Response) -> dict[str, str]:
 def function(**changes: Any) -> dict[str, Any]:
     """The body of contract 2.4 but for `changes`."""
     url = changes.pop("url", "https://t.example.com/v1/webhooks/posthog")
+    secret = changes.pop("signing_secret", None)
     return {
         "type": "destination",
         "name": "Hogsend ingest",
@@ -144,6 +145,7 @@ def function(**changes: Any) -> dict[str, Any]:
                 "value": {"Content-Type": "application/json", "x-posthog-webhook-secret": "s"}
             },
             "debug": {"value": False},
+            **({"signing_secret": {"value": secret}} if secret else {}),
         },
         "filters": {"source": "events", "properties": []},
         **changes,
@@ -158,6 +160,8 @@ class Received:
     path: str
     headers: dict[str, str]
     body: Any
+    content: bytes
+    """The body as it came."""
 
 
 @dataclass
@@ -180,7 +184,8 @@ class Receiver:
         headers = {name.lower(): value for name, value in (one.split(": ", 1) for one in fields)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         method, path, _ = line.split(" ")
-        self.received.append(Received(method, path, headers, json.loads(body) if body else None))
+        decoded = json.loads(body) if body else None
+        self.received.append(Received(method, path, headers, decoded, body))
         if self.drop:
             self.drop -= 1
         else:

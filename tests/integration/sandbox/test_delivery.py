@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from email.utils import formatdate
 from typing import Any
 
 import pytest
+from standardwebhooks.webhooks import Webhook
 
 from sandbox.delivery.payload import fill
 from sandbox.delivery.retries import delay, retry_after_seconds
+from sandbox.delivery.signing import signed, signing_key
 from sandbox.functions.filters import PropertyFilter, holds
 from sandbox.options import Resolve
 from tests.integration.sandbox.driver import Driver, Receiver, receiver, sandbox
@@ -290,3 +293,44 @@ def test_retry_after_is_seconds_or_a_date_and_at_most_five_minutes() -> None:
     assert retry_after_seconds(formatdate(900, usegmt=True), 1000.0) is None
     assert retry_after_seconds("soon", 0.0) is None
     assert retry_after_seconds(None, 0.0) is None
+
+
+async def test_a_signing_secret_signs_each_attempt(posthog: Driver, hook: Receiver) -> None:
+    secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
+    await posthog.create(url=hook.url, signing_secret=secret)
+    hook.answers = [(503, {})]
+    await posthog.capture("signup", "\u00fc")
+    await eventually(lambda: len(hook.received) == 1)
+    await posthog.advance(10)
+    await outcome(posthog, "delivered")
+    first, second = hook.received
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    for request in (first, second):
+        Webhook(secret).verify(request.content, request.headers, json_parse=False)
+
+
+@pytest.mark.parametrize("secret", ["not base64!", base64.b64encode(b"k" * 23).decode()])
+async def test_with_a_secret_that_cannot_sign_nothing_is_sent(
+    posthog: Driver, hook: Receiver, secret: str
+) -> None:
+    await posthog.create(url=hook.url, signing_secret=secret)
+    await posthog.capture("signup")
+    assert "signing secret" in (await outcome(posthog, "failed"))["reason"]
+    assert hook.received == []
+
+
+def test_the_signature_is_the_one_of_posthogs_own_test() -> None:
+    key = signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    made = signed(
+        {"Webhook-Id": "stale", "x": "kept"},
+        key,
+        id="msg_p5jXN8AQM9LWM0D4loKWxJek",
+        seconds=1614265330,
+        body=b'{"test": 2432232314}',
+    )
+    assert made == {
+        "x": "kept",
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }

@@ -21,6 +21,7 @@ async def test_a_function_is_created_read_changed_and_deleted(posthog: Driver) -
         "body",
         "headers",
         "debug",
+        "signing_secret",
     ]
     assert read["template"]["id"] == "template-webhook"
     assert "template_id" not in read
@@ -222,3 +223,24 @@ async def test_credentials_are_checked_with_posthogs_messages(posthog: Driver) -
     assert (nowhere.status_code, nowhere.json()["code"]) == (404, "not_found")
     method = await posthog.http.put(FUNCTIONS, headers=posthog.key)
     assert (method.status_code, method.json()["code"]) == (405, "method_not_allowed")
+
+
+async def test_a_function_keeps_its_program_when_posthog_learns_to_sign() -> None:
+    async with sandbox(webhook_signing=False) as posthog:
+        made = await posthog.create(signing_secret="whsec_x")
+        assert "signing_secret" not in made["inputs"]
+        await posthog.http.put("/_sandbox/webhooks", json={"signing": True})
+        address = f"{FUNCTIONS}{made['id']}/"
+        later = (await posthog.http.get(address, headers=posthog.key)).json()
+        assert (later["hog"], later["inputs_schema"]) == (made["hog"], made["inputs_schema"])
+        template = later["template"]
+        assert template["code"] != later["hog"]
+        assert template["inputs_schema"][-1]["key"] == "signing_secret"
+        assert template["inputs_schema"][-1]["secret"] is True
+        body = {
+            "hog": template["code"],
+            "inputs_schema": template["inputs_schema"],
+            "inputs": {**made["inputs"], "signing_secret": {"value": "whsec_x"}},
+        }
+        changed = (await posthog.http.patch(address, json=body, headers=posthog.key)).json()
+        assert changed["inputs"]["signing_secret"] == {"secret": True}
