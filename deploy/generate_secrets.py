@@ -9,6 +9,7 @@ docs/rotation.md says how each secret is changed while everything runs.
 from __future__ import annotations
 
 import argparse
+import base64
 import re
 import secrets
 import sys
@@ -22,6 +23,11 @@ DEPRECATED = {"member": "app"}
 """NATS users that were renamed; they work for one more version."""
 DEFAULT = Path(__file__).parent / "secrets"
 ENTROPY_BYTES = 24
+
+
+def new_key() -> str:
+    """Make up a key of Standard Webhooks, which is base64."""
+    return base64.b64encode(secrets.token_bytes(ENTROPY_BYTES)).decode()
 
 
 def new_word() -> str:
@@ -169,7 +175,13 @@ PREVIOUS = {
 """Secrets of which several are valid at a time: the file, and the setting with earlier ones."""
 
 
-IN_SETTINGS = ("posthog_webhook_secret", "admin_read_api_key", "ingest_api_key")
+SIGNING = "POSTHOG_SIGNING_SECRET"
+IN_SETTINGS = (
+    "posthog_webhook_secret",
+    "posthog_signing_secret",
+    "admin_read_api_key",
+    "ingest_api_key",
+)
 """Not in files of their own: settings, each of which may be unset."""
 
 
@@ -257,7 +269,7 @@ def rotate(directory: Directory, earlier: Earlier, name: str) -> None:
         if known is None:
             sys.exit(f"{setting} is not set in .env or keys.env; see docs/rotation.md")
         earlier.add(f"{setting}_PREVIOUS", known)
-        earlier.give(setting, new_word())
+        earlier.give(setting, new_key() if setting == SIGNING else new_word())
         return
     file = rotatable()[name]
     if name not in PREVIOUS:

@@ -122,13 +122,14 @@ class AdminClient:
         """
         self._ask("GET", CREDENTIAL)
 
-    def provision(self, *, placeholder: bool = False) -> Provisioning:
-        """Create or repair PostHog's webhook destination.
+    def provision(self, *, placeholder: bool = False, rotate: bool = False) -> Provisioning:
+        """Create or repair PostHog's webhook destination; `rotate` changes its signing key.
 
         Raises:
             AdminError: it failed; `detail` and `remediation` say what PostHog answered.
         """
         path = f"{PROVISION}?placeholder=true" if placeholder else PROVISION
+        path = f"{PROVISION}?rotateSigningKey=true" if rotate else path
         answer = self._ask("POST", path, b"{}", timeout=PROVISION_SECONDS)
         try:
             return msgspec.json.decode(answer, type=Provisioning)

@@ -35,6 +35,8 @@ class Provisioning(msgspec.Struct, frozen=True, rename="camel"):
     enabled: bool | None = None
     dashboard_url: str | None = None
     other_instances: list[OtherDestination] | None = None
+    signed: bool | None = None
+    unsigned_because: str | None = None
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

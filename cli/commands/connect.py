@@ -30,6 +30,7 @@ def connect(
     posthog_host: str | None = None,
     provision_only: Flag = False,
     no_provision: Flag = False,
+    rotate_signing_key: Flag = False,
     no_browser: Flag = False,
     client_id: str = CLIENT_ID,
     timeout: float = 300.0,
@@ -51,6 +52,8 @@ def connect(
         Do not ask for consent; only create or repair the webhook destination.
     no_provision
         Stop once the credential is stored.
+    rotate_signing_key
+        With --provision-only: have PostHog sign with a new key; the one before counts for a day.
     no_browser
         Print the address to open instead of opening a browser.
     client_id
@@ -67,6 +70,10 @@ def connect(
     terminal = Terminal(json=json)
     try:
         _check(provider, client_id, timeout, both=provision_only and no_provision)
+        if rotate_signing_key and not provision_only:
+            raise CommandError(
+                "--rotate-signing-key needs --provision-only", "pass both: nothing else is changed"
+            )
         address = _server_address(url, admin_key)
         options = flow.Options(
             client_id=client_id,
@@ -75,7 +82,13 @@ def connect(
             browser=not no_browser,
             consent_seconds=timeout,
         )
-        result = _run(address, options, terminal, provision_only=provision_only)
+        result = _run(
+            address,
+            options,
+            terminal,
+            provision_only=provision_only,
+            rotate=rotate_signing_key,
+        )
     except ConnectError as error:
         failed = failure(error)
         (print_json if json else report.show_failure)(failed)
@@ -118,7 +131,12 @@ def _server_address(url: str | None, admin_key: str | None) -> ServerAddress:
 
 
 def _run(
-    address: ServerAddress, options: flow.Options, terminal: Terminal, *, provision_only: bool
+    address: ServerAddress,
+    options: flow.Options,
+    terminal: Terminal,
+    *,
+    provision_only: bool,
+    rotate: bool,
 ) -> Connected:
     if address.is_plaintext:
         terminal.warn(
@@ -127,5 +145,5 @@ def _run(
         )
     with AdminClient(address) as client:
         if provision_only:
-            return flow.provision_only(client, address.base_url, terminal)
+            return flow.provision_only(client, address.base_url, terminal, rotate=rotate)
         return flow.connect(client, address.base_url, options, terminal)

@@ -91,7 +91,9 @@ def connect(client: AdminClient, instance: str, options: Options, terminal: Term
     )
 
 
-def provision_only(client: AdminClient, instance: str, terminal: Terminal) -> Connected:
+def provision_only(
+    client: AdminClient, instance: str, terminal: Terminal, *, rotate: bool = False
+) -> Connected:
     """Provision the webhook destination with the credential the server already has.
 
     Raises:
@@ -108,7 +110,7 @@ def provision_only(client: AdminClient, instance: str, terminal: Terminal) -> Co
             "API_PUBLIC_URL set there",
         )
     try:
-        provisioned = _provision(client, terminal)
+        provisioned = _provision(client, terminal, rotate=rotate)
     except AdminError as refused:
         raise _as_failure(refused, _why_unreadable(client, refused)) from None
     return Connected(
@@ -205,10 +207,10 @@ def _provision_placeholder(
 
 
 def _provision(
-    client: AdminClient, terminal: Terminal, *, placeholder: bool = False
+    client: AdminClient, terminal: Terminal, *, placeholder: bool = False, rotate: bool = False
 ) -> Provisioned:
     with terminal.busy("provisioning the webhook destination in PostHog"):
-        provisioning = client.provision(placeholder=placeholder)
+        provisioning = client.provision(placeholder=placeholder, rotate=rotate)
     fields = msgspec.structs.asdict(provisioning)
     return Provisioned(**{key: value for key, value in fields.items() if value is not None})
 

@@ -86,8 +86,26 @@ def _destination(provision: Provisioned) -> dict[str, str]:
     state = "created" if provision.created is True else "already there, up to date"
     if provision.enabled is False:
         state += "; disabled until a public URL is known"
+    signed = _signed(provision)
     return {
         "destination": f"{provision.hog_function_id or '(unknown)'}, {state}",
         "delivers to": provision.webhook_url or "(unknown)",
         "look at it": provision.dashboard_url or "(unknown)",
+        **({} if signed is None else {"signed": signed}),
     }
+
+
+_UNSIGNED = {
+    "unsupported": "this PostHog cannot sign",
+    "custom_program": "the destination's program was changed in PostHog",
+    "no_key": "there is no signing key",
+}
+
+
+def _signed(provision: Provisioned) -> str | None:
+    if not isinstance(provision.signed, bool):
+        return None
+    if provision.signed:
+        return "yes, every delivery"
+    because = provision.unsigned_because
+    return f"no: {_UNSIGNED.get(because, because)}" if isinstance(because, str) else "no"

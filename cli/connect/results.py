@@ -83,6 +83,8 @@ class Provisioned(Document, frozen=True, kw_only=True):
     dashboard_url: str | UnsetType = UNSET
     other_instances: list[OtherDestination] | UnsetType = UNSET
     """Left alone: they deliver to another instance, or to one that is no more."""
+    signed: bool | UnsetType = UNSET
+    unsigned_because: str | UnsetType = UNSET
 
 
 class NotProvisioned(Document, frozen=True, kw_only=True):

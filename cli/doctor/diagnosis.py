@@ -51,6 +51,13 @@ class Destination(Finding, frozen=True, kw_only=True):
     others: tuple[OtherDestination, ...] = ()
 
 
+class Signatures(Finding, frozen=True, kw_only=True):
+    """Whether deliveries are signed, and have to be."""
+
+    state: str
+    required: bool = False
+
+
 class PublicUrl(Finding, frozen=True, kw_only=True):
     """The URL to which PostHog delivers."""
 
@@ -68,6 +75,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     destination: Destination
     scope_gap: tuple[str, ...] = ()
     public_url: PublicUrl
+    signatures: Signatures | None = None
+    """None from an earlier server."""
 
 
 _THROUGH = {"oauth": "the OAuth credential", "personal_key": "the personal API key"}
@@ -112,6 +121,7 @@ def diagnosis_checks(found: Diagnosis) -> list[Check]:
         ),
         _destination(found.destination, unconnected=unconnected),
         *map(_other_destination, found.destination.others),
+        *([_signatures(found.signatures)] if found.signatures is not None else []),
         _line(
             found.public_url,
             "public URL",
@@ -166,6 +176,13 @@ def _destination(found: Destination, *, unconnected: bool) -> Check:
     mark = _unless(_DESTINATION.get(found.state, Mark.PROBLEM), unconnected=unconnected)
     text = _with(_words(found.state), found.webhook_url)
     return _line(found, "destination", text, mark, found.dashboard_url)
+
+
+def _signatures(found: Signatures) -> Check:
+    # What nobody could be asked about is told on the destination's line.
+    mark = {"signed": Mark.OK, "unsigned": Mark.NOTE, "unknown": Mark.NOTE}
+    text = _with(found.state, "and only signed webhooks are accepted" if found.required else None)
+    return _line(found, "signatures", text, mark.get(found.state, Mark.PROBLEM))
 
 
 def _other_destination(other: OtherDestination) -> Check:

@@ -59,10 +59,14 @@ SERVICE_SETTINGS: dict[str, tuple[type[Settings], ...]] = {
 """Settings each service reads. `hogsend up` starts the services in reverse order."""
 
 SECRETS_WITHHELD: dict[str, frozenset[str]] = {
-    "credentials": frozenset({"POSTHOG_WEBHOOK_SECRET", "POSTHOG_API_KEY"}),
+    "credentials": frozenset(
+        {"POSTHOG_WEBHOOK_SECRET", "POSTHOG_SIGNING_SECRET", "POSTHOG_API_KEY"}
+    ),
     # It asks the credentials service for a bearer, which decides when this key is used.
     "provisioner": frozenset({"POSTHOG_PERSONAL_API_KEY"}),
-    "analytics": frozenset({"POSTHOG_PERSONAL_API_KEY", "POSTHOG_WEBHOOK_SECRET"}),
+    "analytics": frozenset(
+        {"POSTHOG_PERSONAL_API_KEY", "POSTHOG_WEBHOOK_SECRET", "POSTHOG_SIGNING_SECRET"}
+    ),
 }
 """Secrets among those settings that a service does not need."""
 

@@ -61,6 +61,7 @@ def _document() -> Any:
         nothing,
         nothing,
         nothing,
+        nothing,
         # Not from this machine's environment.
         GatewaySettings.model_construct(),
         posthog=PostHogSettings.model_construct(),

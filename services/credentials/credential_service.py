@@ -16,6 +16,7 @@ from hogsend.contract.credentials import (
     DerivedReply,
     OAuthPayload,
     ProjectReply,
+    SigningSecretReply,
     WebhookSecretReply,
 )
 from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound
@@ -147,6 +148,23 @@ class CredentialService:
         """Return the digest of the minted webhook secret."""
         stored = await self._store.load(provider)
         return self._secret(stored.rows, stored.version)
+
+    async def signing_secret(self, provider: str) -> SigningSecretReply:
+        """Return the minted keys that deliveries may be signed with."""
+        stored = await self._store.load(provider)
+        derived = self._sealer.derived(stored.rows)
+        payload = derived.payload or DerivedPayload()
+        if derived.state == "present" and not (
+            payload.signing_secret or payload.signing_secret_previous
+        ):
+            return SigningSecretReply(version=stored.version, state="absent")
+        return SigningSecretReply(
+            version=stored.version,
+            state=derived.state,
+            secret=payload.signing_secret,
+            previous=payload.signing_secret_previous,
+            previous_until=payload.signing_previous_until,
+        )
 
     def _grant_origin(self, rows: Rows) -> str | None:
         grant = self._sealer.grant(rows).payload

@@ -12,6 +12,7 @@ from hogsend.contract.credentials import (
     CREDENTIALS_PROJECT,
     CREDENTIALS_PUT,
     CREDENTIALS_PUT_DERIVED,
+    CREDENTIALS_SIGNING_SECRET,
     CREDENTIALS_STATUS,
     CREDENTIALS_TOKEN,
     CREDENTIALS_WEBHOOK_SECRET,
@@ -23,6 +24,7 @@ from hogsend.contract.credentials import (
     ProviderRef,
     PutCredential,
     PutDerived,
+    SigningSecretReply,
     TokenReply,
     TokenRequest,
     WebhookSecretReply,
@@ -99,6 +101,14 @@ async def webhook_secret(
 ) -> WebhookSecretReply:
     """Return the digest of the minted webhook secret."""
     return await credentials.webhook_secret(request.provider_id)
+
+
+@router.endpoint(CREDENTIALS_SIGNING_SECRET)
+async def signing_secret(
+    request: ProviderRef, credentials: Injected[CredentialService]
+) -> SigningSecretReply:
+    """Return the minted keys that deliveries may be signed with."""
+    return await credentials.signing_secret(request.provider_id)
 
 
 @router.endpoint(CREDENTIALS_HEALTH)

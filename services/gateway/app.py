@@ -75,6 +75,7 @@ from services.gateway.routes.webhooks import posthog_route, unknown_source
 from services.gateway.server import make_server
 from services.gateway.settings import GatewaySettings
 from services.gateway.signatures import Signatures
+from services.gateway.signing_keys import SigningKeys
 from services.gateway.slow_readers import with_answers_in_pieces
 from services.gateway.tracing import with_traces
 from services.gateway.webhooks.deliveries import PostHogDeliveries, with_deliveries
@@ -95,6 +96,7 @@ def build(
     bus: Connection,
     queue: WebhookQueue,
     webhook_secret: WebhookSecret,
+    signing_keys: SigningKeys,
     settings: GatewaySettings,
     *,
     posthog: PostHogSettings,
@@ -105,7 +107,7 @@ def build(
     deliveries = PostHogDeliveries(
         queue,
         webhook_secret,
-        _signatures(settings),
+        Signatures(signing_keys, required=settings.webhook_signatures == "required"),
         size=size,
         refusals=Refusals(ClientAddresses(settings.trusted_proxies)),
         max_bytes=settings.webhook_max_bytes,
@@ -143,6 +145,10 @@ def build(
             "bus": Provide(lambda: bus, sync_to_thread=False),
             "queue": Provide(lambda: queue, sync_to_thread=False),
             "webhook_secret": Provide(lambda: webhook_secret, sync_to_thread=False),
+            "signing_keys": Provide(lambda: signing_keys, sync_to_thread=False),
+            "signatures_required": Provide(
+                lambda: settings.webhook_signatures == "required", sync_to_thread=False
+            ),
             "size": Provide(lambda: size, sync_to_thread=False),
             "posthog": Provide(lambda: posthog, sync_to_thread=False),
             "public": Provide(lambda: public, sync_to_thread=False),
@@ -165,6 +171,8 @@ class Parts:
 
     watcher: CredentialWatcher
     webhook_secret: WebhookSecret
+    signing_keys: SigningKeys
+    signatures_required: bool
     spool: Spool | None
     queue: WebhookQueue
 
@@ -188,6 +196,8 @@ def build_parts(link: Connection, settings: GatewaySettings, posthog: PostHogSet
             ],
             may_be_open=settings.webhook_open,
         ),
+        signing_keys=signing_keys(link, watcher, settings, posthog),
+        signatures_required=settings.webhook_signatures == "required",
         spool=spool,
         queue=WebhookQueue(link, spool, settings.webhook_ack_timeout_ms / 1000),
     )
@@ -228,6 +238,8 @@ def create_app(
         try:
             # Connections wait in the socket meanwhile; without the secret they would be refused.
             await parts.webhook_secret.heard_of(within=SECRET_SECONDS)
+            if parts.signatures_required:
+                await parts.signing_keys.heard_of(within=SECRET_SECONDS)
             await server.serve()
         finally:
             stopped.set()
@@ -257,7 +269,13 @@ async def run() -> None:
         broker = service_broker(User.GATEWAY, nats)
         parts = build_parts(broker.link, settings, posthog)
         app = build(
-            broker.link, parts.queue, parts.webhook_secret, settings, posthog=posthog, public=public
+            broker.link,
+            parts.queue,
+            parts.webhook_secret,
+            parts.signing_keys,
+            settings,
+            posthog=posthog,
+            public=public,
         )
         server = make_server(with_middleware(app, broker.link, settings), settings)
         server.listening = listening_socket(
@@ -280,10 +298,16 @@ async def run() -> None:
         ).run()
 
 
-def _signatures(settings: GatewaySettings) -> Signatures:
-    current, earlier = settings.posthog_signing_secret, settings.posthog_signing_secret_previous
-    secrets = [secret.get_secret_value() for secret in (current, *earlier) if secret is not None]
-    return Signatures(secrets, required=settings.webhook_signatures == "required")
+def signing_keys(
+    link: Connection,
+    watcher: CredentialWatcher,
+    settings: GatewaySettings,
+    posthog: PostHogSettings,
+) -> SigningKeys:
+    """Make what knows the keys that deliveries may be signed with."""
+    current, earlier = posthog.posthog_signing_secret, settings.posthog_signing_secret_previous
+    configured = [one.get_secret_value() for one in (current, *earlier) if one is not None]
+    return SigningKeys(link, watcher, configured)
 
 
 def _openapi() -> OpenAPIConfig:

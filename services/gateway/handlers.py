@@ -19,5 +19,5 @@ router.publishes(WEBHOOK_ACCEPTED, ADMIN_REQUEST_AUDITED)
 async def credential_changed(
     change: CredentialChanged, watcher: Injected[CredentialWatcher]
 ) -> None:
-    """Ask for the webhook secret again."""
+    """Ask for the webhook secret and the signing keys again."""
     watcher.changed(change)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from hogsend.contract.streams import MIB
 from hogsend.service.setting_types import (
@@ -14,11 +14,10 @@ from hogsend.service.setting_types import (
     ListeningHost,
     Port,
     PreviousKeys,
-    PreviousSecrets,
+    PreviousSigningSecrets,
 )
 from hogsend.service.settings import Settings
 from services.gateway.client_address import parse_network
-from services.gateway.signatures import key_of
 
 
 class GatewaySettings(Settings):
@@ -72,20 +71,15 @@ class GatewaySettings(Settings):
         description="Earlier `POSTHOG_WEBHOOK_SECRET`s that deliveries may still carry, separated "
         "by commas.",
     )
-    posthog_signing_secret: SecretStr | None = Field(
-        None,
-        description="`signing_secret` of PostHog's destination (Standard Webhooks): base64, with "
-        "or without `whsec_`. Deliveries that are signed are then verified.",
-    )
-    posthog_signing_secret_previous: PreviousSecrets = Field(
+    posthog_signing_secret_previous: PreviousSigningSecrets = Field(
         (),
         description="Earlier `POSTHOG_SIGNING_SECRET`s that deliveries may still be signed with, "
         "separated by commas.",
     )
     webhook_signatures: Literal["verify", "required"] = Field(
         "verify",
-        description="`required` refuses webhooks that are not signed; it needs "
-        "`POSTHOG_SIGNING_SECRET`. A signature that is wrong is always refused.",
+        description="`required` refuses webhooks that are not signed, and provisioning where "
+        "PostHog cannot sign. A signature that is wrong is always refused.",
     )
     admin_failed_key_limit: Annotated[int, Field(ge=1)] = Field(
         30,
@@ -129,22 +123,6 @@ class GatewaySettings(Settings):
     spool_max_bytes: Annotated[int, Field(ge=0)] = Field(
         256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."
     )
-
-    @model_validator(mode="after")
-    def _must_have_a_key_to_verify_with(self) -> Self:
-        if self.webhook_signatures == "required" and self.posthog_signing_secret is None:
-            raise ValueError("WEBHOOK_SIGNATURES=required needs POSTHOG_SIGNING_SECRET")
-        return self
-
-    @field_validator("posthog_signing_secret", "posthog_signing_secret_previous")
-    @classmethod
-    def _must_be_signing_secrets(
-        cls, value: SecretStr | tuple[SecretStr, ...] | None
-    ) -> SecretStr | tuple[SecretStr, ...] | None:
-        for secret in value if isinstance(value, tuple) else (value,):
-            if secret is not None:
-                key_of(secret.get_secret_value())
-        return value
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -7,22 +7,21 @@ sent. A shared header can be repeated by whoever once saw it; a signature cannot
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum, auto
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from hogsend.posthog.signing import KEY_ID_HEADER
+from services.gateway.signing_keys import SigningKeys
+
 TOLERANCE_SECONDS = 300
 """How old a signature may be, and how far ahead its clock."""
-FEWEST_KEY_BYTES = 24
-"""PostHog signs with no shorter key."""
-PREFIX = "whsec_"
 
 _ID, _TIMESTAMP, _SIGNATURE = b"webhook-id", b"webhook-timestamp", b"webhook-signature"
+_KEY_ID = KEY_ID_HEADER.encode()
 _SECONDS = re.compile(rb"[0-9]{1,12}")
 
 
@@ -33,50 +32,50 @@ class SignatureCheck(Enum):
     ABSENT = auto()
     EXPIRED = auto()
     WRONG = auto()
+    UNKNOWN = auto()
+    """It is signed, and there is no key to verify it with."""
 
 
 class Signatures:
     """Checks signatures with the keys that are in force."""
 
-    def __init__(self, secrets: Sequence[str], *, required: bool) -> None:
-        """Accept what any of `secrets` signed; `required` refuses what is not signed at all."""
-        self._keys = [Webhook(key_of(secret)) for secret in secrets]
+    def __init__(self, keys: SigningKeys, *, required: bool) -> None:
+        """Accept what any of `keys` signed; `required` refuses what is not signed at all."""
+        self._keys = keys
         self.required = required
 
     def check(self, headers: Mapping[bytes, bytes], body: bytes) -> SignatureCheck:
-        """Check a delivery; without a key, none counts as signed."""
-        if not self._keys:
+        """Check a delivery."""
+        # The three most deliveries have none of.
+        if not (_SIGNATURE in headers or _ID in headers or _TIMESTAMP in headers):
             return SignatureCheck.ABSENT
-        found = {name: headers[name] for name in (_ID, _TIMESTAMP, _SIGNATURE) if name in headers}
-        if not found:
-            return SignatureCheck.ABSENT
-        seconds = found.get(_TIMESTAMP, b"")
+        keys = self._keys.in_force()
+        if not keys:
+            return SignatureCheck.UNKNOWN
+        seconds = headers.get(_TIMESTAMP, b"")
         if not _SECONDS.fullmatch(seconds):
             return SignatureCheck.WRONG
         if abs(time.time() - int(seconds)) > TOLERANCE_SECONDS:
             return SignatureCheck.EXPIRED
+        found = {name: headers[name] for name in (_ID, _TIMESTAMP, _SIGNATURE) if name in headers}
         named = {name.decode(): value.decode("latin-1") for name, value in found.items()}
         # Tried with all of them, however early one matches.
-        valid = [_is_valid(key, named, body) for key in self._keys]
+        valid = [_is_valid(key, named, body) for key in keys.values()]
         return SignatureCheck.VALID if any(valid) else SignatureCheck.WRONG
 
+    async def check_again(self, headers: Mapping[bytes, bytes], body: bytes) -> SignatureCheck:
+        """Check a delivery that was wrong, with what may have been minted since.
 
-def key_of(secret: str) -> bytes:
-    """Decode a signing secret: base64, with or without `whsec_`.
+        It says which key it was signed with. One that is known already is not asked for.
 
-    Raises:
-        ValueError: it is none; repeats no part of it.
-    """
-    try:
-        key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) < FEWEST_KEY_BYTES:
-        raise ValueError(
-            f"a signing secret is base64 of at least {FEWEST_KEY_BYTES} bytes, with or without "
-            f"{PREFIX}: make one with `openssl rand -base64 32`"
-        )
-    return key
+        Raises:
+            HogsendError: the credentials service cannot be asked.
+        """
+        named = headers.get(_KEY_ID)
+        if named is None or named.decode("latin-1") in self._keys.in_force():
+            return SignatureCheck.WRONG
+        await self._keys.refresh()
+        return self.check(headers, body)
 
 
 def _is_valid(key: Webhook, headers: dict[str, str], body: bytes) -> bool:

@@ -37,6 +37,7 @@ from services.provisioner.backfill.runner import BackfillRunner
 from services.provisioner.backfill.store import BackfillStore
 from services.provisioner.credentials import PROVIDER, Credentials
 from services.provisioner.destination.provisioning import Instance, Provisioning
+from services.provisioner.destination.signing import SigningSecrets
 from services.provisioner.destination.store import DestinationStore
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from services.provisioner.diagnosis.diagnostics import Diagnostics
@@ -87,14 +88,20 @@ def build_parts(
         secret.get_secret_value() if secret else None,
         minting=settings.posthog_mint_webhook_secret,
     )
+    key = posthog.posthog_signing_secret
+    signing = SigningSecrets(
+        credentials,
+        key.get_secret_value() if key else None,
+        minting=settings.posthog_mint_webhook_secret,
+    )
     past, kept = PostHogEvents(instance, credentials, http), BackfillStore(database)
     backfilling = BackfillRunner(kept, past, link)
     return Parts(
         database=database,
         watcher=watcher,
         credentials=credentials,
-        provisioning=Provisioning(instance, credentials, secrets, store, http),
-        diagnostics=Diagnostics(instance, credentials, secrets, store, http),
+        provisioning=Provisioning(instance, credentials, secrets, store, http, signing=signing),
+        diagnostics=Diagnostics(instance, credentials, secrets, store, http, signing=signing),
         backfills=Backfills(kept, past, backfilling.wake),
         backfilling=backfilling,
     )

@@ -39,7 +39,7 @@ router.publishes(ADMIN_REQUEST_AUDITED)
 @router.endpoint(PROVISIONER_PROVISION)
 async def provision(request: ProvisionLoop, provisioning: Injected[Provisioning]) -> ProvisionReply:
     """Make PostHog deliver to this instance."""
-    return await provisioning.run(placeholder=request.placeholder)
+    return await provisioning.run(request)
 
 
 @router.endpoint(PROVISIONER_DIAGNOSE)

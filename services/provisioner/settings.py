@@ -13,5 +13,6 @@ class ProvisionerSettings(Settings):
     posthog_mint_webhook_secret: bool = Field(
         default=True,
         description="Whether provisioning generates a webhook secret when none is set; "
-        "`false` answers `webhook_secret_missing` instead.",
+        "`false` answers `webhook_secret_missing` instead. The same for the signing key, without "
+        "which deliveries are not signed.",
     )

@@ -198,6 +198,38 @@ def test_another_destination_in_the_project_is_named(cli: Cli, hogsend: FakeHogs
     assert document["provision"]["otherInstances"] == [other]
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"signed": True}, "yes, every delivery"),
+        ({"signed": False, "unsignedBecause": "unsupported"}, "no: this PostHog cannot sign"),
+        ({"signed": False, "unsignedBecause": "of the future"}, "no: of the future"),
+        ({}, None),
+    ],
+)
+def test_whether_deliveries_are_signed_is_said(
+    cli: Cli, hogsend: FakeHogsend, answer: dict[str, Any], said: str | None
+) -> None:
+    hogsend.provision = CannedResponse(200, {"provisioned": True, **answer})
+    shown = cli.connect(provision_only=True).out
+    assert (said in shown) if said else ("signed" not in shown)
+    document = cli.connect(provision_only=True, json=True).json["provision"]
+    assert {
+        key: document[key] for key in ("signed", "unsignedBecause") if key in document
+    } == answer
+
+
+def test_another_signing_key_is_asked_for(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.provision = CannedResponse(200, {"provisioned": True, "signed": True})
+    hogsend.more[f"{PROVISION}?rotateSigningKey=true"] = hogsend.provision
+    outcome = cli.connect(provision_only=True, rotate_signing_key=True)
+    assert outcome.code == 0
+    assert hogsend.lines == [CONNECT_INFO, f"{PROVISION}?rotateSigningKey=true"]
+    refused = cli.connect(rotate_signing_key=True)
+    assert refused.code == 1
+    assert "--rotate-signing-key needs --provision-only" in refused.err
+
+
 def test_an_unreadable_credential_is_named_and_not_called_a_missing_one(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:

@@ -314,6 +314,28 @@ def test_a_former_instances_destination_is_a_note_with_what_to_do(
 
 
 @pytest.mark.parametrize(
+    ("state", "mark", "code"),
+    [
+        ("signed", "ok", 0),
+        ("unsigned", "note", 0),
+        ("unknown", "note", 0),
+        ("refused", "problem", 1),
+    ],
+)
+def test_whether_deliveries_are_signed_is_checked(
+    cli: Cli, hogsend: FakeHogsend, state: str, mark: str, code: int
+) -> None:
+    words = {"detail": "It cannot sign.", "remediation": "Upgrade PostHog."}
+    to = {"state": state, "required": state == "refused", **words}
+    diagnosed(hogsend, "signatures", to=to)
+    outcome = cli.doctor()
+    assert outcome.code == code
+    (line,) = [line for line in outcome.out.splitlines() if "signatures" in line]
+    assert line.split()[:3] == [mark, "signatures", state + ("," if state == "refused" else "")]
+    assert "Upgrade PostHog." in outcome.out
+
+
+@pytest.mark.parametrize(
     ("mark", "part", "value"),
     [
         ("problem", "personReads", {"state": "failing", "through": "oauth"}),

@@ -260,6 +260,7 @@ async def gateway_service(
         broker.link,
         parts.queue,
         parts.webhook_secret,
+        parts.signing_keys,
         environment,
         posthog=configured,
         public=public,

@@ -18,6 +18,7 @@ from hogsend.contract.provisioning import (
     PublicUrlFinding,
     ReadsFinding,
     SecretFinding,
+    Unsigned,
 )
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, admin_only
@@ -34,6 +35,15 @@ class CredentialFindingBody(Finding, frozen=True, kw_only=True):
     refresh_failing: bool
 
 
+class SignaturesFinding(Finding, frozen=True, kw_only=True):
+    """Whether deliveries are signed, as far as they have to be."""
+
+    state: Literal["signed", "unsigned", "refused", "unknown"]
+    """`refused`: they are not signed, and this gateway accepts signed ones only."""
+    required: bool
+    """`WEBHOOK_SIGNATURES`."""
+
+
 class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Everything about the integration that may need an operator."""
 
@@ -44,6 +54,7 @@ class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     destination: DestinationFinding
     scope_gap: list[str]
     public_url: PublicUrlFinding
+    signatures: SignaturesFinding
 
 
 @get(
@@ -55,12 +66,14 @@ class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     security=ADMIN_SECURITY,
     responses=admin_errors(),
 )
-async def get_diagnosis(bus: NamedDependency[Connection]) -> DiagnosisBody:
-    """Check credential, person reads, webhook secret, destination, scopes and public URL."""
-    return _body(await bus.request(PROVISIONER_DIAGNOSE, Empty()))
+async def get_diagnosis(
+    bus: NamedDependency[Connection], signatures_required: NamedDependency[bool]
+) -> DiagnosisBody:
+    """Check credential, person reads, webhook secret, destination, scopes, URL and signatures."""
+    return _body(await bus.request(PROVISIONER_DIAGNOSE, Empty()), required=signatures_required)
 
 
-def _body(found: Diagnosis) -> DiagnosisBody:
+def _body(found: Diagnosis, *, required: bool) -> DiagnosisBody:
     return DiagnosisBody(
         private_host=found.private_host,
         credential=_credential(found.credential),
@@ -69,6 +82,46 @@ def _body(found: Diagnosis) -> DiagnosisBody:
         destination=found.destination,
         scope_gap=found.scope_gap,
         public_url=found.public_url,
+        signatures=_signatures(found.destination, required=required),
+    )
+
+
+_UNSIGNED: dict[Unsigned, tuple[str, str]] = {
+    "unsupported": (
+        "The webhook template of this PostHog has no signing secret.",
+        "Upgrade PostHog, if you want deliveries to be signed.",
+    ),
+    "custom_program": (
+        "The destination's program was changed in PostHog, and does not sign.",
+        "Reset the destination to its template in PostHog, if you want deliveries to be signed.",
+    ),
+    "no_key": (
+        "There is no signing key.",
+        "Set POSTHOG_SIGNING_SECRET, or run `hogsend connect posthog --provision-only` to mint it.",
+    ),
+    "not_provisioned": (
+        "The destination does not sign with the present key.",
+        "Run `hogsend connect posthog --provision-only`.",
+    ),
+}
+_NOT_REQUIRED = "Or set WEBHOOK_SIGNATURES to `verify`, and webhooks are accepted without."
+
+
+def _signatures(destination: DestinationFinding, *, required: bool) -> SignaturesFinding:
+    if destination.signed is None:
+        return SignaturesFinding(state="unknown", required=required)
+    if destination.signed:
+        return SignaturesFinding(state="signed", required=required)
+    detail, remedy = _UNSIGNED[destination.unsigned_because or "unsupported"]
+    if not required:
+        return SignaturesFinding(
+            state="unsigned", required=False, detail=detail, remediation=remedy
+        )
+    return SignaturesFinding(
+        state="refused",
+        required=True,
+        detail=f"{detail} So every delivery is refused.",
+        remediation=f"{remedy} {_NOT_REQUIRED}",
     )
 
 

@@ -20,10 +20,12 @@ from hogsend.contract.provisioning import (
     ProvisionLoop,
     ProvisionReply,
     Refusal,
+    Unsigned,
 )
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, admin_only
 from services.gateway.error_responses import RefusalBody, admin_errors
+from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret
 
 PROBE_SECONDS = 2.0
@@ -47,6 +49,9 @@ class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     other_instances: list[Destination] | msgspec.UnsetType = msgspec.UNSET
     """Destinations in the same project that deliver to other instances, or to one that is no more;
     they are not changed."""
+    signed: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether what PostHog delivers is signed; left out of a placeholder's answer."""
+    unsigned_because: Unsigned | msgspec.UnsetType = msgspec.UNSET
 
 
 @post(
@@ -65,18 +70,35 @@ class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 )
 async def provision_loop(
     bus: NamedDependency[Connection],
+    *,
     webhook_secret: NamedDependency[WebhookSecret],
+    signing_keys: NamedDependency[SigningKeys],
+    signatures_required: NamedDependency[bool],
     placeholder: Annotated[
         Literal["true", "false"],
         QueryParameter(description="Only create a disabled destination, to be completed later."),
     ] = "false",
+    rotate_signing_key: Annotated[
+        Literal["true", "false"],
+        QueryParameter(
+            name="rotateSigningKey",
+            description="Have PostHog sign with a new minted key; the one before counts a day "
+            "longer.",
+        ),
+    ] = "false",
 ) -> Response[ProvisionedBody | RefusalBody]:
     """Create or repair the webhook destination; repeating it changes nothing."""
-    reply = await _provision(bus, ProvisionLoop(placeholder=placeholder == "true"))
+    wanted = ProvisionLoop(
+        placeholder=placeholder == "true",
+        signatures_required=signatures_required,
+        rotate_signing_key=rotate_signing_key == "true",
+    )
+    reply = await _provision(bus, wanted)
     if reply.provisioned is None:
         return _refused(reply.refusal)
     # The run may have minted a secret; it must be enforced before the response tells of it.
     await webhook_secret.refresh()
+    await signing_keys.renew()
     return Response(_provisioned(reply.provisioned), media_type=MediaType.JSON)
 
 
@@ -109,6 +131,8 @@ def _provisioned(done: Provisioned) -> ProvisionedBody:
         dashboard_url=done.dashboard_url,
         enabled=done.enabled,
         other_instances=done.other_instances or msgspec.UNSET,
+        signed=msgspec.UNSET if done.signed is None else done.signed,
+        unsigned_because=done.unsigned_because or msgspec.UNSET,
     )
 
 

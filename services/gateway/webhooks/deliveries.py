@@ -17,7 +17,7 @@ from litestar.exceptions import HTTPException, NotAuthorizedException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from hogsend.contract.errors import SpoolFull
+from hogsend.contract.errors import HogsendError, SpoolFull
 from services.gateway.response_headers import REQUEST_ID_STATE, RETRY_SECONDS
 from services.gateway.signatures import SignatureCheck, Signatures
 from services.gateway.webhooks.posthog import parse_posthog, queued_posthog_webhook
@@ -34,6 +34,7 @@ REFUSED_STATE = "refused_delivery"
 _MISSING = (
     "there is no webhook secret: connect PostHog, or set POSTHOG_WEBHOOK_SECRET or WEBHOOK_OPEN"
 )
+_UNKNOWN_KEY = "the key of this webhook's signature is not known yet"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -92,7 +93,7 @@ class PostHogDeliveries:
         self._check_secret(scope, headers)
         body = await self._body(headers, receive)
         self._size.check(body)
-        self._check_signature(scope, headers, body)
+        await self._check_signature(scope, headers, body)
         webhook, body = parse_posthog(body)
         request_id = scope["state"][REQUEST_ID_STATE]
         queued = queued_posthog_webhook(webhook, body, datetime.now(UTC), request_id)
@@ -136,17 +137,28 @@ class PostHogDeliveries:
             self._refusals.mismatch(scope, presented=presented is not None)
             raise NotAuthorizedException("Invalid webhook secret")
 
-    def _check_signature(self, scope: Scope, headers: Mapping[bytes, bytes], body: bytes) -> None:
+    async def _check_signature(
+        self, scope: Scope, headers: Mapping[bytes, bytes], body: bytes
+    ) -> None:
         check = self._signatures.check(headers, body)
-        if check is SignatureCheck.VALID:
+        if check is SignatureCheck.WRONG:
+            try:
+                check = await self._signatures.check_again(headers, body)
+            except HogsendError as error:
+                self._refusals.unknown()
+                raise _busy(503, _UNKNOWN_KEY) from error
+        cannot_tell = check in {SignatureCheck.ABSENT, SignatureCheck.UNKNOWN}
+        if check is SignatureCheck.VALID or (cannot_tell and not self._signatures.required):
             return
-        if check is SignatureCheck.ABSENT:
-            if not self._signatures.required:
-                return
-            self._refusals.signature(scope, check)
-            raise NotAuthorizedException("This webhook must be signed")
+        if check is SignatureCheck.UNKNOWN:
+            self._refusals.unknown()
+            raise _busy(503, _UNKNOWN_KEY)
         self._refusals.signature(scope, check)
-        raise NotAuthorizedException("Invalid webhook signature")
+        raise NotAuthorizedException(
+            "This webhook must be signed"
+            if check is SignatureCheck.ABSENT
+            else "Invalid webhook signature"
+        )
 
 
 def with_deliveries(app: ASGIApp, deliveries: PostHogDeliveries) -> ASGIApp:

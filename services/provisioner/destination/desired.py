@@ -14,6 +14,7 @@ from hogsend.posthog.api import (
     NewHogFunction,
 )
 from hogsend.posthog.api.reading import mapping, sequence
+from hogsend.posthog.signing import KEY_ID_HEADER, key_id
 from services.provisioner.destination import legacy
 from services.provisioner.destination.drift import (
     BODY,
@@ -25,6 +26,7 @@ from services.provisioner.destination.drift import (
     has_canonical_schema,
     is_identified_filter,
 )
+from services.provisioner.destination.signing import SIGNING_INPUT, Offer, offer_of
 from services.provisioner.destination.webhook_url import PLACEHOLDER_URL, webhook_url
 
 NAME = "Hogsend ingest — identified events"
@@ -41,6 +43,8 @@ class Desired(msgspec.Struct, frozen=True):
     webhook_url: str
     secret: str
     enabled: bool
+    signing_secret: str | None = None
+    """Key to sign deliveries with, where PostHog can; None leaves that as it is."""
 
     def __repr__(self) -> str:
         """Name the URL, never the secret."""
@@ -77,23 +81,46 @@ def creation(desired: Desired) -> NewHogFunction:
 def changes(function: HogFunction, desired: Desired) -> HogFunctionChanges:
     """Return the body that updates an existing destination and keeps what the operator added."""
     upgrade = not has_canonical_schema(function)
+    offer = offer_of(function)
+    secret = desired.signing_secret if offer in {Offer.READY, Offer.UPGRADE} else None
     ours = _inputs(
         desired,
         headers=mapping(function.input("headers")),
         debug=function.input("debug") is True,
+        signing_secret=secret,
     )
+    program, schema = _program(function, upgrade=upgrade, sign=secret is not None)
     return HogFunctionChanges(
         enabled=desired.enabled,
         # An old program has none of the inputs of the new one.
         inputs={**({} if upgrade else _others(function)), **ours},
         filters=_filters(function.filters),
-        hog=legacy.HOG if upgrade else msgspec.UNSET,
-        inputs_schema=legacy.inputs_schema() if upgrade else msgspec.UNSET,
+        hog=program,
+        inputs_schema=schema,
     )
 
 
-def _inputs(desired: Desired, *, headers: dict[str, Any], debug: bool) -> dict[str, Input]:
+def _program(
+    function: HogFunction, *, upgrade: bool, sign: bool
+) -> tuple[str | msgspec.UnsetType, list[Any] | msgspec.UnsetType]:
+    """The program to change to, with its inputs; unset when it stays."""
+    if sign and offer_of(function) is Offer.UPGRADE and function.template is not None:
+        return function.template.code, function.template.inputs_schema
+    if upgrade:
+        return legacy.HOG, list(legacy.inputs_schema())
+    return msgspec.UNSET, msgspec.UNSET
+
+
+def _inputs(
+    desired: Desired,
+    *,
+    headers: dict[str, Any],
+    debug: bool,
+    signing_secret: str | None = None,
+) -> dict[str, Input]:
     ours = {CONTENT_TYPE: JSON_TYPE, SECRET_HEADER: desired.secret}
+    if signing_secret is not None:
+        ours[KEY_ID_HEADER] = key_id(signing_secret)
     # Header names ignore case: a second spelling of ours would be sent too, and could win.
     taken = {name.lower() for name in ours}
     kept = {name: value for name, value in headers.items() if name.lower() not in taken}
@@ -103,6 +130,7 @@ def _inputs(desired: Desired, *, headers: dict[str, Any], debug: bool) -> dict[s
         "body": Input(BODY),
         "headers": Input({**kept, **ours}),
         "debug": Input(debug),
+        **({} if signing_secret is None else {SIGNING_INPUT: Input(signing_secret)}),
     }
 
 

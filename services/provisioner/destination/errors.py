@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 import httpx
 
-from hogsend.contract.provisioning import Refusal
+from hogsend.contract.provisioning import Refusal, Unsigned
 from hogsend.posthog.errors import PostHogError, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import DENIED, ProjectChoice
 from services.provisioner.destination.drift import BODY, METHOD, SECRET_HEADER
@@ -17,6 +17,8 @@ NO_CREDENTIAL = "no_posthog_credential"
 NOT_CONFIGURED = "posthog_not_configured"
 FORBIDDEN = 403
 UNREACHABLE_URL = "api_public_url_unreachable"
+CANNOT_SIGN = "webhook_signatures_unsupported"
+CANNOT_ROTATE = "signing_key_not_rotatable"
 NO_SECRET = "webhook_secret_missing"  # noqa: S105 - a code
 
 OPEN_ROUTE_REMEDY = (
@@ -59,6 +61,24 @@ FAILED_REMEDY = (
     f"PostHog; {AGAIN}"
 )
 
+_UNSIGNED: dict[Unsigned, tuple[str, str]] = {
+    "unsupported": (
+        "the webhook template of this PostHog has no signing secret.",
+        "Upgrade PostHog to a version whose webhook destinations have a signing secret.",
+    ),
+    "custom_program": (
+        "the destination's program was changed in PostHog, and does not sign.",
+        "In PostHog, reset the destination to its template, or delete it and have it made anew.",
+    ),
+    "no_key": (
+        "POSTHOG_SIGNING_SECRET is not set, and POSTHOG_MINT_WEBHOOK_SECRET lets none be minted.",
+        "Set POSTHOG_SIGNING_SECRET on gateway and provisioner, to `openssl rand -base64 32`.",
+    ),
+    "not_provisioned": (
+        "the destination has no signing key yet.",
+        "Run `hogsend connect posthog --provision-only`.",
+    ),
+}
 _BY_STATUS = {401: UNAUTHORIZED_REMEDY, 403: SCOPES_REMEDY}
 
 # posthog/api/hog_function.py names the add-on in a 400; newer versions add how to upgrade.
@@ -79,6 +99,30 @@ class Step(Enum):
     PROJECT = auto()
     COLLECTION = auto()
     FUNCTION = auto()
+
+
+def cannot_sign(why: Unsigned | None) -> ProvisioningError:
+    """The gateway refuses what is not signed, and PostHog would not sign (409)."""
+    detail, remedy = _UNSIGNED[why or "unsupported"]
+    return precondition_failed(
+        CANNOT_SIGN,
+        f"WEBHOOK_SIGNATURES is `required`, and deliveries would not be signed: {detail}",
+        f"{remedy} Or set WEBHOOK_SIGNATURES to `verify` on the gateway; {AGAIN}",
+    )
+
+
+def cannot_rotate(why: Unsigned | None, *, configured: bool) -> ProvisioningError:
+    """There is no minted signing key in use that could be changed (409)."""
+    if configured:
+        return precondition_failed(
+            CANNOT_ROTATE,
+            "The signing key is POSTHOG_SIGNING_SECRET, which only you can change.",
+            "Put the present one into POSTHOG_SIGNING_SECRET_PREVIOUS of the gateway, and a new "
+            "one into POSTHOG_SIGNING_SECRET of gateway and provisioner; then run `hogsend connect "
+            "posthog --provision-only`.",
+        )
+    detail, remedy = _UNSIGNED[why or "unsupported"]
+    return precondition_failed(CANNOT_ROTATE, f"Deliveries are not signed: {detail}", remedy)
 
 
 def precondition_failed(

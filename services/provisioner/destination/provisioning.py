@@ -11,15 +11,16 @@ from prometheus_client import Counter
 
 from hogsend.contract.credentials import TokenReply
 from hogsend.contract.errors import HogsendError, Unavailable
-from hogsend.contract.provisioning import Provisioned, ProvisionReply
+from hogsend.contract.provisioning import Provisioned, ProvisionLoop, ProvisionReply
 from hogsend.posthog.api import Transport
 from hogsend.posthog.project_choice import choose_project
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination import desired, preconditions, project_record
 from services.provisioner.destination.desired import Desired
-from services.provisioner.destination.errors import ProvisioningError
+from services.provisioner.destination.errors import ProvisioningError, cannot_rotate
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.reconcile import Reconciliation
+from services.provisioner.destination.signing import SigningSecrets
 from services.provisioner.destination.store import DestinationStore, ProvisioningLock
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 
@@ -56,17 +57,20 @@ class Provisioning:
         secrets: WebhookSecrets,
         store: DestinationStore,
         http: httpx.AsyncClient,
+        *,
+        signing: SigningSecrets,
     ) -> None:
         self._instance = instance
         self._credentials = credentials
         self._secrets = secrets
+        self._signing = signing
         self._store = store
         self._http = http
         # Runs of this process queue here, so that a waiting run holds no database connection.
         self._one_at_a_time = asyncio.Lock()
         self._active = 0
 
-    async def run(self, *, placeholder: bool) -> ProvisionReply:
+    async def run(self, request: ProvisionLoop) -> ProvisionReply:
         """Provision, or reply with the reason for a failure.
 
         Raises:
@@ -78,7 +82,7 @@ class Provisioning:
             if self._active > MAX_AT_ONCE:
                 raise Unavailable("too many provisioning runs at once; try again")
             async with asyncio.timeout(RUN_SECONDS):
-                provisioned = await self._run(placeholder=placeholder)
+                provisioned = await self._run(request)
             outcome = provisioned.action
         except ProvisioningError as error:
             outcome = error.refusal.code
@@ -100,7 +104,8 @@ class Provisioning:
         )
         return ProvisionReply(provisioned=provisioned)
 
-    async def _run(self, *, placeholder: bool) -> Provisioned:
+    async def _run(self, request: ProvisionLoop) -> Provisioned:
+        placeholder = request.placeholder
         instance = self._instance
         bearer = await self._credentials.bearer()
         host = preconditions.require(
@@ -113,14 +118,29 @@ class Provisioning:
                 if placeholder
                 else desired.live(instance.public_url, secret)
             )
-            try:
-                return await self._attempt(bearer, host, wanted, lock)
-            except ProvisioningError as error:
-                fresh = await self._fresh_bearer(bearer, error)
-                if fresh is None:
-                    raise
-            log.info("PostHog refused the token; starting over with a fresh one")
-            return await self._attempt(fresh, host, wanted, lock)
+
+            async def attempt() -> Provisioned:
+                nonlocal bearer
+                try:
+                    return await self._attempt(bearer, host, wanted, lock, request)
+                except ProvisioningError as error:
+                    fresh = await self._fresh_bearer(bearer, error)
+                    if fresh is None:
+                        raise
+                log.info("PostHog refused the token; starting over with a fresh one")
+                bearer = fresh
+                return await self._attempt(bearer, host, wanted, lock, request)
+
+            provisioned = await attempt()
+            if not request.rotate_signing_key:
+                return provisioned
+            if self._signing.configured or not provisioned.signed:
+                raise cannot_rotate(
+                    provisioned.unsigned_because, configured=self._signing.configured is not None
+                )
+            # PostHog signs with the present key now, so that is the one to keep beside the new one.
+            await self._signing.rotate()
+            return await attempt()
 
     async def _fresh_bearer(
         self, bearer: TokenReply, error: ProvisioningError
@@ -131,13 +151,26 @@ class Provisioning:
         return fresh if fresh.token and fresh.token != bearer.token else None
 
     async def _attempt(
-        self, bearer: TokenReply, host: str, wanted: Desired, lock: ProvisioningLock
+        self,
+        bearer: TokenReply,
+        host: str,
+        wanted: Desired,
+        lock: ProvisioningLock,
+        request: ProvisionLoop,
     ) -> Provisioned:
         transport = Transport(
             self._http, host, bearer.token or "", secrets=[wanted.secret], patience=PATIENCE_SECONDS
         )
         choice = choose_project(self._instance.project_id, bearer, host)
-        reconciliation = Reconciliation(transport, host, wanted, InstanceProbe(self._http), choice)
+        reconciliation = Reconciliation(
+            transport,
+            host,
+            wanted,
+            InstanceProbe(self._http),
+            choice,
+            signing_secrets=self._signing,
+            signatures_required=request.signatures_required and wanted.enabled,
+        )
         project = await reconciliation.project()
         await project_record.save(self._credentials, project, host)
         return await reconciliation.run(project.id or "", lock)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 
+import msgspec
 import structlog
 
-from hogsend.contract.provisioning import Action, Destination, Provisioned
+from hogsend.contract.provisioning import Action, Destination, Provisioned, Unsigned
 from hogsend.posthog.api import (
     HogFunction,
     HogFunctions,
@@ -18,11 +19,13 @@ from hogsend.posthog.api import (
 )
 from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.destination import desired as bodies
+from services.provisioner.destination import signing
 from services.provisioner.destination.candidates import candidates
 from services.provisioner.destination.desired import Desired
 from services.provisioner.destination.drift import find_drift
 from services.provisioner.destination.errors import (
     Step,
+    cannot_sign,
     from_posthog,
     missing_secret,
     no_function_id,
@@ -30,6 +33,7 @@ from services.provisioner.destination.errors import (
 )
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.ownership import Ownership
+from services.provisioner.destination.signing import SigningSecrets
 from services.provisioner.destination.store import ProvisioningLock
 from services.provisioner.destination.webhook_url import redacted_url
 
@@ -54,12 +58,17 @@ class Reconciliation:
         desired: Desired,
         instances: InstanceProbe,
         choice: ProjectChoice,
+        *,
+        signing_secrets: SigningSecrets,
+        signatures_required: bool = False,
     ) -> None:
         self._transport = transport
         self._host = private_host
         self._desired = desired
         self._instances = instances
         self._choice = choice
+        self._signing = signing_secrets
+        self._signatures_required = signatures_required
 
     async def project(self) -> Project:
         """Read the chosen project. It is read even when its id is known, for its `api_token`."""
@@ -91,8 +100,10 @@ class Reconciliation:
                         "unchanged", project_id, function.id, url=url, enabled=function.enabled
                     )
                 if await ownership.is_ours(function):
-                    action = await self._adopt(functions, function, lock)
-                    return await self._record(action, project_id, function.id, others, lock)
+                    action, unsigned = await self._adopt(functions, function, lock)
+                    return await self._record(
+                        action, project_id, function.id, others, lock, unsigned=unsigned
+                    )
                 other = Destination(
                     hog_function_id=function.id,
                     webhook_url=redacted_url(function.input("url")),
@@ -100,24 +111,63 @@ class Reconciliation:
                 )
                 log.info("left another instance's destination alone", url=other.webhook_url)
                 others.append(other)
+        created = await self._create(functions, lock)
+        unsigned = None
+        if self._desired.enabled:
+            # What PostHog created says whether it can sign.
+            _, unsigned = await self._adopt(functions, created, lock, created=True)
+        return await self._record(
+            "created", project_id, created.id, others, lock, unsigned=unsigned
+        )
+
+    async def _create(self, functions: HogFunctions, lock: ProvisioningLock) -> HogFunction:
+        wanted = bodies.creation(self._desired)
+        if self._signatures_required:
+            # Enabled once it signs: what is delivered before would be refused.
+            wanted = msgspec.structs.replace(wanted, enabled=False)
         await lock.confirm()
         with self._during(Step.COLLECTION):
-            created = await functions.create(bodies.creation(self._desired))
+            created = await functions.create(wanted)
         if created is None:
             raise no_function_id()
-        return await self._record("created", project_id, created, others, lock)
+        return created
 
     async def _adopt(
-        self, functions: HogFunctions, function: HogFunction, lock: ProvisioningLock
-    ) -> Action:
-        drift = find_drift(function, self._desired.webhook_url, self._desired.secret)
+        self,
+        functions: HogFunctions,
+        function: HogFunction,
+        lock: ProvisioningLock,
+        *,
+        created: bool = False,
+    ) -> tuple[Action, Unsigned | None]:
+        secret = await self._signing_secret(function)
+        drift = signing.find_drift(function, secret)
+        if not created or self._signatures_required:
+            drift += find_drift(function, self._desired.webhook_url, self._desired.secret)
         if not drift:
-            return "unchanged"
+            return "unchanged", signing.why_unsigned(function, secret)
         log.info("updating the destination", hog_function_id=function.id, because=drift)
+        wanted = msgspec.structs.replace(self._desired, signing_secret=secret)
         await lock.confirm()
         with self._during(Step.FUNCTION):
-            await functions.change(function.id, bodies.changes(function, self._desired))
-        return "updated"
+            await functions.change(function.id, bodies.changes(function, wanted))
+        return "updated", None if secret else signing.why_unsigned(function, None)
+
+    async def _signing_secret(self, function: HogFunction) -> str | None:
+        """Give the key to sign with; None where deliveries cannot be, or stay as they are.
+
+        Raises:
+            ProvisioningError: they have to be.
+        """
+        offer = signing.offer_of(function)
+        secret = None
+        if offer in {signing.Offer.READY, signing.Offer.UPGRADE}:
+            secret = await self._signing.obtain()
+        if secret is not None:
+            self._transport.hide(secret)
+        elif self._signatures_required:
+            raise cannot_sign(signing.why_unsigned(function, None))
+        return secret
 
     async def _record(
         self,
@@ -126,8 +176,12 @@ class Reconciliation:
         id: str,
         others: list[Destination],
         lock: ProvisioningLock,
+        *,
+        unsigned: Unsigned | None,
     ) -> Provisioned:
         await lock.remember(project_id, id, self._desired.webhook_url)
+        if unsigned is None and self._desired.enabled:
+            await self._signing.settle()
         return self._result(
             action,
             project_id,
@@ -135,6 +189,8 @@ class Reconciliation:
             url=self._desired.webhook_url,
             enabled=self._desired.enabled,
             others=others,
+            signed=unsigned is None if self._desired.enabled else None,
+            unsigned_because=unsigned,
         )
 
     def _result(
@@ -146,6 +202,8 @@ class Reconciliation:
         url: str,
         enabled: bool,
         others: list[Destination] | None = None,
+        signed: bool | None = None,
+        unsigned_because: Unsigned | None = None,
     ) -> Provisioned:
         return Provisioned(
             action=action,
@@ -154,6 +212,8 @@ class Reconciliation:
             dashboard_url=dashboard_url(self._host, project_id, id),
             enabled=enabled,
             other_instances=others or [],
+            signed=signed,
+            unsigned_because=unsigned_because,
         )
 
     @contextmanager

@@ -11,6 +11,7 @@ import msgspec
 from hogsend.contract.provisioning import Destination, DestinationFinding
 from hogsend.posthog.api import HogFunction, HogFunctions
 from hogsend.posthog.api.hog_functions import Watched
+from services.provisioner.destination import signing
 from services.provisioner.destination.candidates import candidates
 from services.provisioner.destination.drift import find_drift
 from services.provisioner.destination.errors import Step
@@ -28,10 +29,17 @@ ASK_POSTHOG = "Ask PostHog's support why, and to enable it again."
 class DestinationProbe:
     """Probes the destinations of one project."""
 
-    def __init__(self, private_host: str, project_id: str, ownership: Ownership) -> None:
+    def __init__(
+        self,
+        private_host: str,
+        project_id: str,
+        ownership: Ownership,
+        signing_secret: str | None = None,
+    ) -> None:
         self._host = private_host
         self._project_id = project_id
         self._ownership = ownership
+        self._signing_secret = signing_secret
         self.step = Step.COLLECTION
         """The request under way; it decides what a `PostHogError` means."""
         self.live: DestinationFinding | None = None
@@ -74,7 +82,10 @@ class DestinationProbe:
 
     def _describe(self, function: HogFunction) -> DestinationFinding:
         ownership = self._ownership
-        drift = find_drift(function, ownership.webhook_url, ownership.secret)
+        drift = [
+            *find_drift(function, ownership.webhook_url, ownership.secret),
+            *signing.find_drift(function, self._signing_secret),
+        ]
         if is_placeholder(function.input("url")):
             detail = "The destination is a placeholder: it has no real URL and is disabled."
             return self._finding(function, "placeholder", detail)
@@ -114,8 +125,11 @@ class DestinationProbe:
         detail: str | None,
         remediation: str | None = PROVISION,
     ) -> DestinationFinding:
+        unsigned = signing.why_unsigned(function, self._signing_secret)
         return DestinationFinding(
             state=state,
+            signed=None if state == "elsewhere" else unsigned is None,
+            unsigned_because=None if state == "elsewhere" else unsigned,
             hog_function_id=function.id,
             webhook_url=redacted_url(function.input("url")),
             dashboard_url=dashboard_url(self._host, self._project_id, function.id),

@@ -27,6 +27,7 @@ from services.provisioner.destination.errors import (
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.ownership import Ownership
 from services.provisioner.destination.provisioning import Instance
+from services.provisioner.destination.signing import SigningSecrets
 from services.provisioner.destination.store import DestinationStore
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from services.provisioner.destination.webhook_url import webhook_url
@@ -55,8 +56,11 @@ class Diagnostics:
         secrets: WebhookSecrets,
         store: DestinationStore,
         http: httpx.AsyncClient,
+        *,
+        signing: SigningSecrets,
     ) -> None:
         self._secrets = secrets
+        self._signing = signing
         self._instance = instance
         self._credentials = credentials
         self._store = store
@@ -69,7 +73,9 @@ class Diagnostics:
             _or_none(self._credentials.cached_bearer(BEARER_SECONDS)),
             _or_none(self._credentials.derived()),
         )
-        reads, destination = await self._ask_posthog(bearer, self._secret(derived))
+        reads, destination = await self._ask_posthog(
+            bearer, self._secret(derived), self._signing_secret(derived)
+        )
         return Diagnosis(
             private_host=self._instance.private_host,
             credential=findings.credential(status),
@@ -87,8 +93,12 @@ class Diagnostics:
         minted = derived.payload.webhook_secret if derived and derived.payload else None
         return self._secrets.configured or minted
 
+    def _signing_secret(self, derived: DerivedReply | None) -> str | None:
+        minted = derived.payload.signing_secret if derived and derived.payload else None
+        return self._signing.configured or minted
+
     async def _ask_posthog(
-        self, bearer: TokenReply | None, secret: str | None
+        self, bearer: TokenReply | None, secret: str | None, signing_secret: str | None
     ) -> tuple[ReadsFinding, DestinationFinding]:
         if bearer is None:
             down = (findings.SERVICE_DOWN, findings.CHECK_SERVICE)
@@ -106,7 +116,8 @@ class Diagnostics:
                 "Set POSTHOG_HOST, or POSTHOG_API_KEY alone for PostHog's US cloud.",
             )
             return _reads("unknown", bearer.source, *no_host), _unknown(*no_host)
-        transport = Transport(self._http, host, bearer.token, secrets=[secret] if secret else [])
+        secrets = [one for one in (secret, signing_secret) if one]
+        transport = Transport(self._http, host, bearer.token, secrets=secrets)
         choice = choose_project(self._instance.project_id, bearer, host)
         try:
             project_id = await self._project_id(transport, choice)
@@ -115,7 +126,7 @@ class Diagnostics:
             return _failing(bearer, error, choice), _unknown(refusal.detail, refusal.remediation)
         return await asyncio.gather(
             self._check_reads(transport, project_id, bearer, choice),
-            self._probe_destination(transport, project_id, secret, host, choice),
+            self._probe_destination(transport, project_id, (secret, signing_secret), host, choice),
         )
 
     async def _project_id(self, transport: Transport, choice: ProjectChoice) -> str:
@@ -139,14 +150,15 @@ class Diagnostics:
         self,
         transport: Transport,
         project_id: str,
-        secret: str | None,
+        secrets: tuple[str | None, str | None],
         host: str,
         choice: ProjectChoice,
     ) -> DestinationFinding:
+        secret, signing_secret = secrets
         url = webhook_url(self._instance.public_url)
         provisioned = await _or_none(self._store.provisioned(project_id))
         ownership = Ownership(url, secret, provisioned or {}, InstanceProbe(self._http))
-        probe = DestinationProbe(host, project_id, ownership)
+        probe = DestinationProbe(host, project_id, ownership, signing_secret)
         try:
             async with asyncio.timeout(DESTINATION_SECONDS):
                 return await probe.find(HogFunctions(transport, project_id))

@@ -47,6 +47,12 @@ class DerivedPayload(Message, frozen=True, omit_defaults=True):
     project_api_key: str | None = None
     project_id: str | None = None
     private_host: str | None = None
+    signing_secret: str | None = None
+    """Key that PostHog signs deliveries with, unless the operator set one."""
+    signing_secret_previous: str | None = None
+    """The one before it, with which deliveries may still be signed."""
+    signing_previous_until: datetime | None = None
+    """Until when; None as long as PostHog may not have the present one."""
 
     def __repr__(self) -> str:
         """Name the kind only: half of the fields are secrets."""
@@ -158,6 +164,25 @@ class WebhookSecretReply(Message, frozen=True):
     state: SecretState
     sha256: str | None = None
     """Lower-case hex digest of the UTF-8 secret; only with `present`."""
+
+
+class SigningSecretReply(Message, frozen=True):
+    """The minted keys that deliveries may be signed with, for the gateway.
+
+    In clear: a signature cannot be checked with a digest of its key.
+    """
+
+    version: int
+    state: SecretState
+    secret: str | None = None
+    """Only with `present`."""
+    previous: str | None = None
+    previous_until: datetime | None = None
+    """When `previous` ends; None as long as PostHog may not have `secret`."""
+
+    def __repr__(self) -> str:
+        """Tell the state, never a key."""
+        return f"SigningSecretReply(version={self.version!r}, state={self.state!r})"
 
 
 class ProvisionedProject(Message, frozen=True):
@@ -298,4 +323,13 @@ CREDENTIALS_WEBHOOK_SECRET = Endpoint(
     reply=WebhookSecretReply,
     callers=(User.GATEWAY,),
     summary="Digest of the minted webhook secret, for comparison at the gateway.",
+)
+CREDENTIALS_SIGNING_SECRET = Endpoint(
+    service=User.CREDENTIALS,
+    verb="signing-secret",
+    request=ProviderRef,
+    reply=SigningSecretReply,
+    callers=(User.GATEWAY,),
+    summary="The minted keys that PostHog signs deliveries with, to verify them at the gateway.",
+    holds_secret=True,
 )

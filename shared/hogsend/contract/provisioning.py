@@ -12,11 +12,24 @@ from hogsend.contract.users import User
 Action = Literal["created", "updated", "unchanged"]
 
 
+Unsigned = Literal["unsupported", "custom_program", "no_key", "not_provisioned"]
+"""Why deliveries are not signed.
+
+`unsupported`: this PostHog cannot sign. `custom_program`: somebody changed the destination's
+program, which does not. `no_key`: none is set, and none may be minted or the minted one cannot be
+read. `not_provisioned`: provisioning would turn it on.
+"""
+
+
 class ProvisionLoop(Message, frozen=True):
     """Make PostHog deliver its events to this instance."""
 
     placeholder: bool = False
     """Only create a disabled destination to fill in later; never change an existing one."""
+    signatures_required: bool = False
+    """The gateway refuses what is not signed: so does a run that could not have it signed."""
+    rotate_signing_key: bool = False
+    """Have PostHog sign with a new minted key; the one before counts for another day."""
 
 
 class Destination(Message, frozen=True):
@@ -39,6 +52,9 @@ class Provisioned(Message, frozen=True):
     other_instances: list[Destination] = []
     """Destinations in the same project that deliver to other instances, or to one that is no more:
     left alone."""
+    signed: bool | None = None
+    """Whether deliveries are signed with a key that is known here; None from the version before."""
+    unsigned_because: Unsigned | None = None
 
 
 class Refusal(Message, frozen=True):
@@ -108,6 +124,9 @@ class DestinationFinding(Finding, frozen=True, kw_only=True):
     dashboard_url: str | None = None
     others: list[Destination] = []
     """Enabled destinations that deliver to another instance, or to one that is no more."""
+    signed: bool | None = None
+    """Whether its deliveries are signed with a key that is known here; None when unknown."""
+    unsigned_because: Unsigned | None = None
 
 
 class PublicUrlFinding(Finding, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from hogsend.posthog.signing import key_of
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.urls import literal_address
 
@@ -98,6 +99,11 @@ def _header_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _signing_secret(secret: SecretStr) -> SecretStr:
+    key_of(secret.get_secret_value())
+    return secret
+
+
 def _postgres_address(secret: SecretStr) -> SecretStr:
     PostgresAddress.parse(secret.get_secret_value())
     return secret
@@ -137,5 +143,9 @@ ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_address)]
 """Address of an HTTP proxy, with its password if it has one."""
 PreviousSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 """Earlier secrets that are still accepted, separated by commas."""
+SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
+"""A key of Standard Webhooks, in base64."""
+PreviousSigningSecrets = Annotated[tuple[SigningSecret, ...], NoDecode, BeforeValidator(_split)]
+"""Earlier ones that are still accepted, separated by commas."""
 PreviousKeys = Annotated[tuple[HeaderSecret, ...], NoDecode, BeforeValidator(_split)]
 """The same for keys that travel in a header."""

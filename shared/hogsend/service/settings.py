@@ -32,6 +32,7 @@ from hogsend.service.setting_types import (
     NatsUrl,
     OptionalPort,
     ProxyUrl,
+    SigningSecret,
     Url,
 )
 from hogsend.service.ssrf import AllowedHost
@@ -126,6 +127,11 @@ class PostHogSettings(Settings):
         None,
         description="Shared secret PostHog's webhooks must carry; wins over a minted one. "
         "With neither, see `WEBHOOK_OPEN`.",
+    )
+    posthog_signing_secret: SigningSecret | None = Field(
+        None,
+        description="Key that PostHog signs its webhooks with (Standard Webhooks): base64, with or "
+        "without `whsec_`; wins over a minted one.",
     )
 
     @property

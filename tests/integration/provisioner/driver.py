@@ -84,6 +84,7 @@ async def start_driver(
     personal_key: str | None = None,
     connected: bool = True,
     instances: dict[str, Any] | None = None,
+    of_gateway: dict[str, Any] | None = None,
 ) -> AsyncIterator[Driver]:
     """The contract's fixture environment, with P stored unless `connected` is false."""
     configured = {
@@ -107,7 +108,13 @@ async def start_driver(
             )
         )
         running_gateway = await stack.enter_async_context(
-            gateway_service(servers, directory, posthog=configured, public_url=public_url)
+            gateway_service(
+                servers,
+                directory,
+                posthog=configured,
+                public_url=public_url,
+                settings=of_gateway,
+            )
         )
         driver = Driver(posthog, credentials, provisioner, running_gateway)
         if connected:

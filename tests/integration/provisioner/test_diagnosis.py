@@ -36,6 +36,7 @@ async def test_everything_works(driver: Driver) -> None:
         "destination",
         "scopeGap",
         "publicUrl",
+        "signatures",
     }
     assert found["privateHost"] == driver.posthog.url
     assert (found["credential"]["state"], found["credential"]["refreshFailing"]) == (
@@ -54,9 +55,12 @@ async def test_everything_works(driver: Driver) -> None:
         "dashboardUrl": f"{driver.posthog.url}/project/199032/pipeline/destinations/hog-fn/"
         "configuration",
         "others": [],
+        "signed": False,
+        "unsignedBecause": "unsupported",
         "detail": None,
         "remediation": None,
     }
+    assert found["signatures"]["state"] == "unsigned"
     assert "organization:read" in found["scopeGap"]
     assert "person:read" not in found["scopeGap"]
     assert found["publicUrl"]["loopback"] is False

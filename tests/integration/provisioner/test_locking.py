@@ -18,6 +18,7 @@ from hogsend.contract.credentials import (
     token_digest,
 )
 from hogsend.contract.errors import Unavailable
+from hogsend.contract.provisioning import ProvisionLoop
 from hogsend.contract.users import User
 from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
@@ -75,7 +76,7 @@ async def test_two_replicas_at_once_create_one_destination_and_mint_one_secret(
         replicas = [
             await enter(service(servers, database_url, posthog=environment)) for _ in range(2)
         ]
-        replies = await asyncio.gather(*(a.provisioning.run(placeholder=False) for a in replicas))
+        replies = await asyncio.gather(*(a.provisioning.run(ProvisionLoop()) for a in replicas))
         derived = (await credentials.credentials.derived("posthog")).payload
     actions = sorted(reply.provisioned.action for reply in replies if reply.provisioned)
     assert actions == ["created", "unchanged"]
@@ -142,7 +143,7 @@ async def test_without_credentials_it_is_a_typed_503(
     environment = {"posthog_private_host": posthog.url, **WITH_SECRET}
     async with service(servers, database_url, posthog=environment) as alone:
         with pytest.raises(Unavailable, match="credentials"):
-            await alone.provisioning.run(placeholder=False)
+            await alone.provisioning.run(ProvisionLoop())
     assert posthog.requests == []
 
 
@@ -180,7 +181,7 @@ async def test_a_refused_token_is_refreshed_once_and_the_run_starts_over(
         answering(servers, User.CREDENTIALS, router, rotating),
         service(servers, database_url, posthog=environment) as provisioner,
     ):
-        reply = await provisioner.provisioning.run(placeholder=False)
+        reply = await provisioner.provisioning.run(ProvisionLoop())
     assert reply.provisioned is not None
     assert reply.provisioned.action == "created"
     assert rotating.rejected == [token_digest("pha_old")]

@@ -91,6 +91,8 @@ async def test_cases_41_42_and_68_a_configured_project_and_secret(start: Start) 
         "webhookUrl": WEBHOOK_URL,
         "dashboardUrl": f"{posthog.url}/project/4242/pipeline/destinations/hog-fn-1/configuration",
         "enabled": True,
+        "signed": False,
+        "unsignedBecause": "unsupported",
     }
     assert again.json()["action"] == "unchanged"
     assert not any("@current" in line for line in posthog.lines())

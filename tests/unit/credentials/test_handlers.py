@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from faststream.nats import TestNatsBroker
 
@@ -15,6 +17,7 @@ from hogsend.contract.credentials import (
     CREDENTIALS_PROJECT,
     CREDENTIALS_PUT,
     CREDENTIALS_PUT_DERIVED,
+    CREDENTIALS_SIGNING_SECRET,
     CREDENTIALS_STATUS,
     CREDENTIALS_TOKEN,
     CREDENTIALS_WEBHOOK_SECRET,
@@ -28,6 +31,7 @@ from hogsend.contract.credentials import (
 )
 from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound, Unavailable
 from hogsend.contract.health import CREDENTIALS_HEALTH
+from hogsend.contract.permissions import permissions
 from hogsend.contract.registry import endpoints
 from hogsend.contract.users import User
 from hogsend.service.broker import ServiceBroker
@@ -78,6 +82,7 @@ async def test_what_was_derived_is_given_to_each_service_as_far_as_it_needs_it(
     status = await ask(broker, CREDENTIALS_PUT_DERIVED, PutDerived("posthog", DERIVED))
     assert status.webhook_secret == "present"
     assert (await ask(broker, CREDENTIALS_GET_DERIVED, POSTHOG)).payload == DERIVED
+    assert (await ask(broker, CREDENTIALS_SIGNING_SECRET, POSTHOG)).state == "absent"
     project = await ask(broker, CREDENTIALS_PROJECT, POSTHOG)
     assert (project.project_id, project.project_api_key) == ("7", "phc_1")
     secret = await ask(broker, CREDENTIALS_WEBHOOK_SECRET, POSTHOG)
@@ -111,3 +116,30 @@ async def test_an_error_crosses_the_bus_as_what_it_is(
 async def test_health_tells_that_the_database_is_down(broker: ServiceBroker) -> None:
     health = await ask(broker, CREDENTIALS_HEALTH, Empty())
     assert (health.service, health.database.status) == ("credentials", "down")
+
+
+async def test_the_gateway_is_given_the_signing_keys_and_nothing_else(
+    broker: ServiceBroker,
+) -> None:
+    until = datetime(2026, 1, 1, tzinfo=UTC)
+    stored = msgspec.structs.replace(
+        DERIVED,
+        signing_secret="whsec_now",
+        signing_secret_previous="whsec_before",
+        signing_previous_until=until,
+    )
+    await ask(broker, CREDENTIALS_PUT_DERIVED, PutDerived("posthog", stored))
+    reply = await ask(broker, CREDENTIALS_SIGNING_SECRET, POSTHOG)
+    assert (reply.state, reply.secret, reply.previous) == ("present", "whsec_now", "whsec_before")
+    assert reply.previous_until == until
+    assert "whsec" not in repr(reply)
+    assert "minted" not in msgspec.json.encode(reply).decode()
+    only_before = msgspec.structs.replace(stored, signing_secret=None)
+    await ask(broker, CREDENTIALS_PUT_DERIVED, PutDerived("posthog", only_before))
+    reply = await ask(broker, CREDENTIALS_SIGNING_SECRET, POSTHOG)
+    assert (reply.state, reply.secret, reply.previous) == ("present", None, "whsec_before")
+
+
+def test_only_the_gateway_may_ask_for_the_signing_keys() -> None:
+    subject = CREDENTIALS_SIGNING_SECRET.subject
+    assert [user for user in User if subject in permissions(user).publish] == [User.GATEWAY]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hogsend.contract.users import User
+from hogsend.posthog.signing import key_of
 
 SCRIPT = Path(__file__).parents[3] / "deploy" / "generate_secrets.py"
 DATABASES = ("credentials", "ingest", "provisioner", "analytics")
@@ -120,7 +121,10 @@ def test_with_several_replicas_the_next_one_is_accepted_before_it_is_used(made: 
     assert file.read_text().strip() != first
 
 
-@pytest.mark.parametrize("name", ["posthog_webhook_secret", "admin_read_api_key", "ingest_api_key"])
+@pytest.mark.parametrize(
+    "name",
+    ["posthog_webhook_secret", "posthog_signing_secret", "admin_read_api_key", "ingest_api_key"],
+)
 def test_a_secret_among_the_settings_is_changed_where_it_is_set(made: Path, name: str) -> None:
     keys, setting = made / "keys.env", name.upper()
     before = contents(made)
@@ -137,6 +141,8 @@ def test_a_secret_among_the_settings_is_changed_where_it_is_set(made: Path, name
         found = dict(line.split("=", 1) for line in lines[2:])
         assert found[f"{setting}_PREVIOUS"] == ",".join(words)
         words.insert(0, found[setting])
+    if name == "posthog_signing_secret":
+        assert len(key_of(words[0])) >= 24
     run(made, "--retire", name)
     assert keys.read_text().splitlines()[2:] == [f"{setting}={words[0]}"]
 

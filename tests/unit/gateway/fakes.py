@@ -11,7 +11,12 @@ from typing import Any, cast
 import httpx
 import msgspec
 
-from hogsend.contract.credentials import CREDENTIALS_WEBHOOK_SECRET, WebhookSecretReply
+from hogsend.contract.credentials import (
+    CREDENTIALS_SIGNING_SECRET,
+    CREDENTIALS_WEBHOOK_SECRET,
+    SigningSecretReply,
+    WebhookSecretReply,
+)
 from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.registry import Endpoint, Reply, Request
@@ -21,7 +26,7 @@ from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from hogsend.transport.correlation import correlation_id
 from hogsend.transport.publisher import OutgoingMessage, Publisher
-from services.gateway.app import build, with_middleware
+from services.gateway.app import build, signing_keys, with_middleware
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
@@ -125,6 +130,7 @@ class FakeGateway:
     bus: FakeConnection
     queue: WebhookQueue
     secret: WebhookSecret
+    watcher: CredentialWatcher
     routes: list[Any]
 
 
@@ -136,6 +142,7 @@ async def fake_gateway(
     spool: Spool | None = None,
     cache: Path | None = None,
     posthog: dict[str, Any] | None = None,
+    signing: SigningSecretReply | HogsendError | None = None,
     **settings: Any,
 ) -> AsyncIterator[FakeGateway]:
     """The gateway's app with its middleware.
@@ -146,6 +153,8 @@ async def fake_gateway(
         spool: where webhooks wait for JetStream.
         cache: file that keeps the digest of the minted secret.
         posthog: settings for PostHog besides the secret.
+        signing: what credentials answer when they are asked for the signing keys, as they are at
+            once.
         settings: settings of the gateway.
     """
     bus = FakeConnection()
@@ -156,9 +165,10 @@ async def fake_gateway(
     }
     configured = GatewaySettings(**{**keys, "admin_rate_limit": 10_000, **settings})
     queue = WebhookQueue(bus, spool, ack_timeout=1.0)
+    watcher = CredentialWatcher("posthog")
     webhook_secret = WebhookSecret(
         bus,
-        CredentialWatcher("posthog"),
+        watcher,
         secret,
         cache,
         may_be_open=configured.webhook_open,
@@ -166,15 +176,21 @@ async def fake_gateway(
     if minted is not None:
         bus.answer(CREDENTIALS_WEBHOOK_SECRET, minted)
         await webhook_secret.refresh()
+    with_posthog = PostHogSettings(**{"posthog_webhook_secret": secret, **(posthog or {})})
+    keys_of_signatures = signing_keys(bus, watcher, configured, with_posthog)
+    if signing is not None:
+        bus.answer(CREDENTIALS_SIGNING_SECRET, signing)
+        await keys_of_signatures.renew()
     litestar = build(
         bus,
         queue,
         webhook_secret,
+        keys_of_signatures,
         configured,
-        posthog=PostHogSettings(**{"posthog_webhook_secret": secret, **(posthog or {})}),
+        posthog=with_posthog,
         public=PublicUrlSettings(api_public_url="https://t.example.com"),
     )
     app = with_middleware(litestar, bus, configured)
     transport = httpx.ASGITransport(cast("Any", app), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        yield FakeGateway(app, http, bus, queue, webhook_secret, litestar.routes)
+        yield FakeGateway(app, http, bus, queue, webhook_secret, watcher, litestar.routes)

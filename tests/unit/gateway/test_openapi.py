@@ -20,6 +20,7 @@ from hogsend.transport.connection import Connection
 from services.gateway.app import build
 from services.gateway.examples import examples
 from services.gateway.settings import GatewaySettings
+from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 
@@ -40,6 +41,7 @@ def document() -> dict[str, Any]:
         Mock(Connection),
         Mock(WebhookQueue),
         Mock(WebhookSecret),
+        Mock(SigningKeys),
         GatewaySettings(),
         posthog=PostHogSettings(),
         public=PublicUrlSettings(),

@@ -8,21 +8,29 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from hogsend.contract.credentials import CREDENTIALS_SIGNING_SECRET, SigningSecretReply
+from hogsend.contract.errors import Unavailable
+from hogsend.posthog.signing import KEY_ID_HEADER, key_id
+from hogsend.service.settings import PostHogSettings, Settings
+from services.gateway.response_headers import RETRY_SECONDS
 from services.gateway.settings import GatewaySettings
 from services.gateway.signatures import TOLERANCE_SECONDS
 from services.gateway.webhooks.refusals import REFUSED
 from tests.unit.gateway.fakes import SECRET, FakeGateway, fake_gateway
+from tests.waiting import eventually
 
 URL = "/v1/webhooks/posthog"
 KEY = base64.b64encode(b"k" * 32).decode()
 EARLIER = "whsec_" + base64.b64encode(b"e" * 24).decode()
 OTHER = base64.b64encode(b"o" * 32).decode()
+ABSENT = SigningSecretReply(version=1, state="absent")
 BODY = json.dumps({"event": {"uuid": "1", "event": "e", "distinct_id": "\u00fc"}}).encode()
 
 
@@ -36,6 +44,10 @@ def signed(key: str = KEY, body: bytes = BODY, *, age: float = 0) -> dict[str, s
         "webhook-timestamp": at,
         "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
     }
+
+
+def minted(secret: str, **fields: Any) -> SigningSecretReply:
+    return SigningSecretReply(version=1, state="present", secret=secret, **fields)
 
 
 def altered(changes: dict[str, str], key: str = KEY) -> dict[str, str]:
@@ -52,7 +64,7 @@ async def post(gateway: FakeGateway, headers: dict[str, str]) -> Any:
 @pytest.mark.parametrize("key", [KEY, EARLIER])
 async def test_what_a_key_in_force_signed_is_accepted(key: str) -> None:
     async with fake_gateway(
-        posthog_signing_secret=KEY,
+        posthog={"posthog_signing_secret": KEY},
         posthog_signing_secret_previous=EARLIER,
         webhook_signatures="required",
     ) as gateway:
@@ -104,7 +116,9 @@ async def test_a_signature_that_is_not_right_is_refused(
     headers = make()
     counter = REFUSED.labels(f"signature_{reason}")._value
     before = counter.get()
-    async with fake_gateway(posthog_signing_secret=KEY, webhook_signatures=mode) as gateway:
+    async with fake_gateway(
+        posthog={"posthog_signing_secret": KEY}, webhook_signatures=mode
+    ) as gateway:
         with capture_logs() as logs:
             raw = [(name, value.encode("latin-1")) for name, value in headers.items()]
             answer = await post(gateway, dict(raw))  # type: ignore[arg-type]
@@ -115,39 +129,105 @@ async def test_a_signature_that_is_not_right_is_refused(
 
 
 async def test_without_a_signature_it_depends_on_the_setting() -> None:
-    async with fake_gateway(posthog_signing_secret=KEY) as gateway:
+    async with fake_gateway(posthog={"posthog_signing_secret": KEY}) as gateway:
         assert (await post(gateway, {})).status_code == 200
-    async with fake_gateway(posthog_signing_secret=KEY, webhook_signatures="required") as gateway:
+    async with fake_gateway(
+        posthog={"posthog_signing_secret": KEY}, webhook_signatures="required"
+    ) as gateway:
         answer = await post(gateway, {})
         assert answer.status_code == 401
         assert "must be signed" in answer.json()["error"]
 
 
 async def test_a_signature_does_not_replace_the_secret() -> None:
-    async with fake_gateway(posthog_signing_secret=KEY) as gateway:
+    async with fake_gateway(posthog={"posthog_signing_secret": KEY}) as gateway:
         answer = await gateway.http.post(URL, content=BODY, headers=signed())
         assert answer.status_code == 401
 
 
-async def test_without_a_key_signatures_are_not_looked_at() -> None:
-    async with fake_gateway() as gateway:
+@pytest.mark.parametrize("signing", [None, ABSENT, Unavailable("down")])
+async def test_without_a_key_a_signature_counts_as_none(signing: Any) -> None:
+    async with fake_gateway(signing=signing) as gateway:
         assert (await post(gateway, signed(OTHER))).status_code == 200
+    async with fake_gateway(signing=signing, webhook_signatures="required") as gateway:
+        answer = await post(gateway, signed(OTHER))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, str(RETRY_SECONDS))
+        assert (await post(gateway, {})).status_code == 401
+
+
+async def test_a_minted_key_verifies_beside_the_operators() -> None:
+    async with fake_gateway(
+        signing=minted(OTHER),
+        posthog={"posthog_signing_secret": KEY},
+        webhook_signatures="required",
+    ) as gateway:
+        assert [(await post(gateway, signed(key))).status_code for key in (KEY, OTHER)] == [200] * 2
+        assert (await post(gateway, signed(EARLIER))).status_code == 401
+
+
+async def test_the_minted_key_before_counts_until_its_time_is_over() -> None:
+    now = datetime.now(UTC)
+    for left, status in ((60, 200), (-1, 401)):
+        keys = minted(KEY, previous=OTHER, previous_until=now + timedelta(seconds=left))
+        async with fake_gateway(signing=keys) as gateway:
+            assert (await post(gateway, signed(OTHER))).status_code == status
+            assert (await post(gateway, signed(KEY))).status_code == 200
+
+
+async def test_a_key_that_is_not_known_yet_is_asked_for_and_only_then_refused() -> None:
+    names_other = {**signed(OTHER), KEY_ID_HEADER: key_id(OTHER)}
+    async with fake_gateway(signing=minted(KEY)) as gateway:
+        gateway.bus.answer(CREDENTIALS_SIGNING_SECRET, minted(OTHER, previous=KEY))
+        assert (await post(gateway, names_other)).status_code == 200
+        asked = len(gateway.bus.questions)
+        tampered = {**names_other, "webhook-id": "msg_2"}
+        assert (await post(gateway, tampered)).status_code == 401
+        assert len(gateway.bus.questions) == asked
+        # One that nobody knows.
+        unknown = {**signed(EARLIER), KEY_ID_HEADER: key_id(EARLIER)}
+        assert (await post(gateway, unknown)).status_code == 401
+        gateway.bus.answer(CREDENTIALS_SIGNING_SECRET, Unavailable("down"))
+        assert (await post(gateway, unknown)).status_code == 503
+
+
+async def test_a_change_of_the_credential_changes_the_keys() -> None:
+    async with fake_gateway(signing=minted(KEY)) as gateway:
+        gateway.bus.answer(CREDENTIALS_SIGNING_SECRET, minted(OTHER))
+        gateway.watcher.changed(None)
+
+        async def is_known() -> bool:
+            return (await post(gateway, signed(OTHER))).status_code == 200
+
+        await eventually(is_known)
+        assert (await post(gateway, signed(KEY))).status_code == 401
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    "later",
     [
-        ({"webhook_signatures": "required"}, "needs POSTHOG_SIGNING_SECRET"),
-        ({"posthog_signing_secret": "short"}, "base64 of at least 24 bytes"),
-        ({"posthog_signing_secret": "not base64 " * 5}, "base64 of at least 24 bytes"),
-        (
-            {"posthog_signing_secret": KEY, "posthog_signing_secret_previous": f"{OTHER},x"},
-            "base64 of at least 24 bytes",
-        ),
+        SigningSecretReply(version=2, state="unreadable"),
+        SigningSecretReply(version=0, state="absent"),
     ],
 )
-def test_a_gateway_that_could_not_verify_does_not_start(
-    settings: dict[str, Any], said: str
+async def test_what_was_known_stays_in_force_when_it_is_lost(later: SigningSecretReply) -> None:
+    async with fake_gateway(signing=minted(KEY), webhook_signatures="required") as gateway:
+        gateway.bus.answer(CREDENTIALS_SIGNING_SECRET, later)
+        unknown = {**signed(OTHER), KEY_ID_HEADER: key_id(OTHER)}
+        assert (await post(gateway, unknown)).status_code == 401
+        assert (await post(gateway, signed(KEY))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("group", "settings"),
+    [
+        (PostHogSettings, {"posthog_signing_secret": "short"}),
+        (PostHogSettings, {"posthog_signing_secret": "not base64 " * 5}),
+        (GatewaySettings, {"posthog_signing_secret_previous": f"{OTHER},x"}),
+    ],
+)
+def test_a_key_that_cannot_be_one_is_refused_at_the_start(
+    group: type[Settings], settings: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match=said):
-        GatewaySettings(**settings)
+    with pytest.raises(ValueError, match="base64 of at least 24 bytes") as raised:
+        group(**settings)
+    assert not any(value in str(raised.value) for value in settings.values())

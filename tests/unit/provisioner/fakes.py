@@ -32,6 +32,7 @@ from hogsend.posthog.scopes import SCOPES
 from hogsend.transport.connection import Connection
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.provisioning import Instance, Provisioning
+from services.provisioner.destination.signing import SigningSecrets
 from services.provisioner.destination.store import DestinationStore, ProvisioningLock
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from services.provisioner.diagnosis.diagnostics import Diagnostics
@@ -98,7 +99,7 @@ class FakeCredentials(Credentials):
     def version(self) -> int | None:
         return self.token.version
 
-    def holds(self, **payload: str) -> None:
+    def holds(self, **payload: Any) -> None:
         """Store a derived payload."""
         self.derived_reply = DerivedReply(
             version=1, state="present", payload=DerivedPayload(**payload)
@@ -266,6 +267,7 @@ def compose(
     project_id: str | None = None,
     public_url: str = PUBLIC_URL,
     secret: str | None = SECRET,
+    signing_secret: str | None = None,
     minting: bool = True,
     instances: Mapping[str, FakeInstance] | None = None,
 ) -> InMemoryProvisioner:
@@ -274,6 +276,7 @@ def compose(
     credentials, store = credentials or FakeCredentials(), store or FakeStore()
     instance = Instance(private_host, project_id, public_url)
     secrets = WebhookSecrets(credentials, secret, minting=minting)
+    signing = SigningSecrets(credentials, signing_secret, minting=minting)
     http = http_to(posthog, instances)
     return InMemoryProvisioner(
         posthog=posthog,
@@ -282,6 +285,6 @@ def compose(
         http=http,
         instance=instance,
         secrets=secrets,
-        provisioning=Provisioning(instance, credentials, secrets, store, http),
-        diagnostics=Diagnostics(instance, credentials, secrets, store, http),
+        provisioning=Provisioning(instance, credentials, secrets, store, http, signing=signing),
+        diagnostics=Diagnostics(instance, credentials, secrets, store, http, signing=signing),
     )

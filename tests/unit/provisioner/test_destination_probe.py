@@ -55,6 +55,8 @@ async def test_a_compliant_destination_is_live(posthog: Recorder) -> None:
         hog_function_id="fn",
         webhook_url=WEBHOOK_URL,
         dashboard_url=f"{POSTHOG_URL}/project/4242/pipeline/destinations/hog-fn/configuration",
+        signed=False,
+        unsigned_because="unsupported",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hogsend.contract.credentials import DerivedPayload
@@ -11,7 +13,11 @@ from services.provisioner.destination import project_record
 from tests.unit.provisioner.fakes import POSTHOG_URL, FakeCredentials
 
 PROJECT = Project(id="4242", api_token="phc_grabbed")
-RECORD = {"project_api_key": "phc_grabbed", "project_id": "4242", "private_host": POSTHOG_URL}
+RECORD: dict[str, Any] = {
+    "project_api_key": "phc_grabbed",
+    "project_id": "4242",
+    "private_host": POSTHOG_URL,
+}
 
 
 @pytest.fixture

@@ -12,7 +12,12 @@ from prometheus_client import REGISTRY
 
 from hogsend.contract.credentials import DerivedPayload, TokenReply
 from hogsend.contract.errors import HogsendError, Unavailable
-from hogsend.contract.provisioning import PROVISIONER_PROVISION, ProvisionReply, Refusal
+from hogsend.contract.provisioning import (
+    PROVISIONER_PROVISION,
+    ProvisionLoop,
+    ProvisionReply,
+    Refusal,
+)
 from services.provisioner.destination import provisioning, store
 from services.provisioner.destination.drift import SECRET_HEADER
 from tests.destinations import PLACEHOLDER_URL, SECRET, WEBHOOK_URL, compliant
@@ -23,8 +28,8 @@ from tests.waiting import eventually
 LOOPBACK = "http://localhost:3002"
 
 
-async def run(provisioner: InMemoryProvisioner, *, placeholder: bool = False) -> ProvisionReply:
-    return await provisioner.provisioning.run(placeholder=placeholder)
+async def run(provisioner: InMemoryProvisioner, **wanted: bool) -> ProvisionReply:
+    return await provisioner.provisioning.run(ProvisionLoop(**wanted))
 
 
 async def action(provisioner: InMemoryProvisioner) -> str:

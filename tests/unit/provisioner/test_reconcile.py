@@ -15,6 +15,7 @@ from services.provisioner.destination.desired import Desired
 from services.provisioner.destination.errors import ProvisioningError
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.reconcile import Reconciliation
+from services.provisioner.destination.signing import SigningSecrets
 from tests.destinations import (
     OTHER_HOST,
     OTHER_SECRET,
@@ -27,7 +28,13 @@ from tests.destinations import (
     inputs,
 )
 from tests.posthog_recorder import Recorder
-from tests.unit.provisioner.fakes import POSTHOG_URL, FakeInstance, FakeStore, http_to
+from tests.unit.provisioner.fakes import (
+    POSTHOG_URL,
+    FakeCredentials,
+    FakeInstance,
+    FakeStore,
+    http_to,
+)
 
 PROJECT = "GET /api/projects/@current/"
 COLLECTION = "/api/projects/4242/hog_functions/"
@@ -50,7 +57,14 @@ class Run:
         http = http_to(self.posthog, self.instances)
         transport = Transport(http, host, "pha_a", secrets=[wanted.secret])
         choice = ProjectChoice(project_id, "POSTHOG_PROJECT_ID" if project_id else "current")
-        reconciliation = Reconciliation(transport, host, wanted, InstanceProbe(http), choice)
+        reconciliation = Reconciliation(
+            transport,
+            host,
+            wanted,
+            InstanceProbe(http),
+            choice,
+            signing_secrets=SigningSecrets(FakeCredentials(), None, minting=True),
+        )
         project = await reconciliation.project()
         async with self.store.lock() as lock:
             return await reconciliation.run(project.id or "", lock)
@@ -84,6 +98,8 @@ async def test_case_51_the_requests_of_a_creation(run: Run) -> None:
         webhook_url=WEBHOOK_URL,
         dashboard_url=f"{POSTHOG_URL}/project/4242/pipeline/destinations/hog-fn-1/configuration",
         enabled=True,
+        signed=False,
+        unsigned_because="unsupported",
     )
     assert run.posthog.lines() == [PROJECT, LIST, f"POST {COLLECTION}"]
     assert {request.headers["authorization"] for request in run.posthog.requests} == {

@@ -51,6 +51,13 @@ class Listed(msgspec.Struct, frozen=True):
     name: str
 
 
+class HogTemplate(msgspec.Struct, frozen=True):
+    """A destination's template as it is today; the destination may have an earlier program."""
+
+    code: str
+    inputs_schema: list[Any]
+
+
 class HogFunction(msgspec.Struct, frozen=True):
     """A destination in full.
 
@@ -63,6 +70,8 @@ class HogFunction(msgspec.Struct, frozen=True):
     inputs_schema: list[Any]
     filters: dict[str, Any]
     watched: Watched = Watched.UNKNOWN
+    hog: str = ""
+    template: HogTemplate | None = None
 
     def input(self, name: str) -> Any:
         """Return the value of an input; None when it is missing or PostHog does not show it."""
@@ -132,20 +141,13 @@ class HogFunctions:
 
     async def get(self, id: str) -> HogFunction:
         """Read one destination in full."""
-        found = mapping(await self._transport.get(self._of(id)))
-        return HogFunction(
-            id=id,
-            enabled=found.get("enabled") is True,
-            inputs=mapping(found.get("inputs")),
-            inputs_schema=sequence(found.get("inputs_schema")),
-            filters=mapping(found.get("filters")),
-            watched=_watched(mapping(found.get("status")).get("state")),
-        )
+        return _function(id, mapping(await self._transport.get(self._of(id))))
 
-    async def create(self, new: NewHogFunction) -> str | None:
-        """Create a destination and return its id; None when PostHog's answer has none."""
-        created = await self._transport.post(self._path, new)
-        return identifier(mapping(created).get("id"))
+    async def create(self, new: NewHogFunction) -> HogFunction | None:
+        """Create a destination and return it; None when PostHog's answer has no id."""
+        created = mapping(await self._transport.post(self._path, new))
+        id = identifier(created.get("id"))
+        return None if id is None else _function(id, created)
 
     async def change(self, id: str, changes: HogFunctionChanges) -> None:
         """Change a destination."""
@@ -153,6 +155,32 @@ class HogFunctions:
 
     def _of(self, id: str) -> str:
         return f"{self._path}{quote(id, safe='')}/"
+
+
+def _function(id: str, found: dict[str, Any]) -> HogFunction:
+    return HogFunction(
+        id=id,
+        enabled=found.get("enabled") is True,
+        inputs=mapping(found.get("inputs")),
+        inputs_schema=sequence(found.get("inputs_schema")),
+        filters=mapping(found.get("filters")),
+        watched=_watched(mapping(found.get("status")).get("state")),
+        hog=_text(found.get("hog")),
+        template=_template(found.get("template")),
+    )
+
+
+def _template(given: Any) -> HogTemplate | None:
+    found = mapping(given)
+    if not found:
+        return None
+    # Earlier versions call it `hog`.
+    code = _text(found.get("code")) or _text(found.get("hog"))
+    return HogTemplate(code, sequence(found.get("inputs_schema")))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _watched(state: Any) -> Watched:

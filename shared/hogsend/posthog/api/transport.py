@@ -60,6 +60,10 @@ class Transport:
         self._patience = patience
         self._secrets = [text for text in (bearer, *secrets) if text]
 
+    def hide(self, text: str) -> None:
+        """Keep a text out of every error, even when PostHog repeats it."""
+        self._secrets.append(text)
+
     async def get(self, path: str, *, seconds: float = REQUEST_SECONDS) -> Any:
         """Read `path`; an answer that is not JSON counts as None. Raises `PostHogError`."""
         return await self._send("GET", path, None, seconds)

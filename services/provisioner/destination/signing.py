@@ -1,0 +1,229 @@
+"""Signed deliveries: whether this PostHog can sign, with which key, and when that is another one.
+
+PostHog signs where a destination's program and inputs have `signing_secret`
+(PostHog/posthog#90307). A destination keeps the program it was created with, so one from before
+gets the template's of today, unless somebody changed it. The key is a secret input, which PostHog
+never shows again: a header of the destination names it (`KEY_ID_HEADER`), so that drift is seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
+
+import msgspec
+import structlog
+
+from hogsend.contract.credentials import DerivedPayload
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.provisioning import Unsigned
+from hogsend.posthog import signing
+from hogsend.posthog.api import HogFunction
+from hogsend.posthog.api.hog_functions import HogTemplate
+from hogsend.posthog.api.reading import mapping
+from services.provisioner.credentials import Credentials
+from services.provisioner.destination import legacy
+from services.provisioner.destination.drift import has_canonical_schema
+
+log = structlog.get_logger(__name__)
+
+SIGNING_INPUT = "signing_secret"
+PREVIOUS_SECONDS = 24 * 3600.0
+"""How long the key before counts beside a new one: far longer than PostHog repeats a delivery."""
+
+Clock = Callable[[], datetime]
+
+
+class Offer(Enum):
+    """What a destination offers for signing."""
+
+    NONE = auto()
+    """Its PostHog cannot sign."""
+    CUSTOM = auto()
+    """Its PostHog can; its program was changed by somebody, and does not."""
+    UPGRADE = auto()
+    """It can, with the program of its template as it is today."""
+    READY = auto()
+    """It can as it is."""
+
+
+def offer_of(function: HogFunction) -> Offer:
+    """Tell what a destination offers."""
+    is_current = has_canonical_schema(function)
+    if is_current and _has_input(function.inputs_schema):
+        return Offer.READY
+    template = function.template
+    if template is None or not template.code or not _has_input(template.inputs_schema):
+        return Offer.NONE
+    # One of the old CLI gets another program anyway (`legacy`).
+    return Offer.CUSTOM if is_current and _is_changed(function, template) else Offer.UPGRADE
+
+
+def find_drift(function: HogFunction, secret: str | None) -> list[str]:
+    """Name each difference from a destination that signs with `secret`, in words for an operator.
+
+    Nothing differs where it cannot sign, or where the key is not known.
+    """
+    if secret is None:
+        return []
+    match offer_of(function):
+        case Offer.UPGRADE:
+            return ["its deliveries are not signed, which this PostHog has learnt since"]
+        case Offer.READY if not has_key(function):
+            return ["its deliveries are not signed"]
+        case Offer.READY if _named_key(function) != signing.key_id(secret):
+            return ["its signing key is different"]
+    return []
+
+
+def has_key(function: HogFunction) -> bool:
+    """Whether a destination has a signing key, which PostHog does not show."""
+    given = mapping(function.inputs.get(SIGNING_INPUT))
+    return given.get("secret") is True or bool(given.get("value"))
+
+
+def why_unsigned(function: HogFunction, secret: str | None) -> Unsigned | None:
+    """Tell why deliveries are not signed with a key that is known here; None when they are."""
+    match offer_of(function):
+        case Offer.NONE:
+            return "unsupported"
+        case Offer.CUSTOM:
+            return "custom_program"
+        case Offer.UPGRADE:
+            return "no_key" if secret is None else "not_provisioned"
+        case Offer.READY:
+            if secret is None:
+                return "no_key"
+            return "not_provisioned" if find_drift(function, secret) else None
+
+
+class SigningSecrets:
+    """Finds the key that PostHog signs with, and mints one when none exists and `minting` is on."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        configured: str | None,
+        *,
+        minting: bool,
+        now: Clock = lambda: datetime.now(UTC),
+    ) -> None:
+        self._credentials = credentials
+        self._configured = configured
+        self._minting = minting
+        self._now = now
+
+    @property
+    def configured(self) -> str | None:
+        """POSTHOG_SIGNING_SECRET, which takes precedence over a minted key."""
+        return self._configured
+
+    async def obtain(self) -> str | None:
+        """Return the key, minting one if needed; a minted one is stored before it is returned.
+
+        None when none can be had: minting is not allowed, or what was stored cannot be read. The
+        caller holds the provisioning lock, so that only one run mints.
+
+        Raises:
+            Unavailable: the credentials service is down.
+        """
+        if self._configured:
+            return self._configured
+        payload = await self._readable()
+        if payload is None or payload.signing_secret or not self._minting:
+            return payload.signing_secret if payload else None
+        return await self._store(payload, signing.mint())
+
+    async def rotate(self) -> None:
+        """Mint another key; the one before counts beside it, and its end is near after `settle`.
+
+        Only after a run that left PostHog signing with the present one, so that no key that is in
+        use is forgotten.
+
+        Raises:
+            Unavailable: the credentials service is down, or could not store it.
+        """
+        payload = await self._readable()
+        if payload is None or not payload.signing_secret:
+            return
+        if await self._store(_replaced(payload), signing.mint()) is None:
+            raise Unavailable("the new signing key could not be stored; try again")
+        log.info("signing key minted anew")
+
+    async def settle(self) -> None:
+        """Set an end to the key before, now that PostHog has the present one.
+
+        A minted key is the key before, too, once the operator set one.
+
+        Raises:
+            Unavailable: the credentials service is down.
+        """
+        payload = await self._readable()
+        if payload is None:
+            return
+        secret = payload.signing_secret
+        if self._configured and secret:
+            payload, secret = _replaced(payload), None
+        if payload.signing_secret_previous and payload.signing_previous_until is None:
+            until = self._now() + timedelta(seconds=PREVIOUS_SECONDS)
+            ending = msgspec.structs.replace(payload, signing_previous_until=until)
+            await self._store(ending, secret)
+
+    async def _readable(self) -> DerivedPayload | None:
+        stored = await self._credentials.derived()
+        return None if stored.state == "unreadable" else stored.payload or DerivedPayload()
+
+    async def _store(self, payload: DerivedPayload, secret: str | None) -> str | None:
+        try:
+            await self._credentials.store_derived(
+                msgspec.structs.replace(payload, signing_secret=secret)
+            )
+        except Unavailable:
+            raise
+        except HogsendError as error:
+            log.warning("a minted signing key could not be stored", reason=str(error))
+            return None
+        return secret
+
+
+def _replaced(payload: DerivedPayload) -> DerivedPayload:
+    return msgspec.structs.replace(
+        payload,
+        signing_secret_previous=payload.signing_secret,
+        signing_previous_until=None,
+    )
+
+
+def _has_input(schema: list[object]) -> bool:
+    return any(mapping(entry).get("key") == SIGNING_INPUT for entry in schema)
+
+
+def _named_key(function: HogFunction) -> str | None:
+    for name, value in mapping(function.input("headers")).items():
+        if name.lower() == signing.KEY_ID_HEADER:
+            return str(value)
+    return None
+
+
+def _is_changed(function: HogFunction, template: HogTemplate) -> bool:
+    """Whether the template's program would take something away that somebody added.
+
+    It does not when each line of the destination's is in it: programs of the template have grown.
+    Numbers of statuses in them changed, too, which says nothing.
+    """
+    if not _keys(function.inputs_schema) <= _keys(template.inputs_schema):
+        return True
+    if function.hog.strip() == legacy.HOG.strip():
+        return False
+    return not function.hog or not _lines(function.hog) <= _lines(template.code)
+
+
+def _keys(schema: list[object]) -> set[object]:
+    return {str(mapping(entry).get("key")) for entry in schema}
+
+
+def _lines(program: str) -> set[str]:
+    stripped = (re.sub(r"\d+", "0", line.strip()) for line in program.splitlines())
+    return {line for line in stripped if line and not line.startswith("//")}

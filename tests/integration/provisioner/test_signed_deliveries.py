@@ -1,0 +1,157 @@
+"""The whole loop with signatures: connected, delivered, verified, and the key changed meanwhile.
+
+The sandbox delivers over HTTP to a gateway that accepts signed webhooks only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from hogsend.posthog.signing import KEY_ID_HEADER
+from sandbox import app as sandbox
+from sandbox.instance import Instance
+from sandbox.options import Options, Resolve
+from tests.integration.provisioner.driver import Driver, start_driver
+from tests.ports import free_port
+from tests.posthog_recorder import Recorder, serving
+from tests.servers import Servers
+from tests.waiting import eventually
+
+HOST = "hogsend.test"
+WEBHOOK = "/v1/webhooks/posthog"
+
+
+class Recording:
+    """Passes requests on to the gateway, and keeps the headers and body of each."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.deliveries: list[tuple[dict[str, str], bytes]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+
+        async def heard() -> Any:
+            nonlocal body
+            message = await receive()
+            body += message.get("body", b"")
+            return message
+
+        await self._app(scope, heard, send)
+        if scope["type"] == "http" and scope["path"] == WEBHOOK:
+            headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+            self.deliveries.append((headers, body))
+
+
+class Loop:
+    def __init__(self, posthog: Instance, driver: Driver, received: Recording) -> None:
+        self.posthog, self.driver, self.received = posthog, driver, received
+
+    async def capture(self, event: str) -> None:
+        async with httpx.AsyncClient(base_url=self.posthog.options.url) as http:
+            body = {
+                "api_key": self.posthog.options.project_key,
+                "event": event,
+                "distinct_id": "u_1",
+                "properties": {"$is_identified": True},
+            }
+            assert (await http.post("/i/v0/e/", json=body)).status_code == 200
+
+    async def repeat(self, headers: dict[str, str], body: bytes) -> int:
+        """Send a delivery again, as who saw it could."""
+        answer = await self.driver.gateway.http.post(WEBHOOK, content=body, headers=headers)
+        return answer.status_code
+
+    def answers(self) -> list[int | None]:
+        """What every attempt was answered."""
+        return [attempt.status for one in self.posthog.deliveries.all for attempt in one.attempts]
+
+
+@pytest.fixture
+async def loop(
+    servers: Servers, database_url: str, fresh_bus: None, tmp_path: Path
+) -> AsyncIterator[Loop]:
+    async with _loop(servers, database_url, tmp_path) as loop:
+        yield loop
+
+
+@asynccontextmanager
+async def _loop(servers: Servers, database_url: str, tmp_path: Path) -> AsyncIterator[Loop]:
+    port = free_port()
+    options = Options(port=free_port(), resolve=(Resolve(HOST, "127.0.0.1", port),))
+    async with (
+        sandbox.serving(options) as posthog,
+        start_driver(
+            servers,
+            database_url,
+            cast("Recorder", posthog.options),
+            tmp_path,
+            public_url=f"http://{HOST}",
+            personal_key=posthog.options.personal_key,
+            connected=False,
+            of_gateway={"webhook_signatures": "required"},
+        ) as driver,
+    ):
+        received = Recording(driver.gateway.app)
+        async with serving(received, port):
+            yield Loop(posthog, driver, received)
+
+
+async def test_deliveries_are_signed_verified_and_survive_a_change_of_the_key(loop: Loop) -> None:
+    connected = await loop.driver.provision()
+    assert connected.json()["signed"] is True, connected.text
+    await loop.capture("signed_up")
+    await eventually(lambda: loop.answers() == [200])
+    headers, body = loop.received.deliveries[0]
+    assert await loop.repeat(headers, body) == 200
+    assert await loop.repeat(headers, body.replace(b"signed_up", b"refunded!")) == 401
+    assert await loop.repeat({**headers, "webhook-id": "msg_other"}, body) == 401
+    without = {name: value for name, value in headers.items() if not name.startswith("webhook-")}
+    assert await loop.repeat(without, body) == 401
+
+    stop = asyncio.Event()
+
+    async def keep_capturing() -> int:
+        count = 0
+        while not stop.is_set():
+            await loop.capture(f"event_{count}")
+            count += 1
+        return count
+
+    capturing = asyncio.create_task(keep_capturing())
+    await eventually(lambda: len(loop.answers()) > 3)
+    changed = await loop.driver.provision("?rotateSigningKey=true")
+    assert (changed.json()["action"], changed.json()["signed"]) == ("updated", True), changed.text
+    so_far = len(loop.answers())
+    await eventually(lambda: len(loop.answers()) > so_far + 3)
+    stop.set()
+    captured = await capturing
+    await eventually(lambda: len(loop.answers()) == captured + 1)
+    assert set(loop.answers()) == {200}
+    keys = {headers[KEY_ID_HEADER] for headers, _ in loop.received.deliveries}
+    assert len(keys) == 2
+    # The one before counts for a while, since PostHog may repeat what it signed.
+    assert await loop.repeat(headers, body) == 200
+    found = await loop.driver.diagnose()
+    assert found["signatures"]["state"] == "signed"
+
+
+async def test_a_posthog_that_cannot_sign_is_refused_where_signatures_are_required(
+    loop: Loop,
+) -> None:
+    loop.posthog.functions.signing = False
+    refused = await loop.driver.provision()
+    assert refused.status_code == 409
+    assert refused.json()["error"] == "webhook_signatures_unsupported"
+    assert "WEBHOOK_SIGNATURES" in refused.json()["remediation"]
+    found = await loop.driver.diagnose()
+    signatures = found["signatures"]
+    assert (signatures["state"], signatures["required"]) == ("refused", True)
+    assert signatures["remediation"]

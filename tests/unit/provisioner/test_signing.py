@@ -1,0 +1,359 @@
+"""Signed deliveries: turned on where PostHog can sign, kept up to date, changed without a loss.
+
+PostHog is the sandbox's app, reached without a socket: it hides secrets, drops inputs that it does
+not know, and keeps a function's program.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, cast
+
+import pytest
+
+from hogsend.contract.credentials import TokenReply
+from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.provisioning import Provisioned, ProvisionLoop
+from hogsend.posthog.signing import KEY_ID_HEADER, key_id, key_of, mint
+from sandbox.app import app_of
+from sandbox.functions.model import HogFunction, InputSchema
+from sandbox.instance import Instance
+from sandbox.options import Options
+from services.provisioner.destination import legacy
+from services.provisioner.destination.signing import PREVIOUS_SECONDS
+from tests.unit.provisioner.fakes import FakeCredentials, InMemoryProvisioner, compose
+
+OPERATORS = "whsec_" + "b" * 32
+OTHERS = "c" * 32
+OLDER_PROGRAM = """
+let request := {
+  'method': inputs.method,
+  'headers': inputs.headers,
+  'body': inputs.body
+}
+// from before
+let answer := fetch(inputs.url, request)
+if (answer.status >= 400) { throw Error(f'Webhook answered {answer.status}: {answer.body}') }
+"""
+
+
+@cache
+def stand_in() -> tuple[Instance, Any]:
+    """One for all tests, for it takes long to make."""
+    instance = Instance(Options())
+    return instance, app_of(instance)
+
+
+class Loop:
+    """A provisioner and its PostHog."""
+
+    def __init__(self, posthog: Instance, app: Any, **options: Any) -> None:
+        self.posthog, self.app = posthog, app
+        self.credentials = FakeCredentials()
+        key = self.posthog.options.personal_key
+        self.credentials.token = TokenReply(source="personal_key", version=1, token=key)
+        self.provisioner = self.another(**options)
+
+    def another(self, **options: Any) -> InMemoryProvisioner:
+        store = self.provisioner.store if hasattr(self, "provisioner") else None
+        self.provisioner = compose(self.app, self.credentials, store, **options)
+        return self.provisioner
+
+    async def run(self, **wanted: bool) -> Provisioned:
+        reply = await self.provisioner.provisioning.run(ProvisionLoop(**wanted))
+        assert reply.provisioned is not None, reply.refusal
+        return reply.provisioned
+
+    async def refused(self, **wanted: bool) -> tuple[str, str]:
+        reply = await self.provisioner.provisioning.run(ProvisionLoop(**wanted))
+        assert reply.refusal is not None, reply.provisioned
+        assert reply.refusal.reason == "precondition"
+        assert reply.refusal.remediation
+        return reply.refusal.code, reply.refusal.detail or ""
+
+    @property
+    def function(self) -> HogFunction:
+        (function,) = self.posthog.functions.all()
+        return function
+
+    @property
+    def key(self) -> Any:
+        """The key PostHog signs with."""
+        return self.function.inputs["signing_secret"].value
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        return dict(cast("Any", self.function.inputs["headers"].value))
+
+    @property
+    def named(self) -> str:
+        return str(self.headers[KEY_ID_HEADER])
+
+    @property
+    def minted(self) -> str | None:
+        payload = self.credentials.derived_reply.payload
+        return payload.signing_secret if payload else None
+
+
+async def start(*, signing: bool = True, **options: Any) -> Loop:
+    """Start with an empty PostHog, which can sign unless `signing` is false."""
+    posthog, app = stand_in()
+    await posthog.reset()
+    posthog.functions.signing = signing
+    return Loop(posthog, app, **options)
+
+
+async def test_a_created_destination_signs_with_a_minted_key_and_stays_as_it_is() -> None:
+    loop = await start()
+    created = await loop.run()
+    assert (created.action, created.signed, created.unsigned_because) == ("created", True, None)
+    assert loop.key == loop.minted
+    assert len(key_of(loop.key)) == 32
+    assert loop.named == key_id(loop.key)
+    assert loop.function.enabled
+    stored = len(loop.credentials.stored)
+    again = await loop.run()
+    assert (again.action, again.signed) == ("unchanged", True)
+    assert len(loop.credentials.stored) == stored
+
+
+async def test_where_posthog_cannot_sign_nothing_is_minted_and_the_answer_says_so() -> None:
+    loop = await start(signing=False)
+    for action in ("created", "unchanged"):
+        result = await loop.run()
+        assert (result.action, result.signed) == (action, False)
+        assert result.unsigned_because == "unsupported"
+    assert loop.minted is None
+    assert KEY_ID_HEADER not in loop.headers
+
+
+async def test_a_posthog_that_learnt_to_sign_is_made_to() -> None:
+    loop = await start(signing=False)
+    await loop.run()
+    loop.posthog.functions.signing = True
+    result = await loop.run()
+    assert (result.action, result.signed) == ("updated", True)
+    assert loop.key == loop.minted
+    assert "standard_webhooks" in loop.function.hog
+    assert (await loop.run()).action == "unchanged"
+
+
+@pytest.mark.parametrize("program", [OLDER_PROGRAM, legacy.HOG])
+async def test_earlier_programs_of_the_template_and_ours_are_replaced(program: str) -> None:
+    loop = await start(signing=False)
+    await loop.run()
+    loop.function.hog = program
+    loop.posthog.functions.signing = True
+    assert ((await loop.run()).signed, (await loop.run()).action) == (True, "unchanged")
+
+
+@pytest.mark.parametrize("with_input", [False, True])
+async def test_a_program_that_somebody_changed_is_left_alone(with_input: bool) -> None:
+    loop = await start(signing=False)
+    await loop.run()
+    function = loop.function
+    if with_input:
+        function.inputs_schema = [*function.inputs_schema, InputSchema("mine", "string")]
+    else:
+        function.hog += "print('mine')\n"
+    before = function.hog
+    loop.posthog.functions.signing = True
+    result = await loop.run()
+    assert (result.action, result.unsigned_because) == ("unchanged", "custom_program")
+    assert loop.function.hog == before
+    assert loop.minted is None
+
+
+async def test_the_old_clis_destination_becomes_one_that_signs() -> None:
+    loop = await start()
+    await loop.run()
+    function = loop.function
+    function.inputs_schema = [InputSchema("url", "string"), InputSchema("payload", "json")]
+    function.hog = "old"
+    assert (await loop.run()).action == "updated"
+    assert loop.key == loop.minted
+    assert (await loop.run()).action == "unchanged"
+
+
+async def test_the_operators_key_wins_and_ends_the_minted_one() -> None:
+    loop = await start()
+    await loop.run()
+    minted = loop.minted
+    loop.another(signing_secret=OPERATORS)
+    assert (await loop.run()).action == "updated"
+    assert (loop.key, loop.named) == (OPERATORS, key_id(OPERATORS))
+    payload = loop.credentials.derived_reply.payload
+    assert payload is not None
+    assert (payload.signing_secret, payload.signing_secret_previous) == (None, minted)
+    ends = payload.signing_previous_until
+    assert ends is not None
+    assert ends - datetime.now(UTC) < timedelta(seconds=PREVIOUS_SECONDS)
+    stored = len(loop.credentials.stored)
+    assert (await loop.run()).action == "unchanged"
+    assert len(loop.credentials.stored) == stored
+
+
+async def test_without_minting_only_the_operators_key_signs() -> None:
+    loop = await start(minting=False)
+    result = await loop.run()
+    assert (result.signed, result.unsigned_because) == (False, "no_key")
+    loop.another(minting=False, signing_secret=OPERATORS)
+    assert ((await loop.run()).signed, loop.key) == (True, OPERATORS)
+
+
+@pytest.mark.parametrize("what", ["gone", "another"])
+async def test_a_key_that_was_changed_in_posthog_is_put_back(what: str) -> None:
+    loop = await start()
+    await loop.run()
+    inputs = dict(loop.function.inputs)
+    if what == "gone":
+        inputs["signing_secret"] = type(inputs["signing_secret"])()
+    else:
+        headers = {**loop.headers, KEY_ID_HEADER: key_id(OTHERS)}
+        inputs["headers"] = type(inputs["headers"])(headers)
+    loop.function.inputs = inputs
+    assert (await loop.run()).action == "updated"
+    assert (loop.key, loop.named) == (loop.minted, key_id(loop.minted or ""))
+
+
+async def test_a_key_that_cannot_be_read_is_not_replaced() -> None:
+    loop = await start()
+    await loop.run()
+    key = loop.key
+    loop.credentials.holds_unreadable()
+    result = await loop.run()
+    assert (result.action, result.unsigned_because, loop.key) == ("unchanged", "no_key", key)
+
+
+async def test_a_key_that_cannot_be_stored_is_not_given_to_posthog() -> None:
+    loop = await start()
+    loop.credentials.failures["store_derived"] = InvalidRequest("refused")
+    result = await loop.run()
+    assert (result.action, result.signed) == ("created", False)
+    assert not loop.function.inputs["signing_secret"].value
+
+
+async def test_a_rotation_keeps_the_key_in_use_until_a_day_after_posthog_has_the_new_one() -> None:
+    loop = await start()
+    await loop.run()
+    first = loop.key
+    seen: list[Any] = []
+    change = loop.posthog.functions.update
+
+    def watched(id: str, fields: Any) -> Any:
+        seen.append(loop.credentials.derived_reply.payload)
+        return change(id, fields)
+
+    loop.posthog.functions.update = watched  # type: ignore[method-assign]
+    result = await loop.run(rotate_signing_key=True)
+    assert (result.action, result.signed) == ("updated", True)
+    assert loop.key == loop.minted != first
+    (during,) = seen
+    # Gateways know both before PostHog signs with the new one.
+    assert (during.signing_secret, during.signing_secret_previous) == (loop.key, first)
+    assert during.signing_previous_until is None
+    after = loop.credentials.derived_reply.payload
+    assert after is not None
+    assert after.signing_secret_previous == first
+    assert after.signing_previous_until is not None
+
+
+async def test_a_rotation_that_posthog_refused_is_finished_before_the_next() -> None:
+    loop = await start()
+    await loop.run()
+    first = loop.key
+    change, refusals = loop.posthog.functions.update, [RuntimeError("PostHog is ill")]
+
+    def failing(id: str, fields: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return change(id, fields)
+
+    loop.posthog.functions.update = failing  # type: ignore[method-assign]
+    reply = await loop.provisioner.provisioning.run(ProvisionLoop(rotate_signing_key=True))
+    assert reply.refusal is not None
+    second, payload = loop.minted, loop.credentials.derived_reply.payload
+    assert payload is not None
+    assert (loop.key, payload.signing_secret_previous) == (first, first)
+    assert payload.signing_previous_until is None
+    await loop.run(rotate_signing_key=True)
+    payload = loop.credentials.derived_reply.payload
+    assert payload is not None
+    # The one that PostHog had in between is the one before, not the one that it never had longer.
+    assert payload.signing_secret_previous == second
+    assert loop.key == payload.signing_secret
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"signing_secret": OPERATORS}, "POSTHOG_SIGNING_SECRET"), ({"signing": False}, "not signed")],
+)
+async def test_a_rotation_without_a_minted_key_is_refused(
+    options: dict[str, Any], said: str
+) -> None:
+    loop = await start(**options)
+    code, detail = await loop.refused(rotate_signing_key=True)
+    assert code == "signing_key_not_rotatable"
+    assert said in detail
+    assert OPERATORS not in detail
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"signing": False}, "no signing secret"), ({"minting": False}, "POSTHOG_MINT")],
+)
+async def test_a_gateway_that_requires_signatures_is_given_nothing_unsigned(
+    options: dict[str, Any], said: str
+) -> None:
+    loop = await start(**options)
+    for _ in range(2):
+        code, detail = await loop.refused(signatures_required=True)
+        assert code == "webhook_signatures_unsupported"
+        assert said in detail
+        assert not loop.function.enabled
+    # Where it is not required, the same one is used.
+    assert (await loop.run()).action == "updated"
+    assert loop.function.enabled
+
+
+async def test_what_must_be_signed_is_enabled_once_it_is() -> None:
+    loop = await start()
+    result = await loop.run(signatures_required=True)
+    assert (result.action, result.signed) == ("created", True)
+    assert loop.function.enabled
+    assert loop.key == loop.minted
+
+
+async def test_a_live_destination_that_cannot_sign_is_not_touched_where_it_must() -> None:
+    loop = await start(signing=False)
+    await loop.run()
+    loop.function.inputs["url"] = type(loop.function.inputs["url"])(
+        f"{loop.provisioner.instance.public_url}/x/v1/webhooks/posthog"
+    )
+    updated = loop.function.updated_at
+    await loop.refused(signatures_required=True)
+    assert loop.function.updated_at == updated
+
+
+async def test_a_placeholder_is_not_signed_yet() -> None:
+    loop = await start()
+    assert (await loop.run(placeholder=True)).signed is None
+    assert loop.minted is None
+    assert (await loop.run()).signed is True
+
+
+async def test_the_diagnosis_says_whether_deliveries_are_signed() -> None:
+    loop = await start(signing=False)
+    await loop.run()
+    found = (await loop.provisioner.diagnostics.run()).destination
+    assert (found.state, found.signed, found.unsigned_because) == ("live", False, "unsupported")
+    loop.posthog.functions.signing = True
+    found = (await loop.provisioner.diagnostics.run()).destination
+    assert (found.state, found.signed, found.unsigned_because) == ("live", False, "no_key")
+    await loop.run()
+    found = (await loop.provisioner.diagnostics.run()).destination
+    assert (found.state, found.signed) == ("live", True)
+    loop.another(signing_secret=mint())
+    found = (await loop.provisioner.diagnostics.run()).destination
+    assert (found.state, found.unsigned_because) == ("drifted", "not_provisioned")
