@@ -39,6 +39,7 @@ from services.analytics.delivery.heard_writes import Destinations, HeardWrites
 from services.analytics.delivery.jetstream import JetStreams
 from services.analytics.delivery.leader_election import LeaderElection
 from services.analytics.delivery.listening import Listener
+from services.analytics.delivery.positions import PositionStore
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.source import Source
@@ -116,7 +117,7 @@ def create_app(
         writes=writes,
     )
 
-    streams = JetStreams(broker, map(own.batch_subscriber, DELIVERIES))
+    streams = JetStreams(broker, map(own.batch_subscriber, DELIVERIES), PositionStore(database))
     delivery = DeliveryRunner(
         streams=streams,
         capture=CaptureApi(http, seconds=settings.outbound_webhook_timeout_ms / 1000),

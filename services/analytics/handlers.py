@@ -15,6 +15,7 @@ from hogsend.contract.destinations import (
     ANALYTICS_CREATE_DESTINATION,
     ANALYTICS_DELETE_DESTINATION,
     ANALYTICS_DELIVERIES,
+    ANALYTICS_ENGAGEMENT_READERS,
     ANALYTICS_GET_DESTINATION,
     ANALYTICS_LIST_DESTINATIONS,
     ANALYTICS_TEST_DESTINATION,
@@ -23,6 +24,7 @@ from hogsend.contract.destinations import (
     DeliveryPage,
     DestinationPage,
     DestinationRef,
+    EngagementReaders,
     ListDeliveries,
     ListDestinations,
     OutboundDestination,
@@ -48,7 +50,7 @@ from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
-from services.analytics.delivery.destination_consumers import ANY_DESTINATION
+from services.analytics.delivery.destination_consumers import ANY_DESTINATION, destination_durable
 from services.analytics.delivery.jetstream import consumer_config, received
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.delivery.sources.buckets import BucketsSource
@@ -150,6 +152,15 @@ async def list_deliveries(
 ) -> DeliveryPage:
     """List a destination's delivery history."""
     return await destinations.deliveries(wanted)
+
+
+@router.endpoint(ANALYTICS_ENGAGEMENT_READERS)
+async def engagement_readers(
+    _wanted: Empty, destinations: Injected[DestinationService]
+) -> EngagementReaders:
+    """Name the durables that engagement is kept for."""
+    buckets = BucketsSource.subscription.durable
+    return EngagementReaders([buckets, *map(destination_durable, await destinations.ids())])
 
 
 # Delivery to PostHog: these consumers run in the one replica that leads

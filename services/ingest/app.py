@@ -28,6 +28,7 @@ from services.ingest.contacts.merges import ContactMerges
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
 from services.ingest.dead_letters.stream import DeadLetterStream
+from services.ingest.engagement_readers import KnownReaders
 from services.ingest.engagement_retention import EngagementRetention
 from services.ingest.erasure.jobs import SETTLE_SECONDS, ErasureJobs
 from services.ingest.erasure.worker import ErasureWorker
@@ -93,7 +94,7 @@ def create_app(
         broker,
         background=[
             database.keep_connected,
-            EngagementRetention(broker.link).keep_trimmed,
+            EngagementRetention(broker.link, KnownReaders(broker.link, database)).keep_trimmed,
             eraser.work_forever,
             *background,
         ],

@@ -2,23 +2,26 @@
 
 JetStream's own retention by interest does the same, but forgets at once what it accepts while a
 consumer is missing: a report would be acknowledged to its publisher and lost. So the stream keeps
-everything, and only what ingest has acknowledged is ever deleted. A consumer of analytics counts
-while it exists: one that was deleted by hand while analytics was away misses what is reported then.
+everything, and only what ingest has acknowledged is ever deleted. So it is with the consumers of
+analytics, of which one may be deleted by hand while analytics is away (`engagement_readers`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Protocol
 
 import structlog
-from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 
+from hogsend.contract.errors import HogsendError
 from hogsend.contract.streams import ENGAGEMENT_CONSUMER, StreamName
 from hogsend.service import metrics
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import UNREACHABLE
+from hogsend.transport.own_consumer import consumers_of
 
 log = structlog.get_logger(__name__)
 
@@ -27,15 +30,29 @@ KEPT_SECONDS = 10.0
 """How long a report stays at least.
 
 The leader of a consumer may be behind the stream's in a cluster, and says then that it is done with
-everything it knows of. A consumer of analytics that was deleted is made again within this time.
+everything it knows of.
 """
+
+
+class Readers(Protocol):
+    """Know who reads the stream beside ingest."""
+
+    async def missing(self, present: Collection[str]) -> set[str]:
+        """Readers without a consumer, which will be back.
+
+        Raises:
+            Unavailable: that cannot be found out now.
+        """
 
 
 class EngagementRetention:
     """Trims the stream; every replica does, and each may."""
 
-    def __init__(self, link: Connection) -> None:
+    def __init__(self, link: Connection, readers: Readers) -> None:
+        """Trim over `link`, unless one of `readers` is missing."""
         self._link = link
+        self._readers = readers
+        self._waits_for = ""
         self._ends: deque[tuple[float, int]] = deque()
         """The stream's last sequence at moments that are not old enough yet."""
         self._old_end = 0
@@ -49,15 +66,17 @@ class EngagementRetention:
                 continue
             try:
                 await self.trim()
-            except UNREACHABLE as error:
+            except (HogsendError, *UNREACHABLE) as error:
                 metrics.FAILURES.labels("trim", type(error).__name__).inc()
                 log.warning("engagement is not trimmed", reason=str(error))
 
     async def trim(self) -> None:
-        """Delete what every consumer is done with; nothing while ingest's own is missing.
+        """Delete what every reader is done with; nothing while the consumer of one is missing.
 
         Raises:
             nats.errors.Error: NATS or JetStream cannot be reached.
+            HogsendError: PostgreSQL cannot be used, or analytics does not say whether a consumer
+                that is missing is still wanted.
         """
         js = self._link.js
         stream = await js.stream_info(StreamName.ENGAGEMENT)
@@ -65,13 +84,24 @@ class EngagementRetention:
         end = self._known_to_all(stream.state.last_seq)
         if not stream.state.messages:
             return
-        consumers = await _consumers(js)
+        consumers = await consumers_of(js, StreamName.ENGAGEMENT)
         recorded = [one for one in consumers if one.name == ENGAGEMENT_CONSUMER.durable_name]
-        if not recorded:
+        if not recorded or await self._waits(consumers):
             return
         done = min(end, _floor(recorded[0]), *(_done_with(one, end) for one in consumers))
         if done >= stream.state.first_seq:
             await js.purge_stream(StreamName.ENGAGEMENT, seq=done + 1)
+
+    async def _waits(self, consumers: Sequence[ConsumerInfo]) -> bool:
+        # What is not durable is somebody's who looks on, and is not made again.
+        durables = {one.name for one in consumers if one.config.durable_name}
+        missing = await self._readers.missing(durables - {str(ENGAGEMENT_CONSUMER.durable_name)})
+        waits_for = ", ".join(sorted(missing))
+        if waits_for != self._waits_for:
+            self._waits_for = waits_for
+            if waits_for:
+                log.warning("engagement is not trimmed: consumers are missing", missing=waits_for)
+        return bool(missing)
 
     def _known_to_all(self, last: int) -> int:
         now = asyncio.get_running_loop().time()
@@ -79,13 +109,6 @@ class EngagementRetention:
         while self._ends and self._ends[0][0] <= now - KEPT_SECONDS:
             _, self._old_end = self._ends.popleft()
         return self._old_end
-
-
-async def _consumers(js: JetStreamContext) -> list[ConsumerInfo]:
-    found: list[ConsumerInfo] = []
-    while page := await js.consumers_info(StreamName.ENGAGEMENT, offset=len(found)):
-        found += page
-    return found
 
 
 def _done_with(consumer: ConsumerInfo, end: int) -> int:

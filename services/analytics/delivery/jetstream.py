@@ -8,16 +8,17 @@ from datetime import datetime
 
 import nats.js.errors
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy
 
 from hogsend.contract.errors import TooLarge, Unavailable
-from hogsend.contract.streams import StreamName
+from hogsend.contract.streams import STREAMS, StreamName
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.subscribers import BatchSubscriber
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import UNREACHABLE
-from hogsend.transport.own_consumer import made
+from hogsend.transport.own_consumer import consumers_of, made
+from services.analytics.delivery.positions import KeptPosition, Positions
 from services.analytics.delivery.streams import (
     ACK_WAIT_SECONDS,
     MAX_UNACKNOWLEDGED,
@@ -41,6 +42,11 @@ def consumer_config(subscription: Subscription) -> ConsumerConfig:
     )
 
 
+def _may_begin_anywhere(stream: StreamName) -> bool:
+    # A work queue keeps what is not acknowledged, and its consumers begin at its start.
+    return STREAMS[stream].config.retention is RetentionPolicy.LIMITS
+
+
 def received(messages: Iterable[Msg], dead_letters: DeadLetters) -> list[JetStreamMessage]:
     """Messages as delivery takes them."""
     return [JetStreamMessage(message, dead_letters) for message in messages]
@@ -49,9 +55,17 @@ def received(messages: Iterable[Msg], dead_letters: DeadLetters) -> list[JetStre
 class JetStreams:
     """`Streams` over the connection of the service's broker."""
 
-    def __init__(self, broker: ServiceBroker, subscribers: Iterable[BatchSubscriber]) -> None:
+    def __init__(
+        self,
+        broker: ServiceBroker,
+        subscribers: Iterable[BatchSubscriber],
+        positions: Positions,
+    ) -> None:
         """Consume with `subscribers`, one for each subject of a stream."""
         self._broker = broker
+        self._kept = positions
+        self._positions: dict[tuple[StreamName, str], KeptPosition] = {}
+        """Of the durables that this replica has made or found."""
         self._subscribers = {
             (one.stream.name, one.consumer.filter_subject): one for one in subscribers
         }
@@ -63,44 +77,85 @@ class JetStreams:
 
     def consumer(self, subscription: Subscription) -> JetStreamConsumer:
         """The durable consumer of a subscription."""
-        subscriber = self._subscribers[subscription.stream, subscription.subject]
-        return JetStreamConsumer(self._broker.link, subscriber, subscription)
+        stream, durable = subscription.stream, subscription.durable
+        subscriber = self._subscribers[stream, subscription.subject]
+        link, config = self._broker.link, consumer_config(subscription)
+        if not _may_begin_anywhere(stream):
+            return JetStreamConsumer(link, subscriber, config)
+        new = KeptPosition(self._kept, stream, durable)
+        kept = self._positions.setdefault((stream, durable), new)
+        return JetStreamConsumer(link, subscriber, config, kept)
 
     async def durables(self, stream: StreamName) -> Collection[str]:
-        """Names of all durable consumers of a stream."""
+        """Names of all durable consumers of a stream, and of those whose position is kept."""
+        names = set(await self._kept.durables(stream))
         with _as_unavailable():
-            return [info.name for info in await self._broker.link.js.consumers_info(stream)]
+            for info in await consumers_of(self._broker.link.js, stream):
+                names.add(info.name)
+        return names
 
     async def delete_consumer(self, stream: StreamName, durable: str) -> None:
         """Delete a durable consumer, if it exists."""
+        # First: one that is left would bring back what is published after the consumer is gone.
+        await self._kept.forget(stream, durable)
+        self._positions.pop((stream, durable), None)
         with _as_unavailable(), suppress(nats.js.errors.NotFoundError):
             js = await self._broker.link.js_for(stream)
             await js.delete_consumer(stream, durable)
+
+    async def save_positions(self) -> None:
+        """Keep how far the consumers are that have brought something since."""
+        moved = []
+        for (stream, durable), kept in [*self._positions.items()]:
+            if not kept.position.is_behind:
+                continue
+            # One that is gone is made again by whoever reads it.
+            with _as_unavailable(), suppress(nats.js.errors.NotFoundError):
+                js = await self._broker.link.js_for(stream)
+                if await kept.position.look(js, stream, durable):
+                    moved.append(kept)
+        # What was deleted meanwhile must not come back.
+        wanted = [one.now() for one in moved if one in self._positions.values()]
+        if rows := [one for one in wanted if one is not None]:
+            await self._kept.save(rows)
 
 
 class JetStreamConsumer:
     """A durable pull consumer."""
 
     def __init__(
-        self, link: Connection, subscriber: BatchSubscriber, subscription: Subscription
+        self,
+        link: Connection,
+        subscriber: BatchSubscriber,
+        config: ConsumerConfig,
+        kept: KeptPosition | None = None,
     ) -> None:
         self._link = link
         self._subscriber = subscriber
-        self._stream = subscription.stream
-        self._config = consumer_config(subscription)
+        self._stream = subscriber.stream.name
+        self._config = config
+        self._kept = kept
 
     async def create(self) -> int:
         """Create it unless it exists; give the number of its unacknowledged messages."""
         if not self._link.connected:
             raise Unavailable("NATS is not connected")
+        if self._kept is not None:
+            await self._kept.recall()
         with _as_unavailable():
             js = await self._link.js_for(self._stream)
-            info = await made(js, self._stream, self._config)
+            if self._kept is None:
+                info = await made(js, self._stream, self._config)
+            else:
+                info = await self._kept.position.made(js, self._stream, self._config)
+        if self._kept is not None:
+            await self._kept.keep()
         return info.num_ack_pending or 0
 
     async def run(self) -> None:
         """Hand its messages to the subscriber's handler until cancelled."""
-        await self._subscriber.run(self._config, heartbeat=HEARTBEAT_SECONDS)
+        position = None if self._kept is None else self._kept.position
+        await self._subscriber.run(self._config, heartbeat=HEARTBEAT_SECONDS, position=position)
 
 
 class JetStreamMessage:

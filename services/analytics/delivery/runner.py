@@ -17,6 +17,7 @@ from services.analytics.delivery.destination_senders import DestinationSenders
 from services.analytics.delivery.heard_writes import HeardWrites
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sender import Sender
+from services.analytics.delivery.shielded import shielded
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.mirror import MirrorSource
 from services.analytics.delivery.sources.source import Source
@@ -32,6 +33,10 @@ log = structlog.get_logger(__name__)
 
 RESTART_SECONDS = 1.0
 READY_POLL_SECONDS = 0.2
+POSITIONS_SECONDS = 1.0
+"""How often positions are saved. What is sent in between is sent again, under the same uuid, when a
+consumer is deleted and the process that read it dies at once."""
+LAST_SAVE_SECONDS = 2.0
 
 
 class DeliveryRunner:
@@ -71,12 +76,14 @@ class DeliveryRunner:
             ),
             self._destination_senders().run(),
             self._drop_mirror_if_off(),
+            self._keep_positions(),
         ]
         tasks = [asyncio.create_task(part) for part in work]
         try:
             await asyncio.gather(*tasks)
         finally:
             await cancel_all(*tasks)
+            await shielded(self._save_positions())
 
     async def enqueue(self, messages: Sequence[DeliveryMessage]) -> None:
         """Hand messages of one consumer to its sender."""
@@ -119,6 +126,19 @@ class DeliveryRunner:
                 if source.subscription.stream is StreamName.PERSONS:
                     await self._heard.sends_no_captures()
             await asyncio.sleep(RESTART_SECONDS)
+
+    async def _keep_positions(self) -> None:
+        while True:
+            await asyncio.sleep(POSITIONS_SECONDS)
+            await self._save_positions()
+
+    async def _save_positions(self) -> None:
+        try:
+            async with asyncio.timeout(LAST_SAVE_SECONDS):
+                await self._streams.save_positions()
+        except (Unavailable, TimeoutError) as error:
+            FAILURES.labels("positions", type(error).__name__).inc()
+            log.warning("positions not saved", reason=str(error))
 
     async def _drop_mirror_if_off(self) -> None:
         """Delete the mirror's consumer, or the next one would begin with events of the pause."""

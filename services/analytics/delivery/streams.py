@@ -120,15 +120,22 @@ class Streams(Protocol):
         """The durable consumer of a subscription, which may not exist yet."""
 
     async def durables(self, stream: StreamName) -> Collection[str]:
-        """Names of all durable consumers of a stream.
+        """Names of all durable consumers of a stream, and of those whose position is kept.
 
         Raises:
             Unavailable: the broker cannot be reached, or the stream does not exist yet.
         """
 
     async def delete_consumer(self, stream: StreamName, durable: str) -> None:
-        """Delete a durable consumer, if it exists.
+        """Delete a durable consumer, if it exists, and forget how far it was read.
 
         Raises:
-            Unavailable: the broker cannot be reached.
+            Unavailable: the broker or PostgreSQL cannot be reached.
+        """
+
+    async def save_positions(self) -> None:
+        """Keep how far consumers were read, for when they are deleted while no replica runs.
+
+        Raises:
+            Unavailable: the broker or PostgreSQL cannot be reached.
         """

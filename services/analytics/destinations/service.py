@@ -188,6 +188,10 @@ class DestinationService:
         """List a destination's history."""
         return await self._store.deliveries(_id(wanted.id), wanted)
 
+    async def ids(self) -> list[UUID]:
+        """Every destination's id."""
+        return [one.id for one in await self._store.all()]
+
     async def _create_consumer(self, id: UUID) -> None:
         # The leader would create it a moment later; engagement until then would be lost.
         await self._consumers.create(id)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from hogsend.contract.base import Message
+from hogsend.contract.base import Empty, Message
 from hogsend.contract.credentials import Deleted
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
@@ -135,6 +135,12 @@ class DeliveryPage(Message, frozen=True, kw_only=True):
     offset: int
 
 
+class EngagementReaders(Message, frozen=True):
+    """Durables of ENGAGEMENT that analytics wants, there or not."""
+
+    durables: list[str]
+
+
 ANALYTICS_CREATE_DESTINATION = Endpoint(
     service=User.ANALYTICS,
     verb="create-destination",
@@ -197,4 +203,12 @@ ANALYTICS_DELIVERIES = Endpoint(
     reply=DeliveryPage,
     callers=(User.GATEWAY,),
     summary="A destination's delivery history.",
+)
+ANALYTICS_ENGAGEMENT_READERS = Endpoint(
+    service=User.ANALYTICS,
+    verb="engagement-readers",
+    request=Empty,
+    reply=EngagementReaders,
+    callers=(User.INGEST,),
+    summary="Durables that read engagement, also those that are missing at the moment.",
 )

@@ -51,6 +51,7 @@ from hogsend.service.requester import has_requester
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import HEARTBEAT_SECONDS, Consumer, MessagesInHand
+from hogsend.transport.own_consumer import Position
 
 if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig
@@ -219,7 +220,11 @@ class BatchSubscriber(BatchPullStreamSubscriber):
         self._on_nak = on_nak
 
     async def run(
-        self, consumer: ConsumerConfig | None = None, *, heartbeat: float = HEARTBEAT_SECONDS
+        self,
+        consumer: ConsumerConfig | None = None,
+        *,
+        heartbeat: float = HEARTBEAT_SECONDS,
+        position: Position | None = None,
     ) -> None:
         """Consume until cancelled, and hold what the handler has not acknowledged until then.
 
@@ -229,10 +234,17 @@ class BatchSubscriber(BatchPullStreamSubscriber):
         Args:
             consumer: instead of the declared one.
             heartbeat: seconds between two heartbeats for each message in hand.
+            position: where it begins when it is made again; None as declared.
         """
         connection, in_hand = self._connection(), self._in_hand(heartbeat)
         beating = asyncio.create_task(in_hand.keep_alive())
-        source = Consumer(connection, self.stream.name, consumer or self.consumer, batch=self.batch)
+        source = Consumer(
+            connection,
+            self.stream.name,
+            consumer or self.consumer,
+            batch=self.batch,
+            position=position,
+        )
         try:
             async for messages in source.batches():
                 in_hand.take(messages)

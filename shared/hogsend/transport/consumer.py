@@ -21,7 +21,7 @@ from nats.js.api import ConsumerConfig
 
 from hogsend.transport.connection import Connection
 from hogsend.transport.foreign_consumer import found_or_made
-from hogsend.transport.own_consumer import Position
+from hogsend.transport.own_consumer import Position, made
 
 WAIT_SECONDS = 5.0
 """How long one request for the next message stays open at the server."""
@@ -76,6 +76,7 @@ class Consumer:
         *,
         batch: int,
         adjust: bool = True,
+        position: Position | None = None,
     ) -> None:
         """Prepare without asking.
 
@@ -86,6 +87,7 @@ class Consumer:
             batch: most messages handed out at a time.
             adjust: give a consumer that exists this configuration; else it stays as it is, and one
                 that reads something else is an error.
+            position: where it begins when it is made again; None as declared.
         """
         self._connection = connection
         self._stream = stream
@@ -95,13 +97,10 @@ class Consumer:
         self._config = named
         self._batch = batch
         self._adjust = adjust
-        self._position = Position()
+        self._position = position
 
-    async def find(self, *, again: bool = False) -> str:
+    async def find(self) -> str:
         """Make the consumer unless it exists, and give its name.
-
-        Args:
-            again: it was deleted meanwhile.
 
         Raises:
             ConsumerConflict: it exists, may not be adjusted, and reads something else.
@@ -111,8 +110,9 @@ class Consumer:
         if not self._adjust:
             return await found_or_made(self._connection, self._stream, self._config)
         js = await self._connection.js_for(self._stream)
-        info = await self._position.made(js, self._stream, self._config, again=again)
-        return info.name
+        if self._position is None:
+            return (await made(js, self._stream, self._config)).name
+        return (await self._position.made(js, self._stream, self._config)).name
 
     async def batches(self) -> AsyncIterator[list[Msg]]:
         """Yield unacknowledged messages, until the connection is closed.
@@ -122,21 +122,19 @@ class Consumer:
             Forbidden: this NATS user may not make the consumer, or not read from it.
         """
         pull: _Pull | None = None
-        gone = False
         try:
             while True:
                 try:
                     if pull is None:
                         await self._connected()
-                        pull = await self._start(again=gone)
-                        gone = False
+                        pull = await self._start()
                     if messages := await self._without_strays(await pull.next(self._batch)):
-                        self._position.reached(messages[-1].metadata.sequence.stream)
+                        if self._position is not None:
+                            self._position.reached(messages[-1].metadata.sequence.stream)
                         yield messages
                 except nats.errors.ConnectionClosedError:
                     return
-                except (*UNREACHABLE, ConsumerGone) as error:
-                    gone = gone or isinstance(error, ConsumerGone)
+                except (*UNREACHABLE, ConsumerGone):
                     if pull is not None:
                         await pull.stop()
                     pull = None
@@ -167,8 +165,8 @@ class Consumer:
         while not self._connection.connected:  # noqa: ASYNC110 - nats-py has no event for it
             await asyncio.sleep(RETRY_SECONDS / 5)
 
-    async def _start(self, *, again: bool) -> _Pull:
-        pull = _Pull(self._connection, self._stream, await self.find(again=again))
+    async def _start(self) -> _Pull:
+        pull = _Pull(self._connection, self._stream, await self.find())
         await pull.start()
         return pull
 

@@ -15,7 +15,7 @@ from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
-from hogsend.transport.own_consumer import made
+from hogsend.transport.own_consumer import Position, made
 from tests.integration.harness import connected
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -46,7 +46,7 @@ class Reader:
 
     def __init__(self, connection: Connection) -> None:
         self.read: list[bytes] = []
-        self._consumer = Consumer(connection, STREAM, NEW, batch=10)
+        self._consumer = Consumer(connection, STREAM, NEW, batch=10, position=Position())
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:

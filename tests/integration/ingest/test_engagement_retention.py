@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Collection
+from typing import Any, cast
 
 import msgspec
+import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from hogsend.contract import subjects
+from hogsend.contract.destinations import EngagementReaders
+from hogsend.contract.errors import Unavailable
 from hogsend.contract.streams import ENGAGEMENT_CONSUMER, StreamName
 from hogsend.contract.users import User
+from hogsend.service.database import Database
+from services.ingest.app import MIGRATIONS
+from services.ingest.engagement_readers import KnownReaders
 from services.ingest.engagement_retention import EngagementRetention
 from tests.integration.harness import connected
 from tests.integration.ingest.driver import Driver
@@ -22,6 +29,11 @@ INGEST = "ingest"
 REPORTS = 200
 STREAM = StreamName.ENGAGEMENT
 OPENED = subjects.engagement("email.opened")
+
+
+class NobodyIsMissing:
+    async def missing(self, _present: Collection[str]) -> set[str]:
+        return set()
 
 
 async def report(driver: Driver, number: int) -> None:
@@ -64,7 +76,7 @@ async def test_a_report_stays_until_every_consumer_is_done_with_it(
         await report(driver, number)
     slow = await js.pull_subscribe_bind(consumer="slow", stream=STREAM)
     async with connected(servers, User.INGEST) as ingest:
-        retention = EngagementRetention(ingest)
+        retention = EngagementRetention(ingest, NobodyIsMissing())
         await retention.trim()
         assert await held(driver) == 3  # not recorded: ingest's consumer is not even there
         await js.add_consumer(STREAM, ENGAGEMENT_CONSUMER)
@@ -80,6 +92,38 @@ async def test_a_report_stays_until_every_consumer_is_done_with_it(
         await second.ack_sync()
         await retention.trim()
         assert await held(driver) == 1
+
+
+class Analytics:
+    """Says which durables it wants, unless it is away."""
+
+    def __init__(self) -> None:
+        self.wants: list[str] | None = None
+
+    async def request(self, _endpoint: object, _message: object) -> EngagementReaders:
+        if self.wants is None:
+            raise Unavailable("the analytics service is not running")
+        return EngagementReaders(self.wants)
+
+
+async def test_a_reader_is_known_until_analytics_does_not_want_it_any_more(
+    database_url: str,
+) -> None:
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
+    await database.connect()
+    analytics = Analytics()
+    readers = KnownReaders(cast("Any", analytics), database)
+    assert await readers.missing({"buckets", "destination-1"}) == set()
+    after_a_restart = KnownReaders(cast("Any", analytics), database)
+    with pytest.raises(Unavailable):
+        await after_a_restart.missing({"buckets"})
+    analytics.wants = ["buckets", "destination-1", "destination-2"]
+    assert await after_a_restart.missing({"buckets"}) == {"destination-1"}
+    analytics.wants = ["buckets"]
+    assert await after_a_restart.missing({"buckets"}) == set()
+    analytics.wants = None
+    assert await readers.missing({"buckets"}) == set()
+    await database.close()
 
 
 async def _has_consumer(driver: Driver) -> bool:

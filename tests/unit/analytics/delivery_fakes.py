@@ -142,6 +142,8 @@ class FakeStreams:
     ready: bool = True
     consumers: dict[str, FakeConsumer] = field(default_factory=dict)
     broken: bool = False
+    saves: int = 0
+    """How often positions were saved."""
 
     def consumer(self, subscription: Subscription) -> FakeConsumer:
         self._check()
@@ -155,6 +157,10 @@ class FakeStreams:
     async def delete_consumer(self, stream: StreamName, durable: str) -> None:
         self._check()
         self.existing.discard((stream, durable))
+
+    async def save_positions(self) -> None:
+        self._check()
+        self.saves += 1
 
     def _check(self) -> None:
         if self.broken:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -22,6 +23,7 @@ from hogsend.contract.destinations import (
     ANALYTICS_CREATE_DESTINATION,
     ANALYTICS_DELETE_DESTINATION,
     ANALYTICS_DELIVERIES,
+    ANALYTICS_ENGAGEMENT_READERS,
     ANALYTICS_GET_DESTINATION,
     ANALYTICS_LIST_DESTINATIONS,
     ANALYTICS_TEST_DESTINATION,
@@ -161,6 +163,9 @@ async def test_a_destination_is_created_changed_tested_and_deleted(
     assert (await ask(broker, ANALYTICS_TEST_DESTINATION, which)).enqueued
     assert len(link.published) == 1
     assert (await ask(broker, ANALYTICS_DELIVERIES, ListDeliveries(id=made.id))).total == 0
+    readers = await ask(broker, ANALYTICS_ENGAGEMENT_READERS, Empty())
+    assert destination_durable(UUID(made.id)) in readers.durables
+    assert "buckets" in readers.durables
     assert (await ask(broker, ANALYTICS_DELETE_DESTINATION, which)).deleted
     with pytest.raises(NotFound):
         await ask(broker, ANALYTICS_GET_DESTINATION, which)

@@ -188,3 +188,15 @@ async def test_messages_without_a_sender_are_left_to_be_given_back() -> None:
     message = FakeMessage(1, durable="persons")
     await Replica().delivery.enqueue([message])
     assert message.acks == 0
+
+
+@on_virtual_time
+async def test_positions_are_saved_every_second_and_at_the_end() -> None:
+    replica = Replica()
+    async with replica.running():
+        await asyncio.sleep(3)
+        assert replica.streams.saves == 3
+        replica.streams.broken = True
+        await asyncio.sleep(2)
+        replica.streams.broken = False
+    assert replica.streams.saves == 4

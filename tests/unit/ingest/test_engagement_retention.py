@@ -11,7 +11,7 @@ from tests.virtual_time import on_virtual_time
 
 @on_virtual_time
 async def test_every_report_stays_for_a_while() -> None:
-    retention = EngagementRetention(cast("Any", None))
+    retention = EngagementRetention(cast("Any", None), cast("Any", None))
     known = []
     for last in (5, 9, 12):
         known.append(retention._known_to_all(last))
