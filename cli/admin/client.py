@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -29,6 +30,7 @@ from hogsend.contract.events import EventPage, Recorded
 from hogsend.urls import is_loopback
 
 Answer = TypeVar("Answer")
+Rotated = Literal["rotateSigningKey", "rotateWebhookSecret"]
 
 HEALTH_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
@@ -122,14 +124,17 @@ class AdminClient:
         """
         self._ask("GET", CREDENTIAL)
 
-    def provision(self, *, placeholder: bool = False, rotate: bool = False) -> Provisioning:
-        """Create or repair PostHog's webhook destination; `rotate` changes its signing key.
+    def provision(
+        self, *, placeholder: bool = False, rotate: Collection[Rotated] = ()
+    ) -> Provisioning:
+        """Create or repair PostHog's webhook destination; `rotate` changes secrets of it.
 
         Raises:
             AdminError: it failed; `detail` and `remediation` say what PostHog answered.
         """
         path = f"{PROVISION}?placeholder=true" if placeholder else PROVISION
-        path = f"{PROVISION}?rotateSigningKey=true" if rotate else path
+        if rotate:
+            path = f"{PROVISION}?{'&'.join(f'{one}=true' for one in rotate)}"
         answer = self._ask("POST", path, b"{}", timeout=PROVISION_SECONDS)
         try:
             return msgspec.json.decode(answer, type=Provisioning)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from cli.admin.client import AdminClient
+from cli.admin.client import AdminClient, Rotated
 from cli.connect import flow, report
 from cli.connect.region import Dismissed
 from cli.connect.results import Connected, ConnectError, failure
@@ -31,6 +32,7 @@ def connect(
     provision_only: Flag = False,
     no_provision: Flag = False,
     rotate_signing_key: Flag = False,
+    rotate_webhook_secret: Flag = False,
     no_browser: Flag = False,
     client_id: str = CLIENT_ID,
     timeout: float = 300.0,
@@ -54,6 +56,8 @@ def connect(
         Stop once the credential is stored.
     rotate_signing_key
         With --provision-only: have PostHog sign with a new key; the one before counts for a day.
+    rotate_webhook_secret
+        With --provision-only: have PostHog send a new secret; the one before counts for a day.
     no_browser
         Print the address to open instead of opening a browser.
     client_id
@@ -70,9 +74,14 @@ def connect(
     terminal = Terminal(json=json)
     try:
         _check(provider, client_id, timeout, both=provision_only and no_provision)
-        if rotate_signing_key and not provision_only:
+        chosen: dict[Rotated, bool] = {
+            "rotateSigningKey": rotate_signing_key,
+            "rotateWebhookSecret": rotate_webhook_secret,
+        }
+        if any(chosen.values()) and not provision_only:
+            option = "--rotate-signing-key" if rotate_signing_key else "--rotate-webhook-secret"
             raise CommandError(
-                "--rotate-signing-key needs --provision-only", "pass both: nothing else is changed"
+                f"{option} needs --provision-only", "pass both: nothing else is changed"
             )
         address = _server_address(url, admin_key)
         options = flow.Options(
@@ -87,7 +96,7 @@ def connect(
             options,
             terminal,
             provision_only=provision_only,
-            rotate=rotate_signing_key,
+            rotate=[name for name, wanted in chosen.items() if wanted],
         )
     except ConnectError as error:
         failed = failure(error)
@@ -136,7 +145,7 @@ def _run(
     terminal: Terminal,
     *,
     provision_only: bool,
-    rotate: bool,
+    rotate: Collection[Rotated],
 ) -> Connected:
     if address.is_plaintext:
         terminal.warn(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import msgspec
 from msgspec import UNSET
 
 from cli import environment
-from cli.admin.client import AdminClient
+from cli.admin.client import AdminClient, Rotated
 from cli.admin.errors import AdminError
 from cli.admin.messages import ConnectInfo, Grant
 from cli.connect import region
@@ -92,7 +93,11 @@ def connect(client: AdminClient, instance: str, options: Options, terminal: Term
 
 
 def provision_only(
-    client: AdminClient, instance: str, terminal: Terminal, *, rotate: bool = False
+    client: AdminClient,
+    instance: str,
+    terminal: Terminal,
+    *,
+    rotate: Collection[Rotated] = (),
 ) -> Connected:
     """Provision the webhook destination with the credential the server already has.
 
@@ -207,7 +212,11 @@ def _provision_placeholder(
 
 
 def _provision(
-    client: AdminClient, terminal: Terminal, *, placeholder: bool = False, rotate: bool = False
+    client: AdminClient,
+    terminal: Terminal,
+    *,
+    placeholder: bool = False,
+    rotate: Collection[Rotated] = (),
 ) -> Provisioned:
     with terminal.busy("provisioning the webhook destination in PostHog"):
         provisioning = client.provision(placeholder=placeholder, rotate=rotate)

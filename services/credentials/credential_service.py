@@ -178,8 +178,18 @@ class CredentialService:
         secret = derived.payload.webhook_secret if derived.payload else None
         if derived.state == "present" and not secret:
             return WebhookSecretReply(version=version, state="absent")
-        digest = hashlib.sha256(secret.encode()).hexdigest() if secret else None
-        return WebhookSecretReply(version=version, state=derived.state, sha256=digest)
+        payload = derived.payload or DerivedPayload()
+        return WebhookSecretReply(
+            version=version,
+            state=derived.state,
+            sha256=_digest(secret),
+            previous_sha256=_digest(payload.webhook_secret_previous),
+            previous_until=payload.webhook_previous_until,
+        )
+
+
+def _digest(secret: str | None) -> str | None:
+    return hashlib.sha256(secret.encode()).hexdigest() if secret else None
 
 
 def _meta(

@@ -230,6 +230,19 @@ def test_another_signing_key_is_asked_for(cli: Cli, hogsend: FakeHogsend) -> Non
     assert "--rotate-signing-key needs --provision-only" in refused.err
 
 
+def test_another_webhook_secret_is_asked_for(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.provision = CannedResponse(200, {"provisioned": True})
+    both = f"{PROVISION}?rotateSigningKey=true&rotateWebhookSecret=true"
+    one = f"{PROVISION}?rotateWebhookSecret=true"
+    hogsend.more |= {one: hogsend.provision, both: hogsend.provision}
+    assert cli.connect(provision_only=True, rotate_webhook_secret=True).code == 0
+    options = {"rotate_webhook_secret": True, "rotate_signing_key": True}
+    assert cli.connect(provision_only=True, **options).code == 0
+    assert hogsend.lines == [CONNECT_INFO, one, CONNECT_INFO, both]
+    refused = cli.connect(rotate_webhook_secret=True)
+    assert "--rotate-webhook-secret needs --provision-only" in refused.err
+
+
 def test_an_unreadable_credential_is_named_and_not_called_a_missing_one(
     cli: Cli, hogsend: FakeHogsend
 ) -> None:

@@ -86,12 +86,21 @@ async def provision_loop(
             "longer.",
         ),
     ] = "false",
+    rotate_webhook: Annotated[
+        Literal["true", "false"],
+        QueryParameter(
+            name="rotateWebhookSecret",
+            description="Have PostHog send a new minted secret; the one before is accepted a day "
+            "longer.",
+        ),
+    ] = "false",
 ) -> Response[ProvisionedBody | RefusalBody]:
     """Create or repair the webhook destination; repeating it changes nothing."""
     wanted = ProvisionLoop(
         placeholder=placeholder == "true",
         signatures_required=signatures_required,
         rotate_signing_key=rotate_signing_key == "true",
+        rotate_webhook_secret=rotate_webhook == "true",
     )
     reply = await _provision(bus, wanted)
     if reply.provisioned is None:

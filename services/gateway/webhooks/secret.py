@@ -9,10 +9,13 @@ operator says so: a variable or a database that went missing opens nothing (ADR 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from enum import Enum, auto
 from pathlib import Path
 
@@ -31,6 +34,11 @@ from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.transport.connection import Connection
 
 log = structlog.get_logger(__name__)
+
+
+ASK_AGAIN_SECONDS = 1.0
+
+Clock = Callable[[], float]
 
 
 class SecretCheck(Enum):
@@ -53,6 +61,8 @@ class WebhookSecret:
         *,
         previous: Sequence[str] = (),
         may_be_open: bool | None = None,
+        clock: Clock = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Start with the environment's secret, else with the digest that an earlier process cached.
 
@@ -66,7 +76,12 @@ class WebhookSecret:
             previous: `POSTHOG_WEBHOOK_SECRET_PREVIOUS`, accepted beside the current secret.
             may_be_open: `WEBHOOK_OPEN`, whether every delivery is accepted while there is no
                 secret; None for as long as there never was one.
+            clock: gives seconds.
+            now: gives the time of day, by which an earlier minted secret ends.
         """
+        self._clock = clock
+        self._now = now
+        self._ask_again_at = 0.0
         self._link = link
         self._watcher = watcher
         self._cache = cache
@@ -143,9 +158,30 @@ class WebhookSecret:
                 return SecretCheck.MATCH
             expected = held.sha256 or ""
         digest = _digest(presented or b"")
+        accepted = [expected, *self._previous, *self._minted_before()]
         # Compared with all of them, however early one matches.
-        matches = [hmac.compare_digest(digest, one) for one in (expected, *self._previous)]
+        matches = [hmac.compare_digest(digest, one) for one in accepted]
         return SecretCheck.MATCH if any(matches) and presented is not None else SecretCheck.MISMATCH
+
+    async def check_again(self, presented: bytes | None) -> SecretCheck:
+        """Check a secret that did not match, with what may have been minted since.
+
+        A gateway that missed the change must not refuse what PostHog sends now. It asks once a
+        second at most, however many wrong secrets are tried.
+        """
+        now = self._clock()
+        if presented and self._configured is None and now >= self._ask_again_at:
+            self._ask_again_at = now + ASK_AGAIN_SECONDS
+            with contextlib.suppress(HogsendError):
+                await self._minted.refresh()
+        return self.check(presented)
+
+    def _minted_before(self) -> Sequence[str]:
+        held = self._minted.held if self._configured is None else None
+        if held is None or not held.previous_sha256:
+            return ()
+        until = held.previous_until
+        return (held.previous_sha256,) if until is None or self._now() < until else ()
 
     async def refresh(self) -> None:
         """Learn the minted secret now, after something may have changed it.

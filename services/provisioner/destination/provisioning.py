@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -10,7 +11,7 @@ import structlog
 from prometheus_client import Counter
 
 from hogsend.contract.credentials import TokenReply
-from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.errors import HogsendError, InvalidRequest, Unavailable
 from hogsend.contract.provisioning import Provisioned, ProvisionLoop, ProvisionReply
 from hogsend.posthog.api import Transport
 from hogsend.posthog.project_choice import choose_project
@@ -106,6 +107,10 @@ class Provisioning:
 
     async def _run(self, request: ProvisionLoop) -> Provisioned:
         placeholder = request.placeholder
+        if request.rotate_webhook_secret:
+            if placeholder:
+                raise InvalidRequest("a placeholder has no webhook secret that could be changed")
+            self._secrets.check_rotation()
         instance = self._instance
         bearer = await self._credentials.bearer()
         host = preconditions.require(
@@ -113,6 +118,7 @@ class Provisioning:
         )
         async with self._one_at_a_time, self._store.lock() as lock:
             secret = await self._secrets.obtain()
+            hidden = [secret]
             wanted = (
                 desired.placeholder(secret)
                 if placeholder
@@ -122,16 +128,27 @@ class Provisioning:
             async def attempt() -> Provisioned:
                 nonlocal bearer
                 try:
-                    return await self._attempt(bearer, host, wanted, lock, request)
+                    return await self._attempt(
+                        bearer, host, wanted, lock, request=request, hidden=hidden
+                    )
                 except ProvisioningError as error:
                     fresh = await self._fresh_bearer(bearer, error)
                     if fresh is None:
                         raise
                 log.info("PostHog refused the token; starting over with a fresh one")
                 bearer = fresh
-                return await self._attempt(bearer, host, wanted, lock, request)
+                return await self._attempt(
+                    bearer, host, wanted, lock, request=request, hidden=hidden
+                )
 
             provisioned = await attempt()
+            if request.rotate_webhook_secret:
+                # PostHog sends the present secret now, so that is the one to accept beside the new.
+                hidden.append(await self._secrets.rotate())
+                wanted = desired.live(instance.public_url, hidden[-1])
+                provisioned = await attempt()
+            if not placeholder:
+                await self._secrets.settle()
             if not request.rotate_signing_key:
                 return provisioned
             if self._signing.configured or not provisioned.signed:
@@ -156,10 +173,12 @@ class Provisioning:
         host: str,
         wanted: Desired,
         lock: ProvisioningLock,
+        *,
         request: ProvisionLoop,
+        hidden: Sequence[str],
     ) -> Provisioned:
         transport = Transport(
-            self._http, host, bearer.token or "", secrets=[wanted.secret], patience=PATIENCE_SECONDS
+            self._http, host, bearer.token or "", secrets=hidden, patience=PATIENCE_SECONDS
         )
         choice = choose_project(self._instance.project_id, bearer, host)
         reconciliation = Reconciliation(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import structlog
@@ -19,16 +21,29 @@ from services.provisioner.destination.errors import (
 
 log = structlog.get_logger(__name__)
 
+CANNOT_ROTATE = "webhook_secret_not_rotatable"
 SECRET_BYTES = 32
+PREVIOUS_SECONDS = 24 * 3600.0
+"""How long the secret before is accepted beside a new one: far longer than PostHog repeats."""
+
+Clock = Callable[[], datetime]
 
 
 class WebhookSecrets:
     """Finds the webhook secret, and mints one when none exists and `minting` is allowed."""
 
-    def __init__(self, credentials: Credentials, configured: str | None, *, minting: bool) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        configured: str | None,
+        *,
+        minting: bool,
+        now: Clock = lambda: datetime.now(UTC),
+    ) -> None:
         self._credentials = credentials
         self._configured = configured
         self._minting = minting
+        self._now = now
 
     @property
     def configured(self) -> str | None:
@@ -53,6 +68,55 @@ class WebhookSecrets:
         """Check whether `obtain` would return a secret, without minting; raises like `obtain`."""
         if not self._configured:
             await self._readable()
+
+    async def rotate(self) -> str:
+        """Mint another secret and return it; the one before is accepted, too, until `settle`.
+
+        Only after a run that left PostHog sending the present one, so that no secret that is in
+        use is forgotten.
+
+        Raises:
+            ProvisioningError: there is no minted secret, or it could not be stored.
+            Unavailable: the credentials service is down.
+        """
+        self.check_rotation()
+        payload = await self._readable()
+        replaced = msgspec.structs.replace(
+            payload, webhook_secret_previous=payload.webhook_secret, webhook_previous_until=None
+        )
+        return await self._mint(replaced)
+
+    def check_rotation(self) -> None:
+        """Check whether the secret is one that can be minted anew.
+
+        Raises:
+            ProvisioningError: it is not.
+        """
+        if self._configured:
+            raise precondition_failed(
+                CANNOT_ROTATE,
+                "The webhook secret is POSTHOG_WEBHOOK_SECRET, which only you can change.",
+                "Put the present one into POSTHOG_WEBHOOK_SECRET_PREVIOUS of the gateway, and a "
+                "new one into POSTHOG_WEBHOOK_SECRET of gateway and provisioner; then run `hogsend "
+                "connect posthog --provision-only`.",
+            )
+
+    async def settle(self) -> None:
+        """Set an end to the secret before, now that PostHog has the present one.
+
+        Raises:
+            HogsendError: it could not be stored, or the credentials service is down.
+        """
+        if self._configured:
+            return
+        payload = (await self._credentials.derived()).payload
+        if payload is None or not payload.webhook_secret_previous:
+            return
+        if payload.webhook_previous_until is None:
+            until = self._now() + timedelta(seconds=PREVIOUS_SECONDS)
+            await self._credentials.store_derived(
+                msgspec.structs.replace(payload, webhook_previous_until=until)
+            )
 
     async def _readable(self) -> DerivedPayload:
         """Return the stored payload if it holds a secret, or if one may be minted into it."""

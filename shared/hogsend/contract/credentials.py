@@ -44,6 +44,11 @@ class DerivedPayload(Message, frozen=True, omit_defaults=True):
     """What Hogsend derived for a provider: a minted secret, and the project it belongs to."""
 
     webhook_secret: str | None = None
+    """Carried by deliveries, unless the operator set one."""
+    webhook_secret_previous: str | None = None
+    """The one before it, which deliveries may still carry."""
+    webhook_previous_until: datetime | None = None
+    """Until when; None as long as PostHog may not have the present one."""
     project_api_key: str | None = None
     project_id: str | None = None
     private_host: str | None = None
@@ -164,6 +169,10 @@ class WebhookSecretReply(Message, frozen=True):
     state: SecretState
     sha256: str | None = None
     """Lower-case hex digest of the UTF-8 secret; only with `present`."""
+    previous_sha256: str | None = None
+    """That of the secret before it, where deliveries may still carry it."""
+    previous_until: datetime | None = None
+    """Until when; None as long as PostHog may not have the present one."""
 
 
 class SigningSecretReply(Message, frozen=True):

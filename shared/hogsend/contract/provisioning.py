@@ -30,6 +30,8 @@ class ProvisionLoop(Message, frozen=True):
     """The gateway refuses what is not signed: so does a run that could not have it signed."""
     rotate_signing_key: bool = False
     """Have PostHog sign with a new minted key; the one before counts for another day."""
+    rotate_webhook_secret: bool = False
+    """Have PostHog send a new minted secret; the one before is accepted for another day."""
 
 
 class Destination(Message, frozen=True):

@@ -18,6 +18,7 @@ from hogsend.posthog.signing import KEY_ID_HEADER
 from sandbox import app as sandbox
 from sandbox.instance import Instance
 from sandbox.options import Options, Resolve
+from services.gateway.webhooks.deliveries import SECRET_HEADER
 from tests.integration.provisioner.driver import Driver, start_driver
 from tests.ports import free_port
 from tests.posthog_recorder import Recorder, serving
@@ -63,6 +64,29 @@ class Loop:
                 "properties": {"$is_identified": True},
             }
             assert (await http.post("/i/v0/e/", json=body)).status_code == 200
+
+    @asynccontextmanager
+    async def under_load(self) -> AsyncIterator[None]:
+        """Capture without a pause, also before and after the block; all must be accepted."""
+        before = len(self.answers())
+        stop = asyncio.Event()
+
+        async def keep_capturing() -> int:
+            count = 0
+            while not stop.is_set():
+                await self.capture(f"event_{count}")
+                count += 1
+            return count
+
+        capturing = asyncio.create_task(keep_capturing())
+        await eventually(lambda: len(self.answers()) > before + 2)
+        yield
+        so_far = len(self.answers())
+        await eventually(lambda: len(self.answers()) > so_far + 3)
+        stop.set()
+        captured = await capturing
+        await eventually(lambda: len(self.answers()) == before + captured)
+        assert set(self.answers()) == {200}
 
     async def repeat(self, headers: dict[str, str], body: bytes) -> int:
         """Send a delivery again, as who saw it could."""
@@ -116,31 +140,38 @@ async def test_deliveries_are_signed_verified_and_survive_a_change_of_the_key(lo
     without = {name: value for name, value in headers.items() if not name.startswith("webhook-")}
     assert await loop.repeat(without, body) == 401
 
-    stop = asyncio.Event()
-
-    async def keep_capturing() -> int:
-        count = 0
-        while not stop.is_set():
-            await loop.capture(f"event_{count}")
-            count += 1
-        return count
-
-    capturing = asyncio.create_task(keep_capturing())
-    await eventually(lambda: len(loop.answers()) > 3)
-    changed = await loop.driver.provision("?rotateSigningKey=true")
-    assert (changed.json()["action"], changed.json()["signed"]) == ("updated", True), changed.text
-    so_far = len(loop.answers())
-    await eventually(lambda: len(loop.answers()) > so_far + 3)
-    stop.set()
-    captured = await capturing
-    await eventually(lambda: len(loop.answers()) == captured + 1)
-    assert set(loop.answers()) == {200}
+    async with loop.under_load():
+        changed = await loop.driver.provision("?rotateSigningKey=true")
+        done = changed.json()
+        assert (done["action"], done["signed"]) == ("updated", True), changed.text
     keys = {headers[KEY_ID_HEADER] for headers, _ in loop.received.deliveries}
     assert len(keys) == 2
     # The one before counts for a while, since PostHog may repeat what it signed.
     assert await loop.repeat(headers, body) == 200
     found = await loop.driver.diagnose()
     assert found["signatures"]["state"] == "signed"
+
+
+async def test_a_minted_webhook_secret_is_changed_and_no_delivery_refused(loop: Loop) -> None:
+    await loop.driver.provision()
+    for _ in range(2):
+        async with loop.under_load():
+            changed = await loop.driver.provision("?rotateWebhookSecret=true")
+            assert (changed.status_code, changed.json()["action"]) == (200, "updated"), changed.text
+    sent: list[str] = []
+    for headers, _body in loop.received.deliveries:
+        if headers[SECRET_HEADER.decode()] not in sent:
+            sent.append(headers[SECRET_HEADER.decode()])
+    assert len(sent) == 3
+    first, second, third = sent
+    headers, body = loop.received.deliveries[-1]
+    assert headers[SECRET_HEADER.decode()] == third
+
+    async def answered(secret: str) -> int:
+        return await loop.repeat({**headers, SECRET_HEADER.decode(): secret}, body)
+
+    # Only the one before is accepted beside the present one.
+    assert [await answered(one) for one in (first, second, third)] == [401, 200, 200]
 
 
 async def test_a_posthog_that_cannot_sign_is_refused_where_signatures_are_required(

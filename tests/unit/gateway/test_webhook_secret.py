@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -253,3 +255,43 @@ async def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(
     # Once, and not with every revalidation.
     said = [line["event"] for line in logs].count("the webhook secret cannot be cached")
     assert said == 1
+
+
+async def test_the_minted_secret_before_is_accepted_until_its_end(bus: FakeConnection) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    secret = WebhookSecret(bus, CredentialWatcher("posthog"), None, None, now=lambda: now)
+    before = sha256(b"first").hexdigest()
+    # PostHog may not have the present one yet.
+    both = msgspec.structs.replace(minted("second", 2), previous_sha256=before)
+    await told(bus, secret, both)
+    for accepted in (b"first", b"second"):
+        assert secret.check(accepted) is SecretCheck.MATCH
+    assert secret.check(b"") is SecretCheck.MISMATCH
+    until = now + timedelta(days=1)
+    await told(bus, secret, msgspec.structs.replace(both, version=3, previous_until=until))
+    assert secret.check(b"first") is SecretCheck.MATCH
+    now = until
+    assert secret.check(b"first") is SecretCheck.MISMATCH
+    assert secret.check(b"second") is SecretCheck.MATCH
+
+
+async def test_a_secret_that_is_not_known_yet_is_asked_for_once_a_second(
+    bus: FakeConnection,
+) -> None:
+    now = 10.0
+    secret = WebhookSecret(bus, CredentialWatcher("posthog"), None, None, clock=lambda: now)
+    await told(bus, secret, minted("first"))
+    bus.answer(CREDENTIALS_WEBHOOK_SECRET, minted("second", 2))
+    # Nobody has told this gateway.
+    assert secret.check(b"second") is SecretCheck.MISMATCH
+    assert await secret.check_again(None) is SecretCheck.MISMATCH
+    assert await secret.check_again(b"second") is SecretCheck.MATCH
+    asked = len(bus.questions)
+    for _ in range(3):
+        assert await secret.check_again(b"wrong") is SecretCheck.MISMATCH
+    assert len(bus.questions) == asked
+    now += 1
+    bus.answer(CREDENTIALS_WEBHOOK_SECRET, AWAY)
+    assert await secret.check_again(b"wrong") is SecretCheck.MISMATCH
+    assert secret.check(b"second") is SecretCheck.MATCH
+    assert await of(bus, "env-secret").check_again(b"wrong") is SecretCheck.MISMATCH

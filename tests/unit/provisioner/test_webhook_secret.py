@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from hogsend.contract.credentials import DerivedPayload
@@ -11,6 +13,8 @@ from hogsend.contract.errors import HogsendError, InvalidRequest, Unavailable
 from services.provisioner.destination.errors import ProvisioningError
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from tests.unit.provisioner.fakes import FakeCredentials
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -113,3 +117,33 @@ async def test_a_service_that_is_down_is_no_missing_secret(
     credentials.failures[method] = down
     with pytest.raises(Unavailable):
         await secrets(credentials).obtain()
+
+
+async def test_a_rotation_keeps_the_secret_before_until_a_day_after_it_is_settled(
+    credentials: FakeCredentials,
+) -> None:
+    credentials.holds(webhook_secret="first", project_id="7")
+    rotating = WebhookSecrets(credentials, None, minting=True, now=lambda: NOW)
+    await rotating.settle()
+    assert credentials.stored == []
+    second = await rotating.rotate()
+    assert second != "first"
+    both = DerivedPayload(webhook_secret=second, webhook_secret_previous="first", project_id="7")
+    assert credentials.stored == [both]
+    for _ in range(2):
+        await rotating.settle()
+    ending = msgspec.structs.replace(both, webhook_previous_until=NOW + timedelta(days=1))
+    assert credentials.stored == [both, ending]
+    third = await rotating.rotate()
+    assert credentials.stored[-1] == DerivedPayload(
+        webhook_secret=third, webhook_secret_previous=second, project_id="7"
+    )
+
+
+async def test_a_secret_of_the_operators_is_not_minted_anew(credentials: FakeCredentials) -> None:
+    with pytest.raises(ProvisioningError) as error:
+        await secrets(credentials, "env-secret").rotate()
+    assert error.value.refusal.code == "webhook_secret_not_rotatable"
+    assert "POSTHOG_WEBHOOK_SECRET_PREVIOUS" in (error.value.refusal.remediation or "")
+    assert "env-secret" not in str(error.value.refusal)
+    assert credentials.stored == []
