@@ -46,6 +46,7 @@ from services.gateway.examples import add_examples
 from services.gateway.handlers import PROVIDER, router
 from services.gateway.json_request import JSONRequest
 from services.gateway.listener import listening_socket
+from services.gateway.liveness import LivenessListener
 from services.gateway.query_keys import refuse_unknown_query_keys
 from services.gateway.request_timeouts import with_body_timeout
 from services.gateway.response_headers import with_response_headers
@@ -294,6 +295,7 @@ async def run() -> None:
             background=[
                 partial(touch_forever, observed.health_file),
                 SizeLimit(broker.link, settings.webhook_max_bytes).watch,
+                LivenessListener(settings.gateway_host, settings.gateway_liveness_port).serve,
             ],
         ).run()
 

@@ -12,6 +12,7 @@ from hogsend.service.setting_types import (
     CommaSeparated,
     HeaderSecret,
     ListeningHost,
+    OptionalPort,
     Port,
     PreviousKeys,
     PreviousSigningSecrets,
@@ -31,6 +32,11 @@ class GatewaySettings(Settings):
         default=False,
         description="Whether several gateways may listen on one port of one machine (Linux gives "
         "each its part). Otherwise the second one does not start.",
+    )
+    gateway_liveness_port: OptionalPort = Field(
+        0,
+        description="Port that answers `/livez` and nothing else, also while all connections are "
+        "taken: for a supervisor's liveness probe, not for the public. 0 is none.",
     )
     gateway_max_connections: Annotated[int, Field(ge=16)] = Field(
         12288,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,13 @@ EVENTS = "/v1/admin/events"
 @pytest.fixture(scope="module")
 async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
     """A gateway of its own, without a bus; what it accepts is in its spool."""
-    port, directory = free_port(), tmp_path_factory.mktemp("gateway")
+    async with gateway(tmp_path_factory.mktemp("gateway")) as port:
+        yield port
+
+
+@asynccontextmanager
+async def gateway(directory: Path, **settings: str) -> AsyncIterator[int]:
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.main", "serve", "gateway"),
         env={
@@ -33,6 +40,7 @@ async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
             "POSTHOG_WEBHOOK_SECRET": "s",
             "HTTP_REQUEST_TIMEOUT_SECONDS": "1",
             "ADMIN_FAILED_KEY_LIMIT": "100000",
+            **settings,
         },
         cwd=directory,
         stderr=asyncio.subprocess.DEVNULL,
@@ -80,6 +88,27 @@ async def answers(port: int) -> bool:
 async def get(port: int, target: str, *headers: str, method: str = "GET") -> bytes:
     lines = [f"{method} {target} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]
     return await exchange(port, "\r\n".join(lines).encode("latin-1"))
+
+
+async def test_a_gateway_whose_connections_are_all_taken_says_that_it_lives(tmp_path: Path) -> None:
+    live, most = free_port(), 16
+    settings = {
+        "GATEWAY_LIVENESS_PORT": str(live),
+        "GATEWAY_MAX_CONNECTIONS": str(most),
+        "HTTP_REQUEST_TIMEOUT_SECONDS": "60",
+    }
+    async with gateway(tmp_path, **settings) as port, AsyncExitStack() as idle:
+        for _ in range(most):
+            await idle.enter_async_context(connection(port))
+        async with connection(port) as (reader, writer):
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            waiting = asyncio.create_task(reader.read(1))
+            for _ in range(5):
+                assert (await get(live, "/livez")).endswith(b'{"status":"alive"}')
+            assert status(await get(live, EVENTS)) == 404
+            assert not waiting.done()
+            await idle.aclose()
+            assert await waiting == b"H"
 
 
 async def test_headers_that_never_end_are_given_up(port: int) -> None:
