@@ -26,6 +26,7 @@ from sandbox.http.local_evaluation import get_definitions, get_remote_config_pay
 from sandbox.http.oauth import (
     OAuthController,
     authorization_server,
+    json_web_keys,
     openid_configuration,
     protected_resource,
 )
@@ -78,6 +79,7 @@ def app_of(instance: Instance) -> ASGIApp:
             about,
             authorization_server,
             openid_configuration,
+            json_web_keys,
             protected_resource,
             OAuthController,
             get_project,

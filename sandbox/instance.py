@@ -12,6 +12,7 @@ from sandbox.ingestion.pipeline import Pipeline
 from sandbox.oauth.authorization import Authorizations
 from sandbox.oauth.documents import Documents
 from sandbox.oauth.grants import Grants
+from sandbox.oauth.id_tokens import IdTokens
 from sandbox.oauth.introspection import Introspection
 from sandbox.options import Options
 from sandbox.project import project_of
@@ -25,6 +26,7 @@ class Instance:
         self.project = project_of(options)
         self.faults = Faults()
         self.clock = Clock()
+        self.id_tokens = IdTokens(self.clock, options.url)
         self._start_empty()
 
     def _start_empty(self) -> None:
@@ -34,6 +36,7 @@ class Instance:
         )
         self.grants = Grants(
             self.clock,
+            self.id_tokens,
             token_seconds=options.token_seconds,
             grace_seconds=options.grace_seconds,
             rotate=options.rotate_refresh_tokens,

@@ -14,9 +14,11 @@ from sandbox.http import consent
 from sandbox.http.errors import NO_STORE
 from sandbox.instance import Instance
 from sandbox.oauth.authorization import refusal
+from sandbox.oauth.claims import claims
 from sandbox.oauth.documents import Client
 from sandbox.oauth.errors import OAuthError, RedirectedError, invalid_client
 from sandbox.oauth.grants import Access, TokenAnswer
+from sandbox.oauth.id_tokens import OPENID, KeySet
 from sandbox.oauth.introspection import Active, Inactive
 from sandbox.oauth.metadata import (
     OpenIdMetadata,
@@ -26,18 +28,13 @@ from sandbox.oauth.metadata import (
     resource_metadata,
     server_metadata,
 )
-from sandbox.options import USER_ID
 
 AnyRequest = Request[Any, Any, Any]
 
 
-class UserInfo(msgspec.Struct, frozen=True):
-    """The user who allowed the client."""
-
-    sub: str = USER_ID
-    given_name: str = "Sandbox"
-    email: str = "sandbox@example.com"
-    email_verified: bool = True
+STALE = ("stale-while-revalidate", "stale-if-error")
+JWKS_SECONDS = 3600
+"""How long keys may be kept (`OIDC_JWKS_MAX_AGE_SECONDS`)."""
 
 
 @get("/.well-known/oauth-authorization-server", sync_to_thread=False)
@@ -50,6 +47,14 @@ def authorization_server(instance: NamedDependency[Instance]) -> ServerMetadata:
 def openid_configuration(instance: NamedDependency[Instance]) -> OpenIdMetadata:
     """Describe the server to OpenID Connect clients."""
     return openid_metadata(instance.options.url)
+
+
+@get("/.well-known/jwks.json", sync_to_thread=False)
+def json_web_keys(instance: NamedDependency[Instance]) -> Response[KeySet]:
+    """Show the keys that id tokens are verified with."""
+    kept = (f"{name}={JWKS_SECONDS}" for name in ("max-age", *STALE))
+    headers = {"Cache-Control": ", ".join(("public", *kept))}
+    return Response(instance.id_tokens.keys(), headers=headers)
 
 
 @get("/.well-known/oauth-protected-resource", sync_to_thread=False)
@@ -132,11 +137,14 @@ class OAuthController(Controller):
         return instance.introspection.describe(_shown(request), token)
 
     @get("/userinfo", sync_to_thread=False)
-    def userinfo(self, request: AnyRequest, instance: NamedDependency[Instance]) -> UserInfo:
+    def userinfo(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> dict[str, str | bool]:
         """Show the user who allowed the client; requires the scope `openid`."""
-        if not {"openid", "*"} & set(_bearer(request, instance).reach.scopes):
+        scopes = _bearer(request, instance).reach.scopes
+        if not {OPENID, "*"} & set(scopes):
             raise OAuthError("insufficient_scope", status=403)
-        return UserInfo()
+        return claims(scopes)
 
 
 def _grant(request: AnyRequest, form: dict[str, str], instance: Instance) -> TokenAnswer:

@@ -30,6 +30,7 @@ class AuthorizationRequest(msgspec.Struct, frozen=True):
     scopes: tuple[str, ...]
     challenge: str
     state: str
+    nonce: str | None
     level: str
     """What the grant is limited to: one of `ONE_PROJECT`, `organization`, or anything else for no
     limit."""
@@ -69,6 +70,7 @@ class Authorizations:
             scopes=grantable(query.get("scope", "")),
             challenge=query["code_challenge"],
             state=query.get("state", ""),
+            nonce=query.get("nonce"),
             level=query.get("required_access_level", ""),
         )
 
@@ -97,7 +99,9 @@ class Authorizations:
             teams=(project_id,) if request.one_project else (),
             organizations=(ORGANIZATION_ID,) if request.level == "organization" else (),
         )
-        code = self._grants.issue_code(reach, request.redirect_uri, request.challenge)
+        code = self._grants.issue_code(
+            reach, request.redirect_uri, request.challenge, request.nonce
+        )
         return _answer(request.redirect_uri, request.state, code=code)
 
     def deny(self, request: AuthorizationRequest) -> str:

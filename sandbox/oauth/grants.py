@@ -16,6 +16,7 @@ import msgspec
 from sandbox.clock import Clock
 from sandbox.oauth.documents import Client
 from sandbox.oauth.errors import OAuthError, invalid_grant
+from sandbox.oauth.id_tokens import IdTokens
 
 CODE_SECONDS = 300
 REFRESH_SECONDS = 30 * 86_400
@@ -37,6 +38,8 @@ class Code(msgspec.Struct, frozen=True):
     redirect_uri: str
     challenge: str
     expires: float
+    nonce: str | None = None
+    """What the client wants to find in the id token."""
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -73,6 +76,8 @@ class TokenAnswer(msgspec.Struct, frozen=True):
     refresh_token: str
     scoped_teams: tuple[int, ...]
     scoped_organizations: tuple[str, ...]
+    id_token: str | msgspec.UnsetType = msgspec.UNSET
+    """Only with the scope `openid`."""
 
 
 class Counts(msgspec.Struct):
@@ -92,9 +97,16 @@ class Grants:
     """All codes and tokens of the authorization server."""
 
     def __init__(
-        self, clock: Clock, *, token_seconds: int, grace_seconds: int, rotate: bool
+        self,
+        clock: Clock,
+        id_tokens: IdTokens,
+        *,
+        token_seconds: int,
+        grace_seconds: int,
+        rotate: bool,
     ) -> None:
         self._clock = clock
+        self._id_tokens = id_tokens
         self._token_seconds = token_seconds
         self._grace_seconds = grace_seconds
         self._rotate = rotate
@@ -103,11 +115,13 @@ class Grants:
         self._refresh: dict[str, Refresh] = {}
         self.counts = Counts()
 
-    def issue_code(self, reach: Reach, redirect_uri: str, challenge: str) -> str:
+    def issue_code(
+        self, reach: Reach, redirect_uri: str, challenge: str, nonce: str | None = None
+    ) -> str:
         """Issue a code, valid once and for five minutes."""
         code = secrets.token_urlsafe(30)
         expires = self._clock.now() + CODE_SECONDS
-        self._codes[code] = Code(reach, redirect_uri, challenge, expires)
+        self._codes[code] = Code(reach, redirect_uri, challenge, expires, nonce)
         self.counts.codes += 1
         return code
 
@@ -140,7 +154,7 @@ class Grants:
             raise self._refused(OAuthError("invalid_request", "Mismatching redirect URI."))
         del self._codes[code]
         self.counts.exchanges += 1
-        return self._mint(found.reach, secrets.token_hex(16))
+        return self._mint(found.reach, secrets.token_hex(16), found.nonce)
 
     def refresh(self, token: str, client_id: str, scope: str = "") -> TokenAnswer:
         """Exchange a refresh token for new tokens, with some of its scopes or with all of them.
@@ -187,12 +201,12 @@ class Grants:
         """Return an access token, expired or not; None if it is unknown or revoked."""
         return self._access.get(token)
 
-    def _mint(self, reach: Reach, family: str) -> TokenAnswer:
+    def _mint(self, reach: Reach, family: str, nonce: str | None = None) -> TokenAnswer:
         access = self._new_access(reach, family)
         refresh = f"phr_{secrets.token_urlsafe(32)}"
         expires = self._clock.now() + REFRESH_SECONDS
         self._refresh[refresh] = Refresh(refresh, reach, family, expires, access)
-        return self._answer(reach, access, refresh)
+        return self._answer(reach, access, refresh, nonce)
 
     def _new_access(self, reach: Reach, family: str) -> str:
         token = f"pha_{secrets.token_urlsafe(32)}"
@@ -247,7 +261,9 @@ class Grants:
         for token in [one.token for one in self._access.values() if one.family == family]:
             del self._access[token]
 
-    def _answer(self, reach: Reach, access: str, refresh: str) -> TokenAnswer:
+    def _answer(
+        self, reach: Reach, access: str, refresh: str, nonce: str | None = None
+    ) -> TokenAnswer:
         return TokenAnswer(
             access_token=access,
             expires_in=self._token_seconds,
@@ -256,6 +272,7 @@ class Grants:
             refresh_token=refresh,
             scoped_teams=reach.teams,
             scoped_organizations=reach.organizations,
+            id_token=self._id_tokens.issue(reach.client_id, reach.scopes, access, nonce),
         )
 
 

@@ -1,7 +1,6 @@
 """The discovery documents (RFC 8414, OpenID Connect Discovery, RFC 9728; PostHog's metadata.py).
 
-They name the endpoints that the sandbox has. PostHog also has registration, and id tokens with
-their keys.
+They name the endpoints that the sandbox has. PostHog also has registration.
 """
 
 from __future__ import annotations
@@ -10,10 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
+from sandbox.oauth.claims import CLAIMS
 from sandbox.oauth.scopes import SUPPORTED
-
-CLAIMS = ("email", "email_verified", "family_name", "given_name", "sub")
-
 
 DOCUMENTATION = "https://posthog.com/docs/api"
 
@@ -27,6 +24,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     userinfo_endpoint: str
     revocation_endpoint: str
     introspection_endpoint: str
+    jwks_uri: str
     scopes_supported: tuple[str, ...] = SUPPORTED
     response_types_supported: tuple[str, ...] = ("code",)
     response_modes_supported: tuple[str, ...] = ("query",)
@@ -71,6 +69,7 @@ def _metadata(kind: type[Document], base_url: str) -> Document:
         userinfo_endpoint=f"{base_url}/oauth/userinfo/",
         revocation_endpoint=f"{base_url}/oauth/revoke/",
         introspection_endpoint=f"{base_url}/oauth/introspect/",
+        jwks_uri=f"{base_url}/.well-known/jwks.json",
     )
 
 

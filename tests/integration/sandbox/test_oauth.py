@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
+from hashlib import sha256
+from typing import Any
+
 import httpx
 import pytest
+from jwcrypto.jwk import JWKSet
+from jwcrypto.jwt import JWT
 
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES, missing
@@ -478,6 +485,53 @@ async def test_userinfo_needs_its_scope(posthog: Driver) -> None:
     unknown = await posthog.http.get("/oauth/userinfo/")
     assert unknown.status_code == 401
     assert unknown.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+async def test_userinfo_has_what_the_scopes_allow(posthog: Driver) -> None:
+    token = (await posthog.tokens(scope="openid email"))["access_token"]
+    user = await posthog.http.get("/oauth/userinfo/", headers=bearer(token))
+    assert user.json().keys() == {"sub", "email", "email_verified"}
+
+
+async def test_an_id_token_is_signed_and_says_who_allowed_whom(posthog: Driver) -> None:
+    tokens = await posthog.tokens(scope="openid profile person:read", nonce="n-1")
+    openid = (await posthog.http.get("/.well-known/openid-configuration")).json()
+    keys = await posthog.http.get(openid["jwks_uri"])
+    assert keys.headers["Cache-Control"].startswith("public, max-age=3600")
+    said = verified(tokens["id_token"], keys.text)
+    user = await posthog.http.get("/oauth/userinfo/", headers=bearer(tokens["access_token"]))
+    assert user.json().items() <= said.items()
+    assert user.json().keys() == {"sub", "given_name", "family_name"}
+    assert (said["iss"], said["aud"], said["nonce"]) == (openid["issuer"], CLIENT_ID, "n-1")
+    assert said["exp"] - said["iat"] == 36_000
+    assert said["auth_time"] <= said["iat"]
+    assert said["at_hash"] == at_hash(tokens["access_token"])
+    again = (await posthog.refresh(tokens["refresh_token"])).json()
+    renewed = verified(again["id_token"], keys.text)
+    # Only the first one answers a question of the client's.
+    assert "nonce" not in renewed
+    assert renewed["at_hash"] == at_hash(again["access_token"])
+    assert renewed["jti"] != said["jti"]
+
+
+async def test_there_is_no_id_token_without_its_scope(posthog: Driver) -> None:
+    tokens = await posthog.tokens(scope="person:read")
+    assert "id_token" not in tokens
+    both = await posthog.tokens(scope="openid person:read")
+    fewer = await posthog.refresh(both["refresh_token"], scope="person:read")
+    assert "id_token" not in fewer.json()
+
+
+def verified(token: str, keys: str) -> dict[str, Any]:
+    """Claims of a token whose signature is that of one of `keys`."""
+    read = JWT(jwt=token, key=JWKSet.from_json(keys), algs=["RS256"], expected_type="JWS")
+    claims: dict[str, Any] = json.loads(read.claims)
+    return claims
+
+
+def at_hash(token: str) -> str:
+    """Half of a token's digest (OpenID Connect Core 1.0, section 3.1.3.6)."""
+    return urlsafe_b64encode(sha256(token.encode()).digest()[:16]).rstrip(b"=").decode()
 
 
 async def test_a_consent_page_works_once() -> None:

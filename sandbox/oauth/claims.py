@@ -1,0 +1,26 @@
+"""What the server says about its one user (posthog/api/oauth/claims.py).
+
+Each claim needs a scope, as in `OAuth2Validator.oidc_claim_scope` of django-oauth-toolkit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sandbox.options import USER_ID
+
+_CLAIMS: dict[str, tuple[str, str | bool]] = {
+    "sub": ("openid", USER_ID),
+    "given_name": ("profile", "Sandbox"),
+    "family_name": ("profile", ""),
+    "email": ("email", "sandbox@example.com"),
+    "email_verified": ("email", True),
+}
+"""By name: the scope it needs, and its value."""
+
+CLAIMS = tuple(sorted(_CLAIMS))
+
+
+def claims(scopes: Collection[str]) -> dict[str, str | bool]:
+    """Claims about the user that `scopes` allow."""
+    return {name: value for name, (scope, value) in _CLAIMS.items() if scope in scopes}
