@@ -43,6 +43,7 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
     limit: Limit = DEFAULT_LIMIT,
     offset: Offset = 0,
     before: Before = None,
+    id: Filter = None,
 ) -> EventPage:
     """List stored events, the latest that happened first; filters match exactly.
 
@@ -58,5 +59,6 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
         limit=limit,
         offset=offset,
         before=before,
+        id=id,
     )
     return await bus.request(INGEST_EVENTS, wanted)

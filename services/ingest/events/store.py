@@ -142,6 +142,7 @@ class EventStore:
     async def page(self, wanted: ListEvents) -> EventPage:
         """List stored events, the latest that happened first."""
         filters = {
+            "id": text_without_nul(wanted.id),
             "event": text_without_nul(wanted.event),
             "user_id": text_without_nul(wanted.user_id),
             "source": text_without_nul(wanted.source),

@@ -86,6 +86,8 @@ class ListEvents(Message, frozen=True):
     offset: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     before: str | None = None
     """`next_before` of the page before this one; as fast at the end of the list as at its head."""
+    id: str | None = None
+    """Id of an event; more than one may have it, in several sources or of several users."""
 
 
 class EventPage(Message, frozen=True):

@@ -308,3 +308,25 @@ async def test_lists_are_by_when_events_happened_whenever_they_arrived(store: Ev
     assert await ids(occurred_to=hours(2)) == ["early", "late"]
     assert await ids(occurred_from=hours(2), occurred_to=hours(2), user_id="anna") == ["early"]
     assert await ids(occurred_from=hours(4)) == []
+
+
+async def test_an_event_is_found_by_its_id_alone_in_whichever_source(store: EventStore) -> None:
+    await store.save(
+        [
+            incoming("e-1"),
+            incoming("e-1", name="renamed"),
+            incoming("", ref=EventRef("billing", "e-1")),
+            incoming("", ref=EventRef("api", "e-2")),
+        ]
+    )
+
+    async def sources(**filters: Any) -> list[str]:
+        page = await store.page(ListEvents(**filters))
+        assert page.total == len(page.events)
+        return sorted(event.source for event in page.events)
+
+    assert await sources(id="e-1") == ["billing", "posthog", "posthog"]
+    assert await sources(id="e-1", event="renamed") == ["posthog"]
+    assert await sources(id="e-2") == ["api"]
+    assert await sources(id="e-2", source="posthog") == []
+    assert await sources(id="e-") == []
