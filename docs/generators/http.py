@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from litestar.serialization import encode_json
 
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from services.gateway.app import build
 from services.gateway.settings import GatewaySettings
 
@@ -65,7 +65,7 @@ def _document() -> Any:
         # Not from this machine's environment.
         GatewaySettings.model_construct(),
         posthog=PostHogSettings.model_construct(),
-        public=nothing,
+        public=PublicUrlSettings.model_construct(),
     )
     return json.loads(encode_json(app.openapi_schema.to_schema()))
 

@@ -38,7 +38,7 @@ from services.gateway.audit import with_audit_trail
 from services.gateway.auth import AdminKeys
 from services.gateway.body_budget import BodyBudget
 from services.gateway.client_address import ClientAddresses
-from services.gateway.console.pages import console_routes
+from services.gateway.console.pages import CONSOLE_ROUTES, console_is_shown
 from services.gateway.content_encoding import with_content_decoding
 from services.gateway.correlation import with_correlation_id
 from services.gateway.error_responses import EXCEPTION_HANDLERS
@@ -113,6 +113,8 @@ def build(
         refusals=Refusals(ClientAddresses(settings.trusted_proxies)),
         max_bytes=settings.webhook_max_bytes,
     )
+    console = console_is_shown(wanted=settings.console, host=settings.gateway_host)
+    keys = AdminKeys(settings, sessions=console, public_url=public.api_public_url)
     app = Litestar(
         route_handlers=[
             posthog_route(deliveries),
@@ -140,7 +142,7 @@ def build(
             get_hogsend_client_document,
             get_own_client_document,
             get_documentation_asset,
-            *console_routes(wanted=settings.console, host=settings.gateway_host),
+            *(CONSOLE_ROUTES if console else []),
         ],
         dependencies={
             "bus": Provide(lambda: bus, sync_to_thread=False),
@@ -156,7 +158,7 @@ def build(
         },
         request_class=JSONRequest,
         before_request=refuse_unknown_query_keys,
-        state=State({"admin_keys": AdminKeys(settings), "deliveries": deliveries}),
+        state=State({"admin_keys": keys, "deliveries": deliveries}),
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.webhook_max_bytes,
         openapi_config=_openapi(),

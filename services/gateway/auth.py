@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -25,6 +26,7 @@ from litestar.openapi.spec import SecurityRequirement
 from prometheus_client import Counter
 
 from services.gateway.client_address import ClientAddresses, counted_as
+from services.gateway.console import sessions
 from services.gateway.failure_counts import FailureCounts
 from services.gateway.settings import GatewaySettings
 
@@ -32,7 +34,12 @@ log = structlog.get_logger(__name__)
 
 RATE_LIMIT_STATE = "rate_limit"
 ADMIN_STATE = "admin"
-"""Scope of the key an admin request carried; the audit trail names it as the actor."""
+"""Scope of the key an admin request carried; the audit trail names it as the actor.
+
+A session of the console is named `console:` and the scope of its key.
+"""
+SESSION_STATE = "session"
+"""Cookie that a request's session goes on with, as `Set-Cookie` says it; empty for the same one."""
 
 ADMIN_SECURITY: tuple[SecurityRequirement, ...] = ({"adminKey": []},)
 """Says in OpenAPI that a route needs an admin key; `app.py` declares that scheme."""
@@ -57,7 +64,18 @@ class Scope(Enum):
 class AdminKeys:
     """The keys of this gateway, and what remains of their limits this minute."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(
+        self, settings: GatewaySettings, *, sessions: bool = False, public_url: str = ""
+    ) -> None:
+        """Know the keys of the settings.
+
+        Args:
+            settings: those of the gateway.
+            sessions: whether the console's cookies are known, too.
+            public_url: where the gateway is reached from outside.
+        """
+        self.sessions = sessions
+        self.public_url = public_url
         keys = (
             (Scope.FULL_ADMIN, settings.admin_api_key, settings.admin_api_key_previous),
             (Scope.READ, settings.admin_read_api_key, settings.admin_read_api_key_previous),
@@ -68,6 +86,11 @@ class AdminKeys:
             for scope, current, previous in keys
             for key in (current, *previous)
             if key
+        ]
+        self._current = [
+            (_digest(current.get_secret_value().encode()), scope)
+            for scope, current, _ in keys
+            if current and scope is not Scope.INGEST
         ]
         if any(
             len(key.get_secret_value()) < SHORT_KEY
@@ -106,6 +129,39 @@ class AdminKeys:
         # Comparing with every key keeps the time independent of which one matches.
         found = [scope for key, scope in self._keys if hmac.compare_digest(key, presented)]
         return found[0] if found else None
+
+    def sign_in(self, key: str) -> tuple[Scope, str | None] | None:
+        """Scope of a key and the cookie for it; None for an unknown key.
+
+        There is no cookie for keys that only report events, nor for those that were replaced: what
+        ends when a key is replaced cannot begin with the earlier one.
+        """
+        scope = self.scope(_BEARER + key.encode().decode("latin-1"))
+        if scope is None:
+            return None
+        presented = _digest(key.encode())
+        for digest, _ in self._current:
+            if hmac.compare_digest(digest, presented):
+                return scope, sessions.seal(digest, int(time.time()))
+        return scope, None
+
+    def session(self, value: str) -> tuple[Scope | None, str | None]:
+        """Scope of a cookie, and the one to go on with if it is time for another.
+
+        Returns:
+            No scope and an empty cookie for a session that is over, and no cookie at all for one
+            that no key of today sealed.
+        """
+        now = time.time()
+        for digest, scope in self._current:
+            issued = sessions.issued_at(value, digest)
+            if issued is None:
+                continue
+            if sessions.is_over(issued, now):
+                return None, ""
+            is_due = now - issued >= sessions.RENEWED_AFTER
+            return scope, sessions.seal(digest, int(now)) if is_due else ""
+        return None, None
 
     def count_request(self, scope: Scope) -> tuple[int, int]:
         """Count a request.
@@ -151,18 +207,62 @@ def _require(connection: Connection, scopes: set[Scope]) -> None:
 def _scope_of(connection: Connection, scopes: set[Scope], *, audited: bool) -> Scope:
     keys: AdminKeys = connection.app.state.admin_keys
     authorization = connection.headers.get("authorization")
-    scope = keys.scope(authorization)
+    actor = ""
+    if authorization is None and audited and keys.sessions:
+        scope = _scope_of_session(connection, keys)
+        actor = "console:"
+    else:
+        scope = keys.scope(authorization)
+        if scope is None and authorization is not None:
+            count_failure(connection, authorization)
     if scope is None:
-        # Only who sends wrong keys is refused for them: behind a proxy, an address is everybody's.
-        if authorization is not None and keys.count_failure(
-            authorization, keys.addresses.of(connection.scope)
-        ):
-            raise TooManyRequestsException("Too many wrong keys", headers={"Retry-After": "60"})
         raise NotAuthorizedException("Unauthorized")
     if audited:
-        connection.state[ADMIN_STATE] = scope.value
+        connection.state[ADMIN_STATE] = actor + scope.value
     if scope not in scopes:
         raise PermissionDeniedException("Forbidden: insufficient scope")
+    return scope
+
+
+def count_failure(connection: Connection, secret: str) -> None:
+    """Count a wrong key or cookie.
+
+    Raises:
+        TooManyRequestsException: it is one of many (429).
+    """
+    keys: AdminKeys = connection.app.state.admin_keys
+    # Only who sends wrong keys is refused for them: behind a proxy, an address is everybody's.
+    if keys.count_failure(secret, keys.addresses.of(connection.scope)):
+        raise TooManyRequestsException("Too many wrong keys", headers={"Retry-After": "60"})
+
+
+def check_own_page(connection: Connection) -> None:
+    """Require that a request comes from the console's own pages.
+
+    Raises:
+        PermissionDeniedException: it does not (403).
+    """
+    keys: AdminKeys = connection.app.state.admin_keys
+    scope: Any = connection.scope
+    try:
+        sessions.check_origin(scope["method"], connection.headers, keys.public_url)
+    except sessions.Forged as error:
+        raise PermissionDeniedException(f"Forbidden: {error}") from None
+
+
+def _scope_of_session(connection: Connection, keys: AdminKeys) -> Scope | None:
+    found = sessions.cookie_of(connection.cookies)
+    if found is None:
+        return None
+    name, value = found
+    scope, renewed = keys.session(value)
+    if scope is None:
+        # What ended by itself was right once, and is no guess.
+        if renewed is None:
+            count_failure(connection, value)
+        return None
+    check_own_page(connection)
+    connection.state[SESSION_STATE] = sessions.set_cookie(name, renewed) if renewed else ""
     return scope
 
 

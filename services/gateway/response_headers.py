@@ -6,6 +6,7 @@ import itertools
 import re
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from litestar import Request
@@ -13,7 +14,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import Histogram
 
-from services.gateway.auth import RATE_LIMIT_STATE
+from services.gateway.auth import RATE_LIMIT_STATE, SESSION_STATE
 
 REQUEST_ID_STATE = "request_id"
 RETRY_SECONDS = 5
@@ -75,10 +76,8 @@ def with_response_headers(app: ASGIApp) -> ASGIApp:
                     (b"x-request-id", request_id),
                     (b"access-control-allow-origin", origin),
                     *_HARDENING,
+                    *_of_key(state),
                 ]
-                if rate := state.get(RATE_LIMIT_STATE):
-                    added.append((b"x-ratelimit-limit", str(rate[0]).encode()))
-                    added.append((b"x-ratelimit-remaining", str(rate[1]).encode()))
                 message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
@@ -92,6 +91,18 @@ def with_response_headers(app: ASGIApp) -> ASGIApp:
             series.observe(time.perf_counter() - started)
 
     return wrapped
+
+
+def _of_key(state: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+    """What the key of an admin request adds, or its session."""
+    if rate := state.get(RATE_LIMIT_STATE):
+        yield b"x-ratelimit-limit", str(rate[0]).encode()
+        yield b"x-ratelimit-remaining", str(rate[1]).encode()
+    if (cookie := state.get(SESSION_STATE)) is not None:
+        # A cookie does not keep caches from storing the answer, as `Authorization` does.
+        yield b"cache-control", b"no-store"
+        if cookie:
+            yield b"set-cookie", cookie.encode()
 
 
 def request_id(request: Request[Any, Any, Any]) -> str:

@@ -1,7 +1,7 @@
-"""`GET /console`: the overview, and the two files it loads.
+"""`GET /console`: the page, and the files it loads; `/console/session`: signing in and out.
 
-The page holds no data. It asks `GET /v1/health`, as everybody may, which needs no key.
-Why it is plain HTML and one module of our own: docs/adr/0018-console.md.
+The page holds no data. It asks the routes that everybody asks, with the cookie of its session.
+Why it is plain HTML and modules of our own: docs/adr/0018-console.md.
 """
 
 from __future__ import annotations
@@ -9,15 +9,36 @@ from __future__ import annotations
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any, Literal
 
-from litestar import Response, get
-from litestar.exceptions import NotFoundException
+import msgspec
+from litestar import MediaType, Request, Response, delete, get, post
+from litestar.exceptions import (
+    NotAuthorizedException,
+    NotFoundException,
+    PermissionDeniedException,
+)
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath
+from litestar.params import FromPath, JSONBody
+
+from services.gateway.auth import (
+    ADMIN_STATE,
+    SESSION_STATE,
+    AdminKeys,
+    Scope,
+    admin_or_reader,
+    check_own_page,
+    count_failure,
+)
+from services.gateway.console import sessions
 
 _DIRECTORY = Path(__file__).with_name("static")
 _PAGE = "index.html"
-_MEDIA_TYPES = {"overview.js": "text/javascript", "style.css": "text/css"}
+_MEDIA_TYPES = {
+    file.name: {".js": "text/javascript", ".css": "text/css"}[file.suffix]
+    for file in _DIRECTORY.iterdir()
+    if file.name != _PAGE
+}
 _HEADERS = {
     # Neither inline script nor inline style, and nothing from elsewhere.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -44,15 +65,83 @@ async def get_console_file(name: FromPath[str]) -> Response[bytes]:
     return Response(_content(name), media_type=_MEDIA_TYPES[name], headers=_HEADERS)
 
 
-def console_routes(*, wanted: bool | None, host: str) -> list[HTTPRouteHandler]:
-    """Routes of the console, none where it is off.
+class SignIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The key to sign in with."""
+
+    key: str
+
+    def __repr__(self) -> str:
+        """Show nothing of it."""
+        return "SignIn(...)"
+
+
+class Session(msgspec.Struct, frozen=True):
+    """What a session may do."""
+
+    scope: Literal["full-admin", "read"]
+
+
+@get("/console/session", guards=[admin_or_reader], include_in_schema=False)
+async def get_session(request: Request[Any, Any, Any]) -> Session:
+    """Say whether somebody is signed in, and what they may do."""
+    scope = request.state[ADMIN_STATE].removeprefix("console:")
+    return Session("read" if scope == Scope.READ.value else "full-admin")
+
+
+@post("/console/session", status_code=200, include_in_schema=False)
+async def sign_in(data: JSONBody[SignIn], request: Request[Any, Any, Any]) -> Response[Session]:
+    """Give a cookie for a key.
+
+    Raises:
+        NotAuthorizedException: the key is unknown, or was replaced (401).
+        PermissionDeniedException: it may only report events, or a page of others asks (403).
+        TooManyRequestsException: it is one of many wrong ones (429).
+    """
+    check_own_page(request)
+    keys: AdminKeys = request.app.state.admin_keys
+    found = keys.sign_in(data.key)
+    if found is None:
+        count_failure(request, data.key)
+        raise NotAuthorizedException("This key is not known")
+    scope, cookie = found
+    request.state[ADMIN_STATE] = f"console:{scope.value}"
+    if scope is Scope.INGEST:
+        raise PermissionDeniedException("This key may only report events")
+    if cookie is None:
+        raise NotAuthorizedException("This key was replaced: sign in with the current one")
+    is_secure = request.headers["origin"].startswith("https:")
+    name = sessions.SECURE if is_secure else sessions.PLAIN
+    request.state[SESSION_STATE] = sessions.set_cookie(name, cookie)
+    shown = Session("read" if scope is Scope.READ else "full-admin")
+    return Response(shown, media_type=MediaType.JSON)
+
+
+@delete("/console/session", status_code=204, include_in_schema=False)
+async def sign_out(request: Request[Any, Any, Any]) -> None:
+    """Take the cookie away; whoever copied it keeps it until the key is replaced or it ends."""
+    check_own_page(request)
+    found = sessions.cookie_of(request.cookies)
+    name = found[0] if found else sessions.PLAIN
+    request.state[SESSION_STATE] = sessions.set_cookie(name, "", 0)
+
+
+def console_is_shown(*, wanted: bool | None, host: str) -> bool:
+    """Whether there is a console.
 
     Args:
         wanted: `CONSOLE`; unset, the console is there for a gateway that only this machine reaches.
         host: address the gateway listens on.
     """
-    shown = _is_loopback(host) if wanted is None else wanted
-    return [get_console, get_console_file] if shown else []
+    return _is_loopback(host) if wanted is None else wanted
+
+
+CONSOLE_ROUTES: list[HTTPRouteHandler] = [
+    get_console,
+    get_session,
+    sign_in,
+    sign_out,
+    get_console_file,
+]
 
 
 def _is_loopback(host: str) -> bool:

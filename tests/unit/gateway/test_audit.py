@@ -66,6 +66,9 @@ NOT_ADMIN = {
     ("POST", "/v1/events"),
     ("PUT", "/v1/contacts"),
     ("POST", "/v1/flags/evaluate"),
+    # Signing in is recorded: test_console_sessions.py.
+    ("POST", "/console/session"),
+    ("DELETE", "/console/session"),
 }
 REFUSED = tuple(one.path for one in NOT_OFFERED)
 """They change nothing, whatever is asked."""

@@ -1,0 +1,258 @@
+"""Signing in to the console: what its cookie opens, to whom, and when it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from services.gateway.console import sessions
+from services.gateway.console.sessions import (
+    HEADER,
+    PLAIN,
+    RENEWED_AFTER,
+    SECONDS,
+    SECURE,
+    seal,
+)
+from tests.unit.gateway.fakes import (
+    ADMIN_KEY,
+    INGEST_KEY,
+    READ_KEY,
+    FakeGateway,
+    bearer,
+    fake_gateway,
+)
+
+SESSION = "/console/session"
+READING = "/v1/admin/capabilities"
+CHANGING = "/v1/admin/deadletters/purge"
+OWN_PAGE = {"Origin": "http://test", HEADER: "1"}
+
+
+def digest(key: str = ADMIN_KEY) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def cookie(key: str = ADMIN_KEY, *, age: float = 0, name: str = PLAIN) -> dict[str, str]:
+    """Header with a cookie of that age, in seconds."""
+    return {"Cookie": f"{name}={seal(digest(key), int(time.time() - age))}"}
+
+
+async def sign_in(
+    gateway: FakeGateway, key: str = ADMIN_KEY, headers: dict[str, str] | None = None
+) -> httpx.Response:
+    return await gateway.http.post(
+        SESSION, json={"key": key}, headers={**OWN_PAGE, **(headers or {})}
+    )
+
+
+async def change(gateway: FakeGateway, headers: dict[str, str]) -> httpx.Response:
+    return await gateway.http.post(CHANGING, json={"all": True}, headers=headers)
+
+
+@pytest.fixture(autouse=True)
+def no_cookies(gateway: FakeGateway) -> Iterator[None]:
+    """Keep the cookies of a test out of the others: the client is everybody's."""
+    yield
+    gateway.http.cookies.clear()
+
+
+@pytest.mark.parametrize(("key", "scope"), [(ADMIN_KEY, "full-admin"), (READ_KEY, "read")])
+async def test_a_key_gives_a_cookie_that_no_script_and_no_other_site_has(
+    gateway: FakeGateway, key: str, scope: str
+) -> None:
+    answer = await sign_in(gateway, key)
+    assert (answer.status_code, answer.json()) == (200, {"scope": scope})
+    given = answer.headers["set-cookie"]
+    assert given.endswith("; Path=/; Max-Age=86400; HttpOnly; SameSite=Strict")
+    assert key not in given
+    assert answer.headers["cache-control"] == "no-store"
+    gateway.http.cookies.clear()
+    session = {"Cookie": given.partition(";")[0]}
+    assert (await gateway.http.get(SESSION, headers=session)).json() == {"scope": scope}
+    assert (await gateway.http.get(READING, headers=session)).status_code == 200
+
+
+async def test_over_https_the_cookie_is_for_https_and_this_host_only(gateway: FakeGateway) -> None:
+    answer = await sign_in(gateway, headers={"Origin": "https://test"})
+    assert answer.headers["set-cookie"].startswith(f"{SECURE}=")
+    assert answer.headers["set-cookie"].endswith("; Secure")
+    session = cookie(name=SECURE, age=RENEWED_AFTER)
+    renewed = (await gateway.http.get(SESSION, headers=session)).headers["set-cookie"]
+    assert renewed.startswith(f"{SECURE}=")
+    assert renewed.endswith("; Secure")
+
+
+async def test_a_session_of_a_read_key_sees_and_cannot_act(gateway: FakeGateway) -> None:
+    session = cookie(READ_KEY)
+    assert (await gateway.http.get(READING, headers=session)).status_code == 200
+    assert (await gateway.http.get("/v1/admin/audit", headers=session)).status_code == 403
+    assert (await change(gateway, {**session, **OWN_PAGE})).status_code == 403
+    assert gateway.bus.questions == [] or all(
+        "purge" not in question.subject for question in gateway.bus.questions
+    )
+
+
+async def test_a_session_may_what_its_admin_key_may(gateway: FakeGateway) -> None:
+    answer = await change(gateway, {**cookie(), **OWN_PAGE})
+    # No service runs: the request got as far as asking one.
+    assert answer.status_code == 503
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {},
+        {"Origin": "http://test"},
+        {HEADER: "1"},
+        {**OWN_PAGE, "Origin": "http://test:8080"},
+        {**OWN_PAGE, "Origin": "http://evil.example"},
+        {**OWN_PAGE, "Origin": "null"},
+        {**OWN_PAGE, "Sec-Fetch-Site": "same-site"},
+        {**OWN_PAGE, "Sec-Fetch-Site": "cross-site"},
+    ],
+)
+async def test_no_page_but_the_console_changes_something_with_its_cookie(
+    gateway: FakeGateway, forged: dict[str, str]
+) -> None:
+    answer = await change(gateway, {**cookie(), **forged})
+    assert answer.status_code == 403
+    assert answer.json()["error"].startswith("Forbidden: a session")
+    assert gateway.bus.questions == []
+    for method in ("POST", "DELETE"):
+        answer = await gateway.http.request(
+            method, SESSION, json={"key": ADMIN_KEY}, headers=forged
+        )
+        assert answer.status_code == 403
+        assert "set-cookie" not in answer.headers
+
+
+async def test_a_page_of_another_port_cannot_even_read_with_it(gateway: FakeGateway) -> None:
+    headers = {**cookie(), "Sec-Fetch-Site": "same-site"}
+    assert (await gateway.http.get(READING, headers=headers)).status_code == 403
+
+
+async def test_behind_a_proxy_that_changes_the_host_the_public_url_is_ours(
+    gateway: FakeGateway,
+) -> None:
+    answer = await change(gateway, {**cookie(), **OWN_PAGE, "Origin": "https://t.example.com"})
+    assert answer.status_code == 503
+
+
+async def test_a_session_that_is_used_goes_on(gateway: FakeGateway) -> None:
+    fresh = await gateway.http.get(READING, headers=cookie(age=RENEWED_AFTER - 30))
+    assert "set-cookie" not in fresh.headers
+    used = await gateway.http.get(READING, headers=cookie(age=SECONDS - 30))
+    assert used.status_code == 200
+    value = used.headers["set-cookie"].partition(";")[0].partition("=")[2]
+    issued = sessions.issued_at(value, digest())
+    assert issued is not None
+    assert not sessions.is_over(issued, issued + SECONDS - 1)
+
+
+@pytest.mark.parametrize("age", [SECONDS, -sessions.AHEAD - 60])
+async def test_a_session_ends_after_a_day_of_disuse(gateway: FakeGateway, age: float) -> None:
+    answer = await gateway.http.get(READING, headers=cookie(age=age))
+    assert (answer.status_code, answer.json()["error"]) == (401, "Unauthorized")
+
+
+async def test_a_session_that_is_over_is_no_guess() -> None:
+    async with fake_gateway(admin_failed_key_limit=1) as gateway:
+        found = [
+            (await gateway.http.get(READING, headers=cookie(age=SECONDS))).status_code
+            for _ in range(4)
+        ]
+    assert found == [401] * 4
+
+
+async def test_a_session_ends_when_its_key_is_replaced() -> None:
+    replaced: dict[str, Any] = {"admin_api_key": "k-new", "admin_api_key_previous": ADMIN_KEY}
+    async with fake_gateway(**replaced) as gateway:
+        assert (await gateway.http.get(READING, headers=bearer())).status_code == 200
+        assert (await gateway.http.get(READING, headers=cookie())).status_code == 401
+        assert (await gateway.http.get(READING, headers=cookie("k-new"))).status_code == 200
+        answer = await sign_in(gateway)
+        assert (answer.status_code, answer.json()["error"]) == (
+            401,
+            "This key was replaced: sign in with the current one",
+        )
+        assert "set-cookie" not in answer.headers
+
+
+async def test_a_key_that_only_reports_events_opens_no_session(gateway: FakeGateway) -> None:
+    assert (await sign_in(gateway, INGEST_KEY)).status_code == 403
+    session = cookie(INGEST_KEY)
+    assert (await gateway.http.get(READING, headers=session)).status_code == 401
+
+
+@pytest.mark.parametrize("key", ["wrong", "", "k-ädmin", "\U0001f600", "x" * 100_000])
+async def test_an_unknown_key_opens_no_session(gateway: FakeGateway, key: str) -> None:
+    answer = await sign_in(gateway, key)
+    assert answer.status_code == 401
+    assert "set-cookie" not in answer.headers
+
+
+async def test_half_a_character_is_no_key(gateway: FakeGateway) -> None:
+    body = b'{"key": "\\ud800"}'
+    assert (await gateway.http.post(SESSION, content=body, headers=OWN_PAGE)).status_code == 401
+
+
+async def test_guessing_keys_and_cookies_is_slowed_down() -> None:
+    async with fake_gateway(admin_failed_key_limit=3) as gateway:
+        guesses = [(await sign_in(gateway, f"k-{number}")).status_code for number in range(4)]
+        assert guesses == [401, 401, 401, 429]
+        assert (await sign_in(gateway)).status_code == 200
+    async with fake_gateway(admin_failed_key_limit=3) as gateway:
+        forged = [cookie(f"k-{number}") for number in range(4)]
+        guesses = [
+            (await gateway.http.get(READING, headers=headers)).status_code for headers in forged
+        ]
+        assert guesses == [401, 401, 401, 429]
+        assert (await gateway.http.get(READING, headers=cookie())).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "value", ["", "1", "1.", "1.5.", "2.5.x", "1.-5.x", f"1.{'9' * 5000}.x", "1.٣.x", "1.5.é"]
+)
+async def test_any_other_cookie_is_401(gateway: FakeGateway, value: str) -> None:
+    headers = [(b"Cookie", f"{PLAIN}={value}".encode())]
+    assert (await gateway.http.get(READING, headers=headers)).status_code == 401
+
+
+async def test_a_key_that_is_given_is_what_counts(gateway: FakeGateway) -> None:
+    headers = {**cookie(), **bearer("wrong")}
+    assert (await gateway.http.get(READING, headers=headers)).status_code == 401
+
+
+async def test_signing_out_takes_the_cookie_away(gateway: FakeGateway) -> None:
+    answer = await gateway.http.delete(SESSION, headers={**cookie(), **OWN_PAGE})
+    assert answer.status_code == 204
+    assert answer.headers["set-cookie"].startswith(f"{PLAIN}=; Path=/; Max-Age=0")
+
+
+async def test_events_are_reported_with_keys_only(gateway: FakeGateway) -> None:
+    event = {"event": "signed_up", "userId": "u_42"}
+    answer = await gateway.http.post("/v1/events", json=event, headers={**cookie(), **OWN_PAGE})
+    assert answer.status_code == 401
+
+
+async def test_without_a_console_no_cookie_counts() -> None:
+    async with fake_gateway(console=False) as gateway:
+        assert (await gateway.http.get(READING, headers=cookie())).status_code == 401
+        assert (await sign_in(gateway)).status_code == 404
+
+
+async def test_the_audit_trail_names_sessions(gateway: FakeGateway) -> None:
+    await sign_in(gateway)
+    await change(gateway, {**cookie(), **OWN_PAGE})
+    entries = [message.body.decode() for message in gateway.bus.published.messages]
+    assert len(entries) == 2
+    assert all('"actor":"console:full-admin"' in entry for entry in entries)
+    assert '"action":"console.post","resource":"session"' in entries[0]
+    assert '"action":"deadletters.post"' in entries[1]
+    assert ADMIN_KEY not in "".join(entries)
