@@ -45,8 +45,8 @@ class GatewaySettings(Settings):
     )
     console: bool | None = Field(
         None,
-        description="Whether the gateway serves the page at `/console`, which shows what "
-        "`/v1/health` says. Unset, only while it listens on loopback.",
+        description="Whether the gateway serves the console at `/console`, where operators sign in "
+        "with a key. Unset, only while it listens on loopback.",
     )
     admin_api_key: HeaderSecret | None = Field(
         None,

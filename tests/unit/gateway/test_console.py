@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from services.gateway.console.pages import console_routes
+from services.gateway.console import pages
+from services.gateway.console.pages import console_is_shown
 from tests.unit.gateway.fakes import FakeGateway, fake_gateway
 
 PAGE = "/console"
-FILES = ["/console/overview.js", "/console/style.css"]
+DIRECTORY = Path(pages.__file__).with_name("static")
+FILES = sorted(f"/console/{file.name}" for file in DIRECTORY.glob("*.*s"))
 
 
 @pytest.mark.parametrize("url", [PAGE, *FILES])
@@ -33,16 +36,35 @@ async def test_the_page_has_no_inline_script_or_style_and_loads_what_is_there(
     page = (await gateway.http.get(PAGE)).text
     assert re.findall(r"(?:src|href)=\"([^\"]+)\"", page) == [
         "/console/style.css",
-        "/console/overview.js",
+        "/console/app.js",
+        "#main",
     ]
     assert "<style" not in page
     assert not re.search(r"\s(?:on\w+|style)=", page)
     assert re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL) == [""]
 
 
-async def test_the_script_makes_no_html_of_what_it_shows(gateway: FakeGateway) -> None:
-    script = (await gateway.http.get("/console/overview.js")).text
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
+@pytest.mark.parametrize("url", FILES)
+async def test_no_script_makes_html_or_style_of_what_it_shows_or_keeps_anything(
+    gateway: FakeGateway, url: str
+) -> None:
+    script = (await gateway.http.get(url)).text
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|\.style\b"
+        r"|localStorage|sessionStorage|document\.cookie",
+        script,
+    )
+
+
+async def test_scripts_load_only_what_there_is(gateway: FakeGateway) -> None:
+    for url in FILES:
+        script = (await gateway.http.get(url)).text
+        assert set(re.findall(r"from \"([^\"]+)\"", script)) <= set(FILES)
+    views = re.findall(
+        r"\[\"[^\"]+\", \"(\w+)\"\]", (await gateway.http.get("/console/app.js")).text
+    )
+    assert len(views) >= 7
+    assert {f"/console/{name}.js" for name in views} <= set(FILES)
 
 
 async def test_the_first_load_is_under_150_kb(gateway: FakeGateway) -> None:
@@ -76,4 +98,4 @@ async def test_off_leaves_no_trace_of_it() -> None:
     ],
 )
 def test_unset_it_is_shown_on_loopback_only(*, wanted: bool | None, host: str, shown: bool) -> None:
-    assert bool(console_routes(wanted=wanted, host=host)) is shown
+    assert console_is_shown(wanted=wanted, host=host) is shown

@@ -1,7 +1,10 @@
-// The overview: asks GET /v1/health again and again, and shows it as text, never as HTML.
+// The overview: asks GET /v1/health again and again, and, signed in, what works and what to set.
+
+import { api } from "/console/api.js";
+import { code, empty, h, link, say, section, table, text, time } from "/console/dom.js";
 
 const EVERY_MS = 5000;
-const DEADLINE_MS = 10000;
+const CAPABILITIES_EVERY_MS = 60_000;
 
 const CREDENTIAL = {
   present: ["up", "connected", null],
@@ -10,29 +13,19 @@ const CREDENTIAL = {
   unreadable: ["down", "credential cannot be read", "The stored credential cannot be read: set the BETTER_AUTH_SECRET it was sealed with, or run `hogsend connect` again."],
 };
 
-const byId = (id) => document.getElementById(id);
+const NAMES = {
+  eventCapture: "Capture events", personWrites: "Write persons", personReads: "Read persons",
+  eventsIn: "Receive PostHog's events", engagementOut: "Send engagement to PostHog", loopProvisioning: "Set up the destination",
+};
 
-function element(tag, text, className) {
-  const made = document.createElement(tag);
-  if (text) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
-// Only what changed: a screen reader says it each time.
-function say(text) {
-  if (byId("status").textContent !== text) byId("status").textContent = text;
-}
-
-function known(status) {
-  return status === "up" || status === "down" ? status : "unknown";
-}
+const known = (status) => (status === "up" || status === "down" ? status : "unknown");
+const state = (status, words) => h("span", { class: `state ${status}` }, words ?? status);
 
 function steps(health) {
   const { components, services } = health;
-  const [state, words] = CREDENTIAL[health.credentials.posthog?.state] ?? ["unknown", "unknown"];
+  const [status, words] = CREDENTIAL[health.credentials.posthog?.state] ?? ["unknown", "unknown"];
   return [
-    ["PostHog", state, words],
+    ["PostHog", status, words],
     ["Gateway", known(services.gateway?.status), null],
     ["JetStream", known(components.bus.status), null],
     ["Ingest", known(components.worker.status), null],
@@ -60,45 +53,70 @@ function advice(health) {
   return [...new Set(found)];
 }
 
-function show(health) {
-  say(`The whole is ${health.status}. Version ${health.version}.`);
-  byId("loop").replaceChildren(...steps(health).map(([name, state, words]) => {
-    const step = element("li", null, state);
-    step.append(element("strong", name), element("p", words ?? state, `state ${state}`));
-    return step;
-  }));
-  const found = advice(health);
-  byId("todo").replaceChildren(...(found.length ? found : ["Nothing."]).map((text) => element("li", text)));
-  byId("services").replaceChildren(...Object.entries(health.services).map(([name, service]) => {
-    const row = element("tr");
-    const title = element("th", name);
-    title.scope = "row";
-    const took = service.latencyMs === undefined ? "-" : `${service.latencyMs.toFixed(1)} ms`;
-    const state = known(service.status);
-    row.append(title, element("td", state, `state ${state}`), element("td", took), element("td", service.waitsFor ?? "-"));
-    return row;
-  }));
-  const asked = new Date(health.timestamp);
-  const time = element("time", asked.toLocaleString());
-  time.dateTime = time.title = asked.toISOString();
-  byId("asked").replaceChildren("As of ", time);
-}
+export async function view({ session, signal }) {
+  const loop = h("ol", { id: "loop" });
+  const todo = h("ul", { id: "todo" });
+  const services = h("div");
+  const asked = h("p", { class: "faint" });
+  const capabilities = h("div");
 
-async function ask() {
-  try {
-    const answer = await fetch("/v1/health", { cache: "no-store", signal: AbortSignal.timeout(DEADLINE_MS) });
-    if (!answer.ok) throw new Error(`it answered ${answer.status}`);
-    show(await answer.json());
-  } catch (error) {
-    say(`The gateway does not answer (${error.message}). What is below is old.`);
+  function show(health) {
+    say(`The whole is ${health.status}. Version ${health.version}.`);
+    loop.replaceChildren(...steps(health).map(([name, status, words]) =>
+      h("li", { class: status }, h("strong", null, name), h("p", null, state(status, words)))));
+    const found = advice(health);
+    todo.replaceChildren(...(found.length ? found : ["Nothing."]).map((words) => h("li", null, words)));
+    services.replaceChildren(table("Services", [
+      ["Service", ([name]) => name],
+      ["State", ([, service]) => state(known(service.status))],
+      ["Answered in", ([, service]) => (service.latencyMs === undefined ? "-" : `${service.latencyMs.toFixed(1)} ms`)],
+      ["Waits for", ([, service]) => service.waitsFor ?? "-"],
+    ], Object.entries(health.services)));
+    asked.replaceChildren("As of ", time(health.timestamp));
   }
-}
 
-async function askForEver() {
+  async function askHealth() {
+    try {
+      show(await api("/v1/health", { signal }));
+    } catch (error) {
+      if (signal.aborted) return;
+      say(`${error.message} What is shown is old.`);
+    }
+  }
+
+  async function askCapabilities() {
+    try {
+      const { capabilities: rows } = await api("/v1/admin/capabilities", { signal });
+      capabilities.replaceChildren(table("Capabilities", [
+        ["What", (row) => NAMES[row.name] ?? row.name],
+        ["State", (row) => state({ on: "up", off: "down" }[row.state] ?? "unknown", row.state)],
+        ["Why", (row) => text(row.reason, 500)],
+        ["What to set", (row) => (row.remediation ? text(row.remediation, 500) : "-")],
+      ], rows));
+    } catch (error) {
+      if (signal.aborted) return;
+      capabilities.replaceChildren(h("p", { class: "problem" }, error.message));
+    }
+  }
+
+  function again(action, every) {
+    const timer = setInterval(() => { if (!document.hidden) action(); }, every);
+    signal.addEventListener("abort", () => clearInterval(timer));
+  }
+
   // A page that nobody looks at asks nothing.
-  if (!document.hidden) await ask();
-  setTimeout(askForEver, EVERY_MS);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) askHealth(); }, { signal });
+  again(askHealth, EVERY_MS);
+  if (session) {
+    again(askCapabilities, CAPABILITIES_EVERY_MS);
+    askCapabilities();
+  }
+  await askHealth();
+  return [
+    section("The way of an event", loop),
+    section("What to do", todo),
+    section("What works", session ? capabilities : empty(link("events", {}, "Sign in"), " to see what works, and what to set for it. ", code("hogsend doctor"), " says it, too.")),
+    section("Services", services),
+    asked,
+  ];
 }
-
-document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
-askForEver();

@@ -1,0 +1,164 @@
+// Dead letters: which there are and why, what they say, and putting them back or forgetting them.
+
+import { Refused, api, query } from "/console/api.js";
+import { address, ask, button, empty, facts, filters, h, link, long, plain, say, section, table, text, time } from "/console/dom.js";
+
+const PAGE = 50;
+const PATH = "/v1/admin/deadletters";
+const wait = (seconds) => new Promise((done) => { setTimeout(done, seconds * 1000); });
+
+export async function view(context) {
+  const { rest, params, signal } = context;
+  return rest[0] ? one(rest[0], context) : list(params, signal, context);
+}
+
+const count = (number, what) => `${number.toLocaleString()} ${what}${number === 1 ? "" : "s"}`;
+
+// Replays or purges `ways`, one request after the other, and shows how far that is.
+function runner(box, again) {
+  return async function run(verb, ways) {
+    const bar = h("progress", { max: ways.length, value: 0, "aria-label": "Progress" });
+    const words = h("p");
+    let stopped = false;
+    const stop = button("Stop", () => { stopped = true; });
+    box.replaceChildren(bar, words, stop);
+    const kept = [];
+    let done = 0;
+    const tell = (now) => { words.textContent = `${count(done, "dead letter")} ${verb.done}${now}`; };
+    let problem = null;
+    for (const [position, way] of ways.entries()) {
+      let more = true;
+      while (more && !stopped) {
+        try {
+          const outcome = await api(way.path, { method: way.method, body: way.body });
+          done += outcome.count;
+          kept.push(...outcome.kept);
+          // Letters that stay would be looked at for ever.
+          more = outcome.more && outcome.count > 0;
+        } catch (error) {
+          if (!(error instanceof Refused)) throw error;
+          if (error.status === 404) more = false;
+          else if (error.status === 429) {
+            tell(`; waiting for the limit of requests`);
+            await wait(5);
+          } else {
+            problem = error.message;
+            stopped = true;
+          }
+        }
+        tell("…");
+      }
+      bar.value = position + 1;
+      if (stopped) break;
+    }
+    tell(".");
+    say(words.textContent);
+    stop.remove();
+    bar.remove();
+    if (problem) box.append(h("p", { class: "problem", role: "alert" }, problem));
+    if (kept.length) {
+      box.append(table("Letters that were kept", [
+        ["Kept", (row) => count(row.count, "letter")],
+        ["Reason", (row) => text(row.reason)],
+        ["What that means", (row) => text(row.detail, 500)],
+        ["First", (row) => link(`deadletters/${row.firstSequence}`, {}, `${row.firstSequence}`)],
+      ], kept));
+    }
+    box.append(button("Look again", again));
+  };
+}
+
+const REPLAY = { name: "Replay", done: "put back", path: "replay" };
+const PURGE = { name: "Purge", done: "purged", path: "purge" };
+
+async function list(params, signal, { again, mayAct }) {
+  const stream = params.get("stream");
+  const reason = params.get("reason");
+  const page = await api(query(PATH, { stream, reason, limit: PAGE, before: params.get("before") }), { signal });
+  const letters = page.deadLetters;
+  const form = filters("deadletters", [["stream", "Stream"], ["reason", "Reason"]], params);
+  const outcome = h("div", { class: "outcome" });
+  if (!letters.length) {
+    const filtered = stream || reason || params.get("before");
+    return [form, empty(filtered ? ["No dead letter matches. ", link("deadletters", {}, "Show all.")]
+      : "No dead letters: every message was processed. One that cannot be is kept here with its reason, until it is replayed or purged.")];
+  }
+  const run = runner(outcome, again);
+  const reasons = new Map();
+  for (const letter of letters) reasons.set(letter.reason, (reasons.get(letter.reason) ?? 0) + 1);
+  const boxes = letters.map((letter) => h("input", { type: "checkbox", value: letter.sequence, "aria-label": `Select ${letter.sequence}`, change: () => update() }));
+  const every = h("input", { type: "checkbox", "aria-label": "Select all on this page", change: () => {
+    for (const box of boxes) box.checked = every.checked;
+    update();
+  } });
+  const chosen = () => boxes.filter((box) => box.checked).map((box) => box.value);
+  const way = { [REPLAY.name]: (sequence) => ({ path: `${PATH}/${sequence}/replay`, method: "POST" }), [PURGE.name]: (sequence) => ({ path: `${PATH}/${sequence}`, method: "DELETE" }) };
+  const selection = { ...(stream ? { stream } : {}), ...(reason ? { reason } : {}) };
+  const body = stream || reason ? selection : { all: true };
+  const those = stream || reason ? " that match" : "";
+  const act = async (verb, ways, number, which) => {
+    const fate = verb === PURGE ? "They are deleted for good." : "They go to the streams they came from.";
+    if (await ask(`${verb.name} ${count(number, "dead letter")}${which}? ${fate}`, verb.name)) await run(verb, ways);
+  };
+  const some = [REPLAY, PURGE].map((verb) => button("", () => act(verb, chosen().map(way[verb.name]), chosen().length, ""), { class: verb === PURGE ? "danger" : null }));
+  const all = [REPLAY, PURGE].map((verb) => button(`${verb.name} all ${page.total.toLocaleString()}${those}`,
+    () => act(verb, [{ path: `${PATH}/${verb.path}`, method: "POST", body }], page.total, those), { class: verb === PURGE ? "danger" : null }));
+  function update() {
+    const number = chosen().length;
+    every.checked = number === boxes.length;
+    every.indeterminate = number > 0 && number < boxes.length;
+    for (const [position, verb] of [REPLAY, PURGE].entries()) {
+      some[position].textContent = `${verb.name} ${number} selected`;
+      some[position].disabled = number === 0;
+    }
+  }
+  update();
+  const shown = table("Dead letters", [
+    ...(mayAct ? [[every, (letter) => boxes[letters.indexOf(letter)]]] : []),
+    ["Number", (letter) => link(`deadletters/${letter.sequence}`, {}, `${letter.sequence}`)],
+    ["Failed", (letter) => time(letter.failedAt)],
+    ["Reason", (letter) => link("deadletters", { stream, reason: letter.reason }, plain(letter.reason))],
+    ["Detail", (letter) => text(letter.detail)],
+    ["Stream", (letter) => link("deadletters", { stream: letter.stream, reason }, plain(letter.stream))],
+    ["Attempts", (letter) => `${letter.attempts}`],
+    ["Bytes", (letter) => letter.size.toLocaleString()],
+  ], letters);
+  return [
+    form,
+    h("p", null, `${count(page.total, "dead letter")}${those}. On this page: `, [...reasons].map(([name, number], position) =>
+      [position ? ", " : "", link("deadletters", { stream, reason: name }, plain(name)), ` (${number})`])),
+    mayAct ? h("div", { class: "actions" }, some, all) : h("p", { class: "faint" }, "Your key may only read."),
+    outcome, shown,
+    page.nextBefore ? link("deadletters", { stream, reason, before: page.nextBefore }, "Older") : null,
+  ];
+}
+
+async function one(sequence, { signal, mayAct }) {
+  const letter = await api(`${PATH}/${encodeURIComponent(sequence)}`, { signal });
+  const outcome = h("div", { class: "outcome" });
+  const run = runner(outcome, () => { location.hash = address("deadletters"); });
+  const actions = h("div", { class: "actions" },
+    button("Replay", () => run(REPLAY, [{ path: `${PATH}/${letter.sequence}/replay`, method: "POST" }])),
+    button("Purge", async () => {
+      if (await ask("Purge this dead letter? It is deleted for good.", "Purge")) await run(PURGE, [{ path: `${PATH}/${letter.sequence}`, method: "DELETE" }]);
+    }, { class: "danger" }));
+  return [
+    h("p", null, link("deadletters", {}, "All dead letters")),
+    facts([
+      ["Number", `${letter.sequence}`], ["Failed", time(letter.failedAt)], ["Reason", text(letter.reason)],
+      ["Detail", text(letter.detail, 2000)], ["Stream", text(letter.stream)], ["Subject", text(letter.subject)],
+      ["Attempts", `${letter.attempts}`], ["Bytes", letter.size.toLocaleString()],
+    ]),
+    mayAct ? actions : null, outcome,
+    section("Message", letter.cut ? h("p", { class: "faint" }, "Only its beginning: the whole is too large to be shown.") : null,
+      letter.body ? long(pretty(letter.body), "Message") : empty("It has no message.")),
+  ];
+}
+
+function pretty(body) {
+  try {
+    return JSON.stringify(JSON.parse(body), null, 2);
+  } catch {
+    return body;
+  }
+}

@@ -1,0 +1,341 @@
+"""The console in a real browser, over a stack with what an operator may find in one.
+
+With `SCREENSHOTS` set to a directory, the pages are drawn there, as docs/console.md shows some.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from tests.ports import free_port
+from tests.running_stack import Up, up
+from tests.waiting import eventually
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+AXE = Path(__file__).parents[1] / "console" / "node_modules" / "axe-core" / "axe.min.js"
+CANNOT = (
+    "Chromium is not installed: apt-get install -y chromium"
+    if CHROMIUM is None
+    else "axe-core is not installed: make node-tools (needs npm)"
+)
+READ_KEY = "k-read-k-read-k-read"
+HOSTILE = "<img src=x onerror=alert(1)>\u202e\u0000 مرحبا"
+SIZES = ((360, 740), (1280, 800), (2560, 1300))
+ALL_RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+CONTRAST = ("color-contrast",)
+VIEWS = ("", "events", "contacts?key=ada", "deadletters", "destinations", "connect", "audit")
+
+pytestmark = [
+    pytest.mark.skipif(
+        not os.environ.get("CI") and (CHROMIUM is None or not AXE.exists()), reason=CANNOT
+    ),
+    pytest.mark.xdist_group("console"),
+]
+
+
+@dataclass
+class Console:
+    """A page of the console, and what the browser complained about in it."""
+
+    page: Page
+    url: str
+    complaints: list[str] = field(default_factory=list)
+
+    async def open(self, view: str = "") -> None:
+        """Go to a view, and wait until it is there."""
+        await self.page.goto(f"{self.url}/console#/{view}")
+        await self.page.wait_for_selector("main:not([aria-busy]) > h1")
+
+    async def sign_in(self, key: str) -> None:
+        """Sign in as somebody does who has no mouse."""
+        await self.open("audit")
+        await self.page.get_by_label("Key").fill(key)
+        await self.page.keyboard.press("Enter")
+        await expect(self.page.get_by_role("button", name="Sign out")).to_be_visible()
+
+    async def axe(self, rules: Sequence[str]) -> list[str]:
+        """What axe-core finds wrong with the page as it is."""
+        if not await self.page.evaluate("'axe' in window"):
+            await self.page.evaluate(AXE.read_text())
+        found: Any = await self.page.evaluate(f"axe.run({{runOnly: {list(rules)}}})")
+        return [
+            f"{one['id']}: {node['html']} {node['failureSummary']}"
+            for one in found["violations"]
+            for node in one["nodes"]
+        ]
+
+    async def draw(self, name: str) -> None:
+        """Keep a picture of the page, where that is wanted."""
+        if directory := os.environ.get("SCREENSHOTS"):
+            await self.page.screenshot(path=Path(directory) / f"{name}.png")
+
+
+@dataclass
+class Loop:
+    """The stack, and the browser."""
+
+    stack: Up
+    browser: Browser
+
+    @property
+    def admin_key(self) -> str:
+        return self.stack.admin["Authorization"].removeprefix("Bearer ")
+
+    @asynccontextmanager
+    async def console(self, key: str | None = None, **context: Any) -> AsyncIterator[Console]:
+        """A page of a browser of its own, signed in with `key`."""
+        page = await self.browser.new_page(**context)
+        console = Console(page, self.stack.summary["gateway"])
+        page.on("pageerror", lambda error: console.complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda one: console.complaints.append(one.text) if one.type == "error" else None,
+        )
+        page.on("dialog", lambda dialog: console.complaints.append(f"dialog {dialog.message}"))
+        try:
+            if key is not None:
+                await console.sign_in(key)
+                # Chromium tells of every answer of 400 or more.
+                console.complaints.clear()
+            yield console
+        finally:
+            await page.close()
+
+
+async def seed(stack: Up) -> None:
+    """Leave events, people, a merge and dead letters behind."""
+    huge = "x" * 1_000_000
+    ada, ben = {"email": "ada@example.com", "name": HOSTILE}, {"email": "ben@example.com"}
+    events: list[tuple[str, str, dict[str, str], dict[str, str]]] = [
+        ("signed_up", "ada", {"plan": "pro"}, ada),
+        ("signed_up", "ben", {}, ben),
+        ("shared_a_computer", "ada", {}, ben),
+        (HOSTILE, HOSTILE, {"a": HOSTILE, "huge": huge}, {"email": f"{HOSTILE}@example.com"}),
+        ("n" * 100_000, "u" * 100_000, {}, {}),
+    ]
+    for number, (event, user, properties, person) in enumerate(events):
+        body = {
+            "event": {
+                "event": event,
+                "distinct_id": user,
+                "properties": properties,
+                "uuid": f"e-{number}",
+            },
+            "person": {"properties": person},
+        }
+        answer = await stack.http.post("/v1/webhooks/posthog", json=body)
+        assert answer.is_success, answer.text
+        # One after the other: what becomes one person within a batch leaves no merge to undo.
+        await eventually(partial(_stores, stack, number + 1))
+    client = await nats.connect(stack.app_url, inbox_prefix="_INBOX_app")
+    for number in range(3):
+        body_of_nothing = b'{"data":{"userId":"u_%d"}}' % number
+        await client.jetstream().publish("hogsend.engagement.email.burnt", body_of_nothing)
+    await client.close()
+
+    async def is_there() -> bool:
+        letters = await stack.http.get("/v1/admin/deadletters", headers=stack.admin)
+        return await stack.stored() == 5 and letters.json()["total"] == 3
+
+    await eventually(is_there, 30)
+
+
+async def _stores(stack: Up, count: int) -> bool:
+    return await stack.stored() == count
+
+
+@pytest.fixture(scope="module")
+async def loop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Loop]:
+    assert CHROMIUM is not None, CANNOT
+    directory = tmp_path_factory.mktemp("console")
+    sandbox = ("--sandbox", "--sandbox-port", str(free_port()))
+    async with (
+        up(directory / "home", directory, *sandbox, ADMIN_READ_API_KEY=READ_KEY) as stack,
+        async_playwright() as playwright,
+    ):
+        await seed(stack)
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield Loop(stack, browser)
+        await browser.close()
+
+
+async def test_a_wrong_key_is_told_and_a_right_one_opens_what_was_asked_for(loop: Loop) -> None:
+    async with loop.console() as console:
+        await console.open("deadletters")
+        page = console.page
+        await page.get_by_label("Key").fill("wrong")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_have_text("This key is not known")
+        assert await console.axe(ALL_RULES) == []
+        await page.get_by_label("Key").fill(loop.admin_key)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Dead letters")).to_be_focused()
+        assert loop.admin_key not in await page.content()
+        (cookie,) = await page.context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        await page.get_by_role("button", name="Sign out").click()
+        await console.open("audit")
+        await expect(page.get_by_label("Key")).to_be_visible()
+
+
+async def test_every_view_can_be_used_at_every_size_in_light_and_dark(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        for view in VIEWS:
+            name = view.partition("?")[0] or "overview"
+            await page.emulate_media(color_scheme="light")
+            await console.open(view)
+            for width, height in SIZES:
+                await page.set_viewport_size({"width": width, "height": height})
+                assert await page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), (
+                    f"{view} is wider than {width}"
+                )
+                await console.draw(f"{name}-{width}")
+            assert await console.axe(ALL_RULES) == [], view
+            await page.emulate_media(color_scheme="dark")
+            assert await console.axe(CONTRAST) == [], view
+            await console.draw(f"{name}-dark")
+        assert console.complaints == []
+
+
+async def test_what_others_wrote_is_text_and_cut(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await console.open("events")
+        table = page.get_by_role("region", name="Events")
+        await expect(table).to_contain_text("<img src=x onerror=alert(1)>\\u202e")
+        await expect(table).to_contain_text("… (100,000 characters)")
+        assert len(await page.content()) < 100_000
+        await table.get_by_role("link", name="<img src=x").first.click()
+        await expect(page.get_by_role("region", name="Properties")).to_contain_text("<img src=x")
+        assert len(await page.content()) < 250_000
+        await page.get_by_role("button", name="Show more").click()
+        await console.open("contacts?key=ada")
+        await expect(page.get_by_role("region", name="Properties")).to_contain_text("<img src=x")
+        assert await page.locator("img").count() == 0
+        assert console.complaints == []
+
+
+async def test_an_event_is_found_by_its_id_and_leads_to_its_contact(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await console.open("events")
+        await page.get_by_label("Event id").fill("e-0")
+        await page.keyboard.press("Enter")
+        found = page.get_by_role("link", name="signed_up")
+        await expect(found).to_have_count(1)
+        await found.click()
+        await expect(page.get_by_role("region", name="Properties")).to_be_visible()
+        await page.get_by_role("link", name="ada").click()
+        await expect(page.get_by_role("region", name="Known by")).to_contain_text("ada@example.com")
+
+
+async def test_a_read_key_sees_and_is_shown_nothing_to_change(loop: Loop) -> None:
+    async with loop.console(READ_KEY) as console:
+        page = console.page
+        await expect(page.get_by_role("alert")).to_contain_text("needs an admin key")
+        for view in ("deadletters", "deadletters/1", "destinations", "contacts?key=ada"):
+            await console.open(view)
+            await expect(page.get_by_role("alert").filter(has_text="needs")).to_have_count(0)
+            for name in ("Replay", "Purge", "Undo merge", "Make a destination"):
+                await expect(page.get_by_role("button", name=name)).to_have_count(0)
+                await expect(page.get_by_role("link", name=name)).to_have_count(0)
+        await console.open("connect")
+        await expect(page.locator("main")).to_contain_text("may only read")
+
+
+async def test_a_merge_is_undone(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await console.open("contacts?key=ada")
+        await page.get_by_role("button", name="Undo merge").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        await page.get_by_role("button", name="Undo merge").click()
+        assert await console.axe(ALL_RULES) == []
+        await page.get_by_role("dialog").get_by_role("button", name="Undo the merge").click()
+        await expect(page.get_by_role("button", name="Undo merge")).to_have_count(0)
+        await console.open("contacts?key=ben")
+        await expect(page.get_by_role("region", name="Known by")).to_contain_text("ben@example.com")
+
+
+async def test_dead_letters_are_replayed_and_purged(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await console.open("deadletters/1")
+        await expect(page.get_by_role("region", name="Message")).to_contain_text('"userId": "u_')
+        await console.open("deadletters")
+        await page.get_by_label("Select 1").check()
+        await page.get_by_role("button", name="Purge 1 selected").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Purge").click()
+        await expect(page.locator(".outcome")).to_contain_text("1 dead letter purged.")
+        await page.get_by_role("button", name="Look again").click()
+        await page.get_by_role("button", name="Replay all 2").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Replay").click()
+        await expect(page.locator(".outcome")).to_contain_text("2 dead letters put back.")
+
+        async def are_back() -> bool:
+            # Nobody understands them now either.
+            await console.open("")
+            await console.open("deadletters")
+            return await page.get_by_role("button", name="Purge all 2").count() == 1
+
+        await eventually(are_back, 20)
+        await page.get_by_role("button", name="Purge all 2").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Purge").click()
+        await expect(page.locator(".outcome")).to_contain_text("2 dead letters purged.")
+        await page.get_by_role("button", name="Look again").click()
+        await expect(page.locator("main")).to_contain_text("No dead letters")
+        await console.open("audit?actor=console%3Afull-admin")
+        await expect(page.get_by_role("region", name="Audit trail")).to_contain_text("purge")
+
+
+async def test_a_destination_is_made_paused_and_deleted(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await console.open("destinations/new")
+        assert await console.axe(ALL_RULES) == []
+        await page.get_by_label("Description").fill("Mine <b>")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_label("Event types").fill("email.sent\nemail.opened")
+        await page.get_by_role("textbox", name="Settings").fill("{")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_role("alert")).to_have_text("The settings are no JSON.")
+        await page.get_by_role("textbox", name="Settings").fill(
+            '{"syncPersons": true, "eventNames": {}}'
+        )
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.locator("main dd .state")).to_have_text("paused")
+        await page.get_by_role("button", name="Resume").click()
+        await expect(page.locator("main dd .state")).to_have_text("active")
+        assert await console.axe(ALL_RULES) == []
+        await page.get_by_role("button", name="Change").click()
+        await page.get_by_role("textbox", name="Settings").fill('{"syncPersons": true}')
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_role("region", name="Settings")).not_to_contain_text("eventNames")
+        await expect(page.get_by_role("region", name="Settings")).to_contain_text("syncPersons")
+        await page.get_by_role("button", name="Delete").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        await expect(page.get_by_role("heading", name="Destinations")).to_be_visible()
+        await expect(page.locator("main")).not_to_contain_text("Mine")
+
+
+async def test_a_session_that_ended_asks_for_the_key_again(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        await console.page.context.clear_cookies()
+        await console.page.get_by_role("link", name="Events").click()
+        await expect(console.page.get_by_label("Key")).to_be_visible()
+        await expect(console.page.get_by_role("status")).to_contain_text("session has ended")
