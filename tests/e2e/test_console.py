@@ -63,6 +63,7 @@ class Console:
         await self.page.get_by_label("Key").fill(key)
         await self.page.keyboard.press("Enter")
         await expect(self.page.get_by_role("button", name="Sign out")).to_be_visible()
+        await expect(self.page.get_by_label("Key")).to_have_count(0)
 
     async def axe(self, rules: Sequence[str]) -> list[str]:
         """What axe-core finds wrong with the page as it is."""
