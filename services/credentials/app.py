@@ -121,7 +121,7 @@ def create_app(
     return service_app(
         broker,
         background=background,
-        closing=[parts.refresher.finish, parts.database.close],
+        closing=[parts.refresher.finish, parts.relay.finish, parts.database.close],
         limits=limits,
     )
 

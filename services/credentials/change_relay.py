@@ -2,16 +2,22 @@
 
 A change and its version are committed in one transaction. Publishing comes after it, so a crash or
 an outage in between leaves the change pending in the database and never costs it.
+
+What keeps the order of several replicas is the row of the version, locked while its change is
+published. A change that follows one of the same process needs no lock: the stream itself takes it
+only if no other one has come in between, and what it refuses is published under the lock.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
 
 from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.errors import Unavailable
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.store import CredentialStore, PendingChange
 
@@ -29,6 +35,16 @@ class ChangeStream(Protocol):
 
         Raises:
             Unavailable: the stream did not confirm that it has the change.
+        """
+
+    async def publish_next(self, change: CredentialChanged) -> bool:
+        """Publish a change if it directly follows one that this process has published.
+
+        Returns:
+            False when it does not, or nobody knows: nothing is published then.
+
+        Raises:
+            Unavailable: as `publish`.
         """
 
     async def has_lost(self, published: Mapping[str, int]) -> bool:
@@ -52,6 +68,34 @@ class ChangeRelay:
         self._store = store
         self._sealer = sealer
         self._stream = stream
+        self._marking: set[asyncio.Task[None]] = set()
+
+    async def announce(self, provider: str, stored: PendingChange | None) -> None:
+        """Publish a change that has just been committed.
+
+        Args:
+            provider: whose credential it is of.
+            stored: the change, or None when others may have changed it at the same time.
+
+        Raises:
+            Unavailable: it could not be published; it stays pending.
+        """
+        if stored is not None:
+            change = self._describe(provider, stored)
+            if await self._stream.publish_next(change):
+                _log(change)
+                # Nobody waits for it: what is not marked is published again, which JetStream
+                # takes for the repeat that it is.
+                marking = asyncio.create_task(self._mark(provider, change.version))
+                self._marking.add(marking)
+                marking.add_done_callback(self._marking.discard)
+                return
+        await self.relay(provider)
+
+    async def finish(self) -> None:
+        """Wait until what has been published is marked so."""
+        if self._marking:
+            await asyncio.wait(self._marking)
 
     async def relay(self, provider: str) -> None:
         """Publish the provider's newest change, unless that has been done.
@@ -64,13 +108,7 @@ class ChangeRelay:
                 return
             change = self._describe(provider, pending)
             await self._stream.publish(change)
-        log.info(
-            "credential changed",
-            provider=provider,
-            version=change.version,
-            change=change.change,
-            kinds=change.kinds,
-        )
+        _log(change)
 
     async def relay_pending(self) -> None:
         """Publish the newest change of each provider that has a pending one.
@@ -88,6 +126,12 @@ class ChangeRelay:
         for provider in await self._store.pending_changes():
             await self.relay(provider)
 
+    async def _mark(self, provider: str, version: int) -> None:
+        try:
+            await self._store.mark_published(provider, version)
+        except Unavailable as error:
+            log.debug("a published change is not marked", provider=provider, reason=str(error))
+
     def _describe(self, provider: str, pending: PendingChange) -> CredentialChanged:
         grant = self._sealer.grant(pending.rows).payload
         return CredentialChanged(
@@ -100,3 +144,13 @@ class ChangeRelay:
             expires_at=grant.expires_at if grant else None,
             changed_at=pending.changed_at,
         )
+
+
+def _log(change: CredentialChanged) -> None:
+    log.info(
+        "credential changed",
+        provider=change.provider,
+        version=change.version,
+        change=change.change,
+        kinds=change.kinds,
+    )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 import nats.errors
 import structlog
+from cachetools import LRUCache
 
 from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
@@ -15,9 +16,11 @@ from hogsend.contract.errors import Forbidden, PublishRejected, TooLarge, Unavai
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
-from hogsend.transport.publisher import OutgoingMessage, Problem
+from hogsend.transport.publisher import EXPECTED_LAST, OutgoingMessage, Overtaken, Problem
 
 ANSWER_SECONDS = 5.0
+KNOWN_PROVIDERS = 1000
+"""Providers of which this process remembers where in the stream its last change is."""
 
 _GET = f"$JS.API.STREAM.MSG.GET.{StreamName.CREDENTIALS}"
 _NO_MESSAGE = 10037
@@ -43,21 +46,43 @@ class JetStreamChanges:
         """Publish on `connection`, which may be opened later."""
         self._connection = connection
         self._again = ""
+        self._sequences: LRUCache[str, int] = LRUCache(KNOWN_PROVIDERS)
 
     async def publish(self, change: CredentialChanged) -> None:
         """Publish a change and wait until JetStream has it."""
+        self._sequences[change.provider] = await self._publish(change, {})
+
+    async def publish_next(self, change: CredentialChanged) -> bool:
+        """Publish a change if JetStream confirms that the one before it was this process's."""
+        last = self._sequences.get(change.provider)
+        if last is None:
+            return False
+        try:
+            sequence = await self._publish(change, {EXPECTED_LAST: str(last)})
+        except Overtaken:
+            self._sequences.pop(change.provider, None)
+            return False
+        self._sequences[change.provider] = sequence
+        return True
+
+    async def _publish(self, change: CredentialChanged, condition: Mapping[str, str]) -> int:
         message = OutgoingMessage(
             subjects.credential_changed(change.provider),
             msgspec.json.encode(change),
-            message_headers(
-                id=f"credentials:{change.provider}:{change.version}{self._again}",
-                source="credentials",
-                type="credential.changed",
-                time=change.changed_at,
-            ),
+            {
+                **message_headers(
+                    id=f"credentials:{change.provider}:{change.version}{self._again}",
+                    source="credentials",
+                    type="credential.changed",
+                    time=change.changed_at,
+                ),
+                **condition,
+            },
         )
         try:
-            await self._connection.publisher.publish(message)
+            return await self._connection.publisher.publish_counted(message)
+        except Overtaken:
+            raise
         except (PublishRejected, TooLarge) as error:
             # An operator may change the stream; until then the change stays pending.
             raise Unavailable(f"the credential change was not published: {error}") from error

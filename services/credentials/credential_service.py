@@ -62,9 +62,9 @@ class CredentialService:
             Unavailable: the grant could not be stored, or the change not published.
         """
         _check_endpoints(payload, self._egress)
-        row = await self._store.save(provider, "oauth", self._sealer.seal(payload))
-        await self._relay.relay(provider)
-        return _meta(provider, payload, row, None)
+        saved = await self._store.save(provider, "oauth", self._sealer.seal(payload))
+        await self._relay.announce(provider, saved.change)
+        return _meta(provider, payload, saved.row, None)
 
     async def put_derived(self, provider: str, payload: DerivedPayload) -> CredentialStatus:
         """Store the derived payload as a whole.
@@ -72,8 +72,8 @@ class CredentialService:
         Raises:
             Unavailable: it could not be stored, or the change not published.
         """
-        await self._store.save(provider, "derived", self._sealer.seal(payload))
-        await self._relay.relay(provider)
+        saved = await self._store.save(provider, "derived", self._sealer.seal(payload))
+        await self._relay.announce(provider, saved.change)
         return await self.status(provider)
 
     async def derived(self, provider: str) -> DerivedReply:

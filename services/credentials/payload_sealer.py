@@ -54,7 +54,10 @@ class PayloadSealer:
 
     def seal(self, payload: OAuthPayload | DerivedPayload) -> str:
         """Seal a payload for storing."""
-        return self._sealer.seal(msgspec.json.encode(payload))
+        sealed = self._sealer.seal(msgspec.json.encode(payload))
+        # It is described, and asked for, right after it was stored.
+        self._unsealed[sealed] = payload
+        return sealed
 
     def unseal(self, row: SealedRow, payload: type[Payload]) -> Payload:
         """Unseal one row.

@@ -1,11 +1,40 @@
--- name: save(provider, kind, payload)^
--- Store a sealed payload, replacing the one of that kind; the row keeps its id and creation time.
-INSERT INTO provider_credentials AS stored (provider_id, kind, payload)
-VALUES (:provider, :kind, :payload)
-ON CONFLICT (provider_id, kind) DO UPDATE
-SET payload = excluded.payload,
-    updated_at = greatest(now(), stored.updated_at + interval '1 microsecond')
-RETURNING kind, payload, created_at, updated_at;
+-- name: save(provider, kind, payload)
+-- Store a sealed payload, replacing the one of that kind, and give the provider its next version, as
+-- `bump` does; the row keeps its id and creation time. Returns every row of the provider.
+-- The other rows are as the statement found them when it began. They are still the last word if no
+-- version came in between, which is what `is_alone` says: every change makes a version.
+WITH saved AS (
+    INSERT INTO provider_credentials AS stored (provider_id, kind, payload)
+    VALUES (:provider, :kind, :payload)
+    ON CONFLICT (provider_id, kind) DO UPDATE
+    SET payload = excluded.payload,
+        updated_at = greatest(now(), stored.updated_at + interval '1 microsecond')
+    RETURNING provider_id, kind, payload, created_at, updated_at
+), found AS (
+    SELECT version FROM provider_versions WHERE provider_id = :provider
+), locked AS (
+    -- Waits for a change that is being made, and gives the version that it made.
+    SELECT current.version FROM provider_versions AS current JOIN saved USING (provider_id)
+    FOR UPDATE OF current
+), bumped AS (
+    INSERT INTO provider_versions AS current (provider_id, version, change, changed_kinds)
+    SELECT saved.provider_id,
+           greatest(locked.version + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+           'stored', ARRAY[saved.kind]
+    FROM saved LEFT JOIN locked ON true
+    ON CONFLICT (provider_id) DO UPDATE SET
+        version = greatest(current.version + 1, excluded.version),
+        change = excluded.change, changed_kinds = excluded.changed_kinds, changed_at = now()
+    RETURNING version, changed_at
+), rows AS (
+    SELECT kind, payload, created_at, updated_at FROM saved
+    UNION ALL
+    SELECT kind, payload, created_at, updated_at FROM provider_credentials
+    WHERE provider_id = :provider AND kind <> :kind
+)
+SELECT rows.*, bumped.version, bumped.changed_at,
+       found.version IS NOT NULL AND found.version IS NOT DISTINCT FROM locked.version AS is_alone
+FROM rows, bumped LEFT JOIN found ON true LEFT JOIN locked ON true;
 
 -- name: load(provider)
 -- The provider's version with each sealed row and the state of refreshing the grant.
@@ -97,8 +126,8 @@ SELECT version, change, changed_kinds, changed_at FROM provider_versions
 WHERE provider_id = :provider AND announced < version FOR UPDATE;
 
 -- name: mark_published(provider, version)!
--- Record what has been published.
-UPDATE provider_versions SET announced = :version WHERE provider_id = :provider;
+-- Record what has been published; a later version may have been, meanwhile.
+UPDATE provider_versions SET announced = greatest(announced, :version) WHERE provider_id = :provider;
 
 -- name: published_versions()
 -- The last version of each provider that has been published.

@@ -82,6 +82,14 @@ class PendingChange(msgspec.Struct, frozen=True):
     rows: Rows
 
 
+class Saved(msgspec.Struct, frozen=True):
+    """A row that was stored, and the change that it is."""
+
+    row: SealedRow
+    change: PendingChange | None
+    """None when the provider's other rows may have changed at the same time."""
+
+
 class CredentialStore:
     """The `credentials` schema. Every method raises `Unavailable` without PostgreSQL."""
 
@@ -89,12 +97,25 @@ class CredentialStore:
         """Use the service's own database."""
         self._database = database
 
-    async def save(self, provider: str, kind: Kind, payload: str) -> SealedRow:
-        """Store a sealed payload, replacing the one of that kind."""
-        async with self._database.acquire() as connection, connection.transaction():
-            row = await _queries.save(connection, provider=provider, kind=kind, payload=payload)
-            await _queries.bump(connection, provider=provider, change="stored", kinds=[kind])
-        return _sealed(row)
+    async def save(self, provider: str, kind: Kind, payload: str) -> Saved:
+        """Store a sealed payload, replacing the one of that kind, with its version, at once."""
+        async with self._database.acquire() as connection:
+            found = [
+                row
+                async for row in _queries.save(
+                    connection, provider=provider, kind=kind, payload=payload
+                )
+            ]
+        rows: Rows = {row["kind"]: _sealed(row) for row in found}
+        newest = found[0]
+        change = PendingChange(
+            version=newest["version"],
+            change="stored",
+            changed_kinds=[kind],
+            changed_at=newest["changed_at"],
+            rows=rows,
+        )
+        return Saved(rows[kind], change if newest["is_alone"] else None)
 
     async def load(self, provider: str) -> Snapshot:
         """Read everything stored for a provider, and its version, in one statement."""
@@ -170,6 +191,11 @@ class CredentialStore:
             )
             yield pending
             await _queries.mark_published(connection, provider=provider, version=pending.version)
+
+    async def mark_published(self, provider: str, version: int) -> None:
+        """Record that a version has been published, unless a later one has."""
+        async with self._database.acquire() as connection:
+            await _queries.mark_published(connection, provider=provider, version=version)
 
     async def published_versions(self) -> dict[str, int]:
         """Give each provider's last version that has been published."""

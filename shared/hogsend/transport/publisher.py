@@ -38,8 +38,18 @@ MAX_LATE_SWEEPS = 5
 
 _TOO_LARGE = 10054
 """JetStream's code for a message larger than its stream allows."""
+_OVERTAKEN = frozenset({10071, 10164})
+"""JetStream's codes for another last message of the subject than the one that was expected."""
 _PERMANENT = frozenset({400, 413})
 """Status codes that another attempt will not change; a full or missing stream is not among them."""
+
+EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+"""Header that has a message stored only after the message of its subject with this sequence."""
+
+
+class Overtaken(PublishRejected):
+    """Another message has come onto the subject since the one with the expected sequence."""
+
 
 Outcome = HogsendError | None
 """What became of a message: None when JetStream has it."""
@@ -67,6 +77,7 @@ class _Acknowledgement(msgspec.Struct, frozen=True):
     """JetStream's answer to a publish (NATS ADR-1)."""
 
     error: Problem | None = None
+    seq: int = 0
 
 
 _decode = msgspec.json.Decoder(_Acknowledgement).decode
@@ -75,13 +86,14 @@ _decode = msgspec.json.Decoder(_Acknowledgement).decode
 class _PendingAcks:
     """The acknowledgements one caller waits for."""
 
-    __slots__ = ("deadline", "done", "messages", "missing", "outcomes")
+    __slots__ = ("deadline", "done", "messages", "missing", "outcomes", "sequence")
 
     def __init__(self, messages: Sequence[OutgoingMessage], deadline: float) -> None:
         self.messages = messages
         self.outcomes: list[Outcome] = [None] * len(messages)
         self.missing = len(messages)
         self.deadline = deadline
+        self.sequence = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def settle(self, index: int, outcome: Outcome) -> None:
@@ -129,6 +141,21 @@ class Publisher:
         if outcome is not None:
             raise outcome
 
+    async def publish_counted(
+        self, message: OutgoingMessage, *, within: float = ACKNOWLEDGE_SECONDS
+    ) -> int:
+        """Publish as `publish` does; gives the message's sequence, for a repeat the first one's.
+
+        Raises:
+            Overtaken: the subject's last message is not the one that `EXPECTED_LAST` names.
+            HogsendError: as `publish`.
+        """
+        acks = await self._send([message], within)
+        (outcome,) = acks.outcomes
+        if outcome is not None:
+            raise outcome
+        return acks.sequence
+
     async def publish_all(
         self, messages: Sequence[OutgoingMessage], *, within: float = ACKNOWLEDGE_ALL_SECONDS
     ) -> list[Outcome]:
@@ -171,6 +198,9 @@ class Publisher:
         self._pending.clear()
 
     async def _publish(self, messages: Sequence[OutgoingMessage], within: float) -> list[Outcome]:
+        return (await self._send(messages, within)).outcomes
+
+    async def _send(self, messages: Sequence[OutgoingMessage], within: float) -> _PendingAcks:
         if not self._client.is_connected:
             raise Unavailable("NATS is not connected")
         if self._deaf is not None:
@@ -203,7 +233,7 @@ class Publisher:
             self._callers.discard(pending)
             for number in range(first, first + len(messages)):
                 self._pending.pop(str(number), None)
-        return pending.outcomes
+        return pending
 
     def _headers(self, message: OutgoingMessage) -> Mapping[str, str]:
         if self.inject is None:
@@ -242,7 +272,8 @@ class Publisher:
             # The server's "no responders": no stream listens on that subject.
             pending.settle(index, Unavailable("the stream does not exist"))
             return
-        problem = _decode(message.data).error
+        acknowledgement = _decode(message.data)
+        problem, pending.sequence = acknowledgement.error, acknowledgement.seq
         pending.settle(index, None if problem is None else _error(problem))
 
     def _expire(self) -> None:
@@ -263,6 +294,8 @@ class Publisher:
 def _error(problem: Problem) -> HogsendError:
     if problem.err_code == _TOO_LARGE:
         return TooLarge("larger than its stream allows")
+    if problem.err_code in _OVERTAKEN:
+        return Overtaken("another message was published on the subject meanwhile")
     if problem.code in _PERMANENT:
         return PublishRejected(f"JetStream refuses: {problem.description}")
     return Unavailable(f"JetStream refuses for now: {problem.description}")

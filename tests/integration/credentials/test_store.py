@@ -51,11 +51,11 @@ async def pending(store: CredentialStore, provider: str = "posthog") -> PendingC
 
 async def test_saving_replaces_one_kind_and_bumps_the_version(store: CredentialStore) -> None:
     assert (await store.load("posthog")).version == 0
-    first = await store.save("posthog", "oauth", "a")
+    first = (await store.save("posthog", "oauth", "a")).row
     versions = [(await store.load("posthog")).version]
-    derived = await store.save("posthog", "derived", "d")
+    derived = (await store.save("posthog", "derived", "d")).row
     versions.append((await store.load("posthog")).version)
-    second = await store.save("posthog", "oauth", "b")
+    second = (await store.save("posthog", "oauth", "b")).row
     snapshot = await store.load("posthog")
     versions.append(snapshot.version)
     assert versions == sorted(set(versions))
@@ -90,7 +90,7 @@ async def test_only_providers_with_a_grant_are_granted(store: CredentialStore) -
 
 
 async def test_a_refreshed_grant_replaces_the_one_it_came_from(store: CredentialStore) -> None:
-    row = await store.save("posthog", "oauth", "a")
+    row = (await store.save("posthog", "oauth", "a")).row
     before = await store.load("posthog")
     async with store.refresh_lock("posthog") as lock:
         version = await lock.save(row, "b")
@@ -109,7 +109,7 @@ async def test_a_refreshed_grant_replaces_the_one_it_came_from(store: Credential
 
 
 async def test_a_refreshed_grant_does_not_replace_another_one(store: CredentialStore) -> None:
-    row = await store.save("posthog", "oauth", "a")
+    row = (await store.save("posthog", "oauth", "a")).row
     await store.save("posthog", "oauth", "again")
     before = await store.load("posthog")
     async with store.refresh_lock("posthog") as lock:
@@ -122,7 +122,7 @@ async def test_a_refreshed_grant_does_not_replace_another_one(store: CredentialS
 
 
 async def test_a_resealed_row_is_the_same_grant(store: CredentialStore) -> None:
-    row = await store.save("posthog", "oauth", "a")
+    row = (await store.save("posthog", "oauth", "a")).row
     before = await store.load("posthog")
     async with store.refresh_lock("posthog") as lock:
         await store.reseal("posthog", row, "sealed anew")
@@ -138,7 +138,7 @@ async def test_a_resealed_row_is_the_same_grant(store: CredentialStore) -> None:
 async def test_a_refresh_is_remembered_from_its_start_to_its_failure(
     store: CredentialStore,
 ) -> None:
-    row = await store.save("posthog", "oauth", "a")
+    row = (await store.save("posthog", "oauth", "a")).row
     assert (await store.load("posthog")).refresh is None
     async with store.refresh_lock("posthog") as lock:
         for failures in (1, 2):
@@ -159,7 +159,7 @@ async def test_a_refresh_is_remembered_from_its_start_to_its_failure(
 async def test_a_lost_answer_is_neither_a_refusal_nor_a_crash(
     store: CredentialStore,
 ) -> None:
-    row = await store.save("posthog", "oauth", "a")
+    row = (await store.save("posthog", "oauth", "a")).row
     async with store.refresh_lock("posthog") as lock:
         await lock.start(row, START)
         await lock.fail(row, START, "why", needs_reconnect=False, lost=True)
@@ -181,11 +181,11 @@ async def test_a_lost_answer_is_neither_a_refusal_nor_a_crash(
 
 
 async def test_a_refresh_state_says_nothing_of_another_grant(store: CredentialStore) -> None:
-    row = await store.save("posthog", "oauth", "a")
+    row = (await store.save("posthog", "oauth", "a")).row
     async with store.refresh_lock("posthog") as lock:
         await lock.start(row, START)
         await lock.fail(row, START, "why", needs_reconnect=True)
-        again = await store.save("posthog", "oauth", "b")
+        again = (await store.save("posthog", "oauth", "b")).row
         assert (await lock.load()).refresh is None
         assert await lock.fail(again, START, "why", needs_reconnect=False) == 0
         await lock.start(again, START)
@@ -257,9 +257,53 @@ async def test_a_change_is_held_by_one_replica_at_a_time(postgres: Database) -> 
     assert await second is None
 
 
+async def test_a_change_says_what_is_stored_unless_another_one_came_in_between(
+    postgres: Database,
+) -> None:
+    store = CredentialStore(postgres)
+    assert (await store.save("posthog", "derived", "d")).change is None, "the first of all"
+    alone = (await store.save("posthog", "oauth", "a")).change
+    assert alone is not None
+    assert alone == await pending(store)
+    assert alone.rows == (await store.load("posthog")).rows
+
+    async def is_waiting() -> bool:
+        async with postgres.acquire() as connection:
+            return bool(
+                await connection.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity "
+                    "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                )
+            )
+
+    async with postgres.acquire() as other, other.transaction():
+        await other.execute("UPDATE provider_credentials SET payload = 'e' WHERE kind = 'derived'")
+        await other.execute("UPDATE provider_versions SET version = version + 1")
+        saving = asyncio.create_task(store.save("posthog", "oauth", "b"))
+        await eventually(is_waiting)
+    # It was read before that one was committed.
+    assert (await saving).change is None
+    change = await pending(store)
+    assert change is not None
+    assert {kind: row.payload for kind, row in change.rows.items()} == {
+        "oauth": "b",
+        "derived": "e",
+    }
+
+
+async def test_a_version_that_is_marked_late_hides_no_later_one(store: CredentialStore) -> None:
+    await store.save("posthog", "oauth", "a")
+    first = (await store.load("posthog")).version
+    await store.save("posthog", "oauth", "b")
+    second = await pending(store)
+    assert second is not None
+    await store.mark_published("posthog", first)
+    assert await store.published_versions() == {"posthog": second.version}
+
+
 async def test_a_grant_that_postgresql_refuses_is_unavailable(postgres: Database) -> None:
     store = CredentialStore(postgres)
-    row = await store.save("posthog", "oauth", "a")
+    row = (await store.save("posthog", "oauth", "a")).row
 
     async def save(payload: str) -> None:
         async with store.refresh_lock("posthog") as lock:
@@ -273,7 +317,7 @@ async def test_a_grant_that_postgresql_refuses_is_unavailable(postgres: Database
 
 async def test_a_standby_is_left_for_another_server(postgres: Database) -> None:
     store = CredentialStore(postgres)
-    row = await store.save("posthog", "oauth", "a")
+    row = (await store.save("posthog", "oauth", "a")).row
     backends: list[int] = []
 
     async def save() -> None:

@@ -20,6 +20,7 @@ from services.credentials.store import (
     RefreshLock,
     RefreshState,
     Rows,
+    Saved,
     SealedRow,
     Snapshot,
 )
@@ -77,14 +78,15 @@ class MemoryStore(CredentialStore):
         self.lock_requests = 0
         """Number of times a refresh lock was asked for, each of which takes up a connection."""
 
-    async def save(self, provider: str, kind: Kind, payload: str) -> SealedRow:
+    async def save(self, provider: str, kind: Kind, payload: str) -> Saved:
         found = self._of(provider)
         now = self._tick()
         before = found.rows.get(kind)
         row = SealedRow(kind, payload, before.created_at if before else now, now)
         found.rows[kind] = row
+        is_first = not found.version
         self._bump(found, "stored", [kind])
-        return row
+        return Saved(row, None if is_first else self._change(found))
 
     async def load(self, provider: str) -> Snapshot:
         return self._snapshot(self._of(provider))
@@ -133,15 +135,13 @@ class MemoryStore(CredentialStore):
             if found.published >= found.version:
                 yield None
                 return
-            pending = PendingChange(
-                version=found.version,
-                change=found.change,
-                changed_kinds=found.changed_kinds,
-                changed_at=found.changed_at,
-                rows=dict(found.rows),
-            )
+            pending = self._change(found)
             yield pending
-            found.published = pending.version
+            found.published = max(found.published, pending.version)
+
+    async def mark_published(self, provider: str, version: int) -> None:
+        found = self._of(provider)
+        found.published = max(found.published, version)
 
     async def published_versions(self) -> dict[str, int]:
         self._check()
@@ -168,6 +168,15 @@ class MemoryStore(CredentialStore):
     def _bump(self, found: _Provider, change: Change, kinds: list[Kind]) -> None:
         found.version += 1
         found.change, found.changed_kinds, found.changed_at = change, kinds, self._now()
+
+    def _change(self, found: _Provider) -> PendingChange:
+        return PendingChange(
+            version=found.version,
+            change=found.change,
+            changed_kinds=found.changed_kinds,
+            changed_at=found.changed_at,
+            rows=dict(found.rows),
+        )
 
     def _snapshot(self, found: _Provider) -> Snapshot:
         grant = found.rows.get("oauth")
@@ -317,6 +326,20 @@ class MemoryStream:
         if not self.available:
             raise Unavailable("NATS is not connected")
         self.changes.append(change)
+
+    async def publish_next(self, change: CredentialChanged) -> bool:
+        """As JetStream: with a sequence that another message has taken the place of, it refuses."""
+        if not any(one.provider == change.provider for one in self.changes):
+            return False
+        known = self.changes[-1]
+        self.arrived.set()
+        await self.accepting.wait()
+        if not self.available:
+            raise Unavailable("NATS is not connected")
+        if self.changes[-1] is not known:
+            return False
+        self.changes.append(change)
+        return True
 
     async def has_lost(self, published: Mapping[str, int]) -> bool:
         if not self.available:

@@ -106,3 +106,53 @@ async def test_an_empty_stream_gets_every_providers_state_again(
     driver.stream.changes.clear()
     await replica.relay.relay_pending()
     assert published(driver) == [("posthog", 1), ("other", 1)]
+
+
+async def test_a_change_after_one_of_the_same_process_needs_no_lock(
+    driver: Driver, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
+
+    def locked(_provider: str) -> None:
+        raise AssertionError("the row was locked")
+
+    monkeypatch.setattr(driver.store, "pending_change", locked)
+    await replica.credentials.put_oauth("posthog", driver.grant(left=7200))
+    await replica.relay.finish()
+    assert published(driver) == [("posthog", 1), ("posthog", 2)]
+    assert await driver.store.pending_changes() == []
+    assert driver.stream.changes[-1].expires_at == driver.grant(left=7200).expires_at
+
+
+async def test_what_cannot_be_marked_as_published_is_published_again(
+    driver: Driver, replica: Replica
+) -> None:
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
+    driver.stream.accepting.clear()
+    driver.stream.arrived.clear()
+    storing = asyncio.create_task(replica.credentials.put_oauth("posthog", driver.grant(left=7200)))
+    await driver.stream.arrived.wait()
+    driver.store.available = False
+    driver.stream.accepting.set()
+    await storing
+    await replica.relay.finish()
+    driver.store.available = True
+    assert await driver.store.pending_changes() == ["posthog"]
+    await replica.relay.relay_pending()
+    assert published(driver) == [("posthog", 1), ("posthog", 2), ("posthog", 2)]
+
+
+async def test_changes_at_the_same_time_are_published_in_order(
+    driver: Driver, replica: Replica
+) -> None:
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600))
+    replicas = [replica, driver.replica(), replica, driver.replica()]
+    await asyncio.gather(
+        *(
+            one.credentials.put_oauth("posthog", driver.grant(left=3600 + number))
+            for number, one in enumerate(replicas)
+        )
+    )
+    versions = [change.version for change in driver.stream.changes]
+    assert versions == sorted(versions)
+    assert versions[-1] == 5

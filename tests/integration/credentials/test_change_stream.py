@@ -1,0 +1,49 @@
+"""The order of announced changes when several replicas publish without a lock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hogsend.contract import subjects
+from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from services.credentials.change_stream import JetStreamChanges
+from tests.integration.harness import connected
+from tests.servers import Servers
+
+
+def change(version: int) -> CredentialChanged:
+    return CredentialChanged(
+        provider="posthog",
+        version=version,
+        change="stored",
+        kinds=["oauth"],
+        changed_kinds=["oauth"],
+        scopes=[],
+        expires_at=None,
+        changed_at=datetime.now(UTC),
+    )
+
+
+async def test_a_change_without_a_lock_never_follows_what_another_replica_published(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with (
+        connected(servers, User.OPERATOR) as operator,
+        connected(servers, User.CREDENTIALS) as one,
+        connected(servers, User.CREDENTIALS) as other,
+    ):
+        await streams.reconcile(operator.js, User.CREDENTIALS)
+        first, second = JetStreamChanges(one), JetStreamChanges(other)
+        assert not await first.publish_next(change(1)), "nobody knows what came before"
+        await first.publish(change(1))
+        assert await first.publish_next(change(2))
+        await second.publish(change(4))
+        assert not await first.publish_next(change(3)), "an older change after a newer one"
+        assert not await first.publish_next(change(5)), "what came before is not known any more"
+        assert await second.publish_next(change(5))
+        subject = subjects.credential_changed("posthog")
+        last = await operator.js.get_last_msg(StreamName.CREDENTIALS, subject)
+        assert b'"version":5' in (last.data or b"")
