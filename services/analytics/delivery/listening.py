@@ -12,7 +12,7 @@ from hogsend.contract.persons import EVENT_CAPTURED
 from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.service.requester import is_delivered
-from hogsend.transport.connection import Connection
+from hogsend.transport.connection import Connection, pending_bytes
 from hogsend.transport.consumer import UNREACHABLE
 from services.analytics.delivery.heard_writes import Heard, HeardWrites
 
@@ -38,7 +38,7 @@ class Listener:
         """Listen from now on, until the connection is closed."""
         for subject in self._heard.subjects:
             if subject != EVENT_CAPTURED.subject:
-                await self._link.client.subscribe(subject, cb=self._on_message)
+                await self._subscribe(subject)
         await self.listen_to_captures()
         self._heard.listens()
 
@@ -52,12 +52,16 @@ class Listener:
         if self._captures is not None:
             return
         try:
-            self._captures = await self._link.client.subscribe(
-                EVENT_CAPTURED.subject, cb=self._on_message
-            )
+            self._captures = await self._subscribe(EVENT_CAPTURED.subject)
         except UNREACHABLE as error:
             FAILURES.labels("listening", type(error).__name__).inc()
             log.warning("captured events are not listened to", reason=str(error))
+
+    async def _subscribe(self, subject: str) -> Subscription:
+        client = self._link.client
+        return await client.subscribe(
+            subject, cb=self._on_message, pending_bytes_limit=pending_bytes(client)
+        )
 
     async def leave_captures(self) -> None:
         """Hear captured events no longer: they are read from their stream."""

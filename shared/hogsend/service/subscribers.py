@@ -49,7 +49,7 @@ from hogsend.service import metrics
 from hogsend.service.middlewares import ErrorReply, ScopeMiddleware
 from hogsend.service.requester import has_requester
 from hogsend.service.tasks import cancel_all
-from hogsend.transport.connection import Connection
+from hogsend.transport.connection import Connection, pending_bytes
 from hogsend.transport.consumer import HEARTBEAT_SECONDS, Consumer, MessagesInHand
 from hogsend.transport.own_consumer import Position
 
@@ -62,6 +62,8 @@ ANSWER_SECONDS = 10.0
 """Longest a handler may take, in seconds, unless its endpoint's deadline is longer."""
 MAX_CONCURRENT = 64
 """Requests one endpoint of a process answers at a time; more wait in NATS' client."""
+MAX_CONCURRENT_BYTES = 8 * 1024 * 1024
+"""How large these may be together, or one that is larger."""
 DRAIN_SECONDS = 8.0
 """How long requests under way may take once a service was told to stop: it ends within ten."""
 
@@ -86,6 +88,8 @@ class RequestSubscriber(CoreSubscriber):
         self.endpoint = endpoint
         self._patience = max(ANSWER_SECONDS, endpoint.deadline)
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+        self._bytes = 0
+        self._room = asyncio.Event()
         self._answering: set[asyncio.Task[Any]] = set()
         self._lean = False
 
@@ -153,7 +157,10 @@ class RequestSubscriber(CoreSubscriber):
     async def _create_subscription(self) -> None:
         if self.subscription is None:
             self.subscription = await self.connection.subscribe(
-                self.endpoint.subject, queue=self.queue, cb=self._begin
+                self.endpoint.subject,
+                queue=self.queue,
+                cb=self._begin,
+                pending_bytes_limit=pending_bytes(self.connection),
             )
 
     async def _begin(self, msg: Msg) -> None:
@@ -167,12 +174,19 @@ class RequestSubscriber(CoreSubscriber):
             return
         # nats-py awaits one callback at a time; a task each keeps a slow answer from the others'.
         await self._slots.acquire()
+        size = len(msg.data)
+        while self._bytes and self._bytes + size > MAX_CONCURRENT_BYTES:
+            self._room.clear()
+            await self._room.wait()
+        self._bytes += size
         task = asyncio.create_task(self._answer(msg))
         self._answering.add(task)
-        task.add_done_callback(self._end)
+        task.add_done_callback(partial(self._end, size))
 
-    def _end(self, task: asyncio.Task[Any]) -> None:
+    def _end(self, size: int, task: asyncio.Task[Any]) -> None:
         self._answering.discard(task)
+        self._bytes -= size
+        self._room.set()
         self._slots.release()
 
     async def _answer(self, msg: Msg) -> None:

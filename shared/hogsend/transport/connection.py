@@ -36,6 +36,10 @@ from hogsend.transport.tls import TlsClient, client_context
 MANAGEMENT_SECONDS = 10.0
 """Seconds JetStream may take to make or change a stream or consumer, which waits for its disk."""
 
+PENDING_BYTES = 8 * 1024 * 1024
+"""Most that waits in NATS' client for one subscription whose messages nobody here has asked for,
+beside one message of any size. What comes then is dropped: a request is not answered in time."""
+
 _PING_SECONDS = 5
 _REFUSED_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
 
@@ -358,6 +362,11 @@ def _credentials(addresses: list[str]) -> tuple[list[str], str | None, str | Non
             user, password = unquote(name), unquote(secret)
         servers.append(f"{scheme}://{place}")
     return servers, user, password
+
+
+def pending_bytes(client: Client) -> int:
+    """Give the limit for a subscription; nats-py's own is 128 MiB for each."""
+    return PENDING_BYTES + client.max_payload
 
 
 def without_password(url: str) -> str:

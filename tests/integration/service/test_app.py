@@ -6,24 +6,26 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import msgspec
 import pytest
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 
 from hogsend.contract.audit import INGEST_AUDIT, AuditEntry, AuditPage, ListAudit
 from hogsend.contract.errors import InvalidRequest, NotFound, TooLarge, Unavailable
-from hogsend.contract.streams import INGEST_CONSUMER, StreamName
+from hogsend.contract.streams import INGEST_CONSUMER, MIB, StreamName
 from hogsend.contract.users import User
 from hogsend.service import metrics
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
+from hogsend.service.subscribers import RequestSubscriber
 from hogsend.transport.connection import Connection
 from tests.integration.harness import connected
 from tests.servers import Servers
@@ -146,6 +148,26 @@ async def test_a_slow_answer_does_not_keep_others_waiting(
         await eventually(lambda: work.under_way == 20)
         work.gate.set()
         assert [reply.total for reply in await asyncio.gather(*asking)] == list(range(20))
+
+
+async def test_large_requests_wait_until_there_is_room_for_them(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    work.gate = asyncio.Event()
+    large = b"{" + b" " * (3 * MIB) + b"}"
+    async with running(servers, work) as broker:
+        asking = [
+            asyncio.create_task(gateway.client.request(INGEST_AUDIT.subject, large, timeout=30))
+            for _ in range(5)
+        ]
+        (audits,) = (one for one in broker.subscribers if isinstance(one, RequestSubscriber))
+        # The third has come out of the queue, and waits.
+        waiting = cast("Subscription", audits.subscription)
+        await eventually(lambda: waiting.pending_msgs == 2)
+        assert work.under_way == 2
+        work.gate.set()
+        answers = await asyncio.gather(*asking)
+    assert [msgspec.json.decode(one.data)["total"] for one in answers] == [0] * 5
 
 
 async def test_what_jetstream_sends_is_no_request(
