@@ -42,6 +42,11 @@ def print_json_text(document: str) -> None:
     print(document.strip(), flush=True)  # noqa: T201 - rich would wrap it
 
 
+def json_begins() -> None:
+    """Say that a document is written to stdout piece by piece: no other one follows."""
+    _documents.append("")
+
+
 def json_printed() -> bool:
     """Whether this run has printed its JSON document."""
     return bool(_documents)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -14,6 +14,7 @@ from cli.admin.errors import AdminError, error_from
 from cli.admin.messages import (
     BackfillCount,
     ConnectInfo,
+    ErasurePreview,
     EventQuery,
     Grant,
     NewBackfill,
@@ -39,6 +40,9 @@ BACKFILL_SECONDS = 90.0
 PROVISION_SECONDS = 120.0
 """Provisioning reads several pages of PostHog's API, each with its own deadline."""
 
+LOOK_SECONDS = 300.0
+"""Events and streams are looked through as a whole."""
+
 REPLAY_SECONDS = 120.0
 """The server stops earlier by itself and reports that there is more."""
 
@@ -54,6 +58,8 @@ CONTACTS = "/v1/admin/contacts"
 DEAD_LETTERS = "/v1/admin/deadletters"
 EVENTS = "/v1/admin/events"
 RECORD = "/v1/events"
+COMPLETE = b'"complete":true}\n'
+"""How an export ends that is whole."""
 
 
 class AdminClient:
@@ -174,6 +180,40 @@ class AdminClient:
         return self._decode(
             self._ask("DELETE", f"{CONTACTS}/{quote(contact_id, safe='')}"), Erasure
         )
+
+    def preview_erasure(self, contact_id: str) -> ErasurePreview:
+        """Count what an erasure would take; raises as `dead_letters`, 404 if there is none."""
+        path = f"{CONTACTS}/{quote(contact_id, safe='')}/erasure"
+        return self._decode(self._ask("GET", path, timeout=LOOK_SECONDS), ErasurePreview)
+
+    def export_contact(self, contact_id: str, write: Callable[[bytes], object]) -> None:
+        """Write everything about a contact, piece by piece as it comes.
+
+        Raises:
+            AdminError: there is no such contact, or what was written is not complete.
+        """
+        path = f"{CONTACTS}/{quote(contact_id, safe='')}/export"
+        end = b""
+        try:
+            with self._http.stream(
+                "GET", self._base.join(path), headers=self._authorization, timeout=LOOK_SECONDS
+            ) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise error_from(answer, self._address)
+                for piece in answer.iter_bytes():
+                    write(piece)
+                    end = (end + piece)[-len(COMPLETE) :]
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise AdminError(
+                f"the export ended before its end ({why_no_answer(error)})",
+                "run it again; the log of the gateway says what happened",
+            ) from None
+        if end != COMPLETE:
+            raise AdminError(
+                "the export ended before its end",
+                "run it again; the log of the gateway says what happened",
+            )
 
     def dead_letters(
         self, stream: str | None, reason: str | None, limit: int, before: int | None = None

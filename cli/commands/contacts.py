@@ -1,16 +1,20 @@
-"""`hogsend contacts`: look at contacts, undo a merge, erase a person; see `docs/contacts.md`."""
+"""`hogsend contacts`: look at contacts, undo a merge, export and erase; see `docs/contacts.md`."""
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import tempfile
+from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from cli.asking import DEFAULT_SERVER, Server, ask
-from cli.console import out, print_json
+from cli.console import json_begins, out, print_json
 from cli.contacts import report
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
@@ -22,7 +26,14 @@ Merge = Annotated[int, Parameter(validator=Number(gte=1, lt=2**63))]
 
 _CONTACT_ID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
-app = App(name="contacts", help="Look at contacts, undo a merge of two people, and erase one.")
+app = App(name="contacts", help="Look at contacts, undo a merge, export and erase a person.")
+
+
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an export was written to."""
+
+    output: str
+    bytes: int
 
 
 @app.command
@@ -68,6 +79,7 @@ def erase(
     key: str,
     *,
     yes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
     """Erase everything about a person, here and on every stream, for ever; asks first.
@@ -81,15 +93,101 @@ def erase(
         A user id, an email address, or the id of a contact.
     yes
         Do not ask.
+    dry_run
+        Only count what would be erased.
     server
         The server, and the output format.
     """
-    if not yes and not Terminal(json=server.json).interactive:
+    if not yes and not dry_run and not Terminal(json=server.json).interactive:
         raise CommandError(
             "an erasure asks first, and there is no terminal to ask on",
             "add --yes",
             exit_code=ExitCode.USAGE,
         )
+    found = _one(key, server)
+    if dry_run:
+        preview = ask(server, lambda client: client.preview_erasure(found.id if found else key))
+        if server.json:
+            print_json(preview)
+        else:
+            report.show_preview(preview)
+        return ExitCode.OK
+    if found and not yes and not _confirmed(found):
+        print_hanging(out, ("", ""), "nothing was erased")
+        return ExitCode.FAILED
+    contact_id = found.id if found else key
+    erasure = ask(server, lambda client: client.erase_contact(contact_id))
+    if server.json:
+        print_json(erasure)
+    else:
+        report.show_erasure(erasure)
+    return ExitCode.OK
+
+
+@app.command
+def export(
+    key: str,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """Write everything about a person as one JSON document: on stdout, or into a file.
+
+    The contact, what leads to it, its merges, events, messages on every stream, dead letters
+    included, and what the audit trail says of it. The file is readable for you alone, and is there
+    only when it is complete.
+
+    Parameters
+    ----------
+    key
+        A user id, an email address, or the id of a contact.
+    output
+        The file to write; one that exists is replaced.
+    server
+        The server, and the output format.
+    """
+    found = _one(key, server)
+    contact_id = found.id if found else key
+    if output is None:
+        json_begins()
+        sys.stdout.flush()
+        write = sys.stdout.buffer.write
+        ask(server, lambda client: client.export_contact(contact_id, write))
+        sys.stdout.buffer.flush()
+        return ExitCode.OK
+    try:
+        size = _exported_to(output, contact_id, server)
+    except OSError as error:
+        raise CommandError(
+            f"{output} cannot be written ({error.strerror})", "name another file with --output"
+        ) from None
+    if server.json:
+        print_json(Exported(output=str(output), bytes=size))
+    else:
+        report.show_export(str(output), size)
+    return ExitCode.OK
+
+
+def _exported_to(output: Path, contact_id: str, server: Server) -> int:
+    descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    fresh = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            ask(server, lambda client: client.export_contact(contact_id, file.write))
+            size = file.tell()
+        fresh.replace(output)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    return size
+
+
+def _one(key: str, server: Server) -> ContactDetails | None:
+    """The contact that is meant; None when `key` may be the id of one that is no more.
+
+    Raises:
+        CommandError: it leads to none, or to several.
+    """
     found = ask(server, lambda client: client.contacts(key)).contacts
     if len(found) > 1:
         ids = ", ".join(contact.id for contact in found)
@@ -102,16 +200,7 @@ def erase(
             f"{printable(key)} leads to no contact",
             "give a user id, an email address, or the id of a contact, erased or not",
         )
-    if found and not yes and not _confirmed(found[0]):
-        print_hanging(out, ("", ""), "nothing was erased")
-        return ExitCode.FAILED
-    contact_id = found[0].id if found else key
-    erasure = ask(server, lambda client: client.erase_contact(contact_id))
-    if server.json:
-        print_json(erasure)
-    else:
-        report.show_erasure(erasure)
-    return ExitCode.OK
+    return found[0] if found else None
 
 
 def _confirmed(contact: ContactDetails) -> bool:

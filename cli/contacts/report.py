@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 from rich.text import Text
 
+from cli.admin.messages import ErasurePreview
 from cli.console import err, out
 from cli.redaction import printable
 from cli.terminal import print_hanging
@@ -60,6 +61,26 @@ def _names(keys: Sequence[ContactKey]) -> str:
 
 def _time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def show_preview(preview: ErasurePreview) -> None:
+    """Print what an erasure would delete."""
+    rows = {
+        "contact": preview.contact_id,
+        "keys": str(preview.keys),
+        "merges": str(preview.merges),
+        "events": str(preview.events),
+        "messages": ", ".join(f"{count} on {name}" for name, count in preview.messages.items())
+        or "none",
+    }
+    for name, value in rows.items():
+        print_hanging(out, (name.ljust(_WIDTH), "bold"), printable(value))
+    print_hanging(out, ("", ""), "nothing was erased; without --dry-run this goes for ever")
+
+
+def show_export(file: str, size: int) -> None:
+    """Print where an export was written to."""
+    print_hanging(out, ("exported".ljust(_WIDTH), "bold"), f"{size} bytes to {printable(file)}")
 
 
 def show_erasure(erasure: Erasure) -> None:

@@ -2,6 +2,7 @@
 
 Which requests those are follows from what was routed, not from the path as it was written: whatever
 an admin route's guard let in, or refused for its scope, is recorded unless its method only reads.
+An export of a person is recorded, too.
 
 An entry holds the scope of the key, the action, the time and the status, never a body. See
 `GET /v1/admin/audit`.
@@ -10,9 +11,12 @@ An entry holds the scope of the key, the action, the time and the status, never 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
+from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
+from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from hogsend.contract.audit import AuditEntry
@@ -26,17 +30,29 @@ PREFIX = ("v1", "admin")
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
+RECORDED_STATE = "recorded"
+
+
+async def recorded(
+    connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler
+) -> None:
+    """Guard of a route that only reads, and is recorded nonetheless."""
+    connection.scope["state"][RECORDED_STATE] = True
+
+
 def with_audit_trail(app: ASGIApp, bus: Connection, addresses: ClientAddresses) -> ASGIApp:
     """Wrap `app`. Requests without a known key are refused and counted, but not recorded."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        method = scope["method"] if scope["type"] == ScopeType.HTTP else "GET"
-        if method in READING:
+        if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
+        method = scope["method"]
+        reads = method in READING
 
         async def send_once_recorded(message: Message) -> None:
-            actor = scope["state"].get(ADMIN_STATE)
+            state = scope["state"]
+            actor = state.get(ADMIN_STATE) if not reads or RECORDED_STATE in state else None
             if message["type"] == "http.response.start" and actor:
                 entry = _entry(scope, method, actor, message["status"], addresses)
                 await record(bus.publish, "gateway", entry)

@@ -37,6 +37,7 @@ from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
+from services.ingest.export.exporter import Exporter
 from services.ingest.settings import IngestSettings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -77,6 +78,7 @@ def create_app(
         recorder,
         ContactRecorder(directory, recorder),
         directory,
+        Exporter(database, broker.link),
         PastEvents(events, broker.published),
         ContactStore(database),
         ContactMerges(database),

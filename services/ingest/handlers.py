@@ -63,6 +63,7 @@ from hogsend.contract.events import (
     Recorded,
     RecordEvent,
 )
+from hogsend.contract.exports import INGEST_EXPORT, ExportContact, ExportPage
 from hogsend.contract.health import INGEST_HEALTH, ServiceHealth
 from hogsend.contract.persons import EVENT_CAPTURED, PERSON_ALIASED, PERSON_SET
 from hogsend.contract.streams import (
@@ -93,6 +94,7 @@ from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
+from services.ingest.export.exporter import Exporter
 from services.ingest.sources.decode import decode_engagement, decode_webhook
 
 _FRAMING_BYTES = 1024
@@ -216,6 +218,12 @@ async def erase_contact(
     erasure = await jobs.request(wanted.contact_id)
     worker.wake()
     return erasure
+
+
+@router.endpoint(INGEST_EXPORT)
+async def export_contact(wanted: ExportContact, exporter: Injected[Exporter]) -> ExportPage:
+    """Give a page of everything about one person."""
+    return await exporter.page(wanted)
 
 
 @router.endpoint(INGEST_FILL_TIMEZONE)

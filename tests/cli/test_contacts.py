@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,3 +115,61 @@ def test_a_key_of_two_contacts_erases_neither(contacts: Any, hogsend: FakeHogsen
     refused = contacts("erase", "ben+1@b.com", "--yes")
     assert refused.code == 1
     assert "other" in refused.err
+
+
+ID = CONTACT["id"]
+EXPORT = f"GET /v1/admin/contacts/{ID}/export"
+WHOLE = b'{"contact":{"id":"x"},\n"complete":true}\n'
+
+
+def exports(hogsend: FakeHogsend, body: bytes) -> None:
+    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    hogsend.more[EXPORT] = CannedResponse(200, body)
+
+
+def test_a_person_is_exported_to_stdout(contacts: Any, hogsend: FakeHogsend) -> None:
+    exports(hogsend, WHOLE)
+    for flags in ((), ("--json",)):
+        outcome = contacts("export", "ben+1@b.com", *flags)
+        assert (outcome.code, outcome.out.encode()) == (0, WHOLE)
+
+
+def test_a_person_is_exported_to_a_file_for_the_operator_alone(
+    contacts: Any, hogsend: FakeHogsend, tmp_path: Path
+) -> None:
+    exports(hogsend, WHOLE)
+    file = tmp_path / "ada.json"
+    outcome = contacts("export", "ben+1@b.com", "-o", str(file), "--json")
+    assert outcome.json == {"output": str(file), "bytes": len(WHOLE)}
+    assert file.read_bytes() == WHOLE
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [one.name for one in tmp_path.iterdir()] == ["ada.json"]
+
+
+def test_an_export_that_was_cut_off_leaves_no_file(
+    contacts: Any, hogsend: FakeHogsend, tmp_path: Path
+) -> None:
+    exports(hogsend, WHOLE[:-5])
+    file = tmp_path / "ada.json"
+    file.write_text("earlier")
+    outcome = contacts("export", "ben+1@b.com", "--output", str(file))
+    assert outcome.code == 1
+    assert "ended before its end" in outcome.err
+    assert file.read_text() == "earlier"
+    assert [one.name for one in tmp_path.iterdir()] == ["ada.json"]
+    nowhere = contacts("export", "ben+1@b.com", "--output", str(tmp_path / "none" / "ada.json"))
+    assert nowhere.code == 1
+    assert "cannot be written" in nowhere.err
+
+
+def test_a_dry_run_counts_and_erases_nothing(contacts: Any, hogsend: FakeHogsend) -> None:
+    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    preview = {"contactId": ID, "keys": 2, "merges": 1, "events": 5, "messages": {"EVENTS": 3}}
+    line = f"GET /v1/admin/contacts/{ID}/erasure"
+    hogsend.more[line] = CannedResponse(200, preview)
+    shown = contacts("erase", "ben+1@b.com", "--dry-run")
+    assert shown.code == 0
+    assert "3 on EVENTS" in shown.out
+    assert "nothing was erased" in shown.out
+    assert contacts("erase", "ben+1@b.com", "--dry-run", "--json").json == preview
+    assert {request.line for request in hogsend.requests} == {SHOW, line}

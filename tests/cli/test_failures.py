@@ -38,6 +38,7 @@ FAILING: dict[str, tuple[str, ...]] = {
     "backfill cancel": ADMIN,
     "contacts show": ("u_42", *ADMIN),
     "contacts erase": ("u_42", "--yes", *ADMIN),
+    "contacts export": ("u_42", *ADMIN),
     "contacts split": ("7", *ADMIN),
     "dlq list": ADMIN,
     "dlq show": ("7", *ADMIN),

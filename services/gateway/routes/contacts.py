@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections import Counter
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, delete, get, post
+from litestar import Controller, MediaType, delete, get, post
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
+from litestar.response import Stream
 
 from hogsend.contract.contacts import (
     INGEST_CONTACTS,
@@ -32,9 +35,12 @@ from hogsend.contract.directory import (
     Timeline,
 )
 from hogsend.contract.errors import InvalidRequest, NotFound
+from hogsend.contract.exports import INGEST_EXPORT, ExportContact, Part
 from hogsend.transport.connection import Connection
+from services.gateway.audit import recorded
 from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
 from services.gateway.error_responses import admin_errors
+from services.gateway.exports import document, pages
 from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
 
 WANTED = QueryParameter(
@@ -49,6 +55,37 @@ SEARCHED = QueryParameter(
 NAMED = PathParameter(
     max_length=4096, description="A user id, a contact's id, or an email address."
 )
+
+
+ContactId = Annotated[
+    UUID, PathParameter(description="Id of the contact, or of one merged into it.")
+]
+ERASED_PARTS: tuple[Part, ...] = ("keys", "merges", "events", "messages")
+
+
+class ContactExport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Everything about one person; each item as it is stored."""
+
+    exported_at: str
+    contact: dict[str, Any]
+    keys: list[dict[str, Any]]
+    merges: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    messages: list[dict[str, Any]]
+    audit: list[dict[str, Any]]
+    complete: Literal[True]
+    """The last key: a document without it was cut off."""
+
+
+class ErasurePreview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What an erasure would delete now."""
+
+    contact_id: str
+    keys: int
+    merges: int
+    events: int
+    messages: dict[str, int]
+    """By stream; those without any are left out."""
 
 
 class ListedContact(ContactRecord, frozen=True, kw_only=True):
@@ -182,6 +219,53 @@ class ContactsController(Controller):
         """
         return await bus.request(INGEST_SPLIT, SplitContacts(merge_id=merge_id))
 
+    @get(
+        "/{contact_id:uuid}/export",
+        guards=[recorded, admin_only],
+        operation_id="exportContact",
+        summary="Export a person",
+        responses={
+            200: ResponseSpec(ContactExport, description="Everything about the person."),
+            **admin_errors(404),
+        },
+    )
+    async def export_contact(
+        self, contact_id: ContactId, bus: NamedDependency[Connection]
+    ) -> Stream:
+        """Give everything that is known about a person, as one document.
+
+        The contact, what leads to it, its merges, stored events, messages on every stream, dead
+        letters included, and the entries of the audit trail that name it. It is written as it is
+        found; one that an error ended lacks its end. The request is in the audit trail.
+        """
+        wanted = ExportContact(contact_id=contact_id, part="contact")
+        first = await bus.request(INGEST_EXPORT, wanted)
+        return Stream(document(bus, contact_id, first), media_type=MediaType.JSON)
+
+    @get(
+        "/{contact_id:uuid}/erasure",
+        guards=[admin_only],
+        operation_id="previewErasure",
+        summary="Count what erasing a person would take",
+        responses=admin_errors(404),
+    )
+    async def preview_erasure(
+        self, contact_id: ContactId, bus: NamedDependency[Connection]
+    ) -> ErasurePreview:
+        """Count what an erasure would delete now. Looks through all of it, and changes nothing."""
+        counts: dict[str, Counter[str]] = {}
+        for part in ERASED_PARTS:
+            found = counts.setdefault(part, Counter())
+            async for page in pages(bus, contact_id, part, only_count=True):
+                found.update(page.counts)
+        return ErasurePreview(
+            contact_id=str(contact_id),
+            keys=counts["keys"].total(),
+            merges=counts["merges"].total(),
+            events=counts["events"].total(),
+            messages=dict(counts["messages"]),
+        )
+
     @delete(
         "/{contact_id:uuid}",
         guards=[admin_only],
@@ -192,9 +276,7 @@ class ContactsController(Controller):
     )
     async def erase_contact(
         self,
-        contact_id: Annotated[
-            UUID, PathParameter(description="Id of the contact, or of one merged into it.")
-        ],
+        contact_id: ContactId,
         bus: NamedDependency[Connection],
     ) -> Erasure:
         """Erase everything about a person, here and on every stream.

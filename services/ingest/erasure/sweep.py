@@ -97,6 +97,62 @@ async def sweep(connection: Connection, person: Person, before: datetime) -> int
     return count
 
 
+class Found(NamedTuple):
+    """Messages about a person, from a part of the streams."""
+
+    messages: list[tuple[StreamName, Stored]]
+    following: str | None
+    """`stream/sequence` where to go on; None when all streams were looked through."""
+
+
+LOOK_BATCHES = 8
+"""Batches that are read at once at most, whatever is found in them."""
+
+
+async def look(connection: Connection, *, stream: str | None, first: int, person: Person) -> Found:
+    """Look for messages about `person`, from a position on, and delete none.
+
+    Raises:
+        Unavailable: JetStream does not answer.
+        ValueError: there is no such stream.
+    """
+    if not connection.connected:
+        raise Unavailable("NATS is not connected")
+    names = list(SWEPT)
+    number = names.index(StreamName(stream)) if stream else 0
+    found: list[tuple[StreamName, Stored]] = []
+    size = 0
+    try:
+        for _ in range(LOOK_BATCHES):
+            name = names[number]
+            batch = await _existing(connection, name, first)
+            now = datetime.now(UTC)
+            about = [one for one in batch if is_to_erase(name, one, person, now)]
+            found += [(name, one) for one in about]
+            size += sum(len(one.body) for one in about)
+            if batch:
+                first = batch[-1].sequence + 1
+            else:
+                number, first = number + 1, 1
+            if number == len(names):
+                return Found(found, None)
+            if size > BATCH_BYTES:
+                break
+    except (nats.errors.Error, js_errors.Error, TimeoutError, OSError) as error:
+        raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error
+    return Found(found, f"{names[number]}/{first}")
+
+
+async def _existing(connection: Connection, stream: StreamName, first: int) -> list[Stored]:
+    try:
+        state = (await connection.js.stream_info(stream)).state
+    except js_errors.NotFoundError:
+        # Its owner was never started here.
+        return []
+    start = max(state.first_seq, first, 1)
+    return await _batch(connection, stream, start) if start <= state.last_seq else []
+
+
 async def _delete(connection: Connection, stream: StreamName, sequence: int) -> bool:
     try:
         return await connection.js.delete_msg(stream, sequence)

@@ -1,0 +1,1 @@
+"""Export: everything about one person, part by part; see `docs/privacy.md`."""

@@ -1,0 +1,54 @@
+-- name: contact_of(id, digest)$
+-- The contact that an id of a contact leads to by now.
+SELECT id FROM contacts WHERE id = :id
+UNION ALL SELECT contact_id FROM contact_keys WHERE kind = 'row' AND digest = :digest LIMIT 1;
+
+-- name: known_by(contact)
+-- Everything that leads to a contact.
+SELECT kind, value FROM contact_keys WHERE contact_id = :contact;
+
+-- name: contact(id)^
+-- A contact with all of its columns that are about the person.
+SELECT id, source, external_id, email, timezone, properties, kept_apart, first_seen_at,
+    last_seen_at, created_at, updated_at
+FROM contacts WHERE id = :id;
+
+-- name: keys(contact, kind, digest, limit)
+-- What leads to a contact, after a position.
+SELECT kind, digest, value FROM contact_keys
+WHERE contact_id = :contact AND (kind, digest) > (:kind::text, :digest::bytea)
+ORDER BY kind, digest LIMIT :limit;
+
+-- name: merges(contacts, after, limit)
+-- Merges that a contact had a part in, after a position.
+SELECT id, at, loser, survivor, loser_before, survivor_before, loser_keys, split_at
+FROM contact_merges
+WHERE (survivor = ANY(:contacts::uuid[]) OR loser = ANY(:contacts::uuid[])) AND id > :after
+ORDER BY id LIMIT :limit;
+
+-- name: blocks()$
+-- How many blocks the events fill.
+SELECT pg_relation_size('events'::regclass) / current_setting('block_size')::int;
+
+-- name: events(contacts, after, first, end, limit)
+-- Events of a contact in a range of blocks, in the order of the table: there is no index by
+-- contact, since every event would have to be written into it.
+SELECT ctid::text AS position, id, event, user_id, source, contact_id, properties, occurred_at,
+    received_at, backfilled, correlation_id
+FROM events
+WHERE ctid > :after::text::tid AND ctid >= :first::text::tid AND ctid < :end::text::tid
+    AND contact_id = ANY(:contacts::uuid[])
+ORDER BY ctid LIMIT :limit;
+
+-- name: count_events(contacts, first, end)$
+-- How many there are in a range of blocks.
+SELECT count(*) FROM events
+WHERE ctid >= :first::text::tid AND ctid < :end::text::tid
+    AND contact_id = ANY(:contacts::uuid[]);
+
+-- name: audit(names, after_at, after_id, limit)
+-- Entries whose resource has one of these names in it, oldest first, after a position.
+SELECT id, at, actor, action, resource, status FROM audit
+WHERE (at, id) > (:after_at::timestamptz, :after_id::uuid)
+    AND (resource = ANY(:names::text[]) OR string_to_array(resource, '/') && :names::text[])
+ORDER BY at, id LIMIT :limit;

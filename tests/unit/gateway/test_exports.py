@@ -1,0 +1,132 @@
+"""Export of a person over HTTP: pages of ingest as one document, recorded in the audit trail."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from hogsend.contract import subjects
+from hogsend.contract.errors import HogsendError, NotFound, Unavailable
+from hogsend.contract.exports import INGEST_EXPORT, ExportContact, ExportPage
+from hogsend.contract.registry import Endpoint
+from tests.unit.gateway.fakes import READ_KEY, FakeConnection, bearer, fake_gateway
+
+ID = UUID(int=42)
+URL = f"/v1/admin/contacts/{ID}/export"
+PREVIEW = f"/v1/admin/contacts/{ID}/erasure"
+
+
+class Pages:
+    """What ingest answers, by part and position; a part that is not there is empty."""
+
+    def __init__(self, bus: FakeConnection) -> None:
+        self.answers: dict[tuple[str, str | None], ExportPage | HogsendError] = {
+            ("contact", None): page({"id": str(ID)})
+        }
+        self.asked: list[ExportContact] = []
+        self._ask = bus.request
+        bus.request = self.request  # type: ignore[method-assign]
+
+    async def request(self, endpoint: Endpoint[Any, Any], message: Any, **options: Any) -> Any:
+        if endpoint is not INGEST_EXPORT:
+            return await self._ask(endpoint, message, **options)
+        wanted = cast("ExportContact", message)
+        self.asked.append(wanted)
+        answer = self.answers.get((wanted.part, wanted.after), page())
+        if isinstance(answer, HogsendError):
+            raise answer
+        return answer
+
+
+def page(*items: Any, following: str | None = None, **counts: int) -> ExportPage:
+    raw = [msgspec.Raw(json.dumps(item).encode()) for item in items]
+    return ExportPage(items=raw, counts=counts, next=following)
+
+
+async def test_pages_become_one_document() -> None:
+    async with fake_gateway() as gateway:
+        pages = Pages(gateway.bus)
+        pages.answers |= {
+            ("events", None): page({"n": 1}, {"n": 2}, following="b"),
+            ("events", "b"): page(following="c"),
+            ("events", "c"): page({"n": 3}),
+            ("audit", None): page({"a": 1}),
+        }
+        answer = await gateway.http.get(URL, headers=bearer())
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    document = answer.json()
+    assert list(document)[-1] == "complete"
+    assert document["contact"] == {"id": str(ID)}
+    assert document["events"] == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert (document["keys"], document["messages"], document["audit"]) == ([], [], [{"a": 1}])
+    assert {wanted.contact_id for wanted in pages.asked} == {ID}
+
+
+async def test_an_export_is_recorded_and_the_read_key_gets_none() -> None:
+    async with fake_gateway() as gateway:
+        pages = Pages(gateway.bus)
+        assert (await gateway.http.get(URL, headers=bearer())).status_code == 200
+        asked = len(pages.asked)
+        refused = await gateway.http.get(URL, headers=bearer(READ_KEY))
+        assert (refused.status_code, len(pages.asked)) == (403, asked)
+        assert (await gateway.http.get(PREVIEW, headers=bearer(READ_KEY))).status_code == 403
+        await gateway.http.get(PREVIEW, headers=bearer())
+        entries = [
+            msgspec.json.decode(message.body)
+            for message in gateway.bus.published.messages
+            if message.subject == subjects.AUDIT
+        ]
+    assert [(one["action"], one["resource"], one["status"]) for one in entries] == [
+        ("contacts.get", f"{ID}/export", 200),
+        ("contacts.get", f"{ID}/export", 403),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(NotFound("there is no contact"), 404), (Unavailable("down"), 503)]
+)
+async def test_what_fails_at_the_beginning_is_answered_as_an_error(
+    error: HogsendError, status: int
+) -> None:
+    async with fake_gateway() as gateway:
+        Pages(gateway.bus).answers[("contact", None)] = error
+        answer = await gateway.http.get(URL, headers=bearer())
+    assert answer.status_code == status
+
+
+async def test_what_fails_later_leaves_the_document_without_its_end() -> None:
+    async with fake_gateway() as gateway:
+        pages = Pages(gateway.bus)
+        pages.answers |= {
+            ("events", None): page({"n": 1}, following="b"),
+            ("events", "b"): Unavailable("down"),
+        }
+        answer = await gateway.http.get(URL, headers=bearer())
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(answer.content)
+
+
+async def test_a_preview_adds_up_the_pages_and_asks_for_numbers_only() -> None:
+    async with fake_gateway() as gateway:
+        pages = Pages(gateway.bus)
+        pages.answers |= {
+            ("keys", None): page(keys=2),
+            ("events", None): page(following="b", events=200),
+            ("events", "b"): page(events=3),
+            ("messages", None): page(following="b", EVENTS=1, PERSONS=2),
+            ("messages", "b"): page(PERSONS=4),
+        }
+        answer = await gateway.http.get(PREVIEW, headers=bearer())
+    assert answer.json() == {
+        "contactId": str(ID),
+        "keys": 2,
+        "merges": 0,
+        "events": 203,
+        "messages": {"EVENTS": 1, "PERSONS": 6},
+    }
+    assert all(wanted.only_count for wanted in pages.asked)
