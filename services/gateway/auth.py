@@ -25,8 +25,8 @@ from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import SecurityRequirement
 from prometheus_client import Counter
 
+from services.gateway import sessions
 from services.gateway.client_address import ClientAddresses, counted_as
-from services.gateway.console import sessions
 from services.gateway.failure_counts import FailureCounts
 from services.gateway.settings import GatewaySettings
 

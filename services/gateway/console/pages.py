@@ -21,6 +21,7 @@ from litestar.exceptions import (
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody
 
+from services.gateway import sessions
 from services.gateway.auth import (
     ADMIN_STATE,
     SESSION_STATE,
@@ -30,7 +31,6 @@ from services.gateway.auth import (
     check_own_page,
     count_failure,
 )
-from services.gateway.console import sessions
 
 _DIRECTORY = Path(__file__).with_name("static")
 _PAGE = "index.html"

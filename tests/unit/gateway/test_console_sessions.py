@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway.console import sessions
-from services.gateway.console.sessions import (
+from services.gateway import sessions
+from services.gateway.sessions import (
     HEADER,
     PLAIN,
     RENEWED_AFTER,
