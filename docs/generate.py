@@ -157,7 +157,9 @@ def _recipes() -> list[str]:
             "`hogsend consumers delete EVENTS <name>`. One that exists with another configuration "
             "is `consumer already exists`. With `operator.env`, `nats --js-api-prefix hogsend.js` "
             "reaches JetStream without ingest. The programs in Python and JavaScript are run by "
-            "tests."
+            "tests; so is the one in Go where `go` is installed, last with nats.go 1.53.1 and Go "
+            "1.27. The lines for the `nats` command were not run: its options and the requests it "
+            "makes were compared with its source, of July 2026."
         ),
         *("", "### nats.py", "", examples.block(str(folder / "nats_py.py"))),
         *("", "### nats.js", "", examples.block(str(folder / "nats_js.mjs"))),

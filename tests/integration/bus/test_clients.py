@@ -93,3 +93,40 @@ async def test_nats_js(servers: Servers, bus: None, tmp_path: Path) -> None:
     async with connected(servers, User.OPERATOR) as operator:
         left = await operator.js.consumers_info(StreamName.EVENTS)
     assert "mailer-js" in [info.name for info in left]
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="go is not installed")
+async def test_nats_go(servers: Servers, bus: None, tmp_path: Path) -> None:
+    program = await built(tmp_path)
+    environment = subscriber_env(servers, User.SUBSCRIBER)
+    # It reads for ever.
+    process = await asyncio.create_subprocess_exec(
+        program, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        lines = [await asyncio.wait_for(process.stdout.readline(), 60) for _ in range(3)]
+    finally:
+        process.kill()
+        await process.wait()
+    found = [line.decode().partition(": ") for line in lines]
+    messages = sorted(((kind, msgspec.json.decode(body)) for kind, _, body in found), key=str)
+    assert messages == [
+        ("credential", {"provider": "posthog", "version": 2}),
+        ("event", {"userId": "u_1"}),
+        ("event", {"userId": "u_2"}),
+    ]
+
+
+async def built(directory: Path) -> Path:
+    """The recipe in Go; skips the test where its library cannot be had."""
+    shutil.copy(RECIPES / "nats_go.go", directory / "main.go")
+    (directory / "go.mod").write_text("module recipe\n\ngo 1.25\n")
+    for arguments in (("build", "-o", "recipe"), ("mod", "tidy"), ("build", "-o", "recipe")):
+        process = await asyncio.create_subprocess_exec(
+            "go", *arguments, cwd=directory, stderr=asyncio.subprocess.PIPE
+        )
+        _, err = await process.communicate()
+        if process.returncode == 0 and arguments[0] == "build":
+            return directory / "recipe"
+    pytest.skip(f"go cannot get nats.go: {err.decode().strip()[-200:]}")
