@@ -45,6 +45,7 @@ async def measure(servers: Servers) -> list[Figure]:
         Figure(
             "bearers resolved / requests echoed",
             f"{ratio:.2f}",
+            ">= 0.40",
             details={
                 "bearers_per_second": round(median(real)),
                 "echoes_per_second": round(median(echo)),

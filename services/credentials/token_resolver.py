@@ -16,6 +16,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.refresh import Clock, Grant, Refresher, is_fresh, utc_now
+from services.credentials.shared_loads import SharedLoads
 from services.credentials.store import CredentialStore, Rows
 
 log = structlog.get_logger(__name__)
@@ -33,7 +34,7 @@ class TokenResolver:
         now: Clock = utc_now,
     ) -> None:
         """Resolve from the grant in `store`, and from `personal_key` without a usable one."""
-        self._store = store
+        self._stored = SharedLoads(store.load)
         self._sealer = sealer
         self._refresher = refresher
         self._personal_key = personal_key
@@ -49,7 +50,7 @@ class TokenResolver:
         """
         provider = request.provider_id
         try:
-            stored = await self._store.load(provider)
+            stored = await self._stored.load(provider)
         except Unavailable:
             pending = self._refresher.pending(provider)
             if pending is None or not self._is_usable(pending, request):

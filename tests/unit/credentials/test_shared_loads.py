@@ -1,0 +1,80 @@
+"""Who asks for what is stored gets a read that began after it asked, shared with others."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hogsend.contract.errors import Unavailable
+from services.credentials.shared_loads import SharedLoads
+from services.credentials.store import Snapshot
+
+
+class Database:
+    """Gives a version that grows with every read, once it is let go."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.available = True
+        self.reading = asyncio.Event()
+        self.answering = asyncio.Event()
+
+    async def load(self, _provider: str) -> Snapshot:
+        self.reads += 1
+        version = self.reads
+        self.reading.set()
+        await self.answering.wait()
+        if not self.available:
+            raise Unavailable("PostgreSQL is not available")
+        return Snapshot(version, {})
+
+
+def asking(loads: SharedLoads, count: int) -> list[asyncio.Task[Snapshot]]:
+    return [asyncio.create_task(loads.load("posthog")) for _ in range(count)]
+
+
+async def test_nobody_gets_a_read_that_began_before_it_asked() -> None:
+    database = Database()
+    loads = SharedLoads(database.load)
+    first = asking(loads, 3)
+    await database.reading.wait()
+    second = asking(loads, 3)
+    await asyncio.sleep(0)
+    database.answering.set()
+    versions = [(await one).version for one in first + second]
+    assert versions == [1, 1, 1, 2, 2, 2]
+    assert (await loads.load("posthog")).version == 3, "nothing is kept"
+
+
+async def test_providers_do_not_wait_for_one_another() -> None:
+    database = Database()
+    loads = SharedLoads(database.load)
+    one = asyncio.create_task(loads.load("posthog"))
+    await database.reading.wait()
+    database.answering.set()
+    assert (await loads.load("other")).version == 2
+    assert (await one).version == 1
+
+
+async def test_who_gives_up_takes_the_read_from_nobody() -> None:
+    database = Database()
+    loads = SharedLoads(database.load)
+    first, second = asking(loads, 2)
+    await database.reading.wait()
+    first.cancel()
+    database.answering.set()
+    assert (await second).version == 1
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_a_read_that_fails_fails_for_all_of_its_askers_and_no_later_one() -> None:
+    database = Database()
+    database.available = False
+    database.answering.set()
+    loads = SharedLoads(database.load)
+    outcomes = await asyncio.gather(*asking(loads, 2), return_exceptions=True)
+    assert [type(one) for one in outcomes] == [Unavailable, Unavailable]
+    database.available = True
+    assert (await loads.load("posthog")).version == 2
