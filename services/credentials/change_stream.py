@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 import nats.errors
@@ -39,6 +40,13 @@ class _Answer(msgspec.Struct, frozen=True):
     error: Problem | None = None
 
 
+class _Published(NamedTuple):
+    """A change that this process has published, and where it is in the stream."""
+
+    version: int
+    sequence: int
+
+
 class JetStreamChanges:
     """Publishes to `hogsend.credentials.<provider>.changed`; see `change_relay.ChangeStream`."""
 
@@ -46,23 +54,25 @@ class JetStreamChanges:
         """Publish on `connection`, which may be opened later."""
         self._connection = connection
         self._again = ""
-        self._sequences: LRUCache[str, int] = LRUCache(KNOWN_PROVIDERS)
+        self._last_published: LRUCache[str, _Published] = LRUCache(KNOWN_PROVIDERS)
 
     async def publish(self, change: CredentialChanged) -> None:
         """Publish a change and wait until JetStream has it."""
-        self._sequences[change.provider] = await self._publish(change, {})
+        sequence = await self._publish(change, {})
+        self._last_published[change.provider] = _Published(change.version, sequence)
 
     async def publish_next(self, change: CredentialChanged) -> bool:
         """Publish a change if JetStream confirms that the one before it was this process's."""
-        last = self._sequences.get(change.provider)
-        if last is None:
+        last = self._last_published.get(change.provider)
+        if last is None or change.version <= last.version:
+            # Two changes of this process may overtake each other between the commit and here.
             return False
         try:
-            sequence = await self._publish(change, {EXPECTED_LAST: str(last)})
+            sequence = await self._publish(change, {EXPECTED_LAST: str(last.sequence)})
         except Overtaken:
-            self._sequences.pop(change.provider, None)
+            self._last_published.pop(change.provider, None)
             return False
-        self._sequences[change.provider] = sequence
+        self._last_published[change.provider] = _Published(change.version, sequence)
         return True
 
     async def _publish(self, change: CredentialChanged, condition: Mapping[str, str]) -> int:

@@ -44,6 +44,7 @@ async def test_a_change_without_a_lock_never_follows_what_another_replica_publis
         assert not await first.publish_next(change(3)), "an older change after a newer one"
         assert not await first.publish_next(change(5)), "what came before is not known any more"
         assert await second.publish_next(change(5))
+        assert not await second.publish_next(change(4)), "one that was overtaken in this process"
         subject = subjects.credential_changed("posthog")
         last = await operator.js.get_last_msg(StreamName.CREDENTIALS, subject)
         assert b'"version":5' in (last.data or b"")
