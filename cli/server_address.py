@@ -35,7 +35,7 @@ def resolve(url: str | None, admin_key: str | None) -> ServerAddress:
     Raises:
         CommandError: the address or the key is not valid.
     """
-    base = (url or environment.first("HOGSEND_API_URL") or _own_url()).rstrip("/")
+    base = (url or environment.first("HOGSEND_API_URL") or own_url()).rstrip("/")
     try:
         parts = urlsplit(base)
         named_user = parts.username is not None or parts.password is not None
@@ -73,7 +73,8 @@ def admin_key_hint(address: ServerAddress) -> str:
     return "pass --admin-key, or set HOGSEND_ADMIN_KEY to the server's ADMIN_API_KEY"
 
 
-def _own_url() -> str:
+def own_url() -> str:
+    """Address of the gateway that `hogsend up` runs here."""
     port = (environment.first("GATEWAY_PORT") or "").strip()
     return f"http://localhost:{port}" if port.isdecimal() else DEFAULT_URL
 
@@ -87,4 +88,4 @@ def _generated_key(address: ServerAddress) -> Path | None:
 
 def _is_own(address: ServerAddress) -> bool:
     """Whether it is the server that `hogsend up` runs; another program must not get its key."""
-    return urlsplit(address.base_url).port == urlsplit(_own_url()).port
+    return urlsplit(address.base_url).port == urlsplit(own_url()).port

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from cli.backup import postgres_tools
 from cli.backup.whole import Kind
 from cli.environment import FILE
 from cli.errors import CommandError
+from cli.server_address import own_url
 from cli.stack import nats
 from cli.stack.data_directory import DataDirectory
 from cli.stack.environment import minimal_environment
@@ -59,6 +60,10 @@ class LocalSource:
         url = os.environ.get("NATS_URL") or dotenv_values(file).get("NATS_URL")
         async with _connected(url) as client:
             yield client
+
+    async def gateways(self) -> Sequence[str]:
+        """The one gateway."""
+        return [own_url()]
 
     def dump(self, file: Path) -> None:
         """Write a dump of PostgreSQL."""

@@ -33,7 +33,15 @@ def shown(what: str) -> Iterator[Progress]:
 
 
 def report(manifest: Manifest, directory: Path, what: str, *, json: bool) -> int:
-    """Print what is in a backup."""
+    """Print what is in a backup, and what is not."""
+    if manifest.spooled != 0:
+        left = "whatever waited" if manifest.spooled is None else f"{manifest.spooled} webhooks"
+        why = "a gateway did not say how much; " if manifest.spooled is None else ""
+        err.print(
+            f"[yellow]note:[/] {left} in a gateway's spool is not in the backup ({why}`/readyz` "
+            "has `spooled`). Keep the spool, or back up again once it is empty",
+            soft_wrap=True,
+        )
     if json:
         print_json(Report(str(directory), manifest))
         return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 import msgspec
 from nats.aio.client import Client
 
-from cli.backup import sealed, streams
+from cli.backup import sealed, spools, streams
 from cli.backup.sealed import SealError
 from cli.backup.streams import Done, Progress, StreamError
 from cli.errors import CommandError
@@ -43,6 +43,8 @@ class Manifest(msgspec.Struct, frozen=True):
     streams: list[Done]
     files: list[str]
     format: int = FORMAT
+    spooled: int | None = None
+    """Webhooks that waited in the spools of gateways, and are not in it; None when unknown."""
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -60,6 +62,9 @@ class Source(Protocol):
 
     def operator(self) -> AbstractAsyncContextManager[Client]:
         """Connect to NATS as the operator."""
+
+    async def gateways(self) -> Sequence[str]:
+        """Addresses of its gateways, on this machine."""
 
     def dump(self, file: Path) -> None:
         """Write a dump of PostgreSQL, in pg_dump's custom format."""
@@ -103,11 +108,15 @@ async def back_up(source: Source, directory: Path, key: Key, progress: Progress)
     part.chmod(0o700)
     try:
         async with source.operator() as client:
+            # First: what leaves a spool from now on is in a stream.
+            spooled = await spools.waited_for(await source.gateways(), progress)
             done = await streams.save_all(client, work / STREAMS, progress)
         progress("PostgreSQL", 0)
         source.dump(work / DUMP)
         files = source.files()
-        manifest = Manifest(source.kind, __version__, datetime.now(UTC), done, sorted(files))
+        manifest = Manifest(
+            source.kind, __version__, datetime.now(UTC), done, sorted(files), spooled=spooled
+        )
         write_private(work / MANIFEST, msgspec.json.encode(manifest).decode())
         with sealed.sealing(part, passphrase=key.passphrase, recipient=key.recipient) as archive:
             archive.add(work / MANIFEST, MANIFEST)

@@ -142,8 +142,9 @@ def backup(
 ) -> int:
     """Back up streams, PostgreSQL, settings and secrets while everything runs.
 
-    Everything that was accepted before it began is in it. It is sealed in the format of age, for a
-    passphrase or a public key; only its owner can read the files. It overwrites nothing.
+    Everything that was accepted before it began is in it, but for webhooks that wait in the spool
+    of a gateway: it waits for these, and says how many are left. It is sealed in the format of age,
+    for a passphrase or a public key; only its owner can read the files. It overwrites nothing.
 
     Parameters
     ----------

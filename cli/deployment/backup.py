@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,6 +38,20 @@ class ComposeSource:
         """Connect to NATS as the operator."""
         async with servers.operator(self._compose) as client:
             yield client
+
+    async def gateways(self) -> Sequence[str]:
+        """The gateway, and the second one if it runs."""
+        running = await asyncio.to_thread(self._compose.running)
+        wanted = ["gateway", *(name for name in running if name == "gateway-2")]
+        return [await asyncio.to_thread(self._address, name) for name in wanted]
+
+    def _address(self, gateway: str) -> str:
+        try:
+            address = self._compose.run("--profile", "cluster", "port", gateway, "3002")
+        except CommandError:
+            # It does not run, so nobody knows what is in its spool.
+            return ""
+        return f"http://{address.replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104
 
     def dump(self, file: Path) -> None:
         """Write a dump, by pg_dump of the server's own version."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.fail = ""
+        self.addresses: list[str] = []
         self.loaded: list[bytes] = []
         self.restored: dict[str, bytes] = {}
 
@@ -39,6 +40,9 @@ class Place:
         yield None
 
     servers = operator
+
+    async def gateways(self) -> Sequence[str]:
+        return self.addresses
 
     def dump(self, file: Path) -> None:
         if self.fail == "dump":
@@ -103,6 +107,7 @@ async def test_what_goes_in_comes_out(tmp_path: Path, deleted: list[str]) -> Non
     assert sorted(file.name for file in saved.iterdir()) == ["backup.age"]
     found = await bring_back(place, saved, KEY, quiet)
     assert found == made
+    assert made.spooled == 0
     assert place.loaded == [b"rows"]
     assert place.restored == {"secrets/word": b"secret"}
     assert [file.name for file in saved.parent.iterdir()] == ["one"]

@@ -1,0 +1,44 @@
+"""Webhooks that wait in the spools of gateways, which no backup has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import httpx
+
+from cli.backup.streams import Progress
+
+ANSWER_SECONDS = 5.0
+POLL_SECONDS = 0.5
+POLLS = 60
+"""A spool drains within moments of NATS' return."""
+
+
+async def waited_for(
+    addresses: Sequence[str], progress: Progress, *, polls: int = POLLS
+) -> int | None:
+    """Wait until the spools of these gateways are empty.
+
+    Returns:
+        How many webhooks are left; None when a gateway does not say.
+    """
+    left: int | None = None
+    async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as http:
+        for attempt in range(polls):
+            if attempt:
+                await asyncio.sleep(POLL_SECONDS)
+            found = [await _spooled(http, address) for address in addresses]
+            told = [one for one in found if one is not None]
+            left = sum(told) if len(told) == len(found) else None
+            if not left:
+                return left
+            progress(f"what waits in the spool: {left}", 0)
+    return left
+
+
+async def _spooled(http: httpx.AsyncClient, address: str) -> int | None:
+    try:
+        return int((await http.get(f"{address}/readyz")).json()["spooled"])
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
+        return None
