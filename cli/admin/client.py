@@ -175,11 +175,17 @@ class AdminClient:
         """Undo a merge and return both contacts; raises as `dead_letters`, 404 if there is none."""
         return self._decode(self._ask("POST", f"{CONTACTS}/merges/{merge}/split"), ContactList)
 
-    def erase_contact(self, contact_id: str) -> Erasure:
-        """Erase a contact by its id; raises as `dead_letters`, 404 if there is none."""
-        return self._decode(
-            self._ask("DELETE", f"{CONTACTS}/{quote(contact_id, safe='')}"), Erasure
-        )
+    def erase_contact(self, contact_id: str, *, posthog: bool = False) -> Erasure:
+        """Erase a contact by its id, with `posthog` there first.
+
+        Raises:
+            AdminError: as for `dead_letters`; 404 if there is none, 409 or 502 with what to do if
+                PostHog was not asked or refused.
+        """
+        path = f"{CONTACTS}/{quote(contact_id, safe='')}"
+        if posthog:
+            path += "?posthog=true"
+        return self._decode(self._ask("DELETE", path, timeout=BACKFILL_SECONDS), Erasure)
 
     def preview_erasure(self, contact_id: str) -> ErasurePreview:
         """Count what an erasure would take; raises as `dead_letters`, 404 if there is none."""

@@ -79,6 +79,7 @@ def erase(
     key: str,
     *,
     yes: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    posthog: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     dry_run: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
@@ -93,6 +94,9 @@ def erase(
         A user id, an email address, or the id of a contact.
     yes
         Do not ask.
+    posthog
+        Delete the person in PostHog first, with their events and recordings; if it refuses,
+        nothing is erased here.
     dry_run
         Only count what would be erased.
     server
@@ -116,7 +120,7 @@ def erase(
         print_hanging(out, ("", ""), "nothing was erased")
         return ExitCode.FAILED
     contact_id = found.id if found else key
-    erasure = ask(server, lambda client: client.erase_contact(contact_id))
+    erasure = ask(server, lambda client: client.erase_contact(contact_id, posthog=posthog))
     if server.json:
         print_json(erasure)
     else:

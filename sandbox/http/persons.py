@@ -1,11 +1,11 @@
-"""Routes below `persons/` (posthog/api/person.py), read-only."""
+"""Routes below `persons/` (posthog/api/person.py): reading and deletion."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
-from litestar import Controller, Request, get
+from litestar import Controller, Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -16,6 +16,8 @@ from sandbox.http.pagination import Page, paginate
 from sandbox.ingestion.people import Person
 from sandbox.instance import Instance
 
+MOST = 1000
+"""Ids in one deletion."""
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -30,6 +32,25 @@ class ShownPerson(msgspec.Struct, frozen=True, kw_only=True):
     properties: dict[str, Any]
     created_at: str
     is_identified: bool
+
+
+class BulkDelete(msgspec.Struct, frozen=True):
+    """Which persons to delete, and what of them."""
+
+    distinct_ids: list[str] = []
+    ids: list[str] = []
+    delete_events: bool = False
+    delete_recordings: bool = False
+
+
+class Deletion(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deletion found."""
+
+    persons_found: int
+    persons_deleted: int
+    events_queued_for_deletion: bool
+    recordings_queued_for_deletion: bool
+    deletion_errors: list[str] = []
 
 
 class PersonsController(Controller):
@@ -59,6 +80,35 @@ class PersonsController(Controller):
         except ValueError as error:
             raise invalid(str(error), "properties") from None
         return paginate(request, instance.options.url, [_shown(one) for one in people])
+
+    @post("/bulk_delete", status_code=202)
+    async def delete_persons(
+        self, request: AnyRequest, instance: NamedDependency[Instance], project_id: FromPath[str]
+    ) -> Deletion:
+        """Delete persons by distinct id or uuid, with their events if that is wanted."""
+        authorize(request, instance, "person:write", project_id)
+        try:
+            wanted = msgspec.json.decode(await request.body(), type=BulkDelete)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise invalid(str(error)) from error
+        if len(wanted.distinct_ids) > MOST or len(wanted.ids) > MOST:
+            raise invalid("You can only pass 1000 ids in one call")
+        if not wanted.distinct_ids and not wanted.ids:
+            raise invalid("You need to specify either distinct_ids or ids")
+        by_uuid = [one.distinct_ids[0] for one in instance.people.all() if one.uuid in wanted.ids]
+        removed = [
+            person
+            for id in (*wanted.distinct_ids, *by_uuid)
+            if (person := instance.people.remove(id)) is not None
+        ]
+        if wanted.delete_events:
+            instance.pipeline.forget({id for one in removed for id in one.distinct_ids})
+        return Deletion(
+            persons_found=len(removed),
+            persons_deleted=len(removed),
+            events_queued_for_deletion=wanted.delete_events,
+            recordings_queued_for_deletion=wanted.delete_recordings,
+        )
 
     @get("/{person_id:str}", sync_to_thread=False)
     def get_person(

@@ -83,6 +83,14 @@ class People:
         person.is_identified = True
         return person
 
+    def remove(self, distinct_id: str) -> Person | None:
+        """Delete the person with a distinct id; None if there is none."""
+        person = self._by_distinct_id.get(distinct_id)
+        if person is not None:
+            for one in person.distinct_ids:
+                self._by_distinct_id.pop(one, None)
+        return person
+
     def write(
         self, person: Person, *, set: dict[str, Any], once: dict[str, Any], unset: Iterable[str]
     ) -> None:

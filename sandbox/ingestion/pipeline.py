@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from sandbox.ingestion.events import Accepted, CapturedEvent
@@ -48,6 +48,13 @@ class Pipeline:
             if len(self.events) > MAX_STORED_EVENTS:
                 del self.events[next(iter(self.events))]
             self._deliver(event, self._person(event))
+
+    def forget(self, distinct_ids: Collection[str]) -> None:
+        """Delete the events of a deleted person; PostHog does it within days."""
+        kept = {
+            uuid: one for uuid, one in self.events.items() if one.distinct_id not in distinct_ids
+        }
+        self.events = kept
 
     def _person(self, event: CapturedEvent) -> Person | None:
         properties = event.properties

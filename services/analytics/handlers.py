@@ -34,12 +34,15 @@ from hogsend.contract.engagement import ENGAGEMENT_REPORTED
 from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
 from hogsend.contract.health import ANALYTICS_HEALTH, ServiceHealth
 from hogsend.contract.persons import (
+    ANALYTICS_DELETE_PERSON,
     ANALYTICS_PERSON,
     ANALYTICS_TIMEZONE,
     EVENT_CAPTURED,
+    DeletePerson,
     GetPerson,
     GetTimezone,
     Person,
+    PersonDeletion,
     Timezone,
 )
 from hogsend.contract.streams import StreamName
@@ -58,6 +61,7 @@ from services.analytics.delivery.sources.mirror import MirrorSource
 from services.analytics.delivery.sources.persons import PersonsSource
 from services.analytics.destinations.service import DestinationService
 from services.analytics.flags.reader import FlagReader
+from services.analytics.persons import deletion
 from services.analytics.persons.reader import PersonReader
 from services.analytics.persons.timezones import Timezones
 from services.analytics.project_key import PROVIDER
@@ -73,6 +77,12 @@ router.publishes(EVENT_CAPTURED, ENGAGEMENT_REPORTED, MESSAGE_DEAD_LETTERED, ADM
 async def person(wanted: GetPerson, persons: Injected[PersonReader]) -> Person:
     """Give a person's properties."""
     return Person(await persons.properties(wanted.distinct_id))
+
+
+@router.endpoint(ANALYTICS_DELETE_PERSON)
+async def delete_person(wanted: DeletePerson, persons: Injected[PersonReader]) -> PersonDeletion:
+    """Delete a person in PostHog."""
+    return await deletion.delete(persons, wanted.distinct_ids)
 
 
 @router.endpoint(ANALYTICS_TIMEZONE)

@@ -173,3 +173,18 @@ def test_a_dry_run_counts_and_erases_nothing(contacts: Any, hogsend: FakeHogsend
     assert "nothing was erased" in shown.out
     assert contacts("erase", "ben+1@b.com", "--dry-run", "--json").json == preview
     assert {request.line for request in hogsend.requests} == {SHOW, line}
+
+
+def test_posthog_deletes_first_and_its_refusal_is_shown(
+    contacts: Any, hogsend: FakeHogsend
+) -> None:
+    hogsend.more[SHOW] = CannedResponse(200, {"contacts": [CONTACT]})
+    line = f"DELETE /v1/admin/contacts/{ID}?posthog=true"
+    words = {"error": "missing-scope", "detail": "PostHog answered 403", "remediation": "Grant it."}
+    hogsend.more[line] = CannedResponse(502, words)
+    refused = contacts("erase", "ben+1@b.com", "--yes", "--posthog")
+    assert refused.code == 1
+    assert "PostHog answered 403" in refused.err
+    assert "Grant it." in refused.err
+    hogsend.more[line] = CannedResponse(202, ERASURE)
+    assert contacts("erase", "ben+1@b.com", "--yes", "--posthog").code == 0

@@ -1,4 +1,4 @@
-"""Reads persons from PostHog: cached, with one call at a time for each person.
+"""Reads persons from PostHog: cached, with one call at a time for each person. Deletes them, too.
 
 A read never fails: without an answer the properties are empty, and a metric counts why (contract
 4.1). Only what PostHog answered is kept, an empty answer included.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias, TypeVar
 
 import httpx
@@ -116,6 +116,25 @@ class PersonReader:
             reading.add_done_callback(lambda task: self._done(distinct_id, task))
         # A caller that gives up must not take the answer from the others.
         return await asyncio.shield(reading)
+
+    async def delete(self, distinct_ids: Sequence[str]) -> TokenReply:
+        """Delete whoever has one of these ids, in the project that `properties` reads.
+
+        Returns:
+            The bearer that PostHog took; one without a token when there is none, and nothing was
+            asked.
+
+        Raises:
+            HogsendError: a service did not answer.
+            PostHogError: PostHog refused, or cannot be reached.
+        """
+        bearer = await self._bearers.token()
+        if bearer.token is None:
+            return bearer
+        _, used = await self._ask(lambda persons: persons.delete(distinct_ids), bearer)
+        for id in distinct_ids:
+            self._kept.pop(id, None)
+        return used
 
     async def try_read(self) -> TokenReply:
         """Read some person, in the project and with the bearer that `properties` uses.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, MediaType, delete, get, post
+from litestar import Controller, MediaType, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
@@ -36,10 +36,12 @@ from hogsend.contract.directory import (
 )
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.contract.exports import INGEST_EXPORT, ExportContact, Part
+from hogsend.contract.persons import ANALYTICS_DELETE_PERSON, DeletePerson
+from hogsend.contract.provisioning import Refusal
 from hogsend.transport.connection import Connection
 from services.gateway.audit import recorded
 from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
-from services.gateway.error_responses import admin_errors
+from services.gateway.error_responses import RefusalBody, admin_errors
 from services.gateway.exports import document, pages
 from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
 
@@ -272,19 +274,68 @@ class ContactsController(Controller):
         status_code=202,
         operation_id="eraseContact",
         summary="Erase a person",
-        responses=admin_errors(404),
+        responses={
+            202: ResponseSpec(Erasure, description="The contact is gone; the rest follows."),
+            409: ResponseSpec(RefusalBody, description="Something is missing on this side."),
+            502: ResponseSpec(RefusalBody, description="PostHog refused; nothing was erased."),
+            **admin_errors(404),
+        },
     )
     async def erase_contact(
         self,
         contact_id: ContactId,
         bus: NamedDependency[Connection],
-    ) -> Erasure:
+        in_posthog: Annotated[
+            Literal["true", "false"],
+            QueryParameter(
+                name="posthog", description="Delete the person in PostHog first, events included."
+            ),
+        ] = "false",
+    ) -> Response[Erasure | RefusalBody]:
         """Erase everything about a person, here and on every stream.
 
         The contact is gone with the answer; events and messages follow, and `finishedAt` says when
         they are. Asking again changes nothing, and answers how far it is.
+
+        With `posthog` PostHog deletes first. If it refuses, nothing is erased here either: what the
+        person is known by would be forgotten, and with it whom to delete there.
         """
-        return await bus.request(INGEST_ERASE, EraseContact(contact_id=contact_id))
+        if (
+            in_posthog == "true"
+            and (refusal := await _delete_in_posthog(bus, contact_id)) is not None
+        ):
+            return Response(
+                RefusalBody(
+                    error=refusal.code,
+                    detail=refusal.detail or msgspec.UNSET,
+                    remediation=refusal.remediation or msgspec.UNSET,
+                ),
+                status_code=409 if refusal.reason == "precondition" else 502,
+                media_type=MediaType.JSON,
+            )
+        erasure = await bus.request(INGEST_ERASE, EraseContact(contact_id=contact_id))
+        return Response(erasure, media_type=MediaType.JSON)
+
+
+async def _delete_in_posthog(bus: Connection, contact_id: UUID) -> Refusal | None:
+    ids = [str(contact_id)]
+    try:
+        async for page in pages(bus, contact_id, "keys"):
+            ids += [msgspec.json.decode(item, type=_KnownBy).value for item in page.items]
+    except NotFound:
+        return Refusal(
+            reason="precondition",
+            code="contact_not_known",
+            detail="There is no such contact (any more): nobody knows whom to delete in PostHog.",
+            remediation="Delete the person in PostHog by hand; without `posthog` this request says "
+            "how far an erasure is.",
+        )
+    wanted = DeletePerson(list(dict.fromkeys(ids)))
+    return (await bus.request(ANALYTICS_DELETE_PERSON, wanted)).refusal
+
+
+class _KnownBy(msgspec.Struct, frozen=True):
+    value: str
 
 
 def _listed(contact: ContactRecord) -> ListedContact:

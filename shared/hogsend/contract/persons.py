@@ -10,6 +10,7 @@ import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.base import Message, Properties
+from hogsend.contract.provisioning import Refusal
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -95,6 +96,18 @@ class Timezone(Message, frozen=True):
     source: TimezoneSource
 
 
+class DeletePerson(Message, frozen=True):
+    """Delete whoever is known in PostHog by one of these ids, and all they did."""
+
+    distinct_ids: list[str]
+
+
+class PersonDeletion(Message, frozen=True):
+    """PostHog took the request, unless there is a refusal; it deletes events within days."""
+
+    refusal: Refusal | None = None
+
+
 PERSON_ALIASED = Channel(
     subject=subjects.persons("alias"),
     stream=StreamName.PERSONS,
@@ -136,4 +149,14 @@ ANALYTICS_TIMEZONE = Endpoint(
     callers=(User.APP,),
     summary="Somebody's time zone and where it is known from.",
     deadline=30.0,
+)
+ANALYTICS_DELETE_PERSON = Endpoint(
+    service=User.ANALYTICS,
+    verb="delete-person",
+    request=DeletePerson,
+    reply=PersonDeletion,
+    callers=(User.GATEWAY,),
+    summary="Delete a person in PostHog, with their events and recordings.",
+    deadline=45.0,
+    changes=True,
 )

@@ -1,8 +1,9 @@
-"""Export of a person over HTTP: pages of ingest as one document, recorded in the audit trail."""
+"""Export and erasure of a person over HTTP: pages of ingest as one document, PostHog first."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
@@ -10,8 +11,11 @@ import msgspec
 import pytest
 
 from hogsend.contract import subjects
+from hogsend.contract.contacts import INGEST_ERASE, Erasure
 from hogsend.contract.errors import HogsendError, NotFound, Unavailable
 from hogsend.contract.exports import INGEST_EXPORT, ExportContact, ExportPage
+from hogsend.contract.persons import ANALYTICS_DELETE_PERSON, DeletePerson, PersonDeletion
+from hogsend.contract.provisioning import Refusal
 from hogsend.contract.registry import Endpoint
 from tests.unit.gateway.fakes import READ_KEY, FakeConnection, bearer, fake_gateway
 
@@ -130,3 +134,49 @@ async def test_a_preview_adds_up_the_pages_and_asks_for_numbers_only() -> None:
         "messages": {"EVENTS": 1, "PERSONS": 6},
     }
     assert all(wanted.only_count for wanted in pages.asked)
+
+
+ERASE = f"/v1/admin/contacts/{ID}"
+ERASURE = Erasure(
+    id="e",
+    contact_id=str(ID),
+    requested_at=datetime(2026, 1, 1, tzinfo=UTC),
+    finished_at=None,
+    events=0,
+    messages=0,
+)
+
+
+async def test_posthog_deletes_first_by_everything_that_is_known() -> None:
+    async with fake_gateway() as gateway:
+        pages = Pages(gateway.bus)
+        pages.answers |= {
+            ("keys", None): page({"kind": "external", "value": "u_42"}, following="b"),
+            ("keys", "b"): page({"kind": "email", "value": "a@b.c"}),
+        }
+        gateway.bus.answer(ANALYTICS_DELETE_PERSON, PersonDeletion())
+        gateway.bus.answer(INGEST_ERASE, ERASURE)
+        answer = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
+        subjects_asked = [question.subject for question in gateway.bus.questions]
+        asked = gateway.bus.questions[0].message
+    assert (answer.status_code, answer.json()["contactId"]) == (202, str(ID))
+    assert subjects_asked == [ANALYTICS_DELETE_PERSON.subject, INGEST_ERASE.subject]
+    assert asked == DeletePerson([str(ID), "u_42", "a@b.c"])
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"), [("precondition", 409), ("posthog", 502), ("down", 503), ("gone", 409)]
+)
+async def test_what_posthog_does_not_delete_is_not_erased_here(reason: Any, status: int) -> None:
+    async with fake_gateway() as gateway:
+        pages = Pages(gateway.bus)
+        refusal = Refusal(reason=reason, code="c", detail="d", remediation="r")
+        answers: dict[str, Any] = {"down": Unavailable("down")}
+        gateway.bus.answer(ANALYTICS_DELETE_PERSON, answers.get(reason, PersonDeletion(refusal)))
+        if reason == "gone":
+            pages.answers[("keys", None)] = NotFound("there is no contact")
+        answer = await gateway.http.delete(f"{ERASE}?posthog=true", headers=bearer())
+        asked = {question.subject for question in gateway.bus.questions}
+    assert answer.status_code == status
+    assert INGEST_ERASE.subject not in asked
+    assert reason == "down" or answer.json()["remediation"]

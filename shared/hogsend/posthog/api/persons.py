@@ -1,8 +1,11 @@
-"""`/api/projects/{id}/persons/`: reading persons."""
+"""`/api/projects/{id}/persons/`: reading persons, and deleting them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote, urlencode
+
+import msgspec
 
 from hogsend.contract.base import Properties
 from hogsend.posthog.api.reading import mapping, sequence
@@ -11,6 +14,16 @@ from hogsend.posthog.errors import PostHogError
 
 TRIAL_SECONDS = 5.0
 READ_SECONDS = 10.0
+DELETED_AT_ONCE = 1000
+"""Distinct ids that PostHog takes in one request."""
+
+
+class BulkDeletion(msgspec.Struct, frozen=True):
+    """Body of `bulk_delete`: persons that have one of these ids, and what belongs to them."""
+
+    distinct_ids: Sequence[str]
+    delete_events: bool = True
+    delete_recordings: bool = True
 
 
 class Persons:
@@ -40,3 +53,15 @@ class Persons:
             PostHogError: they cannot; its `status` tells a refusal from an outage.
         """
         await self._transport.get(f"{self._path}?limit=1", seconds=TRIAL_SECONDS)
+
+    async def delete(self, distinct_ids: Sequence[str]) -> None:
+        """Delete persons with their events and recordings; ids that nobody has are no error.
+
+        PostHog deletes persons at once, and events and recordings later. It needs `person:write`.
+
+        Raises:
+            PostHogError: PostHog refused or could not be reached; repeating it is harmless.
+        """
+        for start in range(0, len(distinct_ids), DELETED_AT_ONCE):
+            wanted = BulkDeletion(distinct_ids[start : start + DELETED_AT_ONCE])
+            await self._transport.post(f"{self._path}bulk_delete/", wanted, seconds=READ_SECONDS)

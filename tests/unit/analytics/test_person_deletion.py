@@ -1,0 +1,93 @@
+"""A person is deleted in PostHog, or it is said why not and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from hogsend.contract.errors import Unavailable
+from hogsend.posthog.api import Persons, Transport
+from hogsend.posthog.api.persons import DELETED_AT_ONCE
+from sandbox.app import app_of
+from sandbox.instance import Instance
+from sandbox.options import Options
+from services.analytics.persons import deletion
+from tests.unit.analytics.fakes import HOST
+from tests.unit.analytics.test_person_reader import PLAN, reading
+from tests.virtual_time import on_virtual_time
+
+DELETION = "/api/projects/4242/persons/bulk_delete/"
+
+
+@on_virtual_time
+async def test_a_person_is_deleted_by_every_id_and_no_longer_kept() -> None:
+    world = reading()
+    world.posthog.persons["u_42"] = PLAN
+    assert await world.persons.properties("u_42") == PLAN
+    assert (await deletion.delete(world.persons, ["u_42", "ada@example.com"])).refusal is None
+    assert world.posthog.paths[-1] == DELETION
+    del world.posthog.persons["u_42"]
+    assert await world.persons.properties("u_42") == {}
+
+
+@on_virtual_time
+async def test_more_ids_than_posthog_takes_go_in_several_requests() -> None:
+    world = reading()
+    await deletion.delete(world.persons, [f"u_{n}" for n in range(DELETED_AT_ONCE + 1)])
+    assert world.posthog.paths.count(DELETION) == 2
+
+
+@on_virtual_time
+@pytest.mark.parametrize(
+    ("status", "code", "remedy"),
+    [
+        (401, "api-error", "connect posthog"),
+        (403, "missing-scope", "person:write"),
+        (404, "api-error", "upgrade"),
+        (500, "api-error", "do the same again"),
+    ],
+)
+async def test_a_refusal_says_what_to_do(status: int, code: str, remedy: str) -> None:
+    world = reading()
+    world.posthog.status = status
+    refusal = (await deletion.delete(world.persons, ["u_42"])).refusal
+    assert refusal is not None
+    assert (refusal.reason, refusal.code) == ("posthog", code)
+    assert remedy in (refusal.remediation or "")
+    assert str(status) in (refusal.detail or "")
+
+
+@on_virtual_time
+async def test_without_a_credential_nothing_is_asked() -> None:
+    world = reading()
+    world.credentials.token = None
+    refusal = (await deletion.delete(world.persons, ["u_42"])).refusal
+    assert refusal is not None
+    assert (refusal.reason, refusal.code) == ("precondition", "no_posthog_credential")
+    assert world.posthog.requests == []
+
+
+@on_virtual_time
+async def test_a_posthog_that_does_not_answer_is_unavailable() -> None:
+    world = reading()
+    world.posthog.gate.clear()
+    with pytest.raises(Unavailable):
+        await deletion.delete(world.persons, ["u_42"])
+
+
+async def test_posthog_deletes_persons_with_their_events_and_needs_the_scope() -> None:
+    instance = Instance(Options(personal_key_scopes=("person:write",)))
+    app: Any = app_of(instance)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as http:
+        for user in ("ada", "ben"):
+            body = {"api_key": instance.options.project_key, "event": "e", "distinct_id": user}
+            await http.post(f"{HOST}/i/v0/e/", json=body)
+        persons = Persons(Transport(http, HOST, instance.options.personal_key), "4242")
+        await persons.delete(["ada", "nobody"])
+        refused = Persons(Transport(http, HOST, "phx_wrong"), "4242")
+        with pytest.raises(Exception, match=r"key|token"):
+            await refused.delete(["ben"])
+    assert [one.distinct_ids for one in instance.people.all()] == [["ben"]]
+    assert [one.distinct_id for one in instance.pipeline.events.values()] == ["ben"]
