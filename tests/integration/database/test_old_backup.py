@@ -1,8 +1,8 @@
 """A backup of the first version that promised its format comes back with this one.
 
 `tests/fixtures/backup-format-1` was made by `hogsend backup` at 2eb76902, from a stack with three
-stored events, two webhooks that waited while ingest was stopped, a dead letter and a destination. It
-stays as it is for as long as format 1 is read; its secrets are of that stack alone.
+stored events, two webhooks that waited while ingest was stopped, a dead letter and a destination.
+It stays as it is for as long as format 1 is read; its secrets are of that stack alone.
 """
 
 from __future__ import annotations
@@ -71,5 +71,5 @@ async def test_a_backup_of_format_1_is_restored_upgraded_and_goes_on(
         await eventually(is_read)
         # Retention by interest, as that version had it, forgets what it takes for nobody.
         engagement = await operator.js.stream_info(StreamName.ENGAGEMENT)
-        assert engagement.config.retention is RetentionPolicy.LIMITS
+        assert engagement.config.retention == RetentionPolicy.LIMITS
     await rows.close()
