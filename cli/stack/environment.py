@@ -26,6 +26,7 @@ SERVICE_SETTINGS: dict[str, tuple[type[Settings], ...]] = {
         GatewaySettings,
         PublicUrlSettings,
         PostHogSettings,
+        OutboundSettings,
         BusSettings,
         TelemetrySettings,
     ),

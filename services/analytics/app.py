@@ -35,6 +35,7 @@ from hogsend.service.tasks import Work
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
 from services.analytics.delivery.destination_consumers import DestinationConsumers
+from services.analytics.delivery.failing import FailingConsumers
 from services.analytics.delivery.heard_writes import Destinations, HeardWrites
 from services.analytics.delivery.jetstream import JetStreams
 from services.analytics.delivery.leader_election import LeaderElection
@@ -117,6 +118,8 @@ def create_app(
         writes=writes,
     )
 
+    standing = standing_sources(project_key, settings)
+    failing = FailingConsumers(database, (one.subscription.durable for one in standing))
     streams = JetStreams(broker, map(own.batch_subscriber, DELIVERIES), PositionStore(database))
     delivery = DeliveryRunner(
         streams=streams,
@@ -125,6 +128,7 @@ def create_app(
         store=store,
         heard=heard,
         settings=settings,
+        failing=failing,
     )
     election = LeaderElection(database, delivery.run)
 
@@ -143,6 +147,8 @@ def create_app(
             at_most=settings.max_destinations,
         ),
         delivery,
+        failing,
+        store,
         DeadLetters(broker.published, User.ANALYTICS),
         CapabilityReport(persons, project_key, store, destination_enabled=enabled),
         HealthReporter(User.ANALYTICS, database, lambda: bearers.version),

@@ -33,6 +33,7 @@ from hogsend.contract.destinations import (
 from hogsend.contract.engagement import ENGAGEMENT_REPORTED
 from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
 from hogsend.contract.health import ANALYTICS_HEALTH, ServiceHealth
+from hogsend.contract.notices import ANALYTICS_FAILING, FailingDeliveries
 from hogsend.contract.persons import (
     ANALYTICS_DELETE_PERSON,
     ANALYTICS_PERSON,
@@ -54,12 +55,14 @@ from hogsend.service.router import ServiceRouter
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
 from services.analytics.delivery.destination_consumers import ANY_DESTINATION, destination_durable
+from services.analytics.delivery.failing import FailingConsumers
 from services.analytics.delivery.jetstream import consumer_config, received
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.delivery.sources.buckets import BucketsSource
 from services.analytics.delivery.sources.mirror import MirrorSource
 from services.analytics.delivery.sources.persons import PersonsSource
 from services.analytics.destinations.service import DestinationService
+from services.analytics.destinations.store import DestinationStore
 from services.analytics.flags.reader import FlagReader
 from services.analytics.persons import deletion
 from services.analytics.persons.reader import PersonReader
@@ -171,6 +174,14 @@ async def engagement_readers(
     """Name the durables that engagement is kept for."""
     buckets = BucketsSource.subscription.durable
     return EngagementReaders([buckets, *map(destination_durable, await destinations.ids())])
+
+
+@router.endpoint(ANALYTICS_FAILING)
+async def failing_deliveries(
+    _wanted: Empty, failing: Injected[FailingConsumers], store: Injected[DestinationStore]
+) -> FailingDeliveries:
+    """List deliveries that fail."""
+    return await failing.list(store)
 
 
 # Delivery to PostHog: these consumers run in the one replica that leads

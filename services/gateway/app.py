@@ -21,17 +21,21 @@ from litestar.types import ASGIApp
 
 from hogsend import __version__
 from hogsend.contract.users import User
+from hogsend.posthog.signing import key_of
 from hogsend.service import telemetry
 from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.heartbeat import touch_forever
+from hogsend.service.http import http_client
 from hogsend.service.settings import (
     BusSettings,
+    OutboundSettings,
     PostHogSettings,
     PublicUrlSettings,
     TelemetrySettings,
 )
+from hogsend.service.ssrf import EgressPolicy
 from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection
 from services.gateway.audit import with_audit_trail
@@ -47,6 +51,11 @@ from services.gateway.handlers import PROVIDER, router
 from services.gateway.json_request import JSONRequest
 from services.gateway.listener import listening_socket
 from services.gateway.liveness import LivenessListener
+from services.gateway.notices.openapi import WEBHOOKS
+from services.gateway.notices.outbox import Outbox
+from services.gateway.notices.sender import NoticeSender
+from services.gateway.notices.watcher import NoticeWatcher
+from services.gateway.notices.watches import watches
 from services.gateway.query_keys import refuse_unknown_query_keys
 from services.gateway.request_timeouts import with_body_timeout
 from services.gateway.response_headers import with_response_headers
@@ -298,8 +307,29 @@ async def run() -> None:
                 partial(touch_forever, observed.health_file),
                 SizeLimit(broker.link, settings.webhook_max_bytes).watch,
                 LivenessListener(settings.gateway_host, settings.gateway_liveness_port).serve,
+                *telling(broker.link, parts.queue, settings, OutboundSettings()),
             ],
         ).run()
+
+
+def telling(
+    link: Connection, queue: WebhookQueue, settings: GatewaySettings, outbound: OutboundSettings
+) -> list[Work]:
+    """Make what tells the operator's webhook; nothing where there is none."""
+    url, secret = settings.operator_webhook_url, settings.operator_webhook_secret
+    if url is None or secret is None:
+        return []
+    found = watches(link, queue, failing_seconds=settings.operator_webhook_failing_seconds)
+
+    async def tell() -> None:
+        policy = EgressPolicy.of(outbound.outbound_allow, url)
+        async with http_client(policy, proxies=outbound.proxies) as http:
+            outbox, key = Outbox(settings.spool_dir), key_of(secret.get_secret_value())
+            await NoticeWatcher(
+                link, outbox, found, NoticeSender(outbox, http, url=url, key=key)
+            ).run()
+
+    return [tell]
 
 
 def signing_keys(
@@ -321,6 +351,7 @@ def _openapi() -> OpenAPIConfig:
         description="PostHog webhooks in, credentials and stored events for administrators. "
         "Everything else happens on NATS; see docs/bus.md.",
         path="/docs",
+        webhooks={**WEBHOOKS},
         use_handler_docstrings=True,
         render_plugins=[
             SwaggerRenderPlugin(

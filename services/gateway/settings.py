@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from hogsend.contract.streams import MIB
 from hogsend.service.setting_types import (
@@ -16,6 +16,8 @@ from hogsend.service.setting_types import (
     Port,
     PreviousKeys,
     PreviousSigningSecrets,
+    SigningSecret,
+    Url,
 )
 from hogsend.service.settings import Settings
 from services.gateway.client_address import parse_network
@@ -121,6 +123,19 @@ class GatewaySettings(Settings):
         50,
         description="Milliseconds JetStream may take to acknowledge before a webhook is spooled.",
     )
+    operator_webhook_url: Url | None = Field(
+        None,
+        description="URL that is told of what needs an operator, and when it is over "
+        "(docs/operator-webhook.md). It may be inside the network.",
+    )
+    operator_webhook_secret: SigningSecret | None = Field(
+        None,
+        description="Key those requests are signed with (Standard Webhooks): base64 of at least "
+        "24 bytes, with or without `whsec_`.",
+    )
+    operator_webhook_failing_seconds: Annotated[float, Field(ge=0)] = Field(
+        600, description="Seconds a destination fails before `OPERATOR_WEBHOOK_URL` is told."
+    )
     spool_dir: Path = Field(
         Path(".hogsend/spool"),
         description="Directory for webhooks accepted while NATS is down. It should outlive "
@@ -129,6 +144,12 @@ class GatewaySettings(Settings):
     spool_max_bytes: Annotated[int, Field(ge=0)] = Field(
         256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."
     )
+
+    @model_validator(mode="after")
+    def _must_be_signed(self) -> Self:
+        if self.operator_webhook_url is not None and self.operator_webhook_secret is None:
+            raise ValueError("OPERATOR_WEBHOOK_URL needs OPERATOR_WEBHOOK_SECRET")
+        return self
 
     @field_validator("trusted_proxies")
     @classmethod

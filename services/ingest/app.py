@@ -38,6 +38,7 @@ from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
 from services.ingest.export.exporter import Exporter
+from services.ingest.notices import NoticeClaims
 from services.ingest.settings import IngestSettings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -83,6 +84,7 @@ def create_app(
         ContactStore(database),
         ContactMerges(database),
         AuditTrail(database, dead_letters),
+        NoticeClaims(database),
         admin,
         Replayer(broker.published, letters, admin),
         HealthReporter("ingest", database),

@@ -65,6 +65,13 @@ from hogsend.contract.events import (
 )
 from hogsend.contract.exports import INGEST_EXPORT, ExportContact, ExportPage
 from hogsend.contract.health import INGEST_HEALTH, ServiceHealth
+from hogsend.contract.notices import (
+    INGEST_CLAIM_NOTICE,
+    INGEST_TOLD,
+    ClaimedNotice,
+    ClaimNotice,
+    ToldProblems,
+)
 from hogsend.contract.persons import EVENT_CAPTURED, PERSON_ALIASED, PERSON_SET
 from hogsend.contract.streams import (
     AUDIT_CONSUMER,
@@ -95,6 +102,7 @@ from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
 from services.ingest.export.exporter import Exporter
+from services.ingest.notices import NoticeClaims
 from services.ingest.sources.decode import decode_engagement, decode_webhook
 
 _FRAMING_BYTES = 1024
@@ -249,6 +257,18 @@ async def replay(wanted: ReplayDeadLetters, replayer: Injected[Replayer]) -> Dea
 async def purge(wanted: PurgeDeadLetters, admin: Injected[DeadLetterAdmin]) -> DeadLettersDone:
     """Delete dead letters."""
     return await admin.purge(wanted)
+
+
+@router.endpoint(INGEST_TOLD)
+async def told(_wanted: Empty, claims: Injected[NoticeClaims]) -> ToldProblems:
+    """Give the problems the operator knows of."""
+    return await claims.told()
+
+
+@router.endpoint(INGEST_CLAIM_NOTICE)
+async def claim_notice(wanted: ClaimNotice, claims: Injected[NoticeClaims]) -> ClaimedNotice:
+    """Decide which gateway tells the operator of a problem."""
+    return await claims.claim(wanted)
 
 
 @router.endpoint(INGEST_AUDIT)

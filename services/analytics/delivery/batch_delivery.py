@@ -14,6 +14,7 @@ from hogsend.posthog.capture import CaptureError, encode
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.metrics import FAILURES
 from services.analytics.delivery.failed_batch import plan_retry
+from services.analytics.delivery.failing import Health
 from services.analytics.delivery.ordered_queue import Entry, OrderedQueue
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.send_gate import SendGate
@@ -58,6 +59,7 @@ class BatchDelivery:
         *,
         capture: BatchSender,
         policy: RetryPolicy,
+        health: Health | None = None,
     ) -> None:
         self._source = source
         self._queue = queue
@@ -65,6 +67,7 @@ class BatchDelivery:
         self._settlement = settlement
         self._capture = capture
         self._policy = policy
+        self._health = health
 
     async def deliver(self, batch: Sequence[QueuedEvent]) -> None:
         """Send a batch to the source's project, both as an operator has them now."""
@@ -113,6 +116,8 @@ class BatchDelivery:
             entry.attempts += 1
         # PostHog has them: left unacknowledged by a stop, they would be sent again.
         await shielded(self._settle(batch, "delivered", response_status=status))
+        if self._health is not None:
+            await self._health.worked(self._source.subscription.durable)
 
     async def _handle_failure(
         self, batch: Sequence[QueuedEvent], project: Project, error: CaptureError
@@ -124,6 +129,8 @@ class BatchDelivery:
             reason=str(error),
             host=project.host,
         )
+        if self._health is not None and not error.is_about_content:
+            await self._health.failed(self._source.subscription.durable)
         if error.may_pass and error.retry_after:
             self._gate.pause(_now() + min(error.retry_after, self._policy.max_delay))
         given_up = plan_retry(batch, error, self._policy, _now())

@@ -14,6 +14,7 @@ from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.batch_delivery import BatchSender
 from services.analytics.delivery.destination_consumers import DestinationConsumers
 from services.analytics.delivery.destination_senders import DestinationSenders
+from services.analytics.delivery.failing import FailingConsumers
 from services.analytics.delivery.heard_writes import HeardWrites
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sender import Sender
@@ -51,6 +52,7 @@ class DeliveryRunner:
         store: DestinationStore,
         heard: HeardWrites,
         settings: AnalyticsSettings,
+        failing: FailingConsumers | None = None,
     ) -> None:
         self._streams = streams
         self._capture = capture
@@ -58,6 +60,7 @@ class DeliveryRunner:
         self._store = store
         self._heard = heard
         self._settings = settings
+        self._failing = failing
         self._policy = RetryPolicy(
             max_attempts=settings.outbound_webhook_max_attempts,
             base_delay=settings.outbound_webhook_base_delay_ms / 1000,
@@ -69,6 +72,8 @@ class DeliveryRunner:
         """Send until cancelled."""
         while not self._streams.ready:  # noqa: ASYNC110 - neither NATS nor FastStream has an event
             await asyncio.sleep(READY_POLL_SECONDS)
+        if self._failing is not None:
+            self._failing.forget()
         work = [
             *(
                 self._keep_sending(source)
@@ -113,7 +118,7 @@ class DeliveryRunner:
     async def _keep_sending(self, source: Source) -> None:
         consumer = self._streams.consumer(source.subscription)
         while True:
-            sender = Sender(source, consumer, self._capture, self._policy)
+            sender = Sender(source, consumer, self._capture, self._policy, self._failing)
             self._senders[source.subscription.durable] = sender
             try:
                 await sender.run()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from hogsend.service.retry import retry_until_available
 from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.batch_delivery import BatchDelivery, BatchSender
+from services.analytics.delivery.failing import Health
 from services.analytics.delivery.intake import Intake
 from services.analytics.delivery.metrics import LAG, WAITING
 from services.analytics.delivery.ordered_queue import OrderedQueue
@@ -39,7 +40,12 @@ class Sender:
     """Sends the messages of one consumer."""
 
     def __init__(
-        self, source: Source, consumer: Consumer, capture: BatchSender, policy: RetryPolicy
+        self,
+        source: Source,
+        consumer: Consumer,
+        capture: BatchSender,
+        policy: RetryPolicy,
+        health: Health | None = None,
     ) -> None:
         self._name = source.name
         self._consumer = consumer
@@ -48,7 +54,13 @@ class Sender:
         settlement = Settlement(source)
         self._intake = Intake(source, self._queue, self._gate, settlement)
         self._delivery = BatchDelivery(
-            source, self._queue, self._gate, settlement, capture=capture, policy=policy
+            source,
+            self._queue,
+            self._gate,
+            settlement,
+            capture=capture,
+            policy=policy,
+            health=health,
         )
         self._work = asyncio.Event()
         self._room = asyncio.Event()

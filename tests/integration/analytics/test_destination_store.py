@@ -16,6 +16,8 @@ from hogsend.contract.engagement import FUNNEL
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.service.database import Database
 from services.analytics.app import MIGRATIONS
+from services.analytics.delivery.destination_consumers import destination_durable
+from services.analytics.delivery.failing import FailingConsumers
 from services.analytics.destinations.default_destination import (
     DEFAULT_DESTINATION,
     with_missing_defaults,
@@ -164,3 +166,20 @@ async def test_replicas_that_create_together_make_no_more_than_are_allowed(
     )
     assert sum(isinstance(one, InvalidRequest) for one in made) == 4
     assert len(await store.all()) == 2
+
+
+async def test_a_failing_delivery_is_listed_by_every_replica_until_one_succeeds(
+    store: DestinationStore,
+) -> None:
+    one = await store.create(NEW)
+    paused = await store.create(msgspec.structs.replace(NEW, disabled=True))
+    leader, other = (FailingConsumers(store._database, ["standing"]) for _ in range(2))
+    for durable in ("standing", destination_durable(one.id), destination_durable(paused.id)):
+        await leader.failed(durable)
+    first = (await other.list(store)).failing
+    assert {failing.subject for failing in first} == {"standing", str(one.id)}
+    await other.failed("standing")
+    assert (await other.list(store)).failing == first
+    await leader.worked("standing")
+    await other.worked(destination_durable(one.id))
+    assert (await leader.list(store)).failing == []

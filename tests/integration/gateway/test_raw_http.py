@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -234,3 +236,36 @@ async def test_what_follows_a_refused_body_is_no_request(port: int) -> None:
     answer = await exchange(port, smuggled + inner)
     assert answer.count(b"HTTP/1.1 ") <= 1
     assert b" 503 " not in answer
+
+
+async def test_the_operator_is_told_of_the_spool_while_nats_is_away(tmp_path: Path) -> None:
+    told: list[bytes] = []
+
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        assert length is not None
+        assert b"webhook-signature: v1," in head.lower()
+        told.append(await reader.readexactly(int(length[1])))
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(receive, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/told"
+    key = base64.b64encode(bytes(32)).decode()
+    async with (
+        server,
+        gateway(tmp_path, OPERATOR_WEBHOOK_URL=url, OPERATOR_WEBHOOK_SECRET=key) as port,
+    ):
+        body = (
+            b'{"event": {"event": "e", "distinct_id": "u", "properties": {}, '
+            b'"uuid": "0198c1a5-0000-7000-8000-000000000001"}}'
+        )
+        head = (
+            "POST /v1/webhooks/posthog HTTP/1.1\r\nHost: x\r\nx-posthog-webhook-secret: s\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        assert status(await exchange(port, head.encode() + body)) == 200
+        await eventually(lambda: bool(told), 40)
+    assert b'"type":"spool.in_use"' in told[0]
+    assert b'"state":"raised"' in told[0]

@@ -43,12 +43,20 @@ class Delivery:
     stream: FakeStream = field(default_factory=FakeStream)
     capture: FakeCapture = field(default_factory=FakeCapture)
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+    heard: list[str] = field(default_factory=list)
+    """How attempts ended."""
 
     def __post_init__(self) -> None:
         self.journal = self.stream.journal
         self.consumer = FakeConsumer(journal=self.journal)
         self.source = FakeSource(self.journal)
-        self.sender = Sender(self.source, self.consumer, self.capture, self.policy)
+        self.sender = Sender(self.source, self.consumer, self.capture, self.policy, self)
+
+    async def failed(self, durable: str) -> None:
+        self.heard.append(f"{durable} failed")
+
+    async def worked(self, durable: str) -> None:
+        self.heard.append(f"{durable} worked")
 
     def event(self, position: int, person: str, name: str = "e", **more: Any) -> FakeMessage:
         """A message of this delivery's stream."""
@@ -477,3 +485,17 @@ async def test_no_more_is_taken_than_memory_is_meant_to_hold() -> None:
         await pulling
         await asyncio.sleep(3600)
     assert [name for _, name in delivery.capture.taken] == [f"e_{n}" for n in range(1, count + 1)]
+
+
+@on_virtual_time
+async def test_it_is_heard_how_attempts_end_except_for_what_events_contain(
+    delivery: Delivery,
+) -> None:
+    async with delivery.running():
+        for position, error in enumerate((BAD_KEY, BAD_CONTENT, UNREACHABLE), 1):
+            delivery.capture.judge = lambda _names, error=error: error  # type: ignore[misc]
+            await delivery.deliver(delivery.event(position, f"u_{position}"))
+        assert delivery.heard == ["test failed", "test failed"]
+        delivery.capture.judge = lambda _names: None
+        await delivery.deliver(delivery.event(4, "u_4"))
+        assert delivery.heard[-1] == "test worked"

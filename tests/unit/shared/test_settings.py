@@ -198,7 +198,7 @@ def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) 
         and field.annotation is not bool
         and name != "nats_tls_key"  # the path of a file
     ]
-    assert len(marked) == 19
+    assert len(marked) == 20
     for name in marked:
         # Addresses are checked to be some.
         prefix = "postgresql://u:" if name == "database_url" else ""

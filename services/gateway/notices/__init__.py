@@ -1,0 +1,1 @@
+"""The operator's webhook: problems are told, not only shown (docs/operator-webhook.md)."""

@@ -1,0 +1,70 @@
+"""The operator's webhook as OpenAPI describes it: a request that we make."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from litestar.openapi.spec import (
+    Example,
+    OpenAPIFormat,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    PathItem,
+    RequestBody,
+    Schema,
+)
+
+from hogsend.contract.notices import NoticeKind, NoticeState
+
+_TEXT = Schema(type=OpenAPIType.STRING)
+_NOTICE = Schema(
+    type=OpenAPIType.OBJECT,
+    required=["type", "timestamp", "data"],
+    properties={
+        "type": Schema(type=OpenAPIType.STRING, enum=list(get_args(NoticeKind))),
+        "timestamp": Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME),
+        "data": Schema(
+            type=OpenAPIType.OBJECT,
+            required=["state", "subject", "detail", "remediation"],
+            properties={
+                "state": Schema(type=OpenAPIType.STRING, enum=list(get_args(NoticeState))),
+                "subject": _TEXT,
+                "detail": _TEXT,
+                "remediation": Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL]),
+            },
+        ),
+    },
+)
+_EXAMPLE = {
+    "type": "dead_letters.waiting",
+    "timestamp": "2026-11-26T09:40:00Z",
+    "data": {
+        "state": "raised",
+        "subject": "dead-letters",
+        "detail": "3 messages could not be processed and wait as dead letters.",
+        "remediation": "Run `hogsend dlq list`.",
+    },
+}
+
+WEBHOOKS: dict[str, PathItem] = {
+    "operatorNotice": PathItem(
+        post=Operation(
+            operation_id="operatorNotice",
+            tags=["Operator"],
+            summary="Tell the operator of a problem, or of its end",
+            description="Sent to `OPERATOR_WEBHOOK_URL`, signed by Standard Webhooks "
+            "(docs/operator-webhook.md).",
+            request_body=RequestBody(
+                required=True,
+                content={
+                    "application/json": OpenAPIMediaType(
+                        schema=_NOTICE, examples={"raised": Example(value=_EXAMPLE)}
+                    )
+                },
+            ),
+            responses={"2XX": OpenAPIResponse(description="Taken; anything else is retried.")},
+        )
+    )
+}

@@ -1,0 +1,136 @@
+"""What can be wrong, asked of the services that know. None is what nobody answered for."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from hogsend.contract.base import Empty
+from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
+from hogsend.contract.dead_letters import INGEST_DEAD_LETTERS, ListDeadLetters
+from hogsend.contract.errors import HogsendError
+from hogsend.contract.notices import ANALYTICS_FAILING, NoticeKind
+from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE
+from hogsend.service.metrics import FAILURES
+from hogsend.transport.connection import Connection
+from services.gateway.handlers import PROVIDER
+from services.gateway.notices.notice import Problem
+from services.gateway.webhooks.webhook_queue import WebhookQueue
+
+LOOK_SECONDS = 15.0
+POSTHOG_SECONDS = 120.0
+"""How often PostHog is asked how it does with the destination; it counts requests."""
+SPOOL_SECONDS = 5.0
+"""A spool that is used for less is not told of: one slow acknowledgement fills and empties it."""
+
+Found = Mapping[str, Problem] | None
+"""Every problem of a kind, by subject; None when that cannot be known now."""
+
+SLOWED = "PostHog slowed the destination down: deliveries fail or are slow, and events arrive late."
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Looks for problems of one kind."""
+
+    kind: NoticeKind
+    seconds: float
+    """How long between two looks."""
+    look: Callable[[], Awaitable[Found]]
+    local: bool = False
+    """Whether it concerns this gateway alone, and is told without asking anybody."""
+
+
+def watches(bus: Connection, queue: WebhookQueue, *, failing_seconds: float) -> list[Watch]:
+    """Everything that is told."""
+    return [
+        Watch("spool.in_use", SPOOL_SECONDS, Spool(queue).look, local=True),
+        Watch("credential.needs_reconnect", LOOK_SECONDS, partial(_credential, bus)),
+        Watch("dead_letters.waiting", LOOK_SECONDS, partial(_dead_letters, bus)),
+        Watch("destination.failing", LOOK_SECONDS, partial(_failing, bus, failing_seconds)),
+        Watch("destination.disabled", POSTHOG_SECONDS, partial(_disabled, bus)),
+    ]
+
+
+class Spool:
+    """The spool of this gateway: in use when it is at two looks in a row."""
+
+    def __init__(self, queue: WebhookQueue) -> None:
+        self._queue = queue
+        self._was_used = False
+
+    async def look(self) -> Found:
+        """Look at it."""
+        used = self._queue.waiting > 0
+        told, self._was_used = used and self._was_used, used
+        if not told:
+            return {}
+        detail = f"JetStream does not take webhooks: {self._queue.waiting} wait in the spool."
+        remedy = "Look at NATS: docs/runbooks/HogsendSpoolUsed.md."
+        return {socket.gethostname(): Problem(detail, remedy)}
+
+
+async def _credential(bus: Connection) -> Found:
+    try:
+        status = await bus.request(CREDENTIALS_STATUS, ProviderRef(provider_id=PROVIDER))
+    except HogsendError as error:
+        _not_known(error)
+        return None
+    if status.oauth == "unreadable":
+        detail = "The stored OAuth credential cannot be unsealed."
+        return {PROVIDER: Problem(detail, "Restore BETTER_AUTH_SECRET, or connect again.")}
+    if status.needs_reconnect:
+        detail = "PostHog takes the stored OAuth credential no longer."
+        return {PROVIDER: Problem(detail, "Run `hogsend connect posthog`.")}
+    return {}
+
+
+async def _dead_letters(bus: Connection) -> Found:
+    try:
+        total = (await bus.request(INGEST_DEAD_LETTERS, ListDeadLetters(limit=1))).total
+    except HogsendError as error:
+        _not_known(error)
+        return None
+    if not total:
+        return {}
+    detail = f"{total} messages could not be processed and wait as dead letters."
+    return {"dead-letters": Problem(detail, "Run `hogsend dlq list`.")}
+
+
+async def _failing(bus: Connection, seconds: float) -> Found:
+    try:
+        failing = (await bus.request(ANALYTICS_FAILING, Empty())).failing
+    except HogsendError as error:
+        _not_known(error)
+        return None
+    now = datetime.now(UTC)
+    return {
+        one.subject: Problem(
+            f"PostHog has taken no event of {one.subject} since {one.since:%Y-%m-%dT%H:%M:%SZ}.",
+            "Look at its deliveries: GET /v1/admin/webhooks/{id}/deliveries.",
+        )
+        for one in failing
+        if (now - one.since).total_seconds() >= seconds
+    }
+
+
+async def _disabled(bus: Connection) -> Found:
+    try:
+        found = (await bus.request(PROVISIONER_DIAGNOSE, Empty())).destination
+    except HogsendError as error:
+        _not_known(error)
+        return None
+    if found.state == "unknown":
+        return None
+    if found.state not in {"disabled_by_posthog", "degraded"}:
+        return {}
+    detail = SLOWED if found.state == "degraded" else found.detail or "PostHog disabled it."
+    remedy = found.remediation or "Run `hogsend doctor`."
+    return {found.hog_function_id or "destination": Problem(detail, remedy)}
+
+
+def _not_known(error: HogsendError) -> None:
+    FAILURES.labels("notices", error.code).inc()

@@ -1,0 +1,392 @@
+"""The operator's webhook: each problem is told once, signed, and not lost (ADR 23)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import msgspec
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from hogsend.contract.credentials import CREDENTIALS_STATUS, CredentialStatus
+from hogsend.contract.dead_letters import INGEST_DEAD_LETTERS, DeadLetterPage
+from hogsend.contract.notices import (
+    ANALYTICS_FAILING,
+    INGEST_CLAIM_NOTICE,
+    INGEST_TOLD,
+    ClaimedNotice,
+    FailingDeliveries,
+    FailingDelivery,
+    Told,
+    ToldProblems,
+)
+from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE
+from hogsend.posthog.signing import key_of
+from hogsend.service.ssrf import EgressPolicy
+from services.gateway.notices.notice import Notice, Problem, raised
+from services.gateway.notices.openapi import WEBHOOKS
+from services.gateway.notices.outbox import MOST, NAME, Outbox, Waiting
+from services.gateway.notices.sender import GIVEN_UP_SECONDS, NoticeSender
+from services.gateway.notices.watcher import NoticeWatcher
+from services.gateway.notices.watches import Found, Spool, Watch, watches
+from services.gateway.settings import GatewaySettings
+from tests.ports import free_port
+from tests.unit.gateway.fakes import FakeConnection
+
+SECRET = "whsec_" + "b3BlcmF0b3Igb2YgdGhpcyBpbnN0YW5jZQ=="
+URL = "https://ops.example.com/hook?token=hidden"
+PROBLEM = Problem("3 wait.", "Run it.")
+AT = datetime(2026, 11, 26, tzinfo=UTC)
+
+
+class Receiver:
+    """Answers with `answers` in turn, then 204; keeps what came."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.taken: list[httpx.Request] = []
+        self.now = AT.timestamp()
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        self.taken.append(request)
+        answer = self.answers.pop(0) if self.answers else httpx.Response(204)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def sender(self, outbox: Outbox) -> NoticeSender:
+        http = httpx.AsyncClient(transport=httpx.MockTransport(self.handle))
+        return NoticeSender(
+            outbox, http, url=URL, key=key_of(SECRET), now=lambda: self.now, spacing=0
+        )
+
+
+def waiting(*, claimed: bool = True) -> Waiting:
+    return Waiting(uuid4(), raised("dead_letters.waiting", "dead-letters", PROBLEM, AT), claimed)
+
+
+def opened(directory: Path) -> Outbox:
+    outbox = Outbox(directory)
+    assert outbox.open()
+    return outbox
+
+
+def told(outbox: Outbox) -> list[tuple[str, str, bool]]:
+    return [(one.notice.data.subject, one.notice.data.state, one.claimed) for one in outbox.waiting]
+
+
+async def test_a_notice_is_signed_by_standard_webhooks(tmp_path: Path) -> None:
+    receiver, outbox = Receiver(), opened(tmp_path)
+    receiver.now = datetime.now(UTC).timestamp()
+    notice = waiting()
+    await outbox.add(notice)
+    assert await receiver.sender(outbox).send_due() is None
+    [request] = receiver.taken
+    body = Webhook(SECRET).verify(request.content, dict(request.headers))
+    assert msgspec.convert(body, Notice) == notice.notice
+    assert request.headers["webhook-id"] == str(notice.id)
+    assert b"hidden" not in request.content
+    outbox.close()
+    assert opened(tmp_path).waiting == []
+
+
+async def test_a_refused_notice_is_retried_under_its_id_ever_later(tmp_path: Path) -> None:
+    failures: list[httpx.Response | Exception] = [
+        httpx.ConnectError(f"no {URL}"),
+        httpx.Response(302, headers={"location": "https://elsewhere.example.com"}),
+        httpx.Response(503, headers={"retry-after": "100"}),
+    ]
+    receiver, outbox = Receiver(*failures), opened(tmp_path)
+    sender = receiver.sender(outbox)
+    await outbox.add(waiting())
+    pauses = []
+    while (pause := await sender.send_due()) is not None:
+        pauses.append(pause)
+        receiver.now += pause
+    assert pauses == [5, 10, 100]
+    assert len({request.headers["webhook-id"] for request in receiver.taken}) == 1
+
+
+async def test_a_notice_survives_a_restart_and_is_given_up_after_days(tmp_path: Path) -> None:
+    receiver, outbox = Receiver(httpx.Response(500), httpx.Response(500)), opened(tmp_path)
+    await outbox.add(waiting())
+    await receiver.sender(outbox).send_due()
+    outbox.close()
+    again = opened(tmp_path)
+    assert [one.attempts for one in again.waiting] == [1]
+    receiver.now += GIVEN_UP_SECONDS + 1
+    assert await receiver.sender(again).send_due() is None
+    assert again.waiting == []
+
+
+async def test_what_no_gateway_has_claimed_is_not_sent(tmp_path: Path) -> None:
+    receiver, outbox = Receiver(), opened(tmp_path)
+    await outbox.add(waiting(claimed=False))
+    assert await receiver.sender(outbox).send_due() is None
+    assert receiver.taken == []
+
+
+async def test_one_process_has_the_outbox_at_a_time(tmp_path: Path) -> None:
+    first, second = opened(tmp_path), Outbox(tmp_path)
+    assert not second.open()
+    first.close()
+    assert second.open()
+
+
+async def test_an_outbox_is_bounded(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    for _ in range(MOST + 3):
+        await outbox.add(waiting())
+    assert len(outbox.waiting) == MOST
+
+
+async def test_a_damaged_or_unwritable_outbox_still_tells(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(b"{")
+    assert opened(tmp_path).waiting == []
+    file = tmp_path / "file"
+    file.touch()
+    outbox = opened(file / "below")
+    await outbox.add(waiting())
+    assert len(outbox.waiting) == 1
+
+
+class Looking:
+    """A watcher of one kind, whose problems a test sets."""
+
+    def __init__(self, directory: Path, *, local: bool = False) -> None:
+        self.bus = FakeConnection()
+        self.outbox = opened(directory)
+        self.found: Found = {}
+        self.watch = Watch("dead_letters.waiting", 1, self._look, local=local)
+        self.watcher = NoticeWatcher(
+            self.bus, self.outbox, [self.watch], Receiver().sender(self.outbox)
+        )
+        self.is_told()
+        self.claims("claimed")
+
+    async def _look(self) -> Found:
+        return self.found
+
+    def is_told(self, *subjects: str) -> None:
+        problems = [Told("dead_letters.waiting", subject) for subject in subjects]
+        self.bus.answer(INGEST_TOLD, ToldProblems(problems))
+
+    def claims(self, outcome: Any) -> None:
+        self.bus.answer(INGEST_CLAIM_NOTICE, ClaimedNotice(outcome))
+
+    async def look(self) -> None:
+        await self.watcher.look(self.watch)
+
+
+async def test_a_problem_is_told_when_it_comes_and_when_it_goes(tmp_path: Path) -> None:
+    looking = Looking(tmp_path)
+    looking.found = {"a": PROBLEM}
+    await looking.look()
+    looking.is_told("a")
+    await looking.look()
+    looking.found = {}
+    await looking.look()
+    assert told(looking.outbox) == [("a", "raised", True), ("a", "resolved", True)]
+
+
+@pytest.mark.parametrize("outcome", ["told", "wait"])
+async def test_what_another_gateway_tells_is_not_told_twice(tmp_path: Path, outcome: str) -> None:
+    looking = Looking(tmp_path)
+    looking.claims(outcome)
+    looking.found = {"a": PROBLEM}
+    await looking.look()
+    assert told(looking.outbox) == []
+
+
+async def test_what_is_not_known_changes_nothing(tmp_path: Path) -> None:
+    looking = Looking(tmp_path)
+    looking.is_told("a")
+    looking.found = None
+    await looking.look()
+    assert told(looking.outbox) == []
+
+
+async def test_a_claim_whose_answer_was_lost_is_asked_again_under_its_id(tmp_path: Path) -> None:
+    looking = Looking(tmp_path)
+    looking.found = {"a": PROBLEM}
+    del looking.bus.replies[INGEST_CLAIM_NOTICE.subject]
+    await looking.look()
+    await looking.look()
+    assert told(looking.outbox) == [("a", "raised", False)]
+    looking.outbox.close()
+    again = Looking(tmp_path)
+    again.is_told("a")
+    again.found = {"a": PROBLEM}
+    await again.look()
+    assert told(again.outbox) == [("a", "raised", True)]
+
+
+async def test_the_spool_is_told_of_without_any_service(tmp_path: Path) -> None:
+    looking = Looking(tmp_path, local=True)
+    looking.bus.replies.clear()
+    looking.found = {"host": PROBLEM}
+    await looking.look()
+    await looking.look()
+    looking.outbox.close()
+    again = Looking(tmp_path, local=True)
+    again.bus.replies.clear()
+    await again.look()
+    assert told(again.outbox) == [("host", "raised", True), ("host", "resolved", True)]
+
+
+async def test_a_spool_that_is_used_for_a_moment_is_not_told_of() -> None:
+    class Queue:
+        waiting = 1
+
+    queue: Any = Queue()
+    spool = Spool(queue)
+    assert await spool.look() == {}
+    queue.waiting = 0
+    assert await spool.look() == {}
+    queue.waiting = 2
+    assert await spool.look() == {}
+    [problem] = (await spool.look() or {}).values()
+    assert "2 wait" in problem.detail
+
+
+class Services:
+    """Services whose answers a test sets, and the watches that ask them."""
+
+    def __init__(self) -> None:
+        self.bus = FakeConnection()
+        queue: Any = None
+        self.watches = {
+            watch.kind: watch for watch in watches(self.bus, queue, failing_seconds=600)
+        }
+
+    async def look(self, kind: Any) -> Found:
+        return await self.watches[kind].look()
+
+
+@pytest.fixture
+def services() -> Services:
+    return Services()
+
+
+KINDS = (
+    *("credential.needs_reconnect", "dead_letters.waiting"),
+    *("destination.failing", "destination.disabled"),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_service_that_does_not_answer_is_not_known(services: Services, kind: str) -> None:
+    assert await services.look(kind) is None
+
+
+@pytest.mark.parametrize(
+    ("oauth", "needs", "there"),
+    [("present", False, False), ("present", True, True), ("unreadable", False, True)],
+)
+async def test_a_credential_that_needs_the_operator(
+    services: Services, oauth: Any, needs: bool, there: bool
+) -> None:
+    status = CredentialStatus(
+        version=1, oauth=oauth, scopes=[], webhook_secret="absent", needs_reconnect=needs
+    )
+    services.bus.answer(CREDENTIALS_STATUS, status)
+    assert bool(await services.look("credential.needs_reconnect")) is there
+
+
+async def test_dead_letters_that_wait(services: Services) -> None:
+    services.bus.answer(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=0))
+    assert await services.look("dead_letters.waiting") == {}
+    services.bus.answer(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=3))
+    found = await services.look("dead_letters.waiting") or {}
+    assert found["dead-letters"].detail.startswith("3 messages")
+
+
+async def test_a_destination_counts_as_failing_after_a_while(services: Services) -> None:
+    now = datetime.now(UTC)
+    failing = [
+        FailingDelivery("long", now - timedelta(seconds=601)),
+        FailingDelivery("short", now - timedelta(seconds=300)),
+    ]
+    services.bus.answer(ANALYTICS_FAILING, FailingDeliveries(failing))
+    assert (await services.look("destination.failing") or {}).keys() == {"long"}
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [("live", {}), ("unknown", None), ("disabled_by_posthog", {"f1"}), ("degraded", {"f1"})],
+)
+async def test_a_destination_that_posthog_disabled(
+    services: Services, state: Any, expected: Any
+) -> None:
+    class Found:
+        hog_function_id = "f1"
+        detail = remediation = None
+
+    class Diagnosed(msgspec.Struct):
+        destination: Any
+
+    found: Any = Found()
+    found.state = state
+    services.bus.answer(PROVISIONER_DIAGNOSE, Diagnosed(found))
+    seen = await services.look("destination.disabled")
+    assert (seen.keys() if seen else seen) == expected
+
+
+def test_a_url_needs_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPERATOR_WEBHOOK_URL", "http://127.0.0.1:1/x")
+    with pytest.raises(ValueError, match="needs OPERATOR_WEBHOOK_SECRET"):
+        GatewaySettings()
+    monkeypatch.setenv("OPERATOR_WEBHOOK_SECRET", SECRET)
+    assert GatewaySettings().operator_webhook_url == "http://127.0.0.1:1/x"
+
+
+def test_a_url_inside_the_network_is_allowed_by_being_named() -> None:
+    assert EgressPolicy.of((), "http://ops.internal:8080/x").names("http://ops.internal:8080")
+
+
+def test_openapi_describes_what_is_sent() -> None:
+    operation = WEBHOOKS["operatorNotice"].post
+    assert operation is not None
+    content: Any = operation.request_body
+    media = content.content["application/json"]
+    sent = msgspec.to_builtins(raised("spool.in_use", "host", PROBLEM, AT))
+    assert media.schema.properties.keys() == sent.keys()
+    assert media.schema.properties["data"].properties.keys() == sent["data"].keys()
+    assert msgspec.convert(media.examples["raised"].value, Notice).data.state == "raised"
+
+
+async def test_the_receiver_of_the_documentation_takes_what_is_signed(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    with subprocess.Popen(  # noqa: ASYNC220 - it starts at once
+        [sys.executable, "docs/examples/operator_receiver.py"],
+        env={**os.environ, "PORT": str(port), "OPERATOR_WEBHOOK_SECRET": SECRET},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as receiver:
+        try:
+            outbox = opened(tmp_path)
+            await outbox.add(waiting())
+            transport = httpx.AsyncHTTPTransport(retries=5)
+            async with httpx.AsyncClient(transport=transport) as http:
+                while outbox.waiting:
+                    sender = NoticeSender(outbox, http, url=url, key=key_of(SECRET), spacing=0)
+                    for one in outbox.waiting:
+                        one.due_at = 0
+                    await sender.send_due()
+                refused = await http.post(url, content=b"{}")
+            assert refused.status_code == 401
+            assert receiver.stdout is not None
+            assert receiver.stdout.readline() == "dead_letters.waiting raised 3 wait.\n"
+        finally:
+            receiver.terminate()
