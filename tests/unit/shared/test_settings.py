@@ -63,6 +63,14 @@ def test_an_empty_value_counts_as_unset(
             assert getattr(group(), name) == field.default
 
 
+def test_an_address_as_a_port_is_named_as_what_kubernetes_sets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GATEWAY_PORT", "tcp://10.96.12.7:80")
+    with pytest.raises(ValidationError, match="enableServiceLinks: false"):
+        GatewaySettings()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -1,0 +1,55 @@
+"""Requests to a consumer: what ends one that is not answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import nats.errors
+import pytest
+from nats.aio.msg import Msg
+
+from hogsend.transport.connection import Connection
+from hogsend.transport.consumer import RECONNECT_POLL_SECONDS, _Pull
+from tests.virtual_time import on_virtual_time
+
+
+class FakeConnection(Connection):
+    """A connection to a server that has no message; it answers requests that do not wait."""
+
+    def __init__(self) -> None:
+        super().__init__("ingest", "nats://127.0.0.1:4222")
+        self.client = self  # type: ignore[assignment]
+        self.stats = {"reconnects": 0}
+        self.waiting = asyncio.Event()
+
+    @property
+    def max_payload(self) -> int:
+        return 1024
+
+    def new_inbox(self) -> str:
+        return "_INBOX_ingest.a"
+
+    async def subscribe(self, _subject: str, cb: Any) -> None:
+        self.told = cb
+
+    async def publish(self, _subject: str, payload: bytes = b"", reply: str = "") -> None:  # type: ignore[override]
+        if b"no_wait" in payload:
+            await self.told(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
+        else:
+            self.waiting.set()
+
+
+@on_virtual_time
+async def test_a_request_that_a_reconnection_lost_is_given_up_at_once() -> None:
+    connection = FakeConnection()
+    pull = _Pull(connection, "EVENTS", "mine")
+    await pull.start()
+    asking = asyncio.create_task(pull.next(10))
+    await connection.waiting.wait()
+    asked_at = asyncio.get_running_loop().time()
+    connection.stats["reconnects"] += 1
+    with pytest.raises(nats.errors.TimeoutError):
+        await asking
+    # The server has forgotten it; its time would have been over seconds later.
+    assert asyncio.get_running_loop().time() - asked_at <= RECONNECT_POLL_SECONDS
