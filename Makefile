@@ -70,8 +70,8 @@ chaos-cluster: $(DEVELOPING) ## The same to three NATS servers and two of each s
 secrets: ## Make up the passwords and keys of a deployment, in deploy/secrets
 	@$(or $(PYTHON),python3) deploy/generate_secrets.py
 
-bench: $(DEVELOPING) ## Measure every figure the README quotes (needs wrk)
-	@exec $(VENV)/bin/python -m benchmarks
+bench: $(DEVELOPING) ## Measure everything, and write docs/benchmarks.md (README=1: the README, too); needs wrk
+	@exec $(VENV)/bin/python -m benchmarks --report $(if $(README),--readme)
 
 bench-growth: $(DEVELOPING) ## Measure storing and reading with up to 10 million events (EVENTS="0 100000" for others)
 	@exec $(VENV)/bin/python -m benchmarks.growth $(EVENTS)

@@ -1,6 +1,10 @@
-"""Runs everything and prints a table, then the same as JSON: `python -m benchmarks [--readme]`.
+"""Runs everything and prints a table, then the same as JSON: `python -m benchmarks`.
 
-With the names of parts, for example `python -m benchmarks bearers persons`, only those.
+With the names of parts, for example `python -m benchmarks bearers persons`, only those. `--report`
+writes `docs/benchmarks.md` instead of printing, `--readme` the README's table.
+
+What the services and servers say, and what is logged here, goes to a file: the screen shows how far
+the run is.
 """
 
 from __future__ import annotations
@@ -9,6 +13,8 @@ import gc
 import platform
 import shutil
 import sys
+import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -24,32 +30,39 @@ from benchmarks import (
     cost,
     crowd,
     ingest,
+    latency,
     persons,
     propagation,
+    report,
     stack,
     syncing,
     webhooks,
 )
 from benchmarks.figures import Figure
+from benchmarks.report import machine
+from benchmarks.screen import quiet
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
 from tests.servers import running_servers
 
 README = Path(__file__).parents[1] / "README.md"
+LOG = Path(__file__).parents[1] / "dist" / "benchmarks.log"
 Part = Callable[[], Awaitable[list[Figure]]]
+Progress = Callable[[str], object]
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
 
-async def measure(wanted: Sequence[str] = ()) -> list[Figure]:
+async def measure(progress: Progress, wanted: Sequence[str] = ()) -> list[report.Part]:
     """Measure what is wanted, or everything, one after the other, on servers of this run's own."""
     async with running_servers() as servers:
         operator = Connection(User.OPERATOR, servers.nats_url(User.OPERATOR))
         await operator.open()
-        figures = await _run(
+        found = await _run(
             {
                 "webhooks": partial(webhooks.measure, servers, operator),
                 "ingest": partial(ingest.measure, servers, operator),
                 "cost": partial(cost.measure, servers, operator),
+                "latency": partial(latency.measure, servers, operator),
                 "propagation": partial(propagation.measure, servers),
                 "bearers": partial(bearers.measure, servers),
                 "persons": partial(persons.measure, servers),
@@ -57,19 +70,28 @@ async def measure(wanted: Sequence[str] = ()) -> list[Figure]:
                 "crowd": partial(crowd.measure, servers),
             },
             wanted,
+            progress,
         )
         await operator.close()
     # These start servers of their own, and measure best where no others run.
-    return figures + await _run({"syncing": syncing.measure, "stack": stack.measure}, wanted)
+    alone: dict[str, Part] = {"syncing": syncing.measure, "stack": stack.measure}
+    return found + await _run(alone, wanted, progress)
 
 
-async def _run(parts: Mapping[str, Part], wanted: Sequence[str]) -> list[Figure]:
-    figures = []
+async def _run(
+    parts: Mapping[str, Part], wanted: Sequence[str], progress: Progress
+) -> list[report.Part]:
+    found = []
     for name, part in parts.items():
-        if not wanted or name in wanted:
-            print(f"{name} ...", file=sys.stderr)
-            figures += await part()
-    return figures
+        if wanted and name not in wanted:
+            continue
+        progress(f"{name} ... ")
+        begun = time.perf_counter()
+        figures = await part()
+        seconds = time.perf_counter() - begun
+        progress(f"{seconds:.0f} s\n")
+        found.append(report.Part(name, figures, seconds))
+    return found
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -87,11 +109,23 @@ def main() -> int:
     if shutil.which("wrk") is None:
         print("error: the benchmarks need wrk\n  fix: apt-get install wrk", file=sys.stderr)
         return 1
+    names = [name for name in sys.argv[1:] if not name.startswith("-")]
+    measured_on = machine()
     # As the services do, some of which run in this process.
     gc.freeze()
-    figures = uvloop.run(measure([name for name in sys.argv[1:] if not name.startswith("-")]))
-    print(table(figures))
-    print(msgspec.json.encode(figures).decode())
+    with quiet(LOG) as screen:
+        try:
+            parts = uvloop.run(measure(screen.write, names))
+        except Exception:  # noqa: BLE001 - whatever it was, the screen says where to look
+            screen.write(f"failed; see {LOG}\n")
+            traceback.print_exc()
+            return 1
+    figures = [figure for part in parts for figure in part.figures]
+    if "--report" in sys.argv:
+        report.write(parts, measured_on)
+    else:
+        print(table(figures))
+        print(msgspec.json.encode(figures).decode())
     if "--readme" in sys.argv:
         text = README.read_text()
         head, tail = text.split(BEGIN)[0], text.split(END)[1]

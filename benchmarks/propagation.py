@@ -19,7 +19,7 @@ from hogsend.transport.connection import Connection
 from tests.servers import Servers
 
 FEW, MANY = 3, 100
-CHANGES = 200
+CHANGES = 100
 WARM_UP = 20
 GRANT = {
     "accessToken": "pha_bench",

@@ -16,7 +16,7 @@ from hogsend.transport.connection import Connection
 from tests.servers import Servers
 
 ROUNDS = 5
-ROUND_SECONDS = 4
+ROUND_SECONDS = 3
 CONNECTIONS = 32
 SCRIPT = Path(__file__).with_name("webhooks.lua")
 

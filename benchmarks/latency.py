@@ -1,0 +1,166 @@
+"""How long one webhook takes, at several parts of what the machine can do.
+
+Webhooks are posted when they are due, however long those before take, and timed from then on: a
+receiver that stalls is late for everything that would have come meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from urllib.parse import urlsplit
+
+from nats.aio.msg import Msg
+
+from benchmarks.cost import OURS, SECRET, hogsend, one_round, warm
+from benchmarks.figures import Figure, percentile
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.transport.connection import Connection
+from tests.servers import Servers
+from tests.waiting import eventually
+
+LOADS = (0.10, 0.50, 0.80)
+"""Parts of the capacity that is measured in the same run."""
+SECONDS = 6
+CONNECTIONS = 64
+ROUND_TRIPS = 300
+PEOPLE = 4_000
+PERCENTILES = {"p50": 0.50, "p99": 0.99, "p99.9": 0.999}
+GOALS = {0.50: "< 15 answered, < 60 at the subscriber (p99)"}
+
+_NUMBER = re.compile(rb'"latency-(\d+)-(\d+)"')
+
+
+async def measure(servers: Servers, bus: Connection) -> list[Figure]:
+    """Find the capacity, then post at each part of it."""
+    await streams.reconcile(bus.js, User.INGEST)
+    capacity = (await one_round(hogsend(servers, bus), OURS)).stored
+    async with hogsend(servers, bus) as receiver:
+        await warm(receiver)
+        bare = await _round_trip(bus)
+        figures = []
+        for number, load in enumerate(LOADS):
+            paced = _Paced(receiver.url, number, max(1, round(capacity * load)))
+            subscription = await bus.client.subscribe("hogsend.events.>", cb=paced.on_event)
+            await bus.flush()
+            await paced.run()
+            await eventually(receiver.is_stored, 60)
+            await eventually(paced.is_complete, 10)
+            await subscription.unsubscribe()
+            figures.append(_figure(load, paced, bare))
+    return figures
+
+
+def _figure(load: float, paced: _Paced, bare: float) -> Figure:
+    answered, held = list(paced.answered.values()), list(paced.held.values())
+    details = {"webhooks_per_second": float(paced.rate), "round_trip_ms": round(bare * 1000, 2)}
+    for name, share in PERCENTILES.items():
+        one, other = percentile(answered, share), percentile(held, share)
+        details[f"answered_{name}_ms"] = round(one * 1000, 1)
+        details[f"subscriber_{name}_ms"] = round(other * 1000, 1)
+        details[f"answered_{name}_round_trips"] = round(one / bare, 1)
+        details[f"subscriber_{name}_round_trips"] = round(other / bare, 1)
+    return Figure(
+        f"ms from POST to the answer / to `hogsend.events.>`, p99 at {load:.0%} of capacity",
+        f"{details['answered_p99_ms']} / {details['subscriber_p99_ms']}",
+        GOALS.get(load, ""),
+        details,
+    )
+
+
+async def _round_trip(bus: Connection) -> float:
+    found = []
+    for _ in range(ROUND_TRIPS):
+        started = time.perf_counter()
+        await bus.flush()
+        found.append(time.perf_counter() - started)
+    return percentile(found, 0.50)
+
+
+class _Paced:
+    """Posts webhooks at a rate, on connections that are kept open."""
+
+    def __init__(self, url: str, run: int, rate: int) -> None:
+        self.rate = rate
+        self.answered: dict[int, float] = {}
+        """Seconds from when each webhook was due."""
+        self.held: dict[int, float] = {}
+        self._address = urlsplit(url)
+        self._run = run
+        self._due: list[float] = []
+        self._free: asyncio.Queue[_Client] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Post for `SECONDS`, and wait for every answer.
+
+        Raises:
+            RuntimeError: a webhook was not accepted.
+        """
+        clients = [await _Client.connected(self._address.netloc) for _ in range(CONNECTIONS)]
+        for client in clients:
+            self._free.put_nowait(client)
+        begun = time.perf_counter() + 0.1
+        self._due = [begun + number / self.rate for number in range(self.rate * SECONDS)]
+        async with asyncio.TaskGroup() as posting:
+            for number, due in enumerate(self._due):
+                if (wait := due - time.perf_counter()) > 0:
+                    await asyncio.sleep(wait)
+                posting.create_task(self._post(number))
+        for client in clients:
+            client.close()
+
+    async def on_event(self, message: Msg) -> None:
+        """Note when an event came."""
+        found = _NUMBER.search(message.data)
+        if found is not None and int(found[1]) == self._run:
+            number = int(found[2])
+            self.held.setdefault(number, time.perf_counter() - self._due[number])
+
+    async def is_complete(self) -> bool:
+        """Whether every event has come."""
+        return len(self.held) == len(self._due)
+
+    async def _post(self, number: int) -> None:
+        client = await self._free.get()
+        await client.post(_request(self._address.netloc, self._address.path, self._run, number))
+        self.answered[number] = time.perf_counter() - self._due[number]
+        self._free.put_nowait(client)
+
+
+class _Client:
+    """One connection that posts one webhook at a time, for far less than a library would take."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def connected(cls, address: str) -> _Client:
+        host, _, port = address.partition(":")
+        return cls(*await asyncio.open_connection(host, int(port)))
+
+    async def post(self, request: bytes) -> None:
+        self._writer.write(request)
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        if not head.startswith(b"http/1.1 20"):
+            raise RuntimeError(head.decode())
+        length = re.search(rb"content-length: (\d+)", head)
+        await self._reader.readexactly(int(length[1]) if length else 0)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _request(host: str, path: str, run: int, number: int) -> bytes:
+    person = number % PEOPLE
+    body = (
+        f'{{"event":{{"uuid":"latency-{run}-{number}","event":"$pageview","distinct_id":"u_{person}",'
+        '"properties":{"$lib":"web","plan":"free","value":149.9},'
+        '"timestamp":"2026-06-01T12:00:00.000Z"},'
+        f'"person":{{"id":"0190","properties":{{"email":"u{person}@example.com","plan":"pro"}}}}}}'
+    )
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        f"x-posthog-webhook-secret: {SECRET}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
