@@ -156,7 +156,7 @@ async def run() -> None:
             partial(
                 repeat_every,
                 metrics.MEASURE_SECONDS,
-                partial(metrics.measure, parts.credentials, "posthog"),
+                metrics.CredentialGauges(parts.store, parts.sealer, "posthog").measure,
             ),
         ]
         if previous_secrets:

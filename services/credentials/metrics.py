@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import Gauge
 
-from services.credentials.credential_service import CredentialService
+from hogsend.contract.credentials import SecretState
+from services.credentials.payload_sealer import PayloadSealer
+from services.credentials.store import CredentialStore, SealedRow
 
 MEASURE_SECONDS = 15.0
 """How often the state is read from PostgreSQL."""
@@ -22,20 +24,36 @@ EXPIRY = Gauge(
 )
 
 
-async def measure(credentials: CredentialService, provider: str) -> None:
-    """Read the state of one provider's credential.
+class CredentialGauges:
+    """Keeps the gauges of one provider current; unseals a grant once, not at every look."""
 
-    Raises:
-        Unavailable: PostgreSQL is not available.
-    """
-    status = await credentials.status(provider)
-    states = {
-        "present": status.oauth == "present",
-        "unreadable": status.oauth == "unreadable",
-        "absent": status.oauth == "absent",
-        "needs_reconnect": status.needs_reconnect,
-        "refresh_failing": status.refresh_error is not None,
-    }
-    for state, holds in states.items():
-        STATE.labels(provider, state).set(int(holds))
-    EXPIRY.labels(provider).set(status.expires_at.timestamp() if status.expires_at else 0)
+    def __init__(self, store: CredentialStore, sealer: PayloadSealer, provider: str) -> None:
+        self._store = store
+        self._sealer = sealer
+        self._provider = provider
+        self._seen: SealedRow | None = None
+        self._state: SecretState = "absent"
+        self._expires_at = 0.0
+
+    async def measure(self) -> None:
+        """Read the state from PostgreSQL.
+
+        Raises:
+            Unavailable: PostgreSQL is not available.
+        """
+        stored = await self._store.load(self._provider)
+        if (row := stored.rows.get("oauth")) != self._seen:
+            grant = self._sealer.grant(stored.rows)
+            self._seen, self._state = row, grant.state
+            self._expires_at = grant.payload.expires_at.timestamp() if grant.payload else 0.0
+        refresh = stored.refresh
+        states = {
+            "present": self._state == "present",
+            "unreadable": self._state == "unreadable",
+            "absent": self._state == "absent",
+            "needs_reconnect": refresh is not None and refresh.needs_reconnect,
+            "refresh_failing": refresh is not None and refresh.reason is not None,
+        }
+        for state, holds in states.items():
+            STATE.labels(self._provider, state).set(int(holds))
+        EXPIRY.labels(self._provider).set(self._expires_at)

@@ -1,0 +1,36 @@
+"""The gauges say what is true of the grant, and do not unseal it at every look."""
+
+from __future__ import annotations
+
+from unittest.mock import Mock
+
+import pytest
+
+from services.credentials.metrics import EXPIRY, STATE, CredentialGauges
+from tests.unit.credentials.conftest import Driver
+
+STATES = ("present", "unreadable", "absent", "needs_reconnect", "refresh_failing")
+
+
+def state() -> list[str]:
+    return [one for one in STATES if STATE.labels("posthog", one)._value.get()]
+
+
+@pytest.mark.parametrize(("secret", "seen"), [("test-secret", "present"), ("lost", "unreadable")])
+async def test_a_grant_is_unsealed_once_and_not_at_every_look(
+    driver: Driver, secret: str, seen: str
+) -> None:
+    sealer = Mock(wraps=driver.sealer)
+    gauges = CredentialGauges(driver.store, sealer, "posthog")
+    await gauges.measure()
+    assert state() == ["absent"]
+    assert EXPIRY.labels("posthog")._value.get() == 0
+    grant = driver.grant(left=3600)
+    await driver.replica(secret=secret).credentials.put_oauth("posthog", grant)
+    sealer.grant.reset_mock()
+    for _ in range(3):
+        await gauges.measure()
+    assert state() == [seen]
+    assert sealer.grant.call_count == 1
+    expires_at = grant.expires_at.timestamp() if seen == "present" else 0
+    assert EXPIRY.labels("posthog")._value.get() == expires_at
