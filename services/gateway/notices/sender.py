@@ -15,6 +15,7 @@ from prometheus_client import Counter
 from standardwebhooks.webhooks import Webhook
 
 from hogsend.posthog.retry_after import retry_after_seconds
+from hogsend.service.http import NOT_POSTHOG
 from services.gateway.notices.outbox import Outbox, Waiting
 
 log = structlog.get_logger(__name__)
@@ -83,7 +84,9 @@ class NoticeSender:
         problem, wait = None, None
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                answer = await self._http.post(self._url, content=body, headers=headers)
+                answer = await self._http.post(
+                    self._url, content=body, headers=headers, extensions=NOT_POSTHOG
+                )
             if not answer.is_success:
                 problem = f"HTTP {answer.status_code}"
                 wait = retry_after_seconds(answer.headers.get("retry-after"), datetime.now(UTC))

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from hogsend.posthog.exchange import AnswerTooLarge, read
+from hogsend.service.http import NOT_POSTHOG
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,10 @@ class InstanceProbe:
     async def _ask(self, instance_url: str) -> bool:
         url = f"{instance_url.rstrip('/')}/v1/health"
         try:
-            async with asyncio.timeout(PROBE_SECONDS), self._http.stream("GET", url) as answer:
+            async with (
+                asyncio.timeout(PROBE_SECONDS),
+                self._http.stream("GET", url, extensions=NOT_POSTHOG) as answer,
+            ):
                 if answer.status_code != httpx.codes.OK:
                     return False
                 msgspec.json.decode(await read(answer, MAX_HEALTH_BYTES), type=_Health)

@@ -37,6 +37,9 @@ AREAS = {
 }
 """Area of PostHog's API by a part of the path; the last part that is here decides."""
 
+NOT_POSTHOG = {"hogsend.posthog": False}
+"""`extensions` of a request to somebody else, whose path may look like PostHog's."""
+
 CONNECT_SECONDS = 3.0
 """How long one of several addresses may take to answer before the next is tried."""
 
@@ -78,7 +81,7 @@ class _Outbound(httpx.AsyncBaseTransport):
         self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        area, status = _area(request.url), "error"
+        area, status = _area(request), "error"
         try:
             response = await self._send(request)
             status = str(response.status_code)
@@ -113,9 +116,11 @@ class _Outbound(httpx.AsyncBaseTransport):
         return self._proxied[proxy]
 
 
-def _area(url: httpx.URL) -> str | None:
-    """Area of PostHog's API that a URL is in; None for somebody else's."""
-    known = [AREAS[part] for part in url.path.split("/") if part in AREAS]
+def _area(request: httpx.Request) -> str | None:
+    """Area of PostHog's API that a request is for; None for somebody else's."""
+    if not request.extensions.get("hogsend.posthog", True):
+        return None
+    known = [AREAS[part] for part in request.url.path.split("/") if part in AREAS]
     return known[-1] if known else None
 
 

@@ -29,6 +29,7 @@ from hogsend.contract.notices import (
 )
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE
 from hogsend.posthog.signing import key_of
+from hogsend.service.http import NOT_POSTHOG
 from hogsend.service.ssrf import EgressPolicy
 from services.gateway.notices.notice import Notice, Problem, raised
 from services.gateway.notices.openapi import WEBHOOKS
@@ -93,6 +94,7 @@ async def test_a_notice_is_signed_by_standard_webhooks(tmp_path: Path) -> None:
     assert msgspec.convert(body, Notice) == notice.notice
     assert request.headers["webhook-id"] == str(notice.id)
     assert b"hidden" not in request.content
+    assert request.extensions.items() >= NOT_POSTHOG.items()
     outbox.close()
     assert opened(tmp_path).waiting == []
 
