@@ -52,7 +52,8 @@ class EngagementRetention:
         """Trim over `link`, unless one of `readers` is missing."""
         self._link = link
         self._readers = readers
-        self._waits_for = ""
+        self._told = ""
+        """Why it is not trimmed, as the log has it already."""
         self._ends: deque[tuple[float, int]] = deque()
         """The stream's last sequence at moments that are not old enough yet."""
         self._old_end = 0
@@ -68,7 +69,7 @@ class EngagementRetention:
                 await self.trim()
             except (HogsendError, *UNREACHABLE) as error:
                 metrics.FAILURES.labels("trim", type(error).__name__).inc()
-                log.warning("engagement is not trimmed", reason=str(error))
+                self._tell(str(error))
 
     async def trim(self) -> None:
         """Delete what every reader is done with; nothing while the consumer of one is missing.
@@ -97,11 +98,14 @@ class EngagementRetention:
         durables = {one.name for one in consumers if one.config.durable_name}
         missing = await self._readers.missing(durables - {str(ENGAGEMENT_CONSUMER.durable_name)})
         waits_for = ", ".join(sorted(missing))
-        if waits_for != self._waits_for:
-            self._waits_for = waits_for
-            if waits_for:
-                log.warning("engagement is not trimmed: consumers are missing", missing=waits_for)
+        self._tell(f"consumers are missing: {waits_for}" if missing else "")
         return bool(missing)
+
+    def _tell(self, reason: str) -> None:
+        # Once: it is tried twice a second, and PostgreSQL or analytics may be away for hours.
+        if reason and reason != self._told:
+            log.warning("engagement is not trimmed", reason=reason)
+        self._told = reason
 
     def _known_to_all(self, last: int) -> int:
         now = asyncio.get_running_loop().time()

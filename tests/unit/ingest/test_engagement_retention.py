@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
-from services.ingest.engagement_retention import KEPT_SECONDS, EngagementRetention
+import pytest
+from structlog.testing import capture_logs
+
+from hogsend.contract.errors import Unavailable
+from hogsend.service.tasks import cancel_all
+from services.ingest.engagement_retention import (
+    KEPT_SECONDS,
+    TRIM_SECONDS,
+    EngagementRetention,
+)
 from tests.virtual_time import on_virtual_time
 
 
@@ -20,3 +30,19 @@ async def test_every_report_stays_for_a_while() -> None:
     await asyncio.sleep(KEPT_SECONDS)
     known.append(retention._known_to_all(30))
     assert known == [0, 0, 5, 9, 9, 20]
+
+
+@on_virtual_time
+async def test_why_nothing_is_trimmed_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    retention = EngagementRetention(cast("Any", SimpleNamespace(connected=True)), cast("Any", None))
+    reasons = iter(["PostgreSQL is away"] * 20 + ["analytics is away"] * 20)
+
+    async def trim() -> None:
+        raise Unavailable(next(reasons))
+
+    monkeypatch.setattr(retention, "trim", trim)
+    with capture_logs() as lines:
+        trimming = asyncio.create_task(retention.keep_trimmed())
+        await asyncio.sleep(40.5 * TRIM_SECONDS)
+        await cancel_all(trimming)
+    assert [line["reason"] for line in lines] == ["PostgreSQL is away", "analytics is away"]
