@@ -32,7 +32,7 @@ from tests.waiting import eventually
 
 URL = "/v1/admin/backfills"
 SINCE = "2026-01-01T00:00:00Z"
-EVENTS = 3_000
+EVENTS = 1_000
 
 
 @dataclass
