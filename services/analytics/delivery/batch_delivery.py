@@ -15,6 +15,7 @@ from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.metrics import FAILURES
 from services.analytics.delivery.failed_batch import plan_retry
 from services.analytics.delivery.failing import Health
+from services.analytics.delivery.metrics import RETRIES
 from services.analytics.delivery.ordered_queue import Entry, OrderedQueue
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.send_gate import SendGate
@@ -134,6 +135,9 @@ class BatchDelivery:
         if error.may_pass and error.retry_after:
             self._gate.pause(_now() + min(error.retry_after, self._policy.max_delay))
         given_up = plan_retry(batch, error, self._policy, _now())
+        RETRIES.labels(self._source.name, self._source.destination_id).inc(
+            len(batch) - len(given_up)
+        )
         if not given_up:
             return
         reason, detail = "refused", f"{error} at {project.host}/batch/"

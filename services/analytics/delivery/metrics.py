@@ -1,12 +1,36 @@
-"""Prometheus metrics of delivery."""
+"""Prometheus metrics of delivery.
+
+`destination` is the id of an outbound destination, and empty for what is no destination. There are
+at most `MAX_DESTINATIONS`; the series of one that is not sent to any more are removed.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
 from prometheus_client import Counter, Gauge
 
-SETTLED = Counter("hogsend_delivery_events", "Events done with, by outcome", ["source", "outcome"])
-WAITING = Gauge("hogsend_delivery_waiting", "Events in memory", ["source"])
-LAG = Gauge("hogsend_delivery_lag", "Events that wait in the stream", ["source"])
+OF = ("source", "destination")
+
+SETTLED = Counter("hogsend_delivery_events", "Events done with, by outcome", [*OF, "outcome"])
+RETRIES = Counter("hogsend_delivery_retries", "Events that are tried again after a failure", OF)
+WAITING = Gauge("hogsend_delivery_waiting", "Events in memory", OF)
+LAG = Gauge("hogsend_delivery_lag", "Events that wait in the stream", OF)
 DEAD_LETTERS = Counter(
-    "hogsend_delivery_dead_letters", "Events set aside instead of sent", ["source", "reason"]
+    "hogsend_delivery_dead_letters", "Events set aside instead of sent", [*OF, "reason"]
 )
+
+
+def forget(source: str, destination: str) -> None:
+    """Remove the series of a source that this replica does not send any more.
+
+    Those of destinations are removed altogether, so that no series outlives its destination; those
+    of other sources only where they would go on saying what waits.
+    """
+    measured: list[Any] = [WAITING, LAG]
+    if destination:
+        measured += [RETRIES, SETTLED, DEAD_LETTERS]
+    for metric in measured:
+        with suppress(KeyError):
+            metric.remove_by_labels({"source": source, "destination": destination})

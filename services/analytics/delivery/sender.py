@@ -15,7 +15,7 @@ from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.batch_delivery import BatchDelivery, BatchSender
 from services.analytics.delivery.failing import Health
 from services.analytics.delivery.intake import Intake
-from services.analytics.delivery.metrics import LAG, WAITING
+from services.analytics.delivery.metrics import LAG, WAITING, forget
 from services.analytics.delivery.ordered_queue import OrderedQueue
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.send_gate import SendGate
@@ -47,7 +47,7 @@ class Sender:
         policy: RetryPolicy,
         health: Health | None = None,
     ) -> None:
-        self._name = source.name
+        self._measured = (source.name, source.destination_id)
         self._consumer = consumer
         self._queue: OrderedQueue[DeliveryMessage] = OrderedQueue()
         self._gate = SendGate()
@@ -85,7 +85,7 @@ class Sender:
     async def enqueue(self, messages: Sequence[DeliveryMessage]) -> None:
         """Take messages from the consumer; returns once there is room for more."""
         await self._intake.enqueue(messages)
-        LAG.labels(self._name).set(messages[-1].pending)
+        LAG.labels(*self._measured).set(messages[-1].pending)
         self._wake_senders()
         while self._queue.bytes > MAX_QUEUED_BYTES:
             self._room.clear()
@@ -121,7 +121,7 @@ class Sender:
             return
 
     def _wake_senders(self) -> None:
-        WAITING.labels(self._name).set(len(self._queue))
+        WAITING.labels(*self._measured).set(len(self._queue))
         self._work.set()
         self._room.set()
 
@@ -131,7 +131,7 @@ class Sender:
         # In this order: given back first, an event that PostHog has just taken would come again.
         await cancel_all(*sending)
         await cancel_all(*consuming)
-        WAITING.labels(self._name).set(0)
+        forget(*self._measured)
 
 
 def _now() -> float:

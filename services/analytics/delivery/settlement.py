@@ -55,7 +55,9 @@ class Settlement:
                 describing each event would be a twentieth of the work on it.
         """
         if status is not None:
-            SETTLED.labels(self._source.name, status).inc(len(messages))
+            SETTLED.labels(self._source.name, self._source.destination_id, status).inc(
+                len(messages)
+            )
         if self._source.has_history and (recorded := list(outcomes)):
             await self._record(recorded)
         for message in messages:
@@ -85,7 +87,7 @@ class Settlement:
             FAILURES.labels("delivery_dead_letter", error.code).inc()
             log.warning("dead letter not kept", source=source.name, reason=str(error))
             return False
-        DEAD_LETTERS.labels(source.name, why.reason).inc()
+        DEAD_LETTERS.labels(source.name, source.destination_id, why.reason).inc()
         return True
 
     async def _record(self, outcomes: Sequence[Outcome]) -> None:

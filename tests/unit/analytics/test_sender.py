@@ -15,6 +15,7 @@ from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.posthog.capture import CaptureError
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.tasks import cancel_all
+from services.analytics.delivery.metrics import LAG, RETRIES, SETTLED, WAITING
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sender import MAX_BATCH, MAX_QUEUED_BYTES, Sender
 from services.analytics.delivery.settlement import HISTORY_SECONDS
@@ -499,3 +500,29 @@ async def test_it_is_heard_how_attempts_end_except_for_what_events_contain(
         delivery.capture.judge = lambda _names: None
         await delivery.deliver(delivery.event(4, "u_4"))
         assert delivery.heard[-1] == "test worked"
+
+
+@on_virtual_time
+async def test_each_destination_is_measured_for_itself_and_forgotten_when_it_ends(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeSource, "destination_id", "d-1")
+    delivery = Delivery()
+
+    def measured() -> dict[str, float]:
+        return {
+            sample.name: sample.value
+            for metric in (RETRIES, SETTLED, LAG, WAITING)
+            for family in metric.collect()
+            for sample in family.samples
+            if sample.labels.get("destination") == "d-1"
+        }
+
+    delivery.capture.judge = lambda _names: BUSY
+    async with delivery.running():
+        await delivery.deliver(delivery.event(1, "u_1"))
+        seen = measured()
+        assert seen["hogsend_delivery_retries_total"] == 1
+        assert seen["hogsend_delivery_waiting"] == 1
+        assert "hogsend_delivery_lag" in seen
+    assert measured() == {}

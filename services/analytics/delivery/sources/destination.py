@@ -50,6 +50,11 @@ class DestinationSource(Source):
         return destination_subscription(self.destination.id)
 
     @property
+    def destination_id(self) -> str:
+        """It has series of its own."""
+        return str(self.destination.id)
+
+    @property
     def dead_letter_headers(self) -> dict[str, str]:
         """A replayed dead letter goes to this destination only."""
         return {DESTINATION: str(self.destination.id)}

@@ -37,6 +37,11 @@ class Source(ABC):
         """Which messages it reads."""
 
     @property
+    def destination_id(self) -> str:
+        """Id of the outbound destination, for metrics; empty for what is none."""
+        return ""
+
+    @property
     def dead_letter_headers(self) -> dict[str, str]:
         """Headers that lead a replayed dead letter back to this source only."""
         return {}
