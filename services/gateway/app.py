@@ -42,6 +42,7 @@ from services.gateway.audit import with_audit_trail
 from services.gateway.auth import AdminKeys
 from services.gateway.body_budget import BodyBudget
 from services.gateway.client_address import ClientAddresses
+from services.gateway.console.live import LiveEvents
 from services.gateway.console.pages import CONSOLE_ROUTES, console_is_shown
 from services.gateway.content_encoding import with_content_decoding
 from services.gateway.correlation import with_correlation_id
@@ -122,6 +123,7 @@ def build(
         refusals=Refusals(ClientAddresses(settings.trusted_proxies)),
         max_bytes=settings.webhook_max_bytes,
     )
+    live = LiveEvents(bus)
     console = console_is_shown(wanted=settings.console, host=settings.gateway_host)
     keys = AdminKeys(settings, sessions=console, public_url=public.api_public_url)
     app = Litestar(
@@ -155,6 +157,7 @@ def build(
         ],
         dependencies={
             "bus": Provide(lambda: bus, sync_to_thread=False),
+            "live": Provide(lambda: live, sync_to_thread=False),
             "queue": Provide(lambda: queue, sync_to_thread=False),
             "webhook_secret": Provide(lambda: webhook_secret, sync_to_thread=False),
             "signing_keys": Provide(lambda: signing_keys, sync_to_thread=False),
@@ -167,7 +170,7 @@ def build(
         },
         request_class=JSONRequest,
         before_request=refuse_unknown_query_keys,
-        state=State({"admin_keys": keys, "deliveries": deliveries}),
+        state=State({"admin_keys": keys, "deliveries": deliveries, "live": live}),
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.webhook_max_bytes,
         openapi_config=_openapi(),
@@ -233,6 +236,7 @@ def create_app(
     parts: Parts,
     *,
     background: Sequence[Work] = (),
+    stopping: Sequence[Work] = (),
 ) -> FastStream:
     """Put the process together: an HTTP server beside the broker.
 
@@ -265,7 +269,7 @@ def create_app(
             parts.queue.drain_forever,
             *background,
         ],
-        stopping=[stop_listening],
+        stopping=[*stopping, stop_listening],
         closing=[parts.spool.close] if parts.spool is not None else [],
     )
 
@@ -309,6 +313,7 @@ async def run() -> None:
                 LivenessListener(settings.gateway_host, settings.gateway_liveness_port).serve,
                 *telling(broker.link, parts.queue, settings, OutboundSettings()),
             ],
+            stopping=[app.state.live.close],
         ).run()
 
 

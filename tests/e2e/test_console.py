@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nats
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
@@ -244,6 +245,36 @@ async def test_an_event_is_found_by_its_id_and_leads_to_its_contact(loop: Loop) 
         await expect(page.get_by_role("region", name="Known by")).to_contain_text("ada@example.com")
 
 
+async def test_events_are_watched_as_they_arrive_until_somebody_pauses(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await console.open("events/live?event=watched")
+        await expect(page.get_by_role("status")).to_have_text("Watching.")
+        rows = page.get_by_role("region", name="Events as they arrive").locator("tbody tr")
+
+        async def send(*names: str) -> None:
+            for name in names:
+                event = {"event": name, "userId": "grace"}
+                answer = await loop.stack.http.post(
+                    "/v1/events", json=event, headers=loop.stack.admin
+                )
+                assert answer.is_success
+
+        await send("watched", "not_watched", "watched")
+        await expect(rows).to_have_count(2)
+        await expect(page.locator("main")).to_contain_text("2 arrived.")
+        assert await console.axe(ALL_RULES) == []
+        await page.get_by_role("button", name="Pause").click()
+        await send("watched")
+        await expect(page.get_by_role("button", name="Go on (1 new)")).to_be_visible()
+        await expect(rows).to_have_count(2)
+        await page.get_by_role("button", name="Go on").click()
+        await expect(rows).to_have_count(3)
+        await rows.first.get_by_role("link", name="watched").click()
+        await expect(page.get_by_role("definition").filter(has_text="grace").first).to_be_visible()
+        assert console.complaints == []
+
+
 async def test_a_read_key_sees_and_is_shown_nothing_to_change(loop: Loop) -> None:
     async with loop.console(READ_KEY) as console:
         page = console.page
@@ -340,3 +371,16 @@ async def test_a_session_that_ended_asks_for_the_key_again(loop: Loop) -> None:
         await console.page.get_by_role("link", name="Events").click()
         await expect(console.page.get_by_label("Key")).to_be_visible()
         await expect(console.page.get_by_role("status")).to_contain_text("session has ended")
+
+
+async def test_a_gateway_that_stops_ends_its_streams(loop: Loop) -> None:
+    url = f"{loop.stack.summary['gateway']}/console/live"
+    async with (
+        httpx.AsyncClient(timeout=30) as http,
+        http.stream("GET", url, headers=loop.stack.admin) as answer,
+    ):
+        pieces = answer.aiter_raw()
+        assert await anext(pieces) == b"retry: 1000\n\n"
+        loop.stack.child("gateway").terminate()
+        # A stream that is cut off raises.
+        assert [piece async for piece in pieces if piece.startswith(b"data")] == []

@@ -9,17 +9,21 @@ from __future__ import annotations
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import MediaType, Request, Response, delete, get, post
+from litestar.background_tasks import BackgroundTask
+from litestar.di import NamedDependency
 from litestar.exceptions import (
     NotAuthorizedException,
     NotFoundException,
     PermissionDeniedException,
+    TooManyRequestsException,
 )
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.response import Stream
 
 from services.gateway import sessions
 from services.gateway.auth import (
@@ -31,6 +35,9 @@ from services.gateway.auth import (
     check_own_page,
     count_failure,
 )
+from services.gateway.console.live import LiveEvents, TooManyWatchers, Wanted
+
+Filter = Annotated[str | None, QueryParameter(max_length=4096)]
 
 _DIRECTORY = Path(__file__).with_name("static")
 _PAGE = "index.html"
@@ -125,6 +132,35 @@ async def sign_out(request: Request[Any, Any, Any]) -> None:
     request.state[SESSION_STATE] = sessions.set_cookie(name, "", 0)
 
 
+@get("/console/live", guards=[admin_or_reader], include_in_schema=False)
+async def watch_events(
+    live: NamedDependency[LiveEvents],
+    event: Filter = None,
+    user_id: Annotated[str | None, QueryParameter(name="userId", max_length=4096)] = None,
+    source: Filter = None,
+) -> Stream:
+    """Send events as they are announced, as server-sent events.
+
+    Raises:
+        TooManyRequestsException: many watch already (429).
+        Unavailable: NATS is not there (503).
+    """
+    wanted = Wanted(event=event or None, user_id=user_id or None, source=source or None)
+    try:
+        stream = await live.watch(wanted)
+    except TooManyWatchers:
+        raise TooManyRequestsException(
+            "Too many watch events already", headers={"Retry-After": "5"}
+        ) from None
+    # `no-store` is added for sessions; proxies that would collect the answer are asked not to.
+    return Stream(
+        stream,
+        media_type="text/event-stream",
+        headers={"X-Accel-Buffering": "no"},
+        background=BackgroundTask(live.sent),
+    )
+
+
 def console_is_shown(*, wanted: bool | None, host: str) -> bool:
     """Whether there is a console.
 
@@ -140,6 +176,7 @@ CONSOLE_ROUTES: list[HTTPRouteHandler] = [
     get_session,
     sign_in,
     sign_out,
+    watch_events,
     get_console_file,
 ]
 

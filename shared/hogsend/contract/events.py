@@ -131,7 +131,7 @@ EVENT_ANNOUNCED = Channel(
     stream=StreamName.EVENTS,
     message=Event,
     publishers=(User.INGEST,),
-    subscribers=(User.ANALYTICS, User.SUBSCRIBER, User.APP),
+    subscribers=(User.GATEWAY, User.ANALYTICS, User.SUBSCRIBER, User.APP),
     summary="A normalized event, after it is stored; the last token is its escaped name.",
 )
 INGEST_EVENTS = Endpoint(

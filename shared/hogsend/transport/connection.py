@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -174,6 +175,48 @@ class Connection:
         """
         await self.client.flush(seconds)
         await self.client.flush(seconds)
+
+    async def listen(
+        self,
+        subject: str,
+        heard: Callable[[Msg], Awaitable[None]],
+        *,
+        pending_bytes: int,
+    ) -> Callable[[], Awaitable[None]]:
+        """Hear what is published on `subject` from now on, also after NATS was away.
+
+        Args:
+            subject: may hold wildcards.
+            heard: called with one message after the other.
+            pending_bytes: what may wait for `heard`; more is dropped.
+
+        Returns:
+            What ends it, and raises nothing.
+
+        Raises:
+            Unavailable: NATS cannot be reached.
+            Forbidden: this NATS user may not hear that.
+        """
+        if not self.connected:
+            raise Unavailable("NATS is not connected")
+        try:
+            subscription = await self.client.subscribe(
+                subject, cb=heard, pending_bytes_limit=pending_bytes
+            )
+            # The server says that it refuses before it answers this.
+            await self.flush()
+        except (nats.errors.Error, TimeoutError) as error:
+            raise Unavailable("NATS did not answer") from error
+
+        async def end() -> None:
+            # Closed meanwhile, it has ended as well.
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
+        if subject.lower() in self.refused_subscriptions:
+            await end()
+            raise Forbidden(f"NATS user {str(self.user)!r} may not subscribe to {subject}")
+        return end
 
     async def request(
         self,

@@ -64,9 +64,13 @@ export function long(value, label) {
   return box;
 }
 
+export function row(columns, one) {
+  return h("tr", null, columns.map(([, cell]) => h("td", null, cell(one))));
+}
+
 export function table(label, columns, rows) {
   const head = h("tr", null, columns.map(([title]) => h("th", { scope: "col" }, title)));
-  const body = rows.map((row) => h("tr", null, columns.map(([, cell]) => h("td", null, cell(row)))));
+  const body = rows.map((one) => row(columns, one));
   return h("div", { class: "wide", role: "region", "aria-label": label, tabindex: "0" },
     h("table", null, h("thead", null, head), h("tbody", null, body)));
 }

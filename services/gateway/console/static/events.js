@@ -6,6 +6,7 @@ import { empty, facts, filters, h, json, link, linked, section, table, text, tim
 const FIELDS = [["event", "Name"], ["userId", "User id"], ["source", "Source"], ["id", "Event id"]];
 
 export async function view(context) {
+  if (context.rest[0] === "live") return (await import("/console/live.js")).live(context);
   return context.rest[0] === "one" ? one(context) : list(context);
 }
 
@@ -13,7 +14,7 @@ const same = (event) => ({ id: event.id, event: event.event, userId: event.userI
 
 async function list({ params, signal }) {
   const wanted = Object.fromEntries(FIELDS.map(([name]) => [name, params.get(name)]));
-  const form = filters("events", FIELDS, params);
+  const form = [h("p", null, link("events/live", { ...wanted, id: null }, "Watch events as they arrive")), filters("events", FIELDS, params)];
   const page = await api(query("/v1/admin/events", { ...wanted, before: params.get("before") }), { signal });
   if (!page.events.length) {
     const filtered = Object.values(wanted).some(Boolean);

@@ -1,0 +1,115 @@
+// Events as they are announced. What is kept and what is drawn is bounded, whatever arrives.
+
+import { api } from "/console/api.js";
+import { button, empty, filters, h, link, linked, row, say, table, text, time } from "/console/dom.js";
+
+const MOST_ROWS = 200;
+const MOST_CHARACTERS = 100;
+const FIELDS = [["event", "Name"], ["userId", "User id"], ["source", "Source"]];
+const COLUMNS = [
+  ["Happened", (event) => time(event.occurredAt)],
+  ["Name", (event) => link("events/one", uncut(event), text(event.event))],
+  ["User id", (event) => text(event.userId)],
+  ["Contact", (event) => (whole(event.contactKey) ? linked("contacts", { key: event.contactKey }, event.contactKey) : text(event.contactKey))],
+  ["Source", (event) => text(event.source)],
+  ["Received", (event) => time(event.receivedAt)],
+];
+
+// The stream cuts long texts, and what is cut finds nothing.
+const whole = (value) => (value.length <= MOST_CHARACTERS ? value : null);
+const uncut = (event) => ({ id: whole(event.id), event: whole(event.event), userId: whole(event.userId), source: whole(event.source) });
+const key = (event) => JSON.stringify([event.source, event.id, event.event, event.userId]);
+
+export async function live({ params, signal }) {
+  const wanted = Object.fromEntries(FIELDS.map(([name]) => [name, params.get(name) ?? ""]));
+  const shown = table("Events as they arrive", COLUMNS, []);
+  const body = shown.querySelector("tbody");
+  const counts = h("p", { class: "faint" });
+  const nothing = empty("Nothing arrived yet. Events are shown here from now on, as soon as they are stored.");
+  const waiting = [];
+  const known = new Set();
+  let [arrived, skipped, paused, source] = [0, 0, false, null];
+
+  const toggle = button("Pause", () => { pause(!paused); });
+  function pause(now) {
+    paused = now;
+    if (!paused) {
+      scrollTo(0, 0);
+      draw();
+    }
+    tell();
+  }
+
+  function tell() {
+    toggle.textContent = paused ? `Go on (${waiting.length.toLocaleString()} new)` : "Pause";
+    counts.textContent = `${arrived.toLocaleString()} arrived${skipped ? `, ${skipped.toLocaleString()} more were too many to be shown` : ""}. The latest ${MOST_ROWS} are kept.`;
+  }
+
+  function draw() {
+    if (!waiting.length) return;
+    nothing.remove();
+    body.prepend(...waiting.splice(0).reverse().map((event) => row(COLUMNS, event)));
+    while (body.childElementCount > MOST_ROWS) body.lastElementChild.remove();
+  }
+
+  function take(batch) {
+    skipped += batch.skipped;
+    for (const event of batch.events) {
+      // An announcement may be repeated.
+      if (known.has(key(event))) continue;
+      known.add(key(event));
+      if (known.size > 10 * MOST_ROWS) known.delete(known.values().next().value);
+      arrived += 1;
+      waiting.push(event);
+    }
+    if (waiting.length > MOST_ROWS) waiting.splice(0, waiting.length - MOST_ROWS);
+    if (!paused) draw();
+    tell();
+  }
+
+  function open() {
+    if (source || signal.aborted) return;
+    const given = Object.entries(wanted).filter(([, value]) => value);
+    source = new EventSource(`/console/live?${new URLSearchParams(given)}`);
+    source.addEventListener("open", () => say("Watching."));
+    source.addEventListener("message", (message) => take(JSON.parse(message.data)));
+    source.addEventListener("error", async () => {
+      if (source?.readyState !== EventSource.CLOSED) {
+        say("The connection is lost; trying again.");
+        return;
+      }
+      source = null;
+      // A refusal: the stream does not say which, and the browser does not try again.
+      try {
+        await api("/console/session", { signal });
+        say("The gateway gives no stream now: NATS is not there, or too many watch. Trying again.");
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error.status === 401) {
+          dispatchEvent(new Event("signed-out"));
+          return;
+        }
+        say(error.message);
+      }
+      setTimeout(open, 5000);
+    });
+  }
+
+  function close() {
+    source?.close();
+    source = null;
+  }
+
+  signal.addEventListener("abort", close);
+  // A page that nobody looks at watches nothing.
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()), { signal });
+  // Whoever reads further down is not disturbed.
+  document.addEventListener("scroll", () => { if (scrollY > 120 && !paused) pause(true); }, { signal, passive: true });
+  open();
+  tell();
+  return [
+    h("p", null, link("events", wanted, "Stored events")),
+    filters("events/live", FIELDS, params),
+    h("div", { class: "actions" }, toggle), counts, nothing, shown,
+  ];
+}

@@ -1,0 +1,202 @@
+"""Events as they are announced: to whom, how many of them, and when hearing of them ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.events import Event
+from services.gateway.console import live
+from services.gateway.console.live import MOST_EVENTS, MOST_WATCHERS, LiveEvents, Wanted
+from tests.unit.gateway.fakes import INGEST_KEY, FakeGateway, bearer
+from tests.waiting import eventually
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Bus:
+    """Announces events to whoever listens."""
+
+    def __init__(self) -> None:
+        self.heard: list[Callable[[Any], Awaitable[None]]] = []
+        self.fails = False
+
+    async def listen(
+        self, subject: str, heard: Callable[[Any], Awaitable[None]], **_limits: int
+    ) -> Callable[[], Awaitable[None]]:
+        assert subject == "hogsend.events.*"
+        if self.fails:
+            raise Unavailable("NATS is not connected")
+        self.heard.append(heard)
+
+        async def end() -> None:
+            self.heard.remove(heard)
+
+        return end
+
+    async def announce(self, name: str = "signed_up", *, times: int = 1, **fields: Any) -> None:
+        event = Event(
+            **{
+                "id": "e-1",
+                "event": name,
+                "user_id": "ada",
+                "contact_key": "ada",
+                "source": "posthog",
+                "occurred_at": NOW,
+                "received_at": NOW,
+                "properties": {"secret": "not sent"},
+                **fields,
+            }
+        )
+        for _ in range(times):
+            await self.say(msgspec.json.encode(event))
+
+    async def say(self, data: bytes) -> None:
+        for heard in self.heard:
+            await heard(SimpleNamespace(data=data))
+
+
+@pytest.fixture
+def bus() -> Bus:
+    return Bus()
+
+
+@pytest.fixture
+def events(bus: Bus) -> LiveEvents:
+    served: Any = bus
+    return LiveEvents(served, every_seconds=0.001)
+
+
+async def begun(events: LiveEvents, wanted: Wanted | None = None) -> AsyncIterator[bytes]:
+    stream = await events.watch(wanted or Wanted())
+    assert await anext(stream) == b"retry: 1000\n\n"
+    return stream
+
+
+async def batch(stream: AsyncIterator[bytes]) -> Any:
+    piece = await anext(stream)
+    assert piece.startswith(b"data: ")
+    assert piece.endswith(b"\n\n")
+    return msgspec.json.decode(piece.removeprefix(b"data: "))
+
+
+async def test_a_watcher_is_sent_what_it_wants_without_properties(
+    bus: Bus, events: LiveEvents
+) -> None:
+    stream = await begun(events, Wanted(event="signed_up", user_id="ada", source="posthog"))
+    await bus.announce()
+    await bus.announce("other")
+    await bus.announce(user_id="ben")
+    await bus.announce(source="api")
+    found = await batch(stream)
+    assert [one["event"] for one in found["events"]] == ["signed_up"]
+    assert found["skipped"] == 0
+    assert "properties" not in found["events"][0]
+
+
+async def test_what_is_too_much_is_counted_and_what_is_long_is_cut(
+    bus: Bus, events: LiveEvents
+) -> None:
+    stream = await begun(events)
+    await bus.announce("x" * 1_000_000, times=MOST_EVENTS + 7)
+    found = await batch(stream)
+    assert (len(found["events"]), found["skipped"]) == (MOST_EVENTS, 7)
+    assert found["events"][0]["event"] == "x" * live.MOST_CHARACTERS + "…"
+    await bus.announce()
+    assert (await batch(stream))["skipped"] == 0
+
+
+async def test_nothing_is_heard_while_nobody_watches(bus: Bus, events: LiveEvents) -> None:
+    assert bus.heard == []
+    first, second = await begun(events), await begun(events)
+    assert len(bus.heard) == 1
+    await first.aclose()  # type: ignore[attr-defined]
+    await bus.announce()
+    assert (await batch(second))["events"]
+    await second.aclose()  # type: ignore[attr-defined]
+    await eventually(lambda: bus.heard == [])
+
+
+async def test_a_request_that_is_given_up_leaves_nothing_behind(
+    bus: Bus, events: LiveEvents
+) -> None:
+    async def watch() -> None:
+        async for _ in await events.watch(Wanted()):
+            pass
+
+    request = asyncio.create_task(watch())
+    await eventually(lambda: bus.heard)
+    request.cancel()
+    await asyncio.wait({request})
+    await eventually(lambda: bus.heard == [])
+
+
+async def test_a_stream_that_nobody_reads_counts_until_it_is_forgotten(
+    bus: Bus, events: LiveEvents
+) -> None:
+    await events.watch(Wanted())
+    await eventually(lambda: bus.heard == [])
+
+
+async def test_there_are_only_so_many_watchers(bus: Bus, events: LiveEvents) -> None:
+    streams = [await begun(events) for _ in range(MOST_WATCHERS)]
+    with pytest.raises(live.TooManyWatchers):
+        await events.watch(Wanted())
+    await streams.pop().aclose()  # type: ignore[attr-defined]
+    streams.append(await begun(events))
+
+
+async def test_without_nats_there_is_no_stream_and_none_is_counted(
+    bus: Bus, events: LiveEvents
+) -> None:
+    bus.fails = True
+    for _ in range(MOST_WATCHERS + 1):
+        with pytest.raises(Unavailable):
+            await events.watch(Wanted())
+    bus.fails = False
+    await begun(events)
+
+
+async def test_what_is_no_event_is_left_out(bus: Bus, events: LiveEvents) -> None:
+    stream = await begun(events)
+    await bus.say(b"nonsense")
+    await bus.announce()
+    assert len((await batch(stream))["events"]) == 1
+
+
+async def test_streams_end_when_the_gateway_stops(bus: Bus, events: LiveEvents) -> None:
+    stream = await begun(events)
+    closing = asyncio.create_task(events.close())
+    assert [piece async for piece in stream] == []
+    # The server may stop only after it has sent the end.
+    assert not closing.done()
+    await events.sent()
+    await closing
+    with pytest.raises(Unavailable):
+        await events.watch(Wanted())
+
+
+async def test_a_silent_stream_says_so_and_an_old_one_ends(
+    bus: Bus, events: LiveEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PULSE_SECONDS", 0.0)
+    stream = await begun(events)
+    assert await anext(stream) == b": nothing new\n\n"
+    monkeypatch.setattr(live, "LIVES_SECONDS", 0.0)
+    assert [piece async for piece in await begun(events)] == []
+
+
+async def test_only_who_may_read_watches(gateway: FakeGateway) -> None:
+    assert (await gateway.http.get("/console/live")).status_code == 401
+    answer = await gateway.http.get("/console/live", headers=bearer(INGEST_KEY))
+    assert answer.status_code == 403
+    gateway.bus.is_up = False
+    answer = await gateway.http.get("/console/live", headers=bearer())
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
