@@ -156,13 +156,14 @@ class OutboundSettings(Settings):
         (),
         description="Hosts (`posthog.internal`, `10.0.0.5:8000`) and networks (`10.0.0.0/8`) that "
         "are not public and may be called nonetheless, separated by commas. What `POSTHOG_HOST`, "
-        "`POSTHOG_PRIVATE_HOST` and `API_PUBLIC_URL` name may be called anyway.",
+        "`POSTHOG_PRIVATE_HOST`, `API_PUBLIC_URL` and `OPERATOR_WEBHOOK_URL` name may be called "
+        "anyway.",
     )
 
     http_proxy: ProxyUrl | None = Field(
         None,
         description="Proxy for calls by plain http, for example `http://proxy.example.com:3128`. "
-        "Only the services that call PostHog use it.",
+        "The services that call PostHog use it, and the gateway for `OPERATOR_WEBHOOK_URL`.",
     )
     https_proxy: ProxyUrl | None = Field(None, description="Proxy for calls by https.")
     all_proxy: ProxyUrl | None = Field(None, description="Proxy for whichever has none above.")
