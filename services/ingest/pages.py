@@ -14,6 +14,9 @@ from hogsend.contract.errors import InvalidRequest
 
 EXACT_TOTAL = 10_000
 """Rows that are counted at most; beyond, PostgreSQL's estimate has to do."""
+EXACT_FILTERED_TOTAL = 1_000
+"""The same for events that a filter chose: each is fetched to be looked at, from anywhere on disk,
+which an index alone spares a list without one."""
 
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 _Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z")]
@@ -83,6 +86,6 @@ class _Explained(msgspec.Struct, frozen=True):
 _explained = msgspec.json.Decoder(list[_Explained]).decode
 
 
-def estimated_rows(plan: str) -> int:
-    """How many rows PostgreSQL expects, of `EXPLAIN (FORMAT JSON)`; more than are counted."""
-    return max(EXACT_TOTAL + 1, round(_explained(plan)[0].plan.rows))
+def estimated_rows(plan: str, counted: int = EXACT_TOTAL) -> int:
+    """How many rows PostgreSQL expects, of `EXPLAIN (FORMAT JSON)`; more than were counted."""
+    return max(counted + 1, round(_explained(plan)[0].plan.rows))

@@ -48,7 +48,7 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
     """List stored events, the latest that happened first; filters match exactly.
 
     `nextBefore` is the `before` of the next page, and null on the last. `total` is exact up to
-    10,000; beyond it is an estimate, and `totalEstimated` says so.
+    10,000, with filters up to 1,000; beyond it is an estimate, and `totalEstimated` says so.
     """
     wanted = ListEvents(
         event=event,

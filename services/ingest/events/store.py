@@ -30,6 +30,7 @@ from services.ingest.events.rows import EVENT_COLUMNS, NOBODY, event_row, stored
 from services.ingest.incoming_event import EventKey, IncomingEvent
 from services.ingest.nul import text_without_nul
 from services.ingest.pages import (
+    EXACT_FILTERED_TOTAL,
     EXACT_TOTAL,
     EventPosition,
     cursor,
@@ -149,12 +150,15 @@ class EventStore:
             "occurred_from": wanted.occurred_from,
             "occurred_to": wanted.occurred_to,
         }
+        is_filtered = any(value is not None for value in filters.values())
+        exact = EXACT_FILTERED_TOTAL if is_filtered else EXACT_TOTAL
         before = position(EventPosition, wanted.before)
         async with self._database.acquire(snapshot=True) as connection:
             await _queries.custom_plans(connection)
-            total = await _queries.total(connection, **filters, most=EXACT_TOTAL + 1)
-            if estimated := total > EXACT_TOTAL:
-                total = estimated_rows(await _queries.expected_total(connection, **filters))
+            total = await _queries.total(connection, **filters, most=exact + 1)
+            if estimated := total > exact:
+                plan = await _queries.expected_total(connection, **filters)
+                total = estimated_rows(plan, exact)
             rows = [
                 row
                 async for row in _queries.page(

@@ -95,7 +95,8 @@ class EventPage(Message, frozen=True):
 
     events: list[StoredEvent]
     total: int
-    """How many events match on all pages: exact up to 10,000, else PostgreSQL's estimate."""
+    """How many events match on all pages: exact up to 10,000, with filters up to 1,000, else
+    PostgreSQL's estimate."""
     limit: int
     offset: int
     total_estimated: bool = False

@@ -17,6 +17,7 @@ from hogsend.contract.events import EventPage, ListEvents
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.audit import AuditTrail
+from services.ingest.events import store as store_module
 from services.ingest.events.store import EventStore
 
 SAME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,6 +64,23 @@ async def fill(database: Database, rows: int) -> None:
         for statement in (EVENTS, ENTRIES):
             await connection.execute(statement, rows)
         await connection.execute("ANALYZE events, audit")
+
+
+async def fill_with(database: Database, event: str, rows: int) -> None:
+    """Store events of one name that all happened at one moment."""
+    async with database.acquire() as connection:
+        await connection.execute(
+            """
+            INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at,
+                received_at)
+            SELECT 'posthog', $1 || n, $1, 'same', '00000000-0000-0000-0000-000000000000', '{}',
+                '2026-06-01Z', '2026-06-01Z'::timestamptz + n * interval '1 millisecond'
+            FROM generate_series(1, $2::int) AS n
+            """,
+            event,
+            rows,
+        )
+        await connection.execute("ANALYZE events")
 
 
 async def walked(ask: Callable[[str | None], Awaitable[Page]]) -> list[Page]:
@@ -128,6 +146,11 @@ async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
     half = await store.page(ListEvents(event="e1", source="posthog"))
     assert half.total_estimated
     assert half.total == pytest.approx(15_000, rel=0.1)
+    await fill_with(database, "counted", 1_000)
+    counted = await store.page(ListEvents(event="counted"))
+    assert (counted.total, counted.total_estimated) == (1_000, False)
+    await fill_with(database, "many", 1_001)
+    assert (await store.page(ListEvents(event="many"))).total_estimated
     most = await trail.page(ListAudit(action="b.put"))
     assert most.total == pytest.approx(30_000, rel=0.1)
     assert (await store.page(ListEvents(event="rare"))).total == 60
@@ -141,6 +164,26 @@ async def test_a_cursor_of_another_list_is_refused(
     await fill(database, 60)
     with pytest.raises(InvalidRequest):
         await trail.page(ListAudit(before=(await store.page(ListEvents())).next_before))
+
+
+@pytest.mark.parametrize(
+    "filters", [{}, {"event": "same"}, {"user_id": "same"}, {"source": "posthog"}], ids=str
+)
+async def test_a_page_of_many_events_of_one_moment_reads_only_what_it_shows(
+    database: Database, filters: dict[str, str]
+) -> None:
+    await fill_with(database, "same", 5_000)
+    query = store_module._queries.page
+    async with database.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        given = {**filters, "before": False, "limit": 50, "offset": 0}
+        arguments = [given.get(name) for name in query.parameters]
+        plan = json.loads(
+            await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query.sql}", *arguments)
+        )
+    read = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "events"]
+    assert read
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) < 100
 
 
 async def test_no_page_reads_more_than_it_shows_or_counts(
