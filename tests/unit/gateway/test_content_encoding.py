@@ -7,8 +7,10 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from hogsend.contract.events import INGEST_RECORD, Recorded
+from services.gateway.content_encoding import Gunzip
 from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer, fake_gateway
 
 URL = "/v1/webhooks/posthog"
@@ -90,3 +92,10 @@ async def test_reported_events_may_be_gzip_too(gateway: FakeGateway) -> None:
     headers["Content-Encoding"] = "br"
     answer = await gateway.http.post("/v1/events", content=data, headers=headers)
     assert answer.status_code == 415
+
+
+def test_no_more_is_decoded_than_the_limit_allows() -> None:
+    """The app's own limit would refuse such a body, too, but only once all of it is in memory."""
+    assert Gunzip(10).decode(gzip.compress(b"x" * 10)) == b"x" * 10
+    with pytest.raises(RequestEntityTooLarge):
+        Gunzip(10).decode(gzip.compress(b"x" * 11))
