@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import asyncpg
 
@@ -38,45 +39,63 @@ IN_FLIGHT = 500
 
 
 async def measure(servers: Servers, operator: Connection) -> list[Figure]:
-    """Alternate between the two, on the same messages under new ids."""
+    """Alternate ingest with each of the two, on the same messages under new ids."""
     await streams.reconcile(operator.js, User.INGEST)
     await operator.js.purge_stream(StreamName.WEBHOOKS)
     batch = IngestSettings().ingest_batch_size
-    pulled, straight, stored = [], [], []
-    async with servers.fresh_database() as url:
-        for number in range(ROUNDS):
-            await publish(operator, f"pull-{number}")
-            async with _connected(servers) as bus:
-                pulled.append(await _pull_and_acknowledge(bus, batch))
-            await publish(operator, f"floor-{number}")
-            async with _connected(servers) as bus:
-                straight.append(await _straight_down(bus, url, operator, batch))
-            await publish(operator, f"store-{number}")
-            stored.append(await store(servers, url, operator, batch))
-    ratios = [one / base for one, base in zip(stored, pulled, strict=True)]
-    of_floor = [one / floor for one, floor in zip(stored, straight, strict=True)]
+    pulled = await _in_turn(servers, operator, batch, _pull_and_acknowledge)
+    straight = await _in_turn(servers, operator, batch, _straight_down)
     return [
         Figure(
             "ingest rows / messages pulled and acknowledged",
-            f"{median(ratios):.2f}",
+            f"{pulled.ratio:.2f}",
             ">= 0.50",
             {
-                "rows_per_second": round(median(stored)),
-                "pulled_per_second": round(median(pulled)),
+                "rows_per_second": round(median(pulled.stored)),
+                "pulled_per_second": round(median(pulled.others)),
                 "batch": batch,
                 "people": PEOPLE,
             },
         ),
         Figure(
             "ingest rows / rows that go straight down, without contacts and deduplication",
-            f"{median(of_floor):.2f}",
+            f"{straight.ratio:.2f}",
             ">= 0.60",
             {
-                "rows_per_second": round(median(stored)),
-                "straight_per_second": round(median(straight)),
+                "rows_per_second": round(median(straight.stored)),
+                "straight_per_second": round(median(straight.others)),
             },
         ),
     ]
+
+
+class _InTurn(NamedTuple):
+    """Rows and what they are compared with, a second, round by round."""
+
+    stored: list[float]
+    others: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """The median of the rounds' own."""
+        return median([one / base for one, base in zip(self.stored, self.others, strict=True)])
+
+
+Other = Callable[[Connection, str, Connection, int], Awaitable[float]]
+"""Takes ingest's connection, the database's address, the operator's connection and the batch."""
+
+
+async def _in_turn(servers: Servers, operator: Connection, batch: int, other: Other) -> _InTurn:
+    found = _InTurn([], [])
+    name = other.__name__
+    async with servers.fresh_database() as url:
+        for number in range(ROUNDS):
+            await publish(operator, f"{name}-{number}")
+            async with _connected(servers) as bus:
+                found.others.append(await other(bus, url, operator, batch))
+            await publish(operator, f"{name}-store-{number}")
+            found.stored.append(await store(servers, url, operator, batch))
+    return found
 
 
 @asynccontextmanager
@@ -119,7 +138,9 @@ def _body(number: int) -> bytes:
     return json.dumps({"event": event, "person": {"properties": properties}}).encode()
 
 
-async def _pull_and_acknowledge(bus: Connection, batch: int) -> float:
+async def _pull_and_acknowledge(
+    bus: Connection, _url: str, _operator: Connection, batch: int
+) -> float:
     seen = 0
     begun = time.perf_counter()
     source = Consumer(bus, StreamName.WEBHOOKS, INGEST_CONSUMER, batch=batch)

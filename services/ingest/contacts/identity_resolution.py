@@ -96,6 +96,8 @@ class IdentityResolver:
     @property
     def merges_unstored(self) -> bool:
         """Whether contacts were merged of which one is not stored: nothing would undo that."""
+        if not self._merged:
+            return False
         return not self._stored.issuperset({*self._merged, *self._merged.values()})
 
     def merged(self) -> dict[UUID, UUID]:
