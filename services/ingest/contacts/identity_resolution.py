@@ -93,13 +93,6 @@ class IdentityResolver:
         """Keys that are not stored yet, and their contacts."""
         return {key: self.survivor(self._owners[key]).id for key in self._new_keys}
 
-    @property
-    def merges_unstored(self) -> bool:
-        """Whether contacts were merged of which one is not stored: nothing would undo that."""
-        if not self._merged:
-            return False
-        return not self._stored.issuperset({*self._merged, *self._merged.values()})
-
     def merged(self) -> dict[UUID, UUID]:
         """Stored contacts that were merged into another, and the contact that survives."""
         return {id: self.survivor(id).id for id in self._merged if id in self._stored}

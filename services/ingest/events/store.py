@@ -63,18 +63,6 @@ class _Stored(NamedTuple):
     backfilled: bool
 
 
-class _MergesUnstored(Exception):
-    """An event merges contacts that events before it in the batch have made.
-
-    A merge can be looked at and undone (docs/contacts.md), for which both have to be stored as they
-    were: the events before this one are a batch of their own.
-    """
-
-    def __init__(self, index: int) -> None:
-        super().__init__()
-        self.index = index
-
-
 class EventStore:
     """Events of the `ingest` schema. Every method raises `Unavailable` without PostgreSQL."""
 
@@ -85,14 +73,13 @@ class EventStore:
         """Store the events that are new, and update their contacts.
 
         A batch that fails because of an event is halved until that event is alone, so that all
-        others are stored; one that makes contacts and merges them becomes several. When this
-        raises, any part of the batch may have been stored.
+        others are stored. When this raises, any part of the batch may have been stored.
 
         Returns:
             The outcome of each event, in order.
         """
         try:
-            return await self._save_in_parts(events)
+            return await self._save_unless_conflict(events)
         except _FAULTS_OF_A_MESSAGE as error:
             if len(events) == 1:
                 why = Unprocessable("rejected_by_database", f"{type(error).__name__}: {error}")
@@ -101,15 +88,6 @@ class EventStore:
             raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
         middle = len(events) // 2
         return await self.save(events[:middle]) + await self.save(events[middle:])
-
-    async def _save_in_parts(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        while True:
-            try:
-                return outcomes + await self._save_unless_conflict(events)
-            except _MergesUnstored as merge:
-                before, events = events[: merge.index], events[merge.index :]
-            outcomes += await self._save_in_parts(before)
 
     async def _save_unless_conflict(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
         # Not `retry_until_available`: PostgreSQL is available and the other transaction is short,
@@ -138,12 +116,12 @@ class EventStore:
             # Read only after the contacts are locked. Before that, another replica could store the
             # same events after they were read as missing, and the insert would fail.
             stored = await _stored(connection, keys)
-            for index, (key, event) in enumerate(zip(keys, events, strict=True)):
+            for key, event in zip(keys, events, strict=True):
                 if erased and is_erased(event, erased):
                     gone.add(id(event))
                 elif (before := stored.get(key)) is None:
                     if key not in new:
-                        new[key] = event, _contact_of(event, index, resolver)
+                        new[key] = event, resolver.resolve(event)
                 elif before.backfilled and not event.backfilled:
                     taken_over[key] = event
             if new:
@@ -212,13 +190,6 @@ class EventStore:
 
 def _position(row: Any) -> EventPosition:
     return EventPosition(*(row[name] for name in EventPosition.__struct_fields__))
-
-
-def _contact_of(event: IncomingEvent, index: int, resolver: IdentityResolver) -> UUID | None:
-    contact_id = resolver.resolve(event)
-    if resolver.merges_unstored:
-        raise _MergesUnstored(index)
-    return contact_id
 
 
 def _repeated(event: IncomingEvent, before: _Stored, *, taken_over: bool) -> Saved:

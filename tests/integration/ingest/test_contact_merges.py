@@ -16,7 +16,6 @@ from hogsend.contract.events import ListEvents
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.merges import ContactMerges
-from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from tests.waiting import eventually
@@ -90,31 +89,6 @@ async def test_a_merge_is_shown_by_every_key(people: People) -> None:
     for key in ("ben", "BEN@b.com ", merge.contact_id, merged.id):
         assert await people.one(key) == merged
     assert (await people.merges.find("nobody")).contacts == []
-
-
-async def test_people_of_one_batch_can_be_split_too(people: People) -> None:
-    batch = [
-        said("anna", "anna@b.com", plan="pro"),
-        said("ben", "ben@b.com", plan="free"),
-        said("anna", "ben@b.com"),
-        said("ben", city="Rome"),
-    ]
-    outcomes = await people.events.save(batch)
-    assert [one.status for one in outcomes if isinstance(one, Saved)] == [Status.STORED] * 4
-    (merge,) = (await people.one("ben")).merges
-    anna, ben = (await people.merges.split(merge.id)).contacts
-    assert anna.properties["plan"] == "pro"
-    assert (ben.external_id, ben.properties["plan"]) == ("ben", "free")
-    assert (await people.events.page(ListEvents())).total == len(batch)
-
-
-async def test_a_batch_may_merge_as_often_as_it_likes(people: People) -> None:
-    batch = [said("u0", "u0@b.com")]
-    for number in range(1, 40):
-        batch += [said(f"u{number}", f"u{number}@b.com"), said("u0", f"u{number}@b.com")]
-    outcomes = await people.events.save(batch)
-    assert [one.status for one in outcomes if isinstance(one, Saved)] == [Status.STORED] * 79
-    assert len((await people.one("u7")).merges) == 39
 
 
 async def test_both_people_are_again_who_they_were(people: People) -> None:
