@@ -7,17 +7,14 @@ ingest remembers what it has seen, and asks analytics about what is missing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import aiosql
-import asyncpg
 
 from hogsend.contract.base import Empty
 from hogsend.contract.destinations import ANALYTICS_ENGAGEMENT_READERS
-from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
 
@@ -41,7 +38,7 @@ class KnownReaders:
         Raises:
             Unavailable: also when one is missing and analytics cannot be asked about it.
         """
-        async with self._connection() as connection:
+        async with self._database.transaction() as connection:
             known = {row["durable"] async for row in _queries.readers(connection)}
             if new := sorted(set(present) - known):
                 await _queries.remember(connection, durables=new)
@@ -50,14 +47,6 @@ class KnownReaders:
             return set()
         wanted = set((await self._link.request(ANALYTICS_ENGAGEMENT_READERS, Empty())).durables)
         if gone := sorted(missing - wanted):
-            async with self._connection() as connection:
+            async with self._database.transaction() as connection:
                 await _queries.forget(connection, durables=gone)
         return missing & wanted
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        try:
-            async with self._database.acquire() as connection, connection.transaction():
-                yield connection
-        except asyncpg.PostgresError as error:
-            raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error

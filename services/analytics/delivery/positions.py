@@ -6,17 +6,14 @@ no replica runs would leave out what is published until it is made again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiosql
-import asyncpg
 import msgspec
 
-from hogsend.contract.errors import Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.service.database import Database
 from hogsend.transport.own_consumer import Position
@@ -100,7 +97,7 @@ class PositionStore:
 
     async def get(self, stream: StreamName, durable: str) -> SavedPosition | None:
         """Where a durable was; None when that is not known."""
-        async with self._connection() as connection:
+        async with self._database.transaction() as connection:
             row = await _queries.position(connection, stream=stream.value, durable=durable)
         if row is None:
             return None
@@ -113,25 +110,17 @@ class PositionStore:
 
     async def durables(self, stream: StreamName) -> Sequence[str]:
         """Durables of a stream whose position is kept."""
-        async with self._connection() as connection:
+        async with self._database.transaction() as connection:
             found = _queries.durables(connection, stream=stream.value)
             return [row["durable"] async for row in found]
 
     async def save(self, positions: Sequence[SavedPosition]) -> None:
         """Keep positions instead of those that are kept."""
         document = msgspec.json.encode(positions).decode()
-        async with self._connection() as connection:
+        async with self._database.transaction() as connection:
             await _queries.save(connection, positions=document)
 
     async def forget(self, stream: StreamName, durable: str) -> None:
         """Keep a durable's position no longer."""
-        async with self._connection() as connection:
+        async with self._database.transaction() as connection:
             await _queries.forget(connection, stream=stream.value, durable=durable)
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        try:
-            async with self._database.acquire() as connection, connection.transaction():
-                yield connection
-        except asyncpg.PostgresError as error:
-            raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error

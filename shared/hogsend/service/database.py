@@ -173,6 +173,21 @@ class Database:
             raise Unavailable(NOT_AVAILABLE) from error
 
     @asynccontextmanager
+    async def transaction(
+        self,
+    ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
+        """A connection and a transaction on it, whose every failure is an outage.
+
+        Raises:
+            Unavailable: as `acquire`, and for whatever else PostgreSQL answers.
+        """
+        try:
+            async with self.acquire() as connection, connection.transaction():
+                yield connection
+        except asyncpg.PostgresError as error:
+            raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
+
+    @asynccontextmanager
     async def _section(
         self, connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record], *, snapshot: bool
     ) -> AsyncIterator[None]:
