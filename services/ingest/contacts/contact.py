@@ -46,6 +46,11 @@ def opposite(side: str) -> str:
     return f"{side[:-1]}{'-' if side.endswith('+') else '+'}"
 
 
+def canonical_key(external_id: str | None, id: UUID) -> str:
+    """The key that other services know a contact by (contract 5.5)."""
+    return external_id if external_id is not None else str(id)
+
+
 def version_of(event: IncomingEvent) -> Version:
     """Version of everything that `event` says about its person."""
     return (event.effective_at - _EPOCH) // _MICROSECOND, event.ref.id
@@ -75,7 +80,7 @@ class Contact(msgspec.Struct, kw_only=True):
     @property
     def canonical_key(self) -> str:
         """The key that other services know this contact by (contract 5.5)."""
-        return self.external_id if self.external_id is not None else str(self.id)
+        return canonical_key(self.external_id, self.id)
 
     def apply(self, event: IncomingEvent, *, email: bool = True) -> None:
         """Write everything in `event` that is newer than what is known.

@@ -12,7 +12,6 @@ import aiosql
 import msgspec
 
 from hogsend.contract.base import Properties
-from hogsend.contract.contacts import ContactRecord
 from hogsend.contract.directory import (
     ContactPage,
     ListContacts,
@@ -22,11 +21,10 @@ from hogsend.contract.directory import (
     TimelineEntry,
 )
 from hogsend.contract.errors import NotFound
-from hogsend.contract.identity import contact_email
 from hogsend.service.database import Database
-from services.ingest.contacts.contact import EMAIL, ROW, Key
-from services.ingest.contacts.identity_resolution import keys_of_user
-from services.ingest.contacts.lookup import ids_of
+from services.ingest.contacts.contact import ROW, Key
+from services.ingest.contacts.lookup import contacts_of, ids_of, keys_named
+from services.ingest.contacts.records import contact_record
 from services.ingest.contacts.storage import digest, owners
 from services.ingest.nul import text_without_nul
 from services.ingest.pages import EXACT_TOTAL, estimated_rows
@@ -58,7 +56,7 @@ class ContactDirectory:
             found = _queries.contacts(
                 connection, search=search, limit=wanted.limit, offset=wanted.offset
             )
-            contacts = [_record(row) async for row in found]
+            contacts = [contact_record(row) async for row in found]
         return ContactPage(
             contacts=contacts,
             total=total,
@@ -118,11 +116,10 @@ class ContactDirectory:
                 ids = await ids_of(connection, wanted.key)
             else:
                 keys = keys_named(wanted.user_id or "", wanted.email)
-                found = await owners(connection, {key: digest(key) for key in keys})
-                ids = list(dict.fromkeys(found[key] for key in keys if key in found))
+                ids = await contacts_of(connection, keys)
             shown = ids[wanted.offset : wanted.offset + wanted.limit]
             rows = _queries.contacts_by_id(connection, ids=shown)
-            contacts = [_record(row) async for row in rows]
+            contacts = [contact_record(row) async for row in rows]
         return ContactPage(
             contacts=contacts, total=len(ids), limit=wanted.limit, offset=wanted.offset
         )
@@ -131,30 +128,6 @@ class ContactDirectory:
 def no_contact(key: str) -> str:
     """What is said of a text that leads nowhere."""
     return f"there is no contact {key[:200]!r}: give a user id, a contact's id or an email address"
-
-
-def keys_named(user_id: str, email: str | None) -> list[Key]:
-    """Keys that a user id and an address are, in this order."""
-    # As it was stored.
-    keys = keys_of_user(text_without_nul(user_id) or "")
-    if (address := contact_email(text_without_nul(email))) is not None:
-        keys.append(Key(EMAIL, address))
-    return keys
-
-
-def _record(row: Mapping[str, Any]) -> ContactRecord:
-    return ContactRecord(
-        id=str(row["id"]),
-        contact_key=row["external_id"] or str(row["id"]),
-        external_id=row["external_id"],
-        email=row["email"],
-        timezone=row["timezone"],
-        properties=_decode_properties(row["properties"]),
-        first_seen_at=row["first_seen_at"],
-        last_seen_at=row["last_seen_at"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-    )
 
 
 def _entry(row: Mapping[str, Any]) -> TimelineEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,9 +14,10 @@ from hogsend.contract.base import Properties
 from hogsend.contract.contacts import Contact
 from hogsend.contract.identity import contact_email
 from hogsend.service.database import Database
-from services.ingest.contacts.contact import EMAIL, Key
+from services.ingest.contacts.contact import EMAIL, Key, canonical_key
 from services.ingest.contacts.identity_resolution import keys_of_user
 from services.ingest.contacts.storage import digest, owners
+from services.ingest.nul import text_without_nul
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 _decode_properties = msgspec.json.Decoder(Properties).decode
@@ -34,7 +36,7 @@ class ContactStore:
         if row is None:
             return Contact()
         return Contact(
-            contact_key=row["external_id"] or str(row["id"]),
+            contact_key=canonical_key(row["external_id"], row["id"]),
             email=row["email"],
             timezone=row["timezone"],
             properties=_decode_properties(row["properties"]),
@@ -48,17 +50,26 @@ class ContactStore:
                 await _queries.fill_timezone(connection, id=row["id"], timezone=timezone)
 
 
-async def ids_of(connection: Any, text: str) -> list[UUID]:
-    """Contacts that a text leads to, each once: as user id, row id or email, in this order."""
+def keys_named(user_id: str, email: str | None) -> list[Key]:
+    """Keys that a user id and an address are, in this order."""
     # As it was stored.
-    text = text.replace("\0", "\ufffd")
-    keys = keys_of_user(text)
-    if (email := contact_email(text)) is not None:
-        keys.append(Key(EMAIL, email))
+    keys = keys_of_user(text_without_nul(user_id) or "")
+    if (address := contact_email(text_without_nul(email))) is not None:
+        keys.append(Key(EMAIL, address))
+    return keys
+
+
+async def contacts_of(connection: Any, keys: Sequence[Key]) -> list[UUID]:
+    """Contacts that keys lead to, each once, in the order of the keys."""
     if not keys:
         return []
     found = await owners(connection, {key: digest(key) for key in keys})
     return list(dict.fromkeys(found[key] for key in keys if key in found))
+
+
+async def ids_of(connection: Any, text: str) -> list[UUID]:
+    """Contacts that a text leads to, each once: as user id, row id or email, in this order."""
+    return await contacts_of(connection, keys_named(text, text))
 
 
 async def _row(connection: Any, user_id: str) -> Any:

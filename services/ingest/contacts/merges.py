@@ -12,7 +12,6 @@ import aiosql
 import msgspec
 import stamina
 
-from hogsend.contract.base import Properties
 from hogsend.contract.contacts import (
     ContactDetails,
     ContactKey,
@@ -24,13 +23,13 @@ from hogsend.service.database import Database
 from services.ingest.contacts import storage
 from services.ingest.contacts.contact import EXTERNAL, ROW, Contact, Key
 from services.ingest.contacts.lookup import ids_of
+from services.ingest.contacts.records import contact_record
 from services.ingest.contacts.separation import separate
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("merges.sql"), "asyncpg")
 _encode = msgspec.json.Encoder().encode
 _decode_contact = msgspec.json.Decoder(Contact).decode
 _decode_keys = msgspec.json.Decoder(list[ContactKey]).decode
-_decode_properties = msgspec.json.Decoder(Properties).decode
 
 ATTEMPTS = 5
 
@@ -153,12 +152,10 @@ def _part(row: Mapping[str, Any]) -> _Part:
 
 
 async def _owner(connection: Any, id: UUID) -> UUID:
-    """The contact that a contact's id leads to by now."""
-    key = Key(ROW, str(id))
-    found = await storage.owners(connection, {key: storage.digest(key)})
-    if key not in found:
+    owner = await storage.owner(connection, id)
+    if owner is None:
         raise storage.ContactsMoved
-    return found[key]
+    return owner
 
 
 async def _details(connection: Any, ids: Sequence[UUID]) -> ContactList:
@@ -166,16 +163,7 @@ async def _details(connection: Any, ids: Sequence[UUID]) -> ContactList:
     return ContactList(
         contacts=[
             ContactDetails(
-                id=str(row["id"]),
-                contact_key=row["external_id"] or str(row["id"]),
-                external_id=row["external_id"],
-                email=row["email"],
-                timezone=row["timezone"],
-                properties=_decode_properties(row["properties"]),
-                first_seen_at=row["first_seen_at"],
-                last_seen_at=row["last_seen_at"],
-                created_at=row["created_at"],
-                updated_at=row["updated_at"],
+                **msgspec.structs.asdict(contact_record(row)),
                 keys=_decode_keys(row["keys"]),
                 key_count=row["key_count"],
                 merges=[

@@ -129,6 +129,12 @@ async def owners(connection: Any, digests: Mapping[Key, bytes]) -> dict[Key, UUI
     return found
 
 
+async def owner(connection: Any, id: UUID) -> UUID | None:
+    """The contact that a contact's id leads to by now."""
+    key = Key(ROW, str(id))
+    return (await owners(connection, {key: digest(key)})).get(key)
+
+
 async def _look_up(
     connection: Any, digests: Mapping[Key, bytes]
 ) -> tuple[dict[Key, UUID], dict[Key, datetime]]:

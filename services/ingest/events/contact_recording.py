@@ -6,7 +6,8 @@ from hogsend.contract.base import Properties
 from hogsend.contract.directory import ContactRecorded, ListContacts, RecordContact
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.contract.events import RecordEvent
-from services.ingest.contacts.directory import ContactDirectory, keys_named
+from services.ingest.contacts.directory import ContactDirectory
+from services.ingest.contacts.lookup import keys_named
 from services.ingest.events.recording import Recorder
 
 CREATED, UPDATED = "contact.created", "contact.updated"
