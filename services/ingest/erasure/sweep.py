@@ -144,13 +144,9 @@ async def look(connection: Connection, *, stream: str | None, first: int, person
 
 
 async def _existing(connection: Connection, stream: StreamName, first: int) -> list[Stored]:
-    try:
-        state = (await connection.js.stream_info(stream)).state
-    except js_errors.NotFoundError:
-        # Its owner was never started here.
-        return []
-    start = max(state.first_seq, first, 1)
-    return await _batch(connection, stream, start) if start <= state.last_seq else []
+    there, last = await _range(connection, stream)
+    start = max(there, first)
+    return await _batch(connection, stream, start) if start <= last else []
 
 
 async def _delete(connection: Connection, stream: StreamName, sequence: int) -> bool:
@@ -164,20 +160,25 @@ async def _delete(connection: Connection, stream: StreamName, sequence: int) -> 
 
 async def _messages(connection: Connection, stream: StreamName) -> AsyncIterator[Stored]:
     """What the stream holds now, oldest first."""
-    try:
-        state = (await connection.js.stream_info(stream)).state
-    except js_errors.NotFoundError:
-        # Its owner was never started here.
-        return
-    first = max(state.first_seq, 1)
-    while first <= state.last_seq:
+    first, last = await _range(connection, stream)
+    while first <= last:
         batch = await _batch(connection, stream, first)
         for message in batch:
-            if message.sequence <= state.last_seq:
+            if message.sequence <= last:
                 yield message
         if not batch:
             return
         first = batch[-1].sequence + 1
+
+
+async def _range(connection: Connection, stream: StreamName) -> tuple[int, int]:
+    """First and last sequence of a stream; the last is 0 when there is nothing."""
+    try:
+        state = (await connection.js.stream_info(stream)).state
+    except js_errors.NotFoundError:
+        # Its owner was never started here.
+        return 1, 0
+    return max(state.first_seq, 1), state.last_seq
 
 
 async def _batch(connection: Connection, stream: StreamName, first: int) -> list[Stored]:
