@@ -15,7 +15,7 @@ from hogsend.contract.contacts import Erasure
 from hogsend.contract.errors import NotFound
 from hogsend.service.database import Database
 from services.ingest.contacts import storage
-from services.ingest.contacts.contact import EMAIL, EXTERNAL, ROW, Key
+from services.ingest.contacts.contact import EXTERNAL, ROW, Key
 from services.ingest.erasure.person import Person
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
@@ -58,8 +58,7 @@ class ErasureJobs:
             NotFound: no contact has this id, and none that had it was erased.
         """
         async with self._database.acquire() as connection, connection.transaction():
-            key = Key(ROW, str(contact_id))
-            id = await _queries.contact_of(connection, id=contact_id, digest=storage.digest(key))
+            id = await storage.owner(connection, contact_id)
             if id is not None:
                 try:
                     await storage.lock_one(connection, id)
@@ -126,12 +125,7 @@ async def _forget(connection: Any, id: UUID) -> None:
     erased += [(ROW, storage.digest(Key(ROW, str(contact)))) for contact in contacts]
     # A user id may be the contact's own id, which other services know it by.
     erased += [(EXTERNAL, storage.digest(Key(EXTERNAL, str(contact)))) for contact in contacts]
-    person = Person(
-        user_ids=frozenset(
-            [*(row["value"] for row in keys if row["kind"] == EXTERNAL), *map(str, contacts)]
-        ),
-        emails=frozenset(row["value"] for row in keys if row["kind"] == EMAIL),
-    )
+    person = Person.known_by((Key(row["kind"], row["value"]) for row in keys), contacts)
     erasure = uuid4()
     await _queries.record_erasure(
         connection,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from hogsend.contract.engagement import ADDRESSES, IDENTITIES
 from hogsend.contract.identity import fold_email
+from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 
 _USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey", "id")
 _PARTS = ("event", "data")
@@ -22,6 +24,22 @@ class Person(msgspec.Struct, frozen=True):
     """User ids, and ids of contacts."""
     emails: frozenset[str]
     """Folded addresses."""
+
+    @classmethod
+    def known_by(cls, keys: Iterable[Key], contacts: Iterable[UUID]) -> Person:
+        """The person whom these keys lead to.
+
+        Args:
+            keys: all that lead to the contact.
+            contacts: ids of the contact and of those merged into it.
+        """
+        keys = list(keys)
+        return cls(
+            user_ids=frozenset(
+                [*(key.value for key in keys if key.kind == EXTERNAL), *map(str, contacts)]
+            ),
+            emails=frozenset(key.value for key in keys if key.kind == EMAIL),
+        )
 
     def is_subject_of(self, body: bytes) -> bool:
         """Whether a message of any of our streams is about this person.

@@ -3,11 +3,6 @@
 SELECT id, contact_id, requested_at, finished_at, events, messages
 FROM erasures WHERE :id = ANY(contact_ids) ORDER BY requested_at DESC LIMIT 1;
 
--- name: contact_of(id, digest)$
--- The contact that an id of a contact leads to by now.
-SELECT id FROM contacts WHERE id = :id
-UNION ALL SELECT contact_id FROM contact_keys WHERE kind = 'row' AND digest = :digest LIMIT 1;
-
 -- name: keys(contact)
 -- Everything that leads to a contact.
 SELECT kind, digest, value FROM contact_keys WHERE contact_id = :contact;

@@ -22,8 +22,8 @@ from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.contract.exports import ExportContact, ExportPage, Part
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
-from services.ingest.contacts.contact import EMAIL, EXTERNAL, ROW, Key
-from services.ingest.contacts.storage import digest
+from services.ingest.contacts.contact import ROW, Key
+from services.ingest.contacts.storage import owner
 from services.ingest.erasure import sweep
 from services.ingest.erasure.person import Person
 from services.ingest.export import items
@@ -222,19 +222,12 @@ def _no_page_before() -> InvalidRequest:
 
 
 async def _whose(connection: Any, contact_id: UUID) -> _Whose:
-    key = Key(ROW, str(contact_id))
-    id = await _queries.contact_of(connection, id=contact_id, digest=digest(key))
+    id = await owner(connection, contact_id)
     if id is None:
         raise NotFound(f"there is no contact {contact_id}; `hogsend contacts show` finds some")
     keys = [Key(*row) async for row in _queries.known_by(connection, contact=id)]
     contacts = [id, *(UUID(one.value) for one in keys if one.kind == ROW)]
-    person = Person(
-        user_ids=frozenset(
-            [*(one.value for one in keys if one.kind == EXTERNAL), *map(str, contacts)]
-        ),
-        emails=frozenset(one.value for one in keys if one.kind == EMAIL),
-    )
-    return _Whose(id, contacts, person)
+    return _Whose(id, contacts, Person.known_by(keys, contacts))
 
 
 def _position(text: str) -> str:

@@ -1,8 +1,3 @@
--- name: contact_of(id, digest)$
--- The contact that an id of a contact leads to by now.
-SELECT id FROM contacts WHERE id = :id
-UNION ALL SELECT contact_id FROM contact_keys WHERE kind = 'row' AND digest = :digest LIMIT 1;
-
 -- name: known_by(contact)
 -- Everything that leads to a contact.
 SELECT kind, value FROM contact_keys WHERE contact_id = :contact;
