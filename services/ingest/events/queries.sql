@@ -29,22 +29,24 @@ WHERE (event.source, event.id, event.event, event.user_id)
 -- Plan list queries for the filters that are really given, so that they use the fitting index.
 SET LOCAL plan_cache_mode = force_custom_plan;
 
--- name: page(id, event, user_id, source, occurred_from, occurred_to, before, before_occurred, before_received, before_source, before_id, before_event, before_user, limit, offset)
+-- name: known_sources()
+-- Every source, walked along the index that begins with it.
+WITH RECURSIVE sources AS (
+    (SELECT source FROM events ORDER BY source LIMIT 1)
+    UNION ALL
+    SELECT (SELECT event.source FROM events AS event
+        WHERE event.source > sources.source ORDER BY event.source LIMIT 1)
+    FROM sources WHERE sources.source IS NOT NULL
+)
+SELECT source FROM sources WHERE source IS NOT NULL;
+
+-- name: page(id, sources, event, user_id, source, occurred_from, occurred_to, before, before_occurred, before_received, before_source, before_id, before_event, before_user, limit, offset)
 -- Events that match, the latest that happened first, each with the key its contact is known by now;
--- those after a position when there is one. An id is looked for in each source, as the key begins with
--- it; the sources are walked along their index.
+-- those after a position when there is one. An id is looked for in each source: the key begins with it.
 WITH page AS (
     SELECT *, hashtextextended(event, 0) AS event_hash, hashtextextended(user_id, 0) AS user_hash
     FROM events
-    WHERE (:id::text IS NULL OR (id = :id AND source = ANY (ARRAY(
-            WITH RECURSIVE sources AS (
-                (SELECT source FROM events ORDER BY source LIMIT 1)
-                UNION ALL
-                SELECT (SELECT event.source FROM events AS event
-                    WHERE event.source > sources.source ORDER BY event.source LIMIT 1)
-                FROM sources WHERE sources.source IS NOT NULL
-            )
-            SELECT source FROM sources WHERE source IS NOT NULL))))
+    WHERE (:id::text IS NULL OR (id = :id AND source = ANY(:sources::text[])))
         AND (:event::text IS NULL OR (left(event, 100) = left(:event, 100) AND event = :event))
         AND (:user_id::text IS NULL
             OR (left(user_id, 100) = left(:user_id, 100) AND user_id = :user_id))
@@ -70,19 +72,11 @@ LEFT JOIN contacts AS contact ON contact.id = coalesce(moved.contact_id, page.co
 ORDER BY page.occurred_at DESC, page.received_at DESC, page.source DESC, page.id DESC,
     page.event_hash DESC, page.user_hash DESC;
 
--- name: total(id, event, user_id, source, occurred_from, occurred_to, most)$
+-- name: total(id, sources, event, user_id, source, occurred_from, occurred_to, most)$
 -- How many events match, counted up to a number; in the order of the index, so that it is used.
 SELECT count(*) FROM (
     SELECT FROM events
-    WHERE (:id::text IS NULL OR (id = :id AND source = ANY (ARRAY(
-            WITH RECURSIVE sources AS (
-                (SELECT source FROM events ORDER BY source LIMIT 1)
-                UNION ALL
-                SELECT (SELECT event.source FROM events AS event
-                    WHERE event.source > sources.source ORDER BY event.source LIMIT 1)
-                FROM sources WHERE sources.source IS NOT NULL
-            )
-            SELECT source FROM sources WHERE source IS NOT NULL))))
+    WHERE (:id::text IS NULL OR (id = :id AND source = ANY(:sources::text[])))
         AND (:event::text IS NULL OR (left(event, 100) = left(:event, 100) AND event = :event))
         AND (:user_id::text IS NULL
             OR (left(user_id, 100) = left(:user_id, 100) AND user_id = :user_id))
@@ -92,11 +86,11 @@ SELECT count(*) FROM (
     ORDER BY occurred_at DESC LIMIT :most
 ) AS counted;
 
--- name: expected_total(id, event, user_id, source, occurred_from, occurred_to)$
+-- name: expected_total(id, sources, event, user_id, source, occurred_from, occurred_to)$
 -- PostgreSQL's plan, which says how many events it expects to match. Without the
 -- prefixes of the indexes: it would take them for conditions of their own, and expect too few.
 EXPLAIN (FORMAT JSON) SELECT FROM events
-WHERE (:id::text IS NULL OR id = :id)
+WHERE (:id::text IS NULL OR (id = :id AND source = ANY(:sources::text[])))
     AND (:event::text IS NULL OR event = :event)
     AND (:user_id::text IS NULL OR user_id = :user_id)
     AND (:source::text IS NULL OR source = :source)

@@ -142,7 +142,7 @@ class EventStore:
 
     async def page(self, wanted: ListEvents) -> EventPage:
         """List stored events, the latest that happened first."""
-        filters = {
+        filters: dict[str, object] = {
             "id": text_without_nul(wanted.id),
             "event": text_without_nul(wanted.event),
             "user_id": text_without_nul(wanted.user_id),
@@ -155,6 +155,7 @@ class EventStore:
         before = position(EventPosition, wanted.before)
         async with self._database.acquire(snapshot=True) as connection:
             await _queries.custom_plans(connection)
+            filters["sources"] = await _sources(connection) if wanted.id is not None else None
             total = await _queries.total(connection, **filters, most=exact + 1)
             if estimated := total > exact:
                 plan = await _queries.expected_total(connection, **filters)
@@ -186,6 +187,10 @@ class EventStore:
             offset=wanted.offset,
             next_before=cursor(_position(shown[-1])) if more else None,
         )
+
+
+async def _sources(connection: Any) -> list[str]:
+    return [row["source"] async for row in _queries.known_sources(connection)]
 
 
 def _position(row: Any) -> EventPosition:
