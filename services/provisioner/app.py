@@ -37,7 +37,7 @@ from services.provisioner.backfill.runner import BackfillRunner
 from services.provisioner.backfill.store import BackfillStore
 from services.provisioner.credentials import PROVIDER, Credentials
 from services.provisioner.destination.provisioning import Instance, Provisioning
-from services.provisioner.destination.signing import SigningSecrets
+from services.provisioner.destination.signing_secret import SigningSecrets
 from services.provisioner.destination.store import DestinationStore
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from services.provisioner.diagnosis.diagnostics import Diagnostics

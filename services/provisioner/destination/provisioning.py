@@ -21,7 +21,7 @@ from services.provisioner.destination.desired import Desired
 from services.provisioner.destination.errors import ProvisioningError, cannot_rotate
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.reconcile import Reconciliation
-from services.provisioner.destination.signing import SigningSecrets
+from services.provisioner.destination.signing_secret import SigningSecrets
 from services.provisioner.destination.store import DestinationStore, ProvisioningLock
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 

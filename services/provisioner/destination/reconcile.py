@@ -33,7 +33,7 @@ from services.provisioner.destination.errors import (
 )
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.ownership import Ownership
-from services.provisioner.destination.signing import SigningSecrets
+from services.provisioner.destination.signing_secret import SigningSecrets
 from services.provisioner.destination.store import ProvisioningLock
 from services.provisioner.destination.webhook_url import redacted_url
 

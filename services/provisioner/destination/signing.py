@@ -1,4 +1,4 @@
-"""Signed deliveries: whether this PostHog can sign, with which key, and when that is another one.
+"""Signed deliveries: whether this PostHog can sign, and whether it does with the key known here.
 
 PostHog signs where a destination's program and inputs have `signing_secret`
 (PostHog/posthog#90307). A destination keeps the program it was created with, so one from before
@@ -9,31 +9,17 @@ never shows again: a header of the destination names it (`KEY_ID_HEADER`), so th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
-import msgspec
-import structlog
-
-from hogsend.contract.credentials import DerivedPayload
-from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.provisioning import Unsigned
 from hogsend.posthog import signing
 from hogsend.posthog.api import HogFunction
 from hogsend.posthog.api.hog_functions import HogTemplate
 from hogsend.posthog.api.reading import mapping
-from services.provisioner.credentials import Credentials
 from services.provisioner.destination import legacy
 from services.provisioner.destination.drift import has_canonical_schema
 
-log = structlog.get_logger(__name__)
-
 SIGNING_INPUT = "signing_secret"
-PREVIOUS_SECONDS = 24 * 3600.0
-"""How long the key before counts beside a new one: far longer than PostHog repeats a delivery."""
-
-Clock = Callable[[], datetime]
 
 
 class Offer(Enum):
@@ -97,103 +83,6 @@ def why_unsigned(function: HogFunction, secret: str | None) -> Unsigned | None:
             if secret is None:
                 return "no_key"
             return "not_provisioned" if find_drift(function, secret) else None
-
-
-class SigningSecrets:
-    """Finds the key that PostHog signs with, and mints one when none exists and `minting` is on."""
-
-    def __init__(
-        self,
-        credentials: Credentials,
-        configured: str | None,
-        *,
-        minting: bool,
-        now: Clock = lambda: datetime.now(UTC),
-    ) -> None:
-        self._credentials = credentials
-        self._configured = configured
-        self._minting = minting
-        self._now = now
-
-    @property
-    def configured(self) -> str | None:
-        """POSTHOG_SIGNING_SECRET, which takes precedence over a minted key."""
-        return self._configured
-
-    async def obtain(self) -> str | None:
-        """Return the key, minting one if needed; a minted one is stored before it is returned.
-
-        None when none can be had: minting is not allowed, or what was stored cannot be read. The
-        caller holds the provisioning lock, so that only one run mints.
-
-        Raises:
-            Unavailable: the credentials service is down.
-        """
-        if self._configured:
-            return self._configured
-        payload = await self._readable()
-        if payload is None or payload.signing_secret or not self._minting:
-            return payload.signing_secret if payload else None
-        return await self._store(payload, signing.mint())
-
-    async def rotate(self) -> None:
-        """Mint another key; the one before counts beside it, and its end is near after `settle`.
-
-        Only after a run that left PostHog signing with the present one, so that no key that is in
-        use is forgotten.
-
-        Raises:
-            Unavailable: the credentials service is down, or could not store it.
-        """
-        payload = await self._readable()
-        if payload is None or not payload.signing_secret:
-            return
-        if await self._store(_replaced(payload), signing.mint()) is None:
-            raise Unavailable("the new signing key could not be stored; try again")
-        log.info("signing key minted anew")
-
-    async def settle(self) -> None:
-        """Set an end to the key before, now that PostHog has the present one.
-
-        A minted key is the key before, too, once the operator set one.
-
-        Raises:
-            Unavailable: the credentials service is down.
-        """
-        payload = await self._readable()
-        if payload is None:
-            return
-        secret = payload.signing_secret
-        if self._configured and secret:
-            payload, secret = _replaced(payload), None
-        if payload.signing_secret_previous and payload.signing_previous_until is None:
-            until = self._now() + timedelta(seconds=PREVIOUS_SECONDS)
-            ending = msgspec.structs.replace(payload, signing_previous_until=until)
-            await self._store(ending, secret)
-
-    async def _readable(self) -> DerivedPayload | None:
-        stored = await self._credentials.derived()
-        return None if stored.state == "unreadable" else stored.payload or DerivedPayload()
-
-    async def _store(self, payload: DerivedPayload, secret: str | None) -> str | None:
-        try:
-            await self._credentials.store_derived(
-                msgspec.structs.replace(payload, signing_secret=secret)
-            )
-        except Unavailable:
-            raise
-        except HogsendError as error:
-            log.warning("a minted signing key could not be stored", reason=str(error))
-            return None
-        return secret
-
-
-def _replaced(payload: DerivedPayload) -> DerivedPayload:
-    return msgspec.structs.replace(
-        payload,
-        signing_secret_previous=payload.signing_secret,
-        signing_previous_until=None,
-    )
 
 
 def _has_input(schema: list[object]) -> bool:

@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 import structlog
 
 from hogsend.contract.credentials import DerivedPayload
 from hogsend.contract.errors import HogsendError, Unavailable
-from services.provisioner.credentials import Credentials
 from services.provisioner.destination.errors import (
     NO_SECRET,
     OPEN_ROUTE_REMEDY,
     ProvisioningError,
     precondition_failed,
 )
+from services.provisioner.destination.minted_secret import MintedSecrets
 
 log = structlog.get_logger(__name__)
 
 CANNOT_ROTATE = "webhook_secret_not_rotatable"
 SECRET_BYTES = 32
-PREVIOUS_SECONDS = 24 * 3600.0
-"""How long the secret before is accepted beside a new one: far longer than PostHog repeats."""
-
-Clock = Callable[[], datetime]
 
 
-class WebhookSecrets:
+class WebhookSecrets(MintedSecrets):
     """Finds the webhook secret, and mints one when none exists and `minting` is allowed."""
-
-    def __init__(
-        self,
-        credentials: Credentials,
-        configured: str | None,
-        *,
-        minting: bool,
-        now: Clock = lambda: datetime.now(UTC),
-    ) -> None:
-        self._credentials = credentials
-        self._configured = configured
-        self._minting = minting
-        self._now = now
-
-    @property
-    def configured(self) -> str | None:
-        """POSTHOG_WEBHOOK_SECRET, which takes precedence over a minted secret."""
-        return self._configured
 
     async def obtain(self) -> str:
         """Return the secret, minting one if needed; a minted one is stored before it is returned.
@@ -113,9 +89,8 @@ class WebhookSecrets:
         if payload is None or not payload.webhook_secret_previous:
             return
         if payload.webhook_previous_until is None:
-            until = self._now() + timedelta(seconds=PREVIOUS_SECONDS)
             await self._credentials.store_derived(
-                msgspec.structs.replace(payload, webhook_previous_until=until)
+                msgspec.structs.replace(payload, webhook_previous_until=self._end_of_previous())
             )
 
     async def _readable(self) -> DerivedPayload:

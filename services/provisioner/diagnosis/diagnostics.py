@@ -27,7 +27,7 @@ from services.provisioner.destination.errors import (
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.ownership import Ownership
 from services.provisioner.destination.provisioning import Instance
-from services.provisioner.destination.signing import SigningSecrets
+from services.provisioner.destination.signing_secret import SigningSecrets
 from services.provisioner.destination.store import DestinationStore
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from services.provisioner.destination.webhook_url import webhook_url

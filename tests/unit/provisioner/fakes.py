@@ -32,7 +32,7 @@ from hogsend.posthog.scopes import SCOPES
 from hogsend.transport.connection import Connection
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.provisioning import Instance, Provisioning
-from services.provisioner.destination.signing import SigningSecrets
+from services.provisioner.destination.signing_secret import SigningSecrets
 from services.provisioner.destination.store import DestinationStore, ProvisioningLock
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from services.provisioner.diagnosis.diagnostics import Diagnostics

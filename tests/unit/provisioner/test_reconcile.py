@@ -15,7 +15,7 @@ from services.provisioner.destination.desired import Desired
 from services.provisioner.destination.errors import ProvisioningError
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.reconcile import Reconciliation
-from services.provisioner.destination.signing import SigningSecrets
+from services.provisioner.destination.signing_secret import SigningSecrets
 from tests.destinations import (
     OTHER_HOST,
     OTHER_SECRET,

@@ -21,7 +21,7 @@ from sandbox.functions.model import HogFunction, InputSchema
 from sandbox.instance import Instance
 from sandbox.options import Options
 from services.provisioner.destination import legacy
-from services.provisioner.destination.signing import PREVIOUS_SECONDS
+from services.provisioner.destination.minted_secret import PREVIOUS_SECONDS
 from tests.unit.provisioner.fakes import FakeCredentials, InMemoryProvisioner, compose
 
 OPERATORS = "whsec_" + "b" * 32
