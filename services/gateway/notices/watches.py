@@ -39,9 +39,18 @@ class Watch:
     kind: NoticeKind
     seconds: float
     """How long between two looks."""
-    look: Callable[[], Awaitable[Found]]
+    ask: Callable[[], Awaitable[Found]]
+    """Asks the service that knows; raises `HogsendError` when that does not answer."""
     local: bool = False
     """Whether it concerns this gateway alone, and is told without asking anybody."""
+
+    async def look(self) -> Found:
+        """Ask what there is; None when there is no answer."""
+        try:
+            return await self.ask()
+        except HogsendError as error:
+            FAILURES.labels("notices", error.code).inc()
+            return None
 
 
 def watches(bus: Connection, queue: WebhookQueue, *, failing_seconds: float) -> list[Watch]:
@@ -74,11 +83,7 @@ class Spool:
 
 
 async def _credential(bus: Connection) -> Found:
-    try:
-        status = await bus.request(CREDENTIALS_STATUS, ProviderRef(provider_id=PROVIDER))
-    except HogsendError as error:
-        _not_known(error)
-        return None
+    status = await bus.request(CREDENTIALS_STATUS, ProviderRef(provider_id=PROVIDER))
     if status.oauth == "unreadable":
         detail = "The stored OAuth credential cannot be unsealed."
         return {PROVIDER: Problem(detail, "Restore BETTER_AUTH_SECRET, or connect again.")}
@@ -89,11 +94,7 @@ async def _credential(bus: Connection) -> Found:
 
 
 async def _dead_letters(bus: Connection) -> Found:
-    try:
-        total = (await bus.request(INGEST_DEAD_LETTERS, ListDeadLetters(limit=1))).total
-    except HogsendError as error:
-        _not_known(error)
-        return None
+    total = (await bus.request(INGEST_DEAD_LETTERS, ListDeadLetters(limit=1))).total
     if not total:
         return {}
     detail = f"{total} messages could not be processed and wait as dead letters."
@@ -101,11 +102,7 @@ async def _dead_letters(bus: Connection) -> Found:
 
 
 async def _failing(bus: Connection, seconds: float) -> Found:
-    try:
-        failing = (await bus.request(ANALYTICS_FAILING, Empty())).failing
-    except HogsendError as error:
-        _not_known(error)
-        return None
+    failing = (await bus.request(ANALYTICS_FAILING, Empty())).failing
     now = datetime.now(UTC)
     return {
         one.subject: Problem(
@@ -118,11 +115,7 @@ async def _failing(bus: Connection, seconds: float) -> Found:
 
 
 async def _disabled(bus: Connection) -> Found:
-    try:
-        found = (await bus.request(PROVISIONER_DIAGNOSE, Empty())).destination
-    except HogsendError as error:
-        _not_known(error)
-        return None
+    found = (await bus.request(PROVISIONER_DIAGNOSE, Empty())).destination
     if found.state == "unknown":
         return None
     if found.state not in {"disabled_by_posthog", "degraded"}:
@@ -130,7 +123,3 @@ async def _disabled(bus: Connection) -> Found:
     detail = SLOWED if found.state == "degraded" else found.detail or "PostHog disabled it."
     remedy = found.remediation or "Run `hogsend doctor`."
     return {found.hog_function_id or "destination": Problem(detail, remedy)}
-
-
-def _not_known(error: HogsendError) -> None:
-    FAILURES.labels("notices", error.code).inc()
