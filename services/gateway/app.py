@@ -14,20 +14,14 @@ from granian.server.embed import Server
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp
 
-from hogsend import __version__
 from hogsend.contract.users import User
-from hogsend.posthog.signing import key_of
 from hogsend.service import telemetry
 from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.heartbeat import touch_forever
-from hogsend.service.http import http_client
 from hogsend.service.settings import (
     BusSettings,
     OutboundSettings,
@@ -35,7 +29,6 @@ from hogsend.service.settings import (
     PublicUrlSettings,
     TelemetrySettings,
 )
-from hogsend.service.ssrf import EgressPolicy
 from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection
 from services.gateway.audit import with_audit_trail
@@ -52,11 +45,8 @@ from services.gateway.handlers import PROVIDER, router
 from services.gateway.json_request import JSONRequest
 from services.gateway.listener import listening_socket
 from services.gateway.liveness import LivenessListener
-from services.gateway.notices.openapi import WEBHOOKS
-from services.gateway.notices.outbox import Outbox
-from services.gateway.notices.sender import NoticeSender
-from services.gateway.notices.watcher import NoticeWatcher
-from services.gateway.notices.watches import watches
+from services.gateway.notices.telling import telling
+from services.gateway.openapi import openapi_config
 from services.gateway.query_keys import refuse_unknown_query_keys
 from services.gateway.request_timeouts import with_body_timeout
 from services.gateway.response_headers import with_response_headers
@@ -118,7 +108,7 @@ def build(
     deliveries = PostHogDeliveries(
         queue,
         webhook_secret,
-        Signatures(signing_keys, required=settings.webhook_signatures == "required"),
+        Signatures(signing_keys, required=settings.signatures_required),
         size=size,
         refusals=Refusals(ClientAddresses(settings.trusted_proxies)),
         max_bytes=settings.webhook_max_bytes,
@@ -162,7 +152,7 @@ def build(
             "webhook_secret": Provide(lambda: webhook_secret, sync_to_thread=False),
             "signing_keys": Provide(lambda: signing_keys, sync_to_thread=False),
             "signatures_required": Provide(
-                lambda: settings.webhook_signatures == "required", sync_to_thread=False
+                lambda: settings.signatures_required, sync_to_thread=False
             ),
             "size": Provide(lambda: size, sync_to_thread=False),
             "posthog": Provide(lambda: posthog, sync_to_thread=False),
@@ -173,7 +163,7 @@ def build(
         state=State({"admin_keys": keys, "deliveries": deliveries, "live": live}),
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.webhook_max_bytes,
-        openapi_config=_openapi(),
+        openapi_config=openapi_config(),
         logging_config=None,
     )
     add_examples(app)
@@ -211,8 +201,8 @@ def build_parts(link: Connection, settings: GatewaySettings, posthog: PostHogSet
             ],
             may_be_open=settings.webhook_open,
         ),
-        signing_keys=signing_keys(link, watcher, settings, posthog),
-        signatures_required=settings.webhook_signatures == "required",
+        signing_keys=SigningKeys.of(link, watcher, settings, posthog),
+        signatures_required=settings.signatures_required,
         spool=spool,
         queue=WebhookQueue(link, spool, settings.webhook_ack_timeout_ms / 1000),
     )
@@ -315,69 +305,3 @@ async def run() -> None:
             ],
             stopping=[app.state.live.close],
         ).run()
-
-
-def telling(
-    link: Connection, queue: WebhookQueue, settings: GatewaySettings, outbound: OutboundSettings
-) -> list[Work]:
-    """Make what tells the operator's webhook; nothing where there is none."""
-    url, secret = settings.operator_webhook_url, settings.operator_webhook_secret
-    if url is None or secret is None:
-        return []
-    found = watches(link, queue, failing_seconds=settings.operator_webhook_failing_seconds)
-
-    async def tell() -> None:
-        policy = EgressPolicy.of(outbound.outbound_allow, url)
-        async with http_client(policy, proxies=outbound.proxies) as http:
-            outbox, key = Outbox(settings.spool_dir), key_of(secret.get_secret_value())
-            await NoticeWatcher(
-                link, outbox, found, NoticeSender(outbox, http, url=url, key=key)
-            ).run()
-
-    return [tell]
-
-
-def signing_keys(
-    link: Connection,
-    watcher: CredentialWatcher,
-    settings: GatewaySettings,
-    posthog: PostHogSettings,
-) -> SigningKeys:
-    """Make what knows the keys that deliveries may be signed with."""
-    current, earlier = posthog.posthog_signing_secret, settings.posthog_signing_secret_previous
-    configured = [one.get_secret_value() for one in (current, *earlier) if one is not None]
-    return SigningKeys(link, watcher, configured)
-
-
-def _openapi() -> OpenAPIConfig:
-    return OpenAPIConfig(
-        title="Hogsend gateway",
-        version=__version__,
-        description="PostHog webhooks in, credentials and stored events for administrators. "
-        "Everything else happens on NATS; see docs/bus.md.",
-        path="/docs",
-        webhooks={**WEBHOOKS},
-        use_handler_docstrings=True,
-        render_plugins=[
-            SwaggerRenderPlugin(
-                js_url="/docs/assets/swagger-ui-bundle.js",
-                css_url="/docs/assets/swagger-ui.css",
-                standalone_preset_js_url="/docs/assets/swagger-ui-standalone-preset.js",
-                favicon="",
-            ),
-            JsonRenderPlugin(path="/openapi.json"),
-        ],
-        components=Components(
-            security_schemes={
-                "webhookSecret": SecurityScheme(
-                    type="apiKey", name="x-posthog-webhook-secret", security_scheme_in="header"
-                ),
-                "adminKey": SecurityScheme(
-                    type="http", scheme="bearer", description="ADMIN_API_KEY"
-                ),
-                "ingestKey": SecurityScheme(
-                    type="http", scheme="bearer", description="INGEST_API_KEY"
-                ),
-            }
-        ),
-    )

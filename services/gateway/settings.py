@@ -145,6 +145,11 @@ class GatewaySettings(Settings):
         256 * MIB, description="Bytes of webhooks the spool holds; 0 turns it off."
     )
 
+    @property
+    def signatures_required(self) -> bool:
+        """Whether webhooks that are not signed are refused."""
+        return self.webhook_signatures == "required"
+
     @model_validator(mode="after")
     def _must_be_signed(self) -> Self:
         if self.operator_webhook_url is not None and self.operator_webhook_secret is None:

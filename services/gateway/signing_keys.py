@@ -25,7 +25,9 @@ from hogsend.contract.errors import HogsendError
 from hogsend.posthog.signing import key_id, key_of
 from hogsend.service import metrics
 from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.settings import PostHogSettings
 from hogsend.transport.connection import Connection
+from services.gateway.settings import GatewaySettings
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +68,19 @@ class SigningKeys:
             on_answer=self._learn,
             is_settled=lambda reply: reply.state != "unreadable",
         )
+
+    @classmethod
+    def of(
+        cls,
+        link: Connection,
+        watcher: CredentialWatcher,
+        settings: GatewaySettings,
+        posthog: PostHogSettings,
+    ) -> SigningKeys:
+        """Know the keys of the settings."""
+        current, earlier = posthog.posthog_signing_secret, settings.posthog_signing_secret_previous
+        configured = [one.get_secret_value() for one in (current, *earlier) if one is not None]
+        return cls(link, watcher, configured)
 
     def in_force(self) -> Mapping[str, Webhook]:
         """Give the keys that deliveries may be signed with now, by their ids."""

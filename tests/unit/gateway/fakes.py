@@ -26,8 +26,9 @@ from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from hogsend.transport.correlation import correlation_id
 from hogsend.transport.publisher import OutgoingMessage, Publisher
-from services.gateway.app import build, signing_keys, with_middleware
+from services.gateway.app import build, with_middleware
 from services.gateway.settings import GatewaySettings
+from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
@@ -177,7 +178,7 @@ async def fake_gateway(
         bus.answer(CREDENTIALS_WEBHOOK_SECRET, minted)
         await webhook_secret.refresh()
     with_posthog = PostHogSettings(**{"posthog_webhook_secret": secret, **(posthog or {})})
-    keys_of_signatures = signing_keys(bus, watcher, configured, with_posthog)
+    keys_of_signatures = SigningKeys.of(bus, watcher, configured, with_posthog)
     if signing is not None:
         bus.answer(CREDENTIALS_SIGNING_SECRET, signing)
         await keys_of_signatures.renew()
