@@ -18,6 +18,7 @@ import structlog
 
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import Unavailable
+from hogsend.service import metrics
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.store import CredentialStore, PendingChange
 
@@ -130,6 +131,7 @@ class ChangeRelay:
         try:
             await self._store.mark_published(provider, version)
         except Unavailable as error:
+            metrics.FAILURES.labels("credential_change", error.code).inc()
             log.debug("a published change is not marked", provider=provider, reason=str(error))
 
     def _describe(self, provider: str, pending: PendingChange) -> CredentialChanged:

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from hogsend.contract.errors import CannotStart
+from hogsend.service import metrics
 from services.gateway.health.documents import Liveness
 
 log = structlog.get_logger(__name__)
@@ -63,9 +64,15 @@ class LivenessListener:
                 async with asyncio.timeout(REQUEST_SECONDS):
                     writer.write(_answer(await reader.readuntil(b"\r\n\r\n")))
                     await writer.drain()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            # Nobody who only asks whether this process lives.
-            log.debug("no request for the liveness came")
+        except (
+            OSError,
+            TimeoutError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+        ) as error:
+            # Not from a supervisor that only asks whether this process lives.
+            metrics.FAILURES.labels("liveness", type(error).__name__).inc()
+            log.debug("no request for the liveness came", reason=str(error))
         finally:
             self._open -= 1
             writer.close()

@@ -12,11 +12,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import msgspec
+import structlog
 from nats.aio.msg import Msg
 
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import EVENT_ANNOUNCED, EventBase
+from hogsend.service import metrics
 from hogsend.transport.connection import Connection
+
+log = structlog.get_logger(__name__)
 
 MOST_WATCHERS = 16
 """Streams of one gateway at the same time."""
@@ -183,8 +187,10 @@ class LiveEvents:
     async def _heard(self, message: Msg) -> None:
         try:
             event = _decode(message.data)
-        except msgspec.MsgspecError:
+        except msgspec.MsgspecError as error:
             # Of another version; the list of stored events has it.
+            metrics.FAILURES.labels("live", type(error).__name__).inc()
+            log.debug("an announcement is not shown live", reason=str(error))
             return
         for watcher in self._watchers:
             watcher.hear(event)

@@ -9,7 +9,6 @@ operator says so: a variable or a database that went missing opens nothing (ADR 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import os
@@ -172,8 +171,7 @@ class WebhookSecret:
         now = self._clock()
         if presented and self._configured is None and now >= self._ask_again_at:
             self._ask_again_at = now + ASK_AGAIN_SECONDS
-            with contextlib.suppress(HogsendError):
-                await self._minted.refresh()
+            await self._confirm()
         return self.check(presented)
 
     def _minted_before(self) -> Sequence[str]:
@@ -192,15 +190,22 @@ class WebhookSecret:
         if self._configured is not None:
             return
         self._minted.outdate()
+        if await self._confirm():
+            return
+        held = self._minted.held
+        if held is not None and held.state == "absent":
+            self._minted.forget()
+        self._watcher.hurry()
+
+    async def _confirm(self) -> bool:
+        """Ask what is minted; whether there was an answer."""
         try:
             await self._minted.refresh()
         except HogsendError as error:
             metrics.FAILURES.labels("webhook_secret", error.code).inc()
             log.debug("webhook secret not confirmed", reason=str(error))
-            held = self._minted.held
-            if held is not None and held.state == "absent":
-                self._minted.forget()
-            self._watcher.hurry()
+            return False
+        return True
 
     async def _ask(self) -> WebhookSecretReply:
         reference = ProviderRef(provider_id=self._watcher.provider)
