@@ -14,7 +14,7 @@ from services.credentials.store import Snapshot
 
 
 class SharedLoads:
-    """What is stored for each provider, read for whoever asks at the same time."""
+    """What is stored for each provider, read once for all who ask at the same time."""
 
     def __init__(self, load: Callable[[str], Awaitable[Snapshot]]) -> None:
         """Read with `load`."""
@@ -38,7 +38,7 @@ class SharedLoads:
     async def _read(self, provider: str, before: asyncio.Task[Snapshot] | None) -> Snapshot:
         if before is not None:
             await asyncio.wait((before,))
-        # Whoever asks from here on must not be given this one.
+        # Those who ask from here on must not be given this one.
         reading = self._running[provider] = self._next.pop(provider)
         try:
             return await self._load(provider)

@@ -16,8 +16,8 @@ from services.gateway.timestamps import format_milliseconds
 async def document(bus: Connection, contact_id: UUID, contact: ExportPage) -> AsyncIterator[bytes]:
     """Write everything about a person, piece by piece.
 
-    A page that finds nothing writes a line break, so that nobody takes the connection for dead. An
-    error ends it in the middle of the document; what ends with `complete` is whole.
+    A page that finds nothing writes a line break, so that no proxy takes the connection for dead.
+    An error ends it in the middle of the document; what ends with `complete` is whole.
 
     Args:
         bus: where ingest is asked.

@@ -1,8 +1,8 @@
 """`/livez` on a port of its own: answered while every connection of the gateway's is taken.
 
-Whoever restarts what does not answer would else restart a gateway that is only full, and cut
-everybody off. The event loop answers, as it does everything else here; the port is for the
-supervisor on the same network, and for nobody else.
+A supervisor restarts what does not answer. It would else restart a gateway that is only full, and
+cut off every client. The event loop answers, as it does everything else here; the port is for the
+supervisor on the same network only.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 PostHog's webhook template signs where it is given a `signing_secret` (PostHog/posthog#90307,
 nodejs/src/cdp/utils/standard-webhooks.ts): HMAC-SHA256 over id, timestamp and the body as it is
-sent. A shared header can be repeated by whoever once saw it; a signature cannot.
+sent. A shared header can be repeated by a reader of one delivery; a signature cannot.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The keys that deliveries may be signed with: the operator's, and those that connecting minted.
 
 Minted ones are asked for at once, and again with every change of the credential. They are kept in
-memory only: a gateway that starts while NATS is away takes signed deliveries for unsigned ones,
-which is no less than an unsigned one has to show.
+memory only: a gateway that starts while NATS cannot be reached takes signed deliveries for unsigned
+ones, which is no less than an unsigned one has to show.
 """
 
 from __future__ import annotations

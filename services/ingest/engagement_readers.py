@@ -1,8 +1,8 @@
 """Who reads ENGAGEMENT beside ingest, be its consumer there or not.
 
 Analytics has a durable for buckets and one for each destination. One that is deleted by hand while
-analytics is away is made again when it comes back, and must find what was reported meanwhile. So
-ingest remembers what it has seen, and asks analytics about what is missing.
+no replica of analytics runs is made again when one starts, and must find what was reported
+meanwhile. So ingest remembers what it has seen, and asks analytics about what is missing.
 """
 
 from __future__ import annotations

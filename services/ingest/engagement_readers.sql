@@ -7,5 +7,5 @@ SELECT durable FROM engagement_readers ORDER BY durable;
 INSERT INTO engagement_readers (durable) SELECT unnest(:durables::text[]) ON CONFLICT DO NOTHING;
 
 -- name: forget(durables)!
--- Durables that nobody wants any more.
+-- Durables that analytics wants no more.
 DELETE FROM engagement_readers WHERE durable = ANY(:durables::text[]);

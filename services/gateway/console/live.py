@@ -1,7 +1,7 @@
-"""Events as they are announced, for whoever watches them in the console.
+"""Events as they are announced, for pages of the console that show them.
 
-Nothing is heard while nobody watches. Each watcher has a small buffer that is sent four times a
-second; what does not fit is counted and left out, so a stream costs the same at any rate of events.
+Without a watcher the gateway hears nothing. Each watcher has a small buffer that is sent four times
+a second; what does not fit is counted and left out, so a stream costs the same at any rate.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class LiveEvents:
         if len(self._watchers) >= MOST_WATCHERS:
             raise TooManyWatchers
         stream = self._stream(_Watcher(wanted))
-        # One that has begun ends, whatever becomes of the request: else it would count for ever.
+        # One that has begun ends, whatever becomes of the request: else it would always count.
         await anext(stream)
         self._open += 1
         self._all_sent.clear()

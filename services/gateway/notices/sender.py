@@ -59,7 +59,7 @@ class NoticeSender:
         self._spacing = spacing
 
     async def run(self) -> Never:
-        """Send what is due, for ever."""
+        """Send what is due; never ends."""
         while True:
             await self._outbox.changed(await self.send_due())
 

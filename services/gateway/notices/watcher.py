@@ -40,7 +40,7 @@ class NoticeWatcher:
         self._sender = sender
 
     async def run(self) -> None:
-        """Look and tell, for ever."""
+        """Look and tell; never ends."""
         while not await asyncio.to_thread(self._outbox.open):  # noqa: ASYNC110 - a lock of a file
             await asyncio.sleep(OPEN_SECONDS)
         tasks = [asyncio.create_task(self._keep_looking(watch)) for watch in self._watched]

@@ -1,4 +1,4 @@
-"""What can be wrong, asked of the services that know. None is what nobody answered for."""
+"""What can be wrong, asked of the services that know. None: the service did not answer."""
 
 from __future__ import annotations
 

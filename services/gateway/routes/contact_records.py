@@ -56,7 +56,7 @@ class WhichContact(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ContactRecordsController(Controller):
-    """What is known about people, for whoever may report events."""
+    """What is known about people, for keys that may report events."""
 
     path = "/v1/contacts"
     tags = ("Events",)

@@ -2,7 +2,7 @@
 
 PostHog signs where a destination's program and inputs have `signing_secret`
 (PostHog/posthog#90307). A destination keeps the program it was created with, so one from before
-gets the template's of today, unless somebody changed it. The key is a secret input, which PostHog
+gets the template's of today, unless the team changed it. The key is a secret input, which PostHog
 never shows again: a header of the destination names it (`KEY_ID_HEADER`), so that drift is seen.
 """
 
@@ -28,7 +28,7 @@ class Offer(Enum):
     NONE = auto()
     """Its PostHog cannot sign."""
     CUSTOM = auto()
-    """Its PostHog can; its program was changed by somebody, and does not."""
+    """Its PostHog can; the team changed its program, which does not."""
     UPGRADE = auto()
     """It can, with the program of its template as it is today."""
     READY = auto()
@@ -97,7 +97,7 @@ def _named_key(function: HogFunction) -> str | None:
 
 
 def _is_changed(function: HogFunction, template: HogTemplate) -> bool:
-    """Whether the template's program would take something away that somebody added.
+    """Whether the template's program would take something away that the team added.
 
     It does not when each line of the destination's is in it: programs of the template have grown.
     Numbers of statuses in them changed, too, which says nothing.

@@ -33,7 +33,7 @@ function runner(box, again) {
           const outcome = await api(way.path, { method: way.method, body: way.body });
           done += outcome.count;
           kept.push(...outcome.kept);
-          // Letters that stay would be looked at for ever.
+          // Letters that stay would be looked at again and again.
           more = outcome.more && outcome.count > 0;
         } catch (error) {
           if (!(error instanceof Refused)) throw error;

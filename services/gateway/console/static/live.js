@@ -101,9 +101,9 @@ export async function live({ params, signal }) {
   }
 
   signal.addEventListener("abort", close);
-  // A page that nobody looks at watches nothing.
+  // A page in the background watches nothing.
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()), { signal });
-  // Whoever reads further down is not disturbed.
+  // A reader further down is not disturbed.
   document.addEventListener("scroll", () => { if (scrollY > 120 && !paused) pause(true); }, { signal, passive: true });
   open();
   tell();
