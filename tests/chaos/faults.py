@@ -39,7 +39,7 @@ async def kill(name: str, stack: Target, _chance: random.Random) -> None:
     """SIGKILL one process and wait until it is gone; the supervisor starts another."""
     process = await eventually(lambda: _found(stack, name))
     process.kill()
-    await eventually(lambda: not _runs(process))
+    await eventually(lambda: not runs(process))
 
 
 async def freeze(name: str, stack: Target, chance: random.Random) -> None:
@@ -146,7 +146,8 @@ def _found(stack: Target, name: str) -> psutil.Process | None:
         return None
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
+    """Whether a process runs; one that ends between two looks does not."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

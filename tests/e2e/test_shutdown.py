@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from cli.stack.environment import SERVICE_SETTINGS
-from tests.chaos.faults import stored_ids
+from tests.chaos.faults import runs, stored_ids
 from tests.running_stack import Up, up
 from tests.waiting import eventually, more_than
 
@@ -26,10 +26,7 @@ async def report(stack: Up, key: str) -> httpx.Response:
 
 
 async def ended(process: psutil.Process) -> None:
-    async def gone() -> bool:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-    await eventually(gone, DRAIN_SECONDS)
+    await eventually(lambda: not runs(process), DRAIN_SECONDS)
 
 
 async def waits_for_the_lock(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
