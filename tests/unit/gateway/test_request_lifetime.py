@@ -1,0 +1,98 @@
+"""A request ends with its answer: Granian closes a connection when nothing holds its request."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hogsend.contract.errors import Unavailable
+from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, fake_gateway
+from tests.waiting import eventually
+
+WEBHOOK = "/v1/webhooks/posthog"
+EVENTS = "/v1/events"
+INGEST = {"authorization": f"Bearer {INGEST_KEY}"}
+POSTHOG = {"x-posthog-webhook-secret": SECRET}
+
+
+class Client:
+    """Sends `body` and then nothing more; None is a body that never comes."""
+
+    def __init__(self, body: bytes | None) -> None:
+        self._body = body
+        self.answered: list[int] = []
+
+    async def receive(self) -> dict[str, Any]:
+        if self._body is None:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": self._body, "more_body": False}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.answered.append(message["status"])
+
+
+@pytest.fixture
+def _only_counted_references() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def _scope(path: str, headers: dict[str, str]) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+        "state": {},
+    }
+
+
+@pytest.mark.usefixtures("_only_counted_references")
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "status"),
+    [
+        (WEBHOOK, POSTHOG, None, 408),
+        (WEBHOOK, {"x-posthog-webhook-secret": "wrong"}, None, 401),
+        (WEBHOOK, {**POSTHOG, "content-length": "1000000000"}, None, 413),
+        (WEBHOOK, POSTHOG, b"{", 400),
+        (WEBHOOK, POSTHOG, b"{}", 400),
+        (WEBHOOK, POSTHOG, b'{"event":{"event":"e","distinct_id":"d"}}', 429),
+        (EVENTS, INGEST, None, 408),
+        (EVENTS, {"authorization": "Bearer wrong"}, None, 401),
+        (EVENTS, INGEST, b"{", 400),
+        ("/v1/unknown", {}, None, 404),
+    ],
+)
+async def test_nothing_holds_a_request_that_was_refused(
+    path: str, headers: dict[str, str], body: bytes | None, status: int
+) -> None:
+    async with fake_gateway(http_request_timeout_seconds=0.01) as gateway:
+        gateway.bus.published.fail = lambda _message: Unavailable("the stream does not exist")
+        await _refused(gateway, path, headers, body, status)
+
+
+async def _refused(
+    gateway: FakeGateway, path: str, headers: dict[str, str], body: bytes | None, status: int
+) -> None:
+    client = Client(body)
+    held = weakref.ref(client)
+    await gateway.app(_scope(path, headers), client.receive, client.send)
+    assert client.answered == [status]
+    del client
+    await eventually(lambda: held() is None, 5)
