@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from hogsend.posthog.code_exchange import readable_code
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_ERROR_CODE = re.compile(r"(?!ph[a-z]_)[a-z_]{1,40}")
-"""Matches OAuth's registered errors, but neither PostHog's tokens nor random text."""
 
 
 def printable(text: str) -> str:
@@ -24,6 +24,5 @@ def redact(text: str, *secrets: str) -> str:
 
 def error_code(text: object, *secrets: str) -> str:
     """Return an OAuth `error` value (RFC 6749, 5.2), or a placeholder for anything else."""
-    if not isinstance(text, str) or not _ERROR_CODE.fullmatch(text):
-        return "no readable error"
-    return redact(text, *secrets)
+    code = readable_code(text)
+    return "no readable error" if code is None else redact(code, *secrets)

@@ -5,34 +5,14 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from cli.admin.messages import Grant
 from cli.connect.browser import open_browser
-from cli.connect.discovery import Endpoints
 from cli.connect.exchange import exchange
 from cli.connect.loopback import HOST, listening
-from cli.connect.pkce import PkceSession
 from cli.terminal import Terminal
-from hogsend.posthog.scopes import SCOPES
-
-
-def authorize_url(endpoint: str, *, client_id: str, redirect_uri: str, session: PkceSession) -> str:
-    """Build the address of the consent page; keeps the parameters `endpoint` already has."""
-    parts = urlsplit(endpoint)
-    parameters = {
-        "response_type": "code",
-        "client_id": client_id,
-        "redirect_uri": redirect_uri,
-        "scope": " ".join(SCOPES),
-        "state": session.state,
-        "code_challenge": session.challenge,
-        "code_challenge_method": "S256",
-        "required_access_level": "team",
-    }
-    existing = [pair for pair in parse_qsl(parts.query, True) if pair[0] not in parameters]  # noqa: FBT003
-    query = urlencode([*existing, *parameters.items()], quote_via=quote)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+from hogsend.posthog.oauth_discovery import Endpoints
+from hogsend.posthog.pkce import PkceSession, authorize_url
 
 
 async def obtain_grant(

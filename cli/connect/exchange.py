@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
-import msgspec
 
 from cli.admin.messages import Grant
-from cli.connect.pkce import PkceSession
 from cli.connect.results import ConnectError, Verdict
 from cli.no_answer import why_no_answer
 from cli.redaction import error_code
-from hogsend.posthog.scopes import SCOPES
-from hogsend.posthog.token_lifetime import token_lifetime
+from hogsend.posthog.code_exchange import UnusableAnswer, code_form, read_tokens, refused_with
+from hogsend.posthog.pkce import PkceSession
 from hogsend.urls import is_loopback
 
 EXCHANGE_SECONDS = 20.0
-
-
-class _Tokens(msgspec.Struct, frozen=True):
-    access_token: str = ""
-    refresh_token: str = ""
-    expires_in: msgspec.Raw = msgspec.Raw(b"0")
-    """Seconds. 0 when missing: the server then refreshes before the first use."""
-    scope: str | None = None
-    scoped_teams: list[int] | None = None
-    scoped_organizations: list[str] | None = None
 
 
 async def exchange(
@@ -38,13 +25,7 @@ async def exchange(
     Raises:
         ConnectError: `exchange_failed`; contains neither the code, the verifier nor a token.
     """
-    form = {
-        "grant_type": "authorization_code",
-        "code": code,
-        "redirect_uri": redirect_uri,
-        "client_id": client_id,
-        "code_verifier": session.verifier,
-    }
+    form = code_form(code, session.verifier, redirect_uri=redirect_uri, client_id=client_id)
     try:
         async with httpx.AsyncClient(
             timeout=EXCHANGE_SECONDS,
@@ -57,33 +38,23 @@ async def exchange(
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise _failed(f"no answer from {token_endpoint} ({why_no_answer(error)})") from None
     if not answer.is_success:
-        reason = error_code(_error_of(answer.content), code, session.verifier, session.state)
+        refused = refused_with(answer.content)
+        reason = error_code(refused, code, session.verifier, session.state)
         raise _failed(f"{token_endpoint} answered {answer.status_code}: {reason}")
     try:
-        tokens = msgspec.json.decode(answer.content, type=_Tokens, strict=False)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise _failed(f"{token_endpoint} answered with a malformed document") from None
-    for name in ("access_token", "refresh_token"):
-        if not getattr(tokens, name):
-            raise _failed(f"{token_endpoint} answered without {name}")
+        tokens = read_tokens(answer.content)
+    except UnusableAnswer as error:
+        raise _failed(f"{token_endpoint} answered {error}") from None
     return Grant(
         access_token=tokens.access_token,
         refresh_token=tokens.refresh_token,
-        expires_at=_iso(datetime.now(UTC) + token_lifetime(tokens.expires_in)),
+        expires_at=_iso(datetime.now(UTC) + tokens.lifetime),
         token_endpoint=token_endpoint,
         client_id=client_id,
-        scopes=list(SCOPES) if tokens.scope is None else tokens.scope.split(),
+        scopes=tokens.scopes,
         scoped_teams=tokens.scoped_teams or [],
         scoped_organizations=tokens.scoped_organizations or [],
     )
-
-
-def _error_of(content: bytes) -> object:
-    try:
-        body: Any = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return body.get("error") if isinstance(body, dict) else None
 
 
 def _iso(moment: datetime) -> str:

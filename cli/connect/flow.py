@@ -15,7 +15,7 @@ from cli.admin.errors import AdminError
 from cli.admin.messages import ConnectInfo, Grant
 from cli.connect import region
 from cli.connect.authorize import obtain_grant
-from cli.connect.discovery import Endpoints, discover, same_origin
+from cli.connect.discovery import discover
 from cli.connect.results import (
     Connected,
     ConnectError,
@@ -30,6 +30,7 @@ from cli.errors import CommandError
 from cli.redaction import redact
 from cli.terminal import Terminal
 from hogsend.posthog import scopes
+from hogsend.posthog.oauth_discovery import Endpoints, same_origin
 from hogsend.service.ssrf import AllowedHost
 from hogsend.urls import is_loopback
 

@@ -7,16 +7,15 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
 import pytest
 
 from cli.connect import discovery
-from cli.connect.authorize import authorize_url
-from cli.connect.discovery import PATH, discover
+from cli.connect.discovery import discover
 from cli.connect.exchange import exchange
-from cli.connect.pkce import PkceSession
 from cli.connect.results import ConnectError
 from hogsend.posthog.client_document import CLIENT_ID
+from hogsend.posthog.oauth_discovery import PATH, Discovered
+from hogsend.posthog.pkce import PkceSession, authorize_url
 from hogsend.posthog.scopes import SCOPES
 from tests.cli.fakes import FakePostHog
 from tests.cli.recording_server import CannedResponse
@@ -174,7 +173,10 @@ def plain(private_host: str, host: str, allow: list[str], monkeypatch: pytest.Mo
         "authorization_endpoint": f"{host}/oauth/authorize/",
         "token_endpoint": f"{host}/oauth/token/",
     }
-    monkeypatch.setattr(discovery, "_get", lambda _url: httpx.Response(200, json=document))
+    answer = Discovered(
+        url=f"{private_host}{PATH}", status=200, content=json.dumps(document).encode()
+    )
+    monkeypatch.setattr(discovery, "_get", lambda _url: answer)
     assert discover(private_host, allow).token_endpoint == f"{host}/oauth/token/"
 
 

@@ -1,0 +1,152 @@
+"""Reading a PostHog's answer to OAuth discovery (RFC 8414; contract 3.2 and C9).
+
+What asks for it is elsewhere: the command line on the operator's machine, or the credentials
+service.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+
+from hogsend.urls import is_absolute_url, is_loopback
+
+PATH = "/.well-known/oauth-authorization-server"
+NO_SUCH_DOCUMENT = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+SUCCESS = range(200, 300)
+HTML = frozenset({"text/html", "application/xhtml+xml"})
+_LOGIN = re.compile(r"(?i)(^|/)(log-?in|sign-?in|sso|saml|auth|preflight|setup)(/|$)")
+"""A path that asks somebody to log in."""
+
+
+class NoOAuthServer(Exception):
+    """There is no OAuth server; the message says what it answered instead."""
+
+
+class DiscoveryFailed(Exception):
+    """There may be one, and this is not how it is found; the message says why."""
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """The fields of the discovery document that are needed, under OAuth's names."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+
+
+class Discovered(msgspec.Struct, frozen=True):
+    """What was answered at `url`."""
+
+    url: str
+    status: int
+    content: bytes
+    content_type: str = ""
+    location: str = ""
+    """Where it redirects to, as the header says it."""
+
+    @property
+    def is_redirect(self) -> bool:
+        """Whether it names another place."""
+        return self.status in REDIRECTS and bool(self.location)
+
+    @property
+    def target(self) -> str:
+        """Where a redirect leads, as an absolute URL; empty when it names nothing that is one."""
+        try:
+            return urljoin(self.url, self.location.strip())
+        except ValueError:
+            return ""
+
+    @property
+    def with_slash(self) -> str | None:
+        """The same path with a slash, where the answer leads there: the one redirect to follow."""
+        slashed = f"{self.url}/"
+        return slashed if self.is_redirect and self.target == slashed else None
+
+
+def read_endpoints(answer: Discovered) -> Endpoints:
+    """Read the endpoints from an answer.
+
+    Raises:
+        NoOAuthServer: there is no such document.
+        DiscoveryFailed: the answer is none that can be used.
+    """
+    url = answer.url
+    if answer.status in NO_SUCH_DOCUMENT:
+        raise NoOAuthServer(f"{url} answered {answer.status}")
+    if answer.is_redirect:
+        if _is_page(url, answer.target):
+            # PostHog sends every path that it does not know to its login page.
+            raise NoOAuthServer(f"{url} leads to {answer.target.partition('?')[0]}")
+        raise DiscoveryFailed(
+            f"{url} answered {answer.status} and redirects to "
+            f"{answer.target or 'nothing'}; give PostHog's app host itself"
+        )
+    if answer.status not in SUCCESS:
+        raise DiscoveryFailed(f"{url} answered {answer.status}")
+    if _is_html(answer):
+        raise NoOAuthServer(f"{url} answered with an HTML page")
+    try:
+        return msgspec.json.decode(answer.content, type=Endpoints)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DiscoveryFailed(f"{url} answered with a malformed document ({error})") from None
+
+
+def check_endpoint(name: str, url: str, is_named: Callable[[str], bool]) -> None:
+    """Require that an endpoint is safe: code, verifier and refresh token are sent there.
+
+    Args:
+        name: the field it comes from.
+        url: the endpoint.
+        is_named: whether the operator named the host of a URL, so that it may be without TLS.
+
+    Raises:
+        DiscoveryFailed: it is not.
+    """
+    scheme = url.partition(":")[0].lower()
+    if not is_absolute_url(url) or not (
+        scheme == "https" or (scheme == "http" and (is_loopback(url) or is_named(url)))
+    ):
+        raise DiscoveryFailed(
+            f"its {name} must be https, or http on this machine, at the host of POSTHOG_HOST or "
+            f"POSTHOG_PRIVATE_HOST, or at one in OUTBOUND_ALLOW: {url}"
+        )
+    if urlsplit(url).username is not None:
+        raise DiscoveryFailed(f"its {name} must not carry a user or password")
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two URLs have the same scheme, host and port; False for text that is not a URL."""
+    try:
+        return _origin(one) == _origin(other)
+    except ValueError:
+        return False
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def _is_page(url: str, target: str) -> bool:
+    """Whether a redirect leads to a page for people, not to where the document is."""
+    try:
+        here, there = urlsplit(url), urlsplit(target)
+        same_host = here.hostname == there.hostname
+    except ValueError:
+        return False
+    if there.path.rstrip("/").endswith(PATH):
+        return False
+    return same_host or _LOGIN.search(there.path) is not None
+
+
+def _is_html(answer: Discovered) -> bool:
+    kind = answer.content_type.partition(";")[0].strip().lower()
+    start = answer.content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
+    return kind in HTML or start.startswith(b"<")
