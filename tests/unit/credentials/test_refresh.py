@@ -311,6 +311,24 @@ async def test_a_kill_among_lost_answers_does_not_disconnect_either(driver: Driv
     assert not posthog.revoked
 
 
+async def test_a_crash_soon_after_lost_answers_is_repeated_at_once(driver: Driver) -> None:
+    """The last of them is longer ago than the pause of lost answers, and not than a refusal's."""
+    await driver.put(driver.grant(left=30))
+    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", lost=True)
+    replica = driver.replica()
+    await replica.refresher.refresh_due()
+    driver.clock.advance(GRACE.total_seconds() - 1)
+    await replica.refresher.refresh_due()
+    assert len(driver.endpoint.asked) == 2
+    driver.endpoint.failure = None
+    driver.clock.advance(LOST_BACK_OFF.total_seconds())
+    driver.endpoint.arrived.clear()
+    await crash(replica, await under_way(driver, replica))
+    driver.endpoint.answering.set()
+    await driver.replica().refresher.refresh_due()
+    assert len(driver.endpoint.asked) == 4
+
+
 async def test_a_lost_answer_is_not_asked_for_before_its_pause(driver: Driver) -> None:
     await driver.put(driver.grant(left=30))
     driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", lost=True)

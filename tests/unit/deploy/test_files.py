@@ -26,6 +26,7 @@ from hogsend.contract.users import User
 from hogsend.service.settings import TelemetrySettings
 from services.gateway.listener import WANTED_DESCRIPTORS
 from services.gateway.settings import GatewaySettings
+from services.gateway.webhooks.size_limit import HEADERS_BYTES
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -320,6 +321,11 @@ def test_the_image_sets_what_the_settings_know() -> None:
         if name in IMAGE and name != "ALIVE_FILE":
             assert f"{name}={IMAGE[name]}" in text
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
+
+
+def test_nats_takes_every_webhook_that_the_gateway_takes() -> None:
+    largest = GatewaySettings.model_fields["webhook_max_bytes"].default
+    assert largest + HEADERS_BYTES <= nats_server.MAX_PAYLOAD_BYTES
 
 
 @pytest.mark.parametrize("name", ["single", "cluster"])

@@ -115,7 +115,9 @@ def test_an_address_as_a_port_is_named_as_what_kubernetes_sets(
             (name, value)
             for name in (
                 *("POSTHOG_WEBHOOK_SECRET", "ADMIN_API_KEY", "ADMIN_READ_API_KEY"),
-                *("INGEST_API_KEY", "POSTHOG_PERSONAL_API_KEY", "ADMIN_API_KEY_PREVIOUS"),
+                *("INGEST_API_KEY", "POSTHOG_PERSONAL_API_KEY", "POSTHOG_API_KEY"),
+                *("ADMIN_API_KEY_PREVIOUS", "ADMIN_READ_API_KEY_PREVIOUS"),
+                *("INGEST_API_KEY_PREVIOUS", "POSTHOG_WEBHOOK_SECRET_PREVIOUS"),
             )
             for value in ("schlüssel", "a\nb", "a\tb", "a\x7fb", "ключ")
         ),

@@ -1,0 +1,34 @@
+"""Every request about a project is below `/api/projects/`, which every PostHog has (spec C1)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from hogsend.posthog.api import HogFunctions, Persons, PostHogError, Projects, Queries, Transport
+from hogsend.posthog.api.queries import Slice
+
+THEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("area", [HogFunctions, Persons, Projects, Queries])
+async def test_what_belongs_to_a_project_is_asked_for_below_projects(area: type[object]) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(404)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        transport = Transport(http, "https://posthog.example.com", "token")
+        calls = {
+            HogFunctions: lambda: HogFunctions(transport, "7").destinations(),
+            Persons: lambda: Persons(transport, "7").properties("u_1"),
+            Projects: lambda: Projects(transport).get("7"),
+            Queries: lambda: Queries(transport, "7").count(Slice(since=THEN, until=THEN)),
+        }
+        with pytest.raises(PostHogError):
+            await calls[area]()
+    assert [path.partition("/7/")[0] for path in asked] == ["/api/projects"]
