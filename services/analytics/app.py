@@ -40,6 +40,7 @@ from services.analytics.delivery.heard_writes import Destinations, HeardWrites
 from services.analytics.delivery.jetstream import JetStreams
 from services.analytics.delivery.leader_election import LeaderElection
 from services.analytics.delivery.listening import Listener
+from services.analytics.delivery.metrics import activity
 from services.analytics.delivery.positions import PositionStore
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.delivery.sources.destination import DestinationSource
@@ -85,7 +86,7 @@ def create_app(
         limits: what the operator says about streams.
         background: runs beside the service.
     """
-    link, own = broker.link, broker.include(router)
+    link, own = broker.link, broker.include(router, activity=activity)
 
     watcher = CredentialWatcher(PROVIDER)
     link.on_reconnect(watcher.reconnected)

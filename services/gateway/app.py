@@ -31,6 +31,7 @@ from hogsend.service.settings import (
 )
 from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection
+from services.gateway.activity.log import ActivityLog, gateway_activity
 from services.gateway.audit import with_audit_trail
 from services.gateway.auth import AdminKeys
 from services.gateway.body_budget import BodyBudget
@@ -50,6 +51,7 @@ from services.gateway.openapi import openapi_config
 from services.gateway.query_keys import refuse_unknown_query_keys
 from services.gateway.request_timeouts import with_body_timeout
 from services.gateway.response_headers import with_response_headers
+from services.gateway.routes.activity import get_activity
 from services.gateway.routes.audit import list_audit_entries
 from services.gateway.routes.backfills import BackfillsController
 from services.gateway.routes.capabilities import list_capabilities
@@ -113,7 +115,7 @@ def build(
         refusals=Refusals(ClientAddresses(settings.trusted_proxies)),
         max_bytes=settings.webhook_max_bytes,
     )
-    live = LiveEvents(bus)
+    live, activity = LiveEvents(bus), ActivityLog(bus)
     console = console_is_shown(wanted=settings.console, host=settings.gateway_host)
     keys = AdminKeys(settings, sessions=console, public_url=public.api_public_url)
     app = Litestar(
@@ -131,6 +133,7 @@ def build(
             ContactRecordsController,
             evaluate_flags,
             get_overview,
+            get_activity,
             *not_offered_routes(),
             BackfillsController,
             record_event,
@@ -148,6 +151,7 @@ def build(
         dependencies={
             "bus": Provide(lambda: bus, sync_to_thread=False),
             "live": Provide(lambda: live, sync_to_thread=False),
+            "activity": Provide(lambda: activity, sync_to_thread=False),
             "queue": Provide(lambda: queue, sync_to_thread=False),
             "webhook_secret": Provide(lambda: webhook_secret, sync_to_thread=False),
             "signing_keys": Provide(lambda: signing_keys, sync_to_thread=False),
@@ -160,7 +164,9 @@ def build(
         },
         request_class=JSONRequest,
         before_request=refuse_unknown_query_keys,
-        state=State({"admin_keys": keys, "deliveries": deliveries, "live": live}),
+        state=State(
+            {"admin_keys": keys, "deliveries": deliveries, "live": live, "activity": activity}
+        ),
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.webhook_max_bytes,
         openapi_config=openapi_config(),
@@ -233,7 +239,7 @@ def create_app(
     It answers from the beginning, while NATS may not be reached yet, and stops first.
     """
     broker.provide(parts.watcher)
-    broker.include(router)
+    broker.include(router, activity=gateway_activity)
     broker.link.on_reconnect(parts.watcher.reconnected)
 
     async def stop_listening() -> None:
@@ -299,6 +305,7 @@ async def run() -> None:
             parts,
             background=[
                 partial(touch_forever, observed.health_file),
+                partial(app.state.activity.keep, broker.instance),
                 SizeLimit(broker.link, settings.webhook_max_bytes).watch,
                 LivenessListener(settings.gateway_host, settings.gateway_liveness_port).serve,
                 *telling(broker.link, parts.queue, settings, OutboundSettings()),

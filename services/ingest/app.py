@@ -38,6 +38,7 @@ from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
 from services.ingest.export.exporter import Exporter
+from services.ingest.metrics import activity
 from services.ingest.notices import NoticeClaims
 from services.ingest.settings import IngestSettings
 
@@ -91,7 +92,7 @@ def create_app(
         ConsumerRequests(broker.link),
         broker.link,
     )
-    own = broker.include(handlers.router)
+    own = broker.include(handlers.router, activity=activity)
     for consuming in (handlers.webhooks, handlers.engagement, handlers.audit_entries):
         own.batch_subscriber(consuming).batch = batch_size
     return service_app(

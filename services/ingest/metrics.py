@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from hogsend.service.metrics import DeprecatedName
+from hogsend.contract.activity import Activity, IngestActivity
+from hogsend.contract.streams import StreamName
+from hogsend.service.activity import distribution, level, total
+from hogsend.service.metrics import STREAM_MESSAGES, DeprecatedName
 from hogsend.service.queued_message import QueuedMessage
 
 STORED = Counter("hogsend_ingest_events_stored", "Events stored for the first time")
@@ -61,3 +64,18 @@ def measured(messages: Sequence[QueuedMessage]) -> Iterator[None]:
     started = time.perf_counter()
     yield
     BATCH_SECONDS.observe(time.perf_counter() - started)
+
+
+def activity() -> Activity:
+    """Say what this process did."""
+    return Activity(
+        ingest=IngestActivity(
+            stored=total(STORED),
+            duplicates=total(DUPLICATES),
+            announced=total(PUBLISHED),
+            dead_letters=total(DEAD_LETTERS),
+            waiting=int(level(STREAM_MESSAGES, stream=StreamName.WEBHOOKS)),
+            waited_seconds=level(LAG_SECONDS, stream=StreamName.WEBHOOKS),
+            announced_seconds=distribution(ANNOUNCED_SECONDS),
+        )
+    )

@@ -11,6 +11,9 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
+from hogsend.contract.activity import Activity, AnalyticsActivity
+from hogsend.service.activity import level, total
+
 OF = ("source", "destination")
 
 SETTLED = Counter("hogsend_delivery_events", "Events done with, by outcome", [*OF, "outcome"])
@@ -34,3 +37,15 @@ def forget(source: str, destination: str) -> None:
     for metric in measured:
         with suppress(KeyError):
             metric.remove_by_labels({"source": source, "destination": destination})
+
+
+def activity() -> Activity:
+    """Say what this process did."""
+    return Activity(
+        analytics=AnalyticsActivity(
+            delivered=total(SETTLED, outcome="delivered"),
+            failed=total(SETTLED, outcome="failed"),
+            retried=total(RETRIES),
+            waiting=int(level(LAG) + level(WAITING)),
+        )
+    )

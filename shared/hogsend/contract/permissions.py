@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from hogsend.contract.activity import ASK_ACTIVITY
 from hogsend.contract.consumers import (
     ANSWERED_BY,
     ANY,
@@ -65,7 +66,9 @@ def permissions(user: User) -> Permissions:
     subscribe |= {endpoint.subject for endpoint in endpoints() if endpoint.service == user}
     if user is ANSWERED_BY:
         subscribe.add(f"{REQUESTS}.>")
-    if any(endpoint.service == user for endpoint in endpoints()):
+    if user is User.GATEWAY:
+        publish.add(ASK_ACTIVITY)
+    if user is User.GATEWAY or any(endpoint.service == user for endpoint in endpoints()):
         subscribe.add("$SRV.>")
         publish |= {f"{inbox_prefix(caller)}.>" for caller in _callers_of(user)}
     publish |= _owner_api(user)
@@ -94,7 +97,8 @@ def _callers_of(service: User) -> set[User]:
         for caller in endpoint.callers
     }
     deprecated = {user for user, current in DEPRECATED_USERS.items() if current in asking}
-    return asking | deprecated | {User.OPERATOR}
+    # The gateway asks every service what it did, itself included.
+    return asking | deprecated | {User.GATEWAY, User.OPERATOR}
 
 
 def _owner_api(user: User) -> set[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import structlog
 
+from hogsend.contract.activity import Activity
 from hogsend.contract.errors import CannotStart
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
@@ -42,6 +45,7 @@ class ServiceBroker(LinkedBroker):
             link: the connection everything goes over; it reconnects without end.
         """
         self.user = user
+        self.instance = secrets.token_hex(11)
         self.stats = ServiceStats()
         self.answered: list[Endpoint[Any, Any]] = []
         self._provided: dict[type, object] = {}
@@ -75,16 +79,27 @@ class ServiceBroker(LinkedBroker):
         for instance in instances:
             self._provided.update((kind, instance) for kind in type(instance).__mro__[:-1])
 
-    def include(self, router: ServiceRouter) -> ServiceRouter:
+    def include(
+        self, router: ServiceRouter, *, activity: Callable[[], Activity] | None = None
+    ) -> ServiceRouter:
         """Answer and consume what a router declares; gives this broker's copy of it.
 
-        Its endpoints are listed by `nats micro` (NATS ADR-32).
+        Its endpoints are listed by `nats micro` (NATS ADR-32), and what `activity` says as data of
+        `nats micro stats`.
         """
         own = router.copy()
         self.include_router(own)
         self.answered += own.endpoints
-        if own.endpoints:
-            self.include_router(discovery_router(self.user, own.endpoints, self.stats))
+        if own.endpoints or activity is not None:
+            self.include_router(
+                discovery_router(
+                    self.user,
+                    own.endpoints,
+                    self.stats,
+                    instance=self.instance,
+                    activity=activity,
+                )
+            )
         return own
 
     async def ask(

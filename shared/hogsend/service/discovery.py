@@ -6,8 +6,7 @@ where it is answered.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +15,7 @@ from faststream.nats import NatsRouter
 from prometheus_client import Histogram
 
 from hogsend._version import __version__
+from hogsend.contract.activity import Activity
 from hogsend.contract.registry import Endpoint
 from hogsend.service import metrics
 from hogsend.service.requester import RequesterMiddleware
@@ -113,13 +113,28 @@ class Stats(Identity, frozen=True, kw_only=True):
     type: str = f"{_TYPE}.stats_response"
     started: datetime
     endpoints: list[EndpointReport]
+    data: Activity | None = None
+    """What it did besides; None for a service that counts nothing, or of an earlier version."""
 
 
 def discovery_router(
-    service: str, endpoints: Iterable[Endpoint[Any, Any]], counted: ServiceStats
+    service: str,
+    endpoints: Iterable[Endpoint[Any, Any]],
+    counted: ServiceStats,
+    *,
+    instance: str,
+    activity: Callable[[], Activity] | None = None,
 ) -> NatsRouter:
-    """Make the router that answers discovery for one instance of a service."""
-    identity = Identity(name=f"hogsend-{service}", id=secrets.token_hex(11), version=__version__)
+    """Make the router that answers discovery for one instance of a service.
+
+    Args:
+        service: the one that answers.
+        endpoints: what it answers.
+        counted: what was counted there.
+        instance: id of this process among those of the service.
+        activity: says what it did besides.
+    """
+    identity = Identity(name=f"hogsend-{service}", id=instance, version=__version__)
     answered, started = list(endpoints), datetime.now(UTC)
     router = NatsRouter(include_in_schema=False, middlewares=[RequesterMiddleware])
 
@@ -153,6 +168,7 @@ def discovery_router(
             version=identity.version,
             started=started,
             endpoints=[_report(service, endpoint, counted) for endpoint in answered],
+            data=activity() if activity is not None else None,
         )
 
     for verb, answer in (("PING", ping), ("INFO", info), ("STATS", stats)):

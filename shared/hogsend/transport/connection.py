@@ -299,6 +299,34 @@ class Connection:
             raise self.forbidden(subject)
         return asking.result()
 
+    async def ask_all(self, subject: str, *, seconds: float) -> list[bytes]:
+        """Ask everybody who answers on `subject`, and give what arrives within `seconds`.
+
+        Raises:
+            Unavailable: NATS cannot be reached.
+            Forbidden: this NATS user may not ask that.
+        """
+        answers: list[bytes] = []
+
+        async def hear(message: Msg) -> None:
+            # Without anybody the server says so, with a status and no body.
+            if message.data:
+                answers.append(message.data)
+
+        inbox = self.client.new_inbox()
+        end = await self.listen(inbox, hear, pending_bytes=pending_bytes(self.client))
+        refusal = self.refusal(subject)
+        try:
+            await self.client.publish(subject, b"", reply=inbox)
+            await asyncio.wait({refusal}, timeout=seconds)
+        except nats.errors.Error as error:
+            raise Unavailable("NATS did not take the question") from error
+        finally:
+            await end()
+        if refusal.done():
+            raise self.forbidden(subject)
+        return answers
+
     async def js_for(self, stream: str) -> JetStreamContext:
         """The JetStream to make and delete consumers of `stream` with, as one of our services.
 

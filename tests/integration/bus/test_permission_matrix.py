@@ -116,6 +116,9 @@ async def test_a_user_answers_only_those_who_may_ask_it(servers: Servers, user: 
         if endpoint.service == user
         for caller in (*endpoint.callers, User.OPERATOR)
     }
+    if asking or user is User.GATEWAY:
+        # It asks everybody what they did, other gateways too.
+        asking |= {User.GATEWAY, User.OPERATOR}
     if user is User.INGEST:
         # It makes their consumers.
         asking |= {User.SUBSCRIBER, User.APP}

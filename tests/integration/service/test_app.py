@@ -16,13 +16,15 @@ from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 
+from hogsend.contract.activity import ASK_ACTIVITY, Activity
 from hogsend.contract.audit import INGEST_AUDIT, AuditEntry, AuditPage, ListAudit
-from hogsend.contract.errors import InvalidRequest, NotFound, TooLarge, Unavailable
+from hogsend.contract.errors import Forbidden, InvalidRequest, NotFound, TooLarge, Unavailable
 from hogsend.contract.streams import INGEST_CONSUMER, MIB, StreamName
 from hogsend.contract.users import User
 from hogsend.service import metrics
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
+from hogsend.service.discovery import Stats
 from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
 from hogsend.service.subscribers import RequestSubscriber
@@ -80,7 +82,7 @@ async def webhooks(messages: list[Msg], work: Injected[Work]) -> None:
 async def running(servers: Servers, work: Work) -> AsyncIterator[ServiceBroker]:
     broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
     broker.provide(work)
-    broker.include(router)
+    broker.include(router, activity=Activity)
     async with started(service_app(broker)):
         yield broker
 
@@ -241,6 +243,27 @@ async def test_discovery_tells_the_truth_about_every_endpoint(
     spent = counted["processing_time"]
     assert spent > 0
     assert counted["average_processing_time"] == spent // 3
+
+
+async def test_the_gateway_asks_every_process_and_others_may_not(
+    servers: Servers, work: Work, gateway: Connection
+) -> None:
+    async with (
+        running(servers, work) as first,
+        running(servers, work) as second,
+        connected(servers, User.SUBSCRIBER) as other,
+    ):
+
+        async def both_answer() -> bool:
+            answers = await gateway.ask_all(ASK_ACTIVITY, seconds=0.2)
+            stats = [msgspec.json.decode(answer, type=Stats) for answer in answers]
+            assert all(one.data == Activity() for one in stats)
+            return {one.id for one in stats} == {first.instance, second.instance}
+
+        await eventually(both_answer)
+        with pytest.raises(Forbidden):
+            await other.ask_all(ASK_ACTIVITY, seconds=60)
+    assert await gateway.ask_all(ASK_ACTIVITY, seconds=0.1) == []
 
 
 async def test_messages_come_in_batches_and_a_lone_one_by_itself(
