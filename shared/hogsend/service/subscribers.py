@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -49,8 +50,14 @@ from hogsend.service import metrics
 from hogsend.service.middlewares import ErrorReply, ScopeMiddleware
 from hogsend.service.requester import has_requester
 from hogsend.service.tasks import cancel_all
+from hogsend.service.turns import PATIENCE_SECONDS, Turns
 from hogsend.transport.connection import Connection, pending_bytes
-from hogsend.transport.consumer import HEARTBEAT_SECONDS, Consumer, MessagesInHand
+from hogsend.transport.consumer import (
+    BATCH_BYTES,
+    HEARTBEAT_SECONDS,
+    Consumer,
+    MessagesInHand,
+)
 from hogsend.transport.own_consumer import Position
 
 if TYPE_CHECKING:
@@ -231,6 +238,7 @@ class BatchSubscriber(BatchPullStreamSubscriber):
         self.batch = batch
         """Most messages handed over at a time; can be set until the subscriber starts."""
         self._workers = workers if starts_by_itself else 0
+        self._turns = Turns()
         self._on_nak = on_nak
 
     async def run(
@@ -280,15 +288,32 @@ class BatchSubscriber(BatchPullStreamSubscriber):
 
     async def _consume_pull(self) -> None:
         source = Consumer(self._connection(), self.stream.name, self.consumer, batch=self.batch)
-        async for messages in source.batches():
-            in_hand = self._in_hand(HEARTBEAT_SECONDS)
-            in_hand.take(messages)
-            beating = asyncio.create_task(in_hand.keep_alive())
-            try:
-                await self._process(messages)
-            finally:
-                beating.cancel()
-                self._noted(await in_hand.nak_all(NAK_SECONDS))
+        async with aclosing(source.batches()) as batches:
+            while True:
+                async with self._turns.one() as turn:
+                    messages = await anext(batches, None)
+                    if messages is None:
+                        return
+                    if self._is_backlog(messages):
+                        turn.end()
+                    else:
+                        turn.end_within(PATIENCE_SECONDS)
+                    await self._work_on(messages)
+
+    def _is_backlog(self, messages: list[Msg]) -> bool:
+        """Whether so much was there that more of it waits, or soon will."""
+        size = sum(len(message.data) for message in messages)
+        return len(messages) > self.batch // 2 or size > BATCH_BYTES // 2
+
+    async def _work_on(self, messages: list[Msg]) -> None:
+        in_hand = self._in_hand(HEARTBEAT_SECONDS)
+        in_hand.take(messages)
+        beating = asyncio.create_task(in_hand.keep_alive())
+        try:
+            await self._process(messages)
+        finally:
+            beating.cancel()
+            self._noted(await in_hand.nak_all(NAK_SECONDS))
 
     async def _process(self, messages: list[Msg]) -> None:
         try:

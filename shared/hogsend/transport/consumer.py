@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 import msgspec
 import nats.errors
@@ -114,7 +114,7 @@ class Consumer:
             return (await made(js, self._stream, self._config)).name
         return (await self._position.made(js, self._stream, self._config)).name
 
-    async def batches(self) -> AsyncIterator[list[Msg]]:
+    async def batches(self) -> AsyncGenerator[list[Msg], None]:
         """Yield unacknowledged messages, until the connection is closed.
 
         Raises:

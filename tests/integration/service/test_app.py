@@ -21,7 +21,7 @@ from hogsend.contract.audit import INGEST_AUDIT, AuditEntry, AuditPage, ListAudi
 from hogsend.contract.errors import Forbidden, InvalidRequest, NotFound, TooLarge, Unavailable
 from hogsend.contract.streams import INGEST_CONSUMER, MIB, StreamName
 from hogsend.contract.users import User
-from hogsend.service import metrics
+from hogsend.service import metrics, subscribers
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.discovery import Stats
@@ -282,6 +282,35 @@ async def test_messages_come_in_batches_and_a_lone_one_by_itself(
         await eventually(lambda: sum(map(len, work.batches)) == 1003)
         await eventually(lambda: _nothing_is_left(servers))
     assert max(map(len, work.batches)) == 500
+
+
+async def test_what_comes_while_a_small_batch_is_worked_on_is_the_next_batch(
+    servers: Servers, work: Work, gateway: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscribers, "PATIENCE_SECONDS", 60)
+    work.gate = asyncio.Event()
+    async with running(servers, work):
+        await send(gateway, b"1")
+        await eventually(lambda: work.under_way == 1)
+        await send(gateway, b"2", b"3", b"4")
+        work.gate.set()
+        await eventually(lambda: _nothing_is_left(servers))
+    assert work.batches == [[b"1"], [b"2", b"3", b"4"]]
+
+
+async def test_a_backlog_is_worked_on_by_all_workers(
+    servers: Servers, work: Work, gateway: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscribers, "PATIENCE_SECONDS", 60)
+    async with running(servers, Work()):
+        pass
+    await asyncio.gather(*(send(gateway, b"%d" % number) for number in range(1000)))
+    work.gate = asyncio.Event()
+    async with running(servers, work):
+        await eventually(lambda: work.under_way == 2)
+        work.gate.set()
+        await eventually(lambda: _nothing_is_left(servers))
+    assert [len(batch) for batch in work.batches] == [500, 500]
 
 
 async def test_a_poison_message_does_not_take_its_neighbours_along(
