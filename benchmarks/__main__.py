@@ -40,13 +40,12 @@ from benchmarks import (
 )
 from benchmarks.figures import Figure
 from benchmarks.report import machine
-from benchmarks.screen import quiet
+from benchmarks.screen import LOG, quiet
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
 from tests.servers import running_servers
 
 README = Path(__file__).parents[1] / "README.md"
-LOG = Path(__file__).parents[1] / "dist" / "benchmarks.log"
 Part = Callable[[], Awaitable[list[Figure]]]
 Progress = Callable[[str], object]
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"

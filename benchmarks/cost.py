@@ -19,12 +19,11 @@ from typing import NamedTuple
 
 import httpx
 import nats
-import psutil
 from nats.js import JetStreamContext
 from nats.js.api import RetentionPolicy
 
 from benchmarks.figures import Figure, median
-from benchmarks.processes import gateway, ingest, process, service_name
+from benchmarks.processes import cpu_seconds, gateway, ingest, process
 from cli.stack import nats as nats_server
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -220,15 +219,7 @@ async def _post(url: str) -> str:
 
 def _spent(processes: Sequence[str]) -> Seconds:
     """CPU time of this run's servers and services; PostgreSQL's is that of all its backends."""
-    spent = dict.fromkeys(processes, 0.0)
-    for child in psutil.Process().children():
-        name = service_name(child)
-        if name in spent:
-            times = [one.cpu_times() for one in [child, *child.children(recursive=True)]]
-            # A backend that has ended counts with its parent.
-            ended = times[0].children_user + times[0].children_system
-            spent[name] += ended + sum(one.user + one.system for one in times)
-    return spent
+    return {name: cpu_seconds(name) for name in processes}
 
 
 def _found(pattern: str, output: str) -> Sequence[str]:

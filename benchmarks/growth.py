@@ -1,8 +1,10 @@
 """How storing and reading hold up as the tables grow: `python -m benchmarks.growth [EVENTS ...]`.
 
 Fills a database of its own up to each number of events, with a million contacts (or `--contacts`),
-and prints a table: rows stored a second, and the 99th percentile of pages and look-ups in
-milliseconds, each with its ratio to the first line. Then the oldest sixth of the events is deleted.
+and prints a table: rows stored a second, the 99th percentile of pages and look-ups, and how long it
+takes to count and to delete everything of one person, in milliseconds, each with its ratio to the
+first line, and after the comma the CPU milliseconds that PostgreSQL spent on one. The latter barely
+depend on what else the machine does. Then the oldest sixth of the events is deleted.
 """
 
 from __future__ import annotations
@@ -13,14 +15,18 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
 import uvloop
 
 from benchmarks import ingest
-from benchmarks.figures import median
+from benchmarks.figures import median, percentile
+from benchmarks.processes import cpu_seconds
 from hogsend.contract.events import ListEvents
+from hogsend.contract.exports import ExportContact
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
@@ -29,7 +35,10 @@ from hogsend.service.retention import Retention
 from hogsend.transport.connection import Connection
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.lookup import ContactStore
+from services.ingest.erasure.jobs import ErasureJobs, Job
+from services.ingest.erasure.person import Person
 from services.ingest.events.store import EventStore
+from services.ingest.export.exporter import Exporter
 from services.ingest.settings import IngestSettings
 from tests.servers import Servers, running_servers
 
@@ -41,6 +50,8 @@ LOOKS = 300
 """Pages and look-ups of each kind."""
 STORED = 2
 """Rounds of storing 20,000 rows."""
+PEOPLE = 3
+"""People whose events are counted, and then deleted."""
 
 _CONTACTS = """
 WITH filled AS (
@@ -77,16 +88,31 @@ async def _grow(connection: Any, begin: int, end: int, contacts: int, largest: i
     await connection.execute("VACUUM ANALYZE events")
 
 
-async def _p99(look: Callable[[], Awaitable[object]]) -> float:
+class _Measured(NamedTuple):
+    """What one thing took, in milliseconds, or what was reached a second."""
+
+    value: float
+    postgres_ms: float
+    """CPU time that PostgreSQL spent on one, which barely depends on what else the machine does."""
+
+
+async def _measured(count: int, share: float, look: Callable[[], Awaitable[object]]) -> _Measured:
+    """Do something `count` times, and give a percentile."""
     taken = []
-    for _ in range(LOOKS):
+    spent = cpu_seconds("postgres")
+    for _ in range(count):
         begun = time.perf_counter()
         await look()
-        taken.append(time.perf_counter() - begun)
-    return sorted(taken)[LOOKS * 99 // 100] * 1000
+        taken.append((time.perf_counter() - begun) * 1000)
+    spent = cpu_seconds("postgres") - spent
+    return _Measured(percentile(taken, share), spent / count * 1000)
 
 
-async def _read(database: Database, contacts: int) -> dict[str, float]:
+async def _p99(look: Callable[[], Awaitable[object]]) -> _Measured:
+    return await _measured(LOOKS, 0.99, look)
+
+
+async def _read(database: Database, contacts: int) -> dict[str, _Measured]:
     store, people = EventStore(database), ContactStore(database)
     draw = random.Random(1)  # noqa: S311 - the same people each time, nobody guesses them
     now = datetime.now(UTC)
@@ -109,13 +135,51 @@ async def _read(database: Database, contacts: int) -> dict[str, float]:
     }
 
 
-async def _rate(servers: Servers, operator: Connection, url: str, run: str) -> float:
+async def _whole_people(
+    database: Database, operator: Connection, contacts: int
+) -> dict[str, _Measured]:
+    """Count all events of a person, as before an erasure, and delete them."""
+    jobs, exporter = ErasureJobs(database), Exporter(database, operator)
+    draw = random.Random(2)  # noqa: S311 - the same people each time, nobody guesses them
+    people = [
+        UUID(f"00000000-0000-4000-8000-{draw.randrange(contacts):012x}") for _ in range(PEOPLE)
+    ]
+    counted, deleted = iter(people), iter(people)
+
+    async def count() -> None:
+        wanted = ExportContact(contact_id=next(counted), part="events", only_count=True)
+        while (page := await exporter.page(wanted)).next is not None:
+            wanted = msgspec.structs.replace(wanted, after=page.next)
+
+    return {
+        "count of a person's events": await _measured(PEOPLE, 0.5, count),
+        "deletion of a person's events": await _measured(
+            PEOPLE, 0.5, lambda: jobs.delete_events(_erasure_of(next(deleted)))
+        ),
+    }
+
+
+def _erasure_of(contact: UUID) -> Job:
+    return Job(
+        id=uuid4(),
+        contact_id=contact,
+        contact_ids=[contact],
+        person=Person(frozenset(), frozenset()),
+        requested_at=datetime.now(UTC),
+        is_announced=True,
+        is_swept=False,
+    )
+
+
+async def _rate(servers: Servers, operator: Connection, url: str, run: str) -> _Measured:
     batch = IngestSettings().ingest_batch_size
-    rates = []
+    rates, spent = [], []
     for number in range(STORED):
         await ingest.publish(operator, f"{run}-{number}")
+        before = cpu_seconds("postgres")
         rates.append(await ingest.store(servers, url, operator, batch))
-    return median(rates)
+        spent.append((cpu_seconds("postgres") - before) / ingest.MESSAGES * 1000)
+    return _Measured(median(rates), median(spent))
 
 
 async def measure(sizes: Sequence[int], contacts: int) -> None:
@@ -130,24 +194,30 @@ async def measure(sizes: Sequence[int], contacts: int) -> None:
         filling = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
         await filling.execute(_CONTACTS, contacts)
         await filling.execute("VACUUM ANALYZE contacts, contact_keys")
-        base: dict[str, float] = {}
+        base: dict[str, _Measured] = {}
         filled = 0
         for size in sizes:
             await _grow(filling, filled, size, contacts, max(sizes))
             filled = size
             found = await _read(database, contacts)
+            found |= await _whole_people(database, operator, contacts)
             found["rows stored a second"] = await _rate(servers, operator, url, str(size))
             if not base:
                 base = found
                 print(f"| events | {' | '.join(found)} |\n|---|{'---|' * len(found)}")
-            cells = (f"{value:.3g} ({value / base[name]:.2f})" for name, value in found.items())
+            cells = (
+                f"{one.value:.3g} ({one.value / base[name].value:.2f}), {one.postgres_ms:.3g}"
+                for name, one in found.items()
+            )
             print(f"| {size:,} | {' | '.join(cells)} |", flush=True)
         begun = time.perf_counter()
         days = DAYS * 5 // 6
         deleted = await Retention(database, "events", column="received_at", days=days).sweep()
         swept = time.perf_counter() - begun
-        print(f"\nReads in ms (p99 of {LOOKS}), {contacts:,} contacts. ", end="")
-        print(f"{deleted:,} old events deleted in {swept:.1f} s.")
+        print(
+            f"\nReads in ms (p99 of {LOOKS}; of a person's events the median of {PEOPLE}), ", end=""
+        )
+        print(f"{contacts:,} contacts. {deleted:,} old events deleted in {swept:.1f} s.")
         await filling.close()
         await database.close()
         await operator.close()

@@ -39,6 +39,18 @@ def service_name(process: psutil.Process) -> str:
     return Path(line[0]).name if line else ""
 
 
+def cpu_seconds(name: str) -> float:
+    """CPU time of those of this run's processes that are `name`, with their children's."""
+    spent = 0.0
+    for child in psutil.Process().children():
+        if service_name(child) == name:
+            times = [one.cpu_times() for one in [child, *child.children(recursive=True)]]
+            # A backend of PostgreSQL that has ended counts with its parent.
+            ended = times[0].children_user + times[0].children_system
+            spent += ended + sum(one.user + one.system for one in times)
+    return spent
+
+
 @asynccontextmanager
 async def process(*command: str, **given: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a Python program until the block ends."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+LOG = Path(__file__).parents[1] / "dist" / "benchmarks.log"
 STREAMS = (1, 2)
 """Descriptors of standard output and error, which every process that is started inherits."""
 
