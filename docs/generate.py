@@ -3,7 +3,7 @@
 Settings come from every service's `settings.py`; `docs/bus.md` and NATS' configuration from
 `hogsend.contract`; `docs/asyncapi.json` from the services' routers; `docs/http.md` and
 `docs/openapi.json` from the gateway; `docs/command.md` from the command line;
-`docs/metrics.md` from the metrics themselves.
+`docs/metrics.md` from the metrics themselves; the sums of `docs/scale.md` from `benchmarks.plan`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from cli.stack import nats
-from docs.generators import asyncapi, command, examples, http, metrics, settings
+from docs.generators import asyncapi, command, examples, http, metrics, scale, settings
 from hogsend.contract import streams
 from hogsend.contract.consumers import mappings
 from hogsend.contract.permissions import permissions
@@ -234,6 +234,7 @@ DOCUMENTS: dict[Path, Callable[[], str]] = {
     ROOT / "docs" / "settings.md": settings.page,
     ROOT / "docs" / "command.md": command.page,
     ROOT / "docs" / "metrics.md": metrics.page,
+    ROOT / "docs" / "scale.md": scale.page,
     ROOT / "docs" / "http.md": http.page,
     ROOT / "docs" / "openapi.json": http.openapi,
     ROOT / "docs" / "bus.md": bus,

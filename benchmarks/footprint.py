@@ -1,0 +1,262 @@
+"""Bytes that an event takes in JetStream and in PostgreSQL: `python -m benchmarks.footprint`.
+
+Bytes depend on what is sent and hardly on the machine, so `docs/scale.md` builds on them. Two
+events are stored, the short one of the other benchmarks and a page view with what posthog-js sends
+along, each in a database of its own. `--index COLUMN` measures another index on the events, in turn
+with a table that has none, and what it costs PostgreSQL in CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import asyncpg
+import uvloop
+
+from benchmarks import ingest
+from benchmarks.figures import median
+from benchmarks.processes import cpu_seconds
+from benchmarks.screen import LOG, quiet
+from hogsend.contract import subjects
+from hogsend.contract.headers import MESSAGE_ID, RECEIVED_AT, format_time
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.service.database import Database
+from hogsend.transport.connection import Connection
+from services.ingest.app import MIGRATIONS
+from services.ingest.settings import IngestSettings
+from tests.servers import Servers, running_servers
+
+EVENTS = 20_000
+PEOPLE = 5_000
+IN_FLIGHT = 500
+ROUNDS = 3
+"""Of each table, when an index is measured."""
+
+_BROWSER: Mapping[str, object] = {
+    "$os": "Mac OS X",
+    "$os_version": "10.15.7",
+    "$browser": "Chrome",
+    "$browser_version": 141,
+    "$browser_language": "en-GB",
+    "$device_type": "Desktop",
+    "$timezone": "Europe/London",
+    "$current_url": "https://app.example.com/projects/42/dashboards/7?tab=overview",
+    "$host": "app.example.com",
+    "$pathname": "/projects/42/dashboards/7",
+    "$raw_user_agent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 "
+    "(KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36",
+    "$screen_height": 1117,
+    "$screen_width": 1728,
+    "$viewport_height": 963,
+    "$viewport_width": 1728,
+    "$lib": "web",
+    "$lib_version": "1.275.1",
+    "$device_id": "0199a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b",
+    "$session_id": "0199a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2c",
+    "$window_id": "0199a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2d",
+    "$pageview_id": "0199a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2e",
+    "$referrer": "https://www.example.org/",
+    "$referring_domain": "www.example.org",
+    "$is_identified": True,
+    "$process_person_profile": True,
+    "$geoip_city_name": "London",
+    "$geoip_country_code": "GB",
+    "$geoip_continent_code": "EU",
+    "$geoip_time_zone": "Europe/London",
+    "title": "Overview",
+}
+
+
+def _webhook(number: int, properties: Mapping[str, object]) -> bytes:
+    person = number % PEOPLE
+    event = {
+        "event": "$pageview",
+        "distinct_id": f"u_{person}",
+        "properties": {**properties, "number": number},
+        "timestamp": "2026-06-01T12:00:00.000Z",
+    }
+    known = {"email": f"u{person}@example.com", "plan": "pro", "$geoip_country_code": "GB"}
+    return json.dumps({"event": event, "person": {"properties": known}}).encode()
+
+
+def _short(number: int) -> bytes:
+    return _webhook(number, {"$lib": "web", "plan": "free", "value": 149.9})
+
+
+def _page_view(number: int) -> bytes:
+    return _webhook(number, _BROWSER)
+
+
+SAMPLES: Mapping[str, Callable[[int], bytes]] = {"short": _short, "page view": _page_view}
+
+_TABLES = """
+SELECT pg_table_size('events')::float8 AS "row",
+    pg_indexes_size('events')::float8 AS "its indexes"
+"""
+_PEOPLE = """
+SELECT (pg_total_relation_size('contacts') + pg_total_relation_size('contact_keys'))::float8
+"""
+_WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+
+
+class Run(NamedTuple):
+    """What storing one sample took, for each event."""
+
+    sizes: dict[str, float]
+    """Bytes, by where they are."""
+    postgres_us: float
+    """CPU microseconds."""
+
+
+async def run(
+    servers: Servers, operator: Connection, body: Callable[[int], bytes], index: str | None = None
+) -> Run:
+    """Store one sample in a new database."""
+    for stream in (StreamName.WEBHOOKS, StreamName.EVENTS):
+        await operator.js.purge_stream(stream)
+    async with servers.fresh_database() as url:
+        database = Database(url, "ingest", MIGRATIONS, pool_size=1)
+        await database.connect()
+        await database.close()
+        admin = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
+        if index is not None:
+            await admin.execute(f"CREATE INDEX measured ON events ({index})")
+        # Every page is new here, so none is logged whole that already was: that comes on top, once
+        # a page and checkpoint.
+        await admin.execute("CHECKPOINT")
+        run_id = str(uuid4())
+        await _publish(operator, run_id, body)
+        waiting = await _bytes_of(operator, StreamName.WEBHOOKS)
+        wal, spent = await admin.fetchval(_WAL), cpu_seconds("postgres")
+        await ingest.store(servers, url, operator, IngestSettings().ingest_batch_size)
+        wal, spent = await admin.fetchval(_WAL) - wal, cpu_seconds("postgres") - spent
+        await admin.execute("VACUUM events, contacts, contact_keys")
+        sizes = {
+            "webhook": len(body(0)),
+            "in WEBHOOKS": waiting,
+            "in EVENTS": await _bytes_of(operator, StreamName.EVENTS),
+            **await _divided(admin, _TABLES),
+            "write-ahead log": float(wal) / EVENTS,
+            "of that the event": await _wal_of_events(admin),
+            "a person": await admin.fetchval(_PEOPLE) / PEOPLE,
+        }
+        await admin.close()
+    return Run(sizes, spent / EVENTS * 1e6)
+
+
+async def _wal_of_events(admin: Any) -> float:
+    """Write the same rows to another table with the same indexes, and nothing else."""
+    await admin.execute("CREATE TABLE again (LIKE events INCLUDING ALL)")
+    before = await admin.fetchval(_WAL)
+    await admin.execute("INSERT INTO again SELECT * FROM events")
+    return float(await admin.fetchval(_WAL) - before) / EVENTS
+
+
+async def _publish(operator: Connection, run_id: str, body: Callable[[int], bytes]) -> None:
+    now = format_time(datetime.now(UTC))
+    for start in range(0, EVENTS, IN_FLIGHT):
+        await asyncio.gather(
+            *(
+                operator.js.publish(
+                    subjects.webhook("posthog"),
+                    body(number),
+                    # As long as PostHog's ids.
+                    headers={MESSAGE_ID: f"{run_id[:-8]}{number:08x}", RECEIVED_AT: now},
+                )
+                for number in range(start, start + IN_FLIGHT)
+            )
+        )
+
+
+async def _bytes_of(operator: Connection, stream: StreamName) -> float:
+    state = (await operator.js.stream_info(stream)).state
+    return state.bytes / state.messages
+
+
+async def _divided(admin: Any, query: str) -> dict[str, float]:
+    return {name: value / EVENTS for name, value in (await admin.fetchrow(query)).items()}
+
+
+async def measure(index: str | None, progress: Callable[[str], object]) -> str:
+    """Measure, and write a table."""
+    async with running_servers() as servers:
+        admin = await asyncpg.connect(servers.postgres_url)
+        await admin.execute("ALTER SYSTEM SET full_page_writes = on")
+        await admin.execute("SELECT pg_reload_conf()")
+        await admin.close()
+        operator = Connection(User.OPERATOR, servers.nats_url(User.OPERATOR))
+        await operator.open()
+        await streams.reconcile(operator.js, User.INGEST)
+        try:
+            if index is not None:
+                return await _with_and_without(servers, operator, index, progress)
+            found = {}
+            for name, body in SAMPLES.items():
+                progress(f"{name} ...\n")
+                found[name] = (await run(servers, operator, body)).sizes
+            return _table(found)
+        finally:
+            await operator.close()
+
+
+async def _with_and_without(
+    servers: Servers, operator: Connection, index: str, progress: Callable[[str], object]
+) -> str:
+    without, having = [], []
+    for number in range(ROUNDS):
+        progress(f"round {number + 1} of {ROUNDS} ...\n")
+        without.append(await run(servers, operator, _page_view))
+        having.append(await run(servers, operator, _page_view, index))
+    rows = [
+        (
+            "PostgreSQL, us of CPU",
+            [one.postgres_us for one in without],
+            [one.postgres_us for one in having],
+        )
+    ]
+    rows += [
+        (
+            f"{name}, bytes",
+            [one.sizes[name] for one in without],
+            [one.sizes[name] for one in having],
+        )
+        for name in ("its indexes", "write-ahead log")
+    ]
+    lines = [f"| an event | without | with ({index}) | ratio |", "|---|---|---|---|"]
+    for name, before, after in rows:
+        ratio = median([one / base for one, base in zip(after, before, strict=True)])
+        lines.append(f"| {name} | {median(before):.0f} | {median(after):.0f} | {ratio:.2f} |")
+    return "\n".join(lines)
+
+
+def _table(found: Mapping[str, Mapping[str, float]]) -> str:
+    names = list(found)
+    lines = [f"| bytes an event | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for row in found[names[0]]:
+        cells = " | ".join(f"{found[name][row]:,.0f}" for name in names)
+        lines.append(f"| {row} | {cells} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Read what to measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--index", metavar="COLUMN", help="measure another index on the events")
+    given = parser.parse_args()
+    with quiet(LOG) as screen:
+        table = uvloop.run(measure(given.index, screen.write))
+    print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
