@@ -82,6 +82,12 @@ class Contact(msgspec.Struct, kw_only=True):
         """The key that other services know this contact by (contract 5.5)."""
         return canonical_key(self.external_id, self.id)
 
+    def copy(self) -> Contact:
+        """The contact as it is now; values of properties never change and are shared."""
+        return msgspec.structs.replace(
+            self, properties=dict(self.properties), versions=dict(self.versions)
+        )
+
     def apply(self, event: IncomingEvent, *, email: bool = True) -> None:
         """Write everything in `event` that is newer than what is known.
 

@@ -42,11 +42,11 @@ class IdentityResolver:
             owners: the contact each key of the batch leads to; keys without a contact are absent.
         """
         self._contacts = {contact.id: contact for contact in contacts}
-        self._stored = frozenset(self._contacts)
         self._owners = dict(owners)
         self._new_keys: set[Key] = set()
         self._touched: set[UUID] = set()
         self._merged: dict[UUID, UUID] = {}
+        self._before: dict[UUID, Contact] = {}
 
     def resolve(self, event: IncomingEvent) -> UUID | None:
         """Apply `event` to its contact, which is created or merged as needed.
@@ -94,8 +94,20 @@ class IdentityResolver:
         return {key: self.survivor(self._owners[key]).id for key in self._new_keys}
 
     def merged(self) -> dict[UUID, UUID]:
-        """Stored contacts that were merged into another, and the contact that survives."""
-        return {id: self.survivor(id).id for id in self._merged if id in self._stored}
+        """Contacts that were merged into another, and the contact that survives."""
+        return {id: self.survivor(id).id for id in self._merged}
+
+    def before_merges(self) -> list[Contact]:
+        """What every contact that was merged, or survived it, was before its first merge.
+
+        Of contacts that the batch made, too: an operator can take them apart again.
+        """
+        return list(self._before.values())
+
+    def keys_of_merged(self) -> list[tuple[UUID, Key]]:
+        """New keys of contacts that were merged into another, as they were before."""
+        owned = ((self._owners[key], key) for key in self._new_keys if key.kind != ROW)
+        return [(id, key) for id, key in owned if id in self._merged]
 
     def _by_external_id(self, user_id: str) -> Contact | None:
         contact = self._owner(Key(EXTERNAL, user_id))
@@ -128,10 +140,12 @@ class IdentityResolver:
             survivor, loser = one, other
         else:
             survivor, loser = other, one
+        for contact in (survivor, loser):
+            if contact.id not in self._before:
+                self._before[contact.id] = contact.copy()
         survivor.merge(loser)
         self._merged[loser.id] = survivor.id
-        if loser.id in self._stored:
-            row = Key(ROW, str(loser.id))
-            self._owners[row] = survivor.id
-            self._new_keys.add(row)
+        row = Key(ROW, str(loser.id))
+        self._owners[row] = survivor.id
+        self._new_keys.add(row)
         return survivor

@@ -124,7 +124,6 @@ class ContactMerges:
             connection,
             contacts=[current.id, *chain],
             user_ids=[key.value for key in keys if key.kind == EXTERNAL],
-            since=merge["at"],
             loser=loser,
         )
         await _queries.mark_split(connection, id=merge["id"])

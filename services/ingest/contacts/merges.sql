@@ -25,12 +25,13 @@ WHERE key.kind = had.kind AND key.digest = had.digest AND key.contact_id = :curr
 -- A contact's id is no key of another any more.
 DELETE FROM contact_keys WHERE kind = 'row' AND digest = :digest;
 
--- name: move_events(contacts, user_ids, since, loser)!
--- Give a contact its events since the merge; the prefix is what the index holds.
+-- name: move_events(contacts, user_ids, loser)!
+-- Give a contact its events since the merge: they name the survivor, or whom it became part of. No
+-- time tells them, as an event may be received before a merge and stored after it. The prefix is
+-- what the index holds.
 UPDATE events SET contact_id = :loser
 WHERE left(user_id, 100) IN (SELECT left(id, 100) FROM unnest(:user_ids::text[]) AS id)
-    AND user_id = ANY(:user_ids::text[]) AND received_at >= :since
-    AND contact_id = ANY(:contacts::uuid[]);
+    AND user_id = ANY(:user_ids::text[]) AND contact_id = ANY(:contacts::uuid[]);
 
 -- name: rewrite_merge(id, loser_before, survivor_before, loser_keys)!
 -- Replace what a merge says that contacts were.

@@ -48,15 +48,25 @@ ON CONFLICT (id) DO UPDATE SET
 INSERT INTO contact_keys (kind, digest, value, contact_id)
 SELECT * FROM unnest(:kinds::text[], :digests::bytea[], :key_values::text[], :contact_ids::uuid[]);
 
--- name: record_merges(losers, survivors)!
--- Keep what contacts and their keys are before they are merged.
+-- name: record_merges(losers, survivors, before, owners, kinds, key_values)!
+-- Keep what contacts and their keys were before they were merged; contacts and keys of the batch
+-- itself are not stored yet.
+WITH before AS MATERIALIZED (
+    SELECT (contact ->> 'id')::uuid AS id, contact
+    FROM jsonb_array_elements(:before::jsonb) AS contact
+)
 INSERT INTO contact_merges (loser, survivor, loser_before, survivor_before, loser_keys)
-SELECT loser.id, merged.survivor_id, to_jsonb(loser), to_jsonb(survivor), (
-    SELECT coalesce(jsonb_agg(jsonb_build_object('kind', key.kind, 'value', key.value)), '[]')
-    FROM contact_keys AS key WHERE key.contact_id = loser.id)
+SELECT loser_id, survivor_id, loser.contact, survivor.contact, (
+    SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'value', value)), '[]') FROM (
+        SELECT kind, value FROM contact_keys WHERE contact_id = loser_id
+        UNION ALL
+        SELECT kind, value
+        FROM unnest(:owners::uuid[], :kinds::text[], :key_values::text[]) AS key (owner, kind, value)
+        WHERE owner = loser_id
+    ) AS key)
 FROM unnest(:losers::uuid[], :survivors::uuid[]) AS merged (loser_id, survivor_id)
-JOIN contacts AS loser ON loser.id = merged.loser_id
-LEFT JOIN contacts AS survivor ON survivor.id = merged.survivor_id;
+JOIN before AS loser ON loser.id = loser_id
+JOIN before AS survivor ON survivor.id = survivor_id;
 
 -- name: move_keys(losers, survivors)!
 -- Point every key of merged contacts to the contact that survives.

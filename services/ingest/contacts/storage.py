@@ -105,15 +105,24 @@ async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key
     """Write what `resolver` changed; the digests are those that `lock` got."""
     if merged := resolver.merged():
         losers, survivors = list(merged), list(merged.values())
-        # First: afterwards the rows are those of one person.
-        await _queries.record_merges(connection, losers=losers, survivors=survivors)
+        new = resolver.keys_of_merged()
+        # First: afterwards the keys are those of one person.
+        await _queries.record_merges(
+            connection,
+            losers=losers,
+            survivors=survivors,
+            before=_encode(resolver.before_merges()).decode(),
+            owners=[id for id, _ in new],
+            kinds=[key.kind for _, key in new],
+            key_values=[key.value for _, key in new],
+        )
     if changed := resolver.changed():
         await write(connection, changed)
     if new_keys := resolver.new_keys():
         await _queries.save_keys(
             connection,
             kinds=[key.kind for key in new_keys],
-            # No event names the key that a merge creates, the row id of the deleted contact.
+            # No event names the key that a merge creates, the row id of the contact that is gone.
             digests=[digests.get(key) or digest(key) for key in new_keys],
             key_values=[key.value for key in new_keys],
             contact_ids=list(new_keys.values()),

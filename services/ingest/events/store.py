@@ -23,7 +23,6 @@ from hogsend.contract.events import EventPage, ListEvents
 from hogsend.service.database import Database
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.contacts import storage as contacts
-from services.ingest.contacts.identity_resolution import IdentityResolver
 from services.ingest.erasure.tombstones import is_erased
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.events.rows import EVENT_COLUMNS, NOBODY, event_row, stored_event
@@ -126,7 +125,7 @@ class EventStore:
                     taken_over[key] = event
             if new:
                 await contacts.save(connection, resolver, digests)
-                await _insert(connection, new, resolver)
+                await _insert(connection, new)
             await _take_over(connection, taken_over)
 
         def outcome(key: EventKey, event: IncomingEvent) -> Outcome:
@@ -206,13 +205,15 @@ def _repeated(event: IncomingEvent, before: _Stored, *, taken_over: bool) -> Sav
     return Saved(Status.REDELIVERED if same else Status.KNOWN, before.contact_key)
 
 
-async def _insert(connection: Any, new: _New, resolver: IdentityResolver) -> None:
+async def _insert(connection: Any, new: _New) -> None:
     await connection.copy_records_to_table(
         "events",
         columns=EVENT_COLUMNS,
         # In the order of their keys, as every replica inserts them.
         records=[
-            event_row(event, resolver.survivor(contact_id).id if contact_id else NOBODY)
+            # The contact of that moment, though a later event may have merged it: its row key leads
+            # to the survivor, and a split gives it its events back.
+            event_row(event, contact_id or NOBODY)
             for _, (event, contact_id) in sorted(new.items())
         ],
     )

@@ -16,6 +16,7 @@ from hogsend.contract.events import ListEvents
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.merges import ContactMerges
+from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from tests.waiting import eventually
@@ -89,6 +90,71 @@ async def test_a_merge_is_shown_by_every_key(people: People) -> None:
     for key in ("ben", "BEN@b.com ", merge.contact_id, merged.id):
         assert await people.one(key) == merged
     assert (await people.merges.find("nobody")).contacts == []
+
+
+async def test_people_that_one_batch_made_and_merged_can_be_split_too(people: People) -> None:
+    batch = [
+        said("anna", "anna@b.com", plan="pro"),
+        said("ben", "ben@b.com", plan="free"),
+        said("anna", "ben@b.com", news="yes"),
+        said("ben", city="Rome"),
+    ]
+    outcomes = await people.events.save(batch)
+    assert outcomes == [Saved(Status.STORED, "anna")] * 4
+    (merge,) = (await people.one("ben")).merges
+    anna, ben = (await people.merges.split(merge.id)).contacts
+    # What was said since the merge stays with the survivor.
+    assert anna.properties == {"plan": "pro", "news": "yes", "city": "Rome"}
+    assert (ben.contact_key, ben.email, ben.properties) == ("ben", "ben@b.com", {"plan": "free"})
+    assert [(key.kind, key.value) for key in ben.keys] == [
+        ("email", "ben@b.com"),
+        ("external", "ben"),
+    ]
+    page = await people.events.page(ListEvents())
+    assert sorted((one.user_id, one.contact_key) for one in page.events) == [
+        ("anna", "anna"),
+        ("anna", "anna"),
+        ("ben", "ben"),
+        ("ben", "ben"),
+    ]
+
+
+async def test_a_contact_gets_back_the_keys_that_its_last_batch_gave_it(people: People) -> None:
+    await people.hear(said("anna", "anna@b.com"), said("ben", "ben@b.com", plan="free"))
+    await people.events.save(
+        [said("ben", "ben@work.com", city="Rome"), said("anna", "ben@b.com"), said("carl")]
+    )
+    (merge,) = (await people.one("ben")).merges
+    anna, ben = (await people.merges.split(merge.id)).contacts
+    assert {key.value for key in ben.keys} == {"ben", "ben@b.com", "ben@work.com"}
+    assert ben.properties == {"plan": "free", "city": "Rome"}
+    assert anna.properties == {}
+
+
+async def test_a_batch_may_merge_as_often_as_it_likes(people: People) -> None:
+    batch = [said("u0", "u0@b.com")]
+    for number in range(1, 9):
+        batch += [said(f"u{number}", f"u{number}@b.com"), said("u0", f"u{number}@b.com")]
+    outcomes = await people.events.save(batch)
+    assert outcomes == [Saved(Status.STORED, "u0")] * len(batch)
+    merges = (await people.one("u7")).merges
+    assert len(merges) == 8
+    for merge in merges:
+        await people.merges.split(merge.id)
+    assert {key.value for key in (await people.one("u0")).keys} == {"u0", "u0@b.com"}
+    assert {key.value for key in (await people.one("u7")).keys} == {"u7", "u7@b.com"}
+
+
+async def test_an_event_that_was_on_its_way_during_the_merge_follows_its_person(
+    people: People,
+) -> None:
+    late = said("ben")
+    await people.share()
+    await people.hear(late)
+    (merge,) = (await people.one("anna")).merges
+    await people.merges.split(merge.id)
+    page = await people.events.page(ListEvents(user_id="ben"))
+    assert {one.contact_key for one in page.events} == {"ben"}
 
 
 async def test_both_people_are_again_who_they_were(people: People) -> None:

@@ -56,7 +56,7 @@ class Memory:
         self.keys = {key: merged.get(id, id) for key, id in self.keys.items()}
         self.keys |= resolver.new_keys()
         for loser in merged:
-            del self.contacts[loser]
+            self.contacts.pop(loser, None)
         return [resolver.survivor(id) for id in attached if id is not None]
 
     @property
