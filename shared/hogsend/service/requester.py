@@ -1,9 +1,11 @@
-"""Whether somebody asked, or JetStream delivered.
+"""Whether somebody asked, or JetStream delivered, or the answer would be a message of ours.
 
 Whoever may make a consumer, or ask for its next message, names the subject that JetStream sends
 to, and JetStream sends with the server's rights: to any request subject of ours. What it delivers
 carries a reply below `$JS.`, which acknowledges it or answers flow control, and its own answers
-and status messages carry none. A requester waits on an inbox; nothing else is answered.
+and status messages carry none. Who asks names where the answer goes as well, and NATS does not
+look whether they may publish there, but whether the service may: into its streams, for example.
+A requester waits on an inbox; nothing else is answered.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from nats.aio.msg import Msg
 from hogsend.contract.errors import InvalidRequest
 
 JETSTREAM = "$JS."
+INBOX = "_INBOX"
+"""Begins the inboxes of our users, `_INBOX_<user>`, and of clients that were not given one."""
 NOBODY_WAITS = "nobody waits for the answer"
 
 
 def has_requester(message: Msg) -> bool:
     """Whether a requester waits for the answer to `message`."""
-    return bool(message.reply) and not is_delivered(message)
+    return message.reply.startswith(INBOX)
 
 
 def is_delivered(message: Msg) -> bool:

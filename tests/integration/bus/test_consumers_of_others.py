@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import nats.errors
 import pytest
+from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
@@ -143,6 +144,33 @@ async def test_stock_clients_make_what_concerns_themselves(
             await js.delete_consumer(StreamName.EVENTS, "no")
         with pytest.raises(NotFoundError, match="consumer not found"):
             await js.delete_consumer(StreamName.EVENTS, "n0" * 20)
+
+
+@pytest.mark.parametrize("header", [None, "Nats-Trace-Dest"])
+async def test_an_answer_goes_to_an_inbox_and_nowhere_else(
+    servers: Servers, operator: Connection, header: str | None
+) -> None:
+    heard: list[str] = []
+
+    async def hear(message: Msg) -> None:
+        heard.append(message.subject)
+
+    # What ingest may publish to, and who asks it for a consumer may not.
+    targets = ("hogsend.webhooks.posthog", "hogsend.events.x", "hogsend.deadletter.EVENTS")
+    for target in targets:
+        await operator.client.subscribe(target, cb=hear)
+    async with connected(servers, User.SUBSCRIBER) as connection:
+        ask = f"{API}.CONSUMER.CREATE.EVENTS.zz"
+        for target in targets:
+            headers = {header: target} if header else None
+            reply = "" if header else target
+            await connection.client.publish(ask, b"{}", reply=reply, headers=headers)
+        # Asked after them, and answered.
+        await connection.ask(ask, b"{}", seconds=5)
+    # See `Connection.flush`.
+    for _ in range(2):
+        await operator.client.flush()
+    assert heard == []
 
 
 async def test_the_number_of_consumers_is_bounded(
