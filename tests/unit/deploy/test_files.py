@@ -24,7 +24,7 @@ from hogsend import __version__
 from hogsend.contract.streams import DEFAULT_LIMITS, GIB
 from hogsend.contract.users import User
 from hogsend.service.settings import TelemetrySettings
-from services.gateway.listener import WANTED_DESCRIPTORS
+from services.gateway.listener import OWN_DESCRIPTORS
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.size_limit import HEADERS_BYTES
 
@@ -183,9 +183,15 @@ def test_the_lines_of_a_layout_are_what_compose_reads() -> None:
 
 
 def test_compose_lets_a_gateway_open_the_files_it_wants() -> None:
+    fields = GatewaySettings.model_fields
+    needed = fields["gateway_max_connections"].default + OWN_DESCRIPTORS
     for name in ("gateway", "gateway-2"):
-        wanted = {"soft": WANTED_DESCRIPTORS, "hard": WANTED_DESCRIPTORS}
-        assert compose()["services"][name]["ulimits"] == {"nofile": wanted}
+        limits = compose()["services"][name]["ulimits"]["nofile"]
+        # One that an engine must not set keeps the container from being made.
+        found = re.fullmatch(r"\$\{GATEWAY_OPEN_FILES:-(\d+)\}", limits["hard"])
+        assert limits["soft"] == limits["hard"]
+        assert found is not None
+        assert needed <= int(found[1]) <= 2 * needed
 
 
 def test_every_service_is_locked_down_in_compose() -> None:
