@@ -1,10 +1,13 @@
 """Webhooks at a steady rate to a deployment, and where they are in the end.
 
 python -m tests.engine.load send LEDGER [--rate 50] [--to http://127.0.0.1:3002] [--to ...:3003]
+python -m tests.engine.load capture LEDGER     the same through the sandbox, which delivers them
 python -m tests.engine.load verify LEDGER      compares with PostgreSQL and with the stream EVENTS
 
 `send` runs until SIGTERM or SIGINT. It does as a proxy in front of two gateways does: what one does
-not take is given to the other, and counts as refused only when neither takes it.
+not take is given to the other, and counts as refused only when neither takes it. With `--key FILE`
+every second event is reported to `POST /v1/events`. `capture` fails when a delivery was answered
+401 or 403: whatever changes meanwhile, PostHog has to be believed.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import msgspec
 from cli.deployment import servers
 from cli.deployment.compose import Compose
 from hogsend.contract.events import Event
+from sandbox.options import Options
 
 ANSWER_SECONDS = 6.0
 """As long as PostHog waits."""
@@ -34,9 +38,13 @@ PATIENCE = 300
 class Load:
     """What is sent, and what was answered."""
 
-    def __init__(self, ledger: Path, gateways: Sequence[str], rate: float) -> None:
+    def __init__(
+        self, ledger: Path, gateways: Sequence[str], rate: float, key: str | None = None
+    ) -> None:
         self._ledger = ledger
         self._gateways = gateways
+        self._key = key
+        self._turn = False
         self._pause = 1 / rate
         self._answers: Counter[str] = Counter()
         self._refused: list[float] = []
@@ -63,13 +71,19 @@ class Load:
 
     async def _send(self, http: httpx.AsyncClient, file: object) -> None:
         id = str(uuid.uuid4())
-        body = {
+        body: dict[str, object] = {
             "event": {"event": "signed_up", "distinct_id": f"u_{id[:2]}", "uuid": id},
             "person": {"properties": {"email": f"u_{id[:2]}@example.com"}},
         }
+        self._turn = not self._turn
+        reported = self._turn and self._key is not None
+        path = "/v1/events" if reported else "/v1/webhooks/posthog"
+        headers = {"Authorization": f"Bearer {self._key}"} if reported else {}
+        if reported:
+            body = {"event": "signed_up", "userId": f"u_{id[:2]}", "idempotencyKey": id}
         for gateway in self._gateways:
             try:
-                answer = await http.post(f"{gateway}/v1/webhooks/posthog", json=body)
+                answer = await http.post(f"{gateway}{path}", json=body, headers=headers)
             except httpx.HTTPError as error:
                 self._answers[type(error).__name__] += 1
                 continue
@@ -80,6 +94,61 @@ class Load:
             self._answers[str(answer.status_code)] += 1
         self._answers["refused"] += 1
         self._refused.append(time.monotonic())
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One request of the sandbox's."""
+
+    status: int | None
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """One event on its way from the sandbox."""
+
+    event_uuid: str
+    outcome: str
+    attempts: list[Attempt]
+
+
+class State(msgspec.Struct, frozen=True):
+    """What the sandbox says of itself."""
+
+    deliveries: list[Delivery]
+
+
+async def capture(ledger: Path, posthog: str, rate: float) -> int:
+    """Capture events in the sandbox until told to stop; write down those that it delivered."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    captured: set[str] = set()
+    async with httpx.AsyncClient(base_url=posthog, timeout=ANSWER_SECONDS) as http:
+        while not stop.is_set():
+            id = str(uuid.uuid4())
+            body = {
+                "api_key": Options().project_key,
+                "event": "signed_up",
+                "distinct_id": f"u_{id[:2]}",
+                "uuid": id,
+                "properties": {"$is_identified": True},
+            }
+            (await http.post("/i/v0/e/", json=body)).raise_for_status()
+            captured.add(id)
+            await asyncio.sleep(1 / rate)
+        for _ in range(PATIENCE):
+            state = msgspec.json.decode((await http.get("/_sandbox/state")).content, type=State)
+            own = [one for one in state.deliveries if one.event_uuid in captured]
+            if not any(one.outcome in {"pending", "retrying"} for one in own):
+                break
+            await asyncio.sleep(0.2)
+    delivered = {one.event_uuid for one in own if one.outcome == "delivered"}
+    with ledger.open("a") as file:
+        file.writelines(f"{id}\n" for id in sorted(delivered))
+    statuses = Counter(str(attempt.status) for one in own for attempt in one.attempts)
+    answers = ", ".join(f"{count} {what}" for what, count in statuses.items())
+    outcomes = Counter(one.outcome for one in own)
+    _say(f"captured {len(captured)}, delivered {len(delivered)} ({dict(outcomes)}; {answers})")
+    return 1 if any(str(status) in {"401", "403"} for status in statuses) else 0
 
 
 async def verify(accepted: set[str], compose: Compose) -> int:
@@ -121,16 +190,21 @@ def _say(line: str) -> None:
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["send", "verify"])
+    parser.add_argument("what", choices=["send", "capture", "verify"])
     parser.add_argument("ledger", type=Path)
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--to", action="append")
+    parser.add_argument("--key", type=Path, help="file with a key for POST /v1/events")
+    parser.add_argument("--posthog", default="http://127.0.0.1:8010")
     parser.add_argument("--directory", type=Path, default=Path())
     chosen = parser.parse_args()
     if chosen.what == "send":
         gateways = chosen.to or ["http://127.0.0.1:3002"]
-        asyncio.run(Load(chosen.ledger, gateways, chosen.rate).run())
+        key = chosen.key.read_text().strip() if chosen.key else None
+        asyncio.run(Load(chosen.ledger, gateways, chosen.rate, key).run())
         return 0
+    if chosen.what == "capture":
+        return asyncio.run(capture(chosen.ledger, chosen.posthog, chosen.rate))
     return asyncio.run(verify(set(chosen.ledger.read_text().split()), Compose(chosen.directory)))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.engine.run_document import DOCUMENT, LEFT_OUT, PLAN, planned
+from tests.engine.reader import LEFT_OUT
+from tests.engine.run_document import DOCUMENT, PLAN, planned
 
 
 def test_the_blocks_that_are_run_are_there() -> None:

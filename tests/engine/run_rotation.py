@@ -1,0 +1,138 @@
+"""Runs docs/rotation.md on a container engine: every secret of a deployment, changed twice.
+
+python -m tests.engine.run_rotation WORK
+
+The stack runs with the sandbox, which delivers events with the secret and the key that it was given
+last, all the while. No delivery may be answered 401 or 403, and what was delivered has to be stored
+and announced. First with what connecting minted, then with secrets that the operator set.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpx
+
+from tests.engine.reader import GATEWAY, ROOT, Block, Reader, blocks, say
+
+DOCUMENT = ROOT / "docs" / "rotation.md"
+TIMES = 2
+SERVICES = ("gateway", "credentials", "provisioner", "ingest", "analytics")
+OTHERS = ("subscriber", "app", "operator")
+SET = {
+    "POSTHOG_WEBHOOK_SECRET": "a-secret-that-an-operator-made-up",
+    "POSTHOG_SIGNING_SECRET": "c2lnbmVkLWJ5LXRoZS1lbmdpbmUtdGVzdC0wMDA=",
+}
+SETTINGS = "COMPOSE_FILE=compose.yaml:deploy/sandbox.yaml\n"
+RESEALED = "docker compose logs credentials | grep -q 'row resealed with the current secret'"
+
+
+def sections(text: str) -> Mapping[str, list[Block]]:
+    """The document's blocks under their headings."""
+    found: dict[str, list[Block]] = {}
+    for block in blocks(text):
+        found.setdefault(block.section, []).append(block)
+    return found
+
+
+def renamed(block: Block, before: str, after: str) -> Block:
+    """The same block for another service or user, as the document's reader would write it."""
+    return Block(
+        f"{block.section}: {after}",
+        tuple(command.replace(before, after) for command in block.commands),
+    )
+
+
+class Rotation:
+    """One deployment whose secrets are changed."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._key_file = reader.directory / "deploy" / "secrets" / "gateway" / "admin_api_key"
+
+    def minted(self) -> None:
+        """Change everything that there is once PostHog is connected."""
+        found = sections(DOCUMENT.read_text())
+        self._admin_key(*found["Admin keys"])
+        for block in found["`BETTER_AUTH_SECRET`"]:
+            self._run(block)
+            if "--rotate" in block.commands[0]:
+                self._until(RESEALED)
+        _, webhook_secret = found["The webhook secret"]
+        self._run(webhook_secret)
+        signing_key, _ = found["The signing key"]
+        self._run(signing_key)
+        (nats,) = found["NATS"]
+        for user in SERVICES:
+            self._run(renamed(nats, "gateway", user))
+        for user in OTHERS:
+            of_user = renamed(nats, "nats/gateway", f"nats/{user}")
+            self._run(renamed(of_user, "nats gateway", "nats"))
+        self._run(renamed(renamed(nats, "nats/gateway", "nats/route"), "nats gateway", "nats"))
+        (postgres,) = found["PostgreSQL"]
+        for service in SERVICES[1:]:
+            self._run(renamed(postgres, "ingest", service))
+        statements = Block("PostgreSQL: postgres", postgres.commands[:2])
+        self._run(renamed(statements, "postgres/ingest", "postgres/postgres"))
+
+    def set_by_the_operator(self) -> None:
+        """Change the two that an operator may set instead of having them minted."""
+        found = sections(DOCUMENT.read_text())
+        self._run(found["The webhook secret"][0])
+        self._run(found["The signing key"][1])
+
+    def _admin_key(self, rotate: Block, retire: Block) -> None:
+        before = self._key_file.read_text().strip()
+        self._run(rotate)
+        after = self._key_file.read_text().strip()
+        _expect({before: 200, after: 200})
+        self._run(retire)
+        _expect({before: 401, after: 200})
+
+    def _run(self, block: Block) -> None:
+        self._reader.run(block)
+        self._reader.wait_until_healthy()
+
+    def _until(self, script: str) -> None:
+        self._reader.bash(f"for i in $(seq 120); do {script} && exit 0; sleep 1; done; exit 1")
+
+
+def _expect(wanted: Mapping[str, int]) -> None:
+    for key, status in wanted.items():
+        headers = {"Authorization": f"Bearer {key}"}
+        found = httpx.get(f"{GATEWAY}/v1/admin/events", headers=headers, timeout=10).status_code
+        if found != status:
+            raise SystemExit(f"an admin key was answered {found} instead of {status}")
+
+
+def main() -> int:
+    """Run the document."""
+    reader = Reader(Path(sys.argv[1]).resolve())
+    reader.prepare()
+    env_file = reader.directory / ".env"
+    env_file.write_text(SETTINGS)
+    reader.bash("python3 deploy/generate_secrets.py; docker compose build; docker compose up -d")
+    reader.wait_until_healthy()
+    rotation = Rotation(reader)
+    connect = sections(DOCUMENT.read_text())["The signing key"][0]
+    connect = renamed(connect, " --rotate-signing-key", "")
+    reader.run(connect)
+    stages: tuple[Callable[[], None], ...] = (rotation.minted, rotation.set_by_the_operator)
+    for stage in stages:
+        with reader.load("capture"):
+            for _ in range(TIMES):
+                stage()
+        reader.verify()
+        with env_file.open("a") as file:
+            file.writelines(f"{name}={word}\n" for name, word in SET.items())
+        reader.bash("docker compose up -d")
+        reader.wait_until_healthy()
+        reader.run(connect)
+    say("everything that was delivered is there")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
