@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import nats
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, Route, async_playwright, expect
 
 from tests.ports import free_port
 from tests.running_stack import Up, up
@@ -89,15 +89,22 @@ class Loop:
 
     stack: Up
     browser: Browser
+    sessions: dict[str, BrowserContext] = field(default_factory=dict)
 
     @property
     def admin_key(self) -> str:
         return self.stack.admin["Authorization"].removeprefix("Bearer ")
 
     @asynccontextmanager
-    async def console(self, key: str | None = None, **context: Any) -> AsyncIterator[Console]:
-        """A page of a browser of its own, signed in with `key`."""
-        page = await self.browser.new_page(**context)
+    async def console(
+        self, key: str | None = None, *, fresh: bool = False
+    ) -> AsyncIterator[Console]:
+        """A page, signed in with `key`: in a session that tests share, unless it is `fresh`."""
+        context = self.sessions.get(key or "")
+        mine = context is None or fresh
+        if context is None or fresh:
+            context = await self.browser.new_context()
+        page = await context.new_page()
         console = Console(page, self.stack.summary["gateway"])
         page.on("pageerror", lambda error: console.complaints.append(str(error)))
         page.on(
@@ -106,13 +113,17 @@ class Loop:
         )
         page.on("dialog", lambda dialog: console.complaints.append(f"dialog {dialog.message}"))
         try:
-            if key is not None:
+            if key is not None and mine:
                 await console.sign_in(key)
                 # Chromium tells of every answer of 400 or more.
                 console.complaints.clear()
+                if not fresh:
+                    self.sessions[key] = context
             yield console
         finally:
             await page.close()
+            if context not in self.sessions.values():
+                await context.close()
 
 
 async def seed(stack: Up) -> None:
@@ -170,7 +181,10 @@ async def loop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Loop]:
         browser = await playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
+        # Beside three other workers a page may take its time.
+        expect.set_options(timeout=30_000)
         yield Loop(stack, browser)
+        expect.set_options(timeout=None)
         await browser.close()
 
 
@@ -189,6 +203,7 @@ async def test_a_wrong_key_is_told_and_a_right_one_opens_what_was_asked_for(loop
         (cookie,) = await page.context.cookies()
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         await page.get_by_role("button", name="Sign out").click()
+        await expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         await console.open("audit")
         await expect(page.get_by_label("Key")).to_be_visible()
 
@@ -210,6 +225,40 @@ async def test_every_view_can_be_used_at_every_size_in_light_and_dark(loop: Loop
             await page.emulate_media(color_scheme="dark")
             assert await console.axe(CONTRAST) == [], view
             await console.draw(f"{name}-dark")
+        assert console.complaints == []
+
+
+async def test_the_overview_draws_what_is_known_and_says_unknown_for_the_rest(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+
+        async def is_measured() -> bool:
+            found = await loop.stack.http.get("/v1/admin/activity", headers=loop.stack.admin)
+            return bool(max(filter(None, found.json()["series"]["stored"]), default=0))
+
+        await eventually(is_measured, 30)
+        await console.open()
+        steps = page.get_by_role("region", name="Events")
+        await expect(steps.get_by_role("row", name="Stored")).not_to_contain_text("unknown")
+        await expect(page.locator("#loop li:nth-child(4)")).to_contain_text("0/s")
+        assert len(await page.locator("figure .line-1").first.get_attribute("d") or "") > 0
+
+        async def without_ingest(route: Route) -> None:
+            answer = await route.fetch()
+            found = await answer.json()
+            found["latest"] |= {"stored": None, "announced": None, "waiting": None}
+            found["series"]["stored"] = [1, None, 1]
+            await route.fulfill(response=answer, json=found)
+
+        await page.route("**/v1/admin/activity", without_ingest)
+        await console.open("audit")
+        await console.open()
+        await expect(page.locator("#loop li:nth-child(5)")).to_contain_text("Storesunknown")
+        line = page.get_by_role("region", name="Events").locator("xpath=..").locator("svg path")
+        # What is not known is a gap: the line begins again.
+        assert [(await one.get_attribute("d") or "").count("M") for one in await line.all()].count(
+            2
+        ) == 1
         assert console.complaints == []
 
 
@@ -278,6 +327,7 @@ async def test_events_are_watched_as_they_arrive_until_somebody_pauses(loop: Loo
 async def test_a_read_key_sees_and_is_shown_nothing_to_change(loop: Loop) -> None:
     async with loop.console(READ_KEY) as console:
         page = console.page
+        await console.open("audit")
         await expect(page.get_by_role("alert")).to_contain_text("needs an admin key")
         for view in ("deadletters", "deadletters/1", "destinations", "contacts?key=ada"):
             await console.open(view)
@@ -366,7 +416,7 @@ async def test_a_destination_is_made_paused_and_deleted(loop: Loop) -> None:
 
 
 async def test_a_session_that_ended_asks_for_the_key_again(loop: Loop) -> None:
-    async with loop.console(loop.admin_key) as console:
+    async with loop.console(loop.admin_key, fresh=True) as console:
         await console.page.context.clear_cookies()
         await console.page.get_by_role("link", name="Events").click()
         await expect(console.page.get_by_label("Key")).to_be_visible()

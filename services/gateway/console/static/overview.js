@@ -1,10 +1,14 @@
-// The overview: asks GET /v1/health again and again, and, signed in, what works and what to set.
+// The overview: asks GET /v1/health again and again, and, signed in, what was done and what works.
 
 import { api } from "/console/api.js";
 import { code, empty, h, link, say, section, table, text, time } from "/console/dom.js";
+import { amount, plot, rate, seconds } from "/console/plots.js";
 
 const EVERY_MS = 5000;
 const CAPABILITIES_EVERY_MS = 60_000;
+const ACTIVITY_EVERY_MS = 10_000;
+// What is older says nothing about now.
+const ACTIVITY_OLD_MS = 45_000;
 
 const CREDENTIAL = {
   present: ["up", "connected", null],
@@ -34,6 +38,35 @@ function steps(health) {
   ];
 }
 
+// What is known now of each step. Longer ago, or not answered for, is unknown and never 0.
+function figures(activity) {
+  const now = activity?.at && Date.now() - new Date(activity.at) < ACTIVITY_OLD_MS ? activity.latest : {};
+  const announces = now.announced > 0 || now.announced === null || now.announced === undefined;
+  return {
+    PostHog: [["Sends", rate(now.webhooks)]],
+    Gateway: [["Accepts", rate(now.webhooks)], ["Refuses", rate(now.refused)], ["In the spool", amount(now.spooled)]],
+    JetStream: [["Waiting for ingest", amount(now.waiting)], ["Read last after", seconds(now.waitedSeconds)]],
+    Ingest: [["Announces", rate(now.announced)], ["Half of them within", announces ? seconds(now.p50Seconds) : "-"], ["99 % within", announces ? seconds(now.p99Seconds) : "-"], ["Dead letters", rate(now.deadLetters)]],
+    PostgreSQL: [["Stores", rate(now.stored)], ["Had already", rate(now.duplicates)]],
+    Analytics: [["Delivers", rate(now.delivered)], ["Gives up", rate(now.failed)], ["Waiting", amount(now.undelivered)]],
+  };
+}
+
+function whole(all) {
+  const away = all.filter(([, status]) => status !== "up");
+  return away.length ? `The loop is not closed: look at ${away.map(([name]) => name).join(", ")}.` : "The loop is closed: what PostHog sends is announced, and what services report reaches PostHog.";
+}
+
+function plots({ series, everySeconds }) {
+  const drawn = [
+    ["Events", [["Webhooks", series.webhooks], ["Stored", series.stored], ["Announced", series.announced]], rate],
+    ["Deliveries", [["Delivered", series.delivered], ["Given up", series.failed], ["Sent again", series.retried]], rate],
+    ["From receipt to announcement", [["Half within", series.p50Seconds], ["99 % within", series.p99Seconds]], seconds],
+    ["What waits", [["In the spool", series.spooled], ["For ingest", series.waiting], ["For destinations", series.undelivered]], amount],
+  ];
+  return h("div", { class: "plots" }, drawn.map(([title, lines, words]) => plot(title, lines, words, everySeconds)));
+}
+
 function advice(health) {
   const found = [];
   const todo = CREDENTIAL[health.credentials.posthog?.state]?.[2];
@@ -55,17 +88,31 @@ function advice(health) {
 
 export async function view({ session, signal }) {
   const loop = h("ol", { id: "loop" });
+  const closed = h("p");
+  const hour = h("div");
+  let health = null;
+  let activity = null;
   const todo = h("ul", { id: "todo" });
   const services = h("div");
   const asked = h("p", { class: "faint" });
   const capabilities = h("div");
 
-  function show(health) {
+  function showLoop() {
+    if (!health) return;
+    const all = steps(health);
+    const known = session ? figures(activity) : {};
+    closed.textContent = whole(all);
+    loop.replaceChildren(...all.map(([name, status, words]) => h("li", { class: status },
+      h("strong", null, name), h("p", null, state(status, words)),
+      known[name] ? h("dl", null, known[name].map(([what, value]) => h("div", null, h("dt", null, what), h("dd", null, value)))) : null)));
+  }
+
+  function show(found) {
+    health = found;
+    showLoop();
     say(`The whole is ${health.status}. Version ${health.version}.`);
-    loop.replaceChildren(...steps(health).map(([name, status, words]) =>
-      h("li", { class: status }, h("strong", null, name), h("p", null, state(status, words)))));
-    const found = advice(health);
-    todo.replaceChildren(...(found.length ? found : ["Nothing."]).map((words) => h("li", null, words)));
+    const advised = advice(health);
+    todo.replaceChildren(...(advised.length ? advised : ["Nothing."]).map((words) => h("li", null, words)));
     services.replaceChildren(table("Services", [
       ["Service", ([name]) => name],
       ["State", ([, service]) => state(known(service.status))],
@@ -82,6 +129,21 @@ export async function view({ session, signal }) {
       if (signal.aborted) return;
       say(`${error.message} What is shown is old.`);
     }
+  }
+
+  async function askActivity() {
+    try {
+      activity = await api("/v1/admin/activity", { signal });
+    } catch (error) {
+      if (signal.aborted) return;
+      activity = null;
+      hour.replaceChildren(h("p", { class: "problem" }, error.message));
+      showLoop();
+      return;
+    }
+    showLoop();
+    // Not while somebody reads in it.
+    if (!hour.contains(document.activeElement)) hour.replaceChildren(activity.at ? plots(activity) : empty("Nothing is known yet: services are asked every ten seconds."));
   }
 
   async function askCapabilities() {
@@ -105,16 +167,22 @@ export async function view({ session, signal }) {
   }
 
   // A page that nobody looks at asks nothing.
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) askHealth(); }, { signal });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    askHealth();
+    if (session) askActivity();
+  }, { signal });
   again(askHealth, EVERY_MS);
   if (session) {
     again(askCapabilities, CAPABILITIES_EVERY_MS);
     askCapabilities();
+    again(askActivity, ACTIVITY_EVERY_MS);
   }
-  await askHealth();
+  await Promise.all([askHealth(), session ? askActivity() : null]);
   return [
-    section("The way of an event", loop),
+    section("The way of an event", closed, loop),
     section("What to do", todo),
+    section("The last hour", session ? hour : empty(link("events", {}, "Sign in"), " to see how many events came and went.")),
     section("What works", session ? capabilities : empty(link("events", {}, "Sign in"), " to see what works, and what to set for it. ", code("hogsend doctor"), " says it, too.")),
     section("Services", services),
     asked,
