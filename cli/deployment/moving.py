@@ -10,7 +10,8 @@ Each step is written down before the next, so that a move that was interrupted g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,7 @@ SCRIPT = "/etc/nats/start.sh"
 SECOND = ("gateway-2", "credentials-2", "provisioner-2", "ingest-2", "analytics-2")
 """The second of each service, which only the cluster has."""
 SPOOL_POLLS = 600
+READY_POLLS = 120
 POLL_SECONDS = 0.5
 
 Tell = Callable[[str], None]
@@ -151,17 +153,33 @@ class Move:
         others = [name for name in wanted if name != "gateway"]
         self._compose.run("up", "-d", *others)
         # Last, so that where there are two gateways one of them always answers.
+        if target is Layout.CLUSTER:
+            await self._wait_for_second_gateway()
         self._compose.run("up", "-d", "gateway")
         if target is Layout.SINGLE:
             await self._remove_seconds()
+
+    async def _wait_for_second_gateway(self) -> None:
+        """Wait until `gateway-2` takes webhooks, which is some seconds after it was started."""
+        async with self._gateway_2() as http:
+            for _ in range(READY_POLLS):
+                if await _is_ready(http):
+                    return
+                await asyncio.sleep(POLL_SECONDS)
+        self._tell("gateway-2 does not take webhooks; some are refused while gateway is replaced")
+
+    @asynccontextmanager
+    async def _gateway_2(self) -> AsyncIterator[httpx.AsyncClient]:
+        address = self._compose.run("--profile", "cluster", "port", "gateway-2", "3002")
+        async with httpx.AsyncClient(base_url=f"http://{address}", timeout=5.0) as http:
+            yield http
 
     async def _remove_seconds(self) -> None:
         """Stop what only the cluster has, the second gateway once its spool is empty."""
         running = self._compose.running()
         if "gateway-2" in running:
             self._tell("waiting for the spool of gateway-2")
-            address = self._compose.run("--profile", "cluster", "port", "gateway-2", "3002")
-            async with httpx.AsyncClient(base_url=f"http://{address}", timeout=5.0) as http:
+            async with self._gateway_2() as http:
                 for _ in range(SPOOL_POLLS):
                     if await _spooled(http) == 0:
                         break
@@ -234,6 +252,14 @@ class Move:
 def _make_private(directory: Path) -> None:
     directory.mkdir(parents=True, mode=0o700, exist_ok=True)
     directory.chmod(0o700)
+
+
+async def _is_ready(http: httpx.AsyncClient) -> bool:
+    """Whether a gateway takes webhooks."""
+    try:
+        return (await http.get("/readyz")).is_success
+    except httpx.HTTPError:
+        return False
 
 
 async def _spooled(http: httpx.AsyncClient) -> int | None:

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from cli.backup import streams as saving
 from cli.backup.streams import Done, StreamError
-from cli.deployment import servers
+from cli.deployment import moving, servers
 from cli.deployment.checking import REFUSED, disagreements, ignored
 from cli.deployment.compose import Compose
 from cli.deployment.env_file import EnvFile
@@ -119,6 +120,8 @@ class Engine(Compose):
                     self.data[server] = layout
                 case ["leave"]:
                     del self.data[server]
+        if words[0] == "port":
+            return "127.0.0.1:3003"
         if words[0] == "config":
             return "settings nats gateway ingest"
         return ""
@@ -127,7 +130,7 @@ class Engine(Compose):
 @pytest.fixture
 def streams(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """NATS' part: what is saved and restored, or fails."""
-    part: dict[str, Any] = {"restored": [], "fail": set()}
+    part: dict[str, Any] = {"restored": [], "fail": set(), "ready": [True]}
 
     @asynccontextmanager
     async def operator(_compose: Compose, *, port: int) -> AsyncIterator[None]:
@@ -145,6 +148,12 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         part["restored"].append(copies)
         return [Done("EVENTS", 7, 1)]
 
+    async def is_ready(_http: httpx.AsyncClient) -> bool:
+        answers: list[bool] = part["ready"]
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    monkeypatch.setattr(moving, "_is_ready", is_ready)
+    monkeypatch.setattr(moving, "POLL_SECONDS", 0)
     monkeypatch.setattr(servers, "operator", operator)
     monkeypatch.setattr(saving, "save_all", save_all)
     monkeypatch.setattr(saving, "restore_all", restore_all)
@@ -178,9 +187,29 @@ def test_streams_move_along_while_no_service_finds_a_server(
         "up nats nats-2 nats-3",
         "config --services",
         "up settings ingest",
+        "port gateway-2 3002",
         "up gateway",
     ]
     assert not (tmp_path / ".layout-move.json").exists()
+
+
+def test_the_first_gateway_is_replaced_once_the_second_takes_webhooks(
+    tmp_path: Path, streams: dict[str, Any]
+) -> None:
+    texts: list[str] = []
+    streams["ready"] = [False, False, True]
+    Move(Engine(tmp_path, nats="single"), texts.append).to(Layout.CLUSTER)
+    assert streams["ready"] == [True]
+    assert "gateway-2" not in texts[-1]
+
+
+def test_a_second_gateway_that_takes_nothing_is_not_waited_for_for_ever(
+    tmp_path: Path, streams: dict[str, Any]
+) -> None:
+    texts: list[str] = []
+    streams["ready"] = [False]
+    Move(Engine(tmp_path, nats="single"), texts.append).to(Layout.CLUSTER)
+    assert texts[-1].startswith("gateway-2 does not take webhooks")
 
 
 def test_streams_move_back_and_forth(tmp_path: Path, streams: dict[str, Any]) -> None:
