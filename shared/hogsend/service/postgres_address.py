@@ -151,7 +151,7 @@ def _parameters(query: str) -> dict[str, str]:
     if len(given) < len(pairs):
         # The last one would win, which may be the one that asks for less.
         raise ValueError("it has a parameter twice; leave one of them")
-    for name, value in given.items():
+    for name, value in pairs:
         if name in _IN_THE_ADDRESS:
             continue
         if name not in _KNOWN:
@@ -164,6 +164,9 @@ def _parameters(query: str) -> dict[str, str]:
             allowed = ", ".join(sorted(_ONLY[name]))
             why = f" ({_INSTEAD[name]})" if name in _INSTEAD else ""
             raise ValueError(f"its parameter {name} can only be one of: {allowed}{why}")
+        if name in _ONLY:
+            # asyncpg, as libpq, knows them in small letters only.
+            given[name] = value.lower()
     if given.get("sslrootcert") == "system":
         # libpq's word; asyncpg would look for a file of this name, again and again.
         raise ValueError(

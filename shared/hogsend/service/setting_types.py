@@ -15,6 +15,7 @@ from pydantic_settings import NoDecode
 
 from hogsend.posthog.signing import key_of
 from hogsend.service.postgres_address import PostgresAddress
+from hogsend.service.postgres_certificates import check_certificates
 from hogsend.urls import literal_address
 
 _MAX_PORT = 65535
@@ -105,7 +106,7 @@ def _signing_secret(secret: SecretStr) -> SecretStr:
 
 
 def _postgres_address(secret: SecretStr) -> SecretStr:
-    PostgresAddress.parse(secret.get_secret_value())
+    check_certificates(PostgresAddress.parse(secret.get_secret_value()).parameters)
     return secret
 
 

@@ -72,6 +72,13 @@ def test_a_channel_binding_that_asks_for_nothing_is_dropped(value: str) -> None:
     assert address == PostgresAddress.parse("postgresql://u:p@h/db")
 
 
+def test_words_are_given_to_asyncpg_as_it_knows_them() -> None:
+    address = PostgresAddress.parse(
+        "postgresql://u:p@h/db?sslmode=REQUIRE&target_session_attrs=Read-Write"
+    )
+    assert address.dsn.endswith("?sslmode=require&target_session_attrs=read-write")
+
+
 def test_asyncpg_still_cannot_bind_a_login_to_its_channel() -> None:
     """Once it can, `channel_binding=require` need not be refused any more (decision 11)."""
     methods: list[object] = [*SCRAMAuthentication.AUTHENTICATION_METHODS]

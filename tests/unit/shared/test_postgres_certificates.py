@@ -1,0 +1,51 @@
+"""Certificates of a PostgreSQL address: what cannot be used is said at start, by its parameter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from hogsend.service.postgres_certificates import check_certificates
+from hogsend.service.settings import DatabaseSettings
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whose home directory has no certificate."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["sslrootcert", "sslcrl", "sslcert", "sslkey"])
+@pytest.mark.parametrize("path", ["ca.pem", "", "."])
+def test_a_file_that_cannot_be_read_is_named(name: str, path: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"its {name} is no file that can be read"):
+        check_certificates({"sslmode": "require", name: str(tmp_path / path)})
+
+
+@pytest.mark.parametrize("name", ["sslrootcert", "sslcrl", "sslcert"])
+def test_a_file_that_holds_something_else_is_named(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("no certificate")
+    with pytest.raises(ValueError, match=f"its {name}.* names cannot be used") as raised:
+        check_certificates({"sslmode": "require", name: str(file)})
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
+def test_who_is_to_be_verified_needs_a_certificate(mode: str) -> None:
+    with pytest.raises(ValueError, match="add sslrootcert="):
+        check_certificates({"sslmode": mode})
+
+
+def test_without_tls_no_file_is_read() -> None:
+    check_certificates({"sslmode": "disable", "sslrootcert": "/nowhere"})
+    check_certificates({"sslmode": "require"})
+    check_certificates({})
+
+
+def test_a_service_says_so_before_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@h/db?sslmode=verify-full")
+    with pytest.raises(ValidationError, match="sslmode=verify-full needs the certificate"):
+        DatabaseSettings()
