@@ -62,7 +62,7 @@ def choose_project(configured: str | None, bearer: TokenReply, host: str) -> Pro
         bearer: what the requests will carry; it knows the grant's projects and the stored one.
         host: private host without a trailing slash. A stored project belongs to one host.
     """
-    covered = [str(project) for project in bearer.scoped_teams]
+    covered = list(dict.fromkeys(str(project) for project in bearer.scoped_teams))
     stored = bearer.provisioned_project
     if configured:
         return ProjectChoice(configured, "POSTHOG_PROJECT_ID", covered)

@@ -92,12 +92,47 @@ def _port(value: object) -> object:
 
 def _header_secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
+    if text[:1] in {'"', "'"} and text.endswith(text[:1]):
+        # A shell takes quotes away; files of variables for containers keep them.
+        raise ValueError("it is in quotes, which would be a part of it; remove them")
+    if text.lower().startswith("bearer "):
+        raise ValueError("it begins with the word Bearer, which is no part of it; remove it")
+    if re.fullmatch(r"\$\{.*\}|\$\(.*\)", text):
+        raise ValueError("it is the name of a variable that nothing replaced; write its value")
     if not all(" " <= character <= "~" for character in text):
         raise ValueError(
             "it has characters that an HTTP header does not carry unchanged; use letters, digits "
             "and punctuation of ASCII, for example from `openssl rand -hex 32`"
         )
     return secret
+
+
+def _project_key(secret: SecretStr) -> SecretStr:
+    # Keys from before PostHog gave them prefixes have none.
+    if secret.get_secret_value().startswith(("phx_", "phs_")):
+        raise ValueError(
+            "it is a personal key or one of feature flags, which must not be sent with events; "
+            "write the project's, which begins with phc_"
+        )
+    return secret
+
+
+def _personal_key(secret: SecretStr) -> SecretStr:
+    if secret.get_secret_value().startswith("phc_"):
+        raise ValueError(
+            "it is a project's key, with which nothing can be read; write a personal one, which "
+            "begins with phx_"
+        )
+    return secret
+
+
+def _project_id(text: str) -> str:
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(
+            "it is no project's id; write the number after /project/ in the address of PostHog's "
+            "pages"
+        )
+    return text
 
 
 def _signing_secret(secret: SecretStr) -> SecretStr:
@@ -136,6 +171,11 @@ Url = Annotated[str, AfterValidator(_web_address)]
 NatsUrl = Annotated[str, AfterValidator(_nats_addresses)]
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]
 """A secret that travels in an HTTP header: as a bearer, or PostHog's webhook secret."""
+ProjectKey = Annotated[HeaderSecret, AfterValidator(_project_key)]
+"""PostHog's key to a project, with which events are sent."""
+PersonalKey = Annotated[HeaderSecret, AfterValidator(_personal_key)]
+"""A key of a person to PostHog's private API."""
+ProjectId = Annotated[str, AfterValidator(_project_id)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgres_address)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 RetentionDays = Annotated[int, Field(ge=0, le=36_500)]

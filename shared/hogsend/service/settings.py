@@ -31,6 +31,9 @@ from hogsend.service.setting_types import (
     ListeningHost,
     NatsUrl,
     OptionalPort,
+    PersonalKey,
+    ProjectId,
+    ProjectKey,
     ProxyUrl,
     SigningSecret,
     Url,
@@ -103,7 +106,7 @@ class Settings(BaseSettings):
 class PostHogSettings(Settings):
     """PostHog: all optional, each capability needs only its own."""
 
-    posthog_api_key: HeaderSecret | None = Field(
+    posthog_api_key: ProjectKey | None = Field(
         None, description="Project API key (`phc_…`): event capture and person writes."
     )
     posthog_host: Url | None = Field(
@@ -116,11 +119,11 @@ class PostHogSettings(Settings):
         description="App host for reads, OAuth and provisioning; derived from `POSTHOG_HOST` "
         "when unset.",
     )
-    posthog_project_id: str | None = Field(
+    posthog_project_id: ProjectId | None = Field(
         None,
         description="Project id; when unset the grant's, the provisioned or PostHog's current one.",
     )
-    posthog_personal_api_key: HeaderSecret | None = Field(
+    posthog_personal_api_key: PersonalKey | None = Field(
         None, description="Fallback read credential, used when no OAuth credential is stored."
     )
     posthog_webhook_secret: HeaderSecret | None = Field(

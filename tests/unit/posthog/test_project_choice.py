@@ -24,6 +24,7 @@ def bearer(teams: list[int], stored: ProvisionedProject | None = None) -> TokenR
         (None, [4242], STORED, "4242", "grant"),
         (None, [4242], None, "4242", "grant"),
         (None, [], STORED, "55", "provisioned"),
+        (None, [4242, 4242], None, "4242", "grant"),
         (None, [55, 56], STORED, "55", "provisioned"),
         (None, [], ProvisionedProject("55", f"{HOST}/"), "55", "provisioned"),
         # A project id means nothing at another PostHog.

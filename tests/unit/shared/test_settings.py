@@ -121,6 +121,10 @@ def test_an_address_as_a_port_is_named_as_what_kubernetes_sets(
             )
             for value in ("schlüssel", "a\nb", "a\tb", "a\x7fb", "ключ")
         ),
+        ("POSTHOG_WEBHOOK_SECRET", '"s3cret"'),
+        ("POSTHOG_API_KEY", "phx_s3cret"),
+        ("POSTHOG_PERSONAL_API_KEY", "phc_s3cret"),
+        ("POSTHOG_PROJECT_ID", "@current"),
         ("DATABASE_URL", "postgresql://u:p#ss@h/db"),
         *(
             (name, value)
