@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
@@ -13,6 +14,8 @@ from cli.server_address import resolve
 from cli.terminal import Terminal
 
 Answer = TypeVar("Answer")
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 @Parameter(name="*")
@@ -50,3 +53,8 @@ def ask(server: Server, question: Callable[[AdminClient], Answer]) -> Answer:
     terminal.warn_of_plaintext(address)
     with AdminClient(address) as client, terminal.busy(f"asking {address.base_url}"):
         return question(client)
+
+
+def moment(text: str) -> str:
+    """A moment as servers read it; a day alone is its beginning, in UTC."""
+    return f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text

@@ -16,6 +16,7 @@ from cli.admin.messages import (
     ConnectInfo,
     ErasurePreview,
     EventQuery,
+    EventReplay,
     Grant,
     NewBackfill,
     Provisioning,
@@ -28,6 +29,7 @@ from hogsend.contract.backfills import Backfill, BackfillList
 from hogsend.contract.contacts import ContactList, Erasure
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 from hogsend.contract.events import EventPage, Recorded
+from hogsend.contract.replays import EventsReplayed
 from hogsend.urls import is_loopback
 
 Answer = TypeVar("Answer")
@@ -248,6 +250,12 @@ class AdminClient:
         """Return a page of events, the latest first; raises as `dead_letters`."""
         given = urlencode(msgspec.to_builtins(query))
         return self._decode(self._ask("GET", f"{EVENTS}?{given}"), EventPage)
+
+    def replay_events(self, wanted: EventReplay) -> EventsReplayed:
+        """Give a durable a part of what it gets again; raises as `dead_letters`."""
+        body = msgspec.json.encode(wanted)
+        answer = self._ask("POST", f"{EVENTS}/replay", body, timeout=REPLAY_SECONDS)
+        return self._decode(answer, EventsReplayed)
 
     def send_event(self, event: SentEvent) -> Recorded:
         """Store an event and announce it; raises as `dead_letters`."""

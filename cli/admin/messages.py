@@ -90,6 +90,16 @@ class SentEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     timestamp: str | None = None
 
 
+class EventReplay(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Which events a durable gets again."""
+
+    to: str
+    since: str
+    until: str | None = None
+    after: str | None = None
+    dry_run: bool = False
+
+
 class NewBackfill(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Which events of the past are wanted."""
 

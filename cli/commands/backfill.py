@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from cli.admin.client import AdminClient
 from cli.admin.messages import NewBackfill
-from cli.asking import DEFAULT_SERVER, Server, ask
+from cli.asking import DEFAULT_SERVER, Server, ask, moment
 from cli.backfill import report
 from cli.backfill.progress import follow
 from cli.console import err, out, print_json
@@ -22,8 +21,6 @@ from hogsend.contract.backfills import Backfill, BackfillList
 app = App(name="backfill", help="Bring events from before the connection.")
 
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
-
-_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 @app.command
@@ -60,8 +57,8 @@ def posthog(
         The server, and the output format.
     """
     wanted = NewBackfill(
-        since=_moment(since),
-        until=None if until is None else _moment(until),
+        since=moment(since),
+        until=None if until is None else moment(until),
         events=sorted(set(event or [])),
         announce=announce,
     )
@@ -145,7 +142,3 @@ def _print(found: Backfill, server: Server, *, detached: bool) -> int:
         report.show(found)
     is_well = found.state == "finished" or (detached and found.state == "running")
     return ExitCode.OK if is_well else ExitCode.FAILED
-
-
-def _moment(text: str) -> str:
-    return f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text

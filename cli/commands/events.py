@@ -1,4 +1,4 @@
-"""`hogsend events`: list, send and follow events."""
+"""`hogsend events`: list, send, follow and replay events."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 import hogsend
-from cli.admin.messages import EventQuery, SentEvent
-from cli.asking import DEFAULT_SERVER, Server, ask
+from cli.admin.client import AdminClient
+from cli.admin.messages import EventQuery, EventReplay, SentEvent
+from cli.asking import DEFAULT_SERVER, Server, ask, moment
 from cli.console import err, print_json
 from cli.errors import CommandError
 from cli.events import report
 from cli.events.bus_address import bus_address
+from cli.events.replaying import Replayed, replayed
 from cli.exit_codes import ExitCode
 from cli.server_address import resolve
-from cli.terminal import print_hanging
+from cli.terminal import Terminal, print_hanging
 from hogsend import CannotDecode
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.events import Event
 
 Text = str | None
+Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 Json = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
@@ -51,7 +54,7 @@ class Filters:
 
 ANY = Filters()
 
-app = App(name="events", help="List, send and follow events.")
+app = App(name="events", help="List, send, follow and replay events.")
 
 
 @app.command(name="list")
@@ -202,6 +205,60 @@ def follow(
         ) from error
     except KeyboardInterrupt:
         pass
+    return ExitCode.OK
+
+
+@app.command
+def replay(
+    *,
+    to: str,
+    since: str,
+    until: Text = None,
+    dry_run: Switch = False,
+    after: Text = None,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """Deliver events to one subscriber again, oldest first; nobody else hears of them.
+
+    Ends when the subscriber was given all of them. It gets no more than 10,000 ahead of what it
+    acknowledges, so this waits for it. Each carries the header Hogsend-Replay.
+
+    Parameters
+    ----------
+    to
+        The subscriber's durable on EVENTS, as `hogsend consumers list` shows it.
+    since
+        Events that happened then or later: 2026-01-01 (UTC), or 2026-01-01T10:00:00Z.
+    until
+        Only events that happened before; by default now.
+    dry_run
+        Only count them.
+    after
+        What an interrupted replay printed, to go on behind what it gave.
+    server
+        The server, and the output format.
+    """
+    wanted = EventReplay(
+        to=to,
+        since=moment(since),
+        until=None if until is None else moment(until),
+        after=after,
+        dry_run=dry_run,
+    )
+    address = resolve(server.url, server.admin_key)
+    Terminal(json=server.json).warn_of_plaintext(address)
+    so_far = Replayed(to, dry_run=dry_run)
+    with AdminClient(address) as client:
+        try:
+            replayed(client, wanted, so_far)
+        except KeyboardInterrupt:
+            if so_far.after is not None and not dry_run:
+                report.show_interrupted(so_far)
+            raise
+    if server.json:
+        print_json(so_far)
+    else:
+        report.show_replayed(so_far)
     return ExitCode.OK
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.console import err, out
+from cli.events.replaying import Replayed
 from cli.redaction import printable
 from cli.terminal import print_hanging
 from hogsend.contract.events import Event, EventPage, Recorded, StoredEvent
@@ -65,6 +66,25 @@ def show_sent(sent: Recorded) -> None:
     else:
         text = f"{sent.id}, which was sent before, so nothing was stored"
         print_hanging(out, ("repeated ", "bold yellow"), text)
+
+
+def show_replayed(done: Replayed) -> None:
+    """Print what a durable was given again."""
+    if done.dry_run:
+        print_hanging(out, ("", ""), f"{done.count} events for {done.to}; none was delivered")
+        return
+    print_hanging(out, ("replayed ", "bold green"), f"{done.count} events to {done.to}")
+    if done.left_out:
+        text = f"{done.left_out} that are too large for the bus with the headers of a replay"
+        print_hanging(out, ("left out ", "bold yellow"), text)
+    if done.waiting:
+        print_hanging(out, ("  ", ""), f"it has {done.waiting} of them to take")
+
+
+def show_interrupted(done: Replayed) -> None:
+    """Print how to go on."""
+    text = f"{done.to} was given {done.count} events; to go on, add --after {done.after}"
+    print_hanging(err, ("note: ", "bold yellow"), text)
 
 
 def _table(events: Sequence[StoredEvent]) -> Table:

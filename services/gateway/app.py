@@ -67,7 +67,7 @@ from services.gateway.routes.deadletters import DeadLettersController
 from services.gateway.routes.destinations import DestinationsController
 from services.gateway.routes.diagnosis import get_diagnosis
 from services.gateway.routes.documentation_assets import get_documentation_asset
-from services.gateway.routes.events import list_events
+from services.gateway.routes.events import list_events, replay_events
 from services.gateway.routes.flags import evaluate_flags
 from services.gateway.routes.health import get_health, get_liveness, get_metrics, get_readiness
 from services.gateway.routes.not_offered import not_offered_routes
@@ -129,6 +129,7 @@ def build(
             DeadLettersController,
             DestinationsController,
             list_events,
+            replay_events,
             ContactsController,
             ContactRecordsController,
             evaluate_flags,

@@ -40,6 +40,7 @@ from services.ingest.events.store import EventStore
 from services.ingest.export.exporter import Exporter
 from services.ingest.metrics import activity
 from services.ingest.notices import NoticeClaims
+from services.ingest.replay.replayer import EventReplayer
 from services.ingest.settings import IngestSettings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -72,6 +73,7 @@ def create_app(
     admin = DeadLetterAdmin(letters)
     erasures = ErasureJobs(database, settle_seconds=settle_seconds)
     eraser = ErasureWorker(erasures, broker.link, broker.published)
+    event_replayer = EventReplayer(database, broker.link, broker.published)
     broker.provide(
         erasures,
         eraser,
@@ -88,6 +90,7 @@ def create_app(
         NoticeClaims(database),
         admin,
         Replayer(broker.published, letters, admin),
+        event_replayer,
         HealthReporter("ingest", database),
         ConsumerRequests(broker.link),
         broker.link,
@@ -101,6 +104,7 @@ def create_app(
             database.keep_connected,
             EngagementRetention(broker.link, KnownReaders(broker.link, database)).keep_trimmed,
             eraser.work_forever,
+            event_replayer.tidy_forever,
             *background,
         ],
         closing=[database.close],

@@ -73,6 +73,12 @@ from hogsend.contract.notices import (
     ToldProblems,
 )
 from hogsend.contract.persons import EVENT_CAPTURED, PERSON_ALIASED, PERSON_SET
+from hogsend.contract.replays import (
+    EVENT_REPLAYED,
+    INGEST_REPLAY_EVENTS,
+    EventsReplayed,
+    ReplayEvents,
+)
 from hogsend.contract.streams import (
     AUDIT_CONSUMER,
     ENGAGEMENT_CONSUMER,
@@ -103,6 +109,7 @@ from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
 from services.ingest.export.exporter import Exporter
 from services.ingest.notices import NoticeClaims
+from services.ingest.replay.replayer import EventReplayer
 from services.ingest.sources.decode import decode_engagement, decode_webhook
 
 _FRAMING_BYTES = 1024
@@ -115,6 +122,7 @@ router = ServiceRouter()
 router.publishes(
     CONTACT_ERASED,
     EVENT_ANNOUNCED,
+    EVENT_REPLAYED,
     ENGAGEMENT_REPORTED,
     MESSAGE_DEAD_LETTERED,
     # Replayed dead letters go back to the streams they came from.
@@ -156,6 +164,12 @@ async def events(
 ) -> EventPage:
     """List stored events, newest first."""
     return _fitting(await store.page(wanted), link.max_payload, "events")
+
+
+@router.endpoint(INGEST_REPLAY_EVENTS)
+async def replay_events(wanted: ReplayEvents, replayer: Injected[EventReplayer]) -> EventsReplayed:
+    """Deliver events to one durable again, a part of them."""
+    return await replayer.replay(wanted)
 
 
 @router.endpoint(INGEST_RECORD)

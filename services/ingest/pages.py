@@ -21,7 +21,7 @@ which an index alone spares a list without one."""
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 _Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z")]
 _Hash = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-Position = TypeVar("Position", "EventPosition", "AuditPosition")
+Position = TypeVar("Position", bound=msgspec.Struct)
 
 
 class EventPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -47,7 +47,11 @@ def cursor(position: msgspec.Struct) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
 
 
-def position(type: type[Position], cursor: str | None) -> Position | None:
+def position(
+    type: type[Position],
+    cursor: str | None,
+    wrong: str = "before must be the nextBefore of a page of this list",
+) -> Position | None:
     """Read a position of `cursor`; None without one.
 
     Raises:
@@ -71,7 +75,7 @@ def position(type: type[Position], cursor: str | None) -> Position | None:
         ValueError,
         OverflowError,
     ):
-        raise InvalidRequest("before must be the nextBefore of a page of this list") from None
+        raise InvalidRequest(wrong) from None
     return found
 
 

@@ -112,12 +112,16 @@ class FakeHogsend(Fake):
         self.key = ADMIN_KEY
         self.more: dict[str, CannedResponse] = {}
         """Answers to further requests, by method and target."""
+        self.series: dict[str, list[CannedResponse]] = {}
+        """The same, one after the other."""
 
     def answer(self, request: RecordedRequest) -> CannedResponse:
         if request.line == HEALTH:
             return self.health
         if request.headers.get("authorization") != f"Bearer {self.key}":
             return CannedResponse(401, {"error": "Unauthorized"})
+        if series := self.series.get(request.line):
+            return series.pop(0)
         routes = {
             CONNECT_INFO: CannedResponse(200, self.info),
             DIAGNOSIS: self.diagnosis,

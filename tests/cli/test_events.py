@@ -105,6 +105,35 @@ def test_what_cannot_be_sent_is_not(
     assert hogsend.requests == []
 
 
+REPLAY = "POST /v1/admin/events/replay"
+PART = {"id": "r1", "count": 10, "leftOut": 0, "waiting": 7, "until": "2026-02-01T00:00:00Z"}
+
+
+def test_a_replay_is_asked_for_part_by_part(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.series[REPLAY] = [
+        CannedResponse(200, PART | {"after": "here"}),
+        CannedResponse(200, PART | {"after": None}),
+    ]
+    outcome = events(cli, "replay", "--to", "mailer", "--since", "2026-01-01")
+    assert outcome.code == 0
+    assert outcome.out.splitlines() == [
+        "replayed 20 events to mailer",
+        "  it has 7 of them to take",
+    ]
+    bodies = [request.json for request in hogsend.requests]
+    wanted = {"to": "mailer", "since": "2026-01-01T00:00:00Z"}
+    assert bodies == [wanted, wanted | {"after": "here"}]
+
+
+def test_a_dry_run_says_that_nothing_was_delivered(cli: Cli, hogsend: FakeHogsend) -> None:
+    hogsend.more[REPLAY] = CannedResponse(200, PART | {"after": None})
+    outcome = events(
+        cli, "replay", "--to", "mailer", "--since", "2026-01-01", "--dry-run", "--json"
+    )
+    assert outcome.json["count"] == 10
+    assert outcome.json["dryRun"]
+
+
 def test_the_bus_is_found_where_hogsend_up_writes_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

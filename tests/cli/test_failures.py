@@ -32,6 +32,7 @@ FAILING: dict[str, tuple[str, ...]] = {
     "status": ("--url", NOWHERE),
     "events list": ADMIN,
     "events send": ("signed_up", "--user", "u_42", *ADMIN),
+    "events replay": ("--to", "mailer", "--since", "2026-01-01", *ADMIN),
     "events follow": ("--nats-url", NO_NATS),
     "backfill posthog": ("--since", "2026-01-01", *ADMIN),
     "backfill status": ADMIN,

@@ -1,19 +1,21 @@
-"""`GET /v1/admin/events`: stored events, the latest that happened first (correction C11)."""
+"""`/v1/admin/events`: stored events (correction C11), and their delivery to one durable again."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from litestar import get
+import msgspec
+from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.params import QueryParameter
+from litestar.params import JSONBody, QueryParameter
 
 from hogsend.contract.events import INGEST_EVENTS, EventPage, ListEvents
+from hogsend.contract.replays import INGEST_REPLAY_EVENTS, EventsReplayed, ReplayEvents
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.pagination import DEFAULT_LIMIT, Before, Limit, Offset
-from services.gateway.timestamps import parse_timestamp
+from services.gateway.timestamps import Timestamp, parse_timestamp
 
 Filter = Annotated[str | None, QueryParameter(max_length=4096)]
 EARLIEST = QueryParameter(
@@ -22,6 +24,26 @@ EARLIEST = QueryParameter(
 LATEST = QueryParameter(
     name="to", max_length=64, description="Events that happened then or earlier: ISO 8601."
 )
+
+
+class EventReplay(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
+    """Which events a durable gets again.
+
+    An unknown key is refused: ignoring a misspelt one would deliver more than was meant.
+    """
+
+    to: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    """A durable consumer on the stream EVENTS."""
+    since: Timestamp
+    """Events that happened then or later."""
+    until: Timestamp | None = None
+    """Only events that happened before; now when it is missing."""
+    after: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+    """`after` of the answer before this one, to go on; without it a replay begins."""
+    dry_run: bool = False
+    """Only count them."""
 
 
 @get(
@@ -62,3 +84,31 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
         id=id,
     )
     return await bus.request(INGEST_EVENTS, wanted)
+
+
+@post(
+    "/v1/admin/events/replay",
+    guards=[admin_only],
+    status_code=200,
+    operation_id="replayEvents",
+    summary="Deliver events to one durable again",
+    tags=["Admin"],
+    security=ADMIN_SECURITY,
+    responses=admin_errors(400, 404, 413),
+)
+async def replay_events(
+    data: JSONBody[EventReplay], bus: NamedDependency[Connection]
+) -> EventsReplayed:
+    """Deliver events of a span to one subscriber again, a part at a time.
+
+    Ask again with `after` until it is null. A part ends after some seconds, or when 10,000 events
+    wait for the durable.
+    """
+    wanted = ReplayEvents(
+        durable=data.to,
+        since=parse_timestamp(data.since, "since"),
+        until=None if data.until is None else parse_timestamp(data.until, "until"),
+        after=data.after,
+        dry_run=data.dry_run,
+    )
+    return await bus.request(INGEST_REPLAY_EVENTS, wanted)

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
+from hogsend.contract import subjects
 from hogsend.contract.consumers import OTHERS, STREAMS_OF_OTHERS, reserved
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
+from services.ingest.replay.filters import (
+    by_name,
+    catches_replays,
+    filters_of,
+    names_replays,
+    set_filters,
+)
 
 MAX_CONSUMERS = 1000
 """Consumers of one stream; each costs the server memory and every message a look."""
@@ -114,9 +122,39 @@ class Creation(msgspec.Struct, frozen=True):
 
     stream: StreamName
     name: str
-    subject: str
-    """Below `CONSUMER.` of JetStream's API."""
-    body: bytes
+    asked: Asked
+    filters_as_asked: frozenset[str]
+    """Before those that catch copies for a durable were replaced."""
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether it may have been changed since its owner made it."""
+        return bool(self.asked.config.durable_name)
+
+    @property
+    def subject(self) -> str:
+        """Below `CONSUMER.` of JetStream's API."""
+        subject = f"CREATE.{self.stream}.{self.name}"
+        # The server checks that the last part is the filter.
+        single = self.asked.config.filter_subject
+        return f"{subject}.{single}" if single else subject
+
+    @property
+    def body(self) -> bytes:
+        """What JetStream is asked."""
+        return msgspec.json.encode(self.asked)
+
+    def like(self, single: str | None, several: list[str] | None) -> Creation:
+        """The same consumer as one that exists, if only a replay has changed its filters since."""
+        existing = Config(filter_subject=single, filter_subjects=several)
+        filters = _filters(existing) - {subjects.replay(self.name)}
+        if filters not in {self.filters_as_asked, _filters(self.asked.config)}:
+            return self
+        config = msgspec.structs.replace(
+            self.asked.config, filter_subject=single or None, filter_subjects=several or None
+        )
+        asked = msgspec.structs.replace(self.asked, config=config)
+        return msgspec.structs.replace(self, asked=asked)
 
 
 class Deletion(msgspec.Struct, frozen=True):
@@ -170,13 +208,32 @@ def _creation(stream: StreamName, named: str | None, filtered: str, body: bytes)
     _check_subjects(config, filtered)
     if config.durable_name is None and (config.inactive_threshold or 0) > _DAY:
         raise Refused("a consumer that is not durable is kept idle for a day at most")
-    subject = f"CREATE.{stream}.{name}"
-    if config.filter_subject:
-        # The server checks that the last part is the filter.
-        subject = f"{subject}.{config.filter_subject}"
+    filters_as_asked = _filters(config)
+    if stream is StreamName.EVENTS:
+        _leave_replays_out(config)
     # One of that name with another configuration is JetStream's own "consumer already exists".
     asked.action = "create"
-    return Creation(stream, name, subject, msgspec.json.encode(asked))
+    return Creation(stream, name, asked, filters_as_asked)
+
+
+def _filters(config: Config) -> frozenset[str]:
+    fields = {"filter_subject": config.filter_subject, "filter_subjects": config.filter_subjects}
+    return frozenset(filters_of(fields))
+
+
+def _leave_replays_out(config: Config) -> None:
+    """Have a consumer that reads everything do so by name, without what one durable gets again."""
+    fields: dict[str, Any] = {
+        "filter_subject": config.filter_subject,
+        "filter_subjects": config.filter_subjects,
+    }
+    filters = filters_of(fields)
+    if any(map(names_replays, filters)):
+        raise Refused("what a durable gets again comes to it by itself, and to nobody else")
+    if any(map(catches_replays, filters)):
+        set_filters(fields, by_name(filters))
+        config.filter_subject = fields.get("filter_subject")
+        config.filter_subjects = fields.get("filter_subjects")
 
 
 def _name(config: Config, named: str | None) -> str:

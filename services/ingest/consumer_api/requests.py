@@ -41,6 +41,8 @@ class _Found(msgspec.Struct, frozen=True):
 
     class Config(msgspec.Struct, frozen=True):
         durable_name: str = ""
+        filter_subject: str | None = None
+        filter_subjects: list[str] | None = None
 
     class State(msgspec.Struct, frozen=True):
         consumer_count: int = 0
@@ -85,6 +87,10 @@ class ConsumerRequests:
                     code=400,
                     err_code=TOO_MANY_CONSUMERS,
                 )
+        if creation.is_durable:
+            found = _decoded(await self._info(creation.stream, creation.name))
+            if found.error is None:
+                creation = creation.like(found.config.filter_subject, found.config.filter_subjects)
         return await self._ask(f"{OWN_API}.CONSUMER.{creation.subject}", creation.body)
 
     async def _delete(self, deletion: Deletion) -> bytes:

@@ -25,7 +25,8 @@ from services.ingest.sources.posthog import parse_time
 
 SWEPT = {
     StreamName.WEBHOOKS: f"{subjects.WEBHOOKS}.>",
-    StreamName.EVENTS: f"{subjects.EVENTS}.>",
+    # Events, and copies of them that are replayed to a durable; not what tells of an erasure.
+    StreamName.EVENTS: f"{subjects.PREFIX}.*.*",
     StreamName.ENGAGEMENT: f"{subjects.ENGAGEMENT}.>",
     StreamName.PERSONS: f"{subjects.PERSONS}.>",
     StreamName.DEADLETTER: f"{subjects.DEADLETTER}.>",

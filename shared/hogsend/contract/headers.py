@@ -15,11 +15,13 @@ import msgspec
 
 MESSAGE_ID = "Nats-Msg-Id"
 ORIGINAL_ID = "Hogsend-Original-Id"
-"""A replayed dead letter's first message id; empty when it had none. See `message_id`."""
+"""First message id of a replayed dead letter or event; empty when it had none. See `message_id`."""
 CORRELATION_ID = "Hogsend-Correlation-Id"
 TRACEPARENT = "traceparent"
 """The span a message belongs to (W3C Trace Context), where traces are made."""
 RECEIVED_AT = "Hogsend-Received-At"
+REPLAY = "Hogsend-Replay"
+"""Id of the replay that delivers an event to a durable again; no other event has it."""
 DESTINATION = "Hogsend-Destination"
 """Id of the only destination a message is for."""
 

@@ -184,6 +184,8 @@ def _answering_api() -> set[str]:
             f"{API}.CONSUMER.CREATE.{stream}.>",
             f"{API}.CONSUMER.DELETE.{stream}.*",
         }
+    # To find who else would get what is replayed to one durable.
+    api.add(f"{API}.CONSUMER.LIST.{StreamName.EVENTS}")
     return api
 
 

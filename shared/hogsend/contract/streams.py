@@ -99,7 +99,11 @@ STREAMS: dict[StreamName, Stream] = {
         User.INGEST,
         StreamConfig(
             name=StreamName.EVENTS,
-            subjects=[f"{subjects.EVENTS}.*", f"{subjects.CONTACTS}.*.erased"],
+            subjects=[
+                f"{subjects.EVENTS}.*",
+                f"{subjects.CONTACTS}.*.erased",
+                f"{subjects.REPLAYS}.*",
+            ],
             retention=RetentionPolicy.LIMITS,
             discard=DiscardPolicy.OLD,
             max_age=7 * DAY,

@@ -16,6 +16,7 @@ CREDENTIALS = f"{PREFIX}.credentials"
 ENGAGEMENT = f"{PREFIX}.engagement"
 PERSONS = f"{PREFIX}.persons"
 CONTACTS = f"{PREFIX}.contacts"
+REPLAYS = f"{PREFIX}.replays"
 AUDIT = "hogsend.audit"
 DEADLETTER = f"{PREFIX}.deadletter"
 RPC = f"{PREFIX}.rpc"
@@ -58,6 +59,11 @@ def contact_erased(contact_id: str) -> str:
     return f"{CONTACTS}.{contact_id}.erased"
 
 
+def replay(durable: str) -> str:
+    """Subject of the events that are delivered to one durable again; others are kept from it."""
+    return f"{REPLAYS}.{durable}"
+
+
 def dead_letter(stream: str) -> str:
     """Subject for messages of `stream` that could not be processed."""
     return f"{DEADLETTER}.{stream}"
@@ -66,6 +72,19 @@ def dead_letter(stream: str) -> str:
 def rpc(service: str, verb: str) -> str:
     """Request subject of one verb of one service."""
     return f"{RPC}.{service}.{verb}"
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether a subscription to `pattern` gets every message that one to `subject` gets."""
+    tokens, wanted = subject.split("."), pattern.split(".")
+    if wanted[-1] == ">":
+        wanted.pop()
+        if len(tokens) <= len(wanted):
+            return False
+        tokens = tokens[: len(wanted)]
+    return len(tokens) == len(wanted) and all(
+        theirs in {"*", ours} for theirs, ours in zip(wanted, tokens, strict=True)
+    )
 
 
 def escape(name: str) -> str:

@@ -14,6 +14,7 @@ import nats.errors
 from nats.js.api import ConsumerConfig
 
 from hogsend.contract.errors import ConsumerConflict, Forbidden, InvalidRequest
+from hogsend.contract.subjects import REPLAYS
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
 from hogsend.transport.publisher import Problem
 
@@ -30,7 +31,8 @@ class _Existing(msgspec.Struct, frozen=True):
     @property
     def filters(self) -> frozenset[str]:
         subjects = self.filter_subjects or ([self.filter_subject] if self.filter_subject else [])
-        return frozenset(subjects)
+        # Ingest adds this one for as long as a replay to the consumer lasts.
+        return frozenset(one for one in subjects if not one.startswith(f"{REPLAYS}."))
 
 
 class _Answer(msgspec.Struct, frozen=True):

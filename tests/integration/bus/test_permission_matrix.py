@@ -157,7 +157,8 @@ async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User)
             every[f"{API}.CONSUMER.{verb}.{name}.mine"] = False
         every[f"{API}.CONSUMER.NAMES.{name}"] = False
         trims = name is StreamName.ENGAGEMENT and name in owned
-        every[f"{API}.CONSUMER.LIST.{name}"] = own.get(name) == ANY or trims
+        replays = name is StreamName.EVENTS and name in owned
+        every[f"{API}.CONSUMER.LIST.{name}"] = own.get(name) == ANY or trims or replays
     every[f"{API}.STREAM.NAMES"] = user in OTHERS
     every[f"{API}.INFO"] = user in OTHERS
     every[f"{API}.STREAM.LIST"] = False

@@ -32,16 +32,61 @@ def created(subject: str = CREATE, /, **config: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("action", [None, "", "create"])
 def test_a_consumer_is_made_and_never_changed(action: str | None) -> None:
-    asked = {"stream_name": "EVENTS", "config": {"durable_name": "mine"}, "action": action}
+    config = {"durable_name": "mine", "filter_subjects": ["hogsend.events.x", "hogsend.events.y"]}
+    asked = {"stream_name": "EVENTS", "config": config, "action": action}
     if action is None:
         del asked["action"]
     creation = read("DURABLE.CREATE.EVENTS.mine", msgspec.json.encode(asked))
     assert isinstance(creation, Creation)
     assert msgspec.json.decode(creation.body) == {
         "stream_name": "EVENTS",
-        "config": {"name": "mine", "durable_name": "mine"},
+        "config": config | {"name": "mine"},
         "action": "create",
     }
+
+
+EVERYTHING = ["hogsend.events.*", "hogsend.contacts.*.erased"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "made"),
+    [
+        ({}, {"filter_subjects": EVERYTHING}),
+        ({"filter_subject": ">"}, {"filter_subjects": EVERYTHING}),
+        ({"filter_subjects": ["hogsend.>"]}, {"filter_subjects": EVERYTHING}),
+        ({"filter_subject": "*.*.*"}, {"filter_subject": "hogsend.events.*"}),
+        ({"filter_subject": "hogsend.events.*"}, {"filter_subject": "hogsend.events.*"}),
+    ],
+)
+def test_who_reads_everything_does_so_by_name_without_the_copies_of_a_durable(
+    asked: dict[str, Any], made: dict[str, Any]
+) -> None:
+    passed_on = created(**asked)
+    assert passed_on["config"] == {"name": "mine", **made}
+    single = made.get("filter_subject")
+    expected = "CREATE.EVENTS.mine" + (f".{single}" if single else "")
+    assert passed_on["subject"] == expected
+
+
+@pytest.mark.parametrize("named", ["hogsend.replays.mine", "hogsend.replays.*", "*.replays.>"])
+def test_copies_are_not_asked_for(named: str) -> None:
+    with pytest.raises(Refused, match="comes to it by itself"):
+        created(filter_subject=named)
+
+
+@pytest.mark.parametrize("asked", [None, "hogsend.events.x"])
+def test_a_consumer_that_a_replay_changed_is_still_the_one_that_is_asked_for(
+    asked: str | None,
+) -> None:
+    creation = read("DURABLE.CREATE.EVENTS.mine", body(durable_name="mine", filter_subject=asked))
+    assert isinstance(creation, Creation)
+    copies = "hogsend.replays.mine"
+    existing = [*([asked] if asked else EVERYTHING), copies]
+    same = msgspec.json.decode(creation.like(None, existing).body)["config"]
+    assert same == {"name": "mine", "durable_name": "mine", "filter_subjects": existing}
+    # One that reads something else is another, which JetStream refuses.
+    assert creation.like(None, ["hogsend.events.z", copies]) == creation
+    assert creation.like("hogsend.events.z", None) == creation
 
 
 def test_an_update_is_refused() -> None:

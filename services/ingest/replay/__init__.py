@@ -1,0 +1,1 @@
+"""Events that one durable gets again."""

@@ -1,0 +1,237 @@
+"""Events as they were announced: read from the stream EVENTS, and from PostgreSQL what is older.
+
+The stream has what was published, byte by byte. A row has neither the email address nor the
+properties of the person that came with the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import aiosql
+import asyncpg
+import msgspec
+import nats.errors
+from nats.js import errors as js_errors
+
+from hogsend.contract import subjects
+from hogsend.contract.base import Properties
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.events import Event
+from hogsend.contract.headers import format_time, message_headers
+from hogsend.contract.streams import StreamName
+from hogsend.service.database import Database
+from hogsend.transport.connection import Connection
+from services.ingest.pages import EventPosition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BATCH = 256
+BATCH_BYTES = 4 * 1024 * 1024
+"""Most that is read at a time; JetStream returns one message more than fits."""
+ANSWER_SECONDS = 5.0
+UNORDERED = timedelta(minutes=5)
+"""Events that are received so close to each other may be announced in any order."""
+
+_DIRECT_GET = f"$JS.API.DIRECT.GET.{StreamName.EVENTS}"
+_NOT_FOUND, _END_OF_BATCH = "404", "204"
+_FROM_JETSTREAM = "nats-"
+
+_queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
+_properties = msgspec.json.Decoder(Properties).decode
+
+
+class Announced(NamedTuple):
+    """An event, with where to go on reading behind it."""
+
+    subject: str
+    """What it is, or was, announced on."""
+    body: bytes
+    headers: Mapping[str, str]
+    occurred_at: datetime
+    received_at: datetime
+    sequence: int
+    """Where it is in the stream; 0 from PostgreSQL."""
+    row: EventPosition | None = None
+    """Where it is in PostgreSQL; None from the stream."""
+
+
+class Extent(NamedTuple):
+    """What the stream holds."""
+
+    last: int
+    """Sequence of its last message."""
+    received_since: datetime | None
+    """When the first of its events was received; None without events."""
+
+
+class _Times(msgspec.Struct, frozen=True, rename="camel"):
+    occurred_at: datetime
+    received_at: datetime
+
+
+class AnnouncedEvents:
+    """Reads events in the order in which they were announced, as far as that is known."""
+
+    def __init__(self, link: Connection, database: Database) -> None:
+        self._link = link
+        self._database = database
+
+    async def extent(self) -> Extent:
+        """What the stream holds now.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        with available(self._link):
+            state = (await self._link.js.stream_info(StreamName.EVENTS)).state
+        first = await self._get({"seq": max(state.first_seq, 1), "batch": 1})
+        return Extent(state.last_seq, first[0].received_at if first else None)
+
+    async def in_stream(self, sequence: int) -> list[Announced]:
+        """Events of the stream from a sequence on; empty at its end.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        return await self._get({"seq": sequence, "batch": BATCH})
+
+    async def first_in_stream(self, at: datetime) -> int | None:
+        """Sequence of the first event that the stream took then or later; None without one.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        found = await self._get({"start_time": format_time(at), "batch": 1})
+        return found[0].sequence if found else None
+
+    async def in_database(
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        received_before: datetime | None,
+        after: EventPosition | None,
+    ) -> list[Announced]:
+        """Events that happened in a span, and were received before a moment; empty at the end.
+
+        Raises:
+            Unavailable: PostgreSQL cannot be used.
+        """
+        try:
+            async with self._database.acquire() as connection:
+                found = _queries.happened(
+                    connection,
+                    since=since,
+                    until=until,
+                    received_before=received_before,
+                    after=after is not None,
+                    after_occurred=after and after.occurred_at,
+                    after_received=after and after.received_at,
+                    after_source=after and after.source,
+                    after_id=after and after.id,
+                    after_event=after and after.event_hash,
+                    after_user=after and after.user_hash,
+                    limit=BATCH,
+                )
+                return [_of_row(row) async for row in found]
+        except asyncpg.PostgresError as error:
+            raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
+
+    async def _get(self, wanted: dict[str, object]) -> list[Announced]:
+        body = msgspec.json.encode(
+            wanted | {"max_bytes": BATCH_BYTES, "next_by_subj": f"{subjects.EVENTS}.*"}
+        )
+        client = self._link.client
+        found: list[Announced] = []
+        with available(self._link):
+            inbox = client.new_inbox()
+            subscription = await client.subscribe(inbox)
+            try:
+                await client.publish(_DIRECT_GET, body, reply=inbox)
+                while True:
+                    message = await subscription.next_msg(ANSWER_SECONDS)
+                    headers = message.headers or {}
+                    if "Nats-Sequence" in headers:
+                        if (event := _of_message(message.data, headers)) is not None:
+                            found.append(event)
+                    elif headers.get("Status") in {_END_OF_BATCH, _NOT_FOUND}:
+                        return found
+                    else:
+                        raise Unavailable("the stream of events does not answer")
+            finally:
+                await subscription.unsubscribe()
+
+
+@contextmanager
+def available(link: Connection) -> Iterator[None]:
+    """Turn what is raised without JetStream into the typed error.
+
+    Raises:
+        Unavailable: JetStream does not answer, or refuses.
+    """
+    if not link.connected:
+        raise Unavailable("NATS is not connected")
+    try:
+        yield
+    except HogsendError:
+        raise
+    except js_errors.APIError as error:
+        raise Unavailable(f"JetStream refuses: {error.description}") from error
+    except (nats.errors.Error, js_errors.Error, TimeoutError, OSError) as error:
+        raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error
+
+
+def _of_message(body: bytes, headers: Mapping[str, str]) -> Announced | None:
+    try:
+        times = msgspec.json.decode(body, type=_Times)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # An answer of JetStream's that somebody had it put there (docs/adr/0012).
+        return None
+    return Announced(
+        headers.get("Nats-Subject", ""),
+        body,
+        {
+            name: value
+            for name, value in headers.items()
+            # Its message id is kept: it is the event's own, for the new message to name.
+            if name == "Nats-Msg-Id" or not name.lower().startswith(_FROM_JETSTREAM)
+        },
+        times.occurred_at,
+        times.received_at,
+        int(headers["Nats-Sequence"]),
+    )
+
+
+def _of_row(row: Mapping[str, Any]) -> Announced:
+    event = Event(
+        id=row["id"],
+        event=row["event"],
+        user_id=row["user_id"],
+        contact_key=row["contact_key"],
+        source=row["source"],
+        occurred_at=row["occurred_at"],
+        received_at=row["received_at"],
+        properties=_properties(row["properties"]),
+    )
+    headers = message_headers(
+        id=event.key,
+        source=event.source,
+        type="event",
+        time=event.occurred_at,
+        correlation_id=row["correlation_id"],
+    )
+    return Announced(
+        subjects.event(event.event),
+        msgspec.json.encode(event),
+        headers,
+        event.occurred_at,
+        event.received_at,
+        0,
+        EventPosition(*(row[name] for name in EventPosition.__struct_fields__)),
+    )

@@ -1,0 +1,169 @@
+"""Consumers of EVENTS during a replay: the durable reads its copies, and nobody else does.
+
+The durable's filter gets the subject of its copies added for as long as there are some. A consumer
+that reads whatever is in the stream would get them, too; it reads the same by name from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from nats.js import errors as js_errors
+from nats.js.api import ConsumerInfo
+
+from hogsend.contract import subjects
+from hogsend.contract.consumers import API, OWN_API, reserved
+from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
+from hogsend.contract.streams import StreamName
+from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
+from hogsend.transport.own_consumer import consumers_of
+from hogsend.transport.publisher import Problem
+from services.ingest.replay.announced import available
+from services.ingest.replay.filters import by_name, catches_replays, filters_of, set_filters
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    config: dict[str, Any] = {}
+    error: Problem | None = None
+
+
+class ReplayConsumers:
+    """Looks at the consumers of EVENTS, and changes their filters."""
+
+    def __init__(self, link: Connection) -> None:
+        self._link = link
+
+    async def filters(self, durable: str) -> list[str]:
+        """What a durable reads.
+
+        Raises:
+            NotFound: there is no such durable.
+            InvalidRequest: it is Hogsend's own, or not durable.
+            Unavailable: JetStream does not answer.
+        """
+        return _wanted(_target(await self._all(), durable))
+
+    async def open(self, durable: str) -> None:
+        """Have the durable read its copies, and nobody else.
+
+        Raises:
+            NotFound, InvalidRequest, Unavailable: as `filters`.
+        """
+        found = await self._all()
+        target = _target(found, durable)
+        for one in found:
+            if one.name != durable and any(map(catches_replays, filters_of(_config(one)))):
+                await self._set_filters(one.name, by_name(filters_of(_config(one))))
+        if (own := subjects.replay(durable)) not in filters_of(_config(target)):
+            await self._set_filters(durable, [*by_name(_wanted(target)), own])
+
+    async def opened(self) -> list[str]:
+        """Durables that read copies at the moment.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        return [
+            one.name
+            for one in await self._all()
+            if subjects.replay(one.name) in filters_of(_config(one))
+        ]
+
+    async def close(self, durable: str) -> None:
+        """Have the durable read what it read before.
+
+        Raises:
+            NotFound, InvalidRequest, Unavailable: as `filters`.
+        """
+        wanted = await self.filters(durable)
+        await self._set_filters(durable, wanted)
+
+    async def copies(self) -> dict[str, int]:
+        """How many copies there are for each durable.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        with available(self._link):
+            pattern = f"{subjects.REPLAYS}.*"
+            state = (await self._link.js.stream_info(StreamName.EVENTS, pattern)).state
+        counts = (state.subjects or {}).items()
+        return {name.removeprefix(f"{subjects.REPLAYS}."): count for name, count in counts}
+
+    async def forget_acknowledged(self, durable: str) -> int:
+        """Delete the copies that a durable has acknowledged, and count the others.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        with available(self._link):
+            info = await self._link.js.consumer_info(StreamName.EVENTS, durable)
+            floor = info.ack_floor.stream_seq if info.ack_floor else 0
+        await self.forget(durable, floor)
+        return (await self.copies()).get(durable, 0)
+
+    async def forget(self, durable: str, last: int | None = None) -> None:
+        """Delete a durable's copies, up to a sequence or all.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        if last == 0:
+            return
+        with available(self._link):
+            await self._link.js.purge_stream(
+                StreamName.EVENTS,
+                subject=subjects.replay(durable),
+                seq=None if last is None else last + 1,
+            )
+
+    async def _all(self) -> list[ConsumerInfo]:
+        with available(self._link):
+            try:
+                return await consumers_of(self._link.js, StreamName.EVENTS)
+            except js_errors.NotFoundError:
+                raise NotFound("there is no stream of events yet") from None
+
+    async def _set_filters(self, name: str, filters: Sequence[str]) -> None:
+        with available(self._link):
+            js = await self._link.js_for(StreamName.EVENTS)
+            api = API if js is self._link.js else OWN_API
+            # As it is, with fields that the client library does not know.
+            config = (await self._ask(f"{api}.CONSUMER.INFO.{StreamName.EVENTS}.{name}")).config
+            subject = f"{api}.CONSUMER.CREATE.{StreamName.EVENTS}.{name}"
+            set_filters(config, filters)
+            if len(filters) == 1:
+                # The server checks that the last part is the filter.
+                subject = f"{subject}.{filters[0]}"
+            wanted = {"stream_name": StreamName.EVENTS, "config": config, "action": "update"}
+            await self._ask(subject, msgspec.json.encode(wanted))
+
+    async def _ask(self, subject: str, body: bytes = b"") -> _Answer:
+        message = await self._link.ask(subject, body, seconds=MANAGEMENT_SECONDS)
+        answer = msgspec.json.decode(message.data, type=_Answer)
+        if answer.error is not None:
+            raise Unavailable(f"JetStream refuses: {answer.error.description}")
+        return answer
+
+
+def _target(consumers: Sequence[ConsumerInfo], durable: str) -> ConsumerInfo:
+    if durable in reserved(StreamName.EVENTS):
+        raise InvalidRequest(f"{durable!r} is Hogsend's own consumer, and gets nothing again")
+    for one in consumers:
+        if one.name == durable:
+            if not one.config.durable_name:
+                raise InvalidRequest(f"the consumer {durable!r} is not durable")
+            return one
+    raise NotFound(f"there is no durable {durable!r} on {StreamName.EVENTS}")
+
+
+def _config(info: ConsumerInfo) -> dict[str, Any]:
+    one = info.config
+    return {"filter_subject": one.filter_subject, "filter_subjects": one.filter_subjects}
+
+
+def _wanted(info: ConsumerInfo) -> list[str]:
+    """What it reads apart from copies."""
+    return [one for one in filters_of(_config(info)) if one != subjects.replay(info.name)]

@@ -1,0 +1,206 @@
+"""One durable gets events again; nobody else does, and afterwards everything is as it was."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from hogsend.client.client import Client
+from hogsend.contract.consumers import MIRROR
+from hogsend.contract.errors import InvalidRequest, NotFound
+from hogsend.contract.headers import REPLAY, message_id
+from hogsend.contract.replays import INGEST_REPLAY_EVENTS, EventsReplayed, ReplayEvents
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.service.broker import ServiceBroker
+from hogsend.service.database import Database
+from services.ingest.app import MIGRATIONS
+from services.ingest.replay import announced, replayer
+from services.ingest.replay.replayer import EventReplayer
+from tests.integration import harness
+from tests.integration.ingest.driver import Driver
+from tests.servers import Servers
+
+MAILER, EVERYTHING, UNFILTERED = "mailer", "everything", "unfiltered"
+SINCE, UNTIL = datetime(2026, 1, 1, 10, tzinfo=UTC), datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def at(hour: int) -> str:
+    return f"2026-01-01T{hour:02}:00:00.000000Z"
+
+
+@pytest.fixture
+async def ingest(driver: Driver) -> AsyncIterator[ServiceBroker]:
+    """Four events that three durables have read: two of them in the span, of the mailer's name."""
+    for hour, name in ((9, "signed_up"), (10, "signed_up"), (11, "left"), (11, "signed_up")):
+        await driver.post(
+            f"{name}-{hour}",
+            event=name,
+            timestamp=at(hour),
+            received_at=at(hour),
+            person={"properties": {"email": "anna@example.com"}},
+        )
+    async with driver.replica():
+        await driver.drained()
+    js = await driver.operator.js_for(StreamName.EVENTS)
+    for name, pattern in (
+        (MAILER, "hogsend.events.signed_up"),
+        (EVERYTHING, "hogsend.events.*"),
+        (UNFILTERED, None),
+    ):
+        await js.add_consumer(StreamName.EVENTS, durable(name, pattern))
+        assert await taken(driver, name)
+    async with driver.answering() as broker:
+        yield broker
+
+
+@pytest.fixture
+async def own(driver: Driver, ingest: ServiceBroker) -> AsyncIterator[EventReplayer]:
+    """Another replica's, which gives one small part at a time."""
+    database = Database(driver.database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    yield EventReplayer(database, ingest.link, ingest.published, budget_seconds=0)
+    await database.close()
+
+
+def durable(name: str, pattern: str | None) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable_name=name, filter_subject=pattern, ack_policy=AckPolicy.EXPLICIT, ack_wait=60
+    )
+
+
+async def pending(driver: Driver, name: str) -> int:
+    info = await driver.operator.js.consumer_info(StreamName.EVENTS, name)
+    return info.num_pending or 0
+
+
+async def taken(driver: Driver, name: str) -> list[Msg]:
+    """What a durable has to read, acknowledged."""
+    count = await pending(driver, name)
+    if not count:
+        return []
+    source = await driver.operator.js.pull_subscribe_bind(name, stream=StreamName.EVENTS)
+    messages = await source.fetch(count, timeout=30)
+    for message in messages:
+        await message.ack_sync()
+    await source.unsubscribe()
+    return messages
+
+
+async def replay(driver: Driver, to: str = MAILER, **wanted: Any) -> EventsReplayed:
+    asked = ReplayEvents(durable=to, **{"since": SINCE, "until": UNTIL, **wanted})
+    return await driver.gateway.request(INGEST_REPLAY_EVENTS, asked)
+
+
+async def filters(driver: Driver) -> dict[str, Any]:
+    return {
+        info.name: info.config.filter_subjects or info.config.filter_subject
+        for info in await driver.operator.js.consumers_info(StreamName.EVENTS)
+    }
+
+
+async def test_one_durable_gets_a_span_again_and_nobody_else_anything(
+    servers: Servers, driver: Driver, ingest: ServiceBroker
+) -> None:
+    before = await driver.operator.js.stream_info(StreamName.EVENTS)
+    counted = await replay(driver, dry_run=True)
+    assert (counted.count, counted.after) == (2, None)
+    assert (await driver.operator.js.stream_info(StreamName.EVENTS)).state == before.state
+
+    done = await replay(driver)
+    assert (done.count, done.waiting, done.after) == (2, 2, None)
+    # A program that starts meanwhile finds its durable as it asks for it: ours, and any other.
+    async with harness.connected(servers, User.SUBSCRIBER) as connection:
+        events = Client(connection).events("signed_up", durable=MAILER)
+        replayed = [await anext(events) for _ in range(2)]
+        assert [one.id for one in replayed] == ["signed_up-10", "signed_up-11"]
+        assert [one.email for one in replayed] == ["anna@example.com"] * 2
+        js = connection.js
+        for name, pattern in ((MAILER, "hogsend.events.signed_up"), (UNFILTERED, None)):
+            await js.add_consumer(StreamName.EVENTS, durable(name, pattern))
+    assert not await pending(driver, EVERYTHING)
+    assert not await pending(driver, UNFILTERED)
+
+
+async def test_a_copy_tells_that_it_is_one_and_of_what(
+    driver: Driver, ingest: ServiceBroker
+) -> None:
+    first, second = await replay(driver), await replay(driver)
+    copies = await taken(driver, MAILER)
+    known = [message_id(copy.headers or {}) for copy in copies]
+    assert len(known) == 4
+    assert known[:2] == known[2:]
+    marks = [(copy.headers or {})[REPLAY] for copy in copies]
+    assert marks == [first.id] * 2 + [second.id] * 2
+
+
+async def test_what_the_stream_has_no_longer_comes_from_the_database(
+    driver: Driver, ingest: ServiceBroker
+) -> None:
+    await driver.operator.js.purge_stream(StreamName.EVENTS)
+    assert (await replay(driver, dry_run=True)).count == 2
+    assert (await replay(driver)).count == 2
+    copies = [copy.data for copy in await taken(driver, MAILER)]
+    assert [b'"signed_up-10"' in copies[0], b'"signed_up-11"' in copies[1]] == [True, True]
+
+
+async def test_afterwards_everything_is_as_it_was(driver: Driver, own: EventReplayer) -> None:
+    before = await filters(driver)
+    await replay(driver)
+    await own.tidy()
+    assert await pending(driver, MAILER) == 2, "what waits is kept"
+    await taken(driver, MAILER)
+    await own.tidy()
+    # What read everything reads it by name for good: that is the same.
+    assert await filters(driver) == before | {
+        UNFILTERED: ["hogsend.events.*", "hogsend.contacts.*.erased"]
+    }
+    state = (await driver.operator.js.stream_info(StreamName.EVENTS, "hogsend.replays.*")).state
+    assert not state.subjects
+
+    await replay(driver)
+    await (await driver.operator.js_for(StreamName.EVENTS)).delete_consumer(
+        StreamName.EVENTS, MAILER
+    )
+    await own.tidy()
+    state = (await driver.operator.js.stream_info(StreamName.EVENTS, "hogsend.replays.*")).state
+    assert not state.subjects, "nobody's copies are deleted"
+
+
+async def test_it_is_given_in_parts_and_no_more_than_is_taken(
+    driver: Driver, own: EventReplayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announced, "BATCH", 1)
+    monkeypatch.setattr(replayer, "MOST_COPIES", 1)
+    wanted = ReplayEvents(durable=MAILER, since=SINCE, until=UNTIL)
+    part = await own.replay(wanted)
+    while not part.count:
+        part = await own.replay(msgspec.structs.replace(wanted, after=part.after))
+    # It has one, and gets no other before that is acknowledged.
+    goes_on = msgspec.structs.replace(wanted, after=part.after)
+    for _ in range(2):
+        stands = await own.replay(goes_on)
+        assert (stands.count, stands.waiting, stands.after) == (0, 1, part.after)
+    found = [message.data for message in await taken(driver, MAILER)]
+    while part.after is not None:
+        part = await own.replay(msgspec.structs.replace(wanted, after=part.after))
+        found += [message.data for message in await taken(driver, MAILER)]
+    assert len(found) == 2
+
+
+async def test_who_cannot_be_meant_is_refused(driver: Driver, ingest: ServiceBroker) -> None:
+    with pytest.raises(NotFound, match="no durable 'nobody'"):
+        await replay(driver, "nobody")
+    with pytest.raises(InvalidRequest, match="Hogsend's own"):
+        await replay(driver, MIRROR)
+    with pytest.raises(InvalidRequest, match="span is empty"):
+        await replay(driver, until=SINCE)
+    with pytest.raises(InvalidRequest, match="after must be"):
+        await replay(driver, after="x")
+    assert (await filters(driver))[MAILER] == "hogsend.events.signed_up"

@@ -1,0 +1,60 @@
+"""Which consumers would get what is replayed to one durable, and what they read instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from hogsend.contract import subjects
+from services.ingest.replay.filters import (
+    EVERYTHING,
+    by_name,
+    catches_replays,
+    filters_of,
+    names_replays,
+)
+
+COPY = subjects.replay("mailer")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "is_covered"),
+    [
+        (">", "a", True),
+        ("a.>", "a", False),
+        ("a.>", "a.b.c", True),
+        ("a.*", "a.b", True),
+        ("a.*", "a.b.c", False),
+        ("*.b", "a.b", True),
+        ("a.b", "a.*", False),
+    ],
+)
+def test_a_pattern_covers_a_subject(pattern: str, subject: str, is_covered: bool) -> None:
+    assert subjects.covers(pattern, subject) is is_covered
+
+
+@pytest.mark.parametrize(
+    ("filters", "named"),
+    [
+        ([">"], list(EVERYTHING)),
+        (["hogsend.>"], list(EVERYTHING)),
+        (["hogsend.*.*"], ["hogsend.events.*"]),
+        (["hogsend.*.*.*", "hogsend.*.*"], ["hogsend.*.*.*", "hogsend.events.*"]),
+        (["hogsend.events.x"], ["hogsend.events.x"]),
+    ],
+)
+def test_what_catches_copies_is_replaced_by_what_it_else_catches(
+    filters: list[str], named: list[str]
+) -> None:
+    assert by_name(filters) == named
+    assert not any(map(catches_replays, named))
+
+
+@pytest.mark.parametrize("pattern", [COPY, "hogsend.replays.*", "*.replays.*", "hogsend.replays.>"])
+def test_a_filter_for_copies_is_known(pattern: str) -> None:
+    assert names_replays(pattern)
+    assert by_name([pattern]) == []
+
+
+def test_no_filter_is_everything() -> None:
+    assert filters_of({"filter_subject": "", "filter_subjects": None}) == [">"]
+    assert not names_replays(">")
