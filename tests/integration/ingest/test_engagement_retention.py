@@ -123,6 +123,12 @@ async def test_a_reader_is_known_until_analytics_does_not_want_it_any_more(
     assert await after_a_restart.missing({"buckets"}) == set()
     analytics.wants = None
     assert await readers.missing({"buckets"}) == set()
+    # As docs/runbooks/HogsendStreamNearlyFull.md says, where analytics does not come back.
+    with pytest.raises(Unavailable):
+        await readers.missing(set())
+    async with database.transaction() as connection:
+        await connection.execute("DELETE FROM ingest.engagement_readers")
+    assert await readers.missing(set()) == set()
     await database.close()
 
 
