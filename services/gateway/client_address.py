@@ -12,6 +12,9 @@ from litestar.types import Scope
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+"""Addresses of IPv4 as a socket of IPv6 gives them."""
+_IPV4_BITS = (1 << 32) - 1
 _FORWARDED_FOR = re.compile(r'\bfor\s*=\s*("(?:[^"\\]|\\.)*"|[^;,\s]*)', re.IGNORECASE)
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([^:]*):\d+")
 
@@ -63,17 +66,27 @@ class ClientAddresses:
 
 
 def parse_network(text: str) -> Network:
-    """Read an address or a network.
+    """Read an address or a network of proxies.
 
     Raises:
-        ValueError: it is none; says what to write, and repeats no part of it.
+        ValueError: it is none, or everybody's; says what to write, and repeats no part of it.
     """
     try:
-        return ipaddress.ip_network(text)
+        network = ipaddress.ip_network(text)
     except ValueError:
         raise ValueError(
             "an entry is no address or network; write for example 10.0.0.0/8 or 192.0.2.7"
         ) from None
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        # As clients of a socket of IPv6 are seen, which are looked up as what they are.
+        start = int(network.network_address) & _IPV4_BITS
+        network = ipaddress.IPv4Network((start, network.prefixlen - _MAPPED.prefixlen))
+    if not network.prefixlen:
+        raise ValueError(
+            "an entry is every address there is, and a client could make up its own; write the "
+            "network that the proxies are in"
+        )
+    return network
 
 
 def counted_as(address: str) -> str:

@@ -97,3 +97,15 @@ def test_settings_say_which_entry_makes_no_sense() -> None:
     for wrong in ("10.0.0.1/8", "proxy", "10.0.0.0/33"):
         with pytest.raises(ValueError, match="no address or network"):
             GatewaySettings(trusted_proxies=wrong)
+
+
+@pytest.mark.parametrize("mapped", ["::ffff:10.0.0.0/104", "::ffff:10.0.0.1"])
+@pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1"])
+def test_a_proxy_may_be_written_as_an_ipv6_socket_sees_it(mapped: str, peer: str) -> None:
+    assert seen(peer, ("X-Forwarded-For", "203.0.113.5"), trusted=(mapped,)) == "203.0.113.5"
+
+
+@pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0", "::ffff:0:0/96"])
+def test_not_everybody_is_a_proxy(everybody: str) -> None:
+    with pytest.raises(ValueError, match="every address there is"):
+        GatewaySettings(trusted_proxies=everybody)
