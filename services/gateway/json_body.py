@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.json_text import replace_lone_surrogates, without_byte_order_mark
 
 REQUIRED = "Required"
 """The problem of a body without a field that it must have."""
@@ -32,12 +32,13 @@ class InvalidBodyError(Exception):
 
 
 def decode_json(body: bytes, type: type[T]) -> T:
-    """Decode a body, with its lone surrogates replaced.
+    """Decode a body, without a byte order mark and with its lone surrogates replaced.
 
     Raises:
         MalformedBodyError: it is not JSON, or not UTF-8.
         InvalidBodyError: it is JSON that does not match `type`.
     """
+    body = without_byte_order_mark(body)
     try:
         decoded = msgspec.json.decode(replace_lone_surrogates(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -16,7 +16,7 @@ from hogsend.contract.headers import (
     event_message_id,
     format_time,
 )
-from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.json_text import replace_lone_surrogates, without_byte_order_mark
 from hogsend.contract.webhooks import PostHogWebhook
 from services.gateway.json_body import (
     MalformedBodyError,
@@ -54,6 +54,7 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
         MalformedJSONError: not JSON, or not UTF-8.
         InvalidPayloadError: JSON of another shape, or an event without an identity.
     """
+    body = without_byte_order_mark(body)
     try:
         str(body, "utf-8")
         body = replace_lone_surrogates(body)

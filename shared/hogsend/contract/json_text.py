@@ -11,6 +11,17 @@ _ESCAPES = re.compile(
 )
 
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def without_byte_order_mark(body: bytes) -> bytes:
+    """Drop the mark that .NET and PowerShell write before UTF-8, as JavaScript's `json()` does.
+
+    JSON allows to ignore it (RFC 8259, 8.1).
+    """
+    return body.removeprefix(_BYTE_ORDER_MARK)
+
+
 def replace_lone_surrogates(body: bytes) -> bytes:
     """Replace escaped halves of characters by U+FFFD, which is otherwise the same JSON.
 

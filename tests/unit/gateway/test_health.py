@@ -261,6 +261,18 @@ async def test_a_gateway_that_does_not_know_the_secret_is_not_ready(gateway: Fak
     assert (unready.status_code, unready.json()["webhookSecret"]) == (503, "unknown")
 
 
+@pytest.mark.parametrize("path", ["/v1/health", "/livez", "/readyz"])
+async def test_monitors_may_ask_by_head(gateway: FakeGateway, path: str) -> None:
+    all_up(gateway)
+    async with fake_gateway(secret=None, minted=None) as closed:
+        for probed in (gateway, closed):
+            got, asked = await probed.http.get(path), await probed.http.head(path)
+            assert (asked.status_code, asked.content) == (got.status_code, b"")
+            assert asked.headers["content-type"] == got.headers["content-type"]
+            assert int(asked.headers["content-length"]) > 0
+    assert (await gateway.http.head("/v1/admin/events", headers=bearer())).status_code == 404
+
+
 async def test_a_secret_that_cannot_be_read_leaves_the_admin_routes_within_reach() -> None:
     unreadable = WebhookSecretReply(version=1, state="unreadable")
     async with fake_gateway(secret=None, minted=unreadable) as closed:

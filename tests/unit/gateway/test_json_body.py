@@ -92,6 +92,18 @@ async def test_half_a_character_is_replaced_on_every_way_in(gateway: FakeGateway
     assert made.message.description == "\ufffd"
 
 
+async def test_a_byte_order_mark_is_no_part_of_json(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="u"))
+    mark = b"\xef\xbb\xbf"
+    status, said = await ask(gateway, ROUTES[1], mark + b'{"event": "e", "userId": "u"}')
+    assert (status, json.loads(said)["stored"]) == (202, True)
+    delivery = b'{"event": {"event": "e", "distinct_id": "u"}}'
+    status, _ = await ask(gateway, ROUTES[6], mark + delivery)
+    assert status == 200
+    queued = [message.body for message in gateway.bus.published.messages]
+    assert delivery in queued
+
+
 @pytest.mark.parametrize(
     ("given", "mended"),
     [
