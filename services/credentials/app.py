@@ -31,6 +31,9 @@ from hogsend.service.ssrf import EgressPolicy
 from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection
 from services.credentials import metrics
+from services.credentials.authorization.authorizations import Authorizations
+from services.credentials.authorization.server import AuthorizationServer
+from services.credentials.authorization.store import AuthorizationStore
 from services.credentials.change_relay import RELAY_SECONDS, ChangeRelay
 from services.credentials.change_stream import JetStreamChanges
 from services.credentials.credential_service import CredentialService
@@ -56,6 +59,7 @@ class Parts:
     sealer: PayloadSealer
     relay: ChangeRelay
     credentials: CredentialService
+    authorizations: Authorizations
     refresher: Refresher
     resolver: TokenResolver
     rotation: KeyRotation
@@ -76,7 +80,7 @@ def build_parts(
     Args:
         link: publishes changes.
         database: holds the sealed rows.
-        http: refreshes grants; it follows no redirect.
+        http: asks PostHog's OAuth server; it follows no redirect.
         sealer: seals and unseals the rows.
         egress: the hosts at which a grant may be refreshed.
         personal_key: `POSTHOG_PERSONAL_API_KEY`, for when there is no usable grant.
@@ -85,13 +89,21 @@ def build_parts(
     store, payloads = CredentialStore(database), PayloadSealer(sealer)
     relay = ChangeRelay(store, payloads, JetStreamChanges(link))
     refresher = Refresher(store, payloads, TokenEndpoint(http), relay, now)
+    credentials = CredentialService(
+        store, payloads, relay, egress, personal_key=personal_key is not None
+    )
     return Parts(
         database=database,
         store=store,
         sealer=payloads,
         relay=relay,
-        credentials=CredentialService(
-            store, payloads, relay, egress, personal_key=personal_key is not None
+        credentials=credentials,
+        authorizations=Authorizations(
+            AuthorizationStore(database),
+            sealer,
+            AuthorizationServer(http, egress),
+            credentials,
+            now,
         ),
         refresher=refresher,
         resolver=TokenResolver(store, payloads, refresher, personal_key, now),
@@ -115,7 +127,10 @@ def create_app(
         limits: of the stream of credential changes.
     """
     broker.provide(
-        parts.credentials, parts.resolver, HealthReporter(User.CREDENTIALS, parts.database)
+        parts.credentials,
+        parts.authorizations,
+        parts.resolver,
+        HealthReporter(User.CREDENTIALS, parts.database),
     )
     broker.include(router)
     return service_app(

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from hogsend.contract.audit import ADMIN_REQUEST_AUDITED
+from hogsend.contract.authorizations import (
+    CREDENTIALS_AUTHORIZE,
+    CREDENTIALS_FINISH_AUTHORIZATION,
+    AuthorizationBegun,
+    AuthorizationFinished,
+    BeginAuthorization,
+    FinishAuthorization,
+)
 from hogsend.contract.base import Empty
 from hogsend.contract.credentials import (
     CREDENTIAL_CHANGED,
@@ -33,6 +41,7 @@ from hogsend.contract.health import CREDENTIALS_HEALTH, ServiceHealth
 from hogsend.service.health import HealthReporter
 from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
+from services.credentials.authorization.authorizations import Authorizations
 from services.credentials.credential_service import CredentialService
 from services.credentials.token_resolver import TokenResolver
 
@@ -109,6 +118,22 @@ async def signing_secret(
 ) -> SigningSecretReply:
     """Return the minted keys that deliveries may be signed with."""
     return await credentials.signing_secret(request.provider_id)
+
+
+@router.endpoint(CREDENTIALS_AUTHORIZE)
+async def authorize(
+    request: BeginAuthorization, authorizations: Injected[Authorizations]
+) -> AuthorizationBegun:
+    """Prepare the consent page for a browser."""
+    return await authorizations.begin(request)
+
+
+@router.endpoint(CREDENTIALS_FINISH_AUTHORIZATION)
+async def finish_authorization(
+    request: FinishAuthorization, authorizations: Injected[Authorizations]
+) -> AuthorizationFinished:
+    """Exchange the code a browser came back with."""
+    return await authorizations.finish(request)
 
 
 @router.endpoint(CREDENTIALS_HEALTH)

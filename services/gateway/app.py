@@ -36,6 +36,7 @@ from services.gateway.audit import with_audit_trail
 from services.gateway.auth import AdminKeys
 from services.gateway.body_budget import BodyBudget
 from services.gateway.client_address import ClientAddresses
+from services.gateway.console.connecting import CONNECT_ROUTES
 from services.gateway.console.live import LiveEvents
 from services.gateway.console.pages import CONSOLE_ROUTES, console_is_shown
 from services.gateway.content_encoding import with_content_decoding
@@ -148,7 +149,7 @@ def build(
             get_hogsend_client_document,
             get_own_client_document,
             get_documentation_asset,
-            *(CONSOLE_ROUTES if console else []),
+            *([*CONSOLE_ROUTES, *CONNECT_ROUTES] if console else []),
         ],
         dependencies={
             "bus": Provide(lambda: bus, sync_to_thread=False),

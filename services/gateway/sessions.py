@@ -25,6 +25,10 @@ PLAIN = "hogsend_console"
 SECURE = "__Host-hogsend_console"
 """Name of the cookie where the console is reached over https; RFC 6265bis, section 4.1.3.2."""
 
+CONNECT_PLAIN = "hogsend_connect"
+CONNECT_SECURE = "__Host-hogsend_connect"
+"""Name of the cookie that says which browser began to connect PostHog."""
+
 HEADER = "x-hogsend-console"
 """Header of the console's own requests. No form can send it, nor a page of another origin."""
 
@@ -72,7 +76,7 @@ def cookie_of(cookies: Mapping[str, str]) -> tuple[str, str] | None:
 
 def set_cookie(name: str, value: str, seconds: int = SECONDS) -> str:
     """Give the `Set-Cookie` header; no value and 0 seconds take it away."""
-    secure = "; Secure" if name == SECURE else ""
+    secure = "; Secure" if name.startswith("__Host-") else ""
     return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
 
 

@@ -57,8 +57,8 @@ class GatewaySettings(Settings):
     )
     admin_read_api_key: HeaderSecret | None = Field(
         None,
-        description="Bearer that may only read: events, dead letters, destinations, capabilities "
-        "and metrics. Every other admin route answers it 403.",
+        description="Bearer that may only read: events, dead letters, destinations, capabilities, "
+        "the diagnosis and metrics. Every other admin route answers it 403.",
     )
     ingest_api_key: HeaderSecret | None = Field(
         None,

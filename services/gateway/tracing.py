@@ -6,6 +6,7 @@ from typing import cast
 
 from litestar.types import ASGIApp
 
+from hogsend.posthog.client_document import CONSOLE_CALLBACK
 from hogsend.service import tracing
 
 
@@ -17,9 +18,12 @@ def with_traces(app: ASGIApp) -> ASGIApp:
     from opentelemetry.instrumentation.asgi import (  # noqa: PLC0415 - only where it is wanted
         OpenTelemetryMiddleware,
     )
+    from opentelemetry.util.http import ExcludeList  # noqa: PLC0415
 
     traced = OpenTelemetryMiddleware(
         app,
+        # A span holds the address, and this one the code of an authorization.
+        excluded_urls=ExcludeList([CONSOLE_CALLBACK]),
         tracer_provider=traces.provider,
         # A span for every chunk that is read and written says nothing here.
         exclude_spans=["receive", "send"],

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import nats
@@ -337,6 +338,8 @@ async def test_a_read_key_sees_and_is_shown_nothing_to_change(loop: Loop) -> Non
                 await expect(page.get_by_role("link", name=name)).to_have_count(0)
         await console.open("connect")
         await expect(page.locator("main")).to_contain_text("may only read")
+        await expect(page.get_by_role("definition").first).to_be_visible()
+        await expect(page.locator("main").get_by_role("button")).to_have_count(0)
 
 
 async def test_a_merge_is_undone(loop: Loop) -> None:
@@ -413,6 +416,35 @@ async def test_a_destination_is_made_paused_and_deleted(loop: Loop) -> None:
         await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
         await expect(page.get_by_role("heading", name="Destinations")).to_be_visible()
         await expect(page.locator("main")).not_to_contain_text("Mine")
+
+
+async def test_posthog_is_connected_in_the_browser_and_its_answer_counts_once(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console, loop.console(loop.admin_key) as other:
+        page = console.page
+        answers: list[str] = []
+        page.on("request", lambda asked: answers.append(asked.url))
+        await console.open("connect")
+        await page.get_by_role("button", name="Connect PostHog").click()
+        await expect(page.get_by_role("heading", name="Connected")).to_be_visible()
+        assert page.url == f"{console.url}/console#/connect"
+        await expect(page.locator("main")).to_contain_text("The destination was created")
+        await console.draw("connect-done")
+        assert console.complaints == []
+        (answer,) = [url for url in answers if "/console/connect/callback" in url]
+        assert "code=" in answer
+        for secret in ("pha_", "phr_", parse_qs(urlsplit(answer).query)["state"][0]):
+            assert secret not in await page.content()
+        await other.page.goto(answer)
+        await expect(other.page.get_by_role("alert")).to_contain_text("was used before")
+        await page.get_by_role("button", name="Show the connection").click()
+        await expect(page.get_by_role("button", name="Connect PostHog again")).to_be_visible()
+        await page.get_by_role("button", name="Disconnect").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Disconnect").click()
+        await expect(page.get_by_role("status").last).to_have_text("PostHog is disconnected.")
+        await page.goto(f"{console.url}/console/connect/callback?error=access_denied&state=old")
+        await expect(page.get_by_role("alert")).to_contain_text("Connect again.")
+        await page.get_by_role("button", name="Back to connecting").click()
+        await expect(page.get_by_role("button", name="Connect PostHog")).to_be_visible()
 
 
 async def test_a_session_that_ended_asks_for_the_key_again(loop: Loop) -> None:

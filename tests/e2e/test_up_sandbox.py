@@ -57,6 +57,29 @@ async def capture_past(url: str) -> None:
         assert (await posthog.post("/batch/", json=body)).is_success
 
 
+async def connect_in_the_browser(stack: Up) -> None:
+    """Go through PostHog's consent as the console does; then disconnect."""
+    console = stack.summary["gateway"]
+    own_page = {"Origin": console, "X-Hogsend-Console": "1"}
+    key = stack.admin["Authorization"].removeprefix("Bearer ")
+    async with httpx.AsyncClient(base_url=console, headers=own_page, timeout=30) as browser:
+        assert (await browser.post("/console/session", json={"key": key})).is_success
+        begun = await browser.post("/console/connect/begin", json={})
+        assert begun.is_success, begun.text
+        # The sandbox fetches the client document from the gateway, and consents by itself.
+        came_back = await browser.get(begun.json()["authorizeUrl"], follow_redirects=True)
+        assert came_back.url.path == "/console/connect/callback", came_back.text
+        answer = {name: came_back.url.params[name] for name in ("state", "code")}
+        finished = await browser.post("/console/connect/finish", json=answer)
+        assert finished.is_success, finished.text
+        assert finished.json()["scopedTeams"] == [Options().project_id]
+        again = await browser.post("/console/connect/finish", json=answer)
+        assert (again.status_code, again.json()["error"]) == (409, "authorization_expired")
+        credential = "/v1/admin/provider-credentials/posthog"
+        assert (await browser.get(credential)).json()["scopedTeams"] == [Options().project_id]
+        assert (await browser.delete(credential)).is_success
+
+
 async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path: Path) -> None:
     port = free_port()
     home = tmp_path / "home"
@@ -67,6 +90,7 @@ async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path:
         assert stack.summary["posthog"] == f"http://127.0.0.1:{port}"
         gateway = stack.summary["gateway"]
         await capture_past(stack.summary["posthog"])
+        await connect_in_the_browser(stack)
         connected = await connect(gateway, variables(stack), tmp_path)
         assert connected.provision.ok
         following = await start(stack, "events", "follow", "signed_up", "--json")

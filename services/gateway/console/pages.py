@@ -57,7 +57,13 @@ _HEADERS = {
 @get("/console", include_in_schema=False)
 async def get_console() -> Response[bytes]:
     """Give the page; it is the same for everybody."""
-    return Response(_content(_PAGE), media_type="text/html", headers=_HEADERS)
+    return page()
+
+
+def page(cache: str = "no-cache") -> Response[bytes]:
+    """The console's page, with its policy and with `Cache-Control` as given."""
+    headers = {**_HEADERS, "Cache-Control": cache}
+    return Response(_content(_PAGE), media_type="text/html", headers=headers)
 
 
 @get("/console/{name:str}", include_in_schema=False)
@@ -124,12 +130,18 @@ async def sign_in(data: JSONBody[SignIn], request: Request[Any, Any, Any]) -> Re
 
 
 @delete("/console/session", status_code=204, include_in_schema=False)
-async def sign_out(request: Request[Any, Any, Any]) -> None:
-    """Take the cookie away; whoever copied it keeps it until the key is replaced or it ends."""
+async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
+    """Take the cookie away; whoever copied it keeps it until the key is replaced or it ends.
+
+    What was begun with PostHog in this session is not finished in the next one.
+    """
     check_own_page(request)
     found = sessions.cookie_of(request.cookies)
     name = found[0] if found else sessions.PLAIN
     request.state[SESSION_STATE] = sessions.set_cookie(name, "", 0)
+    is_secure = name == sessions.SECURE
+    connecting = sessions.CONNECT_SECURE if is_secure else sessions.CONNECT_PLAIN
+    return Response(None, headers={"Set-Cookie": sessions.set_cookie(connecting, "", 0)})
 
 
 @get("/console/live", guards=[admin_or_reader], include_in_schema=False)

@@ -9,11 +9,20 @@ from litestar import Request, get
 from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
 
-from hogsend.posthog.client_document import OWN_PATH, PATH, ClientDocument, client_document
+from hogsend.posthog.client_document import (
+    OWN_PATH,
+    PATH,
+    ClientDocument,
+    client_document,
+    console_callback,
+)
 from hogsend.service.settings import PublicUrlSettings
 from hogsend.urls import is_loopback
+from services.gateway.auth import AdminKeys
 
 CACHE = CacheControlHeader(max_age=3600, public=True)
+OWN_CACHE = CacheControlHeader(max_age=300, public=True)
+"""PostHog keeps no document for less. Our own changes with `API_PUBLIC_URL` and `CONSOLE`."""
 
 
 @get(
@@ -30,7 +39,7 @@ async def get_hogsend_client_document() -> ClientDocument:
 
 @get(
     OWN_PATH,
-    cache_control=CACHE,
+    cache_control=OWN_CACHE,
     operation_id="getOwnClientDocument",
     summary="Describe this instance as an OAuth client",
     tags=["OAuth"],
@@ -38,7 +47,7 @@ async def get_hogsend_client_document() -> ClientDocument:
 async def get_own_client_document(
     request: Request[Any, Any, Any], public: NamedDependency[PublicUrlSettings]
 ) -> ClientDocument:
-    """Describe this instance to PostHog's OAuth server, for `hogsend connect --client-id`.
+    """Describe this instance to PostHog's OAuth server, for its console and `--client-id`.
 
     PostHog accepts a document only when its `client_id` is the URL it was fetched from. That URL
     is `API_PUBLIC_URL`, or the requested address when that is on this machine.
@@ -47,4 +56,6 @@ async def get_own_client_document(
     public_url = public.api_public_url.rstrip("/")
     is_public = urlsplit(requested).netloc == urlsplit(public_url).netloc
     base = requested if is_loopback(requested) and not is_public else public_url
-    return client_document(f"{base}{OWN_PATH}", base)
+    keys: AdminKeys = request.app.state.admin_keys
+    callback = console_callback(base) if keys.sessions else None
+    return client_document(f"{base}{OWN_PATH}", base, *([callback] if callback else []))

@@ -21,7 +21,7 @@ from hogsend.contract.provisioning import (
     Unsigned,
 )
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ADMIN_SECURITY, admin_only
+from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.timestamps import format_milliseconds
 
@@ -59,7 +59,7 @@ class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 @get(
     "/v1/admin/analytics/diagnosis",
-    guards=[admin_only],
+    guards=[admin_or_reader],
     operation_id="getDiagnosis",
     summary="Diagnose the integration with PostHog",
     tags=["Admin"],

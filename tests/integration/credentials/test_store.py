@@ -11,9 +11,10 @@ import pytest
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
 from services.credentials.app import MIGRATIONS
+from services.credentials.authorization.store import AuthorizationStore, WaitingAuthorization
 from services.credentials.store import CredentialStore, PendingChange, RefreshLock
 from tests.servers import Servers
-from tests.unit.credentials.fakes import START, Clock, MemoryStore
+from tests.unit.credentials.fakes import START, Clock, MemoryAuthorizations, MemoryStore
 from tests.waiting import eventually
 
 
@@ -32,7 +33,8 @@ async def postgres(database: Database) -> Database:
     """The same database without any row."""
     async with database.acquire() as connection:
         await connection.execute(
-            "TRUNCATE provider_credentials, provider_versions, provider_refreshes"
+            "TRUNCATE provider_credentials, provider_versions, provider_refreshes, "
+            "provider_authorizations"
         )
     return database
 
@@ -337,3 +339,26 @@ async def test_a_standby_is_left_for_another_server(postgres: Database) -> None:
             )
 
     await eventually(is_closed)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def authorizations(request: pytest.FixtureRequest) -> AuthorizationStore:
+    if request.param == "memory":
+        return MemoryAuthorizations()
+    return AuthorizationStore(request.getfixturevalue("postgres"))
+
+
+async def test_an_authorization_is_taken_once_and_forgotten_when_it_expired(
+    authorizations: AuthorizationStore,
+) -> None:
+    store = authorizations
+    waiting = WaitingAuthorization("sealed", START + timedelta(minutes=10))
+    await store.remember("a", "posthog", waiting, START)
+    assert await store.take("a", "another") is None
+    assert await store.take("b", "posthog") is None
+    taken = await asyncio.gather(store.take("a", "posthog"), store.take("a", "posthog"))
+    assert sorted(taken, key=bool) == [None, waiting]
+    await store.remember("a", "posthog", waiting, START)
+    await store.remember("b", "posthog", waiting, waiting.expires_at)
+    assert await store.take("a", "posthog") is None
+    assert await store.take("b", "posthog") == waiting

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 
 from hogsend.contract.credentials import OAuthPayload, TokenReply, TokenRequest
 from hogsend.service.ssrf import EgressPolicy
+from services.credentials.authorization.authorizations import Authorizations
+from services.credentials.authorization.server import AuthorizationServer
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.credential_service import CredentialService
 from services.credentials.key_rotation import KeyRotation
@@ -20,7 +23,9 @@ from services.credentials.store import Snapshot
 from services.credentials.token_resolver import TokenResolver
 from tests.unit.credentials.fakes import (
     Clock,
+    FakeAuthorizationServer,
     FakeTokenEndpoint,
+    MemoryAuthorizations,
     MemoryStore,
     MemoryStream,
     make_grant,
@@ -34,6 +39,7 @@ class Replica:
     """One replica of the service."""
 
     credentials: CredentialService
+    authorizations: Authorizations
     relay: ChangeRelay
     refresher: Refresher
     resolver: TokenResolver
@@ -55,6 +61,8 @@ class Driver:
         self.endpoint = FakeTokenEndpoint()
         self.stream = MemoryStream()
         self.sealer = PayloadSealer(Sealer(SECRET))
+        self.waiting = MemoryAuthorizations()
+        self.posthog = FakeAuthorizationServer()
 
     def replica(
         self,
@@ -67,13 +75,15 @@ class Driver:
         payloads = PayloadSealer(sealer)
         relay = ChangeRelay(self.store, payloads, self.stream)
         refresher = Refresher(self.store, payloads, self.endpoint, relay, self.clock)
+        egress = EgressPolicy.of(())
+        credentials = CredentialService(
+            self.store, payloads, relay, egress, personal_key=personal_key is not None
+        )
+        http = httpx.AsyncClient(transport=httpx.MockTransport(self.posthog))
         return Replica(
-            CredentialService(
-                self.store,
-                payloads,
-                relay,
-                EgressPolicy.of(()),
-                personal_key=personal_key is not None,
+            credentials,
+            Authorizations(
+                self.waiting, sealer, AuthorizationServer(http, egress), credentials, self.clock
             ),
             relay,
             refresher,

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import msgspec
 
 from hogsend.contract.credentials import Change, CredentialChanged, Kind, OAuthPayload
 from hogsend.contract.errors import Unavailable
 from hogsend.posthog.client_document import CLIENT_ID
+from services.credentials.authorization.store import AuthorizationStore, WaitingAuthorization
 from services.credentials.store import (
     CredentialStore,
     PendingChange,
@@ -26,6 +28,7 @@ from services.credentials.store import (
 )
 from services.credentials.token_endpoint import RefreshFailed, TokenEndpoint
 
+EU = "https://eu.posthog.com"
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -346,6 +349,61 @@ class MemoryStream:
             raise Unavailable("NATS is not connected")
         kept = {change.provider: change.version for change in self.changes}
         return any(kept.get(provider, 0) < version for provider, version in published.items())
+
+
+class MemoryAuthorizations(AuthorizationStore):
+    """Behaves as PostgreSQL does; the console's test in `tests/integration` asks the real one."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], WaitingAuthorization] = {}
+        self.available = True
+
+    async def remember(
+        self, state_sha256: str, provider: str, waiting: WaitingAuthorization, now: datetime
+    ) -> None:
+        self._check()
+        self.rows = {key: row for key, row in self.rows.items() if row.expires_at > now}
+        self.rows[state_sha256, provider] = waiting
+
+    async def take(self, state_sha256: str, provider: str) -> WaitingAuthorization | None:
+        self._check()
+        return self.rows.pop((state_sha256, provider), None)
+
+    def _check(self) -> None:
+        if not self.available:
+            raise Unavailable("PostgreSQL is not available")
+
+
+class FakeAuthorizationServer:
+    """PostHog's OAuth server, as a handler of httpx's mock transport."""
+
+    def __init__(self) -> None:
+        self.document: dict[str, str] = {
+            "issuer": EU,
+            "authorization_endpoint": f"{EU}/oauth/authorize/",
+            "token_endpoint": f"{EU}/oauth/token/",
+        }
+        self.found = 200
+        self.unreachable = False
+        self.answered = 200
+        self.tokens: dict[str, Any] | bytes = {
+            "access_token": "pha_1",
+            "refresh_token": "phr_1",
+            "expires_in": 3600,
+            "scope": "person:read project:read",
+            "scoped_teams": [7],
+        }
+        self.asked: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        if self.unreachable:
+            raise httpx.ReadTimeout("too slow")
+        if request.method == "GET":
+            return httpx.Response(self.found, json=self.document)
+        if isinstance(self.tokens, bytes):
+            return httpx.Response(self.answered, content=self.tokens)
+        return httpx.Response(self.answered, json=self.tokens)
 
 
 def make_grant(clock: Clock, *, left: float, **changes: Any) -> OAuthPayload:

@@ -51,7 +51,10 @@ async def broker(replica: Replica) -> AsyncIterator[ServiceBroker]:
     broker = offline_broker(User.CREDENTIALS)
     database = Database("postgresql://127.0.0.1/none", "credentials", MIGRATIONS, pool_size=1)
     broker.provide(
-        replica.credentials, replica.resolver, HealthReporter(User.CREDENTIALS, database)
+        replica.credentials,
+        replica.authorizations,
+        replica.resolver,
+        HealthReporter(User.CREDENTIALS, database),
     )
     broker.include(router)
     async with TestNatsBroker(broker):

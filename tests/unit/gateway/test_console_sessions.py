@@ -12,6 +12,7 @@ import pytest
 
 from services.gateway import sessions
 from services.gateway.sessions import (
+    CONNECT_PLAIN,
     HEADER,
     PLAIN,
     RENEWED_AFTER,
@@ -232,7 +233,9 @@ async def test_a_key_that_is_given_is_what_counts(gateway: FakeGateway) -> None:
 async def test_signing_out_takes_the_cookie_away(gateway: FakeGateway) -> None:
     answer = await gateway.http.delete(SESSION, headers={**cookie(), **OWN_PAGE})
     assert answer.status_code == 204
-    assert answer.headers["set-cookie"].startswith(f"{PLAIN}=; Path=/; Max-Age=0")
+    taken = answer.headers.get_list("set-cookie")
+    assert {one.partition(";")[0] for one in taken} == {f"{PLAIN}=", f"{CONNECT_PLAIN}="}
+    assert all("; Path=/; Max-Age=0; HttpOnly" in one for one in taken)
 
 
 async def test_events_are_reported_with_keys_only(gateway: FakeGateway) -> None:

@@ -18,7 +18,8 @@ from hogsend.contract.errors import (
     Unavailable,
 )
 from hogsend.contract.events import INGEST_EVENTS
-from tests.unit.gateway.fakes import SECRET, FakeGateway, bearer
+from hogsend.posthog.client_document import console_callback
+from tests.unit.gateway.fakes import SECRET, FakeGateway, bearer, fake_gateway
 from tests.unit.shared.test_posthog import SEED_DOCUMENT
 
 EVENTS = "/v1/admin/events"
@@ -150,6 +151,30 @@ async def test_an_instance_describes_itself_under_its_own_url(
     assert document["client_id"] == f"{base}{path}"
     assert document["client_uri"] == base
     assert "http://127.0.0.1:8423/callback" in document["redirect_uris"]
+    assert document["redirect_uris"][-1] == f"{base}/console/connect/callback"
+
+
+async def test_without_a_console_nobody_comes_back_to_it() -> None:
+    async with fake_gateway(console=False) as gateway:
+        document = (await gateway.http.get("/.well-known/oauth-client.json")).json()
+        assert all("console" not in uri for uri in document["redirect_uris"])
+
+
+@pytest.mark.parametrize(
+    ("base", "callback"),
+    [
+        ("https://t.example.com", "https://t.example.com/console/connect/callback"),
+        ("https://t.example.com/", "https://t.example.com/console/connect/callback"),
+        ("http://localhost:3002", "http://localhost:3002/console/connect/callback"),
+        ("http://[::1]:3002", "http://[::1]:3002/console/connect/callback"),
+        ("http://t.example.com", None),
+        ("https://t.example.com/hogsend", None),
+        ("https://t.example.com?a=b", None),
+        ("https://user@t.example.com", None),
+    ],
+)
+def test_posthog_comes_back_over_https_or_on_this_machine(base: str, callback: str | None) -> None:
+    assert console_callback(base) == callback
 
 
 async def test_the_client_document_is_served(gateway: FakeGateway) -> None:

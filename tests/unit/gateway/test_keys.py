@@ -31,7 +31,6 @@ ADMIN_ONLY = [
     ("GET", CREDENTIAL),
     ("DELETE", CREDENTIAL),
     ("GET", "/v1/admin/analytics/connect-info"),
-    ("GET", "/v1/admin/analytics/diagnosis"),
     ("POST", "/v1/admin/analytics/provision-loop"),
     ("GET", "/v1/admin/audit"),
     ("POST", "/v1/admin/deadletters/replay"),
@@ -49,6 +48,7 @@ ADMIN_ONLY = [
 READERS = [
     ("GET", EVENTS),
     ("GET", CAPABILITIES),
+    ("GET", "/v1/admin/analytics/diagnosis"),
     ("GET", "/v1/admin/deadletters"),
     ("GET", "/v1/admin/deadletters/1"),
     ("GET", "/v1/admin/webhooks"),

@@ -3,10 +3,11 @@
 const DEADLINE_MS = 70_000;
 
 export class Refused extends Error {
-  constructor(status, words, retrySeconds) {
+  constructor(status, words, retrySeconds, found) {
     super(words);
     this.status = status;
     this.retrySeconds = retrySeconds;
+    this.found = found;
   }
 }
 
@@ -25,7 +26,7 @@ export async function api(path, { method = "GET", body, signal } = {}) {
   const found = type.includes("json") ? await answer.json() : null;
   if (answer.ok) return found;
   if (answer.status === 401 && path !== "/console/session") dispatchEvent(new Event("signed-out"));
-  throw new Refused(answer.status, words(answer.status, found), Number(answer.headers.get("retry-after")) || null);
+  throw new Refused(answer.status, words(answer.status, found), Number(answer.headers.get("retry-after")) || null, found);
 }
 
 export function query(path, params) {

@@ -15,6 +15,19 @@ const VIEWS = {
 // What needs no key.
 const OPEN = new Set(["overview"]);
 
+// What PostHog sent this browser back with. It is taken out of the address before anything is asked.
+const CALLBACK = "/console/connect/callback";
+let answer = null;
+if (location.pathname === CALLBACK) {
+  answer = new URLSearchParams(location.search);
+  history.replaceState(null, "", "/console#/connect");
+}
+function takeAnswer() {
+  const taken = answer;
+  answer = null;
+  return taken;
+}
+
 const main = document.getElementById("main");
 let session = null;
 let leaving = new AbortController();
@@ -56,7 +69,7 @@ async function content(module, context) {
   if (!module) return h("p", null, "There is no such page. ", h("a", { href: "#/" }, "Go to the overview."));
   if (!session && !OPEN.has(module)) return signIn();
   const { view } = await import(`/console/${module}.js`);
-  return view({ ...context, session, mayAct: session?.scope === "full-admin", again: () => show({ focus: false }) });
+  return view({ ...context, session, mayAct: session?.scope === "full-admin", again: () => show({ focus: false }), takeAnswer });
 }
 
 function failure(error) {

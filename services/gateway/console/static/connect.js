@@ -1,36 +1,42 @@
-// Connect: the credential's state, the command that connects, the destination in PostHog, disconnect.
+// Connect: the credential's state, consent in this browser or by the command, the destination in PostHog, disconnect.
 
 import { api } from "/console/api.js";
-import { ask, button, empty, facts, h, say, section, text, time } from "/console/dom.js";
+import { ask, button, code, empty, facts, field, h, say, section, text, time } from "/console/dom.js";
 
 const EVERY_MS = 5000;
 const CREDENTIAL = "/v1/admin/provider-credentials/posthog";
+const PROVISION = "/v1/admin/analytics/provision-loop";
 const GOOD = new Set(["present", "working", "live", "possible"]);
 const BAD = new Set(["needs_reconnect", "unreadable", "failing", "missing", "disabled", "disabled_by_posthog", "drifted", "refused", "degraded"]);
+const REGIONS = [["eu", "PostHog Cloud EU (eu.posthog.com)"], ["us", "PostHog Cloud US (us.posthog.com)"]];
 
 const state = (words) => h("span", { class: `state ${GOOD.has(words) ? "up" : BAD.has(words) ? "down" : "unknown"}` }, words.replaceAll("_", " "));
 
-export async function view({ signal, mayAct, again }) {
-  if (!mayAct) return empty("Your key may only read; connecting needs an admin key.");
-  const found = await api("/v1/admin/analytics/diagnosis", { signal });
+export async function view({ signal, mayAct, again, takeAnswer }) {
+  const answer = takeAnswer();
+  if (answer && !mayAct) return problem("Your key may only read, so PostHog's answer was left alone. Nothing was connected.");
+  if (answer) return finished(answer, again);
+  const [found, way] = await Promise.all([api("/v1/admin/analytics/diagnosis", { signal }), api("/console/connect", { signal })]);
   const connected = found.credential.state === "present";
   if (!connected) wait(signal, found.credential.state, again);
   return [
-    connected ? null : howTo(found.credential),
+    mayAct ? null : empty("Your key may only read; connecting needs an admin key."),
+    mayAct && !connected ? howTo(found.credential, way) : null,
     section("Credential", facts([
       ["State", state(found.credential.state)], ["Expires", time(found.credential.expiresAt)],
       ["Scopes", text(found.credential.scopes.join(", "), 2000)],
       ["Scopes that are missing", text(found.scopeGap.join(", "), 2000)],
-    ]), notes(found.credential), connected ? disconnect(again) : null),
+    ]), notes(found.credential), mayAct && connected ? disconnect(again) : null),
     section("Destination in PostHog", facts([
       ["State", state(found.destination.state)], ["Delivers to", text(found.destination.webhookUrl, 2048)],
       ["Hog function", text(found.destination.hogFunctionId)],
       ["In PostHog", dashboard(found.destination.dashboardUrl)],
-    ]), notes(found.destination), provision(again)),
+    ]), notes(found.destination), mayAct ? provision(again) : null),
     section("The rest", facts([
       ["Persons are read", state(found.personReads.state)], ["Webhook secret", state(found.webhookSecret.state)],
       ["Public URL", text(found.publicUrl.url, 2048)],
     ]), notes(found.personReads), notes(found.webhookSecret), notes(found.publicUrl)),
+    mayAct && connected ? howTo(found.credential, way) : null,
   ];
 }
 
@@ -38,18 +44,84 @@ function notes({ detail, remediation }) {
   return [detail, remediation].filter(Boolean).map((words) => h("p", null, text(words, 2000)));
 }
 
+function problem(words) {
+  return h("p", { class: "problem", role: "alert" }, text(words, 2000));
+}
+
+// The sentences of a refusal, without its code.
+function why(error) {
+  return [error.found?.detail, error.found?.remediation].filter(Boolean).join(" ") || error.message;
+}
+
 // Only to where a browser may go: not `javascript:`.
+const isWeb = (url) => /^https?:\/\//.test(url ?? "");
+
 function dashboard(url) {
-  if (!url || !/^https?:\/\//.test(url)) return text(null);
+  if (!isWeb(url)) return text(null);
   return h("a", { href: url, rel: "noreferrer noopener", target: "_blank" }, "Open its page");
 }
 
-function howTo(credential) {
-  const again = credential.state === "needs_reconnect";
-  return section(again ? "Connect PostHog again" : "Connect PostHog",
-    h("p", null, "PostHog sends its consent back to a command on your own machine. Run this where you have a browser:"),
-    h("pre", { tabindex: "0", role: "region", "aria-label": "Command" }, `hogsend connect --url ${location.origin}`),
-    h("p", { class: "faint" }, "This page waits for it, and shows what came of it."));
+function howTo(credential, way) {
+  const title = credential.state === "absent" ? "Connect PostHog" : "Connect PostHog again";
+  return section(title, way.origin ? inBrowser(way, title) : h("p", null, text(way.reason, 2000)), byCommand(way));
+}
+
+function byCommand(way) {
+  return [
+    h("p", null, way.origin ? "Or run this where you have a browser; PostHog sends its consent back to a command on your own machine:" : "A command works everywhere: PostHog sends its consent back to your own machine. Run this where you have a browser:"),
+    h("pre", { tabindex: "0", role: "region", "aria-label": "Command" }, `hogsend connect posthog --url ${location.origin}`),
+    h("p", { class: "faint" }, "This page waits for it, and shows what came of it."),
+  ];
+}
+
+function inBrowser(way, title) {
+  if (way.origin !== location.origin) {
+    return h("p", null, "PostHog sends its consent back to ", h("a", { href: `${way.origin}/console#/connect` }, `the console at ${way.origin}`), ": connect there.");
+  }
+  const outcome = h("p", { class: "problem", role: "alert" });
+  const select = h("select", { name: "region" }, REGIONS.map(([value, label]) => h("option", { value }, label)));
+  const run = button(title, async () => {
+    run.disabled = true;
+    outcome.textContent = "";
+    try {
+      const begun = await api("/console/connect/begin", { method: "POST", body: way.privateHost ? {} : { region: select.value } });
+      if (!isWeb(begun.authorizeUrl)) throw new Error("PostHog's consent page has no address a browser can open.");
+      location.assign(begun.authorizeUrl);
+    } catch (error) {
+      outcome.textContent = why(error);
+      run.disabled = false;
+    }
+  });
+  return [
+    way.privateHost
+      ? h("p", null, "You are asked for consent at ", text(way.privateHost, 2048), ", and come back here.", way.hostExplicit ? null : [" It is assumed, because the server names none: set ", code("POSTHOG_HOST"), " to change it."])
+      : [field("Which PostHog", select), h("p", { class: "faint" }, "A PostHog of your own has to be named on the server: set ", code("POSTHOG_HOST"), " or ", code("POSTHOG_PRIVATE_HOST"), ".")],
+    h("p", { class: "faint" }, "If PostHog says that it does not know this client, it could not fetch ", code("/.well-known/oauth-client.json"), " from this server."),
+    h("div", { class: "actions" }, run), outcome,
+  ];
+}
+
+// What PostHog sent this browser back with, which is no longer in the address.
+async function finished(answer, again) {
+  const given = Object.fromEntries(["state", "code", "error"].filter((name) => answer.has(name)).map((name) => [name, answer.get(name)]));
+  let done;
+  try {
+    done = await api("/console/connect/finish", { method: "POST", body: given });
+  } catch (error) {
+    return [problem(why(error)), h("div", { class: "actions" }, button("Back to connecting", again))];
+  }
+  say("PostHog is connected.");
+  const outcome = h("div", { role: "status" });
+  const back = button("Show the connection", again);
+  // It goes on while the page is shown; nothing is lost when somebody leaves it.
+  setUp(outcome);
+  return [
+    section("Connected", facts([
+      ["Project", text(done.scopedTeams.join(", ") || "not limited to one")], ["Expires", time(done.expiresAt)],
+      ["Scopes", text(done.scopes.join(", "), 2000)],
+    ]), done.missingScopes.length ? h("p", null, "PostHog granted fewer scopes than were asked for. What needs ", text(done.missingScopes.join(", "), 2000), " stays off until you connect again and grant them.") : null),
+    section("Destination in PostHog", outcome, h("div", { class: "actions" }, back)),
+  ];
 }
 
 function wait(signal, before, again) {
@@ -70,34 +142,40 @@ function wait(signal, before, again) {
 }
 
 function disconnect(again) {
-  const problem = h("p", { class: "problem", role: "alert" });
+  const failed = h("p", { class: "problem", role: "alert" });
   return [h("div", { class: "actions" }, button("Disconnect", async () => {
-    problem.textContent = "";
+    failed.textContent = "";
     if (!(await ask("Delete the credential and the minted webhook secret? PostHog's webhooks are refused until it is connected again.", "Disconnect"))) return;
     try {
       await api(CREDENTIAL, { method: "DELETE" });
     } catch (error) {
-      problem.textContent = error.message;
+      failed.textContent = error.message;
       return;
     }
     say("PostHog is disconnected.");
     await again();
-  }, { class: "danger" })), problem];
+  }, { class: "danger" })), failed];
 }
 
 function provision(again) {
   const outcome = h("div", { role: "status" });
   const run = button("Set up the destination", async () => {
     run.disabled = true;
-    outcome.replaceChildren(h("p", null, "PostHog is asked…"));
-    try {
-      const done = await api("/v1/admin/analytics/provision-loop", { method: "POST" });
-      outcome.replaceChildren(h("p", null, `The destination was ${done.action === "unchanged" ? "right already" : done.action}; it delivers to `, text(done.webhookUrl, 2048), "."), button("Look again", again));
-    } catch (error) {
-      outcome.replaceChildren(h("p", { class: "problem" }, error.message));
-    } finally {
-      run.disabled = false;
-    }
+    if (await setUp(outcome)) outcome.append(button("Look again", again));
+    run.disabled = false;
   });
   return [h("div", { class: "actions" }, run), outcome];
+}
+
+async function setUp(outcome) {
+  outcome.replaceChildren(h("p", null, "PostHog is asked…"));
+  try {
+    const { isLocal } = await api("/console/connect");
+    const done = await api(isLocal ? `${PROVISION}?placeholder=true` : PROVISION, { method: "POST" });
+    outcome.replaceChildren(h("p", null, `The destination was ${done.action === "unchanged" ? "right already" : done.action}; it delivers to `, text(done.webhookUrl, 2048), done.enabled ? "." : ", once PostHog can reach that: until then it is disabled."));
+    return true;
+  } catch (error) {
+    outcome.replaceChildren(h("p", { class: "problem" }, text(why(error), 2000)));
+    return false;
+  }
 }

@@ -1,0 +1,285 @@
+"""Connecting in a browser: what an answer has to bring, and what each failure is called."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlsplit
+
+import pytest
+
+from hogsend.contract.authorizations import (
+    AuthorizationBegun,
+    AuthorizationFinished,
+    BeginAuthorization,
+    FinishAuthorization,
+)
+from hogsend.contract.errors import Unavailable
+from hogsend.posthog.pkce import PkceSession
+from tests.unit.credentials.conftest import Driver, Replica
+from tests.unit.credentials.fakes import EU
+
+CLIENT = "https://t.example.com/.well-known/oauth-client.json"
+REDIRECT = "https://t.example.com/console/connect/callback"
+BROWSER = hashlib.sha256(b"this browser").hexdigest()
+OTHER = hashlib.sha256(b"another browser").hexdigest()
+
+
+async def begin(replica: Replica, host: str = EU) -> AuthorizationBegun:
+    return await replica.authorizations.begin(
+        BeginAuthorization(
+            provider_id="posthog",
+            private_host=host,
+            client_id=CLIENT,
+            redirect_uri=REDIRECT,
+            browser_sha256=BROWSER,
+        )
+    )
+
+
+async def state(replica: Replica) -> str:
+    """Begin, and take the state out of the consent page's address."""
+    begun = await begin(replica)
+    assert begun.authorize_url is not None
+    return parse_qs(urlsplit(begun.authorize_url).query)["state"][0]
+
+
+async def finish(replica: Replica, state: str, **changes: Any) -> AuthorizationFinished:
+    answer: dict[str, Any] = {"browser_sha256": BROWSER, "code": "c0de", "state": state}
+    return await replica.authorizations.finish(
+        FinishAuthorization(provider_id="posthog", **{**answer, **changes})
+    )
+
+
+def refused(finished: AuthorizationFinished | AuthorizationBegun) -> str:
+    assert finished.refusal is not None
+    assert finished.refusal.remediation
+    return finished.refusal.code
+
+
+async def test_the_verifier_stays_here_and_the_grant_is_stored_as_the_command_stores_it(
+    driver: Driver, replica: Replica
+) -> None:
+    begun = await begin(replica)
+    assert begun.authorize_url is not None
+    address = urlsplit(begun.authorize_url)
+    asked = dict(parse_qsl(address.query))
+    assert f"{address.scheme}://{address.netloc}{address.path}" == f"{EU}/oauth/authorize/"
+    assert (asked["client_id"], asked["redirect_uri"]) == (CLIENT, REDIRECT)
+    assert asked["state"] not in repr(driver.waiting.rows)
+    finished = await finish(replica, asked["state"])
+    assert finished.credential is not None
+    assert finished.credential.scoped_teams == [7]
+    form = dict(parse_qsl(driver.posthog.asked[-1].content.decode()))
+    assert (form["code"], form["redirect_uri"], form["client_id"]) == ("c0de", REDIRECT, CLIENT)
+    assert PkceSession(verifier=form["code_verifier"]).challenge == asked["code_challenge"]
+    assert form["code_verifier"] not in begun.authorize_url
+    stored = await driver.stored()
+    assert stored is not None
+    assert (stored.access_token, stored.refresh_token) == ("pha_1", "phr_1")
+    assert (stored.client_id, stored.token_endpoint) == (CLIENT, f"{EU}/oauth/token/")
+    assert [change.change for change in driver.stream.changes] == ["stored"]
+    for told in (repr(begun), repr(finished), repr(FinishAuthorization("posthog", "s", BROWSER))):
+        assert asked["state"] not in told
+        assert "pha_" not in told
+
+
+async def test_an_answer_counts_once_even_at_the_same_time(
+    driver: Driver, replica: Replica
+) -> None:
+    known = await state(replica)
+    answers = await asyncio.gather(finish(replica, known), finish(driver.replica(), known))
+    assert sum(answer.credential is not None for answer in answers) == 1
+    assert refused(await finish(replica, known)) == "authorization_expired"
+
+
+async def test_two_tabs_do_not_disturb_each_other(replica: Replica) -> None:
+    first, second = await state(replica), await state(replica)
+    assert (await finish(replica, second)).credential is not None
+    assert (await finish(replica, first)).credential is not None
+
+
+async def test_an_answer_to_nothing_that_was_begun_here_connects_nothing(
+    driver: Driver, replica: Replica
+) -> None:
+    await state(replica)
+    for unknown in ("", "0" * 22, "\ud800"):
+        assert refused(await finish(replica, unknown)) == "authorization_expired"
+    assert await driver.stored() is None
+    assert all(request.method == "GET" for request in driver.posthog.asked)
+
+
+async def test_an_answer_in_another_browser_connects_nothing_and_ends_it(
+    driver: Driver, replica: Replica
+) -> None:
+    known = await state(replica)
+    assert refused(await finish(replica, known, browser_sha256=OTHER)) == "state_mismatch"
+    assert refused(await finish(replica, known)) == "authorization_expired"
+    assert await driver.stored() is None
+
+
+async def test_after_ten_minutes_an_answer_is_too_late_and_its_row_goes(
+    driver: Driver, replica: Replica
+) -> None:
+    first, second = await state(replica), await state(replica)
+    driver.clock.advance(599)
+    assert (await finish(replica, first)).credential is not None
+    driver.clock.advance(1)
+    assert refused(await finish(replica, second)) == "authorization_expired"
+    await state(replica)
+    driver.clock.advance(600)
+    await state(replica)
+    assert len(driver.waiting.rows) == 1
+
+
+async def test_what_another_secret_sealed_counts_as_expired(
+    driver: Driver, replica: Replica
+) -> None:
+    known = await state(driver.replica(secret="gone"))
+    assert refused(await finish(replica, known)) == "authorization_expired"
+    known = await state(driver.replica(secret="old"))
+    rotated = driver.replica(previous=["old"])
+    assert (await finish(rotated, known)).credential is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        ("access_denied", "consent_denied", "declined"),
+        ("invalid_scope", "scopes_refused", "scopes"),
+        ("temporarily_unavailable", "exchange_failed", "not available"),
+        ("server_error", "exchange_failed", "server_error"),
+        ("<script>", "exchange_failed", "no readable error"),
+        ("pha_secret", "exchange_failed", "no readable error"),
+        ("", "exchange_failed", "no readable error"),
+    ],
+)
+async def test_every_error_of_posthogs_is_a_sentence(
+    driver: Driver, replica: Replica, error: str, code: str, told: str
+) -> None:
+    known = await state(replica)
+    finished = await finish(replica, known, code="c0de", error=error)
+    assert refused(finished) == code
+    assert finished.refusal is not None
+    assert told in finished.refusal.detail
+    assert await driver.stored() is None
+    assert refused(await finish(replica, known)) == "authorization_expired"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (400, {"error": "invalid_grant"}, "five minutes"),
+        (401, {"error": "invalid_client"}, "does not know this client"),
+        (400, {"error": "invalid_request", "error_description": "Mismatching"}, "up to an hour"),
+        (400, {"error": "c0de"}, "Connect again"),
+        (503, b"<html>", "Connect again"),
+        (302, b"", "Connect again"),
+        (200, b"nothing", "Connect again"),
+        (200, {"access_token": "pha_1"}, "Connect again"),
+        (200, b"x" * 100_000, "Connect again"),
+    ],
+)
+async def test_an_exchange_that_fails_stores_nothing_and_tells_no_secret(
+    driver: Driver, replica: Replica, status: int, body: Any, told: str
+) -> None:
+    known = await state(replica)
+    driver.posthog.answered, driver.posthog.tokens = status, body
+    finished = await finish(replica, known)
+    assert refused(finished) == "exchange_failed"
+    assert finished.refusal is not None
+    assert told in finished.refusal.remediation
+    for secret in ("c0de", "pha_1", known):
+        assert secret not in repr(finished)
+    assert await driver.stored() is None
+
+
+async def test_an_answer_without_a_code_is_not_exchanged(driver: Driver, replica: Replica) -> None:
+    for code in (None, ""):
+        finished = await finish(replica, await state(replica), code=code)
+        assert refused(finished) == "exchange_failed"
+    assert all(request.method == "GET" for request in driver.posthog.asked)
+
+
+async def test_a_grant_without_any_scope_does_not_replace_one_that_works(
+    driver: Driver, replica: Replica
+) -> None:
+    working = driver.grant(left=3600)
+    await driver.put(working)
+    assert isinstance(driver.posthog.tokens, dict)
+    driver.posthog.tokens["scope"] = "openid profile"
+    assert refused(await finish(replica, await state(replica))) == "scopes_refused"
+    assert await driver.stored() == working
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"token_endpoint": "https://evil.example/oauth/token/"}, "not at its issuer"),
+        (
+            {"authorization_endpoint": "https://us.posthog.com/oauth/authorize/"},
+            "not at its issuer",
+        ),
+        ({"issuer": "https://evil.example"}, "not at its issuer"),
+        ({"token_endpoint": "http://eu.posthog.com/oauth/token/"}, "must be https"),
+        ({"authorization_endpoint": "javascript:alert(1)"}, "must be https"),
+        ({"authorization_endpoint": "https://a:b@eu.posthog.com/"}, "user or password"),
+        (
+            {"token_endpoint": "https://10.0.0.1/", "issuer": "https://10.0.0.1"},
+            "not at its issuer",
+        ),
+    ],
+)
+async def test_a_code_of_one_posthog_is_never_sent_to_another(
+    driver: Driver, replica: Replica, changes: dict[str, str], told: str
+) -> None:
+    driver.posthog.document |= changes
+    begun = await begin(replica)
+    assert refused(begun) == "discovery_failed"
+    assert begun.refusal is not None
+    assert told in begun.refusal.detail
+    assert driver.waiting.rows == {}
+
+
+async def test_endpoints_inside_the_network_are_not_called(
+    driver: Driver, replica: Replica
+) -> None:
+    inside = "https://10.0.0.1"
+    driver.posthog.document = {
+        "issuer": inside,
+        "authorization_endpoint": f"{inside}/oauth/authorize/",
+        "token_endpoint": f"{inside}/oauth/token/",
+    }
+    begun = await begin(replica)
+    assert begun.refusal is not None
+    assert "OUTBOUND_ALLOW" in begun.refusal.detail
+
+
+async def test_a_posthog_without_an_oauth_server_is_told_with_the_way_that_is_left(
+    driver: Driver, replica: Replica
+) -> None:
+    driver.posthog.found = 404
+    begun = await begin(replica)
+    assert refused(begun) == "oauth_unsupported"
+    assert begun.refusal is not None
+    assert "POSTHOG_PERSONAL_API_KEY" in begun.refusal.remediation
+
+
+async def test_a_posthog_that_does_not_answer_is_told(driver: Driver, replica: Replica) -> None:
+    driver.posthog.found = 520
+    assert refused(await begin(replica)) == "discovery_failed"
+
+    driver.posthog.unreachable = True
+    assert refused(await begin(replica)) == "discovery_failed"
+
+
+async def test_without_postgresql_nothing_is_begun_or_finished(
+    driver: Driver, replica: Replica
+) -> None:
+    known = await state(replica)
+    driver.waiting.available = False
+    for call in (begin(replica), finish(replica, known)):
+        with pytest.raises(Unavailable):
+            await call
+    assert await driver.stored() is None

@@ -1,0 +1,284 @@
+"""Connecting PostHog in the browser: who may begin and finish it, from where, and in which one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from hogsend.contract.authorizations import (
+    CREDENTIALS_AUTHORIZE,
+    CREDENTIALS_FINISH_AUTHORIZATION,
+    AuthorizationBegun,
+    AuthorizationFinished,
+    AuthorizationRefusal,
+    BeginAuthorization,
+    FinishAuthorization,
+    RefusalCode,
+)
+from hogsend.contract.credentials import CredentialMeta
+from hogsend.contract.errors import Forbidden
+from services.gateway.console.connecting import browser_of, console_origin
+from services.gateway.sessions import CONNECT_PLAIN, CONNECT_SECURE, HEADER
+from tests.unit.gateway.fakes import READ_KEY, FakeGateway, bearer, fake_gateway
+from tests.unit.gateway.test_console_sessions import cookie
+
+CONNECT = "/console/connect"
+BEGIN, FINISH, CALLBACK = f"{CONNECT}/begin", f"{CONNECT}/finish", f"{CONNECT}/callback"
+PUBLIC = "https://t.example.com"
+PAGE = {"Origin": PUBLIC, HEADER: "1"}
+AUTHORIZE = "https://eu.posthog.com/oauth/authorize/?state=s"
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+BEGUN = AuthorizationBegun(authorize_url=AUTHORIZE, expires_at=NOON)
+META = CredentialMeta(
+    provider_id="posthog",
+    kind="oauth",
+    scopes=["person:read"],
+    expires_at=NOON,
+    scoped_teams=[7],
+    created_at=NOON,
+    updated_at=NOON,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_cookies(gateway: FakeGateway) -> Iterator[None]:
+    """Keep the cookies of a test out of the others: the client is everybody's."""
+    yield
+    gateway.http.cookies.clear()
+
+
+def refusal(code: RefusalCode) -> AuthorizationRefusal:
+    return AuthorizationRefusal(code=code, detail="It failed.", remediation="Connect again.")
+
+
+async def post(
+    gateway: FakeGateway, path: str, body: Any, headers: dict[str, str] | None = None
+) -> httpx.Response:
+    """Ask as a page of the console does, with nothing in the client's own jar."""
+    gateway.http.cookies.clear()
+    given = {**cookie(), **PAGE, **(headers or {})}
+    return await gateway.http.post(path, json=body, headers=given)
+
+
+async def begin(gateway: FakeGateway, headers: dict[str, str] | None = None) -> httpx.Response:
+    gateway.bus.answer(CREDENTIALS_AUTHORIZE, BEGUN)
+    return await post(gateway, BEGIN, {"region": "eu"}, headers)
+
+
+def asked(gateway: FakeGateway) -> Any:
+    return gateway.bus.questions[-1].message
+
+
+async def test_this_browser_is_marked_and_sent_to_the_consent_page(gateway: FakeGateway) -> None:
+    answer = await begin(gateway)
+    assert answer.status_code == 200
+    assert answer.json() == {"authorizeUrl": AUTHORIZE, "expiresAt": "2026-01-01T12:00:00.000Z"}
+    (mark,) = answer.headers.get_list("set-cookie")
+    name, _, rest = mark.partition("=")
+    value = rest.partition(";")[0]
+    assert name == CONNECT_SECURE
+    assert mark.endswith("; Path=/; Max-Age=600; HttpOnly; SameSite=Strict; Secure")
+    assert "no-store" in answer.headers["cache-control"]
+    assert asked(gateway) == BeginAuthorization(
+        provider_id="posthog",
+        private_host="https://eu.posthog.com",
+        client_id=f"{PUBLIC}/.well-known/oauth-client.json",
+        redirect_uri=f"{PUBLIC}{CALLBACK}",
+        browser_sha256=hashlib.sha256(value.encode()).hexdigest(),
+    )
+
+
+async def test_a_second_tab_keeps_the_mark_of_the_first(gateway: FakeGateway) -> None:
+    mark = (await begin(gateway)).headers["set-cookie"].partition(";")[0]
+    both = {"Cookie": f"{cookie()['Cookie']}; {mark}"}
+    assert (await begin(gateway, both)).headers["set-cookie"].partition(";")[0] == mark
+    odd = {"Cookie": f"{cookie()['Cookie']}; {CONNECT_SECURE}=short"}
+    assert (await begin(gateway, odd)).headers["set-cookie"].partition(";")[0] != mark
+
+
+async def test_the_answer_is_handed_on_with_the_mark_and_the_credential_told(
+    gateway: FakeGateway,
+) -> None:
+    gateway.bus.answer(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
+    mark = "m" * 43
+    browser = {"Cookie": f"{cookie()['Cookie']}; {CONNECT_SECURE}={mark}"}
+    answer = await post(gateway, FINISH, {"state": "s", "code": "c"}, browser)
+    assert answer.status_code == 200
+    assert answer.json()["scopedTeams"] == [7]
+    assert "person:write" in answer.json()["missingScopes"]
+    digest = hashlib.sha256(mark.encode()).hexdigest()
+    assert asked(gateway) == FinishAuthorization(
+        provider_id="posthog", state="s", browser_sha256=digest, code="c"
+    )
+    await post(gateway, FINISH, {"state": "s", "error": "access_denied"})
+    assert asked(gateway) == FinishAuthorization(
+        provider_id="posthog",
+        state="s",
+        browser_sha256=hashlib.sha256(b"").hexdigest(),
+        error="access_denied",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("authorization_expired", 409), ("state_mismatch", 409), ("consent_denied", 502)],
+)
+async def test_a_refusal_is_told_with_what_to_do(
+    gateway: FakeGateway, code: RefusalCode, status: int
+) -> None:
+    told = AuthorizationFinished(refusal=refusal(code))
+    gateway.bus.answer(CREDENTIALS_FINISH_AUTHORIZATION, told)
+    answer = await post(gateway, FINISH, {"state": "s", "code": "c"})
+    assert answer.status_code == status
+    body = {"error": code, "detail": "It failed.", "remediation": "Connect again."}
+    assert answer.json() == body
+    gateway.bus.answer(CREDENTIALS_AUTHORIZE, AuthorizationBegun(refusal=refusal(code)))
+    answer = await post(gateway, BEGIN, {"region": "us"})
+    assert (answer.status_code, answer.json()) == (status, body)
+    assert "set-cookie" not in answer.headers
+
+
+async def test_a_server_with_an_older_configuration_is_told_from_a_fault(
+    gateway: FakeGateway,
+) -> None:
+    gateway.bus.answer(CREDENTIALS_AUTHORIZE, Forbidden("no"))
+    answer = await post(gateway, BEGIN, {"region": "eu"})
+    assert (answer.status_code, answer.json()["error"]) == (409, "not_permitted")
+
+
+@pytest.mark.parametrize("path", [BEGIN, FINISH])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Cookie": ""}, 401),
+        (cookie(READ_KEY), 403),
+        ({"Cookie": "", **bearer(READ_KEY)}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({HEADER: "0"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Cookie": "", **bearer(), "Origin": "https://evil.example"}, 403),
+    ],
+)
+async def test_only_the_consoles_own_pages_connect_and_only_with_an_admin_key(
+    gateway: FakeGateway, path: str, headers: dict[str, str], status: int
+) -> None:
+    gateway.bus.answer(CREDENTIALS_AUTHORIZE, BEGUN)
+    gateway.bus.answer(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
+    answer = await post(gateway, path, {}, headers)
+    assert answer.status_code == status
+    assert gateway.bus.questions == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (BEGIN, {"region": "https://evil.example"}),
+        (BEGIN, {"region": "eu\r\nSet-Cookie: a=b"}),
+        (BEGIN, {"privateHost": "https://evil.example"}),
+        (BEGIN, {}),
+        (FINISH, {"state": "s" * 5000}),
+        (FINISH, {"state": "s", "iss": "https://evil.example"}),
+        (FINISH, {"state": 7}),
+    ],
+)
+async def test_no_page_names_a_posthog_of_its_own(
+    gateway: FakeGateway, path: str, body: dict[str, Any]
+) -> None:
+    answer = await post(gateway, path, body)
+    assert answer.status_code == 400
+    assert gateway.bus.questions == []
+
+
+async def test_the_posthog_of_the_server_is_not_to_be_chosen() -> None:
+    async with fake_gateway(posthog={"posthog_host": "https://eu.i.posthog.com"}) as gateway:
+        gateway.bus.answer(CREDENTIALS_AUTHORIZE, BEGUN)
+        assert (await post(gateway, BEGIN, {"region": "us"})).status_code == 400
+        assert (await post(gateway, BEGIN, {})).status_code == 200
+        assert asked(gateway).private_host == "https://eu.posthog.com"
+        told = (await gateway.http.get(CONNECT, headers=bearer(READ_KEY))).json()
+        assert told == {
+            "origin": PUBLIC,
+            "reason": None,
+            "privateHost": "https://eu.posthog.com",
+            "hostExplicit": True,
+            "isLocal": False,
+        }
+
+
+async def test_a_console_under_another_address_is_sent_to_the_public_one(
+    gateway: FakeGateway,
+) -> None:
+    answer = await begin(gateway, {"Origin": "http://test"})
+    assert (answer.status_code, answer.json()["error"]) == (409, "elsewhere")
+    assert PUBLIC in answer.json()["remediation"]
+    assert gateway.bus.questions == []
+
+
+async def test_the_page_posthog_comes_back_to_holds_nothing_of_the_answer(
+    gateway: FakeGateway,
+) -> None:
+    answer = await gateway.http.get(f"{CALLBACK}?code=c0de&state=s7ate&error=<script>")
+    assert answer.status_code == 200
+    assert answer.content == (await gateway.http.get("/console")).content
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "c0de" not in repr(answer.headers)
+
+
+async def test_connecting_leaves_an_entry_without_the_answer(gateway: FakeGateway) -> None:
+    gateway.bus.answer(CREDENTIALS_FINISH_AUTHORIZATION, AuthorizationFinished(credential=META))
+    await begin(gateway)
+    await post(gateway, FINISH, {"state": "s7ate", "code": "c0de"})
+    entries = [message.body.decode() for message in gateway.bus.published.messages]
+    assert ["connect/begin" in entries[0], "connect/finish" in entries[1]] == [True, True]
+    assert all("console:full-admin" in entry for entry in entries)
+    assert not any(secret in entry for entry in entries for secret in ("s7ate", "c0de"))
+
+
+@pytest.mark.parametrize(
+    ("public_url", "host", "posthog", "origin"),
+    [
+        (PUBLIC, "test", None, PUBLIC),
+        (f"{PUBLIC}/", "127.0.0.1:3002", "https://eu.posthog.com", PUBLIC),
+        (f"{PUBLIC}:8443", "test", None, f"{PUBLIC}:8443"),
+        (f"{PUBLIC}/path", "test", None, None),
+        ("http://t.example.com", "test", None, None),
+        ("http://localhost:3002", "localhost:3002", None, None),
+        ("https://localhost:3002", "localhost:3002", "https://eu.posthog.com", None),
+        (
+            "http://localhost:3002",
+            "127.0.0.1:3002",
+            "http://127.0.0.1:8010",
+            "http://127.0.0.1:3002",
+        ),
+        (PUBLIC, "evil.example", "http://127.0.0.1:8010", PUBLIC),
+        (PUBLIC, "127.0.0.1@evil.example", "http://127.0.0.1:8010", PUBLIC),
+        ("http://localhost:1", "localhost/evil", "http://127.0.0.1:8010", None),
+        ("http://localhost:1", "a@localhost", "http://127.0.0.1:8010", None),
+    ],
+)
+def test_posthog_comes_back_only_where_it_can(
+    public_url: str, host: str, posthog: str | None, origin: str | None
+) -> None:
+    assert console_origin(public_url, host, posthog) == origin
+
+
+def test_a_mark_is_ours_by_its_form() -> None:
+    assert browser_of({CONNECT_PLAIN: "a" * 43}) == "a" * 43
+    assert browser_of({CONNECT_SECURE: "a" * 42, CONNECT_PLAIN: "a" * 43 + "\n"}) is None
+
+
+async def test_without_a_console_none_of_it_is_there() -> None:
+    async with fake_gateway(console=False) as gateway:
+        for path in (CONNECT, CALLBACK):
+            assert (await gateway.http.get(path, headers=bearer())).status_code == 404
+        for path in (BEGIN, FINISH):
+            answer = await gateway.http.post(path, json={}, headers={**bearer(), **PAGE})
+            assert answer.status_code == 404
