@@ -27,17 +27,20 @@ _NAMES_OF_NOBODY = frozenset(
         "true",
         "false",
         "null",
-        "(null)",
-        "<null>",
         "none",
         "nil",
         "nan",
         "0",
-        "[object object]",
-        "[object undefined]",
-        "[object null]",
         "00000000-0000-0000-0000-000000000000",
     }
+)
+
+_OPENING = frozenset("[{(<$%")
+_WRITTEN_FOR_NOBODY = re.compile(
+    r"\[object \w+\]"  # an object of JavaScript, such as a promise nobody waited for
+    r"|[(<](?:nil|null|none|undefined|no value|not set|empty|unknown)[)>]"  # Go, Google Analytics
+    r"|\{\{.*\}\}|[$%]\{.*\}|<%.*%>",  # a template that nothing was put into
+    re.DOTALL,
 )
 
 
@@ -64,12 +67,16 @@ def contact_user_id(distinct_id: str) -> str | None:
 
     Nobody is named by a blank id, nor by what programs write when they do not know whom they mean:
     those that PostHog refuses to merge (`isDistinctIdIllegal` in its ingestion), in any case and
-    quoted or not, and their like (correction C5).
+    quoted or not, and their like (correction C5): `[object Promise]`, `<nil>`, `{{ user.id }}`.
     """
     bare, before = distinct_id.strip(_BLANK).lower(), ""
     while bare != before:
         bare, before = bare.strip(_QUOTES).strip(_BLANK).strip(), bare
-    return None if not bare or bare in _NAMES_OF_NOBODY else distinct_id
+    if not bare or bare in _NAMES_OF_NOBODY:
+        return None
+    if bare[0] in _OPENING and _WRITTEN_FOR_NOBODY.fullmatch(bare):
+        return None
+    return distinct_id
 
 
 def is_blank(value: object) -> bool:

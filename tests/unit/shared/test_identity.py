@@ -54,6 +54,9 @@ def test_what_is_no_address_is_no_key(value: object) -> None:
             "False",
         ),
         *("anonymous", "guest", "distinct_id", "distinctId", "id", "email", "not_authenticated"),
+        *("(null)", "<null>", "<nil>", "(none)", "(not set)", "<no value>", "'[object Null]'"),
+        *("[object Undefined]", "[object Promise]", "[object HTMLInputElement]"),
+        *("{{ user.id }}", "{{user\n.id}}", "${user.id}", "%{user_id}", "<%= user.id %>"),
         *("", " ", "\t\n", "\ufeff", "''", '"null"', "'0'", ' "undefined" ', "`None`", "\"'id'\""),
     ],
 )
@@ -62,7 +65,21 @@ def test_what_programs_write_for_nobody_is_no_key(id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "id", ["u_42", "00", "nobody", " u_42 ", '"u_42"', "ada@example.com", "idx"]
+    "id",
+    [
+        "u_42",
+        "00",
+        "nobody",
+        " u_42 ",
+        '"u_42"',
+        "ada@example.com",
+        "idx",
+        "{7}",
+        "[u 7]",
+        "$u",
+        "<u_7>",
+        "(u)",
+    ],
 )
 def test_any_other_id_is_a_key_as_it_is(id: str) -> None:
     assert contact_user_id(id) == id
