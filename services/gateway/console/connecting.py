@@ -1,4 +1,4 @@
-"""`/console/connect`: PostHog's consent, asked for in the browser (docs/adr/0025).
+"""`/console/connect`: PostHog's consent, asked for in the browser (docs/adr/0026).
 
 The gateway hands on what the browser brings. Verifier, exchange and tokens are the credentials
 service's; nothing of them is in a page, an address or a cookie.
@@ -41,7 +41,7 @@ from services.gateway.timestamps import format_milliseconds
 
 PROVIDER = "posthog"
 REGIONS: dict[str, str] = {"eu": "https://eu.posthog.com", "us": "https://us.posthog.com"}
-"""PostHog's own hosts. Any other has to be named by the operator, not in a page: docs/adr/0025."""
+"""PostHog's own hosts. Any other has to be named by the operator, not in a page: docs/adr/0026."""
 BROWSER_SECONDS = 10 * 60
 BROWSER_BYTES = 32
 _BROWSER = re.compile(r"[A-Za-z0-9_-]{43}")
