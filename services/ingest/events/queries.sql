@@ -43,13 +43,16 @@ SELECT source FROM sources WHERE source IS NOT NULL;
 -- name: page(id, sources, event, user_id, source, occurred_from, occurred_to, before, before_occurred, before_received, before_source, before_id, before_event, before_user, limit, offset)
 -- Events that match, the latest that happened first, each with the key its contact is known by now;
 -- those after a position when there is one. An id is looked for in each source: the key begins with it.
+-- A short text is its own prefix: compared twice, PostgreSQL would expect a share of a share to match, and
+-- rather fetch all events of a frequent name than walk along the index.
 WITH page AS (
     SELECT *, hashtextextended(event, 0) AS event_hash, hashtextextended(user_id, 0) AS user_hash
     FROM events
     WHERE (:id::text IS NULL OR (id = :id AND source = ANY(:sources::text[])))
-        AND (:event::text IS NULL OR (left(event, 100) = left(:event, 100) AND event = :event))
-        AND (:user_id::text IS NULL
-            OR (left(user_id, 100) = left(:user_id, 100) AND user_id = :user_id))
+        AND (:event::text IS NULL OR (left(event, 100) = left(:event, 100)
+            AND (length(:event) < 100 OR event = :event)))
+        AND (:user_id::text IS NULL OR (left(user_id, 100) = left(:user_id, 100)
+            AND (length(:user_id) < 100 OR user_id = :user_id)))
         AND (:source::text IS NULL OR source = :source)
         AND (:occurred_from::timestamptz IS NULL OR occurred_at >= :occurred_from)
         AND (:occurred_to::timestamptz IS NULL OR occurred_at <= :occurred_to)
@@ -77,9 +80,10 @@ ORDER BY page.occurred_at DESC, page.received_at DESC, page.source DESC, page.id
 SELECT count(*) FROM (
     SELECT FROM events
     WHERE (:id::text IS NULL OR (id = :id AND source = ANY(:sources::text[])))
-        AND (:event::text IS NULL OR (left(event, 100) = left(:event, 100) AND event = :event))
-        AND (:user_id::text IS NULL
-            OR (left(user_id, 100) = left(:user_id, 100) AND user_id = :user_id))
+        AND (:event::text IS NULL OR (left(event, 100) = left(:event, 100)
+            AND (length(:event) < 100 OR event = :event)))
+        AND (:user_id::text IS NULL OR (left(user_id, 100) = left(:user_id, 100)
+            AND (length(:user_id) < 100 OR user_id = :user_id)))
         AND (:source::text IS NULL OR source = :source)
         AND (:occurred_from::timestamptz IS NULL OR occurred_at >= :occurred_from)
         AND (:occurred_to::timestamptz IS NULL OR occurred_at <= :occurred_to)

@@ -186,6 +186,37 @@ async def test_a_page_of_many_events_of_one_moment_reads_only_what_it_shows(
     assert sum(node["Actual Rows"] * node["Actual Loops"] for node in read) < 100
 
 
+@pytest.mark.parametrize("query", ["page", "total"])
+@pytest.mark.parametrize(
+    ("filters", "matching"), [({"event": "e1"}, 2_500), ({"user_id": "u3"}, 500)], ids=str
+)
+async def test_a_filter_is_expected_to_match_as_many_events_as_it_does(
+    database: Database, query: str, filters: dict[str, str], matching: int
+) -> None:
+    await fill(database, 5_000)
+    asked = getattr(store_module._queries, query)
+    given = {**filters, "before": False, "limit": 50, "offset": 0, "most": 50}
+    async with database.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+        plan = await connection.fetchval(
+            f"EXPLAIN (FORMAT JSON) {asked.sql}", *(given.get(name) for name in asked.parameters)
+        )
+    found = nodes(json.loads(plan)[0]["Plan"])
+    (scan,) = [node for node in found if node.get("Relation Name") == "events"]
+    assert scan["Plan Rows"] == pytest.approx(matching, rel=0.2)
+
+
+@pytest.mark.parametrize("length", [98, 99, 100, 101])
+async def test_a_filter_knows_a_name_from_one_that_begins_with_it(
+    database: Database, store: EventStore, length: int
+) -> None:
+    await fill_with(database, "n" * length, 2)
+    await fill_with(database, "n" * (length + 1), 3)
+    page = await store.page(ListEvents(event="n" * length))
+    assert [event.event for event in page.events] == ["n" * length] * page.total
+    assert page.total == 2
+
+
 async def test_no_page_reads_more_than_it_shows_or_counts(
     database: Database, store: EventStore, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
