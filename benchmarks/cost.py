@@ -23,7 +23,7 @@ from nats.js import JetStreamContext
 from nats.js.api import RetentionPolicy
 
 from benchmarks.figures import Figure, median
-from benchmarks.processes import cpu_seconds, gateway, ingest, process
+from benchmarks.processes import START_SECONDS, cpu_seconds, gateway, ingest, process
 from cli.stack import nats as nats_server
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -55,7 +55,7 @@ async def measure(servers: Servers, bus: Connection) -> list[Figure]:
     ours, peers = [], []
     for _ in range(ROUNDS):
         ours.append(await one_round(hogsend(servers, bus), OURS))
-        peers.append(await one_round(_peer(servers), PEER))
+        peers.append(await one_round(jetstream_receiver(servers), PEER))
     ratio = median([one.together / peer.together for one, peer in zip(ours, peers, strict=True)])
     return [
         Figure(
@@ -99,6 +99,8 @@ class Setup(NamedTuple):
     url: str
     is_stored: Callable[[], Awaitable[bool]]
     """Whether everything that was accepted has been dealt with and acknowledged."""
+    keyed: bool = False
+    """Whether it knows a repeated webhook by the header `idempotency-key`."""
 
 
 async def one_round(setup: AbstractAsyncContextManager[Setup], processes: Sequence[str]) -> Round:
@@ -107,7 +109,7 @@ async def one_round(setup: AbstractAsyncContextManager[Setup], processes: Sequen
         await warm(receiver)
         before = _spent(processes)
         begun = time.perf_counter()
-        output = await _post(receiver.url)
+        output = await _post(receiver)
         await eventually(receiver.is_stored, 300)
         seconds = time.perf_counter() - begun
         after = _spent(processes)
@@ -133,7 +135,8 @@ async def hogsend(servers: Servers, bus: Connection) -> AsyncIterator[Setup]:
 
 
 @asynccontextmanager
-async def _peer(servers: Servers) -> AsyncIterator[Setup]:
+async def jetstream_receiver(servers: Servers) -> AsyncIterator[Setup]:
+    """What most would write: FastAPI publishes to JetStream, and a consumer inserts."""
     port, bus_port = free_port(), free_port()
     bus_url = f"nats://127.0.0.1:{bus_port}"
     with tempfile.TemporaryDirectory() as directory:
@@ -188,15 +191,15 @@ async def warm(receiver: Setup) -> None:
         return answer.is_success
 
     async with httpx.AsyncClient() as http:
-        await eventually(accepted, 30)
-    await eventually(receiver.is_stored, 30)
+        await eventually(accepted, START_SECONDS)
+    await eventually(receiver.is_stored, START_SECONDS)
 
 
 async def _is_empty(js: JetStreamContext) -> bool:
     return (await js.stream_info(StreamName.WEBHOOKS)).state.messages == 0
 
 
-async def _post(url: str) -> str:
+async def _post(receiver: Setup) -> str:
     running = await asyncio.create_subprocess_exec(
         *(
             "wrk",
@@ -206,9 +209,9 @@ async def _post(url: str) -> str:
             "--latency",
             "-s",
             str(SCRIPT),
-            url,
+            receiver.url,
         ),
-        env={**os.environ, "PEOPLE": str(PEOPLE)},
+        env={**os.environ, "PEOPLE": str(PEOPLE), "KEYED": "1" if receiver.keyed else ""},
         stdout=asyncio.subprocess.PIPE,
     )
     output = (await running.communicate())[0].decode()

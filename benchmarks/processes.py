@@ -20,6 +20,8 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[1]
 ADMIN_KEY = "k-bench"
+START_SECONDS = 120
+"""Longest time a service may take to start, on a machine that does much else."""
 
 
 def environment(**given: str) -> dict[str, str]:
@@ -83,7 +85,7 @@ async def gateway(
         process(*program, **variables),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
     ):
-        await eventually(lambda: _ready(http), 30)
+        await eventually(lambda: _ready(http), START_SECONDS)
         yield http
 
 

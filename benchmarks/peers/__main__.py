@@ -1,0 +1,191 @@
+"""Hogsend beside what would be used instead, in turn: `python -m benchmarks.peers [--rounds N]`.
+
+Each gets the same webhooks on an empty database, round after round, and what they say is compared
+by the median. Writes `docs/peers.md`. What is not installed is named there and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import uvloop
+
+from benchmarks import cost
+from benchmarks.cost import Round, Setup
+from benchmarks.figures import median
+from benchmarks.peers import setups
+from benchmarks.report import DOCS, Machine, machine
+from benchmarks.screen import LOG, quiet
+from hogsend.contract.users import User
+from hogsend.service import streams
+from hogsend.transport.connection import Connection
+from tests.servers import Servers, running_servers
+
+ROUNDS = 3
+
+
+class Peer(NamedTuple):
+    """Something that takes webhooks and stores them."""
+
+    name: str
+    setup: Callable[[Servers, Connection], AbstractAsyncContextManager[Setup]]
+    processes: Sequence[str]
+    durable: str
+    """What a 200 promises."""
+    deduplicated: str
+    away: str
+    """What happens while what is behind it is away."""
+    after: str
+    """What becomes of a webhook besides its row."""
+
+
+PEERS = (
+    Peer(
+        "Hogsend",
+        cost.hogsend,
+        cost.OURS,
+        "logged by JetStream, on disk within 10 s; otherwise in the gateway's spool, on disk",
+        "by the event's key, as long as the event is kept",
+        "200; the spool holds 256 MiB",
+        "contact, merged by user id and email; event on NATS after its commit; dead letters",
+    ),
+    Peer(
+        "FastAPI, JetStream, a consumer that inserts",
+        lambda servers, _: cost.jetstream_receiver(servers),
+        cost.PEER,
+        "logged by JetStream, on disk within 10 s",
+        "by id, as long as the row is kept",
+        "500 without NATS; without PostgreSQL the consumer ends",
+        "nothing",
+    ),
+    Peer(
+        "FastAPI that inserts",
+        lambda servers, _: setups.postgres_receiver(servers),
+        ("fastapi_postgres", "postgres"),
+        "committed by PostgreSQL",
+        "by id, as long as the row is kept",
+        "500",
+        "nothing",
+    ),
+    Peer(
+        "Restate",
+        lambda servers, _: setups.restate_receiver(servers),
+        ("restate-server", "node", "postgres"),
+        "202; on the server's disk",
+        "by the header `idempotency-key` for a day, and by the row's id",
+        "the server is the broker: no answer without it; without PostgreSQL its handler repeats",
+        "retries; a wrong secret is found after the answer",
+    ),
+)
+
+LEFT_OUT = {"n8n": "no setup is written for it"}
+
+Found = Mapping[str, Sequence[Round]]
+
+
+async def measure(rounds: int, progress: Callable[[str], object]) -> tuple[Found, dict[str, str]]:
+    """Run every peer in turn; returns their rounds, and why others were left out."""
+    found: dict[str, list[Round]] = {}
+    missing = dict(LEFT_OUT)
+    async with running_servers() as servers:
+        bus = Connection(User.OPERATOR, servers.nats_url(User.OPERATOR))
+        await bus.open()
+        await streams.reconcile(bus.js, User.INGEST)
+        for number in range(rounds):
+            progress(f"round {number + 1} of {rounds} ")
+            for peer in PEERS:
+                if peer.name in missing:
+                    continue
+                progress(f"| {peer.name} ")
+                try:
+                    one = await cost.one_round(peer.setup(servers, bus), peer.processes)
+                except setups.NotInstalled as error:
+                    missing[peer.name] = str(error)
+                else:
+                    found.setdefault(peer.name, []).append(one)
+            progress("\n")
+        await bus.close()
+    return found, missing
+
+
+def page(found: Found, missing: Mapping[str, str], on: Machine, today: str) -> str:
+    """Write the page in Markdown."""
+    rounds = max(map(len, found.values()), default=0)
+    described = (
+        "Written by `make bench-peers`: each got the same webhooks of "
+        f"{cost.PEOPLE:,} people over {cost.CONNECTIONS} connections, for {cost.ROUND_SECONDS} "
+        f"seconds, in turn; the medians of {rounds} rounds. What they are made of is in "
+        "`benchmarks/peers`, a few lines each. PostgreSQL is the same for all and does not wait "
+        "for the disk; Restate's server does."
+    )
+    measured = (
+        f"Measured on {today}: {on.cores} cores, {on.memory_gib:g} GiB, {on.system}. "
+        f"Load before the run: {on.load:g}. Rates and latencies are worse on a busy machine; "
+        "CPU time is so less. It counts from the first webhook to the last row, so what a process "
+        "does by itself meanwhile counts too, and more of it where storing takes longer."
+    )
+    promises = [
+        f"| {peer.name} | {peer.durable} | {peer.deduplicated} | {peer.away} | {peer.after} |"
+        for peer in PEERS
+    ]
+    lines = [
+        *("# Beside others", "", described, "", measured, ""),
+        "| | CPU us a webhook | of it | answered/s | stored/s | p99 ms |",
+        "|---|---|---|---|---|---|",
+        *(_row(peer, found[peer.name]) for peer in PEERS if peer.name in found),
+        *(f"| {name} | not measured: {why} | | | | |" for name, why in missing.items()),
+        *("", "The figures are not of the same work:", ""),
+        "| | an answer means | a repetition is known | what is behind is away | besides the row |",
+        "|---|---|---|---|---|",
+        *promises,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(peer: Peer, rounds: Sequence[Round]) -> str:
+    parts = ", ".join(
+        f"{name.replace('_', ' ')} {median([one.cost[name] for one in rounds]):.0f}"
+        for name in peer.processes
+    )
+    together = median([one.together for one in rounds])
+    answered = median([one.answered for one in rounds])
+    stored = median([one.stored for one in rounds])
+    p99 = median([one.p99 for one in rounds])
+    return (
+        f"| {peer.name} | {together:.0f} | {parts} | {answered:,.0f} | {stored:,.0f} | {p99:.0f} |"
+    )
+
+
+def main() -> int:
+    """Measure, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    given = parser.parse_args()
+    if shutil.which("wrk") is None:
+        print("error: the benchmarks need wrk\n  fix: apt-get install wrk", file=sys.stderr)
+        return 1
+    measured_on = machine()
+    with quiet(LOG) as screen:
+        try:
+            found, missing = uvloop.run(measure(given.rounds, screen.write))
+        except Exception:  # noqa: BLE001 - whatever it was, the screen says where to look
+            screen.write(f"failed; see {LOG}\n")
+            traceback.print_exc()
+            return 1
+    (DOCS / "peers.md").write_text(
+        page(found, missing, measured_on, f"{datetime.now(UTC):%Y-%m-%d}")
+    )
+    for name, why in missing.items():
+        print(f"{name} was left out: {why}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

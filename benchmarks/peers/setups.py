@@ -1,0 +1,124 @@
+"""Peers that run: servers of their own where they need them, on PostgreSQL of the run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from benchmarks.cost import PATH, SECRET, Setup
+from benchmarks.processes import START_SECONDS, process
+from tests.ports import free_port
+from tests.servers import Servers
+from tests.waiting import eventually
+
+RESTATE = Path(__file__).with_name("restate")
+PACKAGES = RESTATE / "node_modules"
+_SERVER = PACKAGES / "@restatedev"
+_UNFINISHED = "SELECT count(*) AS unfinished FROM sys_invocation WHERE status <> 'completed'"
+
+
+class NotInstalled(Exception):
+    """A peer is not on this machine; the message says how it gets there."""
+
+
+@asynccontextmanager
+async def postgres_receiver(servers: Servers) -> AsyncIterator[Setup]:
+    """FastAPI that inserts a row in each request."""
+
+    async def is_stored() -> bool:
+        return True
+
+    port = free_port()
+    async with (
+        servers.fresh_database() as database,
+        process(
+            *("-m", "benchmarks.peers.fastapi_postgres"),
+            DATABASE_URL=database,
+            PORT=str(port),
+            SECRET=SECRET,
+        ),
+    ):
+        yield Setup(f"http://127.0.0.1:{port}{PATH}", is_stored)
+
+
+@asynccontextmanager
+async def restate_receiver(servers: Servers) -> AsyncIterator[Setup]:
+    """Restate's server, and a handler in its own JavaScript library that inserts a row.
+
+    Raises:
+        NotInstalled: the packages are missing.
+    """
+    program = next(_SERVER.glob("restate-server-*/bin/restate-server"), None)
+    node = shutil.which("node")
+    if program is None or node is None:
+        raise NotInstalled("`npm ci --ignore-scripts` in benchmarks/peers/restate installs it")
+    ingress, admin, handler, internal = (free_port() for _ in range(4))
+    async with AsyncExitStack() as stack:
+        data = stack.enter_context(tempfile.TemporaryDirectory())
+        database = await stack.enter_async_context(servers.fresh_database())
+        await stack.enter_async_context(
+            _program(
+                *(str(program), "--no-logo", "--listen-mode", "tcp", "--base-dir", data),
+                RESTATE_INGRESS__BIND_ADDRESS=f"127.0.0.1:{ingress}",
+                RESTATE_ADMIN__BIND_ADDRESS=f"127.0.0.1:{admin}",
+                RESTATE_BIND_ADDRESS=f"127.0.0.1:{internal}",
+                RESTATE_DISABLE_TELEMETRY="true",
+                RESTATE_ADMIN__DISABLE_WEB_UI="true",
+                RESTATE_LOG_FILTER="warn",
+                DO_NOT_TRACK="1",
+            )
+        )
+        await stack.enter_async_context(
+            _program(
+                *(node, str(RESTATE / "receiver.mjs")),
+                DATABASE_URL=database,
+                PORT=str(handler),
+                SECRET=SECRET,
+                NODE_ENV="production",
+                RESTATE_LOGGING="ERROR",
+            )
+        )
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{admin}")
+        )
+
+        async def is_registered() -> bool:
+            try:
+                answer = await http.post(
+                    "/deployments", json={"uri": f"http://127.0.0.1:{handler}"}, timeout=10
+                )
+            except httpx.HTTPError:
+                return False
+            return answer.is_success
+
+        async def is_stored() -> bool:
+            answer = await http.post(
+                "/query",
+                json={"query": _UNFINISHED},
+                headers={"Accept": "application/json"},
+                timeout=60,
+            )
+            answer.raise_for_status()
+            (row,) = answer.json()["rows"]
+            return bool(row["unfinished"] == 0)
+
+        await eventually(is_registered, START_SECONDS)
+        yield Setup(f"http://127.0.0.1:{ingress}/webhooks/posthog/send", is_stored, keyed=True)
+
+
+@asynccontextmanager
+async def _program(*command: str, **given: str) -> AsyncIterator[None]:
+    running = await asyncio.create_subprocess_exec(*command, env={**os.environ, **given})
+    try:
+        yield
+    finally:
+        if running.returncode is None:
+            running.terminate()
+        await running.wait()
