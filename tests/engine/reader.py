@@ -26,6 +26,8 @@ GATEWAY = "http://127.0.0.1:3002"
 HEALTHY_SECONDS = 300
 RATE = 10
 """Webhooks a second."""
+SECRET = re.compile(r"\bs[0-9a-f]{48}\b|(?<=_SECRET=)\S+")
+"""As `generate_secrets.py` makes them up, and those of `.env`."""
 LEFT_OUT = {
     # This copy has what it installs, and no version to go to but its own.
     "make install",
@@ -111,8 +113,12 @@ class Reader:
         shutil.rmtree(self._directory / "deploy" / "secrets")
         (self._directory / ".env").unlink()
 
-    def wait_until_healthy(self) -> None:
-        """What a reader does before the next step."""
+    def wait_until_healthy(self, *, wanted: str = "healthy") -> None:
+        """What a reader does before the next step.
+
+        Args:
+            wanted: `degraded` before PostHog is connected, which webhooks wait for.
+        """
         deadline = time.monotonic() + HEALTHY_SECONDS
         found = ""
         while time.monotonic() < deadline:
@@ -120,7 +126,7 @@ class Reader:
                 found = httpx.get(f"{GATEWAY}/v1/health", timeout=5).json()["status"]
             except (httpx.HTTPError, ValueError):
                 found = "away"
-            if found == "healthy":
+            if found == wanted:
                 return
             time.sleep(1)
         raise SystemExit(f"it is {found} after {HEALTHY_SECONDS} s")
@@ -147,6 +153,25 @@ class Reader:
         subprocess.run(
             [*self._load("verify"), "--directory", str(self._directory)], check=True, cwd=ROOT
         )
+
+    def verify_logs(self) -> None:
+        """Look into every log for every password and key of the deployment."""
+        logs = subprocess.run(
+            ["docker", "compose", "--profile", "*", "logs", "--no-color"],
+            cwd=self._directory,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        texts = [
+            file.read_text()
+            for file in (self._directory / "deploy" / "secrets").rglob("*")
+            if file.is_file()
+        ]
+        words = set(SECRET.findall("\n".join([*texts, (self._directory / ".env").read_text()])))
+        if found := [word[:6] for word in words if word in logs]:
+            raise SystemExit(f"secrets are in the logs: they begin with {', '.join(found)}")
+        say(f"none of {len(words)} secrets is in {len(logs)} characters of logs")
 
     def _load(self, what: str) -> Sequence[str]:
         return [

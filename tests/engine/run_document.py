@@ -55,6 +55,7 @@ def main() -> int:
     reader.run(Block(sandbox.section, sandbox.commands[:1]))
     reader.wait_until_healthy()
     reader.run(Block(sandbox.section, sandbox.commands[1:]))
+    reader.verify_logs()
     say("everything that was accepted is there")
     return 0
 

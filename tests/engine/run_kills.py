@@ -52,6 +52,7 @@ def main() -> int:
             text=True,
         ).stdout
     )
+    reader.verify_logs()
     say("everything that was accepted is there")
     return 0
 

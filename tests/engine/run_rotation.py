@@ -114,11 +114,12 @@ def main() -> int:
     env_file = reader.directory / ".env"
     env_file.write_text(SETTINGS)
     reader.bash("python3 deploy/generate_secrets.py; docker compose build; docker compose up -d")
-    reader.wait_until_healthy()
+    reader.wait_until_healthy(wanted="degraded")
     rotation = Rotation(reader)
     connect = sections(DOCUMENT.read_text())["The signing key"][0]
     connect = renamed(connect, " --rotate-signing-key", "")
     reader.run(connect)
+    reader.wait_until_healthy()
     stages: tuple[Callable[[], None], ...] = (rotation.minted, rotation.set_by_the_operator)
     for stage in stages:
         with reader.load("capture"):
@@ -130,6 +131,7 @@ def main() -> int:
         reader.bash("docker compose up -d")
         reader.wait_until_healthy()
         reader.run(connect)
+    reader.verify_logs()
     say("everything that was delivered is there")
     return 0
 
