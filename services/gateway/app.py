@@ -45,6 +45,7 @@ from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.examples import add_examples
 from services.gateway.handlers import PROVIDER, router
 from services.gateway.head_requests import with_head_requests
+from services.gateway.health.measured import keep_asking, keep_measuring_disk
 from services.gateway.json_request import JSONRequest
 from services.gateway.listener import listening_socket
 from services.gateway.liveness import LivenessListener
@@ -311,6 +312,8 @@ async def run() -> None:
                 partial(app.state.activity.keep, broker.instance),
                 SizeLimit(broker.link, settings.webhook_max_bytes).watch,
                 LivenessListener(settings.gateway_host, settings.gateway_liveness_port).serve,
+                partial(keep_asking, broker.link),
+                partial(keep_measuring_disk, settings.spool_dir),
                 *telling(broker.link, parts.queue, settings, OutboundSettings()),
             ],
             stopping=[app.state.live.close],

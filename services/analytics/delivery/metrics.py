@@ -20,6 +20,9 @@ SETTLED = Counter("hogsend_delivery_events", "Events done with, by outcome", [*O
 RETRIES = Counter("hogsend_delivery_retries", "Events that are tried again after a failure", OF)
 WAITING = Gauge("hogsend_delivery_waiting", "Events in memory", OF)
 LAG = Gauge("hogsend_delivery_lag", "Events that wait in the stream", OF)
+LAG_SECONDS = Gauge(
+    "hogsend_delivery_lag_seconds", "How long the oldest event that was not sent yet has waited", OF
+)
 DEAD_LETTERS = Counter(
     "hogsend_delivery_dead_letters", "Events set aside instead of sent", [*OF, "reason"]
 )
@@ -31,7 +34,7 @@ def forget(source: str, destination: str) -> None:
     Those of destinations are removed altogether, so that no series outlives its destination; those
     of other sources only where they would go on saying what waits.
     """
-    measured: list[Any] = [WAITING, LAG]
+    measured: list[Any] = [WAITING, LAG, LAG_SECONDS]
     if destination:
         measured += [RETRIES, SETTLED, DEAD_LETTERS]
     for metric in measured:

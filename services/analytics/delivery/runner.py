@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import structlog
 
@@ -38,6 +39,8 @@ POSITIONS_SECONDS = 1.0
 """How often positions are saved. What is sent in between is sent again, under the same uuid, when a
 consumer is deleted and the process that read it dies at once."""
 LAST_SAVE_SECONDS = 2.0
+LAG_SECONDS = 5.0
+"""How often is measured how long events have waited."""
 
 
 class DeliveryRunner:
@@ -82,6 +85,7 @@ class DeliveryRunner:
             self._destination_senders().run(),
             self._drop_mirror_if_off(),
             self._keep_positions(),
+            self._keep_measuring(),
         ]
         tasks = [asyncio.create_task(part) for part in work]
         try:
@@ -131,6 +135,13 @@ class DeliveryRunner:
                 if source.subscription.stream is StreamName.PERSONS:
                     await self._heard.sends_no_captures()
             await asyncio.sleep(RESTART_SECONDS)
+
+    async def _keep_measuring(self) -> None:
+        while True:
+            await asyncio.sleep(LAG_SECONDS)
+            now = datetime.now(UTC)
+            for sender in self._senders.values():
+                sender.measure_lag(now)
 
     async def _keep_positions(self) -> None:
         while True:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 
 from hogsend.service.retry import retry_until_available
 from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.batch_delivery import BatchDelivery, BatchSender
 from services.analytics.delivery.failing import Health
 from services.analytics.delivery.intake import Intake
-from services.analytics.delivery.metrics import LAG, WAITING, forget
+from services.analytics.delivery.metrics import LAG, LAG_SECONDS, WAITING, forget
 from services.analytics.delivery.ordered_queue import OrderedQueue
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.send_gate import SendGate
@@ -90,6 +91,11 @@ class Sender:
         while self._queue.bytes > MAX_QUEUED_BYTES:
             self._room.clear()
             await self._room.wait()
+
+    def measure_lag(self, now: datetime) -> None:
+        """Say how long the oldest event has waited by now; what waits in the stream is younger."""
+        oldest = min((entry.origin.queued_at for entry in self._queue), default=now)
+        LAG_SECONDS.labels(*self._measured).set(max(0.0, (now - oldest).total_seconds()))
 
     async def _hold_for_previous_leader(self) -> None:
         """Count the unacknowledged messages of the previous leader, and hold sending for them."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.posthog.capture import CaptureError
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.tasks import cancel_all
-from services.analytics.delivery.metrics import LAG, RETRIES, SETTLED, WAITING
+from services.analytics.delivery.metrics import LAG, LAG_SECONDS, RETRIES, SETTLED, WAITING
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sender import MAX_BATCH, MAX_QUEUED_BYTES, Sender
 from services.analytics.delivery.settlement import HISTORY_SECONDS
@@ -92,6 +93,25 @@ async def test_events_are_sent_together_and_acknowledged(delivery: Delivery) -> 
         assert delivery.capture.attempts == [[f"e_{number}" for number in range(1, 9)]]
         assert [message.acks for message in messages] == [1] * 8
         assert delivery.source.statuses() == [(str(n), "delivered", 1) for n in range(1, 9)]
+
+
+@on_virtual_time
+async def test_how_long_the_oldest_event_waits_is_measured_until_it_is_sent(
+    delivery: Delivery,
+) -> None:
+    first, second = delivery.event(1, "u_1"), delivery.event(2, "u_2")
+    second.queued_at = first.queued_at + timedelta(seconds=30)
+    lag = LAG_SECONDS.labels(delivery.source.name, delivery.source.destination_id)
+    delivery.capture.judge = lambda _names: UNREACHABLE
+    async with delivery.running():
+        await delivery.deliver(second, first)
+        delivery.sender.measure_lag(first.queued_at + timedelta(seconds=90))
+        assert lag._value.get() == 90
+        delivery.capture.judge = lambda _names: None
+        await asyncio.sleep(3600)
+        assert first.acks
+        delivery.sender.measure_lag(first.queued_at + timedelta(seconds=90))
+        assert lag._value.get() == 0
 
 
 @on_virtual_time

@@ -1,0 +1,108 @@
+"""The spec's degradation table with its current values, put together of what the services know."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hogsend.contract.base import Empty
+from hogsend.contract.capabilities import (
+    ANALYTICS_CAPABILITIES,
+    Capabilities,
+    Capability,
+    CapabilityName,
+)
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
+from hogsend.contract.registry import Endpoint, Reply
+from hogsend.transport.connection import Connection
+
+DIAGNOSIS_SECONDS = 15.0
+OF_ANALYTICS: tuple[CapabilityName, ...] = (
+    "eventCapture",
+    "personWrites",
+    "personReads",
+    "engagementOut",
+)
+ORDER: tuple[CapabilityName, ...] = (
+    "eventCapture",
+    "personWrites",
+    "personReads",
+    "eventsIn",
+    "engagementOut",
+    "loopProvisioning",
+)
+
+
+async def known(bus: Connection) -> tuple[Capabilities, Diagnosis | None]:
+    """Every capability, and the diagnosis they come from if the provisioner answered.
+
+    Those of a service that does not answer are `unknown`.
+    """
+    analytics, diagnosis = await asyncio.gather(
+        _ask(bus, ANALYTICS_CAPABILITIES),
+        _ask(bus, PROVISIONER_DIAGNOSE, DIAGNOSIS_SECONDS),
+    )
+    found = {one.name: one for one in (analytics.capabilities if analytics else [])}
+    if analytics is None:
+        found |= {name: _unknown(name, "analytics") for name in OF_ANALYTICS}
+    if diagnosis is None:
+        for name in ORDER:
+            found.setdefault(name, _unknown(name, "provisioner"))
+    else:
+        found["eventsIn"] = _events_in(diagnosis)
+        found["loopProvisioning"] = _provisioning(diagnosis)
+    return Capabilities([found[name] for name in ORDER]), diagnosis
+
+
+async def _ask(
+    bus: Connection, endpoint: Endpoint[Empty, Reply], deadline: float | None = None
+) -> Reply | None:
+    try:
+        return await bus.request(endpoint, Empty(), deadline=deadline)
+    except Unavailable:
+        # The response itself reports it.
+        return None
+
+
+def _unknown(name: CapabilityName, service: str) -> Capability:
+    return Capability(
+        name=name,
+        state="unknown",
+        reason=f"The {service} service did not answer.",
+        remediation=f"Look at `hogsend status` and at the {service} service's log.",
+    )
+
+
+def _events_in(diagnosis: Diagnosis) -> Capability:
+    name: CapabilityName = "eventsIn"
+    secret, destination = diagnosis.webhook_secret, diagnosis.destination
+    for finding, fine in ((secret, "present"), (destination, "live")):
+        if finding.state == "unknown":
+            return Capability(
+                name=name,
+                state="unknown",
+                reason=finding.detail or "This is not known.",
+                remediation=finding.remediation,
+            )
+        if finding.state != fine:
+            return Capability(
+                name=name,
+                state="off",
+                reason=finding.detail or "PostHog does not deliver here.",
+                remediation=finding.remediation,
+            )
+    return Capability(name=name, state="on", reason="PostHog delivers here, signed.")
+
+
+def _provisioning(diagnosis: Diagnosis) -> Capability:
+    name: CapabilityName = "loopProvisioning"
+    finding = diagnosis.provisioning
+    if finding.state == "possible":
+        return Capability(name=name, state="on", reason="Nothing stands in the way.")
+    reason = f"{finding.code}: {finding.detail}" if finding.code and finding.detail else None
+    return Capability(
+        name=name,
+        state="off" if finding.state == "refused" else "unknown",
+        reason=reason or finding.code or finding.detail or "This is not known.",
+        remediation=finding.remediation,
+    )

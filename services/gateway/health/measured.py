@@ -1,0 +1,86 @@
+"""Gauges of what only asking tells: capabilities, our destination in PostHog, and the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Never, get_args, get_type_hints
+
+from prometheus_client import Gauge
+
+from hogsend.contract.capabilities import Capability
+from hogsend.contract.errors import HogsendError
+from hogsend.contract.provisioning import DestinationFinding
+from hogsend.service.metrics import FAILURES
+from hogsend.transport.connection import Connection
+from services.gateway.capabilities import known
+
+DISK_SECONDS = 15.0
+ASK_SECONDS = 300.0
+"""How often the services are asked: each time PostHog gets some requests, which it counts."""
+
+CAPABILITY = Gauge(
+    "hogsend_capability_state",
+    "1 for the state of a capability: `on`, `off`, `unknown`; asked every five minutes",
+    ["capability", "state"],
+)
+DESTINATION = Gauge(
+    "hogsend_posthog_destination_state",
+    "1 for the state of our destination in PostHog, such as `live`, `degraded`, "
+    "`disabled_by_posthog`, `missing`, `unknown`; asked every five minutes",
+    ["state"],
+)
+DISK = Gauge("hogsend_spool_disk_bytes", "Size of the file system that the spool is on")
+DISK_FREE = Gauge("hogsend_spool_disk_free_bytes", "What is free on it for the gateway")
+
+CAPABILITY_STATES: tuple[str, ...] = get_args(get_type_hints(Capability)["state"])
+DESTINATION_STATES: tuple[str, ...] = get_args(get_type_hints(DestinationFinding)["state"])
+
+
+async def keep_asking(bus: Connection) -> Never:
+    """Ask again and again."""
+    while True:
+        await asyncio.sleep(ASK_SECONDS / 10)
+        try:
+            await ask(bus)
+        except HogsendError as error:
+            FAILURES.labels("capabilities", error.code).inc()
+        await asyncio.sleep(ASK_SECONDS * 9 / 10)
+
+
+async def ask(bus: Connection) -> None:
+    """Ask which capabilities work, and how our destination is; no answer makes both `unknown`.
+
+    Raises:
+        HogsendError: a service answers with an error.
+    """
+    found, diagnosis = await known(bus)
+    for one in found.capabilities:
+        for state in CAPABILITY_STATES:
+            CAPABILITY.labels(one.name, state).set(int(one.state == state))
+    of_ours = "unknown" if diagnosis is None else diagnosis.destination.state
+    for state in DESTINATION_STATES:
+        DESTINATION.labels(state).set(int(of_ours == state))
+
+
+async def keep_measuring_disk(directory: Path) -> Never:
+    """Measure the disk of the spool again and again."""
+    while True:
+        try:
+            measure_disk(directory)
+        except OSError as error:
+            FAILURES.labels("disk", type(error).__name__).inc()
+        await asyncio.sleep(DISK_SECONDS)
+
+
+def measure_disk(directory: Path) -> None:
+    """Measure the disk that a directory is, or will be, on.
+
+    Raises:
+        OSError: it cannot be measured.
+    """
+    there = next(one for one in (directory, *directory.parents) if one.exists())
+    usage = shutil.disk_usage(there)
+    DISK.set(usage.total)
+    DISK_FREE.set(usage.free)

@@ -1,0 +1,61 @@
+"""Gauges of capabilities, of our destination in PostHog, and of the disk of the spool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities, Capability
+from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
+from services.gateway.capabilities import OF_ANALYTICS, ORDER
+from services.gateway.health import measured
+from tests.unit.gateway.fakes import FakeConnection
+
+HEALTHY: dict[str, Any] = {
+    "privateHost": "https://eu.posthog.com",
+    "credential": {"state": "present"},
+    "personReads": {"state": "working", "through": "oauth"},
+    "webhookSecret": {"state": "present", "source": "minted"},
+    "destination": {"state": "degraded"},
+    "scopeGap": [],
+    "publicUrl": {"url": "https://t.example.com", "loopback": False},
+    "provisioning": {"state": "possible"},
+}
+DIAGNOSIS = msgspec.convert(HEALTHY, Diagnosis)
+
+
+def seen(gauge: Any) -> dict[str, str]:
+    """The state of everything that a gauge has."""
+    return {
+        sample.labels.get("capability", ""): sample.labels["state"]
+        for sample in next(iter(gauge.collect())).samples
+        if sample.value
+    }
+
+
+async def test_what_the_services_say_is_measured_and_what_none_says_is_unknown() -> None:
+    bus = FakeConnection()
+    rows = [Capability(name=name, state="on", reason="It works.") for name in OF_ANALYTICS]
+    bus.answer(ANALYTICS_CAPABILITIES, Capabilities(rows))
+    bus.answer(PROVISIONER_DIAGNOSE, DIAGNOSIS)
+    await measured.ask(bus)
+    assert seen(measured.CAPABILITY)["personReads"] == "on"
+    assert seen(measured.DESTINATION) == {"": "degraded"}
+
+    bus.replies.clear()
+    await measured.ask(bus)
+    assert seen(measured.CAPABILITY) == dict.fromkeys(ORDER, "unknown")
+    assert seen(measured.DESTINATION) == {"": "unknown"}
+
+
+def test_the_disk_is_measured_before_the_spool_is_made(tmp_path: Path) -> None:
+    measured.measure_disk(tmp_path / "not" / "yet")
+    assert measured.DISK._value.get() >= measured.DISK_FREE._value.get() > 0
+
+
+@pytest.mark.parametrize("state", ["live", "degraded", "disabled_by_posthog", "unknown"])
+def test_states_that_alerts_name_are_there(state: str) -> None:
+    assert state in measured.DESTINATION_STATES
