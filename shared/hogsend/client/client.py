@@ -13,6 +13,7 @@ from typing import Any, TypeVar, overload
 import msgspec
 
 from hogsend.client.address import connection_to
+from hogsend.client.arguments import bag, several
 from hogsend.client.decoding import Decoder, TypedEvent, Undecodable, typed_event
 from hogsend.client.degradation import answered_without
 from hogsend.client.engagement import EngagementClient
@@ -172,8 +173,8 @@ class Client:
         message = Capture(
             event=event,
             distinct_id=distinct_id,
-            properties=dict(properties or {}),
-            groups=dict(groups or {}),
+            properties=bag("properties", properties),
+            groups=bag("groups", groups),
             **when,
         )
         await self._writer.write(subjects.persons("capture"), str(message.id), message)
@@ -254,7 +255,8 @@ class Client:
             InvalidRequest: a condition cannot be evaluated as it is.
             Unavailable: analytics cannot be reached; there is no safe guess.
         """
-        queries = [ConditionQuery(person, list(conditions)) for person in people]
+        wanted = several("conditions", conditions)
+        queries = [ConditionQuery(person, wanted) for person in several("people", people)]
         request = EvaluateConditions(queries)
         return (await self.connection.request(ANALYTICS_CONDITIONS, request)).results
 

@@ -7,10 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import msgspec
+
+from hogsend.client.arguments import bag, text
 from hogsend.client.writer import Writer
 from hogsend.contract import subjects
 from hogsend.contract.engagement import CATALOG, Engagement, engagement_message_id
 from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.json_text import encode_json
 
 
 class EngagementClient:
@@ -39,16 +43,24 @@ class EngagementClient:
             The id.
 
         Raises:
-            InvalidRequest: there is no such type, or the data is no JSON.
+            InvalidRequest: there is no such type, the id is no text, or the data is no JSON.
             Unavailable: the bus is away; nothing was accepted.
         """
-        if type not in CATALOG:
+        if text("type", type) not in CATALOG:
             raise InvalidRequest(f"there is no engagement type {type!r}; see docs/engagement.md")
         message = Engagement(
-            id=id or f"msg_{uuid4()}",
+            id=text("id", id) if id else f"msg_{uuid4()}",
             type=type,
             timestamp=timestamp or datetime.now(UTC),
-            data=dict(data),
+            data=bag("data", data),
         )
-        await self._writer.write(subjects.engagement(type), engagement_message_id(message), message)
+        await self._writer.write(subjects.engagement(type), _message_id(message), message)
         return message.id
+
+
+def _message_id(message: Engagement) -> str:
+    try:
+        return engagement_message_id(message)
+    except UnicodeEncodeError:
+        # Of what is sent, where nothing is cut within a character any more.
+        return engagement_message_id(msgspec.json.decode(encode_json(message), type=Engagement))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hogsend.client.arguments import text
 from hogsend.client.degradation import answered_without
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
@@ -28,7 +29,7 @@ class FlagsClient:
             InvalidRequest: something about the person is not as it must be.
             Forbidden: this NATS user may not evaluate flags.
         """
-        request = GetFlags(distinct_id=distinct_id, keys=[key], **about)
+        request = GetFlags(distinct_id=distinct_id, keys=[text("key", key)], **about)
         return (await self._evaluate(request)).values.get(key)
 
     async def all(self, distinct_id: str, **about: Any) -> dict[str, bool | str]:

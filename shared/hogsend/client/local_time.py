@@ -64,7 +64,7 @@ def _next_moment(
     if weekday is not None and weekday not in WEEKDAYS:
         raise ValueError(f"there is no weekday {weekday!r}; they are {', '.join(WEEKDAYS)}")
     start = after or datetime.now(UTC)
-    if start.tzinfo is None:
+    if getattr(start, "tzinfo", None) is None:
         raise ValueError("`after` needs an offset")
     zone, clock = ZoneInfo(name), time(hour, minute)
     today = start.astimezone(zone).date()

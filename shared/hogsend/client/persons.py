@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from hogsend.client.arguments import bag, several
 from hogsend.client.degradation import answered_without
 from hogsend.client.writer import Writer
 from hogsend.contract import subjects
 from hogsend.contract.base import Properties
 from hogsend.contract.errors import Unavailable
+from hogsend.contract.identity import is_blank
 from hogsend.contract.persons import ANALYTICS_PERSON, Alias, GetPerson, SetPerson
 from hogsend.transport.connection import Connection
 
@@ -60,9 +62,9 @@ class PersonsClient:
         message = SetPerson(
             id=id or uuid4(),
             distinct_id=distinct_id,
-            set=dict(properties or {}),
-            set_once=dict(once or {}),
-            unset=list(unset),
+            set=bag("properties", properties),
+            set_once=bag("once", once),
+            unset=several("unset", unset),
             timestamp=timestamp or datetime.now(UTC),
         )
         await self._writer.write(subjects.persons("set"), str(message.id), message)
@@ -71,9 +73,16 @@ class PersonsClient:
         """Let `anonymous_id` belong to the person `distinct_id`; nothing when one is blank.
 
         Raises:
+            InvalidRequest: one is no text.
             Unavailable: the bus is away; nothing was accepted.
         """
-        if not distinct_id or not anonymous_id or distinct_id == anonymous_id:
+        if _names_nobody(distinct_id) or _names_nobody(anonymous_id):
+            return
+        if distinct_id == anonymous_id:
             return
         message = Alias(distinct_id=distinct_id, alias=anonymous_id, timestamp=datetime.now(UTC))
         await self._writer.write(subjects.persons("alias"), str(message.id), message)
+
+
+def _names_nobody(id: object) -> bool:
+    return not id or (isinstance(id, str) and is_blank(id))

@@ -11,6 +11,7 @@ from typing import Generic, TypeAlias, TypeVar
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from hogsend.client.arguments import text
 from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, told
 from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
@@ -177,9 +178,13 @@ def events_consumer(names: Names, durable: str | None) -> ConsumerConfig:
 
 
 def credentials_consumer(provider: str | None) -> ConsumerConfig:
-    """The consumer of one provider's credential changes, or all: the last of each, then changes."""
+    """The consumer of one provider's credential changes, or all: the last of each, then changes.
+
+    Raises:
+        InvalidRequest: the provider is no text.
+    """
     return ConsumerConfig(
-        filter_subject=subjects.credential_changed(provider)
+        filter_subject=subjects.credential_changed(text("provider", provider))
         if provider
         else f"{subjects.CREDENTIALS}.*.changed",
         ack_policy=AckPolicy.NONE,
@@ -203,6 +208,7 @@ def _subjects(names: object) -> list[str]:
 def _checked_name(name: object) -> str:
     if not isinstance(name, str):
         raise InvalidRequest(f"an event name is text, not {name!r}")
+    text("an event name", name)
     if not name.strip():
         raise InvalidRequest("an event name is empty; leave the names out for all events")
     if name in {"*", ">"} or name.endswith((".*", ".>")):
@@ -216,8 +222,9 @@ def _checked_name(name: object) -> str:
 def _checked_durable(durable: object) -> str | None:
     if durable is None:
         return None
-    if not isinstance(durable, str) or not durable or len(durable.encode()) > MAX_DURABLE_BYTES:
+    taken = isinstance(durable, str) and text("a durable's name", durable)
+    if not taken or len(taken.encode()) > MAX_DURABLE_BYTES:
         raise InvalidRequest(f"a durable's name has 1 to {MAX_DURABLE_BYTES} bytes of text")
-    if found := _NOT_IN_A_NAME.search(durable):
-        raise InvalidRequest(f"a durable's name must not have {found[0]!r}: {durable!r}")
-    return durable
+    if found := _NOT_IN_A_NAME.search(taken):
+        raise InvalidRequest(f"a durable's name must not have {found[0]!r}: {taken!r}")
+    return taken

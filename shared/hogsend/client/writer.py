@@ -10,6 +10,7 @@ import msgspec
 from hogsend.contract.base import Message
 from hogsend.contract.errors import InvalidRequest, TooLarge
 from hogsend.contract.headers import message_headers
+from hogsend.contract.json_text import encode_json
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, IN_FLIGHT
 
@@ -30,7 +31,7 @@ class Writer:
             Unavailable: the bus cannot be reached; the message may be written again.
         """
         try:
-            body = msgspec.json.encode(message)
+            body = encode_json(message)
             # Constraints count where messages are read; the writer should hear of them here.
             msgspec.json.decode(body, type=type(message))
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:

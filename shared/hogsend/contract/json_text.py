@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+
+import msgspec
 
 _ESCAPES = re.compile(
     rb"\\\\"  # an escaped backslash: what follows is text
@@ -32,3 +35,20 @@ def replace_lone_surrogates(body: bytes) -> bytes:
     if b"\\u" not in body or (b"\\ud" not in body and b"\\uD" not in body):
         return body
     return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
+
+
+def encode_json(message: msgspec.Struct) -> bytes:
+    """JSON of a message, with halves of characters replaced by U+FFFD.
+
+    Python's own `json` reads such halves out of what JavaScript wrote, and no text has a place for
+    them (correction C8).
+
+    Raises:
+        TypeError: something in it has no JSON; so say `ValueError` and msgspec's own errors.
+    """
+    try:
+        return msgspec.json.encode(message)
+    except UnicodeEncodeError:
+        plain = msgspec.to_builtins(message, str_keys=True)
+        # It escapes both halves of a whole character, too.
+        return replace_lone_surrogates(json.dumps(plain, allow_nan=False).encode())

@@ -21,12 +21,14 @@ from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 from hogsend.contract.consumers import OWN_API, STREAMS_OF_OTHERS, asked_as
 from hogsend.contract.errors import (
     Forbidden,
+    InvalidRequest,
     TooLarge,
     Unavailable,
     UnreadableReply,
     from_code,
 )
 from hogsend.contract.headers import CORRELATION_ID
+from hogsend.contract.json_text import encode_json
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.transport.correlation import correlation_id
@@ -233,6 +235,7 @@ class Connection:
         Raises:
             Unavailable: NATS or the service cannot be reached, or the deadline passed.
             Forbidden: this NATS user may not ask that.
+            InvalidRequest: the request is no JSON.
             TooLarge: the request, or its answer, is larger than NATS takes.
             UnreadableReply: the answer has another shape than the endpoint's reply.
             HogsendError: the typed error the service answered with.
@@ -242,9 +245,13 @@ class Connection:
         if deadline is None:
             deadline = endpoint.deadline
         try:
+            body = encode_json(message)
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+            raise InvalidRequest(str(error)) from error
+        try:
             answer = await self.ask(
                 endpoint.subject,
-                msgspec.json.encode(message),
+                body,
                 seconds=deadline,
                 headers=self._headers(headers),
             )

@@ -1,0 +1,88 @@
+"""Arguments that cannot be meant are refused, and texts that JavaScript cut are mended."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import date
+from typing import Any
+
+import pytest
+
+from hogsend import Client, InvalidRequest
+from hogsend.client.subscriptions import credentials_consumer, events_consumer
+from hogsend.contract.persons import ANALYTICS_PERSON
+from hogsend.contract.users import User
+from hogsend.transport.connection import Connection
+from tests.unit.analytics.fakes import FakeLink
+
+CUT = json.loads(r'"cut \ud83d"')
+"""What Python's own `json` makes of half a character."""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.capture("e", "u", "plan"),
+        lambda client: client.capture("e", "u", ["plan"]),
+        lambda client: client.capture("e", "u", groups="company"),
+        lambda client: client.persons.set("u", ["plan"]),
+        lambda client: client.persons.set("u", once="plan"),
+        # Not its letters.
+        lambda client: client.persons.set("u", unset="plan"),
+        lambda client: client.persons.alias("u", 5),
+        lambda client: client.conditions_met("u_1", []),
+        lambda client: client.conditions_met(["u_1"], None),
+        lambda client: client.flags.get(["new-nav"], "u"),
+        lambda client: client.engagement.report(["email.opened"], {}),
+        lambda client: client.engagement.report("email.opened", "ab"),
+        lambda client: client.engagement.report("email.opened", {"to": "a@b.com"}, id=5),
+        lambda client: client.engagement.report("email.opened", {"to": "a@b.com"}, id=CUT),
+        lambda client: client.when("u", hour=9, after=date(2026, 1, 1)),
+        lambda client: client.when("u", hour=9, after="2026-01-01T00:00:00Z"),
+        lambda _client: asyncio.to_thread(events_consumer, CUT, None),
+        lambda _client: asyncio.to_thread(events_consumer, "e", CUT),
+        lambda _client: asyncio.to_thread(credentials_consumer, CUT),
+        lambda _client: asyncio.to_thread(credentials_consumer, 5),  # type: ignore[arg-type]
+    ],
+)
+async def test_what_cannot_be_meant_is_an_invalid_request(
+    call: Callable[[Any], Awaitable[Any]],
+) -> None:
+    link = FakeLink()
+    with pytest.raises(InvalidRequest):
+        await call(Client(link))
+    assert link.published == []
+
+
+async def test_text_that_was_cut_within_a_character_is_mended() -> None:
+    link = FakeLink()
+    client = Client(link)
+    await client.capture(CUT, CUT, {CUT: [CUT, "\ud83d\ude00"]})
+    await client.persons.set("u", {"name": CUT})
+    await client.engagement.report("email.opened", {"to": "a@b.com", "userId": CUT})
+    captured, changed, reported = (json.loads(message.body) for message in link.published)
+    mended = "cut \ufffd"
+    assert (captured["event"], captured["distinctId"]) == (mended, mended)
+    assert captured["properties"] == {mended: [mended, "\U0001f600"]}
+    assert changed["set"] == {"name": mended}
+    assert reported["data"]["userId"] == mended
+
+
+async def test_a_request_that_is_no_json_is_said_so_before_it_is_asked() -> None:
+    class Connected(Connection):
+        connected = True
+
+    connection = Connected(User.APP, "nats://127.0.0.1:4222")
+    asked = ANALYTICS_PERSON.request(distinct_id=object())  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="object is unsupported"):
+        await connection.request(ANALYTICS_PERSON, asked)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\ufeff"])
+async def test_nobody_is_nobodys_alias(blank: str) -> None:
+    link = FakeLink()
+    await Client(link).persons.alias("u", blank)
+    await Client(link).persons.alias(blank, "u")
+    assert link.published == []
