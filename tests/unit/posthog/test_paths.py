@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import httpx
@@ -23,7 +24,7 @@ async def test_what_belongs_to_a_project_is_asked_for_below_projects(area: type[
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         transport = Transport(http, "https://posthog.example.com", "token")
-        calls = {
+        calls: dict[type[object], Callable[[], Awaitable[object]]] = {
             HogFunctions: lambda: HogFunctions(transport, "7").destinations(),
             Persons: lambda: Persons(transport, "7").properties("u_1"),
             Projects: lambda: Projects(transport).get("7"),
