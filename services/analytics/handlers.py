@@ -16,6 +16,7 @@ from hogsend.contract.destinations import (
     ANALYTICS_DELETE_DESTINATION,
     ANALYTICS_DELIVERIES,
     ANALYTICS_ENGAGEMENT_READERS,
+    ANALYTICS_EVENT_DELIVERIES,
     ANALYTICS_GET_DESTINATION,
     ANALYTICS_LIST_DESTINATIONS,
     ANALYTICS_TEST_DESTINATION,
@@ -25,6 +26,8 @@ from hogsend.contract.destinations import (
     DestinationPage,
     DestinationRef,
     EngagementReaders,
+    EventDeliveries,
+    EventDeliveriesOf,
     ListDeliveries,
     ListDestinations,
     OutboundDestination,
@@ -165,6 +168,14 @@ async def list_deliveries(
 ) -> DeliveryPage:
     """List a destination's delivery history."""
     return await destinations.deliveries(wanted)
+
+
+@router.endpoint(ANALYTICS_EVENT_DELIVERIES)
+async def event_deliveries(
+    wanted: EventDeliveriesOf, store: Injected[DestinationStore]
+) -> EventDeliveries:
+    """List what became of one event."""
+    return await store.event_deliveries(wanted.event_ids)
 
 
 @router.endpoint(ANALYTICS_ENGAGEMENT_READERS)

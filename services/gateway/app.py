@@ -70,6 +70,7 @@ from services.gateway.routes.deadletters import DeadLettersController
 from services.gateway.routes.destinations import DestinationsController
 from services.gateway.routes.diagnosis import get_diagnosis
 from services.gateway.routes.documentation_assets import get_documentation_asset
+from services.gateway.routes.event_trace import trace_event
 from services.gateway.routes.events import list_events, replay_events
 from services.gateway.routes.flags import evaluate_flags
 from services.gateway.routes.health import get_health, get_liveness, get_metrics, get_readiness
@@ -133,6 +134,7 @@ def build(
             DestinationsController,
             list_events,
             replay_events,
+            trace_event,
             ContactsController,
             ContactRecordsController,
             evaluate_flags,

@@ -37,6 +37,7 @@ from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
+from services.ingest.events.trace import EventTraces
 from services.ingest.export.exporter import Exporter
 from services.ingest.metrics import activity
 from services.ingest.notices import NoticeClaims
@@ -79,6 +80,7 @@ def create_app(
         eraser,
         events,
         EventProcessor(events, broker.published, dead_letters),
+        EventTraces(database, events, broker.link),
         recorder,
         ContactRecorder(directory, recorder),
         directory,

@@ -56,12 +56,15 @@ from hogsend.contract.engagement import ENGAGEMENT_REPORTED
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.events import (
     EVENT_ANNOUNCED,
+    INGEST_EVENT_TRACE,
     INGEST_EVENTS,
     INGEST_RECORD,
     EventPage,
+    EventTrace,
     ListEvents,
     Recorded,
     RecordEvent,
+    TraceEvent,
 )
 from hogsend.contract.exports import INGEST_EXPORT, ExportContact, ExportPage
 from hogsend.contract.health import INGEST_HEALTH, ServiceHealth
@@ -107,6 +110,7 @@ from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
+from services.ingest.events.trace import EventTraces
 from services.ingest.export.exporter import Exporter
 from services.ingest.notices import NoticeClaims
 from services.ingest.replay.replayer import EventReplayer
@@ -170,6 +174,12 @@ async def events(
 async def replay_events(wanted: ReplayEvents, replayer: Injected[EventReplayer]) -> EventsReplayed:
     """Deliver events to one durable again, a part of them."""
     return await replayer.replay(wanted)
+
+
+@router.endpoint(INGEST_EVENT_TRACE)
+async def event_trace(wanted: TraceEvent, traces: Injected[EventTraces]) -> EventTrace:
+    """Say what became of one event."""
+    return await traces.trace(wanted)
 
 
 @router.endpoint(INGEST_RECORD)

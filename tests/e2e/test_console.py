@@ -291,6 +291,10 @@ async def test_an_event_is_found_by_its_id_and_leads_to_its_contact(loop: Loop) 
         await expect(found).to_have_count(1)
         await found.click()
         await expect(page.get_by_role("region", name="Properties")).to_be_visible()
+        way = page.locator(".way")
+        await expect(way).to_contain_text("of the stream EVENTS")
+        await expect(way).to_contain_text("To no destination")
+        assert await console.axe(ALL_RULES) == []
         await page.get_by_role("link", name="ada").click()
         await expect(page.get_by_role("region", name="Known by")).to_contain_text("ada@example.com")
 

@@ -78,3 +78,11 @@ ORDER BY position DESC LIMIT :limit OFFSET :offset;
 -- How many rows of history match.
 SELECT count(*) FROM deliveries
 WHERE destination_id = :id AND (:status::text IS NULL OR status = :status);
+
+-- name: event_deliveries(event_ids)
+-- What became of an event, by the index that begins with each destination.
+SELECT delivery.*, destination.description
+FROM destinations AS destination
+JOIN deliveries AS delivery ON delivery.destination_id = destination.id
+    AND delivery.event_id = ANY(:event_ids::text[])
+ORDER BY delivery.finished_at, delivery.position;

@@ -19,6 +19,8 @@ from hogsend.contract.destinations import (
     DeliveryPage,
     DeliveryStatus,
     DestinationPage,
+    EventDeliveries,
+    EventDelivery,
     ListDeliveries,
     ListDestinations,
 )
@@ -170,6 +172,14 @@ class DestinationStore:
             shown = [_delivered(row) async for row in rows]
         return DeliveryPage(deliveries=shown, total=total, limit=wanted.limit, offset=wanted.offset)
 
+    async def event_deliveries(self, ids: Sequence[str]) -> EventDeliveries:
+        """List what became of an event, by the ids it may be known by."""
+        async with self._connection() as connection:
+            found = _queries.event_deliveries(
+                connection, event_ids=[id.replace("\0", "") for id in ids]
+            )
+            return EventDeliveries(deliveries=[_event_delivery(row) async for row in found])
+
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         try:
@@ -234,6 +244,15 @@ def _storable(outcome: Outcome) -> Outcome:
 
 def _delivered(row: Any) -> Delivered:
     return Delivered(**{name: row[name] for name in Delivered.__struct_fields__})
+
+
+def _event_delivery(row: Any) -> EventDelivery:
+    names = Delivered.__struct_fields__
+    return EventDelivery(
+        destination_id=str(row["destination_id"]),
+        description=row["description"],
+        **{name: row[name] for name in names},
+    )
 
 
 def _json(config: Properties) -> str:

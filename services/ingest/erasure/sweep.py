@@ -5,7 +5,6 @@ Messages are read by batched direct gets (NATS ADR-31) and deleted by sequence.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import RECEIVED_AT
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
+from services.ingest.direct_get import Stored, read_batch
 from services.ingest.erasure.person import Person
 from services.ingest.sources.posthog import parse_time
 
@@ -33,21 +33,10 @@ SWEPT = {
 }
 """Streams that hold people's data, and the subjects on them that do."""
 
-ANSWER_SECONDS = 5.0
 BATCH = 256
 BATCH_BYTES = 4 * 1024 * 1024
 _NO_MESSAGE = {10043, 10057}
 """JetStream's codes for a sequence that is deleted already, and one that never was."""
-_ENDS = {"204", "404"}
-
-
-class Stored(NamedTuple):
-    """A message of a stream."""
-
-    sequence: int
-    at: datetime
-    """When the stream took it."""
-    body: bytes
 
 
 class _Times(msgspec.Struct, frozen=True, rename="camel"):
@@ -183,24 +172,5 @@ async def _range(connection: Connection, stream: StreamName) -> tuple[int, int]:
 
 
 async def _batch(connection: Connection, stream: StreamName, first: int) -> list[Stored]:
-    wanted = {"seq": first, "batch": BATCH, "max_bytes": BATCH_BYTES, "next_by_subj": SWEPT[stream]}
-    client = connection.client
-    inbox = client.new_inbox()
-    subscription = await client.subscribe(inbox)
-    found: list[Stored] = []
-    try:
-        await client.publish(
-            f"$JS.API.DIRECT.GET.{stream}", json.dumps(wanted).encode(), reply=inbox
-        )
-        while True:
-            message = await subscription.next_msg(ANSWER_SECONDS)
-            headers = message.headers or {}
-            if "Nats-Sequence" in headers:
-                at = parse_time(headers.get("Nats-Time-Stamp")) or datetime.now(UTC)
-                found.append(Stored(int(headers["Nats-Sequence"]), at, message.data))
-            elif headers.get("Status") in _ENDS:
-                return found
-            else:
-                raise Unavailable(f"the stream {stream} does not answer")
-    finally:
-        await subscription.unsubscribe()
+    wanted = {"seq": first, "batch": BATCH, "max_bytes": BATCH_BYTES}
+    return await read_batch(connection, stream, {**wanted, "next_by_subj": SWEPT[stream]})

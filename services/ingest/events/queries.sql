@@ -100,3 +100,10 @@ WHERE (:id::text IS NULL OR (id = :id AND source = ANY(:sources::text[])))
     AND (:source::text IS NULL OR source = :source)
     AND (:occurred_from::timestamptz IS NULL OR occurred_at >= :occurred_from)
     AND (:occurred_to::timestamptz IS NULL OR occurred_at <= :occurred_to);
+
+-- name: correlation(source, id, event, user_id)$
+-- The id of the request that brought an event.
+SELECT correlation_id FROM events
+WHERE source = :source AND id = :id AND hashtextextended(event, 0) = hashtextextended(:event, 0)
+    AND hashtextextended(user_id, 0) = hashtextextended(:user_id, 0)
+    AND event = :event AND user_id = :user_id;

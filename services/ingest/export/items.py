@@ -10,7 +10,7 @@ import msgspec
 
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.streams import StreamName
-from services.ingest.erasure.sweep import Stored
+from services.ingest.direct_get import Stored
 
 _encode = msgspec.json.Encoder().encode
 

@@ -135,6 +135,26 @@ class DeliveryPage(Message, frozen=True, kw_only=True):
     offset: int
 
 
+class EventDeliveriesOf(Message, frozen=True, kw_only=True):
+    """Whose deliveries are meant."""
+
+    event_ids: Annotated[list[str], msgspec.Meta(max_length=10)]
+    """Ids of one event; any of them may be in a destination's history."""
+
+
+class EventDelivery(Delivered, frozen=True, kw_only=True):
+    """What became of an event at a destination, which is named."""
+
+    destination_id: str
+    description: str | None
+
+
+class EventDeliveries(Message, frozen=True, kw_only=True):
+    """What became of one event at every destination that has it in its history."""
+
+    deliveries: list[EventDelivery]
+
+
 class EngagementReaders(Message, frozen=True):
     """Durables of ENGAGEMENT that analytics wants, there or not."""
 
@@ -203,6 +223,14 @@ ANALYTICS_DELIVERIES = Endpoint(
     reply=DeliveryPage,
     callers=(User.GATEWAY,),
     summary="A destination's delivery history.",
+)
+ANALYTICS_EVENT_DELIVERIES = Endpoint(
+    service=User.ANALYTICS,
+    verb="event-deliveries",
+    request=EventDeliveriesOf,
+    reply=EventDeliveries,
+    callers=(User.GATEWAY,),
+    summary="What became of one event at every destination.",
 )
 ANALYTICS_ENGAGEMENT_READERS = Endpoint(
     service=User.ANALYTICS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -104,6 +104,39 @@ class EventPage(Message, frozen=True):
     """`before` of the next page; None on the last."""
 
 
+class TraceEvent(Message, frozen=True, kw_only=True):
+    """Which event is meant: what it is stored once by."""
+
+    source: str
+    id: str
+    event: str
+    user_id: str
+
+
+class Announcement(Message, frozen=True, kw_only=True):
+    """An event's message on `hogsend.events.<event>`."""
+
+    state: Literal["announced", "absent", "expired", "unknown"]
+    """`absent`: the stream has none, as for events of a backfill or while NATS took none;
+    `expired`: the stream does not reach back to the event's receipt any more; `unknown`: NATS does
+    not answer, or very many events of that name came at the time."""
+    at: datetime | None = None
+    """When the stream took it."""
+    sequence: int | None = None
+    """Its position in the stream EVENTS."""
+    trace_id: str | None = None
+    """Trace of its way here, where traces are on (W3C Trace Context)."""
+
+
+class EventTrace(Message, frozen=True, kw_only=True):
+    """What became of an event in ingest."""
+
+    event: StoredEvent
+    correlation_id: str | None
+    """Of the request that brought it, as logs have it."""
+    announcement: Announcement
+
+
 class RecordEvent(Message, frozen=True, kw_only=True):
     """An event reported to Hogsend itself; `user_id` or `email` must say whose it is."""
 
@@ -142,6 +175,15 @@ INGEST_EVENTS = Endpoint(
     reply=EventPage,
     callers=(User.GATEWAY,),
     summary="A page of stored events.",
+)
+INGEST_EVENT_TRACE = Endpoint(
+    service=User.INGEST,
+    verb="event-trace",
+    request=TraceEvent,
+    reply=EventTrace,
+    callers=(User.GATEWAY,),
+    summary="What became of one event.",
+    deadline=10.0,
 )
 INGEST_RECORD = Endpoint(
     service=User.INGEST,

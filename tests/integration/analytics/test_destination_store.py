@@ -152,6 +152,13 @@ async def test_an_event_has_one_row_with_its_last_outcome(store: DestinationStor
     assert (await store.deliveries(other.id, ListDeliveries(id=str(other.id)))).total == 0
     assert (await store.get(made.id)).last_delivery_at is not None
     assert (await store.get(other.id)).last_delivery_at is None
+    await store.record(other.id, [outcome(9, event_id="m_1:x")])
+    traced = (await store.event_deliveries(["m_1\0", "m_1:x"])).deliveries
+    assert {(one.destination_id, one.attempts) for one in traced} == {
+        (str(made.id), 3),
+        (str(other.id), 1),
+    }
+    assert {one.description for one in traced} == {NEW.description}
 
 
 async def test_outcomes_of_a_destination_that_is_gone_are_dropped(store: DestinationStore) -> None:

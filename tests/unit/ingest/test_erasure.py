@@ -12,8 +12,9 @@ from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.headers import RECEIVED_AT, format_time
 from hogsend.contract.streams import ERASED_FROM, StreamName
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
+from services.ingest.direct_get import Stored
 from services.ingest.erasure.person import Person
-from services.ingest.erasure.sweep import SWEPT, Stored, is_to_erase
+from services.ingest.erasure.sweep import SWEPT, is_to_erase
 from services.ingest.erasure.tombstones import is_erased
 from tests.unit.ingest.fakes import incoming
 

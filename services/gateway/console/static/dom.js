@@ -2,7 +2,7 @@
 
 const CLIP = 120;
 // Longer filters are refused by the gateway.
-const LONGEST_FILTER = 4096;
+export const LONGEST_FILTER = 4096;
 const JSON_PIECE = 100_000;
 // What would be invisible, or turn the text around it.
 const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]/g;

@@ -1,7 +1,7 @@
 // Events: stored ones by filter, and one with its payload.
 
 import { api, query } from "/console/api.js";
-import { empty, facts, filters, h, json, link, linked, section, table, text, time } from "/console/dom.js";
+import { LONGEST_FILTER, empty, facts, filters, h, json, link, linked, plain, section, table, text, time } from "/console/dom.js";
 
 const FIELDS = [["event", "Name"], ["userId", "User id"], ["source", "Source"], ["id", "Event id"]];
 
@@ -36,10 +36,45 @@ async function list({ params, signal }) {
   ];
 }
 
+const ANNOUNCED = {
+  absent: "No: the stream has no message of it. An event that a backfill brought is announced only when that was asked for, and one may wait while NATS takes none.",
+  expired: "Not known any more: the stream does not reach back that far.",
+  unknown: "Not known: NATS does not answer, or very many events of this name came at the time.",
+};
+
+// Seconds from one time to a later one; nothing where the clocks of two machines say otherwise.
+function after(from, to) {
+  const seconds = (new Date(to) - new Date(from)) / 1000;
+  if (!(seconds >= 0)) return null;
+  return seconds < 1 ? `${Math.round(seconds * 1000)} ms later` : `${seconds.toLocaleString(undefined, { maximumFractionDigits: 1 })} s later`;
+}
+
+function step(name, at, from, ...more) {
+  const delay = at && from ? after(from, at) : null;
+  return h("li", null, h("strong", null, name), " ", at ? time(at) : null, delay ? h("span", { class: "faint" }, ` ${delay}`) : null, more.length ? h("p", null, more) : null);
+}
+
+function way({ event, announcement, deliveries, correlationId }) {
+  const announced = announcement.state === "announced";
+  const sent = deliveries?.map((one) => step(`Sent to ${plain(one.description ?? one.destinationId)}`, one.finishedAt, event.receivedAt,
+    link(`destinations/${one.destinationId}`, {}, one.status), ` after ${one.attempts} attempt${one.attempts === 1 ? "" : "s"}`,
+    one.responseStatus ? `, PostHog answered ${one.responseStatus}` : "", one.error ? [": ", text(one.error, 500)] : ""));
+  return [
+    h("ol", { class: "way" },
+      step("Happened", event.occurredAt, null, "By the clock of whoever reported it."),
+      step("Received", event.receivedAt, null, correlationId ? ["Logs call the request ", text(correlationId), "."] : null, event.backfilled ? " Brought by a backfill, which started then." : null),
+      step("Stored", null, null, "Yes. The time is not kept: after it was received, and before it was announced."),
+      announced ? step("Announced", announcement.at, event.receivedAt, `As message ${announcement.sequence} of the stream EVENTS`, announcement.traceId ? [", trace ", text(announcement.traceId)] : "", ".")
+        : step("Announced", null, null, ANNOUNCED[announcement.state]),
+      sent?.length ? sent : step("Delivered", null, null, deliveries === null ? "Not known: analytics does not answer."
+        : "To no destination that keeps it in its history: they take what services report, and keep the latest 1,000. What came from PostHog is not sent back.")),
+  ];
+}
+
 async function one({ params, signal }) {
+  // An address has no room for very long names: what it says of an event may be less than all of it.
   const wanted = Object.fromEntries(FIELDS.map(([name]) => [name, params.get(name)]));
-  const { events } = await api(query("/v1/admin/events", { ...wanted, limit: 1 }), { signal });
-  const [event] = events;
+  const { events: [event] } = await api(query("/v1/admin/events", { ...wanted, limit: 1 }), { signal });
   if (!event) return empty("There is no such event: it may have been deleted. ", link("events", {}, "Show all events."));
   return [
     h("p", null, link("events", {}, "All events")),
@@ -47,8 +82,19 @@ async function one({ params, signal }) {
       ["Name", text(event.event)], ["Event id", text(event.id)], ["Source", text(event.source)],
       ["User id", text(event.userId)],
       ["Contact", linked("contacts", { key: event.contactKey }, event.contactKey)],
-      ["Happened", time(event.occurredAt)], ["Received", [time(event.receivedAt), event.backfilled ? " (brought by a backfill)" : ""]],
     ]),
+    section("Its way", await trace(event, signal)),
     section("Properties", Object.keys(event.properties).length ? json(event.properties, "Properties") : empty("It has none.")),
   ];
+}
+
+async function trace(event, signal) {
+  const wanted = same(event);
+  if (Object.values(wanted).some((value) => value.length > LONGEST_FILTER)) return empty("Its name is too long to look for what became of it. It was received ", time(event.receivedAt), ".");
+  try {
+    return way(await api(`/v1/admin/events/trace?${new URLSearchParams(wanted)}`, { signal }));
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return h("p", { class: "problem", role: "alert" }, error.message);
+  }
 }

@@ -1,0 +1,85 @@
+"""`GET /v1/admin/events/trace`: what became of one event."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+import structlog
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+
+from hogsend.contract.destinations import (
+    ANALYTICS_EVENT_DELIVERIES,
+    EventDeliveriesOf,
+    EventDelivery,
+)
+from hogsend.contract.errors import HogsendError
+from hogsend.contract.events import INGEST_EVENT_TRACE, Announcement, StoredEvent, TraceEvent
+from hogsend.contract.headers import event_message_id
+from hogsend.service import metrics
+from hogsend.transport.connection import Connection
+from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
+from services.gateway.error_responses import admin_errors
+
+log = structlog.get_logger(__name__)
+
+Name = Annotated[str, QueryParameter(max_length=4096)]
+
+
+class EventWay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An event, and what became of it."""
+
+    event: StoredEvent
+    """`receivedAt` is just before it was queued."""
+    correlation_id: str | None
+    """Of the request that brought it, as logs have it."""
+    announcement: Announcement
+    """On `hogsend.events.<event>`, just after it was stored: the time of that is not kept."""
+    deliveries: list[EventDelivery] | None
+    """At destinations that have it in their history; null while analytics does not answer."""
+
+
+@get(
+    "/v1/admin/events/trace",
+    guards=[admin_or_reader],
+    operation_id="traceEvent",
+    summary="Show what became of one event",
+    tags=["Admin"],
+    security=ADMIN_SECURITY,
+    responses=admin_errors(400, 404),
+)
+async def trace_event(
+    bus: NamedDependency[Connection],
+    source: Name,
+    id: Name,
+    event: Name,
+    user_id: Annotated[str, QueryParameter(name="userId", max_length=4096)],
+) -> EventWay:
+    """Show when an event was received, announced, and delivered to which destination.
+
+    An event is known by all four of these; `userId` may be empty.
+    """
+    wanted = TraceEvent(source=source, id=id, event=event, user_id=user_id)
+    known_as = event_message_id(source=source, id=id, event=event, user_id=user_id)
+    traced, deliveries = await asyncio.gather(
+        bus.request(INGEST_EVENT_TRACE, wanted), _deliveries(bus, [id, known_as])
+    )
+    return EventWay(
+        event=traced.event,
+        correlation_id=traced.correlation_id,
+        announcement=traced.announcement,
+        deliveries=deliveries,
+    )
+
+
+async def _deliveries(bus: Connection, ids: list[str]) -> list[EventDelivery] | None:
+    try:
+        found = await bus.request(ANALYTICS_EVENT_DELIVERIES, EventDeliveriesOf(event_ids=ids))
+    except HogsendError as error:
+        metrics.FAILURES.labels("trace", error.code).inc()
+        log.info("an event's deliveries are not known", reason=str(error))
+        return None
+    return found.deliveries

@@ -1,0 +1,123 @@
+"""What became of one event: its announcement, found again in the stream.
+
+Nothing is recorded for this. Announcements of the event's name are read from the time of its
+receipt on, by batched direct gets (NATS ADR-31), until its own is among them. The stream's time of
+a message is when it was announced.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import aiosql
+import nats.errors
+from nats.js import errors as js_errors
+
+from hogsend.contract import subjects
+from hogsend.contract.errors import NotFound
+from hogsend.contract.events import Announcement, EventTrace, ListEvents, StoredEvent, TraceEvent
+from hogsend.contract.headers import TRACEPARENT, event_message_id, format_time, message_id
+from hogsend.contract.streams import StreamName
+from hogsend.service import metrics
+from hogsend.service.database import Database
+from hogsend.transport.connection import Connection
+from services.ingest.direct_get import read_batch
+from services.ingest.events.store import EventStore
+
+_queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
+
+BATCH = 256
+BATCH_BYTES = 4 * 1024 * 1024
+MOST_BATCHES = 8
+"""Announcements of one name that are read for one event: 2,048, or 32 MiB."""
+CLOCKS_DIFFER = timedelta(seconds=1)
+"""Between the gateway, which says when an event was received, and NATS."""
+
+
+class EventTraces:
+    """Finds what became of events."""
+
+    def __init__(self, database: Database, store: EventStore, link: Connection) -> None:
+        self._database = database
+        self._store = store
+        self._link = link
+
+    async def trace(self, wanted: TraceEvent) -> EventTrace:
+        """Say what became of an event.
+
+        Raises:
+            NotFound: it is not stored.
+            Unavailable: PostgreSQL does not answer. Without NATS the announcement is `unknown`.
+        """
+        page = await self._store.page(
+            ListEvents(
+                id=wanted.id,
+                source=wanted.source,
+                event=wanted.event,
+                user_id=wanted.user_id,
+                limit=1,
+            )
+        )
+        if not page.events:
+            raise NotFound("there is no such event; it may have been deleted")
+        (event,) = page.events
+        async with self._database.acquire() as connection:
+            correlation = await _queries.correlation(
+                connection,
+                source=event.source,
+                id=event.id,
+                event=event.event,
+                user_id=event.user_id,
+            )
+        known_as = event_message_id(
+            source=event.source, id=event.id, event=event.event, user_id=event.user_id
+        )
+        try:
+            announcement = await self._announcement(event, known_as)
+        except (nats.errors.Error, js_errors.Error, TimeoutError) as error:
+            metrics.FAILURES.labels("trace", type(error).__name__).inc()
+            announcement = Announcement(state="unknown")
+        return EventTrace(
+            event=event,
+            correlation_id=correlation,
+            announcement=announcement,
+        )
+
+    async def _announcement(self, event: StoredEvent, known_as: str) -> Announcement:
+        subject = subjects.event(event.event)
+        since = event.received_at - CLOCKS_DIFFER
+        begin: dict[str, int | str] = {"start_time": format_time(since)}
+        for _ in range(MOST_BATCHES):
+            batch = await read_batch(
+                self._link,
+                StreamName.EVENTS,
+                {**begin, "next_by_subj": subject, "batch": BATCH, "max_bytes": BATCH_BYTES},
+            )
+            for message in batch:
+                if message_id(message.headers) == known_as:
+                    return Announcement(
+                        state="announced",
+                        at=message.at,
+                        sequence=message.sequence,
+                        trace_id=_trace_id(message.headers.get(TRACEPARENT)),
+                    )
+            if not batch:
+                return Announcement(state=await self._missing(event.received_at))
+            begin = {"seq": batch[-1].sequence + 1}
+        return Announcement(state="unknown")
+
+    async def _missing(self, received: datetime) -> Literal["absent", "expired"]:
+        state = (await self._link.js.stream_info(StreamName.EVENTS)).state
+        if not state.messages:
+            return "expired" if state.last_seq else "absent"
+        first = await read_batch(
+            self._link, StreamName.EVENTS, {"seq": max(state.first_seq, 1), "batch": 1}
+        )
+        return "expired" if not first or first[0].at > received else "absent"
+
+
+def _trace_id(traceparent: str | None) -> str | None:
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) > 1 else None

@@ -1,0 +1,83 @@
+"""One event's way, put together of what ingest and analytics know."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from hogsend.contract.destinations import (
+    ANALYTICS_EVENT_DELIVERIES,
+    EventDeliveries,
+    EventDeliveriesOf,
+    EventDelivery,
+)
+from hogsend.contract.errors import Forbidden, NotFound
+from hogsend.contract.events import INGEST_EVENT_TRACE, Announcement, EventTrace, StoredEvent
+from hogsend.contract.headers import event_message_id
+from tests.unit.gateway.fakes import FakeGateway, bearer
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+PATH = "/v1/admin/events/trace"
+WANTED = {"source": "hogsend", "id": "e-1", "event": "email.opened", "userId": ""}
+TRACE = EventTrace(
+    event=StoredEvent(
+        id="e-1",
+        event="email.opened",
+        user_id="",
+        contact_key="c",
+        source="hogsend",
+        occurred_at=AT,
+        received_at=AT,
+        properties={},
+    ),
+    correlation_id="r-1",
+    announcement=Announcement(state="announced", at=AT, sequence=7),
+)
+DELIVERY = EventDelivery(
+    event_id="e-1",
+    event_type="email.opened",
+    status="failed",
+    attempts=3,
+    response_status=500,
+    error="no",
+    finished_at=AT,
+    destination_id="d-1",
+    description=None,
+)
+
+
+async def test_an_event_is_followed_to_its_destinations(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_EVENT_TRACE, TRACE)
+    gateway.bus.answer(ANALYTICS_EVENT_DELIVERIES, EventDeliveries(deliveries=[DELIVERY]))
+    answer = await gateway.http.get(PATH, params=WANTED, headers=bearer())
+    found = answer.json()
+    assert (found["correlationId"], found["announcement"]["sequence"]) == ("r-1", 7)
+    assert [one["destinationId"] for one in found["deliveries"]] == ["d-1"]
+    asked = [one.message for one in gateway.bus.questions]
+    # Services choose the id of a message themselves; that of what was posted is made of all four.
+    known_as = event_message_id(source="hogsend", id="e-1", event="email.opened", user_id="")
+    assert EventDeliveriesOf(event_ids=["e-1", known_as]) in asked
+
+
+async def test_deliveries_that_nobody_tells_of_are_unknown(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_EVENT_TRACE, TRACE)
+    for error in (None, Forbidden("no")):
+        if error is not None:
+            gateway.bus.answer(ANALYTICS_EVENT_DELIVERIES, error)
+        answer = await gateway.http.get(PATH, params=WANTED, headers=bearer())
+        assert answer.json()["deliveries"] is None
+
+
+async def test_an_event_that_is_not_there_is_not_found(gateway: FakeGateway) -> None:
+    gateway.bus.answer(INGEST_EVENT_TRACE, NotFound("there is no such event"))
+    answer = await gateway.http.get(PATH, params=WANTED, headers=bearer())
+    assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("missing", sorted(WANTED))
+async def test_an_event_is_named_by_all_that_it_is_known_by(
+    gateway: FakeGateway, missing: str
+) -> None:
+    rest = {name: value for name, value in WANTED.items() if name != missing}
+    assert (await gateway.http.get(PATH, params=rest, headers=bearer())).status_code == 400
