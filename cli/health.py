@@ -19,6 +19,20 @@ class Part(msgspec.Struct, frozen=True, rename="camel"):
     """What an operator has to see to, although it works."""
     webhook_limit_bytes: int | None = None
     """Largest webhook the bus takes, where that is less than the server is configured for."""
+    workers: int | None = None
+    """Processes of the gateway that should run, where it is more than one."""
+    workers_up: int | None = None
+    """How many of them answer."""
+
+    @property
+    def workers_said(self) -> str:
+        """How many of its processes run; empty where it is one."""
+        return f"{self.workers_up or 0} of {self.workers} workers" if self.workers else ""
+
+    @property
+    def lacks_workers(self) -> bool:
+        """Whether fewer of its processes run than should."""
+        return (self.workers_up or 0) < (self.workers or 0)
 
 
 class Components(msgspec.Struct, frozen=True):

@@ -24,16 +24,19 @@ from pydantic import ValidationError
 from hogsend.contract.errors import CannotStart
 from hogsend.service.settings import describe_problems
 
+_ENTRIES = {"gateway": "process"}
+"""Modules that run a service, where it is not `app`."""
+
 
 def main(service: str) -> int:
     """Run a service until SIGTERM or SIGINT."""
     # A core dump would contain tokens and keys in clear text.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    app = importlib.import_module(f"services.{service}.app")
+    app = importlib.import_module(f"services.{service}.{_ENTRIES.get(service, 'app')}")
     # What was imported stays: looked through at every collection, it cost ingest 8 % of its time.
     gc.freeze()
     try:
-        uvloop.run(app.run())
+        return uvloop.run(app.run()) or 0
     except ValidationError as error:
         for problem in describe_problems(error):
             _print_error(problem, "see .env.example for every setting")
@@ -43,7 +46,6 @@ def main(service: str) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _print_error(problem: str, fix: str | None = None) -> None:

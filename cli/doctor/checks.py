@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from cli.doctor.remedies import COPIES_REMEDY, SIZE_REMEDY, remedy, too_small
+from cli.doctor.remedies import COPIES_REMEDY, SIZE_REMEDY, WORKERS_REMEDY, remedy, too_small
 from cli.health import Health, Part, Track, parts
 
 
@@ -113,6 +113,7 @@ def _part(name: str, part: Part) -> Check:
         f"up for {duration(part.uptime)}" if part.uptime is not None else "",
         f"database {part.database}" if part.database not in {None, "up"} else "",
         f"waiting: {part.waits_for}" if part.waits_for else "",
+        part.workers_said,
     ]
     text = ", ".join(fact for fact in facts if fact)
     below = [*part.problems, COPIES_REMEDY] if part.problems else []
@@ -121,6 +122,8 @@ def _part(name: str, part: Part) -> Check:
     if below:
         away = () if part.status == "up" else (remedy(name, part),)
         return Check(Mark.PROBLEM, name, text, (*below, *away))
+    if part.status == "up" and part.lacks_workers:
+        return Check(Mark.PROBLEM, name, text, (WORKERS_REMEDY,))
     if part.status == "up" and part.database in {None, "up"}:
         return Check(Mark.OK, name, text)
     mark = Mark.UNKNOWN if part.status == "unknown" else Mark.PROBLEM

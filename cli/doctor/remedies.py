@@ -24,6 +24,10 @@ COPIES_REMEDY = (
     "start every NATS server, with NATS_URL, NATS_REPLICAS and the servers of one layout "
     "(docs/deploy.md); copies that are missing are made by themselves"
 )
+WORKERS_REMEDY = (
+    "see in the gateway's log why a worker ends; it is started again by itself, and the others "
+    "work meanwhile"
+)
 SIZE_REMEDY = (
     "raise max_payload in nats-server's configuration (deploy/nats/single.conf has it), or set "
     "WEBHOOK_MAX_BYTES to that size if no event is larger"

@@ -97,9 +97,9 @@ async def start_services(stack: Stack) -> None:
     for service in reversed(SERVICE_SETTINGS):
         variables = environment_for(service, _defaults(stack, service))
         variables.update(_metrics_port(service))
-        sockets = [listening] if service == "gateway" else []
-        if sockets:
-            variables[PASSED_ON] = str(listening.fileno())
+        sockets = [listening] if service == "gateway" and listening is not None else []
+        for one in sockets:
+            variables[PASSED_ON] = str(one.fileno())
         program = Program(
             service,
             service_command(service),
@@ -129,10 +129,17 @@ def _metrics_port(service: str) -> dict[str, str]:
     return {"METRICS_PORT": str(int(first) + list(SERVICE_SETTINGS).index(service))}
 
 
-def _listen(stack: Stack) -> socket.socket:
+def _listen(stack: Stack) -> socket.socket | None:
+    """Take the gateway's port; None for several workers, each of which has a socket of its own.
+
+    A worker that is restarted keeps nobody waiting: the others accept meanwhile.
+
+    Raises:
+        CommandError: it is taken.
+    """
     gateway = stack.gateway
     try:
-        return listening_socket(
+        listening = listening_socket(
             gateway.gateway_host,
             gateway.gateway_port,
             share=gateway.gateway_share_port,
@@ -141,6 +148,10 @@ def _listen(stack: Stack) -> socket.socket:
         )
     except CannotStart as error:
         raise CommandError(str(error), "set GATEWAY_PORT to another port") from error
+    if gateway.gateway_workers == 1:
+        return listening
+    listening.close()
+    return None
 
 
 def _defaults(stack: Stack, service: str) -> dict[str, str]:

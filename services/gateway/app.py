@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -47,7 +48,7 @@ from services.gateway.handlers import PROVIDER, router
 from services.gateway.head_requests import with_head_requests
 from services.gateway.health.measured import keep_asking, keep_measuring_disk
 from services.gateway.json_request import JSONRequest
-from services.gateway.listener import listening_socket
+from services.gateway.listener import join, listening_socket
 from services.gateway.liveness import LivenessListener
 from services.gateway.notices.telling import telling
 from services.gateway.openapi import openapi_config
@@ -91,6 +92,8 @@ from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
+from services.gateway.workers.link import Workers
+from services.gateway.workers.place import Place, place_of, share_of, without_ports
 
 log = structlog.get_logger(__name__)
 
@@ -108,8 +111,10 @@ def build(
     *,
     posthog: PostHogSettings,
     public: PublicUrlSettings,
+    workers: Workers | None = None,
 ) -> Litestar:
     """Put the routes and what they need together."""
+    workers = workers or Workers(queue)
     size = SizeLimit(bus, settings.webhook_max_bytes)
     deliveries = PostHogDeliveries(
         queue,
@@ -121,7 +126,10 @@ def build(
     )
     live, activity = LiveEvents(bus), ActivityLog(bus)
     console = console_is_shown(wanted=settings.console, host=settings.gateway_host)
-    keys = AdminKeys(settings, sessions=console, public_url=public.api_public_url)
+    keys = AdminKeys(
+        settings, sessions=console, public_url=public.api_public_url, counted=workers.count
+    )
+    workers.heard = keys.count_elsewhere
     app = Litestar(
         route_handlers=[
             posthog_route(deliveries),
@@ -165,6 +173,7 @@ def build(
                 lambda: settings.signatures_required, sync_to_thread=False
             ),
             "size": Provide(lambda: size, sync_to_thread=False),
+            "workers": Provide(lambda: workers, sync_to_thread=False),
             "posthog": Provide(lambda: posthog, sync_to_thread=False),
             "public": Provide(lambda: public, sync_to_thread=False),
         },
@@ -192,13 +201,27 @@ class Parts:
     signatures_required: bool
     spool: Spool | None
     queue: WebhookQueue
+    workers: Workers
 
 
-def build_parts(link: Connection, settings: GatewaySettings, posthog: PostHogSettings) -> Parts:
-    """Make the parts of a gateway that publishes and asks over `link`."""
+def build_parts(
+    link: Connection,
+    settings: GatewaySettings,
+    posthog: PostHogSettings,
+    place: Place | None = None,
+) -> Parts:
+    """Make the parts of a gateway that publishes and asks over `link`.
+
+    Args:
+        link: to NATS.
+        settings: the gateway's, or a worker's share of them.
+        posthog: PostHog's.
+        place: which worker this process is; None where it is the whole gateway.
+    """
     spool = (
         Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_max_bytes else None
     )
+    queue = WebhookQueue(link, spool, settings.webhook_ack_timeout_ms / 1000)
     watcher = CredentialWatcher(PROVIDER)
     secret = posthog.posthog_webhook_secret
     return Parts(
@@ -216,7 +239,8 @@ def build_parts(link: Connection, settings: GatewaySettings, posthog: PostHogSet
         signing_keys=SigningKeys.of(link, watcher, settings, posthog),
         signatures_required=settings.signatures_required,
         spool=spool,
-        queue=WebhookQueue(link, spool, settings.webhook_ack_timeout_ms / 1000),
+        queue=queue,
+        workers=Workers(queue, place, settings.gateway_workers) if place else Workers(queue),
     )
 
 
@@ -258,6 +282,7 @@ def create_app(
             await parts.webhook_secret.heard_of(within=SECRET_SECONDS)
             if parts.signatures_required:
                 await parts.signing_keys.heard_of(within=SECRET_SECONDS)
+            parts.workers.ready()
             await server.serve()
         finally:
             stopped.set()
@@ -269,6 +294,7 @@ def create_app(
             listen,
             parts.watcher.revalidate,
             parts.queue.drain_forever,
+            parts.workers.listen,
             *background,
         ],
         stopping=[*stopping, stop_listening],
@@ -276,16 +302,36 @@ def create_app(
     )
 
 
+def _listening(settings: GatewaySettings, place: Place | None) -> Callable[[], socket.socket]:
+    """Give what opens the server's socket: at once, or for a worker when it begins to serve."""
+    unread_seconds = settings.http_request_timeout_seconds
+    if place is not None:
+        return partial(join, place.port, unread_seconds=unread_seconds)
+    listening = listening_socket(
+        settings.gateway_host,
+        settings.gateway_port,
+        share=settings.gateway_share_port,
+        unread_seconds=unread_seconds,
+        environment=os.environ,
+    )
+    log.info("listening", url=f"http://{settings.gateway_host}:{settings.gateway_port}")
+    return lambda: listening
+
+
 async def run() -> None:
     """Run until SIGTERM or SIGINT: finish open requests, then stop."""
     settings, posthog, public = GatewaySettings(), PostHogSettings(), PublicUrlSettings()
     observed, nats = TelemetrySettings(), BusSettings()
+    if place := place_of(os.environ):
+        settings, observed = share_of(settings), without_ports(observed)
     async with telemetry.reporting(User.GATEWAY, observed):
+        if place is not None:
+            structlog.contextvars.bind_contextvars(worker=place.number)
         if settings.admin_api_key is None:
             log.warning("ADMIN_API_KEY is not set: every admin request will be answered 401")
 
         broker = service_broker(User.GATEWAY, nats)
-        parts = build_parts(broker.link, settings, posthog)
+        parts = build_parts(broker.link, settings, posthog, place)
         app = build(
             broker.link,
             parts.queue,
@@ -294,17 +340,10 @@ async def run() -> None:
             settings,
             posthog=posthog,
             public=public,
+            workers=parts.workers,
         )
         server = make_server(with_middleware(app, broker.link, settings), settings)
-        server.listening = listening_socket(
-            settings.gateway_host,
-            settings.gateway_port,
-            share=settings.gateway_share_port,
-            unread_seconds=settings.http_request_timeout_seconds,
-            environment=os.environ,
-        )
-        listening = f"{settings.gateway_host}:{settings.gateway_port}"
-        log.info("listening", url=f"http://{listening}")
+        server.listening = _listening(settings, place)
         await create_app(
             broker,
             server,
@@ -316,7 +355,7 @@ async def run() -> None:
                 LivenessListener(settings.gateway_host, settings.gateway_liveness_port).serve,
                 partial(keep_asking, broker.link),
                 partial(keep_measuring_disk, settings.spool_dir),
-                *telling(broker.link, parts.queue, settings, OutboundSettings()),
+                *telling(broker.link, parts.workers, settings, OutboundSettings()),
             ],
             stopping=[app.state.live.close],
         ).run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -47,10 +48,13 @@ ADMIN_SECURITY: tuple[SecurityRequirement, ...] = ({"adminKey": []},)
 FAILED_KEYS = Counter("hogsend_failed_keys", "Requests with an unknown key")
 
 _BEARER = "Bearer "
+_REQUEST = "request"
 SHORT_KEY = 16
 """Shorter keys can be guessed: wrong ones are slowed down by nothing but this machine."""
 
 Connection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
+Counted: TypeAlias = Callable[[str, str], None]
+"""Told for which limit something was counted, and whom for."""
 
 
 class Scope(Enum):
@@ -65,7 +69,12 @@ class AdminKeys:
     """The keys of this gateway, and what remains of their limits this minute."""
 
     def __init__(
-        self, settings: GatewaySettings, *, sessions: bool = False, public_url: str = ""
+        self,
+        settings: GatewaySettings,
+        *,
+        sessions: bool = False,
+        public_url: str = "",
+        counted: Counted = lambda _kind, _who: None,
     ) -> None:
         """Know the keys of the settings.
 
@@ -73,7 +82,9 @@ class AdminKeys:
             settings: those of the gateway.
             sessions: whether the console's cookies are known, too.
             public_url: where the gateway is reached from outside.
+            counted: told what was counted, for other processes of this gateway.
         """
+        self._counted = counted
         self.sessions = sessions
         self.public_url = public_url
         keys = (
@@ -114,11 +125,22 @@ class AdminKeys:
             Whether there were too many of them within a minute.
         """
         FAILED_KEYS.inc()
-        by = (("address", counted_as(address)), ("key", _digest(authorization.encode())))
+        by = (
+            ("address", counted_as(address)),
+            ("key", _digest(authorization.encode()).hex()),
+        )
         too_many = any(self._failures.is_over(who) for who in by)
         for who in by:
             self._failures.add(who)
+            self._counted(*who)
         return too_many
+
+    def count_elsewhere(self, kind: str, who: str) -> None:
+        """Count what another process of this gateway counted."""
+        if kind == _REQUEST:
+            self._limiter.hit(self._per_minute, who)
+        else:
+            self._failures.add((kind, who))
 
     def scope(self, authorization: str | None) -> Scope | None:
         """Scope of the key in an `Authorization` header; None for a missing or unknown key."""
@@ -170,6 +192,8 @@ class AdminKeys:
             The limit a minute, and how many requests remain; -1 when this one exceeds it.
         """
         allowed = self._limiter.hit(self._per_minute, scope.value)
+        if allowed:
+            self._counted(_REQUEST, scope.value)
         left = self._limiter.get_window_stats(self._per_minute, scope.value).remaining
         return self._per_minute.amount, left if allowed else -1
 

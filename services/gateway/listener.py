@@ -49,7 +49,69 @@ def listening_socket(
     Raises:
         CannotStart: nothing can listen there.
     """
-    listening = _passed_on(environment) or _opened(host, port, share=share)
+    listening = _passed_on(environment)
+    if listening is None:
+        listening = _bound(host, port, share=share)
+        listening.listen(BACKLOG)
+    _prepare(listening, unread_seconds)
+    return listening
+
+
+def port_for_workers(
+    host: str, port: int, *, share: bool, environment: Mapping[str, str]
+) -> socket.socket:
+    """Take a port that several workers are to listen on, each by `join`.
+
+    Args:
+        host: where they listen.
+        port: the same.
+        share: whether other gateways may listen there, too.
+        environment: of this process; what a supervisor passes on is taken instead.
+
+    Raises:
+        CannotStart: nothing can listen there.
+    """
+    if (listening := _passed_on(environment)) is not None:
+        return listening
+    taken = _bound(host, port, share=share)
+    if sys.platform == "linux":
+        # Bound before it may be shared, so that a port that is taken is refused. Never listened on,
+        # so that it gets no connection; and no longer reusable, so that the port is this gateway's
+        # even while no worker listens.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(share))
+    else:
+        taken.listen(BACKLOG)
+    return taken
+
+
+def join(taken: socket.socket, *, unread_seconds: float) -> socket.socket:
+    """Listen on a port of `port_for_workers`; connections come from then on.
+
+    Each worker has a socket of its own, and the kernel deals connections out to them. From one
+    socket that all accept from, the first to wake takes every connection there is. And a socket
+    ends with its worker: connections then go to the others, and none waits for a worker that
+    starts. Workers accept from one nonetheless where a supervisor passes it on, and where the
+    kernel does not deal out (Linux does).
+
+    Raises:
+        CannotStart: nothing can listen there.
+    """
+    listening = taken
+    if not taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        try:
+            listening = socket.socket(taken.family, socket.SOCK_STREAM)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listening.bind(taken.getsockname())
+            listening.listen(BACKLOG)
+        except OSError as error:
+            raise CannotStart(f"a worker cannot listen ({error.strerror})") from error
+    _prepare(listening, unread_seconds)
+    return listening
+
+
+def _prepare(listening: socket.socket, unread_seconds: float) -> None:
     # Connections inherit all of it. Buffers that grow by themselves take megabytes each.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
@@ -59,7 +121,6 @@ def listening_socket(
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unread_seconds * 1000)
         )
     listening.setblocking(False)  # noqa: FBT003 - it has no name
-    return listening
 
 
 def connection_limit(wanted: int) -> int:
@@ -113,7 +174,7 @@ def _passed_on(environment: Mapping[str, str]) -> socket.socket | None:
     return listening
 
 
-def _opened(host: str, port: int, *, share: bool) -> socket.socket:
+def _bound(host: str, port: int, *, share: bool) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -123,7 +184,6 @@ def _opened(host: str, port: int, *, share: bool) -> socket.socket:
         if share:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind(address)
-        listening.listen(BACKLOG)
     except OSError as error:
         raise CannotStart(
             f"nothing can listen on {host}:{port} ({error.strerror}); set GATEWAY_HOST or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
@@ -17,12 +18,13 @@ from services.gateway.settings import GatewaySettings
 class ListeningServer(Server):
     """Granian's embedded server on a socket that is open already."""
 
-    listening: socket.socket
-    """To be set before it serves."""
+    listening: Callable[[], socket.socket]
+    """Gives it when it begins to serve; to be set before."""
 
     def _init_shared_socket(self) -> None:
         # Descriptor, whether it is a Unix socket, backlog: what Granian gives its own processes.
-        self._shd = SocketHolder(self.listening.fileno(), False, BACKLOG)  # type: ignore[call-arg,assignment] # noqa: FBT003
+        self._open = self.listening()
+        self._shd = SocketHolder(self._open.fileno(), False, BACKLOG)  # type: ignore[call-arg,assignment] # noqa: FBT003
         self._ssp = None
 
 

@@ -35,6 +35,12 @@ class GatewaySettings(Settings):
         description="Whether several gateways may listen on one port of one machine (Linux gives "
         "each its part). Otherwise the second one does not start.",
     )
+    gateway_workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="Processes that accept from the gateway's port, one for each core it is to "
+        "use. They share `GATEWAY_MAX_CONNECTIONS`, `SPOOL_MAX_BYTES` and the limits of keys; "
+        "each has its own connection to NATS, and 64 MiB for the bodies of requests.",
+    )
     gateway_liveness_port: OptionalPort = Field(
         0,
         description="Port that answers `/livez` and nothing else, also while all connections are "

@@ -400,6 +400,23 @@ def test_every_part_that_is_not_up_says_what_to_do(
 
 
 @pytest.mark.parametrize("command", ["doctor", "status"])
+def test_workers_that_do_not_run_are_a_problem_with_a_fix(
+    cli: Cli, hogsend: FakeHogsend, command: str
+) -> None:
+    gateway = {"status": "up", "workers": 4, "workersUp": 4}
+    document = changed(OUR_HEALTH, "services", "gateway", to=gateway)
+    hogsend.health = CannedResponse(200, document)
+    assert "4 of 4 workers" in getattr(cli, command)().out
+    document = changed(OUR_HEALTH, "services", "gateway", to={**gateway, "workersUp": 3})
+    hogsend.health = CannedResponse(200, {**document, "status": "degraded"})
+    outcome = getattr(cli, command)()
+    assert outcome.code == 1
+    assert "problem  gateway" in outcome.out
+    assert "3 of 4 workers" in outcome.out
+    every_line_says_what_to_do(outcome.out)
+
+
+@pytest.mark.parametrize("command", ["doctor", "status"])
 def test_a_bus_that_takes_too_small_webhooks_is_a_problem_with_a_fix(
     cli: Cli, hogsend: FakeHogsend, command: str
 ) -> None:

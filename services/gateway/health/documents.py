@@ -107,6 +107,10 @@ class ServiceHealthBody(msgspec.Struct, frozen=True, rename="camel", omit_defaul
     """What an operator has to look at in the gateway's spool: webhooks that JetStream refuses, and
     damaged files. The whole is not healthy until there is none.
     """
+    workers: int | None = None
+    """Processes of the gateway that should run, where it is more than one (`GATEWAY_WORKERS`)."""
+    workers_up: int | None = None
+    """How many of them answer. The whole is not healthy while it is fewer."""
 
 
 class CredentialHealth(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from hogsend import __version__
@@ -38,6 +38,8 @@ from services.gateway.health.documents import (
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.webhook_queue import WebhookQueue
+from services.gateway.workers.link import Workers
+from services.gateway.workers.messages import WorkerReport
 
 PROBE_SECONDS = 1.5
 """How long a service may take to answer."""
@@ -60,26 +62,32 @@ Answers = Mapping[str, ServiceHealth | None]
 
 
 async def report_health(
-    bus: Connection, queue: WebhookQueue, webhook_secret: WebhookSecret, size: SizeLimit
+    bus: Connection,
+    queue: WebhookQueue,
+    webhook_secret: WebhookSecret,
+    size: SizeLimit,
+    workers: Workers,
 ) -> Health:
-    """Ask every service, all at the same time, and put the answers together.
+    """Ask every service and worker, all at the same time, and put the answers together.
 
     The bus counts as down, too, while webhooks are spooled because JetStream does not take them.
     While NATS itself does not answer, services are unknown: they may well be running.
     """
-    credential, probes, bus_latency = await asyncio.gather(
+    credential, probes, bus_latency, reports = await asyncio.gather(
         _credential(bus),
         asyncio.gather(*(_probe(bus, endpoint) for endpoint in _PROBES)),
         _bus_latency(bus),
+        workers.reports(),
     )
     answers = {service: answer for service, answer, _ in probes}
     silent: Condition = "unknown" if bus_latency is None else "down"
     uptime = round(time.monotonic() - _STARTED, 1)
     services = {
-        "gateway": _gateway(queue, webhook_secret, uptime),
+        "gateway": _gateway(queue, webhook_secret, uptime, workers.wanted, reports),
         **{service: _service(answer, latency, silent) for service, answer, latency in probes},
     }
-    takes_webhooks = bus_latency is not None and not queue.spooling
+    spooling = any(report.spooling for report in reports)
+    takes_webhooks = bus_latency is not None and not spooling
     problems = _bus_problems(answers)
     bus_health = ComponentHealth(
         "up" if takes_webhooks else "down", bus_latency, problems or None, size.bus_bytes
@@ -95,7 +103,10 @@ async def report_health(
             database,
             bus_health,
             *services.values(),
-            needs_operator=queue.set_aside > 0 or bool(problems) or size.bus_bytes is not None,
+            needs_operator=_set_aside(reports) > 0
+            or len(reports) < workers.wanted
+            or bool(problems)
+            or size.bus_bytes is not None,
         ),
         uptime=uptime,
         timestamp=now,
@@ -159,7 +170,11 @@ def _status(
 
 
 def _gateway(
-    queue: WebhookQueue, webhook_secret: WebhookSecret, uptime: float
+    queue: WebhookQueue,
+    webhook_secret: WebhookSecret,
+    uptime: float,
+    wanted: int,
+    reports: Sequence[WorkerReport],
 ) -> ServiceHealthBody:
     """Describe the gateway, which is not up while it answers every webhook with 503."""
     waits_for = None
@@ -174,8 +189,16 @@ def _gateway(
         uptime=uptime,
         credential_version=webhook_secret.version,
         waits_for=waits_for,
-        spool_set_aside=queue.set_aside or None,
+        spool_set_aside=_set_aside(reports) or None,
+        workers=wanted if wanted > 1 else None,
+        workers_up=len(reports) if wanted > 1 else None,
     )
+
+
+def _set_aside(reports: Sequence[WorkerReport]) -> int:
+    # Damaged files lie in one directory, and each worker sees them.
+    files = max((report.files_aside for report in reports), default=0)
+    return files + sum(report.refused for report in reports)
 
 
 def _service(

@@ -13,17 +13,17 @@ from services.gateway.notices.sender import NoticeSender
 from services.gateway.notices.watcher import NoticeWatcher
 from services.gateway.notices.watches import watches
 from services.gateway.settings import GatewaySettings
-from services.gateway.webhooks.webhook_queue import WebhookQueue
+from services.gateway.workers.link import Workers
 
 
 def telling(
-    link: Connection, queue: WebhookQueue, settings: GatewaySettings, outbound: OutboundSettings
+    link: Connection, workers: Workers, settings: GatewaySettings, outbound: OutboundSettings
 ) -> list[Work]:
     """Make what tells the operator's webhook; nothing where there is none."""
     url, secret = settings.operator_webhook_url, settings.operator_webhook_secret
     if url is None or secret is None:
         return []
-    found = watches(link, queue, failing_seconds=settings.operator_webhook_failing_seconds)
+    found = watches(link, workers, failing_seconds=settings.operator_webhook_failing_seconds)
 
     async def tell() -> None:
         policy = EgressPolicy.of(outbound.outbound_allow, url)

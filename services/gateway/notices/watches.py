@@ -18,7 +18,7 @@ from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
 from services.gateway.handlers import PROVIDER
 from services.gateway.notices.notice import Problem
-from services.gateway.webhooks.webhook_queue import WebhookQueue
+from services.gateway.workers.link import Workers
 
 LOOK_SECONDS = 15.0
 POSTHOG_SECONDS = 120.0
@@ -53,10 +53,10 @@ class Watch:
             return None
 
 
-def watches(bus: Connection, queue: WebhookQueue, *, failing_seconds: float) -> list[Watch]:
+def watches(bus: Connection, workers: Workers, *, failing_seconds: float) -> list[Watch]:
     """Everything that is told."""
     return [
-        Watch("spool.in_use", SPOOL_SECONDS, Spool(queue).look, local=True),
+        Watch("spool.in_use", SPOOL_SECONDS, Spool(workers.waiting).look, local=True),
         Watch("credential.needs_reconnect", LOOK_SECONDS, partial(_credential, bus)),
         Watch("dead_letters.waiting", LOOK_SECONDS, partial(_dead_letters, bus)),
         Watch("destination.failing", LOOK_SECONDS, partial(_failing, bus, failing_seconds)),
@@ -67,17 +67,19 @@ def watches(bus: Connection, queue: WebhookQueue, *, failing_seconds: float) -> 
 class Spool:
     """The spool of this gateway: in use when it is at two looks in a row."""
 
-    def __init__(self, queue: WebhookQueue) -> None:
-        self._queue = queue
+    def __init__(self, waiting: Callable[[], Awaitable[int]]) -> None:
+        """Ask `waiting` how many webhooks are in it."""
+        self._waiting = waiting
         self._was_used = False
 
     async def look(self) -> Found:
         """Look at it."""
-        used = self._queue.waiting > 0
+        waiting = await self._waiting()
+        used = waiting > 0
         told, self._was_used = used and self._was_used, used
         if not told:
             return {}
-        detail = f"JetStream does not take webhooks: {self._queue.waiting} wait in the spool."
+        detail = f"JetStream does not take webhooks: {waiting} wait in the spool."
         remedy = "Look at NATS: docs/runbooks/HogsendSpoolUsed.md."
         return {socket.gethostname(): Problem(detail, remedy)}
 

@@ -15,6 +15,7 @@ from services.gateway.health.report import report_health
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.webhook_queue import WebhookQueue
+from services.gateway.workers.link import Workers
 
 
 @get(
@@ -28,6 +29,7 @@ async def get_health(
     queue: NamedDependency[WebhookQueue],
     webhook_secret: NamedDependency[WebhookSecret],
     size: NamedDependency[SizeLimit],
+    workers: NamedDependency[Workers],
 ) -> Health:
     """Report every component and service; each is asked for at most 1.5 seconds.
 
@@ -37,7 +39,7 @@ async def get_health(
     credential that needs the operator, nor a NATS that takes smaller webhooks than
     `WEBHOOK_MAX_BYTES` allows.
     """
-    return await report_health(bus, queue, webhook_secret, size)
+    return await report_health(bus, queue, webhook_secret, size, workers)
 
 
 @get(
@@ -59,6 +61,7 @@ async def get_readiness(
     bus: NamedDependency[Connection],
     queue: NamedDependency[WebhookQueue],
     webhook_secret: NamedDependency[WebhookSecret],
+    workers: NamedDependency[Workers],
 ) -> Response[Readiness]:
     """Report whether requests should be sent here; without NATS the spool accepts webhooks.
 
@@ -71,7 +74,7 @@ async def get_readiness(
         ready=ready,
         bus="up" if bus.connected else "down",
         webhook_secret=_knowledge(webhook_secret),
-        spooled=queue.waiting,
+        spooled=await workers.waiting(),
     )
     return Response(body, status_code=200 if ready else 503)
 
@@ -86,9 +89,12 @@ async def get_readiness(
     security=ADMIN_SECURITY,
     responses=documented_errors(401, 403, 429),
 )
-async def get_metrics() -> Response[bytes]:
-    """Prometheus metrics; scrape with an admin or read key as bearer."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+async def get_metrics(workers: NamedDependency[Workers]) -> Response[bytes]:
+    """Prometheus metrics; scrape with an admin or read key as bearer.
+
+    With `GATEWAY_WORKERS`, those of all of them, each with the label `worker`.
+    """
+    return Response(await workers.metrics() or generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _knowledge(webhook_secret: WebhookSecret) -> SecretKnowledge:

@@ -109,9 +109,14 @@ class Spool:
         return self._bytes_being_written + sum(file.bytes for file in self._files)
 
     @property
-    def set_aside_count(self) -> int:
-        """Webhooks that are passed over until the next start, and damaged files."""
-        return self._refused + self._files_aside
+    def refused_count(self) -> int:
+        """Webhooks that are passed over until the next start."""
+        return self._refused
+
+    @property
+    def files_aside(self) -> int:
+        """Damaged files beside it, whichever process put them there."""
+        return self._files_aside
 
     async def append(self, webhook: QueuedWebhook) -> None:
         """Write a webhook to disk; it is synced when this returns.

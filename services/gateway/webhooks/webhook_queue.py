@@ -78,9 +78,14 @@ class WebhookQueue:
         return self._spool.count if self._spool is not None else 0
 
     @property
-    def set_aside(self) -> int:
-        """What of the spool an operator has to look at: refused webhooks, and damaged files."""
-        return self._spool.set_aside_count if self._spool is not None else 0
+    def refused(self) -> int:
+        """Webhooks in the spool that JetStream refuses, or nobody can decode."""
+        return self._spool.refused_count if self._spool is not None else 0
+
+    @property
+    def files_aside(self) -> int:
+        """Damaged files beside the spool."""
+        return self._spool.files_aside if self._spool is not None else 0
 
     @property
     def spooling(self) -> bool:

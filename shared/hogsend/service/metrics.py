@@ -84,15 +84,15 @@ class DeprecatedName(Collector):
             yield deprecated
 
 
-def serve(host: str, port: int) -> None:
-    """Serve `/metrics` at an address; port 0 serves nothing.
+def serve(host: str, port: int, registry: Collector = REGISTRY) -> None:
+    """Serve what `registry` gives as `/metrics` at an address; port 0 serves nothing.
 
     A port that is taken is no reason to process nothing: the log says so.
     """
     if not port:
         return
     try:
-        start_http_server(port, addr=host)
+        start_http_server(port, addr=host, registry=registry)
     except OSError as error:
         FAILURES.labels("metrics", type(error).__name__).inc()
         log.warning(

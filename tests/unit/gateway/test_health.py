@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
-from unittest.mock import AsyncMock, patch
+from unittest.mock import AsyncMock, Mock, patch
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from hogsend.contract.credentials import CREDENTIALS_STATUS, CredentialStatus, WebhookSecretReply
 from hogsend.contract.errors import Unavailable
@@ -20,9 +21,12 @@ from hogsend.contract.health import (
     SchemaHealth,
     ServiceHealth,
 )
+from services.gateway.health.documents import Health
+from services.gateway.health.report import report_health
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.size_limit import HEADERS_BYTES
+from services.gateway.webhooks.size_limit import HEADERS_BYTES, SizeLimit
 from services.gateway.webhooks.spool import Spool
+from services.gateway.workers.messages import WorkerReport
 from tests.unit.gateway.fakes import FakeGateway, bearer, fake_gateway
 
 SERVICES = (CREDENTIALS_HEALTH, INGEST_HEALTH, PROVISIONER_HEALTH, ANALYTICS_HEALTH)
@@ -235,6 +239,39 @@ async def test_a_damaged_spool_is_not_healthy_though_webhooks_are_taken(tmp_path
     assert found["services"]["gateway"]["status"] == "up"
     assert found["services"]["gateway"]["spoolSetAside"] == 1
     await spool.close()
+
+
+async def test_all_workers_are_looked_at_and_missing_ones_are_said(gateway: FakeGateway) -> None:
+    all_up(gateway)
+    workers: Any = Mock(wanted=3)
+
+    async def reported(*reports: WorkerReport) -> Health:
+        workers.reports = AsyncMock(return_value=list(reports))
+        size = SizeLimit(gateway.bus, 1024)
+        with patch.object(gateway.bus.client, "flush", AsyncMock()):
+            return await report_health(gateway.bus, gateway.queue, gateway.secret, size, workers)
+
+    one, two, three = (
+        WorkerReport(number, False, number, 0, 0, [])  # noqa: FBT003 - as it is on the wire
+        for number in (1, 2, 3)
+    )
+    found = await reported(one, two, three)
+    assert (found.status, found.services["gateway"].workers_up) == ("healthy", 3)
+    found = await reported(one, three)
+    assert (found.status, found.services["gateway"].workers_up) == ("degraded", 2)
+    assert found.components.bus.status == "up"
+    found = await reported(one, two, replace(three, spooling=True))
+    assert found.components.bus.status == "down"
+    # Damaged files lie in one directory, and all see the same.
+    found = await reported(
+        one, replace(two, refused=1, files_aside=2), replace(three, files_aside=2)
+    )
+    assert (found.status, found.services["gateway"].spool_set_aside) == ("degraded", 3)
+
+
+async def test_one_process_is_no_worker(gateway: FakeGateway) -> None:
+    all_up(gateway)
+    assert "workers" not in (await health(gateway))["services"]["gateway"]
 
 
 async def test_a_credential_that_needs_the_operator_is_not_healthy(gateway: FakeGateway) -> None:

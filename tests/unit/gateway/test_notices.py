@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import httpx
@@ -244,15 +245,16 @@ async def test_the_spool_is_told_of_without_any_service(tmp_path: Path) -> None:
 
 
 async def test_a_spool_that_is_used_for_a_moment_is_not_told_of() -> None:
-    class Queue:
-        waiting = 1
+    waiting = 1
 
-    queue: Any = Queue()
-    spool = Spool(queue)
+    async def count() -> int:
+        return waiting
+
+    spool = Spool(count)
     assert await spool.look() == {}
-    queue.waiting = 0
+    waiting = 0
     assert await spool.look() == {}
-    queue.waiting = 2
+    waiting = 2
     assert await spool.look() == {}
     [problem] = (await spool.look() or {}).values()
     assert "2 wait" in problem.detail
@@ -263,9 +265,9 @@ class Services:
 
     def __init__(self) -> None:
         self.bus = FakeConnection()
-        queue: Any = None
+        workers: Any = Mock()
         self.watches = {
-            watch.kind: watch for watch in watches(self.bus, queue, failing_seconds=600)
+            watch.kind: watch for watch in watches(self.bus, workers, failing_seconds=600)
         }
 
     async def look(self, kind: Any) -> Found:

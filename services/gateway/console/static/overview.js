@@ -79,6 +79,10 @@ function advice(health) {
   for (const [name, service] of Object.entries(health.services)) {
     if (service.waitsFor) found.push(`${name} waits for: ${service.waitsFor}.`);
     else if (service.status === "down") found.push(`${name} does not answer: start it, or read its log.`);
+    if (service.workers) {
+      const missing = service.workers - (service.workersUp ?? 0);
+      if (missing > 0) found.push(`${missing} of ${service.workers} workers of the ${name} do not answer: read its log.`);
+    }
     if (service.spoolSetAside) found.push(`${service.spoolSetAside} entries of the spool are set aside: run \`hogsend spool\`.`);
   }
   if (health.status === "migration_pending") found.push("Migrations have not been applied: restart the services of this version.");

@@ -1,0 +1,60 @@
+"""The gateway's process: the gateway itself, or the parent of several (`GATEWAY_WORKERS`).
+
+A parent does not import what only its workers run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import os
+
+import structlog
+from prometheus_client.registry import CollectorRegistry
+
+from hogsend.contract.users import User
+from hogsend.service import logs, metrics
+from hogsend.service.settings import TelemetrySettings
+from hogsend.service.tasks import running
+from services.gateway.listener import port_for_workers
+from services.gateway.liveness import LivenessListener
+from services.gateway.settings import GatewaySettings
+from services.gateway.workers.parent import Parent, WorkersMetrics
+from services.gateway.workers.place import is_worker
+
+log = structlog.get_logger(__name__)
+
+
+async def run() -> int:
+    """Run until SIGTERM or SIGINT, and give the exit code.
+
+    Raises:
+        CannotStart: why it cannot run.
+    """
+    settings = GatewaySettings()
+    if settings.gateway_workers > 1 and not is_worker(os.environ):
+        return await _run_parent(settings)
+    app = importlib.import_module("services.gateway.app")
+    gc.freeze()
+    await app.run()
+    return 0
+
+
+async def _run_parent(settings: GatewaySettings) -> int:
+    observed = TelemetrySettings()
+    logs.configure(User.GATEWAY.value, observed)
+    port = port_for_workers(
+        settings.gateway_host,
+        settings.gateway_port,
+        share=settings.gateway_share_port,
+        environment=os.environ,
+    )
+    log.info("listening", url=f"http://{settings.gateway_host}:{settings.gateway_port}")
+    parent = Parent(settings, observed, port)
+    everything = CollectorRegistry(auto_describe=False)
+    everything.register(WorkersMetrics(parent, asyncio.get_running_loop()))
+    metrics.serve(observed.metrics_host, observed.metrics_port, everything)
+    liveness = LivenessListener(settings.gateway_host, settings.gateway_liveness_port)
+    async with running([liveness.serve], on_failure=parent.stop):
+        return await parent.run()

@@ -1,0 +1,361 @@
+"""Several gateway processes: what their parent does for them, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from hogsend.contract.errors import CannotStart
+from hogsend.service.settings import TelemetrySettings
+from services.gateway.auth import AdminKeys, Scope
+from services.gateway.listener import join, port_for_workers
+from services.gateway.settings import GatewaySettings
+from services.gateway.workers import children, link, parent
+from services.gateway.workers.link import Workers
+from services.gateway.workers.messages import (
+    Ask,
+    Counted,
+    Ready,
+    Report,
+    Reported,
+    Told,
+    WorkerReport,
+    from_worker,
+    send,
+)
+from services.gateway.workers.parent import Parent
+from services.gateway.workers.place import LINK, NUMBER, PORT, Place, place_of, share_of
+from services.gateway.workers.samples import RESTARTS, Collected, families_of
+from tests.ports import free_port
+from tests.waiting import eventually
+
+SERVES = """
+import os, socket
+link = socket.socket(fileno=int(os.environ["HOGSEND_WORKER_FD"]))
+link.sendall(b"\\0\\0\\0\\7\\x91\\xa5Ready")
+while True:
+    length = int.from_bytes(link.recv(4), "big")
+    if not length or not link.recv(length):
+        break
+"""
+"""A worker that serves nothing, and is there in no time."""
+
+
+def settings(**given: Any) -> GatewaySettings:
+    return GatewaySettings(**given)
+
+
+def report(number: int, **given: Any) -> WorkerReport:
+    known = {"spooling": False, "waiting": 0, "refused": 0, "files_aside": 0, "families": []}
+    return WorkerReport(number, **{**known, **given})
+
+
+# What they have together.
+
+
+def test_workers_have_together_what_one_gateway_may_have() -> None:
+    share = share_of(
+        settings(
+            gateway_workers=3,
+            spool_max_bytes=300,
+            gateway_max_connections=100,
+            gateway_liveness_port=3012,
+        )
+    )
+    assert (share.spool_max_bytes, share.gateway_max_connections) == (100, 34)
+    assert share.gateway_liveness_port == 0
+
+
+def test_one_process_is_a_worker_only_where_a_parent_says_so() -> None:
+    assert place_of({}) is None
+    with pytest.raises(CannotStart, match="leave them unset"):
+        place_of({NUMBER: "1"})
+    with pytest.raises(CannotStart, match="leave them unset"):
+        place_of({NUMBER: "1", LINK: "x", PORT: "3"})
+
+
+def test_a_port_is_one_gateways_and_open_while_a_worker_listens() -> None:
+    port = free_port()
+    address = ("127.0.0.1", port)
+    taken = port_for_workers(*address, share=False, environment={})
+    with pytest.raises(CannotStart):
+        port_for_workers(*address, share=False, environment={})
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    two = [join(taken, unread_seconds=1), join(taken, unread_seconds=1)]
+    socket.create_connection(address).close()
+    two.pop().close()
+    socket.create_connection(address).close()
+    with pytest.raises(CannotStart):
+        port_for_workers(*address, share=False, environment={})
+    two.pop().close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    taken.close()
+
+
+def test_metrics_of_all_workers_are_told_apart() -> None:
+    registry = CollectorRegistry()
+    Counter("hogsend_things", "Things", ["kind"], registry=registry).labels("a").inc(2)
+    Gauge("hogsend_gateway_workers", "Only the parent's", registry=registry).set(2)
+    own = families_of(registry, parents=True)
+    found = families_of(registry, parents=False)
+    lines = Collected(own, {2: found, 1: found}).text().decode().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        "hogsend_gateway_workers 2.0",
+        'hogsend_things_total{kind="a",worker="1"} 2.0',
+        'hogsend_things_total{kind="a",worker="2"} 2.0',
+    ]
+    assert lines.count("# TYPE hogsend_things_total counter") == 1
+
+
+def test_limits_of_keys_hold_for_all_workers_together() -> None:
+    keys: list[AdminKeys] = []
+
+    def tell_the_other(index: int, *counted: str) -> None:
+        keys[1 - index].count_elsewhere(*counted)
+
+    limits = settings(admin_rate_limit=3, admin_failed_key_limit=3)
+    keys += [AdminKeys(limits, counted=partial(tell_the_other, index)) for index in (0, 1)]
+    left = [keys[index % 2].count_request(Scope.READ)[1] for index in range(5)]
+    assert left == [2, 1, 0, -1, -1]
+    refused = [keys[index % 2].count_failure(f"k-{index}", "192.0.2.1") for index in range(5)]
+    assert refused == [False, False, False, True, True]
+
+
+# A worker, and a parent that is played by the test.
+
+
+class Played:
+    """A parent's end of a worker's socket."""
+
+    def __init__(
+        self, workers: Workers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.workers = workers
+        self.reader = reader
+        self.writer = writer
+
+
+@asynccontextmanager
+async def a_worker(wanted: int = 2) -> AsyncIterator[Played]:
+    ours, theirs = socket.socketpair()
+    queue: Any = Mock(spooling=True, waiting=3, refused=1, files_aside=2)
+    workers = Workers(queue, Place(1, theirs, Mock()), wanted)
+    listening = asyncio.create_task(workers.listen())
+    reader, writer = await asyncio.open_unix_connection(sock=ours)
+    workers.ready()
+    assert await from_worker(reader) == Ready()
+    yield Played(workers, reader, writer)
+    writer.close()
+    await listening
+
+
+@pytest.fixture
+def stops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a worker does at its end, in place of doing it."""
+    done: list[str] = []
+    monkeypatch.setattr(os, "kill", lambda _pid, number: done.append(number.name))
+    monkeypatch.setattr(link, "_exit_within", lambda _seconds: done.append("exit within"))
+    return done
+
+
+async def test_a_worker_stops_when_its_parent_is_gone(stops: list[str]) -> None:
+    async with a_worker():
+        assert stops == []
+    assert stops == ["exit within", "SIGTERM"]
+
+
+@pytest.mark.usefixtures("stops")
+async def test_a_worker_says_how_it_is_and_asks_how_the_others_are() -> None:
+    async with a_worker() as played:
+        own = report(1, spooling=True, waiting=3, refused=1, files_aside=2)
+        send(played.writer, Report(7, metrics=False))
+        assert await from_worker(played.reader) == Reported(7, own)
+
+        asking = [asyncio.create_task(played.workers.reports()) for _ in range(3)]
+        assert await from_worker(played.reader) == Ask(1, metrics=False)
+        send(played.writer, Told(1, [report(2, waiting=4)], []))
+        # One question for all that ask at the same time.
+        assert await asyncio.gather(*asking) == [[own, report(2, waiting=4)]] * 3
+
+        scraping = asyncio.create_task(played.workers.metrics())
+        assert await from_worker(played.reader) == Ask(2, metrics=True)
+        send(played.writer, Told(2, [], []))
+        assert b'worker="1"' in (await scraping or b"")
+
+
+@pytest.mark.usefixtures("stops")
+async def test_a_worker_speaks_for_itself_when_the_parent_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "ASK_SECONDS", 0.0)
+    async with a_worker() as played:
+        assert await played.workers.waiting() == 3
+
+
+@pytest.mark.usefixtures("stops")
+async def test_what_one_worker_counts_the_others_hear() -> None:
+    async with a_worker() as played:
+        heard: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
+        played.workers.heard = lambda kind, who: heard.set_result((kind, who))
+        send(played.writer, Counted("address", "192.0.2.1"))
+        assert await heard == ("address", "192.0.2.1")
+        played.workers.count("request", "read")
+        assert await from_worker(played.reader) == Counted("request", "read")
+
+
+async def test_a_gateway_of_one_process_asks_nobody() -> None:
+    queue: Any = Mock(spooling=False, waiting=2, refused=0, files_aside=0)
+    workers = Workers(queue)
+    await workers.listen()
+    workers.count("request", "read")
+    assert (await workers.waiting(), await workers.metrics()) == (2, None)
+
+
+# A parent, and workers that serve nothing.
+
+
+class Running:
+    """A parent that runs."""
+
+    def __init__(self, parent: Parent, running: asyncio.Task[int]) -> None:
+        self.parent = parent
+        self.running = running
+
+    def pids(self) -> dict[int, int]:
+        """Process ids of the workers that serve, by their number."""
+        workers = self.parent._workers.values()
+        return {one.number: one.process.pid for one in workers if one.is_ready}
+
+    async def all_serve(self, number: int = 2) -> dict[int, int]:
+        await eventually(lambda: len(self.pids()) == number)
+        return self.pids()
+
+    async def stopped(self) -> int:
+        self.parent.stop()
+        return await self.running
+
+
+@asynccontextmanager
+async def a_parent(
+    monkeypatch: pytest.MonkeyPatch, program: str, health_file: Path | None = None
+) -> AsyncIterator[Running]:
+    monkeypatch.setattr(children, "COMMAND", (sys.executable, "-S", "-c", program))
+    port = port_for_workers("127.0.0.1", free_port(), share=False, environment={})
+    observed = TelemetrySettings(health_file=health_file)
+    made = Parent(settings(gateway_workers=2), observed, port)
+    running = asyncio.create_task(made.run())
+    try:
+        yield Running(made, running)
+    finally:
+        made.stop()
+        await running
+
+
+def restarts() -> float:
+    return RESTARTS._value.get()
+
+
+async def test_a_worker_that_dies_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before, file = restarts(), tmp_path / "health"
+    async with a_parent(monkeypatch, SERVES, file) as gateway:
+        first = await gateway.all_serve()
+        os.kill(first[1], signal.SIGKILL)
+        await eventually(lambda: gateway.pids().get(1) not in {None, first[1]})
+        assert gateway.pids()[2] == first[2]
+        assert restarts() == before + 1
+        assert file.exists()
+        assert await gateway.stopped() == 0
+    assert gateway.pids() == {}
+
+
+async def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(parent, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(parent, "HUNG_SECONDS", 0.02)
+    async with a_parent(monkeypatch, SERVES) as gateway:
+        await eventually(gateway.pids)
+        first = gateway.pids()
+        # It answers nothing, as none of these does.
+        await eventually(lambda: gateway.pids().items() - first.items() if gateway.pids() else 0)
+
+
+async def test_a_worker_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent, "STOP_SECONDS", 0.05)
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    program = deaf + SERVES
+    async with a_parent(monkeypatch, program) as gateway:
+        pids = await gateway.all_serve()
+        assert await gateway.stopped() == 0
+    for pid in pids.values():
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("code", [1, 2])
+async def test_what_keeps_the_first_worker_from_starting_ends_the_gateway(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
+) -> None:
+    program = f"open({str(tmp_path / 'starts')!r}, 'a').write('1'); raise SystemExit({code})"
+    async with a_parent(monkeypatch, program) as gateway:
+        assert await gateway.running == code
+    # Said once, and not by every worker.
+    assert (tmp_path / "starts").read_text() == "1"
+
+
+async def test_a_gateway_whose_workers_cannot_start_any_more_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    program = f"import os\nif os.path.exists({str(broken)!r}): os._exit(2)\n" + SERVES.format(
+        then=""
+    )
+    async with a_parent(monkeypatch, program) as gateway:
+        pids = await gateway.all_serve()
+        broken.touch()
+        os.kill(pids[1], signal.SIGKILL)
+        await eventually(lambda: 1 in gateway.parent._failed)
+        # The other one goes on.
+        assert not gateway.running.done()
+        os.kill(pids[2], signal.SIGKILL)
+        assert await gateway.running == 2
+
+
+async def test_workers_hear_of_one_another_through_the_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with a_parent(monkeypatch, SERVES) as gateway:
+        await gateway.all_serve()
+        one, two = gateway.parent._workers.values()
+        told: list[Any] = []
+        monkeypatch.setattr(two, "tell", told.append)
+        gateway.parent._heard(one, Counted("request", "read"))
+        assert told == [Counted("request", "read")]
+
+
+def test_restarts_wait_longer_each_time_up_to_a_bound() -> None:
+    assert [parent._delay(attempts) for attempts in (1, 2, 3, 4, 50)] == [0.0, 0.25, 0.5, 1.0, 10.0]
+
+
+async def test_the_parents_metrics_are_without_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent, "ANSWER_SECONDS", 0.05)
+    async with a_parent(monkeypatch, SERVES) as gateway:
+        await gateway.all_serve()
+        text = (await gateway.parent.collected()).text().decode()
+    assert "hogsend_gateway_workers 2.0" in text
+    assert "hogsend_gateway_workers_up 2.0" in text
