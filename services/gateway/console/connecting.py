@@ -60,6 +60,8 @@ class Connecting(msgspec.Struct, frozen=True, rename="camel"):
     """PostHog's app host; None where a region has to be chosen."""
     host_explicit: bool
     """Whether the operator named it."""
+    project_id: str | None
+    """`POSTHOG_PROJECT_ID`: with it there is no project to choose."""
     is_local: bool
     """Whether PostHog cannot deliver here: only this machine reaches `API_PUBLIC_URL`."""
 
@@ -112,6 +114,7 @@ async def get_connecting(
         reason=None if origin else _reason(public.api_public_url),
         private_host=posthog.private_host,
         host_explicit=posthog.host_explicit,
+        project_id=posthog.posthog_project_id,
         is_local=is_loopback(public.api_public_url),
     )
 

@@ -94,6 +94,15 @@ async def provision_loop(
             "longer.",
         ),
     ] = "false",
+    project_id: Annotated[
+        str | None,
+        QueryParameter(
+            name="projectId",
+            pattern=r"^[A-Za-z0-9-]{1,64}$(?!\n)",
+            description="The project, where neither `POSTHOG_PROJECT_ID` nor the grant leaves only "
+            "one. It is stored, and everything else follows it.",
+        ),
+    ] = None,
 ) -> Response[ProvisionedBody | RefusalBody]:
     """Create or repair the webhook destination; repeating it changes nothing."""
     wanted = ProvisionLoop(
@@ -101,6 +110,7 @@ async def provision_loop(
         signatures_required=signatures_required,
         rotate_signing_key=rotate_signing_key == "true",
         rotate_webhook_secret=rotate_webhook == "true",
+        project_id=project_id,
     )
     reply = await _provision(bus, wanted)
     if reply.provisioned is None:

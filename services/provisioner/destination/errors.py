@@ -14,6 +14,7 @@ from hogsend.posthog.project_choice import DENIED, ProjectChoice
 from services.provisioner.destination.drift import BODY, METHOD, SECRET_HEADER
 
 NO_CREDENTIAL = "no_posthog_credential"
+PROJECT_NOT_OPEN = "project_not_open"
 NOT_CONFIGURED = "posthog_not_configured"
 FORBIDDEN = 403
 UNREACHABLE_URL = "api_public_url_unreachable"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from hogsend.contract.credentials import TokenReply
+from hogsend.posthog.project_choice import choose_project
 from hogsend.urls import is_loopback
 from services.provisioner.destination.errors import (
     NO_CREDENTIAL,
     NOT_CONFIGURED,
+    PROJECT_NOT_OPEN,
     UNREACHABLE_URL,
     precondition_failed,
 )
@@ -36,3 +38,27 @@ def require(
             "--url https://your-instance`. Or set API_PUBLIC_URL to the URL PostHog reaches.",
         )
     return private_host
+
+
+def check_project(configured: str | None, bearer: TokenReply, host: str, asked: str | None) -> None:
+    """Require that a project may be chosen, and that the grant reaches it.
+
+    Raises:
+        ProvisioningError: it is another one than what decides already, or not in the grant.
+    """
+    if asked is None:
+        return
+    choice = choose_project(configured, bearer, host, asked)
+    if choice.id != asked:
+        decided = {
+            "POSTHOG_PROJECT_ID": "POSTHOG_PROJECT_ID",
+            "grant": "The grant, which covers no other one,",
+        }[choice.source]
+        raise precondition_failed(
+            PROJECT_NOT_OPEN,
+            f"{decided} says project {choice.id}, so project {asked} cannot be chosen.",
+            "Leave the project out, unset POSTHOG_PROJECT_ID, or connect again and grant access "
+            "to the project that is meant.",
+        )
+    if not choice.is_covered:
+        raise precondition_failed(PROJECT_NOT_OPEN, choice.mismatch, choice.remedy)

@@ -116,6 +116,7 @@ class Provisioning:
         host = preconditions.require(
             bearer, instance.private_host, instance.public_url, placeholder=placeholder
         )
+        preconditions.check_project(instance.project_id, bearer, host, request.project_id)
         async with self._one_at_a_time, self._store.lock() as lock:
             secret = await self._secrets.obtain()
             hidden = [secret]
@@ -180,7 +181,7 @@ class Provisioning:
         transport = Transport(
             self._http, host, bearer.token or "", secrets=hidden, patience=PATIENCE_SECONDS
         )
-        choice = choose_project(self._instance.project_id, bearer, host)
+        choice = choose_project(self._instance.project_id, bearer, host, request.project_id)
         reconciliation = Reconciliation(
             transport,
             host,

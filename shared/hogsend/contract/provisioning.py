@@ -32,6 +32,9 @@ class ProvisionLoop(Message, frozen=True):
     """Have PostHog sign with a new minted key; the one before counts for another day."""
     rotate_webhook_secret: bool = False
     """Have PostHog send a new minted secret; the one before is accepted for another day."""
+    project_id: str | None = None
+    """The project, where neither `POSTHOG_PROJECT_ID` nor the grant leaves only one. It is stored:
+    everything else follows it."""
 
 
 class Destination(Message, frozen=True):

@@ -15,7 +15,7 @@ from hogsend.contract.credentials import TokenReply
 DENIED = frozenset({403, 404})
 """Statuses with which PostHog answers for a project that a bearer does not reach."""
 
-Source = Literal["POSTHOG_PROJECT_ID", "grant", "provisioned", "current"]
+Source = Literal["POSTHOG_PROJECT_ID", "grant", "asked", "provisioned", "current"]
 
 
 class ProjectChoice(msgspec.Struct, frozen=True):
@@ -54,13 +54,16 @@ class ProjectChoice(msgspec.Struct, frozen=True):
         )
 
 
-def choose_project(configured: str | None, bearer: TokenReply, host: str) -> ProjectChoice:
+def choose_project(
+    configured: str | None, bearer: TokenReply, host: str, asked: str | None = None
+) -> ProjectChoice:
     """Choose the project for requests to `host`.
 
     Args:
         configured: `POSTHOG_PROJECT_ID`.
         bearer: what the requests will carry; it knows the grant's projects and the stored one.
         host: private host without a trailing slash. A stored project belongs to one host.
+        asked: the project an operator chose for this request, among those of the grant.
     """
     covered = list(dict.fromkeys(str(project) for project in bearer.scoped_teams))
     stored = bearer.provisioned_project
@@ -68,6 +71,8 @@ def choose_project(configured: str | None, bearer: TokenReply, host: str) -> Pro
         return ProjectChoice(configured, "POSTHOG_PROJECT_ID", covered)
     if len(covered) == 1:
         return ProjectChoice(covered[0], "grant", covered)
+    if asked is not None:
+        return ProjectChoice(asked, "asked", covered)
     if stored is not None and stored.private_host.rstrip("/") == host.rstrip("/"):
         return ProjectChoice(stored.id, "provisioned", covered)
     return ProjectChoice(None, "current", covered)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from hogsend.contract.authorizations import (
     CREDENTIALS_AUTHORIZE,
@@ -22,8 +26,22 @@ from hogsend.contract.authorizations import (
 )
 from hogsend.contract.credentials import CredentialMeta
 from hogsend.contract.errors import Forbidden
+from hogsend.contract.health import (
+    PROVISIONER_HEALTH,
+    DependencyHealth,
+    SchemaHealth,
+    ServiceHealth,
+)
+from hogsend.contract.provisioning import (
+    PROVISIONER_PROVISION,
+    ProvisionLoop,
+    ProvisionReply,
+    Refusal,
+)
+from hogsend.service import tracing
 from services.gateway.console.connecting import browser_of, console_origin
 from services.gateway.sessions import CONNECT_PLAIN, CONNECT_SECURE, HEADER
+from services.gateway.tracing import with_traces
 from tests.unit.gateway.fakes import READ_KEY, FakeGateway, bearer, fake_gateway
 from tests.unit.gateway.test_console_sessions import cookie
 
@@ -34,6 +52,12 @@ PAGE = {"Origin": PUBLIC, HEADER: "1"}
 AUTHORIZE = "https://eu.posthog.com/oauth/authorize/?state=s"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BEGUN = AuthorizationBegun(authorize_url=AUTHORIZE, expires_at=NOON)
+HEALTHY = ServiceHealth(
+    service="provisioner",
+    uptime=1.0,
+    database=DependencyHealth(status="up"),
+    schema=SchemaHealth(applied=None, required=None, pending=[]),
+)
 META = CredentialMeta(
     provider_id="posthog",
     kind="oauth",
@@ -207,6 +231,7 @@ async def test_the_posthog_of_the_server_is_not_to_be_chosen() -> None:
             "reason": None,
             "privateHost": "https://eu.posthog.com",
             "hostExplicit": True,
+            "projectId": None,
             "isLocal": False,
         }
 
@@ -268,6 +293,46 @@ def test_posthog_comes_back_only_where_it_can(
     public_url: str, host: str, posthog: str | None, origin: str | None
 ) -> None:
     assert console_origin(public_url, host, posthog) == origin
+
+
+async def test_the_chosen_project_is_handed_on_and_has_to_look_like_one(
+    gateway: FakeGateway,
+) -> None:
+    gateway.bus.answer(PROVISIONER_HEALTH, HEALTHY)
+    refused = Refusal(reason="precondition", code="project_not_open")
+    gateway.bus.answer(PROVISIONER_PROVISION, ProvisionReply(refusal=refused))
+    url = "/v1/admin/analytics/provision-loop"
+    for odd in ("", "a/b", "7%0a", "@current", "7" * 65):
+        answer = await gateway.http.post(f"{url}?projectId={odd}", headers=bearer())
+        assert answer.status_code == 400, odd
+    assert gateway.bus.questions == []
+    answer = await gateway.http.post(f"{url}?projectId=77", headers=bearer())
+    assert (answer.status_code, answer.json()) == (409, {"error": "project_not_open"})
+    (wanted,) = [
+        question.message
+        for question in gateway.bus.questions
+        if isinstance(question.message, ProvisionLoop)
+    ]
+    assert wanted.project_id == "77"
+
+
+async def test_the_span_of_a_request_never_holds_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(tracing, "in_use", lambda: SimpleNamespace(provider=provider))
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    traced: Any = with_traces(app)
+    transport = httpx.ASGITransport(traced)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        await http.get(f"{CALLBACK}?code=c0de&state=s7ate")
+        assert spans.get_finished_spans() == ()
+        await http.get("/console?seen=yes")
+    assert "seen=yes" in repr([span.attributes for span in spans.get_finished_spans()])
 
 
 def test_a_mark_is_ours_by_its_form() -> None:

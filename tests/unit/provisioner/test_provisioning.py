@@ -28,7 +28,7 @@ from tests.waiting import eventually
 LOOPBACK = "http://localhost:3002"
 
 
-async def run(provisioner: InMemoryProvisioner, **wanted: bool) -> ProvisionReply:
+async def run(provisioner: InMemoryProvisioner, **wanted: Any) -> ProvisionReply:
     return await provisioner.provisioning.run(ProvisionLoop(**wanted))
 
 
@@ -385,3 +385,42 @@ async def test_a_project_the_grant_does_not_cover_is_refused_with_both_named() -
     assert "POSTHOG_PROJECT_ID is 99, but the grant covers project 77." in (
         reply.refusal.detail or ""
     )
+
+
+@pytest.mark.parametrize("covered", [[], [7, 77]])
+async def test_of_several_projects_the_chosen_one_is_provisioned_and_kept(
+    covered: list[int],
+) -> None:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(
+        source="oauth", version=1, token="pha_a", scoped_teams=covered
+    )
+    reply = await run(provisioner, project_id="77")
+    assert reply.provisioned is not None
+    assert provisioner.posthog.lines()[0] == "GET /api/projects/77/"
+    stored = provisioner.credentials.derived_reply.payload
+    assert stored is not None
+    assert (stored.project_id, stored.private_host) == ("4242", POSTHOG_URL)
+
+
+@pytest.mark.parametrize(
+    ("configured", "covered", "told"),
+    [
+        ("99", [], "POSTHOG_PROJECT_ID says project 99"),
+        (None, [7], "says project 7"),
+        (None, [7, 8], "covers projects 7, 8"),
+    ],
+)
+async def test_a_project_that_is_not_to_be_chosen_is_refused_before_posthog_is_asked(
+    configured: str | None, covered: list[int], told: str
+) -> None:
+    provisioner = compose(project_id=configured)
+    provisioner.credentials.token = TokenReply(
+        source="oauth", version=1, token="pha_a", scoped_teams=covered
+    )
+    reply = await run(provisioner, project_id="77")
+    assert reply.refusal is not None
+    assert reply.refusal.code == "project_not_open"
+    assert told in (reply.refusal.detail or "")
+    assert provisioner.posthog.requests == []
+    assert provisioner.credentials.stored == []

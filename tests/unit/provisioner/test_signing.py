@@ -60,12 +60,12 @@ class Loop:
         self.provisioner = compose(self.app, self.credentials, store, **options)
         return self.provisioner
 
-    async def run(self, **wanted: bool) -> Provisioned:
+    async def run(self, **wanted: Any) -> Provisioned:
         reply = await self.provisioner.provisioning.run(ProvisionLoop(**wanted))
         assert reply.provisioned is not None, reply.refusal
         return reply.provisioned
 
-    async def refused(self, **wanted: bool) -> tuple[str, str]:
+    async def refused(self, **wanted: Any) -> tuple[str, str]:
         reply = await self.provisioner.provisioning.run(ProvisionLoop(**wanted))
         assert reply.refusal is not None, reply.provisioned
         assert reply.refusal.reason == "precondition"

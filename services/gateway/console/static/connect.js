@@ -1,6 +1,6 @@
 // Connect: the credential's state, consent in this browser or by the command, the destination in PostHog, disconnect.
 
-import { api } from "/console/api.js";
+import { api, query } from "/console/api.js";
 import { ask, button, code, empty, facts, field, h, say, section, text, time } from "/console/dom.js";
 
 const EVERY_MS = 5000;
@@ -95,7 +95,7 @@ function inBrowser(way, title) {
   return [
     way.privateHost
       ? h("p", null, "You are asked for consent at ", text(way.privateHost, 2048), ", and come back here.", way.hostExplicit ? null : [" It is assumed, because the server names none: set ", code("POSTHOG_HOST"), " to change it."])
-      : [field("Which PostHog", select), h("p", { class: "faint" }, "A PostHog of your own has to be named on the server: set ", code("POSTHOG_HOST"), " or ", code("POSTHOG_PRIVATE_HOST"), ".")],
+      : [field("Which PostHog", select), h("p", { class: "faint" }, "A PostHog of your own has to be named on the server: set ", code("POSTHOG_HOST"), " or ", code("POSTHOG_PRIVATE_HOST"), ". The destination is set up once one of them is set.")],
     h("p", { class: "faint" }, "If PostHog says that it does not know this client, it could not fetch ", code("/.well-known/oauth-client.json"), " from this server."),
     h("div", { class: "actions" }, run), outcome,
   ];
@@ -113,15 +113,32 @@ async function finished(answer, again) {
   say("PostHog is connected.");
   const outcome = h("div", { role: "status" });
   const back = button("Show the connection", again);
+  const { projectId } = await api("/console/connect");
+  const several = done.scopedTeams.length !== 1 && !projectId;
   // It goes on while the page is shown; nothing is lost when somebody leaves it.
-  setUp(outcome);
+  if (!several) setUp(outcome);
   return [
     section("Connected", facts([
       ["Project", text(done.scopedTeams.join(", ") || "not limited to one")], ["Expires", time(done.expiresAt)],
       ["Scopes", text(done.scopes.join(", "), 2000)],
     ]), done.missingScopes.length ? h("p", null, "PostHog granted fewer scopes than were asked for. What needs ", text(done.missingScopes.join(", "), 2000), " stays off until you connect again and grant them.") : null),
-    section("Destination in PostHog", outcome, h("div", { class: "actions" }, back)),
+    section("Destination in PostHog", several ? choice(done.scopedTeams, outcome) : null, outcome, h("div", { class: "actions" }, back)),
   ];
+}
+
+// Which project: PostHog's own idea of the current one is what somebody last looked at.
+function choice(teams, outcome) {
+  const input = teams.length
+    ? h("select", { name: "project" }, teams.map((team) => h("option", { value: team }, String(team))))
+    : h("input", { name: "project", required: true, pattern: "[A-Za-z0-9\\-]{1,64}", maxlength: 64, autocomplete: "off", inputmode: "numeric" });
+  const run = h("button", { type: "submit" }, "Set up the destination");
+  return h("form", { class: "filters", submit: async (event) => {
+    event.preventDefault();
+    run.disabled = true;
+    await setUp(outcome, input.value);
+    run.disabled = false;
+  } }, h("p", null, "You granted access to more than one project. Events come from one of them, and persons are read there. Its number is in the addresses of its pages in PostHog, after ", code("/project/"), "."),
+  field("Project", input), run);
 }
 
 function wait(signal, before, again) {
@@ -167,11 +184,11 @@ function provision(again) {
   return [h("div", { class: "actions" }, run), outcome];
 }
 
-async function setUp(outcome) {
+async function setUp(outcome, projectId) {
   outcome.replaceChildren(h("p", null, "PostHog is asked…"));
   try {
     const { isLocal } = await api("/console/connect");
-    const done = await api(isLocal ? `${PROVISION}?placeholder=true` : PROVISION, { method: "POST" });
+    const done = await api(query(PROVISION, { placeholder: isLocal ? "true" : null, projectId }), { method: "POST" });
     outcome.replaceChildren(h("p", null, `The destination was ${done.action === "unchanged" ? "right already" : done.action}; it delivers to `, text(done.webhookUrl, 2048), done.enabled ? "." : ", once PostHog can reach that: until then it is disabled."));
     return true;
   } catch (error) {
