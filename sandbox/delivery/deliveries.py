@@ -84,7 +84,7 @@ class Deliveries:
     def start(self, event: CapturedEvent, person: Person | None) -> None:
         """Start to deliver an event to every enabled destination whose filters match it."""
         for function in self._functions.of_types(["destination"]):
-            if function.enabled:
+            if function.enabled and self._functions.delivers:
                 self._start(function, event, person)
 
     async def close(self) -> None:

@@ -17,6 +17,10 @@ Fields = Mapping[str, Any]
 """A decoded body, not validated."""
 
 
+HEALTHY, DISABLED, BLOCKED = 1, 3, 12
+"""Values of `status.state` (`nodejs/src/cdp/services/monitoring/hog-watcher.service.ts`)."""
+
+
 class HogFunctions:
     """All functions.
 
@@ -29,6 +33,13 @@ class HogFunctions:
         self._functions: dict[str, HogFunction] = {}
         self.data_pipelines = data_pipelines
         self.signing = signing
+        self.watcher_state = HEALTHY
+        """What PostHog's watcher says of every function (`status.state`)."""
+
+    @property
+    def delivers(self) -> bool:
+        """Whether the watcher lets enabled functions deliver."""
+        return self.watcher_state not in {DISABLED, BLOCKED}
 
     def template(self, id: str | None) -> Template | None:
         """Return a template as it is now: a function keeps the program it was created with."""
@@ -134,6 +145,9 @@ class HogFunctions:
         function.mappings = fields.get("mappings", function.mappings)
         function.execution_order = fields.get("execution_order", function.execution_order)
         function.updated_at = iso(self._clock.now())
+        if self.watcher_state == DISABLED:
+            # Saving ends it; not what PostHog's staff did.
+            self.watcher_state = HEALTHY
         return function
 
     def _template(self, id: Any) -> Template | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Controller, Request, get, post, put
@@ -34,6 +34,13 @@ class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What this PostHog's webhook template can do."""
 
     signing: bool
+
+
+class Watcher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What PostHog's watcher says of all functions."""
+
+    state: Literal[1, 2, 3, 11, 12]
+    """Healthy, degraded, disabled; 11 and 12 are degraded and disabled by PostHog's staff."""
 
 
 class Advance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,6 +147,15 @@ class ControlController(Controller):
         webhooks: Webhooks = await _decoded(request, Webhooks)
         instance.functions.signing = webhooks.signing
         return webhooks
+
+    @put("/watcher")
+    async def set_watcher(
+        self, request: AnyRequest, instance: NamedDependency[Instance]
+    ) -> Watcher:
+        """Say how functions do; a disabled one delivers nothing until a function is saved."""
+        watcher: Watcher = await _decoded(request, Watcher)
+        instance.functions.watcher_state = watcher.state
+        return watcher
 
     @post("/clock", status_code=200)
     async def advance_clock(self, request: AnyRequest, instance: NamedDependency[Instance]) -> Now:

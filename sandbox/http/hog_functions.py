@@ -42,7 +42,7 @@ class HogFunctionsController(Controller):
         query = request.query_params
         types = [query["type"]] if "type" in query else query.get("types", "destination").split(",")
         functions = [
-            _minimal(one, instance.functions.template(one.template_id))
+            _minimal(instance, one, instance.functions.template(one.template_id))
             for one in instance.functions.of_types(types)
         ]
         return paginate(request, instance.options.url, functions)
@@ -104,7 +104,7 @@ async def _fields(request: AnyRequest) -> dict[str, Any]:
     return fields
 
 
-def _common(function: HogFunction) -> dict[str, Any]:
+def _common(instance: Instance, function: HogFunction) -> dict[str, Any]:
     return {
         "id": function.id,
         "type": function.type,
@@ -117,19 +117,23 @@ def _common(function: HogFunction) -> dict[str, Any]:
         "hog": function.hog,
         "filters": function.filters,
         "icon_url": function.icon_url,
-        "status": FunctionStatus(),
+        "status": FunctionStatus(state=instance.functions.watcher_state),
         "execution_order": function.execution_order,
     }
 
 
-def _minimal(function: HogFunction, template: Template | None) -> MinimalFunction:
-    return MinimalFunction(**_common(function), template=template.summary if template else None)
+def _minimal(
+    instance: Instance, function: HogFunction, template: Template | None
+) -> MinimalFunction:
+    return MinimalFunction(
+        **_common(instance, function), template=template.summary if template else None
+    )
 
 
 def _shown(instance: Instance, function: HogFunction) -> ShownFunction:
     template = instance.functions.template(function.template_id)
     return ShownFunction(
-        **_common(function),
+        **_common(instance, function),
         template=_shown_template(template) if template else None,
         bytecode=["_H", 1, 32, "run by the sandbox"],
         inputs_schema=function.inputs_schema,

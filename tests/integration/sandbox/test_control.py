@@ -107,6 +107,7 @@ async def test_an_answer_can_be_lost_after_the_work_was_done(posthog: Driver) ->
         ("flags", {}),
         ("plan", {}),
         ("webhooks", {"signing": "yes"}),
+        ("watcher", {"state": 4}),
     ],
 )
 async def test_an_invalid_control_body_is_refused(posthog: Driver, path: str, body: Any) -> None:

@@ -1,0 +1,148 @@
+"""Problems that are provoked at a PostHog, and the signed requests the operator's webhook gets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from hogsend.contract import subjects
+from hogsend.posthog.client_document import CLIENT_ID
+from hogsend.posthog.scopes import SCOPES
+from hogsend.service.settings import OutboundSettings
+from hogsend.service.tasks import cancel_all
+from services.gateway.notices import telling, watches
+from services.gateway.notices.sender import NoticeSender
+from services.gateway.settings import GatewaySettings
+from tests.cli.recording_server import CannedResponse, Fake, RecordedRequest
+from tests.integration.harness import (
+    Gateway,
+    admin,
+    credentials_service,
+    gateway_service,
+    provisioner_service,
+)
+from tests.integration.ingest.driver import ingest_service
+from tests.integration.sandbox.driver import Driver as PostHog
+from tests.integration.sandbox.driver import sandbox
+from tests.servers import Servers
+from tests.waiting import eventually
+
+SECRET = "whsec_" + "b3BlcmF0b3Igb2YgdGhpcyBpbnN0YW5jZQ=="
+CREDENTIAL = "/v1/admin/provider-credentials/posthog"
+PROVISION = "/v1/admin/analytics/provision-loop"
+
+
+class Operator(Fake):
+    """The operator's webhook."""
+
+    def answer(self, request: RecordedRequest) -> CannedResponse:  # noqa: ARG002
+        return CannedResponse(200)
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What it was told of each kind last, all of it signed."""
+        found = {}
+        for request in list(self.requests):
+            notice: Any = Webhook(SECRET).verify(request.body, request.headers)
+            found[notice["type"]] = notice["data"]["state"]
+        return found
+
+    async def hears(self, kind: str, state: str) -> None:
+        await eventually(lambda: self.told.get(kind) == state, 30)
+
+
+class Stack:
+    """A gateway that tells an operator, with what it asks, and a PostHog."""
+
+    def __init__(self, posthog: PostHog, gateway: Gateway, operator: Operator) -> None:
+        self.posthog, self.gateway, self.operator = posthog, gateway, operator
+
+    async def watcher(self, state: int) -> None:
+        answer = await self.posthog.http.put("/_sandbox/watcher", json={"state": state})
+        assert answer.is_success
+
+    async def connect(self, refresh_token: str) -> None:
+        """Store a grant whose access token has to be refreshed."""
+        payload = {
+            "accessToken": "pha_old",
+            "refreshToken": refresh_token,
+            "expiresAt": (datetime.now(UTC) - timedelta(minutes=1)).isoformat(),
+            "tokenEndpoint": f"{self.posthog.url}/oauth/token/",
+            "clientId": CLIENT_ID,
+            "scopes": list(SCOPES),
+            "scopedTeams": [4242],
+            "scopedOrganizations": [],
+        }
+        body = {"kind": "oauth", "payload": payload}
+        answer = await self.gateway.http.put(CREDENTIAL, json=body, headers=admin())
+        assert answer.is_success, answer.text
+
+
+@pytest.fixture
+async def stack(
+    servers: Servers,
+    database_url: str,
+    fresh_bus: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Stack]:
+    for name in ("LOOK_SECONDS", "POSTHOG_SECONDS"):
+        monkeypatch.setattr(watches, name, 0.25)
+    monkeypatch.setattr(telling, "NoticeSender", partial(NoticeSender, spacing=0))
+    operator = Operator()
+    async with AsyncExitStack() as running:
+        running.enter_context(operator.running())
+        posthog = await running.enter_async_context(sandbox())
+        key = posthog.instance.options.personal_key
+        configured = {
+            "posthog_api_key": "phc_test",
+            "posthog_host": posthog.url,
+            "posthog_private_host": posthog.url,
+        }
+        enter = running.enter_async_context
+        await enter(credentials_service(servers, database_url, personal_key=key))
+        await enter(ingest_service(servers, database_url))
+        await enter(provisioner_service(servers, database_url, posthog=configured))
+        gateway = await enter(gateway_service(servers, tmp_path, posthog=configured))
+        settings = GatewaySettings(
+            operator_webhook_url=f"{operator.url}/hook",
+            operator_webhook_secret=SECRET,
+            spool_dir=tmp_path,
+        )
+        (tell,) = telling.telling(gateway.bus, gateway.queue, settings, OutboundSettings())
+        task = asyncio.ensure_future(tell())
+        yield Stack(posthog, gateway, operator)
+        await cancel_all(task)
+
+
+async def test_an_operator_hears_what_needs_one_and_that_it_is_over(stack: Stack) -> None:
+    operator, http = stack.operator, stack.gateway.http
+    provisioned = await http.post(PROVISION, json={}, headers=admin())
+    assert provisioned.is_success, provisioned.text
+
+    await stack.watcher(3)
+    await operator.hears("destination.disabled", "raised")
+    # Provisioning saves the function, which has PostHog try again.
+    assert (await http.post(PROVISION, json={}, headers=admin())).is_success
+    await operator.hears("destination.disabled", "resolved")
+
+    await stack.gateway.bus.publish(subjects.webhook("posthog"), b"no JSON", {})
+    await operator.hears("dead_letters.waiting", "raised")
+    purged = await http.post("/v1/admin/deadletters/purge", json={"all": True}, headers=admin())
+    assert purged.json()["count"] == 1
+    await operator.hears("dead_letters.waiting", "resolved")
+
+    await stack.connect("phr_revoked")
+    await operator.hears("credential.needs_reconnect", "raised")
+    tokens = await stack.posthog.tokens()
+    await stack.connect(tokens["refresh_token"])
+    await operator.hears("credential.needs_reconnect", "resolved")
+    assert len(operator.requests) == 6, "each is told once"
