@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+from pathlib import Path
 
 from dotenv import dotenv_values, load_dotenv
+from dotenv.parser import parse_stream
 
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
@@ -18,11 +21,12 @@ def load_file() -> None:
     """Load the variables of `./.env` that are not set, and remember which they are.
 
     Raises:
-        CommandError: the file is not text.
+        CommandError: the file is not text, or a line of it sets no variable.
     """
     _from_file.clear()
     before = set(os.environ)
     try:
+        _check_lines(Path(FILE))
         load_dotenv(FILE, override=False)
     except (UnicodeDecodeError, ValueError) as error:
         raise CommandError(
@@ -31,6 +35,19 @@ def load_file() -> None:
             exit_code=ExitCode.USAGE,
         ) from error
     _from_file.update(set(os.environ) - before)
+
+
+def _check_lines(file: Path) -> None:
+    # Such a line would be passed over: what it was to set would be as if nobody had set it.
+    lines = parse_stream(io.StringIO(file.read_text("utf-8-sig"))) if file.is_file() else ()
+    for line in lines:
+        if line.error:
+            raise CommandError(
+                f"./.env cannot be read: line {line.original.line} is not NAME=value",
+                "mend it (a quote is closed on its line, and written as \\' within '…'), or put a # "
+                "before it",
+                exit_code=ExitCode.USAGE,
+            )
 
 
 def without_file() -> dict[str, str]:
