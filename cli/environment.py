@@ -44,8 +44,7 @@ def _check_lines(file: Path) -> None:
         if line.error:
             raise CommandError(
                 f"./.env cannot be read: line {line.original.line} is not NAME=value",
-                "mend it (a quote is closed on its line, and written as \\' within '…'), or put a # "
-                "before it",
+                "mend it (every quote is closed, one in '…' written as \\'), or put a # before it",
                 exit_code=ExitCode.USAGE,
             )
 
