@@ -83,7 +83,7 @@ class Load:
             body = {"event": "signed_up", "userId": f"u_{id[:2]}", "idempotencyKey": id}
         for gateway in self._gateways:
             try:
-                answer = await http.post(f"{gateway}{path}", json=body, headers=headers)
+                answer = await self._post(http, f"{gateway}{path}", body, headers)
             except httpx.HTTPError as error:
                 self._answers[type(error).__name__] += 1
                 continue
@@ -94,6 +94,16 @@ class Load:
             self._answers[str(answer.status_code)] += 1
         self._answers["refused"] += 1
         self._refused.append(time.monotonic())
+
+    async def _post(
+        self, http: httpx.AsyncClient, url: str, body: object, headers: dict[str, str]
+    ) -> httpx.Response:
+        try:
+            return await http.post(url, json=body, headers=headers)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            # As PostHog: a connection that was kept open may have been closed.
+            self._answers["broken"] += 1
+            return await http.post(url, json=body, headers=headers)
 
 
 class Attempt(msgspec.Struct, frozen=True):

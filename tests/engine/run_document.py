@@ -36,10 +36,8 @@ def main() -> int:
     reader = Reader(Path(sys.argv[1]).resolve())
     reader.prepare()
     deploy, cluster, sandbox, upgrade, backup, restore = planned(DOCUMENT.read_text())
-    # Its last lines ask the server, which has to be there first.
-    reader.run(Block(deploy.section, deploy.commands[:-2]))
+    reader.run(deploy)
     reader.wait_until_healthy()
-    reader.run(Block(deploy.section, deploy.commands[-2:]))
     for block in (cluster, upgrade):
         with reader.load():
             reader.run(block)
@@ -52,9 +50,7 @@ def main() -> int:
     reader.run(restore)
     reader.wait_until_healthy()
     reader.verify()
-    reader.run(Block(sandbox.section, sandbox.commands[:1]))
-    reader.wait_until_healthy()
-    reader.run(Block(sandbox.section, sandbox.commands[1:]))
+    reader.run(sandbox)
     reader.verify_logs()
     say("everything that was accepted is there")
     return 0

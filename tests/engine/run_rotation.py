@@ -60,10 +60,9 @@ class Rotation:
             self._run(block)
             if "--rotate" in block.commands[0]:
                 self._until(RESEALED)
-        _, webhook_secret = found["The webhook secret"]
+        *_, webhook_secret = found["The webhook secret"]
         self._run(webhook_secret)
-        signing_key, _ = found["The signing key"]
-        self._run(signing_key)
+        self._run(found["The signing key"][0])
         (nats,) = found["NATS"]
         for user in SERVICES:
             self._run(renamed(nats, "gateway", user))
@@ -80,8 +79,8 @@ class Rotation:
     def set_by_the_operator(self) -> None:
         """Change the two that an operator may set instead of having them minted."""
         found = sections(DOCUMENT.read_text())
-        self._run(found["The webhook secret"][0])
-        self._run(found["The signing key"][1])
+        for block in (*found["The webhook secret"][:2], *found["The signing key"][1:]):
+            self._run(block)
 
     def _admin_key(self, rotate: Block, retire: Block) -> None:
         before = self._key_file.read_text().strip()
