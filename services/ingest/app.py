@@ -32,6 +32,7 @@ from services.ingest.engagement_readers import KnownReaders
 from services.ingest.engagement_retention import EngagementRetention
 from services.ingest.erasure.jobs import SETTLE_SECONDS, ErasureJobs
 from services.ingest.erasure.worker import ErasureWorker
+from services.ingest.events.contact_index import contact_index
 from services.ingest.events.contact_recording import ContactRecorder
 from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.past_events import PastEvents
@@ -106,6 +107,7 @@ def create_app(
             database.keep_connected,
             EngagementRetention(broker.link, KnownReaders(broker.link, database)).keep_trimmed,
             eraser.work_forever,
+            contact_index(database).keep_built,
             event_replayer.tidy_forever,
             *background,
         ],

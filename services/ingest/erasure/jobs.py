@@ -26,7 +26,7 @@ CLAIM_SECONDS = 120.0
 SETTLE_SECONDS = 60.0
 """Pause before the second sweep, in which a batch that was stored already is published."""
 DELETE_SECONDS = 600.0
-"""Longest time to delete the events of one person, which are looked for in all."""
+"""Longest time to delete the events of one person; without their index, all are looked through."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,8 +26,8 @@ ORDER BY id LIMIT :limit;
 SELECT pg_relation_size('events'::regclass) / current_setting('block_size')::int;
 
 -- name: events(contacts, after, first, end, limit)
--- Events of a contact in a range of blocks, in the order of the table: there is no index by
--- contact, since every event would have to be written into it.
+-- Events of a contact in a range of blocks, in the order of the table: by the index on the contact,
+-- or by looking through the blocks where it is not built yet or a contact has very many.
 SELECT ctid::text AS position, id, event, user_id, source, contact_id, properties, occurred_at,
     received_at, backfilled, correlation_id
 FROM events

@@ -24,7 +24,7 @@ import structlog
 from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.health import DependencyHealth, SchemaHealth
 from hogsend.service import metrics
-from hogsend.service.migrations import MigrationFailed, is_pooled, migrate
+from hogsend.service.migrations import MigrationFailed, connect, end, is_pooled, migrate
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.retry import retry_until_available
 from hogsend.service.settings import DatabaseSettings
@@ -99,6 +99,11 @@ class Database:
         return cls(url, schema, migrations, pool_size=settings.database_pool_size)
 
     @property
+    def schema(self) -> str:
+        """The service's own schema."""
+        return self._schema
+
+    @property
     def pooled(self) -> bool:
         """Whether a pooler, such as PgBouncer, stands before PostgreSQL; known once connected."""
         return self._pooled
@@ -170,6 +175,27 @@ class Database:
             metrics.FAILURES.labels("database", type(error).__name__).inc()
             if isinstance(error, LOST) and pool is self._pool:
                 self._lost.set()
+            raise Unavailable(NOT_AVAILABLE) from error
+
+    @asynccontextmanager
+    async def outside_transactions(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """A connection of its own, for a statement that takes long and cannot be in a transaction.
+
+        It knows no schema: names must be whole.
+
+        Raises:
+            Unavailable: as `acquire`, and before the migrations have run.
+        """
+        if self._pool is None:
+            raise Unavailable(NOT_AVAILABLE)
+        try:
+            connection = await connect(self._address)
+            try:
+                yield connection
+            finally:
+                await end(connection)
+        except (*AWAY, *LOST, *BROKEN) as error:
+            metrics.FAILURES.labels("database", type(error).__name__).inc()
             raise Unavailable(NOT_AVAILABLE) from error
 
     @asynccontextmanager

@@ -75,7 +75,7 @@ async def migrate(address: PostgresAddress, schema: str, directory: Path) -> Non
         while await _apply_next(connection, schema, migrations):
             pass
     finally:
-        await _end(connection)
+        await end(connection)
 
 
 async def is_pooled(address: PostgresAddress) -> bool:
@@ -89,7 +89,7 @@ async def is_pooled(address: PostgresAddress) -> bool:
         process: int = await connection.fetchval("SELECT pg_catalog.pg_backend_pid()")
         return process != connection.get_server_pid()
     finally:
-        await _end(connection)
+        await end(connection)
 
 
 async def _apply_next(connection: Connection, schema: str, migrations: list[Migration]) -> bool:
@@ -145,7 +145,8 @@ def _migration(file: Path) -> Migration:
     return Migration(re.split(r"[_.]", file.name)[0], file.name, up.partition("\n")[2])
 
 
-async def _end(connection: Connection) -> None:
+async def end(connection: Connection) -> None:
+    """Close a connection, within a second."""
     try:
         await connection.close(timeout=1)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):

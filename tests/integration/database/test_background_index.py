@@ -1,0 +1,161 @@
+"""The index by contact: at once on a small table, and beside the work on a large one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from hogsend.contract.errors import Unavailable
+from hogsend.service import background_index
+from hogsend.service.database import Database
+from services.ingest.app import MIGRATIONS
+from services.ingest.events.contact_index import contact_index
+from tests.pgbouncer import PROGRAM, pgbouncer
+from tests.waiting import eventually
+
+EVENT = """
+INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
+SELECT 'posthog', $1 || n, 'e', 'u', gen_random_uuid(), '{}', now(), now()
+FROM generate_series(1, $2::int) AS n
+"""
+VALID = """
+SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ingest.events_of_contact')
+"""
+BLOCKS = 8_300
+"""A little over 64 MiB, with a row in each."""
+LARGE = """
+INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
+SELECT 'posthog', n, 'e', 'u', gen_random_uuid(), to_jsonb(repeat('x', 5000)), now(), now()
+FROM generate_series(1, $1::int) AS n
+"""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_index, "RETRY_SECONDS", 0.02)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
+    await database.connect()
+    yield database
+    await database.close()
+
+
+async def drop(database: Database) -> None:
+    async with database.acquire() as connection:
+        await connection.execute("DROP INDEX events_of_contact")
+
+
+async def is_valid(database: Database) -> bool | None:
+    async with database.acquire() as connection:
+        valid: bool | None = await connection.fetchval(VALID)
+    return valid
+
+
+async def is_being_built(database: Database) -> bool:
+    async with database.acquire() as connection:
+        return bool(await connection.fetchval("SELECT count(*) FROM pg_stat_progress_create_index"))
+
+
+async def test_a_new_database_has_the_index(database: Database) -> None:
+    assert await is_valid(database)
+    await contact_index(database).keep_built()
+
+
+async def test_the_migration_leaves_a_large_table_to_the_service(database: Database) -> None:
+    await drop(database)
+    migration = (MIGRATIONS / "0015_events_of_contact.sql").read_text()
+    async with database.acquire() as connection:
+        await connection.execute("ALTER TABLE events ALTER COLUMN properties SET STORAGE PLAIN")
+        await connection.execute(LARGE, BLOCKS)
+        await connection.execute(migration)
+        assert await connection.fetchval(VALID) is None
+        await connection.execute("TRUNCATE events")
+        await connection.execute(migration)
+        assert await connection.fetchval(VALID)
+
+
+async def test_events_are_stored_while_it_is_built(database: Database) -> None:
+    await drop(database)
+    async with database.acquire() as open_connection:
+        # It waits for transactions that began before it.
+        transaction = open_connection.transaction()
+        await transaction.start()
+        await open_connection.execute(EVENT, "before", 1)
+        building = asyncio.create_task(contact_index(database).keep_built())
+        other = asyncio.create_task(contact_index(database).keep_built())
+        await eventually(lambda: is_being_built(database))
+        async with database.acquire() as connection:
+            await connection.execute(EVENT, "meanwhile", 1)
+        assert not building.done()
+        assert not other.done()
+        await transaction.commit()
+    await asyncio.gather(building, other)
+    assert await is_valid(database)
+
+
+async def test_what_an_interrupted_attempt_left_is_made_anew(database: Database) -> None:
+    async with database.acquire() as connection:
+        await connection.execute(
+            "UPDATE pg_index SET indisvalid = false"
+            " WHERE indexrelid = 'ingest.events_of_contact'::regclass"
+        )
+    await contact_index(database).keep_built()
+    assert await is_valid(database)
+
+
+async def test_a_stop_interrupts_it_and_the_next_start_goes_on(database: Database) -> None:
+    await drop(database)
+    async with database.acquire() as open_connection, open_connection.transaction():
+        await open_connection.execute(EVENT, "before", 1)
+        building = asyncio.create_task(contact_index(database).keep_built())
+        await eventually(lambda: is_being_built(database))
+        building.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await building
+
+        async def has_stopped() -> bool:
+            return not await is_being_built(database)
+
+        await eventually(has_stopped)
+    await contact_index(database).keep_built()
+    assert await is_valid(database)
+
+
+async def test_it_waits_for_the_migrations(database_url: str) -> None:
+    unconnected = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
+    with pytest.raises(Unavailable):
+        async with unconnected.outside_transactions():
+            pass
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
+async def test_it_is_built_behind_a_pooler(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    await drop(database)
+    async with pgbouncer(database_url, "transaction", tmp_path) as url:
+        pooled = Database(url, "ingest", MIGRATIONS, pool_size=2)
+        await pooled.connect()
+        await contact_index(pooled).keep_built()
+        await pooled.close()
+    assert await is_valid(database)
+
+
+async def test_a_person_is_erased_by_it(database: Database) -> None:
+    async with database.acquire() as connection:
+        await connection.execute(EVENT, "a", 2_000)
+        await connection.execute("ANALYZE events")
+        plan = await connection.fetchval(
+            "EXPLAIN (FORMAT JSON) DELETE FROM events WHERE contact_id = ANY($1::uuid[])",
+            [UUID(int=1), UUID(int=2)],
+        )
+    (scan,) = json.loads(plan)[0]["Plan"]["Plans"]
+    assert "events_of_contact" in json.dumps(scan)
