@@ -275,7 +275,8 @@ def check_own_page(connection: Connection) -> None:
 
 
 def _scope_of_session(connection: Connection, keys: AdminKeys) -> Scope | None:
-    found = sessions.cookie_of(connection.cookies)
+    host = connection.headers.get("host", "")
+    found = sessions.cookie_of(connection.cookies, host, keys.public_url)
     if found is None:
         return None
     name, value = found

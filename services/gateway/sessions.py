@@ -66,9 +66,17 @@ def is_over(issued: int, now: float) -> bool:
     return not -AHEAD <= now - issued < SECONDS
 
 
-def cookie_of(cookies: Mapping[str, str]) -> tuple[str, str] | None:
-    """Name and value of the session's cookie; None without one."""
-    for name in (SECURE, PLAIN):
+def cookie_of(
+    cookies: Mapping[str, str], host: str = "", public_url: str = ""
+) -> tuple[str, str] | None:
+    """Name and value of the session's cookie; None without one.
+
+    At the host of a public URL with https, only the cookie for https counts: any page of a
+    neighbouring name may set the other one, and so sign somebody in to a session of its own.
+    """
+    public = urlsplit(public_url)
+    is_https = public.scheme == "https" and public.netloc.lower() == host.lower()
+    for name in (SECURE,) if is_https else (SECURE, PLAIN):
         if value := cookies.get(name):
             return name, value
     return None
@@ -99,7 +107,11 @@ def check_origin(method: str, headers: Mapping[str, str], public_url: str) -> No
         return
     if headers.get(HEADER) != "1":
         raise Forged(f"a session changes nothing without the header {HEADER}: 1")
-    origin = urlsplit(headers.get("origin", ""))
-    ours = {headers.get("host", "").lower(), urlsplit(public_url).netloc.lower()}
+    origin, public = urlsplit(headers.get("origin", "")), urlsplit(public_url)
+    ours = {headers.get("host", "").lower(), public.netloc.lower()}
     if origin.scheme not in {"http", "https"} or origin.netloc.lower() not in ours:
         raise Forged("a session changes nothing for pages of another origin")
+    # Whoever is between may write what comes without TLS from the same host.
+    is_public = origin.netloc.lower() == public.netloc.lower()
+    if is_public and (origin.scheme, public.scheme) == ("http", "https"):
+        raise Forged(f"a session is for {public.scheme}://{public.netloc}")

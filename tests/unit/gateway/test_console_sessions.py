@@ -145,6 +145,23 @@ async def test_behind_a_proxy_that_changes_the_host_the_public_url_is_ours(
     assert answer.status_code == 503
 
 
+async def test_at_a_public_https_address_only_https_signs_in_and_counts(
+    gateway: FakeGateway,
+) -> None:
+    public = {"Host": "t.example.com", "Origin": "http://t.example.com"}
+    answer = await sign_in(gateway, headers=public)
+    assert answer.status_code == 403
+    assert "https://t.example.com" in answer.json()["error"]
+    assert "set-cookie" not in answer.headers
+    host = {"Host": "T.example.com"}
+    tossed, secure = cookie(), cookie(name=SECURE)
+    assert (await gateway.http.get(SESSION, headers={**tossed, **host})).status_code == 401
+    assert (await gateway.http.get(SESSION, headers={**secure, **host})).status_code == 200
+    forged = {**secure, **OWN_PAGE, **public}
+    assert (await change(gateway, forged)).status_code == 403
+    assert (await change(gateway, {**forged, "Origin": "https://t.example.com"})).status_code == 503
+
+
 async def test_a_session_that_is_used_goes_on(gateway: FakeGateway) -> None:
     fresh = await gateway.http.get(READING, headers=cookie(age=RENEWED_AFTER - 30))
     assert "set-cookie" not in fresh.headers
