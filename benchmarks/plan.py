@@ -20,10 +20,10 @@ CPU_US = {"gateway": 339, "NATS": 115, "ingest": 289, "PostgreSQL": 144}
 """CPU microseconds of a webhook, on a busy machine: `python -m benchmarks cost`, 2026-11-26."""
 WEBHOOK_BYTES, EVENT_BYTES = 1_518, 1_802
 """A page view in WEBHOOKS and in EVENTS: `python -m benchmarks.footprint`, as all bytes here."""
-ROW_BYTES, INDEX_BYTES = 1_368, 143
-EVENT_WAL_BYTES, CONTACT_WAL_BYTES = 1_827, 870
+ROW_BYTES, INDEX_BYTES = 1_368, 156
+EVENT_WAL_BYTES, CONTACT_WAL_BYTES = 1_906, 894
 """Write-ahead log of a page view's row, and of its person's."""
-PERSON_BYTES = 2_530
+PERSON_BYTES = 2_641
 STREAM_PUBLISHES = 7_674
 """Acknowledged publishes a second of one stream with three copies: `benchmarks syncing`."""
 
