@@ -318,6 +318,11 @@ def _listening(settings: GatewaySettings, place: Place | None) -> Callable[[], s
     return lambda: listening
 
 
+def _once(place: Place | None, work: Work) -> list[Work]:
+    """Give work that one of several workers does for all of them: the first."""
+    return [work] if place is None or place.number == 1 else []
+
+
 async def run() -> None:
     """Run until SIGTERM or SIGINT: finish open requests, then stop."""
     settings, posthog, public = GatewaySettings(), PostHogSettings(), PublicUrlSettings()
@@ -353,8 +358,8 @@ async def run() -> None:
                 partial(app.state.activity.keep, broker.instance),
                 SizeLimit(broker.link, settings.webhook_max_bytes).watch,
                 LivenessListener(settings.gateway_host, settings.gateway_liveness_port).serve,
-                partial(keep_asking, broker.link),
-                partial(keep_measuring_disk, settings.spool_dir),
+                *_once(place, partial(keep_asking, broker.link)),
+                *_once(place, partial(keep_measuring_disk, settings.spool_dir)),
                 *telling(broker.link, parts.workers, settings, OutboundSettings()),
             ],
             stopping=[app.state.live.close],

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from hogsend.contract.errors import CannotStart
 from hogsend.service.settings import TelemetrySettings
+from services.gateway.app import _once
 from services.gateway.auth import AdminKeys, Scope
 from services.gateway.listener import join, port_for_workers
 from services.gateway.settings import GatewaySettings
@@ -104,6 +105,12 @@ def test_a_port_is_one_gateways_and_open_while_a_worker_listens() -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
     taken.close()
+
+
+def test_what_asks_posthog_is_done_by_the_first_worker_alone() -> None:
+    work: Any = Mock()
+    places = (None, Place(1, Mock(), Mock()), Place(2, Mock(), Mock()))
+    assert [_once(place, work) for place in places] == [[work], [work], []]
 
 
 def test_metrics_of_all_workers_are_told_apart() -> None:
