@@ -37,6 +37,7 @@ from benchmarks import (
     stack,
     syncing,
     webhooks,
+    workers,
 )
 from benchmarks.figures import Figure
 from benchmarks.report import machine
@@ -59,6 +60,7 @@ async def measure(progress: Progress, wanted: Sequence[str] = ()) -> list[report
         found = await _run(
             {
                 "webhooks": partial(webhooks.measure, servers, operator),
+                "workers": partial(workers.measure, servers, operator),
                 "ingest": partial(ingest.measure, servers, operator),
                 "cost": partial(cost.measure, servers, operator),
                 "latency": partial(latency.measure, servers, operator),

@@ -33,8 +33,8 @@ async def measure(servers: Servers, bus: Connection) -> list[Figure]:
             POSTHOG_WEBHOOK_SECRET="bench-secret",  # noqa: S106 - guards nothing real
         ) as http:
             for _ in range(ROUNDS):
-                echo.append((await _wrk(f"{http.base_url}/echo"))[0])
-                rate, slowest = await _wrk(f"{http.base_url}/v1/webhooks/posthog")
+                echo.append((await wrk(f"{http.base_url}/echo"))[0])
+                rate, slowest = await wrk(f"{http.base_url}/v1/webhooks/posthog")
                 webhooks.append(rate)
                 p99.append(slowest)
                 await bus.js.purge_stream(stream_declarations.StreamName.WEBHOOKS)
@@ -54,9 +54,10 @@ async def measure(servers: Servers, bus: Connection) -> list[Figure]:
     ]
 
 
-async def _wrk(url: str) -> tuple[float, float]:
+async def wrk(url: str, connections: int = CONNECTIONS) -> tuple[float, float]:
+    """Post for `ROUND_SECONDS`: answers a second, and the slowest but one in a hundred in ms."""
     process = await asyncio.create_subprocess_exec(
-        *("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{ROUND_SECONDS}s", "--latency"),
+        *("wrk", "-t1", f"-c{connections}", f"-d{ROUND_SECONDS}s", "--latency"),
         *("-s", str(SCRIPT), url.replace("//v1", "/v1").replace("//echo", "/echo")),
         stdout=asyncio.subprocess.PIPE,
     )
