@@ -87,7 +87,8 @@ def utc_now() -> datetime:
 
 def is_fresh(grant: OAuthPayload, now: datetime) -> bool:
     """Whether a grant's access token has more than `SKEW` left."""
-    return grant.expires_at - SKEW > now
+    # Not the time before it expires: nothing is before the first moment there is.
+    return grant.expires_at > now + SKEW
 
 
 class Refresher:

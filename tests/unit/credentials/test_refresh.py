@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 import stamina
 from structlog.testing import capture_logs
@@ -67,6 +68,16 @@ async def test_case_78_a_refresh_is_due_sixty_seconds_before_expiry(
     assert grant.access_token == ("pha_1" if refreshed else "pha_0")
     assert (await replica.ask()).token == grant.access_token
     assert len(driver.endpoint.asked) == refreshed
+
+
+async def test_a_grant_that_expired_before_all_time_is_refreshed(
+    driver: Driver, replica: Replica
+) -> None:
+    """Programs in Go write the first moment there is for a time that they do not know."""
+    first = datetime(1, 1, 1, tzinfo=UTC)
+    await driver.put(msgspec.structs.replace(driver.grant(left=0), expires_at=first))
+    await replica.refresher.refresh_due()
+    assert (await replica.ask()).token == "pha_1"
 
 
 async def test_case_82_two_callers_share_one_attempt(driver: Driver, replica: Replica) -> None:
