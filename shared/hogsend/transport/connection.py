@@ -116,8 +116,12 @@ class Connection:
 
         See `hogsend.transport.server_version`.
         """
-        version = str(self.client._server_info.get("version", "")) if self.connected else ""  # noqa: SLF001
-        return too_old(version)
+        return too_old(self.server_version)
+
+    @property
+    def server_version(self) -> str:
+        """The server's version; empty while not connected."""
+        return str(self.client._server_info.get("version", "")) if self.connected else ""  # noqa: SLF001
 
     @property
     def max_payload(self) -> int:

@@ -52,6 +52,8 @@ _STATUS = "Status"
 JETSTREAM_ANSWER = b'{"type":"io.nats.jetstream.api.'
 """What every answer of JetStream's API begins with; its status messages are empty."""
 
+_UNHEARD = 0
+"""Number of requests whose answers nobody waits for."""
 _TOKENS_OF_REPLY, _SEQUENCE_TOKEN = 9, 5
 
 Report = Callable[[str, Exception], None]
@@ -121,7 +123,7 @@ class Consumer:
             ConsumerConflict: see `find`.
             Forbidden: this NATS user may not make the consumer, or not read from it.
         """
-        pull: _Pull | None = None
+        pull: Pull | None = None
         try:
             while True:
                 try:
@@ -165,13 +167,13 @@ class Consumer:
         while not self._connection.connected:  # noqa: ASYNC110 - nats-py has no event for it
             await asyncio.sleep(RETRY_SECONDS / 5)
 
-    async def _start(self) -> _Pull:
-        pull = _Pull(self._connection, self._stream, await self.find())
+    async def _start(self) -> Pull:
+        pull = Pull(self._connection, self._stream, await self.find())
         await pull.start()
         return pull
 
 
-class _Request(msgspec.Struct, omit_defaults=True):
+class PullRequest(msgspec.Struct, omit_defaults=True):
     """A pull request (NATS ADR-13)."""
 
     batch: int
@@ -179,9 +181,13 @@ class _Request(msgspec.Struct, omit_defaults=True):
     """Nanoseconds."""
     no_wait: bool = False
     max_bytes: int = 0
+    group: str = ""
+    """Priority group of the reader (NATS ADR-42)."""
+    id: str = ""
+    """What JetStream has named the reader that it gives messages to."""
 
 
-class _Pull:
+class Pull:
     """Requests to one consumer, one at a time, answered on an inbox of its own.
 
     nats-py's `fetch` waits for its whole timeout unless the batch is full, so that a lone message
@@ -198,6 +204,8 @@ class _Pull:
         self._wanted = 0
         self._messages: deque[Msg] = deque()
         self._status: Msg | None = None
+        self.answered = True
+        """Whether the last answer came to its end; otherwise some of it may be lost."""
         self._arrived = asyncio.Event()
 
     async def start(self) -> None:
@@ -219,32 +227,44 @@ class _Pull:
             ConsumerGone: there is no such consumer.
             nats.errors.Error: the connection is lost, or nothing answers.
         """
-        messages = await self._ask(self._what_is_there(batch), ANSWER_SECONDS)
+        messages = await self.ask(self.what_is_there(batch), ANSWER_SECONDS)
         if not messages:
             expires = round(WAIT_SECONDS * 1e9)
-            messages = await self._ask(_Request(1, expires), WAIT_SECONDS + ANSWER_SECONDS)
+            messages = await self.ask(PullRequest(1, expires), WAIT_SECONDS + ANSWER_SECONDS)
             if messages and batch > 1:
-                rest = self._what_is_there(batch - 1)
+                rest = self.what_is_there(batch - 1)
                 try:
-                    messages += await self._ask(rest, ANSWER_SECONDS)
+                    messages += await self.ask(rest, ANSWER_SECONDS)
                 except (*UNREACHABLE, ConsumerGone):
                     # The message in hand goes first; the next request meets the same trouble.
                     return messages
         return messages
 
-    def _what_is_there(self, batch: int) -> _Request:
+    def what_is_there(self, batch: int) -> PullRequest:
+        """Make a request for at most so many messages that does not wait for any."""
         # A message that is larger than the limit would never come.
         most = max(BATCH_BYTES, self._connection.max_payload + FRAMING_BYTES)
-        return _Request(batch, no_wait=True, max_bytes=most)
+        return PullRequest(batch, no_wait=True, max_bytes=most)
 
-    async def _ask(self, request: _Request, seconds: float) -> list[Msg]:
+    async def ask(self, request: PullRequest, seconds: float) -> list[Msg]:
+        """Ask once, and give what came before the end of the answer, or of the time.
+
+        Args:
+            request: what is asked for.
+            seconds: how long the answer may take.
+
+        Raises:
+            ConsumerGone: there is no such consumer.
+            nats.errors.Error: the connection is lost, or nothing answers.
+        """
         self._requests += 1
         self._wanted, self._status = request.batch, None
         self._arrived.clear()
         inbox = f"{self._inbox}{self._requests}"
         refusal = self._connection.refusal(self._subject)
         await self._client.publish(self._subject, msgspec.json.encode(request), reply=inbox)
-        if not await self._answered_within(seconds, refusal) and not self._messages:
+        self.answered = await self._answered_within(seconds, refusal)
+        if not self.answered and not self._messages:
             if refusal.done():
                 raise self._connection.forbidden(self._subject)
             # Silence: the request was lost with a connection or a leader.
@@ -254,6 +274,11 @@ class _Pull:
         if not messages and self._status is not None:
             _raise_for(self._status)
         return messages
+
+    async def tell(self, request: PullRequest) -> None:
+        """Ask for nothing: what is answered is not looked at."""
+        body = msgspec.json.encode(request)
+        await self._client.publish(self._subject, body, reply=f"{self._inbox}{_UNHEARD}")
 
     async def _answered_within(self, seconds: float, refusal: asyncio.Future[None]) -> bool:
         reconnects = self._client.stats["reconnects"]

@@ -10,7 +10,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import RECONNECT_POLL_SECONDS, _Pull
+from hogsend.transport.consumer import RECONNECT_POLL_SECONDS, Pull
 from tests.virtual_time import on_virtual_time
 
 
@@ -43,7 +43,7 @@ class FakeConnection(Connection):
 @on_virtual_time
 async def test_a_request_that_a_reconnection_lost_is_given_up_at_once() -> None:
     connection = FakeConnection()
-    pull = _Pull(connection, "EVENTS", "mine")
+    pull = Pull(connection, "EVENTS", "mine")
     await pull.start()
     asking = asyncio.create_task(pull.next(10))
     await connection.waiting.wait()

@@ -16,7 +16,7 @@ from hogsend.contract.users import User
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
 from hogsend.transport.connection import Connection
-from hogsend.transport.server_version import too_old
+from hogsend.transport.server_version import PINS_SINCE, too_old
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,14 @@ def test_a_server_that_will_do_or_says_nothing(version: str) -> None:
 @pytest.mark.parametrize("version", ["2.9.10", "2.9.0-beta", "1.4.1", "0.9"])
 def test_a_server_that_is_too_old(version: str) -> None:
     assert too_old(version) == f"nats-server {version} is too old: Hogsend needs 2.10 or newer"
+
+
+def test_what_needs_a_newer_server_is_named() -> None:
+    needs = {"oldest": PINS_SINCE, "what": "INGEST_PARTITIONS above 1"}
+    assert too_old("2.11.0", oldest=PINS_SINCE) is None
+    assert too_old("2.10.29", **needs) == (  # type: ignore[arg-type]
+        "nats-server 2.10.29 is too old: INGEST_PARTITIONS above 1 needs 2.11 or newer"
+    )
 
 
 @pytest.fixture
