@@ -10,6 +10,7 @@ from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
     OutboundSettings,
+    PartitionSettings,
     PostHogSettings,
     PublicUrlSettings,
     Settings,
@@ -28,6 +29,7 @@ SERVICE_SETTINGS: dict[str, tuple[type[Settings], ...]] = {
         PostHogSettings,
         OutboundSettings,
         BusSettings,
+        PartitionSettings,
         TelemetrySettings,
     ),
     "provisioner": (
@@ -55,7 +57,13 @@ SERVICE_SETTINGS: dict[str, tuple[type[Settings], ...]] = {
         BusSettings,
         TelemetrySettings,
     ),
-    "ingest": (IngestSettings, DatabaseSettings, BusSettings, TelemetrySettings),
+    "ingest": (
+        IngestSettings,
+        PartitionSettings,
+        DatabaseSettings,
+        BusSettings,
+        TelemetrySettings,
+    ),
 }
 """Settings each service reads. `hogsend up` starts the services in reverse order."""
 

@@ -108,7 +108,9 @@ def _add_channel(built: Schema, channel: Channel, kinds: set[type]) -> None:
         "messages": _message_refs([channel.message]),
     }
     if channel.parameter:
-        described["parameters"] = {channel.parameter: {"description": _parameter(channel)}}
+        described["parameters"] = {
+            name: {"description": _parameter(channel)} for name in channel.parameter.split(".")
+        }
     built["channels"][_id(channel.subject)] = described
 
 
@@ -183,5 +185,7 @@ def _parameter(channel: Channel) -> str:
 
 
 def _id(subject: str) -> str:
-    """A channel's id: the subject without its prefix and wildcards."""
-    return re.sub(r"\.?[*>]", "", subject.removeprefix("hogsend.")).replace(".", "-")
+    """A channel's id: the subject without its prefix, and of several wildcards only how many."""
+    named = re.sub(r"\.?[*>]", "", subject.removeprefix("hogsend.")).replace(".", "-")
+    wildcards = subject.count("*")
+    return f"{named}-{wildcards}" if wildcards > 1 else named

@@ -26,6 +26,7 @@ from hogsend.service.heartbeat import touch_forever
 from hogsend.service.settings import (
     BusSettings,
     OutboundSettings,
+    PartitionSettings,
     PostHogSettings,
     PublicUrlSettings,
     TelemetrySettings,
@@ -112,6 +113,7 @@ def build(
     posthog: PostHogSettings,
     public: PublicUrlSettings,
     workers: Workers | None = None,
+    partitions: int = 1,
 ) -> Litestar:
     """Put the routes and what they need together."""
     workers = workers or Workers(queue)
@@ -123,6 +125,7 @@ def build(
         size=size,
         refusals=Refusals(ClientAddresses(settings.trusted_proxies)),
         max_bytes=settings.webhook_max_bytes,
+        in_order=partitions > 1,
     )
     live, activity = LiveEvents(bus), ActivityLog(bus)
     console = console_is_shown(wanted=settings.console, host=settings.gateway_host)
@@ -346,6 +349,7 @@ async def run() -> None:
             posthog=posthog,
             public=public,
             workers=parts.workers,
+            partitions=PartitionSettings().ingest_partitions,
         )
         server = make_server(with_middleware(app, broker.link, settings), settings)
         server.listening = _listening(settings, place)

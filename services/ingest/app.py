@@ -7,6 +7,7 @@ from pathlib import Path
 
 from faststream import FastStream
 
+from hogsend.contract.errors import CannotStart
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
 from hogsend.service import telemetry
@@ -17,8 +18,14 @@ from hogsend.service.dead_letters import DeadLetters
 from hogsend.service.health import HealthReporter
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.retention import Retention
-from hogsend.service.settings import BusSettings, DatabaseSettings, TelemetrySettings
+from hogsend.service.settings import (
+    BusSettings,
+    DatabaseSettings,
+    PartitionSettings,
+    TelemetrySettings,
+)
 from hogsend.service.tasks import Work
+from hogsend.transport.server_version import PINS_SINCE, too_old
 from services.ingest import handlers
 from services.ingest.audit import AuditTrail
 from services.ingest.consumer_api.requests import ConsumerRequests
@@ -42,6 +49,7 @@ from services.ingest.events.trace import EventTraces
 from services.ingest.export.exporter import Exporter
 from services.ingest.metrics import activity
 from services.ingest.notices import NoticeClaims
+from services.ingest.partitions.sharing import PACE, Pace, Partitions
 from services.ingest.replay.replayer import EventReplayer
 from services.ingest.settings import IngestSettings
 
@@ -56,6 +64,8 @@ def create_app(
     background: Sequence[Work] = (),
     limits: Limits = DEFAULT_LIMITS,
     settle_seconds: float = SETTLE_SECONDS,
+    partitions: int = 1,
+    pace: Pace = PACE,
 ) -> FastStream:
     """Build the service on a broker and a database, both of which may connect later.
 
@@ -66,6 +76,8 @@ def create_app(
         background: runs beside the subscribers.
         limits: what the operator says about streams.
         settle_seconds: pause before an erasure looks at the streams once more.
+        partitions: of webhooks, each consumed in order; one keeps no order.
+        pace: how long sharing them takes.
     """
     events = EventStore(database)
     directory = ContactDirectory(database)
@@ -99,8 +111,19 @@ def create_app(
         broker.link,
     )
     own = broker.include(handlers.router, activity=activity)
+    in_order = own.batch_subscriber(handlers.webhooks_in_order)
     for consuming in (handlers.webhooks, handlers.engagement, handlers.audit_entries):
         own.batch_subscriber(consuming).batch = batch_size
+    in_order.batch = batch_size
+    shared = Partitions(broker, in_order, partitions, pace)
+    broker.provide(shared)
+
+    async def require_pins() -> None:
+        what = "INGEST_PARTITIONS above 1"
+        problem = too_old(broker.link.server_version, oldest=PINS_SINCE, what=what)
+        if partitions > 1 and problem:
+            raise CannotStart(problem)
+
     return service_app(
         broker,
         background=[
@@ -109,8 +132,11 @@ def create_app(
             eraser.work_forever,
             contact_index(database).keep_built,
             event_replayer.tidy_forever,
+            shared.run,
             *background,
         ],
+        connected=[require_pins],
+        stopping=[shared.stop],
         closing=[database.close],
         limits=limits,
     )
@@ -119,7 +145,7 @@ def create_app(
 async def run() -> None:
     """Run until SIGTERM or SIGINT."""
     settings, observed = IngestSettings(), TelemetrySettings()
-    nats, postgres = BusSettings(), DatabaseSettings()
+    nats, postgres, queue = BusSettings(), DatabaseSettings(), PartitionSettings()
     async with telemetry.reporting(User.INGEST, observed):
         database = Database.of(postgres, "ingest", MIGRATIONS)
         events, entries = settings.event_retention_days, settings.audit_retention_days
@@ -133,5 +159,6 @@ async def run() -> None:
                 Retention(database, "audit", column="at", days=entries).keep_swept,
             ],
             limits=nats.stream_limits,
+            partitions=queue.ingest_partitions,
         )
         await app.run()

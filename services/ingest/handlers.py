@@ -75,6 +75,7 @@ from hogsend.contract.notices import (
     ClaimNotice,
     ToldProblems,
 )
+from hogsend.contract.partitions import PARTITIONED
 from hogsend.contract.persons import EVENT_CAPTURED, PERSON_ALIASED, PERSON_SET
 from hogsend.contract.replays import (
     EVENT_REPLAYED,
@@ -88,7 +89,7 @@ from hogsend.contract.streams import (
     INGEST_CONSUMER,
     StreamName,
 )
-from hogsend.contract.webhooks import WEBHOOK_ACCEPTED
+from hogsend.contract.webhooks import WEBHOOK_ACCEPTED, WEBHOOK_ACCEPTED_IN_ORDER
 from hogsend.service.health import HealthReporter
 from hogsend.service.injection import Injected
 from hogsend.service.requester import RawRequest
@@ -131,6 +132,7 @@ router.publishes(
     MESSAGE_DEAD_LETTERED,
     # Replayed dead letters go back to the streams they came from.
     WEBHOOK_ACCEPTED,
+    WEBHOOK_ACCEPTED_IN_ORDER,
     ADMIN_REQUEST_AUDITED,
     EVENT_CAPTURED,
     PERSON_ALIASED,
@@ -142,6 +144,17 @@ router.publishes(
 async def webhooks(messages: list[Msg], processor: Injected[EventProcessor]) -> None:
     """Store and publish a batch of webhooks."""
     await processor.process(messages, decode_webhook)
+
+
+@router.batches(
+    StreamName.WEBHOOKS,
+    INGEST_CONSUMER.evolve(durable_name=None, filter_subject=PARTITIONED),
+    starts_by_itself=False,
+    on_nak=metrics.NAKS.inc,
+)
+async def webhooks_in_order(messages: list[Msg], processor: Injected[EventProcessor]) -> None:
+    """Store and publish webhooks of one partition; see `services.ingest.partitions`."""
+    await processor.process(messages, decode_webhook, in_order=True)
 
 
 @router.batches(StreamName.ENGAGEMENT, ENGAGEMENT_CONSUMER, workers=2, on_nak=metrics.NAKS.inc)

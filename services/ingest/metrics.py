@@ -30,6 +30,7 @@ CONSUMERS_REFUSED = Counter(
 NAKS = Counter("hogsend_ingest_nak", "Messages returned to the queue when ingest stops")
 DeprecatedName(UNDELIVERABLE, "hogsend_ingest_parked")
 DeprecatedName(NAKS, "hogsend_ingest_given_back")
+PARTITIONS = Gauge("hogsend_ingest_partitions", "Partitions of webhooks this replica consumes")
 LAG = Gauge("hogsend_ingest_lag", "Messages that wait in a stream", ["stream"])
 LAG_SECONDS = Gauge(
     "hogsend_ingest_lag_seconds",

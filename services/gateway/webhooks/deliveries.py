@@ -59,6 +59,7 @@ class PostHogDeliveries:
         size: SizeLimit,
         refusals: Refusals,
         max_bytes: int,
+        in_order: bool = False,
     ) -> None:
         """Prepare to accept.
 
@@ -69,6 +70,7 @@ class PostHogDeliveries:
             size: what NATS takes.
             refusals: says which were refused.
             max_bytes: of a body.
+            in_order: whether ingest keeps each person's events in order.
         """
         self._queue = queue
         self._secret = secret
@@ -76,6 +78,7 @@ class PostHogDeliveries:
         self._size = size
         self._refusals = refusals
         self._max_bytes = max_bytes
+        self._in_order = in_order
 
     async def accept(self, scope: Scope, receive: Receive) -> bytes:
         """Make one event durable.
@@ -98,7 +101,9 @@ class PostHogDeliveries:
         await self._check_signature(scope, headers, body)
         webhook, body = parse_posthog(body)
         request_id = scope["state"][REQUEST_ID_STATE]
-        queued = queued_posthog_webhook(webhook, body, datetime.now(UTC), request_id)
+        queued = queued_posthog_webhook(
+            webhook, body, datetime.now(UTC), request_id, in_order=self._in_order
+        )
         try:
             await self._queue.accept(queued)
         except SpoolFull as error:

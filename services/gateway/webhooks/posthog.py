@@ -17,6 +17,7 @@ from hogsend.contract.headers import (
     format_time,
 )
 from hogsend.contract.json_text import replace_lone_surrogates, without_byte_order_mark
+from hogsend.contract.partitions import slot_of
 from hogsend.contract.webhooks import PostHogWebhook
 from services.gateway.json_body import (
     MalformedBodyError,
@@ -72,11 +73,17 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
 
 
 def queued_posthog_webhook(
-    webhook: PostHogWebhook, body: bytes, received_at: datetime, correlation_id: str
+    webhook: PostHogWebhook,
+    body: bytes,
+    received_at: datetime,
+    correlation_id: str,
+    *,
+    in_order: bool = False,
 ) -> QueuedWebhook:
     """Make the message that is queued for ingest, deduplicated by the event's id.
 
     An event without an id gets one here, once: what is queued, spooled or redelivered keeps it.
+    With `in_order` it also gets the slot of its person.
     """
     event = webhook.event
     id = event_message_id(
@@ -90,7 +97,8 @@ def queued_posthog_webhook(
         RECEIVED_AT: format_time(received_at),
         CORRELATION_ID: correlation_id,
     }
-    return QueuedWebhook(id, subjects.webhook(POSTHOG), headers, body)
+    slot = slot_of(event.distinct_id, webhook.email) if in_order else None
+    return QueuedWebhook(id, subjects.webhook(POSTHOG, slot), headers, body)
 
 
 def _invalid(problem: str) -> InvalidPayloadError:

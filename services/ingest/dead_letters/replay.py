@@ -28,6 +28,7 @@ from hogsend.contract.errors import (
     Unavailable,
 )
 from hogsend.contract.headers import MESSAGE_ID, ORIGINAL_ID, message_id
+from hogsend.contract.partitions import PARTITIONED, has_slot
 from hogsend.contract.registry import channels
 from hogsend.contract.users import DEAD_LETTER_KEEPER
 from hogsend.transport.publisher import OutgoingMessage, Publisher
@@ -172,6 +173,7 @@ def _require_replayable(content: DeadLetter) -> None:
             channel.stream == content.stream
             and DEAD_LETTER_KEEPER in channel.publishers
             and _covers(channel.subject, content.subject)
+            and (channel.subject != PARTITIONED or has_slot(content.subject))
         ):
             return
     raise NotReplayed(

@@ -10,9 +10,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 from hogsend.contract.errors import PublishRejected, Unavailable
 from hogsend.contract.headers import TRACEPARENT
+from hogsend.contract.partitions import whose
 from hogsend.service import tracing
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.queued_message import QueuedMessage
@@ -48,11 +50,19 @@ class EventProcessor:
         self._decoded_bytes = 0
         self._freed = asyncio.Event()
 
-    async def process(self, messages: Sequence[QueuedMessage], decode: Decode) -> None:
-        """Store, publish and acknowledge the events of `messages`; dead-letter the others."""
+    async def process(
+        self, messages: Sequence[QueuedMessage], decode: Decode, *, in_order: bool = False
+    ) -> None:
+        """Store, publish and acknowledge the events of `messages`; dead-letter the others.
+
+        Args:
+            messages: queued.
+            decode: makes an event of each.
+            in_order: publish an event only when JetStream has the one of the same person before it.
+        """
         async with self._room_for(sum(len(message.data) for message in messages)):
             with metrics.measured(messages):
-                await self._process(messages, decode)
+                await self._process(messages, decode, in_order=in_order)
 
     @asynccontextmanager
     async def _room_for(self, size: int) -> AsyncIterator[None]:
@@ -66,13 +76,16 @@ class EventProcessor:
             self._decoded_bytes -= size
             self._freed.set()
 
-    async def _process(self, messages: Sequence[QueuedMessage], decode: Decode) -> None:
+    async def _process(
+        self, messages: Sequence[QueuedMessage], decode: Decode, *, in_order: bool
+    ) -> None:
         decoded, failures = await self._decode_all(messages, decode)
         outcomes, attempts = await self._save([event for _, event in decoded])
         finished: list[QueuedMessage] = []
         unpublished: list[QueuedMessage] = []
         received: list[datetime] = []
         outgoing: list[OutgoingMessage] = []
+        persons: list[str] = []
         stored = duplicates = 0
         for (message, event), outcome in zip(decoded, outcomes, strict=True):
             if isinstance(outcome, Rejected):
@@ -96,10 +109,11 @@ class EventProcessor:
                 unpublished.append(message)
                 outgoing.append(event_message(event, outcome.contact_key))
                 received.append(event.received_at)
+                persons.append(whose(event.user_id, event.email) if in_order else "")
             else:
                 finished.append(message)
         with tracing.stage("publish event", (one.headers.get(TRACEPARENT) for one in outgoing)):
-            published, _ = await retry_until_available(lambda: self._publish(outgoing))
+            published = await self._publish_all(outgoing, persons if in_order else None)
         now = datetime.now(UTC)
         for message, since, refusal in zip(unpublished, received, published, strict=True):
             if refusal is None:
@@ -138,6 +152,21 @@ class EventProcessor:
         with tracing.stage("store event", (event.traceparent for event in events)):
             return await retry_until_available(lambda: self._store.save(events))
 
+    async def _publish_all(
+        self, messages: Sequence[OutgoingMessage], persons: Sequence[str] | None
+    ) -> list[transport.Outcome]:
+        """Publish until JetStream has answered for each; one a person at a time, if they are told.
+
+        Of messages that are published at once JetStream may refuse an earlier and take a later one.
+        """
+        published: list[transport.Outcome] = [None] * len(messages)
+        for wave in _waves(persons) if persons is not None else [range(len(messages))]:
+            sent = [messages[index] for index in wave]
+            outcomes, _ = await retry_until_available(partial(self._publish, sent))
+            for index, outcome in zip(wave, outcomes, strict=True):
+                published[index] = outcome
+        return published
+
     async def _publish(self, messages: Sequence[OutgoingMessage]) -> list[transport.Outcome]:
         outcomes = await self._publisher.publish_all(messages)
         for outcome in outcomes:
@@ -145,3 +174,15 @@ class EventProcessor:
                 # A sealed or wrongly configured stream: an operator mends it, no event is lost.
                 raise Unavailable(str(outcome)) from outcome
         return outcomes
+
+
+def _waves(persons: Sequence[str]) -> list[list[int]]:
+    """Indices of the first of every person, then of the second of every person, and so on."""
+    waves: list[list[int]] = []
+    seen: dict[str, int] = {}
+    for index, person in enumerate(persons):
+        number = seen[person] = seen.get(person, -1) + 1
+        if number == len(waves):
+            waves.append([])
+        waves[number].append(index)
+    return waves

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 
+from hogsend.contract import subjects
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.queued_message import QueuedMessage
 from services.ingest.incoming_event import IncomingEvent
@@ -15,12 +16,12 @@ _SOURCES = {posthog_source.SOURCE: posthog_source.decode}
 
 
 def decode_webhook(message: QueuedMessage) -> IncomingEvent:
-    """Decode a message of the webhook stream; the subject's last token is its source.
+    """Decode a message of the webhook stream; its subject names its source.
 
     Raises:
         Unprocessable: no retry can help.
     """
-    source = message.subject.rpartition(".")[2]
+    source = subjects.webhook_source(message.subject)
     if (decode := _SOURCES.get(source)) is None:
         raise Unprocessable("unknown_source", "there is no decoder for this source")
     return decode(message.data, message.headers or {}, partial(_queued_at, message))

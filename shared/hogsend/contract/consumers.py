@@ -30,10 +30,12 @@ PERSONS = "persons"
 ANY = "*"
 
 OWN_CONSUMERS: dict[User, dict[StreamName, str]] = {
-    User.INGEST: dict.fromkeys(
-        (StreamName.WEBHOOKS, StreamName.ENGAGEMENT, StreamName.AUDIT),
-        str(INGEST_CONSUMER.durable_name),
-    ),
+    User.INGEST: {
+        # One more for each partition.
+        StreamName.WEBHOOKS: ANY,
+        StreamName.ENGAGEMENT: str(INGEST_CONSUMER.durable_name),
+        StreamName.AUDIT: str(INGEST_CONSUMER.durable_name),
+    },
     User.ANALYTICS: {
         StreamName.EVENTS: MIRROR,
         StreamName.PERSONS: PERSONS,

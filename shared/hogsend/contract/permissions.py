@@ -143,11 +143,18 @@ def _consumer_api(user: User, stream: StreamName) -> set[str]:
         f"{API}.CONSUMER.CREATE.{stream}.{name}.>",
         f"{API}.CONSUMER.DURABLE.CREATE.{stream}.{name}",
     }
-    if user is User.ANALYTICS:
+    if user is User.ANALYTICS or name == ANY:
         api.add(f"{API}.CONSUMER.DELETE.{stream}.{name}")
     if name == ANY:
-        # To find consumers of destinations that are gone.
+        # To find consumers of destinations that are gone, and of another number of partitions.
         api.add(f"{API}.CONSUMER.LIST.{stream}")
+    if stream is StreamName.WEBHOOKS:
+        # Its replicas count each other, and one that has more than its share lets go of some.
+        api |= {
+            f"$SRV.PING.hogsend-{user}",
+            f"{inbox_prefix(user)}.>",
+            f"{API}.CONSUMER.UNPIN.{stream}.{name}",
+        }
     return api
 
 

@@ -36,12 +36,13 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     subscribers: tuple[User, ...]
     summary: str
     parameter: str = ""
-    """What the wildcard in `subject` stands for, for example `source`."""
+    """What the wildcards in `subject` stand for, for example `source` or `source.slot`."""
 
     @property
     def address(self) -> str:
-        """The subject with its parameter named, as AsyncAPI writes it."""
-        return re.sub(r"[*>]", f"{{{self.parameter}}}", self.subject)
+        """The subject with its parameters named, as AsyncAPI writes it."""
+        names = iter(self.parameter.split("."))
+        return re.sub(r"[*>]", lambda _: f"{{{next(names)}}}", self.subject)
 
     def __post_init__(self) -> None:
         """Collect it.

@@ -85,7 +85,7 @@ STREAMS: dict[StreamName, Stream] = {
         User.INGEST,
         StreamConfig(
             name=StreamName.WEBHOOKS,
-            subjects=[f"{subjects.WEBHOOKS}.*"],
+            subjects=[f"{subjects.WEBHOOKS}.*", f"{subjects.WEBHOOKS}.*.*"],
             retention=RetentionPolicy.WORK_QUEUE,
             # Full means refuse, so that the gateway spools; never forget an accepted webhook.
             discard=DiscardPolicy.NEW,

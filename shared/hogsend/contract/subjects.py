@@ -29,9 +29,17 @@ _EMPTY = "%"
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_$:@/-]")
 
 
-def webhook(source: str) -> str:
-    """Subject a webhook of `source` (for example `posthog`) is queued on."""
-    return f"{WEBHOOKS}.{source}"
+def webhook(source: str, slot: int | None = None) -> str:
+    """Subject a webhook of `source` (for example `posthog`) is queued on, with its slot if any.
+
+    Slots are for order; see `hogsend.contract.partitions`.
+    """
+    return f"{WEBHOOKS}.{source}" if slot is None else f"{WEBHOOKS}.{source}.{slot}"
+
+
+def webhook_source(subject: str) -> str:
+    """The source that `webhook` made `subject` of."""
+    return subject.removeprefix(f"{WEBHOOKS}.").partition(".")[0]
 
 
 def event(name: str) -> str:

@@ -74,3 +74,13 @@ WEBHOOK_ACCEPTED = Channel(
     subscribers=(User.INGEST,),
     summary="An accepted webhook, body as it came; the last token is the source.",
 )
+
+WEBHOOK_ACCEPTED_IN_ORDER = Channel(
+    subject=f"{subjects.WEBHOOKS}.*.*",
+    parameter="source.slot",
+    stream=StreamName.WEBHOOKS,
+    message=PostHogWebhook,
+    publishers=(User.GATEWAY, User.INGEST),
+    subscribers=(User.INGEST,),
+    summary="The same with INGEST_PARTITIONS above 1: source, and the slot of its person.",
+)

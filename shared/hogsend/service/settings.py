@@ -21,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from hogsend.contract.partitions import SLOTS
 from hogsend.contract.streams import MIB, STREAM_MAX_BYTES, Limits
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
 from hogsend.service.proxies import Proxies
@@ -251,6 +252,18 @@ class BusSettings(Settings):
     def stream_limits(self) -> Limits:
         """What they say about streams."""
         return Limits(self.nats_replicas, self.nats_stream_max_bytes)
+
+
+class PartitionSettings(Settings):
+    """The queue of webhooks, for the gateway and ingest: the same for both."""
+
+    ingest_partitions: Annotated[int, Field(ge=1, le=SLOTS)] = Field(
+        1,
+        description="Above 1, events of one distinct id are published in the order in which their "
+        "webhooks were accepted, however many replicas of ingest there are: webhooks are consumed "
+        "in so many partitions, each by one replica at a time. At least as many as replicas; 32 "
+        "suits most. nats-server 2.11 or newer.",
+    )
 
 
 class TelemetrySettings(Settings):

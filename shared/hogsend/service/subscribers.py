@@ -76,6 +76,8 @@ DRAIN_SECONDS = 8.0
 
 RETRY_SECONDS = 30.0
 """A message that failed for an unknown reason is redelivered after this long."""
+ATTEMPT_SECONDS = 2.0
+"""Pause between two attempts at a message that those behind it wait for."""
 NAK_SECONDS = 1.0
 """What is given back is redelivered after this long; sooner, our own open request would get it."""
 
@@ -298,24 +300,30 @@ class BatchSubscriber(BatchPullStreamSubscriber):
                         turn.end()
                     else:
                         turn.end_within(PATIENCE_SECONDS)
-                    await self._work_on(messages)
+                    await self.hand_over(messages)
 
     def _is_backlog(self, messages: list[Msg]) -> bool:
         """Whether so much was there that more of it waits, or soon will."""
         size = sum(len(message.data) for message in messages)
         return len(messages) > self.batch // 2 or size > BATCH_BYTES // 2
 
-    async def _work_on(self, messages: list[Msg]) -> None:
+    async def hand_over(self, messages: list[Msg], *, attempts: int = 1) -> None:
+        """Process a batch, and give back what is not acknowledged.
+
+        Args:
+            messages: in their order.
+            attempts: how often a message at fault is tried before those behind it go on.
+        """
         in_hand = self._in_hand(HEARTBEAT_SECONDS)
         in_hand.take(messages)
         beating = asyncio.create_task(in_hand.keep_alive())
         try:
-            await self._process(messages)
+            await self._process(messages, attempts)
         finally:
             beating.cancel()
             self._noted(await in_hand.nak_all(NAK_SECONDS))
 
-    async def _process(self, messages: list[Msg]) -> None:
+    async def _process(self, messages: list[Msg], attempts: int = 1) -> None:
         try:
             await self.process_message(messages)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the stream
@@ -329,17 +337,22 @@ class BatchSubscriber(BatchPullStreamSubscriber):
             )
             for message in messages:
                 if not message.is_acked:
-                    await self._process_one(message)
+                    await self._process_one(message, attempts)
 
-    async def _process_one(self, message: Msg) -> None:
-        try:
-            await self.process_message([message])
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the stream
-            kind, sequence = type(error).__name__, message.metadata.sequence.stream
-            metrics.FAILURES.labels("message", kind).inc()
-            log.warning("message failed, it is redelivered later", seq=sequence, reason=kind)
-            if not message.is_acked:
-                await message.nak(RETRY_SECONDS)
+    async def _process_one(self, message: Msg, attempts: int) -> None:
+        for left in reversed(range(attempts)):
+            try:
+                await self.process_message([message])
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not stop the stream
+                kind, sequence = type(error).__name__, message.metadata.sequence.stream
+                metrics.FAILURES.labels("message", kind).inc()
+                log.warning("message failed, it is tried again later", seq=sequence, reason=kind)
+            else:
+                return
+            if left:
+                await asyncio.sleep(ATTEMPT_SECONDS)
+        if not message.is_acked:
+            await message.nak(RETRY_SECONDS)
 
     def _in_hand(self, heartbeat: float) -> MessagesInHand:
         return MessagesInHand(self._connection(), _handled, interval=heartbeat)

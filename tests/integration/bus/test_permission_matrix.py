@@ -120,8 +120,8 @@ async def test_a_user_answers_only_those_who_may_ask_it(servers: Servers, user: 
         # It asks everybody what they did, other gateways too.
         asking |= {User.GATEWAY, User.OPERATOR}
     if user is User.INGEST:
-        # It makes their consumers.
-        asking |= {User.SUBSCRIBER, User.APP}
+        # It makes their consumers, and its replicas count each other.
+        asking |= {User.SUBSCRIBER, User.APP, User.INGEST}
     inboxes = {f"{inbox_prefix(other)}.x": role(other) in asking for other in User}
     assert await published(servers, user, set(inboxes)) == {
         subject for subject, allowed in inboxes.items() if allowed
@@ -154,7 +154,8 @@ async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User)
         for verb in ("STREAM.MSG.DELETE", "DIRECT.GET"):
             every[f"{API}.{verb}.{name}"] = name in erased
         for verb in ("PAUSE", "UNPIN", "LEADER.STEPDOWN", "RESET"):
-            every[f"{API}.CONSUMER.{verb}.{name}.mine"] = False
+            lets_go = verb == "UNPIN" and name is StreamName.WEBHOOKS and name in own
+            every[f"{API}.CONSUMER.{verb}.{name}.mine"] = lets_go
         every[f"{API}.CONSUMER.NAMES.{name}"] = False
         trims = name is StreamName.ENGAGEMENT and name in owned
         replays = name is StreamName.EVENTS and name in owned
@@ -179,7 +180,7 @@ async def test_a_user_reaches_only_its_own_consumers(
         for name in ("somebodys", *sorted(reserved(stream))):
             own = OWN_CONSUMERS.get(user, {}).get(stream)
             mine = own == name or (own == ANY and name not in reserved(stream, user))
-            deletes = mine and user is User.ANALYTICS
+            deletes = mine and (user is User.ANALYTICS or own == ANY)
             read = mine or (stream in others and name not in reserved(stream))
             looked_at = user is User.INGEST and stream in STREAMS_OF_OTHERS
             every[f"{api}.CONSUMER.INFO.{stream}.{name}"] = read or looked_at

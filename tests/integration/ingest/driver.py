@@ -13,6 +13,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.events import Event
+from hogsend.contract.partitions import slot_of
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.contract.webhooks import PostHogEvent, PostHogWebhook
@@ -25,6 +26,7 @@ from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.subscribers import BatchSubscriber
 from hogsend.transport.connection import Connection
 from services.ingest.app import MIGRATIONS, create_app
+from services.ingest.partitions.sharing import PACE, Pace
 from tests.integration import harness
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -41,18 +43,31 @@ async def ingest_service(
     batch_size: int = 500,
     consumes: bool = True,
     settle_seconds: float = 60.0,
+    partitions: int = 1,
+    pace: Pace = PACE,
 ) -> AsyncIterator[ServiceBroker]:
     """The ingest service, connected to everything."""
     broker = ServiceBroker(User.INGEST, Connection(User.INGEST, servers.nats_url(User.INGEST)))
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
     await database.connect()
-    app = create_app(broker, database, batch_size=batch_size, settle_seconds=settle_seconds)
+    app = create_app(
+        broker,
+        database,
+        batch_size=batch_size,
+        settle_seconds=settle_seconds,
+        partitions=partitions,
+        pace=pace,
+    )
     if not consumes:
         for subscriber in broker.subscribers:
             if isinstance(subscriber, BatchSubscriber):
                 subscriber._workers = 0
-    async with started(app):
-        yield broker
+    try:
+        async with started(app):
+            yield broker
+    finally:
+        # One that was killed has not.
+        await database.close()
 
 
 class Driver:
@@ -81,16 +96,23 @@ class Driver:
 
     @asynccontextmanager
     async def replica(
-        self, *, batch_size: int = 500, settle_seconds: float = 60.0
-    ) -> AsyncIterator[None]:
+        self,
+        *,
+        batch_size: int = 500,
+        settle_seconds: float = 60.0,
+        partitions: int = 1,
+        pace: Pace = PACE,
+    ) -> AsyncIterator[ServiceBroker]:
         """A replica that consumes until the end of the block."""
         async with ingest_service(
             self._servers,
             self.database_url,
             batch_size=batch_size,
             settle_seconds=settle_seconds,
-        ):
-            yield
+            partitions=partitions,
+            pace=pace,
+        ) as broker:
+            yield broker
 
     @asynccontextmanager
     async def answering(self) -> AsyncIterator[ServiceBroker]:
@@ -98,10 +120,10 @@ class Driver:
         async with ingest_service(self._servers, self.database_url, consumes=False) as broker:
             yield broker
 
-    async def queue(self, body: bytes, **headers: str) -> None:
+    async def queue(self, body: bytes, slot: int | None = None, **headers: str) -> None:
         """Put a raw body on the webhook stream; header names have `_` for `-`."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        await self.gateway.publish(subjects.webhook("posthog"), body, named)
+        await self.gateway.publish(subjects.webhook("posthog", slot), body, named)
 
     async def post(
         self,
@@ -109,6 +131,7 @@ class Driver:
         *,
         person: Any = None,
         received_at: str = "2026-01-01T00:00:00.000000Z",
+        in_order: bool = False,
         **event: Any,
     ) -> None:
         """Queue what PostHog would post, as the gateway does."""
@@ -117,7 +140,8 @@ class Driver:
         headers = {"Hogsend_Received_At": received_at}
         if id:
             headers["Nats_Msg_Id"] = id
-        await self.queue(msgspec.json.encode(body), **headers)
+        slot = slot_of(body.event.distinct_id, body.email) if in_order else None
+        await self.queue(msgspec.json.encode(body), slot, **headers)
 
     async def events(self, count: int) -> list[Event]:
         """Wait until every queue is empty, and read all events on the bus."""
@@ -140,6 +164,10 @@ class Driver:
             return not any(queued)
 
         await eventually(empty, PATIENCE)
+
+    async def stored(self, events: int) -> bool:
+        """Whether so many events are stored."""
+        return await self.count("events") >= events
 
     async def count(self, table: str) -> int:
         """Rows of a table."""

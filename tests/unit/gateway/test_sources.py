@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hogsend.contract.headers import CORRELATION_ID, MESSAGE_ID, RECEIVED_AT, event_message_id
+from hogsend.contract.partitions import slot_of
 from services.gateway.routes.record import Email, IdempotencyKey
 from services.gateway.webhooks.posthog import (
     InvalidPayloadError,
@@ -144,6 +145,17 @@ def test_a_uuid_event_name_and_distinct_id_make_the_message_id() -> None:
     assert delivery.headers[CORRELATION_ID] == "r-1"
     assert delivery.headers[RECEIVED_AT] == "2026-06-01T12:00:00.000000Z"
     assert delivery.body == data
+
+
+def test_a_webhook_is_queued_with_the_slot_of_its_person_where_order_is_kept() -> None:
+    webhook, data = parse_posthog(body())
+    slot = slot_of("u_42", None)
+    for in_order, subject in (
+        (False, "hogsend.webhooks.posthog"),
+        (True, f"hogsend.webhooks.posthog.{slot}"),
+    ):
+        queued = queued_posthog_webhook(webhook, data, NOW, "r-1", in_order=in_order)
+        assert (queued.subject, queued.id) == (subject, message_id_of())
 
 
 @pytest.mark.parametrize("other", [{"event": "e"}, {"distinct_id": "d"}, {"uuid": "0190-b"}])

@@ -125,6 +125,7 @@ async def test_a_letter_that_could_not_be_deleted_is_replayed_again_under_the_sa
     ("stream", "subject"),
     [
         ("WEBHOOKS", "hogsend.webhooks.posthog"),
+        ("WEBHOOKS", "hogsend.webhooks.posthog.63"),
         ("ENGAGEMENT", "hogsend.engagement.email.opened"),
         ("PERSONS", "hogsend.persons.set"),
     ],
@@ -147,6 +148,7 @@ async def test_what_ingest_may_publish_is_replayed(
         ("WEBHOOKS", "hogsend.webhooks.a b"),
         ("WEBHOOKS", "hogsend.webhooks.a\r\nPUB x"),
         ("WEBHOOKS", "hogsend.webhooks.posthog.more"),
+        ("WEBHOOKS", "hogsend.webhooks.posthog.64"),
         ("WEBHOOKS", "hogsend.credentials.posthog.changed"),
         ("CREDENTIALS", "hogsend.credentials.posthog.changed"),
         ("WEBHOOKS", ""),

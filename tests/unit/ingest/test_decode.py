@@ -37,9 +37,15 @@ def test_a_webhook_is_decoded_by_the_source_that_its_subject_names() -> None:
     assert event.received_at == LATER
 
 
-def test_a_webhook_of_an_unknown_source_is_unprocessable() -> None:
+def test_a_webhook_with_a_slot_is_decoded_by_its_source() -> None:
+    event = decode_webhook(FakeMessage(WEBHOOK, subject="hogsend.webhooks.posthog.17"))
+    assert event.ref == EventRef("posthog", "u-1")
+
+
+@pytest.mark.parametrize("source", ["elsewhere", "elsewhere.17", "17.posthog"])
+def test_a_webhook_of_an_unknown_source_is_unprocessable(source: str) -> None:
     with pytest.raises(Unprocessable) as caught:
-        decode_webhook(FakeMessage(WEBHOOK, subject="hogsend.webhooks.elsewhere"))
+        decode_webhook(FakeMessage(WEBHOOK, subject=f"hogsend.webhooks.{source}"))
     assert caught.value.reason == "unknown_source"
 
 

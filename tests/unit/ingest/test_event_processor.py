@@ -216,3 +216,26 @@ async def test_large_batches_are_decoded_one_after_the_other(
     await asyncio.gather(*running)
     assert decoded == ["large", "too"]
     assert batch.journal[-1] == "ack too"
+
+
+async def test_in_order_an_event_waits_until_the_one_before_it_of_its_person_is_published(
+    batch: Batch,
+) -> None:
+    def decode_person(message: QueuedMessage) -> IncomingEvent:
+        text = message.data.decode()
+        return incoming(text, user_id=text[0])
+
+    batch.publisher.refusals["a1"] = [Unavailable("no room")]
+    messages = [batch.message(text) for text in ("a1", "a2", "b1", "a3")]
+    await batch.processor.process(messages, decode_person, in_order=True)
+    # JetStream has taken what came with the refused one; it knows the repetition.
+    published = [what for what in batch.journal if what.startswith("publish")]
+    assert published == ["publish b1", "publish a1", "publish b1", "publish a2", "publish a3"]
+
+
+async def test_out_of_order_a_batch_is_published_at_once(batch: Batch) -> None:
+    batch.publisher.refusals["a1"] = [Unavailable("no room")]
+    messages = [batch.message(text) for text in ("a1", "a2")]
+    await batch.processor.process(messages, lambda message: incoming(message.data.decode()))
+    published = [what for what in batch.journal if what.startswith("publish")]
+    assert published == ["publish a2", "publish a1", "publish a2"]

@@ -96,7 +96,10 @@ class Processor(EventProcessor):
     def __init__(self) -> None:
         self.decoded: list[str] = []
 
-    async def process(self, messages: Sequence[QueuedMessage], decode: Decode) -> None:
+    async def process(
+        self, messages: Sequence[QueuedMessage], decode: Decode, *, in_order: bool = False
+    ) -> None:
+        self.in_order = in_order
         self.decoded += [event.name for message in messages if (event := decode(message))]
 
 
@@ -220,4 +223,4 @@ def test_the_setting_says_how_large_batches_are() -> None:
     database = Database("postgresql://nowhere", "ingest", MIGRATIONS, pool_size=1)
     create_app(broker, database, batch_size=7)
     batches = [one.batch for one in broker.subscribers if isinstance(one, BatchSubscriber)]
-    assert batches == [7, 7, 7]
+    assert batches == [7, 7, 7, 7]

@@ -1,0 +1,1 @@
+"""Webhooks in partitions: each consumed by one replica at a time, and all shared evenly."""

@@ -1,0 +1,130 @@
+"""Events of one distinct id come in order, whoever of ingest's replicas comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from typing import Any
+
+from nats.errors import ConnectionClosedError
+
+from hogsend.contract.events import Event
+from hogsend.contract.streams import INGEST_CONSUMER, StreamName
+from hogsend.service.broker import ServiceBroker
+from services.ingest.partitions.sharing import Pace, Partitions
+from tests.integration.ingest.driver import Driver
+from tests.waiting import eventually
+
+PACE = Pace(round=0.1, answers=0.05, left_over=0.1, pin=0.9)
+PERSONS = 12
+
+
+@asynccontextmanager
+async def in_partitions(driver: Driver, partitions: int = 6) -> AsyncIterator[ServiceBroker]:
+    try:
+        async with driver.replica(batch_size=20, partitions=partitions, pace=PACE) as broker:
+            yield broker
+    except* ConnectionClosedError:
+        # Killed: it can neither unsubscribe nor let go.
+        pass
+
+
+async def post(driver: Driver, numbers: Sequence[int], *, in_order: bool = True) -> None:
+    for number in numbers:
+        person = f"person {number % PERSONS}"
+        await driver.post(
+            f"u-{number}", distinct_id=person, properties={"n": number}, in_order=in_order
+        )
+
+
+def assert_in_order(events: Sequence[Event]) -> None:
+    last: dict[str, int] = {}
+    for event in events:
+        number = int(str(event.properties["n"]))
+        assert last.get(event.user_id, -1) < number
+        last[event.user_id] = number
+
+
+async def kill(broker: ServiceBroker) -> None:
+    """Cut its connection for good, so that it can tell nobody anything."""
+    broker.link.client.options["allow_reconnect"] = False
+    transport: Any = broker.link.client._transport
+    transport._io_writer.transport.abort()
+    await eventually(lambda: broker.link.client.is_closed)
+
+
+async def test_events_of_a_person_come_in_order_while_replicas_are_killed(
+    driver: Driver,
+) -> None:
+    async with AsyncExitStack() as replicas:
+        first = await replicas.enter_async_context(in_partitions(driver))
+        second = await replicas.enter_async_context(in_partitions(driver))
+        await post(driver, range(200))
+        posting = asyncio.create_task(post(driver, range(200, 600)))
+        await kill(first)
+        await replicas.enter_async_context(in_partitions(driver))
+        await asyncio.wait_for(posting, 60)
+        await kill(second)
+        events = await driver.events(600)
+    assert_in_order(events)
+    assert await driver.count("events") == 600
+
+
+def held(broker: ServiceBroker) -> int:
+    shared = broker._provided[Partitions]
+    assert isinstance(shared, Partitions)
+    return len(shared.held)
+
+
+async def test_replicas_share_evenly_whoever_comes_and_goes(driver: Driver) -> None:
+    feed = asyncio.create_task(post_on_and_on(driver))
+    async with in_partitions(driver) as first, AsyncExitStack() as others:
+        await eventually(lambda: held(first) == 6)
+        more = [await others.enter_async_context(in_partitions(driver)) for _ in range(2)]
+        replicas = [first, *more]
+        await eventually(lambda: [held(one) for one in replicas] == [2, 2, 2])
+        await others.aclose()
+        await eventually(lambda: held(first) == 6)
+        feed.cancel()
+
+
+async def post_on_and_on(driver: Driver) -> None:
+    for number in count():
+        # Every slot has something to consume.
+        await driver.post(f"e-{number}", distinct_id=f"p{number}", in_order=True)
+
+
+async def test_another_number_of_partitions_loses_nothing_and_keeps_the_order(
+    driver: Driver,
+) -> None:
+    async with in_partitions(driver, 6):
+        await post(driver, range(100))
+        # It goes on while the other one is there, and consumes nothing any more.
+        async with in_partitions(driver, 4):
+            await post(driver, range(100, 200))
+            await driver.drained()
+    # With one only, too, what was queued for several is consumed.
+    await post(driver, range(200, 260))
+    async with in_partitions(driver, 1):
+        events = await driver.events(260)
+    assert_in_order(events)
+    names = {one.name for one in await driver.operator.js.consumers_info(StreamName.WEBHOOKS)}
+    assert names == {"ingest", "partition-0-of-1"}
+
+
+async def test_what_was_queued_without_a_slot_comes_first(driver: Driver) -> None:
+    await post(driver, [0], in_order=False)
+    js = driver.operator.js
+    await js.add_consumer(StreamName.WEBHOOKS, INGEST_CONSUMER)
+    reading = await js.pull_subscribe_bind(consumer="ingest", stream=StreamName.WEBHOOKS)
+    (in_hand,) = await reading.fetch(1)
+    await post(driver, [PERSONS])
+    async with in_partitions(driver):
+        # What has no slot and is queued later is consumed, while the other is in hand.
+        await post(driver, [1, 2, 3], in_order=False)
+        await eventually(lambda: driver.stored(3))
+        assert not await driver.stored(4)
+        await in_hand.nak()
+        assert_in_order(await driver.events(5))
