@@ -22,7 +22,7 @@ from hogsend.contract import subjects
 from hogsend.contract.base import Properties
 from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.events import Event
-from hogsend.contract.headers import format_time, message_headers
+from hogsend.contract.headers import format_time, message_headers, message_id
 from hogsend.contract.streams import StreamName
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
@@ -35,7 +35,7 @@ BATCH = 256
 BATCH_BYTES = 4 * 1024 * 1024
 """Most that is read at a time; JetStream returns one message more than fits."""
 ANSWER_SECONDS = 5.0
-UNORDERED = timedelta(minutes=5)
+UNORDERED = timedelta(minutes=1)
 """Events that are received so close to each other may be announced in any order."""
 
 _DIRECT_GET = f"$JS.API.DIRECT.GET.{StreamName.EVENTS}"
@@ -109,6 +109,21 @@ class AnnouncedEvents:
         """
         found = await self._get({"start_time": format_time(at), "batch": 1})
         return found[0].sequence if found else None
+
+    async def at_beginning(self, received_before: datetime) -> frozenset[str]:
+        """Message ids of the stream's first events, up to those that were received later.
+
+        Raises:
+            Unavailable: JetStream does not answer.
+        """
+        found: set[str] = set()
+        sequence = 1
+        while batch := await self.in_stream(sequence):
+            found |= {message_id(one.headers) or "" for one in batch}
+            if min(one.received_at for one in batch) >= received_before:
+                break
+            sequence = batch[-1].sequence + 1
+        return frozenset(found)
 
     async def in_database(
         self,

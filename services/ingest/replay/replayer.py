@@ -94,6 +94,8 @@ class EventReplayer:
         self._budget = budget_seconds
         self._events = AnnouncedEvents(link, database)
         self._consumers = ReplayConsumers(link)
+        self._beginning: tuple[str, frozenset[str]] = "", frozenset()
+        """Of the replay that was asked for last: what is at the beginning of the stream."""
 
     async def replay(self, wanted: ReplayEvents) -> EventsReplayed:
         """Give the durable the next part, or count it.
@@ -181,7 +183,8 @@ class EventReplayer:
             )
             if not found:
                 return _Part([], await self._in_stream(wanted, start))
-            return _Part(found, msgspec.structs.replace(start, row=found[-1].row))
+            after = msgspec.structs.replace(start, row=found[-1].row)
+            return _Part(await self._not_in_stream(start, found), after)
         if start.sequence > start.last:
             return _Part([], None)
         found = await self._events.in_stream(start.sequence)
@@ -190,6 +193,17 @@ class EventReplayer:
         after = msgspec.structs.replace(start, sequence=found[-1].sequence + 1)
         span = [one for one in found if wanted.since <= one.occurred_at < start.until]
         return _Part([one for one in span if one.sequence <= start.last], after)
+
+    async def _not_in_stream(
+        self, start: ReplayPosition, found: Sequence[Announced]
+    ) -> Sequence[Announced]:
+        """Without events of PostgreSQL that the stream has: those are read from there."""
+        edge = start.received_before
+        if edge is None or all(one.received_at < edge - UNORDERED for one in found):
+            return found
+        if self._beginning[0] != start.id:
+            self._beginning = start.id, await self._events.at_beginning(edge)
+        return [one for one in found if message_id(one.headers) not in self._beginning[1]]
 
     async def _count(
         self, wanted: ReplayEvents, start: ReplayPosition, filters: Sequence[str]

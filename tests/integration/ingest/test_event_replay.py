@@ -150,6 +150,18 @@ async def test_what_the_stream_has_no_longer_comes_from_the_database(
     assert [b'"signed_up-10"' in copies[0], b'"signed_up-11"' in copies[1]] == [True, True]
 
 
+async def test_each_event_comes_once_where_the_stream_begins(
+    driver: Driver, ingest: ServiceBroker
+) -> None:
+    # The stream has the last of the two. Another, of the same minute, it has no longer.
+    await driver.operator.js.purge_stream(StreamName.EVENTS, seq=4)
+    assert (await replay(driver, dry_run=True)).count == 2
+    assert (await replay(driver)).count == 2
+    copies = await taken(driver, MAILER)
+    assert [b'"signed_up-10"' in copies[0].data, b'"signed_up-11"' in copies[1].data] == [True] * 2
+    assert b"anna@example.com" in copies[1].data, "as it was announced"
+
+
 async def test_afterwards_everything_is_as_it_was(driver: Driver, own: EventReplayer) -> None:
     before = await filters(driver)
     await replay(driver)
