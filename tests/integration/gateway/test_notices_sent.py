@@ -21,6 +21,7 @@ from hogsend.service.tasks import cancel_all
 from services.gateway.notices import telling, watches
 from services.gateway.notices.sender import NoticeSender
 from services.gateway.settings import GatewaySettings
+from services.gateway.workers.link import Workers
 from tests.cli.recording_server import CannedResponse, Fake, RecordedRequest
 from tests.integration.harness import (
     Gateway,
@@ -117,7 +118,7 @@ async def stack(
             operator_webhook_secret=SECRET,
             spool_dir=tmp_path,
         )
-        (tell,) = telling.telling(gateway.bus, gateway.queue, settings, OutboundSettings())
+        (tell,) = telling.telling(gateway.bus, Workers(gateway.queue), settings, OutboundSettings())
         task = asyncio.ensure_future(tell())
         yield Stack(posthog, gateway, operator)
         await cancel_all(task)
