@@ -134,11 +134,12 @@ class Parent:
             if self._stopping.is_set():
                 return
             attempts = 1 if time.monotonic() - started > STABLE_SECONDS else attempts + 1
-            log.warning("a worker ended and is started again", worker=number, end=_ended(code))
             if self._cannot_go_on():
+                log.error("no worker can start", end=_ended(code))
                 self._code = code
                 self.stop()
                 return
+            log.warning("a worker ended and is started again", worker=number, end=_ended(code))
             RESTARTS.inc()
             await self._pause(_delay(attempts), self._stopping)
 

@@ -59,7 +59,7 @@ def share_of(settings: GatewaySettings) -> GatewaySettings:
     workers = settings.gateway_workers
     return settings.model_copy(
         update={
-            "spool_max_bytes": settings.spool_max_bytes // workers,
+            "spool_max_bytes": -(-settings.spool_max_bytes // workers),
             "gateway_max_connections": -(-settings.gateway_max_connections // workers),
             "gateway_liveness_port": 0,
         }
