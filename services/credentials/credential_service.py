@@ -58,10 +58,10 @@ class CredentialService:
         """Store an OAuth grant. It replaces the one before, which need not be readable.
 
         Raises:
-            InvalidRequest: the token endpoint or the client id is not acceptable.
+            InvalidRequest: the token endpoint, the client id or the access token is not acceptable.
             Unavailable: the grant could not be stored, or the change not published.
         """
-        _check_endpoints(payload, self._egress)
+        _check(payload, self._egress)
         saved = await self._store.save(provider, "oauth", self._sealer.seal(payload))
         await self._relay.announce(provider, saved.change)
         return _meta(provider, payload, saved.row, None)
@@ -207,7 +207,12 @@ def _meta(
     )
 
 
-def _check_endpoints(payload: OAuthPayload, egress: EgressPolicy) -> None:
+def _check(payload: OAuthPayload, egress: EgressPolicy) -> None:
+    if not (payload.access_token.isascii() and payload.access_token.isprintable()):
+        raise InvalidRequest(
+            "payload.accessToken has characters that an HTTP header does not carry; send it as "
+            "PostHog gave it"
+        )
     # The refresh token is sent to this URL: who may PUT a grant must not send it in plain text.
     endpoint = payload.token_endpoint
     if not is_absolute_url(endpoint):

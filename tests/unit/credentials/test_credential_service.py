@@ -68,6 +68,18 @@ async def test_a_client_id_is_an_absolute_url(driver: Driver, replica: Replica) 
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, client_id=CLIENT_ID))
 
 
+@pytest.mark.parametrize("token", ["pha\n", "pha x\r\ny", "schl\u00fcssel", "pha\x00"])
+async def test_an_access_token_can_travel_in_a_header(
+    driver: Driver, replica: Replica, token: str
+) -> None:
+    with pytest.raises(InvalidRequest, match="payload.accessToken") as refused:
+        await replica.credentials.put_oauth(
+            "posthog", msgspec.structs.replace(driver.grant(left=3600), access_token=token)
+        )
+    assert token not in str(refused.value)
+    assert (await driver.snapshot()).version == 0
+
+
 async def test_the_derived_payload_is_replaced_as_a_whole(replica: Replica) -> None:
     await replica.credentials.put_derived("posthog", DERIVED)
     status = await replica.credentials.put_derived(
