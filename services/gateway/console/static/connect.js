@@ -89,6 +89,8 @@ function inBrowser(way, title) {
       location.assign(begun.authorizeUrl);
     } catch (error) {
       outcome.textContent = why(error);
+    } finally {
+      // Also for who comes back by the browser's button, to the page as it was.
       run.disabled = false;
     }
   });
@@ -113,7 +115,8 @@ async function finished(answer, again) {
   say("PostHog is connected.");
   const outcome = h("div", { role: "status" });
   const back = button("Show the connection", again);
-  const { projectId } = await api("/console/connect");
+  // Connected is connected, whatever becomes of this question.
+  const { projectId } = await api("/console/connect").catch(() => ({}));
   const several = done.scopedTeams.length !== 1 && !projectId;
   // It goes on while the page is shown; nothing is lost when somebody leaves it.
   if (!several) setUp(outcome);
