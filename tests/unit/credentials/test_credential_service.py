@@ -72,7 +72,7 @@ async def test_a_client_id_is_an_absolute_url(driver: Driver, replica: Replica) 
 async def test_an_access_token_can_travel_in_a_header(
     driver: Driver, replica: Replica, token: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match="payload.accessToken") as refused:
+    with pytest.raises(InvalidRequest, match="accessToken") as refused:
         await replica.credentials.put_oauth(
             "posthog", msgspec.structs.replace(driver.grant(left=3600), access_token=token)
         )
