@@ -49,6 +49,8 @@ class Layout(StrEnum):
 
 
 SERVERS = ("nats", "nats-2", "nats-3")
+DOOR = "door"
+"""Has the port that two gateways share (deploy/shared-port.yaml); it is not replaced with them."""
 VARIABLES = ("COMPOSE_PROFILES", "NATS_CONFIG", "NATS_REPLICAS", "HOGSEND_NATS_URL")
 """What chooses the layout, and goes together."""
 

@@ -23,7 +23,7 @@ from cli.backup import streams
 from cli.backup.streams import Done, StreamError
 from cli.deployment import servers
 from cli.deployment.compose import Compose
-from cli.deployment.layout import SERVERS, Layout
+from cli.deployment.layout import DOOR, SERVERS, Layout
 from cli.errors import CommandError
 from cli.stack.data_directory import write_private
 
@@ -70,6 +70,12 @@ class Move:
         Raises:
             CommandError: something fails. What the texts say can be done, and then the same again.
         """
+        if DOOR in self._compose.services():
+            raise CommandError(
+                "two gateways share a port here, and a move has to ask each of them",
+                "take deploy/shared-port.yaml out of COMPOSE_FILE and run `docker compose up -d "
+                "--remove-orphans`; after the move, put it back",
+            )
         journal = self._begun()
         if journal is not None and journal.target is not target:
             raise CommandError(

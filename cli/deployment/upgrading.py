@@ -17,7 +17,7 @@ import msgspec
 
 from cli.deployment import servers
 from cli.deployment.compose import Compose
-from cli.deployment.layout import SERVERS
+from cli.deployment.layout import DOOR, SERVERS
 from cli.errors import CommandError
 
 IN_ORDER = ("credentials", "provisioner", "ingest", "analytics")
@@ -43,6 +43,8 @@ class Upgrade:
         """Work on a deployment, and tell each step."""
         self._compose = compose
         self._tell = tell
+        self._door: str | None = None
+        """Who has the port of the gateways, where they share one."""
 
     def run(self, *, build: bool) -> list[Replaced]:
         """Replace every container of which there is a newer image or setting.
@@ -61,6 +63,7 @@ class Upgrade:
         self._tell("checking the settings")
         self._compose.run("run", "--rm", "--no-deps", "-T", "settings")
         present = self._compose.services()
+        self._door = DOOR if DOOR in present else None
         return [self._replace(name) for name in order(present)]
 
     def _replace(self, service: str) -> Replaced:
@@ -72,6 +75,8 @@ class Upgrade:
         elif service == "postgres":
             self._wait(service, ("pg_isready", "-q", "-U", "postgres", "-d", "hogsend"))
         elif service.startswith("gateway"):
+            # Behind a shared port the other one may answer for it.
+            self._wait(service, ALIVE)
             self._wait_for_gateway(service)
         else:
             self._wait(service, ALIVE)
@@ -119,7 +124,7 @@ class Upgrade:
         raise _stuck(service)
 
     def _address(self, service: str) -> str:
-        address = self._compose.run("port", service, "3002")
+        address = self._compose.run("port", self._door or service, "3002")
         return f"http://{address.replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104
 
 

@@ -194,6 +194,32 @@ def test_compose_lets_a_gateway_open_the_files_it_wants() -> None:
         assert needed <= int(found[1]) <= 2 * needed
 
 
+class WithReset(yaml.SafeLoader):
+    """Reads what Compose takes away with `!reset` as None."""
+
+
+WithReset.add_constructor("!reset", lambda _loader, _node: None)
+
+
+def test_two_gateways_share_the_port_of_a_container_that_outlives_them() -> None:
+    base = compose()["services"]
+    overlay = yaml.load((DEPLOY / "shared-port.yaml").read_text(), Loader=WithReset)["services"]  # noqa: S506 - a SafeLoader
+    door = overlay.pop("door")
+    assert door["ports"] == base["gateway"]["ports"]
+    assert door["image"] == base["nats"]["image"]
+    assert door["cap_drop"] == ["ALL"]
+    assert door["sysctls"] == {"net.ipv4.tcp_migrate_req": "1"}
+    # By these names others in the network know them.
+    assert set(door["networks"]["default"]["aliases"]) == set(overlay) == {"gateway", "gateway-2"}
+    for gateway in overlay.values():
+        assert gateway["network_mode"] == "service:door"
+        assert gateway["ports"] is None
+        assert gateway["environment"]["GATEWAY_SHARE_PORT"] == "true"
+    # In one network two processes cannot have one port, and the second has no profile to wait for.
+    assert "METRICS_PORT" in overlay["gateway-2"]["environment"]
+    assert overlay["gateway-2"]["profiles"] is None
+
+
 def test_every_service_is_locked_down_in_compose() -> None:
     for name, service in compose()["services"].items():
         assert service["cap_drop"] == ["ALL"], name

@@ -104,6 +104,7 @@ class Engine(Compose):
         super().__init__(directory)
         self.data: dict[str, str] = dict(layouts)
         self.ran: list[str] = []
+        self.present = "settings nats gateway ingest"
 
     def run(self, *arguments: str, extra: Mapping[str, str] | None = None, **_: Any) -> str:
         own = arguments[2:] if arguments[0] == "--profile" else arguments
@@ -123,7 +124,7 @@ class Engine(Compose):
         if words[0] == "port":
             return "127.0.0.1:3003"
         if words[0] == "config":
-            return "settings nats gateway ingest"
+            return self.present
         return ""
 
 
@@ -180,6 +181,7 @@ def test_streams_move_along_while_no_service_finds_a_server(
     assert engine.env_file.values()["NATS_REPLICAS"] == "3"
     steps = [line for line in engine.ran if not line.startswith("run")]
     assert steps == [
+        "config --services",
         "up nats (moving)",
         "stop nats nats-2 nats-3",
         "up nats nats-2 nats-3 (moving)",
@@ -210,6 +212,15 @@ def test_a_second_gateway_that_takes_nothing_is_not_waited_for_for_ever(
     streams["ready"] = [False]
     Move(Engine(tmp_path, nats="single"), texts.append).to(Layout.CLUSTER)
     assert texts[-1].startswith("gateway-2 does not take webhooks")
+
+
+def test_gateways_that_share_a_port_are_parted_first(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, nats="single")
+    engine.present += " door"
+    with pytest.raises(CommandError, match="share a port"):
+        Move(engine, told).to(Layout.CLUSTER)
+    assert engine.data == {"nats": "single"}
+    assert engine.ran == ["config --services"]
 
 
 def test_streams_move_back_and_forth(tmp_path: Path, streams: dict[str, Any]) -> None:

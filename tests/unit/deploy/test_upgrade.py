@@ -40,6 +40,8 @@ class Engine(Compose):
             case ["exec", "-T", service, *_] if service == self.broken:
                 raise CommandError("it does not run", "look")
             case ["port", service, _]:
+                if "door" in self._services and service != "door":
+                    raise CommandError("no port 3002/tcp", "look")
                 return f"{service}:3002"
         return ""
 
@@ -85,6 +87,17 @@ def test_a_container_that_does_not_work_is_the_last_that_is_replaced(tmp_path: P
         Upgrade(engine, told).run(build=False)
     assert engine.replaced == ["nats", "postgres", "credentials"]
     assert "build" not in engine.ran
+
+
+def test_gateways_behind_one_port_are_asked_there_and_each_has_to_live(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, [*SINGLE, "gateway-2", "door"])
+    Upgrade(engine, told).run(build=False)
+    assert engine.replaced[-2:] == ["gateway-2", "gateway"]
+    assert "door" not in engine.replaced
+    engine.broken = "gateway-2"
+    with pytest.raises(CommandError, match="gateway-2 was replaced and does not work"):
+        Upgrade(engine, told).run(build=False)
+    assert engine.replaced[-1] == "gateway-2"
 
 
 def test_what_does_not_run_is_not_upgraded(tmp_path: Path) -> None:
