@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 
 from cli.admin.messages import OtherDestination
@@ -136,7 +138,7 @@ def diagnosis_checks(found: Diagnosis) -> list[Check]:
 def _credential(found: Credential) -> Check:
     text = _words(found.state)
     if found.expires_at is not None:
-        text += f", token valid until {found.expires_at}"
+        text += f", token {_until(found.expires_at)}"
     if found.refresh_failing:
         text += ", refresh is failing"
     mark = _CREDENTIAL.get(found.state, Mark.PROBLEM)
@@ -145,9 +147,20 @@ def _credential(found: Credential) -> Check:
     return _line(found, "OAuth credential", text, mark)
 
 
+def _until(expires_at: str) -> str:
+    try:
+        is_over = datetime.fromisoformat(expires_at) <= datetime.now(UTC)
+    except (ValueError, TypeError):
+        # Not a time, or one without a zone: said as it is.
+        is_over = False
+    return f"expired at {expires_at}" if is_over else f"valid until {expires_at}"
+
+
 def _scope_gap(found: Diagnosis) -> Check:
     if found.scope_gap:
         return missing_scopes(found.scope_gap)
+    if found.credential.state == "unknown":
+        return Check(Mark.NOTE, "scopes", "unknown, as the credential is")
     if found.credential.state != "present":
         return Check(Mark.NOTE, "scopes", "no grant to check")
     return Check(Mark.OK, "scopes", "all granted")

@@ -56,5 +56,7 @@ def remedy(name: str, part: Part) -> str:
     if part.status == "up" and part.database not in {None, "up"}:
         return _COMPONENTS["database"]
     return _COMPONENTS.get(
-        name, f"start the {name} service, or see in its log (.hogsend/logs/{name}.log) why it ends"
+        name,
+        f"start the {name} service, or restart one that hangs; its log (.hogsend/logs/{name}.log) "
+        "says why",
     )

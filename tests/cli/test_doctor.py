@@ -458,6 +458,28 @@ def test_status_is_not_healthy_with_a_credential_that_is_not_usable(
     assert cli.status(json=True).json["credentials"] == credentials
 
 
+@pytest.mark.parametrize(
+    ("expires_at", "said"),
+    [
+        ("2020-01-01T00:00:00.000Z", "token expired at 2020-01-01"),
+        ("2999-01-01T00:00:00.000Z", "token valid until 2999-01-01"),
+        ("soon", "token valid until soon"),
+    ],
+)
+def test_a_token_that_has_expired_is_not_called_valid(
+    cli: Cli, hogsend: FakeHogsend, expires_at: str, said: str
+) -> None:
+    diagnosed(hogsend, "credential", "expiresAt", to=expires_at)
+    assert said in cli.doctor().out
+
+
+def test_nobody_says_that_there_is_no_grant_while_that_is_not_known(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    diagnosed(hogsend, "credential", to={"state": "unknown"})
+    assert "scopes            unknown, as the credential is" in cli.doctor().out
+
+
 def test_a_scope_gap_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
     diagnosed(hogsend, "scopeGap", to=["query:read", "cohort:write"])
     outcome = cli.doctor()
