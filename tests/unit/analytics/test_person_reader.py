@@ -93,7 +93,7 @@ async def test_that_persons_cannot_be_read_is_logged_once_as_soon_as_it_is_known
     assert not logging.done()
     world.link.answer(CREDENTIALS_TOKEN, answer)
     await logging
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert said.count("person reads are off") == 1
     assert "hogsend connect posthog" in said
     assert "POSTHOG_PERSONAL_API_KEY" in said
