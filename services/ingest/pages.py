@@ -42,6 +42,13 @@ class AuditPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     id: UUID
 
 
+class ContactPosition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What the list of the newest contacts is sorted by. No two contacts have the same position."""
+
+    created_at: _Moment
+    id: UUID
+
+
 def cursor(position: msgspec.Struct) -> str:
     """Write a position as text that callers pass on as it is."""
     return base64.urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()

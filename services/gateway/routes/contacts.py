@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -24,6 +24,7 @@ from hogsend.contract.contacts import (
     EraseContact,
     Erasure,
     FindContacts,
+    Origin,
     SplitContacts,
 )
 from hogsend.contract.directory import (
@@ -43,7 +44,7 @@ from services.gateway.audit import recorded
 from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
 from services.gateway.error_responses import RefusalBody, admin_errors
 from services.gateway.exports import document, pages
-from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
+from services.gateway.pagination import DEFAULT_LIMIT, Before, Limit, Offset
 
 WANTED = QueryParameter(
     min_length=1,
@@ -53,6 +54,11 @@ WANTED = QueryParameter(
 SEARCHED = QueryParameter(
     max_length=4096,
     description="Part of the email address, of the first user id, or of the contact's id.",
+)
+Order: TypeAlias = Literal["lastSeen", "created"]
+ORDER = QueryParameter(
+    description="`lastSeen`: who was seen last comes first. `created`: who was made last; its "
+    "pages are as fast among many contacts as among few.",
 )
 NAMED = PathParameter(
     max_length=4096, description="A user id, a contact's id, or an email address."
@@ -98,6 +104,9 @@ class ListedContact(ContactRecord, frozen=True, kw_only=True):
     key_count: int | msgspec.UnsetType = msgspec.UNSET
     merges: list[ContactMerge] | msgspec.UnsetType = msgspec.UNSET
     """The latest 100 that it comes from, the latest first, those that were undone included."""
+    origins: dict[str, Origin] | msgspec.UnsetType = msgspec.UNSET
+    """Of each property."""
+    email_origin: Origin | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class ContactListing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -108,6 +117,8 @@ class ContactListing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     limit: int
     offset: int
     total_estimated: bool = False
+    next_before: str | msgspec.UnsetType | None = msgspec.UNSET
+    """`before` of the next page, in the order `created`; null on the last."""
 
 
 class ContactWithPreferences(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -131,21 +142,26 @@ class ContactsController(Controller):
         summary="List contacts, or find one",
         responses=admin_errors(400),
     )
-    async def find_contacts(
+    async def find_contacts(  # noqa: PLR0917 - one parameter a query key
         self,
         bus: NamedDependency[Connection],
         key: Annotated[str | None, WANTED] = None,
         search: Annotated[str | None, SEARCHED] = None,
+        order: Annotated[Order, ORDER] = "lastSeen",
         limit: Limit = DEFAULT_LIMIT,
         offset: Offset = 0,
+        before: Before = None,
     ) -> ContactListing:
-        """List contacts, seen last first; `key` gives those it leads to, with their merges.
+        """List contacts; `key` gives those it leads to, with their merges and origins.
 
-        `key` leads to contacts by user id, by id, then by email address. `total` is exact up to
+        `key` leads to contacts by user id, by id, then by email address. In the order `created`
+        `nextBefore` is the `before` of the next page, and null on the last. `total` is exact up to
         10,000; beyond it is an estimate, and `totalEstimated` says so.
         """
         if key is None:
-            wanted = ListContacts(search=search, limit=limit, offset=offset)
+            wanted = ListContacts(
+                search=search, order=order, limit=limit, offset=offset, before=before
+            )
             page = await bus.request(INGEST_LIST_CONTACTS, wanted)
             return ContactListing(
                 contacts=[_listed(contact) for contact in page.contacts],
@@ -153,9 +169,10 @@ class ContactsController(Controller):
                 limit=page.limit,
                 offset=page.offset,
                 total_estimated=page.total_estimated,
+                next_before=page.next_before,
             )
-        if search is not None:
-            raise InvalidRequest("give key or search, not both")
+        if search is not None or before is not None:
+            raise InvalidRequest("key goes with neither search nor before")
         found = (await bus.request(INGEST_CONTACTS, FindContacts(key=key))).contacts
         shown = [_listed(contact) for contact in found[offset : offset + limit]]
         return ContactListing(contacts=shown, total=len(found), limit=limit, offset=offset)

@@ -56,6 +56,11 @@ def version_of(event: IncomingEvent) -> Version:
     return (event.effective_at - _EPOCH) // _MICROSECOND, event.ref.id
 
 
+def moment_of(version: Version) -> datetime:
+    """The time in a version."""
+    return _EPOCH + version[0] * _MICROSECOND
+
+
 class Contact(msgspec.Struct, kw_only=True):
     """One person. Changes only through `apply` and `merge`."""
 

@@ -12,6 +12,7 @@ import aiosql
 import msgspec
 
 from hogsend.contract.base import Properties
+from hogsend.contract.contacts import ContactRecord
 from hogsend.contract.directory import (
     ContactPage,
     ListContacts,
@@ -20,14 +21,14 @@ from hogsend.contract.directory import (
     Timeline,
     TimelineEntry,
 )
-from hogsend.contract.errors import NotFound
+from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.service.database import Database
 from services.ingest.contacts.contact import ROW, Key
 from services.ingest.contacts.lookup import contacts_of, ids_of, keys_named
 from services.ingest.contacts.records import contact_record
 from services.ingest.contacts.storage import digest, owners
 from services.ingest.nul import text_without_nul
-from services.ingest.pages import EXACT_TOTAL, estimated_rows
+from services.ingest.pages import EXACT_TOTAL, ContactPosition, cursor, estimated_rows, position
 from services.ingest.sources.engagement import SOURCE
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("directory.sql"), "asyncpg")
@@ -45,7 +46,15 @@ class ContactDirectory:
         self._database = database
 
     async def page(self, wanted: ListContacts) -> ContactPage:
-        """List contacts, seen last first; those that are named, in order of what names them."""
+        """List contacts in the order that is asked for; named ones in order of what names them.
+
+        Raises:
+            InvalidRequest: `before` is no position in this order, or there is an `offset`, too.
+        """
+        if wanted.order == "created" and wanted.offset:
+            raise InvalidRequest("the order created has no offset: take before")
+        if wanted.order != "created" and wanted.before is not None:
+            raise InvalidRequest("before is for the order created")
         if not (wanted.key is wanted.user_id is wanted.email is None):
             return await self._named(wanted)
         search = text_without_nul(wanted.search) or None
@@ -53,16 +62,21 @@ class ContactDirectory:
             total = await _queries.total(connection, search=search, most=EXACT_TOTAL + 1)
             if estimated := total > EXACT_TOTAL:
                 total = estimated_rows(await _queries.expected_total(connection, search=search))
-            found = _queries.contacts(
-                connection, search=search, limit=wanted.limit, offset=wanted.offset
-            )
-            contacts = [contact_record(row) async for row in found]
+            following: str | msgspec.UnsetType | None = msgspec.UNSET
+            if wanted.order == "created":
+                contacts, following = await _newest(connection, wanted, search)
+            else:
+                found = _queries.contacts(
+                    connection, search=search, limit=wanted.limit, offset=wanted.offset
+                )
+                contacts = [contact_record(row) async for row in found]
         return ContactPage(
             contacts=contacts,
             total=total,
             total_estimated=estimated,
             limit=wanted.limit,
             offset=wanted.offset,
+            next_before=following,
         )
 
     async def timeline(self, wanted: ListTimeline) -> Timeline:
@@ -151,3 +165,28 @@ def _entry(row: Mapping[str, Any]) -> TimelineEntry:
 
 def _rate(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
+
+
+async def _newest(
+    connection: Any, wanted: ListContacts, search: str | None
+) -> tuple[list[ContactRecord], str | None]:
+    before = position(ContactPosition, wanted.before)
+    # Planned for this page: the plan for any reads all contacts.
+    await _queries.custom_plans(connection)
+    rows = [
+        row
+        async for row in _queries.newest(
+            connection,
+            search=search,
+            before=before is not None,
+            before_created=before and before.created_at,
+            before_id=before and before.id,
+            # One more than is shown tells whether there is another page.
+            limit=wanted.limit + 1,
+        )
+    ]
+    shown = rows[: wanted.limit]
+    if len(rows) == len(shown):
+        return list(map(contact_record, shown)), None
+    last = ContactPosition(shown[-1]["created_at"], shown[-1]["id"])
+    return list(map(contact_record, shown)), cursor(last)

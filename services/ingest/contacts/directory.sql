@@ -9,6 +9,22 @@ WHERE :search::text IS NULL OR position(lower(:search) IN lower(email)) > 0
     OR position(lower(:search) IN id::text) > 0
 ORDER BY last_seen_at DESC, id DESC LIMIT :limit OFFSET :offset;
 
+-- name: custom_plans()!
+-- Plan list queries for the page that is really asked for, so that they use the fitting index.
+SET LOCAL plan_cache_mode = force_custom_plan;
+
+-- name: newest(search, before, before_created, before_id, limit)
+-- Contacts that match, those that were made last first; those after a position when there is one.
+SELECT id, external_id, email, timezone, properties, first_seen_at, last_seen_at, created_at,
+    updated_at
+FROM contacts
+WHERE (NOT :before::boolean
+        OR (created_at, id) < (:before_created::timestamptz, :before_id::uuid))
+    AND (:search::text IS NULL OR position(lower(:search) IN lower(email)) > 0
+        OR position(lower(:search) IN lower(external_id)) > 0
+        OR position(lower(:search) IN id::text) > 0)
+ORDER BY created_at DESC, id DESC LIMIT :limit;
+
 -- name: total(search, most)$
 -- How many contacts match, counted up to a number.
 SELECT count(*) FROM (

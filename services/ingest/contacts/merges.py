@@ -23,7 +23,7 @@ from hogsend.service.database import Database
 from services.ingest.contacts import storage
 from services.ingest.contacts.contact import EXTERNAL, ROW, Contact, Key
 from services.ingest.contacts.lookup import ids_of
-from services.ingest.contacts.records import contact_record
+from services.ingest.contacts.records import contact_record, email_origin, origins
 from services.ingest.contacts.separation import separate
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("merges.sql"), "asyncpg")
@@ -163,6 +163,8 @@ async def _details(connection: Any, ids: Sequence[UUID]) -> ContactList:
         contacts=[
             ContactDetails(
                 **msgspec.structs.asdict(contact_record(row)),
+                origins=origins(row),
+                email_origin=email_origin(row),
                 keys=_decode_keys(row["keys"]),
                 key_count=row["key_count"],
                 merges=[

@@ -8,10 +8,15 @@ from typing import Any
 import msgspec
 
 from hogsend.contract.base import Properties
-from hogsend.contract.contacts import ContactRecord
-from services.ingest.contacts.contact import canonical_key
+from hogsend.contract.contacts import ContactRecord, Origin
+from services.ingest.contacts.contact import Version, canonical_key, moment_of
 
 _decode_properties = msgspec.json.Decoder(Properties).decode
+_decode_versions = msgspec.json.Decoder(dict[str, Version]).decode
+_decode_version = msgspec.json.Decoder(Version).decode
+
+MOST_CHARACTERS = 200
+"""Of an event's id, which may be very long."""
 
 
 def contact_record(row: Mapping[str, Any]) -> ContactRecord:
@@ -28,3 +33,21 @@ def contact_record(row: Mapping[str, Any]) -> ContactRecord:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )
+
+
+def origins(row: Mapping[str, Any]) -> dict[str, Origin]:
+    """Tell where each property comes from; removed ones are left out."""
+    known = _decode_properties(row["properties"])
+    versions = _decode_versions(row["versions"])
+    return {name: _origin(version) for name, version in versions.items() if name in known}
+
+
+def email_origin(row: Mapping[str, Any]) -> Origin | None:
+    """Tell where the address comes from, if there is one."""
+    if row["email"] is None or row["email_version"] is None:
+        return None
+    return _origin(_decode_version(row["email_version"]))
+
+
+def _origin(version: Version) -> Origin:
+    return Origin(at=moment_of(version), event_id=version[1][:MOST_CHARACTERS])

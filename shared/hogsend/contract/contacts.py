@@ -91,6 +91,15 @@ class ContactRecord(Message, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+class Origin(Message, frozen=True, kw_only=True):
+    """Which event something that is known comes from."""
+
+    at: datetime
+    """When that happened, or was received if that was earlier: later ones win."""
+    event_id: str
+    """At most its first 200 characters."""
+
+
 class ContactDetails(ContactRecord, frozen=True, kw_only=True):
     """A contact as an operator sees it."""
 
@@ -99,6 +108,9 @@ class ContactDetails(ContactRecord, frozen=True, kw_only=True):
     key_count: int
     merges: list[ContactMerge]
     """The latest 100 that it comes from, the latest first, those that were undone included."""
+    origins: dict[str, Origin] = {}
+    """Of each property."""
+    email_origin: Origin | None = None
 
 
 class ContactList(Message, frozen=True, kw_only=True):

@@ -31,12 +31,17 @@ class ListContacts(Message, frozen=True, kw_only=True):
     """A user id, a contact's id or an email address."""
     user_id: str | None = None
     email: str | None = None
+    order: Literal["lastSeen", "created"] = "lastSeen"
+    """What comes first: who was seen last, or who was made last. The second is as fast with many
+    contacts as with few."""
     limit: Limit = 50
     offset: Offset = 0
+    before: str | None = None
+    """`next_before` of the page before this one, in the order `created`."""
 
 
 class ContactPage(Message, frozen=True, kw_only=True):
-    """A page of contacts, those that were seen last first."""
+    """A page of contacts."""
 
     contacts: list[ContactRecord]
     total: int
@@ -44,6 +49,8 @@ class ContactPage(Message, frozen=True, kw_only=True):
     limit: int
     offset: int
     total_estimated: bool = False
+    next_before: str | msgspec.UnsetType | None = msgspec.UNSET
+    """`before` of the next page, in the order `created`; null on the last."""
 
 
 class ListTimeline(Message, frozen=True, kw_only=True):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
 
+from hogsend.contract.contacts import Origin
 from hogsend.contract.directory import ListContacts, ListTimeline, RecordContact
 from hogsend.contract.engagement import Engagement
 from hogsend.contract.errors import InvalidRequest, NotFound
@@ -20,7 +22,10 @@ from services.ingest.events.contact_recording import ContactRecorder
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
+from services.ingest.pages import ContactPosition, cursor
 from tests.unit.ingest.fakes import FakePublisher
+
+HOSTILE = "<script>\u202e"
 
 
 class People:
@@ -94,6 +99,63 @@ async def test_contacts_are_listed_searched_and_named(people: People) -> None:
     (found,) = (await people.directory.page(ListContacts(key=page.contacts[0].id))).contacts
     assert (found.external_id, found.email) == ("u_2", "ben@acme.example")
     assert found.created_at == found.first_seen_at == people.now - timedelta(hours=1)
+
+
+async def test_the_newest_contacts_are_listed_page_by_page(people: People) -> None:
+    for number in range(5):
+        await people.happened(user_id=f"u_{number}", ago=timedelta(hours=9 - number))
+    # Of one moment: the id decides.
+    await people.happened(user_id="u_5", ago=timedelta(hours=5))
+    # Seen since, and as old as before.
+    await people.happened(user_id="u_0")
+    seen: list[str] = []
+    before: str | None = None
+    for _ in range(3):
+        page = await people.directory.page(ListContacts(order="created", limit=2, before=before))
+        seen += [contact.contact_key for contact in page.contacts]
+        assert page.total == 6
+        assert page.next_before is not msgspec.UNSET
+        before = page.next_before
+    assert before is None
+    assert sorted(seen[:2]) == ["u_4", "u_5"]
+    assert seen[2:] == ["u_3", "u_2", "u_1", "u_0"]
+    assert await people.keys(order="created", search="U_1") == ["u_1"]
+    for wrong in (
+        ListContacts(order="created", before="bm9uc2Vuc2U"),
+        ListContacts(order="created", offset=1),
+        ListContacts(before=cursor(ContactPosition(people.now, uuid4()))),
+    ):
+        with pytest.raises(InvalidRequest):
+            await people.directory.page(wrong)
+
+
+async def test_each_property_tells_which_event_it_comes_from(people: People) -> None:
+    long = "x" * 1000
+    events: list[tuple[str, str | None, dict[str, Any], int]] = [
+        ("e-old", "ada@example.com", {"plan": "free", "gone": 1}, 3),
+        ("e-new", None, {"plan": "pro", "gone": None}, 2),
+        (long, None, {"a": HOSTILE}, 1),
+    ]
+    for id, email, properties, ago in events:
+        at = people.now - timedelta(hours=ago)
+        stored = IncomingEvent(
+            ref=EventRef("posthog", id),
+            name="seen",
+            user_id="u_1",
+            email=email,
+            occurred_at=at,
+            received_at=at,
+            properties={},
+            person_properties=properties,
+        )
+        await people.store.save([stored])
+    (found,) = (await people.merges.find("u_1")).contacts
+    hours = people.now - timedelta(hours=2)
+    assert found.origins == {
+        "plan": Origin(at=hours, event_id="e-new"),
+        "a": Origin(at=hours + timedelta(hours=1), event_id=long[:200]),
+    }
+    assert found.email_origin == Origin(at=hours - timedelta(hours=1), event_id="e-old")
 
 
 async def test_a_timeline_has_what_happened_to_a_contact_and_to_nobody_else(

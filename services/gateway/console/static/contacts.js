@@ -1,14 +1,17 @@
 // Contacts: who is who, what is known about them, and merges undone.
 
 import { api, query } from "/console/api.js";
-import { ask, button, empty, facts, filters, h, json, linked, plain, say, section, table, text, time } from "/console/dom.js";
+import { ask, button, empty, facts, filters, h, json, link, linked, plain, say, section, table, text, time } from "/console/dom.js";
 
+// Longer ids are cut, and lead to nothing.
+const CUT_ID = 200;
+const MOST_ROWS = 200;
 const KINDS = { external: "User id", email: "Email", row: "Merged contact" };
 
 export async function view({ params, signal, mayAct, again }) {
   const key = params.get("key");
   const form = filters("contacts", [["key", "User id, contact id or email"]], params);
-  if (!key) return [form, empty("Find a person by a user id, a contact's id or an email address.")];
+  if (!key) return [form, await list(params, signal)];
   const { contacts } = await api(query("/v1/admin/contacts", { key }), { signal });
   if (!contacts.length) return [form, empty("Nobody is known by that. A contact is made with the first event of a user id or email address.")];
   return [form, contacts.map((contact) => one(contact, mayAct, again))];
@@ -30,7 +33,7 @@ function one(contact, mayAct, again) {
   }, { "aria-label": `Undo merge ${merge.id}` });
   return section(plain(contact.email ?? contact.contactKey),
     facts([
-      ["Id", text(contact.id)], ["Known as", text(contact.contactKey)], ["Email", text(contact.email)], ["Time zone", text(contact.timezone)],
+      ["Id", text(contact.id)], ["Known as", text(contact.contactKey)], ["Email", contact.emailOrigin ? [text(contact.email), h("span", { class: "faint" }, " since ", time(contact.emailOrigin.at), ", by the event ", origin(contact.emailOrigin))] : text(contact.email)], ["Time zone", text(contact.timezone)],
       ["First seen", time(contact.firstSeenAt)], ["Last seen", time(contact.lastSeenAt)],
       ["Events", linked("events", { userId: contact.contactKey }, contact.contactKey)],
     ]),
@@ -44,6 +47,43 @@ function one(contact, mayAct, again) {
       ["Undone", (merge) => (merge.splitAt ? time(merge.splitAt) : mayAct ? undo(merge) : "no")],
     ], contact.merges) : empty("No other contact was merged into this one."),
     problem,
-    h("h3", null, "Properties"),
-    Object.keys(contact.properties).length ? json(contact.properties, "Properties") : empty("None yet: they come with person properties of events."));
+    h("h3", null, `Properties (${Object.keys(contact.properties).length.toLocaleString()})`),
+    Object.keys(contact.properties).length ? known(contact) : empty("None yet: they come with person properties of events."));
+}
+
+async function list(params, signal) {
+  const page = await api(query("/v1/admin/contacts", { order: "created", before: params.get("before") }), { signal });
+  if (!page.contacts.length) return empty("Nobody is known yet. A contact is made with the first event of a user id or email address: ", link("connect", {}, "connect PostHog"), ", or send an event with ", h("code", null, "POST /v1/events"), ".");
+  return [
+    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} contact${page.total === 1 ? "" : "s"}, the newest first.`),
+    table("Contacts", [
+      ["Known as", (contact) => linked("contacts", { key: contact.contactKey }, contact.contactKey)],
+      ["Email", (contact) => text(contact.email)],
+      ["First seen", (contact) => time(contact.firstSeenAt)],
+      ["Last seen", (contact) => time(contact.lastSeenAt)],
+      ["Properties", (contact) => Object.keys(contact.properties).length.toLocaleString()],
+    ], page.contacts),
+    page.nextBefore ? link("contacts", { before: page.nextBefore }, "Older") : null,
+  ];
+}
+
+function origin(from) {
+  if (!from) return text(null);
+  const shown = text(from.eventId, 60);
+  return from.eventId.length < CUT_ID ? link("events", { id: from.eventId }, shown) : shown;
+}
+
+function known({ properties, origins }) {
+  const names = Object.keys(properties).sort();
+  const value = (name) => (typeof properties[name] === "string" ? properties[name] : JSON.stringify(properties[name]));
+  return [
+    table("Properties", [
+      ["Name", (name) => text(name)],
+      ["Value", (name) => text(value(name), 300)],
+      ["Since", (name) => time(origins?.[name]?.at)],
+      ["From the event", (name) => origin(origins?.[name])],
+    ], names.slice(0, MOST_ROWS)),
+    names.length > MOST_ROWS ? h("p", null, `The first ${MOST_ROWS} of them by name.`) : null,
+    h("details", null, h("summary", null, "All of them as JSON"), json(properties, "Properties as JSON")),
+  ];
 }
