@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 US_INGESTION_HOST = "https://us.i.posthog.com"
 
@@ -24,3 +25,17 @@ def ingestion_host(private: str) -> str:
     A host other than `us` and `eu` of `posthog.com` is returned unchanged but for trailing slashes.
     """
     return _APP.sub(r"\1.i\2", private).rstrip("/")
+
+
+def same_host(one: str, other: str) -> bool:
+    """Whether two URLs of hosts are one PostHog, however they are written."""
+    try:
+        return _parts(one) == _parts(other)
+    except ValueError:
+        return one == other
+
+
+def _parts(url: str) -> tuple[str, str | None, int | None, str]:
+    parts = urlsplit(url)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    return parts.scheme, parts.hostname, port, parts.path.rstrip("/")

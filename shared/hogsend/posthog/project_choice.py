@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from hogsend.contract.credentials import TokenReply
+from hogsend.posthog.hosts import same_host
 
 DENIED = frozenset({403, 404})
 """Statuses with which PostHog answers for a project that a bearer does not reach."""
@@ -73,7 +74,7 @@ def choose_project(
         return ProjectChoice(covered[0], "grant", covered)
     if asked is not None:
         return ProjectChoice(asked, "asked", covered)
-    if stored is not None and stored.private_host.rstrip("/") == host.rstrip("/"):
+    if stored is not None and same_host(stored.private_host, host):
         return ProjectChoice(stored.id, "provisioned", covered)
     return ProjectChoice(None, "current", covered)
 

@@ -27,7 +27,11 @@ def bearer(teams: list[int], stored: ProvisionedProject | None = None) -> TokenR
         (None, [4242, 4242], None, "4242", "grant"),
         (None, [55, 56], STORED, "55", "provisioned"),
         (None, [], ProvisionedProject("55", f"{HOST}/"), "55", "provisioned"),
+        (None, [], ProvisionedProject("55", "HTTPS://EU.PostHog.com:443/"), "55", "provisioned"),
         # A project id means nothing at another PostHog.
+        (None, [], ProvisionedProject("55", "http://eu.posthog.com"), None, "current"),
+        (None, [], ProvisionedProject("55", f"{HOST}/posthog"), None, "current"),
+        (None, [], ProvisionedProject("55", "https://eu.posthog.com:0x1"), None, "current"),
         (None, [], ProvisionedProject("55", "https://us.posthog.com"), None, "current"),
         (None, [1, 2], None, None, "current"),
         (None, [], None, None, "current"),
