@@ -175,5 +175,5 @@ def _table(base: str, health: Health) -> Table:
 
 
 def _state(part: Part) -> str:
-    waiting = f"waits for {part.waits_for}" if part.waits_for else ""
+    waiting = f"waits: {part.waits_for}" if part.waits_for else ""
     return ", ".join(fact for fact in (part.status, waiting, part.workers_said) if fact)

@@ -49,12 +49,16 @@ def remedy(name: str, part: Part) -> str:
     """Return what to do about a part that is not up, in one sentence."""
     if part.status == "unknown":
         return _NOBODY_ANSWERED.get(name, _UNASKED)
-    if part.waits_for is not None:
-        return _WAITED_FOR.get(
-            part.waits_for, f"make {part.waits_for} available; {name} then goes on by itself"
-        )
-    if part.status == "up" and part.database not in {None, "up"}:
+    if part.waits_for in _WAITED_FOR:
+        return _WAITED_FOR[part.waits_for]
+    if part.database not in {None, "up"} and (part.status == "up" or part.waits_for is not None):
         return _COMPONENTS["database"]
+    if part.waits_for is not None:
+        # A sentence, which its line has: what the service tried last, and why it failed.
+        return (
+            f"{name} goes on by itself once that is over; its log (.hogsend/logs/{name}.log) says "
+            "what it tries"
+        )
     return _COMPONENTS.get(
         name,
         f"start the {name} service, or restart one that hangs; its log (.hogsend/logs/{name}.log) "

@@ -480,6 +480,26 @@ def test_nobody_says_that_there_is_no_grant_while_that_is_not_known(
     assert "scopes            unknown, as the credential is" in cli.doctor().out
 
 
+@pytest.mark.parametrize(
+    ("waits_for", "database", "remedy"),
+    [
+        ("PostgreSQL is not available", "down", "start PostgreSQL, or correct DATABASE_URL"),
+        ("NATS is not connected", "up", "goes on by itself once that is over"),
+        ("spool", None, "set SPOOL_MAX_BYTES"),
+    ],
+)
+def test_what_a_service_waits_for_is_said_in_sentences(
+    cli: Cli, hogsend: FakeHogsend, waits_for: str, database: str | None, remedy: str
+) -> None:
+    part = {"status": "down", "waitsFor": waits_for, "database": database}
+    services = {**OUR_HEALTH["services"], "credentials": part}
+    hogsend.health = CannedResponse(200, {**OUR_HEALTH, "status": "degraded", "services": services})
+    out = cli.doctor().out
+    assert f"waiting: {waits_for}" in out
+    assert remedy in out
+    assert f"waits: {waits_for}" in cli.status().out
+
+
 def test_a_scope_gap_is_a_note(cli: Cli, hogsend: FakeHogsend) -> None:
     diagnosed(hogsend, "scopeGap", to=["query:read", "cohort:write"])
     outcome = cli.doctor()
