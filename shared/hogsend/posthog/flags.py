@@ -180,7 +180,16 @@ def _flag(content: msgspec.Raw) -> EvaluatedFlag | None:
         flag.variant,
         flag.failed,
         _read(flag.reason, Reason),
-        _read(flag.metadata, Metadata) or Metadata(),
+        _metadata(flag.metadata),
+    )
+
+
+def _metadata(content: msgspec.Raw) -> Metadata:
+    members = _read(content, dict[str, msgspec.Raw]) or {}
+    return Metadata(
+        id=_read(members.get("id", _ABSENT), int),
+        version=_read(members.get("version", _ABSENT), int),
+        payload=_read(members.get("payload", _ABSENT), Any),
     )
 
 

@@ -53,6 +53,13 @@ def test_odd_details_leave_the_value(member: bytes) -> None:
     assert found.flags["good"].metadata == Metadata(id=7, payload="{}")
 
 
+@pytest.mark.parametrize("odd", [b'"id":"7"', b'"version":{}', b'"id":1e999', b'"id":7.5'])
+def test_an_odd_id_does_not_cost_the_payload(odd: bytes) -> None:
+    flag = b'{"enabled":true,"metadata":{' + odd + b',"payload":"{}"}}'
+    found = read_evaluation(b'{"flags":{"new":' + flag + b"}}")
+    assert found.flags["new"].metadata == Metadata(payload="{}")
+
+
 @pytest.mark.parametrize(
     "member",
     [
