@@ -195,6 +195,15 @@ async def test_an_exchange_that_fails_stores_nothing_and_tells_no_secret(
     assert await driver.stored() is None
 
 
+async def test_a_server_that_repeats_the_code_as_its_error_does_not_make_it_known(
+    driver: Driver, replica: Replica
+) -> None:
+    driver.posthog.answered, driver.posthog.tokens = 400, {"error": "letters_only"}
+    finished = await finish(replica, await state(replica), code="letters_only")
+    assert refused(finished) == "exchange_failed"
+    assert "letters_only" not in repr(finished)
+
+
 async def test_an_answer_without_a_code_is_not_exchanged(driver: Driver, replica: Replica) -> None:
     for code in (None, ""):
         finished = await finish(replica, await state(replica), code=code)
