@@ -21,8 +21,8 @@ from hogsend.contract.authorizations import (
     FinishAuthorization,
     RefusalCode,
 )
-from hogsend.contract.credentials import OAuthPayload
-from hogsend.contract.errors import CannotUnseal
+from hogsend.contract.credentials import CredentialMeta, OAuthPayload
+from hogsend.contract.errors import CannotUnseal, InvalidRequest
 from hogsend.posthog.code_exchange import Tokens, readable_code
 from hogsend.posthog.oauth_discovery import DiscoveryFailed, NoOAuthServer
 from hogsend.posthog.pkce import PkceSession, authorize_url
@@ -161,10 +161,10 @@ class Authorizations:
         try:
             begun = await self._taken(answer)
             grant = await self._granted(answer, begun)
+            meta = await self._stored(answer.provider_id, grant)
         except _Refused as refused:
             log.info("not connected in the browser", reason=refused.refusal.code)
             return AuthorizationFinished(refusal=refused.refusal)
-        meta = await self._credentials.put_oauth(answer.provider_id, grant)
         return AuthorizationFinished(credential=meta)
 
     async def _taken(self, answer: FinishAuthorization) -> _Sealed:
@@ -211,6 +211,13 @@ class Authorizations:
                 _ANSWERS["invalid_scope"][2],
             )
         return self._payload(tokens, begun)
+
+    async def _stored(self, provider: str, grant: OAuthPayload) -> CredentialMeta:
+        try:
+            return await self._credentials.put_oauth(provider, grant)
+        except InvalidRequest as error:
+            detail = f"What PostHog granted cannot be used, and was not stored: {error}."
+            raise _Refused("exchange_failed", detail, AGAIN) from None
 
     def _payload(self, tokens: Tokens, begun: _Sealed) -> OAuthPayload:
         return OAuthPayload(

@@ -195,6 +195,17 @@ async def test_an_exchange_that_fails_stores_nothing_and_tells_no_secret(
     assert await driver.stored() is None
 
 
+async def test_a_token_that_cannot_be_used_is_told_as_posthogs(
+    driver: Driver, replica: Replica
+) -> None:
+    assert isinstance(driver.posthog.tokens, dict)
+    driver.posthog.tokens["access_token"] = "pha_\n1"
+    finished = await finish(replica, await state(replica))
+    assert refused(finished) == "exchange_failed"
+    assert "pha_" not in repr(finished)
+    assert await driver.stored() is None
+
+
 async def test_a_server_that_repeats_the_code_as_its_error_does_not_make_it_known(
     driver: Driver, replica: Replica
 ) -> None:
