@@ -72,6 +72,9 @@ chaos: $(DEVELOPING) ## Kill, freeze and cut everything under load for 20 minute
 chaos-cluster: $(DEVELOPING) ## The same to three NATS servers and two of each service
 	@exec $(VENV)/bin/python -m tests.chaos --cluster $(if $(SEED),--seed $(SEED))
 
+chaos-order: $(DEVELOPING) ## Kill and freeze eight replicas of ingest for five minutes, and look at the order
+	@exec $(VENV)/bin/python -m tests.chaos --order 8 --seconds 300 --rate 100 $(if $(SEED),--seed $(SEED))
+
 secrets: ## Make up the passwords and keys of a deployment, in deploy/secrets
 	@$(or $(PYTHON),python3) deploy/generate_secrets.py
 

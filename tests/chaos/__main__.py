@@ -9,9 +9,12 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.cluster import cluster
 from tests.chaos.faults import FAULTS, OUTAGES, cluster_faults
+from tests.chaos.order import Report as OrderReport
+from tests.chaos.order import keep_order
 from tests.chaos.run import Report, chaos
 from tests.running_stack import ROOT, up
 
@@ -31,6 +34,7 @@ def main() -> int:
     parser.add_argument(
         "--beside", type=Path, default=ROOT, help="with --cluster: another version's checkout"
     )
+    parser.add_argument("--order", type=int, default=0, help="only so many replicas of ingest")
     parser.add_argument("--rate", type=float, default=40, help="events sent each second")
     chosen = parser.parse_args()
     print(f"random seed {chosen.seed}; repeat it with --seed {chosen.seed}")
@@ -44,11 +48,23 @@ def main() -> int:
     return 0
 
 
-async def _run(chosen: argparse.Namespace, directory: Path) -> Report:
+async def _run(chosen: argparse.Namespace, directory: Path) -> Report | OrderReport:
     def say(line: str) -> None:
         print(line, file=sys.stderr)
 
-    how = {"seed": chosen.seed, "seconds": chosen.seconds, "per_second": chosen.rate, "say": say}
+    if chosen.order:
+        return await keep_order(
+            seed=chosen.seed,
+            seconds=chosen.seconds,
+            per_second=chosen.rate,
+            replicas=chosen.order,
+        )
+    how: dict[str, Any] = {
+        "seed": chosen.seed,
+        "seconds": chosen.seconds,
+        "per_second": chosen.rate,
+        "say": say,
+    }
     if chosen.cluster:
         return await chaos(cluster(directory, chosen.beside), faults=cluster_faults(), **how)
     once = OUTAGES if chosen.outages else ()
