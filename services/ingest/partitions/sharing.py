@@ -176,6 +176,11 @@ class Partitions:
                 continue
             except UNREACHABLE as error:
                 shared_metrics.FAILURES.labels("partitions", type(error).__name__).inc()
+                log.warning(
+                    "partitions are not made yet",
+                    reason=str(error) or type(error).__name__,
+                    fix="bring NATS' configuration up to date with deploy/nats",
+                )
                 await asyncio.sleep(self._pace.round)
             else:
                 return
