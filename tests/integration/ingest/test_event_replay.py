@@ -21,6 +21,8 @@ from hogsend.contract.users import User
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
+from services.ingest.erasure.person import Person
+from services.ingest.erasure.sweep import sweep
 from services.ingest.replay import announced, replayer
 from services.ingest.replay.replayer import EventReplayer
 from tests.integration import harness
@@ -138,6 +140,18 @@ async def test_a_copy_tells_that_it_is_one_and_of_what(
     assert known[:2] == known[2:]
     marks = [(copy.headers or {})[REPLAY] for copy in copies]
     assert marks == [first.id] * 2 + [second.id] * 2
+
+
+async def test_copies_of_an_erased_person_go_and_what_tells_of_it_stays(
+    driver: Driver, ingest: ServiceBroker
+) -> None:
+    told = b'{"contactId":"anna"}'
+    await driver.operator.js.publish("hogsend.contacts.anna.erased", told)
+    await replay(driver)
+    anna = Person(frozenset({"anna"}), frozenset())
+    assert await sweep(ingest.link, anna, datetime.now(UTC)) == 4 + 2
+    state = (await driver.operator.js.stream_info(StreamName.EVENTS, ">")).state
+    assert state.subjects == {"hogsend.contacts.anna.erased": 1}
 
 
 async def test_what_the_stream_has_no_longer_comes_from_the_database(

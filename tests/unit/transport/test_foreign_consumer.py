@@ -42,6 +42,12 @@ def existing(**config: object) -> dict[str, Any]:
     return {"name": "mailer", "config": config}
 
 
+async def test_one_that_gets_a_replay_is_found_while_ingest_is_away() -> None:
+    filters = ["hogsend.events.signed_up", "hogsend.replays.mailer"]
+    info = existing(filter_subjects=filters)
+    assert await found(Answering(CREATE=nats.errors.NoRespondersError(), INFO=info)) == "mailer"
+
+
 async def test_one_that_does_not_exist_is_made() -> None:
     assert await found(Answering(CREATE={"name": "mailer"})) == "mailer"
 
