@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from hogsend.contract.engagement import ADDRESSES, IDENTITIES
-from hogsend.contract.identity import fold_email
+from hogsend.contract.identity import contact_email, fold_email
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 
 _USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey", "id")
@@ -52,7 +52,12 @@ class Person(msgspec.Struct, frozen=True):
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return self._is_written_in(body)
         return any(
-            isinstance(value, str) and (value in self.user_ids or fold_email(value) in self.emails)
+            isinstance(value, str)
+            and (
+                value in self.user_ids
+                # A key of an earlier version may be what is written, brackets and all.
+                or not self.emails.isdisjoint((contact_email(value), fold_email(value)))
+            )
             for value in _named(message)
         )
 

@@ -10,7 +10,7 @@ _BLANK = (
 )
 """What JavaScript's `trim` takes off: Python's `strip` leaves U+FEFF, and takes more."""
 
-_ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
+_ADDRESS = re.compile(r"[^\s@<>]+@[^\s@<>]+")
 
 _QUOTES = "'\"`"
 
@@ -56,9 +56,14 @@ def contact_email(value: object) -> str | None:
     """An email that may be a contact's key, folded; None for what is no address (correction C5).
 
     Forms and imports are full of `n/a`, `none`, `-` and `test`, which would make one contact of all
-    who wrote them.
+    who wrote them. Of `Ada <ada@example.com>`, as mails are addressed, it is what the brackets hold
+    (RFC 5322, 3.4), and of a link what follows `mailto:`.
     """
     email = fold_email(value) if isinstance(value, str) else None
+    if email is not None:
+        if email.endswith(">") and "<" in email:
+            email = email[:-1].rpartition("<")[2]
+        email = email.removeprefix("mailto:")
     return email if email is not None and _ADDRESS.fullmatch(email) else None
 
 

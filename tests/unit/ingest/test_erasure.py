@@ -36,6 +36,7 @@ BEFORE, AFTER = ERASED_AT - timedelta(hours=1), ERASED_AT + timedelta(hours=1)
         {"event": "x", "userId": "", "personProperties": {"email": "ada@example.com"}},
         {"data": {"userId": "u_42", "to": "x@example.com"}},
         {"data": {"to": "Ada@Example.com"}},
+        {"data": {"to": "Ada <Ada@Example.com>"}},
         {"data": {"id": "u_42"}},
         {"distinctId": "u_42", "set": {}},
         {"distinctId": "u_1", "alias": "u_42"},

@@ -16,6 +16,17 @@ def test_every_spelling_of_an_address_is_one(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        *("Mara <Mara@Example.com>", '"Mara, A. <x>" <mara@example.com> ', "<mara@example.com>"),
+        *("mailto:mara@example.com", "Mailto:Mara@example.com", "<mailto:mara@example.com>"),
+    ],
+)
+def test_an_address_is_found_where_a_mail_or_a_link_has_it(text: str) -> None:
+    assert contact_email(text) == "mara@example.com"
+
+
+@pytest.mark.parametrize(
     "value",
     [
         None,
@@ -32,6 +43,7 @@ def test_every_spelling_of_an_address_is_one(text: str) -> None:
         "a b@c",
         "a@b@c",
         "a@b\nc",
+        *("<>", "Mara <>", "Mara <mara>", "a@b>", "<a@b", "<a@b> c", "a@b <c d@e>"),
     ],
 )
 def test_what_is_no_address_is_no_key(value: object) -> None:
