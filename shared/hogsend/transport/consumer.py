@@ -227,7 +227,11 @@ class Pull:
             ConsumerGone: there is no such consumer.
             nats.errors.Error: the connection is lost, or nothing answers.
         """
-        messages = await self.ask(self.what_is_there(batch), ANSWER_SECONDS)
+        # For one message it is enough to wait: one that is there comes at once. A subscriber that
+        # takes them one by one asks once for each.
+        messages: list[Msg] = []
+        if batch > 1:
+            messages = await self.ask(self.what_is_there(batch), ANSWER_SECONDS)
         if not messages:
             expires = round(WAIT_SECONDS * 1e9)
             messages = await self.ask(PullRequest(1, expires), WAIT_SECONDS + ANSWER_SECONDS)

@@ -9,6 +9,7 @@ import nats.errors
 import pytest
 from nats.aio.msg import Msg
 
+from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import RECONNECT_POLL_SECONDS, Pull
 from tests.virtual_time import on_virtual_time
@@ -22,6 +23,7 @@ class FakeConnection(Connection):
         self.client = self  # type: ignore[assignment]
         self.stats = {"reconnects": 0}
         self.waiting = asyncio.Event()
+        self.asked: list[bytes] = []
 
     @property
     def max_payload(self) -> int:
@@ -34,6 +36,7 @@ class FakeConnection(Connection):
         self.told = cb
 
     async def publish(self, _subject: str, payload: bytes = b"", reply: str = "") -> None:  # type: ignore[override]
+        self.asked.append(payload)
         if b"no_wait" in payload:
             await self.told(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
         else:
@@ -53,3 +56,14 @@ async def test_a_request_that_a_reconnection_lost_is_given_up_at_once() -> None:
         await asking
     # The server has forgotten it; its time would have been over seconds later.
     assert asyncio.get_running_loop().time() - asked_at <= RECONNECT_POLL_SECONDS
+
+
+@pytest.mark.parametrize(("batch", "requests"), [(1, 1), (2, 2)])
+async def test_who_takes_one_message_at_a_time_asks_once_for_it(batch: int, requests: int) -> None:
+    connection = FakeConnection()
+    pull = Pull(connection, "EVENTS", "mine")
+    await pull.start()
+    asking = asyncio.create_task(pull.next(batch))
+    await connection.waiting.wait()
+    assert len(connection.asked) == requests
+    await cancel_all(asking)
