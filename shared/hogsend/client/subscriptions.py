@@ -180,6 +180,9 @@ def events_consumer(names: Names, durable: str | None) -> ConsumerConfig:
 def credentials_consumer(provider: str | None) -> ConsumerConfig:
     """The consumer of one provider's credential changes, or all: the last of each, then changes.
 
+    It is kept in the server's memory: on disk each change would be two thirds of what the server
+    does for it. A server that has forgotten it makes it again, and it begins with the last of each.
+
     Raises:
         InvalidRequest: the provider is no text.
     """
@@ -190,6 +193,7 @@ def credentials_consumer(provider: str | None) -> ConsumerConfig:
         ack_policy=AckPolicy.NONE,
         deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
         inactive_threshold=IDLE_CONSUMER_SECONDS,
+        mem_storage=True,
     )
 
 

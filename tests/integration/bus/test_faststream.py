@@ -197,6 +197,32 @@ async def test_credential_changes_begin_with_the_current_state(
             await eventually(lambda: got == [7, 8])
 
 
+async def test_a_server_that_has_forgotten_who_hears_of_credentials_is_asked_again(
+    servers: Servers, ingest: Connection
+) -> None:
+    async with (
+        connected(servers, User.CREDENTIALS) as credentials,
+        connected(servers, User.OPERATOR) as operator,
+    ):
+        await streams.reconcile(credentials.js, User.CREDENTIALS)
+        await change(credentials, 7)
+        broker, got = broker_of(servers), list[int]()
+
+        @broker.credential_changes("posthog")
+        async def changed(heard: CredentialChanged) -> None:
+            got.append(heard.version)
+
+        async with running(broker):
+            await eventually(lambda: got == [7])
+            # As a restarted server does, which kept it in memory.
+            (mine,) = await operator.js.consumers_info(StreamName.CREDENTIALS)
+            assert mine.config.mem_storage
+            js = await operator.js_for(StreamName.CREDENTIALS)
+            await js.delete_consumer(StreamName.CREDENTIALS, mine.name)
+            await change(credentials, 8)
+            await eventually(lambda: 8 in got, 30)
+
+
 async def change(credentials: Connection, version: int) -> None:
     changed = CredentialChanged(
         provider="posthog",
