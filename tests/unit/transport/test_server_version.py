@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -15,8 +16,10 @@ from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.users import User
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
+from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
 from hogsend.transport.server_version import PINS_SINCE, too_old
+from services.ingest.app import MIGRATIONS, create_app
 
 
 @pytest.mark.parametrize(
@@ -39,12 +42,12 @@ def test_what_needs_a_newer_server_is_named() -> None:
     )
 
 
-@pytest.fixture
-async def old_server() -> AsyncIterator[str]:
-    """The address of a server that greets and answers pings as Debian 12's does."""
+@asynccontextmanager
+async def server_of(version: str) -> AsyncIterator[str]:
+    """The address of a server that greets and answers pings."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        info = {"server_id": "x", "version": "2.9.10", "max_payload": 1 << 20, "headers": True}
+        info = {"server_id": "x", "version": version, "max_payload": 1 << 20, "headers": True}
         writer.write(b"INFO " + json.dumps(info).encode() + b"\r\n")
         while line := await reader.readline():
             if line.startswith(b"PING"):
@@ -54,6 +57,13 @@ async def old_server() -> AsyncIterator[str]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.fixture
+async def old_server() -> AsyncIterator[str]:
+    """The address of a server as Debian 12 has it."""
+    async with server_of("2.9.10") as address:
+        yield address
 
 
 async def test_the_client_says_so(old_server: str) -> None:
@@ -69,6 +79,16 @@ async def test_a_service_does_not_start(old_server: str) -> None:
             async with started(service_app(broker)):
                 pytest.fail("it has started")
     finally:
+        await broker.link.close()
+
+
+async def test_ingest_does_not_start_in_partitions_where_nobody_can_be_pinned() -> None:
+    async with server_of("2.10.29") as address:
+        broker = ServiceBroker(User.INGEST, Connection(User.INGEST, address))
+        database = Database("postgresql://127.0.0.1:1/nowhere", "ingest", MIGRATIONS, pool_size=1)
+        with pytest.raises(CannotStart, match=r"INGEST_PARTITIONS above 1 needs 2\.11"):
+            async with started(create_app(broker, database, batch_size=1, partitions=2)):
+                pytest.fail("it has started")
         await broker.link.close()
 
 
