@@ -115,7 +115,7 @@ def create_app(
     for consuming in (handlers.webhooks, handlers.engagement, handlers.audit_entries):
         own.batch_subscriber(consuming).batch = batch_size
     in_order.batch = batch_size
-    shared = Partitions(broker, in_order, partitions, pace)
+    shared = Partitions(broker, in_order, partitions, pace=pace, limits=limits)
     broker.provide(shared)
 
     async def require_pins() -> None:

@@ -23,8 +23,9 @@ from hogsend.contract.partitions import (
     partition_consumer,
     partitions_in,
 )
-from hogsend.contract.streams import INGEST_CONSUMER, StreamName
+from hogsend.contract.streams import INGEST_CONSUMER, Limits, StreamName
 from hogsend.service import metrics as shared_metrics
+from hogsend.service import streams
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.subscribers import BatchSubscriber
 from hogsend.service.tasks import cancel_all
@@ -42,7 +43,7 @@ AT_ONCE = 4
 ATTEMPTS = 3
 """How often a message at fault is tried before those behind it go on without it."""
 ORPHAN_ROUNDS = 5
-"""Rounds between two looks for partitions that no replica asks for."""
+"""Rounds between two looks for partitions that no replica asks for, and at the queue's subjects."""
 IDLE_LOOKS = 3
 """Looks in a row that find nobody at another number's partitions before they are taken over."""
 
@@ -67,7 +68,13 @@ class Partitions:
     """A replica's part in all of them."""
 
     def __init__(
-        self, broker: ServiceBroker, subscriber: BatchSubscriber, count: int, pace: Pace = PACE
+        self,
+        broker: ServiceBroker,
+        subscriber: BatchSubscriber,
+        count: int,
+        *,
+        pace: Pace,
+        limits: Limits,
     ) -> None:
         """Prepare without asking.
 
@@ -76,7 +83,9 @@ class Partitions:
             subscriber: processes batches; it does not start by itself.
             count: how many partitions there are.
             pace: how long things take.
+            limits: what the operator says about streams.
         """
+        self._limits = limits
         self._broker = broker
         self._link = broker.link
         self._count = count
@@ -211,10 +220,19 @@ class Partitions:
         held = self.held
         is_short = len(held) < share
         self._rounds += 1
+        if not self._rounds % ORPHAN_ROUNDS:
+            await self._keep_slots()
         for partition in self._partitions:
             if not partition.held:
                 partition.want(is_short or await self._is_orphan(partition))
         await self._let_go(held, len(held) - share)
+
+    async def _keep_slots(self) -> None:
+        """Have the queue take slots again: a replica of the version before knows none."""
+        info = await self._link.js.stream_info(StreamName.WEBHOOKS)
+        if PARTITIONED not in (info.config.subjects or []):
+            await streams.reconcile(self._link.js, self._broker.user, self._limits)
+            log.warning("the queue of webhooks took no slots and does again")
 
     async def _let_go(self, held: Sequence[Partition], too_many: int) -> None:
         for partition in held:

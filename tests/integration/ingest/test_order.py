@@ -10,6 +10,7 @@ from typing import Any
 
 from nats.errors import ConnectionClosedError
 
+from hogsend.contract.errors import HogsendError
 from hogsend.contract.events import Event
 from hogsend.contract.streams import INGEST_CONSUMER, StreamName
 from hogsend.service.broker import ServiceBroker
@@ -128,3 +129,22 @@ async def test_what_was_queued_without_a_slot_comes_first(driver: Driver) -> Non
         assert not await driver.stored(4)
         await in_hand.nak()
         assert_in_order(await driver.events(5))
+
+
+async def test_the_queue_takes_slots_again_after_a_replica_of_the_version_before(
+    driver: Driver,
+) -> None:
+    async with in_partitions(driver) as replica:
+        config = (await driver.operator.js.stream_info(StreamName.WEBHOOKS)).config
+        await driver.operator.js.update_stream(config.evolve(subjects=["hogsend.webhooks.*"]))
+
+        async def taken() -> bool:
+            try:
+                await driver.post(in_order=True)
+            except HogsendError:
+                return False
+            return True
+
+        await eventually(taken)
+        assert len(await driver.events(1)) == 1
+        assert replica.running
