@@ -51,6 +51,8 @@ class Recorder:
         # A known event is published too, because the call that stored it may have ended before it
         # published. JetStream drops the repeat.
         await self._publish(event_message(event, contact_key))
+        # Destinations' copy of it is no announcement.
+        metrics.PUBLISHED.inc()
         # Destinations know people by their data; what belongs to nobody is not for them.
         if event.name in CATALOG and (contact_key or event.email):
             await self._publish(_engagement(event, contact_key))
@@ -65,7 +67,6 @@ class Recorder:
             ) from error
         except PublishRejected as error:
             raise Unavailable(str(error)) from error
-        metrics.PUBLISHED.inc()
 
 
 def _decode(reported: RecordEvent, correlation_id: str | None) -> IncomingEvent:

@@ -11,7 +11,9 @@ import pytest
 from hogsend.contract.engagement import Engagement
 from hogsend.contract.errors import InvalidRequest, PublishRejected, TooLarge, Unavailable
 from hogsend.contract.events import RecordEvent
+from hogsend.service.activity import total
 from hogsend.service.dead_letters import Unprocessable
+from services.ingest import metrics
 from services.ingest.events.event_message import event_message
 from services.ingest.events.outcome import Rejected
 from services.ingest.events.recording import Recorder
@@ -73,7 +75,10 @@ async def test_case_151_a_key_that_was_seen_before_is_stored_once_and_published_
 async def test_an_event_of_the_catalog_is_published_for_destinations_as_well(
     reports: Reports,
 ) -> None:
+    announced = total(metrics.PUBLISHED)
     await reports.report(event="email.opened", user_id="", email="a@b.com", properties={"n": 1})
+    # What destinations get is no announcement.
+    assert total(metrics.PUBLISHED) == announced + 1
     message = list(reports.publisher.published.values())[-1]
     assert message.subject == "hogsend.engagement.email.opened"
     assert message.headers["Hogsend-Correlation-Id"] == "c-1"
