@@ -258,7 +258,7 @@ async def test_the_overview_draws_what_is_known_and_says_unknown_for_the_rest(lo
         async def without_ingest(route: Route) -> None:
             answer = await route.fetch()
             found = await answer.json()
-            found["latest"] |= {"stored": None, "announced": None, "waiting": None}
+            found["latest"] |= {"stored": None, "announced": None, "waiting": None, "refused": 2}
             found["series"]["stored"] = [1, None, 1]
             await route.fulfill(response=answer, json=found)
 
@@ -266,6 +266,7 @@ async def test_the_overview_draws_what_is_known_and_says_unknown_for_the_rest(lo
         await console.open("audit")
         await console.open()
         await expect(page.locator("#loop li:nth-child(5)")).to_contain_text("Storesunknown")
+        await expect(page.locator("#todo")).to_contain_text("Webhooks are refused")
         line = page.get_by_role("region", name="Events").locator("xpath=..").locator("svg path")
         # What is not known is a gap: the line begins again.
         assert [(await one.get_attribute("d") or "").count("M") for one in await line.all()].count(

@@ -38,9 +38,19 @@ function steps(health) {
   ];
 }
 
-// What is known now of each step. Longer ago, or not answered for, is unknown and never 0.
-function figures(activity) {
-  const now = activity?.at && Date.now() - new Date(activity.at) < ACTIVITY_OLD_MS ? activity.latest : {};
+// What is known now. Longer ago, or not answered for, is unknown and never 0.
+const current = (activity) => (activity?.at && Date.now() - new Date(activity.at) < ACTIVITY_OLD_MS ? activity.latest : {});
+
+// What goes wrong at the moment although everything runs.
+function troubles(now) {
+  return [
+    now.refused > 0 && "Webhooks are refused for their secret or signature: see that PostHog's destination sends the one that is in force; `hogsend doctor` says.",
+    now.deadLetters > 0 && "Messages become dead letters: look at them, with what is wrong with each.",
+    now.failed > 0 && "A destination does not take events: look at its deliveries.",
+  ].filter(Boolean);
+}
+
+function figures(now) {
   const announces = now.announced > 0 || now.announced === null || now.announced === undefined;
   return {
     PostHog: [["Sends", rate(now.webhooks)]],
@@ -104,8 +114,11 @@ export async function view({ session, signal }) {
   function showLoop() {
     if (!health) return;
     const all = steps(health);
-    const known = session ? figures(activity) : {};
+    const now = current(activity);
+    const known = session ? figures(now) : {};
     closed.textContent = whole(all);
+    const advised = [...advice(health), ...troubles(now)];
+    todo.replaceChildren(...(advised.length ? advised : ["Nothing."]).map((words) => h("li", null, words)));
     loop.replaceChildren(...all.map(([name, status, words]) => h("li", { class: status },
       h("strong", null, name), h("p", null, state(status, words)),
       known[name] ? h("dl", null, known[name].map(([what, value]) => h("div", null, h("dt", null, what), h("dd", null, value)))) : null)));
@@ -115,8 +128,6 @@ export async function view({ session, signal }) {
     health = found;
     showLoop();
     say(`The whole is ${health.status}. Version ${health.version}.`);
-    const advised = advice(health);
-    todo.replaceChildren(...(advised.length ? advised : ["Nothing."]).map((words) => h("li", null, words)));
     services.replaceChildren(table("Services", [
       ["Service", ([name]) => name],
       ["State", ([, service]) => state(known(service.status))],
