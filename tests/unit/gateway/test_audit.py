@@ -102,7 +102,9 @@ async def test_every_route_that_may_change_something_leaves_an_entry(
         answer = await gateway.http.request(method, path, json={"all": True}, headers=bearer())
         assert answer.status_code not in {401, 404}, path
         (entry,) = entries(gateway)
-        area, _, resource = path.removeprefix("/v1/").removeprefix("admin/").partition("/")
+        area, _, resource = (
+            path.removeprefix("/v1").removeprefix("/").removeprefix("admin/").partition("/")
+        )
         assert (entry.action, entry.resource) == (f"{area}.{method.lower()}", resource)
 
 
