@@ -17,9 +17,11 @@ import structlog
 from nats.aio.msg import Msg
 from nats.js import errors as js_errors
 
+from hogsend.contract import subjects
 from hogsend.contract.partitions import (
     PARTITIONED,
     PIN_SECONDS,
+    SLOTS,
     partition_consumer,
     partitions_in,
 )
@@ -230,7 +232,7 @@ class Partitions:
     async def _keep_slots(self) -> None:
         """Have the queue take slots again: a replica of the version before knows none."""
         info = await self._link.js.stream_info(StreamName.WEBHOOKS)
-        if PARTITIONED not in (info.config.subjects or []):
+        if subjects.webhook("*", SLOTS - 1) not in (info.config.subjects or []):
             await streams.reconcile(self._link.js, self._broker.user, self._limits)
             log.warning("the queue of webhooks took no slots and does again")
 

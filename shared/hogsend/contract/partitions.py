@@ -18,15 +18,15 @@ from hogsend.contract import subjects
 from hogsend.contract.identity import contact_user_id
 from hogsend.contract.streams import INGEST_CONSUMER
 
-SLOTS = 64
-"""Slots of persons, and the most partitions there can be. Never changed: what is queued has one."""
+SLOTS = subjects.WEBHOOK_SLOTS
+"""Slots of persons, and the most partitions there can be."""
 
 GROUP = "ingest"
 """The one priority group of a partition's consumer."""
 PIN_SECONDS = 6.0
 """A reader that JetStream does not hear of for so long loses its partition to another one."""
 
-PARTITIONED = f"{subjects.WEBHOOKS}.*.*"
+PARTITIONED = subjects.WEBHOOKS_WITH_SLOT
 """Webhooks that have a slot."""
 
 _SLOT_TOKENS = frozenset(map(str, range(SLOTS)))

@@ -19,7 +19,7 @@ from hogsend.contract.consumers import (
     reserved,
 )
 from hogsend.contract.registry import channels, endpoints
-from hogsend.contract.streams import ERASED_FROM, STREAMS, StreamName
+from hogsend.contract.streams import ERASED_FROM, STREAMS, StreamName, patterns
 from hogsend.contract.users import DEAD_LETTER_KEEPER, DEPRECATED_USERS, ERASER, User
 
 
@@ -51,9 +51,7 @@ def permissions(user: User) -> Permissions:
     inbox = f"{inbox_prefix(user)}.>"
     user = DEPRECATED_USERS.get(user, user)
     if user is User.OPERATOR:
-        stored = {
-            subject for stream in STREAMS.values() for subject in stream.config.subjects or ()
-        }
+        stored = {pattern for stream in STREAMS for pattern in patterns(stream)}
         asked = {endpoint.subject for endpoint in endpoints() if not endpoint.holds_secret}
         # Stock tools ask for consumers as everybody does, and are told what else to do.
         administered = {"$JS.API.>", "$JS.ACK.>", "$JS.SNAPSHOT.>", "$SRV.>", f"{REQUESTS}.>"}

@@ -85,7 +85,11 @@ STREAMS: dict[StreamName, Stream] = {
         User.INGEST,
         StreamConfig(
             name=StreamName.WEBHOOKS,
-            subjects=[f"{subjects.WEBHOOKS}.*", f"{subjects.WEBHOOKS}.*.*"],
+            # A slot that does not exist is not taken: no partition would consume it.
+            subjects=[
+                f"{subjects.WEBHOOKS}.*",
+                *(f"{subjects.WEBHOOKS}.*.{slot}" for slot in range(subjects.WEBHOOK_SLOTS)),
+            ],
             retention=RetentionPolicy.WORK_QUEUE,
             # Full means refuse, so that the gateway spools; never forget an accepted webhook.
             discard=DiscardPolicy.NEW,
@@ -183,6 +187,15 @@ STREAMS: dict[StreamName, Stream] = {
         ),
     ),
 }
+
+
+def patterns(stream: StreamName) -> list[str]:
+    """What a stream stores, in as few patterns as cover it."""
+    stored = STREAMS[stream].config.subjects or []
+    several = subjects.WEBHOOKS_WITH_SLOT
+    kept = [one for one in stored if not subjects.covers(several, one)]
+    return kept if len(kept) == len(stored) else [*kept, several]
+
 
 ERASED_FROM = (
     StreamName.WEBHOOKS,

@@ -29,6 +29,14 @@ _EMPTY = "%"
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_$:@/-]")
 
 
+WEBHOOK_SLOTS = 64
+"""Slots of persons in the queue of webhooks. Never changed: what is queued has one."""
+
+
+WEBHOOKS_WITH_SLOT = f"{WEBHOOKS}.*.*"
+"""Where they are queued; the stream takes the slots that there are, and no others."""
+
+
 def webhook(source: str, slot: int | None = None) -> str:
     """Subject a webhook of `source` (for example `posthog`) is queued on, with its slot if any.
 

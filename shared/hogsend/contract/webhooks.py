@@ -76,7 +76,7 @@ WEBHOOK_ACCEPTED = Channel(
 )
 
 WEBHOOK_ACCEPTED_IN_ORDER = Channel(
-    subject=f"{subjects.WEBHOOKS}.*.*",
+    subject=subjects.WEBHOOKS_WITH_SLOT,
     parameter="source.slot",
     stream=StreamName.WEBHOOKS,
     message=PostHogWebhook,

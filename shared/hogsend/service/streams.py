@@ -12,6 +12,7 @@ from hogsend.contract.streams import (
     STREAMS,
     Limits,
     StreamName,
+    patterns,
 )
 from hogsend.contract.users import User
 from hogsend.service import metrics
@@ -87,7 +88,7 @@ async def purge_strays(js: JetStreamContext, owner: User) -> dict[str, int]:
             pattern
             for stream in STREAMS_OF_OTHERS
             if stream is not name
-            for pattern in STREAMS[stream].config.subjects or []
+            for pattern in patterns(stream)
         ]
         for pattern in foreign:
             try:
