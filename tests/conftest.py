@@ -17,6 +17,8 @@ import pytest
 from tests.servers import Servers, running_servers
 
 WHOLE_STACKS = [Path(__file__).with_name(name) for name in ("e2e", "chaos")]
+THAT_FAIL = {"test_slice", "test_full", "test_backup", "test_lost_disk", "test_shutdown", "test_up"}
+"""Whole stacks that are killed, filled up and restored; the others are only used."""
 
 # Chosen with `--hypothesis-profile`; `make fuzz` is thorough.
 hypothesis.settings.register_profile("quick", max_examples=100, deadline=None)
@@ -24,15 +26,19 @@ hypothesis.settings.register_profile("thorough", max_examples=5000, deadline=Non
 hypothesis.settings.load_profile("quick")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests have to run in one worker, one after the other.
+    """Say which tests have to run in one worker, one after the other; before xdist asks.
 
-    Whole stacks are a dozen processes each: several at once would only slow each other down until
-    something takes too long. What is made once for a module is made in one worker.
+    Whole stacks are a dozen processes each: more than two at once would only slow each other down
+    until something takes too long. What is made once for a module is made in one worker.
     """
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         if any(item.path.is_relative_to(directory) for directory in WHOLE_STACKS):
-            item.add_marker(pytest.mark.xdist_group("whole stacks"))
+            does = "fail" if item.path.stem in THAT_FAIL else "are used"
+            item.add_marker(pytest.mark.xdist_group(f"stacks that {does}"))
         elif isinstance(item, pytest.Function) and any(
             definition.scope == "module"
             for definitions in item._fixtureinfo.name2fixturedefs.values()

@@ -35,6 +35,8 @@ CONTACT: dict[str, Any] = {
     "keys": [{"kind": "external", "value": "anna"}],
     "keyCount": 3,
     "merges": [MERGE],
+    "origins": {},
+    "emailOrigin": None,
 }
 
 

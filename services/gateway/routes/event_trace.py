@@ -16,7 +16,7 @@ from hogsend.contract.destinations import (
     EventDeliveriesOf,
     EventDelivery,
 )
-from hogsend.contract.errors import HogsendError
+from hogsend.contract.errors import HogsendError, InvalidRequest
 from hogsend.contract.events import INGEST_EVENT_TRACE, Announcement, StoredEvent, TraceEvent
 from hogsend.contract.headers import event_message_id
 from hogsend.service import metrics
@@ -26,7 +26,11 @@ from services.gateway.error_responses import admin_errors
 
 log = structlog.get_logger(__name__)
 
-Name = Annotated[str, QueryParameter(max_length=4096)]
+Name = Annotated[str, QueryParameter()]
+
+MAX_CHARACTERS = 4096
+"""Of each of what an event is known by. Not in the schema: four of them can be an address too long
+for the server, which is 414."""
 
 
 class EventWay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -56,12 +60,16 @@ async def trace_event(
     source: Name,
     id: Name,
     event: Name,
-    user_id: Annotated[str, QueryParameter(name="userId", max_length=4096)],
+    user_id: Annotated[str, QueryParameter(name="userId")],
 ) -> EventWay:
     """Show when an event was received, announced, and delivered to which destination.
 
     An event is known by all four of these; `userId` may be empty.
     """
+    if max(map(len, (source, id, event, user_id))) > MAX_CHARACTERS:
+        raise InvalidRequest(
+            f"source, id, event and userId have {MAX_CHARACTERS} characters at most"
+        )
     wanted = TraceEvent(source=source, id=id, event=event, user_id=user_id)
     known_as = event_message_id(source=source, id=id, event=event, user_id=user_id)
     traced, deliveries = await asyncio.gather(

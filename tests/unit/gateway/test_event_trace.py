@@ -81,3 +81,10 @@ async def test_an_event_is_named_by_all_that_it_is_known_by(
 ) -> None:
     rest = {name: value for name, value in WANTED.items() if name != missing}
     assert (await gateway.http.get(PATH, params=rest, headers=bearer())).status_code == 400
+
+
+async def test_what_is_too_long_to_be_asked_for_is_refused(gateway: FakeGateway) -> None:
+    answer = await gateway.http.get(PATH, params={**WANTED, "id": "x" * 4097}, headers=bearer())
+    assert answer.status_code == 400
+    assert "4096 characters" in answer.text
+    assert gateway.bus.questions == []
