@@ -8,23 +8,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import msgspec
-import nats.errors
-from nats.aio.msg import Msg
 from nats.js import errors as js_errors
 
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
-from hogsend.contract.errors import HogsendError, InvalidRequest, Unavailable
+from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from services.ingest.direct_get import Stored, read_batch
+from services.ingest.jetstream_errors import available
 
 UNREADABLE = "unreadable"
 """Reason shown for a message of the stream that is no dead letter."""
@@ -35,10 +29,7 @@ BATCH_BYTES = 4 * 1024 * 1024
 """Most that is read at a time; JetStream returns one message more than fits."""
 
 _API = "$JS.API"
-_DIRECT_GET = f"{_API}.DIRECT.GET.{StreamName.DEADLETTER}"
 _PURGE = f"{_API}.STREAM.PURGE.{StreamName.DEADLETTER}"
-_NOT_FOUND = "404"
-_END_OF_BATCH = "204"
 _NO_MESSAGE = {10043, 10057}
 """JetStream's codes for deleting a sequence that is deleted already, and one that never was."""
 _STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -85,7 +76,7 @@ class DeadLetterStream:
             Unavailable: JetStream does not answer.
         """
         pattern = subject_of(origin) if origin is not None else None
-        with _unavailable(self._connection):
+        with available(self._connection):
             info = await self._connection.js.stream_info(StreamName.DEADLETTER, pattern)
         count = info.state.messages
         if pattern is not None:
@@ -117,7 +108,7 @@ class DeadLetterStream:
             Unavailable: JetStream does not answer; the letter may be deleted all the same.
         """
         try:
-            with _unavailable(self._connection):
+            with available(self._connection, passed=_NO_MESSAGE):
                 return await self._connection.js.delete_msg(StreamName.DEADLETTER, sequence)
         except js_errors.APIError as error:
             if error.err_code in _NO_MESSAGE:
@@ -134,7 +125,7 @@ class DeadLetterStream:
         wanted: dict[str, int | str] = {"seq": last + 1}
         if origin is not None:
             wanted["filter"] = subject_of(origin)
-        with _unavailable(self._connection):
+        with available(self._connection):
             answer = await self._connection.client.request(
                 _PURGE, json.dumps(wanted).encode(), timeout=ANSWER_SECONDS
             )
@@ -147,24 +138,9 @@ class DeadLetterStream:
         wanted: dict[str, int | str] = {"seq": first, "batch": size, "max_bytes": BATCH_BYTES}
         if origin is not None:
             wanted["next_by_subj"] = subject_of(origin)
-        client = self._connection.client
-        letters: list[Letter] = []
-        with _unavailable(self._connection):
-            inbox = client.new_inbox()
-            subscription = await client.subscribe(inbox)
-            try:
-                await client.publish(_DIRECT_GET, json.dumps(wanted).encode(), reply=inbox)
-                while True:
-                    message = await subscription.next_msg(ANSWER_SECONDS)
-                    headers = message.headers or {}
-                    if "Nats-Sequence" in headers:
-                        letters.append(_letter(message, headers))
-                    elif headers.get("Status") in {_END_OF_BATCH, _NOT_FOUND}:
-                        return letters
-                    else:
-                        raise Unavailable("the stream of dead letters does not answer")
-            finally:
-                await subscription.unsubscribe()
+        with available(self._connection):
+            stored = await read_batch(self._connection, StreamName.DEADLETTER, wanted)
+        return [_letter(message) for message in stored]
 
 
 def subject_of(origin: str) -> str:
@@ -178,47 +154,24 @@ def subject_of(origin: str) -> str:
     return subjects.dead_letter(origin)
 
 
-def _letter(message: Msg, headers: dict[str, str]) -> Letter:
+def _letter(message: Stored) -> Letter:
     try:
-        content = msgspec.json.decode(message.data, type=DeadLetter)
+        content = msgspec.json.decode(message.body, type=DeadLetter)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        content = _unreadable(message, headers, error)
-    return Letter(int(headers["Nats-Sequence"]), content)
+        content = _unreadable(message, error)
+    return Letter(message.sequence, content)
 
 
-def _unreadable(message: Msg, headers: dict[str, str], error: Exception) -> DeadLetter:
+def _unreadable(message: Stored, error: Exception) -> DeadLetter:
     # Raising here would make every letter after this message impossible to list or purge.
     return DeadLetter(
         id="",
-        stream=headers.get("Nats-Subject", "").rpartition(".")[2],
+        stream=message.headers.get("Nats-Subject", "").rpartition(".")[2],
         subject="",
         reason=UNREADABLE,
         detail=f"not a dead letter: {error}",
         attempts=0,
-        failed_at=_time(headers.get("Nats-Time-Stamp", "")),
+        failed_at=message.at,
         headers={},
-        body=message.data,
+        body=message.body,
     )
-
-
-def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        return datetime.fromtimestamp(0, UTC)
-
-
-@contextmanager
-def _unavailable(connection: Connection) -> Iterator[None]:
-    if not connection.connected:
-        raise Unavailable("NATS is not connected")
-    try:
-        yield
-    except HogsendError:
-        raise
-    except js_errors.APIError as error:
-        if error.err_code in _NO_MESSAGE:
-            raise
-        raise Unavailable(f"JetStream refuses: {error.description}") from error
-    except (nats.errors.Error, js_errors.Error, TimeoutError, OSError) as error:
-        raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error

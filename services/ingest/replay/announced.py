@@ -7,39 +7,32 @@ properties of the person that came with the event.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import aiosql
 import asyncpg
 import msgspec
-import nats.errors
-from nats.js import errors as js_errors
 
 from hogsend.contract import subjects
 from hogsend.contract.base import Properties
-from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import Event
 from hogsend.contract.headers import format_time, message_headers, message_id
 from hogsend.contract.streams import StreamName
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
+from services.ingest.direct_get import Stored, read_batch
+from services.ingest.jetstream_errors import available
 from services.ingest.pages import EventPosition
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 BATCH = 256
 BATCH_BYTES = 4 * 1024 * 1024
 """Most that is read at a time; JetStream returns one message more than fits."""
-ANSWER_SECONDS = 5.0
 UNORDERED = timedelta(minutes=1)
 """Events that are received so close to each other may be announced in any order."""
 
-_DIRECT_GET = f"$JS.API.DIRECT.GET.{StreamName.EVENTS}"
-_NOT_FOUND, _END_OF_BATCH = "404", "204"
 _FROM_JETSTREAM = "nats-"
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
@@ -90,16 +83,21 @@ class AnnouncedEvents:
         """
         with available(self._link):
             state = (await self._link.js.stream_info(StreamName.EVENTS)).state
-        first = await self._get({"seq": max(state.first_seq, 1), "batch": 1})
+        first = await self.in_stream(max(state.first_seq, 1), most=1)
         return Extent(state.last_seq, first[0].received_at if first else None)
 
-    async def in_stream(self, sequence: int) -> list[Announced]:
-        """Events of the stream from a sequence on; empty at its end.
+    async def in_stream(self, sequence: int, *, most: int | None = None) -> list[Announced]:
+        """Events of the stream from a sequence on, so many at most; empty at its end.
 
         Raises:
             Unavailable: JetStream does not answer.
         """
-        return await self._get({"seq": sequence, "batch": BATCH})
+        while stored := await self._stored({"seq": sequence, "batch": most or BATCH}):
+            read = [_of_message(one) for one in stored]
+            if found := [event for event in read if event is not None]:
+                return found
+            sequence = stored[-1].sequence + 1
+        return []
 
     async def first_in_stream(self, at: datetime) -> int | None:
         """Sequence of the first event that the stream took then or later; None without one.
@@ -107,7 +105,7 @@ class AnnouncedEvents:
         Raises:
             Unavailable: JetStream does not answer.
         """
-        found = await self._get({"start_time": format_time(at), "batch": 1})
+        found = await self._stored({"start_time": format_time(at), "batch": 1})
         return found[0].sequence if found else None
 
     async def at_beginning(self, received_before: datetime) -> frozenset[str]:
@@ -158,59 +156,25 @@ class AnnouncedEvents:
         except asyncpg.PostgresError as error:
             raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
 
-    async def _get(self, wanted: dict[str, object]) -> list[Announced]:
-        body = msgspec.json.encode(
-            wanted | {"max_bytes": BATCH_BYTES, "next_by_subj": f"{subjects.EVENTS}.*"}
-        )
-        client = self._link.client
-        found: list[Announced] = []
+    async def _stored(self, wanted: Mapping[str, int | str]) -> list[Stored]:
+        only: dict[str, int | str] = {
+            "max_bytes": BATCH_BYTES,
+            "next_by_subj": f"{subjects.EVENTS}.*",
+        }
         with available(self._link):
-            inbox = client.new_inbox()
-            subscription = await client.subscribe(inbox)
-            try:
-                await client.publish(_DIRECT_GET, body, reply=inbox)
-                while True:
-                    message = await subscription.next_msg(ANSWER_SECONDS)
-                    headers = message.headers or {}
-                    if "Nats-Sequence" in headers:
-                        if (event := _of_message(message.data, headers)) is not None:
-                            found.append(event)
-                    elif headers.get("Status") in {_END_OF_BATCH, _NOT_FOUND}:
-                        return found
-                    else:
-                        raise Unavailable("the stream of events does not answer")
-            finally:
-                await subscription.unsubscribe()
+            return await read_batch(self._link, StreamName.EVENTS, {**wanted, **only})
 
 
-@contextmanager
-def available(link: Connection) -> Iterator[None]:
-    """Turn what is raised without JetStream into the typed error.
-
-    Raises:
-        Unavailable: JetStream does not answer, or refuses.
-    """
-    if not link.connected:
-        raise Unavailable("NATS is not connected")
+def _of_message(message: Stored) -> Announced | None:
+    headers = message.headers
     try:
-        yield
-    except HogsendError:
-        raise
-    except js_errors.APIError as error:
-        raise Unavailable(f"JetStream refuses: {error.description}") from error
-    except (nats.errors.Error, js_errors.Error, TimeoutError, OSError) as error:
-        raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error
-
-
-def _of_message(body: bytes, headers: Mapping[str, str]) -> Announced | None:
-    try:
-        times = msgspec.json.decode(body, type=_Times)
+        times = msgspec.json.decode(message.body, type=_Times)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # An answer of JetStream's that somebody had it put there (docs/adr/0012).
         return None
     return Announced(
         headers.get("Nats-Subject", ""),
-        body,
+        message.body,
         {
             name: value
             for name, value in headers.items()
@@ -219,7 +183,7 @@ def _of_message(body: bytes, headers: Mapping[str, str]) -> Announced | None:
         },
         times.occurred_at,
         times.received_at,
-        int(headers["Nats-Sequence"]),
+        message.sequence,
     )
 
 

@@ -20,7 +20,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
 from hogsend.transport.own_consumer import consumers_of
 from hogsend.transport.publisher import Problem
-from services.ingest.replay.announced import available
+from services.ingest.jetstream_errors import available
 from services.ingest.replay.filters import by_name, catches_replays, filters_of, set_filters
 
 

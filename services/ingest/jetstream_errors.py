@@ -1,0 +1,34 @@
+"""What is raised without JetStream, as the typed error that is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import nats.errors
+from nats.js import errors as js_errors
+
+from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.transport.connection import Connection
+
+
+@contextmanager
+def available(connection: Connection, *, passed: Collection[int] = ()) -> Iterator[None]:
+    """Turn errors of the block into `Unavailable`, but for JetStream's codes in `passed`.
+
+    Raises:
+        Unavailable: JetStream does not answer, or refuses.
+        nats.js.errors.APIError: JetStream refuses with a code that is passed on.
+    """
+    if not connection.connected:
+        raise Unavailable("NATS is not connected")
+    try:
+        yield
+    except HogsendError:
+        raise
+    except js_errors.APIError as error:
+        if error.err_code in passed:
+            raise
+        raise Unavailable(f"JetStream refuses: {error.description}") from error
+    except (nats.errors.Error, js_errors.Error, TimeoutError, OSError) as error:
+        raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error
