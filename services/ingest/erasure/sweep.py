@@ -10,17 +10,16 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
-import nats.errors
 from nats.js import errors as js_errors
 
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
-from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import RECEIVED_AT
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
 from services.ingest.direct_get import Stored, read_batch
 from services.ingest.erasure.person import Person
+from services.ingest.jetstream_errors import available
 from services.ingest.sources.posthog import parse_time
 
 SWEPT = {
@@ -74,16 +73,12 @@ async def sweep(connection: Connection, person: Person, before: datetime) -> int
     Raises:
         Unavailable: JetStream does not answer; sweeping again goes on.
     """
-    if not connection.connected:
-        raise Unavailable("NATS is not connected")
     count = 0
-    try:
+    with available(connection):
         for stream in SWEPT:
             async for message in _messages(connection, stream):
                 if is_to_erase(stream, message, person, before):
                     count += await _delete(connection, stream, message.sequence)
-    except (nats.errors.Error, js_errors.Error, TimeoutError, OSError) as error:
-        raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error
     return count
 
 
@@ -106,13 +101,11 @@ async def look(connection: Connection, *, stream: str | None, first: int, person
         Unavailable: JetStream does not answer.
         ValueError: there is no such stream.
     """
-    if not connection.connected:
-        raise Unavailable("NATS is not connected")
     names = list(SWEPT)
     number = names.index(StreamName(stream)) if stream else 0
     found: list[tuple[StreamName, Stored]] = []
     size = 0
-    try:
+    with available(connection):
         for _ in range(LOOK_BATCHES):
             name = names[number]
             batch = await _existing(connection, name, first)
@@ -128,8 +121,6 @@ async def look(connection: Connection, *, stream: str | None, first: int, person
                 return Found(found, None)
             if size > BATCH_BYTES:
                 break
-    except (nats.errors.Error, js_errors.Error, TimeoutError, OSError) as error:
-        raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error
     return Found(found, f"{names[number]}/{first}")
 
 
