@@ -53,17 +53,20 @@ def service_app(
             stopped. One that fails ends the service.
         connected: run when NATS is connected and before anything is answered, in order.
         stopping: run at a stop before the subscribers finish, in order.
-        closing: run at the very end, in order.
+        closing: run at the very end, in order, when nothing of `background` runs any more.
         limits: what the operator says about streams.
     """
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        async with running(
-            [*background, lambda: _keep_streams(broker, limits), lambda: _keep_clean(broker)],
-            on_failure=app.exit,
-        ):
-            yield
+        try:
+            async with running(
+                [*background, lambda: _keep_streams(broker, limits), lambda: _keep_clean(broker)],
+                on_failure=app.exit,
+            ):
+                yield
+        finally:
+            await _run(closing)
 
     async def prepare() -> None:
         await broker.connect()
@@ -83,9 +86,6 @@ def service_app(
             log.warning("NATS was lost while the service started", reason=str(error))
         log.info("serving", endpoints=[endpoint.subject for endpoint in broker.answered])
 
-    async def close() -> None:
-        await _run(closing)
-
     async def stop() -> None:
         log.info("stopping")
         await _run(stopping)
@@ -97,7 +97,6 @@ def service_app(
         on_startup=[prepare],
         after_startup=[announce],
         on_shutdown=[stop],
-        after_shutdown=[close],
     )
     return app
 
