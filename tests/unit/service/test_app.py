@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -29,11 +30,9 @@ async def test_what_work_uses_is_closed_when_no_work_runs_any_more(fails: bool) 
 
     broker = ServiceBroker(User.GATEWAY, Connection(User.GATEWAY, "nats://127.0.0.1:1"))
     app = service_app(broker, background=[drain], closing=[close])
-    try:
+    with suppress(ConnectionError):
         async with app.lifespan_context():
             await running.wait()
             if fails:
                 raise ConnectionError("a service that could not start")
-    except ConnectionError:
-        assert fails
     assert order == ["work has ended", "closed"]
