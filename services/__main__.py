@@ -8,7 +8,6 @@ is wrong.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import resource
 import sys
@@ -22,6 +21,7 @@ import uvloop
 from pydantic import ValidationError
 
 from hogsend.contract.errors import CannotStart
+from hogsend.service import garbage_collection
 from hogsend.service.settings import describe_problems
 
 _ENTRIES = {"gateway": "process"}
@@ -33,8 +33,7 @@ def main(service: str) -> int:
     # A core dump would contain tokens and keys in clear text.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     app = importlib.import_module(f"services.{service}.{_ENTRIES.get(service, 'app')}")
-    # What was imported stays: looked through at every collection, it cost ingest 8 % of its time.
-    gc.freeze()
+    garbage_collection.settle()
     try:
         return uvloop.run(app.run()) or 0
     except ValidationError as error:

@@ -6,7 +6,6 @@ A parent does not import what only its workers run.
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import os
 
@@ -14,7 +13,7 @@ import structlog
 from prometheus_client.registry import CollectorRegistry
 
 from hogsend.contract.users import User
-from hogsend.service import logs, metrics
+from hogsend.service import garbage_collection, logs, metrics
 from hogsend.service.settings import TelemetrySettings
 from hogsend.service.tasks import running
 from services.gateway.listener import port_for_workers
@@ -36,7 +35,7 @@ async def run() -> int:
     if settings.gateway_workers > 1 and not is_worker(os.environ):
         return await _run_parent(settings)
     app = importlib.import_module("services.gateway.app")
-    gc.freeze()
+    garbage_collection.settle()
     await app.run()
     return 0
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hogsend.contract.errors import Unavailable
+from hogsend.contract.events import INGEST_RECORD, Recorded
 from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, fake_gateway
 from tests.waiting import eventually
 
@@ -84,10 +85,26 @@ async def test_nothing_holds_a_request_that_was_refused(
 ) -> None:
     async with fake_gateway(http_request_timeout_seconds=0.01) as gateway:
         gateway.bus.published.fail = lambda _message: Unavailable("the stream does not exist")
-        await _refused(gateway, path, headers, body, status)
+        await _answered(gateway, path, headers, body, status)
 
 
-async def _refused(
+@pytest.mark.usefixtures("_only_counted_references")
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "status"),
+    [
+        (WEBHOOK, POSTHOG, b'{"event":{"event":"e","distinct_id":"d"}}', 200),
+        (EVENTS, INGEST, b'{"event":"e","userId":"d"}', 202),
+    ],
+)
+async def test_nothing_holds_a_request_that_was_answered(
+    path: str, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    async with fake_gateway() as gateway:
+        gateway.bus.answer(INGEST_RECORD, Recorded(id="1", stored=True, contact_key="d"))
+        await _answered(gateway, path, headers, body, status)
+
+
+async def _answered(
     gateway: FakeGateway, path: str, headers: dict[str, str], body: bytes | None, status: int
 ) -> None:
     client = Client(body)
