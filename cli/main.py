@@ -104,7 +104,13 @@ def run(tokens: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the command that this process was started for."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if "granian" in sys.modules:
+        # The stand-in for PostHog served HTTP; nothing else needs the library to end.
+        from hogsend.service.process_end import end_process  # noqa: PLC0415
+
+        end_process(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from hogsend.contract.errors import CannotStart
 from hogsend.service import garbage_collection
+from hogsend.service.process_end import end_process
 from hogsend.service.settings import describe_problems
 
 _ENTRIES = {"gateway": "process"}
@@ -52,4 +53,4 @@ def _print_error(problem: str, fix: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[-1]))
+    end_process(main(sys.argv[-1]))
