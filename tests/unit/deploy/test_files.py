@@ -209,15 +209,17 @@ def test_two_gateways_share_the_port_of_a_container_that_outlives_them() -> None
     assert door["image"] == base["nats"]["image"]
     assert door["cap_drop"] == ["ALL"]
     assert door["sysctls"] == {"net.ipv4.tcp_migrate_req": "1"}
-    # The name that others in the network know, and no second one for the same metrics.
-    assert door["networks"]["default"]["aliases"] == ["gateway"]
+    # The name that others in the network know, and that of the second one's metrics.
+    assert door["networks"]["default"]["aliases"] == ["gateway", "gateway-behind-one-port"]
     assert set(overlay) == {"gateway", "gateway-2"}
     for gateway in overlay.values():
         assert gateway["network_mode"] == "service:door"
         assert gateway["ports"] is None
         assert gateway["environment"]["GATEWAY_SHARE_PORT"] == "true"
     # In one network two processes cannot have one port, and the second has no profile to wait for.
-    assert "METRICS_PORT" in overlay["gateway-2"]["environment"]
+    ports = [gateway["environment"]["METRICS_PORT"] for gateway in overlay.values()]
+    assert len(set(ports)) == len(ports)
+    assert overlay["gateway-2"]["environment"]["GATEWAY_LIVENESS_PORT"] == "0"
     assert overlay["gateway-2"]["profiles"] is None
 
 

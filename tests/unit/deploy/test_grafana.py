@@ -13,12 +13,21 @@ import pytest
 import yaml
 
 from docs.generators.metrics import exposed_name, registered
-from tests.unit.deploy.test_files import DEPLOY, ROOT, compose, documents, kustomization, pods
+from tests.unit.deploy.test_files import (
+    DEPLOY,
+    ROOT,
+    WithReset,
+    compose,
+    documents,
+    kustomization,
+    pods,
+)
 
 GRAFANA = DEPLOY / "grafana"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 PROMTOOL = shutil.which("promtool")
 SERVED_ON = "9464"
+SHARED_PORT = "hogsend-shared-port"
 
 
 def rules() -> list[dict[str, Any]]:
@@ -88,9 +97,38 @@ def test_each_alert_is_provoked() -> None:
         assert f'alertname="{rule["alert"]}"' in provoked
 
 
+def scraped() -> list[dict[str, Any]]:
+    jobs: list[dict[str, Any]] = yaml.safe_load((GRAFANA / "prometheus.yaml").read_text())[
+        "scrape_configs"
+    ]
+    return jobs
+
+
+def test_every_gateway_behind_one_port_is_read_once() -> None:
+    overlay = yaml.load((DEPLOY / "shared-port.yaml").read_text(), Loader=WithReset)["services"]  # noqa: S506 - a SafeLoader
+    names = overlay.pop("door")["networks"]["default"]["aliases"]
+    reached = [
+        (label, str(one["port"]))
+        for job in scraped()
+        for one in job["dns_sd_configs"]
+        for name in one["names"]
+        if name in names
+        for label in [service_label(job, name)]
+    ]
+    # Every second gateway of a cluster, and this one, has the same label.
+    assert reached == [
+        (name, gateway["environment"]["METRICS_PORT"]) for name, gateway in overlay.items()
+    ]
+
+
+def service_label(job: dict[str, Any], name: str) -> str:
+    (rule,) = [one for one in job["relabel_configs"] if one["target_label"] == "service"]
+    return str(rule.get("replacement", name))
+
+
 def test_metrics_are_on_in_every_container_and_pod_and_read_by_one_configuration() -> None:
     services = compose()["services"]
-    jobs = yaml.safe_load((GRAFANA / "prometheus.yaml").read_text())["scrape_configs"]
+    jobs = [one for one in scraped() if one["job_name"] != SHARED_PORT]
     read = {name for job in jobs for one in job["dns_sd_configs"] for name in one["names"]}
     ours = {name for name, one in services.items() if one.get("command", [""])[0] == "serve"}
     assert read == ours
