@@ -120,7 +120,12 @@ class Partitions:
         return [partition for partition in self._partitions if partition.held]
 
     async def run(self) -> None:
-        """Consume until cancelled."""
+        """Consume until cancelled.
+
+        Raises:
+            Exception: one partition failed as none may; nobody else would consume it as long as
+                this replica has its pin.
+        """
         await self._running()
         if self._count == 1:
             await self._left_over()
@@ -135,7 +140,14 @@ class Partitions:
                 except (*UNREACHABLE, ConsumerGone) as error:
                     shared_metrics.FAILURES.labels("partitions", type(error).__name__).inc()
                 metrics.PARTITIONS.set(len(self.held))
-                await asyncio.sleep(self._pace.round)
+                ended, consuming = await asyncio.wait(
+                    self._tasks, timeout=self._pace.round, return_when=asyncio.FIRST_EXCEPTION
+                )
+                for task in ended:
+                    task.result()
+                if not consuming:
+                    # The connection was closed, or everything was let go of.
+                    return
         finally:
             await self.stop()
 

@@ -8,12 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any
 
+import pytest
 from nats.errors import ConnectionClosedError
 
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.events import Event
 from hogsend.contract.streams import INGEST_CONSUMER, StreamName
 from hogsend.service.broker import ServiceBroker
+from services.ingest.partitions.partition import Partition
 from services.ingest.partitions.sharing import Pace, Partitions
 from tests.integration.ingest.driver import Driver
 from tests.waiting import eventually
@@ -95,6 +97,26 @@ async def post_on_and_on(driver: Driver) -> None:
     for number in count():
         # Every slot has something to consume.
         await driver.post(f"e-{number}", distinct_id=f"p{number}", in_order=True)
+
+
+async def test_a_partition_that_fails_ends_the_replica(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = asyncio.Event()
+    stop = Partitions.stop
+
+    async def fail(_self: Partition) -> None:
+        raise RuntimeError("defect")
+
+    async def noted(shared: Partitions) -> None:
+        await stop(shared)
+        let_go.set()
+
+    monkeypatch.setattr(Partition, "run", fail)
+    monkeypatch.setattr(Partitions, "stop", noted)
+    with pytest.raises(RuntimeError, match="defect"):
+        async with in_partitions(driver):
+            await eventually(let_go.is_set)
 
 
 async def test_another_number_of_partitions_loses_nothing_and_keeps_the_order(
