@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import re
 import secrets
 import sys
@@ -227,11 +228,15 @@ class Earlier:
         self._change(setting, lambda _words: [])
 
     def _change(self, setting: str, edit: Callable[[list[str]], list[str]]) -> None:
+        changed: dict[Path, list[str]] = {}
         for file in self._files:
             lines = _lines(file)
-            words = edit([one.strip() for one in _value(lines, setting).split(",") if one.strip()])
+            words = edit(_words(_value(lines, setting)))
             lines = [line for line in lines if not _sets(line, setting)]
-            lines += [f"{setting}={','.join(words)}"] if words else []
+            if words:
+                lines.append(f"{setting}={_written(setting, words, quoted=file.name == '.env')}")
+            changed[file] = lines
+        for file, lines in changed.items():
             mode = file.stat().st_mode & 0o777 if file.exists() else 0o600
             fresh = file.with_name(f"{file.name}.new")
             fresh.touch(mode=0o600)
@@ -248,9 +253,36 @@ def _sets(line: str, setting: str) -> bool:
     return re.match(rf"\s*(export\s+)?{setting}\s*=", line) is not None
 
 
+def _words(value: str) -> list[str]:
+    """Read earlier secrets as the services do: separated by commas, or a list of JSON."""
+    if value.startswith("["):
+        return [str(one) for one in json.loads(value)]
+    return [one.strip() for one in value.split(",") if one.strip()]
+
+
+def _written(setting: str, words: list[str], *, quoted: bool) -> str:
+    """Write earlier secrets: a list of JSON where one of them has a comma.
+
+    In `.env` single quotes keep variables from being replaced, and what follows a # from being a
+    comment. Its readers differ in what else they do in quotes.
+    """
+    is_plain = not any("," in word or word[0] in "[\"'" for word in words)
+    text = ",".join(words) if is_plain else json.dumps(words, ensure_ascii=False)
+    if not quoted or not re.search(r"\$|\s#", text):
+        return text
+    if re.search(r"['\\]", text):
+        sys.exit(
+            f"{setting} would have a quote or a backslash beside a $ or #, which .env cannot hold; "
+            f"nothing was changed"
+        )
+    return f"'{text}'"
+
+
 def _value(lines: list[str], setting: str) -> str:
     own = [line for line in lines if _sets(line, setting)]
-    return own[-1].partition("=")[2].strip().strip("'\"") if own else ""
+    value = own[-1].partition("=")[2].strip() if own else ""
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if is_quoted else value
 
 
 def prepare(directory: Directory, earlier: Earlier, name: str) -> None:

@@ -72,23 +72,29 @@ class GatewaySettings(Settings):
         "too.",
     )
     admin_api_key_previous: PreviousKeys = Field(
-        (), description="Earlier `ADMIN_API_KEY`s that still count, separated by commas."
+        (),
+        description="Earlier `ADMIN_API_KEY`s that still count, separated by commas, or a "
+        "JSON list.",
     )
     admin_read_api_key_previous: PreviousKeys = Field(
-        (), description="Earlier `ADMIN_READ_API_KEY`s that still count, separated by commas."
+        (),
+        description="Earlier `ADMIN_READ_API_KEY`s that still count, separated by commas, or a "
+        "JSON list.",
     )
     ingest_api_key_previous: PreviousKeys = Field(
-        (), description="Earlier `INGEST_API_KEY`s that still count, separated by commas."
+        (),
+        description="Earlier `INGEST_API_KEY`s that still count, separated by commas, or a "
+        "JSON list.",
     )
     posthog_webhook_secret_previous: PreviousKeys = Field(
         (),
         description="Earlier `POSTHOG_WEBHOOK_SECRET`s that deliveries may still carry, separated "
-        "by commas.",
+        "by commas, or a JSON list.",
     )
     posthog_signing_secret_previous: PreviousSigningSecrets = Field(
         (),
         description="Earlier `POSTHOG_SIGNING_SECRET`s that deliveries may still be signed with, "
-        "separated by commas.",
+        "separated by commas, or a JSON list.",
     )
     webhook_signatures: Literal["verify", "required"] = Field(
         "verify",

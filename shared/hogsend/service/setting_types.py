@@ -10,6 +10,7 @@ import re
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
+import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
@@ -151,6 +152,20 @@ def _split(value: object) -> object:
     return tuple(entry.strip() for entry in value.split(",") if entry.strip())
 
 
+def _earlier_secrets(value: object) -> object:
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return _split(value)
+    try:
+        listed = msgspec.json.decode(value, type=tuple[str, ...])
+    except (msgspec.MsgspecError, UnicodeError):
+        # The error may quote it.
+        raise ValueError(
+            'it begins with [ and is no list of texts in JSON; write ["first","second"], also for '
+            "a secret that begins with ["
+        ) from None
+    return tuple(secret for secret in listed if secret.strip())
+
+
 def _proxy_address(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     example = "write http://proxy.example.com:3128, with user:password@ before the host if it asks"
@@ -182,11 +197,14 @@ RetentionDays = Annotated[int, Field(ge=0, le=36_500)]
 """Days that something is kept; 0 is for ever."""
 ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_address)]
 """Address of an HTTP proxy, with its password if it has one."""
-PreviousSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
-"""Earlier secrets that are still accepted, separated by commas."""
+PreviousSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_earlier_secrets)]
+"""Earlier secrets that are still accepted, separated by commas or, as one of them has a comma in
+it, in a list of JSON."""
 SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
 """A key of Standard Webhooks, in base64."""
-PreviousSigningSecrets = Annotated[tuple[SigningSecret, ...], NoDecode, BeforeValidator(_split)]
-"""Earlier ones that are still accepted, separated by commas."""
-PreviousKeys = Annotated[tuple[HeaderSecret, ...], NoDecode, BeforeValidator(_split)]
+PreviousSigningSecrets = Annotated[
+    tuple[SigningSecret, ...], NoDecode, BeforeValidator(_earlier_secrets)
+]
+"""The same for such keys."""
+PreviousKeys = Annotated[tuple[HeaderSecret, ...], NoDecode, BeforeValidator(_earlier_secrets)]
 """The same for keys that travel in a header."""

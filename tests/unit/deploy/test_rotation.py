@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from dotenv import dotenv_values
 
 from hogsend.contract.users import User
 from hogsend.posthog.signing import key_of
+from services.credentials.settings import SealingSettings
 
 SCRIPT = Path(__file__).parents[3] / "deploy" / "generate_secrets.py"
 DATABASES = ("credentials", "ingest", "provisioner", "analytics")
@@ -33,6 +37,15 @@ def contents(directory: Path) -> dict[str, str]:
         for file in directory.rglob("*")
         if file.is_file()
     }
+
+
+def generate_secrets() -> ModuleType:
+    found = importlib.util.spec_from_file_location("generate_secrets", SCRIPT)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +158,46 @@ def test_a_secret_among_the_settings_is_changed_where_it_is_set(made: Path, name
         assert len(key_of(words[0])) >= 24
     run(made, "--retire", name)
     assert keys.read_text().splitlines()[2:] == [f"{setting}={words[0]}"]
+
+
+SPECIAL = ["a,b", "[x", "a$b", "a #b", 'say "x", \\', "it's", "'q'", "plain"]
+
+
+@pytest.mark.parametrize("first", SPECIAL)
+def test_what_an_operator_made_up_is_read_as_it_was(
+    made: Path, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes takes a line as it is; Compose replaces variables, and takes quotes away."""
+    file, keys, env_file = made / "credentials/better_auth_secret", made / "keys.env", made / ".env"
+    file.unlink()
+    file.write_text(f"{first}\n")
+    script = generate_secrets()
+    earlier = script.Earlier(keys, env_file)
+    expected = [first]
+    for _ in range(2):
+        script.rotate(script.Directory(made), earlier, "better_auth_secret")
+        (name, _, raw), *_ = [line.partition("=") for line in keys.read_text().splitlines()]
+        assert name == "BETTER_AUTH_SECRET_PREVIOUS"
+        for value in (raw, dotenv_values(env_file, interpolate=True)[name]):
+            assert value is not None
+            monkeypatch.setenv(name, value)
+            monkeypatch.setenv("BETTER_AUTH_SECRET", "present")
+            read = SealingSettings().better_auth_secret_previous
+            assert [one.get_secret_value() for one in read] == expected
+        expected.insert(0, file.read_text().strip())
+
+
+def test_what_no_file_can_hold_is_refused_before_anything_changes(made: Path) -> None:
+    file, keys = made / "credentials/better_auth_secret", made / "keys.env"
+    file.unlink()
+    file.write_text("it's $HOME\n")
+    script = generate_secrets()
+    before = contents(made)
+    with pytest.raises(SystemExit, match="BETTER_AUTH_SECRET_PREVIOUS"):
+        script.rotate(
+            script.Directory(made), script.Earlier(keys, made / ".env"), "better_auth_secret"
+        )
+    assert contents(made) == before
 
 
 def test_an_unknown_secret_is_refused_and_changes_nothing(made: Path) -> None:

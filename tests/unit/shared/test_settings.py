@@ -227,11 +227,37 @@ def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) 
             assert (name in marked) == secret
 
 
-def test_previous_sealing_secrets_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("older, oldest,", ["older", "oldest"]),
+        ('["one, with a comma", "[other", " ", ""]', ["one, with a comma", "[other"]),
+        ('  ["a,b"]', ["a,b"]),
+    ],
+)
+def test_previous_secrets_are_a_list(
+    written: str, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BETTER_AUTH_SECRET", "new")
-    monkeypatch.setenv("BETTER_AUTH_SECRET_PREVIOUS", "older, oldest,")
+    for name in ("BETTER_AUTH_SECRET_PREVIOUS", "ADMIN_API_KEY_PREVIOUS"):
+        monkeypatch.setenv(name, written)
     secrets = SealingSettings().better_auth_secret_previous
-    assert [secret.get_secret_value() for secret in secrets] == ["older", "oldest"]
+    assert [secret.get_secret_value() for secret in secrets] == read
+    keys = GatewaySettings().admin_api_key_previous
+    assert [key.get_secret_value() for key in keys] == read
+
+
+@pytest.mark.parametrize("written", ["[hidden", '["hidden"', "[hidden,b]", '["hidden", 1]', "[[]]"])
+def test_what_begins_as_a_list_and_is_none_is_refused_by_name(
+    written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADMIN_API_KEY_PREVIOUS", written)
+    with pytest.raises(ValidationError) as refused:
+        GatewaySettings()
+    (problem,) = describe_problems(refused.value)
+    assert "ADMIN_API_KEY_PREVIOUS" in problem
+    assert "JSON" in problem
+    assert "hidden" not in problem
 
 
 @pytest.mark.parametrize(
