@@ -5,6 +5,7 @@ Tests run in parallel workers (pytest-xdist), each with servers of its own.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -19,6 +20,10 @@ from tests.servers import Servers, running_servers
 WHOLE_STACKS = [Path(__file__).with_name(name) for name in ("e2e", "chaos")]
 THAT_FAIL = {"test_slice", "test_full", "test_backup", "test_lost_disk", "test_shutdown", "test_up"}
 """Whole stacks that are killed, filled up and restored; the others are only used."""
+
+# Services and commands are started hundreds of times, and each would compile all of it anew where
+# the environment says not to keep what was compiled, as that of many containers does.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Chosen with `--hypothesis-profile`; `make fuzz` is thorough.
 hypothesis.settings.register_profile("quick", max_examples=100, deadline=None)
