@@ -1,7 +1,4 @@
-"""The stream `DEADLETTER`: read in order, delete one letter, purge many.
-
-Letters are read by batched direct gets (NATS ADR-31, nats-server 2.11), which need no consumer.
-"""
+"""The stream `DEADLETTER`: read in order, delete one letter, purge many."""
 
 from __future__ import annotations
 
@@ -10,28 +7,22 @@ import re
 from collections.abc import AsyncIterator
 
 import msgspec
-from nats.js import errors as js_errors
 
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
-from services.ingest.direct_get import Stored, read_batch
 from services.ingest.jetstream_errors import available
+from services.ingest.stored_messages import BATCH, StoredMessage, delete_message, read_batch
 
 UNREADABLE = "unreadable"
 """Reason shown for a message of the stream that is no dead letter."""
 
 ANSWER_SECONDS = 5.0
-BATCH = 256
-BATCH_BYTES = 4 * 1024 * 1024
-"""Most that is read at a time; JetStream returns one message more than fits."""
 
 _API = "$JS.API"
 _PURGE = f"{_API}.STREAM.PURGE.{StreamName.DEADLETTER}"
-_NO_MESSAGE = {10043, 10057}
-"""JetStream's codes for deleting a sequence that is deleted already, and one that never was."""
 _STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
@@ -107,13 +98,7 @@ class DeadLetterStream:
         Raises:
             Unavailable: JetStream does not answer; the letter may be deleted all the same.
         """
-        try:
-            with available(self._connection, passed=_NO_MESSAGE):
-                return await self._connection.js.delete_msg(StreamName.DEADLETTER, sequence)
-        except js_errors.APIError as error:
-            if error.err_code in _NO_MESSAGE:
-                return False
-            raise
+        return await delete_message(self._connection, StreamName.DEADLETTER, sequence)
 
     async def purge(self, last: int, origin: str | None = None) -> int:
         """Delete every letter up to sequence `last`; returns their number.
@@ -135,11 +120,10 @@ class DeadLetterStream:
         return done.purged
 
     async def _batch(self, first: int, size: int, origin: str | None) -> list[Letter]:
-        wanted: dict[str, int | str] = {"seq": first, "batch": size, "max_bytes": BATCH_BYTES}
-        if origin is not None:
-            wanted["next_by_subj"] = subject_of(origin)
-        with available(self._connection):
-            stored = await read_batch(self._connection, StreamName.DEADLETTER, wanted)
+        subject = subject_of(origin) if origin is not None else None
+        stored = await read_batch(
+            self._connection, StreamName.DEADLETTER, first=first, subject=subject, most=size
+        )
         return [_letter(message) for message in stored]
 
 
@@ -154,7 +138,7 @@ def subject_of(origin: str) -> str:
     return subjects.dead_letter(origin)
 
 
-def _letter(message: Stored) -> Letter:
+def _letter(message: StoredMessage) -> Letter:
     try:
         content = msgspec.json.decode(message.body, type=DeadLetter)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -162,7 +146,7 @@ def _letter(message: Stored) -> Letter:
     return Letter(message.sequence, content)
 
 
-def _unreadable(message: Stored, error: Exception) -> DeadLetter:
+def _unreadable(message: StoredMessage, error: Exception) -> DeadLetter:
     # Raising here would make every letter after this message impossible to list or purge.
     return DeadLetter(
         id="",

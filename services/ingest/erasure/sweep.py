@@ -1,7 +1,4 @@
-"""Takes an erased person's messages off every stream, one by one, with their bytes overwritten.
-
-Messages are read by batched direct gets (NATS ADR-31) and deleted by sequence.
-"""
+"""Takes an erased person's messages off every stream, one by one, with their bytes overwritten."""
 
 from __future__ import annotations
 
@@ -17,10 +14,16 @@ from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.headers import RECEIVED_AT
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
-from services.ingest.direct_get import Stored, read_batch
 from services.ingest.erasure.person import Person
 from services.ingest.jetstream_errors import available
 from services.ingest.sources.posthog import parse_time
+from services.ingest.stored_messages import (
+    BATCH,
+    BATCH_BYTES,
+    StoredMessage,
+    delete_message,
+    read_batch,
+)
 
 SWEPT = {
     StreamName.WEBHOOKS: f"{subjects.WEBHOOKS}.>",
@@ -32,18 +35,15 @@ SWEPT = {
 }
 """Streams that hold people's data, and the subjects on them that do."""
 
-BATCH = 256
-BATCH_BYTES = 4 * 1024 * 1024
-_NO_MESSAGE = {10043, 10057}
-"""JetStream's codes for a sequence that is deleted already, and one that never was."""
-
 
 class _Times(msgspec.Struct, frozen=True, rename="camel"):
     occurred_at: str | None = None
     received_at: str | None = None
 
 
-def is_to_erase(stream: StreamName, message: Stored, person: Person, before: datetime) -> bool:
+def is_to_erase(
+    stream: StreamName, message: StoredMessage, person: Person, before: datetime
+) -> bool:
     """Whether a message is about `person`, and tells what happened before the erasure.
 
     What the person does afterwards is a new person's. An event or a dead letter may have been
@@ -78,14 +78,14 @@ async def sweep(connection: Connection, person: Person, before: datetime) -> int
         for stream in SWEPT:
             async for message in _messages(connection, stream):
                 if is_to_erase(stream, message, person, before):
-                    count += await _delete(connection, stream, message.sequence)
+                    count += await delete_message(connection, stream, message.sequence)
     return count
 
 
 class Found(NamedTuple):
     """Messages about a person, from a part of the streams."""
 
-    messages: list[tuple[StreamName, Stored]]
+    messages: list[tuple[StreamName, StoredMessage]]
     following: str | None
     """`stream/sequence` where to go on; None when all streams were looked through."""
 
@@ -103,7 +103,7 @@ async def look(connection: Connection, *, stream: str | None, first: int, person
     """
     names = list(SWEPT)
     number = names.index(StreamName(stream)) if stream else 0
-    found: list[tuple[StreamName, Stored]] = []
+    found: list[tuple[StreamName, StoredMessage]] = []
     size = 0
     with available(connection):
         for _ in range(LOOK_BATCHES):
@@ -124,22 +124,13 @@ async def look(connection: Connection, *, stream: str | None, first: int, person
     return Found(found, f"{names[number]}/{first}")
 
 
-async def _existing(connection: Connection, stream: StreamName, first: int) -> list[Stored]:
+async def _existing(connection: Connection, stream: StreamName, first: int) -> list[StoredMessage]:
     there, last = await _range(connection, stream)
     start = max(there, first)
     return await _batch(connection, stream, start) if start <= last else []
 
 
-async def _delete(connection: Connection, stream: StreamName, sequence: int) -> bool:
-    try:
-        return await connection.js.delete_msg(stream, sequence)
-    except js_errors.APIError as error:
-        if error.err_code in _NO_MESSAGE:
-            return False
-        raise
-
-
-async def _messages(connection: Connection, stream: StreamName) -> AsyncIterator[Stored]:
+async def _messages(connection: Connection, stream: StreamName) -> AsyncIterator[StoredMessage]:
     """What the stream holds now, oldest first."""
     first, last = await _range(connection, stream)
     while first <= last:
@@ -162,6 +153,5 @@ async def _range(connection: Connection, stream: StreamName) -> tuple[int, int]:
     return max(state.first_seq, 1), state.last_seq
 
 
-async def _batch(connection: Connection, stream: StreamName, first: int) -> list[Stored]:
-    wanted = {"seq": first, "batch": BATCH, "max_bytes": BATCH_BYTES}
-    return await read_batch(connection, stream, {**wanted, "next_by_subj": SWEPT[stream]})
+async def _batch(connection: Connection, stream: StreamName, first: int) -> list[StoredMessage]:
+    return await read_batch(connection, stream, first=first, subject=SWEPT[stream], most=BATCH)

@@ -1,8 +1,7 @@
 """What became of one event: its announcement, found again in the stream.
 
 Nothing is recorded for this. Announcements of the event's name are read from the time of its
-receipt on, by batched direct gets (NATS ADR-31), until its own is among them. The stream's time of
-a message is when it was announced.
+receipt on, until its own is among them. It was announced when the stream took that message.
 """
 
 from __future__ import annotations
@@ -12,24 +11,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import aiosql
-import nats.errors
-from nats.js import errors as js_errors
 
 from hogsend.contract import subjects
-from hogsend.contract.errors import NotFound
+from hogsend.contract.errors import NotFound, Unavailable
 from hogsend.contract.events import Announcement, EventTrace, ListEvents, StoredEvent, TraceEvent
-from hogsend.contract.headers import TRACEPARENT, event_message_id, format_time, message_id
+from hogsend.contract.headers import TRACEPARENT, event_message_id, message_id
 from hogsend.contract.streams import StreamName
 from hogsend.service import metrics
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
-from services.ingest.direct_get import read_batch
 from services.ingest.events.store import EventStore
+from services.ingest.jetstream_errors import available
+from services.ingest.stored_messages import BATCH, read_batch
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
-BATCH = 256
-BATCH_BYTES = 4 * 1024 * 1024
 MOST_BATCHES = 8
 """Announcements of one name that are read for one event: 2,048, or 32 MiB."""
 CLOCKS_DIFFER = timedelta(seconds=1)
@@ -76,8 +72,8 @@ class EventTraces:
         )
         try:
             announcement = await self._announcement(event, known_as)
-        except (nats.errors.Error, js_errors.Error, TimeoutError) as error:
-            metrics.FAILURES.labels("trace", type(error).__name__).inc()
+        except Unavailable as error:
+            metrics.FAILURES.labels("trace", error.code).inc()
             announcement = Announcement(state="unknown")
         return EventTrace(
             event=event,
@@ -87,13 +83,16 @@ class EventTraces:
 
     async def _announcement(self, event: StoredEvent, known_as: str) -> Announcement:
         subject = subjects.event(event.event)
-        since = event.received_at - CLOCKS_DIFFER
-        begin: dict[str, int | str] = {"start_time": format_time(since)}
+        since: datetime | None = event.received_at - CLOCKS_DIFFER
+        first: int | None = None
         for _ in range(MOST_BATCHES):
             batch = await read_batch(
                 self._link,
                 StreamName.EVENTS,
-                {**begin, "next_by_subj": subject, "batch": BATCH, "max_bytes": BATCH_BYTES},
+                first=first,
+                since=since,
+                subject=subject,
+                most=BATCH,
             )
             for message in batch:
                 if message_id(message.headers) == known_as:
@@ -105,16 +104,16 @@ class EventTraces:
                     )
             if not batch:
                 return Announcement(state=await self._missing(event.received_at))
-            begin = {"seq": batch[-1].sequence + 1}
+            first, since = batch[-1].sequence + 1, None
         return Announcement(state="unknown")
 
     async def _missing(self, received: datetime) -> Literal["absent", "expired"]:
-        state = (await self._link.js.stream_info(StreamName.EVENTS)).state
+        with available(self._link):
+            state = (await self._link.js.stream_info(StreamName.EVENTS)).state
         if not state.messages:
             return "expired" if state.last_seq else "absent"
-        first = await read_batch(
-            self._link, StreamName.EVENTS, {"seq": max(state.first_seq, 1), "batch": 1}
-        )
+        oldest = max(state.first_seq, 1)
+        first = await read_batch(self._link, StreamName.EVENTS, first=oldest, most=1)
         return "expired" if not first or first[0].at > received else "absent"
 
 

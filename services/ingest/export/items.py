@@ -10,7 +10,7 @@ import msgspec
 
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.streams import StreamName
-from services.ingest.direct_get import Stored
+from services.ingest.stored_messages import StoredMessage
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,7 +40,7 @@ def audit_entry(row: Mapping[str, Any]) -> bytes:
     return _document(row)
 
 
-def message(stream: StreamName, stored: Stored) -> bytes:
+def message(stream: StreamName, stored: StoredMessage) -> bytes:
     """A message of a stream; of a dead letter, the message that it is about, and why."""
     fields: dict[str, Any] = {
         "stream": str(stream),

@@ -19,17 +19,14 @@ from hogsend.contract import subjects
 from hogsend.contract.base import Properties
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import Event
-from hogsend.contract.headers import format_time, message_headers, message_id
+from hogsend.contract.headers import message_headers, message_id
 from hogsend.contract.streams import StreamName
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
-from services.ingest.direct_get import Stored, read_batch
 from services.ingest.jetstream_errors import available
 from services.ingest.pages import EventPosition
+from services.ingest.stored_messages import BATCH, StoredMessage, read_batch
 
-BATCH = 256
-BATCH_BYTES = 4 * 1024 * 1024
-"""Most that is read at a time; JetStream returns one message more than fits."""
 UNORDERED = timedelta(minutes=1)
 """Events that are received so close to each other may be announced in any order."""
 
@@ -92,7 +89,7 @@ class AnnouncedEvents:
         Raises:
             Unavailable: JetStream does not answer.
         """
-        while stored := await self._stored({"seq": sequence, "batch": most or BATCH}):
+        while stored := await self._stored(first=sequence, most=most or BATCH):
             read = [_of_message(one) for one in stored]
             if found := [event for event in read if event is not None]:
                 return found
@@ -105,7 +102,7 @@ class AnnouncedEvents:
         Raises:
             Unavailable: JetStream does not answer.
         """
-        found = await self._stored({"start_time": format_time(at), "batch": 1})
+        found = await self._stored(since=at, most=1)
         return found[0].sequence if found else None
 
     async def at_beginning(self, received_before: datetime) -> frozenset[str]:
@@ -156,16 +153,16 @@ class AnnouncedEvents:
         except asyncpg.PostgresError as error:
             raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
 
-    async def _stored(self, wanted: Mapping[str, int | str]) -> list[Stored]:
-        only: dict[str, int | str] = {
-            "max_bytes": BATCH_BYTES,
-            "next_by_subj": f"{subjects.EVENTS}.*",
-        }
-        with available(self._link):
-            return await read_batch(self._link, StreamName.EVENTS, {**wanted, **only})
+    async def _stored(
+        self, *, first: int | None = None, since: datetime | None = None, most: int
+    ) -> list[StoredMessage]:
+        only = f"{subjects.EVENTS}.*"
+        return await read_batch(
+            self._link, StreamName.EVENTS, first=first, since=since, subject=only, most=most
+        )
 
 
-def _of_message(message: Stored) -> Announced | None:
+def _of_message(message: StoredMessage) -> Announced | None:
     headers = message.headers
     try:
         times = msgspec.json.decode(message.body, type=_Times)

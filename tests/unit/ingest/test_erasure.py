@@ -12,10 +12,10 @@ from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.headers import RECEIVED_AT, format_time
 from hogsend.contract.streams import ERASED_FROM, StreamName
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
-from services.ingest.direct_get import Stored
 from services.ingest.erasure.person import Person
 from services.ingest.erasure.sweep import SWEPT, is_to_erase
 from services.ingest.erasure.tombstones import is_erased
+from services.ingest.stored_messages import StoredMessage
 from tests.unit.ingest.fakes import incoming
 
 ADA = Person(frozenset({"u_42"}), frozenset({"ada@example.com"}))
@@ -75,14 +75,14 @@ def test_what_cannot_be_read_is_searched_as_text() -> None:
 def test_what_the_person_does_afterwards_stays() -> None:
     body = b'{"data":{"userId":"u_42"}}'
     for stream in (StreamName.WEBHOOKS, StreamName.ENGAGEMENT, StreamName.PERSONS):
-        assert is_to_erase(stream, Stored(1, BEFORE, body), ADA, ERASED_AT)
-        assert not is_to_erase(stream, Stored(1, AFTER, body), ADA, ERASED_AT)
+        assert is_to_erase(stream, StoredMessage(1, BEFORE, body), ADA, ERASED_AT)
+        assert not is_to_erase(stream, StoredMessage(1, AFTER, body), ADA, ERASED_AT)
 
 
 def test_an_event_that_was_published_afterwards_goes_by_its_own_time() -> None:
     for happened, goes in ((BEFORE, True), (AFTER, False)):
         event = {"userId": "u_42", "occurredAt": happened, "receivedAt": AFTER}
-        message = Stored(1, AFTER, msgspec.json.encode(event))
+        message = StoredMessage(1, AFTER, msgspec.json.encode(event))
         assert is_to_erase(StreamName.EVENTS, message, ADA, ERASED_AT) is goes
 
 
@@ -99,7 +99,7 @@ def test_a_dead_letter_is_its_messages() -> None:
             headers={RECEIVED_AT: format_time(received)},
             body=b'{"event":{"distinct_id":"u_42"',
         )
-        message = Stored(1, AFTER, msgspec.json.encode(letter))
+        message = StoredMessage(1, AFTER, msgspec.json.encode(letter))
         assert is_to_erase(StreamName.DEADLETTER, message, ADA, ERASED_AT) is goes
 
 
