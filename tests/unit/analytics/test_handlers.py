@@ -17,7 +17,7 @@ from hogsend.contract.base import Empty
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES
 from hogsend.contract.conditions import ANALYTICS_CONDITIONS, Condition, ConditionQuery
 from hogsend.contract.conditions import EvaluateConditions as Evaluate
-from hogsend.contract.credentials import CredentialChanged, ProjectReply
+from hogsend.contract.credentials import CREDENTIALS_TOKEN, CredentialChanged, ProjectReply
 from hogsend.contract.destinations import (
     ANALYTICS_CHANGE_DESTINATION,
     ANALYTICS_CREATE_DESTINATION,
@@ -218,6 +218,13 @@ async def test_a_credential_change_is_heard(link: FakeLink) -> None:
     (change,) = heard
     assert change is not None
     assert (change.version, change.change) == (7, "stored")
+
+
+async def test_a_reconnection_counts_as_a_credential_change(link: FakeLink) -> None:
+    composed(link)
+    assert CREDENTIALS_TOKEN.subject not in link.asked
+    await link._on_reconnect()
+    await eventually(lambda: CREDENTIALS_TOKEN.subject in link.asked)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,24 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from unittest.mock import Mock
 
 import msgspec
 import pytest
+from granian.server.embed import Server
 from structlog.testing import capture_logs
 
 from hogsend.contract.credentials import CREDENTIALS_WEBHOOK_SECRET, WebhookSecretReply
 from hogsend.contract.errors import Unavailable
+from hogsend.contract.users import User
+from hogsend.service.broker import ServiceBroker
 from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.settings import PostHogSettings
+from services.gateway.app import build_parts, create_app
+from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
 from tests.unit.gateway.fakes import FakeConnection
+from tests.waiting import eventually
 
 ABSENT = WebhookSecretReply(version=1, state="absent")
 UNREADABLE = WebhookSecretReply(version=1, state="unreadable")
@@ -295,3 +303,14 @@ async def test_a_secret_that_is_not_known_yet_is_asked_for_once_a_second(
     assert await secret.check_again(b"wrong") is SecretCheck.MISMATCH
     assert secret.check(b"second") is SecretCheck.MATCH
     assert await of(bus, "env-secret").check_again(b"wrong") is SecretCheck.MISMATCH
+
+
+async def test_a_reconnection_has_the_secret_asked_for_again(
+    bus: FakeConnection, tmp_path: Path
+) -> None:
+    parts = build_parts(bus, GatewaySettings(spool_dir=tmp_path), PostHogSettings())
+    create_app(ServiceBroker(User.GATEWAY, bus), Mock(Server), parts)
+    await told(bus, parts.webhook_secret, minted("old"))
+    bus.answer(CREDENTIALS_WEBHOOK_SECRET, minted("new", version=2))
+    await bus._on_reconnect()
+    await eventually(lambda: parts.webhook_secret.check(b"new") is SecretCheck.MATCH)
