@@ -64,3 +64,12 @@ def first(*names: str) -> str | None:
             if value := source.get(name):
                 return value
     return None
+
+
+def hogsend_home() -> Path:
+    """The directory of the stack that `hogsend up` runs here, as it reads HOGSEND_HOME."""
+    home = Path((first("HOGSEND_HOME") or ".hogsend").strip())
+    try:
+        return home.expanduser()
+    except RuntimeError:  # `up` refuses it
+        return home

@@ -81,8 +81,7 @@ def own_url() -> str:
 
 def _generated_key(address: ServerAddress) -> Path | None:
     """The file with the key that `hogsend up` generated here, for a server on this machine."""
-    home = Path(environment.first("HOGSEND_HOME") or ".hogsend")
-    generated = home / "secrets" / "admin-api-key"
+    generated = environment.hogsend_home() / "secrets" / "admin-api-key"
     return generated if is_loopback(address.base_url) and generated.is_file() else None
 
 

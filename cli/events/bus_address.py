@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dotenv import dotenv_values
 
 from cli import environment
@@ -20,7 +18,7 @@ def bus_address(nats_url: str | None) -> str:
     """
     if found := nats_url or environment.first("NATS_URL"):
         return found
-    file = Path(environment.first("HOGSEND_HOME") or ".hogsend") / FILE
+    file = environment.hogsend_home() / FILE
     if file.is_file() and (found := dotenv_values(file).get("NATS_URL")):
         return found
     raise CommandError(

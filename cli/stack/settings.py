@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from hogsend.service.setting_types import Port
+from hogsend.service.setting_types import FilePath, Port
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
@@ -32,7 +32,7 @@ from services.provisioner.settings import ProvisionerSettings
 class StackSettings(Settings):
     """The stack `make up` starts."""
 
-    hogsend_home: Path = Field(
+    hogsend_home: FilePath = Field(
         Path(".hogsend"), description="Directory for all data, generated secrets and logs."
     )
     nats_port: Port = Field(4222, description="Port of the NATS server `make up` starts.")

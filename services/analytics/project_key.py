@@ -32,7 +32,7 @@ class ProjectKey:
 
     def __init__(self, settings: PostHogSettings, stored: StoredProject) -> None:
         """Look at the environment first, then at the stored project."""
-        self._host = settings.posthog_host.rstrip("/") if settings.posthog_host else None
+        self._host = ingestion_host(settings.posthog_host) if settings.posthog_host else None
         self._stored = stored
         key = settings.posthog_api_key
         self._configured = Project(key.get_secret_value(), self.host) if key else None

@@ -60,5 +60,7 @@ class AnalyticsSettings(Settings):
     def _must_be_timezone(cls, value: str) -> str:
         zone = find_timezone(value)
         if zone is None:
-            raise ValueError("there is no such IANA time zone")
+            raise ValueError(
+                "there is no such IANA time zone; write one, for example Europe/Berlin"
+            )
         return zone

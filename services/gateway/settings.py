@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -9,7 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from hogsend.contract.streams import MIB
 from hogsend.service.setting_types import (
+    AnyCase,
     CommaSeparated,
+    FilePath,
     HeaderSecret,
     ListeningHost,
     OptionalPort,
@@ -96,7 +99,7 @@ class GatewaySettings(Settings):
         description="Earlier `POSTHOG_SIGNING_SECRET`s that deliveries may still be signed with, "
         "separated by commas, or a JSON list.",
     )
-    webhook_signatures: Literal["verify", "required"] = Field(
+    webhook_signatures: AnyCase[Literal["verify", "required"]] = Field(
         "verify",
         description="`required` refuses webhooks that are not signed, and provisioning where "
         "PostHog cannot sign. A signature that is wrong is always refused.",
@@ -148,7 +151,7 @@ class GatewaySettings(Settings):
     operator_webhook_failing_seconds: Annotated[float, Field(ge=0)] = Field(
         600, description="Seconds a destination fails before `OPERATOR_WEBHOOK_URL` is told."
     )
-    spool_dir: Path = Field(
+    spool_dir: FilePath = Field(
         Path(".hogsend/spool"),
         description="Directory for webhooks accepted while NATS is down. It should outlive "
         "the gateway.",
@@ -166,6 +169,19 @@ class GatewaySettings(Settings):
     def _must_be_signed(self) -> Self:
         if self.operator_webhook_url is not None and self.operator_webhook_secret is None:
             raise ValueError("OPERATOR_WEBHOOK_URL needs OPERATOR_WEBHOOK_SECRET")
+        return self
+
+    @model_validator(mode="after")
+    def _must_be_keys_of_one_scope(self) -> Self:
+        scopes = {
+            "ADMIN_API_KEY": (self.admin_api_key, *self.admin_api_key_previous),
+            "ADMIN_READ_API_KEY": (self.admin_read_api_key, *self.admin_read_api_key_previous),
+            "INGEST_API_KEY": (self.ingest_api_key, *self.ingest_api_key_previous),
+        }
+        for (one, keys), (other, others) in combinations(scopes.items(), 2):
+            if set(filter(None, keys)) & set(filter(None, others)):
+                # Whoever was given the lesser one could do what the other may.
+                raise ValueError(f"{other} is {one}, too; write a key of its own")
         return self
 
     @field_validator("trusted_proxies")

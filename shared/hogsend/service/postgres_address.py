@@ -45,6 +45,15 @@ _INSTEAD = {
     "sslrootcert=/path/to/ca.pem protects against the same attack",
 }
 """Why another value cannot be kept, and what has the effect that was asked for."""
+_OTHERS = {
+    "ssl": "write sslmode=require for ssl=true",
+    "sslaccept": "write sslmode=verify-full, or sslmode=require to accept any certificate",
+    "schema": "write options=-c%20search_path%3Dname for schema=name",
+    "currentSchema": "write options=-c%20search_path%3Dname for currentSchema=name",
+    "connection_limit": "remove it, and set DATABASE_POOL_SIZE",
+    "pool_timeout": "remove it",
+}
+"""What drivers and mappers of other languages have in its place, and libpq's word for it."""
 _KNOWN = frozenset({*_SSL, *_SETTINGS, *_WITHOUT_EFFECT, *_ONLY, "connect_timeout"})
 _IN_THE_ADDRESS = frozenset({"host", "port", "user", "password", "dbname", "database"})
 
@@ -155,11 +164,7 @@ def _parameters(query: str) -> dict[str, str]:
         if name in _IN_THE_ADDRESS:
             continue
         if name not in _KNOWN:
-            shown = name if name.replace("_", "").isalnum() and name.isascii() else "one of them"
-            raise ValueError(
-                f"its parameter {shown} is not supported; remove it, or set a server's setting "
-                "with options=-c%20name%3Dvalue"
-            )
+            raise ValueError(_not_supported(name))
         if name in _ONLY and value.lower() not in _ONLY[name]:
             allowed = ", ".join(sorted(_ONLY[name]))
             why = f" ({_INSTEAD[name]})" if name in _INSTEAD else ""
@@ -179,6 +184,16 @@ def _parameters(query: str) -> dict[str, str]:
     if not timeout.isdecimal():
         raise ValueError("its parameter connect_timeout is not a number of seconds")
     return given
+
+
+def _not_supported(name: str) -> str:
+    if name in _OTHERS:
+        return f"its parameter {name} is not PostgreSQL's; {_OTHERS[name]}"
+    shown = name if name.replace("_", "").isalnum() and name.isascii() else "one of them"
+    return (
+        f"its parameter {shown} is not supported; remove it, or set a server's setting with "
+        "options=-c%20name%3Dvalue"
+    )
 
 
 def _hosts(places: str, ports: str) -> list[tuple[str, int]]:

@@ -7,19 +7,42 @@ secret, or lie beside one.
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from hogsend.posthog.hosts import is_posthog_cloud
 from hogsend.posthog.signing import key_of
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.postgres_certificates import check_certificates
 from hogsend.urls import literal_address
 
 _MAX_PORT = 65535
+
+T = TypeVar("T")
+
+_PLACEHOLDER = re.compile(r"\$\{.*\}|\$\(.*\)|\$[A-Z][A-Z0-9_]*|<[^<>]*>|\{\{.*\}\}", re.DOTALL)
+_OF_A_PAGE = re.compile(r"/project/|/(?:batch|capture|api|e|flags|decide|array\.js)/?$")
+"""Paths of PostHog that people copy from a browser or an example, in place of its host's."""
+
+
+def check_written(text: str) -> None:
+    """Check that a value is not still in quotes, and that something took a placeholder's place.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    if text[:1] in {'"', "'"} and text.endswith(text[:1]):
+        # A shell takes quotes away; files of variables for containers keep them.
+        raise ValueError("it is in quotes, which would be a part of it; remove them")
+    if _PLACEHOLDER.fullmatch(text):
+        raise ValueError(
+            "it is the name of a variable or a placeholder that nothing replaced; write its value"
+        )
 
 
 def _web_address(text: str) -> str:
@@ -32,6 +55,24 @@ def _web_address(text: str) -> str:
         raise ValueError("it has a user or a password in it; remove everything up to the @")
     if parts.query or parts.fragment or "?" in text or "#" in text:
         raise ValueError("it has a query or a fragment; remove everything from the ? or #")
+    return text
+
+
+def _public_address(text: str) -> str:
+    if urlsplit(text).path.rstrip("/").endswith("/v1/webhooks/posthog"):
+        raise ValueError("it is where webhooks go; remove /v1/webhooks/posthog, which is added")
+    return text
+
+
+def _posthog_address(text: str) -> str:
+    parts = urlsplit(text)
+    if is_posthog_cloud(text):
+        if parts.scheme != "https":
+            raise ValueError("PostHog Cloud must be called by https, as it is sent keys")
+        if parts.path.strip("/"):
+            raise ValueError("PostHog Cloud is at no path; remove everything after the host")
+    if _OF_A_PAGE.search(parts.path):
+        raise ValueError("it is the address of one of PostHog's pages; remove the page's path")
     return text
 
 
@@ -88,18 +129,16 @@ def _port(value: object) -> object:
             "it is an address, not a port; Kubernetes sets such a variable for a Service of that "
             "name: set enableServiceLinks: false in the pod, or this variable to a number"
         )
+    if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
+        # The command line, which reads it as well, must not find another number in it.
+        raise ValueError(f"it is no port; write a number of 1 to {_MAX_PORT}, digits only")
     return value
 
 
 def _header_secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
-    if text[:1] in {'"', "'"} and text.endswith(text[:1]):
-        # A shell takes quotes away; files of variables for containers keep them.
-        raise ValueError("it is in quotes, which would be a part of it; remove them")
     if text.lower().startswith("bearer "):
         raise ValueError("it begins with the word Bearer, which is no part of it; remove it")
-    if re.fullmatch(r"\$\{.*\}|\$\(.*\)", text):
-        raise ValueError("it is the name of a variable that nothing replaced; write its value")
     if not all(" " <= character <= "~" for character in text):
         raise ValueError(
             "it has characters that an HTTP header does not carry unchanged; use letters, digits "
@@ -110,25 +149,31 @@ def _header_secret(secret: SecretStr) -> SecretStr:
 
 def _project_key(secret: SecretStr) -> SecretStr:
     # Keys from before PostHog gave them prefixes have none.
-    if secret.get_secret_value().startswith(("phx_", "phs_")):
+    text = secret.get_secret_value()
+    if re.match(r"ph[abd-z]_", text):
         raise ValueError(
-            "it is a personal key or one of feature flags, which must not be sent with events; "
-            "write the project's, which begins with phc_"
+            "it is a personal key, one of feature flags or a token, which must not be sent with "
+            "events; write the project's, which begins with phc_"
         )
+    if re.search(r"[\s,;#]", text):
+        raise ValueError("it is more than one key; write the project's alone, from phc_ on")
     return secret
 
 
 def _personal_key(secret: SecretStr) -> SecretStr:
-    if secret.get_secret_value().startswith("phc_"):
+    text = secret.get_secret_value()
+    if text.startswith("phc_"):
         raise ValueError(
             "it is a project's key, with which nothing can be read; write a personal one, which "
             "begins with phx_"
         )
+    if re.match(r"ph[rs]_", text) or re.search(r"[\s,;#]", text):
+        raise ValueError("it is no personal key; write one, which begins with phx_, alone")
     return secret
 
 
 def _project_id(text: str) -> str:
-    if not (text.isascii() and text.isdecimal()):
+    if not re.fullmatch(r"[1-9][0-9]{0,18}", text):
         raise ValueError(
             "it is no project's id; write the number after /project/ in the address of PostHog's "
             "pages"
@@ -144,6 +189,25 @@ def _signing_secret(secret: SecretStr) -> SecretStr:
 def _postgres_address(secret: SecretStr) -> SecretStr:
     check_certificates(PostgresAddress.parse(secret.get_secret_value()).parameters)
     return secret
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _log_level(value: object) -> object:
+    # What Python, Node and most others call it, too.
+    return "warning" if _lower(value) == "warn" else _lower(value)
+
+
+def _expanded(path: Path) -> Path:
+    if str(path).startswith("$"):
+        raise ValueError("it begins with a variable that nothing replaced; write the path")
+    try:
+        # A shell does this, unless the path is in a file of variables or in quotes.
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("the directory that ~ stands for is not known; write the path") from None
 
 
 def _split(value: object) -> object:
@@ -183,6 +247,15 @@ OptionalPort = Annotated[int, BeforeValidator(_port), Field(ge=0, le=_MAX_PORT)]
 ListeningHost = Annotated[str, AfterValidator(_listening_host)]
 """An address or name of this machine to listen on."""
 Url = Annotated[str, AfterValidator(_web_address)]
+PostHogUrl = Annotated[Url, AfterValidator(_posthog_address)]
+"""Address of a PostHog."""
+PublicUrl = Annotated[Url, AfterValidator(_public_address)]
+"""Address of the gateway, as others reach it."""
+AnyCase = Annotated[T, BeforeValidator(_lower)]
+"""One of several words, in capitals or not."""
+LevelName = Annotated[T, BeforeValidator(_log_level)]
+FilePath = Annotated[Path, AfterValidator(_expanded)]
+"""A file or directory; `~` is the home directory."""
 NatsUrl = Annotated[str, AfterValidator(_nats_addresses)]
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]
 """A secret that travels in an HTTP header: as a bearer, or PostHog's webhook secret."""

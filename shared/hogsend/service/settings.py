@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -26,18 +34,23 @@ from hogsend.contract.streams import MIB, STREAM_MAX_BYTES, Limits
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
 from hogsend.service.proxies import Proxies
 from hogsend.service.setting_types import (
+    AnyCase,
     CommaSeparated,
     DatabaseUrl,
+    FilePath,
     HeaderSecret,
+    LevelName,
     ListeningHost,
     NatsUrl,
     OptionalPort,
     PersonalKey,
+    PostHogUrl,
     ProjectId,
     ProjectKey,
     ProxyUrl,
+    PublicUrl,
     SigningSecret,
-    Url,
+    check_written,
 )
 from hogsend.service.ssrf import AllowedHost
 
@@ -81,6 +94,13 @@ class Settings(BaseSettings):
         }
         return {name: value for name, value in trimmed.items() if value != ""}
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_meant(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str) and info.field_name not in cls.exact:
+            check_written(value)
+        return value
+
     @classmethod
     def environment_names(cls) -> set[str]:
         """Every name in the environment that is read, deprecated ones included."""
@@ -110,12 +130,12 @@ class PostHogSettings(Settings):
     posthog_api_key: ProjectKey | None = Field(
         None, description="Project API key (`phc_…`): event capture and person writes."
     )
-    posthog_host: Url | None = Field(
+    posthog_host: PostHogUrl | None = Field(
         None,
         description=f"Ingestion host; `{US_INGESTION_HOST}` when unset. "
         "EU: `https://eu.i.posthog.com`; self-hosted: the instance's URL.",
     )
-    posthog_private_host: Url | None = Field(
+    posthog_private_host: PostHogUrl | None = Field(
         None,
         description="App host for reads, OAuth and provisioning; derived from `POSTHOG_HOST` "
         "when unset.",
@@ -147,7 +167,7 @@ class PostHogSettings(Settings):
     def private_host(self) -> str | None:
         """App host without trailing slashes; None without any PostHog setting (contract 1.1)."""
         if self.posthog_private_host:
-            return self.posthog_private_host.rstrip("/")
+            return private_host(self.posthog_private_host)
         if self.posthog_host:
             return private_host(self.posthog_host)
         return private_host(US_INGESTION_HOST) if self.posthog_api_key else None
@@ -197,7 +217,7 @@ class OutboundSettings(Settings):
 class PublicUrlSettings(Settings):
     """Where PostHog reaches the gateway; the provisioner tells PostHog so."""
 
-    api_public_url: Url = Field(
+    api_public_url: PublicUrl = Field(
         "http://localhost:3002", description="URL PostHog reaches this gateway at."
     )
 
@@ -228,15 +248,15 @@ class BusSettings(Settings):
     nats_password: SecretStr | None = Field(
         None, description="NATS password, when the address does not carry one."
     )
-    nats_tls_ca: Path | None = Field(
+    nats_tls_ca: FilePath | None = Field(
         None,
         description="PEM file of the authority that signed NATS' certificate. Set, or with "
         "`tls://` in `NATS_URL`, nothing is sent without TLS.",
     )
-    nats_tls_cert: Path | None = Field(
+    nats_tls_cert: FilePath | None = Field(
         None, description="PEM file with the certificate to show NATS, if it asks for one."
     )
-    nats_tls_key: Path | None = Field(
+    nats_tls_key: FilePath | None = Field(
         None, description="PEM file with that certificate's key, unless it is in the same file."
     )
     nats_replicas: Annotated[int, Field(ge=1, le=5)] = Field(
@@ -271,10 +291,10 @@ class TelemetrySettings(Settings):
 
     renamed: ClassVar = {"alive_file": "health_file"}
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
+    log_level: LevelName[Literal["debug", "info", "warning", "error"]] = Field(
         "info", description="Least severe level that is logged."
     )
-    log_format: Literal["auto", "json", "console"] = Field(
+    log_format: AnyCase[Literal["auto", "json", "console"]] = Field(
         "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
     )
     metrics_port: OptionalPort = Field(
@@ -283,7 +303,7 @@ class TelemetrySettings(Settings):
         "`hogsend up` counts up from this or 9464, a port a service.",
     )
     metrics_host: ListeningHost = Field("127.0.0.1", description="Address that port is on.")
-    health_file: Path | None = Field(
+    health_file: FilePath | None = Field(
         None,
         description="File touched every five seconds while a service runs, for health checks of "
         "containers; the image sets it.",
@@ -307,12 +327,28 @@ def deprecations(secrets: Path = SECRETS_DIRECTORY) -> list[str]:
 def describe_problems(error: ValidationError) -> list[str]:
     """Say what is wrong with the environment: one line a setting, never a value."""
     problems = error.errors(include_input=False, include_url=False)
-    return [f"{_name(problem['loc'])}: {_said(problem['msg'])}" for problem in problems]
+    return [f"{_name(problem['loc'])}: {_said(problem)}" for problem in problems]
 
 
 def _name(location: tuple[int | str, ...]) -> str:
     return str(location[0]).upper() if location else "settings"
 
 
-def _said(message: str) -> str:
-    return message.removeprefix("Value error, ")
+_WHOLE = "it is no whole number; write digits only, without a unit"
+_SAID = {
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_parsing": "it is no number; write digits only, without a unit",
+    "bool_parsing": "it is neither true nor false; write one of these",
+    "literal_error": "it is none of what it can be; write {expected}",
+    "greater_than_equal": "it is too little; write {ge} or more",
+    "less_than_equal": "it is too much; write {le} or less",
+}
+"""What pydantic calls otherwise, by its types of errors."""
+
+
+def _said(problem: ErrorDetails) -> str:
+    said = _SAID.get(problem["type"])
+    if said is None:
+        return problem["msg"].removeprefix("Value error, ")
+    return said.format_map(problem.get("ctx", {}))

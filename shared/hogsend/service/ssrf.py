@@ -63,14 +63,21 @@ class AllowedHost:
             return cls(network=ipaddress.ip_network(text))
         except ValueError:
             pass
-        parts = urlsplit(f"//{text}")
-        host = parts.hostname
+        # Nothing of it is repeated: where people paste a URL there may be a password in it.
+        example = "write for example posthog.internal, 10.0.0.5:8000 or 10.0.0.0/8"
+        try:
+            parts = urlsplit(f"//{text}")
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError(f"an entry is not a host, address or network; {example}") from None
         if not host or parts.netloc != text or "@" in text:
-            raise ValueError(f"{text!r} is not a host, address or network")
+            raise ValueError(f"an entry is not a host, address or network; {example}")
+        if "*" in host:
+            raise ValueError(f"an entry has a *, which is not understood; {example}")
         address = literal_address(host)
         if address is not None:
-            return cls(network=ipaddress.ip_network(address), port=parts.port)
-        return cls(name=host.rstrip(".").lower(), port=parts.port)
+            return cls(network=ipaddress.ip_network(address), port=port)
+        return cls(name=host.rstrip(".").lower(), port=port)
 
     @classmethod
     def of_url(cls, url: str) -> AllowedHost:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from hogsend.posthog import scopes
 from hogsend.posthog.client_document import client_document
-from hogsend.posthog.hosts import private_host
+from hogsend.posthog.hosts import ingestion_host, private_host
 from hogsend.service.settings import PostHogSettings
 from hogsend.urls import is_absolute_url, is_loopback
 
@@ -77,6 +77,8 @@ def test_a_read_scope_does_not_imply_its_write_scope() -> None:
         ("https://US.I.PostHog.com", "https://US.PostHog.com"),
         ("http://eu.i.posthog.com:8000/x", "http://eu.posthog.com:8000/x"),
         ("https://eu.posthog.com", "https://eu.posthog.com"),
+        ("https://app.posthog.com/", "https://us.posthog.com"),
+        ("https://app.posthog.company", "https://app.posthog.company"),
         ("https://posthog.example.com/", "https://posthog.example.com"),
         ("https://a.b.i.posthog.com", "https://a.b.i.posthog.com"),
         # The upstream pattern is not anchored here, and would rewrite a look-alike.
@@ -85,6 +87,19 @@ def test_a_read_scope_does_not_imply_its_write_scope() -> None:
 )
 def test_the_private_host_is_derived(ingestion: str, private: str) -> None:
     assert private_host(ingestion) == private
+
+
+@pytest.mark.parametrize(
+    ("private", "ingestion"),
+    [
+        ("https://eu.posthog.com/", "https://eu.i.posthog.com"),
+        ("https://app.posthog.com", "https://us.i.posthog.com"),
+        ("https://eu.i.posthog.com", "https://eu.i.posthog.com"),
+        ("https://ph.example/ingest/", "https://ph.example/ingest"),
+    ],
+)
+def test_the_ingestion_host_is_derived(private: str, ingestion: str) -> None:
+    assert ingestion_host(private) == ingestion
 
 
 def test_case_49_loopback_urls() -> None:

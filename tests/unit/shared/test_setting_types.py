@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from hogsend.service.setting_types import HeaderSecret, PersonalKey, ProjectId, ProjectKey
+from cli.environment import hogsend_home
+from cli.stack.settings import StackSettings, problems
+from hogsend.service.setting_types import (
+    FilePath,
+    HeaderSecret,
+    OptionalPort,
+    PersonalKey,
+    Port,
+    PostHogUrl,
+    ProjectId,
+    ProjectKey,
+    PublicUrl,
+    check_written,
+)
+from hogsend.service.settings import TelemetrySettings
+
+ON_CLOUD = ("eu.posthog.com/project/1", "us.i.posthog.com/i/v0", "EU.I.posthog.com/static/array.js")
+ON_ANOTHER = ("ph.example/project/1/settings", "ph.example/batch/", "ph.example/ingest/i/v0/e")
+TWO_KEYS = ("phc_a,phc_hunter2", "phc_a # hunter2")
+NOT_PERSONAL = ("phs_hunter2", "phr_hunter2", "phx_a hunter2")
+ODD_PORTS = ("3002.0", "3_002", "+3002", ":3002", "\u0663", "3002/tcp")
 
 
 @pytest.mark.parametrize(
     ("type", "value", "says"),
     [
-        *((HeaderSecret, value, "in quotes") for value in ('"hunter2"', "'hunter2'", '"')),
         *((HeaderSecret, value, "the word Bearer") for value in ("Bearer hunter2", "bearer hu")),
-        *((HeaderSecret, value, "nothing replaced") for value in ("${hunter2}", "$(hunter2)")),
         (ProjectKey, "phx_hunter2", "begins with phc_"),
         (ProjectKey, "phs_hunter2", "begins with phc_"),
-        (ProjectKey, '"phc_hunter2"', "in quotes"),
+        *((ProjectKey, f"{prefix}_hunter2", "begins with phc_") for prefix in ("pha", "phr")),
+        *(
+            (ProjectKey, value, "more than one")
+            for value in ("phc_a,phc_hunter2", "phc_a # hunter2")
+        ),
+        *(
+            (PersonalKey, value, "phx_")
+            for value in ("phs_hunter2", "phr_hunter2", "phx_a hunter2")
+        ),
+        *((PostHogUrl, f"https://{host}", "after the host") for host in ON_CLOUD),
+        *((PostHogUrl, f"https://{host}", "pages") for host in ON_ANOTHER),
+        (PostHogUrl, "http://eu.i.posthog.com", "https"),
+        *((PublicUrl, f"https://h{path}/v1/webhooks/posthog", "is added") for path in ("", "/p")),
+        *((kind, value, "digits only") for kind in (Port, OptionalPort) for value in ODD_PORTS),
+        *((FilePath, value, "write the path") for value in ("$HOME/hunter2", "~nobody-here/a")),
+        *((ProjectId, value, "/project/") for value in ("0", "007", "9" * 20)),
         (PersonalKey, "phc_hunter2", "begins with phx_"),
         *((ProjectId, value, "/project/") for value in ("hunter2", "-1", "@current", "1,2", "'1'")),
         *((ProjectId, value, "/project/") for value in ("1.0", "https://h/project/1", "\u0661")),
@@ -33,7 +68,10 @@ def test_what_was_pasted_wrongly_is_named(type: Any, value: str, says: str) -> N
 @pytest.mark.parametrize(
     ("type", "value"),
     [
-        *((HeaderSecret, value) for value in ('it"s', "a,b", "$ecret", "bearers", "${a}b", "")),
+        *((HeaderSecret, value) for value in ("a,b", "bearers", "")),
+        *((PostHogUrl, f"https://{host}") for host in ("ph.example/ingest", "eu.posthog.com/")),
+        (PostHogUrl, "http://posthog.internal:8000"),
+        *((PublicUrl, f"https://h{path}") for path in ("", "/", "/api", "/hogsend/v1/")),
         # From before PostHog's keys had prefixes.
         *((kind, "sTMFPsFhdP1Ssg") for kind in (ProjectKey, PersonalKey)),
         (ProjectKey, "phc_x"),
@@ -44,3 +82,73 @@ def test_what_was_pasted_wrongly_is_named(type: Any, value: str, says: str) -> N
 def test_what_may_be_meant_is_taken(type: Any, value: str) -> None:
     taken = TypeAdapter(type).validate_python(value)
     assert (taken if isinstance(taken, str) else taken.get_secret_value()) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POSTHOG_API_KEY", "<phc_key>"),
+        ("POSTHOG_HOST", '"https://eu.i.posthog.com"'),
+        ("GATEWAY_PORT", "${PORT}"),
+        ("CONSOLE", "'true'"),
+        ("SPOOL_DIR", "$(pwd)"),
+        ("LOG_LEVEL", '"'),
+        ("NATS_PASSWORD", "$NATS_PASSWORD"),
+        ("DATABASE_URL", "{{ .database }}"),
+    ],
+)
+def test_quotes_and_placeholders_are_named_whatever_the_setting(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    (problem,) = problems()
+    assert problem.startswith(f"{name}: it is ")
+    assert "quotes" in problem or "nothing replaced" in problem
+
+
+@pytest.mark.parametrize("value", ['it"s', "$ecret", "${a}b", "a<b>", "<a"])
+def test_what_only_resembles_them_is_a_secret(value: str) -> None:
+    check_written(value)
+
+
+def test_the_home_directory_is_meant_where_no_shell_puts_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOGSEND_HOME", "~/.hogsend")
+    assert StackSettings().hogsend_home == hogsend_home() == tmp_path / ".hogsend"
+
+
+@pytest.mark.parametrize(("given", "read"), [("INFO", "info"), ("Warn", "warning")])
+def test_words_may_be_in_capitals(given: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", given)
+    assert TelemetrySettings().log_level == read
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("WEBHOOK_MAX_BYTES", "4MB", "digits only"),
+        ("OPERATOR_WEBHOOK_FAILING_SECONDS", "10m", "no number"),
+        ("CONSOLE", "enabled", "true nor false"),
+        ("LOG_LEVEL", "trace", "'warning' or 'error'"),
+        ("DATABASE_POOL_SIZE", "0", "write 1 or more"),
+        ("NATS_REPLICAS", "9", "write 5 or less"),
+        ("ADMIN_READ_API_KEY", "the-admin-key", "ADMIN_READ_API_KEY is ADMIN_API_KEY, too"),
+        ("INGEST_API_KEY_PREVIOUS", "a, the-admin-key", "INGEST_API_KEY is ADMIN_API_KEY, too"),
+        ("OUTBOUND_ALLOW", "*.internal", "has a \\*"),
+        ("OUTBOUND_ALLOW", "http://u:hunter2@h", "not a host"),
+        ("OUTBOUND_ALLOW", "[::1", "not a host"),
+        ("OUTBOUND_ALLOW", "h:99999", "not a host"),
+        ("DATABASE_URL", "postgresql://h/d?ssl=true", "sslmode=require"),
+        ("DATABASE_URL", "postgresql://h/d?schema=app", "search_path"),
+    ],
+)
+def test_a_problem_says_what_to_write(
+    name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADMIN_API_KEY", "the-admin-key")
+    monkeypatch.setenv(name, value)
+    (problem,) = problems()
+    assert re.search(says, problem)
+    assert "hunter2" not in problem

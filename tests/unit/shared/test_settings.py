@@ -213,11 +213,11 @@ def test_every_key_and_secret_is_a_secret_type(monkeypatch: pytest.MonkeyPatch) 
         and name != "nats_tls_key"  # the path of a file
     ]
     assert len(marked) == 20
-    for name in marked:
+    for number, name in enumerate(marked):
         # Addresses are checked to be some.
         prefix = "postgresql://u:" if name == "database_url" else ""
         prefix = "http://u:" if name in PROXIES else prefix
-        monkeypatch.setenv(name.upper(), f"{prefix}{HIDDEN}{'@h' if prefix else ''}")
+        monkeypatch.setenv(name.upper(), f"{prefix}{HIDDEN}{number:04}{'@h' if prefix else ''}")
     for group in ALL_SETTINGS:
         values = group()
         assert HIDDEN not in repr(values)
