@@ -17,6 +17,7 @@ from cli.admin.messages import (
     ErasurePreview,
     EventQuery,
     EventReplay,
+    EventWay,
     Grant,
     NewBackfill,
     Provisioning,
@@ -28,7 +29,7 @@ from cli.server_address import ServerAddress
 from hogsend.contract.backfills import Backfill, BackfillList
 from hogsend.contract.contacts import ContactList, Erasure
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
-from hogsend.contract.events import EventPage, Recorded
+from hogsend.contract.events import EventPage, Recorded, StoredEvent
 from hogsend.contract.replays import EventsReplayed
 from hogsend.urls import is_loopback
 
@@ -250,6 +251,16 @@ class AdminClient:
         """Return a page of events, the latest first; raises as `dead_letters`."""
         given = urlencode(msgspec.to_builtins(query))
         return self._decode(self._ask("GET", f"{EVENTS}?{given}"), EventPage)
+
+    def event_way(self, event: StoredEvent) -> EventWay:
+        """Return what became of an event; raises as `dead_letters`, 404 if it is gone."""
+        known_by = {
+            "source": event.source,
+            "id": event.id,
+            "event": event.event,
+            "userId": event.user_id,
+        }
+        return self._decode(self._ask("GET", f"{EVENTS}/trace?{urlencode(known_by)}"), EventWay)
 
     def replay_events(self, wanted: EventReplay) -> EventsReplayed:
         """Give a durable a part of what it gets again; raises as `dead_letters`."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
+
+from hogsend.contract.destinations import EventDelivery
+from hogsend.contract.events import Announcement, StoredEvent
 
 
 class ConnectInfo(msgspec.Struct, frozen=True, rename="camel"):
@@ -66,6 +70,25 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     limit: int | None = None
     offset: int | None = None
     before: str | None = None
+    id: str | None = None
+
+
+class EventWay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One event, and what became of it."""
+
+    event: StoredEvent
+    correlation_id: str | None
+    queued_at: datetime | None = None
+    stored_at: datetime | None = None
+    announcement: Announcement
+    deliveries: list[EventDelivery] | None
+    """None: the server could not tell."""
+
+
+class EventWays(msgspec.Struct, frozen=True):
+    """Events of one id, as `hogsend events show --json` prints them."""
+
+    events: list[EventWay]
 
 
 class ErasurePreview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

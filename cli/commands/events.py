@@ -1,4 +1,4 @@
-"""`hogsend events`: list, send, follow and replay events."""
+"""`hogsend events`: list, show, send, follow and replay events."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cyclopts.validators import Number
 
 import hogsend
 from cli.admin.client import AdminClient
-from cli.admin.messages import EventQuery, EventReplay, SentEvent
+from cli.admin.messages import EventQuery, EventReplay, EventWay, EventWays, SentEvent
 from cli.asking import DEFAULT_SERVER, Server, ask, moment
 from cli.console import err, print_json
 from cli.errors import CommandError
-from cli.events import report
+from cli.events import report, way
 from cli.events.bus_address import bus_address
 from cli.events.replaying import Replayed, replayed
 from cli.exit_codes import ExitCode
@@ -53,8 +53,10 @@ class Filters:
 
 
 ANY = Filters()
+MOST_SHOWN = 20
+"""Events of one id."""
 
-app = App(name="events", help="List, send, follow and replay events.")
+app = App(name="events", help="List, show, send, follow and replay events.")
 
 
 @app.command(name="list")
@@ -108,6 +110,50 @@ def list_(
     else:
         base_url = resolve(server.url, server.admin_key).base_url
         report.show_page(page, base_url, continued=before is not None)
+    return ExitCode.OK
+
+
+@app.command
+def show(
+    id: str,
+    *,
+    event: Text = None,
+    which: Filters = ANY,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """Show what became of an event: received, queued, stored, announced, delivered, with times.
+
+    More than one may have an id, in several sources or of several users; each of them is shown.
+
+    Parameters
+    ----------
+    id
+        Its id, as the last column of `hogsend events list` in a pipe.
+    event
+        Only one of this name.
+    which
+        Which of them.
+    server
+        The server, and the output format.
+    """
+    wanted = EventQuery(
+        id=id, event=event, user_id=which.user, source=which.source, limit=MOST_SHOWN
+    )
+
+    def ways(client: AdminClient) -> list[EventWay]:
+        return [client.event_way(found) for found in client.events(wanted).events]
+
+    found = ask(server, ways)
+    if not found:
+        raise CommandError(
+            f"no event has the id {id!r}" if which == ANY and event is None else "no event matches",
+            "see `hogsend events list`; events are deleted after EVENT_RETENTION_DAYS",
+        )
+    if server.json:
+        print_json(EventWays(found))
+    else:
+        for one in found:
+            way.show(one)
     return ExitCode.OK
 
 

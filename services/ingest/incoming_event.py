@@ -43,6 +43,8 @@ class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
     """By the gateway's clock (UTC)."""
     properties: Properties
     person_properties: Properties
+    queued_at: datetime | None = None
+    """By JetStream's clock (UTC); None for what was not queued."""
     correlation_id: str | None = None
     backfilled: bool = False
     traceparent: str | None = None

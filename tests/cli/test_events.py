@@ -145,3 +145,54 @@ def test_the_bus_is_found_where_hogsend_up_writes_it(
     monkeypatch.setenv("NATS_URL", "nats://environment")
     assert bus_address(None) == "nats://environment"
     assert bus_address("nats://flag") == "nats://flag"
+
+
+def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -> None:
+    page = {"events": [EVENT], "total": 1, "limit": 20, "offset": 0}
+    hogsend.more["GET /v1/admin/events?limit=20&id=0190-1"] = CannedResponse(200, page)
+    query = "source=posthog&id=0190-1&event=signed%09up&userId=u_42"
+    delivery = {
+        "eventId": "0190-1",
+        "eventType": "signed_up",
+        "status": "failed",
+        "attempts": 2,
+        "responseStatus": 500,
+        "error": None,
+        "finishedAt": "2026-11-23T10:00:03Z",
+        "destinationId": "d-1",
+        "description": "Mine",
+    }
+    way: dict[str, Any] = {
+        "event": EVENT,
+        "correlationId": "r-1",
+        "queuedAt": "2026-11-23T10:00:01.002Z",
+        "storedAt": "2026-11-23T10:00:01.5Z",
+        "announcement": {"state": "announced", "at": "2026-11-23T10:00:00Z", "sequence": 7},
+        "deliveries": [delivery],
+    }
+    hogsend.more[f"GET /v1/admin/events/trace?{query}"] = CannedResponse(200, way)
+    outcome = events(cli, "show", "0190-1")
+    assert outcome.code == 0
+    assert [" ".join(line.split()) for line in outcome.out.splitlines()] == [
+        "signed up of u_42, from posthog",
+        "happened 2026-11-23 10:00:00.123Z, by the clock of whoever reported it",
+        "received 2026-11-23 10:00:01.000Z, request r-1",
+        "queued 2026-11-23 10:00:01.002Z +0.002 s",
+        "stored 2026-11-23 10:00:01.500Z +0.500 s",
+        # Its clock is behind.
+        "announced 2026-11-23 10:00:00.000Z, message 7 of EVENTS",
+        "failed 2026-11-23 10:00:03.000Z +2.000 s, to Mine after 2 attempts, PostHog answered 500",
+    ]
+    (shown_as_json,) = events(cli, "show", "0190-1", "--json").json["events"]
+    assert shown_as_json["queuedAt"] == "2026-11-23T10:00:01.002000Z"
+    unknown = {"queuedAt": None, "storedAt": None, "deliveries": None}
+    way = {**way, **unknown, "announcement": {"state": "expired"}}
+    hogsend.more[f"GET /v1/admin/events/trace?{query}"] = CannedResponse(200, way)
+    shown = events(cli, "show", "0190-1").out
+    assert "stored     the time was not kept" in shown
+    assert "does not reach back" in shown
+    assert "analytics does not answer" in shown
+    hogsend.more["GET /v1/admin/events?limit=20&id=0190-1"] = CannedResponse(
+        200, page | {"events": [], "total": 0}
+    )
+    assert "no event has the id '0190-1'" in events(cli, "show", "0190-1").err

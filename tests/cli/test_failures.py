@@ -31,6 +31,7 @@ FAILING: dict[str, tuple[str, ...]] = {
     "doctor": ADMIN,
     "status": ("--url", NOWHERE),
     "events list": ADMIN,
+    "events show": ("0190-1", *ADMIN),
     "events send": ("signed_up", "--user", "u_42", *ADMIN),
     "events replay": ("--to", "mailer", "--since", "2026-01-01", *ADMIN),
     "events follow": ("--nats-url", NO_NATS),

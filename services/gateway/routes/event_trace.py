@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -37,11 +38,16 @@ class EventWay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """An event, and what became of it."""
 
     event: StoredEvent
-    """`receivedAt` is just before it was queued."""
+    """`receivedAt` is the gateway's time, before it was queued."""
     correlation_id: str | None
     """Of the request that brought it, as logs have it."""
+    queued_at: datetime | None
+    """When JetStream had it, by its clock; null for what is stored without a queue, as by
+    `POST /v1/events`, and for events that were stored before 0.2.0."""
+    stored_at: datetime | None
+    """When PostgreSQL took it, by its clock; null for events that were stored before 0.2.0."""
     announcement: Announcement
-    """On `hogsend.events.<event>`, just after it was stored: the time of that is not kept."""
+    """On `hogsend.events.<event>`, just after it was stored."""
     deliveries: list[EventDelivery] | None
     """At destinations that have it in their history; null while analytics does not answer."""
 
@@ -62,7 +68,7 @@ async def trace_event(
     event: Name,
     user_id: Annotated[str, QueryParameter(name="userId")],
 ) -> EventWay:
-    """Show when an event was received, announced, and delivered to which destination.
+    """Show when an event was received, queued, stored, announced and delivered, and where to.
 
     An event is known by all four of these; `userId` may be empty.
     """
@@ -78,6 +84,8 @@ async def trace_event(
     return EventWay(
         event=traced.event,
         correlation_id=traced.correlation_id,
+        queued_at=traced.queued_at,
+        stored_at=traced.stored_at,
         announcement=traced.announcement,
         deliveries=deliveries,
     )

@@ -95,8 +95,8 @@ def _decode(event: PastEvent, received_at: datetime) -> IncomingEvent | None:
         _Person(event.person_properties),
     )
     try:
-        read = posthog.decode(msgspec.json.encode(webhook), {}, lambda: received_at)
+        read = posthog.decode(msgspec.json.encode(webhook), {}, received_at)
     except Unprocessable as why:
         log.warning("a past event was not stored", id=event.uuid, reason=why.reason)
         return None
-    return msgspec.structs.replace(read, backfilled=True)
+    return msgspec.structs.replace(read, backfilled=True, queued_at=None)

@@ -17,11 +17,13 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS event;
 
--- name: take_over(sources, ids, names, user_ids, received_at)!
+-- name: take_over(sources, ids, names, user_ids, received_at, queued_at)!
 -- Events that a backfill stored, and that now come as they happened: no longer of the past.
-UPDATE events AS event SET backfilled = false, received_at = wanted.received_at
+UPDATE events AS event SET backfilled = false, received_at = wanted.received_at,
+    queued_at = wanted.queued_at, stored_at = statement_timestamp()
 FROM unnest(:sources::text[], :ids::text[], :names::text[], :user_ids::text[],
-    :received_at::timestamptz[]) AS wanted (source, id, event, user_id, received_at)
+    :received_at::timestamptz[], :queued_at::timestamptz[])
+    AS wanted (source, id, event, user_id, received_at, queued_at)
 WHERE (event.source, event.id, event.event, event.user_id)
     = (wanted.source, wanted.id, wanted.event, wanted.user_id);
 
@@ -101,9 +103,9 @@ WHERE (:id::text IS NULL OR (id = :id AND source = ANY(:sources::text[])))
     AND (:occurred_from::timestamptz IS NULL OR occurred_at >= :occurred_from)
     AND (:occurred_to::timestamptz IS NULL OR occurred_at <= :occurred_to);
 
--- name: correlation(source, id, event, user_id)$
--- The id of the request that brought an event.
-SELECT correlation_id FROM events
+-- name: way(source, id, event, user_id)^
+-- The id of the request that brought an event, and when it was queued and stored.
+SELECT correlation_id, queued_at, stored_at FROM events
 WHERE source = :source AND id = :id AND hashtextextended(event, 0) = hashtextextended(:event, 0)
     AND hashtextextended(user_id, 0) = hashtextextended(:user_id, 0)
     AND event = :event AND user_id = :user_id;

@@ -27,7 +27,9 @@ EVENT_COLUMNS = (
     "received_at",
     "correlation_id",
     "backfilled",
+    "queued_at",
 )
+"""`stored_at` is filled by PostgreSQL, with the time of the statement."""
 
 
 NOBODY = UUID(int=0)
@@ -47,6 +49,7 @@ def event_row(event: IncomingEvent, contact_id: UUID) -> tuple[object, ...]:
         event.received_at,
         event.correlation_id,
         event.backfilled,
+        event.queued_at,
     )
 
 

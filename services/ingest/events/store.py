@@ -225,6 +225,7 @@ async def _take_over(connection: Any, events: Mapping[EventKey, IncomingEvent]) 
             connection,
             **_columns(events),
             received_at=[event.received_at for event in events.values()],
+            queued_at=[event.queued_at for event in events.values()],
         )
 
 

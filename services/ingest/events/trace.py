@@ -1,7 +1,8 @@
-"""What became of one event: its announcement, found again in the stream.
+"""What became of one event: its times, and its announcement, found again in the stream.
 
-Nothing is recorded for this. Announcements of the event's name are read from the time of its
-receipt on, until its own is among them. It was announced when the stream took that message.
+When it was queued and stored is in its row. Announcements of the event's name are read from the
+time of its receipt on, until its own is among them. It was announced when the stream took that
+message.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class EventTraces:
             raise NotFound("there is no such event; it may have been deleted")
         (event,) = page.events
         async with self._database.acquire() as connection:
-            correlation = await _queries.correlation(
+            row = await _queries.way(
                 connection,
                 source=event.source,
                 id=event.id,
@@ -77,7 +78,9 @@ class EventTraces:
             announcement = Announcement(state="unknown")
         return EventTrace(
             event=event,
-            correlation_id=correlation,
+            correlation_id=row and row["correlation_id"],
+            queued_at=row and row["queued_at"],
+            stored_at=row and row["stored_at"],
             announcement=announcement,
         )
 

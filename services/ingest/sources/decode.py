@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from functools import partial
-
 from hogsend.contract import subjects
 from hogsend.service.dead_letters import Unprocessable
-from hogsend.service.queued_message import QueuedMessage
+from hogsend.service.queued_message import QueuedMessage, queued_at
 from services.ingest.incoming_event import IncomingEvent
 from services.ingest.sources import engagement as engagement_source
 from services.ingest.sources import posthog as posthog_source
@@ -24,7 +21,7 @@ def decode_webhook(message: QueuedMessage) -> IncomingEvent:
     source = subjects.webhook_source(message.subject)
     if (decode := _SOURCES.get(source)) is None:
         raise Unprocessable("unknown_source", "there is no decoder for this source")
-    return decode(message.data, message.headers or {}, partial(_queued_at, message))
+    return decode(message.data, message.headers or {}, queued_at(message))
 
 
 def decode_engagement(message: QueuedMessage) -> IncomingEvent | None:
@@ -41,7 +38,3 @@ def decode_engagement(message: QueuedMessage) -> IncomingEvent | None:
         metadata.sequence.stream,
         metadata.timestamp,
     )
-
-
-def _queued_at(message: QueuedMessage) -> datetime:
-    return message.metadata.timestamp

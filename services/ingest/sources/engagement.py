@@ -62,6 +62,7 @@ def decode(
         email=contact_email(email),
         occurred_at=happened.timestamp,
         received_at=queued_at,
+        queued_at=queued_at,
         properties=happened.data,
         person_properties=_person_properties(happened),
         correlation_id=headers.get(CORRELATION_ID),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -28,15 +28,13 @@ EVENT_ID_PROPERTY = "_posthogEventId"
 _decode = msgspec.json.Decoder(PostHogWebhook).decode
 
 
-def decode(
-    body: bytes, headers: Mapping[str, str], queued_at: Callable[[], datetime]
-) -> IncomingEvent:
+def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> IncomingEvent:
     """Decode a queued webhook.
 
     Args:
         body: the body PostHog posted.
         headers: headers the gateway queued it with.
-        queued_at: returns when it reached the queue, which replaces a missing time of receipt.
+        queued_at: when it reached the queue, which replaces a missing time of receipt.
 
     Raises:
         Unprocessable: `malformed`, or `no_identity` without a distinct id and an email.
@@ -51,7 +49,7 @@ def decode(
     properties = event.properties
     if event.uuid:
         properties = {**properties, EVENT_ID_PROPERTY: event.uuid}
-    received_at = parse_time(headers.get(RECEIVED_AT)) or queued_at()
+    received_at = parse_time(headers.get(RECEIVED_AT)) or queued_at
     return IncomingEvent(
         ref=EventRef(SOURCE, webhook.event_id or message_id(headers) or _id(body, received_at)),
         name=event.event,
@@ -59,6 +57,7 @@ def decode(
         email=webhook.email,
         occurred_at=parse_time(event.timestamp) or received_at,
         received_at=received_at,
+        queued_at=queued_at,
         properties=properties,
         person_properties=webhook.person_properties,
         correlation_id=headers.get(CORRELATION_ID),

@@ -134,6 +134,12 @@ class EventTrace(Message, frozen=True, kw_only=True):
     event: StoredEvent
     correlation_id: str | None
     """Of the request that brought it, as logs have it."""
+    queued_at: datetime | None = None
+    """When JetStream took it for ingest, by JetStream's clock (UTC); None for what was not queued,
+    and for events that a version before 0.2.0 stored."""
+    stored_at: datetime | None = None
+    """When PostgreSQL took it, by PostgreSQL's clock (UTC); None for events that a version before
+    0.2.0 stored."""
     announcement: Announcement
 
 

@@ -160,6 +160,9 @@ async def test_ingest_goes_on_with_the_first_versions_rows(
     assert outcome.status is not Status.STORED
     page = await store.page(ListEvents())
     assert [(event.id, event.contact_key) for event in page.events] == [("old-1", "u_1")]
+    async with opened.acquire() as connection:
+        # Not the time of the migration.
+        assert await connection.fetchval("SELECT stored_at FROM events") is None
     await opened.close()
 
 

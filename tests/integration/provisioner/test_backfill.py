@@ -194,6 +194,11 @@ async def test_a_webhook_after_the_backfill_is_announced_after_all(stack: Stack)
         await eventually(announced)
     (stored,) = (await stack.events())["events"]
     assert stored["backfilled"] is False
+    known_by = {name: stored[name] for name in ("source", "id", "event", "userId")}
+    way = await stack.gateway.http.get("/v1/admin/events/trace", params=known_by, headers=admin())
+    # Those of the webhook: a backfill is not queued.
+    times = (stored["receivedAt"], way.json()["queuedAt"], way.json()["storedAt"])
+    assert list(times) == sorted(times)
 
 
 async def test_older_properties_do_not_replace_newer_ones(stack: Stack) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -32,6 +32,8 @@ TRACE = EventTrace(
         properties={},
     ),
     correlation_id="r-1",
+    queued_at=AT + timedelta(seconds=1),
+    stored_at=AT + timedelta(seconds=2),
     announcement=Announcement(state="announced", at=AT, sequence=7),
 )
 DELIVERY = EventDelivery(
@@ -53,6 +55,10 @@ async def test_an_event_is_followed_to_its_destinations(gateway: FakeGateway) ->
     answer = await gateway.http.get(PATH, params=WANTED, headers=bearer())
     found = answer.json()
     assert (found["correlationId"], found["announcement"]["sequence"]) == ("r-1", 7)
+    assert (found["queuedAt"], found["storedAt"]) == (
+        "2026-01-01T00:00:01Z",
+        "2026-01-01T00:00:02Z",
+    )
     assert [one["destinationId"] for one in found["deliveries"]] == ["d-1"]
     asked = [one.message for one in gateway.bus.questions]
     # Services choose the id of a message themselves; that of what was posted is made of all four.

@@ -57,8 +57,15 @@ class FakeMessage:
     headers: dict[str, str] | None = None
     metadata: Delivery = field(default_factory=Delivery)
     name: str = "message"
+    reply: str = ""
     journal: Journal = field(default_factory=list)
     delays: list[float | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        at = self.metadata
+        nanoseconds = int(at.timestamp.timestamp()) * 1_000_000_000
+        place = f"{at.num_delivered}.{at.sequence.stream}.1.{nanoseconds}.{at.num_pending}"
+        self.reply = self.reply or f"$JS.ACK.{at.stream}.ingest.{place}"
 
     async def ack(self) -> None:
         self.journal.append(f"ack {self.name}")

@@ -86,7 +86,7 @@ def bodies(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
 @given(bodies(webhooks), headers)
 def test_the_webhook_decoder(body: bytes, given_headers: dict[str, str]) -> None:
     try:
-        event = posthog_source.decode(body, given_headers, lambda: NOW)
+        event = posthog_source.decode(body, given_headers, NOW)
     except Unprocessable as why:
         _has_a_reason(why)
         return
@@ -123,7 +123,7 @@ def test_the_gateway_takes_only_what_ingest_can_read(body: bytes) -> None:
         _, queued = parse_posthog(body)
     except (MalformedJSONError, InvalidPayloadError):
         return
-    assert isinstance(posthog_source.decode(queued, {}, lambda: NOW), IncomingEvent)
+    assert isinstance(posthog_source.decode(queued, {}, NOW), IncomingEvent)
 
 
 def _has_a_reason(why: Unprocessable) -> None:

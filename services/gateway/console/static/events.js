@@ -54,7 +54,7 @@ function step(name, at, from, ...more) {
   return h("li", null, h("strong", null, name), " ", at ? time(at) : null, delay ? h("span", { class: "faint" }, ` ${delay}`) : null, more.length ? h("p", null, more) : null);
 }
 
-function way({ event, announcement, deliveries, correlationId }) {
+function way({ event, queuedAt, storedAt, announcement, deliveries, correlationId }) {
   const announced = announcement.state === "announced";
   const sent = deliveries?.map((one) => step(`Sent to ${plain(one.description ?? one.destinationId)}`, one.finishedAt, event.receivedAt,
     link(`destinations/${one.destinationId}`, {}, one.status), ` after ${one.attempts} attempt${one.attempts === 1 ? "" : "s"}`,
@@ -63,7 +63,8 @@ function way({ event, announcement, deliveries, correlationId }) {
     h("ol", { class: "way" },
       step("Happened", event.occurredAt, null, "By the clock of whoever reported it."),
       step("Received", event.receivedAt, null, correlationId ? ["Logs call the request ", text(correlationId), "."] : null, event.backfilled ? " Brought by a backfill, which started then." : null),
-      step("Stored", null, null, "Yes. The time is not kept: after it was received, and before it was announced."),
+      queuedAt ? step("Queued", queuedAt, event.receivedAt) : step("Queued", null, null, storedAt ? "No time is kept: what comes by POST /v1/events or by a backfill is stored without a queue." : "The time was not kept then."),
+      storedAt ? step("Stored", storedAt, event.receivedAt) : step("Stored", null, null, "Yes. The time was not kept then: after it was received, and before it was announced."),
       announced ? step("Announced", announcement.at, event.receivedAt, `As message ${announcement.sequence} of the stream EVENTS`, announcement.traceId ? [", trace ", text(announcement.traceId)] : "", ".")
         : step("Announced", null, null, ANNOUNCED[announcement.state]),
       sent?.length ? sent : step("Delivered", null, null, deliveries === null ? "Not known: analytics does not answer."
