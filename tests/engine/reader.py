@@ -23,6 +23,7 @@ import msgspec
 
 ROOT = Path(__file__).parents[2]
 GATEWAY = "http://127.0.0.1:3002"
+GATEWAY_2 = "http://127.0.0.1:3003"
 HEALTHY_SECONDS = 300
 RATE = 10
 """Webhooks a second."""
@@ -113,17 +114,18 @@ class Reader:
         shutil.rmtree(self._directory / "deploy" / "secrets")
         (self._directory / ".env").unlink()
 
-    def wait_until_healthy(self, *, wanted: str = "healthy") -> None:
+    def wait_until_healthy(self, gateway: str = GATEWAY, *, wanted: str = "healthy") -> None:
         """What a reader does before the next step.
 
         Args:
+            gateway: which one is asked.
             wanted: `degraded` before PostHog is connected, which webhooks wait for.
         """
         deadline = time.monotonic() + HEALTHY_SECONDS
         found = ""
         while time.monotonic() < deadline:
             try:
-                found = httpx.get(f"{GATEWAY}/v1/health", timeout=5).json()["status"]
+                found = httpx.get(f"{gateway}/v1/health", timeout=5).json()["status"]
             except (httpx.HTTPError, ValueError):
                 found = "away"
             if found == wanted:
@@ -138,7 +140,7 @@ class Reader:
         Args:
             words: what `tests.engine.load` is told instead of sending to both gateways.
         """
-        chosen = words or ("send", "--to", GATEWAY, "--to", "http://127.0.0.1:3003")
+        chosen = words or ("send", "--to", GATEWAY, "--to", GATEWAY_2)
         sending = subprocess.Popen([*self._load(chosen[0]), *chosen[1:]], cwd=ROOT)
         try:
             yield

@@ -1,21 +1,25 @@
 """Runs docs/rotation.md on a container engine: every secret of a deployment, changed twice.
 
-python -m tests.engine.run_rotation WORK
+python -m tests.engine.run_rotation WORK [--cluster]
 
 The stack runs with the sandbox, which delivers events with the secret and the key that it was given
 last, all the while. No delivery may be answered 401 or 403, and what was delivered has to be stored
-and announced. First with what connecting minted, then with secrets that the operator set.
+and announced. First with what connecting minted, then with secrets that the operator set. With
+`--cluster` in that layout: three NATS servers and two of each service, and PostHog reaches both
+gateways by one name, as behind a proxy.
 """
 
 from __future__ import annotations
 
+import argparse
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import httpx
 
-from tests.engine.reader import GATEWAY, ROOT, Block, Reader, blocks, say
+from tests.engine.reader import GATEWAY, GATEWAY_2, ROOT, Block, Reader, blocks, say
 
 DOCUMENT = ROOT / "docs" / "rotation.md"
 TIMES = 2
@@ -25,8 +29,19 @@ SET = {
     "POSTHOG_WEBHOOK_SECRET": "a-secret-that-an-operator-made-up",
     "POSTHOG_SIGNING_SECRET": "c2lnbmVkLWJ5LXRoZS1lbmdpbmUtdGVzdC0wMDA=",
 }
-SETTINGS = "COMPOSE_FILE=compose.yaml:deploy/sandbox.yaml\n"
-RESEALED = "docker compose logs credentials | grep -q 'row resealed with the current secret'"
+SETTINGS = "COMPOSE_FILE=compose.yaml:deploy/sandbox.yaml"
+RESEALED = "docker compose logs {names} | grep -q 'row resealed with the current secret'"
+FRONT = """\
+services:
+  gateway: &gateway
+    networks: { default: { aliases: [front] } }
+    environment: &public { API_PUBLIC_URL: "http://front:3002" }
+  gateway-2: *gateway
+  provisioner: &provisioner
+    environment: *public
+  provisioner-2: *provisioner
+"""
+"""Both gateways under one name."""
 
 
 def sections(text: str) -> Mapping[str, list[Block]]:
@@ -45,11 +60,31 @@ def renamed(block: Block, before: str, after: str) -> Block:
     )
 
 
+def doubled(command: str) -> list[str]:
+    """A command in the layout `cluster`, as the document tells its reader to write it there."""
+    started = re.fullmatch(r"(docker compose up -d(?: --[a-z-]+)*)((?: [a-z]+)+)", command)
+    if started is None:
+        return [command]
+    line, names = started[1], started[2].split()
+    others = [one for name in names if name != "gateway" for one in replicas(name)]
+    if "gateway" not in names:
+        return [" ".join([line, *others])]
+    wait = "" if "--wait" in line else " --wait"
+    return [f"{line}{wait} {' '.join([*others, 'gateway-2'])}", f"{line}{wait} gateway"]
+
+
+def replicas(name: str) -> Sequence[str]:
+    """The containers of a service in the layout `cluster`."""
+    return (name, f"{name}-2", f"{name}-3") if name == "nats" else (name, f"{name}-2")
+
+
 class Rotation:
     """One deployment whose secrets are changed."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, *, cluster: bool) -> None:
         self._reader = reader
+        self._cluster = cluster
+        self._gateways = (GATEWAY, GATEWAY_2) if cluster else (GATEWAY,)
         self._key_file = reader.directory / "deploy" / "secrets" / "gateway" / "admin_api_key"
 
     def minted(self) -> None:
@@ -59,7 +94,8 @@ class Rotation:
         for block in found["`BETTER_AUTH_SECRET`"]:
             self._run(block)
             if "--rotate" in block.commands[0]:
-                self._until(RESEALED)
+                names = replicas("credentials") if self._cluster else ("credentials",)
+                self._until(RESEALED.format(names=" ".join(names)))
         *_, webhook_secret = found["The webhook secret"]
         self._run(webhook_secret)
         self._run(found["The signing key"][0])
@@ -86,39 +122,59 @@ class Rotation:
         before = self._key_file.read_text().strip()
         self._run(rotate)
         after = self._key_file.read_text().strip()
-        _expect({before: 200, after: 200})
+        self._expect({before: 200, after: 200})
         self._run(retire)
-        _expect({before: 401, after: 200})
+        self._expect({before: 401, after: 200})
 
     def _run(self, block: Block) -> None:
-        self._reader.run(block)
-        self._reader.wait_until_healthy()
+        commands = block.commands
+        if self._cluster:
+            commands = tuple(one for command in commands for one in doubled(command))
+        self._reader.run(Block(block.section, commands))
+        self.wait_until_healthy()
+
+    def wait_until_healthy(self) -> None:
+        """Wait for every gateway."""
+        for gateway in self._gateways:
+            self._reader.wait_until_healthy(gateway)
+
+    def _expect(self, wanted: Mapping[str, int]) -> None:
+        for gateway in self._gateways:
+            _expect(gateway, wanted)
 
     def _until(self, script: str) -> None:
         self._reader.bash(f"for i in $(seq 120); do {script} && exit 0; sleep 1; done; exit 1")
 
 
-def _expect(wanted: Mapping[str, int]) -> None:
+def _expect(gateway: str, wanted: Mapping[str, int]) -> None:
     for key, status in wanted.items():
         headers = {"Authorization": f"Bearer {key}"}
-        found = httpx.get(f"{GATEWAY}/v1/admin/events", headers=headers, timeout=10).status_code
+        found = httpx.get(f"{gateway}/v1/admin/events", headers=headers, timeout=10).status_code
         if found != status:
             raise SystemExit(f"an admin key was answered {found} instead of {status}")
 
 
 def main() -> int:
     """Run the document."""
-    reader = Reader(Path(sys.argv[1]).resolve())
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--cluster", action="store_true")
+    chosen = parser.parse_args()
+    reader = Reader(chosen.work.resolve())
     reader.prepare()
     env_file = reader.directory / ".env"
-    env_file.write_text(SETTINGS)
-    reader.bash("python3 deploy/generate_secrets.py; docker compose build; docker compose up -d")
+    env_file.write_text(f"{SETTINGS}{':front.yaml' if chosen.cluster else ''}\n")
+    (reader.directory / "front.yaml").write_text(FRONT)
+    reader.bash("python3 deploy/generate_secrets.py; docker compose build")
+    if chosen.cluster:
+        reader.bash(".venv/bin/hogsend compose layout cluster")
+    reader.bash("docker compose up -d")
     reader.wait_until_healthy(wanted="degraded")
-    rotation = Rotation(reader)
+    rotation = Rotation(reader, cluster=chosen.cluster)
     connect = sections(DOCUMENT.read_text())["The signing key"][0]
     connect = renamed(connect, " --rotate-signing-key", "")
     reader.run(connect)
-    reader.wait_until_healthy()
+    rotation.wait_until_healthy()
     stages: tuple[Callable[[], None], ...] = (rotation.minted, rotation.set_by_the_operator)
     for stage in stages:
         with reader.load("capture"):
@@ -128,7 +184,7 @@ def main() -> int:
         with env_file.open("a") as file:
             file.writelines(f"{name}={word}\n" for name, word in SET.items())
         reader.bash("docker compose up -d")
-        reader.wait_until_healthy()
+        rotation.wait_until_healthy()
         reader.run(connect)
     reader.verify_logs()
     say("everything that was delivered is there")
