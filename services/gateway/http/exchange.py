@@ -54,6 +54,7 @@ class Exchange:
         "_expects_continue",
         "_gone",
         "_left",
+        "_method",
         "_pieces",
         "_read_whole",
         "_start",
@@ -85,6 +86,8 @@ class Exchange:
         """Whether all of the answer is written."""
         self._wire = wire
         self._version = scope["http_version"]
+        # The application may answer `HEAD` by what answers `GET`, and change its scope for that.
+        self._method = scope["method"]
         self._expects_continue = expects_continue
         self._pieces: list[bytes] = []
         self._read_whole = False
@@ -196,7 +199,7 @@ class Exchange:
                 start["status"],  # type: ignore[typeddict-item]
                 start.get("headers", ()),  # type: ignore[arg-type]
                 self._wire.clock.header(),
-                method=self.scope["method"],
+                method=self._method,
                 version=self._version,
                 closes=not self.keeps_alive or not self.complete or self._wire.ends,
                 whole=None if more else len(body),

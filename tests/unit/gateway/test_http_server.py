@@ -193,6 +193,22 @@ async def test_an_answer_of_unknown_length_has_an_end(request_line: bytes, answe
         assert await server.exchange(request_line + LAST) == answered
 
 
+async def test_head_answered_as_get_ends_like_any_other_answer() -> None:
+    async def as_get(scope: Any, _receive: Any, send: Any) -> None:
+        scope["method"] = "GET"
+        headers = [(b"content-length", b"5")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n"
+    async with running(as_get) as server:
+        with capture_logs() as logs:
+            answered = await server.exchange(
+                b"HEAD /livez HTTP/1.1\r\n\r\nHEAD / HTTP/1.1\r\n" + LAST
+            )
+    assert (answered, logs) == (head + b"\r\n" + head + b"connection: close\r\n\r\n", [])
+
+
 async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked() -> None:
     async with running(echo) as server:
         reader, writer = await server.open()
