@@ -18,6 +18,7 @@ from hogsend.contract.errors import CannotStart
 from sandbox.http.capture import capture
 from sandbox.http.control import ControlController
 from sandbox.http.cors import with_cors
+from sandbox.http.empty_products import EMPTY_PRODUCTS
 from sandbox.http.errors import EXCEPTION_HANDLERS
 from sandbox.http.faults import with_faults
 from sandbox.http.flags import evaluate_flags
@@ -92,6 +93,7 @@ def app_of(instance: Instance) -> ASGIApp:
             get_extension,
             get_remote_config,
             get_remote_config_script,
+            *EMPTY_PRODUCTS,
             ControlController,
         ],
         state=State({"url": instance.options.url}),

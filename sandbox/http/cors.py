@@ -8,7 +8,7 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-MIRRORED = frozenset({"i", "e", "capture", "track", "engage", "batch", "flags", "decide"})
+MIRRORED = frozenset({"i", "e", "s", "capture", "track", "engage", "batch", "flags", "decide"})
 """Paths below these allow the origin and the headers that are asked for, with credentials.
 
 Source: rust/capture/src/router.rs.

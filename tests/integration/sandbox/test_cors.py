@@ -66,3 +66,22 @@ async def test_posthog_js_finds_its_configuration(posthog: Driver) -> None:
     assert (await posthog.http.get("/static/surveys.js?v=1")).content == b""
     # The library itself is not here, and must not seem to be.
     assert (await posthog.http.get("/static/array.js")).status_code == 404
+
+
+async def test_products_that_are_not_used_are_answered_as_empty(posthog: Driver) -> None:
+    key, origin = posthog.instance.options.project_key, {"Origin": ORIGIN}
+    for name, empty in (
+        ("surveys", {"surveys": [], "survey_config": None}),
+        ("early_access_features", {"earlyAccessFeatures": []}),
+        ("web_experiments", {"experiments": []}),
+        ("product_tours", {"product_tours": []}),
+    ):
+        answer = await posthog.http.get(f"/api/{name}/?token={key}", headers=origin)
+        assert (answer.json(), answer.headers["access-control-allow-origin"]) == (empty, "*")
+        for query, code in (("", "missing_api_key"), ("?token=phc_x", "invalid_api_key")):
+            refused = await posthog.http.get(f"/api/{name}/{query}")
+            assert (refused.status_code, refused.json()["code"]) == (401, code)
+    recorded = await posthog.http.post("/s/?compression=gzip-js", content=b"x", headers=origin)
+    assert (recorded.status_code, recorded.json()) == (200, {"status": "Ok"})
+    assert recorded.headers["access-control-allow-origin"] == ORIGIN
+    assert (await posthog.state())["events"] == []
