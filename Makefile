@@ -84,6 +84,9 @@ bench: $(DEVELOPING) ## Measure everything, and write docs/benchmarks.md (README
 bench-peers: $(DEVELOPING) $(if $(shell command -v npm),$(RESTATE)) ## Measure others beside this one, and write docs/peers.md; needs wrk and, for Restate, npm
 	@exec $(VENV)/bin/python -m benchmarks.peers
 
+bench-against: $(DEVELOPING) ## Measure a commit and this one in turn (COMMIT=main~1 PARTS="ingest cost"); needs wrk
+	@exec $(VENV)/bin/python -m benchmarks.against $(COMMIT) $(PARTS)
+
 bench-growth: $(DEVELOPING) ## Measure storing and reading with up to 10 million events (EVENTS="0 100000" for others)
 	@exec $(VENV)/bin/python -m benchmarks.growth $(EVENTS)
 
@@ -112,4 +115,4 @@ $(DEVELOPING): $(RUNNING)
 	@$(PIP) --no-compile --editable './shared[service]' --editable '.[embedded,dev,docs]'
 	@touch $@
 
-.PHONY: help install install-dev up sandbox demo check test unit lint types node-tools fuzz matrix chaos chaos-cluster secrets bench bench-peers bench-growth generate docs clean
+.PHONY: help install install-dev up sandbox demo check test unit lint types node-tools fuzz matrix chaos chaos-cluster chaos-order secrets bench bench-peers bench-against bench-growth generate docs clean

@@ -9,7 +9,6 @@ the run is.
 
 from __future__ import annotations
 
-import gc
 import platform
 import shutil
 import sys
@@ -43,6 +42,7 @@ from benchmarks.figures import Figure
 from benchmarks.report import machine
 from benchmarks.screen import LOG, quiet
 from hogsend.contract.users import User
+from hogsend.service import garbage_collection
 from hogsend.transport.connection import Connection
 from tests.servers import running_servers
 
@@ -113,7 +113,7 @@ def main() -> int:
     names = [name for name in sys.argv[1:] if not name.startswith("-")]
     measured_on = machine()
     # As the services do, some of which run in this process.
-    gc.freeze()
+    garbage_collection.settle()
     with quiet(LOG) as screen:
         try:
             parts = uvloop.run(measure(screen.write, names))
