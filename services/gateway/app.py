@@ -11,6 +11,7 @@ from functools import partial
 
 import structlog
 from faststream import FastStream
+from granian.server.embed import Server
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -47,9 +48,8 @@ from services.gateway.examples import add_examples
 from services.gateway.handlers import PROVIDER, router
 from services.gateway.head_requests import with_head_requests
 from services.gateway.health.measured import keep_asking, keep_measuring_disk
-from services.gateway.http.server import Server
 from services.gateway.json_request import JSONRequest
-from services.gateway.listener import connection_limit, join, listening_socket
+from services.gateway.listener import join, listening_socket
 from services.gateway.liveness import LivenessListener
 from services.gateway.notices.telling import telling
 from services.gateway.openapi import openapi_config
@@ -81,6 +81,7 @@ from services.gateway.routes.overview import get_overview
 from services.gateway.routes.provisioning import provision_loop
 from services.gateway.routes.record import record_event
 from services.gateway.routes.webhooks import posthog_route, unknown_source
+from services.gateway.server import make_server
 from services.gateway.settings import GatewaySettings
 from services.gateway.signatures import Signatures
 from services.gateway.signing_keys import SigningKeys
@@ -258,15 +259,6 @@ def with_middleware(litestar: Litestar, bus: Connection, settings: GatewaySettin
     return with_traces(with_response_headers(app))
 
 
-def make_server(app: ASGIApp, settings: GatewaySettings) -> Server:
-    """Make the HTTP server; its socket is still to be given to it."""
-    return Server(
-        app,
-        max_connections=connection_limit(settings.gateway_max_connections),
-        head_seconds=settings.http_request_timeout_seconds,
-    )
-
-
 def create_app(
     broker: ServiceBroker,
     server: Server,
@@ -284,7 +276,7 @@ def create_app(
     broker.link.on_reconnect(parts.watcher.reconnected)
 
     async def stop_listening() -> None:
-        server.stop()
+        server.stop()  # type: ignore[no-untyped-call]
         await stopped.wait()
 
     async def listen() -> None:

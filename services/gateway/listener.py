@@ -1,6 +1,7 @@
 """The socket the gateway listens on, and how many connections it may have.
 
-A port that is taken is refused, unless it is to be shared, and a supervisor may pass its socket on.
+The socket is opened here and not by Granian, which would silently share a port that is taken
+(`SO_REUSEPORT`), accept 128 connections at most, and not take a socket over from a supervisor.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The timeout of a request's body; the server looks after heads and idle connections (`http`)."""
+"""Timeouts for slow clients: how long headers, a body and an idle connection may take."""
 
 from __future__ import annotations
 
 import asyncio
 
+from granian.http import HTTP1Settings
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, Receive, ReceiveMessage, Scope, Send
@@ -13,6 +14,9 @@ from hogsend.service.metrics import DeprecatedName
 from services.gateway.body_budget import BodyBudget
 
 _RETRY = {"Retry-After": "5"}
+
+MAX_HEADER_BYTES = 64 * 1024
+"""Limit for request line and headers; the server may buffer twice as much before it refuses."""
 
 REQUEST_TIMEOUTS = Counter(
     "hogsend_request_timeouts", "Requests refused because their body arrived too slowly"
@@ -32,6 +36,11 @@ class TooBusy(HTTPException):
 
     status_code = 429
     detail = "The gateway is busy with other requests; nothing was accepted"
+
+
+def http1_settings(seconds: float) -> HTTP1Settings:
+    """Limit a request's headers, and an idle connection, to `seconds`."""
+    return HTTP1Settings(header_read_timeout=int(seconds * 1000), max_buffer_size=MAX_HEADER_BYTES)
 
 
 def with_body_timeout(app: ASGIApp, seconds: float, budget: BodyBudget) -> ASGIApp:

@@ -12,7 +12,7 @@ from prometheus_client import Counter
 
 PIECE_BYTES = 32 * 1024
 AT_ONCE = 128
-"""Large answers that are sent at the same time; about 100 KiB of each are in memory."""
+"""Large answers that are sent at the same time; Granian keeps about 300 KiB for each."""
 SLOW_SECONDS = 2.0
 """A client may take this long while others wait."""
 
@@ -65,7 +65,7 @@ def with_answers_in_pieces(
 ) -> ASGIApp:
     """Wrap `app` so that it waits for the client after every piece of a large answer.
 
-    The server keeps what it is given at once as long as the connection; of pieces it takes the next
+    Granian keeps what it is given at once as long as the connection; of pieces it takes the next
     one when there is room. More than `at_once` large answers wait for one another, and then those
     that a client has not taken within `slow_seconds` are given up. The operating system cuts the
     rest off (`listener.listening_socket`).

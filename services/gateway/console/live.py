@@ -108,7 +108,7 @@ class LiveEvents:
     async def close(self) -> None:
         """End every stream and wait until that is sent; give no more.
 
-        The server stops when everything under way is answered, and a stream has no end of its own.
+        Granian does not send the end of a stream once it stops, and waits for it in vain.
         """
         self._stopped.set()
         with contextlib.suppress(TimeoutError):

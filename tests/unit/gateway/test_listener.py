@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import socket
+from typing import Any, cast
 
 import pytest
 
 from hogsend.contract.errors import CannotStart
 from services.gateway.listener import connection_limit, listening_socket
+from services.gateway.server import make_server
+from services.gateway.settings import GatewaySettings
 from tests.ports import free_port
 
 
@@ -86,3 +89,8 @@ def test_too_few_open_files_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "setrlimit", lambda _kind, _wanted: None)
     with pytest.raises(CannotStart, match="ulimit -n"):
         connection_limit(12288)
+
+
+def test_the_server_takes_as_many_connections_as_are_set() -> None:
+    server = make_server(cast("Any", None), GatewaySettings(gateway_max_connections=5000))
+    assert server.backpressure == 5000

@@ -1,4 +1,4 @@
-"""A request ends with its answer: nothing holds it, and its memory, any longer."""
+"""A request ends with its answer: Granian closes a connection when nothing holds its request."""
 
 from __future__ import annotations
 

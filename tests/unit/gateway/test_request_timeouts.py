@@ -10,7 +10,13 @@ import pytest
 from litestar.types import ASGIApp, HTTPScope, ReceiveMessage, Scope
 
 from services.gateway.body_budget import BodyBudget
-from services.gateway.request_timeouts import BodyTooSlow, TooBusy, with_body_timeout
+from services.gateway.request_timeouts import (
+    MAX_HEADER_BYTES,
+    BodyTooSlow,
+    TooBusy,
+    http1_settings,
+    with_body_timeout,
+)
 from tests.waiting import eventually
 
 HTTP = cast("HTTPScope", {"type": "http", "headers": []})
@@ -172,3 +178,9 @@ async def test_a_request_that_ends_while_it_waits_leaves_the_queue() -> None:
     third.answered.set()
     await asyncio.gather(first.request, third.request)
     assert (budget.held, second.read) == (0, [])
+
+
+def test_the_server_limits_headers_by_time_and_size() -> None:
+    settings = http1_settings(1.5)
+    assert settings.header_read_timeout == 1500
+    assert settings.max_buffer_size == MAX_HEADER_BYTES
