@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Literal, TypeAlias, get_args
 from zoneinfo import ZoneInfo, available_timezones
@@ -18,8 +18,11 @@ date line."""
 
 
 def find_timezone(name: object) -> str | None:
-    """The IANA name of a time zone, however its letters are cased; None when there is none."""
-    return _zones().get(name.lower()) if isinstance(name, str) else None
+    """The IANA name of a time zone, however its letters are cased; None when there is none.
+
+    White space around it does not count: files and forms add it.
+    """
+    return _zones().get(name.strip().lower()) if isinstance(name, str) else None
 
 
 def next_moment(
@@ -68,12 +71,16 @@ def _next_moment(
         raise ValueError("`after` needs an offset")
     zone, clock = ZoneInfo(name), time(hour, minute)
     today = start.astimezone(zone).date()
-    for ahead in range(LOOK_AHEAD_DAYS):
-        day = today + timedelta(days=ahead)
+    # A skipped time of yesterday may be one of today: in Nuuk the clock jumps from 23:00 to 24:00.
+    first = today - timedelta(days=1) if today > date.min else today
+    for ahead in range(LOOK_AHEAD_DAYS + 1):
+        day = first + timedelta(days=ahead)
+        asked = datetime.combine(day, clock)
         # Of a skipped time, the offset before the jump makes one that is as much later.
-        moment = datetime.combine(day, clock, zone).astimezone(UTC)
+        moment = asked.replace(tzinfo=zone).astimezone(UTC)
         shown = moment.astimezone(zone)
-        if moment <= start or shown.date() != day:
+        skips_day = shown.replace(tzinfo=None) - asked >= timedelta(days=1)
+        if moment <= start or skips_day:
             continue
         if weekday is None or WEEKDAYS[day.weekday()] == weekday:
             return shown

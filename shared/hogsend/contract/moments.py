@@ -12,6 +12,7 @@ LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 PostgreSQL's driver makes infinity of the very first and last moment.
 """
 
+_END_OF_DAY = re.compile(r"(?<=[T ])24(?=:00(?::00(?:[.,]0+)?)?(?![\d:.,]))")
 _LEAP_SECOND = re.compile(r"(?<=\d:\d\d):60(?!\d)")
 
 
@@ -34,13 +35,18 @@ def held(moment: datetime) -> datetime | None:
 def parse_moment(text: str) -> datetime | None:
     """Read an ISO 8601 time as UTC; None when it is out of range.
 
-    A leap second is the first second after it, as clocks without leap seconds have it.
+    A leap second is the first second after it, as clocks without leap seconds have it; 24:00 is
+    midnight at the day's end; letters may be small (RFC 3339, 5.6), as in JavaScript.
 
     Raises:
         ValueError: it is no time.
     """
-    text, leaps = text.strip(), 0
+    text, later = text.strip().upper(), timedelta()
     if ":60" in text:
         text, leaps = _LEAP_SECOND.subn(":59", text, count=1)
+        later = timedelta(seconds=leaps)
+    if "24:00" in text:
+        text, ends = _END_OF_DAY.subn("00", text, count=1)
+        later += timedelta(days=ends)
     moment = held(datetime.fromisoformat(text))
-    return moment + timedelta(seconds=1) if moment is not None and leaps else moment
+    return held(moment + later) if moment is not None and later else moment

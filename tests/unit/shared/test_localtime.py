@@ -47,6 +47,15 @@ def after(text: str) -> datetime:
         ),
         # Midnight itself is skipped in Cairo, where Friday begins at one.
         ("Africa/Cairo", 0, 0, "friday", "2026-04-23T12:00:00+02:00", "2026-04-24T01:00:00+03:00"),
+        # In Nuuk the last hour of a Saturday is skipped: half past is on Sunday then.
+        (
+            "America/Nuuk",
+            *(23, 30, "saturday", "2026-03-28T12:00:00-02:00", "2026-03-29T00:30:00-01:00"),
+        ),
+        ("America/Nuuk", 23, 30, None, "2026-03-29T00:10:00-01:00", "2026-03-29T00:30:00-01:00"),
+        ("America/Nuuk", 23, 30, None, "2026-03-29T00:30:00-01:00", "2026-03-29T23:30:00-01:00"),
+        # Two hours at once.
+        ("Antarctica/Troll", 1, 30, None, "2026-03-29T00:00:00+00:00", "2026-03-29T03:30:00+02:00"),
         # A week over the jump keeps the local hour.
         ("Europe/London", 9, 0, "monday", "2026-03-23T09:00:00+00:00", "2026-03-30T09:00:00+01:00"),
         # Samoa had no 30 December 2011, which was a Friday.
@@ -102,6 +111,11 @@ def test_now_is_the_default() -> None:
 def test_what_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"."):
         next_moment(**{"timezone": "UTC", "hour": 9, **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [" Europe/Berlin", "europe/berlin\n"])
+def test_white_space_around_a_name_does_not_count(name: str) -> None:
+    assert find_timezone(name) == "Europe/Berlin"
 
 
 def test_names_are_found_however_they_are_cased() -> None:

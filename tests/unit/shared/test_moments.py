@@ -17,6 +17,7 @@ OUT_OF_RANGE = [
     "9999-12-31T23:59:59Z",
     "9999-12-31T23:59:59-05:00",
     "9999-12-31T23:59:60Z",
+    "9999-12-30T24:00:00Z",
 ]
 
 
@@ -34,6 +35,26 @@ def test_what_is_no_time_is_an_error(text: str) -> None:
 @pytest.mark.parametrize("text", ["2016-12-31T23:59:60Z", "2017-01-01T00:59:60+01:00"])
 def test_a_leap_second_is_the_first_second_after_it(text: str) -> None:
     assert parse_moment(text) == datetime(2017, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("2026-07-01t10:00:00z", datetime(2026, 7, 1, 10, tzinfo=UTC)),
+        ("2026-06-30T24:00:00Z", datetime(2026, 7, 1, tzinfo=UTC)),
+        ("2026-06-30 24:00:00.000+02:00", datetime(2026, 6, 30, 22, tzinfo=UTC)),
+        ("2026-06-30T24:00", datetime(2026, 7, 1, tzinfo=UTC)),
+        ("2026-06-30T12:24:00Z", datetime(2026, 6, 30, 12, 24, tzinfo=UTC)),
+    ],
+)
+def test_times_are_read_as_iso_8601_has_them(text: str, read: datetime) -> None:
+    assert parse_moment(text) == read
+
+
+@pytest.mark.parametrize("text", ["2026-06-30T24:00:01Z", "2026-06-30T24:01Z", "2026-06-30T25:00Z"])
+def test_a_day_has_no_time_after_its_end(text: str) -> None:
+    with pytest.raises(ValueError, match=r"hour"):
+        parse_moment(text)
 
 
 def engagement(data: str, timestamp: str) -> Engagement:
