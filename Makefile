@@ -36,7 +36,7 @@ check: $(DEVELOPING) ## Run lint, types and the tests that need no server, at on
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types unit
 
 test: $(DEVELOPING) ## Run lint, types and all tests, in WORKERS processes
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target lint types node-tools
+	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target lint types node-tools bytecode
 	@$(PYTEST)
 
 unit: $(DEVELOPING)
@@ -49,6 +49,10 @@ lint: $(DEVELOPING)
 
 types: $(DEVELOPING)
 	@$(VENV)/bin/mypy
+
+# Once, and not in every worker at the same time; what does not even import is reported by the run.
+bytecode: $(DEVELOPING)
+	@env -u PYTHONDONTWRITEBYTECODE $(VENV)/bin/pytest --numprocesses 0 --collect-only --quiet >/dev/null 2>&1 || true
 
 node-tools: $(NODE_TOOLS)
 
@@ -115,4 +119,4 @@ $(DEVELOPING): $(RUNNING)
 	@$(PIP) --no-compile --editable './shared[service]' --editable '.[embedded,dev,docs]'
 	@touch $@
 
-.PHONY: help install install-dev up sandbox demo check test unit lint types node-tools fuzz matrix chaos chaos-cluster chaos-order secrets bench bench-peers bench-against bench-growth generate docs clean
+.PHONY: help install install-dev up sandbox demo check test unit lint types bytecode node-tools fuzz matrix chaos chaos-cluster chaos-order secrets bench bench-peers bench-against bench-growth generate docs clean

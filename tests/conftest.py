@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,9 +22,11 @@ WHOLE_STACKS = [Path(__file__).with_name(name) for name in ("e2e", "chaos")]
 THAT_FAIL = {"test_slice", "test_full", "test_backup", "test_lost_disk", "test_shutdown", "test_up"}
 """Whole stacks that are killed, filled up and restored; the others are only used."""
 
-# Services and commands are started hundreds of times, and each would compile all of it anew where
-# the environment says not to keep what was compiled, as that of many containers does.
+# Services and commands are started hundreds of times, and every worker imports every test: each
+# would compile all of it anew where the environment says not to keep what was compiled, as that of
+# many containers does.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Chosen with `--hypothesis-profile`; `make fuzz` is thorough.
 hypothesis.settings.register_profile("quick", max_examples=100, deadline=None)

@@ -33,14 +33,20 @@ Graph = Mapping[str, set[str]]
 
 
 @cache
-def _imports() -> Graph:
-    """Modules of the repository, each with those it imports anywhere in its text."""
+def _modules() -> Mapping[str, Path]:
+    """Files of the repository, by module."""
     files = {
         ".".join((package, *file.relative_to(root).with_suffix("").parts)): file
         for package, root in PACKAGES.items()
         for file in root.rglob("*.py")
     }
-    modules = {name.removesuffix(".__init__"): file for name, file in files.items()}
+    return {name.removesuffix(".__init__"): file for name, file in files.items()}
+
+
+@cache
+def _imports() -> Graph:
+    """Modules of the repository, each with those it imports anywhere in its text."""
+    modules = _modules()
     return {
         module: {target for target in _targets(file, modules.keys()) if target != module}
         for module, file in modules.items()
@@ -81,7 +87,8 @@ def _circle(graph: Graph) -> list[str]:
 
 
 def _folders() -> list[str]:
-    parents = {module.rpartition(".")[0] for module in _imports()}
+    # Without reading the files: every worker asks this before the first test.
+    parents = {module.rpartition(".")[0] for module in _modules()}
     return sorted(parent for parent in parents if parent)
 
 
