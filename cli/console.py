@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import NoReturn
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 
 from cli.redaction import printable
+
+MIN_WIDTH = 40
+"""Columns below which a table would be cut off; the terminal wraps what is wider than itself."""
 
 
 class _Console(Console):
@@ -17,6 +20,16 @@ class _Console(Console):
     def on_broken_pipe(self) -> NoReturn:
         """Raise what was raised; called while it is handled."""
         raise  # noqa: PLE0704 - rich calls this inside its `except BrokenPipeError`
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines; one that is not set up yet says 0, and would be shown nothing."""
+        width, height = super().size
+        return ConsoleDimensions(max(width, MIN_WIDTH), height)
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        Console.size.fset(self, size)  # type: ignore[attr-defined]
 
 
 out = _Console(highlight=False)

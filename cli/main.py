@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -102,8 +103,23 @@ def run(tokens: Sequence[str]) -> int:
     return guarded(command, tokens)
 
 
+def open_missing_streams() -> None:
+    """Open what this process was started without of stdin, stdout and stderr: as `/dev/null`.
+
+    Otherwise the next file that is opened would take its place, and get what is printed.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
+
+
 def main() -> None:
     """Run the command that this process was started for."""
+    open_missing_streams()
     code = run(sys.argv[1:])
     if "granian" in sys.modules:
         # The stand-in for PostHog served HTTP; nothing else needs the library to end.

@@ -15,6 +15,7 @@ import pytest
 from cyclopts import App
 
 from cli import failures, main
+from cli.console import MIN_WIDTH, out
 from cli.exit_codes import MEANINGS, ExitCode
 from cli.no_answer import why_no_answer
 from tests.cli.fakes import FakeHogsend
@@ -269,6 +270,22 @@ def test_output_that_cannot_be_written_is_an_error(hogsend: FakeHogsend) -> None
         )
     assert process.returncode == ExitCode.FAILED
     assert process.stderr.startswith("error: No space left on device\n  fix: ")
+
+
+def test_streams_that_are_closed_are_no_fault(hogsend: FakeHogsend) -> None:
+    command = [sys.executable, "-m", "cli.main", "status", "--url", hogsend.url]
+    process = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&- >&-', "sh", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (ExitCode.OK, "")
+
+
+@pytest.mark.parametrize(("columns", "width"), [("0", MIN_WIDTH), ("10", MIN_WIDTH), ("90", 90)])
+def test_tables_are_not_cut_off_in_a_narrow_terminal(columns: str, width: int) -> None:
+    assert type(out)(_environ={"COLUMNS": columns, "LINES": "9"}).width == width
 
 
 def test_a_host_that_is_not_this_machine_is_named(cli: Cli) -> None:
