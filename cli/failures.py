@@ -53,9 +53,7 @@ def _as_command_error(error: BaseException, tokens: Sequence[str]) -> CommandErr
         case CycloptsError():
             return _usage(error, tokens)
         case KeyboardInterrupt():
-            return CommandError(
-                "interrupted", "run it again if it was not meant", exit_code=ExitCode.INTERRUPTED
-            )
+            return CommandError("interrupted", "run it again", exit_code=ExitCode.INTERRUPTED)
         case OSError():
             return _from_system(error)
     return _fault(error)
@@ -112,7 +110,7 @@ def _from_system(error: OSError) -> CommandError:
             f"{name or 'a file'}: {said}",
             "name a file or directory that this user may use, on a disk with room",
         )
-    return CommandError(said, "see that the disk has room and the machine has resources left")
+    return CommandError(said, "check that the disk has room and the machine has memory left")
 
 
 def _fault(error: BaseException) -> CommandError:

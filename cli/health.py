@@ -50,7 +50,7 @@ class Track(msgspec.Struct, frozen=True, rename="camel"):
     in_sync: bool
     pending: list[str]
     applied: str | None = None
-    """Newest one; None while nobody could look."""
+    """Newest one; None while no service could check."""
 
 
 class Schema(msgspec.Struct, frozen=True):

@@ -44,7 +44,7 @@ COMMANDS = {
     "backup": Command(
         "cli.commands.backup:backup", "Back up streams, PostgreSQL, settings and secrets."
     ),
-    "restore": Command("cli.commands.backup:restore", "Restore a backup where nothing is yet."),
+    "restore": Command("cli.commands.backup:restore", "Restore a backup into an empty place."),
     "streams": Command("cli.commands.streams:app", "Back up and restore JetStream."),
     "spool": Command("cli.commands.spool:app", "Read what a gateway's spool has set aside."),
     "compose": Command(

@@ -215,12 +215,12 @@ class AdminClient:
                     end = (end + piece)[-len(COMPLETE) :]
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise AdminError(
-                f"the export ended before its end ({why_no_answer(error)})",
+                f"the export is incomplete ({why_no_answer(error)})",
                 "run it again; the log of the gateway says what happened",
             ) from None
         if end != COMPLETE:
             raise AdminError(
-                "the export ended before its end",
+                "the export is incomplete",
                 "run it again; the log of the gateway says what happened",
             )
 

@@ -22,7 +22,7 @@ def follow(
 ) -> Backfill:
     """Return the backfill once it no longer runs.
 
-    A server that is away for a while is asked again, for it goes on by itself when it is back.
+    A server that does not answer is asked again: the backfill goes on by itself when it is back.
 
     Raises:
         CommandError: the server knows it no more.

@@ -27,7 +27,7 @@ def sealing_key(file: Path | None, recipient: str | None) -> Key:
     if len(passphrase) < SHORTEST:
         raise CommandError(
             f"the passphrase is shorter than {SHORTEST} characters",
-            "choose a longer one: who has the backup can try as many as they like",
+            "choose a longer one: anyone with the backup can try any number of passphrases",
             exit_code=ExitCode.USAGE,
         )
     return Key(passphrase=passphrase)
@@ -58,7 +58,7 @@ def _passphrase(file: Path | None, *, twice: bool) -> str:
         )
     typed = getpass.getpass("passphrase of the backup: ")
     if twice and getpass.getpass("once more: ") != typed:
-        raise CommandError("the two are not the same", "try again", exit_code=ExitCode.USAGE)
+        raise CommandError("the two passphrases differ", "try again", exit_code=ExitCode.USAGE)
     return typed
 
 

@@ -48,7 +48,7 @@ def sealing(
             public = pyrage.x25519.Recipient.from_str(recipient)
         except pyrage.RecipientError as error:
             raise SealError(
-                "the recipient is no public key of age", "give one that begins with age1"
+                "the recipient is not a public key of age", "give one that begins with age1"
             ) from error
     else:
         identity = pyrage.x25519.Identity.generate()

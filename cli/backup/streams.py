@@ -150,7 +150,7 @@ async def restore(
         content = (source / "stream.tar.s2").open("rb")
     except (OSError, msgspec.MsgspecError) as error:
         raise StreamError(
-            f"{source} is no backup of a stream ({error})", "restore another backup"
+            f"{source} is not a backup of a stream ({error})", "restore another backup"
         ) from error
     if copies is not None:
         saved = msgspec.structs.replace(saved, config={**saved.config, "num_replicas": copies})
@@ -265,7 +265,7 @@ async def _upload(client: Client, subject: str, chunk: bytes) -> bytes:
             await asyncio.sleep(UPLOAD_PAUSE_SECONDS)
         except (TimeoutError, nats.errors.Error):
             break
-    raise StreamError("the server stopped taking the stream")
+    raise StreamError("the server stopped accepting the stream")
 
 
 async def _request(client: Client, subject: str, body: bytes) -> bytes:

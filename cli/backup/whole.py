@@ -151,7 +151,7 @@ async def bring_back(target: Target, directory: Path, key: Key, progress: Progre
         manifest = _manifest(work)
         if manifest.kind != target.kind:
             raise CommandError(
-                f"this is a backup of the other kind, {manifest.kind}",
+                f"this is another kind of backup: {manifest.kind}",
                 {
                     "local": "restore it with `hogsend restore`",
                     "compose": "restore it with `hogsend compose restore`",
@@ -181,7 +181,7 @@ def _manifest(work: Path) -> Manifest:
     try:
         manifest = msgspec.json.decode((work / MANIFEST).read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError) as error:
-        raise CommandError("this is no backup of Hogsend", "use another backup") from error
+        raise CommandError("this is not a backup of Hogsend", "use another backup") from error
     if manifest.format > FORMAT:
         raise CommandError(
             f"this backup was made by a newer version, {manifest.version}",

@@ -117,7 +117,7 @@ def connect(
 
 def _check(provider: str | None, client_id: str, timeout: float, *, both: bool) -> None:
     if provider is None:
-        raise CommandError("what to connect is missing", "hogsend connect posthog")
+        raise CommandError("nothing to connect was named", "hogsend connect posthog")
     if provider not in PROVIDERS:
         raise CommandError(f"{provider} cannot be connected", "hogsend connect posthog")
     if both:

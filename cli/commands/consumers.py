@@ -87,7 +87,7 @@ def list_(*, nats_url: str | None = None, json: Json = False) -> int:
 
 @app.command
 def delete(stream: str, name: str, *, nats_url: str | None = None, json: Json = False) -> int:
-    """Delete a consumer, and its position with it; whoever reads it begins anew.
+    """Delete a consumer and its position; its reader begins anew.
 
     Nobody but an operator deletes a durable: its owner has no other proof that it is its own.
 
@@ -104,7 +104,8 @@ def delete(stream: str, name: str, *, nats_url: str | None = None, json: Json = 
     """
     if stream not in STREAMS_OF_OTHERS:
         raise CommandError(
-            f"{stream!r} is no stream that others read", f"use {' or '.join(STREAMS_OF_OTHERS)}"
+            f"{stream!r} is not a stream that other services read",
+            f"use {' or '.join(STREAMS_OF_OTHERS)}",
         )
     if name in reserved(StreamName(stream)):
         raise CommandError(

@@ -38,7 +38,7 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
 
 @app.command
 def show(key: str, *, server: Server = DEFAULT_SERVER) -> int:
-    """Show a contact, what it is known by, and the merges it comes from; exits with 1 for nobody.
+    """Show a contact, what it is known by, and the merges it comes from; exits with 1 without one.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def _one(key: str, server: Server) -> ContactDetails | None:
         ids = ", ".join(contact.id for contact in found)
         raise CommandError(
             f"{printable(key)} leads to {len(found)} contacts",
-            f"give the id of the one that is meant: {ids}",
+            f"give the id of one of them: {ids}",
         )
     if not found and not _CONTACT_ID.fullmatch(key):
         raise CommandError(

@@ -192,7 +192,7 @@ def send(
     """
     if user is None and email is None:
         raise CommandError(
-            "it is not clear whose event it is", "add --user or --email", exit_code=ExitCode.USAGE
+            "the event has no user", "add --user or --email", exit_code=ExitCode.USAGE
         )
     event = SentEvent(
         event=name,
@@ -247,7 +247,7 @@ def follow(
         asyncio.run(run())
     except HogsendError as error:
         raise CommandError(
-            str(error), "see that NATS runs, and that NATS_URL names a user that may read events"
+            str(error), "check that NATS runs, and that NATS_URL names a user that may read events"
         ) from error
     except KeyboardInterrupt:
         pass
@@ -264,7 +264,7 @@ def replay(
     after: Text = None,
     server: Server = DEFAULT_SERVER,
 ) -> int:
-    """Deliver events to one subscriber again, oldest first; nobody else hears of them.
+    """Deliver events to one subscriber again, oldest first; no other subscriber receives them.
 
     Ends when the subscriber was given all of them. It gets no more than 10,000 ahead of what it
     acknowledges, so this waits for it. Each carries the header Hogsend-Replay.

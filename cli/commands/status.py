@@ -36,7 +36,7 @@ def status(
 ) -> int:
     """Show the health of a running stack; exits with 1 unless it is healthy.
 
-    What nobody answered for is unknown. Below the table stands what to do about each problem;
+    What no service reported on is unknown. The hints below the table say what to do;
     `hogsend doctor` looks at PostHog's side too.
 
     Parameters

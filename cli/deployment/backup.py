@@ -101,7 +101,7 @@ class ComposeTarget:
         for file, saved in wanted.items():
             if file.exists() and file.read_bytes() not in {b"", saved.read_bytes()}:
                 raise CommandError(
-                    f"{file} is there, and another than in the backup",
+                    f"{file} differs from the one in the backup",
                     "restore on an empty machine, or move .env and deploy/secrets away first",
                 )
         self._compose.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from cli.health import Health, Part, Track, parts
 
 
 class Mark(StrEnum):
-    """The outcome of a check. A problem, or what nobody answered for, changes the exit code."""
+    """The outcome of a check. A problem, or an unknown outcome, changes the exit code."""
 
     OK = "ok"
     NOTE = "note"
@@ -88,7 +88,7 @@ def _schema(track: Track, name: str) -> Check | None:
     if track.in_sync:
         return None
     if track.applied is None:
-        return Check(Mark.UNKNOWN, name, "no service could look", ("see what is not up above",))
+        return Check(Mark.UNKNOWN, name, "no service could check", ("see what is not up above",))
     return Check(Mark.PROBLEM, name, "migrations pending: it is behind", (fix,))
 
 

@@ -25,7 +25,7 @@ def show(way: EventWay) -> None:
     since = event.received_at
     whose = event.user_id or event.contact_key
     print_hanging(out, (_text(event.event), "bold"), f" of {_text(whose)}, from {event.source}")
-    _step("happened", _at(event.occurred_at), "by the clock of whoever reported it")
+    _step("happened", _at(event.occurred_at), "by the reporter's clock")
     how = "by a backfill, which started then" if event.backfilled else ""
     _step("received", _at(since), how or _request(way.correlation_id))
     _step("queued", _at(way.queued_at, since) or "not, or the time was not kept")

@@ -123,7 +123,7 @@ class EarlierCredential:
         ) as http:
             if not self._mark.exists() and (await http.get(CREDENTIAL)).status_code != NOT_FOUND:
                 raise CommandError(
-                    f"{self._stack.home.path} holds the credential of a PostHog that is no sandbox",
+                    f"{self._stack.home.path} holds the credential of a real PostHog",
                     "give the sandbox data of its own: "
                     "HOGSEND_HOME=.hogsend-sandbox hogsend up --sandbox",
                 )

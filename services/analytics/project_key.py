@@ -48,7 +48,7 @@ class ProjectKey:
         return self._host or US_INGESTION_HOST
 
     async def project(self) -> Project | None:
-        """Give the project; None when it is certain that there is none.
+        """Give the project; None when there certainly is none.
 
         Raises:
             HogsendError: the credentials service cannot be asked.

@@ -132,7 +132,11 @@ class ChangeRelay:
             await self._store.mark_published(provider, version)
         except Unavailable as error:
             metrics.FAILURES.labels("credential_change", error.code).inc()
-            log.debug("a published change is not marked", provider=provider, reason=str(error))
+            log.debug(
+                "a published change could not be marked as published",
+                provider=provider,
+                reason=str(error),
+            )
 
     def _describe(self, provider: str, pending: PendingChange) -> CredentialChanged:
         grant = self._sealer.grant(pending.rows).payload

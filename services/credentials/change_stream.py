@@ -118,7 +118,7 @@ class JetStreamChanges:
             answer = await self._connection.ask(_GET, wanted, seconds=ANSWER_SECONDS)
         except Forbidden as error:
             # NATS' configuration is that of the version before.
-            log.debug("the stream of changes cannot be looked at", reason=str(error))
+            log.debug("the stream of changes cannot be read", reason=str(error))
             return _Answer(error=Problem(code=403))
         except (nats.errors.Error, TimeoutError) as error:
             raise Unavailable("JetStream does not answer") from error

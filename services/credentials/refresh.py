@@ -285,7 +285,7 @@ class Refresher:
         except Unavailable as error:
             # The change stays pending in the outbox.
             metrics.FAILURES.labels("refresh", error.code).inc()
-            log.warning("a refresh is published later", provider=provider, reason=str(error))
+            log.warning("a refresh will be published later", provider=provider, reason=str(error))
 
     def _unanswered_since(self, state: RefreshState | None) -> datetime | None:
         """Start of an earlier attempt that PostHog may have answered with a token which it expects.

@@ -75,7 +75,7 @@ def parse_network(text: str) -> Network:
         network = ipaddress.ip_network(text)
     except ValueError:
         raise ValueError(
-            "an entry is no address or network; write for example 10.0.0.0/8 or 192.0.2.7"
+            "an entry is not an address or network; write for example 10.0.0.0/8 or 192.0.2.7"
         ) from None
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
         # As clients of a socket of IPv6 are seen, which are looked up as what they are.
@@ -83,7 +83,7 @@ def parse_network(text: str) -> Network:
         network = ipaddress.IPv4Network((start, network.prefixlen - _MAPPED.prefixlen))
     if not network.prefixlen:
         raise ValueError(
-            "an entry is every address there is, and a client could make up its own; write the "
+            "an entry covers every address, so that any client could choose its own; write the "
             "network that the proxies are in"
         )
     return network

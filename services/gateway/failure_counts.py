@@ -12,7 +12,7 @@ MAX_ENTRIES = 10_000
 
 
 class FailureCounts:
-    """How often somebody failed within a minute."""
+    """How often each client failed within a minute."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class FailureCounts:
         return len(self._counts)
 
     def is_over(self, who: Hashable) -> bool:
-        """Whether somebody has failed too often within a minute."""
+        """Whether a client has failed too often within a minute."""
         began, count = self._counts.get(who, (0.0, 0))
         return count >= self._limit and self._clock() < began + WINDOW_SECONDS
 

@@ -168,9 +168,9 @@ def _passed_on(environment: Mapping[str, str]) -> socket.socket | None:
         listening = socket.socket(fileno=descriptor)
         accepts = listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except (OSError, ValueError) as error:
-        raise CannotStart(f"the socket that is passed on is none ({error})") from error
+        raise CannotStart(f"what was passed on is not a socket ({error})") from error
     if not accepts or listening.family not in {socket.AF_INET, socket.AF_INET6}:
-        raise CannotStart("the socket that is passed on does not listen for TCP")
+        raise CannotStart("the socket that was passed on does not listen for TCP")
     return listening
 
 
@@ -186,7 +186,7 @@ def _bound(host: str, port: int, *, share: bool) -> socket.socket:
         listening.bind(address)
     except OSError as error:
         raise CannotStart(
-            f"nothing can listen on {host}:{port} ({error.strerror}); set GATEWAY_HOST or "
+            f"cannot listen on {host}:{port} ({error.strerror}); set GATEWAY_HOST or "
             "GATEWAY_PORT, or GATEWAY_SHARE_PORT=true where another gateway listens there on "
             "purpose"
         ) from error

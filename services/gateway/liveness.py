@@ -51,7 +51,7 @@ class LivenessListener:
             )
         except OSError as error:
             raise CannotStart(
-                f"nothing can listen on {self._host}:{self._port} ({error.strerror}); set "
+                f"cannot listen on {self._host}:{self._port} ({error.strerror}); set "
                 "GATEWAY_LIVENESS_PORT to another port, or to 0 for none"
             ) from error
         async with server:
@@ -72,7 +72,7 @@ class LivenessListener:
         ) as error:
             # Not from a supervisor that only asks whether this process lives.
             metrics.FAILURES.labels("liveness", type(error).__name__).inc()
-            log.debug("no request for the liveness came", reason=str(error))
+            log.debug("a client of the liveness port sent no request", reason=str(error))
         finally:
             self._open -= 1
             writer.close()

@@ -106,11 +106,11 @@ def check_origin(method: str, headers: Mapping[str, str], public_url: str) -> No
     if method in _READING:
         return
     if headers.get(HEADER) != "1":
-        raise Forged(f"a session changes nothing without the header {HEADER}: 1")
+        raise Forged(f"a session may not change anything without the header {HEADER}: 1")
     origin, public = urlsplit(headers.get("origin", "")), urlsplit(public_url)
     ours = {headers.get("host", "").lower(), public.netloc.lower()}
     if origin.scheme not in {"http", "https"} or origin.netloc.lower() not in ours:
-        raise Forged("a session changes nothing for pages of another origin")
+        raise Forged("a session may not change anything for pages of another origin")
     # Whoever is between may write what comes without TLS from the same host.
     is_public = origin.netloc.lower() == public.netloc.lower()
     if is_public and (origin.scheme, public.scheme) == ("http", "https"):

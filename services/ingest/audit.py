@@ -115,5 +115,5 @@ class AuditTrail:
             middle = len(entries) // 2
             return await self._save(entries[:middle]) + await self._save(entries[middle:])
         except asyncpg.PostgresError as error:
-            raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
+            raise Unavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
         return [None] * len(entries)

@@ -104,7 +104,7 @@ class EngagementRetention:
     def _tell(self, reason: str) -> None:
         # Once: it is tried twice a second, and PostgreSQL or analytics may be away for hours.
         if reason and reason != self._told:
-            log.warning("engagement is not trimmed", reason=reason)
+            log.warning("old engagement was not deleted", reason=reason)
         self._told = reason
 
     def _known_to_all(self, last: int) -> int:

@@ -175,7 +175,7 @@ def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -
     assert outcome.code == 0
     assert [" ".join(line.split()) for line in outcome.out.splitlines()] == [
         "signed up of u_42, from posthog",
-        "happened 2026-11-23 10:00:00.123Z, by the clock of whoever reported it",
+        "happened 2026-11-23 10:00:00.123Z, by the reporter's clock",
         "received 2026-11-23 10:00:01.000Z, request r-1",
         "queued 2026-11-23 10:00:01.002Z +0.002 s",
         "stored 2026-11-23 10:00:01.500Z +0.500 s",

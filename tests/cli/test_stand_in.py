@@ -46,7 +46,7 @@ def credential(store: FakeStore, tmp_path: Path) -> EarlierCredential:
 async def test_a_credential_of_another_posthog_is_never_touched(
     credential: EarlierCredential, store: FakeStore
 ) -> None:
-    with pytest.raises(CommandError, match="no sandbox") as refused:
+    with pytest.raises(CommandError, match="a real PostHog") as refused:
         await credential.forget(sandbox=True)
     assert "HOGSEND_HOME" in refused.value.fix
     await credential.forget(sandbox=False)

@@ -22,7 +22,7 @@ async def main() -> None:
     print("durable:", json.loads(message.data)["userId"])
     await message.ack()
 
-    # Without a name the position lives as long as somebody reads.
+    # Without a name the position is kept while the subscriber reads.
     unnamed = await js.pull_subscribe("hogsend.events.*", stream="EVENTS")
     (message,) = await unnamed.fetch(1, timeout=60)
     print("unnamed:", message.subject)

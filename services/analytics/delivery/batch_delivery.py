@@ -78,7 +78,9 @@ class BatchDelivery:
             project = await self._source.project()
         except HogsendError as error:
             FAILURES.labels("delivery", error.code).inc()
-            log.warning("project not known", source=self._source.name, reason=str(error))
+            log.warning(
+                "the project to send to is not known", source=self._source.name, reason=str(error)
+            )
             _postpone(batch)
         except Unprocessable as error:
             for entry in batch:
@@ -124,7 +126,7 @@ class BatchDelivery:
         self, batch: Sequence[QueuedEvent], project: Project, error: CaptureError
     ) -> None:
         log.warning(
-            "PostHog did not take events",
+            "PostHog did not accept events",
             source=self._source.name,
             events=len(batch),
             reason=str(error),

@@ -77,7 +77,7 @@ class DestinationSenders:
             await self._consumers.delete_orphans({destination.id for destination in stored})
         except Unavailable as error:
             FAILURES.labels("orphans", error.code).inc()
-            log.warning("consumers of deleted destinations not looked for", reason=str(error))
+            log.warning("consumers of deleted destinations were not removed", reason=str(error))
 
     async def _delete_consumer(self, id: UUID) -> None:
         try:

@@ -84,6 +84,6 @@ class FailingConsumers(Health):
         except HogsendError as error:
             # It is noted at the next attempt.
             FAILURES.labels("failing", error.code).inc()
-            log.debug("a failing delivery is not noted", reason=str(error))
+            log.debug("a failing delivery was not recorded", reason=str(error))
             return
         self._noted[durable] = fails

@@ -61,7 +61,7 @@ class InstanceProject(Protocol):
     """The project whose persons are read."""
 
     async def project(self) -> Project | None:
-        """Give the project; None when it is certain that there is none.
+        """Give the project; None when there certainly is none.
 
         Raises:
             HogsendError: that cannot be found out now.
@@ -213,7 +213,7 @@ class HeardWrites:
                     await self._has_read.wait()
         except TimeoutError:
             FAILURES.labels("catching_up", "TimeoutError").inc()
-            log.warning("a person is read before all that was captured is known")
+            log.warning("a person is read although the latest captures are not known")
 
     def _is_unheard(self, message: DeliveryMessage) -> bool:
         if self._captures is None or message.subject != EVENT_CAPTURED.subject:

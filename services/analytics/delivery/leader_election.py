@@ -58,7 +58,7 @@ class LeaderElection:
             except (Unavailable, asyncpg.PostgresError) as error:
                 # Another replica leads, or PostgreSQL cannot be used, which other parts report.
                 # Either way events wait in their streams.
-                log.debug("does not lead in sending", reason=str(error))
+                log.debug("this replica is not the sender", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
 
     async def stop(self) -> None:
@@ -67,7 +67,7 @@ class LeaderElection:
             await cancel_all(self._running)
 
     async def _lead(self, lock: HeldLock) -> None:
-        log.info("leads in sending")
+        log.info("this replica is the sender")
         working = asyncio.create_task(self._work())
         LEADING.set(1)
         try:
@@ -77,7 +77,7 @@ class LeaderElection:
             working.result()
         except Unavailable as error:
             FAILURES.labels("leader_election", error.code).inc()
-            log.warning("lost the lead in sending", reason=str(error))
+            log.warning("this replica is no longer the sender", reason=str(error))
             raise
         finally:
             LEADING.set(0)

@@ -55,7 +55,7 @@ class Listener:
             self._captures = await self._subscribe(EVENT_CAPTURED.subject)
         except UNREACHABLE as error:
             FAILURES.labels("listening", type(error).__name__).inc()
-            log.warning("captured events are not listened to", reason=str(error))
+            log.warning("cannot subscribe to captured events", reason=str(error))
 
     async def _subscribe(self, subject: str) -> Subscription:
         client = self._link.client
@@ -72,7 +72,7 @@ class Listener:
             except UNREACHABLE as error:
                 # The connection is closed, and the subscription with it.
                 FAILURES.labels("listening", type(error).__name__).inc()
-                log.warning("captured events were listened to until now", reason=str(error))
+                log.warning("the subscription to captured events was lost", reason=str(error))
 
     async def last_captured(self) -> int | None:
         """Position of the last message in the stream of captured events, if NATS answers."""
@@ -82,7 +82,7 @@ class Listener:
             return (await self._link.js.stream_info(StreamName.PERSONS)).state.last_seq
         except UNREACHABLE as error:
             FAILURES.labels("listening", type(error).__name__).inc()
-            log.warning("not known what was captured last", reason=str(error))
+            log.warning("the latest captures are not known", reason=str(error))
             return None
 
     async def _on_message(self, message: Msg) -> None:
@@ -94,7 +94,7 @@ class Listener:
         except Exception as error:
             # A defect. Reads are then as old as PostHog's answers, and nothing else is lost.
             FAILURES.labels("heard_write", type(error).__name__).inc()
-            log.exception("a write to a person was not noted", subject=message.subject)
+            log.exception("a write to a person was not recorded", subject=message.subject)
 
     async def _reconnected(self) -> None:
         # nats-py subscribes again by itself; what was published meanwhile was not heard.

@@ -129,7 +129,7 @@ class DeliveryRunner:
             except Exception as error:
                 # A defect. What was in memory was given back, and the next sender reads it again.
                 FAILURES.labels("sender", type(error).__name__).inc()
-                log.exception("sender failed, starts again", source=source.name)
+                log.exception("sender failed and is restarted", source=source.name)
             finally:
                 del self._senders[source.subscription.durable]
                 if source.subscription.stream is StreamName.PERSONS:

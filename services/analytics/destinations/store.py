@@ -188,7 +188,7 @@ class DestinationStore:
         except asyncpg.DataError as error:
             raise InvalidRequest(f"PostgreSQL cannot hold this: {error}") from error
         except asyncpg.PostgresError as error:
-            raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
+            raise Unavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
 
 
 async def _insert(connection: Any, new: CreateDestination, *, is_default: bool) -> Destination:

@@ -82,7 +82,7 @@ class FlagReader:
         if self._paused is not None and self._paused[0] == project:
             left = self._paused[1] - now()
             if left > 0:
-                raise PostHogError(f"PostHog wants no requests for another {left:.0f} s")
+                raise PostHogError(f"PostHog accepts no requests for another {left:.0f} s")
         request = FlagsRequest(
             token=project.key,
             distinct_id=wanted.distinct_id,

@@ -118,7 +118,7 @@ class PersonReader:
         return await asyncio.shield(reading)
 
     async def delete(self, distinct_ids: Sequence[str]) -> TokenReply:
-        """Delete whoever has one of these ids, in the project that `properties` reads.
+        """Delete the persons with one of these ids, in the project that `properties` reads.
 
         Returns:
             The bearer that PostHog took; one without a token when there is none, and nothing was
@@ -172,12 +172,12 @@ class PersonReader:
             try:
                 bearer = await self._bearers.token()
             except HogsendError as error:
-                log.debug("not known yet whether persons can be read", reason=str(error))
+                log.debug("it is not known yet whether persons can be read", reason=str(error))
                 await asyncio.sleep(ASK_SECONDS)
                 continue
             if bearer.token is None:
                 log.info(
-                    "person reads are off: contact properties and DEFAULT_TIMEZONE stand in",
+                    "person reads are off; contact properties and DEFAULT_TIMEZONE are used",
                     fix="run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY",
                 )
             return
@@ -222,7 +222,7 @@ class PersonReader:
         left = self._paused_until - self._clock()
         if left > 0:
             raise PostHogError(
-                f"PostHog limits requests, and is asked again in {left:.0f} s",
+                f"PostHog limits requests; the next attempt is in {left:.0f} s",
                 TOO_MANY,
                 retry_after=left,
             )
@@ -270,4 +270,6 @@ def _count_failure(error: HogsendError | PostHogError | TimeoutError) -> None:
     kind = f"http_{status}" if status else type(error).__name__
     READS.labels("failed").inc()
     FAILURES.labels("person_read", kind).inc()
-    log.warning("person not read, contact properties stand in", reason=str(error) or kind)
+    log.warning(
+        "person not read; the contact's properties are used instead", reason=str(error) or kind
+    )

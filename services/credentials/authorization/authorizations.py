@@ -163,7 +163,7 @@ class Authorizations:
             grant = await self._granted(answer, begun)
             meta = await self._stored(answer.provider_id, grant)
         except _Refused as refused:
-            log.info("not connected in the browser", reason=refused.refusal.code)
+            log.info("connecting in the browser failed", reason=refused.refusal.code)
             return AuthorizationFinished(refusal=refused.refusal)
         return AuthorizationFinished(credential=meta)
 

@@ -8,7 +8,7 @@ import msgspec
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What was measured at one time; None for what nobody answered for. Rates are a second."""
+    """What was measured at one time; None for what no service reported on. Rates are a second."""
 
     webhooks: float | None = None
     """Webhooks accepted."""

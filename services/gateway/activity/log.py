@@ -128,7 +128,7 @@ class ActivityLog:
             self._not_before = time.monotonic() + REFUSED_SECONDS
             metrics.FAILURES.labels("activity", error.code).inc()
             log.warning(
-                "what services did is not known",
+                "the activity of the services is not known",
                 reason=str(error),
                 fix="give NATS the configuration of this version (docs/deploy.md)",
             )

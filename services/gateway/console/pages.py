@@ -131,7 +131,7 @@ async def sign_in(data: JSONBody[SignIn], request: Request[Any, Any, Any]) -> Re
 
 @delete("/console/session", status_code=204, include_in_schema=False)
 async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
-    """Take the cookie away; whoever copied it keeps it until the key is replaced or it ends.
+    """Take the cookie away; a copy of it stays valid until the key is replaced or it ends.
 
     What was begun with PostHog in this session is not finished in the next one.
     """
@@ -162,7 +162,7 @@ async def watch_events(
         stream = await live.watch(wanted)
     except TooManyWatchers:
         raise TooManyRequestsException(
-            "Too many watch events already", headers={"Retry-After": "5"}
+            "Too many pages are watching events already", headers={"Retry-After": "5"}
         ) from None
     # `no-store` is added for sessions; proxies that would collect the answer are asked not to.
     return Stream(

@@ -12,7 +12,7 @@ ACTIVITY_HOURS = 24
 UpOrDown = Literal["up", "down"]
 SecretKnowledge = Literal["known", "unknown", "unreadable", "missing"]
 Condition = Literal["up", "down", "unknown"]
-"""`unknown` is what nobody answered for: the bus that would have carried the answer is away."""
+"""`unknown`: no service reported on it, as the bus that would have carried the answer is down."""
 Status = Literal["healthy", "degraded", "migration_pending"]
 
 

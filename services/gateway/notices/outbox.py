@@ -106,7 +106,9 @@ class Outbox:
         while len(self._content.waiting) > MOST:
             given_up = self._content.waiting.pop(0)
             metrics.FAILURES.labels("notices", "too_many").inc()
-            log.warning("a notice to the operator is given up: too many wait", id=given_up.id)
+            log.warning(
+                "a notice to the operator was dropped: too many are waiting", id=given_up.id
+            )
         await self.save()
 
     async def remove(self, waiting: Waiting) -> None:

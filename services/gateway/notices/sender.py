@@ -102,7 +102,7 @@ class NoticeSender:
         waiting.attempts += 1
         if self._now() - waiting.notice.timestamp.timestamp() > GIVEN_UP_SECONDS:
             NOTICES.labels(kind, "given_up").inc()
-            log.error("the operator's webhook never took a notice", kind=kind, reason=problem)
+            log.error("the operator's webhook never accepted a notice", kind=kind, reason=problem)
             await self._outbox.remove(waiting)
             return
         NOTICES.labels(kind, "retried").inc()
@@ -110,7 +110,7 @@ class NoticeSender:
         waiting.due_at = self._now() + max(pause, wait or 0.0)
         say = log.warning if waiting.attempts == 1 else log.debug
         say(
-            "the operator's webhook did not take a notice",
+            "the operator's webhook did not accept a notice",
             kind=kind,
             reason=problem,
             attempts=waiting.attempts,

@@ -79,7 +79,7 @@ class ContactRecordsController(Controller):
         It is stored and published when this answers, and sent to destinations.
         """
         if data.user_id is None and data.email is None:
-            raise InvalidRequest("say who it is: userId or email")
+            raise InvalidRequest("userId or email is required")
         if data.lists:
             raise ClientException(NO_LISTS)
         # The properties are in the event's data as well.
@@ -109,7 +109,7 @@ class ContactRecordsController(Controller):
     ) -> ContactPage:
         """Give the contacts that a user id and an email address lead to."""
         if not user_id and not email:
-            raise InvalidRequest("say who it is: userId or email")
+            raise InvalidRequest("userId or email is required")
         return await bus.request(INGEST_LIST_CONTACTS, ListContacts(user_id=user_id, email=email))
 
     @delete(
@@ -128,7 +128,7 @@ class ContactRecordsController(Controller):
         Ids that lead to two contacts are refused.
         """
         if data.user_id is None and data.email is None:
-            raise InvalidRequest("say who it is: userId or email")
+            raise InvalidRequest("userId or email is required")
         wanted = ListContacts(user_id=data.user_id, email=data.email)
         contacts = (await bus.request(INGEST_LIST_CONTACTS, wanted)).contacts
         if not contacts:

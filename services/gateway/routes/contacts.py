@@ -126,7 +126,7 @@ class ContactWithPreferences(msgspec.Struct, frozen=True, kw_only=True, rename="
 
     contact: ContactRecord
     preferences: None = None
-    """There are none here: whoever sends the emails keeps them."""
+    """There are none here: the service that sends the emails keeps them."""
 
 
 class ContactsController(Controller):

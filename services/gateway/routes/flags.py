@@ -50,7 +50,7 @@ async def evaluate_flags(
     stands for its contact.
     """
     if data.user_id is None and data.email is None:
-        raise InvalidRequest("say whose flags: userId or email")
+        raise InvalidRequest("userId or email is required")
     properties: dict[str, Any] = {} if data.email is None else {"email": data.email}
     distinct_id = data.user_id or await _known_as(bus, data.email or "")
     wanted = GetFlags(distinct_id=distinct_id, person_properties=properties)

@@ -122,7 +122,7 @@ def _reported(data: ReportedEvent, header_key: str | None) -> RecordEvent:
     if event is UNSET:
         raise InvalidRequest("event is required")
     if data.user_id is None and data.email is None:
-        raise InvalidRequest("say whose event it is: userId or email")
+        raise InvalidRequest("userId or email is required")
     key = data.idempotency_key or header_key
     if header_key not in {None, key}:
         raise InvalidRequest("idempotencyKey and the header Idempotency-Key differ")

@@ -148,5 +148,5 @@ class Worker:
         except msgspec.MsgspecError as error:
             # Another version's code was put below a gateway that runs: it is to be restarted.
             FAILURES.labels("workers", "undecodable").inc()
-            log.warning("a worker says what the parent does not know", reason=str(error))
+            log.warning("a worker sent a message that the parent does not know", reason=str(error))
             self.send_signal(signal.SIGTERM)

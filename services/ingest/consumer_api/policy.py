@@ -185,7 +185,7 @@ def _stream(name: str) -> StreamName:
     for stream in STREAMS_OF_OTHERS:
         if name == stream:
             return stream
-    raise Refused(f"consumers of {name!r} are not made here")
+    raise Refused(f"consumers of {name!r} are not created here")
 
 
 def _creation(stream: StreamName, named: str | None, filtered: str, body: bytes) -> Creation:
@@ -194,7 +194,7 @@ def _creation(stream: StreamName, named: str | None, filtered: str, body: bytes)
     try:
         asked = msgspec.json.decode(body, type=Asked)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(f"this consumer is not made for you: {error}", code=400) from error
+        raise Refused(f"this consumer is not allowed: {error}", code=400) from error
     if asked.action == "update":
         raise Refused("only an operator changes a consumer; use another name")
     config = asked.config
@@ -229,7 +229,7 @@ def _leave_replays_out(config: Config) -> None:
     }
     filters = filters_of(fields)
     if any(map(names_replays, filters)):
-        raise Refused("what a durable gets again comes to it by itself, and to nobody else")
+        raise Refused("replayed events are delivered to their durable only, without a filter")
     if any(map(catches_replays, filters)):
         set_filters(fields, by_name(filters))
         config.filter_subject = fields.get("filter_subject")
@@ -243,21 +243,21 @@ def _name(config: Config, named: str | None) -> str:
     # Drawn here rather than by the server, whose names have 8 characters.
     (name,) = names or {secrets.token_hex(11)}
     if _NAME.fullmatch(name) is None:
-        raise Refused(f"{name!r} is no name of a consumer", code=400)
+        raise Refused(f"{name!r} is not the name of a consumer", code=400)
     return name
 
 
 def _check_subjects(config: Config, filtered: str) -> None:
     for subject in (config.filter_subject, *(config.filter_subjects or ())):
         if subject and _SUBJECT.fullmatch(subject) is None:
-            raise Refused("a filter is no subject", code=400)
+            raise Refused("a filter is not a subject", code=400)
     if filtered and filtered != config.filter_subject:
         raise Refused("the request's subject and body have two filters", code=400)
     if config.deliver_subject and not _is_inbox(config.deliver_subject):
         inboxes = ", ".join(f"{inbox_prefix(user)}.>" for user in OTHERS)
         raise Refused(
-            f"deliver_subject is below one of {inboxes}: give your client the inbox prefix of its "
-            "NATS user"
+            f"deliver_subject must be below one of {inboxes}: give your client the inbox prefix "
+            "of its NATS user"
         )
 
 

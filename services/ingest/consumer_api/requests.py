@@ -73,7 +73,7 @@ class ConsumerRequests:
             log.warning("consumer refused", request=subject, reason=refused.description)
             problem = Problem(refused.code, refused.err_code, refused.description)
         except (nats.errors.Error, TimeoutError, OSError, Forbidden) as error:
-            log.warning("consumer not asked for", request=subject, reason=str(error))
+            log.warning("the consumer could not be requested", request=subject, reason=str(error))
             problem = Problem(503, _UNAVAILABLE, "JetStream system temporarily unavailable")
         return msgspec.json.encode(_Failure(_TYPE.format(verb=verb), problem))
 

@@ -52,9 +52,9 @@ class ContactDirectory:
             InvalidRequest: `before` is no position in this order, or there is an `offset`, too.
         """
         if wanted.order == "created" and wanted.offset:
-            raise InvalidRequest("the order created has no offset: take before")
+            raise InvalidRequest("order=created has no offset: use before")
         if wanted.order != "created" and wanted.before is not None:
-            raise InvalidRequest("before is for the order created")
+            raise InvalidRequest("before needs order=created")
         if not (wanted.key is wanted.user_id is wanted.email is None):
             return await self._named(wanted)
         search = text_without_nul(wanted.search) or None

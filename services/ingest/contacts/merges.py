@@ -65,7 +65,7 @@ class ContactMerges:
                 with attempt:
                     return await self._split(merge_id)
         except storage.CONFLICTS as error:
-            raise Unavailable("these contacts change all the time; try again") from error
+            raise Unavailable("these contacts are changing; try again") from error
         raise AssertionError("the last attempt returns or raises")
 
     async def _split(self, merge_id: int) -> ContactList:

@@ -53,7 +53,7 @@ class ErasureWorker:
                     await self._do(job)
             except HogsendError as error:
                 metrics.FAILURES.labels("erasure", type(error).__name__).inc()
-                log.warning("an erasure waits", reason=str(error))
+                log.warning("an erasure is waiting", reason=str(error))
             try:
                 await asyncio.wait_for(self._asked.wait(), PAUSE_SECONDS)
             except TimeoutError:

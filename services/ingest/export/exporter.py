@@ -218,7 +218,7 @@ def _page(taken: list[msgspec.Raw], found: Sequence[_Item], following: str | Non
 
 
 def _no_page_before() -> InvalidRequest:
-    return InvalidRequest("after is not the next of a page before")
+    return InvalidRequest("after must be the next of an earlier page")
 
 
 async def _whose(connection: Any, contact_id: UUID) -> _Whose:

@@ -200,7 +200,7 @@ class Partitions:
             except UNREACHABLE as error:
                 shared_metrics.FAILURES.labels("partitions", type(error).__name__).inc()
                 log.warning(
-                    "partitions are not made yet",
+                    "partitions are not created yet",
                     reason=str(error) or type(error).__name__,
                     fix="bring NATS' configuration up to date with deploy/nats",
                 )
@@ -220,7 +220,7 @@ class Partitions:
                 await self._link.js.delete_consumer(StreamName.WEBHOOKS, name)
         if others:
             log.warning(
-                "another number of partitions is replaced",
+                "the number of partitions is changed",
                 before=partitions_in(others[0]),
                 now=self._count,
             )
@@ -246,7 +246,7 @@ class Partitions:
         info = await self._link.js.stream_info(StreamName.WEBHOOKS)
         if subjects.webhook("*", SLOTS - 1) not in (info.config.subjects or []):
             await streams.reconcile(self._link.js, self._broker.user, self._limits)
-            log.warning("the queue of webhooks took no slots and does again")
+            log.warning("the stream of webhooks lacked its partitions; they are restored")
 
     async def _let_go(self, held: Sequence[Partition], too_many: int) -> None:
         for partition in held:

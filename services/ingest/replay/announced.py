@@ -151,7 +151,7 @@ class AnnouncedEvents:
                 )
                 return [_of_row(row) async for row in found]
         except asyncpg.PostgresError as error:
-            raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
+            raise Unavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
 
     async def _stored(
         self, *, first: int | None = None, since: datetime | None = None, most: int

@@ -150,7 +150,9 @@ class ReplayConsumers:
 
 def _target(consumers: Sequence[ConsumerInfo], durable: str) -> ConsumerInfo:
     if durable in reserved(StreamName.EVENTS):
-        raise InvalidRequest(f"{durable!r} is Hogsend's own consumer, and gets nothing again")
+        raise InvalidRequest(
+            f"{durable!r} is Hogsend's own consumer; events are not replayed to it"
+        )
     for one in consumers:
         if one.name == durable:
             if not one.config.durable_name:

@@ -104,7 +104,7 @@ class BackfillRunner:
                 return
             job = msgspec.structs.replace(job, position_at=last[0], position_uuid=last[1])
         if page.unreadable:
-            log.warning("rows of PostHog's answer are no events", rows=page.unreadable)
+            log.warning("rows of PostHog's answer are not events", rows=page.unreadable)
             EVENTS.labels("unreadable").inc(page.unreadable)
         if not page.events:
             await self._store.end(job.id, "finished")

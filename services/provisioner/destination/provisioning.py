@@ -109,7 +109,7 @@ class Provisioning:
         placeholder = request.placeholder
         if request.rotate_webhook_secret:
             if placeholder:
-                raise InvalidRequest("a placeholder has no webhook secret that could be changed")
+                raise InvalidRequest("a placeholder has no webhook secret to change")
             self._secrets.check_rotation()
         instance = self._instance
         bearer = await self._credentials.bearer()

@@ -46,7 +46,7 @@ class SigningSecrets(MintedSecrets):
             return
         if await self._store(_replaced(payload), signing.mint()) is None:
             raise Unavailable("the new signing key could not be stored; try again")
-        log.info("signing key minted anew")
+        log.info("a new signing key was minted")
 
     async def settle(self) -> None:
         """Set an end to the key before, now that PostHog has the present one.

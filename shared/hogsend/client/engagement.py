@@ -44,7 +44,7 @@ class EngagementClient:
 
         Raises:
             InvalidRequest: there is no such type, the id is no text, or the data is no JSON.
-            Unavailable: the bus is away; nothing was accepted.
+            Unavailable: NATS is unavailable; nothing was accepted.
         """
         if text("type", type) not in CATALOG:
             raise InvalidRequest(f"there is no engagement type {type!r}; see docs/engagement.md")

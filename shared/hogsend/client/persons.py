@@ -55,7 +55,7 @@ class PersonsClient:
 
         Raises:
             InvalidRequest: the bag is no JSON, or the id is blank or too long.
-            Unavailable: the bus is away; nothing was accepted.
+            Unavailable: NATS is unavailable; nothing was accepted.
         """
         if not (properties or once or unset):
             return
@@ -74,7 +74,7 @@ class PersonsClient:
 
         Raises:
             InvalidRequest: one is no text.
-            Unavailable: the bus is away; nothing was accepted.
+            Unavailable: NATS is unavailable; nothing was accepted.
         """
         if _names_nobody(distinct_id) or _names_nobody(anonymous_id):
             return

@@ -1,7 +1,7 @@
 """What a process has done since it started, as its answer to `$SRV.STATS` says (NATS ADR-32).
 
-Numbers only: whoever may ask `$SRV.STATS` sees them. They are those of the metrics, for pages that
-have no Prometheus to ask.
+Numbers only: every user that may ask `$SRV.STATS` sees them. They are those of the metrics, for
+pages that have no Prometheus to ask.
 """
 
 from __future__ import annotations

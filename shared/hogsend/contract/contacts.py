@@ -141,7 +141,7 @@ class Erasure(Message, frozen=True, kw_only=True):
 
 
 class ContactErased(Message, frozen=True, kw_only=True):
-    """A person was erased: whoever keeps something about them erases it, too."""
+    """A person was erased: every service that keeps something about them erases it, too."""
 
     id: str
     """Of the erasure; the same on every repetition."""

@@ -40,7 +40,7 @@ class CannotUnseal(HogsendError):
 
 
 class Unavailable(HogsendError):
-    """A dependency is away; the same request may succeed later."""
+    """A dependency is unavailable; the same request may succeed later."""
 
     code = "unavailable"
 

@@ -31,7 +31,7 @@ class EventBase(Message, frozen=True):
     """
     source: str
     occurred_at: datetime
-    """When it happened, by the clock of whoever reported it (UTC)."""
+    """When it happened, by the reporter's clock (UTC)."""
     received_at: datetime
     """When the gateway accepted it (UTC)."""
 

@@ -40,7 +40,7 @@ class ServiceHealth(Message, frozen=True):
     credential_version: int | None = None
     """Version of PostHog's credential it works with; None when it holds none."""
     waits_for: str | None = None
-    """What it cannot go on with its work without, if something is away."""
+    """The unavailable dependency that it cannot work without, if there is one."""
     bus_problems: list[str] = []
     """What it sees of NATS that needs an operator, such as a stream with too few copies."""
 

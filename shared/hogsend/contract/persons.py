@@ -97,7 +97,7 @@ class Timezone(Message, frozen=True):
 
 
 class DeletePerson(Message, frozen=True):
-    """Delete whoever is known in PostHog by one of these ids, and all they did."""
+    """Delete the persons whom PostHog knows by one of these ids, and their events."""
 
     distinct_ids: list[str]
 

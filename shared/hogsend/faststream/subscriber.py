@@ -139,7 +139,7 @@ class ConsumerSubscriber(PullStreamSubscriber):
                 done = True
             except Exception:
                 # As a handler that raises: the loop goes on, and the message comes again.
-                log.exception("what is told of messages that cannot be decoded failed: %s", error)
+                log.exception("the handler of undecodable messages failed: %s", error)
         if self._consumer.ack_policy is JetStreamAckPolicy.NONE:
             return
         if done:

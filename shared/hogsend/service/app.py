@@ -136,7 +136,7 @@ async def _keep_clean(broker: ServiceBroker) -> None:
             purged = await streams.purge_strays(broker.link.js, broker.user)
         except UNREACHABLE as error:
             metrics.FAILURES.labels("strays", type(error).__name__).inc()
-            log.warning("streams are not looked through", reason=str(error))
+            log.warning("streams were not checked", reason=str(error))
             continue
         if purged:
             metrics.FAILURES.labels("strays", "purged").inc(sum(purged.values()))
@@ -153,10 +153,10 @@ async def _keep_streams(broker: ServiceBroker, limits: Limits) -> None:
             made = await streams.restore(broker.link.js, broker.user, limits)
         except UNREACHABLE as error:
             metrics.FAILURES.labels("streams", type(error).__name__).inc()
-            log.warning("streams are not restored", reason=str(error), fix=streams.hint(error))
+            log.warning("streams were not restored", reason=str(error), fix=streams.hint(error))
             continue
         if made:
-            log.warning("streams were gone and are made again, empty", streams=made)
+            log.warning("streams were missing and were created again, empty", streams=made)
         await _look_at_bus(broker, limits)
 
 

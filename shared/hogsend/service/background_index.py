@@ -77,7 +77,7 @@ class BackgroundIndex:
                 return state is _State.READY
             if state is _State.BROKEN:
                 await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {self._name}")
-            log.info("building an index beside the work", index=self._name)
+            log.info("building an index in the background", index=self._name)
             await connection.execute(self._create)
             # Whoever waited for another one that failed finds what that left.
             ready = await self._state(connection) is _State.READY

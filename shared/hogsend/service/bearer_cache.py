@@ -55,7 +55,7 @@ class BearerCache:
             if held is None or held.token is None or self._has_expired(held):
                 raise
             metrics.FAILURES.labels("bearer", error.code).inc()
-            log.warning("the token held goes on being used", reason=str(error))
+            log.warning("the current token stays in use", reason=str(error))
             return held
 
     async def instead_of(self, rejected_sha256: str) -> TokenReply:

@@ -247,4 +247,8 @@ class CredentialWatcher:
             await watched.refresh()
         except HogsendError as error:
             metrics.FAILURES.labels(watched.name, error.code).inc()
-            log.debug("asked for again when it is needed", what=watched.name, reason=str(error))
+            log.debug(
+                "not read; it will be read again when it is needed",
+                what=watched.name,
+                reason=str(error),
+            )

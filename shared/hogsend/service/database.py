@@ -211,7 +211,7 @@ class Database:
             async with self.acquire() as connection, connection.transaction():
                 yield connection
         except asyncpg.PostgresError as error:
-            raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
+            raise Unavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
 
     @asynccontextmanager
     async def _section(

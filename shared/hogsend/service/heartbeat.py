@@ -33,4 +33,4 @@ def touch(file: Path | None) -> None:
         file.touch()
     except OSError as error:
         metrics.FAILURES.labels("health_file", type(error).__name__).inc()
-        log.warning("the health file cannot be touched", file=str(file), reason=str(error))
+        log.warning("the health file cannot be written", file=str(file), reason=str(error))

@@ -106,7 +106,7 @@ async def _apply_next(connection: Connection, schema: str, migrations: list[Migr
         if not pending:
             if newer := sorted(applied - {one.version for one in migrations}):
                 log.warning(
-                    "the tables are of a newer version, which may run beside this one",
+                    "the tables belong to a newer version, which may run beside this one",
                     schema=schema,
                     migrations=newer,
                 )

@@ -85,7 +85,7 @@ class PostgresAddress(msgspec.Struct, frozen=True):
         """
         scheme, separator, rest = url.strip().partition("://")
         if not separator or scheme.lower() not in SCHEMES:
-            raise ValueError(f"it is not the address of a PostgreSQL; {_FORM}")
+            raise ValueError(f"it is not the address of a PostgreSQL server; {_FORM}")
         if "#" in rest:
             raise ValueError("it has a #, which ends an address; write %23 for a # in a password")
         if any(character <= " " or character == "\x7f" for character in rest):

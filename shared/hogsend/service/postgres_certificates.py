@@ -28,11 +28,11 @@ def check_certificates(parameters: Mapping[str, str]) -> None:
     for name in _FILES:
         file = parameters.get(name)
         if file is not None and not (Path(file).is_file() and os.access(file, os.R_OK)):
-            raise ValueError(f"its {name} is no file that can be read here; write its full path")
+            raise ValueError(f"its {name} is not a file that can be read here; write its full path")
     root = parameters.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
     if root is None and mode in _VERIFYING and not _usual_root().is_file():
         raise ValueError(
-            f"sslmode={mode} needs the certificate of who signed the server's: add "
+            f"sslmode={mode} needs the certificate of the authority that signed the server's: add "
             "sslrootcert=/path/to/ca.pem"
         )
     for name in ("sslrootcert", "sslcrl"):

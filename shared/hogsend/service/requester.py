@@ -70,7 +70,7 @@ def published(
             InvalidRequest: a consumer has delivered it.
         """
         if is_delivered(message.raw_message):
-            raise InvalidRequest("delivered by a consumer of somebody's, and not published")
+            raise InvalidRequest("a consumer delivered this message; requests must be published")
         return await decode(message)
 
     return decode_published

@@ -41,7 +41,7 @@ def check_written(text: str) -> None:
         raise ValueError("it is in quotes, which would be a part of it; remove them")
     if _PLACEHOLDER.fullmatch(text):
         raise ValueError(
-            "it is the name of a variable or a placeholder that nothing replaced; write its value"
+            "it is the name of a variable or a placeholder that was not replaced; write its value"
         )
 
 
@@ -70,7 +70,7 @@ def _posthog_address(text: str) -> str:
         if parts.scheme != "https":
             raise ValueError("PostHog Cloud must be called by https, as it is sent keys")
         if parts.path.strip("/"):
-            raise ValueError("PostHog Cloud is at no path; remove everything after the host")
+            raise ValueError("PostHog Cloud has no path; remove everything after the host")
     if _OF_A_PAGE.search(parts.path):
         raise ValueError("it is the address of one of PostHog's pages; remove the page's path")
     return text
@@ -100,11 +100,11 @@ def _parsed(text: str, example: str) -> SplitResult:
         host, port = parts.hostname, parts.port
     except ValueError:
         # The error would quote it.
-        raise ValueError(f"it is no address; {example}") from None
+        raise ValueError(f"it is not an address; {example}") from None
     if not parts.scheme or not host:
-        raise ValueError(f"it is no address with a scheme and a host; {example}")
+        raise ValueError(f"it is not an address with a scheme and a host; {example}")
     if not _is_host(host):
-        raise ValueError(f"its host is none; {example}")
+        raise ValueError(f"its host is not a host name or address; {example}")
     if port == 0:
         raise ValueError(f"its port is not 1 to {_MAX_PORT}; {example}")
     return parts
@@ -119,7 +119,9 @@ def _is_host(host: str) -> bool:
 
 def _listening_host(text: str) -> str:
     if not _is_host(text):
-        raise ValueError("it is no host; write an address of this machine, for example 127.0.0.1")
+        raise ValueError(
+            "it is not a host; write an address of this machine, for example 127.0.0.1"
+        )
     return text
 
 
@@ -131,14 +133,14 @@ def _port(value: object) -> object:
         )
     if isinstance(value, str) and not (value.isascii() and value.isdecimal()):
         # The command line, which reads it as well, must not find another number in it.
-        raise ValueError(f"it is no port; write a number of 1 to {_MAX_PORT}, digits only")
+        raise ValueError(f"it is not a port; write a number of 1 to {_MAX_PORT}, digits only")
     return value
 
 
 def _header_secret(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     if text.lower().startswith("bearer "):
-        raise ValueError("it begins with the word Bearer, which is no part of it; remove it")
+        raise ValueError("it begins with the word Bearer, which is not a part of it; remove it")
     if not all(" " <= character <= "~" for character in text):
         raise ValueError(
             "it has characters that an HTTP header does not carry unchanged; use letters, digits "
@@ -152,7 +154,7 @@ def _project_key(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     if re.match(r"ph[abd-z]_", text):
         raise ValueError(
-            "it is a personal key, one of feature flags or a token, which must not be sent with "
+            "it is a personal key, a feature flags key or a token, which must not be sent with "
             "events; write the project's, which begins with phc_"
         )
     if re.search(r"[\s,;#]", text):
@@ -168,14 +170,14 @@ def _personal_key(secret: SecretStr) -> SecretStr:
             "begins with phx_"
         )
     if re.match(r"ph[rs]_", text) or re.search(r"[\s,;#]", text):
-        raise ValueError("it is no personal key; write one, which begins with phx_, alone")
+        raise ValueError("it is not a personal key; write one key, which begins with phx_")
     return secret
 
 
 def _project_id(text: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]{0,18}", text):
         raise ValueError(
-            "it is no project's id; write the number after /project/ in the address of PostHog's "
+            "it is not a project id; write the number after /project/ in the address of PostHog's "
             "pages"
         )
     return text
@@ -202,12 +204,12 @@ def _log_level(value: object) -> object:
 
 def _expanded(path: Path) -> Path:
     if str(path).startswith("$"):
-        raise ValueError("it begins with a variable that nothing replaced; write the path")
+        raise ValueError("it begins with a variable that was not replaced; write the path")
     try:
         # A shell does this, unless the path is in a file of variables or in quotes.
         return path.expanduser()
     except RuntimeError:
-        raise ValueError("the directory that ~ stands for is not known; write the path") from None
+        raise ValueError("the home directory (~) is not known; write the path") from None
 
 
 def _split(value: object) -> object:
@@ -224,8 +226,8 @@ def _earlier_secrets(value: object) -> object:
     except (msgspec.MsgspecError, UnicodeError):
         # The error may quote it.
         raise ValueError(
-            'it begins with [ and is no list of texts in JSON; write ["first","second"], also for '
-            "a secret that begins with ["
+            'it begins with [ and is not a list of texts in JSON; write ["first","second"], '
+            "also for a secret that begins with ["
         ) from None
     return tuple(secret for secret in listed if secret.strip())
 
@@ -238,7 +240,7 @@ def _proxy_address(secret: SecretStr) -> SecretStr:
     if parts.scheme.startswith("socks"):
         raise ValueError(f"SOCKS is not supported; {example}")
     if parts.scheme not in {"http", "https"} or parts.path.strip("/") or parts.query:
-        raise ValueError(f"it is no address of a proxy; {example}")
+        raise ValueError(f"it is not the address of a proxy; {example}")
     return secret if "://" in text else SecretStr(f"http://{text}")
 
 

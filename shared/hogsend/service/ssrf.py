@@ -73,7 +73,7 @@ class AllowedHost:
         if not host or parts.netloc != text or "@" in text:
             raise ValueError(f"an entry is not a host, address or network; {example}")
         if "*" in host:
-            raise ValueError(f"an entry has a *, which is not understood; {example}")
+            raise ValueError(f"an entry has a *, which is not supported; {example}")
         address = literal_address(host)
         if address is not None:
             return cls(network=ipaddress.ip_network(address), port=port)

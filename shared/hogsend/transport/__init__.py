@@ -1,1 +1,1 @@
-"""How it is said: the connection to NATS, publishing, consuming, TLS."""
+"""The connection to NATS: publishing, consuming, TLS."""

@@ -331,7 +331,7 @@ class Connection:
             await self.client.publish(subject, b"", reply=inbox)
             await asyncio.wait({refusal}, timeout=seconds)
         except nats.errors.Error as error:
-            raise Unavailable("NATS did not take the question") from error
+            raise Unavailable("NATS did not accept the request") from error
         finally:
             await end()
         if refusal.done():

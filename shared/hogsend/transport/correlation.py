@@ -5,4 +5,4 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 correlation_id: ContextVar[str | None] = ContextVar("hogsend_correlation_id", default=None)
-"""Set by whoever begins, or continues, a piece of work; sent along with every request."""
+"""Set where a piece of work begins or continues; sent along with every request."""

@@ -181,7 +181,7 @@ async def test_a_sender_that_fails_starts_again(capsys: pytest.CaptureFixture[st
         await asyncio.sleep(2)
         assert consumer.runs
     # Where to depends on whether a test before has set up the log of services.
-    assert "sender failed, starts again" in "".join(capsys.readouterr())
+    assert "sender failed and is restarted" in "".join(capsys.readouterr())
 
 
 @on_virtual_time

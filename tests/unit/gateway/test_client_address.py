@@ -95,7 +95,7 @@ def test_settings_say_which_entry_makes_no_sense() -> None:
         "::1",
     )
     for wrong in ("10.0.0.1/8", "proxy", "10.0.0.0/33"):
-        with pytest.raises(ValueError, match="no address or network"):
+        with pytest.raises(ValueError, match="not an address or network"):
             GatewaySettings(trusted_proxies=wrong)
 
 
@@ -107,5 +107,5 @@ def test_a_proxy_may_be_written_as_an_ipv6_socket_sees_it(mapped: str, peer: str
 
 @pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0", "::ffff:0:0/96"])
 def test_not_everybody_is_a_proxy(everybody: str) -> None:
-    with pytest.raises(ValueError, match="every address there is"):
+    with pytest.raises(ValueError, match="covers every address"):
         GatewaySettings(trusted_proxies=everybody)

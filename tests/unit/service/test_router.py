@@ -207,7 +207,7 @@ async def test_a_change_that_is_none_is_refused_and_the_next_one_is_heard() -> N
     async with TestNatsBroker(broker):
         with capture_logs() as logs, pytest.raises(InvalidRequest):
             await broker.publish(b"\xff[", subjects.credential_changed("posthog"))
-        with pytest.raises(InvalidRequest, match="delivered by a consumer"):
+        with pytest.raises(InvalidRequest, match="a consumer delivered"):
             # As somebody's consumer would deliver it, with the server's rights.
             await broker.publish(
                 change,

@@ -20,7 +20,7 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["sslrootcert", "sslcrl", "sslcert", "sslkey"])
 @pytest.mark.parametrize("path", ["ca.pem", "", "."])
 def test_a_file_that_cannot_be_read_is_named(name: str, path: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"its {name} is no file that can be read"):
+    with pytest.raises(ValueError, match=f"its {name} is not a file that can be read"):
         check_certificates({"sslmode": "require", name: str(tmp_path / path)})
 
 
