@@ -42,8 +42,20 @@ class TlsClient(Client):
     """nats-py's client, which refuses a server without TLS before it sends the password.
 
     Left to itself nats-py encrypts only if the server says so, whatever the URL's scheme: whoever
-    can answer in the server's place would be given the password.
+    can answer in the server's place would be given the password. And it waits without end for a
+    connection to close of which asyncio tells nobody: the one whose handshake failed. A certificate
+    that was put right would help no service that had started before.
     """
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except Exception:
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
+            # The next attempt makes one of its own.
+            self._transport = None
+            raise
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and not info.get("tls_required"):
