@@ -14,7 +14,7 @@ from services.ingest.incoming_event import IncomingEvent
 def event_message(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
     """Build the message of `event`, whose contact has the canonical key `contact_key`."""
     ref = event.ref
-    body = Event(
+    published = Event(
         id=ref.id,
         event=event.name,
         user_id=event.user_id,
@@ -27,15 +27,34 @@ def event_message(event: IncomingEvent, contact_key: str) -> OutgoingMessage:
         person_properties=event.person_properties,
         backfilled=event.backfilled,
     )
+    return message_of(
+        published,
+        id=event.message_id,
+        correlation_id=event.correlation_id,
+        traceparent=event.traceparent,
+    )
+
+
+def message_of(
+    event: Event, *, id: str, correlation_id: str | None, traceparent: str | None = None
+) -> OutgoingMessage:
+    """Build the message of an event in the shape that subscribers get.
+
+    Args:
+        event: what is published.
+        id: the event's `key`, which JetStream deduplicates by.
+        correlation_id: of the request that brought the event, if it is known.
+        traceparent: W3C trace context of that request, if it was traced.
+    """
     return OutgoingMessage(
-        subjects.event(event.name),
-        msgspec.json.encode(body),
+        subjects.event(event.event),
+        msgspec.json.encode(event),
         message_headers(
-            id=event.message_id,
-            source=ref.source,
+            id=id,
+            source=event.source,
             type="event",
             time=event.occurred_at,
-            correlation_id=event.correlation_id,
-            traceparent=event.traceparent,
+            correlation_id=correlation_id,
+            traceparent=traceparent,
         ),
     )

@@ -19,10 +19,11 @@ from hogsend.contract import subjects
 from hogsend.contract.base import Properties
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import Event
-from hogsend.contract.headers import message_headers, message_id
+from hogsend.contract.headers import message_id
 from hogsend.contract.streams import StreamName
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
+from services.ingest.events.event_message import message_of
 from services.ingest.jetstream_errors import available
 from services.ingest.pages import EventPosition
 from services.ingest.stored_messages import BATCH, StoredMessage, read_batch
@@ -167,7 +168,7 @@ def _of_message(message: StoredMessage) -> Announced | None:
     try:
         times = msgspec.json.decode(message.body, type=_Times)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # An answer of JetStream's that somebody had it put there (docs/adr/0012).
+        # Not an event: a subscriber can have JetStream put its answers there (docs/adr/0012).
         return None
     return Announced(
         headers.get("Nats-Subject", ""),
@@ -195,17 +196,11 @@ def _of_row(row: Mapping[str, Any]) -> Announced:
         received_at=row["received_at"],
         properties=_properties(row["properties"]),
     )
-    headers = message_headers(
-        id=event.key,
-        source=event.source,
-        type="event",
-        time=event.occurred_at,
-        correlation_id=row["correlation_id"],
-    )
+    message = message_of(event, id=event.key, correlation_id=row["correlation_id"])
     return Announced(
-        subjects.event(event.event),
-        msgspec.json.encode(event),
-        headers,
+        message.subject,
+        message.body,
+        message.headers,
         event.occurred_at,
         event.received_at,
         0,
