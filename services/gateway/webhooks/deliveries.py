@@ -122,7 +122,7 @@ class PostHogDeliveries:
             message = await receive()
             if message["type"] != "http.request":
                 raise HTTPException(
-                    "The client went away before its body was complete", status_code=400
+                    "The client disconnected before its body was complete", status_code=400
                 )
             pieces.append(message["body"])
             size += len(message["body"])

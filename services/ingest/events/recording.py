@@ -71,7 +71,7 @@ class Recorder:
 
 def _decode(reported: RecordEvent, correlation_id: str | None) -> IncomingEvent:
     if is_blank(reported.user_id) and is_blank(reported.email):
-        raise InvalidRequest("say whose event it is: userId or email")
+        raise InvalidRequest("userId or email is required")
     occurred_at = held(reported.occurred_at) if reported.occurred_at is not None else None
     # PostgreSQL holds no NUL.
     mended = json_without_nul(msgspec.json.encode(reported))

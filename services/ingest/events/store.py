@@ -84,7 +84,7 @@ class EventStore:
                 why = Unprocessable("rejected_by_database", f"{type(error).__name__}: {error}")
                 return [Rejected(why)]
         except asyncpg.PostgresError as error:
-            raise Unavailable(f"PostgreSQL does not work: {type(error).__name__}") from error
+            raise Unavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
         middle = len(events) // 2
         return await self.save(events[:middle]) + await self.save(events[middle:])
 
