@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic
+from typing import Any
 
 from litestar.types import Scope
 from prometheus_client import Counter, Gauge
@@ -35,8 +37,9 @@ class Body:
 
     __slots__ = (
         "_client_seconds",
+        "_expired",
         "_since",
-        "_timeout",
+        "_waiting",
         "admitted",
         "deadline",
         "given_up",
@@ -44,34 +47,36 @@ class Body:
     )
 
     def __init__(self, size: int, deadline: float) -> None:
-        """Expect `size` bytes at most, until `deadline` by the loop's clock."""
+        """Expect `size` bytes at most, until `deadline` by `time.monotonic`."""
         self.size = size
         self.deadline = deadline
         self.admitted = False
         self.given_up = False
         self._client_seconds = 0.0
+        self._expired = False
         self._since: float | None = None
-        self._timeout: asyncio.Timeout | None = None
-
-    def begin(self, timeout: asyncio.Timeout) -> None:
-        """Let `timeout` end what is waited for from now on."""
-        self._timeout = timeout
+        self._waiting: asyncio.Task[Any] | None = None
 
     def waits_for_client(self) -> None:
         """Count the time from now on as the client's."""
-        self._since = _now()
+        self._since = monotonic()
+
+    def begin(self) -> None:
+        """Let `expire` end what this task waits for from now on."""
+        self._expired = False
+        self._waiting = asyncio.current_task()
 
     def end(self) -> None:
         """Wait for nothing any more."""
         if self._since is not None:
-            self._client_seconds += _now() - self._since
-        self._timeout = self._since = None
+            self._client_seconds += monotonic() - self._since
+        self._waiting = self._since = None
 
     def is_slow(self, seconds: float) -> bool:
         """Whether its client lets us wait at this moment, and has done so for too long."""
         if self._since is None:
             return False
-        waited = self._client_seconds + _now() - self._since
+        waited = self._client_seconds + monotonic() - self._since
         return waited >= seconds + self.size / SLOW_BYTES_A_SECOND
 
     def give_up(self) -> None:
@@ -81,8 +86,14 @@ class Body:
 
     def expire(self) -> None:
         """End the waiting."""
-        if self._timeout is not None and not self._timeout.expired():
-            self._timeout.reschedule(0)
+        if self._waiting is not None and not self._expired:
+            self._expired = True
+            self._waiting.cancel()
+
+    def ended_by_expiry(self) -> bool:
+        """Whether the cancellation that arrived is `expire`'s, and nobody else's as well."""
+        # As `asyncio.timeout` does it, which would make an object for each request.
+        return self._expired and self._waiting is not None and self._waiting.uncancel() == 0
 
 
 class BodyBudget:
@@ -112,7 +123,6 @@ class BodyBudget:
         self._slow_seconds = slow_seconds
         self._sweep_seconds = sweep_seconds
         self._bodies: dict[Body, None] = {}
-        self._watched: set[Body] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.held = 0
@@ -121,27 +131,19 @@ class BodyBudget:
 
     def body_of(self, scope: Scope, seconds: float) -> Body:
         """Give the body that a request announces, which must be there within `seconds`."""
-        deadline = _now() + seconds
-        length = self._largest
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit():
-                length = min(int(value), self._largest)
-            elif name == b"content-encoding":
-                # It grows when it is decoded.
-                return Body(self._largest, deadline)
-        return Body(length, deadline)
+        headers = dict(scope["headers"])
+        size, announced = self._largest, headers.get(b"content-length", b"")
+        # One that is encoded grows when it is decoded.
+        if announced.isdigit() and b"content-encoding" not in headers:
+            size = min(int(announced), size)
+        return Body(size, monotonic() + seconds)
 
-    def watch(self, body: Body, timeout: asyncio.Timeout) -> None:
-        """End what is waited for through `timeout` when the body's deadline has passed."""
-        body.begin(timeout)
-        self._watched.add(body)
+    def watch(self, body: Body) -> None:
+        """End what the current task waits for when the body's deadline has passed."""
+        body.begin()
+        self._bodies[body] = None
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(self._sweep_seconds, self._expire)
-
-    def unwatch(self, body: Body) -> None:
-        """Nothing is waited for any more."""
-        body.end()
-        self._watched.discard(body)
 
     async def admit(self, body: Body) -> None:
         """Wait until there is room for all of a body."""
@@ -149,16 +151,15 @@ class BodyBudget:
         if not small and (self._waiting or not self._has_room_for(body)):
             await self._wait_for_room(body)
         body.admitted = True
-        self._bodies[body] = None
         self.held += body.size
 
     def end(self, body: Body) -> None:
         """Forget a body: its request is answered."""
-        if body not in self._bodies:
-            return
-        del self._bodies[body]
-        self.held -= body.size
-        self._wake_next()
+        self._bodies.pop(body, None)
+        if body.admitted:
+            body.admitted = False
+            self.held -= body.size
+            self._wake_next()
 
     async def _wait_for_room(self, body: Body) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -187,11 +188,11 @@ class BodyBudget:
 
     def _expire(self) -> None:
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        for body in self._watched:
+        now = monotonic()
+        for body in self._bodies:
             if body.deadline <= now:
                 body.expire()
-        again = loop.call_later(self._sweep_seconds, self._expire) if self._watched else None
+        again = loop.call_later(self._sweep_seconds, self._expire) if self._bodies else None
         self._sweep = again
 
     def _give_up_slow(self) -> None:
@@ -199,7 +200,3 @@ class BodyBudget:
             if not body.given_up and body.is_slow(self._slow_seconds):
                 GIVEN_UP.inc()
                 body.give_up()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -59,21 +59,21 @@ def with_body_timeout(app: ASGIApp, seconds: float, budget: BodyBudget) -> ASGIA
             nonlocal complete
             if complete:
                 return await receive()
+            budget.watch(body)
             try:
-                async with asyncio.timeout(None) as timeout:
-                    budget.watch(body, timeout)
-                    try:
-                        if not body.admitted:
-                            await budget.admit(body)
-                        body.waits_for_client()
-                        message = await receive()
-                    finally:
-                        budget.unwatch(body)
-            except TimeoutError:
+                if not body.admitted:
+                    await budget.admit(body)
+                body.waits_for_client()
+                message = await receive()
+            except asyncio.CancelledError:
+                if not body.ended_by_expiry():
+                    raise
                 REQUEST_TIMEOUTS.inc()
                 if body.given_up or not body.admitted:
                     raise TooBusy(headers=_RETRY) from None
                 raise BodyTooSlow from None
+            finally:
+                body.end()
             complete = not message.get("more_body", False)
             return message
 

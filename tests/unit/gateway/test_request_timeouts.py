@@ -184,3 +184,33 @@ def test_the_server_limits_headers_by_time_and_size() -> None:
     settings = http1_settings(1.5)
     assert settings.header_read_timeout == 1500
     assert settings.max_buffer_size == MAX_HEADER_BYTES
+
+
+async def test_a_request_that_is_cancelled_is_not_taken_for_a_slow_one() -> None:
+    sender = Sender(BodyBudget(100), 10)
+    await eventually(lambda: cast("Any", sender.pieces)._getters)
+    sender.request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sender.request
+
+
+async def test_a_body_that_is_asked_for_again_after_its_deadline_is_given_up_again() -> None:
+    errors: list[BodyTooSlow] = []
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        for _ in range(2):
+            with pytest.raises(BodyTooSlow) as error:
+                await receive()
+            errors.append(error.value)
+
+    never = asyncio.Event()
+
+    async def receive() -> Any:
+        await never.wait()
+
+    wrapped = with_body_timeout(cast("ASGIApp", app), 0, BodyBudget(100, sweep_seconds=0))
+    await wrapped(HTTP, receive, cast("Any", None))
+    assert len(errors) == 2
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
