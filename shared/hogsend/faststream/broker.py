@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from faststream._internal.broker.registrator import Registrator
-from nats.js.api import ConsumerConfig
+from nats.js.api import INBOX_PREFIX, ConsumerConfig
 
 from hogsend.client.address import connection_to
 from hogsend.client.client import Client
@@ -19,12 +19,15 @@ from hogsend.contract.base import Message
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.events import Event
+from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
 from hogsend.faststream.linked import LinkedBroker
 from hogsend.faststream.subscriber import ConsumerSubscriber
 from hogsend.transport.consumer import UNREACHABLE
 
 log = logging.getLogger(__name__)
+
+_OURS = frozenset(map(str, StreamName))
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -59,6 +62,7 @@ class HogsendBroker(LinkedBroker):
         Raises:
             Forbidden: this NATS user may not subscribe to what the app handles.
         """
+        self._adapt_subscribers()
         await super().start()
         # The server refuses after the fact: an app that hears nothing would look like a quiet one.
         with suppress(*UNREACHABLE):
@@ -66,6 +70,19 @@ class HogsendBroker(LinkedBroker):
         if refused := self.link.refused_subscriptions:
             user = str(self.link.user)
             raise Forbidden(f"NATS user {user!r} may not subscribe to {', '.join(sorted(refused))}")
+
+    def _adapt_subscribers(self) -> None:
+        """Have FastStream's own subscribers ask for what this NATS user may do."""
+        inbox = f"{inbox_prefix(self.link.user)}.".encode()
+        for subscriber in self.subscribers:
+            options = getattr(subscriber, "extra_options", {})
+            # A pull subscriber awaits its messages there, whatever inbox its broker was given.
+            if options.get("inbox_prefix") == INBOX_PREFIX:
+                options["inbox_prefix"] = inbox
+        for stream, _ in self._stream_builder.objects.values():
+            if stream.name in _OURS:
+                # Ingest makes it; FastStream would make it, or change it to what this app needs.
+                stream.declare = False
 
     def events(
         self,

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 from faststream import FastStream
-from faststream.nats import TestNatsBroker
+from faststream.nats import JStream, NatsBroker, NatsRouter, PullSub, TestNatsBroker
+from faststream.nats.annotations import NatsMessage
+from faststream.security import SASLPlaintext
 
 from hogsend import CannotDecode, ConsumerConflict, CredentialChanged, Event, TypedEvent
 from hogsend.contract import subjects
@@ -27,6 +30,8 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
+SOON = PullSub(timeout=0.2)
+"""Stops as soon as an app does; FastStream's own asks for five seconds at a time."""
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
@@ -89,6 +94,57 @@ async def test_events_of_one_name_are_handed_over_typed_and_once(
             return info.state.messages == 3 and not await unacknowledged(servers)
 
         await eventually(acknowledged)
+
+
+async def test_faststreams_own_pull_subscribers_work_on_it(
+    servers: Servers, ingest: Connection
+) -> None:
+    broker, router, got = broker_of(servers), NatsRouter(), list[Event]()
+
+    @broker.subscriber("hogsend.events.*", stream="EVENTS", durable="own", pull_sub=SOON)
+    async def one(happened: Event) -> None:
+        got.append(happened)
+
+    @router.subscriber(
+        "hogsend.events.signed_up",
+        stream="EVENTS",
+        durable="own-batch",
+        pull_sub=PullSub(batch_size=5, batch=True, timeout=0.2),
+    )
+    async def several(happened: list[Event]) -> None:
+        got.extend(happened)
+
+    broker.include_router(router)
+    async with running(broker):
+        await announce(ingest, event("1"))
+        await eventually(lambda: got == [event("1"), event("1")])
+
+
+async def test_a_broker_of_faststreams_own_is_given_the_inbox_and_no_stream_to_make(
+    servers: Servers, ingest: Connection
+) -> None:
+    url = urlsplit(servers.nats_url(User.SUBSCRIBER))
+    broker = NatsBroker(
+        f"nats://{url.hostname}:{url.port}",
+        security=SASLPlaintext(username=url.username or "", password=url.password or ""),
+        inbox_prefix="_INBOX_subscriber",
+        logger=None,
+    )
+    got = list[bytes]()
+
+    @broker.subscriber(
+        "hogsend.events.*",
+        stream=JStream("EVENTS", declare=False),
+        durable="bare",
+        pull_sub=SOON,
+        inbox_prefix=b"_INBOX_subscriber.",
+    )
+    async def one(message: NatsMessage) -> None:
+        got.append(message.body)
+
+    async with FastStream(broker, logger=None):
+        await announce(ingest, event("1"))
+        await eventually(lambda: got)
 
 
 async def test_an_app_does_not_start_on_a_durable_that_reads_other_events(
