@@ -12,8 +12,7 @@ from hogsend.contract.persons import EVENT_CAPTURED
 from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.service.requester import is_delivered
-from hogsend.transport.connection import Connection, pending_bytes
-from hogsend.transport.consumer import UNREACHABLE
+from hogsend.transport.connection import UNREACHABLE, Connection, pending_bytes
 from services.analytics.delivery.heard_writes import Heard, HeardWrites
 
 log = structlog.get_logger(__name__)

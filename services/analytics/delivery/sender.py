@@ -32,7 +32,7 @@ CONCURRENT_REQUESTS = 2
 MAX_QUEUED_BYTES = 8 * 1024 * 1024
 """Events of one source that wait in memory; no more are pulled before some are done.
 
-The last pull may bring `hogsend.transport.consumer.BATCH_BYTES` more than that.
+The last pull may bring `hogsend.transport.pull.BATCH_BYTES` more than that.
 """
 CONSUMER_RETRY_SECONDS = 1.0
 

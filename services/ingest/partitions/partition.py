@@ -10,8 +10,9 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from hogsend.service.tasks import cancel_all
-from hogsend.transport.consumer import UNREACHABLE, ConsumerGone
+from hogsend.transport.connection import UNREACHABLE
 from hogsend.transport.pinned_consumer import KEEPS_A_PIN, Overlaps, PinnedConsumer
+from hogsend.transport.pull import ConsumerGone
 
 RETRY_SECONDS = 0.5
 

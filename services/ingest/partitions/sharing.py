@@ -31,10 +31,10 @@ from hogsend.service import streams
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.subscribers import BatchSubscriber
 from hogsend.service.tasks import cancel_all
-from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import UNREACHABLE, ConsumerGone
+from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.own_consumer import consumers_of
 from hogsend.transport.pinned_consumer import Overlaps, PinnedConsumer
+from hogsend.transport.pull import ConsumerGone
 from services.ingest import metrics
 from services.ingest.partitions.partition import Partition
 

@@ -18,7 +18,8 @@ from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import HogsendError, InvalidRequest
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import HEARTBEAT_SECONDS, Consumer, MessagesInHand
+from hogsend.transport.consumer import Consumer
+from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS, MessagesInHand
 
 IDLE_CONSUMER_SECONDS = 300.0
 """After this long without a request, JetStream forgets a consumer that is not durable."""

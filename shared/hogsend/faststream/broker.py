@@ -23,7 +23,7 @@ from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
 from hogsend.faststream.linked import LinkedBroker
 from hogsend.faststream.subscriber import ConsumerSubscriber
-from hogsend.transport.consumer import UNREACHABLE
+from hogsend.transport.connection import UNREACHABLE
 
 log = logging.getLogger(__name__)
 

@@ -29,8 +29,9 @@ from nats.js.api import AckPolicy as JetStreamAckPolicy
 from nats.js.api import ConsumerConfig
 
 from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, told
-from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import UNREACHABLE, Consumer, MessagesInHand
+from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.consumer import Consumer
+from hogsend.transport.messages_in_hand import MessagesInHand
 
 if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig

@@ -52,13 +52,10 @@ from hogsend.service.requester import has_requester
 from hogsend.service.tasks import cancel_all
 from hogsend.service.turns import PATIENCE_SECONDS, Turns
 from hogsend.transport.connection import Connection, pending_bytes
-from hogsend.transport.consumer import (
-    BATCH_BYTES,
-    HEARTBEAT_SECONDS,
-    Consumer,
-    MessagesInHand,
-)
+from hogsend.transport.consumer import Consumer
+from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS, MessagesInHand
 from hogsend.transport.own_consumer import Position
+from hogsend.transport.pull import BATCH_BYTES
 
 if TYPE_CHECKING:
     from faststream.nats.configs import NatsBrokerConfig

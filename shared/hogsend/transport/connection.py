@@ -16,6 +16,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from nats.js import errors as js_errors
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
 from hogsend.contract.consumers import OWN_API, STREAMS_OF_OTHERS, asked_as
@@ -49,6 +50,9 @@ _REFUSED_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"',
 _REFUSED_SUBSCRIPTION = re.compile(
     r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE
 )
+
+UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
+"""What nats-py raises while NATS, JetStream or a stream cannot be reached."""
 
 Observer = Callable[[str, str], None]
 Hook = Callable[[], Awaitable[None]]

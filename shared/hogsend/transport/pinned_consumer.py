@@ -21,9 +21,9 @@ from nats.js import errors as js_errors
 from hogsend.contract.consumers import API
 from hogsend.contract.partitions import GROUP, PinnedConsumerConfig
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
-from hogsend.transport.consumer import ANSWER_SECONDS, ConsumerGone, Pull, PullRequest
 from hogsend.transport.own_consumer import made
 from hogsend.transport.publisher import Problem
+from hogsend.transport.pull import ANSWER_SECONDS, ConsumerGone, Pull, PullRequest
 
 PIN_ID = "Nats-Pin-Id"
 WAIT_SECONDS = 2.0

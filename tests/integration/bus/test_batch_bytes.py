@@ -8,7 +8,7 @@ from nats.js.api import ConsumerConfig
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
-from hogsend.transport import consumer
+from hogsend.transport import pull
 from hogsend.transport.consumer import Consumer
 from hogsend.transport.publisher import OutgoingMessage
 from tests.integration.harness import connected
@@ -18,12 +18,12 @@ from tests.servers import Servers
 async def test_a_batch_of_large_messages_comes_in_parts(
     servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "BATCH_BYTES", 1)
+    monkeypatch.setattr(pull, "BATCH_BYTES", 1)
     async with connected(servers, User.OPERATOR) as operator:
         await streams.reconcile(operator.js, User.INGEST)
         async with connected(servers, User.INGEST) as ingest:
             size, sent = 4_000_000, 6
-            most = ingest.max_payload + consumer.FRAMING_BYTES
+            most = ingest.max_payload + pull.FRAMING_BYTES
             for id in range(sent):
                 large = OutgoingMessage("hogsend.events.e", b"x" * size, {"Nats-Msg-Id": str(id)})
                 await ingest.publisher.publish(large, within=10)

@@ -9,7 +9,7 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import CLEAR_EVERY, MessagesInHand
+from hogsend.transport.messages_in_hand import CLEAR_EVERY, MessagesInHand
 from tests.virtual_time import on_virtual_time
 
 HEARTBEAT = b"+WPI"

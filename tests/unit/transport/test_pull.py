@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import RECONNECT_POLL_SECONDS, Pull
+from hogsend.transport.pull import RECONNECT_POLL_SECONDS, Pull
 from tests.virtual_time import on_virtual_time
 
 

@@ -1,0 +1,187 @@
+"""Pull requests to one consumer of JetStream (NATS ADR-13)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import msgspec
+import nats.errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from hogsend.transport.connection import UNREACHABLE, Connection
+
+WAIT_SECONDS = 5.0
+"""How long one request for the next message stays open at the server."""
+ANSWER_SECONDS = 2.0
+"""How much later than that the server may say that there was none."""
+RECONNECT_POLL_SECONDS = 1.0
+"""How soon a request that a reconnection lost is noticed and made again."""
+
+BATCH_BYTES = 8 * 1024 * 1024
+"""Most that one request brings, so that many large messages do not fill a process's memory."""
+FRAMING_BYTES = 64 * 1024
+"""More than subject and reply add to a message, which JetStream counts, too."""
+
+_NO_MESSAGES, _EXPIRED, _NO_RESPONDERS = "404", "408", "503"
+_WINDOW_FULL = "exceeded maxackpending"
+_GONE = ("consumer deleted", "consumer is push based")
+_STATUS = "Status"
+
+_UNHEARD = 0
+"""Number of requests whose answers nobody waits for."""
+
+
+class ConsumerGone(Exception):
+    """The consumer, or its stream, does not exist any more."""
+
+
+class PullRequest(msgspec.Struct, omit_defaults=True):
+    """A pull request (NATS ADR-13)."""
+
+    batch: int
+    expires: int = 0
+    """Nanoseconds."""
+    no_wait: bool = False
+    max_bytes: int = 0
+    group: str = ""
+    """Priority group of the reader (NATS ADR-42)."""
+    id: str = ""
+    """What JetStream has named the reader that it gives messages to."""
+
+
+class Pull:
+    """Requests to one consumer, one at a time, answered on an inbox of its own.
+
+    nats-py's `fetch` waits for its whole timeout unless the batch is full, so that a lone message
+    either waits or costs a timer; asked with `no_wait`, the server says at once what is there.
+    """
+
+    def __init__(self, connection: Connection, stream: str, consumer: str) -> None:
+        self._connection = connection
+        self._client = client = connection.client
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._inbox = f"{client.new_inbox()}."
+        self._subscription: Subscription | None = None
+        self._requests = 0
+        self._wanted = 0
+        self._messages: deque[Msg] = deque()
+        self._status: Msg | None = None
+        self.answered = True
+        """Whether the last answer came to its end; otherwise some of it may be lost."""
+        self._arrived = asyncio.Event()
+
+    async def start(self) -> None:
+        """Listen for answers."""
+        self._subscription = await self._client.subscribe(f"{self._inbox}*", cb=self._on_message)
+
+    async def stop(self) -> None:
+        """Stop listening, and give back what arrived and was not handed out."""
+        if self._subscription is None or self._client.is_closed:
+            return
+        await self._subscription.unsubscribe()
+        while self._messages:
+            await self._messages.popleft().nak()
+
+    async def next(self, batch: int) -> list[Msg]:
+        """Give what is there, or wait for the first message; empty when none came in time.
+
+        Raises:
+            ConsumerGone: there is no such consumer.
+            nats.errors.Error: the connection is lost, or nothing answers.
+        """
+        # For one message it is enough to wait: one that is there comes at once. A subscriber that
+        # takes them one by one asks once for each.
+        messages: list[Msg] = []
+        if batch > 1:
+            messages = await self.ask(self.what_is_there(batch), ANSWER_SECONDS)
+        if not messages:
+            expires = round(WAIT_SECONDS * 1e9)
+            messages = await self.ask(PullRequest(1, expires), WAIT_SECONDS + ANSWER_SECONDS)
+            if messages and batch > 1:
+                rest = self.what_is_there(batch - 1)
+                try:
+                    messages += await self.ask(rest, ANSWER_SECONDS)
+                except (*UNREACHABLE, ConsumerGone):
+                    # The message in hand goes first; the next request meets the same trouble.
+                    return messages
+        return messages
+
+    def what_is_there(self, batch: int) -> PullRequest:
+        """Make a request for at most so many messages that does not wait for any."""
+        # A message that is larger than the limit would never come.
+        most = max(BATCH_BYTES, self._connection.max_payload + FRAMING_BYTES)
+        return PullRequest(batch, no_wait=True, max_bytes=most)
+
+    async def ask(self, request: PullRequest, seconds: float) -> list[Msg]:
+        """Ask once, and give what came before the end of the answer, or of the time.
+
+        Args:
+            request: what is asked for.
+            seconds: how long the answer may take.
+
+        Raises:
+            ConsumerGone: there is no such consumer.
+            nats.errors.Error: the connection is lost, or nothing answers.
+        """
+        self._requests += 1
+        self._wanted, self._status = request.batch, None
+        self._arrived.clear()
+        inbox = f"{self._inbox}{self._requests}"
+        refusal = self._connection.refusal(self._subject)
+        await self._client.publish(self._subject, msgspec.json.encode(request), reply=inbox)
+        self.answered = await self._answered_within(seconds, refusal)
+        if not self.answered and not self._messages:
+            if refusal.done():
+                raise self._connection.forbidden(self._subject)
+            # Silence: the request was lost with a connection or a leader.
+            raise nats.errors.TimeoutError
+        messages = list(self._messages)
+        self._messages.clear()
+        if not messages and self._status is not None:
+            _raise_for(self._status)
+        return messages
+
+    async def tell(self, request: PullRequest) -> None:
+        """Ask for nothing: what is answered is not looked at."""
+        body = msgspec.json.encode(request)
+        await self._client.publish(self._subject, body, reply=f"{self._inbox}{_UNHEARD}")
+
+    async def _answered_within(self, seconds: float, refusal: asyncio.Future[None]) -> bool:
+        reconnects = self._client.stats["reconnects"]
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not self._is_answered():
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0 or self._client.stats["reconnects"] != reconnects or refusal.done():
+                return False
+            try:
+                async with asyncio.timeout(min(left, RECONNECT_POLL_SECONDS)):
+                    await self._arrived.wait()
+            except TimeoutError:
+                continue
+        return True
+
+    def _is_answered(self) -> bool:
+        return self._status is not None or len(self._messages) >= self._wanted
+
+    async def _on_message(self, message: Msg) -> None:
+        # Only a status message keeps the inbox as its subject; a message keeps its own.
+        if message.subject.startswith(self._inbox):
+            if message.subject == f"{self._inbox}{self._requests}":
+                self._status = message
+        else:
+            # Also one that an earlier request waited for: it was delivered to us and is ours.
+            self._messages.append(message)
+        if self._is_answered():
+            self._arrived.set()
+
+
+def _raise_for(status: Msg) -> None:
+    headers = status.headers or {}
+    code, description = headers.get(_STATUS, ""), headers.get("Description", "").lower()
+    if code == _NO_RESPONDERS or any(reason in description for reason in _GONE):
+        raise ConsumerGone(description or "no consumer answers")
+    if code not in {_NO_MESSAGES, _EXPIRED} and description != _WINDOW_FULL:
+        # 409: the leader changes, or the server shuts down.
+        raise nats.errors.Error(f"{code} {description}")
