@@ -40,7 +40,8 @@ from hogsend.contract.persons import (
     Timezone,
     TimezoneSource,
 )
-from hogsend.transport.connection import Connection, without_password
+from hogsend.transport.addresses import without_password
+from hogsend.transport.connection import Connection
 
 _REFUSED = "authorization violation"
 """What a NATS server says about credentials it does not know."""

@@ -11,7 +11,8 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 
 from hogsend.contract.permissions import inbox_prefix
-from hogsend.transport.connection import Connection, without_password
+from hogsend.transport.addresses import without_password
+from hogsend.transport.connection import Connection
 
 
 class LinkedBroker(NatsBroker):

@@ -8,7 +8,6 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -32,6 +31,7 @@ from hogsend.contract.headers import CORRELATION_ID
 from hogsend.contract.json_text import encode_json
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
+from hogsend.transport.addresses import split_credentials, without_password
 from hogsend.transport.correlation import correlation_id
 from hogsend.transport.publisher import ACKNOWLEDGE_SECONDS, OutgoingMessage, Publisher
 from hogsend.transport.server_version import too_old
@@ -134,7 +134,7 @@ class Connection:
 
     async def open(self) -> None:
         """Connect, retrying without end; cancel it to stop."""
-        servers, user, password = _credentials(self.addresses)
+        servers, user, password = split_credentials(self.addresses)
         if password is None and self._password is not None:
             user, password = self.user, self._password
         await self.client.connect(
@@ -429,32 +429,6 @@ class Connection:
             await hook()
 
 
-def _credentials(addresses: list[str]) -> tuple[list[str], str | None, str | None]:
-    """Take user and password out of addresses, and decode them, which nats-py does not."""
-    servers: list[str] = []
-    user: str | None = None
-    password: str | None = None
-    for address in addresses:
-        scheme, separator, rest = address.strip().partition("://")
-        if not separator:
-            scheme, rest = "nats", scheme
-        credentials, at, place = rest.rpartition("@")
-        if not at or ":" not in credentials:
-            # A token, which nats-py takes out itself.
-            servers.append(f"{scheme}://{rest}")
-            continue
-        if user is None:
-            name, _, secret = credentials.partition(":")
-            user, password = unquote(name), unquote(secret)
-        servers.append(f"{scheme}://{place}")
-    return servers, user, password
-
-
 def pending_bytes(client: Client) -> int:
     """Give the limit for a subscription; nats-py's own is 128 MiB for each."""
     return PENDING_BYTES + client.max_payload
-
-
-def without_password(url: str) -> str:
-    """Give an address without the credentials in it, for logs and errors."""
-    return re.sub(r"//[^@/]*@", "//", url)
