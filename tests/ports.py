@@ -18,10 +18,15 @@ FIRST, LAST = 20_000, 31_999
 
 def free_port() -> int:
     """A port on 127.0.0.1 that is free, and this process's own until it ends."""
+    return free_ports(1)
+
+
+def free_ports(count: int) -> int:
+    """The first of several such ports in a row."""
     while True:
-        port = random.randrange(FIRST, LAST + 1)  # noqa: S311 - not a secret
-        if port not in _taken() and _reserve(port) and _can_be_bound(port):
-            return port
+        first = random.randrange(FIRST, LAST + 2 - count)  # noqa: S311 - not a secret
+        if all(_take(port) for port in range(first, first + count)):
+            return first
 
 
 @contextmanager
@@ -56,6 +61,10 @@ def _open(name: str) -> int:
         # For other people's runs, whatever the umask.
         os.fchmod(descriptor, 0o666)
         return descriptor
+
+
+def _take(port: int) -> bool:
+    return port not in _taken() and _reserve(port) and _can_be_bound(port)
 
 
 def _reserve(port: int) -> bool:

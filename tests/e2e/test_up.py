@@ -6,10 +6,8 @@ import asyncio
 import itertools
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from cli.stack.environment import SERVICE_SETTINGS
 from hogsend.contract.credentials import CREDENTIALS_PUT_DERIVED, DerivedPayload, PutDerived
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
-from tests.ports import free_port
+from tests.ports import free_port, free_ports
 from tests.running_stack import Up, environment, launch, processes_of, up
 from tests.servers import Servers
 from tests.waiting import eventually, more_than
@@ -42,19 +40,6 @@ EMBEDDED = ("nats", "postgres")
 PAGE_ROWS = 100
 PAUSE_SECONDS = 0.02
 """Between two events of the load: enough to meet every fault, and room for the rest to start."""
-
-
-def _free_ports(count: int) -> int:
-    """First of several ports in a row that nobody listens on."""
-    while True:
-        with ExitStack() as held:
-            first = held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-            try:
-                for port in range(first + 1, first + count):
-                    held.enter_context(socket.create_server(("127.0.0.1", port)))
-            except (OSError, OverflowError):
-                continue
-            return int(first)
 
 
 async def _served_metrics(first: int) -> list[str]:
@@ -76,7 +61,7 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
     tmp_path: Path,
 ) -> None:
     home = tmp_path / "home"
-    first = _free_ports(len(SERVICE_SETTINGS))
+    first = free_ports(len(SERVICE_SETTINGS))
     async with up(home, tmp_path, LOG_LEVEL="debug", METRICS_PORT=str(first)) as stack:
         url = "/v1/admin/provider-credentials/posthog"
         stored = await stack.http.put(url, json={"payload": GRANT}, headers=stack.admin)
@@ -85,7 +70,7 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
             events = bus.events("signed_up", durable="test")
             codes = await asyncio.gather(*(stack.post("0190-1") for _ in range(100)))
             assert set(codes) == {200}
-            event = await asyncio.wait_for(anext(events), 20)
+            event = await asyncio.wait_for(anext(events), 60)
         assert (event.id, event.user_id, event.email) == ("0190-1", "u_42", "ada@example.com")
         await eventually(lambda: _is(stack.stored(), 1))
         health = (await stack.http.get("/v1/health")).json()
@@ -139,7 +124,7 @@ async def _a_changed_secret_is_told_and_mended(stack: Up) -> None:
     stored = await stack.http.put(url, json={"payload": GRANT}, headers=stack.admin)
     assert stored.status_code == 200
     await _store_minted_secret(stack)
-    await eventually(stack.is_healthy, 30)
+    await eventually(stack.is_healthy, 60)
     assert (await stack.http.get(url, headers=stack.admin)).status_code == 200
 
 
@@ -177,7 +162,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Up]:
         yield running
 
 
-@pytest.mark.timeout(240)
 async def test_every_process_can_be_killed_while_a_client_posts(stack: Up) -> None:
     accepted: set[str] = set()
     posting = asyncio.create_task(_post_until_cancelled(stack, accepted))
@@ -185,9 +169,9 @@ async def test_every_process_can_be_killed_while_a_client_posts(stack: Up) -> No
         victim = stack.child(name)
         before = len(accepted)
         victim.kill()
-        await eventually(partial(_replaced, stack, name, victim.pid), 30)
+        await eventually(partial(_replaced, stack, name, victim.pid), 60)
         await eventually(stack.is_healthy, 60)
-        await eventually(more_than(before + 5, accepted), 30)
+        await eventually(more_than(before + 5, accepted), 60)
     posting.cancel()
     await asyncio.gather(posting, return_exceptions=True)
     await eventually(lambda: _are_all_stored_once(stack, accepted), 90)
@@ -200,8 +184,8 @@ async def test_no_webhook_is_refused_while_the_gateway_is_restarted(stack: Up) -
         before = len(codes)
         victim = stack.child("gateway")
         victim.terminate()
-        await eventually(partial(_replaced, stack, "gateway", victim.pid), 30)
-        await eventually(more_than(before + 20, codes), 30)
+        await eventually(partial(_replaced, stack, "gateway", victim.pid), 60)
+        await eventually(more_than(before + 20, codes), 60)
     for one in posting:
         one.cancel()
     await asyncio.gather(*posting, return_exceptions=True)
@@ -237,7 +221,7 @@ async def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path) -> N
         assert processes_of(home)
         stack.process.kill()
         await stack.process.wait()
-    await eventually(lambda: not processes_of(home), 30)
+    await eventually(lambda: not processes_of(home), 60)
 
 
 @pytest.mark.parametrize("setting", ["GATEWAY_PORT", "NATS_PORT"])
@@ -246,7 +230,7 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path, setting: str) -> No
     port = server.sockets[0].getsockname()[1]
     variables = environment(tmp_path / "home", **{setting: str(port)})
     process = await launch(variables, tmp_path)
-    told, _ = await asyncio.wait_for(process.communicate(), 30)
+    told, _ = await asyncio.wait_for(process.communicate(), 60)
     server.close()
     assert process.returncode == 1
     assert f"port {port}" in told.decode()
@@ -256,7 +240,7 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path, setting: str) -> No
 
 async def test_one_directory_is_for_one_stack(stack: Up) -> None:
     process = await launch(environment(stack.home), stack.home.parent)
-    told, _ = await asyncio.wait_for(process.communicate(), 30)
+    told, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
     assert "HOGSEND_HOME" in told.decode()
 
@@ -264,7 +248,7 @@ async def test_one_directory_is_for_one_stack(stack: Up) -> None:
 async def test_ctrl_c_while_starting_leaves_nothing(tmp_path: Path) -> None:
     home = tmp_path / "home"
     process = await launch(environment(home), tmp_path)
-    await eventually(lambda: processes_of(home), 30)
+    await eventually(lambda: processes_of(home), 60)
     process.send_signal(signal.SIGINT)
     assert await asyncio.wait_for(process.wait(), 60) == 0
     await eventually(lambda: not processes_of(home))
@@ -327,7 +311,7 @@ async def test_a_server_that_does_not_answer_is_named(
     process = await launch(
         environment(tmp_path / "home", **{setting: url.format(port=port)}), tmp_path
     )
-    told, progress = await asyncio.wait_for(process.communicate(), 30)
+    told, progress = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
     assert setting in told.decode()
     assert f"127.0.0.1:{port}" in told.decode()
