@@ -62,12 +62,12 @@ async def pgbouncer(url: str, mode: str, directory: Path) -> AsyncIterator[str]:
         )
     through = f"postgresql://hogsend@127.0.0.1:{port}{parts.path}"
     try:
-        await eventually(lambda: _answers(through), 10)
+        await eventually(lambda: _answers(through))
         yield through
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(5)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -131,10 +131,10 @@ async def up(home: Path, directory: Path, *arguments: str, **changes: str) -> As
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), 90)
+        line = await asyncio.wait_for(process.stdout.readline(), 180)
         assert line, (await process.stderr.read()).decode()
         summary = json.loads(line)
-        async with httpx.AsyncClient(base_url=summary["gateway"], timeout=5) as http:
+        async with httpx.AsyncClient(base_url=summary["gateway"], timeout=20) as http:
             yield Up(process, home, http, summary)
     finally:
         if process.returncode is None:

@@ -120,7 +120,7 @@ async def _containers() -> AsyncIterator[Servers]:
         containers.nats_server(Path(directory), passwords, free_port()) as port,
         containers.postgres(free_port()) as url,
     ):
-        await eventually(lambda: _listens(port), 30)
+        await eventually(lambda: _listens(port))
         await eventually(lambda: _takes_queries(url), 60)
         yield Servers(port, url)
 
@@ -136,14 +136,14 @@ async def _embedded() -> AsyncIterator[Servers]:
     nats.write_config(config, port=port, store=directory / "nats", passwords=passwords)
     processes = _start(directory, config, postgres)
     try:
-        await eventually(postgres.ready, 30)
-        await eventually(lambda: _listens(port), 30)
+        await eventually(postgres.ready)
+        await eventually(lambda: _listens(port))
         yield Servers(port, postgres.url)
     finally:
         for process in processes:
             process.send_signal(signal.SIGINT)
         for process in processes:
-            process.wait(20)
+            process.wait(60)
         postgres.remove_sockets()
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from tests.chaos.run import Report, chaos
 from tests.running_stack import up
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 async def test_every_fault_once_loses_nothing(tmp_path: Path) -> None:
     seed, running = secrets.randbelow(10**6), up(tmp_path / "home", tmp_path)
     report = await chaos(running, seed=seed, faults=FAULTS, most=len(FAULTS))
@@ -24,7 +24,7 @@ async def test_every_fault_once_loses_nothing(tmp_path: Path) -> None:
     assert len(report.ledger.accepted) > 500
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 async def test_a_cluster_loses_nothing_while_its_parts_are_killed(tmp_path: Path) -> None:
     seed = secrets.randbelow(10**6)
     report = await chaos(cluster(tmp_path), seed=seed, faults=cluster_faults(), most=8)

@@ -34,7 +34,7 @@ async def raw(listener: Listener, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(request)
     with contextlib.suppress(ConnectionError):
-        answer = await asyncio.wait_for(reader.read(), 20)
+        answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return answer
 

@@ -44,7 +44,7 @@ async def read_until_url(stream: asyncio.StreamReader | None) -> tuple[str, str]
     assert stream is not None
     said = ""
     while not (found := URL.search(said)):
-        line = await asyncio.wait_for(stream.readline(), 30)
+        line = await asyncio.wait_for(stream.readline(), 60)
         assert line, said
         said += line.decode()
     return said, found.group()
@@ -147,13 +147,13 @@ class Terminal:
 
     async def until(self, text: str) -> None:
         """Read until `text` appears on the screen."""
-        await eventually(lambda: text in self._more(), 30)
+        await eventually(lambda: text in self._more(), 60)
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
     async def end(self) -> Outcome:
-        await eventually(lambda: (self._more(), self.process.poll() is not None)[1], 30)
+        await eventually(lambda: (self._more(), self.process.poll() is not None)[1], 60)
         return Outcome(self.process.returncode, self._more(), "")
 
     def _more(self) -> str:

@@ -84,7 +84,7 @@ def operator(home: Path) -> str:
     return str(dotenv_values(home / "operator.env")["NATS_URL"])
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_a_backup_under_load_comes_back_on_an_empty_machine(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     for directory in (old, new):

@@ -171,7 +171,7 @@ async def seed(stack: Up) -> None:
         letters = await stack.http.get("/v1/admin/deadletters", headers=stack.admin)
         return await stack.stored() == 5 and letters.json()["total"] == 3
 
-    await eventually(is_there, 30)
+    await eventually(is_there, 60)
 
 
 async def _stores(stack: Up, count: int) -> bool:
@@ -248,7 +248,7 @@ async def test_the_overview_draws_what_is_known_and_says_unknown_for_the_rest(lo
             found = await loop.stack.http.get("/v1/admin/activity", headers=loop.stack.admin)
             return bool(max(filter(None, found.json()["series"]["stored"]), default=0))
 
-        await eventually(is_measured, 30)
+        await eventually(is_measured, 60)
         await console.open()
         steps = page.get_by_role("region", name="Events")
         await expect(steps.get_by_role("row", name="Stored")).not_to_contain_text("unknown")
@@ -401,7 +401,7 @@ async def test_dead_letters_are_replayed_and_purged(loop: Loop) -> None:
             await console.open("deadletters")
             return await page.get_by_role("button", name="Purge all 2").count() == 1
 
-        await eventually(are_back, 20)
+        await eventually(are_back, 60)
         await page.get_by_role("button", name="Purge all 2").click()
         await page.get_by_role("dialog").get_by_role("button", name="Purge").click()
         await expect(page.locator(".outcome")).to_contain_text("2 dead letters purged.")

@@ -102,13 +102,13 @@ async def test_the_stand_in_for_tests_runs_as_shown(checkout: Checkout, tmp_path
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, str(program)), env=checkout.variables, stdout=asyncio.subprocess.PIPE
     )
-    said, _ = await asyncio.wait_for(running.communicate(), 30)
+    said, _ = await asyncio.wait_for(running.communicate(), 60)
     assert (running.returncode, said) == (0, b"['signed_up'] []\n")
 
 
 async def test_the_app_runs_as_shown(checkout: Checkout) -> None:
     app = await checkout.start("app.py", "app.env")
-    said, _ = await asyncio.wait_for(app.communicate(), 30)
+    said, _ = await asyncio.wait_for(app.communicate(), 60)
     # Nothing is configured here, so that nothing is known, and nothing fails.
     assert app.returncode == 0
     assert said.startswith(b"None default ")
@@ -122,7 +122,7 @@ async def test_the_subscriber_hears_of_a_credential_change(checkout: Checkout) -
         url, json={"payload": GRANT}, headers=checkout.stack.admin
     )
     said = ""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while "posthog stored" not in said:
             said = (await subscriber.stdout.readline()).decode()
     subscriber.kill()
@@ -133,7 +133,7 @@ async def test_the_subscriber_hears_of_a_credential_change(checkout: Checkout) -
 
 async def test_the_calls_of_the_reference_run_as_shown(checkout: Checkout) -> None:
     program = await checkout.start("from_hogsend.py", "app.env")
-    said, _ = await asyncio.wait_for(program.communicate(), 30)
+    said, _ = await asyncio.wait_for(program.communicate(), 60)
     # Nothing is configured here: every call is the silent no-op of the reference.
     assert program.returncode == 0
     assert said.decode().splitlines() == [
@@ -151,7 +151,7 @@ async def test_typed_events_are_read_as_shown(checkout: Checkout) -> None:
         happened = {"event": "plan_changed", "distinct_id": "u_7", "properties": properties}
         sent = await checkout.stack.http.post("/v1/webhooks/posthog", json={"event": happened})
         assert sent.status_code == 200
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         said = [(await billing.stdout.readline()).decode() for _ in range(2)]
     billing.kill()
     await billing.wait()

@@ -6,8 +6,6 @@ import asyncio
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.running_stack import up
 
 CHECKS = (
@@ -24,7 +22,6 @@ CHECKS = (
 for other methods: the contract answers 404."""
 
 
-@pytest.mark.timeout(300)
 async def test_every_answer_is_documented_and_no_nonsense_is_accepted(tmp_path: Path) -> None:
     key = "k-admin"
     async with up(

@@ -31,7 +31,7 @@ from tests.running_stack import PYTHONPATH, clean_environment
 from tests.waiting import eventually
 
 # Another run may have the ports.
-pytestmark = pytest.mark.timeout(330)
+pytestmark = pytest.mark.timeout(600)
 
 BINARY = re.compile(rb"\\x[0-9a-f]+")
 """How pg_dump writes bytes; ours are digests."""

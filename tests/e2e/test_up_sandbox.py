@@ -96,7 +96,7 @@ async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path:
         following = await start(stack, "events", "follow", "signed_up", "--json")
         assert following.stdout is not None
         assert following.stderr is not None
-        assert b"following" in await asyncio.wait_for(following.stderr.readline(), 30)
+        assert b"following" in await asyncio.wait_for(following.stderr.readline(), 60)
         stand_in = StandIn(port, httpx.URL(gateway).port or 0)
         async with httpx.AsyncClient(base_url=stand_in.options.url) as posthog:
             body = stand_in.event("signed_up", "u_42", "ada@example.com")
@@ -107,7 +107,7 @@ async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path:
                 assert (await posthog.post("/i/v0/e/", json=body)).is_success
                 return (await asyncio.wait({line}, timeout=0.5))[0] != set()
 
-            await eventually(arrived, 30)
+            await eventually(arrived, 60)
         assert json.loads(line.result())["userId"] == "u_42"
         following.send_signal(2)
         ended = await finish(following)

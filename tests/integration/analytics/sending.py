@@ -101,7 +101,7 @@ async def until_consumed(sending: Sending, stream: StreamName, durable: str) -> 
             return False
         return not info.num_pending and not info.num_ack_pending
 
-    await eventually(idle, 30)
+    await eventually(idle)
 
 
 def bodies(events: Sequence[dict[str, Any]]) -> str:

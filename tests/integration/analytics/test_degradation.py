@@ -117,7 +117,7 @@ class Stack:
             info = await self.ingest.operator.js.stream_info(stream)
             return info.state.messages == 0
 
-        await eventually(is_empty, 30)
+        await eventually(is_empty)
 
     def captured(self, event: str, person: str) -> bool:
         return any(
@@ -282,15 +282,15 @@ async def test_each_row_stands_alone(
     row = ROWS[name]
     async with _posthog() as posthog:
         async with running(servers, database_url, tmp_path, posthog, row.start) as stack:
-            await eventually(lambda: _is(stack, ALL - row.off), 30)
+            await eventually(lambda: _is(stack, ALL - row.off))
             await _try(stack, on=ALL - row.off)
             if row.mend is not None:
                 await row.mend(stack)
-                await eventually(lambda: _is(stack, ALL), 30)
+                await eventually(lambda: _is(stack, ALL))
                 await _try(stack, on=ALL)
         if row.mended is not None:
             async with running(servers, database_url, tmp_path, posthog, row.mended) as stack:
-                await eventually(lambda: _is(stack, ALL), 30)
+                await eventually(lambda: _is(stack, ALL))
                 await _try(stack, on=ALL)
 
 
@@ -301,16 +301,16 @@ async def test_a_credential_that_goes_takes_only_its_own_rows(
         _posthog() as posthog,
         running(servers, database_url, tmp_path, posthog, Start()) as stack,
     ):
-        await eventually(lambda: _is(stack, ALL), 30)
+        await eventually(lambda: _is(stack, ALL))
         answer = await stack.front.http.delete(CREDENTIAL, headers=admin())
         assert answer.is_success
         # The destination goes on delivering; only nobody can look at it any more.
-        await eventually(lambda: _is(stack, {CAPTURE, WRITES, OUT}), 30)
+        await eventually(lambda: _is(stack, {CAPTURE, WRITES, OUT}))
         await _try(stack, on={CAPTURE, WRITES, OUT, IN})
         await stack.connect()
-        await eventually(lambda: _is(stack, ALL), 30)
+        await eventually(lambda: _is(stack, ALL))
         await _disable(stack)
-        await eventually(lambda: _is(stack, ALL - {IN}), 30)
+        await eventually(lambda: _is(stack, ALL - {IN}))
 
 
 async def _is(stack: Stack, wanted: set[str]) -> bool:

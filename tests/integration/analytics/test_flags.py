@@ -46,7 +46,7 @@ async def test_flags_have_their_values_and_an_evaluation_is_reported_once(
             batches = [one.body for one in world.posthog.requests if one.path == "/batch/"]
             return [event for batch in batches for event in batch["batch"]]
 
-        await eventually(lambda: len(reported()) == 2, 30)
+        await eventually(lambda: len(reported()) == 2)
         called = {one["properties"]["$feature_flag"]: one for one in reported()}
         assert called["beta"]["event"] == "$feature_flag_called"
         assert called["beta"]["properties"]["$feature_flag_response"] == "blue"

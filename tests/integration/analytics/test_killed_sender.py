@@ -25,7 +25,6 @@ PEOPLE = 50
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
 
-@pytest.mark.timeout(180)
 async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
     servers: Servers, database_url: str
 ) -> None:
@@ -49,7 +48,7 @@ async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
         command = ("-m", "cli.main", "serve", "analytics")
 
         async def report() -> None:
-            await eventually(lambda: _exists(operator), 30)
+            await eventually(lambda: _exists(operator))
             # One reporter: the order within a person is the order of the numbers.
             for number in range(EVENTS):
                 await member.capture("e", f"u_{number % PEOPLE}", {"n": number})
@@ -57,14 +56,14 @@ async def test_a_killed_sender_loses_nothing_and_keeps_everybodys_order(
         reporting = asyncio.create_task(report())
         async with process(*command, **variables) as victim:
             posthog.gate.set()
-            await eventually(more_than(len(posthog.batches), posthog.batches), 40)
+            await eventually(more_than(len(posthog.batches), posthog.batches), 60)
             posthog.gate.clear()
             victim.kill()
         posthog.gate.set()
         async with process(*command, **variables):
             await reporting
             await eventually(lambda: len({one["uuid"] for one in posthog.events}) == EVENTS, 60)
-            await eventually(lambda: _is_empty(operator), 30)
+            await eventually(lambda: _is_empty(operator))
     firsts: dict[str, list[int]] = defaultdict(list)
     seen: set[str] = set()
     for event in posthog.events:

@@ -99,7 +99,7 @@ async def test_what_came_while_no_replica_ran_and_no_durable_existed_arrives_onc
             await report(sent, 1)
             await announce(ingest, 1)
             await eventually(lambda: taken(posthog) == ["$set", "email.opened", "feature.used"])
-            await eventually(lambda: _is_empty(sent), 30)
+            await eventually(lambda: _is_empty(sent))
         for stream, durable in durables:
             await (await operator.js_for(stream)).delete_consumer(stream, durable)
         await report(sent, 2)
@@ -113,7 +113,7 @@ async def test_what_came_while_no_replica_ran_and_no_durable_existed_arrives_onc
             await eventually(
                 lambda: taken(posthog) == sorted(2 * ["$set", "email.opened", "feature.used"]), 30
             )
-            await eventually(lambda: _is_empty(sent), 30)
+            await eventually(lambda: _is_empty(sent))
             for stream, durable in durables:
                 await until_consumed(sent, stream, durable)
     # In effect and in fact: the last replica had the time to save where it was.

@@ -30,7 +30,6 @@ LIMITED = (
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
 
-@pytest.mark.timeout(180)
 async def test_300_captures_of_1_mb_outlive_an_outage_in_512_mib(
     servers: Servers, database_url: str
 ) -> None:

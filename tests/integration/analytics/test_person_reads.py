@@ -38,9 +38,9 @@ async def test_cases_93_95_and_100_oauth_comes_first_the_moment_it_is_stored(
             assert await world.member.persons.get("u_42") == PLAN
             return world.bearers()[-1] == token
 
-        await eventually(lambda: reads_with("pha_1"), 5)
+        await eventually(lambda: reads_with("pha_1"))
         await world.disconnect()
-        await eventually(lambda: reads_with(PERSONAL), 5)
+        await eventually(lambda: reads_with(PERSONAL))
 
 
 async def test_a_token_that_posthog_refuses_is_replaced_once(

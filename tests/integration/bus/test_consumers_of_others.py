@@ -26,7 +26,7 @@ from hogsend.transport.connection import Connection
 from services.ingest.consumer_api import requests
 from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
@@ -208,7 +208,7 @@ async def test_a_durable_that_exists_is_read_while_ingest_is_away(servers: Serve
             body = b'{"id":"1","event":"x","source":"hogsend","userId":"u","contactKey":"u",'
             body += b'"occurredAt":"2026-01-01T00:00:00Z","receivedAt":"2026-01-01T00:00:00Z",'
             await ingest.publish("hogsend.events.x", body + b'"properties":{}}', {})
-        assert (await asyncio.wait_for(waiting, 10)).id == "1"
+        assert (await asyncio.wait_for(waiting, PATIENCE_SECONDS)).id == "1"
 
 
 async def test_an_operator_deletes_a_durable(

@@ -216,7 +216,7 @@ async def test_what_was_not_finished_at_a_stop_goes_to_the_next_replica(
 
     async with running(other):
         # Far sooner than JetStream's ack_wait of 30 seconds.
-        await eventually(lambda: got == ["1"], 10)
+        await eventually(lambda: got == ["1"])
 
 
 async def test_a_deleted_consumer_is_made_again(servers: Servers, ingest: Connection) -> None:
@@ -276,7 +276,7 @@ async def test_a_server_that_has_forgotten_who_hears_of_credentials_is_asked_aga
             js = await operator.js_for(StreamName.CREDENTIALS)
             await js.delete_consumer(StreamName.CREDENTIALS, mine.name)
             await change(credentials, 8)
-            await eventually(lambda: 8 in got, 30)
+            await eventually(lambda: 8 in got)
 
 
 async def change(credentials: Connection, version: int) -> None:

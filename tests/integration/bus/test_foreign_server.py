@@ -21,7 +21,7 @@ from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
 from tests.ports import free_port
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 AS_BEFORE = {
     "publish": ["hogsend.events.*", f"{API}.>", "$JS.ACK.>"],
@@ -46,12 +46,12 @@ async def own_server(directory: Path, permissions: dict[str, Any]) -> AsyncItera
     process = _started(file)
     connection = Connection(User.INGEST, nats_server.url(User.INGEST, "p", port))
     try:
-        await asyncio.wait_for(connection.open(), 10)
+        await asyncio.wait_for(connection.open(), PATIENCE_SECONDS)
         yield connection
     finally:
         await connection.close()
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _started(config: Path) -> subprocess.Popen[bytes]:
@@ -77,4 +77,4 @@ async def test_consumers_are_made_as_jetstream_has_it(
         times = dict.fromkeys(("occurredAt", "receivedAt"), "2026-01-01T00:00:00Z")
         body = json.dumps({**event, **times, "properties": {}}).encode()
         await connection.publish("hogsend.events.x", body, {})
-        assert (await asyncio.wait_for(waiting, 10)).id == "1"
+        assert (await asyncio.wait_for(waiting, PATIENCE_SECONDS)).id == "1"

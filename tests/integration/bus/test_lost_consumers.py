@@ -77,11 +77,11 @@ async def test_nothing_is_missed_that_came_while_it_was_gone(
     await operator.js.publish(OPENED, b"before")
     async with connected(servers, User.ANALYTICS) as analytics:
         reader = Reader(analytics)
-        await eventually(lambda: exists(operator), 10)
+        await eventually(lambda: exists(operator))
         for number in range(3):
             await lose(operator)
             await operator.js.publish(OPENED, b"gone %d" % number)
-            await eventually(partial(reader.has, b"gone %d" % number), 20)
+            await eventually(partial(reader.has, b"gone %d" % number))
         await reader.stop()
         assert b"before" not in reader.read
         # A service that starts later finds it, declared otherwise as it is.
@@ -94,14 +94,14 @@ async def test_positions_of_a_stream_that_is_gone_do_not_count_for_the_next(
 ) -> None:
     async with connected(servers, User.ANALYTICS) as analytics:
         reader = Reader(analytics)
-        await eventually(lambda: exists(operator), 10)
+        await eventually(lambda: exists(operator))
         for number in range(5):
             await operator.js.publish(OPENED, b"%d" % number)
-        await eventually(lambda: reader.has(b"4"), 10)
+        await eventually(lambda: reader.has(b"4"))
         await operator.js.delete_stream(STREAM)
         async with connected(servers, User.INGEST) as ingest:
             await streams.restore(ingest.js, User.INGEST)
-        await eventually(lambda: exists(operator), 20)
+        await eventually(lambda: exists(operator))
         await operator.js.publish(OPENED, b"on the new one")
-        await eventually(lambda: reader.has(b"on the new one"), 20)
+        await eventually(lambda: reader.has(b"on the new one"))
         await reader.stop()

@@ -56,7 +56,7 @@ async def nats_of(secrets: Path, directory: Path) -> AsyncIterator[int]:
         return True
 
     try:
-        await eventually(listens, 30)
+        await eventually(listens)
         yield port
     finally:
         process.kill()

@@ -26,7 +26,7 @@ from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
 from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 DURABLE = "slow"
@@ -104,7 +104,9 @@ async def test_who_stops_iterating_holds_nothing_back(
             assert event.id == "1"
             break
         async with connected(servers, User.SUBSCRIBER) as other:
-            again = await asyncio.wait_for(anext(Client(other).events(durable=DURABLE)), 20)
+            again = await asyncio.wait_for(
+                anext(Client(other).events(durable=DURABLE)), PATIENCE_SECONDS
+            )
         assert again.id == "1"
 
 
@@ -120,7 +122,7 @@ async def test_a_wait_cut_short_is_taken_up_again(servers: Servers, fresh_bus: N
         await eventually(lambda: operator.js.consumers_info(StreamName.EVENTS))
         for id in ("1", "2"):
             await announce(ingest, id)
-            assert (await asyncio.wait_for(anext(events), 20)).id == id
+            assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == id
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(anext(events), 0.2)
 
@@ -203,7 +205,7 @@ async def test_an_answer_of_jetstreams_in_a_stream_stops_no_reader(
         await eventually(is_there)
         await announce(ingest, "1")
         events = Client(subscriber).events(durable=DURABLE)
-        assert (await asyncio.wait_for(anext(events), 10)).id == "1"
+        assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == "1"
         waiting = asyncio.ensure_future(anext(events))
 
         async def nothing_is_left() -> bool:
@@ -224,7 +226,7 @@ async def test_a_subscriber_that_writes_is_told_at_once(servers: Servers, fresh_
 
 
 async def _has_passing_consumer(subscriber: Connection) -> bool:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         info = await subscriber.js.stream_info(StreamName.EVENTS)
     return info.state.consumer_count == 2
 
@@ -237,7 +239,7 @@ async def test_a_password_in_an_address_is_decoded(servers: Servers, fresh_bus: 
         name, _, password = credentials.partition(":")
         escaped = "".join(f"%{byte:02X}" for byte in password.encode())
         subscriber = Connection(User.SUBSCRIBER, f"{scheme}://{name}:{escaped}@{place}")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await subscriber.open()
         await subscriber.close()
 

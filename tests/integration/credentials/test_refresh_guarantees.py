@@ -33,7 +33,7 @@ from tests.integration.harness import (
 )
 from tests.running_stack import PYTHONPATH
 from tests.servers import Servers
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 async def test_ten_replicas_refresh_once_and_back_off_together(driver: Driver) -> None:
@@ -57,9 +57,9 @@ async def test_every_refresh_is_a_credential_event(
     await service.credentials.put_oauth("posthog", driver.grant(left=59))
     async with consumers_of_others(servers), connected(servers, User.SUBSCRIBER) as bus:
         changes = Client(bus).credential_changes("posthog")
-        stored_one = await asyncio.wait_for(anext(changes), 10)
+        stored_one = await asyncio.wait_for(anext(changes), PATIENCE_SECONDS)
         reply = await ask(service)
-        refreshed = await asyncio.wait_for(anext(changes), 10)
+        refreshed = await asyncio.wait_for(anext(changes), PATIENCE_SECONDS)
     assert stored_one.change == "stored"
     assert isinstance(refreshed, CredentialChanged)
     assert refreshed.change == "refreshed"
@@ -89,7 +89,7 @@ async def test_a_refresh_that_sigkill_interrupted_is_repeated_at_once(
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        await eventually(lambda: driver.endpoint.asked, 30)
+        await eventually(lambda: driver.endpoint.asked)
     finally:
         victim.kill()
         await victim.wait()

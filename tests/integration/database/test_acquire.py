@@ -21,7 +21,7 @@ async def kept(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
     keeping = asyncio.create_task(database.keep_connected())
     try:
-        await eventually(lambda: is_up(database), 30)
+        await eventually(lambda: is_up(database))
         yield database
     finally:
         keeping.cancel()
@@ -108,6 +108,6 @@ async def test_tables_that_are_gone_are_made_again(database_url: str) -> None:
             await admin.close()
         with pytest.raises(Unavailable):
             await execute(database, "DELETE FROM events")
-        await eventually(lambda: is_up(database), 30)
+        await eventually(lambda: is_up(database))
         async with database.acquire() as connection:
             assert await connection.fetchval("SELECT count(*) FROM events") == 0

@@ -15,6 +15,7 @@ from hogsend.service.database import Database
 from tests.integration.bus.test_tls import postgres_on_tcp
 from tests.ports import free_port
 from tests.servers import Servers
+from tests.waiting import PATIENCE_SECONDS
 
 MIGRATIONS = Path(services.credentials.__file__).with_name("migrations")
 PASSWORD = "p@s#s/w:rd?%41"
@@ -37,7 +38,7 @@ async def owner(servers: Servers, database_url: str) -> AsyncIterator[tuple[str,
 async def is_used(url: str) -> str:
     """Migrate and connect as a service does; gives the name the server knows it by."""
     database = Database(url, "credentials", MIGRATIONS, pool_size=2)
-    await asyncio.wait_for(database.connect(), 20)
+    await asyncio.wait_for(database.connect(), PATIENCE_SECONDS)
     try:
         async with database.acquire() as connection:
             assert await connection.fetchval("SELECT count(*) FROM provider_credentials") == 0

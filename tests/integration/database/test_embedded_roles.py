@@ -24,7 +24,7 @@ async def running(home: DataDirectory, postgres: EmbeddedPostgres) -> AsyncItera
     supervisor = Supervisor(home.logs, lambda _name, _what: None)
     await supervisor.start(postgres.program)
     try:
-        await eventually(postgres.ready, 30)
+        await eventually(postgres.ready)
         yield
     finally:
         await supervisor.stop()

@@ -28,7 +28,7 @@ from tests.integration.harness import (
     gateway_service,
 )
 from tests.servers import Servers
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 URL = "/v1/admin/provider-credentials/posthog"
 EXPIRES = (datetime.now(UTC) + timedelta(hours=10)).replace(microsecond=0)
@@ -279,7 +279,7 @@ async def test_a_change_that_could_not_be_published_is_published_later(
     await service.store.save("posthog", "derived", payload)
     await service.relay.relay_pending()
     async with consumers_of_others(servers), connected(servers, User.SUBSCRIBER) as bus:
-        change = await asyncio.wait_for(anext(Client(bus).credential_changes()), 10)
+        change = await asyncio.wait_for(anext(Client(bus).credential_changes()), PATIENCE_SECONDS)
     assert change.kinds == ["derived"]
 
 

@@ -57,7 +57,7 @@ class Operator(Fake):
         return found
 
     async def hears(self, kind: str, state: str) -> None:
-        await eventually(lambda: self.told.get(kind) == state, 30)
+        await eventually(lambda: self.told.get(kind) == state)
 
 
 class Stack:

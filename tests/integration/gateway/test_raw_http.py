@@ -14,7 +14,7 @@ import pytest
 
 from tests.ports import free_port
 from tests.running_stack import PYTHONPATH, clean_environment
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 KEY = "admin-key-of-this-test"
 EVENTS = "/v1/admin/events"
@@ -47,12 +47,12 @@ async def gateway(directory: Path, **settings: str) -> AsyncIterator[int]:
         cwd=directory,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    await eventually(lambda: answers(port), 30)
+    await eventually(lambda: answers(port))
     yield port
     # It outlived everything that was done to it.
     assert process.returncode is None
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 15) == 0
+    assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == 0
 
 
 @asynccontextmanager
@@ -266,6 +266,6 @@ async def test_the_operator_is_told_of_the_spool_while_nats_is_away(tmp_path: Pa
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         assert status(await exchange(port, head.encode() + body)) == 200
-        await eventually(lambda: bool(told), 40)
+        await eventually(lambda: bool(told), 60)
     assert b'"type":"spool.in_use"' in told[0]
     assert b'"state":"raised"' in told[0]

@@ -22,7 +22,7 @@ from services.ingest.engagement_retention import EngagementRetention
 from tests.integration.harness import connected
 from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 INGEST = "ingest"
 """The consumer that records reports."""
@@ -48,7 +48,7 @@ async def held(driver: Driver) -> int:
 async def test_reports_outlive_the_consumer_that_records_them(driver: Driver) -> None:
     async def lose_the_consumer() -> None:
         for _ in range(5):
-            await eventually(lambda: _has_consumer(driver), 30)
+            await eventually(lambda: _has_consumer(driver))
             await driver.operator.js.delete_consumer(STREAM, INGEST)
 
     async with driver.replica():
@@ -81,11 +81,11 @@ async def test_a_report_stays_until_every_consumer_is_done_with_it(
         assert await held(driver) == 3  # not recorded: ingest's consumer is not even there
         await js.add_consumer(STREAM, ENGAGEMENT_CONSUMER)
         recording = await js.pull_subscribe_bind(consumer=INGEST, stream=STREAM)
-        for message in await recording.fetch(3, timeout=10):
+        for message in await recording.fetch(3, timeout=PATIENCE_SECONDS):
             await message.ack_sync()
         await retention.trim()
         assert await held(driver) == 3
-        first, second, _ = await slow.fetch(3, timeout=10)
+        first, second, _ = await slow.fetch(3, timeout=PATIENCE_SECONDS)
         await first.ack_sync()
         await retention.trim()
         assert await held(driver) == 2

@@ -28,6 +28,7 @@ from services.ingest.replay.replayer import EventReplayer
 from tests.integration import harness
 from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
+from tests.waiting import PATIENCE_SECONDS
 
 MAILER, EVERYTHING, UNFILTERED = "mailer", "everything", "unfiltered"
 SINCE, UNTIL = datetime(2026, 1, 1, 10, tzinfo=UTC), datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -88,7 +89,7 @@ async def taken(driver: Driver, name: str) -> list[Msg]:
     if not count:
         return []
     source = await driver.operator.js.pull_subscribe_bind(name, stream=StreamName.EVENTS)
-    messages = await source.fetch(count, timeout=30)
+    messages = await source.fetch(count, timeout=PATIENCE_SECONDS)
     for message in messages:
         await message.ack_sync()
     await source.unsubscribe()

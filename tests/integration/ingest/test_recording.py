@@ -27,6 +27,7 @@ from tests.integration import harness
 from tests.integration.harness import ADMIN_KEY, READ_KEY, Gateway, client, connected
 from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
+from tests.waiting import PATIENCE_SECONDS
 
 INGEST_KEY = "k-ingest"
 URL = "/v1/events"
@@ -187,7 +188,7 @@ async def test_an_event_of_the_catalog_reaches_destinations_as_well(
     looking = await js.pull_subscribe_bind(consumer="looks", stream=StreamName.ENGAGEMENT)
     async with driver.replica():
         told = await report(gateway, event="email.opened", email="a@b.com", properties={"n": 1})
-        (message,) = await looking.fetch(1, timeout=10)
+        (message,) = await looking.fetch(1, timeout=PATIENCE_SECONDS)
         await message.ack()
         key = told.json()["contactKey"]
         assert message.subject == "hogsend.engagement.email.opened"

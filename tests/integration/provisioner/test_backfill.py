@@ -138,7 +138,7 @@ async def test_a_backfill_that_is_interrupted_twice_loses_and_doubles_nothing(
         async def more() -> bool:
             return bool((await stack.latest())["read"] > before)
 
-        await eventually(more, timeout=20)
+        await eventually(more)
     async with stack.provisioner():
         assert before < (await stack.latest())["read"] < EVENTS
         done = await stack.until("finished")

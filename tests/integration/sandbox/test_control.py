@@ -18,7 +18,7 @@ from sandbox.instance import Instance
 from sandbox.options import Options
 from tests.integration.sandbox.driver import FUNCTIONS, Driver, Receiver, bearer
 from tests.ports import free_port
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 async def faults(posthog: Driver, **by_area: Any) -> None:
@@ -198,7 +198,7 @@ async def test_ctrl_c_does_not_wait_for_a_slow_answer() -> None:
             asking = asyncio.create_task(http.get("/api/projects/@current/", timeout=600))
             await eventually(lambda: _fault_was_met(http))
             process.send_signal(signal.SIGINT)
-            await asyncio.wait_for(process.wait(), 15)
+            await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
             assert process.returncode == 0
             await asyncio.gather(asking, return_exceptions=True)
             assert asking.done()

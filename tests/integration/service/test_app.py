@@ -342,7 +342,7 @@ async def test_what_is_not_acknowledged_at_a_stop_is_given_back_at_once(
     other = Work()
     async with running(servers, other):
         # Far sooner than JetStream's ack_wait of 30 seconds.
-        await eventually(lambda: other.batches == [[b"held"]], 10)
+        await eventually(lambda: other.batches == [[b"held"]])
 
 
 async def test_a_deleted_consumer_and_a_deleted_stream_are_made_again(
@@ -363,8 +363,8 @@ async def test_a_deleted_consumer_and_a_deleted_stream_are_made_again(
                 return False
             return True
 
-        await eventually(sent, 20)
-        await eventually(lambda: any(b"3" in batch for batch in work.batches), 20)
+        await eventually(sent)
+        await eventually(lambda: any(b"3" in batch for batch in work.batches))
 
 
 async def test_a_consumer_that_does_not_start_by_itself_runs_when_it_is_told_to(
@@ -391,7 +391,7 @@ async def test_a_consumer_that_does_not_start_by_itself_runs_when_it_is_told_to(
         consuming.cancel()
         await asyncio.gather(consuming, return_exceptions=True)
         again = asyncio.create_task(own.batch_subscriber(keep).run(heartbeat=0.1))
-        await eventually(lambda: len(kept) == 2, 10)
+        await eventually(lambda: len(kept) == 2)
         again.cancel()
         await asyncio.gather(again, return_exceptions=True)
 
