@@ -21,7 +21,6 @@ from pathlib import Path
 
 import msgspec
 import psutil
-import uvloop
 
 from benchmarks import (
     bearers,
@@ -38,6 +37,7 @@ from benchmarks import (
     webhooks,
     workers,
 )
+from benchmarks.ending import run_to_end
 from benchmarks.figures import Figure
 from benchmarks.report import machine
 from benchmarks.screen import LOG, quiet
@@ -116,7 +116,7 @@ def main() -> int:
     garbage_collection.settle()
     with quiet(LOG) as screen:
         try:
-            parts = uvloop.run(measure(screen.write, names))
+            parts = run_to_end(measure(screen.write, names))
         except Exception:  # noqa: BLE001 - whatever it was, the screen says where to look
             screen.write(f"failed; see {LOG}\n")
             traceback.print_exc()

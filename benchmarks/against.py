@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from benchmarks.ending import run_to_end
 from benchmarks.figures import Figure, median
 
 HERE = Path(__file__).parents[1]
@@ -166,7 +167,7 @@ def main() -> int:
         return 2
     commit, *parts = sys.argv[1:]
     try:
-        compared = asyncio.run(measure(commit, parts or PARTS))
+        compared = run_to_end(measure(commit, parts or PARTS))
     except CannotCompare as error:
         sys.stderr.write(f"error: {error}\n  fix: name a commit that has this benchmark\n")
         return 2

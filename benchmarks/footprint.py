@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import asyncpg
-import uvloop
 
 from benchmarks import ingest
+from benchmarks.ending import run_to_end
 from benchmarks.figures import median
 from benchmarks.processes import cpu_seconds
 from benchmarks.screen import LOG, quiet
@@ -253,7 +253,7 @@ def main() -> int:
     parser.add_argument("--index", metavar="COLUMN", help="measure another index on the events")
     given = parser.parse_args()
     with quiet(LOG) as screen:
-        table = uvloop.run(measure(given.index, screen.write))
+        table = run_to_end(measure(given.index, screen.write))
     print(table)
     return 0
 

@@ -20,9 +20,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
-import uvloop
 
 from benchmarks import ingest
+from benchmarks.ending import run_to_end
 from benchmarks.figures import median, percentile
 from benchmarks.processes import cpu_seconds
 from hogsend.contract.events import ListEvents
@@ -229,7 +229,7 @@ def main() -> int:
     parser.add_argument("events", nargs="*", type=int, default=list(SIZES))
     parser.add_argument("--contacts", type=int, default=CONTACTS)
     given = parser.parse_args()
-    uvloop.run(measure(sorted(given.events), given.contacts))
+    run_to_end(measure(sorted(given.events), given.contacts))
     return 0
 
 

@@ -15,10 +15,9 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-import uvloop
-
 from benchmarks import cost
 from benchmarks.cost import Round, Setup
+from benchmarks.ending import run_to_end
 from benchmarks.figures import median
 from benchmarks.peers import setups
 from benchmarks.report import DOCS, Machine, machine
@@ -174,7 +173,7 @@ def main() -> int:
     measured_on = machine()
     with quiet(LOG) as screen:
         try:
-            found, missing = uvloop.run(measure(given.rounds, screen.write))
+            found, missing = run_to_end(measure(given.rounds, screen.write))
         except Exception:  # noqa: BLE001 - whatever it was, the screen says where to look
             screen.write(f"failed; see {LOG}\n")
             traceback.print_exc()
