@@ -49,7 +49,7 @@ def connect(
     provider
         What to connect: posthog.
     posthog_host
-        Address of PostHog's app, used when the server does not know it.
+        Address of PostHog's app, or eu or us; used when the server does not know it.
     provision_only
         Do not ask for consent; only create or repair the webhook destination.
     no_provision

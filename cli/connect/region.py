@@ -8,10 +8,12 @@ from cli.admin.messages import ConnectInfo
 from cli.connect.results import ConnectError, Verdict
 from cli.console import out
 from cli.terminal import Terminal
+from hogsend.posthog.hosts import check_host, private_host
 from hogsend.urls import is_absolute_url, is_loopback
 
 EU = "https://eu.posthog.com"
 US = "https://us.posthog.com"
+REGIONS = {"eu": EU, "us": US}
 SET_IT = (
     "set POSTHOG_HOST (EU: https://eu.i.posthog.com, US: https://us.i.posthog.com) or "
     "POSTHOG_PRIVATE_HOST on the server and restart it"
@@ -27,7 +29,7 @@ def choose(info: ConnectInfo, flag: str | None, terminal: Terminal) -> str:
 
     Args:
         info: how the server is configured, which decides.
-        flag: `--posthog-host`, used if the server does not know.
+        flag: `--posthog-host`, used if the server does not know: a host, or `eu` or `us`.
         terminal: where to ask and warn.
 
     Raises:
@@ -40,17 +42,23 @@ def choose(info: ConnectInfo, flag: str | None, terminal: Terminal) -> str:
         if info.host_explicit is False:
             _accept_default(info.private_host, terminal)
         return info.private_host.rstrip("/")
-    host = flag if flag is not None else _ask(terminal)
-    host = host.strip().rstrip("/")
-    if not (is_absolute_url(host) and host.lower().startswith(("http://", "https://"))):
-        raise ConnectError(
-            Verdict.NOT_CONFIGURED,
-            f"{host or 'nothing'} is not the address of a PostHog",
-            hint=f"give its app host, for example --posthog-host {EU}",
-        )
+    host = (flag if flag is not None else _ask(terminal)).strip()
+    host = private_host(REGIONS.get(host.lower(), host))
+    _check(host)
     if host.lower().startswith("http:") and not is_loopback(host):
         terminal.warn(f"{host} is plain http: credentials travel unencrypted")
     return host
+
+
+def _check(host: str) -> None:
+    problem = f"{host or 'nothing'} is not the address of a PostHog"
+    hint = f"give its app host, for example --posthog-host {EU}"
+    if not (is_absolute_url(host) and host.lower().startswith(("http://", "https://"))):
+        raise ConnectError(Verdict.NOT_CONFIGURED, problem, hint=hint)
+    try:
+        check_host(host)
+    except ValueError as error:
+        raise ConnectError(Verdict.NOT_CONFIGURED, f"{problem}: {error}", hint=hint) from None
 
 
 def _accept_default(host: str, terminal: Terminal) -> None:
@@ -87,4 +95,4 @@ def _ask(terminal: Terminal) -> str:
             return Prompt.ask("Address of its app, for example https://ph.example.com", console=out)
     except (KeyboardInterrupt, EOFError):
         raise Dismissed from None
-    return {"eu": EU, "us": US}[picked]
+    return picked

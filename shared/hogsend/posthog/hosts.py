@@ -12,11 +12,24 @@ _APP = re.compile(r"^(https?://(?:us|eu))(\.posthog\.com)(?=[:/?#]|$)", re.IGNOR
 _EARLIER = re.compile(r"^(https?://)app(?=\.posthog\.com(?:[:/?#]|$))", re.IGNORECASE)
 """PostHog Cloud before there was a second region: the US, as PostHog's libraries take it, too."""
 
+_OF_A_PAGE = re.compile(r"/project/|/(?:batch|capture|api|e|flags|decide|array\.js)/?$")
+"""Paths of PostHog that people copy from a browser or an example, in place of its host's."""
 
-def is_posthog_cloud(url: str) -> bool:
-    """Whether a URL's host is one of PostHog Cloud's; the URL must be one."""
-    host = urlsplit(url).hostname or ""
-    return host.removesuffix(".").endswith(".posthog.com")
+
+def check_host(url: str) -> None:
+    """Check that a URL is the host of a PostHog, and not of one of its pages.
+
+    Raises:
+        ValueError: it is not; the message says what to write, and repeats nothing of it.
+    """
+    parts = urlsplit(url)
+    if (parts.hostname or "").removesuffix(".").endswith(".posthog.com"):
+        if parts.scheme != "https":
+            raise ValueError("PostHog Cloud must be called by https, as it is sent keys")
+        if parts.path.strip("/"):
+            raise ValueError("PostHog Cloud is at no path; remove everything after the host")
+    if _OF_A_PAGE.search(parts.path):
+        raise ValueError("it is the address of one of PostHog's pages; remove the page's path")
 
 
 def private_host(ingestion_host: str) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from hogsend.posthog.hosts import is_posthog_cloud
+from hogsend.posthog.hosts import check_host
 from hogsend.posthog.signing import key_of
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.postgres_certificates import check_certificates
@@ -26,8 +26,6 @@ _MAX_PORT = 65535
 T = TypeVar("T")
 
 _PLACEHOLDER = re.compile(r"\$\{.*\}|\$\(.*\)|\$[A-Z][A-Z0-9_]*|<[^<>]*>|\{\{.*\}\}", re.DOTALL)
-_OF_A_PAGE = re.compile(r"/project/|/(?:batch|capture|api|e|flags|decide|array\.js)/?$")
-"""Paths of PostHog that people copy from a browser or an example, in place of its host's."""
 
 
 def check_written(text: str) -> None:
@@ -65,14 +63,7 @@ def _public_address(text: str) -> str:
 
 
 def _posthog_address(text: str) -> str:
-    parts = urlsplit(text)
-    if is_posthog_cloud(text):
-        if parts.scheme != "https":
-            raise ValueError("PostHog Cloud must be called by https, as it is sent keys")
-        if parts.path.strip("/"):
-            raise ValueError("PostHog Cloud has no path; remove everything after the host")
-    if _OF_A_PAGE.search(parts.path):
-        raise ValueError("it is the address of one of PostHog's pages; remove the page's path")
+    check_host(text)
     return text
 
 
