@@ -7,7 +7,7 @@ from typing import Any
 import uvloop
 from litestar import Litestar, Request, Response, post
 
-from services.gateway import app
+from services.gateway import api, app
 
 
 @post("/echo", status_code=200)
@@ -16,16 +16,13 @@ async def echo(request: Request[Any, Any, Any]) -> Response[bytes]:
     return Response(await request.body(), media_type="application/json")
 
 
-_build = app.build
-
-
 def build_with_echo(*parts: Any, **more: Any) -> Litestar:
     """Build the gateway and add the echo."""
-    litestar = _build(*parts, **more)
+    litestar = api.build(*parts, **more)
     litestar.register(echo)
     return litestar
 
 
 if __name__ == "__main__":
-    app.build = build_with_echo
+    vars(app)["build"] = build_with_echo
     uvloop.run(app.run())

@@ -8,7 +8,7 @@ from typing import Any, cast
 from litestar.serialization import encode_json
 
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
-from services.gateway.app import build
+from services.gateway.api import build
 from services.gateway.settings import GatewaySettings
 
 _KEYS = {

@@ -29,7 +29,8 @@ from services.credentials.app import build_parts as build_credentials
 from services.credentials.app import create_app as create_credentials
 from services.credentials.refresh import Clock, utc_now
 from services.credentials.sealing import Sealer
-from services.gateway.app import build, build_parts, with_middleware
+from services.gateway.api import build, with_middleware
+from services.gateway.app import build_parts
 from services.gateway.handlers import router as gateway_router
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import WebhookSecret

@@ -26,7 +26,7 @@ from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from hogsend.transport.correlation import correlation_id
 from hogsend.transport.publisher import OutgoingMessage, Publisher
-from services.gateway.app import build, with_middleware
+from services.gateway.api import build, with_middleware
 from services.gateway.settings import GatewaySettings
 from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret

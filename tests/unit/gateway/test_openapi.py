@@ -17,7 +17,7 @@ from litestar.serialization import encode_json
 
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
-from services.gateway.app import build
+from services.gateway.api import build
 from services.gateway.examples import examples
 from services.gateway.settings import GatewaySettings
 from services.gateway.signing_keys import SigningKeys

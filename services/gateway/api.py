@@ -1,0 +1,171 @@
+"""The gateway's HTTP API: its routes, what they need, and the middleware around them."""
+
+from __future__ import annotations
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.types import ASGIApp
+
+from hogsend.service.settings import (
+    PostHogSettings,
+    PublicUrlSettings,
+)
+from hogsend.transport.connection import Connection
+from services.gateway.activity.log import ActivityLog
+from services.gateway.audit import with_audit_trail
+from services.gateway.auth import AdminKeys
+from services.gateway.body_budget import BodyBudget
+from services.gateway.client_address import ClientAddresses
+from services.gateway.console.connecting import CONNECT_ROUTES
+from services.gateway.console.live import LiveEvents
+from services.gateway.console.pages import CONSOLE_ROUTES, console_is_shown
+from services.gateway.content_encoding import with_content_decoding
+from services.gateway.correlation import with_correlation_id
+from services.gateway.error_responses import EXCEPTION_HANDLERS
+from services.gateway.examples import add_examples
+from services.gateway.head_requests import with_head_requests
+from services.gateway.json_request import JSONRequest
+from services.gateway.openapi import openapi_config
+from services.gateway.query_keys import refuse_unknown_query_keys
+from services.gateway.request_timeouts import with_body_timeout
+from services.gateway.response_headers import with_response_headers
+from services.gateway.routes.activity import get_activity
+from services.gateway.routes.audit import list_audit_entries
+from services.gateway.routes.backfills import BackfillsController
+from services.gateway.routes.capabilities import list_capabilities
+from services.gateway.routes.client_document import (
+    get_hogsend_client_document,
+    get_own_client_document,
+)
+from services.gateway.routes.connect_info import get_connect_info
+from services.gateway.routes.contact_records import ContactRecordsController
+from services.gateway.routes.contacts import ContactsController
+from services.gateway.routes.credentials import CredentialsController
+from services.gateway.routes.deadletters import DeadLettersController
+from services.gateway.routes.destinations import DestinationsController
+from services.gateway.routes.diagnosis import get_diagnosis
+from services.gateway.routes.documentation_assets import get_documentation_asset
+from services.gateway.routes.event_trace import trace_event
+from services.gateway.routes.events import list_events, replay_events
+from services.gateway.routes.flags import evaluate_flags
+from services.gateway.routes.health import get_health, get_liveness, get_metrics, get_readiness
+from services.gateway.routes.not_offered import not_offered_routes
+from services.gateway.routes.overview import get_overview
+from services.gateway.routes.provisioning import provision_loop
+from services.gateway.routes.record import record_event
+from services.gateway.routes.webhooks import posthog_route, unknown_source
+from services.gateway.settings import GatewaySettings
+from services.gateway.signatures import Signatures
+from services.gateway.signing_keys import SigningKeys
+from services.gateway.slow_readers import with_answers_in_pieces
+from services.gateway.tracing import with_traces
+from services.gateway.webhooks.deliveries import PostHogDeliveries, with_deliveries
+from services.gateway.webhooks.refusals import Refusals
+from services.gateway.webhooks.secret import WebhookSecret
+from services.gateway.webhooks.size_limit import SizeLimit
+from services.gateway.webhooks.webhook_queue import WebhookQueue
+from services.gateway.workers.link import Workers
+
+
+def build(
+    bus: Connection,
+    queue: WebhookQueue,
+    webhook_secret: WebhookSecret,
+    signing_keys: SigningKeys,
+    settings: GatewaySettings,
+    *,
+    posthog: PostHogSettings,
+    public: PublicUrlSettings,
+    workers: Workers | None = None,
+    partitions: int = 1,
+) -> Litestar:
+    """Put the routes and what they need together."""
+    workers = workers or Workers(queue)
+    size = SizeLimit(bus, settings.webhook_max_bytes)
+    deliveries = PostHogDeliveries(
+        queue,
+        webhook_secret,
+        Signatures(signing_keys, required=settings.signatures_required),
+        size=size,
+        refusals=Refusals(ClientAddresses(settings.trusted_proxies)),
+        max_bytes=settings.webhook_max_bytes,
+        in_order=partitions > 1,
+    )
+    live, activity = LiveEvents(bus), ActivityLog(bus)
+    console = console_is_shown(wanted=settings.console, host=settings.gateway_host)
+    keys = AdminKeys(
+        settings, sessions=console, public_url=public.api_public_url, counted=workers.count
+    )
+    workers.heard = keys.count_elsewhere
+    app = Litestar(
+        route_handlers=[
+            posthog_route(deliveries),
+            unknown_source,
+            CredentialsController,
+            get_connect_info,
+            provision_loop,
+            get_diagnosis,
+            DeadLettersController,
+            DestinationsController,
+            list_events,
+            replay_events,
+            trace_event,
+            ContactsController,
+            ContactRecordsController,
+            evaluate_flags,
+            get_overview,
+            get_activity,
+            *not_offered_routes(),
+            BackfillsController,
+            record_event,
+            list_capabilities,
+            list_audit_entries,
+            get_health,
+            get_liveness,
+            get_readiness,
+            get_metrics,
+            get_hogsend_client_document,
+            get_own_client_document,
+            get_documentation_asset,
+            *([*CONSOLE_ROUTES, *CONNECT_ROUTES] if console else []),
+        ],
+        dependencies={
+            "bus": Provide(lambda: bus, sync_to_thread=False),
+            "live": Provide(lambda: live, sync_to_thread=False),
+            "activity": Provide(lambda: activity, sync_to_thread=False),
+            "queue": Provide(lambda: queue, sync_to_thread=False),
+            "webhook_secret": Provide(lambda: webhook_secret, sync_to_thread=False),
+            "signing_keys": Provide(lambda: signing_keys, sync_to_thread=False),
+            "signatures_required": Provide(
+                lambda: settings.signatures_required, sync_to_thread=False
+            ),
+            "size": Provide(lambda: size, sync_to_thread=False),
+            "workers": Provide(lambda: workers, sync_to_thread=False),
+            "posthog": Provide(lambda: posthog, sync_to_thread=False),
+            "public": Provide(lambda: public, sync_to_thread=False),
+        },
+        request_class=JSONRequest,
+        before_request=refuse_unknown_query_keys,
+        state=State(
+            {"admin_keys": keys, "deliveries": deliveries, "live": live, "activity": activity}
+        ),
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=settings.webhook_max_bytes,
+        openapi_config=openapi_config(),
+        logging_config=None,
+    )
+    add_examples(app)
+    return app
+
+
+def with_middleware(litestar: Litestar, bus: Connection, settings: GatewaySettings) -> ASGIApp:
+    """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
+    app: ASGIApp = with_head_requests(with_answers_in_pieces(litestar))
+    app = with_audit_trail(app, bus, ClientAddresses(settings.trusted_proxies))
+    app = with_deliveries(app, litestar.state.deliveries)
+    app = with_content_decoding(app, settings.webhook_max_bytes)
+    budget = BodyBudget(settings.webhook_max_bytes)
+    app = with_body_timeout(app, settings.http_request_timeout_seconds, budget)
+    app = with_correlation_id(app)
+    return with_traces(with_response_headers(app))
