@@ -54,6 +54,15 @@ async def known(bus: Connection) -> tuple[Capabilities, Diagnosis | None]:
     return Capabilities([found[name] for name in ORDER]), diagnosis
 
 
+async def person_reads(bus: Connection) -> Capability:
+    """Whether the service that reads persons can; `unknown` when it does not answer."""
+    answered = await _ask(bus, ANALYTICS_CAPABILITIES)
+    for one in answered.capabilities if answered else []:
+        if one.name == "personReads":
+            return one
+    return _unknown("personReads", "analytics")
+
+
 async def _ask(
     bus: Connection, endpoint: Endpoint[Empty, Reply], deadline: float | None = None
 ) -> Reply | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
 
 import msgspec
@@ -9,6 +10,7 @@ from litestar import get
 from litestar.di import NamedDependency
 
 from hogsend.contract.base import Empty
+from hogsend.contract.capabilities import Capability
 from hogsend.contract.provisioning import (
     PROVISIONER_DIAGNOSE,
     CredentialFinding,
@@ -21,6 +23,7 @@ from hogsend.contract.provisioning import (
     Unsigned,
 )
 from hogsend.transport.connection import Connection
+from services.gateway import capabilities
 from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.timestamps import format_milliseconds
@@ -70,19 +73,34 @@ async def get_diagnosis(
     bus: NamedDependency[Connection], signatures_required: NamedDependency[bool]
 ) -> DiagnosisBody:
     """Check credential, person reads, webhook secret, destination, scopes, URL and signatures."""
-    return _body(await bus.request(PROVISIONER_DIAGNOSE, Empty()), required=signatures_required)
+    found, reads = await asyncio.gather(
+        bus.request(PROVISIONER_DIAGNOSE, Empty()), capabilities.person_reads(bus)
+    )
+    return _body(found, reads, required=signatures_required)
 
 
-def _body(found: Diagnosis, *, required: bool) -> DiagnosisBody:
+def _body(found: Diagnosis, reads: Capability, *, required: bool) -> DiagnosisBody:
     return DiagnosisBody(
         private_host=found.private_host,
         credential=_credential(found.credential),
-        person_reads=found.person_reads,
+        person_reads=_person_reads(found.person_reads, reads),
         webhook_secret=found.webhook_secret,
         destination=found.destination,
         scope_gap=found.scope_gap,
         public_url=found.public_url,
         signatures=_signatures(found.destination, required=required),
+    )
+
+
+def _person_reads(allowed: ReadsFinding, here: Capability) -> ReadsFinding:
+    """What PostHog allows is half of it: analytics has to be there to read."""
+    if allowed.state != "working" or here.state == "on":
+        return allowed
+    return ReadsFinding(
+        state="failing" if here.state == "off" else "unknown",
+        through=allowed.through,
+        detail=f"PostHog allows them. {here.reason}",
+        remediation="Look at `hogsend status` and at the analytics service's log.",
     )
 
 

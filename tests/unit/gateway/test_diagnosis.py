@@ -1,0 +1,65 @@
+"""The diagnosis: what PostHog allows, and whether anybody here makes use of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities, Capability
+from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
+from tests.unit.gateway.fakes import FakeGateway, bearer
+
+ALLOWED: dict[str, Any] = {
+    "privateHost": "https://eu.posthog.com",
+    "credential": {"state": "present"},
+    "personReads": {"state": "working", "through": "oauth"},
+    "webhookSecret": {"state": "present", "source": "minted"},
+    "destination": {"state": "live"},
+    "scopeGap": [],
+    "publicUrl": {"url": "https://t.example.com", "loopback": False},
+    "provisioning": {"state": "possible"},
+}
+REFUSED = {**ALLOWED, "personReads": {"state": "failing", "through": "oauth", "detail": "401"}}
+
+
+async def reads(
+    gateway: FakeGateway, found: dict[str, Any], here: Capability | None
+) -> dict[str, Any]:
+    gateway.bus.answer(PROVISIONER_DIAGNOSE, msgspec.convert(found, Diagnosis))
+    if here is not None:
+        gateway.bus.answer(ANALYTICS_CAPABILITIES, Capabilities([here]))
+    answer = await gateway.http.get("/v1/admin/analytics/diagnosis", headers=bearer())
+    return dict(answer.json()["personReads"])
+
+
+async def test_persons_are_read_when_posthog_allows_it_and_analytics_can(
+    gateway: FakeGateway,
+) -> None:
+    here = Capability(name="personReads", state="on", reason="It works.")
+    found = await reads(gateway, ALLOWED, here)
+    assert (found["state"], found["detail"]) == ("working", None)
+
+
+@pytest.mark.parametrize(
+    ("here", "state", "detail"),
+    [
+        (None, "unknown", "PostHog allows them. The analytics service did not answer."),
+        (
+            Capability(name="personReads", state="off", reason="PostHog answered 401 to a read."),
+            "failing",
+            "PostHog allows them. PostHog answered 401 to a read.",
+        ),
+    ],
+)
+async def test_reads_that_posthog_allows_do_not_work_without_who_reads(
+    gateway: FakeGateway, here: Capability | None, state: str, detail: str
+) -> None:
+    found = await reads(gateway, ALLOWED, here)
+    assert (found["state"], found["detail"]) == (state, detail)
+    assert "analytics" in found["remediation"]
+
+
+async def test_what_posthog_refuses_is_said_as_it_was(gateway: FakeGateway) -> None:
+    assert (await reads(gateway, REFUSED, None))["detail"] == "401"
