@@ -14,7 +14,7 @@ from hogsend.contract.errors import TooLarge, Unavailable
 from hogsend.contract.streams import STREAMS, StreamName
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
-from hogsend.service.subscribers import BatchSubscriber
+from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.own_consumer import consumers_of, made
 from services.analytics.delivery.positions import KeptPosition, Positions

@@ -29,7 +29,7 @@ from hogsend.contract.streams import INGEST_CONSUMER, Limits, StreamName
 from hogsend.service import metrics as shared_metrics
 from hogsend.service import streams
 from hogsend.service.broker import ServiceBroker
-from hogsend.service.subscribers import BatchSubscriber
+from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.own_consumer import consumers_of

@@ -22,7 +22,9 @@ from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.service.requester import published, raw_request
-from hogsend.service.subscribers import BatchSubscriber, OnNak, RequestSubscriber, decoder_of
+from hogsend.service.subscribers.batches import BatchSubscriber, OnNak
+from hogsend.service.subscribers.decoding import decoder_of
+from hogsend.service.subscribers.requests import RequestSubscriber
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 Declaration = Callable[["ServiceRouter"], None]

@@ -23,7 +23,7 @@ from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from hogsend.service.migrations import migrate
 from hogsend.service.postgres_address import PostgresAddress
-from hogsend.service.subscribers import BatchSubscriber
+from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.transport.connection import Connection
 from services.ingest.app import MIGRATIONS, create_app
 from services.ingest.partitions.sharing import PACE, Pace

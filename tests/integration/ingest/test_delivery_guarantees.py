@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from hogsend.contract.base import Empty
 from hogsend.contract.events import INGEST_EVENTS, ListEvents
 from hogsend.contract.health import INGEST_HEALTH
-from hogsend.service import subscribers
+from hogsend.service.subscribers import batches
 from hogsend.transport.publisher import Publisher
 from tests.integration.ingest.driver import Driver
 from tests.waiting import eventually
@@ -162,7 +162,7 @@ async def test_a_crash_between_commit_and_publish_loses_nothing(
 async def test_an_outage_of_the_database_holds_the_batch_and_loses_nothing(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscribers, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(batches, "HEARTBEAT_SECONDS", 0.05)
     blocker = await asyncpg.connect(driver.database_url)
     await blocker.execute("BEGIN; LOCK TABLE ingest.events")
     async with driver.replica():

@@ -21,13 +21,14 @@ from hogsend.contract.audit import INGEST_AUDIT, AuditEntry, AuditPage, ListAudi
 from hogsend.contract.errors import Forbidden, InvalidRequest, NotFound, TooLarge, Unavailable
 from hogsend.contract.streams import INGEST_CONSUMER, MIB, StreamName
 from hogsend.contract.users import User
-from hogsend.service import metrics, subscribers
+from hogsend.service import metrics
 from hogsend.service.app import service_app, started
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.discovery import Stats
 from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
-from hogsend.service.subscribers import RequestSubscriber
+from hogsend.service.subscribers import batches
+from hogsend.service.subscribers.requests import RequestSubscriber
 from hogsend.transport.connection import Connection
 from tests.integration.harness import connected
 from tests.servers import Servers
@@ -289,7 +290,7 @@ async def test_messages_come_in_batches_and_a_lone_one_by_itself(
 async def test_what_comes_while_a_small_batch_is_worked_on_is_the_next_batch(
     servers: Servers, work: Work, gateway: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscribers, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(batches, "PATIENCE_SECONDS", 60)
     work.gate = asyncio.Event()
     async with running(servers, work):
         await send(gateway, b"1")
@@ -303,7 +304,7 @@ async def test_what_comes_while_a_small_batch_is_worked_on_is_the_next_batch(
 async def test_a_backlog_is_worked_on_by_all_workers(
     servers: Servers, work: Work, gateway: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscribers, "PATIENCE_SECONDS", 60)
+    monkeypatch.setattr(batches, "PATIENCE_SECONDS", 60)
     async with running(servers, Work()):
         pass
     await asyncio.gather(*(send(gateway, b"%d" % number) for number in range(1000)))

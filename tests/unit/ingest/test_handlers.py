@@ -41,7 +41,7 @@ from hogsend.contract.users import User
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from hogsend.service.queued_message import QueuedMessage
-from hogsend.service.subscribers import BatchSubscriber
+from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.service.testing import ask, offline_broker
 from services.ingest.app import MIGRATIONS, create_app
 from services.ingest.audit import AuditTrail

@@ -10,7 +10,8 @@ from nats.aio.msg import Msg
 
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.persons import GetPerson
-from hogsend.service.subscribers import BatchSubscriber, decoder_of
+from hogsend.service.subscribers.batches import BatchSubscriber
+from hogsend.service.subscribers.decoding import decoder_of
 from tests.virtual_time import on_virtual_time
 
 
