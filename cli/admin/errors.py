@@ -1,4 +1,4 @@
-"""What a server that refuses or does not answer is told as (contract 0.1)."""
+"""Errors of a server that refuses a request or does not answer it (contract 0.1)."""
 
 from __future__ import annotations
 

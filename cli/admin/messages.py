@@ -1,4 +1,4 @@
-"""What the admin routes take and answer, as far as the CLI needs it."""
+"""Requests and answers of the admin routes, as far as the CLI needs them."""
 
 from __future__ import annotations
 

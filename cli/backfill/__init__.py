@@ -1,1 +1,1 @@
-"""Showing backfills."""
+"""Backfills on the terminal."""

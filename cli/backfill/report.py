@@ -1,4 +1,4 @@
-"""What is printed of backfills."""
+"""Print backfills."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Print contacts: who somebody is, by which keys, and from which merges."""
+"""Print contacts: their keys, what is known about them, and the merges they come from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `.env` says and a deployment with Compose would not do: found before anything starts."""
+"""Finds settings in `.env` that Compose would not pass on, before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads of what is stored that several askers share, each no older than its question.
+"""Reads of the store that several callers share, each begun after its callers asked.
 
 Who asks gets a read that began after it asked, as if it had read itself; who asks while a read is
 on its way waits for the next one, with everybody else who does. So many questions at once cost two

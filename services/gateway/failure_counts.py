@@ -1,4 +1,4 @@
-"""Counts failures by whom they come from, a minute at a time, in bounded memory."""
+"""Counts failures by client, a minute at a time, in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gateway hears of on the bus, and publishes. What it answers over HTTP is in `routes`."""
+"""What the gateway consumes and publishes on the bus. What it answers over HTTP is in `routes`."""
 
 from __future__ import annotations
 

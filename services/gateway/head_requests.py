@@ -1,4 +1,4 @@
-"""`HEAD` of what tells whether the gateway works: monitors and load balancers ask by it."""
+"""`HEAD` of the health routes, which monitors and load balancers send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON bodies: what is mended in them, and what of them is not JSON at all."""
+"""JSON bodies: what is repaired in them, and what is refused as not JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the gateway's OpenAPI document begins, and where it is shown."""
+"""The head of the gateway's OpenAPI document, and where it is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ingest does: stores and publishes events, knows contacts, keeps dead letters and audit."""
+"""What ingest consumes, answers and publishes: events, contacts, dead letters, the audit trail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is raised without JetStream, as the typed error that is answered."""
+"""Turns errors of JetStream into the typed error that is answered."""
 
 from __future__ import annotations
 

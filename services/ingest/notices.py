@@ -1,4 +1,4 @@
-"""Which gateway tells the operator's webhook: the first that asks, and no second one."""
+"""Decides which gateway notifies the operator's webhook: the first that asks, and no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deletes a person in PostHog, for who is erased here; a refusal says what an operator does."""
+"""Deletes an erased contact's person in PostHog; a refusal says what an operator has to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostHog's OAuth server, as far as connecting needs it: found, and asked for tokens."""
+"""PostHog's OAuth server, as far as connecting needs it: discovery, and the exchange for tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gauges of what only asking tells: capabilities, our destination in PostHog, and the disk."""
+"""Gauges that need a question: capabilities, our destination in PostHog, and the disk."""
 
 from __future__ import annotations
 

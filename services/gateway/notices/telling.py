@@ -1,4 +1,4 @@
-"""What tells the operator's webhook, put together."""
+"""Puts together the parts that notify the operator's webhook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong, asked of the services that know. None: the service did not answer."""
+"""The problems that are looked for, each by asking a service. None: it did not answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parent and its workers say to one another, over a pair of sockets for each worker.
+"""Messages between the parent and its workers, over a pair of sockets for each worker.
 
 Every message is MessagePack behind its length: four bytes, big-endian.
 """

@@ -1,4 +1,4 @@
-"""Merges of contacts: looked at by operators, and undone (correction C5)."""
+"""Merges of contacts: shown to operators, and undone (correction C5)."""
 
 from __future__ import annotations
 

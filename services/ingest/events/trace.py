@@ -1,4 +1,4 @@
-"""What became of one event: its times, and its announcement, found again in the stream.
+"""Traces one event: its times, and its announcement, found again in the stream.
 
 When it was queued and stored is in its row. Announcements of the event's name are read from the
 time of its receipt on, until its own is among them. It was announced when the stream took that

@@ -1,4 +1,4 @@
-"""One replica's part in one partition: asks for it, consumes it in order, and lets go of it."""
+"""One replica's share of one partition: asks for it, consumes it in order, and releases it."""
 
 from __future__ import annotations
 

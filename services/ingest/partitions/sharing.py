@@ -1,4 +1,4 @@
-"""Shares the partitions among the replicas of ingest, evenly, whoever comes and goes.
+"""Shares the partitions evenly among the replicas of ingest, also when some come or go.
 
 Nobody assigns anything. A replica that has less than its share asks for every partition, and
 JetStream gives it what nobody has. One that has more than its share lets go of as many as others

@@ -1,1 +1,1 @@
-"""Events that one durable gets again."""
+"""Replays: events that are delivered to one durable again."""

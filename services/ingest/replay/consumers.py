@@ -1,4 +1,4 @@
-"""Consumers of EVENTS during a replay: the durable reads its copies, and nobody else does.
+"""Consumers of EVENTS during a replay: the durable reads its copies, and no other consumer does.
 
 The durable's filter gets the subject of its copies added for as long as there are some. A consumer
 that reads whatever is in the stream would get them, too; it reads the same by name from then on.

@@ -1,4 +1,4 @@
-"""Filters of consumers of EVENTS, and which of them would catch what is replayed to a durable."""
+"""Filters of consumers of EVENTS, and which of them would match copies of a replay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said when a read is answered without PostHog: it degrades, and never raises."""
+"""Logs that a read was answered without PostHog: reads degrade, and never raise."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is said on the bus: subjects, messages, streams and permissions. No I/O."""
+"""The contract of the bus: subjects, messages, streams and permissions. No I/O."""

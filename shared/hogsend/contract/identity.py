@@ -1,4 +1,4 @@
-"""Who is meant: how emails are compared, and which ids and addresses name nobody."""
+"""Identities: how emails are compared, and which ids and addresses identify no person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON texts that other languages write and Python cannot hold."""
+"""JSON text that other languages write and Python cannot represent."""
 
 from __future__ import annotations
 

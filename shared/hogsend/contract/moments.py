@@ -1,4 +1,4 @@
-"""When something happened: which moments everybody who reads them can hold."""
+"""Times of events: only those that every reader can represent."""
 
 from __future__ import annotations
 

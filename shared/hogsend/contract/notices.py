@@ -1,4 +1,4 @@
-"""What an operator is told without asking: who has told it, and which deliveries fail."""
+"""Notices to the operator: which gateway sends one, and which deliveries fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that is said on the bus, collected: no table of it can forget an entry.
+"""Every channel and endpoint of the bus, collected where it is declared, so that none is missed.
 
 A domain's module declares its channels and endpoints where its messages are; creating one registers
 it. From here come the NATS permissions (`hogsend.contract.permissions`), the AsyncAPI document and

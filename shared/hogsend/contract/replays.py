@@ -1,4 +1,4 @@
-"""Events that one durable gets again; see `docs/replay.md`."""
+"""Replays: events that are delivered to one durable again; see `docs/replay.md`."""
 
 from __future__ import annotations
 

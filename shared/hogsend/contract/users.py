@@ -1,4 +1,4 @@
-"""The NATS users, and who is behind each."""
+"""The NATS users, and what connects as each."""
 
 from __future__ import annotations
 

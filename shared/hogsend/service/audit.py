@@ -1,4 +1,4 @@
-"""The audit trail of the bus: a change that somebody asks a service for, past the gateway.
+"""Records changes that a service is asked for over the bus, past the gateway.
 
 The gateway records what it was asked over HTTP, and services that ask one another act for nobody.
 Everybody else who may ask is recorded here, by the NATS user in whose inbox the answer is awaited:

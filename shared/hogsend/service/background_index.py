@@ -1,4 +1,4 @@
-"""An index that a large table gets while it is written.
+"""Builds the index of a large table while rows are written to it.
 
 A migration cannot do that: it is one transaction, and whoever writes would wait for its end. See
 docs/adr/0028-index-by-contact.md.

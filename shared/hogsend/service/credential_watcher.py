@@ -1,4 +1,4 @@
-"""Follows one provider's credential: what was learned from it is asked for again when it changes.
+"""Follows one provider's credential: values that depend on it are read again when it changes.
 
 The credential event is what makes a service ask again. Asking every 30 s is the backstop for a lost
 event (the spec's bound), never the mechanism. A reconnection may have lost an event, so it counts

@@ -1,4 +1,4 @@
-"""A PostgreSQL address as people have it: libpq's URI, understood once for migrations and queries.
+"""Addresses of PostgreSQL: libpq's URI, parsed once for migrations and queries.
 
 asyncpg sends every parameter it does not know to the server as a setting; a server answers with
 `unrecognized configuration parameter`, a pooler with `unsupported startup parameter`. So each

@@ -1,4 +1,4 @@
-"""How a process ends that served HTTP."""
+"""Ends a process that served HTTP."""
 
 from __future__ import annotations
 

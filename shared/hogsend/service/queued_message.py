@@ -1,4 +1,4 @@
-"""A message of a stream, as code sees it that does not know NATS."""
+"""A message of a stream, for code that does not know NATS."""
 
 from __future__ import annotations
 

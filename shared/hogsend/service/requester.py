@@ -1,4 +1,4 @@
-"""Whether somebody asked, or JetStream delivered, or the answer would be a message of ours.
+"""Tells requests from messages that JetStream delivered to a subject of requests.
 
 Whoever may make a consumer, or ask for its next message, names the subject that JetStream sends
 to, and JetStream sends with the server's rights: to any request subject of ours. What it delivers

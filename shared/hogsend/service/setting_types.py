@@ -1,4 +1,4 @@
-"""Types of settings: what they accept, and what to write instead of what they do not.
+"""Types of settings: what each accepts, and what to write instead of a value it refuses.
 
 Every message names what is wrong and what to write, and repeats no part of the value: it may be a
 secret, or lie beside one.

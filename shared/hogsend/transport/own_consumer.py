@@ -1,4 +1,4 @@
-"""Consumers of Hogsend's services: made as declared, and made again where they had been."""
+"""Consumers of Hogsend's services: made as declared, and made again at their last position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which NATS servers will do.
+"""Which versions of the NATS server are supported.
 
 Consumers are made with the `create` action and may have several filters, which came with 2.10. An
 older server, such as the 2.9 of Debian 12, answers in ways that look like other faults.

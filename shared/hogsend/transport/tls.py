@@ -1,4 +1,4 @@
-"""TLS to NATS, as a client: whom to trust, and never without it once it is asked for."""
+"""TLS to NATS, as a client: whom to trust, and no clear text once TLS is asked for."""
 
 from __future__ import annotations
 
