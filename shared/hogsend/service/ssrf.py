@@ -24,6 +24,19 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NOT_PUBLIC: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "::/96",  # IPv4 in its deprecated form (RFC 4291, 2.5.5.1)
+        "::ffff:0:0:0/96",  # IPv4 as translators write it (RFC 2765)
+        "64:ff9b:1::/48",  # a network's own NAT64, often to addresses inside (RFC 8215)
+        "fec0::/10",  # once the private ones (RFC 3879)
+        "3fff::/20",  # for documentation (RFC 9637)
+        "5f00::/16",  # segments of a network's own (RFC 9602)
+        "192.88.99.0/24",  # relays of 6to4 (RFC 7526)
+    )
+)
+"""Not of the public internet, though Python calls them global."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _INSIDE = (
     *("localhost", "local", "internal", "intranet", "lan", "home", "corp", "private"),
@@ -181,6 +194,8 @@ def is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     if inner is not None:
         return is_public(inner)
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
     return address.is_global and not address.is_multicast
 
 
