@@ -32,6 +32,7 @@ from services.ingest.consumer_api.requests import ConsumerRequests
 from services.ingest.contacts.directory import ContactDirectory
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.contacts.merges import ContactMerges
+from services.ingest.contacts.search import search_indexes
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
 from services.ingest.dead_letters.stream import DeadLetterStream
@@ -130,7 +131,7 @@ def create_app(
             database.keep_connected,
             EngagementRetention(broker.link, KnownReaders(broker.link, database)).keep_trimmed,
             eraser.work_forever,
-            contact_index(database).keep_built,
+            *(one.keep_built for one in (contact_index(database), *search_indexes(database))),
             event_replayer.tidy_forever,
             shared.run,
             *background,

@@ -17,6 +17,8 @@ EXACT_TOTAL = 10_000
 EXACT_FILTERED_TOTAL = 1_000
 """The same for events that a filter chose: each is fetched to be looked at, from anywhere on disk,
 which an index alone spares a list without one."""
+MOST_LOOKED_AT = 2_000
+"""Events that one filter finds, and of which those are counted that the other filters match."""
 
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 _Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00]*\Z")]

@@ -53,7 +53,8 @@ WANTED = QueryParameter(
 )
 SEARCHED = QueryParameter(
     max_length=4096,
-    description="Part of the email address, of the first user id, or of the contact's id.",
+    description="What the email address, the first user id or the contact's id begins with, in any "
+    "case; among the 10,000 contacts that were made last, any part of them.",
 )
 Order: TypeAlias = Literal["lastSeen", "created"]
 ORDER = QueryParameter(

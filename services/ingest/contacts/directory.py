@@ -12,7 +12,6 @@ import aiosql
 import msgspec
 
 from hogsend.contract.base import Properties
-from hogsend.contract.contacts import ContactRecord
 from hogsend.contract.directory import (
     ContactPage,
     ListContacts,
@@ -26,6 +25,7 @@ from hogsend.service.database import Database
 from services.ingest.contacts.contact import ROW, Key
 from services.ingest.contacts.lookup import contacts_of, ids_of, keys_named
 from services.ingest.contacts.records import contact_record
+from services.ingest.contacts.search import BEGUN, RECENT, conditions
 from services.ingest.contacts.storage import digest, owners
 from services.ingest.nul import text_without_nul
 from services.ingest.pages import EXACT_TOTAL, ContactPosition, cursor, estimated_rows, position
@@ -57,27 +57,39 @@ class ContactDirectory:
             raise InvalidRequest("before needs order=created")
         if not (wanted.key is wanted.user_id is wanted.email is None):
             return await self._named(wanted)
-        search = text_without_nul(wanted.search) or None
+        if search := text_without_nul(wanted.search):
+            return await self._searched(wanted, search)
         async with self._database.acquire(snapshot=True) as connection:
-            total = await _queries.total(connection, search=search, most=EXACT_TOTAL + 1)
+            # Planned for this page: the plan for any reads all contacts.
+            await _queries.custom_plans(connection)
+            total = await _queries.total(connection, most=EXACT_TOTAL + 1)
             if estimated := total > EXACT_TOTAL:
-                total = estimated_rows(await _queries.expected_total(connection, search=search))
-            following: str | msgspec.UnsetType | None = msgspec.UNSET
+                total = estimated_rows(await _queries.expected_total(connection))
             if wanted.order == "created":
-                contacts, following = await _newest(connection, wanted, search)
+                # One more than is shown tells whether there is another page.
+                found = _queries.newest(connection, **_before(wanted), limit=wanted.limit + 1)
             else:
-                found = _queries.contacts(
-                    connection, search=search, limit=wanted.limit, offset=wanted.offset
-                )
-                contacts = [contact_record(row) async for row in found]
-        return ContactPage(
-            contacts=contacts,
-            total=total,
-            total_estimated=estimated,
-            limit=wanted.limit,
-            offset=wanted.offset,
-            next_before=following,
-        )
+                found = _queries.contacts(connection, limit=wanted.limit, offset=wanted.offset)
+            rows = [row async for row in found]
+        return _page(wanted, rows, total, estimated=estimated)
+
+    async def _searched(self, wanted: ListContacts, search: str) -> ContactPage:
+        async with self._database.acquire(snapshot=True) as connection:
+            await _queries.custom_plans(connection)
+            asked = {**conditions(search), "most_begun": BEGUN, "most_recent": RECENT}
+            is_newest = wanted.order == "created"
+            everywhere = {**asked, "newest": is_newest, "limit": wanted.limit + is_newest}
+            found = _queries.searched(
+                connection, **everywhere, **_before(wanted), offset=wanted.offset
+            )
+            rows = [row async for row in found]
+            first = rows
+            if not rows and (wanted.offset or wanted.before):
+                # A page behind the last one tells nothing.
+                found = _queries.searched(connection, **everywhere, **_NO_POSITION, offset=0)
+                first = [row async for row in found]
+        total, begun = (first[0]["total"], first[0]["begun"]) if first else (0, 0)
+        return _page(wanted, rows, total, estimated=begun >= BEGUN)
 
     async def timeline(self, wanted: ListTimeline) -> Timeline:
         """What happened to a contact, the latest first.
@@ -167,26 +179,30 @@ def _rate(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-async def _newest(
-    connection: Any, wanted: ListContacts, search: str | None
-) -> tuple[list[ContactRecord], str | None]:
+_NO_POSITION: Mapping[str, object] = {"before": False, "before_created": None, "before_id": None}
+
+
+def _before(wanted: ListContacts) -> Mapping[str, object]:
     before = position(ContactPosition, wanted.before)
-    # Planned for this page: the plan for any reads all contacts.
-    await _queries.custom_plans(connection)
-    rows = [
-        row
-        async for row in _queries.newest(
-            connection,
-            search=search,
-            before=before is not None,
-            before_created=before and before.created_at,
-            before_id=before and before.id,
-            # One more than is shown tells whether there is another page.
-            limit=wanted.limit + 1,
-        )
-    ]
+    if before is None:
+        return _NO_POSITION
+    return {"before": True, "before_created": before.created_at, "before_id": before.id}
+
+
+def _page(
+    wanted: ListContacts, rows: Sequence[Mapping[str, Any]], total: int, *, estimated: bool
+) -> ContactPage:
     shown = rows[: wanted.limit]
-    if len(rows) == len(shown):
-        return list(map(contact_record, shown)), None
-    last = ContactPosition(shown[-1]["created_at"], shown[-1]["id"])
-    return list(map(contact_record, shown)), cursor(last)
+    following: str | msgspec.UnsetType | None = msgspec.UNSET
+    if wanted.order == "created":
+        following = None
+        if len(rows) > len(shown):
+            following = cursor(ContactPosition(shown[-1]["created_at"], shown[-1]["id"]))
+    return ContactPage(
+        contacts=[contact_record(row) for row in shown],
+        total=total,
+        total_estimated=estimated,
+        limit=wanted.limit,
+        offset=wanted.offset,
+        next_before=following,
+    )

@@ -1,46 +1,61 @@
--- name: contacts(search, limit, offset)
--- Contacts that match, those that were seen last first. No index helps: one would have to be
--- written with every event of every contact.
+-- name: contacts(limit, offset)
+-- All contacts, those that were seen last first. No index helps: one would have to be written with
+-- every event of every contact.
 SELECT id, external_id, email, timezone, properties, first_seen_at, last_seen_at, created_at,
     updated_at
-FROM contacts
-WHERE :search::text IS NULL OR position(lower(:search) IN lower(email)) > 0
-    OR position(lower(:search) IN lower(external_id)) > 0
-    OR position(lower(:search) IN id::text) > 0
-ORDER BY last_seen_at DESC, id DESC LIMIT :limit OFFSET :offset;
+FROM contacts ORDER BY last_seen_at DESC, id DESC LIMIT :limit OFFSET :offset;
 
 -- name: custom_plans()!
 -- Plan list queries for the page that is really asked for, so that they use the fitting index.
 SET LOCAL plan_cache_mode = force_custom_plan;
 
--- name: newest(search, before, before_created, before_id, limit)
--- Contacts that match, those that were made last first; those after a position when there is one.
+-- name: newest(before, before_created, before_id, limit)
+-- All contacts, those that were made last first; those after a position when there is one.
 SELECT id, external_id, email, timezone, properties, first_seen_at, last_seen_at, created_at,
     updated_at
 FROM contacts
-WHERE (NOT :before::boolean
-        OR (created_at, id) < (:before_created::timestamptz, :before_id::uuid))
-    AND (:search::text IS NULL OR position(lower(:search) IN lower(email)) > 0
-        OR position(lower(:search) IN lower(external_id)) > 0
-        OR position(lower(:search) IN id::text) > 0)
+WHERE NOT :before::boolean OR (created_at, id) < (:before_created::timestamptz, :before_id::uuid)
 ORDER BY created_at DESC, id DESC LIMIT :limit;
 
--- name: total(search, most)$
--- How many contacts match, counted up to a number.
-SELECT count(*) FROM (
-    SELECT FROM contacts
-    WHERE :search::text IS NULL OR position(lower(:search) IN lower(email)) > 0
-        OR position(lower(:search) IN lower(external_id)) > 0
-        OR position(lower(:search) IN id::text) > 0
-    LIMIT :most
-) AS counted;
+-- name: searched(search, pattern, lowest_id, highest_id, most_begun, most_recent, newest, before, before_created, before_id, limit, offset)
+-- Contacts that a search finds, those first that were made or seen last, and how many there are.
+-- Each index gives a bounded number, and of the latest contacts any part is looked through.
+WITH begun AS MATERIALIZED (
+    (SELECT id FROM contacts WHERE lower(left(email, 100)) LIKE lower(:pattern::text)
+        AND (length(:search::text) <= 100 OR starts_with(lower(email), lower(:search)))
+        LIMIT :most_begun)
+    UNION ALL
+    (SELECT id FROM contacts WHERE lower(left(external_id, 100)) LIKE lower(:pattern::text)
+        AND (length(:search::text) <= 100 OR starts_with(lower(external_id), lower(:search)))
+        LIMIT :most_begun)
+    UNION ALL
+    (SELECT id FROM contacts WHERE id BETWEEN :lowest_id::uuid AND :highest_id::uuid
+        LIMIT :most_begun)
+), found AS MATERIALIZED (
+    SELECT id FROM begun
+    UNION
+    SELECT id FROM (
+        SELECT id, email, external_id FROM contacts
+        ORDER BY created_at DESC, id DESC LIMIT :most_recent
+    ) AS recent
+    WHERE position(lower(:search) IN lower(concat_ws(E'\n', email, external_id, id))) > 0
+)
+SELECT id, external_id, email, timezone, properties, first_seen_at, last_seen_at, created_at,
+    updated_at,
+    (SELECT count(*) FROM found) AS total, (SELECT count(*) FROM begun) AS begun
+FROM contacts
+WHERE id IN (SELECT id FROM found) AND (NOT :before::boolean
+    OR (created_at, id) < (:before_created::timestamptz, :before_id::uuid))
+ORDER BY CASE WHEN :newest::boolean THEN created_at ELSE last_seen_at END DESC, id DESC
+LIMIT :limit OFFSET :offset;
 
--- name: expected_total(search)$
--- PostgreSQL's plan, which says how many contacts it expects to match.
-EXPLAIN (FORMAT JSON) SELECT FROM contacts
-WHERE :search::text IS NULL OR position(lower(:search) IN lower(email)) > 0
-    OR position(lower(:search) IN lower(external_id)) > 0
-    OR position(lower(:search) IN id::text) > 0;
+-- name: total(most)$
+-- How many contacts there are, counted up to a number.
+SELECT count(*) FROM (SELECT FROM contacts LIMIT :most) AS counted;
+
+-- name: expected_total()$
+-- PostgreSQL's plan, which says how many contacts it expects.
+EXPLAIN (FORMAT JSON) SELECT FROM contacts;
 
 -- name: contacts_by_id(ids)
 -- Contacts in the order of their ids.

@@ -31,6 +31,7 @@ from services.ingest.nul import text_without_nul
 from services.ingest.pages import (
     EXACT_FILTERED_TOTAL,
     EXACT_TOTAL,
+    MOST_LOOKED_AT,
     EventPosition,
     cursor,
     estimated_rows,
@@ -155,10 +156,7 @@ class EventStore:
         async with self._database.acquire(snapshot=True) as connection:
             await _queries.custom_plans(connection)
             filters["sources"] = await _sources(connection) if wanted.id is not None else None
-            total = await _queries.total(connection, **filters, most=exact + 1)
-            if estimated := total > exact:
-                plan = await _queries.expected_total(connection, **filters)
-                total = estimated_rows(plan, exact)
+            total, estimated = await _total(connection, filters, exact)
             rows = [
                 row
                 async for row in _queries.page(
@@ -186,6 +184,23 @@ class EventStore:
             offset=wanted.offset,
             next_before=cursor(_position(shown[-1])) if more else None,
         )
+
+
+_SELECTIVE = ("id", "user_id", "event", "source")
+"""Filters that an index helps with, that first of which the fewest events have one value."""
+
+
+async def _total(connection: Any, filters: Mapping[str, object], exact: int) -> tuple[int, bool]:
+    """How many events match, and whether that is an estimate."""
+    given = [name for name in _SELECTIVE if filters[name] is not None]
+    # With several, some of those that one finds are not counted.
+    most = exact + 1 if len(given) < 2 else MOST_LOOKED_AT  # noqa: PLR2004
+    row = await _queries.total(connection, **filters, by=given[0] if given else "", most=most)
+    counted: int = row["counted"]
+    if row["looked"] < most and counted <= exact:
+        return counted, False
+    plan = await _queries.expected_total(connection, **filters)
+    return estimated_rows(plan, counted), True
 
 
 async def _sources(connection: Any) -> list[str]:

@@ -26,7 +26,8 @@ class ListContacts(Message, frozen=True, kw_only=True):
     """Which contacts; without a filter all of them. `key` wins over `user_id` and `email`."""
 
     search: str | None = None
-    """Part of the email address, of the first user id, or of the id, in any case."""
+    """What the email address, the first user id or the id begins with, in any case; among the
+    10,000 contacts that were made last, any part of them."""
     key: str | None = None
     """A user id, a contact's id or an email address."""
     user_id: str | None = None

@@ -14,6 +14,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.service import background_index
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
+from services.ingest.contacts.search import search_indexes
 from services.ingest.events.contact_index import contact_index
 from tests.pgbouncer import PROGRAM, pgbouncer
 from tests.waiting import eventually
@@ -159,3 +160,20 @@ async def test_a_person_is_erased_by_it(database: Database) -> None:
         )
     (scan,) = json.loads(plan)[0]["Plan"]["Plans"]
     assert "events_of_contact" in json.dumps(scan)
+
+
+async def test_a_search_is_helped_by_the_same_indexes_however_they_are_made(
+    database: Database,
+) -> None:
+    defined = (
+        "SELECT indexname, indexdef FROM pg_indexes WHERE indexname LIKE 'contacts_by_%' ORDER BY 1"
+    )
+    async with database.acquire() as connection:
+        made = await connection.fetch(defined)
+        for name, _ in made:
+            await connection.execute(f"DROP INDEX {name}")
+    for one in search_indexes(database):
+        await one.keep_built()
+    async with database.acquire() as connection:
+        assert await connection.fetch(defined) == made
+    assert [name for name, _ in made] == ["contacts_by_email_prefix", "contacts_by_user_prefix"]

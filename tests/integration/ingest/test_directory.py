@@ -16,6 +16,7 @@ from hogsend.contract.engagement import Engagement
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
+from services.ingest.contacts import directory
 from services.ingest.contacts.directory import ContactDirectory
 from services.ingest.contacts.merges import ContactMerges
 from services.ingest.events.contact_recording import ContactRecorder
@@ -99,6 +100,53 @@ async def test_contacts_are_listed_searched_and_named(people: People) -> None:
     (found,) = (await people.directory.page(ListContacts(key=page.contacts[0].id))).contacts
     assert (found.external_id, found.email) == ("u_2", "ben@acme.example")
     assert found.created_at == found.first_seen_at == people.now - timedelta(hours=1)
+
+
+async def test_all_contacts_are_searched_by_how_they_begin_and_the_newest_by_any_part(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "n" * 99 + "%" + "N" * 50
+    await people.happened(user_id="Acme_1", email="ada@Example.com", ago=timedelta(hours=3))
+    await people.happened(user_id="u_2", email="ben@acme.example", ago=timedelta(hours=2))
+    await people.happened(user_id=long, ago=timedelta(hours=1))
+    monkeypatch.setattr(directory, "RECENT", 1)
+    (old,) = (await people.directory.page(ListContacts(key="Acme_1"))).contacts
+    for order in ("lastSeen", "created"):
+        found = {
+            search: await people.keys(order=order, search=search)
+            for search in (
+                "acme",
+                "ACME_",
+                "acme%",
+                "ADA@",
+                "ben@acme.example",
+                "example",
+                "Acme_1x",
+            )
+        }
+        assert found == {
+            "acme": ["Acme_1"],
+            "ACME_": ["Acme_1"],
+            "acme%": [],
+            "ADA@": ["Acme_1"],
+            "ben@acme.example": ["u_2"],
+            "example": [],
+            "Acme_1x": [],
+        }
+        for part in (old.id, old.id[:13].upper()):
+            assert await people.keys(order=order, search=part) == ["Acme_1"]
+        assert await people.keys(order=order, search="%n") == [long]
+        assert await people.keys(order=order, search=long.upper()) == [long]
+        monkeypatch.setattr(directory, "RECENT", 0)
+        assert await people.keys(order=order, search=long) == [long]
+        assert await people.keys(order=order, search=f"{long}n") == []
+        monkeypatch.setattr(directory, "RECENT", 1)
+    assert (await people.directory.page(ListContacts(search="acme", offset=7))).total == 1
+    monkeypatch.setattr(directory, "BEGUN", 1)
+    page = await people.directory.page(ListContacts(search="ada@"))
+    assert ([one.contact_key for one in page.contacts], page.total_estimated) == (["Acme_1"], True)
+    for no_id in (old.id.replace("-", "")[:12], f"{old.id}0", "{" + old.id[:5], "g"):
+        assert await people.keys(search=no_id) == []
 
 
 async def test_the_newest_contacts_are_listed_page_by_page(people: People) -> None:

@@ -132,7 +132,10 @@ async def test_pages_of_the_trail_hold_every_entry_once(
 
 
 async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
-    database: Database, store: EventStore, trail: AuditTrail
+    database: Database,
+    store: EventStore,
+    trail: AuditTrail,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await fill(database, 10_000)
     for page in (await store.page(ListEvents()), await trail.page(ListAudit())):
@@ -155,6 +158,11 @@ async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
     assert most.total == pytest.approx(30_000, rel=0.1)
     assert (await store.page(ListEvents(event="rare"))).total == 60
     assert not (await store.page(ListEvents(event="rare"))).total_estimated
+    several = ListEvents(event="rare", source="posthog")
+    assert not (await store.page(several)).total_estimated
+    # Of those that one filter finds, only so many are looked at for the others.
+    monkeypatch.setattr(store_module, "MOST_LOOKED_AT", 50)
+    assert (await store.page(several)).total_estimated
     assert not (await trail.page(ListAudit(actor="read"))).total_estimated
 
 
@@ -195,7 +203,8 @@ async def test_a_filter_is_expected_to_match_as_many_events_as_it_does(
 ) -> None:
     await fill(database, 5_000)
     asked = getattr(store_module._queries, query)
-    given = {**filters, "before": False, "limit": 50, "offset": 0, "most": 50}
+    (by,) = filters
+    given = {**filters, "by": by, "before": False, "limit": 50, "offset": 0, "most": 50}
     async with database.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         plan = await connection.fetchval(

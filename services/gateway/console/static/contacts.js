@@ -10,10 +10,10 @@ const KINDS = { external: "User id", email: "Email", row: "Merged contact" };
 
 export async function view({ params, signal, mayAct, again }) {
   const key = params.get("key");
-  const form = filters("contacts", [["key", "User id, contact id or email"]], params);
+  const form = filters("contacts", [["key", "User id, contact id or email, or how it begins"]], params);
   if (!key) return [form, await list(params, signal)];
   const { contacts } = await api(query("/v1/admin/contacts", { key }), { signal });
-  if (!contacts.length) return [form, empty("Nobody is known by that. A contact is made with the first event of a user id or email address.")];
+  if (!contacts.length) return [form, await list(params, signal, key)];
   return [form, contacts.map((contact) => one(contact, mayAct, again))];
 }
 
@@ -51,11 +51,12 @@ function one(contact, mayAct, again) {
     Object.keys(contact.properties).length ? known(contact) : empty("None yet: they come with person properties of events."));
 }
 
-async function list(params, signal) {
-  const page = await api(query("/v1/admin/contacts", { order: "created", before: params.get("before") }), { signal });
+async function list(params, signal, search) {
+  const page = await api(query("/v1/admin/contacts", { order: "created", search, before: params.get("before") }), { signal });
+  if (!page.contacts.length && search) return empty("Nobody is known by that, and nobody's address or user id begins with it. A contact is made with the first event of a user id or email address.");
   if (!page.contacts.length) return empty("Nobody is known yet. A contact is made with the first event of a user id or email address: ", link("connect", {}, "connect PostHog"), ", or send an event with ", h("code", null, "POST /v1/events"), ".");
   return [
-    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} contact${page.total === 1 ? "" : "s"}, the newest first.`),
+    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} contact${page.total === 1 ? "" : "s"}, the newest first${search ? ". Nobody is known by just that, but these by what it is a part of" : ""}.`),
     table("Contacts", [
       ["Known as", (contact) => linked("contacts", { key: contact.contactKey }, contact.contactKey)],
       ["Email", (contact) => text(contact.email)],
@@ -63,7 +64,7 @@ async function list(params, signal) {
       ["Last seen", (contact) => time(contact.lastSeenAt)],
       ["Properties", (contact) => Object.keys(contact.properties).length.toLocaleString()],
     ], page.contacts),
-    page.nextBefore ? link("contacts", { before: page.nextBefore }, "Older") : null,
+    page.nextBefore ? link("contacts", { key: search, before: page.nextBefore }, "Older") : null,
   ];
 }
 
