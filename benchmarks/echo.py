@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from hogsend.contract.base import Message
 from hogsend.contract.registry import Endpoint
+from hogsend.service import garbage_collection
 from hogsend.service.app import service_app
 from hogsend.service.broker import service_broker
 from hogsend.service.router import ServiceRouter
@@ -18,6 +19,7 @@ Reply = TypeVar("Reply", bound=Message)
 
 async def answer_always(endpoint: Endpoint[Request, Reply], reply: Reply) -> None:
     """Serve until SIGTERM, as the endpoint's own service would."""
+    garbage_collection.settle()
     router = ServiceRouter()
 
     @router.endpoint(endpoint)

@@ -7,7 +7,7 @@ from typing import Any
 import uvloop
 from litestar import Litestar, Request, Response, post
 
-from services.gateway import api, app
+from services.gateway import api, app, process
 
 
 @post("/echo", status_code=200)
@@ -25,4 +25,5 @@ def build_with_echo(*parts: Any, **more: Any) -> Litestar:
 
 if __name__ == "__main__":
     vars(app)["build"] = build_with_echo
-    uvloop.run(app.run())
+    # As it is started otherwise, with Python's garbage collector as it is there.
+    uvloop.run(process.run())
