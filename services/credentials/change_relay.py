@@ -42,7 +42,7 @@ class ChangeStream(Protocol):
         """Publish a change if it directly follows one that this process has published.
 
         Returns:
-            False when it does not, or nobody knows: nothing is published then.
+            False when it does not, or that is not known: nothing is published then.
 
         Raises:
             Unavailable: as `publish`.

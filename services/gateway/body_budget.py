@@ -91,7 +91,7 @@ class Body:
             self._waiting.cancel()
 
     def ended_by_expiry(self) -> bool:
-        """Whether the cancellation that arrived is `expire`'s, and nobody else's as well."""
+        """Whether the cancellation that arrived is `expire`'s alone."""
         # As `asyncio.timeout` does it, which would make an object for each request.
         return self._expired and self._waiting is not None and self._waiting.uncancel() == 0
 

@@ -93,7 +93,7 @@ class EngagementRetention:
             await js.purge_stream(StreamName.ENGAGEMENT, seq=done + 1)
 
     async def _waits(self, consumers: Sequence[ConsumerInfo]) -> bool:
-        # What is not durable is somebody's who looks on, and is not made again.
+        # A consumer that is not durable is a temporary reader's, and is not made again.
         durables = {one.name for one in consumers if one.config.durable_name}
         missing = await self._readers.missing(durables - {str(ENGAGEMENT_CONSUMER.durable_name)})
         waits_for = ", ".join(sorted(missing))

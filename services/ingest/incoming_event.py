@@ -34,7 +34,7 @@ class IncomingEvent(msgspec.Struct, frozen=True, kw_only=True):
     ref: EventRef
     name: str
     user_id: str
-    """Distinct id as received; may be blank, or name nobody."""
+    """Distinct id as received; may be blank, or identify no person."""
     email: str | None
     """Folded; None unless it is an address."""
     occurred_at: datetime

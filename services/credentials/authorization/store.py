@@ -44,7 +44,7 @@ class AuthorizationStore:
             )
 
     async def take(self, state_sha256: str, provider: str) -> WaitingAuthorization | None:
-        """Take the one of a state, which nobody can take again; None for an unknown state."""
+        """Take the authorization of a state, once; None for an unknown state."""
         async with self._database.acquire() as connection:
             row = await _queries.take(connection, state_sha256=state_sha256, provider=provider)
         return None if row is None else WaitingAuthorization(row["payload"], row["expires_at"])

@@ -34,7 +34,7 @@ class Asking:
 
     at: datetime
     clock: float
-    """The same in seconds of a clock that nobody sets."""
+    """The same in seconds of a monotonic clock."""
     answers: Mapping[str, Answer]
     """By process."""
 

@@ -96,7 +96,7 @@ class Session(msgspec.Struct, frozen=True):
 
 @get("/console/session", guards=[admin_or_reader], include_in_schema=False)
 async def get_session(request: Request[Any, Any, Any]) -> Session:
-    """Say whether somebody is signed in, and what they may do."""
+    """Say whether this browser is signed in, and what it may do."""
     scope = request.state[ADMIN_STATE].removeprefix("console:")
     return Session("read" if scope == Scope.READ.value else "full-admin")
 

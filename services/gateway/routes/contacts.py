@@ -344,7 +344,7 @@ async def _delete_in_posthog(bus: Connection, contact_id: UUID) -> Refusal | Non
         return Refusal(
             reason="precondition",
             code="contact_not_known",
-            detail="There is no such contact (any more): nobody knows whom to delete in PostHog.",
+            detail="There is no such contact (any more), so it has no known person in PostHog.",
             remediation="Delete the person in PostHog by hand; without `posthog` this request says "
             "how far an erasure is.",
         )

@@ -42,7 +42,7 @@ WAITING = Gauge("hogsend_spool_deliveries", "Webhooks waiting in the spool")
 BYTES = Gauge("hogsend_spool_bytes", "Bytes of webhooks waiting in the spool")
 LIMIT = Gauge("hogsend_spool_limit_bytes", "Bytes that the spool may hold")
 SET_ASIDE = Gauge(
-    "hogsend_spool_set_aside", "Spooled webhooks that JetStream refuses, or nobody can decode"
+    "hogsend_spool_set_aside", "Spooled webhooks that JetStream refuses, or that cannot be decoded"
 )
 DAMAGED = Counter("hogsend_spool_damaged", "Places in files of the spool that cannot be read")
 FILES_SET_ASIDE = Gauge("hogsend_spool_files_set_aside", "Damaged files in SPOOL_DIR/set-aside")

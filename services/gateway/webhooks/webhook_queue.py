@@ -79,7 +79,7 @@ class WebhookQueue:
 
     @property
     def refused(self) -> int:
-        """Webhooks in the spool that JetStream refuses, or nobody can decode."""
+        """Webhooks in the spool that JetStream refuses, or that cannot be decoded."""
         return self._spool.refused_count if self._spool is not None else 0
 
     @property

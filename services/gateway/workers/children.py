@@ -65,7 +65,7 @@ class Worker:
         Args:
             number: from 1.
             port: where it is to listen.
-            heard: told what this worker says that nobody asked it for.
+            heard: told what this worker says without being asked.
 
         Raises:
             OSError: no process can be started.

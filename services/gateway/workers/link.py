@@ -1,6 +1,6 @@
 """A worker's side: what it asks the others through the parent, and what it is asked.
 
-A gateway of one process has nobody to ask, and is asked nothing.
+A gateway of one process has no others to ask.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 ASK_SECONDS = 1.5
 """How long the parent may take; it waits for less."""
 ORPHAN_SECONDS = 10.0
-"""How long a worker may take to stop once its parent is gone; nobody else would end it."""
+"""How long a worker may take to stop once its parent is gone; nothing else would end it."""
 
 Heard = Callable[[str, str], None]
 

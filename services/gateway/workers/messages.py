@@ -33,7 +33,7 @@ class WorkerReport(msgspec.Struct, frozen=True, array_like=True):
     waiting: int
     """Webhooks in its part of the spool."""
     refused: int
-    """Webhooks that JetStream refuses or nobody can decode."""
+    """Webhooks that JetStream refuses, or that cannot be decoded."""
     files_aside: int
     """Damaged files of the spool, whosever they were."""
     families: list[Family]

@@ -95,7 +95,7 @@ class ContactDirectory:
         """What happened to a contact, the latest first.
 
         Raises:
-            NotFound: nobody is known by that key.
+            NotFound: no contact is known by that key.
         """
         async with self._database.acquire(snapshot=True) as connection:
             ids = await ids_of(connection, wanted.key)

@@ -22,7 +22,7 @@ def keys_of(event: IncomingEvent) -> list[Key]:
 
 
 def keys_of_user(user_id: str) -> list[Key]:
-    """Every key that a user id may be, in order of precedence; none when it names nobody."""
+    """Every key that a user id may be, in order of precedence; empty for an id of no person."""
     if contact_user_id(user_id) is None:
         return []
     keys = [Key(EXTERNAL, user_id)]
@@ -53,7 +53,7 @@ class IdentityResolver:
 
         Returns:
             An id for `survivor`: a later event may merge the contact into another. None for an
-            event that belongs to nobody: neither its user id nor its email may be a key.
+            event without a person: neither its user id nor its email may be a key.
         """
         user_id = event.contact_user_id
         if user_id is None and event.email is None:

@@ -18,7 +18,7 @@ _PEOPLE = ("person", "personProperties")
 
 
 class Person(msgspec.Struct, frozen=True):
-    """What somebody was known by when they were erased."""
+    """The identities of a person when they were erased."""
 
     user_ids: frozenset[str]
     """User ids, and ids of contacts."""

@@ -24,7 +24,7 @@ class ContactRecorder:
         """Store it as an event, `contact.created` or `contact.updated`, and publish that.
 
         Raises:
-            InvalidRequest: it names nobody, or PostgreSQL or the bus cannot hold it.
+            InvalidRequest: it identifies no person, or PostgreSQL or the bus cannot hold it.
             Unavailable: PostgreSQL or NATS is unavailable; it may be stored all the same.
         """
         keys = keys_named(known.user_id, known.email)

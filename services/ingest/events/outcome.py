@@ -28,7 +28,7 @@ class Saved(msgspec.Struct, frozen=True):
 
     status: Status
     contact_key: str
-    """Canonical key of the contact that the event belongs to; empty when it is nobody's."""
+    """Canonical key of the contact that the event belongs to; empty without one."""
 
 
 class Rejected(msgspec.Struct, frozen=True):

@@ -33,7 +33,7 @@ EVENT_COLUMNS = (
 
 
 NOBODY = UUID(int=0)
-"""Contact id of an event that belongs to nobody."""
+"""Contact id of an event without a person."""
 
 
 def event_row(event: IncomingEvent, contact_id: UUID) -> tuple[object, ...]:

@@ -49,7 +49,7 @@ class Partition:
         return self.source.pinned
 
     def want(self, wanted: bool) -> None:
-        """Ask for it from now on while nobody else has it, or do not; what is held stays held."""
+        """Ask for it while no other replica has it, or stop asking; what is held stays held."""
         if wanted:
             self._wanted.set()
         else:

@@ -46,7 +46,7 @@ class ReplayConsumers:
         return _wanted(_target(await self._all(), durable))
 
     async def open(self, durable: str) -> None:
-        """Have the durable read its copies, and nobody else.
+        """Have the durable read its copies, and no other consumer.
 
         Raises:
             NotFound, InvalidRequest, Unavailable: as `filters`.

@@ -51,7 +51,7 @@ LOOK_SECONDS = 0.25
 """How soon is looked again whether the durable has acknowledged some."""
 TIDY_SECONDS = 30.0
 CLOCKS = timedelta(hours=1)
-"""How far ahead of ours the clock of somebody who reports events may be."""
+"""How far ahead of ours the clock of a reporter of events may be."""
 
 log = structlog.get_logger(__name__)
 

@@ -183,7 +183,7 @@ class BackfillStore:
     async def advance(
         self, job: Job, to: tuple[datetime, str], read: int, done: PastStored
     ) -> bool:
-        """Move the position; False when the backfill has ended or somebody else moved it."""
+        """Move the position; False when the backfill has ended or another replica moved it."""
         to_at, to_uuid = to
         async with self._database.acquire() as connection:
             moved: str = await _queries.advance(

@@ -1,4 +1,4 @@
-"""Local times: the next Monday at nine where somebody lives, daylight saving included."""
+"""Local times: the next Monday at nine where a person lives, daylight saving included."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Backfill(Message, frozen=True):
     known: int
     """Were here already, for example because PostHog's webhook brought them."""
     rejected: int
-    """Cannot be stored: they name nobody, or PostgreSQL does not take them."""
+    """Cannot be stored: they identify no person, or PostgreSQL refuses them."""
     detail: str | None = None
     """What it waits for, or why it failed."""
     remediation: str | None = None

@@ -22,7 +22,7 @@ class ContactRef(Message, frozen=True, kw_only=True):
 
 
 class Contact(Message, frozen=True, kw_only=True):
-    """What is known about one person; everything empty when nobody is known by that key."""
+    """What is known about one person; everything is empty when no contact has that key."""
 
     contact_key: str | None = None
     email: str | None = None

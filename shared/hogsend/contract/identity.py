@@ -68,7 +68,7 @@ def contact_email(value: object) -> str | None:
 
 
 def contact_user_id(distinct_id: str) -> str | None:
-    """A distinct id that may be a contact's key, as it is; None for one that names nobody.
+    """A distinct id that may be a contact's key, as it is; None for one of no person.
 
     Nobody is named by a blank id, nor by what programs write when they do not know whom they mean:
     those that PostHog refuses to merge (`isDistinctIdIllegal` in its ingestion), in any case and

@@ -80,7 +80,7 @@ class Person(Message, frozen=True):
 
 
 class GetTimezone(Message, frozen=True):
-    """Ask in which time zone somebody lives (contract 4.2)."""
+    """Ask in which time zone a person lives (contract 4.2)."""
 
     distinct_id: DistinctId
     explicit: str | None = None

@@ -46,7 +46,7 @@ class PostHogWebhook(msgspec.Struct, frozen=True):
 
     @property
     def has_identity(self) -> bool:
-        """Whether it says whose it is, though it may be a placeholder that names nobody."""
+        """Whether it says whose it is, even if by a placeholder that identifies no person."""
         named = (self.event.distinct_id, self.person_properties.get("email"))
         return not all(map(is_blank, named))
 

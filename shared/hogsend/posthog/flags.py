@@ -71,7 +71,7 @@ class EvaluatedFlag(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """The answer, without what nobody can read."""
+    """The answer, without the parts that cannot be read."""
 
     flags: dict[str, EvaluatedFlag] = {}
     request_id: str | None = None

@@ -21,7 +21,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 SUCCESS = range(200, 300)
 HTML = frozenset({"text/html", "application/xhtml+xml"})
 _LOGIN = re.compile(r"(?i)(^|/)(log-?in|sign-?in|sso|saml|auth|preflight|setup)(/|$)")
-"""A path that asks somebody to log in."""
+"""A path that asks a person to log in."""
 
 
 class NoOAuthServer(Exception):

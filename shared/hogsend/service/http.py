@@ -38,7 +38,7 @@ AREAS = {
 """Area of PostHog's API by a part of the path; the last part that is here decides."""
 
 NOT_POSTHOG = {"hogsend.posthog": False}
-"""`extensions` of a request to somebody else, whose path may look like PostHog's."""
+"""`extensions` of a request to another server, whose path may look like PostHog's."""
 
 CONNECT_SECONDS = 3.0
 """How long one of several addresses may take to answer before the next is tried."""
@@ -117,7 +117,7 @@ class _Outbound(httpx.AsyncBaseTransport):
 
 
 def _area(request: httpx.Request) -> str | None:
-    """Area of PostHog's API that a request is for; None for somebody else's."""
+    """Area of PostHog's API that a request is for; None for another server's."""
     if not request.extensions.get("hogsend.posthog", True):
         return None
     known = [AREAS[part] for part in request.url.path.split("/") if part in AREAS]

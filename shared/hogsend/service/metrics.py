@@ -21,7 +21,7 @@ from hogsend import __version__
 
 log = structlog.get_logger(__name__)
 
-# They would double the number of series, and nobody looks at them.
+# They would double the number of series, and are of no use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 BUILD_INFO = Gauge("hogsend_build_info", "1; which version runs is in the label", ["version"])

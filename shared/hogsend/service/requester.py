@@ -23,7 +23,7 @@ from hogsend.contract.errors import InvalidRequest
 JETSTREAM = "$JS."
 INBOX = "_INBOX"
 """Begins the inboxes of our users, `_INBOX_<user>`, and of clients that were not given one."""
-NOBODY_WAITS = "nobody waits for the answer"
+NO_INBOX = "the request has no inbox for its answer"
 
 
 def has_requester(message: Msg) -> bool:
@@ -47,11 +47,11 @@ async def raw_request(message: StreamMessage[Msg]) -> RawRequest:
     """Decode a request as what it is.
 
     Raises:
-        InvalidRequest: nobody waits for the answer.
+        InvalidRequest: the request has no inbox for its answer.
     """
     raw = message.raw_message
     if not has_requester(raw):
-        raise InvalidRequest(NOBODY_WAITS)
+        raise InvalidRequest(NO_INBOX)
     return RawRequest(raw.subject, raw.data)
 
 
@@ -77,7 +77,7 @@ def published(
 
 
 class RequesterMiddleware(BaseMiddleware[Any, Any]):
-    """Keeps what nobody asked from handlers of FastStream's own subscribers."""
+    """Keeps messages that are not requests from handlers of FastStream's own subscribers."""
 
     async def consume_scope(
         self, call_next: Callable[[StreamMessage[Any]], Awaitable[Any]], msg: StreamMessage[Any]
@@ -88,5 +88,5 @@ class RequesterMiddleware(BaseMiddleware[Any, Any]):
             InvalidRequest: there is none; nothing is answered.
         """
         if not has_requester(self.msg):
-            raise InvalidRequest(NOBODY_WAITS)
+            raise InvalidRequest(NO_INBOX)
         return await call_next(msg)

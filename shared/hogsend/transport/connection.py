@@ -90,7 +90,7 @@ class Connection:
         self.js: JetStreamContext = self.client.jetstream(timeout=MANAGEMENT_SECONDS)
         self.publisher = Publisher(self.client)
         self.observe: Observer = observer or (lambda _what, _detail: None)
-        # As long as somebody waits: the subjects have names of consumers in them, without end.
+        # Kept while a caller waits: there is no end of subjects, as they name consumers.
         self._refusals = WeakValueDictionary[str, asyncio.Future[None]]()
         self._reconnect_hooks: list[Hook] = []
         self._own_js: JetStreamContext | None = None
@@ -295,7 +295,7 @@ class Connection:
         Raises:
             Forbidden: this NATS user may not publish to `subject`, or not hear what is answered.
                 nats-py would time out instead.
-            nats.errors.Error: not connected, nobody answers, or not in time.
+            nats.errors.Error: not connected, no service answers, or not in time.
         """
         if self._hears_nothing:
             raise self.forbidden(subject)

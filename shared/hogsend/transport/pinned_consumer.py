@@ -50,9 +50,9 @@ class PinnedState(msgspec.Struct, frozen=True):
     """What JetStream says of such a consumer."""
 
     num_pending: int = 0
-    """Messages that nobody has got."""
+    """Messages that were not delivered yet."""
     num_ack_pending: int = 0
-    """Messages that somebody has in hand, or had."""
+    """Messages that were delivered, and are not acknowledged."""
     num_waiting: int = 0
     """Requests that are open."""
     priority_groups: list[PinnedGroup] = []

@@ -30,7 +30,7 @@ _GONE = ("consumer deleted", "consumer is push based")
 _STATUS = "Status"
 
 _UNHEARD = 0
-"""Number of requests whose answers nobody waits for."""
+"""Number of a request whose answer is ignored."""
 
 
 class ConsumerGone(Exception):

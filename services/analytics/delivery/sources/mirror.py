@@ -36,7 +36,7 @@ class MirrorSource(Source):
         self._deny = frozenset(deny)
 
     def read(self, message: ReadableMessage) -> Captured | None:
-        """Mirror an event unless it is nobody's, PostHog's, or sent by destinations anyway."""
+        """Mirror an event, unless it has no person, is PostHog's, or is sent by a destination."""
         event = decode(message, Event)
         if not event.contact_key:
             return None

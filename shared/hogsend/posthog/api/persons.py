@@ -55,7 +55,7 @@ class Persons:
         await self._transport.get(f"{self._path}?limit=1", seconds=TRIAL_SECONDS)
 
     async def delete(self, distinct_ids: Sequence[str]) -> None:
-        """Delete persons with their events and recordings; ids that nobody has are no error.
+        """Delete persons with their events and recordings; unknown ids are no error.
 
         PostHog deletes persons at once, and events and recordings later. It needs `person:write`.
 

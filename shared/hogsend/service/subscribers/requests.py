@@ -138,7 +138,7 @@ class RequestSubscriber(CoreSubscriber):
         if not has_requester(msg):
             metrics.FAILURES.labels("request", "no_requester").inc()
             log.warning(
-                "request refused: nobody waits for its answer",
+                "request refused: it has no inbox for its answer",
                 subject=self.endpoint.subject,
                 reply=msg.reply,
             )
