@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +19,10 @@ NATS_PORT = 4222
 
 _VERSION = re.compile(rb'"version":\s*"([0-9A-Za-z.+-]{1,40})"')
 
+_ASK_FOR_TLS = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+"""SSLRequest of PostgreSQL's protocol, with which a connection may begin (section 54.7)."""
+_OFFERS = frozenset({b"S", b"N"})
+
 Place = tuple[str, int]
 
 
@@ -26,14 +30,19 @@ async def require_nats(url: str) -> None:
     """Check that something answers at one of the addresses of `NATS_URL`.
 
     Raises:
-        CommandError: nothing does, or a server that is too old.
+        CommandError: nothing does, something else than NATS, or a server that is too old.
     """
     addresses = [address.strip() for address in url.split(",")]
     parts = [urlsplit(one if "://" in one else f"nats://{one}") for one in addresses]
     places = [(part.hostname or "localhost", part.port or NATS_PORT) for part in parts]
     await _require("NATS", "NATS_URL", places)
-    for place in places:
-        if problem := too_old(await _nats_version(place)):
+    greetings = await asyncio.gather(*map(_greeting, places))
+    speaks = [greeting.startswith(b"INFO ") for greeting in greetings]
+    # Over a WebSocket the server waits for the client to begin.
+    if not any(speaks) and not any(part.scheme in {"ws", "wss"} for part in parts):
+        raise _another("NATS", "NATS_URL", places)
+    for greeting in greetings:
+        if problem := too_old(_version(greeting)):
             raise CommandError(
                 f"{problem}, and NATS_URL names one",
                 "upgrade that server, or unset NATS_URL to let `hogsend up` start one",
@@ -44,44 +53,76 @@ async def require_postgres(url: str) -> None:
     """Check that something answers at one of the hosts of `DATABASE_URL`.
 
     Raises:
-        CommandError: nothing does.
+        CommandError: nothing does, or something else than PostgreSQL.
     """
-    await _require("PostgreSQL", "DATABASE_URL", PostgresAddress.parse(url).hosts)
+    places = PostgresAddress.parse(url).hosts
+    await _require("PostgreSQL", "DATABASE_URL", places)
+    if not any(said in _OFFERS for said in await asyncio.gather(*map(_offers_tls, places))):
+        raise _another("PostgreSQL", "DATABASE_URL", places)
 
 
 async def _require(server: str, setting: str, places: Sequence[Place]) -> None:
     answers = await asyncio.gather(*map(_answers, places))
     if any(answers):
         return
-    named = ", ".join(f"{host}:{port}" for host, port in places)
     raise CommandError(
-        f"no {server} answers at {named}, where {setting} says it is",
+        f"no {server} answers at {_named(places)}, where {setting} says it is",
         f"start that server, correct {setting}, or unset it to let `hogsend up` start one",
     )
 
 
-async def _nats_version(place: Place) -> str:
-    """The version a NATS server begins every connection with; empty when it says none."""
-    try:
-        async with asyncio.timeout(REACH_SECONDS):
-            reader, writer = await asyncio.open_connection(*place)
-            greeting = await reader.readline()
-    except (OSError, TimeoutError, ValueError):
-        return ""
-    writer.close()
+def _another(server: str, setting: str, places: Sequence[Place]) -> CommandError:
+    return CommandError(
+        f"what listens at {_named(places)} does not answer as {server} does",
+        f"correct {setting}, or unset it to let `hogsend up` start one",
+    )
+
+
+def _named(places: Sequence[Place]) -> str:
+    return ", ".join(f"{host}:{port}" for host, port in places)
+
+
+async def _greeting(place: Place) -> bytes:
+    """What a server begins every connection with, as NATS does; empty for nothing."""
+    return await _said(place, b"", lambda reader: reader.readline())
+
+
+def _version(greeting: bytes) -> str:
     found = _VERSION.search(greeting)
     return found[1].decode() if found else ""
 
 
-async def _answers(place: Place) -> bool:
-    host, port = place
+async def _offers_tls(place: Place) -> bytes:
+    """The one byte that PostgreSQL and its poolers answer to whether they speak TLS."""
+    return await _said(place, _ASK_FOR_TLS, lambda reader: reader.read(1))
+
+
+async def _said(
+    place: Place, sent: bytes, hear: Callable[[asyncio.StreamReader], Awaitable[bytes]]
+) -> bytes:
     try:
         async with asyncio.timeout(REACH_SECONDS):
-            if host.startswith("/"):
-                socket = str(Path(host) / f".s.PGSQL.{port}")
-                _, writer = await asyncio.open_unix_connection(socket)
-            else:
-                _, writer = await asyncio.open_connection(host, port)
+            reader, writer = await _open(place)
+            try:
+                writer.write(sent)
+                return await hear(reader)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return b""
+
+
+async def _open(place: Place) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = place
+    if host.startswith("/"):
+        return await asyncio.open_unix_connection(str(Path(host) / f".s.PGSQL.{port}"))
+    return await asyncio.open_connection(host, port)
+
+
+async def _answers(place: Place) -> bool:
+    try:
+        async with asyncio.timeout(REACH_SECONDS):
+            _, writer = await _open(place)
     except (OSError, TimeoutError):
         return False
     writer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,8 @@ from cli.stack.supervisor import Supervisor
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.1
 LOG_LINES = 15
+_ERROR, _FIX = "error: ", "  fix: "
+"""How the last lines of a service begin that says why it cannot run (`services/__main__.py`)."""
 MAX_FAILURES = 3
 """A program that ended this often before it was ready will not become ready."""
 
@@ -25,20 +28,35 @@ async def wait_until_ready(
     """Poll until a program is ready.
 
     Raises:
-        CommandError: it ended `MAX_FAILURES` times, or was not ready within `READY_SECONDS`.
+        CommandError: it said why it cannot run, ended `MAX_FAILURES` times, or was not ready within
+            `READY_SECONDS`.
     """
+    log = supervisor.log_file(name)
     try:
         async with asyncio.timeout(READY_SECONDS):
             while supervisor.failures[name] < MAX_FAILURES:
                 if await is_ready():
                     return
+                if supervisor.failures[name] and (said := _last_words(log)) is not None:
+                    raise CommandError(*said)
                 await asyncio.sleep(POLL_SECONDS)
         problem = f"{name} ends as soon as it is started"
     except TimeoutError:
         problem = f"{name} was not ready within {READY_SECONDS:.0f} s"
-    log = supervisor.log_file(name)
     lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
     raise CommandError("\n  ".join([f"{problem}; the end of {log}:", *lines]), _hint())
+
+
+def _last_words(log: Path) -> tuple[str, str] | None:
+    """What a service that ended by itself said is wrong, and what to do about it.
+
+    No further attempt would help it.
+    """
+    lines = log.read_text(errors="replace").rstrip().splitlines()[-2:]
+    problem, fix = lines if len(lines) == 2 and lines[1].startswith(_FIX) else (*lines[-1:], "")  # noqa: PLR2004
+    if not problem.startswith(_ERROR):
+        return None
+    return problem.removeprefix(_ERROR), fix.removeprefix(_FIX) or "correct that, then start again"
 
 
 async def is_listening(port: int) -> bool:

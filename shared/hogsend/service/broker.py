@@ -142,8 +142,12 @@ def _tls(settings: BusSettings) -> ssl.SSLContext | None:
     try:
         return client_context(ca, certificate, settings.nats_tls_key)
     except OSError as error:
-        named = [str(file) for file in (ca, certificate, settings.nats_tls_key) if file]
-        raise CannotStart(f"TLS to NATS with {', '.join(named)}: {error}") from error
+        files = {"CA": ca, "CERT": certificate, "KEY": settings.nats_tls_key}
+        named = [f"NATS_TLS_{kind} {file}" for kind, file in files.items() if file]
+        reason = (
+            "it is no PEM file of that kind" if isinstance(error, ssl.SSLError) else error.strerror
+        )
+        raise CannotStart(f"no TLS to NATS with {', '.join(named)}: {reason}") from error
 
 
 def _observe(what: str, detail: str) -> None:
