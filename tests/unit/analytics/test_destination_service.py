@@ -213,7 +213,8 @@ async def test_a_host_may_change_with_its_key_or_stay_the_same(
     managed: Managed, stored: dict[str, Any], patch: dict[str, Any]
 ) -> None:
     id = await managed.create(config=stored)
-    await managed.change(id, config=patch)
+    changed = await managed.change(id, config=patch)
+    assert changed.config.get("host") == patch["host"]
 
 
 async def test_a_new_destination_elsewhere_needs_a_key_of_its_own(managed: Managed) -> None:

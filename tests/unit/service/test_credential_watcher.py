@@ -177,13 +177,16 @@ async def test_what_is_wanted_at_once_is_asked_for_at_once(
     assert watched.is_current
 
 
-async def test_a_change_does_not_wait_for_the_answers(
+async def test_a_value_is_asked_for_while_the_change_goes_on(
     watcher: CredentialWatcher, service: Service
 ) -> None:
-    watcher.watch("value", service.ask, at_once=True)
+    watched = watcher.watch("value", service.ask, at_once=True)
     service.gate = asyncio.Event()
     watcher.changed(None)
+    await eventually(lambda: service.asked == 1)
+    assert watched.held is None
     service.gate.set()
+    await eventually(lambda: watched.held == "old")
 
 
 async def test_what_is_held_stays_while_credentials_cannot_be_asked(
