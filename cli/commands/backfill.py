@@ -52,7 +52,7 @@ def posthog(
     dry_run
         Only count them.
     detach
-        Do not watch it.
+        Start it without following its progress.
     server
         The server, and the output format.
     """

@@ -38,9 +38,9 @@ def backup(
     Parameters
     ----------
     directory
-        New directory for it.
+        New directory to write to.
     recipient
-        Public key of age (age1...) that it is sealed for, in place of a passphrase.
+        age public key (age1...) to seal it for, instead of a passphrase.
     passphrase_file
         File with the passphrase. Without it, it is HOGSEND_BACKUP_PASSPHRASE, or asked for.
     json
@@ -71,7 +71,7 @@ def restore(
     directory
         Directory that `hogsend backup` wrote.
     identity
-        File with the private key of age that it is sealed for, in place of a passphrase.
+        File with the age private key to open it with, instead of a passphrase.
     passphrase_file
         File with the passphrase. Without it, it is HOGSEND_BACKUP_PASSPHRASE, or asked for.
     json

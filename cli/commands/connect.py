@@ -55,9 +55,9 @@ def connect(
     no_provision
         Stop once the credential is stored.
     rotate_signing_key
-        With --provision-only: have PostHog sign with a new key; the one before counts for a day.
+        With --provision-only: make PostHog sign with a new key; the old one is valid for a day.
     rotate_webhook_secret
-        With --provision-only: have PostHog send a new secret; the one before counts for a day.
+        With --provision-only: make PostHog send a new secret; the old one is valid for a day.
     no_browser
         Print the address to open instead of opening a browser.
     client_id

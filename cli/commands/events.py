@@ -90,7 +90,7 @@ def list_(
     offset
         How many to leave out, to continue after a page.
     before
-        What the page before this one names to continue; faster than --offset in long lists.
+        The position that the previous page printed; faster than --offset in long lists.
     server
         The server, and the output format.
     """
@@ -128,7 +128,7 @@ def show(
     Parameters
     ----------
     id
-        Its id, as the last column of `hogsend events list` in a pipe.
+        Id of the event: the last column of `hogsend events list` when piped.
     event
         Only one of this name.
     which
@@ -280,7 +280,7 @@ def replay(
     dry_run
         Only count them.
     after
-        What an interrupted replay printed, to go on behind what it gave.
+        The position that an interrupted replay printed, to continue there.
     server
         The server, and the output format.
     """

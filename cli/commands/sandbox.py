@@ -77,11 +77,11 @@ def sandbox(
     fetch_documents
         Fetch Hogsend's client document too, instead of using the library's copy.
     project_id
-        Id of the project; there is one.
+        Id of the only project.
     project_key
         Its API key.
     personal_key
-        The personal API key; there is one.
+        The only personal API key.
     flags_key
         The project's secure key for feature flags, for local evaluation.
     personal_key_scopes
@@ -95,7 +95,7 @@ def sandbox(
     free_plan
         Simulate an organization without the data-pipelines add-on.
     without_signing
-        Be a PostHog from before webhooks could be signed.
+        Behave like a PostHog that cannot sign webhooks yet.
     resolve
         HOST=ADDR:PORT: deliver webhooks for HOST there. Can be repeated.
     deliver_anywhere

@@ -47,7 +47,7 @@ def status(
         Look again and again until Ctrl-C, also while the gateway cannot be reached; then exit with
         what the last look found.
     every
-        Seconds between two looks of `--watch`.
+        Seconds between two updates with `--watch`.
     json
         Print the gateway's answer, one JSON document, and nothing else; with `--watch`, one a line.
     """

@@ -421,7 +421,7 @@ async def test_a_destination_is_made_paused_and_deleted(loop: Loop) -> None:
         await page.get_by_label("Event types").fill("email.sent\nemail.opened")
         await page.get_by_role("textbox", name="Settings").fill("{")
         await page.get_by_role("button", name="Save").click()
-        await expect(page.get_by_role("alert")).to_have_text("The settings are no JSON.")
+        await expect(page.get_by_role("alert")).to_have_text("The settings are not JSON.")
         await page.get_by_role("textbox", name="Settings").fill(
             '{"syncPersons": true, "eventNames": {}}'
         )

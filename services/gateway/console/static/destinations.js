@@ -134,7 +134,7 @@ function parsed(written) {
   try {
     found = JSON.parse(written || "{}");
   } catch {
-    throw new Error("The settings are no JSON.");
+    throw new Error("The settings are not JSON.");
   }
   if (found === null || typeof found !== "object" || Array.isArray(found)) throw new Error("The settings must be a JSON object.");
   return found;

@@ -61,7 +61,7 @@ function way({ event, queuedAt, storedAt, announcement, deliveries, correlationI
     one.responseStatus ? `, PostHog answered ${one.responseStatus}` : "", one.error ? [": ", text(one.error, 500)] : ""));
   return [
     h("ol", { class: "way" },
-      step("Happened", event.occurredAt, null, "By the clock of whoever reported it."),
+      step("Happened", event.occurredAt, null, "By the reporter's clock."),
       step("Received", event.receivedAt, null, correlationId ? ["Logs call the request ", text(correlationId), "."] : null, event.backfilled ? " Brought by a backfill, which started then." : null),
       queuedAt ? step("Queued", queuedAt, event.receivedAt) : step("Queued", null, null, storedAt ? "No time is kept: what comes by POST /v1/events or by a backfill is stored without a queue." : "The time was not kept then."),
       storedAt ? step("Stored", storedAt, event.receivedAt) : step("Stored", null, null, "Yes. The time was not kept then: after it was received, and before it was announced."),

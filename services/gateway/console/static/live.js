@@ -82,7 +82,7 @@ export async function live({ params, signal }) {
       // A refusal: the stream does not say which, and the browser does not try again.
       try {
         await api("/console/session", { signal });
-        say("The gateway gives no stream now: NATS is not there, or too many watch. Trying again.");
+        say("The gateway cannot stream events now: NATS is unavailable, or too many pages are watching. Trying again.");
       } catch (error) {
         if (signal.aborted) return;
         if (error.status === 401) {

@@ -44,9 +44,9 @@ const current = (activity) => (activity?.at && Date.now() - new Date(activity.at
 // What goes wrong at the moment although everything runs.
 function troubles(now) {
   return [
-    now.refused > 0 && "Webhooks are refused for their secret or signature: see that PostHog's destination sends the one that is in force; `hogsend doctor` says.",
+    now.refused > 0 && "Webhooks are refused for their secret or signature: check that PostHog's destination sends the current one; see `hogsend doctor`.",
     now.deadLetters > 0 && "Messages become dead letters: look at them, with what is wrong with each.",
-    now.failed > 0 && "A destination does not take events: look at its deliveries.",
+    now.failed > 0 && "A destination refuses events: look at its deliveries.",
   ].filter(Boolean);
 }
 
@@ -82,7 +82,7 @@ function advice(health) {
   const todo = CREDENTIAL[health.credentials.posthog?.state]?.[2];
   if (todo) found.push(todo);
   for (const part of Object.values(health.components)) found.push(...(part.problems ?? []));
-  if (health.components.bus.status === "down") found.push("NATS does not take messages: start it, or look at NATS_URL.");
+  if (health.components.bus.status === "down") found.push("NATS accepts no messages: start it, or look at NATS_URL.");
   if (health.components.database.status === "down") found.push("PostgreSQL does not answer: start it, or look at DATABASE_URL.");
   const limit = health.components.bus.webhookLimitBytes;
   if (limit) found.push(`NATS takes webhooks of ${limit} bytes at most: raise its max_payload.`);
