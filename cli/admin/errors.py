@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +12,9 @@ import msgspec
 from cli.errors import CommandError
 from cli.server_address import ServerAddress, admin_key_hint
 
+_OF_A_PATTERN = re.compile(r"Expected `str` matching regex .*", re.DOTALL)
+"""A pattern tells its reader less than the name of the field."""
+
 
 class _Invalid(msgspec.Struct, frozen=True):
     message: str
@@ -18,6 +22,11 @@ class _Invalid(msgspec.Struct, frozen=True):
 
 class _Issue(msgspec.Struct, frozen=True):
     message: str
+    path: list[str | int] = []
+
+    def __str__(self) -> str:
+        said = _OF_A_PATTERN.sub("not of the form it must have", self.message)
+        return f"{'.'.join(map(str, self.path))}: {said}" if self.path else said
 
 
 class AdminError(CommandError):
@@ -107,4 +116,4 @@ def _issues(error: object) -> str | None:
         issues = msgspec.json.decode(found.message, type=list[_Issue])
     except msgspec.MsgspecError:
         return None
-    return "; ".join(issue.message for issue in issues) or None
+    return "; ".join(map(str, issues)) or None

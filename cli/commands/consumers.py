@@ -15,6 +15,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 
 import hogsend
+from cli.bus_address import operator_address
 from cli.console import out, print_json
 from cli.errors import CommandError
 from hogsend.contract.consumers import STREAMS_OF_OTHERS, reserved
@@ -61,7 +62,7 @@ def list_(*, nats_url: str | None = None, json: Json = False) -> int:
     Parameters
     ----------
     nats_url
-        Address of NATS with the operator's user; NATS_URL, as in operator.env.
+        Address of NATS with the operator's user; NATS_URL, else .hogsend/operator.env.
     json
         Print one JSON document on stdout and nothing else.
     """
@@ -98,7 +99,7 @@ def delete(stream: str, name: str, *, nats_url: str | None = None, json: Json = 
     name
         The consumer's name, as `list` shows it.
     nats_url
-        Address of NATS with the operator's user; NATS_URL, as in operator.env.
+        Address of NATS with the operator's user; NATS_URL, else .hogsend/operator.env.
     json
         Print one JSON document on stdout and nothing else.
     """
@@ -128,7 +129,7 @@ def delete(stream: str, name: str, *, nats_url: str | None = None, json: Json = 
 @asynccontextmanager
 async def _jetstream(nats_url: str | None, stream: str) -> AsyncIterator[JetStreamContext]:
     try:
-        async with hogsend.connect(nats_url, user=User.OPERATOR) as bus:
+        async with hogsend.connect(operator_address(nats_url), user=User.OPERATOR) as bus:
             yield await bus.connection.js_for(stream)
     except nats.js.errors.NotFoundError as error:
         raise CommandError(

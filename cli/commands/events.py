@@ -14,10 +14,10 @@ import hogsend
 from cli.admin.client import AdminClient
 from cli.admin.messages import EventQuery, EventReplay, EventWay, EventWays, SentEvent
 from cli.asking import DEFAULT_SERVER, Server, ask, moment
+from cli.bus_address import subscriber_address
 from cli.console import err, print_json
 from cli.errors import CommandError
 from cli.events import report, way
-from cli.events.bus_address import bus_address
 from cli.events.replaying import Replayed, replayed
 from cli.exit_codes import ExitCode
 from cli.server_address import resolve
@@ -234,7 +234,7 @@ def follow(
     json
         Print every event as one JSON document on a line of its own.
     """
-    address = bus_address(nats_url)
+    address = subscriber_address(nats_url)
 
     async def run() -> None:
         async with hogsend.connect(address) as client:

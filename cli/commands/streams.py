@@ -16,6 +16,7 @@ from rich.status import Status
 import hogsend
 from cli.backup import streams
 from cli.backup.streams import Done, StreamError
+from cli.bus_address import operator_address
 from cli.console import err, out, print_json
 from cli.errors import CommandError
 from hogsend.contract.errors import HogsendError
@@ -45,7 +46,7 @@ def backup(directory: Path, *, nats_url: str | None = None, json: Json = False) 
     directory
         Target directory, without a backup in it; created if it is missing.
     nats_url
-        Address of NATS with the operator's user; NATS_URL, as in operator.env.
+        Address of NATS with the operator's user; NATS_URL, else .hogsend/operator.env.
     json
         Print one JSON document on stdout and nothing else.
     """
@@ -71,7 +72,7 @@ def restore(directory: Path, *, nats_url: str | None = None, json: Json = False)
     directory
         Directory that `backup` wrote.
     nats_url
-        Address of NATS with the operator's user; NATS_URL, as in operator.env.
+        Address of NATS with the operator's user; NATS_URL, else .hogsend/operator.env.
     json
         Print one JSON document on stdout and nothing else.
     """
@@ -94,7 +95,7 @@ async def _working(
 ) -> AsyncIterator[tuple[Client, streams.Progress]]:
     try:
         with err.status(what) as status:
-            async with hogsend.connect(nats_url, user=User.OPERATOR) as bus:
+            async with hogsend.connect(operator_address(nats_url), user=User.OPERATOR) as bus:
                 yield bus.connection.client, _shown(what, status)
     except HogsendError as error:
         raise CommandError(str(error), "set NATS_URL as in operator.env") from error

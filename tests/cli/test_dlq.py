@@ -202,6 +202,22 @@ def test_a_purge_asks_first(
             },
             "it stays",
         ),
+        *(
+            (
+                400,
+                {
+                    "error": {
+                        "name": "ZodError",
+                        "message": json.dumps([{"message": message, "path": ["a", 0]}]),
+                    }
+                },
+                said,
+            )
+            for message, said in (
+                ("Required", "a.0: Required"),
+                ("Expected `str` matching regex '^\\\\S'", "a.0: not of the form it must have"),
+            )
+        ),
         (400, {"error": {"name": "ZodError", "message": "{"}}, "status 400"),
         (503, {"error": "ingest is not running", "code": "unavailable"}, "ingest is not running"),
         (302, {}, "status 302"),

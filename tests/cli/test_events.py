@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from cli.bus_address import subscriber_address
 from cli.errors import CommandError
-from cli.events.bus_address import bus_address
 from tests.cli.fakes import ADMIN_KEY, FakeHogsend
 from tests.cli.recording_server import CannedResponse
 from tests.cli.running import Cli, Outcome
@@ -138,13 +138,16 @@ def test_the_bus_is_found_where_hogsend_up_writes_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(CommandError):
-        bus_address(None)
+        subscriber_address(None)
+    assert operator_address(None) is None
     (tmp_path / ".hogsend").mkdir()
     (tmp_path / ".hogsend" / "subscriber.env").write_text("NATS_USER=x\nNATS_URL=nats://file\n")
-    assert bus_address(None) == "nats://file"
+    (tmp_path / ".hogsend" / "operator.env").write_text("NATS_URL=nats://operator\n")
+    assert subscriber_address(None) == "nats://file"
+    assert operator_address(None) == "nats://operator"
     monkeypatch.setenv("NATS_URL", "nats://environment")
-    assert bus_address(None) == "nats://environment"
-    assert bus_address("nats://flag") == "nats://flag"
+    assert subscriber_address(None) == operator_address(None) == "nats://environment"
+    assert subscriber_address("nats://flag") == "nats://flag"
 
 
 def test_an_events_way_is_shown_with_its_times(cli: Cli, hogsend: FakeHogsend) -> None:

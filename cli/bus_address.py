@@ -1,0 +1,38 @@
+"""The address of NATS, with the user that a command needs there."""
+
+from __future__ import annotations
+
+from dotenv import dotenv_values
+
+from cli import environment
+from cli.errors import CommandError
+
+SUBSCRIBER, OPERATOR = "subscriber.env", "operator.env"
+"""Files that `hogsend up` writes into HOGSEND_HOME, each with the address for one user."""
+
+
+def subscriber_address(nats_url: str | None) -> str:
+    """Look up where events are read: in the flag, the environment, and the stack's file.
+
+    Raises:
+        CommandError: there is none.
+    """
+    if found := _given(nats_url, SUBSCRIBER):
+        return found
+    file = environment.hogsend_home() / SUBSCRIBER
+    raise CommandError(
+        "the address of NATS is not known",
+        f"start the stack with `hogsend up`, which writes it into {file}, or set NATS_URL",
+    )
+
+
+def operator_address(nats_url: str | None) -> str | None:
+    """Look up where streams are administered, in the same places; None is NATS' usual address."""
+    return _given(nats_url, OPERATOR)
+
+
+def _given(nats_url: str | None, name: str) -> str | None:
+    if found := nats_url or environment.first("NATS_URL"):
+        return found
+    file = environment.hogsend_home() / name
+    return dotenv_values(file).get("NATS_URL") if file.is_file() else None
