@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.bus_address import subscriber_address
+from cli.bus_address import operator_address, subscriber_address
 from cli.errors import CommandError
 from tests.cli.fakes import ADMIN_KEY, FakeHogsend
 from tests.cli.recording_server import CannedResponse
