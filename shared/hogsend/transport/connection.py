@@ -33,6 +33,7 @@ from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.transport.addresses import split_credentials, without_password
 from hogsend.transport.correlation import correlation_id
+from hogsend.transport.nats_client import NatsClient
 from hogsend.transport.publisher import ACKNOWLEDGE_SECONDS, OutgoingMessage, Publisher
 from hogsend.transport.server_version import too_old
 from hogsend.transport.tls import TlsClient, client_context
@@ -86,7 +87,7 @@ class Connection:
             tls = client_context()
         self._tls = tls
         self.user = user
-        self.client = TlsClient() if tls is not None else Client()
+        self.client: Client = TlsClient() if tls is not None else NatsClient()
         self.js: JetStreamContext = self.client.jetstream(timeout=MANAGEMENT_SECONDS)
         self.publisher = Publisher(self.client)
         self.observe: Observer = observer or (lambda _what, _detail: None)

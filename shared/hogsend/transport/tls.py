@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
+
+from hogsend.transport.nats_client import NatsClient
 
 
 class NoTls(nats.errors.Error):
@@ -38,7 +39,7 @@ def client_context(
     return context
 
 
-class TlsClient(Client):
+class TlsClient(NatsClient):
     """nats-py's client, which refuses a server without TLS before it sends the password.
 
     Left to itself nats-py encrypts only if the server says so, whatever the URL's scheme: whoever
