@@ -31,7 +31,7 @@ from tests.integration import harness
 from tests.servers import Servers
 from tests.waiting import eventually
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds a test waits for what must happen."""
 
 

@@ -17,21 +17,27 @@ from hogsend.contract.streams import INGEST_CONSUMER, StreamName
 from hogsend.service.broker import ServiceBroker
 from services.ingest.partitions.partition import Partition
 from services.ingest.partitions.sharing import Pace, Partitions
-from tests.integration.ingest.driver import Driver
+from tests.integration.ingest.driver import PATIENCE, Driver
 from tests.waiting import eventually
 
-PACE = Pace(round=0.1, answers=0.05, left_over=0.1, pin=0.9)
+PACE = Pace(round=0.1, answers=0.2, left_over=0.1, pin=0.9)
 PERSONS = 12
 
 
 @asynccontextmanager
 async def in_partitions(driver: Driver, partitions: int = 6) -> AsyncIterator[ServiceBroker]:
+    failed = False
     try:
         async with driver.replica(batch_size=20, partitions=partitions, pace=PACE) as broker:
-            yield broker
+            try:
+                yield broker
+            except BaseException:
+                failed = True
+                raise
     except* ConnectionClosedError:
         # Killed: it can neither unsubscribe nor let go.
-        pass
+        if failed:
+            raise
 
 
 async def post(driver: Driver, numbers: Sequence[int], *, in_order: bool = True) -> None:
@@ -68,7 +74,7 @@ async def test_events_of_a_person_come_in_order_while_replicas_are_killed(
         posting = asyncio.create_task(post(driver, range(200, 600)))
         await kill(first)
         await replicas.enter_async_context(in_partitions(driver))
-        await asyncio.wait_for(posting, 60)
+        await posting
         await kill(second)
         events = await driver.events(600)
     assert_in_order(events)
@@ -84,12 +90,12 @@ def held(broker: ServiceBroker) -> int:
 async def test_replicas_share_evenly_whoever_comes_and_goes(driver: Driver) -> None:
     feed = asyncio.create_task(post_on_and_on(driver))
     async with in_partitions(driver) as first, AsyncExitStack() as others:
-        await eventually(lambda: held(first) == 6)
+        await eventually(lambda: held(first) == 6, PATIENCE)
         more = [await others.enter_async_context(in_partitions(driver)) for _ in range(2)]
         replicas = [first, *more]
-        await eventually(lambda: [held(one) for one in replicas] == [2, 2, 2])
+        await eventually(lambda: [held(one) for one in replicas] == [2, 2, 2], PATIENCE)
         await others.aclose()
-        await eventually(lambda: held(first) == 6)
+        await eventually(lambda: held(first) == 6, PATIENCE)
         feed.cancel()
 
 

@@ -303,7 +303,8 @@ async def test_a_worker_that_dies_is_started_again(
 async def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parent, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(parent, "ANSWER_SECONDS", 0.01)
-    monkeypatch.setattr(parent, "HUNG_SECONDS", 0.02)
+    # Long enough to be seen.
+    monkeypatch.setattr(parent, "HUNG_SECONDS", 0.5)
     async with a_parent(monkeypatch, SERVES) as gateway:
         # It answers nothing, as none of these does.
         first = await eventually(lambda: gateway.pids().get(1))
