@@ -157,7 +157,7 @@ async def watch_events(
         TooManyRequestsException: many watch already (429).
         Unavailable: NATS is not there (503).
     """
-    wanted = Wanted(event=event or None, user_id=user_id or None, source=source or None)
+    wanted = Wanted(event=_announced(event), user_id=_announced(user_id), source=_announced(source))
     try:
         stream = await live.watch(wanted)
     except TooManyWatchers:
@@ -171,6 +171,11 @@ async def watch_events(
         headers={"X-Accel-Buffering": "no"},
         background=BackgroundTask(live.sent),
     )
+
+
+def _announced(filter: str | None) -> str | None:
+    """A filter as announced events have it; they have no NUL, which PostgreSQL cannot store."""
+    return filter.replace("\0", "\ufffd") if filter else None
 
 
 def console_is_shown(*, wanted: bool | None, host: str) -> bool:
