@@ -140,7 +140,7 @@ class GatewaySettings(Settings):
     )
     operator_webhook_url: Url | None = Field(
         None,
-        description="URL that is told of what needs an operator, and when it is over "
+        description="URL that gets a notice when something needs an operator, and when it is over "
         "(docs/operator-webhook.md). It may be inside the network.",
     )
     operator_webhook_secret: SigningSecret | None = Field(

@@ -26,7 +26,7 @@ class NoticeClaims:
         self._pause = pause
 
     async def told(self) -> ToldProblems:
-        """Give the problems that were told of and are not over."""
+        """Give the problems that the operator was notified of and that are not over."""
         async with self._database.acquire() as connection:
             return ToldProblems([Told(**dict(row)) async for row in _queries.raised(connection)])
 

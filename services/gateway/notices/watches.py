@@ -24,7 +24,7 @@ LOOK_SECONDS = 15.0
 POSTHOG_SECONDS = 120.0
 """How often PostHog is asked how it does with the destination; it counts requests."""
 SPOOL_SECONDS = 5.0
-"""A spool that is used for less is not told of: one slow acknowledgement fills and empties it."""
+"""A spool used for less needs no notice: one slow acknowledgement fills and empties it."""
 
 Found = Mapping[str, Problem] | None
 """Every problem of a kind, by subject; None when that cannot be known now."""

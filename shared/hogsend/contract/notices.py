@@ -25,7 +25,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x
 
 
 class Told(Message, frozen=True):
-    """A problem the operator was told of, and was not told that it is over."""
+    """A problem that the operator was notified of and that is not over."""
 
     kind: NoticeKind
     subject: Name
@@ -77,7 +77,7 @@ INGEST_TOLD = Endpoint(
     request=Empty,
     reply=ToldProblems,
     callers=(User.GATEWAY,),
-    summary="Problems the operator's webhook was told of that are not over.",
+    summary="Problems that the operator's webhook was notified of and that are not over.",
 )
 INGEST_CLAIM_NOTICE = Endpoint(
     service=User.INGEST,

@@ -168,5 +168,5 @@ async def _look_at_bus(broker: ServiceBroker, limits: Limits) -> None:
         # Then something else says that NATS is away, and this is not known any more.
         found = []
     if found and found != bus_health.bus_problems():
-        log.warning("NATS needs an operator", problems=found, fix="docs/deploy.md")
+        log.warning("NATS has problems that need an operator", problems=found, fix="docs/deploy.md")
     bus_health.note(found)

@@ -153,7 +153,7 @@ def _tls(settings: BusSettings) -> ssl.SSLContext | None:
 def _observe(what: str, detail: str) -> None:
     metrics.BUS_EVENTS.labels(what).inc()
     if what == "error":
-        log.warning("bus error", detail=detail)
+        log.warning("NATS reports an error", detail=detail)
         return
     metrics.BUS_CONNECTED.set(what != "disconnected")
     log.info("bus", state=what, server=detail)

@@ -78,4 +78,4 @@ class DeadLetters:
             subjects.dead_letter(stream), msgspec.json.encode(letter), headers
         )
         await self._publisher.publish(outgoing, within=ACKNOWLEDGE_ALL_SECONDS)
-        log.warning("message set aside", reason=why.reason, stream=stream, seq=sequence)
+        log.warning("message became a dead letter", reason=why.reason, stream=stream, seq=sequence)

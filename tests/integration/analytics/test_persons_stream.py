@@ -102,7 +102,7 @@ async def test_a_dead_posthog_leaves_everything_in_jetstream_and_a_stop_gives_it
             await eventually(lambda: posthog.requests)
             assert await sent.waiting(StreamName.PERSONS) == 20
     said = capsys.readouterr().out
-    assert "messages given back" in said
+    assert "messages returned" in said
     # The connection was still there when they were.
     assert "JetStream did not hear" not in said
     async with (

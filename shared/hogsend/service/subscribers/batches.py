@@ -190,7 +190,7 @@ class BatchSubscriber(BatchPullStreamSubscriber):
 
     def _noted(self, given_back: int) -> None:
         if given_back:
-            log.info("messages given back", stream=self.stream.name, messages=given_back)
+            log.info("messages returned", stream=self.stream.name, messages=given_back)
             if self._on_nak is not None:
                 self._on_nak(given_back)
 

@@ -166,7 +166,9 @@ class RequestSubscriber(CoreSubscriber):
         except (nats.errors.Error, OSError) as error:
             # The handler is done; its caller hears nothing, and asks again.
             metrics.FAILURES.labels("reply", type(error).__name__).inc()
-            log.warning("reply not sent", subject=self.endpoint.subject, reason=str(error))
+            log.warning(
+                "a reply could not be sent", subject=self.endpoint.subject, reason=str(error)
+            )
 
     def _build_fastdepends_model(self) -> None:
         super()._build_fastdepends_model()
