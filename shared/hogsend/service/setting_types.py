@@ -69,9 +69,12 @@ def _posthog_address(text: str) -> str:
 
 def _nats_addresses(text: str) -> str:
     example = "write nats://host:4222, several separated by commas"
-    for address in text.split(","):
+    addresses = [address.strip() for address in text.split(",")]
+    signed_in = next((one for one in addresses if "@" in one), "")
+    if signed_in != addresses[0] and signed_in and "://" not in signed_in:
+        raise ValueError("a password in it has a comma; write %2C for it")
+    for given in addresses:
         # nats-py takes an address without a scheme for nats://.
-        given = address.strip()
         parts = _parsed(given if "://" in given else f"nats://{given}", example)
         if parts.scheme not in {"nats", "tls", "ws", "wss"}:
             raise ValueError(f"an address begins neither with nats:// nor with tls://; {example}")

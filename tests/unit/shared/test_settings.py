@@ -379,3 +379,18 @@ def test_each_deprecated_name_is_one_line_in_the_log(
     assert [line["event"].split()[0] for line in lines] == ["ALIVE_FILE", "HTTP_PATIENCE_SECONDS"]
     assert {line["level"] for line in lines} == {"warning"}
     assert {line["service"] for line in lines} == {"gateway"}
+
+
+@pytest.mark.parametrize("secret", ["pa,hidden", "4222,hidden", "1,2,hidden"])
+def test_a_comma_in_a_password_of_nats_does_not_make_two_addresses(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NATS_URL", f"nats://gateway:{secret}@nats:4222")
+    with pytest.raises(ValidationError) as refused:
+        BusSettings()
+    (problem,) = describe_problems(refused.value)
+    assert "NATS_URL" in problem
+    assert "%2C" in problem
+    assert "hidden" not in problem
+    monkeypatch.setenv("NATS_URL", "nats://u:pa%2C@nats:4222,u:p@nats-2:4222")
+    assert BusSettings().nats_url
