@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 from cyclopts import App
 
+import hogsend
 from cli import failures, main
 from cli.console import MIN_WIDTH, out
 from cli.exit_codes import MEANINGS, ExitCode
@@ -109,6 +111,8 @@ def failing(
     """The words of a command that fails."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOGSEND_HOME", str(tmp_path / "file"))
+    # Nobody comes to listen within ten seconds either.
+    monkeypatch.setattr(hogsend, "connect", partial(hogsend.connect, wait=0.1))
     command: str = request.param
     arguments = [argument.format(taken=taken) for argument in FAILING[command]]
     return (*command.split(), *arguments)
