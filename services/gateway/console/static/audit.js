@@ -12,7 +12,7 @@ export async function view({ params, signal }) {
   }
   return [
     form,
-    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} entries, the latest first.`),
+    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} ${page.total === 1 ? "entry" : "entries"}, the latest first.`),
     table("Audit trail", [
       ["When", (entry) => time(entry.at)],
       ["Actor", (entry) => link("audit", { ...wanted, actor: entry.actor }, plain(entry.actor))],

@@ -56,7 +56,7 @@ async function list(params, signal, search) {
   if (!page.contacts.length && search) return empty("Nobody is known by that, and nobody's address or user id begins with it. A contact is made with the first event of a user id or email address.");
   if (!page.contacts.length) return empty("Nobody is known yet. A contact is made with the first event of a user id or email address: ", link("connect", {}, "connect PostHog"), ", or send an event with ", h("code", null, "POST /v1/events"), ".");
   return [
-    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} contact${page.total === 1 ? "" : "s"}, the newest first${search ? ". Nobody is known by just that, but these by what it is a part of" : ""}.`),
+    h("p", null, `${page.totalEstimated ? "About " : ""}${page.total.toLocaleString()} contact${page.total === 1 ? "" : "s"}, the newest first${search ? ". Nobody is known by exactly that; these begin with it, or have it somewhere" : ""}.`),
     table("Contacts", [
       ["Known as", (contact) => linked("contacts", { key: contact.contactKey }, contact.contactKey)],
       ["Email", (contact) => text(contact.email)],
