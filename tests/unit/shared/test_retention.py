@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -62,6 +63,8 @@ async def test_a_service_keeps_each_table_for_as_long_as_is_set(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(service, "Retention", Recorded)
     monkeypatch.setattr(service, "create_app", create_app)
+    # It would set up the logs of this process, for all tests that follow.
+    monkeypatch.setattr(service.telemetry, "reporting", lambda *_: nullcontext())
     await service.run()
     assert Recorded.made == kept
     assert [work for work in started if getattr(work, "__name__", "") == "keep_swept"] == started[
