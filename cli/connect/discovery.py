@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import httpx
@@ -21,6 +22,8 @@ from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import is_loopback
 
 DISCOVERY_SECONDS = 10.0
+MAX_BYTES = 256 * 1024
+"""A longer answer is no discovery document; another server's may have no end."""
 
 PERSONAL_KEY_STEPS = """\
 This PostHog has no OAuth server; a personal API key can be used instead:
@@ -65,22 +68,34 @@ def discover(private_host: str, allow: Iterable[str] = ()) -> Endpoints:
 
 def _get(url: str) -> Discovered:
     try:
-        answer = httpx.get(
+        with httpx.stream(
+            "GET",
             url,
             headers={"Accept": "application/json"},
             timeout=DISCOVERY_SECONDS,
             follow_redirects=False,
             trust_env=not is_loopback(url),
-        )
+        ) as answer:
+            content = _read(answer)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise _failed(f"no answer from {url} ({why_no_answer(error)})") from None
     return Discovered(
         url=url,
         status=answer.status_code,
-        content=answer.content,
+        content=content,
         content_type=answer.headers.get("content-type", ""),
         location=answer.headers.get("location", ""),
     )
+
+
+def _read(answer: httpx.Response) -> bytes:
+    """What an answer begins with: all of a document, enough of a page to know it for one."""
+    content, ends = b"", time.monotonic() + DISCOVERY_SECONDS
+    for piece in answer.iter_bytes():
+        content += piece
+        if len(content) > MAX_BYTES or time.monotonic() > ends:
+            break
+    return content[:MAX_BYTES]
 
 
 def _failed(problem: str) -> ConnectError:

@@ -108,6 +108,9 @@ def test_a_slash_that_posthog_adds_is_followed_once(posthog: FakePostHog) -> Non
     assert [request.line for request in posthog.requests] == [f"GET {PATH}", f"GET {PATH}/"]
 
 
+WHOLE = b'{"issuer": "x", "authorization_endpoint": "https://x/", "token_endpoint": "https://x/"}'
+
+
 @pytest.mark.parametrize(
     ("response", "reason"),
     [
@@ -118,6 +121,7 @@ def test_a_slash_that_posthog_adds_is_followed_once(posthog: FakePostHog) -> Non
         (CannedResponse(200, b"nonsense"), "malformed document"),
         (CannedResponse(200, ["issuer"]), "malformed document"),
         (CannedResponse(200, b"\xff\xfe"), "malformed document"),
+        (CannedResponse(200, b" " * discovery.MAX_BYTES + WHOLE), "malformed document"),
         (CannedResponse(500, {}), "answered 500"),
         (CannedResponse(403, {}), "answered 403"),
         (
