@@ -29,7 +29,7 @@ SELECT pg_relation_size('events'::regclass) / current_setting('block_size')::int
 -- Events of a contact in a range of blocks, in the order of the table: by the index on the contact,
 -- or by looking through the blocks where it is not built yet or a contact has very many.
 SELECT ctid::text AS position, id, event, user_id, source, contact_id, properties, occurred_at,
-    received_at, backfilled, correlation_id
+    received_at, queued_at, stored_at, backfilled, correlation_id
 FROM events
 WHERE ctid > :after::text::tid AND ctid >= :first::text::tid AND ctid < :end::text::tid
     AND contact_id = ANY(:contacts::uuid[])

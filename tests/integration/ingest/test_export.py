@@ -85,6 +85,7 @@ async def test_everything_about_a_person_is_given_and_nothing_about_others(
     assert len(found["merges"]) == 1
     assert {one["value"] for one in found["merges"][0]["loserKeys"]} <= {value for _, value in keys}
     assert Counter(one["id"] for one in found["events"]) == Counter(["e1", "e2", "e3", "e4"])
+    assert all(one["queuedAt"] <= one["storedAt"] for one in found["events"])
     assert Counter(one["stream"] for one in found["messages"]) == {
         "EVENTS": 4,
         "PERSONS": 1,
