@@ -263,7 +263,7 @@ async def test_the_overview_draws_what_is_known_and_says_unknown_for_the_rest(lo
             found = await answer.json()
             found["latest"] |= {"stored": None, "announced": None, "waiting": None, "refused": 2}
             # On a slow machine what was really measured may have gaps, too.
-            found["series"] |= dict.fromkeys(("webhooks", "announced"), [1, 1, 1])
+            found["series"] |= {name: [1, 1, 1] for name in ("webhooks", "announced")}
             found["series"]["stored"] = [1, None, 1]
             await route.fulfill(response=answer, json=found)
 
