@@ -39,8 +39,9 @@ test: $(DEVELOPING) ## Run lint, types and all tests, in WORKERS processes
 	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target lint types node-tools bytecode
 	@$(PYTEST)
 
+# One worker a core: each collects all of them, and none waits for anything.
 unit: $(DEVELOPING)
-	@$(PYTEST) tests/unit
+	@$(PYTEST) --numprocesses auto tests/unit
 
 lint: $(DEVELOPING)
 	@$(VENV)/bin/ruff check .
