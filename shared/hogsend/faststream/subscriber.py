@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from faststream._internal.endpoint.subscriber.call_item import CallsCollection
@@ -119,7 +118,7 @@ class ConsumerSubscriber(PullStreamSubscriber):
             if self._consumer.ack_policy is JetStreamAckPolicy.NONE:
                 await self._hand_over(messages[0])
                 continue
-            async with _in_hand(link, messages):
+            async with _in_hand(link, messages).held(NAK_SECONDS):
                 await self._hand_over(messages[0])
 
     async def _hand_over(self, message: Msg) -> None:
@@ -149,18 +148,12 @@ class ConsumerSubscriber(PullStreamSubscriber):
             await message.nak(RETRY_SECONDS)
 
 
-@asynccontextmanager
-async def _in_hand(link: Connection, messages: list[Msg]) -> AsyncIterator[None]:
+def _in_hand(link: Connection, messages: list[Msg]) -> MessagesInHand:
     held = MessagesInHand(
         link, lambda what, error: link.observe("error", f"{what} of an event: {error}")
     )
     held.take(messages)
-    beating = asyncio.create_task(held.keep_alive())
-    try:
-        yield
-    finally:
-        beating.cancel()
-        await held.nak_all(NAK_SECONDS)
+    return held
 
 
 def _parse(parser: JsParser) -> Any:

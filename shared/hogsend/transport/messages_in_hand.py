@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -63,6 +64,23 @@ class MessagesInHand:
         """Hold messages no longer, acknowledged or not."""
         for message in messages:
             self._messages.pop(_sequence(message), None)
+
+    @asynccontextmanager
+    async def held(
+        self, delay: float, returned: Callable[[int], object] = lambda _count: None
+    ) -> AsyncIterator[None]:
+        """Keep what is in hand alive during the block, and give back at its end what is left.
+
+        Args:
+            delay: seconds after which that is redelivered.
+            returned: told how many were given back.
+        """
+        beating = asyncio.create_task(self.keep_alive())
+        try:
+            yield
+        finally:
+            beating.cancel()
+            returned(await self.nak_all(delay))
 
     async def keep_alive(self) -> None:
         """Tell JetStream again and again that what is in hand is worked on; cancel it to stop."""

@@ -91,22 +91,18 @@ class BatchSubscriber(BatchPullStreamSubscriber):
             heartbeat: seconds between two heartbeats for each message in hand.
             position: where it begins when it is made again; None as declared.
         """
-        connection, in_hand = self._connection(), self._in_hand(heartbeat)
-        beating = asyncio.create_task(in_hand.keep_alive())
+        in_hand = self._in_hand(heartbeat)
         source = Consumer(
-            connection,
+            self._connection(),
             self.stream.name,
             consumer or self.consumer,
             batch=self.batch,
             position=position,
         )
-        try:
+        async with in_hand.held(NAK_SECONDS, self._noted):
             async for messages in source.batches():
                 in_hand.take(messages)
                 await self._process(messages)
-        finally:
-            beating.cancel()
-            self._noted(await in_hand.nak_all(NAK_SECONDS))
 
     async def stop(self) -> None:
         """Give back what is in hand."""
@@ -147,12 +143,8 @@ class BatchSubscriber(BatchPullStreamSubscriber):
         """
         in_hand = self._in_hand(HEARTBEAT_SECONDS)
         in_hand.take(messages)
-        beating = asyncio.create_task(in_hand.keep_alive())
-        try:
+        async with in_hand.held(NAK_SECONDS, self._noted):
             await self._process(messages, attempts)
-        finally:
-            beating.cancel()
-            self._noted(await in_hand.nak_all(NAK_SECONDS))
 
     async def _process(self, messages: list[Msg], attempts: int = 1) -> None:
         try:
