@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-import nats.errors
 from nats.js import errors as js_errors
 
 from hogsend.contract.errors import HogsendError, Unavailable
-from hogsend.transport.connection import Connection
+from hogsend.transport.connection import UNREACHABLE, Connection
 
 
 @contextmanager
@@ -30,5 +29,5 @@ def available(connection: Connection, *, passed: Collection[int] = ()) -> Iterat
         if error.err_code in passed:
             raise
         raise Unavailable(f"JetStream refuses: {error.description}") from error
-    except (nats.errors.Error, js_errors.Error, TimeoutError, OSError) as error:
+    except UNREACHABLE as error:
         raise Unavailable(f"JetStream did not answer: {type(error).__name__}") from error

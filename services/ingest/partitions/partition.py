@@ -55,11 +55,6 @@ class Partition:
         else:
             self._wanted.clear()
 
-    @property
-    def wanted(self) -> bool:
-        """Whether it is asked for."""
-        return self._wanted.is_set()
-
     def let_go(self) -> None:
         """Leave it to another replica as soon as what is in hand is settled."""
         self._leaving = True

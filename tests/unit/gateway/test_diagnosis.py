@@ -10,17 +10,9 @@ import pytest
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities, Capability
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
 from tests.unit.gateway.fakes import FakeGateway, bearer
+from tests.unit.gateway.test_measured import HEALTHY
 
-ALLOWED: dict[str, Any] = {
-    "privateHost": "https://eu.posthog.com",
-    "credential": {"state": "present"},
-    "personReads": {"state": "working", "through": "oauth"},
-    "webhookSecret": {"state": "present", "source": "minted"},
-    "destination": {"state": "live"},
-    "scopeGap": [],
-    "publicUrl": {"url": "https://t.example.com", "loopback": False},
-    "provisioning": {"state": "possible"},
-}
+ALLOWED = {**HEALTHY, "destination": {"state": "live"}}
 REFUSED = {**ALLOWED, "personReads": {"state": "failing", "through": "oauth", "detail": "401"}}
 
 
