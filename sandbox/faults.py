@@ -63,7 +63,8 @@ class Faults:
     async def delay(self, seconds: float) -> None:
         """Sleep, but no longer than until the faults are replaced."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._replaced.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._replaced.wait()
 
     def take(self, path: str) -> Fault | None:
         """Return the fault for a request, and count the request."""

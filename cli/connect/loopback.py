@@ -78,7 +78,8 @@ class Listener:
             ConnectError: it has no code, or none came within `seconds`.
         """
         try:
-            answer = await asyncio.wait_for(asyncio.shield(self._answer), seconds)
+            async with asyncio.timeout(seconds):
+                answer = await asyncio.shield(self._answer)
         except TimeoutError:
             raise ConnectError(
                 Verdict.CALLBACK_TIMEOUT,

@@ -81,7 +81,8 @@ class Supervisor:
             if process.returncode is None:
                 process.send_signal(program.stop_signal)
                 try:
-                    await asyncio.wait_for(process.wait(), STOP_SECONDS)
+                    async with asyncio.timeout(STOP_SECONDS):
+                        await process.wait()
                 except TimeoutError:
                     self._report(program.name, "did not stop in time and was killed")
                     # Each program leads a process group, so this kills its children too.

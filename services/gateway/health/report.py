@@ -151,7 +151,8 @@ async def _bus_latency(bus: Connection) -> float | None:
         return None
     started = time.perf_counter()
     try:
-        await asyncio.wait_for(bus.client.flush(), PROBE_SECONDS)
+        async with asyncio.timeout(PROBE_SECONDS):
+            await bus.client.flush()
     except Exception:  # noqa: BLE001 - whatever the error is, the bus is not up
         return None
     return _milliseconds_since(started)

@@ -55,7 +55,8 @@ class ErasureWorker:
                 metrics.FAILURES.labels("erasure", type(error).__name__).inc()
                 log.warning("an erasure is waiting", reason=str(error))
             try:
-                await asyncio.wait_for(self._asked.wait(), PAUSE_SECONDS)
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await self._asked.wait()
             except TimeoutError:
                 continue
 

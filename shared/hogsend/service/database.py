@@ -143,7 +143,8 @@ class Database:
         if self._pool is not None:
             metrics.DATABASE_CONNECTIONS.clear()
             try:
-                await asyncio.wait_for(self._pool.close(), ACQUIRE_SECONDS)
+                async with asyncio.timeout(ACQUIRE_SECONDS):
+                    await self._pool.close()
             except TimeoutError:
                 self._pool.terminate()
 

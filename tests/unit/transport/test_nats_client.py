@@ -1,10 +1,14 @@
-"""The client that goes on when an answer comes too late."""
+"""The client that goes on when an answer comes too late, and ends when it is cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 
+import pytest
+from nats.aio.client import Client
+
 from hogsend.transport.nats_client import NatsClient
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 async def test_a_pong_that_nobody_waits_for_any_more_is_no_error_and_no_other_ones() -> None:
@@ -17,3 +21,43 @@ async def test_a_pong_that_nobody_waits_for_any_more_is_no_error_and_no_other_on
     assert not next_one.done()
     await client._process_pong()
     assert next_one.done()
+
+
+class Attempt:
+    """A step of connecting that ends as it is cancelled, as `wait_for` of Python 3.11 makes it."""
+
+    def __init__(self, outcome: Exception | None) -> None:
+        self.times = 0
+        self._outcome = outcome
+
+    async def __call__(self, *_: object) -> None:
+        self.times += 1
+        try:
+            await asyncio.sleep(PATIENCE_SECONDS)
+        except asyncio.CancelledError:
+            if self._outcome is not None:
+                raise self._outcome from None
+
+
+@pytest.mark.parametrize("step", ["_connect_to_server", "_process_connect_init"])
+@pytest.mark.parametrize("outcome", [OSError("refused"), None])
+async def test_connecting_ends_when_it_is_cancelled_as_an_attempt_ends(
+    step: str, outcome: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = Attempt(outcome)
+
+    async def succeed(client: Client, *_: object) -> None:
+        client._current_server = client._server_pool[0]
+
+    for name in ("_connect_to_server", "_process_connect_init"):
+        monkeypatch.setattr(Client, name, succeed)
+    monkeypatch.setattr(Client, step, attempt)
+    client = NatsClient()
+    connecting = asyncio.create_task(
+        client.connect("nats://127.0.0.1:1", max_reconnect_attempts=-1, reconnect_time_wait=0)
+    )
+    await eventually(lambda: attempt.times)
+    connecting.cancel()
+    await asyncio.wait({connecting}, timeout=PATIENCE_SECONDS)
+    assert connecting.cancelled()
+    assert attempt.times == 1
