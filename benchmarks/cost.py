@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-import nats
 from nats.js import JetStreamContext
 from nats.js.api import RetentionPolicy
 
@@ -148,8 +147,9 @@ async def jetstream_receiver(servers: Servers) -> AsyncIterator[Setup]:
         server = await asyncio.create_subprocess_exec(
             *nats_server.command(config), stderr=subprocess.DEVNULL
         )
-        client = await nats.connect(bus_url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
-        js = client.jetstream()
+        bus = Connection("benchmark", bus_url)
+        await bus.open()
+        js = bus.js
         # As ours is kept: what is acknowledged is deleted.
         await js.add_stream(
             name="WEBHOOKS", subjects=["webhooks.>"], retention=RetentionPolicy.WORK_QUEUE
@@ -171,7 +171,7 @@ async def jetstream_receiver(servers: Servers) -> AsyncIterator[Setup]:
             ):
                 yield Setup(f"http://127.0.0.1:{port}{PATH}", lambda: _is_empty(js))
         finally:
-            await client.close()
+            await bus.close()
             server.terminate()
             await server.wait()
 

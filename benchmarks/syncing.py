@@ -11,16 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import nats
-import nats.errors
-import nats.js.errors
 from nats.js import JetStreamContext
 from nats.js.api import StorageType
 
 from benchmarks.figures import Figure, median
 from cli.stack import nats as nats_server
-from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.users import User
+from hogsend.transport.connection import UNREACHABLE, Connection
 from tests.ports import free_port
 from tests.waiting import eventually
 
@@ -130,28 +127,23 @@ async def _running(configs: list[Path]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _stream(port: int, replicas: int) -> AsyncIterator[JetStreamContext]:
-    client = await nats.connect(
-        nats_server.url(User.OPERATOR, "password", port),
-        inbox_prefix=inbox_prefix(User.OPERATOR),
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=0.2,
-    )
-    js = client.jetstream(timeout=10)
+    bus = Connection(User.OPERATOR, nats_server.url(User.OPERATOR, "password", port))
+    await bus.open()
 
     async def made() -> bool:
         try:
-            await js.add_stream(
+            await bus.js.add_stream(
                 name="BENCH",
                 subjects=[SUBJECT],
                 storage=StorageType.FILE,
                 num_replicas=replicas,
             )
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+        except UNREACHABLE:
             return False
         return True
 
     try:
         await eventually(made, 60)
-        yield js
+        yield bus.js
     finally:
-        await client.close()
+        await bus.close()

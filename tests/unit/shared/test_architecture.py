@@ -122,6 +122,34 @@ def test_the_library_imports_downward_only() -> None:
     assert upward == []
 
 
+def test_one_place_makes_connections_to_nats() -> None:
+    """nats-py's own client hangs, or gives its password away, where ours does not."""
+    makers = {module for module, file in _modules().items() if _makes_client(file.read_text())}
+    assert makers == set()
+    own = ("benchmarks/" + file.name for file in (ROOT / "benchmarks").glob("*.py"))
+    assert [name for name in own if _makes_client((ROOT / name).read_text())] == []
+
+
+def test_a_connection_of_nats_py_is_found() -> None:
+    assert _makes_client("import nats\nasync def f(): await nats.connect()")
+    assert _makes_client("from nats.aio.client import Client\nclient = Client()")
+    assert _makes_client("import nats.aio.client\nclient = nats.aio.client.Client()")
+    assert not _makes_client("import hogsend\nclient = hogsend.connect()")
+
+
+def _makes_client(code: str) -> bool:
+    tree = ast.parse(code)
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "nats"
+        for alias in node.names
+        if alias.name in {"connect", "Client", "NATS"}
+    }
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return bool(called & (imported | {"nats.connect", "nats.NATS", "nats.aio.client.Client"}))
+
+
 def test_no_service_imports_another() -> None:
     assert {name: targets for name, targets in _rooms("services").items() if targets} == {}
 
