@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
-import nats.errors
 import structlog
 from cachetools import LRUCache
 
@@ -16,7 +15,7 @@ from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import Forbidden, PublishRejected, TooLarge, Unavailable
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
-from hogsend.transport.connection import Connection
+from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.publisher import EXPECTED_LAST, OutgoingMessage, Overtaken, Problem
 
 ANSWER_SECONDS = 5.0
@@ -120,7 +119,7 @@ class JetStreamChanges:
             # NATS' configuration is that of the version before.
             log.debug("the stream of changes cannot be read", reason=str(error))
             return _Answer(error=Problem(code=403))
-        except (nats.errors.Error, TimeoutError) as error:
+        except UNREACHABLE as error:
             raise Unavailable("JetStream does not answer") from error
         return msgspec.json.decode(answer.data, type=_Answer)
 

@@ -11,10 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-import nats.errors
 import structlog
 from faststream import FastStream
-from nats.js import errors as js_errors
 
 from hogsend.contract.errors import CannotStart, Unavailable
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
@@ -22,6 +20,7 @@ from hogsend.service import bus_health, metrics, streams
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.retry import retry_until_available
 from hogsend.service.tasks import Work, running
+from hogsend.transport.connection import UNREACHABLE
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +29,6 @@ KEEP_CLEAN_SECONDS = 30.0
 """How often streams are looked through for what does not belong there."""
 KEEP_STREAMS_SECONDS = 5.0
 """How often a service looks whether its streams are still there."""
-
-UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError)
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -80,7 +77,7 @@ def service_app(
     async def announce() -> None:
         try:
             await broker.link.flush()
-        except nats.errors.Error as error:
+        except UNREACHABLE as error:
             # nats-py subscribes again once it is back.
             metrics.FAILURES.labels("start", type(error).__name__).inc()
             log.warning("NATS was lost while the service started", reason=str(error))

@@ -216,7 +216,7 @@ class Connection:
             )
             # The server says that it refuses before it answers this.
             await self.flush()
-        except (nats.errors.Error, TimeoutError) as error:
+        except UNREACHABLE as error:
             raise Unavailable("NATS did not answer") from error
 
         async def end() -> None:
@@ -268,7 +268,7 @@ class Connection:
             raise Unavailable(f"the {endpoint.service} service is not running") from error
         except nats.errors.MaxPayloadError as error:
             raise TooLarge(f"the request is larger than NATS takes ({self.max_payload})") from error
-        except (nats.errors.Error, TimeoutError) as error:
+        except UNREACHABLE as error:
             raise Unavailable(
                 f"the {endpoint.service} service did not answer within {deadline:g} s"
             ) from error
@@ -335,7 +335,7 @@ class Connection:
         try:
             await self.client.publish(subject, b"", reply=inbox)
             await asyncio.wait({refusal}, timeout=seconds)
-        except nats.errors.Error as error:
+        except UNREACHABLE as error:
             raise Unavailable("NATS did not accept the request") from error
         finally:
             await end()

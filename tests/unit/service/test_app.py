@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
+import nats.errors
 import pytest
 
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.streams import DEFAULT_LIMITS
 from hogsend.contract.users import User
+from hogsend.service import app as module
 from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker
 from hogsend.transport.connection import Connection
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -36,3 +43,48 @@ async def test_what_work_uses_is_closed_when_no_work_runs_any_more(fails: bool) 
             if fails:
                 raise ConnectionError("a service that could not start")
     assert order == ["work has ended", "closed"]
+
+
+class Unplugged:
+    """JetStream of a connection that breaks while it is asked."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.asked = 0
+
+    def __getattr__(self, _name: str) -> Any:
+        async def asked(*_: Any, **__: Any) -> None:
+            self.asked += 1
+            raise self.error
+
+        return asked
+
+
+ERRORS = [ConnectionResetError("reset"), nats.errors.NoServersError(), TimeoutError()]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize(
+    "work", [lambda one: module._keep_streams(one, DEFAULT_LIMITS), module._keep_clean]
+)
+async def test_a_connection_that_breaks_does_not_end_what_looks_after_streams(
+    work: Any, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEEP_STREAMS_SECONDS", 0)
+    monkeypatch.setattr(module, "KEEP_CLEAN_SECONDS", 0)
+    js = Unplugged(error)
+    link = SimpleNamespace(js=js, connected=True, addresses=[])
+    looking = asyncio.create_task(
+        work(SimpleNamespace(running=True, link=link, user=User.INGEST)),
+    )
+    await eventually(lambda: js.asked > 1 or looking.done())
+    assert not looking.done()
+    looking.cancel()
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_streams_are_declared_again_after_a_connection_broke(error: Exception) -> None:
+    link = SimpleNamespace(js=Unplugged(error))
+    broker: Any = SimpleNamespace(link=link, user=User.INGEST)
+    with pytest.raises(Unavailable):
+        await module._declare_streams(broker, DEFAULT_LIMITS)

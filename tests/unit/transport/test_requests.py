@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 
 from hogsend.contract.base import Empty
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
-from hogsend.contract.errors import UnreadableReply
+from hogsend.contract.errors import Unavailable, UnreadableReply
 from hogsend.contract.health import ANALYTICS_HEALTH
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
@@ -43,3 +43,15 @@ async def test_an_answer_of_another_shape_is_an_error_that_quotes_nothing_of_it(
         await Answered(answer).request(endpoint, request_)
     assert "t0ps3cret" not in str(refused.value)
     assert refused.value.__suppress_context__
+
+
+class Broken(Answered):
+    """A connection that breaks as a request is written."""
+
+    async def ask(self, subject: str, *_: Any, **__: Any) -> Msg:
+        raise ConnectionResetError(subject)
+
+
+async def test_a_connection_that_breaks_as_it_is_written_to_is_unavailable() -> None:
+    with pytest.raises(Unavailable):
+        await Broken(b"").request(ANALYTICS_HEALTH, Empty())
