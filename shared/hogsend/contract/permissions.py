@@ -64,6 +64,7 @@ def permissions(user: User) -> Permissions:
     subscribe |= {endpoint.subject for endpoint in endpoints() if endpoint.service == user}
     if user is ANSWERED_BY:
         subscribe.add(f"{REQUESTS}.>")
+        publish.add(f"{API}.INFO")
     if user is User.GATEWAY:
         publish.add(ASK_ACTIVITY)
     if user is User.GATEWAY or any(endpoint.service == user for endpoint in endpoints()):

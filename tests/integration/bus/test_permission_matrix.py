@@ -11,6 +11,7 @@ import pytest
 from nats.aio.client import Client
 
 from hogsend.contract.consumers import (
+    ANSWERED_BY,
     ANY,
     API,
     OTHERS,
@@ -161,7 +162,7 @@ async def test_a_user_touches_only_its_own_streams(servers: Servers, user: User)
         replays = name is StreamName.EVENTS and name in owned
         every[f"{API}.CONSUMER.LIST.{name}"] = own.get(name) == ANY or trims or replays
     every[f"{API}.STREAM.NAMES"] = user in OTHERS
-    every[f"{API}.INFO"] = user in OTHERS
+    every[f"{API}.INFO"] = user in {*OTHERS, ANSWERED_BY}
     every[f"{API}.STREAM.LIST"] = False
     every[f"{API}.ACCOUNT.PURGE.x"] = False
     assert await published(servers, user, set(every)) == {

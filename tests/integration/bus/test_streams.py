@@ -12,6 +12,7 @@ from hogsend.contract import subjects
 from hogsend.contract.streams import Limits, StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
+from services.ingest import jetstream_disk
 from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -134,3 +135,20 @@ async def test_copies_that_a_reader_had_put_into_other_streams_are_deleted(
         assert purged == {StreamName.WEBHOOKS: 1, StreamName.DEADLETTER: 1}
         assert (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages == 1
         assert (await operator.js.stream_info(StreamName.EVENTS)).state.messages == 3
+
+
+async def test_what_jetstream_stores_in_all_is_measured_with_streams_of_others(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with (
+        connected(servers, User.INGEST) as bus,
+        connected(servers, User.OPERATOR) as operator,
+    ):
+        await jetstream_disk.measure(bus)
+        assert jetstream_disk.USED.labels("file")._value.get() == 0
+        await streams.reconcile(bus.js, User.INGEST)
+        await operator.js.publish(OPENED, b"x" * 10_000)
+        await jetstream_disk.measure(bus)
+        assert jetstream_disk.USED.labels("file")._value.get() > 10_000
+        reserved = jetstream_disk.RESERVED.labels("file")._value.get()
+        assert reserved > stream_declarations.STREAMS[StreamName.EVENTS].config.max_bytes

@@ -1,0 +1,106 @@
+"""What JetStream stores in all for our account, streams of others included, and may store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Never
+
+import msgspec
+import structlog
+from prometheus_client import Gauge
+
+from hogsend.contract.consumers import API
+from hogsend.contract.errors import Forbidden
+from hogsend.service import metrics
+from hogsend.transport.connection import UNREACHABLE, Connection
+
+log = structlog.get_logger(__name__)
+
+EVERY_SECONDS = 5.0
+REFUSED_SECONDS = 300.0
+"""How long a server that does not let ingest ask is left alone."""
+ANSWER_SECONDS = 5.0
+
+USED = Gauge(
+    "hogsend_jetstream_bytes",
+    "Bytes that all streams of the NATS account take, those of others included",
+    ["storage"],
+)
+RESERVED = Gauge(
+    "hogsend_jetstream_reserved_bytes",
+    "Bytes that these streams may take by their limits",
+    ["storage"],
+)
+LIMIT = Gauge(
+    "hogsend_jetstream_limit_bytes",
+    "Bytes that JetStream may take for the NATS account; absent without a limit of the account",
+    ["storage"],
+)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What an account may store; without a limit, or with one for each tier, not above 0."""
+
+    max_memory: int = 0
+    max_storage: int = 0
+
+
+class Account(msgspec.Struct, frozen=True):
+    """JetStream's answer, in bytes."""
+
+    memory: int
+    storage: int
+    limits: Limits
+    reserved_memory: int = 0
+    reserved_storage: int = 0
+
+
+_decode = msgspec.json.Decoder(Account).decode
+
+
+async def keep_measured(link: Connection) -> Never:
+    """Measure again and again."""
+    while True:
+        seconds = await measure(link)
+        await asyncio.sleep(seconds)
+
+
+async def measure(link: Connection) -> float:
+    """Set the gauges, or take them away while nobody knows.
+
+    Returns:
+        In how many seconds to measure again.
+    """
+    if not link.connected:
+        _forget()
+        return EVERY_SECONDS
+    try:
+        account = _decode((await link.ask(f"{API}.INFO", b"", seconds=ANSWER_SECONDS)).data)
+    except (Forbidden, msgspec.MsgspecError, *UNREACHABLE) as error:
+        metrics.FAILURES.labels("jetstream_disk", type(error).__name__).inc()
+        _forget()
+        if not isinstance(error, Forbidden):
+            return EVERY_SECONDS
+        log.warning(
+            "the disk of JetStream is not measured",
+            reason=str(error),
+            fix="give NATS the configuration of this version (docs/deploy.md)",
+        )
+        return REFUSED_SECONDS
+    _set("file", account.storage, account.reserved_storage, account.limits.max_storage)
+    _set("memory", account.memory, account.reserved_memory, account.limits.max_memory)
+    return EVERY_SECONDS
+
+
+def _forget() -> None:
+    for gauge in (USED, RESERVED, LIMIT):
+        gauge.clear()
+
+
+def _set(storage: str, used: int, reserved: int, limit: int) -> None:
+    USED.labels(storage).set(used)
+    RESERVED.labels(storage).set(reserved)
+    if limit > 0:
+        LIMIT.labels(storage).set(limit)
+    else:
+        LIMIT.remove(storage)
