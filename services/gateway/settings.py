@@ -136,7 +136,8 @@ class GatewaySettings(Settings):
     )
     webhook_ack_timeout_ms: Annotated[int, Field(ge=1, le=5000)] = Field(
         50,
-        description="Milliseconds JetStream may take to acknowledge before a webhook is spooled.",
+        description="Milliseconds JetStream may take to acknowledge before a webhook is spooled; "
+        "what the gateway itself is late by is not counted.",
     )
     operator_webhook_url: Url | None = Field(
         None,

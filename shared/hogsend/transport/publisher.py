@@ -3,7 +3,8 @@
 nats-py's `publish` sets up a request and a timer for every message, which costs more than all the
 rest of a webhook. Here every acknowledgement arrives on one subscription, one timer looks after all
 deadlines, and what is published in one turn of the loop is written at once. Order on the wire is
-the order of the calls.
+the order of the calls. A deadline is about JetStream: what this process is late by itself is not
+counted.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ IN_FLIGHT = 1000
 """Messages of one batch that are published before the first acknowledgement is waited for."""
 
 SWEEP_SECONDS = 0.005
-LATE_SECONDS = 0.010
-MAX_LATE_SWEEPS = 5
+SETTLING_SWEEPS = 3
+"""Turns of the loop in which an acknowledgement that has arrived is read for certain."""
+OWN_DELAY_SECONDS = 2.0
+"""Most of the loop's own delay that is added to a caller's deadline."""
 
 _TOO_LARGE = 10054
 """JetStream's code for a message larger than its stream allows."""
@@ -86,13 +89,16 @@ _decode = msgspec.json.Decoder(_Acknowledgement).decode
 class _PendingAcks:
     """The acknowledgements one caller waits for."""
 
-    __slots__ = ("deadline", "done", "messages", "missing", "outcomes", "sequence")
+    __slots__ = ("deadline", "done", "latest", "messages", "missing", "outcomes", "sequence")
 
-    def __init__(self, messages: Sequence[OutgoingMessage], deadline: float) -> None:
+    def __init__(self, messages: Sequence[OutgoingMessage], deadline: float, latest: float) -> None:
         self.messages = messages
         self.outcomes: list[Outcome] = [None] * len(messages)
         self.missing = len(messages)
         self.deadline = deadline
+        """By JetStream's time, of which the loop's own delays are no part."""
+        self.latest = latest
+        """By the clock."""
         self.sequence = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -121,7 +127,7 @@ class Publisher:
         self._outgoing: list[tuple[bytes, str]] = []
         self._writing: asyncio.Task[None] | None = None
         self._sweep: asyncio.TimerHandle | None = None
-        self._late_sweeps = 0
+        self._own_delay = 0.0
         self._deaf: Forbidden | None = None
         self.inject: Inject | None = None
 
@@ -208,7 +214,12 @@ class Publisher:
         if not self._inbox:
             await self._subscribe()
         loop = asyncio.get_running_loop()
-        pending = _PendingAcks(messages, loop.time() + within)
+        deadline = loop.time() + within
+        pending = _PendingAcks(
+            messages,
+            deadline - self._own_delay + SETTLING_SWEEPS * SWEEP_SECONDS,
+            deadline + OWN_DELAY_SECONDS,
+        )
         first = self._next
         self._next += len(messages)
         limit = self._client.max_payload
@@ -281,13 +292,12 @@ class Publisher:
         now = loop.time()
         due = self._sweep.when() if self._sweep else now
         self._sweep = loop.call_later(SWEEP_SECONDS, self._expire) if self._callers else None
-        # A loop that is late itself may have acknowledgements it has not read yet: it must not
-        # call JetStream slow. A loop that stays late has to, or its callers would wait without end.
-        self._late_sweeps = self._late_sweeps + 1 if now - due > LATE_SECONDS else 0
-        if 0 < self._late_sweeps <= MAX_LATE_SWEEPS:
-            return
+        # A loop that is late itself has acknowledgements it has not read yet: its delay must not
+        # make JetStream slow. It has an end, or callers of one that stays late would never be told.
+        self._own_delay += max(0.0, now - due)
+        theirs = now - self._own_delay
         for pending in self._callers:
-            if pending.deadline <= now:
+            if pending.deadline <= theirs or pending.latest <= now:
                 pending.fail("JetStream did not acknowledge in time")
 
 

@@ -110,13 +110,17 @@ def publishing(client: FakeClient, within: float) -> asyncio.Task[None]:
     return asyncio.create_task(publisher.publish(MESSAGE, within=within))
 
 
+TURNS = 13
+"""Sweeps that are on time, until 50 ms are over for certain."""
+
+
 async def test_a_message_that_is_not_acknowledged_in_time_is_unavailable(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
     task = publishing(client, within=0.05)
     await eventually(lambda: bool(client.written))
-    for _ in range(9):
+    for _ in range(TURNS - 1):
         clock.fire(after=module.SWEEP_SECONDS)
     assert not task.done()
     clock.fire(after=module.SWEEP_SECONDS)
@@ -125,15 +129,51 @@ async def test_a_message_that_is_not_acknowledged_in_time_is_unavailable(
         await task
 
 
+@pytest.mark.parametrize("late", [0.009, 0.1, 1.0])
 async def test_a_loop_that_is_late_itself_does_not_call_jetstream_slow(
+    late: float, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    task = publishing(client, within=0.05)
+    await eventually(lambda: bool(client.written))
+    turns = min(TURNS - 1, int(module.OWN_DELAY_SECONDS / late))
+    for _ in range(turns):
+        clock.fire(after=module.SWEEP_SECONDS + late)
+    await client.acknowledge(client.written[0])
+    await task
+
+
+async def test_what_has_arrived_is_read_after_a_delay_just_before_the_deadline(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
     task = publishing(client, within=0.05)
     await eventually(lambda: bool(client.written))
-    clock.fire(after=1.0)
+    for _ in range(9):
+        clock.fire(after=module.SWEEP_SECONDS)
+    for delay in (1.0, module.SWEEP_SECONDS, module.SWEEP_SECONDS):
+        clock.fire(after=delay)
     await client.acknowledge(client.written[0])
     await task
+
+
+async def test_an_earlier_delay_of_the_loop_gives_a_later_message_no_time(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    first = asyncio.create_task(publisher.publish(MESSAGE, within=0.05))
+    await eventually(lambda: bool(client.written))
+    clock.fire(after=1.0)
+    await client.acknowledge(client.written[0])
+    await first
+    second = asyncio.create_task(publisher.publish(MESSAGE, within=0.05))
+    await eventually(lambda: len(client.written) == 2)
+    for _ in range(TURNS + 1):
+        clock.fire(after=module.SWEEP_SECONDS)
+    await eventually(second.done)
+    with pytest.raises(Unavailable):
+        await second
 
 
 async def test_a_loop_that_stays_late_gives_up_all_the_same(
@@ -142,10 +182,10 @@ async def test_a_loop_that_stays_late_gives_up_all_the_same(
     clock = Clock(monkeypatch)
     task = publishing(client, within=0.05)
     await eventually(lambda: bool(client.written))
-    for _ in range(module.MAX_LATE_SWEEPS):
-        clock.fire(after=1.0)
+    clock.fire(after=module.OWN_DELAY_SECONDS)
     assert not task.done()
-    clock.fire(after=1.0)
+    clock.fire(after=0.1)
+    await eventually(task.done)
     with pytest.raises(Unavailable):
         await task
 
