@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from hogsend.contract.credentials import OAuthPayload
+from hogsend.posthog.answer_body import read_beginning
 from hogsend.posthog.exchange import MAX_REDIRECTS, within_origin
 from hogsend.posthog.retry_after import retry_after_seconds
 from hogsend.posthog.token_lifetime import token_lifetime
@@ -129,11 +130,7 @@ class TokenEndpoint:
                 timeout=TIMEOUT_SECONDS,
                 follow_redirects=False,
             ) as response:
-                body = b""
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if len(body) > MAX_BODY_BYTES:
-                        break
+                body = await read_beginning(response, MAX_BODY_BYTES)
             if (target := within_origin(response)) is None:
                 break
         return response.status_code, body, response.headers.get("Retry-After")

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import httpx
 
 from hogsend.contract.errors import InvalidRequest
+from hogsend.posthog.answer_body import AnswerTooLarge, read
 from hogsend.posthog.code_exchange import (
     Tokens,
     UnusableAnswer,
@@ -17,7 +18,7 @@ from hogsend.posthog.code_exchange import (
     refused_with,
 )
 from hogsend.posthog.errors import PostHogError
-from hogsend.posthog.exchange import AnswerTooLarge, exchange, read
+from hogsend.posthog.exchange import exchange
 from hogsend.posthog.oauth_discovery import (
     PATH,
     Discovered,

@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import structlog
 
-from hogsend.posthog.exchange import AnswerTooLarge, read
+from hogsend.posthog.answer_body import AnswerTooLarge, read
 from hogsend.service.http import NOT_POSTHOG
 
 log = structlog.get_logger(__name__)

@@ -14,6 +14,7 @@ from http import HTTPStatus
 import httpx
 import msgspec
 
+from hogsend.posthog.answer_body import AnswerTooLarge, read
 from hogsend.posthog.errors import PostHogError, PostHogTimeout, PostHogUnreachable
 
 MAX_REDIRECTS = 3
@@ -31,10 +32,6 @@ class Answer(msgspec.Struct, frozen=True):
     content: bytes
     retry_after: str | None
     """The `Retry-After` header."""
-
-
-class AnswerTooLarge(Exception):
-    """An answer is larger than its reader allows."""
 
 
 async def exchange(
@@ -80,20 +77,6 @@ async def exchange(
         raise PostHogUnreachable(f"PostHog cannot be reached: {reason}") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise PostHogUnreachable(f"PostHog cannot be reached ({type(error).__name__})") from None
-
-
-async def read(answer: httpx.Response, max_bytes: int) -> bytes:
-    """Read a streamed answer.
-
-    Raises:
-        AnswerTooLarge: it has more than `max_bytes`.
-    """
-    content = bytearray()
-    async for chunk in answer.aiter_bytes():
-        content += chunk
-        if len(content) > max_bytes:
-            raise AnswerTooLarge
-    return bytes(content)
 
 
 def within_origin(answer: httpx.Response) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any
 import httpcore
 import httpx
 
+from hogsend.posthog.answer_body import ACCEPTED
 from hogsend.service import metrics
 from hogsend.service.proxies import Proxies
 from hogsend.service.ssrf import DEFAULT_PORTS, Address, AddressRefused, EgressPolicy
@@ -63,6 +64,7 @@ def http_client(
     return httpx.AsyncClient(
         # httpx reads no proxy from the environment when it is given a transport.
         transport=_Outbound(policy, proxies or Proxies()),
+        headers=ACCEPTED,
         follow_redirects=False,
         timeout=None,  # noqa: S113
         cookies=jar,

@@ -309,7 +309,7 @@ async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
     answer = LongAnswer()
     with pytest.raises(RefreshFailed, match="an answer without"):
         await renew(lambda _: httpx.Response(200, stream=answer))
-    assert answer.read == 2 * MAX_BODY_BYTES
+    assert answer.read == MAX_BODY_BYTES
 
 
 async def test_an_answer_that_does_not_come_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
