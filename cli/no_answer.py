@@ -9,6 +9,7 @@ import httpx
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (httpx.ConnectTimeout, "no connection in time"),
     (httpx.TimeoutException, "nothing came in time"),
+    (TimeoutError, "no complete answer came in time"),
     (httpx.ConnectError, "no connection: nothing listens there, or the name is not known"),
     (httpx.ProxyError, "the proxy refused"),
     (httpx.RemoteProtocolError, "the connection ended, or it is not an HTTP server"),

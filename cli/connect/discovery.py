@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Iterable
 
 import httpx
 
 from cli.connect.results import ConnectError, Verdict
 from cli.no_answer import why_no_answer
+from hogsend.posthog.answer_body import ACCEPTED, read_beginning
 from hogsend.posthog.oauth_discovery import (
     PATH,
     Discovered,
@@ -68,17 +69,25 @@ def discover(private_host: str, allow: Iterable[str] = ()) -> Endpoints:
 
 def _get(url: str) -> Discovered:
     try:
-        with httpx.stream(
+        return asyncio.run(_ask(url))
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
+        raise _failed(f"no answer from {url} ({why_no_answer(error)})") from None
+
+
+async def _ask(url: str) -> Discovered:
+    async with (
+        # Of the whole answer: httpx would wait as long for each of its bytes.
+        asyncio.timeout(DISCOVERY_SECONDS),
+        httpx.AsyncClient(timeout=None, trust_env=not is_loopback(url)) as http,  # noqa: S113
+        http.stream(
             "GET",
             url,
-            headers={"Accept": "application/json"},
-            timeout=DISCOVERY_SECONDS,
+            headers={"Accept": "application/json", **ACCEPTED},
             follow_redirects=False,
-            trust_env=not is_loopback(url),
-        ) as answer:
-            content = _read(answer)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise _failed(f"no answer from {url} ({why_no_answer(error)})") from None
+        ) as answer,
+    ):
+        # All of a document, enough of a page to know it for one.
+        content = await read_beginning(answer, MAX_BYTES)
     return Discovered(
         url=url,
         status=answer.status_code,
@@ -86,16 +95,6 @@ def _get(url: str) -> Discovered:
         content_type=answer.headers.get("content-type", ""),
         location=answer.headers.get("location", ""),
     )
-
-
-def _read(answer: httpx.Response) -> bytes:
-    """What an answer begins with: all of a document, enough of a page to know it for one."""
-    content, ends = b"", time.monotonic() + DISCOVERY_SECONDS
-    for piece in answer.iter_bytes():
-        content += piece
-        if len(content) > MAX_BYTES or time.monotonic() > ends:
-            break
-    return content[:MAX_BYTES]
 
 
 def _failed(problem: str) -> ConnectError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import httpx
@@ -10,11 +11,13 @@ from cli.admin.messages import Grant
 from cli.connect.results import ConnectError, Verdict
 from cli.no_answer import why_no_answer
 from cli.redaction import error_code
+from hogsend.posthog.answer_body import ACCEPTED, AnswerTooLarge, read
 from hogsend.posthog.code_exchange import UnusableAnswer, code_form, read_tokens, refused_with
 from hogsend.posthog.pkce import PkceSession
 from hogsend.urls import is_loopback
 
 EXCHANGE_SECONDS = 20.0
+MAX_BYTES = 64 * 1024
 
 
 async def exchange(
@@ -27,22 +30,29 @@ async def exchange(
     """
     form = code_form(code, session.verifier, redirect_uri=redirect_uri, client_id=client_id)
     try:
-        async with httpx.AsyncClient(
-            timeout=EXCHANGE_SECONDS,
-            follow_redirects=False,
-            trust_env=not is_loopback(token_endpoint),
-        ) as http:
-            answer = await http.post(
-                token_endpoint, data=form, headers={"Accept": "application/json"}
-            )
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        async with (
+            # Of the whole answer: httpx would wait as long for each of its bytes.
+            asyncio.timeout(EXCHANGE_SECONDS),
+            httpx.AsyncClient(timeout=None, trust_env=not is_loopback(token_endpoint)) as http,  # noqa: S113
+            http.stream(
+                "POST",
+                token_endpoint,
+                data=form,
+                headers={"Accept": "application/json", **ACCEPTED},
+                follow_redirects=False,
+            ) as answer,
+        ):
+            content = await read(answer, MAX_BYTES)
+    except AnswerTooLarge:
+        raise _failed(f"{token_endpoint} answered at too great a length") from None
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
         raise _failed(f"no answer from {token_endpoint} ({why_no_answer(error)})") from None
     if not answer.is_success:
-        refused = refused_with(answer.content)
+        refused = refused_with(content)
         reason = error_code(refused, code, session.verifier, session.state)
         raise _failed(f"{token_endpoint} answered {answer.status_code}: {reason}")
     try:
-        tokens = read_tokens(answer.content)
+        tokens = read_tokens(content)
     except UnusableAnswer as error:
         raise _failed(f"{token_endpoint} answered {error}") from None
     return Grant(

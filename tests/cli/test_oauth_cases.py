@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gzip
 import json
 import re
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -142,6 +149,60 @@ def test_case_73_malformed_discovery(
     assert len(posthog.requests) == 1
 
 
+@contextmanager
+def dripping(head: bytes) -> Iterator[str]:
+    """A server that never comes to an end: it sends a byte now and then."""
+    stopped = threading.Event()
+
+    class Drip(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                self.request.sendall(head)
+                while not stopped.wait(0.01):
+                    self.request.sendall(b" ")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drip) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            stopped.set()
+            server.shutdown()
+            thread.join()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+GZIPPED = gzip.compress(bytes(8 * 1024 * 1024))
+
+
+@pytest.mark.parametrize("head", [OK + b"X: ", OK + b"\r\n"], ids=["head", "body"])
+async def test_an_answer_without_an_end_is_not_waited_for(
+    head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.connect.discovery.DISCOVERY_SECONDS", 0.1)
+    monkeypatch.setattr("cli.connect.exchange.EXCHANGE_SECONDS", 0.1)
+    with dripping(head) as host:
+        with pytest.raises(ConnectError, match="in time") as stopped:
+            await asyncio.to_thread(discover, host)
+        assert stopped.value.verdict == "discovery_failed"
+        with pytest.raises(ConnectError, match="in time") as stopped:
+            await exchange_at(f"{host}/oauth/token/")
+        assert stopped.value.verdict == "exchange_failed"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("gzip", "too great a length"), ("gzip, gzip", "not encoded")]
+)
+async def test_no_more_of_an_answer_is_decompressed_than_an_exchange_has(
+    encoding: str, said: str
+) -> None:
+    head = OK + b"Content-Encoding: %s\r\n\r\n" % encoding.encode()
+    with dripping(head + GZIPPED) as host, pytest.raises(ConnectError, match=said):
+        await exchange_at(f"{host}/oauth/token/")
+
+
 @pytest.mark.parametrize("host", ["http://127.0.0.1:1", f"https://{'p' * 64}.example", "x", ""])
 def test_case_73_posthog_cannot_be_reached(host: str) -> None:
     with pytest.raises(ConnectError) as stopped:
@@ -218,15 +279,21 @@ def test_plain_http_to_another_host_or_in_place_of_https_is_refused(
         plain(private_host, INSIDE, allow, monkeypatch)
 
 
-async def trade(posthog: FakePostHog, session: PkceSession) -> Any:
-    posthog.challenge = session.challenge
+async def exchange_at(
+    token_endpoint: str, code: str = "code", session: PkceSession | None = None
+) -> Any:
     return await exchange(
-        posthog.code,
-        session,
-        token_endpoint=f"{posthog.url}/oauth/token/",
+        code,
+        session or PkceSession(),
+        token_endpoint=token_endpoint,
         redirect_uri=REDIRECT,
         client_id=CLIENT_ID,
     )
+
+
+async def trade(posthog: FakePostHog, session: PkceSession) -> Any:
+    posthog.challenge = session.challenge
+    return await exchange_at(f"{posthog.url}/oauth/token/", posthog.code, session)
 
 
 async def test_case_74_the_exchange_is_five_fields(posthog: FakePostHog) -> None:
