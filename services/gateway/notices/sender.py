@@ -84,9 +84,11 @@ class NoticeSender:
         problem, wait = None, None
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                answer = await self._http.post(
-                    self._url, content=body, headers=headers, extensions=NOT_POSTHOG
-                )
+                # Its body says nothing that is needed, and may have no end.
+                async with self._http.stream(
+                    "POST", self._url, content=body, headers=headers, extensions=NOT_POSTHOG
+                ) as answer:
+                    pass
             if not answer.is_success:
                 problem = f"HTTP {answer.status_code}"
                 wait = retry_after_seconds(answer.headers.get("retry-after"), datetime.now(UTC))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,17 @@ async def test_a_notice_is_signed_by_standard_webhooks(tmp_path: Path) -> None:
     assert request.extensions.items() >= NOT_POSTHOG.items()
     outbox.close()
     assert opened(tmp_path).waiting == []
+
+
+async def test_the_body_of_an_answer_is_not_read(tmp_path: Path) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        raise AssertionError
+        yield b""
+
+    receiver, outbox = Receiver(httpx.Response(200, content=body())), opened(tmp_path)
+    await outbox.add(waiting())
+    assert await receiver.sender(outbox).send_due() is None
+    outbox.close()
 
 
 async def test_a_refused_notice_is_retried_under_its_id_ever_later(tmp_path: Path) -> None:
