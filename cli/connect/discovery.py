@@ -18,6 +18,7 @@ from hogsend.posthog.oauth_discovery import (
     NoOAuthServer,
     check_endpoint,
     read_endpoints,
+    same_origin,
 )
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import is_loopback
@@ -54,8 +55,7 @@ def discover(private_host: str, allow: Iterable[str] = ()) -> Endpoints:
     named = EgressPolicy.of(allow, plain)
     try:
         endpoints = read_endpoints(answer)
-        for name in ("authorization_endpoint", "token_endpoint"):
-            check_endpoint(name, getattr(endpoints, name), named.names)
+        _check(endpoints, named)
     except NoOAuthServer as error:
         raise ConnectError(
             Verdict.OAUTH_UNSUPPORTED,
@@ -65,6 +65,18 @@ def discover(private_host: str, allow: Iterable[str] = ()) -> Endpoints:
     except DiscoveryFailed as error:
         raise _failed(str(error)) from None
     return endpoints
+
+
+def _check(endpoints: Endpoints, named: EgressPolicy) -> None:
+    for name in ("authorization_endpoint", "token_endpoint"):
+        check_endpoint(name, getattr(endpoints, name), named.names)
+    # Else a host that is not PostHog has consent given at PostHog and the code sent to itself
+    # (RFC 9700, 4.4).
+    if not same_origin(endpoints.authorization_endpoint, endpoints.token_endpoint):
+        raise DiscoveryFailed(
+            f"consent is given at {endpoints.authorization_endpoint}, and its code would be sent "
+            f"to another host: {endpoints.token_endpoint}"
+        )
 
 
 def _get(url: str) -> Discovered:

@@ -231,6 +231,17 @@ def test_endpoints_must_be_safe(posthog: FakePostHog, name: str, endpoint: str) 
     assert "secret" not in str(stopped.value)
 
 
+@pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint"])
+def test_a_code_is_not_sent_elsewhere_than_where_consent_is_given(
+    posthog: FakePostHog, name: str
+) -> None:
+    document = {**posthog.document, name: "https://eu.posthog.com/oauth/"}
+    posthog.discovery = CannedResponse(200, document)
+    with pytest.raises(ConnectError, match="another host") as stopped:
+        discover(posthog.url)
+    assert stopped.value.verdict == "discovery_failed"
+
+
 def plain(private_host: str, host: str, allow: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Discover a PostHog whose endpoints are at `host`, by plain http."""
     document = {
