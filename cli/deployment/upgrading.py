@@ -3,11 +3,15 @@
 Two versions run side by side meanwhile, which every migration allows (docs/deploy.md). The next
 container is only replaced when the one before works, so that a version that does not work stops the
 upgrade at its first container.
+
+Compose replaces a container when its image or its settings change, and does not look into mounted
+files. A NATS server whose configuration is another than the one it runs with is replaced, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,6 +27,14 @@ from cli.errors import CommandError
 IN_ORDER = ("credentials", "provisioner", "ingest", "analytics")
 """The gateways come last: they take webhooks whatever becomes of the others."""
 ALIVE = ("sh", "-c", "find \"$HEALTH_FILE\" -newermt '-15 seconds' | grep -q .")
+CHECKED_CONFIGURATION = (
+    'said=$(nats-server -t --config "${CONFIG:-/etc/nats/$LAYOUT.conf}" 2>&1) '
+    '|| { echo "$said" >&2; exit 1; }; echo "$said"'
+)
+"""Prints the digest of a configuration that nats-server would start with."""
+RUNNING_CONFIGURATION = "wget -qO- http://127.0.0.1:8222/varz"
+"""Prints, among much else, the digest of the configuration that nats-server runs with."""
+DIGEST = re.compile(r"\bsha256:[0-9a-f]{64}\b")
 ATTEMPTS = 120
 POLL_SECONDS = 0.5
 
@@ -45,9 +57,11 @@ class Upgrade:
         self._tell = tell
         self._door: str | None = None
         """Who has the port of the gateways, where they share one."""
+        self._reconfigured: Sequence[str] = ()
+        """NATS servers that run with another configuration than the one that is there."""
 
     def run(self, *, build: bool) -> list[Replaced]:
-        """Replace every container of which there is a newer image or setting.
+        """Replace every container of which there is a newer image, setting or configuration.
 
         Raises:
             CommandError: one does not work; those after it are as they were.
@@ -63,13 +77,16 @@ class Upgrade:
         self._tell("checking the settings")
         self._compose.run("run", "--rm", "--no-deps", "-T", "settings")
         present = self._compose.services()
+        self._tell("checking the configuration of NATS")
+        self._reconfigured = [name for name in SERVERS if name in present and self._differs(name)]
         self._door = DOOR if DOOR in present else None
         return [self._replace(name) for name in order(present)]
 
     def _replace(self, service: str) -> Replaced:
         self._tell(f"replacing {service}")
         began = time.monotonic()
-        self._compose.run("up", "-d", "--no-deps", service)
+        anew = ("--force-recreate",) if service in self._reconfigured else ()
+        self._compose.run("up", "-d", "--no-deps", *anew, service)
         if service in SERVERS:
             asyncio.run(self._wait_for_copies())
         elif service == "postgres":
@@ -82,6 +99,22 @@ class Upgrade:
             self._wait(service, ALIVE)
             self._wait_for_health(service)
         return Replaced(service, round(time.monotonic() - began, 1))
+
+    def _differs(self, server: str) -> bool:
+        """Whether a server would start with another configuration than it runs with.
+
+        Raises:
+            CommandError: nats-server would not start with it at all.
+        """
+        wanted = self._compose.run(
+            *("run", "--rm", "--no-deps", "-T", server, "sh", "-c", CHECKED_CONFIGURATION)
+        )
+        try:
+            running = self._compose.run("exec", "-T", server, "sh", "-c", RUNNING_CONFIGURATION)
+        except CommandError:
+            return True
+        found = DIGEST.search(wanted)
+        return found is None or found[0] not in running
 
     async def _wait_for_copies(self) -> None:
         """Wait until every stream is on as many servers as it should be."""

@@ -9,11 +9,13 @@ import pytest
 
 from cli.deployment import upgrading
 from cli.deployment.compose import Compose
+from cli.deployment.layout import SERVERS
 from cli.deployment.upgrading import Upgrade
 from cli.errors import CommandError
 
 SINGLE = ["settings", "gateway", "nats", "postgres", "analytics", "credentials"]
 CLUSTER = [*SINGLE, "nats-2", "gateway-2", "analytics-2", "credentials-2"]
+CONFIGURATION = f"sha256:{'a' * 64}"
 
 
 class Engine(Compose):
@@ -26,6 +28,9 @@ class Engine(Compose):
         self.broken = ""
         self.running_now = "gateway\nnats"
         self.replaced: list[str] = []
+        self.recreated: list[str] = []
+        self.runs_with = dict.fromkeys(SERVERS, CONFIGURATION)
+        self.refused_configuration = ""
         self.ran: list[str] = []
 
     def run(self, *arguments: str, **_: Any) -> str:
@@ -35,8 +40,13 @@ class Engine(Compose):
                 return self.running_now
             case ["config", "--services"]:
                 return "\n".join(self._services)
-            case ["up", "-d", "--no-deps", service]:
+            case ["up", "-d", "--no-deps", *options, service]:
                 self.replaced.append(service)
+                self.recreated += [service] if options == ["--force-recreate"] else []
+            case [*_, "-T", server, "sh", "-c", upgrading.CHECKED_CONFIGURATION]:
+                return self._wanted(server)
+            case ["exec", "-T", server, "sh", "-c", upgrading.RUNNING_CONFIGURATION]:
+                return self._running(server)
             case ["exec", "-T", service, *_] if service == self.broken:
                 raise CommandError("it does not run", "look")
             case ["port", service, _]:
@@ -44,6 +54,16 @@ class Engine(Compose):
                     raise CommandError("no port 3002/tcp", "look")
                 return f"{service}:3002"
         return ""
+
+    def _wanted(self, server: str) -> str:
+        if server == self.refused_configuration:
+            raise CommandError("variable reference for 'PASSWORD_NEW' can not be found", "look")
+        return f"configuration file is valid ({CONFIGURATION})"
+
+    def _running(self, server: str) -> str:
+        if not self.runs_with[server]:
+            raise CommandError("it does not run", "look")
+        return f'{{"config_digest": "{self.runs_with[server]}"}}'
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +107,29 @@ def test_a_container_that_does_not_work_is_the_last_that_is_replaced(tmp_path: P
         Upgrade(engine, told).run(build=False)
     assert engine.replaced == ["nats", "postgres", "credentials"]
     assert "build" not in engine.ran
+
+
+def test_a_nats_server_is_replaced_for_its_configuration_alone(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, CLUSTER)
+    Upgrade(engine, told).run(build=False)
+    assert engine.recreated == []
+    engine.runs_with["nats-2"] = f"sha256:{'b' * 64}"
+    Upgrade(engine, told).run(build=False)
+    assert engine.recreated == ["nats-2"]
+    # One that does not run says nothing of its configuration.
+    engine.runs_with["nats"] = ""
+    Upgrade(engine, told).run(build=False)
+    assert engine.recreated == ["nats-2", "nats", "nats-2"]
+
+
+def test_nothing_is_replaced_when_nats_would_not_start_with_its_configuration(
+    tmp_path: Path,
+) -> None:
+    engine = Engine(tmp_path, CLUSTER)
+    engine.refused_configuration = "nats-2"
+    with pytest.raises(CommandError, match="PASSWORD_NEW"):
+        Upgrade(engine, told).run(build=False)
+    assert engine.replaced == []
 
 
 def test_gateways_behind_one_port_are_asked_there_and_each_has_to_live(tmp_path: Path) -> None:
