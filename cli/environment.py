@@ -58,11 +58,23 @@ def first(*names: str) -> str | None:
     """Return the first variable that is set: any of them in the environment, else in `./.env`.
 
     An empty value counts as unset.
+
+    Raises:
+        CommandError: none is set, and one is written with small letters.
     """
-    for source in (without_file(), dotenv_values(FILE)):
+    sources = (without_file(), dotenv_values(FILE))
+    for source in sources:
         for name in names:
             if value := source.get(name):
                 return value
+    # As a service does (`hogsend.service.setting_names`): what was meant is not passed over.
+    for written in (name for source in sources for name, value in source.items() if value):
+        if (name := written.upper()) in names:
+            raise CommandError(
+                f"{written} is set, and only names in capitals are read",
+                f"write {name} instead",
+                exit_code=ExitCode.USAGE,
+            )
     return None
 
 

@@ -85,10 +85,15 @@ def _configure(wanted: GatewaySettings, stack_settings: StackSettings) -> DemoPo
     gateway_port = free_or_any(wanted.gateway_port)
     nats_port = free_or_any(stack_settings.nats_port)
     posthog = DemoPostHog(free_or_any(PORT), gateway_port)
-    for group in ALL_SETTINGS:
-        if group is not TelemetrySettings:
-            for name in group.environment_names():
-                os.environ.pop(name, None)
+    theirs = {
+        name
+        for group in ALL_SETTINGS
+        if group is not TelemetrySettings
+        for name in group.environment_names()
+    }
+    # In whatever case: a service refuses names that are not in capitals.
+    for name in [name for name in os.environ if name.upper() in theirs]:
+        del os.environ[name]
     os.environ.update(
         posthog.settings,
         HOGSEND_HOME=str((stack_settings.hogsend_home / "demo").absolute()),

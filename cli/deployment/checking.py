@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cli.deployment.layout import Chosen
+from cli.stack.settings import ALL_SETTINGS
+from hogsend.service.setting_names import miscased
 
 REFUSED: dict[str, str] = {
     "ADMIN_API_KEY": "write it into deploy/secrets/gateway/admin_api_key; for the command line it "
@@ -41,10 +43,17 @@ SEEN = "SEEN_"
 
 def ignored(environment: Mapping[str, str]) -> list[str]:
     """Name each setting that would be ignored, with what to do."""
+    names = {name for group in ALL_SETTINGS for name in group.environment_names()}
     return [
-        f"{name} has no effect here: {instead}"
-        for name, instead in REFUSED.items()
-        if environment.get(name, "").strip() not in {"", IMAGE.get(name, "")}
+        *(
+            f"{name} has no effect here: {instead}"
+            for name, instead in REFUSED.items()
+            if environment.get(name, "").strip() not in {"", IMAGE.get(name, "")}
+        ),
+        *(
+            f"{one.written} has no effect here: write {one.name}"
+            for one in miscased([*names, *SEEN_NAMES], environment)
+        ),
     ]
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from cli.stack.settings import ALL_SETTINGS
+from hogsend.service.setting_names import PROXIES
 from hogsend.service.settings import (
     BusSettings,
     DatabaseSettings,
@@ -80,10 +81,6 @@ SECRETS_WITHHELD: dict[str, frozenset[str]] = {
 """Secrets among those settings that a service does not need."""
 
 
-PASSED_ON = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
-"""Settings that are everybody's: what exports traces reads them, too."""
-
-
 def environment_for(service: str, defaults: Mapping[str, str]) -> dict[str, str]:
     """Environment of one service: this process's, with `defaults` for what is not set.
 
@@ -91,7 +88,8 @@ def environment_for(service: str, defaults: Mapping[str, str]) -> dict[str, str]
     """
     everything = {name for group in ALL_SETTINGS for name in group.environment_names()}
     own = {name for group in SERVICE_SETTINGS[service] for name in group.environment_names()}
-    own = own - SECRETS_WITHHELD.get(service, frozenset()) | PASSED_ON
+    # Proxies are everybody's: what exports traces reads them, too.
+    own = own - SECRETS_WITHHELD.get(service, frozenset()) | PROXIES
     wanted = {**defaults, **{name: value for name, value in os.environ.items() if value}}
     return {name: value for name, value in wanted.items() if name in own or name not in everything}
 

@@ -43,6 +43,8 @@ def page() -> str:
         (
             "A setting is read from the environment; the `hogsend` command reads `./.env`, too "
             "([an example with all of them](../.env.example)). An empty value counts as unset. "
+            "Its name is in capitals, and a service does not start where one is set in small "
+            "letters only; proxies alone are read under both. "
             "A secret can also be a file in `/run/secrets`, named as the setting in small letters."
         ),
     ]

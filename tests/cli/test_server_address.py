@@ -47,6 +47,21 @@ def test_gateway_port_set_once_is_enough(monkeypatch: pytest.MonkeyPatch) -> Non
     assert resolve(None, None).base_url == "http://localhost:3002"
 
 
+@pytest.mark.parametrize("name", ["hogsend_api_url", "Gateway_Port", "admin_api_key"])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_name_in_small_letters_is_not_passed_over(
+    name: str, in_file: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if in_file:
+        FILE.write_text(f"{name}=hidden\n")
+    else:
+        monkeypatch.setenv(name, "hidden")
+    with pytest.raises(CommandError) as error:
+        resolve(None, None)
+    assert error.value.fix == f"write {name.upper()} instead"
+    assert "hidden" not in str(error.value)
+
+
 def test_the_generated_key_is_found_for_the_server_it_belongs_to() -> None:
     generated = Path(".hogsend/secrets/admin-api-key")
     generated.parent.mkdir(parents=True)

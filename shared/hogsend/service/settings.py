@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -33,6 +34,7 @@ from hogsend.contract.partitions import SLOTS
 from hogsend.contract.streams import MIB, STREAM_MAX_BYTES, Limits
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
 from hogsend.service.proxies import Proxies
+from hogsend.service.setting_names import Miscased, miscased, value_of
 from hogsend.service.setting_types import (
     AnyCase,
     CommaSeparated,
@@ -65,7 +67,7 @@ def _given(name: str, secrets: Path) -> str:
 
 
 class Settings(BaseSettings):
-    """Base: read from the environment under the field's upper-cased name, else from a file.
+    """Base: read from the environment under the field's name in capitals, else from a file.
 
     The file has the field's name and lies in `/run/secrets`.
     """
@@ -97,6 +99,8 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _as_meant(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, Miscased):
+            raise ValueError(str(value))  # noqa: TRY004 - pydantic takes no TypeError
         if isinstance(value, str) and info.field_name not in cls.exact:
             check_written(value)
         return value
@@ -115,13 +119,29 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Add the deprecated names after every other source, so that the new name wins."""
+        """Read names in capitals, and the deprecated ones last, so that the new name wins."""
+        if isinstance(env_settings, EnvSettingsSource):
+            env_settings.env_vars = {
+                name: value_of(name.upper(), os.environ) for name in cls.model_fields
+            }
+        fields = {name.upper(): name for name in cls.model_fields}
+        fields |= {old.upper(): name for old, name in cls.renamed.items()}
+        misread = InitSettingsSource(
+            settings_cls, {fields[one.name]: one for one in miscased(fields, os.environ)}
+        )
         secrets = getattr(file_secret_settings, "secrets_dir", None) or SECRETS_DIRECTORY
         given = {name: _given(old, Path(secrets)) for old, name in cls.renamed.items()}
         deprecated = InitSettingsSource(
             settings_cls, {name: value for name, value in given.items() if value}
         )
-        return init_settings, env_settings, dotenv_settings, file_secret_settings, deprecated
+        return (
+            init_settings,
+            env_settings,
+            misread,
+            dotenv_settings,
+            file_secret_settings,
+            deprecated,
+        )
 
 
 class PostHogSettings(Settings):

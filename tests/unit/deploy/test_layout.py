@@ -70,6 +70,9 @@ def test_each_setting_that_no_container_gets_is_refused_with_what_to_do() -> Non
     for name in REFUSED:
         (line,) = ignored({name: "something"})
         assert line.startswith(f"{name} has no effect here: ")
+    assert ignored({"nats_Replicas": "3"}) == [
+        "nats_Replicas has no effect here: write NATS_REPLICAS"
+    ]
     assert ignored({"POSTHOG_API_KEY": "phc_x", "NATS_URL": " ", "SPOOL_DIR": ""}) == []
     # What the image says itself.
     assert ignored({"SPOOL_DIR": "/var/lib/hogsend/spool", "GATEWAY_HOST": "0.0.0.0"}) == []

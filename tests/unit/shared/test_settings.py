@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 import structlog
 from pydantic import SecretStr, ValidationError
@@ -18,6 +19,7 @@ from docs.generate import ROOT
 from hogsend.service import logs
 from hogsend.service.settings import (
     BusSettings,
+    OutboundSettings,
     PostHogSettings,
     Settings,
     TelemetrySettings,
@@ -35,6 +37,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for group in ALL_SETTINGS:
         for name in group.environment_names():
             monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.mark.parametrize("group", ALL_SETTINGS)
@@ -147,6 +150,51 @@ def test_a_value_out_of_bounds_stops_the_service(
     assert problem.startswith(f"{name}: ")
     assert len(value) < len("https://h") or value not in problem
     assert "Value error" not in problem
+
+
+SMALL = [
+    (group, written, name.upper())
+    for group, name, written in [
+        (BusSettings, "nats_password", "nats_password"),
+        (GatewaySettings, "gateway_port", "Gateway_Port"),
+        (SealingSettings, "better_auth_secret", "better_auth_secret"),
+        (TelemetrySettings, "alive_file", "alive_file"),
+        (GatewaySettings, "admin_api_key_previous", "admin_api_key_previous"),
+    ]
+]
+
+
+@pytest.mark.parametrize(("group", "written", "name"), SMALL)
+def test_a_name_in_small_letters_stops_a_service_which_says_what_to_write(
+    group: type[Settings], written: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(written, "hidden")
+    with pytest.raises(ValidationError) as raised:
+        group()
+    (problem,) = describe_problems(raised.value)
+    assert f"{written}, and only capitals are read; write {name}" in problem
+    assert "hidden" not in problem
+
+
+@pytest.mark.parametrize(("group", "written", "name"), SMALL)
+def test_a_name_in_small_letters_is_somebody_elses_beside_ours(
+    group: type[Settings], written: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "3003")
+    expected = group()
+    monkeypatch.setenv(written, "3004")
+    assert group() == expected
+
+
+def test_proxies_have_names_in_small_letters_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://small:3128")
+    monkeypatch.setenv("no_proxy", "a.example,b.example")
+    read = OutboundSettings()
+    assert read.no_proxy == ("a.example", "b.example")
+    assert read.proxies.to(httpx.URL("https://posthog.example")) == "http://small:3128"
+    monkeypatch.setenv("HTTPS_PROXY", "http://capitals:3128")
+    found = OutboundSettings().proxies.to(httpx.URL("https://posthog.example"))
+    assert found == "http://capitals:3128"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,42 @@
+"""Names of settings in the environment: in capitals, and in no other way.
+
+Shells, Compose and everything else that hands an environment on tell `nats_url` from `NATS_URL`.
+Whoever read both would take the last of two, and pass on a secret under the name that nobody
+withholds. Only proxies have names in small letters, too, by a convention of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
+"""Settings that may be written in small letters as well; capitals win."""
+
+
+@dataclass(frozen=True)
+class Miscased:
+    """Stands in a setting's place where a variable differs from its name in its case only."""
+
+    written: str
+    name: str
+
+    def __str__(self) -> str:
+        """Say what to write."""
+        return f"it is set as {self.written}, and only capitals are read; write {self.name}"
+
+
+def value_of(name: str, environment: Mapping[str, str]) -> str | None:
+    """Look a setting up; an empty value counts as unset."""
+    small = environment.get(name.lower()) if name in PROXIES else None
+    return environment.get(name) or small or None
+
+
+def miscased(names: Iterable[str], environment: Mapping[str, str]) -> list[Miscased]:
+    """Find variables that are meant for one of `names` which is not set."""
+    unset = {name for name in names if value_of(name, environment) is None}
+    return [
+        Miscased(written, written.upper())
+        for written, value in environment.items()
+        if value and written.upper() in unset
+    ]

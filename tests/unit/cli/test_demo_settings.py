@@ -1,0 +1,22 @@
+"""The demo takes nothing from the settings of the operator who tries it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cli.commands.demo import _configure
+from cli.stack.settings import StackSettings, problems
+from services.gateway.settings import GatewaySettings
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "database_url", "Nats_Url"])
+def test_settings_of_the_operator_are_dropped_in_whatever_case(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"], name: "theirs"})
+    _configure(GatewaySettings(), StackSettings(hogsend_home=tmp_path))
+    assert name not in os.environ
+    assert problems() == []
