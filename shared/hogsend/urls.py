@@ -44,6 +44,8 @@ def literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address 
 
     None for a name, which may lead anywhere.
     """
+    # Browsers, curl and proxies read `10.0.0.1.` as the address.
+    host = host.removesuffix(".")
     try:
         return ipaddress.ip_address(host)
     except ValueError:

@@ -8,6 +8,7 @@ not enough, because a name can resolve to any address, and to another one a mome
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -24,25 +25,27 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All of IPv6 that is given out (RFC 4291, 2.4). Python calls global what is not, and a network's
+own NAT64 and other ways to IPv4 inside are there."""
 _NOT_PUBLIC: tuple[Network, ...] = tuple(
     ipaddress.ip_network(text)
     for text in (
-        "::/96",  # IPv4 in its deprecated form (RFC 4291, 2.5.5.1)
-        "::ffff:0:0:0/96",  # IPv4 as translators write it (RFC 2765)
-        "64:ff9b:1::/48",  # a network's own NAT64, often to addresses inside (RFC 8215)
-        "fec0::/10",  # once the private ones (RFC 3879)
         "3fff::/20",  # for documentation (RFC 9637)
-        "5f00::/16",  # segments of a network's own (RFC 9602)
+        "192.0.0.0/24",  # of protocols (RFC 6890); 192.0.0.192 is a cloud's metadata service
         "192.88.99.0/24",  # relays of 6to4 (RFC 7526)
     )
 )
-"""Not of the public internet, though Python calls them global."""
+"""Not of the public internet, though Python, or an older one, calls them global."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _INSIDE = (
     *("localhost", "local", "internal", "intranet", "lan", "home", "corp", "private"),
     *("home.arpa", "in-addr.arpa", "ip6.arpa", "test", "invalid", "onion"),
 )
 """Endings of names that are not of the public internet (RFC 6761, 6762, 8375 and usage)."""
+_PUBLIC_NAME = re.compile(r"(?:[\w-]+\.)+(?!\d|-)[\w-]+")
+"""A name with a dot, whose last label is no number. Some read others as an address: `10%2e0.0.1`,
+`1.0x7f000001`."""
 
 
 class AddressRefused(httpx.ConnectError):
@@ -148,7 +151,9 @@ class EgressPolicy:
         name = host.rstrip(".").lower()
         if any(entry.name == name and entry.port in {None, port} for entry in self._allowed):
             return True
-        return "." in name and not any(name == end or name.endswith(f".{end}") for end in _INSIDE)
+        return _PUBLIC_NAME.fullmatch(name) is not None and not any(
+            name == end or name.endswith(f".{end}") for end in _INSIDE
+        )
 
     def names(self, url: str) -> bool:
         """Whether the operator named the host of a URL, by its name or by its address."""
@@ -194,6 +199,8 @@ def is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     if inner is not None:
         return is_public(inner)
+    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
     if any(address in network for network in _NOT_PUBLIC):
         return False
     return address.is_global and not address.is_multicast

@@ -40,6 +40,11 @@ INSIDE = [
     "3fff::1",
     "5f00::1",
     "192.88.99.1",
+    "192.0.0.8",
+    "192.0.0.192",
+    "::ffff:192.0.0.192",
+    "100:0:0:1::1",
+    "4000::1",
 ]
 OUTSIDE = ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 
@@ -109,6 +114,7 @@ def test_the_operators_own_urls_allow_their_port_only() -> None:
         "http://169.254.169.254/latest/meta-data",
         "http://localhost:4222",
         "http://a.localhost",
+        "http://169.254.169.254./",
     ],
 )
 def test_written_addresses_are_refused_at_once_with_the_fix(url: str) -> None:
