@@ -21,7 +21,7 @@ from hogsend.contract.credentials import (
 )
 from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound
 from hogsend.service.ssrf import EgressPolicy
-from hogsend.urls import is_absolute_url, is_loopback
+from hogsend.urls import has_password, is_absolute_url, is_loopback
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.payload_sealer import PayloadSealer
 from services.credentials.store import CredentialStore, RefreshState, Rows, SealedRow
@@ -217,6 +217,8 @@ def _check(payload: OAuthPayload, egress: EgressPolicy) -> None:
     endpoint = payload.token_endpoint
     if not is_absolute_url(endpoint):
         raise InvalidRequest("payload.tokenEndpoint must be an absolute URL")
+    if has_password(endpoint):
+        raise InvalidRequest("payload.tokenEndpoint must not carry a user or password")
     secure = endpoint.startswith("https://")
     local = endpoint.startswith("http://") and (is_loopback(endpoint) or egress.names(endpoint))
     if not (secure or local):

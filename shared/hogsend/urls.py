@@ -18,6 +18,11 @@ def is_absolute_url(url: str) -> bool:
         return False
 
 
+def has_password(url: str) -> bool:
+    """Whether an absolute URL carries a user or a password, which is shown wherever the URL is."""
+    return "@" in urlsplit(url).netloc
+
+
 def is_loopback(url: str) -> bool:
     """Whether only this machine can reach `url`; False for text that is not a URL.
 

@@ -14,7 +14,7 @@ from hogsend.contract.destinations import DestinationKind, OutboundDestination
 from hogsend.contract.engagement import CATALOG
 from hogsend.contract.errors import InvalidRequest
 from hogsend.service.ssrf import DEFAULT_PORTS, EgressPolicy
-from hogsend.urls import is_absolute_url
+from hogsend.urls import has_password, is_absolute_url
 
 MASK = "***"
 KEY = "apiKey"
@@ -89,11 +89,13 @@ def checked_url(url: str) -> str:
     """Check a URL and give it back.
 
     Raises:
-        InvalidRequest: it is not an absolute URL.
+        InvalidRequest: it is not an absolute URL, or has a password, which would be shown.
     """
     check_text("url", url)
     if not is_absolute_url(url):
         raise InvalidRequest(f"url: {url!r} is not a URL")
+    if has_password(url):
+        raise InvalidRequest("url must not carry a user or password")
     return url
 
 
@@ -198,6 +200,9 @@ def _check_host(config: DestinationConfig, egress: EgressPolicy) -> None:
         return
     if not (is_absolute_url(config.host) and config.host.startswith(("http://", "https://"))):
         raise InvalidRequest("config.host must be an http or https URL")
+    parts = urlsplit(config.host)
+    if has_password(config.host) or parts.query or parts.fragment:
+        raise InvalidRequest("config.host must not carry a user, password, query or fragment")
     egress.check(config.host, "config.host")
 
 

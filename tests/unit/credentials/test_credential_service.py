@@ -50,6 +50,7 @@ async def test_a_grant_replaces_one_that_cannot_be_read(driver: Driver, replica:
         ("http://us.posthog.com/oauth/token/", "must be https"),
         ("ftp://127.0.0.1/oauth/token/", "must be https"),
         ("https://10.0.0.1/oauth/token/", "OUTBOUND_ALLOW"),
+        ("https://me:word@us.posthog.com/oauth/token/", "user or password"),
     ],
 )
 async def test_a_refresh_token_is_not_sent_just_anywhere(
