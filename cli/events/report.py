@@ -29,14 +29,21 @@ def show_page(page: EventPage, base_url: str, *, continued: bool = False) -> Non
         base_url: where it was asked.
         continued: whether the page was asked for by the cursor of the one before.
     """
-    if not page.events:
+    if not page.events and page.searched_to is None:
         print_hanging(err, ("", ""), f"no event at {base_url} matches; {_total(page)} in all")
         return
-    if out.is_terminal:
+    if page.events and out.is_terminal:
         out.print(_table(page.events))
     else:
         for event in page.events:
             show_line(event)
+    if page.searched_to is not None:
+        text = (
+            f"{len(page.events)} found back to {page.searched_to:%Y-%m-%d %H:%M:%S}; "
+            f"further back: --before {page.next_before}"
+        )
+        print_hanging(err, ("\n" if page.events else "", ""), text)
+        return
     if continued:
         more = f"; older ones: --before {page.next_before}" if page.next_before else ""
         print_hanging(err, ("\n", ""), f"{len(page.events)} of {_total(page)}{more}")

@@ -17,6 +17,9 @@ EXACT_TOTAL = 10_000
 EXACT_FILTERED_TOTAL = 1_000
 """The same for events that a filter chose: each is fetched to be looked at, from anywhere on disk,
 which an index alone spares a list without one."""
+MOST_SEARCHED = 10_000
+"""Events that one filter finds, and among which a page looks for those that the others match. Each
+is fetched from anywhere on disk: more might not be found before the caller has gone."""
 MOST_LOOKED_AT = 2_000
 """Events that one filter finds, and of which those are counted that the other filters match."""
 

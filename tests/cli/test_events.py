@@ -55,6 +55,18 @@ def test_a_long_list_goes_on_by_cursor(cli: Cli, hogsend: FakeHogsend) -> None:
     assert "--before next" in skipped.err
 
 
+def test_a_search_that_is_not_at_its_end_says_how_to_go_on(cli: Cli, hogsend: FakeHogsend) -> None:
+    searched = {"searchedTo": "2026-03-01T12:00:00Z", "nextBefore": "next"}
+    for found in ([EVENT], []):
+        page = PAGE | {"events": found, "total": 0, "totalEstimated": True} | searched
+        hogsend.more["GET /v1/admin/events?userId=u&limit=50&offset=0"] = CannedResponse(200, page)
+        said = " ".join(events(cli, "list", "--user", "u").err.split())
+        assert (
+            f"{len(found)} found back to 2026-03-01 12:00:00; further back: --before next" in said
+        )
+        assert "no event" not in said
+
+
 def test_filters_are_those_of_the_route(cli: Cli, hogsend: FakeHogsend) -> None:
     query = "event=a+%26b&userId=u&source=posthog&from=2026-01-01&to=2026-02-01&limit=50&offset=0"
     empty = {"events": [], "total": 0, "limit": 50, "offset": 0}

@@ -42,20 +42,22 @@ WITH RECURSIVE sources AS (
 )
 SELECT source FROM sources WHERE source IS NOT NULL;
 
--- name: page(id, sources, event, user_id, source, occurred_from, occurred_to, before, before_occurred, before_received, before_source, before_id, before_event, before_user, limit, offset)
+-- name: page(by, id, sources, event, user_id, source, occurred_from, occurred_to, before, before_occurred, before_received, before_source, before_id, before_event, before_user, skip, most, offset, limit)
 -- Events that match, the latest that happened first, each with the key its contact is known by now;
--- those after a position when there is one. An id is looked for in each source: the key begins with it.
+-- those after a position when there is one. Only one filter finds them, as many as are looked at, and the
+-- others choose; the last one that is looked at is there, too, when there may be more behind it. An id is
+-- looked for in each source: the key begins with it.
 -- A short text is its own prefix: compared twice, PostgreSQL would expect a share of a share to match, and
 -- rather fetch all events of a frequent name than walk along the index.
-WITH page AS (
+WITH looked AS (
     SELECT *, hashtextextended(event, 0) AS event_hash, hashtextextended(user_id, 0) AS user_hash
     FROM events
-    WHERE (:id::text IS NULL OR (id = :id AND source = ANY(:sources::text[])))
-        AND (:event::text IS NULL OR (left(event, 100) = left(:event, 100)
+    WHERE (:by::text <> 'id' OR (id = :id AND source = ANY(:sources::text[])))
+        AND (:by <> 'event' OR (left(event, 100) = left(:event, 100)
             AND (length(:event) < 100 OR event = :event)))
-        AND (:user_id::text IS NULL OR (left(user_id, 100) = left(:user_id, 100)
+        AND (:by <> 'user_id' OR (left(user_id, 100) = left(:user_id, 100)
             AND (length(:user_id) < 100 OR user_id = :user_id)))
-        AND (:source::text IS NULL OR source = :source)
+        AND (:by <> 'source' OR source = :source)
         AND (:occurred_from::timestamptz IS NULL OR occurred_at >= :occurred_from)
         AND (:occurred_to::timestamptz IS NULL OR occurred_at <= :occurred_to)
         AND (NOT :before::boolean OR (occurred_at <= :before_occurred
@@ -65,10 +67,21 @@ WITH page AS (
                 :before_event::bigint, :before_user::bigint)))
     ORDER BY occurred_at DESC, received_at DESC, source DESC, id DESC, event_hash DESC,
         user_hash DESC
-    LIMIT :limit OFFSET :offset
+    LIMIT :most OFFSET :skip
+), counted AS (
+    SELECT *, row_number() OVER listed AS place,
+        count(*) FILTER (WHERE matches) OVER listed AS matching
+    FROM (SELECT *, (:event::text IS NULL OR event = :event)
+        AND (:user_id::text IS NULL OR user_id = :user_id)
+        AND (:source::text IS NULL OR source = :source) AS matches FROM looked) AS compared
+    WINDOW listed AS (ORDER BY occurred_at DESC, received_at DESC, source DESC, id DESC,
+        event_hash DESC, user_hash DESC ROWS UNBOUNDED PRECEDING)
+), page AS (
+    SELECT * FROM counted WHERE (matches AND matching > :offset) OR place = :most LIMIT :limit
 )
 SELECT page.id, page.event, page.user_id, page.source, page.occurred_at, page.received_at,
-    page.properties, page.event_hash, page.user_hash, page.backfilled,
+    page.properties, page.event_hash, page.user_hash, page.backfilled, page.matches,
+    page.place = :most AS is_last,
     coalesce(contact.external_id, contact.id::text, '') AS contact_key
 FROM page
 LEFT JOIN contact_keys AS moved ON moved.kind = 'row'

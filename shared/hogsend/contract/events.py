@@ -102,6 +102,8 @@ class EventPage(Message, frozen=True):
     total_estimated: bool = False
     next_before: str | None = None
     """`before` of the next page; None on the last."""
+    searched_to: datetime | None = None
+    """Set where a search ended before the page was full: what happened before is on pages after."""
 
 
 class TraceEvent(Message, frozen=True, kw_only=True):

@@ -37,6 +37,8 @@ SELECT gen_random_uuid(), '2026-01-01Z'::timestamptz + n / 4 * interval '1 secon
     CASE WHEN n % 500 = 0 THEN 'a.put' ELSE 'b.put' END, 'r', 200, 'r', ''
 FROM generate_series(1, $1::int) AS n
 """
+ONE_FILTER = {"before": False, "limit": 51, "most": 51, "skip": 0, "offset": 0}
+"""Parameters of a page that is not searched."""
 Page = TypeVar("Page", EventPage, AuditPage)
 
 
@@ -166,6 +168,66 @@ async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
     assert not (await trail.page(ListAudit(actor="read"))).total_estimated
 
 
+@pytest.mark.parametrize("limit", [1, 3, 100])
+@pytest.mark.parametrize("searched", [1, 7, 64, 5_000])
+async def test_filters_that_hardly_meet_are_searched_a_part_at_a_time(
+    database: Database,
+    store: EventStore,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    searched: int,
+) -> None:
+    await fill(database, 1_000)
+    async with database.acquire() as connection:
+        # Among the 100 of this user, which are as many as of any other.
+        await connection.execute(
+            "UPDATE events SET event = 'met' WHERE user_id = 'u3' AND id IN ('1', '241', '251')"
+        )
+        await connection.execute("ANALYZE events")
+    monkeypatch.setattr(store_module, "MOST_SEARCHED", searched)
+    filters = ListEvents(user_id="u3", source="posthog", event="met", limit=limit)
+    # The estimate says how few there are of the name: without it, the user is what finds them.
+    monkeypatch.setattr(store_module, "_FILTERS", ("user_id", "event"))
+    monkeypatch.setattr(store_module, "estimated_rows", lambda *_, **__: 100)
+    pages = await walked(lambda before: store.page(msgspec.structs.replace(filters, before=before)))
+    found = [event.id for page in pages for event in page.events]
+    assert found == ["251", "241", "1"]
+    assert [page.searched_to is not None for page in pages] == [
+        len(page.events) < limit and page.next_before is not None for page in pages
+    ]
+    if searched < 100:
+        assert len(pages) > 100 / searched
+        times = [page.searched_to for page in pages if page.searched_to is not None]
+        assert times == sorted(times, reverse=True)
+    else:
+        last = await store.page(msgspec.structs.replace(filters, offset=2))
+        assert [event.id for event in last.events] == ["1"]
+    assert (pages[0].total, pages[0].total_estimated) == (3, False)
+
+
+async def test_what_finds_fewest_is_what_a_search_begins_with(
+    database: Database, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(database, 10_000)
+    monkeypatch.setattr(store_module, "MOST_SEARCHED", 50)
+    # 20 events of the name, 1,000 of the user, and 10,000 of the source.
+    page = await store.page(ListEvents(source="posthog", user_id="u0", event="rare"))
+    assert (len(page.events), page.next_before) == (20, None)
+    none = await store.page(ListEvents(source="posthog", user_id="u1", event="rare"))
+    assert (none.events, none.total, none.total_estimated, none.next_before) == ([], 0, False, None)
+
+
+async def test_a_total_of_filters_that_never_meet_is_not_guessed_from_each(
+    database: Database, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(database, 10_000)
+    monkeypatch.setattr(store_module, "MOST_SEARCHED", 100)
+    monkeypatch.setattr(store_module, "MOST_LOOKED_AT", 100)
+    page = await store.page(ListEvents(event="e1", user_id="u2"))
+    assert (page.events, page.total, page.total_estimated) == ([], 0, True)
+    assert page.next_before is not None
+
+
 async def test_a_cursor_of_another_list_is_refused(
     database: Database, store: EventStore, trail: AuditTrail
 ) -> None:
@@ -184,7 +246,7 @@ async def test_a_page_of_many_events_of_one_moment_reads_only_what_it_shows(
     query = store_module._queries.page
     async with database.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-        given = {**filters, "before": False, "limit": 50, "offset": 0}
+        given = {**filters, **ONE_FILTER, "by": next(iter(filters), "")}
         arguments = [given.get(name) for name in query.parameters]
         plan = json.loads(
             await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query.sql}", *arguments)
@@ -204,7 +266,7 @@ async def test_a_filter_is_expected_to_match_as_many_events_as_it_does(
     await fill(database, 5_000)
     asked = getattr(store_module._queries, query)
     (by,) = filters
-    given = {**filters, "by": by, "before": False, "limit": 50, "offset": 0, "most": 50}
+    given = {**filters, **ONE_FILTER, "by": by}
     async with database.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         plan = await connection.fetchval(

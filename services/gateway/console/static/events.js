@@ -16,6 +16,10 @@ async function list({ params, signal }) {
   const wanted = Object.fromEntries(FIELDS.map(([name]) => [name, params.get(name)]));
   const form = [h("p", null, link("events/live", { ...wanted, id: null }, "Watch events as they arrive")), filters("events", FIELDS, params)];
   const page = await api(query("/v1/admin/events", { ...wanted, before: params.get("before") }), { signal });
+  const further = page.nextBefore ? link("events", { ...wanted, before: page.nextBefore }, page.searchedTo ? "Search further back" : "Older") : null;
+  if (!page.events.length && page.searchedTo) {
+    return [form, empty("No event matches back to ", time(page.searchedTo), ". Filters that rarely meet are searched a part at a time: ", further, ".")];
+  }
   if (!page.events.length) {
     const filtered = Object.values(wanted).some(Boolean);
     return [form, empty(filtered ? ["No event matches. ", link("events", {}, "Show all.")]
@@ -32,7 +36,7 @@ async function list({ params, signal }) {
       ["Source", (event) => linked("events", { ...wanted, source: event.source }, event.source)],
       ["Received", (event) => [time(event.receivedAt), event.backfilled ? " (backfilled)" : ""]],
     ], page.events),
-    page.nextBefore ? link("events", { ...wanted, before: page.nextBefore }, "Older") : null,
+    page.searchedTo ? h("p", null, "Searched back to ", time(page.searchedTo), ". ", further) : further,
   ];
 }
 
@@ -75,7 +79,8 @@ function way({ event, queuedAt, storedAt, announcement, deliveries, correlationI
 async function one({ params, signal }) {
   // An address has no room for very long names: what it says of an event may be less than all of it.
   const wanted = Object.fromEntries(FIELDS.map(([name]) => [name, params.get(name)]));
-  const { events: [event] } = await api(query("/v1/admin/events", { ...wanted, limit: 1 }), { signal });
+  const { events: [event], searchedTo } = await api(query("/v1/admin/events", { ...wanted, limit: 1 }), { signal });
+  if (!event && searchedTo) return empty("The address has no room for the id of this event. ", link("events", wanted, "Look for it among those like it."));
   if (!event) return empty("There is no such event: it may have been deleted. ", link("events", {}, "Show all events."));
   return [
     h("p", null, link("events", {}, "All events")),
