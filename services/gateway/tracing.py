@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
-from litestar.types import ASGIApp
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
 
-from hogsend.posthog.client_document import CONSOLE_CALLBACK
 from hogsend.service import tracing
+
+_QUERY = "hogsend.query_string"
 
 
 def with_traces(app: ASGIApp) -> ASGIApp:
@@ -18,14 +20,36 @@ def with_traces(app: ASGIApp) -> ASGIApp:
     from opentelemetry.instrumentation.asgi import (  # noqa: PLC0415 - only where it is wanted
         OpenTelemetryMiddleware,
     )
-    from opentelemetry.util.http import ExcludeList  # noqa: PLC0415
 
-    traced = OpenTelemetryMiddleware(
-        app,
-        # A span holds the address, and this one the code of an authorization.
-        excluded_urls=ExcludeList([CONSOLE_CALLBACK]),
+    traced: Any = OpenTelemetryMiddleware(
+        _with_query(app),
         tracer_provider=traces.provider,
         # A span for every chunk that is read and written says nothing here.
         exclude_spans=["receive", "send"],
     )
-    return cast("ASGIApp", traced)
+    return _without_query(cast("ASGIApp", traced))
+
+
+def _without_query(app: ASGIApp) -> ASGIApp:
+    """Keep the query from `app`, whose spans would hold it.
+
+    There are people's addresses in it, and the code of an authorization.
+    """
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        kept: Any = scope
+        if scope["type"] == ScopeType.HTTP:
+            kept[_QUERY], kept["query_string"] = kept["query_string"], b""
+        await app(scope, receive, send)
+
+    return wrapped
+
+
+def _with_query(app: ASGIApp) -> ASGIApp:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        kept: Any = scope
+        if _QUERY in kept:
+            kept["query_string"] = kept.pop(_QUERY)
+        await app(scope, receive, send)
+
+    return wrapped

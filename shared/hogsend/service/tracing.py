@@ -81,9 +81,14 @@ class Tracing:
             headers: of the message it happens with; without a trace in them a new one begins.
             kind: `SERVER`, `CONSUMER`, `PRODUCER` or `INTERNAL`.
         """
-        with self._tracer.start_as_current_span(
+        started = self._tracer.start_span(
             name, context=self._context(headers), kind=self._trace.SpanKind[kind]
-        ) as span:
+        )
+        with (
+            self._ended(started) as span,
+            # The text of an error may quote what was sent.
+            self._trace.use_span(span, record_exception=False, set_status_on_exception=False),
+        ):
             yield span
 
     @contextmanager
@@ -177,17 +182,23 @@ def configure(service: str) -> None:
     if not is_wanted():
         return
     try:
+        from opentelemetry import propagate  # noqa: PLC0415
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
             OTLPSpanExporter,
         )
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+        from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
+            TraceContextTextMapPropagator,
+        )
     except ImportError as error:
         raise CannotStart(
             "the OTEL_* variables ask for traces, and OpenTelemetry is not installed; "
             "install hogsend[otel], or unset them"
         ) from error
+    # Nothing uses a client's baggage, and each that is malformed would be a line in the log.
+    propagate.set_global_textmap(TraceContextTextMapPropagator())
     provider = TracerProvider(
         shutdown_on_exit=False,
         resource=Resource.create(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from faststream.nats import TestNatsBroker
 from nats.aio.msg import Msg
+from opentelemetry import propagate
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -153,3 +154,23 @@ def test_traces_that_are_wanted_and_cannot_be_made_stop_the_start(
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(CannotStart, match=r"hogsend\[otel\]"):
         tracing.configure("ingest")
+
+
+def test_a_failing_handlers_span_does_not_quote_its_error(spans: InMemorySpanExporter) -> None:
+    current = tracing.in_use()
+    assert current is not None
+    with pytest.raises(ValueError, match="phc_key"), current.span("ask", {}, kind="SERVER"):
+        raise ValueError("phc_key")
+    span = the_one(spans, "ask")
+    assert (span.status.description, span.events) == ("ValueError", ())
+
+
+def test_a_clients_baggage_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    before = propagate.get_global_textmap()
+    try:
+        tracing.configure("gateway")
+        assert "baggage" not in propagate.get_global_textmap().fields
+    finally:
+        tracing.shut_down()
+        propagate.set_global_textmap(before)
