@@ -5,6 +5,7 @@ Tests run in parallel workers (pytest-xdist), each with servers of its own.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -53,6 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for definition in definitions
         ):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_collection_finish() -> None:
+    """Search for garbage among what tests make, and not among thousands of tests and modules."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Progress:
