@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sys
@@ -58,6 +59,15 @@ async def test_a_python_client_understands_every_answer(stack: Up, tmp_path: Pat
         *("--output-path", tmp_path / "gateway_client", "--config", tmp_path / "config.yaml"),
         cwd=tmp_path,
     )
+    modules = [
+        f"gateway_client.api.{file.parent.name}.{file.stem}"
+        for file in (tmp_path / "gateway_client" / "api").glob("*/*.py")
+        if file.stem != "__init__"
+    ]
+    paths = json.loads(document.read_text())["paths"].values()
+    assert len(modules) == sum(len(operations) for operations in paths)
+    imports = "; ".join(f"import {module}" for module in modules)
+    await run(sys.executable, "-c", imports, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     asked = (stack.summary["gateway"], ADMIN_KEY, INGEST_KEY)
     await run(sys.executable, TOOLS / "check.py", *asked, cwd=tmp_path, PYTHONPATH=str(tmp_path))
 

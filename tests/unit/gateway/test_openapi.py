@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -32,7 +28,6 @@ ERROR_SCHEMAS = {
     "InvalidPayloadBody",
     "Readiness",
 }
-SCRIPTS = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
@@ -98,41 +93,6 @@ def test_every_error_is_one_of_our_bodies(document: dict[str, Any]) -> None:
             schema = answer["content"]["application/json"]["schema"]
             named = {one["$ref"].rsplit("/", 1)[1] for one in schema.get("oneOf", [schema])}
             assert named <= ERROR_SCHEMAS, operation["operationId"]
-
-
-def test_a_client_generator_makes_a_client_that_imports(
-    document: dict[str, Any], tmp_path: Path
-) -> None:
-    described, client = tmp_path / "openapi.json", tmp_path / "gateway_client"
-    described.write_text(json.dumps(document))
-    # By default it formats what it made, which takes most of its time.
-    (tmp_path / "config.yaml").write_text("post_hooks: []\n")
-    arguments = ("--path", described, "--output-path", client, "--config", tmp_path / "config.yaml")
-    made = subprocess.run(
-        (
-            SCRIPTS / "openapi-python-client",
-            *("generate", "--fail-on-warning", "--meta", "none"),
-            *arguments,
-        ),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    modules = [
-        f"gateway_client.api.{file.parent.name}.{file.stem}"
-        for file in (client / "api").glob("*/*.py")
-        if file.stem != "__init__"
-    ]
-    assert len(modules) == len(operations(document))
-    imports = "; ".join(f"import {module}" for module in modules)
-    subprocess.run(
-        (sys.executable, "-c", imports),
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        check=True,
-    )
 
 
 def test_every_body_has_an_example_that_its_schema_allows(document: dict[str, Any]) -> None:
