@@ -6,6 +6,9 @@ from dotenv import dotenv_values
 
 from cli import environment
 from cli.errors import CommandError
+from cli.exit_codes import ExitCode
+from hogsend.client.address import tls_of_environment
+from hogsend.contract.errors import InvalidRequest
 
 SUBSCRIBER, OPERATOR = "subscriber.env", "operator.env"
 """Files that `hogsend up` writes into HOGSEND_HOME, each with the address for one user."""
@@ -15,7 +18,7 @@ def subscriber_address(nats_url: str | None) -> str:
     """Look up where events are read: in the flag, the environment, and the stack's file.
 
     Raises:
-        CommandError: there is none.
+        CommandError: there is none, or a file with which to reach it is of no use.
     """
     if found := _given(nats_url, SUBSCRIBER):
         return found
@@ -27,11 +30,21 @@ def subscriber_address(nats_url: str | None) -> str:
 
 
 def operator_address(nats_url: str | None) -> str | None:
-    """Look up where streams are administered, in the same places; None is NATS' usual address."""
+    """Look up where streams are administered, in the same places; None is NATS' usual address.
+
+    Raises:
+        CommandError: a file with which to reach it is of no use.
+    """
     return _given(nats_url, OPERATOR)
 
 
 def _given(nats_url: str | None, name: str) -> str | None:
+    try:
+        tls_of_environment()
+    except InvalidRequest as error:
+        raise CommandError(
+            str(error), "correct that setting, or unset it", exit_code=ExitCode.USAGE
+        ) from None
     if found := nats_url or environment.first("NATS_URL"):
         return found
     file = environment.hogsend_home() / name

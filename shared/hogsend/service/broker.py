@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 
 from hogsend.contract.activity import Activity
-from hogsend.contract.errors import CannotStart
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
 from hogsend.faststream.linked import LinkedBroker
@@ -119,11 +118,7 @@ def _tracing_middlewares() -> list[Any]:
 
 
 def service_broker(user: User, settings: BusSettings) -> ServiceBroker:
-    """Build the broker of one of our services from its settings.
-
-    Raises:
-        CannotStart: a file named for TLS is of no use.
-    """
+    """Build the broker of one of our services from its settings."""
     password = settings.nats_password.get_secret_value() if settings.nats_password else None
     link = Connection(
         settings.nats_user or user,
@@ -139,15 +134,7 @@ def _tls(settings: BusSettings) -> ssl.SSLContext | None:
     ca, certificate = settings.nats_tls_ca, settings.nats_tls_cert
     if ca is None and certificate is None:
         return None
-    try:
-        return client_context(ca, certificate, settings.nats_tls_key)
-    except OSError as error:
-        files = {"CA": ca, "CERT": certificate, "KEY": settings.nats_tls_key}
-        named = [f"NATS_TLS_{kind} {file}" for kind, file in files.items() if file]
-        reason = (
-            "it is no PEM file of that kind" if isinstance(error, ssl.SSLError) else error.strerror
-        )
-        raise CannotStart(f"no TLS to NATS with {', '.join(named)}: {reason}") from error
+    return client_context(ca, certificate, settings.nats_tls_key)
 
 
 def _observe(what: str, detail: str) -> None:

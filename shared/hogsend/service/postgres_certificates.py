@@ -8,43 +8,57 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 _FILES = ("sslrootcert", "sslcrl", "sslcert", "sslkey")
+_TO_VERIFY = frozenset({"sslrootcert", "sslcrl"})
 _VERIFYING = frozenset({"verify-ca", "verify-full"})
+_NEVER_VERIFYING = frozenset({"allow", "prefer"})
 
 
 def check_certificates(parameters: Mapping[str, str]) -> None:
-    """Read the files that parameters of an address name.
+    """Read the files that parameters of an address name, or else the environment, as libpq does.
 
     Raises:
         ValueError: a file cannot be read, holds something else, or is missing; names the parameter.
     """
-    mode = parameters.get("sslmode", "prefer")
+    mode = parameters.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer"
     if mode == "disable":
         return
-    for name in _FILES:
-        file = parameters.get(name)
-        if file is not None and not (Path(file).is_file() and os.access(file, os.R_OK)):
-            raise ValueError(f"its {name} is not a file that can be read here; write its full path")
-    root = parameters.get("sslrootcert") or os.environ.get("PGSSLROOTCERT")
-    if root is None and mode in _VERIFYING and not _usual_root().is_file():
+    named = dict(_named(parameters, verifying=mode not in _NEVER_VERIFYING))
+    for file, said in named.values():
+        if not (Path(file).is_file() and os.access(file, os.R_OK)):
+            raise ValueError(f"{said} is not a file that can be read here; write its full path")
+    if "sslrootcert" not in named and mode in _VERIFYING and not _usual_root().is_file():
         raise ValueError(
             f"sslmode={mode} needs the certificate of the authority that signed the server's: add "
             "sslrootcert=/path/to/ca.pem"
         )
     for name in ("sslrootcert", "sslcrl"):
-        if (file := parameters.get(name)) is not None:
-            _load(name, partial(ssl.SSLContext.load_verify_locations, cafile=file))
-    certificate, key = parameters.get("sslcert"), parameters.get("sslkey")
-    if certificate is not None:
+        if name in named:
+            file, said = named[name]
+            _load(said, partial(ssl.SSLContext.load_verify_locations, cafile=file))
+    if "sslcert" in named:
+        certificate, key = named["sslcert"][0], named.get("sslkey", (None, ""))[0]
         # Without a password it would be asked for at the terminal.
         _load(
-            "sslcert and sslkey",
+            "its sslcert and sslkey",
             partial(ssl.SSLContext.load_cert_chain, certfile=certificate, keyfile=key, password=""),
         )
+
+
+def _named(
+    parameters: Mapping[str, str], *, verifying: bool
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Files by parameter, each with what names it."""
+    for name in _FILES:
+        variable = f"PG{name.upper()}"
+        if name in parameters:
+            yield name, (parameters[name], f"its {name}")
+        elif (file := os.environ.get(variable)) and (verifying or name not in _TO_VERIFY):
+            yield name, (file, f"the file in {variable}")
 
 
 def _usual_root() -> Path:
@@ -56,12 +70,11 @@ def _usual_root() -> Path:
         return Path(os.devnull)
 
 
-def _load(name: str, load: Callable[[ssl.SSLContext], None]) -> None:
+def _load(said: str, load: Callable[[ssl.SSLContext], None]) -> None:
     try:
         load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     except (OSError, ValueError):
         # OpenSSL's words are about its own functions.
         raise ValueError(
-            f"what its {name} names cannot be used; write files in PEM format, a key without a "
-            "password"
+            f"{said} cannot be used; write files in PEM format, a key without a password"
         ) from None

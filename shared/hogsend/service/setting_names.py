@@ -8,22 +8,11 @@ withholds. Only proxies have names in small letters, too, by a convention of the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from hogsend.service.unusable import Miscased
 
 PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 """Settings that may be written in small letters as well; capitals win."""
-
-
-@dataclass(frozen=True)
-class Miscased:
-    """Stands in a setting's place where a variable differs from its name in its case only."""
-
-    written: str
-    name: str
-
-    def __str__(self) -> str:
-        """Say what to write."""
-        return f"it is set as {self.written}, and only capitals are read; write {self.name}"
 
 
 def value_of(name: str, environment: Mapping[str, str]) -> str | None:

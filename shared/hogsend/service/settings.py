@@ -21,12 +21,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
 )
 
@@ -34,7 +36,7 @@ from hogsend.contract.partitions import SLOTS
 from hogsend.contract.streams import MIB, STREAM_MAX_BYTES, Limits
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
 from hogsend.service.proxies import Proxies
-from hogsend.service.setting_names import Miscased, miscased, value_of
+from hogsend.service.setting_names import miscased, value_of
 from hogsend.service.setting_types import (
     AnyCase,
     CommaSeparated,
@@ -55,15 +57,32 @@ from hogsend.service.setting_types import (
     check_written,
 )
 from hogsend.service.ssrf import AllowedHost
+from hogsend.service.unusable import Unreadable, Unusable
+from hogsend.transport.tls import check_authority, check_certificate, check_key
 
 SECRETS_DIRECTORY = Path("/run/secrets")
 """Where Docker and Kubernetes mount secrets. A file there counts when the variable is unset."""
 
 
-def _given(name: str, secrets: Path) -> str:
+def _given(name: str, secrets: Path) -> str | Unreadable:
     """Value of a variable or, when it is unset or empty, of the file of that name."""
+    if given := os.environ.get(name.upper()):
+        return given
     file = secrets / name.lower()
-    return os.environ.get(name.upper()) or (file.read_text().strip() if file.is_file() else "")
+    try:
+        return file.read_text().strip() if file.is_file() else ""
+    except (OSError, UnicodeDecodeError):
+        return Unreadable(file)
+
+
+class _SecretFiles(SecretsSettingsSource):
+    """Files with secrets, of which one that cannot be read is named."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        try:
+            return super().get_field_value(field, field_name)
+        except (OSError, UnicodeDecodeError):
+            return Unreadable(Path(str(self.secrets_dir)) / field_name), field_name, False
 
 
 class Settings(BaseSettings):
@@ -99,7 +118,7 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _as_meant(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, Miscased):
+        if isinstance(value, Unusable):
             raise ValueError(str(value))  # noqa: TRY004 - pydantic takes no TypeError
         if isinstance(value, str) and info.field_name not in cls.exact:
             check_written(value)
@@ -129,8 +148,9 @@ class Settings(BaseSettings):
         misread = InitSettingsSource(
             settings_cls, {fields[one.name]: one for one in miscased(fields, os.environ)}
         )
-        secrets = getattr(file_secret_settings, "secrets_dir", None) or SECRETS_DIRECTORY
-        given = {name: _given(old, Path(secrets)) for old, name in cls.renamed.items()}
+        directory = getattr(file_secret_settings, "secrets_dir", None)
+        secrets = Path(directory or SECRETS_DIRECTORY)
+        given = {name: _given(old, secrets) for old, name in cls.renamed.items()}
         deprecated = InitSettingsSource(
             settings_cls, {name: value for name, value in given.items() if value}
         )
@@ -139,7 +159,7 @@ class Settings(BaseSettings):
             env_settings,
             misread,
             dotenv_settings,
-            file_secret_settings,
+            _SecretFiles(settings_cls, secrets_dir=directory),
             deprecated,
         )
 
@@ -277,7 +297,8 @@ class BusSettings(Settings):
         None, description="PEM file with the certificate to show NATS, if it asks for one."
     )
     nats_tls_key: FilePath | None = Field(
-        None, description="PEM file with that certificate's key, unless it is in the same file."
+        None,
+        description="PEM file with that certificate's key, unless it is in the same file.",
     )
     nats_replicas: Annotated[int, Field(ge=1, le=5)] = Field(
         1, description="Copies JetStream keeps of every stream."
@@ -287,6 +308,28 @@ class BusSettings(Settings):
         description="How large each of the streams WEBHOOKS, EVENTS, ENGAGEMENT and PERSONS may "
         "become on disk, in bytes; dead letters take a quarter of it, the audit trail a sixteenth.",
     )
+
+    @field_validator("nats_tls_ca")
+    @classmethod
+    def _must_be_an_authority(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            check_authority(value)
+        return value
+
+    @field_validator("nats_tls_cert")
+    @classmethod
+    def _must_be_a_certificate(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            check_certificate(value)
+        return value
+
+    @field_validator("nats_tls_key")
+    @classmethod
+    def _must_be_its_key(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        # A certificate that was refused is not looked at a second time.
+        if "nats_tls_cert" in info.data:
+            check_key(value, info.data["nats_tls_cert"])
+        return value
 
     @property
     def stream_limits(self) -> Limits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,64 @@ def client_context(
     context = ssl.create_default_context(cafile=ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if certificate is not None:
-        context.load_cert_chain(certificate, key)
+        # Without a password it would be asked for at the terminal.
+        context.load_cert_chain(certificate, key, password="")
     return context
+
+
+def check_authority(ca: Path) -> None:
+    """Check that a file holds the certificate of an authority.
+
+    Raises:
+        ValueError: it does not; says what to write.
+    """
+    _check_readable(ca)
+    try:
+        client_context(ca)
+    except OSError:
+        raise ValueError(
+            "what it names holds no certificate in PEM format; write the file of the authority "
+            "that signed NATS' certificate"
+        ) from None
+
+
+def check_certificate(certificate: Path) -> None:
+    """Check that a file may hold a certificate to show; its key is looked at with it.
+
+    Raises:
+        ValueError: it cannot be read; says what to write.
+    """
+    _check_readable(certificate)
+
+
+def check_key(key: Path | None, certificate: Path | None) -> None:
+    """Check that a key belongs to a certificate to show.
+
+    Raises:
+        ValueError: it does not, or one is missing; says what to write.
+    """
+    if certificate is None:
+        if key is not None:
+            raise ValueError("it is of no use without a certificate; set NATS_TLS_CERT, too")
+        return
+    if key is not None:
+        _check_readable(key)
+    try:
+        client_context(None, certificate, key)
+    except OSError:
+        # OpenSSL's words are about its own functions.
+        raise ValueError(
+            "it is unset, and NATS_TLS_CERT names no PEM file with a certificate and its key, "
+            "without a password; correct one"
+            if key is None
+            else "it is not the key of the certificate in NATS_TLS_CERT; write files in PEM "
+            "format, a key without a password"
+        ) from None
+
+
+def _check_readable(file: Path) -> None:
+    if not (file.is_file() and os.access(file, os.R_OK)):
+        raise ValueError("it is not a file that can be read here; write its full path")
 
 
 class TlsClient(NatsClient):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
-import ipaddress
 import json
 import socket
 import socketserver
@@ -20,14 +18,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 import hogsend
 from cli.stack import nats as nats_server
-from hogsend.contract.errors import CannotStart
 from hogsend.contract.users import User
 from hogsend.service.broker import service_broker
 from hogsend.service.database import Database
@@ -36,84 +29,10 @@ from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.settings import BusSettings
 from hogsend.transport.connection import Connection
 from services.credentials.app import MIGRATIONS
+from tests.pki import Pki, make_pki
 from tests.ports import free_port
 from tests.servers import Servers, _password
 from tests.waiting import PATIENCE_SECONDS, eventually
-
-NOW = dt.datetime.now(dt.UTC)
-
-
-@dataclass(frozen=True)
-class Pki:
-    """An authority, and a certificate of 127.0.0.1 and localhost signed by it."""
-
-    ca: Path
-    certificate: Path
-    key: Path
-
-
-CERT_SIGN = x509.KeyUsage(
-    key_cert_sign=True,
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
-
-
-def make_pki(directory: Path) -> Pki:
-    directory.mkdir()
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
-    names = x509.SubjectAlternativeName(
-        [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    )
-
-    def builder(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - dt.timedelta(hours=1))
-            .not_valid_after(NOW + dt.timedelta(days=1))
-        )
-
-    ca = (
-        builder(issuer, ca_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(CERT_SIGN, critical=True)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    leaf = (
-        builder(subject, key.public_key())
-        .add_extension(names, critical=False)
-        # Python 3.13 and later take no certificate without it.
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-        )
-        .sign(ca_key, hashes.SHA256())
-    )
-    pki = Pki(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
-    pki.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    pki.certificate.write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
-    pki.key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return pki
 
 
 @pytest.fixture
@@ -255,13 +174,6 @@ async def test_no_password_is_sent_to_a_server_that_offers_no_tls(
         )
         assert await stays_out(bus, lambda: len(said))
     assert set(said) == {b""}
-
-
-def test_a_file_that_is_of_no_use_is_named(tmp_path: Path) -> None:
-    wrong = tmp_path / "ca.pem"
-    wrong.write_text("nothing")
-    with pytest.raises(CannotStart, match=str(wrong)):
-        link(settings(1, nats_tls_ca=wrong))
 
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")

@@ -15,6 +15,8 @@ from hogsend.service.settings import DatabaseSettings
 def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user whose home directory has no certificate."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("MODE", "ROOTCERT", "CRL", "CERT", "KEY"):
+        monkeypatch.delenv(f"PGSSL{name}", raising=False)
 
 
 @pytest.mark.parametrize("name", ["sslrootcert", "sslcrl", "sslcert", "sslkey"])
@@ -28,9 +30,34 @@ def test_a_file_that_cannot_be_read_is_named(name: str, path: str, tmp_path: Pat
 def test_a_file_that_holds_something_else_is_named(name: str, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_text("no certificate")
-    with pytest.raises(ValueError, match=f"its {name}.* names cannot be used") as raised:
+    with pytest.raises(ValueError, match=f"its {name}.* cannot be used") as raised:
         check_certificates({"sslmode": "require", name: str(file)})
     assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize("name", ["sslrootcert", "sslcrl", "sslcert", "sslkey"])
+def test_a_file_that_the_environment_names_is_read_too(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"PG{name.upper()}", str(tmp_path / "missing"))
+    with pytest.raises(ValueError, match=f"the file in PG{name.upper()} is not a file"):
+        check_certificates({"sslmode": "require"})
+    file = tmp_path / "missing"
+    file.write_text("no certificate")
+    if name != "sslkey":
+        with pytest.raises(ValueError, match="cannot be used"):
+            check_certificates({"sslmode": "require"})
+    # Nobody reads it.
+    check_certificates({"sslmode": "disable"})
+    if name in {"sslrootcert", "sslcrl"}:
+        check_certificates({})
+
+
+def test_the_mode_may_be_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    with pytest.raises(ValueError, match="add sslrootcert="):
+        check_certificates({})
+    check_certificates({"sslmode": "require"})
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])

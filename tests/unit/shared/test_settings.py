@@ -344,6 +344,17 @@ def test_secrets_may_be_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert read.nats_password.get_secret_value() == "from-the-environment"
 
 
+@pytest.mark.parametrize("name", ["nats_password", "health_file", "alive_file"])
+def test_a_file_with_a_secret_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"hidden\xff")
+    group = BusSettings if name == "nats_password" else TelemetrySettings
+    with pytest.raises(ValidationError) as raised:
+        group(_secrets_dir=tmp_path)
+    (problem,) = describe_problems(raised.value)
+    assert f"{tmp_path / name} cannot be read" in problem
+    assert "hidden" not in problem
+
+
 class Renamed(NamedTuple):
     group: type[Settings]
     deprecated: str
