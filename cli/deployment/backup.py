@@ -134,7 +134,8 @@ class ComposeTarget:
 
     @property
     def _layout(self) -> Layout:
-        return Layout(self._compose.env_file.values().get("NATS_CONFIG", Layout.SINGLE))
+        named = self._compose.env_file.values().get("NATS_CONFIG", "")
+        return Layout.named(named) or Layout.SINGLE
 
     def _require_empty_database(self) -> None:
         query = ("psql", *_DATABASE, "-At", "-c", postgres_tools.EXISTING)

@@ -16,6 +16,24 @@ class Layout(StrEnum):
     CLUSTER = "cluster"
     """Three NATS servers with every stream on each, and two of each service."""
 
+    @classmethod
+    def named(cls, text: str) -> Layout | None:
+        """The layout that NATS_CONFIG names, or that a server has marked its data with."""
+        if text == SHARED_ACCOUNT:
+            return cls.CLUSTER
+        name = text.removesuffix(ACCOUNTS)
+        return next((layout for layout in cls if layout == name), None)
+
+    @property
+    def config(self) -> str:
+        """What NATS_CONFIG says: which configuration its servers start with."""
+        return self.mark if self is Layout.CLUSTER else self.value
+
+    @property
+    def mark(self) -> str:
+        """What its servers mark their data with."""
+        return f"{self}{ACCOUNTS}"
+
     @property
     def servers(self) -> Sequence[str]:
         """The NATS servers, by the names that `compose.yaml` gives them."""
@@ -42,12 +60,16 @@ class Layout(StrEnum):
             return {**dict.fromkeys(VARIABLES), "COMPOSE_PROFILES": ",".join(kept) or None}
         return {
             "COMPOSE_PROFILES": ",".join([*kept, self]),
-            "NATS_CONFIG": self.value,
+            "NATS_CONFIG": self.config,
             "NATS_REPLICAS": str(self.copies),
             "HOGSEND_NATS_URL": self.nats_url,
         }
 
 
+SHARED_ACCOUNT = "cluster"
+"""A cluster from before other people's services had NATS accounts of their own."""
+ACCOUNTS = "-accounts"
+"""Ends the name of a layout in which they have."""
 SERVERS = ("nats", "nats-2", "nats-3")
 DOOR = "door"
 """Has the port that two gateways share (deploy/shared-port.yaml); it is not replaced with them."""
@@ -67,9 +89,12 @@ class Chosen:
     def problem(self) -> str | None:
         """Say where they do not go together; None when they do."""
         hosts = {urlsplit(url.strip()).hostname or "" for url in self.nats_url.split(",")}
-        layout = next((one for one in Layout if one == self.config), None)
+        layout = Layout.named(self.config)
         if layout is None:
-            return f"NATS_CONFIG is {self.config}, and the layouts are single and cluster"
+            return (
+                f"NATS_CONFIG is {self.config}, and the layouts are "
+                f"{Layout.SINGLE.config} and {Layout.CLUSTER.config}"
+            )
         if not hosts & set(SERVERS):
             # Servers of the operator's own; how many copies they can hold is theirs to say.
             return None

@@ -23,7 +23,7 @@ from cli.backup import streams
 from cli.backup.streams import Done, StreamError
 from cli.deployment import servers
 from cli.deployment.compose import Compose
-from cli.deployment.layout import DOOR, SERVERS, Layout
+from cli.deployment.layout import DOOR, SERVERS, SHARED_ACCOUNT, Layout
 from cli.errors import CommandError
 from cli.stack.data_directory import write_private
 
@@ -44,6 +44,8 @@ class Journal(msgspec.Struct):
     target: Layout
     backup: str
     """Directory with the saved streams, relative to the deployment's."""
+    config: str = ""
+    """What the servers with the data start with; of a version that did not say, as their layout."""
     step: Literal["saving", "replacing", "restoring", "starting"] = "saving"
 
 
@@ -83,9 +85,9 @@ class Move:
                 f"run `hogsend compose layout {journal.target}` first",
             )
         if journal is None:
-            found = {server: self._layout_of(server) for server in SERVERS}
-            origin = found["nats"]
-            if origin is None or origin is target:
+            found = {server: self._mark_of(server) for server in SERVERS}
+            origin, config = _origin(found["nats"])
+            if origin is None or (origin is target and config == target.config):
                 if origin is None and any(found.values()):
                     raise CommandError(
                         "there are data of nats-2 or nats-3, and none of nats",
@@ -94,7 +96,7 @@ class Move:
                 self._choose(target)
                 return Moved(target, [])
             name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-            journal = Journal(origin, target, f"backup/layout-{name}")
+            journal = Journal(origin, target, f"backup/layout-{name}", config)
         return asyncio.run(self._move(journal))
 
     async def _move(self, journal: Journal) -> Moved:
@@ -113,15 +115,15 @@ class Move:
 
     async def _save(self, journal: Journal, backup: Path) -> None:
         self._tell("saving the streams; webhooks are accepted into the spool meanwhile")
-        origin = journal.origin
+        origin, config = journal.origin, journal.config or journal.origin.value
         _make_private(backup)
         try:
-            self._servers(origin, moving=True)
+            self._servers(origin, config, moving=True)
             async with servers.operator(self._compose, port=servers.MOVING_PORT) as client:
                 await streams.save_all(client, backup, _silent)
         except BaseException:
             # Nothing has changed so far: everything goes on as before.
-            self._servers(origin, moving=False)
+            self._servers(origin, config, moving=False)
             raise
         self._reach(journal, "replacing")
 
@@ -137,7 +139,7 @@ class Move:
     async def _restore(self, journal: Journal, backup: Path) -> list[Done]:
         target = journal.target
         self._tell(f"restoring the streams on {', '.join(target.servers)}")
-        self._servers(target, moving=True)
+        self._servers(target, target.config, moving=True)
         async with servers.operator(self._compose, port=servers.MOVING_PORT) as client:
             for source in streams.saved_streams(backup):
                 # Of an attempt that was interrupted; nobody else can have made one.
@@ -145,7 +147,7 @@ class Move:
             done = await streams.restore_all(client, backup, _silent, copies=target.copies)
         self._compose.run("--profile", "cluster", "stop", *SERVERS)
         for server in target.servers:
-            self._script(server, "settle", target, layout=target)
+            self._script(server, "settle", target.mark, layout=target)
         for server in SERVERS[target.copies :]:
             self._script(server, "leave", layout=Layout.CLUSTER)
         self._reach(journal, "starting")
@@ -154,7 +156,7 @@ class Move:
     async def _start(self, journal: Journal) -> None:
         self._tell("starting everything")
         target = journal.target
-        self._servers(target, moving=False)
+        self._servers(target, target.config, moving=False)
         wanted = [name for name in self._services(target) if name not in SERVERS]
         others = [name for name in wanted if name != "gateway"]
         self._compose.run("up", "-d", *others)
@@ -201,26 +203,23 @@ class Move:
     def _services(self, layout: Layout) -> list[str]:
         return self._compose.services(*([layout.value] if layout is Layout.CLUSTER else []))
 
-    def _servers(self, layout: Layout, *, moving: bool) -> None:
-        """Start the servers of a layout, in that layout, and no other container."""
+    def _servers(self, layout: Layout, config: str, *, moving: bool) -> None:
+        """Start the servers of a layout, with a configuration, and no other container."""
         self._compose.run(
             *("--profile", "cluster", "up", "-d", "--no-deps", *layout.servers),
-            extra={"NATS_CONFIG": layout.value, **(servers.MOVING if moving else {})},
+            extra={"NATS_CONFIG": config, **(servers.MOVING if moving else {})},
         )
 
-    def _layout_of(self, server: str) -> Layout | None:
-        """The layout that a server's data belong to; None without data."""
+    def _mark_of(self, server: str) -> str:
+        """What a server's data are marked with; nothing without data."""
         found = self._script(server, "which", layout=Layout.CLUSTER)
-        if not found:
-            return None
-        try:
-            return Layout(found)
-        except ValueError as error:
+        if found and Layout.named(found) is None:
             raise CommandError(
                 f"the data of {server} belong to a move of which nothing else is left",
                 "restore a backup into empty volumes (docs/deploy.md); "
                 "`docker compose --profile cluster down --volumes` empties them",
-            ) from error
+            )
+        return found
 
     def _script(self, server: str, *words: str, layout: Layout) -> str:
         """Run `start.sh` on a server's volume."""
@@ -237,7 +236,7 @@ class Move:
                 SCRIPT,
                 *words,
             ),
-            extra={"NATS_CONFIG": layout.value},
+            extra={"NATS_CONFIG": layout.config},
         )
 
     def _choose(self, layout: Layout) -> None:
@@ -253,6 +252,14 @@ class Move:
     def _reach(self, journal: Journal, step: Literal["replacing", "restoring", "starting"]) -> None:
         journal.step = step
         write_private(self._file, msgspec.json.encode(journal).decode())
+
+
+def _origin(mark: str) -> tuple[Layout | None, str]:
+    """The layout of data that are marked so, and what their servers start with."""
+    layout = Layout.named(mark)
+    if layout is None:
+        return None, ""
+    return layout, mark if mark == SHARED_ACCOUNT else layout.config
 
 
 def _make_private(directory: Path) -> None:

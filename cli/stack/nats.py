@@ -9,7 +9,16 @@ from pathlib import Path
 import msgspec
 
 from cli.stack.data_directory import write_private
-from hogsend.contract.consumers import mappings
+from hogsend.contract.accounts import (
+    OWN,
+    Export,
+    Import,
+    account_mappings,
+    account_of,
+    exports,
+    imports,
+)
+from hogsend.contract.consumers import OTHERS
 from hogsend.contract.permissions import inbox_prefix, permissions
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
@@ -42,10 +51,14 @@ class JetStream(msgspec.Struct, frozen=True):
     """Bytes. nats-server's default depends on how much is free when it starts."""
 
 
-class Authorization(msgspec.Struct, frozen=True):
-    """Users that may connect."""
+class Account(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Users that share subjects, and what they take from other accounts."""
 
     users: list[UserEntry]
+    mappings: dict[str, str]
+    jetstream: str | None = None
+    exports: list[Export] = []
+    imports: list[Import] = []
 
 
 class ServerConfig(msgspec.Struct, frozen=True):
@@ -55,8 +68,7 @@ class ServerConfig(msgspec.Struct, frozen=True):
     server_name: str
     max_payload: int
     jetstream: JetStream
-    mappings: dict[str, str]
-    authorization: Authorization
+    accounts: dict[str, Account]
 
 
 def max_file_store(limits: Limits) -> int:
@@ -78,12 +90,28 @@ def write_config(
         server_name="hogsend",
         max_payload=MAX_PAYLOAD_BYTES,
         jetstream=JetStream(str(store), SYNC_INTERVAL, max_file_store(limits)),
-        mappings=mappings(),
-        authorization=Authorization(
-            [UserEntry(user, passwords[user], permissions(user).configured()) for user in User]
-        ),
+        accounts=_accounts(passwords),
     )
     write_private(file, msgspec.json.format(msgspec.json.encode(config)).decode())
+
+
+def _accounts(passwords: Mapping[User, str]) -> dict[str, Account]:
+    def entry(user: User) -> UserEntry:
+        return UserEntry(user, passwords[user], permissions(user).configured())
+
+    own = Account(
+        [entry(user) for user in User if user not in OTHERS],
+        account_mappings(OWN),
+        jetstream="enabled",
+        exports=exports(),
+    )
+    others = {
+        account_of(user): Account(
+            [entry(user)], account_mappings(account_of(user)), imports=imports(user)
+        )
+        for user in OTHERS
+    }
+    return {OWN: own, **others}
 
 
 def command(config: Path) -> list[str]:

@@ -11,7 +11,7 @@ import httpx
 
 from cli.console import err
 from cli.errors import CommandError
-from cli.stack import disk_space, external_servers, nats
+from cli.stack import disk_space, external_servers, nats, stream_account
 from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
 from cli.stack.postgres_roles import ROLES
@@ -48,6 +48,7 @@ async def start_nats(stack: Stack) -> None:
     config = home.path / "nats.conf"
     store, limits = home.path / "nats", BusSettings().stream_limits
     nats.write_config(config, port=port, store=store, passwords=passwords, limits=limits)
+    stream_account.adopt(store)
     disk_space.warn_if_scarce(home.path, limits)
     await stack.supervisor.start(Program("nats", nats.command(config), minimal_environment()))
     await wait_until_ready(stack.supervisor, "nats", lambda: is_listening(port))

@@ -52,9 +52,14 @@ def reserved(stream: StreamName, user: User | None = None) -> set[str]:
     return {name for name in owned if name is not None and name != ANY}
 
 
-def mappings() -> dict[str, str]:
-    """The subject mappings of NATS' configuration: what a client publishes on, and what it is."""
-    mapped = {f"{OWN_API}.>": f"{API}.>"}
+def own_api() -> dict[str, str]:
+    """The mapping that makes JetStream's API known as `OWN_API`, too."""
+    return {f"{OWN_API}.>": f"{API}.>"}
+
+
+def requests_of_others() -> dict[str, str]:
+    """The mappings for who is not trusted with consumers: what it publishes on, and what it is."""
+    mapped = {}
     for stream in STREAMS_OF_OTHERS:
         for created in (f"CREATE.{stream}", f"CREATE.{stream}.>"):
             mapped[f"{API}.CONSUMER.{created}"] = f"{REQUESTS}.{created}"

@@ -22,6 +22,9 @@ from hogsend.contract.registry import channels, endpoints
 from hogsend.contract.streams import ERASED_FROM, STREAMS, StreamName, patterns
 from hogsend.contract.users import DEAD_LETTER_KEEPER, DEPRECATED_USERS, ERASER, User
 
+CROSSING = "_R_."
+"""Begins the reply that NATS gives to a request from another account (`contract.accounts`)."""
+
 
 class Permissions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Subjects a user may publish to and subscribe to; everything else is refused."""
@@ -69,7 +72,7 @@ def permissions(user: User) -> Permissions:
         publish.add(ASK_ACTIVITY)
     if user is User.GATEWAY or any(endpoint.service == user for endpoint in endpoints()):
         subscribe.add("$SRV.>")
-        publish |= {f"{inbox_prefix(caller)}.>" for caller in _callers_of(user)}
+        publish |= _answers(user)
     publish |= _owner_api(user)
     if user is STREAMS[StreamName.ENGAGEMENT].owner:
         # To know what every consumer is done with, which it deletes.
@@ -86,6 +89,14 @@ def permissions(user: User) -> Permissions:
         publish |= _answering_api()
     refused = sorted(_consumers_of_others(user))
     return Permissions(sorted(publish), sorted(subscribe), refused)
+
+
+def _answers(service: User) -> set[str]:
+    asking = _callers_of(service)
+    inboxes = {f"{inbox_prefix(caller)}.>" for caller in asking}
+    # Who asks from another account is answered through the server.
+    crossing = {f"{CROSSING}>"} if service is ANSWERED_BY or asking & {*OTHERS} else set()
+    return inboxes | crossing
 
 
 def _callers_of(service: User) -> set[User]:

@@ -19,6 +19,7 @@ from faststream.message import StreamMessage
 from nats.aio.msg import Msg
 
 from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.permissions import CROSSING
 
 JETSTREAM = "$JS."
 INBOX = "_INBOX"
@@ -27,8 +28,8 @@ NO_INBOX = "the request has no inbox for its answer"
 
 
 def has_requester(message: Msg) -> bool:
-    """Whether a requester waits for the answer to `message`."""
-    return message.reply.startswith(INBOX)
+    """Whether a requester waits for the answer to `message`, in this account or in another."""
+    return message.reply.startswith((INBOX, CROSSING))
 
 
 def is_delivered(message: Msg) -> bool:

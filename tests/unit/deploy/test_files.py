@@ -363,12 +363,12 @@ def test_nats_takes_every_webhook_that_the_gateway_takes() -> None:
     assert largest + HEADERS_BYTES <= nats_server.MAX_PAYLOAD_BYTES
 
 
-@pytest.mark.parametrize("name", ["single", "cluster"])
+@pytest.mark.parametrize("name", ["single", "cluster", "cluster-accounts"])
 def test_nats_server_takes_the_configuration(name: str, made: Path) -> None:
     _check_configuration(_laid_out(name, made))
 
 
-@pytest.mark.parametrize("name", ["single", "cluster"])
+@pytest.mark.parametrize("name", ["single", "cluster", "cluster-accounts"])
 def test_nats_server_takes_passwords_from_before_a_user_was_renamed(
     name: str, tmp_path: Path
 ) -> None:

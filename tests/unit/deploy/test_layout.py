@@ -38,7 +38,7 @@ def test_choosing_a_layout_keeps_everything_else_that_the_file_says(tmp_path: Pa
     assert file.values() == {
         "POSTHOG_WEBHOOK_SECRET": "s3 cret",
         "COMPOSE_PROFILES": "tools,cluster",
-        "NATS_CONFIG": "cluster",
+        "NATS_CONFIG": "cluster-accounts",
         "NATS_REPLICAS": "3",
         "HOGSEND_NATS_URL": "nats://nats:4222,nats://nats-2:4222,nats://nats-3:4222",
     }
@@ -62,6 +62,8 @@ def test_only_what_goes_together_is_a_layout() -> None:
         assert chosen({**cluster, name: other}).problem() is not None, name
         assert chosen(Layout.SINGLE.lines(""), **{name: cluster[name] or ""}).problem(), name
     assert chosen({}, NATS_CONFIG="two").problem() is not None
+    # As the version before has written it down.
+    assert chosen(cluster, NATS_CONFIG="cluster").problem() is None
     # Servers of the operator's own.
     assert chosen({}, NATS_REPLICAS="3", HOGSEND_NATS_URL="tls://nats.internal").problem() is None
 
@@ -108,11 +110,15 @@ class Engine(Compose):
         self.data: dict[str, str] = dict(layouts)
         self.ran: list[str] = []
         self.present = "settings nats gateway ingest"
+        self.configs: list[str] = []
+        """What the servers were started with."""
 
     def run(self, *arguments: str, extra: Mapping[str, str] | None = None, **_: Any) -> str:
         own = arguments[2:] if arguments[0] == "--profile" else arguments
         words = [word for word in own if word not in {"-d", "--no-deps"}]
         self.ran.append(" ".join(words) + (" (moving)" if "NATS_PUBLISH" in (extra or {}) else ""))
+        if words[0] == "up" and "nats" in words:
+            self.configs.append((extra or {}).get("NATS_CONFIG", ""))
         if words[0] == "run":
             server, what = words[3], words[6:]
             match what:
@@ -169,7 +175,7 @@ def test_without_data_a_layout_is_only_written_down(
 ) -> None:
     engine = Engine(tmp_path)
     assert Move(engine, told).to(Layout.CLUSTER).backup is None
-    assert engine.env_file.values()["NATS_CONFIG"] == "cluster"
+    assert engine.env_file.values()["NATS_CONFIG"] == "cluster-accounts"
     assert streams["restored"] == []
 
 
@@ -180,7 +186,7 @@ def test_streams_move_along_while_no_service_finds_a_server(
     moved = Move(engine, told).to(Layout.CLUSTER)
     assert [one.messages for one in moved.streams] == [7]
     assert streams["restored"] == [3]
-    assert engine.data == dict.fromkeys(("nats", "nats-2", "nats-3"), "cluster")
+    assert engine.data == dict.fromkeys(("nats", "nats-2", "nats-3"), "cluster-accounts")
     assert engine.env_file.values()["NATS_REPLICAS"] == "3"
     steps = [line for line in engine.ran if not line.startswith("run")]
     assert steps == [
@@ -230,8 +236,20 @@ def test_streams_move_back_and_forth(tmp_path: Path, streams: dict[str, Any]) ->
     engine = Engine(tmp_path, nats="single")
     for layout in (Layout.CLUSTER, Layout.SINGLE, Layout.CLUSTER):
         Move(engine, told).to(layout)
-        assert engine.data == dict.fromkeys(layout.servers, layout.value)
+        assert engine.data == dict.fromkeys(layout.servers, layout.mark)
     assert streams["restored"] == [3, 1, 3]
+
+
+def test_a_cluster_moves_out_of_the_account_that_everybody_shared(
+    tmp_path: Path, streams: dict[str, Any]
+) -> None:
+    engine = Engine(tmp_path, **dict.fromkeys(("nats", "nats-2", "nats-3"), "cluster"))
+    Move(engine, told).to(Layout.CLUSTER)
+    assert set(engine.data.values()) == {"cluster-accounts"}
+    assert streams["restored"] == [3]
+    # What has the data is started as it was, and what gets them as it will be.
+    assert [config for config in engine.configs if config] == ["cluster", *["cluster-accounts"] * 2]
+    assert Move(engine, told).to(Layout.CLUSTER).backup is None
 
 
 def test_a_move_that_cannot_save_leaves_everything_as_it_was(
@@ -259,7 +277,7 @@ def test_a_move_that_was_interrupted_goes_on_and_no_other_begins(
         Move(engine, told).to(Layout.SINGLE)
     streams["fail"] = set()
     assert Move(engine, told).to(Layout.CLUSTER).layout is Layout.CLUSTER
-    assert set(engine.data.values()) == {"cluster"}
+    assert set(engine.data.values()) == {"cluster-accounts"}
     # And not once more.
     assert Move(engine, told).to(Layout.CLUSTER).backup is None
     assert streams["restored"] == [3]

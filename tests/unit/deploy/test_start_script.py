@@ -43,18 +43,76 @@ def start(
     )
 
 
-@pytest.mark.parametrize("layout", ["single", "cluster"])
-def test_empty_data_take_the_layout_and_keep_it(data: Path, layout: str) -> None:
+@pytest.mark.parametrize(
+    ("layout", "mark", "other"),
+    [
+        ("single", "single-accounts", "cluster-accounts"),
+        ("single", "single-accounts", "cluster"),
+        ("cluster-accounts", "cluster-accounts", "single"),
+        ("cluster-accounts", "cluster-accounts", "cluster"),
+        ("cluster", "cluster", "single"),
+    ],
+)
+def test_empty_data_take_the_layout_and_keep_it(
+    data: Path, layout: str, mark: str, other: str
+) -> None:
     started = start(data, layout=layout)
     assert started.stdout == f"--config /etc/nats/{layout}.conf --port 4222\n"
     assert start(data, layout=layout).returncode == 0
-    assert start(data, "which").stdout == f"{layout}\n"
-    (other,) = {"single", "cluster"} - {layout}
+    assert start(data, "which").stdout == f"{mark}\n"
     refused = start(data, layout=other)
     assert refused.returncode == REFUSED
     assert refused.stdout == ""
-    assert f"are of the layout {layout}" in refused.stderr
-    assert f"hogsend compose layout {other}" in refused.stderr
+    assert f"are of the layout {mark}" in refused.stderr
+    assert f"hogsend compose layout {other.removesuffix('-accounts')}" in refused.stderr
+    assert start(data, "which").stdout == f"{mark}\n"
+
+
+STREAMS = Path("streams") / "EVENTS"
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_the_streams_of_a_single_server_leave_the_account_that_everybody_shared(
+    data: Path, marked: bool
+) -> None:
+    shared, own = (data / "jetstream" / name for name in ("$G", "HOGSEND"))
+    (shared / STREAMS).mkdir(parents=True)
+    if marked:
+        (data / "layout").write_text("single\n")
+    assert start(data).returncode == 0
+    assert (own / STREAMS).is_dir()
+    assert not shared.exists()
+    # The version before knows no such layout, and does not start on what it would not see.
+    assert start(data, "which").stdout == "single-accounts\n"
+    assert start(data).returncode == 0
+    assert start(data, "one-account").returncode == 0
+    assert (shared / STREAMS).is_dir()
+    assert not own.exists()
+    assert start(data, "which").stdout == "single\n"
+
+
+@pytest.mark.parametrize("words", [(), ("one-account",)])
+def test_streams_of_two_accounts_are_not_mixed(data: Path, words: tuple[str, ...]) -> None:
+    for account in ("$G", "HOGSEND"):
+        (data / "jetstream" / account / STREAMS).mkdir(parents=True)
+    (data / "layout").write_text("single-accounts\n" if words else "single\n")
+    refused = start(data, *words)
+    assert refused.returncode == REFUSED
+    assert "streams of two accounts" in refused.stderr
+
+
+def test_a_cluster_whose_users_share_an_account_stays_one_until_its_streams_are_moved(
+    data: Path,
+) -> None:
+    (data / "layout").write_text("cluster\n")
+    started = start(data, layout="cluster")
+    assert started.stdout == "--config /etc/nats/cluster.conf --port 4222\n"
+    assert "fix: hogsend compose layout cluster" in started.stderr
+    refused = start(data, layout="cluster-accounts")
+    assert refused.returncode == REFUSED
+    assert "in the account that all users share" in refused.stderr
+    assert start(data, "one-account").returncode == REFUSED
+    assert start(data, "which").stdout == "cluster\n"
 
 
 @pytest.mark.parametrize(
@@ -85,16 +143,16 @@ def test_between_two_layouts_only_who_moves_gets_a_server(data: Path) -> None:
     assert start(data, "set-aside", "before-today").returncode == 0
     assert (data / "before-today" / "jetstream" / "stream").exists()
     assert not (data / "jetstream").exists()
-    for layout in ("single", "cluster"):
+    for layout in ("single", "cluster", "cluster-accounts"):
         refused = start(data, layout=layout)
         assert refused.returncode == REFUSED
         assert "not all are here" in refused.stderr
-    moving = start(data, layout="cluster", port="14222")
-    assert moving.stdout == "--config /etc/nats/cluster.conf --port 14222\n"
+    moving = start(data, layout="cluster-accounts", port="14222")
+    assert moving.stdout == "--config /etc/nats/cluster-accounts.conf --port 14222\n"
     # Still not for everybody: it is not settled.
-    assert start(data, layout="cluster").returncode == REFUSED
-    start(data, "settle", "cluster")
-    assert start(data, layout="cluster").returncode == 0
+    assert start(data, layout="cluster-accounts").returncode == REFUSED
+    start(data, "settle", "cluster-accounts")
+    assert start(data, layout="cluster-accounts").returncode == 0
     start(data, "set-aside", "before-tomorrow")
     start(data, "leave")
     assert start(data, "which").stdout == ""

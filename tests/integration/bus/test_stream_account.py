@@ -1,0 +1,85 @@
+"""Streams of a version whose users shared one NATS account are there after an upgrade."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
+
+from cli.errors import CommandError
+from cli.stack import nats, stream_account
+from hogsend.contract.permissions import permissions
+from hogsend.contract.users import User
+from hogsend.transport.connection import Connection
+from tests.ports import free_port
+from tests.servers import _listens, _password
+from tests.waiting import eventually
+
+
+def earlier_config(file: Path, *, port: int, store: Path) -> None:
+    """Everybody in one account, as up to 0.1.0."""
+    operator = User.OPERATOR
+    user = {
+        "user": operator,
+        "password": _password(operator),
+        "permissions": permissions(operator).configured(),
+    }
+    config = {
+        "listen": f"127.0.0.1:{port}",
+        "jetstream": {"store_dir": str(store)},
+        "authorization": {"users": [user]},
+    }
+    file.write_bytes(msgspec.json.encode(config))
+
+
+@asynccontextmanager
+async def operator(config: Path, port: int) -> AsyncIterator[Connection]:
+    """Run a server, and be connected to it."""
+    with subprocess.Popen(nats.command(config), stderr=subprocess.DEVNULL) as process:  # noqa: ASYNC220
+        try:
+            await eventually(lambda: _listens(port))
+            connection = Connection(
+                User.OPERATOR, nats.url(User.OPERATOR, _password(User.OPERATOR), port)
+            )
+            await connection.open()
+            yield connection
+            await connection.close()
+        finally:
+            process.terminate()
+
+
+async def test_streams_and_positions_survive_the_upgrade(tmp_path: Path) -> None:
+    port, store, config = free_port(), tmp_path / "nats", tmp_path / "nats.conf"
+    earlier_config(config, port=port, store=store)
+    async with operator(config, port) as bus:
+        await bus.js.add_stream(StreamConfig(name="EVENTS", subjects=["hogsend.events.*"]))
+        await bus.js.add_consumer(
+            "EVENTS", ConsumerConfig(durable_name="mine", ack_policy=AckPolicy.EXPLICIT)
+        )
+        for number in range(3):
+            await bus.publish("hogsend.events.x", b"%d" % number, {})
+        durable = await bus.js.pull_subscribe_bind("mine", "EVENTS")
+        (first,) = await durable.fetch(1)
+        await first.ack_sync()
+    stream_account.adopt(store)
+    passwords = {user: _password(user) for user in User}
+    nats.write_config(config, port=port, store=store, passwords=passwords)
+    async with operator(config, port) as bus:
+        durable = await bus.js.pull_subscribe_bind("mine", "EVENTS")
+        assert [message.data for message in await durable.fetch(2)] == [b"1", b"2"]
+    # At every later start.
+    stream_account.adopt(store)
+
+
+def test_streams_of_two_versions_are_not_mixed(tmp_path: Path) -> None:
+    stream_account.adopt(tmp_path)
+    for account in ("$G", "HOGSEND"):
+        (tmp_path / "jetstream" / account).mkdir(parents=True)
+    with pytest.raises(CommandError, match="streams of two versions") as raised:
+        stream_account.adopt(tmp_path)
+    assert "$G is of the version before" in str(raised.value.fix)
