@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 
-from cli.redaction import printable
+from cli.redaction import printable, printable_json
 
 MIN_WIDTH = 40
 """Columns below which a table would be cut off; the terminal wraps what is wider than itself."""
@@ -52,7 +52,7 @@ def print_json(document: msgspec.Struct) -> None:
 def print_json_text(document: str) -> None:
     """Print one JSON document, encoded already, on stdout."""
     _documents.append(document[:0])
-    print(document.strip(), flush=True)  # noqa: T201 - rich would wrap it
+    print(printable_json(document.strip()), flush=True)  # noqa: T201 - rich would wrap it
 
 
 def json_begins() -> None:

@@ -6,12 +6,22 @@ import re
 
 from hogsend.posthog.code_exchange import readable_code
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]"
+)
+"""What moves the cursor, changes colours, or turns the text around it."""
+_NOT_ESCAPED = re.compile(r"[\x7f-\x9f]")
+"""What some terminals obey, and JSON does not have to escape (RFC 8259, 7)."""
 
 
 def printable(text: str) -> str:
-    """Remove control characters, which move the cursor or change colours; keep newlines."""
+    """Remove control characters and what changes the direction of text; keep newlines."""
     return _CONTROL.sub("", text)
+
+
+def printable_json(document: str) -> str:
+    """Escape the control characters of a JSON document that no encoder has to; means the same."""
+    return _NOT_ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
 def redact(text: str, *secrets: str) -> str:

@@ -12,6 +12,7 @@ from cli.admin.errors import AdminError
 from cli.backfill.report import line_of
 from cli.console import err
 from cli.errors import CommandError
+from cli.redaction import printable
 from hogsend.contract.backfills import Backfill
 
 ASK_SECONDS = 1.0
@@ -29,7 +30,7 @@ def follow(
     """
     found = started
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -45,11 +46,15 @@ def follow(
             except AdminError as error:
                 if error.status is not None and error.status < 500:  # noqa: PLR2004
                     raise
-                progress.update(task, description=f"waits for the server: {error.problem}")
+                progress.update(task, description=_waits(error))
                 continue
             total = max(found.total, found.read)
             progress.update(task, description=line_of(found), completed=found.read, total=total)
     return found
+
+
+def _waits(error: AdminError) -> str:
+    return printable(f"waits for the server: {error.problem}")
 
 
 def _one(client: AdminClient, id: str) -> Backfill:

@@ -13,11 +13,13 @@ import nats.js.errors
 from cyclopts import App, Parameter
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
+from rich.text import Text
 
 import hogsend
 from cli.bus_address import operator_address
 from cli.console import out, print_json
 from cli.errors import CommandError
+from cli.redaction import printable
 from hogsend.contract.consumers import STREAMS_OF_OTHERS, reserved
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.streams import StreamName
@@ -75,15 +77,20 @@ def list_(*, nats_url: str | None = None, json: Json = False) -> int:
     if json:
         print_json(Consumers(found))
         return 0
+    show(found)
+    return 0
+
+
+def show(found: list[Found]) -> None:
+    """Print a line for each consumer. Its name and filters are another service's words."""
     for one in found:
         kind = "durable" if one.durable else "passing"
-        out.print(
+        line = (
             f"{one.stream:<12}{one.name:<28}{kind:<9}{one.waiting:>9} waiting"
-            f"{one.unacknowledged:>7} unacknowledged  {', '.join(one.filters)}",
-            soft_wrap=True,
+            f"{one.unacknowledged:>7} unacknowledged  {', '.join(one.filters)}"
         )
+        out.print(Text(printable(line)), soft_wrap=True)
     out.print(f"{len(found)} consumers")
-    return 0
 
 
 @app.command
@@ -122,7 +129,7 @@ def delete(stream: str, name: str, *, nats_url: str | None = None, json: Json = 
     if json:
         print_json(Deleted(stream, name))
         return 0
-    out.print(f"{name} of {stream} deleted")
+    out.print(Text(printable(f"{name} of {stream} deleted")))
     return 0
 
 

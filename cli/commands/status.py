@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.table import Table
+from rich.text import Text
 
 from cli.admin.client import AdminClient
 from cli.admin.errors import AdminError
@@ -19,6 +20,7 @@ from cli.doctor.checks import Check, Verdict, credential_checks, health_checks, 
 from cli.doctor.report import show_check
 from cli.errors import CommandError, CommandFailed
 from cli.health import Health, Part, parts
+from cli.redaction import printable
 from cli.server_address import ServerAddress, resolve
 
 pause = time.sleep
@@ -159,15 +161,16 @@ def _redraw(address: ServerAddress, every: float) -> Look | CommandError | None:
 
 
 def _table(base: str, health: Health) -> Table:
-    table = Table(title=f"{base} is {health.status}", title_justify="left", box=None)
+    title = Text(printable(f"{base} is {health.status}"))
+    table = Table(title=title, title_justify="left", box=None)
     table.add_column("part", style="bold")
     table.add_column("state")
     table.add_column("ms", justify="right")
     table.add_column("up for", justify="right")
     for name, part in parts(health).items():
         table.add_row(
-            name,
-            f"[{_COLOURS.get(part.status, 'yellow')}]{_state(part)}[/]",
+            Text(printable(name)),
+            Text(printable(_state(part)), style=_COLOURS.get(part.status, "yellow")),
             f"{part.latency_ms:g}" if part.latency_ms is not None else "",
             f"{part.uptime:.0f} s" if part.uptime is not None else "",
         )

@@ -47,7 +47,8 @@ def _show_other(other: OtherDestination) -> None:
         f"another destination in this project delivers to {other.webhook_url}. If that instance "
         "is no more, disable the destination in PostHog, or adopt it (docs/connect.md)",
     )
-    out.print(f"      {printable(other.dashboard_url or other.hog_function_id)}", soft_wrap=True)
+    page = printable(other.dashboard_url or other.hog_function_id)
+    out.print(Text(f"      {page}"), soft_wrap=True)
 
 
 def show_failure(failed: Failed) -> None:

@@ -50,7 +50,7 @@ def replayed(
     so_far.after = wanted.after
     with Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
         console=err,
         disable=not err.is_terminal,

@@ -187,12 +187,13 @@ def test_another_destination_in_the_project_is_named(cli: Cli, hogsend: FakeHogs
     other = {
         "hogFunctionId": "f",
         "webhookUrl": "https://old.example/x",
-        "dashboardUrl": "https://p/f",
+        "dashboardUrl": "https://p/f[/x]",
     }
     hogsend.provision = CannedResponse(200, {"provisioned": True, "otherInstances": [other]})
     outcome = cli.connect(provision_only=True)
     assert "https://old.example/x" in outcome.out
-    assert "https://p/f" in outcome.out
+    # What PostHog says is no markup.
+    assert "https://p/f[/x]" in outcome.out
     assert "disable the destination in PostHog, or adopt it" in " ".join(outcome.out.split())
     document = cli.connect(provision_only=True, json=True).json
     assert document["provision"]["otherInstances"] == [other]

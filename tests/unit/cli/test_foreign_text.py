@@ -1,0 +1,98 @@
+"""What others wrote is shown as it is, and neither obeyed by a terminal nor read as markup."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from cli.admin.messages import EventReplay
+from cli.backfill import progress
+from cli.commands.consumers import Found, show
+from cli.commands.status import _table
+from cli.console import out, print_json
+from cli.events import replaying
+from cli.health import Health
+from cli.redaction import printable
+from hogsend.contract.backfills import Backfill
+
+MARKUP = "[/x][bold]b[/bold][link=http://evil.example]l"
+OBEYED = "\x1b]0;owned\x07\x9b31m\u202e\u2066\u200f\u2028"
+
+
+class Document(msgspec.Struct):
+    """One with a text of others."""
+
+    name: str
+
+
+def test_what_a_terminal_would_obey_is_left_out() -> None:
+    assert printable(f"a{OBEYED}b\n\tc") == "a]0;owned31mb\n\tc"
+
+
+def test_a_document_holds_it_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json(Document(f"ü{OBEYED}\x7f"))
+    shown = capsys.readouterr().out
+    assert not [character for character in shown if character in "\x07\x1b\x7f\x9b"]
+    assert "ü" in shown
+    assert json.loads(shown) == {"name": f"ü{OBEYED}\x7f"}
+
+
+def test_a_consumers_filter_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    filters = [f"hogsend.events.{MARKUP}{OBEYED}"]
+    show([Found("EVENTS", "theirs", True, filters, 1, 2)])  # noqa: FBT003
+    shown = capsys.readouterr().out
+    assert MARKUP in shown
+    assert "\x1b" not in shown
+
+
+def test_a_service_of_a_report_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    part = {"status": MARKUP, "latencyMs": 1.0}
+    report = {
+        "status": MARKUP,
+        "uptime": 1.0,
+        "version": "1",
+        "components": {"database": part, "redis": part},
+        "schema": {name: {"inSync": True, "pending": []} for name in ("engine", "client")},
+        "services": {MARKUP: part},
+    }
+    out.print(_table("http://x.y", msgspec.convert(report, Health)))
+    assert capsys.readouterr().out.count("[/x]") >= 3
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is shown of progress on a terminal."""
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=200)
+    monkeypatch.setattr(progress, "err", console)
+    monkeypatch.setattr(replaying, "err", console)
+    return shown
+
+
+def test_what_a_backfill_waits_for_is_no_markup_in_its_progress(terminal: io.StringIO) -> None:
+    noon = datetime(2026, 1, 1, tzinfo=UTC)
+    started = Backfill(
+        *("1", "running", noon, noon, [], True, noon, None, noon, 2, 1, 1, 0, 0),
+        detail=MARKUP,
+    )
+    ended = msgspec.structs.replace(started, state="done")
+    client: Any = SimpleNamespace(backfills=lambda: SimpleNamespace(backfills=[ended]))
+    progress.follow(client, started, lambda _seconds: None)
+    assert MARKUP in terminal.getvalue()
+
+
+def test_the_name_of_a_durable_is_no_markup_in_the_progress_of_a_replay(
+    terminal: io.StringIO,
+) -> None:
+    part = SimpleNamespace(id="1", after=None, waiting=0, count=1, left_out=0)
+    client: Any = SimpleNamespace(replay_events=lambda _wanted: part)
+    wanted = EventReplay(to=MARKUP, since="2026-01-01T00:00:00Z")
+    replaying.replayed(client, wanted, replaying.Replayed(MARKUP), lambda _seconds: None)
+    assert MARKUP in terminal.getvalue()
