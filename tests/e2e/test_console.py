@@ -545,14 +545,17 @@ async def test_a_session_that_is_over_is_told_once_and_shows_nothing_more(loop: 
         await have(of_a_replaced_key)
         await page.get_by_role("link", name="Events").click()
         await expect(page.get_by_label("Key")).to_be_visible()
-        await expect(page.get_by_role("status")).to_contain_text("session has ended")
+        await expect(page.get_by_role("alert").first).to_contain_text("session has ended")
         await expect(page.get_by_role("button", name="Sign out")).to_have_count(0)
         assert "ada@example.com" not in await page.content()
         asked.clear()
         # What asks again by the clock would do so now.
         await page.clock.run_for(120_000)
         assert asked == []
-        # The overview needs no key: it goes on, and its own news replace that the session ended.
+        await page.get_by_role("link", name="Contacts").click()
+        await expect(page.get_by_role("heading", name="Contacts")).to_be_visible()
+        await expect(page.get_by_text("session has ended")).to_have_count(0)
+        # The overview needs no key: it goes on, and leaves it there that the session ended.
         await have(valid["value"])
         await console.open("")
         await page.reload()
@@ -566,6 +569,87 @@ async def test_a_session_that_is_over_is_told_once_and_shows_nothing_more(loop: 
 
         await eventually(is_refused)
         await expect(page.get_by_role("button", name="Sign out")).to_have_count(0)
+        await page.clock.run_for(60_000)
+        await expect(page.get_by_role("status")).to_contain_text("The whole is")
+        await expect(page.get_by_role("alert")).to_contain_text("session has ended")
+
+
+async def test_a_view_that_failed_is_shown_as_soon_as_somebody_answers_for_it(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        asked: list[str] = []
+
+        async def unavailable(route: Route) -> None:
+            asked.append(route.request.url)
+            if len(asked) < 3:
+                body = {"error": "the ingest service did not answer", "code": "unavailable"}
+                await route.fulfill(status=503, json=body)
+            else:
+                await route.continue_()
+
+        await page.route("**/v1/admin/contacts*", unavailable)
+        await page.clock.install()
+        await console.open("contacts")
+        alert = await page.get_by_role("alert").element_handle()
+        assert alert is not None
+        assert await alert.inner_text() == "the ingest service did not answer"
+        assert await console.axe(ALL_RULES) == []
+
+        async def is_asked_again() -> bool:
+            await page.clock.run_for(6_000)
+            return len(asked) == 2
+
+        await eventually(is_asked_again)
+        # A screen reader would say it again.
+        assert await alert.evaluate("element => element.isConnected")
+        await page.clock.run_for(6_000)
+        await expect(page.get_by_role("region", name="Contacts")).to_be_visible()
+
+
+async def test_an_overview_without_a_gateway_shows_nothing_as_known(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await console.open()
+        await expect(page.locator("#loop li.up").first).to_be_visible()
+        for path in ("health", "admin/activity"):
+            await page.route(f"**/v1/{path}", lambda route: route.abort())
+        await expect(page.locator("main")).to_contain_text("Nothing is known now.")
+        await expect(page.locator("#loop li.unknown")).to_have_count(6)
+        await expect(page.locator("#todo")).to_contain_text("The gateway does not answer")
+        await expect(page.locator("#loop li").nth(3)).to_contain_text("Announcesunknown")
+        await expect(page.get_by_role("region", name="Services")).to_have_count(0)
+        await page.unroute_all()
+        await expect(page.locator("#loop li.up").first).to_be_visible()
+        await expect(page.get_by_role("region", name="Services")).to_be_visible()
+
+
+SILENT = """
+window.made = [];
+window.EventSource = class extends EventTarget {
+  static CLOSED = 2;
+  constructor(url) { super(); window.made.push(this); }
+  close() { this.readyState = 2; }
+};
+"""
+
+
+async def test_a_stream_that_is_silent_is_opened_again(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await page.add_init_script(SILENT)
+        await page.clock.install()
+        await console.open("events/live")
+        await page.evaluate("made[0].dispatchEvent(new Event('open'))")
+        await expect(page.get_by_role("status")).to_have_text("Watching.")
+        for _ in range(3):
+            await page.clock.run_for(30_000)
+            await page.evaluate("made[0].dispatchEvent(new MessageEvent('pulse'))")
+        assert await page.evaluate("made.length") == 1
+        await page.evaluate("made[0].dispatchEvent(new MessageEvent('bus', {data: 'down'}))")
+        await expect(page.get_by_role("status")).to_contain_text("NATS is away")
+        await page.clock.run_for(60_000)
+        assert await page.evaluate("made.map((one) => one.readyState)") == [2, None]
+        await expect(page.get_by_role("status")).to_contain_text("trying again")
 
 
 async def test_a_gateway_that_stops_ends_its_streams(loop: Loop) -> None:

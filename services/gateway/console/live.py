@@ -32,11 +32,17 @@ MOST_CHARACTERS = 100
 LIVES_SECONDS = 300.0
 """A stream ends after as long; the browser asks for another, and its session is looked at again."""
 PULSE_SECONDS = 15.0
-"""How often a stream without events says something, so that nothing between closes it."""
+"""How often a stream without events says something, so that nothing between closes it, and the page
+knows that the gateway is there."""
 CLOSE_SECONDS = 1.0
 """How long a gateway that stops waits for clients to take the end of their streams."""
 PENDING_BYTES = 16 * 1024 * 1024
 """Announcements that wait in this process; more are dropped by nats-py."""
+
+# Without data a browser tells nobody of an event.
+_PULSE = b"event: pulse\ndata: nothing new\n\n"
+_UP = b"event: bus\ndata: up\n\n"
+_DOWN = b"event: bus\ndata: down\n\n"
 
 _decode = msgspec.json.Decoder(EventBase).decode
 
@@ -150,13 +156,18 @@ class LiveEvents:
             yield b"retry: 1000\n\n"
             said = now()
             ends = said + LIVES_SECONDS
+            connected = True
             while now() < ends and not await self._stops_within(self._every_seconds):
+                if connected != self._bus.connected:
+                    connected = self._bus.connected
+                    said = now()
+                    yield _UP if connected else _DOWN
                 if watcher.events:
                     said = now()
                     yield watcher.taken()
                 elif now() - said >= PULSE_SECONDS:
                     said = now()
-                    yield b": nothing new\n\n"
+                    yield _PULSE
         finally:
             self._watchers.discard(watcher)
             # In a task of its own: this one may be cancelled already.

@@ -27,6 +27,7 @@ class Bus:
     def __init__(self) -> None:
         self.heard: list[Callable[[Any], Awaitable[None]]] = []
         self.fails = False
+        self.connected = True
 
     async def listen(
         self, subject: str, heard: Callable[[Any], Awaitable[None]], **_limits: int
@@ -188,9 +189,21 @@ async def test_a_silent_stream_says_so_and_an_old_one_ends(
 ) -> None:
     monkeypatch.setattr(live, "PULSE_SECONDS", 0.0)
     stream = await begun(events)
-    assert await anext(stream) == b": nothing new\n\n"
+    assert await anext(stream) == b"event: pulse\ndata: nothing new\n\n"
     monkeypatch.setattr(live, "LIVES_SECONDS", 0.0)
     assert [piece async for piece in await begun(events)] == []
+
+
+async def test_a_stream_says_that_nats_is_away_and_that_it_is_back(
+    bus: Bus, events: LiveEvents
+) -> None:
+    stream = await begun(events)
+    bus.connected = False
+    assert await anext(stream) == b"event: bus\ndata: down\n\n"
+    bus.connected = True
+    assert await anext(stream) == b"event: bus\ndata: up\n\n"
+    await bus.announce()
+    assert len((await batch(stream))["events"]) == 1
 
 
 async def test_only_who_may_read_watches(gateway: FakeGateway) -> None:

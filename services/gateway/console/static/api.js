@@ -1,6 +1,9 @@
 // The same routes that everybody asks, with the cookie of this session.
 
+// What only reads is answered within 20 seconds, a run in PostHog within 60.
+const READ_MS = 25_000;
 const DEADLINE_MS = 70_000;
+const RETRY_MS = 5000;
 
 export class Refused extends Error {
   constructor(status, words, retrySeconds, found) {
@@ -9,12 +12,18 @@ export class Refused extends Error {
     this.retrySeconds = retrySeconds;
     this.found = found;
   }
+
+  // When to ask again by oneself: the gateway or what it asks is away, or there were too many requests. Null when no time mends it.
+  get againMs() {
+    if (this.status === 429 && this.retrySeconds) return 1000 * this.retrySeconds;
+    return this.status === 0 || this.status >= 500 ? RETRY_MS : null;
+  }
 }
 
-export async function api(path, { method = "GET", body, signal } = {}) {
+export async function api(path, { method = "GET", body, signal, deadlineMs = method === "GET" ? READ_MS : DEADLINE_MS } = {}) {
   const headers = { "X-Hogsend-Console": "1" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const signals = [AbortSignal.timeout(DEADLINE_MS), ...(signal ? [signal] : [])];
+  const signals = [AbortSignal.timeout(deadlineMs), ...(signal ? [signal] : [])];
   let answer;
   try {
     answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", signal: AbortSignal.any(signals) });

@@ -1,19 +1,27 @@
 // The page: who is signed in, and which view is shown. A view is a function that gives elements.
 
 import { Refused, api } from "/console/api.js";
+// All of them at once: a gateway that is away gives none later, and a browser remembers that.
+import { view as audit } from "/console/audit.js";
+import { view as connect } from "/console/connect.js";
+import { view as contacts } from "/console/contacts.js";
+import { view as deadLetters } from "/console/deadletters.js";
+import { view as destinations } from "/console/destinations.js";
 import { button, field, h, say } from "/console/dom.js";
+import { view as events } from "/console/events.js";
+import { view as overview } from "/console/overview.js";
 
 const VIEWS = {
-  "": ["Overview", "overview"],
-  events: ["Events", "events"],
-  contacts: ["Contacts", "contacts"],
-  deadletters: ["Dead letters", "deadletters"],
-  destinations: ["Destinations", "destinations"],
-  connect: ["Connect", "connect"],
-  audit: ["Audit", "audit"],
+  "": ["Overview", overview],
+  events: ["Events", events],
+  contacts: ["Contacts", contacts],
+  deadletters: ["Dead letters", deadLetters],
+  destinations: ["Destinations", destinations],
+  connect: ["Connect", connect],
+  audit: ["Audit", audit],
 };
 // What needs no key.
-const OPEN = new Set(["overview"]);
+const OPEN = new Set([overview]);
 
 // What PostHog sent this browser back with. It is taken out of the address before anything is asked.
 const CALLBACK = "/console/connect/callback";
@@ -28,8 +36,13 @@ function takeAnswer() {
   return taken;
 }
 
+// After as long somebody who waits is told for what.
+const SLOW_MS = 1000;
+
 const main = document.getElementById("main");
 let session = null;
+// Whether the session ended by itself, until somebody signs in or goes elsewhere.
+let ended = false;
 let leaving = new AbortController();
 
 function place() {
@@ -38,45 +51,60 @@ function place() {
   return { name, rest: rest.map(decodeURIComponent), params: new URLSearchParams(search) };
 }
 
-async function show({ focus = true } = {}) {
+async function show({ focus = true, retry = null } = {}) {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
   const { name, rest, params } = place();
-  const [title, module] = VIEWS[name] ?? [null, null];
+  const [title, view] = VIEWS[name] ?? [null, null];
   for (const anchor of document.querySelectorAll("#nav a")) {
     if (anchor.hash === `#/${name}`) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
   }
   document.title = `${title ?? "Not found"} - Hogsend`;
   const heading = h("h1", { tabindex: "-1" }, title ?? "Not found");
-  if (module && (session || OPEN.has(module))) main.setAttribute("aria-busy", "true");
+  if (view && !retry && (session || OPEN.has(view))) main.setAttribute("aria-busy", "true");
+  // Not what the view before showed, as if it were this one's.
+  const slow = setTimeout(() => {
+    if (focus) main.replaceChildren(heading, h("p", { class: "empty" }, "The gateway is asked…"));
+  }, SLOW_MS);
+  signal.addEventListener("abort", () => clearTimeout(slow));
   let shown;
   try {
-    shown = await content(module, { rest, params, signal });
+    shown = await content(view, { rest, params, signal });
   } catch (error) {
     if (signal.aborted) return;
-    shown = failure(error);
+    shown = failure(error, signal);
+    // What is said already is not said again.
+    if (retry === error.message) return;
+  } finally {
+    clearTimeout(slow);
   }
   if (signal.aborted) return;
   main.removeAttribute("aria-busy");
-  main.replaceChildren(heading, ...[shown].flat(Infinity).filter(Boolean));
-  if (focus) heading.focus({ preventScroll: true });
-  scrollTo(0, 0);
+  const refocus = focus || main.contains(document.activeElement);
+  const notice = ended ? h("p", { class: "problem", role: "alert" }, "The session has ended. Sign in again.") : null;
+  main.replaceChildren(heading, ...[notice, shown].flat(Infinity).filter(Boolean));
+  if (refocus) heading.focus({ preventScroll: true });
+  if (!retry) scrollTo(0, 0);
 }
 
-async function content(module, context) {
-  if (!module) return h("p", null, "There is no such page. ", h("a", { href: "#/" }, "Go to the overview."));
-  if (!session && !OPEN.has(module)) return signIn();
-  const { view } = await import(`/console/${module}.js`);
+async function content(view, context) {
+  if (!view) return h("p", null, "There is no such page. ", h("a", { href: "#/" }, "Go to the overview."));
+  if (!session && !OPEN.has(view)) return signIn();
   return view({ ...context, session, mayAct: session?.scope === "full-admin", again: () => show({ focus: false }), takeAnswer });
 }
 
-function failure(error) {
+function failure(error, signal) {
   const known = error instanceof Refused;
   if (!known) console.error(error);
   const why = error.status === 403 ? "Your key may only read; this needs an admin key." : known ? error.message : "This page failed; the browser's log says why.";
-  return [h("p", { class: "problem", role: "alert" }, why), button("Try again", () => show())];
+  const ms = known ? error.againMs : null;
+  if (ms) {
+    const timer = setTimeout(() => show({ focus: false, retry: error.message }), ms);
+    signal.addEventListener("abort", () => clearTimeout(timer));
+  }
+  return [h("p", { class: "problem", role: "alert" }, why), ms ? h("p", { class: "faint" }, "It is tried again by itself.") : null, button("Try again", () => show())];
 }
 
 function signIn() {
@@ -87,6 +115,7 @@ function signIn() {
     problem.textContent = "";
     try {
       session = await api("/console/session", { method: "POST", body: { key: key.value } });
+      ended = false;
       showSession();
       await show();
     } catch (error) {
@@ -121,14 +150,15 @@ function showSession() {
 }
 
 addEventListener("hashchange", async () => {
+  ended = false;
   say("");
   await show();
 });
 addEventListener("signed-out", () => {
   if (!session) return;
   session = null;
+  ended = true;
   showSession();
-  say("The session has ended. Sign in again.");
   show();
 });
 // A link to the content changes no address: the address says which view is shown.
@@ -138,10 +168,19 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 
 document.getElementById("nav").replaceChildren(...Object.entries(VIEWS).map(([name, [title]]) => h("li", null, h("a", { href: `#/${name}` }, title))));
-try {
-  session = await api("/console/session");
-} catch (error) {
-  if (error.status !== 401) say(error.message);
+async function start(retry = null) {
+  try {
+    session = await api("/console/session");
+  } catch (error) {
+    // Without an answer nobody is signed out.
+    if (error.againMs) {
+      if (retry !== error.message) main.replaceChildren(h("h1", null, "Hogsend"), h("p", { class: "problem", role: "alert" }, error.message), h("p", { class: "faint" }, "It is tried again by itself."));
+      setTimeout(() => start(error.message), error.againMs);
+      return;
+    }
+    if (error.status !== 401) say(error.message);
+  }
+  showSession();
+  await show({ focus: false });
 }
-showSession();
-await show({ focus: false });
+await start();

@@ -18,10 +18,11 @@ export async function view({ signal, mayAct, again, takeAnswer }) {
   if (answer) return finished(answer, again);
   const [found, way] = await Promise.all([api("/v1/admin/analytics/diagnosis", { signal }), api("/console/connect", { signal })]);
   const connected = found.credential.state === "present";
+  const isKnown = found.credential.state !== "unknown";
   if (!connected) wait(signal, found.credential.state, again);
   return [
     mayAct ? null : empty("Your key may only read; connecting needs an admin key."),
-    mayAct && !connected ? howTo(found.credential, way) : null,
+    mayAct && isKnown && !connected ? howTo(found.credential, way) : null,
     section("Credential", facts([
       ["State", state(found.credential.state)], ["Expires", time(found.credential.expiresAt)],
       ["Scopes", text(found.credential.scopes.join(", "), 2000)],
@@ -148,7 +149,7 @@ function wait(signal, before, again) {
   const timer = setInterval(async () => {
     if (document.hidden) return;
     try {
-      const health = await api("/v1/health", { signal });
+      const health = await api("/v1/health", { signal, deadlineMs: EVERY_MS });
       const now = health.credentials.posthog?.state;
       if (now && now !== "unknown" && now !== before) {
         say(now === "present" ? "PostHog is connected." : `The credential is ${now}.`);

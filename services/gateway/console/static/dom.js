@@ -130,6 +130,25 @@ export function say(words) {
   if (status.textContent !== words) status.textContent = words;
 }
 
+// Does something again and again until the view is left: not while nobody looks, and never twice at a time.
+export function every(ms, action, signal) {
+  let busy = false;
+  async function run() {
+    if (busy) return;
+    busy = true;
+    try {
+      await action();
+    } finally {
+      busy = false;
+    }
+  }
+  const again = () => { if (!document.hidden) run(); };
+  const timer = setInterval(again, ms);
+  document.addEventListener("visibilitychange", again, { signal });
+  signal.addEventListener("abort", () => clearInterval(timer));
+  return run();
+}
+
 export function ask(question, action) {
   const { promise, resolve } = Promise.withResolvers?.() ?? resolvers();
   const dialog = h("dialog", { "aria-label": action, close: () => { dialog.remove(); resolve(dialog.returnValue === "yes"); } },

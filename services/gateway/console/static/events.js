@@ -2,11 +2,12 @@
 
 import { api, query } from "/console/api.js";
 import { LONGEST_FILTER, empty, facts, filters, h, json, link, linked, plain, section, table, text, time } from "/console/dom.js";
+import { live } from "/console/live.js";
 
 const FIELDS = [["event", "Name"], ["userId", "User id"], ["source", "Source"], ["id", "Event id"]];
 
 export async function view(context) {
-  if (context.rest[0] === "live") return (await import("/console/live.js")).live(context);
+  if (context.rest[0] === "live") return live(context);
   return context.rest[0] === "one" ? one(context) : list(context);
 }
 

@@ -5,6 +5,9 @@ import { button, empty, filters, h, link, linked, row, say, table, text, time } 
 
 const MOST_ROWS = 200;
 const MOST_CHARACTERS = 100;
+const WATCHING = "Watching.";
+// The gateway says something at least every 15 seconds.
+const SILENT_MS = 40_000;
 const FIELDS = [["event", "Name"], ["userId", "User id"], ["source", "Source"]];
 const COLUMNS = [
   ["Happened", (event) => time(event.occurredAt)],
@@ -28,7 +31,7 @@ export async function live({ params, signal }) {
   const nothing = empty("Nothing arrived yet. Events are shown here from now on, as soon as they are stored.");
   const waiting = [];
   const known = new Set();
-  let [arrived, skipped, paused, source] = [0, 0, false, null];
+  let [arrived, skipped, paused, source, heardAt] = [0, 0, false, null, 0];
 
   const toggle = button("Pause", () => { pause(!paused); });
   function pause(now) {
@@ -71,8 +74,11 @@ export async function live({ params, signal }) {
     if (source || signal.aborted) return;
     const given = Object.entries(wanted).filter(([, value]) => value);
     source = new EventSource(`/console/live?${new URLSearchParams(given)}`);
-    source.addEventListener("open", () => say("Watching."));
+    heardAt = Date.now();
+    for (const kind of ["open", "message", "pulse", "bus"]) source.addEventListener(kind, () => { heardAt = Date.now(); });
+    source.addEventListener("open", () => say(WATCHING));
     source.addEventListener("message", (message) => take(JSON.parse(message.data)));
+    source.addEventListener("bus", ({ data }) => say(data === "up" ? `${WATCHING} What was announced meanwhile is among the stored events.` : "NATS is away: no event can arrive until it is back."));
     source.addEventListener("error", async () => {
       if (source?.readyState !== EventSource.CLOSED) {
         say("The connection is lost; trying again.");
@@ -100,7 +106,18 @@ export async function live({ params, signal }) {
     source = null;
   }
 
-  signal.addEventListener("abort", close);
+  // A connection that is open may lead to nobody.
+  const looking = setInterval(() => {
+    if (!source || Date.now() - heardAt < SILENT_MS) return;
+    say("The gateway says nothing any more; trying again.");
+    close();
+    open();
+  }, 5000);
+
+  signal.addEventListener("abort", () => {
+    clearInterval(looking);
+    close();
+  });
   // A page in the background watches nothing.
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()), { signal });
   // A reader further down is not disturbed.

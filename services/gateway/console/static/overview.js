@@ -1,7 +1,7 @@
 // The overview: asks GET /v1/health again and again, and, signed in, what was done and what works.
 
 import { api } from "/console/api.js";
-import { code, empty, h, link, say, section, table, text, time } from "/console/dom.js";
+import { code, empty, every, h, link, say, section, table, text, time } from "/console/dom.js";
 import { amount, plot, rate, seconds } from "/console/plots.js";
 
 const EVERY_MS = 5000;
@@ -9,12 +9,15 @@ const CAPABILITIES_EVERY_MS = 60_000;
 const ACTIVITY_EVERY_MS = 10_000;
 // What is older says nothing about now.
 const ACTIVITY_OLD_MS = 45_000;
+// A gateway that is not heard of for as long is one nothing is known of.
+const DEADLINE_MS = 8000;
+const STEPS = ["PostHog", "Gateway", "JetStream", "Ingest", "PostgreSQL", "Analytics"];
 
 const CREDENTIAL = {
   present: ["up", "connected", null],
-  absent: ["unknown", "not connected", "Connect PostHog: run `hogsend connect`."],
-  needs_reconnect: ["down", "has to be connected again", "PostHog refuses the credential: run `hogsend connect` again."],
-  unreadable: ["down", "credential cannot be read", "The stored credential cannot be read: set the BETTER_AUTH_SECRET it was sealed with, or run `hogsend connect` again."],
+  absent: ["unknown", "not connected", "Connect PostHog: on the page Connect, or with `hogsend connect`."],
+  needs_reconnect: ["down", "has to be connected again", "PostHog refuses the credential: connect again, on the page Connect or with `hogsend connect`."],
+  unreadable: ["down", "credential cannot be read", "The stored credential cannot be read: set the BETTER_AUTH_SECRET it was sealed with, or connect again."],
 };
 
 const NAMES = {
@@ -28,14 +31,8 @@ const state = (status, words) => h("span", { class: `state ${status}` }, words ?
 function steps(health) {
   const { components, services } = health;
   const [status, words] = CREDENTIAL[health.credentials.posthog?.state] ?? ["unknown", "unknown"];
-  return [
-    ["PostHog", status, words],
-    ["Gateway", known(services.gateway?.status), null],
-    ["JetStream", known(components.bus.status), null],
-    ["Ingest", known(components.worker.status), null],
-    ["PostgreSQL", known(components.database.status), null],
-    ["Analytics", known(services.analytics?.status), null],
-  ];
+  const found = [status, services.gateway?.status, components.bus.status, components.worker.status, components.database.status, services.analytics?.status];
+  return STEPS.map((name, position) => [name, known(found[position]), position ? null : words]);
 }
 
 // What is known now. Longer ago, or not answered for, is unknown and never 0.
@@ -51,12 +48,13 @@ function troubles(now) {
 }
 
 function figures(now) {
-  const announces = now.announced > 0 || now.announced === null || now.announced === undefined;
+  // What nobody queued took no time from receipt on.
+  const took = (value) => (Number.isFinite(now.announced) && !Number.isFinite(value) ? "-" : seconds(value));
   return {
     PostHog: [["Sends", rate(now.webhooks)]],
     Gateway: [["Accepts", rate(now.webhooks)], ["Refuses", rate(now.refused)], ["In the spool", amount(now.spooled)]],
     JetStream: [["Waiting for ingest", amount(now.waiting)], ["Read last after", seconds(now.waitedSeconds)]],
-    Ingest: [["Announces", rate(now.announced)], ["Half of them within", announces ? seconds(now.p50Seconds) : "-"], ["99 % within", announces ? seconds(now.p99Seconds) : "-"], ["Dead letters", rate(now.deadLetters)]],
+    Ingest: [["Announces", rate(now.announced)], ["Half of them within", took(now.p50Seconds)], ["99 % within", took(now.p99Seconds)], ["Dead letters", rate(now.deadLetters)]],
     PostgreSQL: [["Stores", rate(now.stored)], ["Had already", rate(now.duplicates)]],
     Analytics: [["Delivers", rate(now.delivered)], ["Gives up", rate(now.failed)], ["Waiting", amount(now.undelivered)]],
   };
@@ -105,6 +103,8 @@ export async function view({ session, signal }) {
   const closed = h("p");
   const hour = h("div");
   let health = null;
+  // Why there is none.
+  let lost = "";
   let activity = null;
   const todo = h("ul", { id: "todo" });
   const services = h("div");
@@ -112,12 +112,12 @@ export async function view({ session, signal }) {
   const capabilities = h("div");
 
   function showLoop() {
-    if (!health) return;
-    const all = steps(health);
+    if (!health && !lost) return;
+    const all = health ? steps(health) : STEPS.map((name) => [name, "unknown", null]);
     const now = current(activity);
     const known = session ? figures(now) : {};
-    closed.textContent = whole(all);
-    const advised = [...advice(health), ...troubles(now)];
+    closed.textContent = health ? whole(all) : `Nothing is known now. ${lost}`;
+    const advised = health ? [...advice(health), ...troubles(now)] : [lost];
     todo.replaceChildren(...(advised.length ? advised : ["Nothing."]).map((words) => h("li", null, words)));
     loop.replaceChildren(...all.map(([name, status, words]) => h("li", { class: status },
       h("strong", null, name), h("p", null, state(status, words)),
@@ -126,6 +126,7 @@ export async function view({ session, signal }) {
 
   function show(found) {
     health = found;
+    lost = "";
     showLoop();
     say(`The whole is ${health.status}. Version ${health.version}.`);
     services.replaceChildren(table("Services", [
@@ -134,21 +135,25 @@ export async function view({ session, signal }) {
       ["Answered in", ([, service]) => (service.latencyMs === undefined ? "-" : `${service.latencyMs.toFixed(1)} ms`)],
       ["Waits for", ([, service]) => service.waitsFor ?? "-"],
     ], Object.entries(health.services)));
-    asked.replaceChildren("As of ", time(health.timestamp));
+    asked.replaceChildren("Heard of the gateway at ", time(health.timestamp));
   }
 
   async function askHealth() {
     try {
-      show(await api("/v1/health", { signal }));
+      show(await api("/v1/health", { signal, deadlineMs: DEADLINE_MS }));
     } catch (error) {
       if (signal.aborted) return;
-      say(`${error.message} What is shown is old.`);
+      health = null;
+      lost = error.message;
+      showLoop();
+      say(lost);
+      services.replaceChildren(empty("Not known now."));
     }
   }
 
   async function askActivity() {
     try {
-      activity = await api("/v1/admin/activity", { signal });
+      activity = await api("/v1/admin/activity", { signal, deadlineMs: DEADLINE_MS });
     } catch (error) {
       if (signal.aborted) return;
       activity = null;
@@ -169,31 +174,19 @@ export async function view({ session, signal }) {
         ["State", (row) => state({ on: "up", off: "down" }[row.state] ?? "unknown", row.state)],
         ["Why", (row) => text(row.reason, 500)],
         ["What to set", (row) => (row.remediation ? text(row.remediation, 500) : "-")],
-      ], rows));
+      ], rows), h("p", { class: "faint" }, "As of ", time(new Date().toISOString())));
     } catch (error) {
       if (signal.aborted) return;
       capabilities.replaceChildren(h("p", { class: "problem" }, error.message));
     }
   }
 
-  function again(action, every) {
-    const timer = setInterval(() => { if (!document.hidden) action(); }, every);
-    signal.addEventListener("abort", () => clearInterval(timer));
-  }
-
-  // A page that nobody looks at asks nothing.
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) return;
-    askHealth();
-    if (session) askActivity();
-  }, { signal });
-  again(askHealth, EVERY_MS);
+  const asking = [every(EVERY_MS, askHealth, signal)];
   if (session) {
-    again(askCapabilities, CAPABILITIES_EVERY_MS);
-    askCapabilities();
-    again(askActivity, ACTIVITY_EVERY_MS);
+    every(CAPABILITIES_EVERY_MS, askCapabilities, signal);
+    asking.push(every(ACTIVITY_EVERY_MS, askActivity, signal));
   }
-  await Promise.all([askHealth(), session ? askActivity() : null]);
+  await Promise.all(asking);
   return [
     section("The way of an event", closed, loop),
     section("What to do", todo),
