@@ -20,7 +20,7 @@ from cli.environment import FILE
 from cli.errors import CommandError
 from cli.server_address import own_url
 from cli.stack import nats
-from cli.stack.data_directory import DataDirectory
+from cli.stack.data_directory import DataDirectory, write_private
 from cli.stack.environment import minimal_environment
 from cli.stack.postgres import EmbeddedPostgres
 from cli.stack.readiness import is_listening, wait_until_ready
@@ -114,17 +114,17 @@ class LocalTarget:
     def restore_files(self, files: Path) -> None:
         """Put the secrets into the data directory, and `.env` here unless there is one."""
         home = DataDirectory(self._fresh)
-        shutil.copytree(files / SECRETS, home.path / SECRETS)
-        (home.path / SECRETS).chmod(0o700)
+        # Before anything is in it: a copy has the mode of what it copies only when it is complete.
+        (home.path / SECRETS).mkdir(mode=0o700)
+        shutil.copytree(files / SECRETS, home.path / SECRETS, dirs_exist_ok=True)
         saved = files / SETTINGS
         if not saved.exists():
             return
         here = Path(FILE)
         if not here.exists():
-            shutil.copy(saved, here)
-            here.chmod(0o600)
+            write_private(here, saved.read_bytes())
         elif here.read_bytes() != saved.read_bytes():
-            shutil.copy(saved, home.path / "env.restored")
+            write_private(home.path / "env.restored", saved.read_bytes())
             self.notes.append(
                 f"./.env is kept as it is; the one of the backup is {self._final}/env.restored"
             )
@@ -207,8 +207,7 @@ class ServersTarget:
                 continue
             if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                shutil.copyfile(saved, file)
-                file.chmod(0o600)
+                write_private(file, saved.read_bytes())
             elif file.read_bytes() != saved.read_bytes():
                 self.notes.append(f"{file} is kept as it is; the backup has another")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from cli.deployment import servers
 from cli.deployment.compose import Compose
 from cli.deployment.layout import Layout
 from cli.errors import CommandError
+from cli.stack.data_directory import write_private
 
 SETTINGS = "env"
 SECRETS = "secrets"
@@ -108,10 +108,10 @@ class ComposeTarget:
         self._compose.secrets.chmod(0o700)
         for file, saved in wanted.items():
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.unlink(missing_ok=True)
-            shutil.copyfile(saved, file)
-            # As generate_secrets.py: containers run as other users; the directory is closed.
-            file.chmod(0o600 if file == self._compose.env_file.path else 0o444)
+            write_private(file, saved.read_bytes())
+            if file != self._compose.env_file.path:
+                # As generate_secrets.py: containers run as other users; the directory is closed.
+                file.chmod(0o444)
 
     @asynccontextmanager
     async def servers(self) -> AsyncIterator[Client]:

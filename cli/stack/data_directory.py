@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from cli.errors import CommandError
 
@@ -57,7 +58,8 @@ class DataDirectory:
         Raises:
             CommandError: another stack holds it.
         """
-        with (self.path / "lock").open("w") as lock:
+        # Whoever may open it may hold it, too.
+        with private(self.path / "lock") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -68,10 +70,16 @@ class DataDirectory:
             yield
 
 
-def write_private(file: Path, text: str) -> None:
+def private(file: Path) -> IO[bytes]:
+    """Open an empty file that only its owner can read, from its first byte on."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "wb")
+
+
+def write_private(file: Path, content: str | bytes) -> None:
     """Replace a file atomically; only its owner can read it."""
     fresh = file.with_name(f"{file.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
+    with private(fresh) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
     fresh.replace(file)

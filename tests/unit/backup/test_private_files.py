@@ -1,0 +1,76 @@
+"""Who may read what a restore writes, while it writes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cli.backup.local import LocalTarget, ServersTarget
+from cli.deployment.backup import ComposeTarget
+from cli.stack.data_directory import DataDirectory, write_private
+
+OTHERS = 0o077
+
+
+@pytest.fixture(autouse=True)
+def modes_from_the_start(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing gets another mode once it is there, so that each shows the one it was made with."""
+    monkeypatch.setattr(os, "chmod", lambda *_given, **_named: None)
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Settings and secrets out of a backup."""
+    secrets = tmp_path / "files" / "secrets"
+    secrets.mkdir(parents=True, mode=0o700)
+    write_private(secrets / "admin-api-key", "key")
+    write_private(tmp_path / "files" / "env", "ADMIN_API_KEY=key")
+    return tmp_path / "files"
+
+
+def is_private(file: Path) -> bool:
+    return file.stat().st_mode & OTHERS == 0
+
+
+def test_a_local_stack(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    target = LocalTarget(tmp_path / "home", 1)
+    target.restore_files(files)
+    assert is_private(here / ".env")
+    assert is_private(tmp_path / "home.restoring" / "secrets")
+    (here / ".env").write_text("OTHER=1")
+    target.require_empty()
+    target.restore_files(files)
+    assert is_private(tmp_path / "home.restoring" / "env.restored")
+
+
+def test_servers_of_ones_own(files: Path, tmp_path: Path) -> None:
+    ServersTarget(tmp_path / "home", "", "").restore_files(files)
+    assert is_private(tmp_path / "home" / "secrets" / "admin-api-key")
+
+
+def test_a_deployment(files: Path, tmp_path: Path) -> None:
+    compose: Any = SimpleNamespace(
+        secrets=tmp_path / "deploy" / "secrets",
+        env_file=SimpleNamespace(path=tmp_path / ".env"),
+    )
+    target = ComposeTarget.__new__(ComposeTarget)
+    target._compose = compose
+    target.restore_files(files)
+    assert is_private(tmp_path / ".env")
+    assert is_private(compose.secrets)
+
+
+def test_the_lock_cannot_be_held_by_others(tmp_path: Path) -> None:
+    with DataDirectory(tmp_path / "home").locked():
+        assert is_private(tmp_path / "home" / "lock")
