@@ -6,8 +6,9 @@ python -m tests.engine.load verify LEDGER      compares with PostgreSQL and with
 
 `send` runs until SIGTERM or SIGINT. It does as a proxy in front of two gateways does: what one does
 not take is given to the other, and counts as refused only when neither takes it. With `--key FILE`
-every second event is reported to `POST /v1/events`. `capture` fails when a delivery was answered
-401 or 403: whatever changes meanwhile, PostHog has to be believed.
+every second event is reported to `POST /v1/events`. With `--none-refused` it fails when one was
+refused. `capture` fails when a delivery was answered 401 or 403: whatever changes meanwhile,
+PostHog has to be believed.
 """
 
 from __future__ import annotations
@@ -39,19 +40,26 @@ class Load:
     """What is sent, and what was answered."""
 
     def __init__(
-        self, ledger: Path, gateways: Sequence[str], rate: float, key: str | None = None
+        self,
+        ledger: Path,
+        gateways: Sequence[str],
+        rate: float,
+        *,
+        key: str | None = None,
+        secret: str | None = None,
     ) -> None:
         self._ledger = ledger
         self._gateways = gateways
         self._key = key
+        self._secret = secret
         self._turn = False
         self._pause = 1 / rate
         self._answers: Counter[str] = Counter()
         self._refused: list[float] = []
         self._sending: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Send until told to stop, and print what happened."""
+    async def run(self) -> int:
+        """Send until told to stop, and print what happened; gives how many were refused."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -68,6 +76,7 @@ class Load:
         span = max(self._refused) - min(self._refused) if self._refused else 0.0
         answers = ", ".join(f"{count} {what}" for what, count in self._answers.items())
         _say(f"accepted {accepted}, refused {refused} within {span:.1f} s ({answers})")
+        return refused
 
     async def _send(self, http: httpx.AsyncClient, file: object) -> None:
         id = str(uuid.uuid4())
@@ -78,8 +87,9 @@ class Load:
         self._turn = not self._turn
         reported = self._turn and self._key is not None
         path = "/v1/events" if reported else "/v1/webhooks/posthog"
-        headers = {"Authorization": f"Bearer {self._key}"} if reported else {}
+        headers = {"x-posthog-webhook-secret": self._secret} if self._secret else {}
         if reported:
+            headers = {"Authorization": f"Bearer {self._key}"}
             body = {"event": "signed_up", "userId": f"u_{id[:2]}", "idempotencyKey": id}
         for gateway in self._gateways:
             try:
@@ -204,15 +214,18 @@ def main() -> int:
     parser.add_argument("ledger", type=Path)
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--to", action="append")
+    parser.add_argument("--none-refused", action="store_true")
     parser.add_argument("--key", type=Path, help="file with a key for POST /v1/events")
+    parser.add_argument("--secret", help="what PostHog sends with each webhook")
     parser.add_argument("--posthog", default="http://127.0.0.1:8010")
     parser.add_argument("--directory", type=Path, default=Path())
     chosen = parser.parse_args()
     if chosen.what == "send":
         gateways = chosen.to or ["http://127.0.0.1:3002"]
         key = chosen.key.read_text().strip() if chosen.key else None
-        asyncio.run(Load(chosen.ledger, gateways, chosen.rate, key).run())
-        return 0
+        loaded = Load(chosen.ledger, gateways, chosen.rate, key=key, secret=chosen.secret)
+        refused = asyncio.run(loaded.run())
+        return 1 if refused and chosen.none_refused else 0
     if chosen.what == "capture":
         return asyncio.run(capture(chosen.ledger, chosen.posthog, chosen.rate))
     return asyncio.run(verify(set(chosen.ledger.read_text().split()), Compose(chosen.directory)))

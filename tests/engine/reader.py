@@ -1,8 +1,9 @@
 """Who follows a document on a container engine, in a copy of this checkout.
 
-`run_document` follows docs/deploy.md, `run_rotation` docs/rotation.md, and `run_kills` kills and
-replaces each container. All of them need an engine (DOCKER_HOST) that has the images of
-`tests/engine/stand_ins.sh`, or may pull the real ones.
+`run_document` and `run_restore` follow docs/deploy.md, `run_rotation` docs/rotation.md.
+`run_upgrade` comes from an earlier version, `run_kills` kills and replaces each container, and
+`run_pods` runs the pods of deploy/kubernetes. All of them need an engine (DOCKER_HOST) that has the
+images of `tests/engine/stand_ins.sh`, or may pull the real ones.
 """
 
 from __future__ import annotations
@@ -72,6 +73,11 @@ class Reader:
     def directory(self) -> Path:
         """Where the deployment is."""
         return self._directory
+
+    @property
+    def ledger(self) -> Path:
+        """File with the id of everything that was accepted."""
+        return self._ledger
 
     def prepare(self) -> None:
         """Copy the checkout, and what `make install` would have made."""
