@@ -36,7 +36,8 @@ from hogsend.urls import is_loopback
 Answer = TypeVar("Answer")
 Rotated = Literal["rotateSigningKey", "rotateWebhookSecret"]
 
-HEALTH_SECONDS = 10.0
+HEALTH_SECONDS = 6.0
+"""The server asks nobody for longer than two seconds for its health or its configuration."""
 ANSWER_SECONDS = 30.0
 BACKFILL_SECONDS = 90.0
 """PostHog counts the events first."""
@@ -106,7 +107,7 @@ class AdminClient:
         Raises:
             AdminError: no answer, not a 2xx, or not what a Hogsend server answers.
         """
-        answer = self._ask("GET", CONNECT_INFO)
+        answer = self._ask("GET", CONNECT_INFO, timeout=HEALTH_SECONDS)
         return self._decode(answer, ConnectInfo), answer
 
     def diagnosis(self) -> bytes:

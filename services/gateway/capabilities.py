@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from hogsend.contract.base import Empty
 from hogsend.contract.capabilities import (
@@ -13,8 +14,9 @@ from hogsend.contract.capabilities import (
 )
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
-from hogsend.contract.registry import Endpoint, Reply
+from hogsend.contract.registry import Reply
 from hogsend.transport.connection import Connection
+from services.gateway import provisioner
 
 DIAGNOSIS_SECONDS = 15.0
 OF_ANALYTICS: tuple[CapabilityName, ...] = (
@@ -39,8 +41,8 @@ async def known(bus: Connection) -> tuple[Capabilities, Diagnosis | None]:
     Those of a service that does not answer are `unknown`.
     """
     analytics, diagnosis = await asyncio.gather(
-        _ask(bus, ANALYTICS_CAPABILITIES),
-        _ask(bus, PROVISIONER_DIAGNOSE, DIAGNOSIS_SECONDS),
+        _or_none(bus.request(ANALYTICS_CAPABILITIES, Empty())),
+        _or_none(provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty(), deadline=DIAGNOSIS_SECONDS)),
     )
     found = {one.name: one for one in (analytics.capabilities if analytics else [])}
     if analytics is None:
@@ -56,18 +58,16 @@ async def known(bus: Connection) -> tuple[Capabilities, Diagnosis | None]:
 
 async def person_reads(bus: Connection) -> Capability:
     """Whether the service that reads persons can; `unknown` when it does not answer."""
-    answered = await _ask(bus, ANALYTICS_CAPABILITIES)
+    answered = await _or_none(bus.request(ANALYTICS_CAPABILITIES, Empty()))
     for one in answered.capabilities if answered else []:
         if one.name == "personReads":
             return one
     return _unknown("personReads", "analytics")
 
 
-async def _ask(
-    bus: Connection, endpoint: Endpoint[Empty, Reply], deadline: float | None = None
-) -> Reply | None:
+async def _or_none(asking: Awaitable[Reply]) -> Reply | None:
     try:
-        return await bus.request(endpoint, Empty(), deadline=deadline)
+        return await asking
     except Unavailable:
         # The response itself reports it.
         return None

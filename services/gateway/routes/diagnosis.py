@@ -23,7 +23,7 @@ from hogsend.contract.provisioning import (
     Unsigned,
 )
 from hogsend.transport.connection import Connection
-from services.gateway import capabilities
+from services.gateway import capabilities, provisioner
 from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.timestamps import format_milliseconds
@@ -74,7 +74,7 @@ async def get_diagnosis(
 ) -> DiagnosisBody:
     """Check credential, person reads, webhook secret, destination, scopes, URL and signatures."""
     found, reads = await asyncio.gather(
-        bus.request(PROVISIONER_DIAGNOSE, Empty()), capabilities.person_reads(bus)
+        provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty()), capabilities.person_reads(bus)
     )
     return _body(found, reads, required=signatures_required)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,8 +10,6 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 
-from hogsend.contract.base import Empty
-from hogsend.contract.health import PROVISIONER_HEALTH
 from hogsend.contract.provisioning import (
     PROVISIONER_PROVISION,
     Destination,
@@ -23,15 +20,11 @@ from hogsend.contract.provisioning import (
     Unsigned,
 )
 from hogsend.transport.connection import Connection
+from services.gateway import provisioner
 from services.gateway.auth import ADMIN_SECURITY, admin_only
 from services.gateway.error_responses import RefusalBody, admin_errors
 from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret
-
-PROBE_SECONDS = 2.0
-"""How long the provisioner may take to answer that it is running."""
-WATCH_SECONDS = 5.0
-"""How often it is asked during a run: a run may take a minute, noticing a crash must not."""
 
 STATUSES = {"precondition": 409, "posthog": 502}
 
@@ -122,23 +115,13 @@ async def provision_loop(
 
 
 async def _provision(bus: Connection, wanted: ProvisionLoop) -> ProvisionReply:
-    """Ask the provisioner, and fail as soon as it no longer runs.
+    """Ask the provisioner, and begin nothing while it does not run.
 
     Raises:
         Unavailable: the provisioner does not run, or stopped before it answered.
     """
-    await _probe(bus)
-    run = asyncio.create_task(bus.request(PROVISIONER_PROVISION, wanted))
-    try:
-        while not (await asyncio.wait({run}, timeout=WATCH_SECONDS))[0]:
-            await _probe(bus)
-        return run.result()
-    finally:
-        run.cancel()
-
-
-async def _probe(bus: Connection) -> None:
-    await bus.request(PROVISIONER_HEALTH, Empty(), deadline=PROBE_SECONDS)
+    await provisioner.probe(bus)
+    return await provisioner.ask(bus, PROVISIONER_PROVISION, wanted)
 
 
 def _provisioned(done: Provisioned) -> ProvisionedBody:

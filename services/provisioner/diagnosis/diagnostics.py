@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 # They apply one after another; their sum stays below the endpoint's deadline of 20 s.
 BEARER_SECONDS = 5.0
 PROJECT_SECONDS = 4.0
-DESTINATION_SECONDS = 8.0
+DESTINATION_SECONDS = 6.0
 NOT_FOUND = 404
 
 Answer = TypeVar("Answer")

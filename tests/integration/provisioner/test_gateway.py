@@ -27,7 +27,7 @@ from hogsend.contract.provisioning import (
 from hogsend.contract.users import User
 from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
-from services.gateway.routes import provisioning
+from services.gateway import provisioner
 from tests.integration.harness import (
     admin,
     answering,
@@ -97,7 +97,7 @@ async def fake_provisioner(servers: Servers) -> AsyncIterator[FakeProvisioner]:
 async def test_a_frozen_provisioner_does_not_hang_the_client(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provisioning, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(provisioner, "PROBE_SECONDS", 0.2)
     async with (
         fake_provisioner(servers) as fake,
         gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running,
@@ -113,7 +113,7 @@ async def test_a_frozen_provisioner_does_not_hang_the_client(
 async def test_a_provisioner_that_dies_in_a_run_does_not_hang_the_client(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provisioning, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(provisioner, "WATCH_SECONDS", 0.1)
     asked = asyncio.Event()
 
     async def answer_health(message: Msg) -> None:
@@ -137,7 +137,7 @@ async def test_a_provisioner_that_dies_in_a_run_does_not_hang_the_client(
 async def test_a_slow_run_is_waited_for(
     servers: Servers, fresh_bus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provisioning, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(provisioner, "WATCH_SECONDS", 0.02)
     async with (
         fake_provisioner(servers) as fake,
         gateway_service(servers, tmp_path, posthog=WITH_SECRET) as running,

@@ -1,0 +1,50 @@
+"""Asks the provisioner what may take long, and fails as soon as it no longer runs.
+
+Its deadlines are PostHog's: 20 s for a diagnosis, a minute for a run. Nobody is to wait that long
+for a process that has crashed or hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hogsend.contract.base import Empty
+from hogsend.contract.health import PROVISIONER_HEALTH
+from hogsend.contract.registry import Endpoint, Reply, Request
+from hogsend.transport.connection import Connection
+
+PROBE_SECONDS = 2.0
+"""How long the provisioner may take to answer that it is running."""
+WATCH_SECONDS = 2.0
+"""How often it is asked meanwhile."""
+
+
+async def ask(
+    bus: Connection,
+    endpoint: Endpoint[Request, Reply],
+    message: Request,
+    *,
+    deadline: float | None = None,
+) -> Reply:
+    """Ask, and look whether it still runs.
+
+    Raises:
+        Unavailable: the provisioner does not run, hangs, or stopped before it answered.
+        HogsendError: as `Connection.request`.
+    """
+    run = asyncio.create_task(bus.request(endpoint, message, deadline=deadline))
+    try:
+        while not (await asyncio.wait({run}, timeout=WATCH_SECONDS))[0]:
+            await probe(bus)
+        return run.result()
+    finally:
+        run.cancel()
+
+
+async def probe(bus: Connection) -> None:
+    """Look whether it runs.
+
+    Raises:
+        Unavailable: it does not, or hangs.
+    """
+    await bus.request(PROVISIONER_HEALTH, Empty(), deadline=PROBE_SECONDS)

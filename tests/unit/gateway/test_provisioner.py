@@ -1,0 +1,76 @@
+"""What the provisioner is asked while it hangs, crashes, or takes its time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from hogsend.contract.base import Empty
+from hogsend.contract.errors import HogsendError, NotFound, Unavailable
+from hogsend.contract.health import PROVISIONER_HEALTH
+from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE
+from services.gateway import capabilities, provisioner
+from tests.unit.gateway.fakes import FakeConnection
+from tests.unit.gateway.test_console_connecting import HEALTHY
+from tests.unit.gateway.test_measured import DIAGNOSIS
+from tests.waiting import eventually
+
+HANGS = Unavailable("the provisioner service did not answer within 2 s")
+
+
+class SlowProvisioner(FakeConnection):
+    """Answers a diagnosis when it is told to, and at once whether it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.given_up = False
+
+    async def request(self, endpoint: Any, message: Any, **options: Any) -> Any:
+        if endpoint is not PROVISIONER_DIAGNOSE:
+            return await super().request(endpoint, message, **options)
+        try:
+            return await self.reply
+        except asyncio.CancelledError:
+            self.given_up = True
+            raise
+
+    def looked(self) -> int:
+        """How often it was asked whether it runs."""
+        return sum(asked.subject == PROVISIONER_HEALTH.subject for asked in self.questions)
+
+
+@pytest.fixture
+async def bus(monkeypatch: pytest.MonkeyPatch) -> SlowProvisioner:
+    monkeypatch.setattr(provisioner, "WATCH_SECONDS", 0.001)
+    return SlowProvisioner()
+
+
+async def test_one_that_hangs_is_not_waited_for(bus: SlowProvisioner) -> None:
+    bus.answer(PROVISIONER_HEALTH, HANGS)
+    with pytest.raises(Unavailable, match="did not answer within 2 s"):
+        await provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty())
+    await eventually(lambda: bus.given_up)
+
+
+async def test_one_that_hangs_leaves_what_it_knows_unknown(bus: SlowProvisioner) -> None:
+    bus.answer(PROVISIONER_HEALTH, HANGS)
+    found, diagnosis = await capabilities.known(bus)
+    assert diagnosis is None
+    assert {one.name: one.state for one in found.capabilities}["loopProvisioning"] == "unknown"
+
+
+@pytest.mark.parametrize("reply", [DIAGNOSIS, NotFound("nothing")])
+async def test_one_that_is_slow_and_runs_is_waited_for(bus: SlowProvisioner, reply: Any) -> None:
+    bus.answer(PROVISIONER_HEALTH, HEALTHY)
+    asking = asyncio.create_task(provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty()))
+    await eventually(lambda: bus.looked() > 3)
+    if isinstance(reply, HogsendError):
+        bus.reply.set_exception(reply)
+        with pytest.raises(NotFound):
+            await asking
+        return
+    bus.reply.set_result(reply)
+    assert await asking is reply
