@@ -10,7 +10,7 @@ import httpx
 import structlog
 
 from hogsend.contract.credentials import DerivedReply, TokenReply
-from hogsend.contract.errors import HogsendError
+from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.contract.provisioning import DestinationFinding, Diagnosis, ReadsFinding
 from hogsend.posthog.api import HogFunctions, Persons, PostHogError, Projects, Transport
 from hogsend.posthog.project_choice import DENIED, ProjectChoice, choose_project
@@ -70,7 +70,7 @@ class Diagnostics:
         """Check every part and report what an operator may have to act on."""
         status, bearer, derived = await asyncio.gather(
             _or_none(self._credentials.status()),
-            _or_none(self._credentials.cached_bearer(BEARER_SECONDS)),
+            _or_none(self._bearer()),
             _or_none(self._credentials.derived()),
         )
         reads, destination = await self._ask_posthog(
@@ -88,6 +88,22 @@ class Diagnostics:
             public_url=findings.public_url(self._instance.public_url),
             provisioning=await dry_run(self._instance, bearer, status, self._secrets),
         )
+
+    async def _bearer(self) -> TokenReply:
+        """The bearer a request would have now.
+
+        A token that PostHog refused is replaced once a minute at most, and until then nothing is
+        used: whether PostHog still refuses it is what a diagnosis is asked for.
+
+        Raises:
+            Unavailable: the credentials service is down, or did not answer in time.
+        """
+        try:
+            async with asyncio.timeout(BEARER_SECONDS):
+                cached = await self._credentials.cached_bearer(BEARER_SECONDS)
+                return cached if cached.token else await self._credentials.bearer()
+        except TimeoutError as error:
+            raise Unavailable("the credentials service did not answer in time") from error
 
     def _secret(self, derived: DerivedReply | None) -> str | None:
         minted = derived.payload.webhook_secret if derived and derived.payload else None

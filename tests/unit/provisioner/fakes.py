@@ -86,6 +86,8 @@ class FakeCredentials(Credentials):
         self.token: TokenReply = TokenReply(source="oauth", version=1, token="pha_a")
         self.fresh: TokenReply = self.token
         """Answer to a request that names a rejected token."""
+        self.cached: TokenReply | None = None
+        """What is cached of the bearer; None when that is the bearer."""
         self.grant = CredentialStatus(
             version=1, oauth="present", scopes=list(SCOPES), webhook_secret="absent"
         )
@@ -121,7 +123,7 @@ class FakeCredentials(Credentials):
     async def cached_bearer(self, seconds: float) -> TokenReply:
         self.deadlines.append(seconds)
         self._fail("bearer")
-        return self.token
+        return self.cached or self.token
 
     async def derived(self) -> DerivedReply:
         self._fail("derived")

@@ -196,6 +196,17 @@ async def test_reads_that_fail_hide_nothing_else(status: int, named: str) -> Non
     assert found.destination.state == "live"
 
 
+async def test_a_token_that_was_refused_a_moment_ago_is_tried_again() -> None:
+    """Without a refresh in its place nothing else uses it for a while."""
+    provisioner = working()
+    provisioner.credentials.cached = TokenReply(source="none", version=1)
+    assert (await diagnose(provisioner)).person_reads.state == "working"
+    provisioner.posthog.refuse("GET", "persons", 401, {"detail": "no"})
+    found = await diagnose(provisioner)
+    assert (found.person_reads.state, found.provisioning.state) == ("failing", "possible")
+    assert "401" in (found.person_reads.detail or "")
+
+
 async def test_a_list_that_fails_hides_nothing_else() -> None:
     provisioner = working()
     provisioner.posthog.refuse("GET", "hog_functions", 403, {"detail": "no"})
