@@ -606,6 +606,27 @@ async def test_a_view_that_failed_is_shown_as_soon_as_somebody_answers_for_it(lo
         await expect(page.get_by_role("region", name="Contacts")).to_be_visible()
 
 
+async def test_an_overview_shows_nothing_that_a_silent_service_told_before(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await console.open()
+        ingest = page.locator("#loop li").nth(3)
+        await expect(ingest).to_contain_text("up")
+        await expect(ingest).not_to_contain_text("Dead lettersunknown")
+
+        async def without_ingest(route: Route) -> None:
+            found = await (await route.fetch()).json()
+            found["services"]["ingest"] = {"status": "down"}
+            found["components"]["worker"]["status"] = "down"
+            await route.fulfill(json=found)
+
+        await page.route("**/v1/health", without_ingest)
+        await expect(ingest).to_contain_text("down")
+        await expect(ingest).to_contain_text("Dead lettersunknown")
+        await expect(page.locator("#loop li").nth(4)).to_contain_text("Storesunknown")
+        await expect(page.locator("#loop li").nth(1)).not_to_contain_text("unknown")
+
+
 async def test_an_overview_without_a_gateway_shows_nothing_as_known(loop: Loop) -> None:
     async with loop.console(loop.admin_key) as console:
         page = console.page

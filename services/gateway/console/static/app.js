@@ -104,7 +104,7 @@ function failure(error, signal) {
     const timer = setTimeout(() => show({ focus: false, retry: error.message }), ms);
     signal.addEventListener("abort", () => clearTimeout(timer));
   }
-  return [h("p", { class: "problem", role: "alert" }, why), ms ? h("p", { class: "faint" }, "It is tried again by itself.") : null, button("Try again", () => show())];
+  return [h("p", { class: "problem", role: "alert" }, why), ms ? h("p", { class: "faint" }, "It is tried again by itself. The ", h("a", { href: "#/" }, "overview"), " says what is away.") : null, button("Try again", () => show())];
 }
 
 function signIn() {

@@ -35,8 +35,19 @@ function steps(health) {
   return STEPS.map((name, position) => [name, known(found[position]), position ? null : words]);
 }
 
-// What is known now. Longer ago, or not answered for, is unknown and never 0.
-const current = (activity) => (activity?.at && Date.now() - new Date(activity.at) < ACTIVITY_OLD_MS ? activity.latest : {});
+// Who tells what.
+const TOLD_BY = {
+  gateway: ["webhooks", "refused", "spooled"],
+  ingest: ["waiting", "waitedSeconds", "stored", "duplicates", "announced", "deadLetters", "p50Seconds", "p99Seconds"],
+  analytics: ["delivered", "failed", "undelivered"],
+};
+
+// What is known now. Longer ago, not answered for, or told by who does not answer, is unknown and never 0.
+function current(activity, health) {
+  if (!health || !activity?.at || Date.now() - new Date(activity.at) >= ACTIVITY_OLD_MS) return {};
+  const told = Object.entries(TOLD_BY).flatMap(([service, names]) => (service === "gateway" || health.services[service]?.latencyMs !== undefined ? names : []));
+  return Object.fromEntries(told.map((name) => [name, activity.latest[name]]));
+}
 
 // What goes wrong at the moment although everything runs.
 function troubles(now) {
@@ -114,7 +125,7 @@ export async function view({ session, signal }) {
   function showLoop() {
     if (!health && !lost) return;
     const all = health ? steps(health) : STEPS.map((name) => [name, "unknown", null]);
-    const now = current(activity);
+    const now = current(activity, health);
     const known = session ? figures(now) : {};
     closed.textContent = health ? whole(all) : `Nothing is known now. ${lost}`;
     const advised = health ? [...advice(health), ...troubles(now)] : [lost];
