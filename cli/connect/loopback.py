@@ -96,8 +96,10 @@ class Listener:
         if self._server is not None:
             self._server.close()
         tasks = [task for task in self._open.values() if task is not None]
-        for task in tasks:
-            task.cancel()
+        for writer in self._open:
+            # Each task ends as if its client were gone. One that is cancelled has asyncio of Python
+            # 3.11 print a traceback, and browsers leave connections open that they do not use.
+            writer.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

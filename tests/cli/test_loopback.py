@@ -206,3 +206,19 @@ async def test_no_callback_in_time(listener: Listener) -> None:
     with pytest.raises(ConnectError, match=r"0\.05 seconds") as stopped:
         await listener.code(0.05)
     assert stopped.value.verdict == "callback_timeout"
+
+
+async def test_connections_that_are_left_open_are_closed_without_a_word() -> None:
+    """Browsers open some that they do not use."""
+    said: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, what: said.append(what))
+    async with listening(STATE, [free_port()]) as running:
+        left = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(3)]
+        left[1][1].write(b"GET /callback")
+        # All three are served by now: connections are accepted in order.
+        await get(running, "/favicon.ico")
+    for reader, writer in left:
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 60) == b""
+        writer.close()
+    assert said == []
