@@ -27,9 +27,13 @@ from services.ingest.pages import (
     estimated_rows,
     position,
 )
+from services.ingest.time_limit import time_limit
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("audit.sql"), "asyncpg")
 _decode = msgspec.json.Decoder(AuditEntry).decode
+
+LIST_SECONDS = 1.0
+"""How long one of the statements for a page may take; who asks waits for two seconds."""
 
 
 class AuditTrail:
@@ -71,7 +75,10 @@ class AuditTrail:
             "actor": text_without_nul(wanted.actor),
         }
         before = position(AuditPosition, wanted.before)
-        async with self._database.acquire(snapshot=True) as connection:
+        async with (
+            self._database.acquire(snapshot=True) as connection,
+            time_limit(connection, LIST_SECONDS, "go on with before instead of offset"),
+        ):
             await _queries.custom_plans(connection)
             total = await _queries.total_audit(connection, **filters, most=EXACT_TOTAL + 1)
             if estimated := total > EXACT_TOTAL:

@@ -38,6 +38,7 @@ from services.ingest.pages import (
     estimated_rows,
     position,
 )
+from services.ingest.time_limit import time_limit
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
@@ -152,7 +153,10 @@ class EventStore:
             "occurred_to": wanted.occurred_to,
         }
         before = position(EventPosition, wanted.before)
-        async with self._database.acquire(snapshot=True) as connection:
+        async with (
+            self._database.acquire(snapshot=True) as connection,
+            time_limit(connection, LIST_SECONDS, QUICKER),
+        ):
             await _queries.custom_plans(connection)
             filters["sources"] = await _sources(connection) if wanted.id is not None else None
             found_by = await _found_by(connection, filters)
@@ -200,6 +204,10 @@ class EventStore:
             searched_to=end["occurred_at"] if end and len(shown) < wanted.limit else None,
         )
 
+
+LIST_SECONDS = 1.0
+"""How long one of the statements for a page may take; who asks waits for two seconds."""
+QUICKER = "narrow the time with from and to, or go on with before instead of offset"
 
 _FILTERS = ("event", "user_id", "source")
 """Filters of which each has an index in the order of the list."""

@@ -12,11 +12,15 @@ import msgspec
 import pytest
 
 from hogsend.contract.audit import AuditPage, ListAudit
+from hogsend.contract.directory import ListContacts
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.events import EventPage, ListEvents
 from hogsend.service.database import Database
+from services.ingest import audit as audit_module
 from services.ingest.app import MIGRATIONS
 from services.ingest.audit import AuditTrail
+from services.ingest.contacts import directory as directory_module
+from services.ingest.contacts.directory import ContactDirectory
 from services.ingest.events import store as store_module
 from services.ingest.events.store import EventStore
 
@@ -226,6 +230,36 @@ async def test_a_total_of_filters_that_never_meet_is_not_guessed_from_each(
     page = await store.page(ListEvents(event="e1", user_id="u2"))
     assert (page.events, page.total, page.total_estimated) == ([], 0, True)
     assert page.next_before is not None
+
+
+@pytest.mark.parametrize("table", ["events", "contacts", "audit"])
+async def test_a_list_that_takes_too_long_ends_and_says_what_to_ask_for(
+    database: Database,
+    store: EventStore,
+    trail: AuditTrail,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+) -> None:
+    for module in (store_module, audit_module, directory_module):
+        monkeypatch.setattr(module, "LIST_SECONDS", 0.05)
+    directory = ContactDirectory(database)
+    lists: dict[str, Callable[[], Awaitable[object]]] = {
+        "events": lambda: store.page(ListEvents()),
+        "contacts": lambda: directory.page(ListContacts()),
+        "audit": lambda: trail.page(ListAudit()),
+    }
+    instead = {"events": "from and to", "contacts": "order=created", "audit": "before"}[table]
+    async with database.acquire() as connection, connection.transaction():
+        # As slow as can be.
+        await connection.execute(f"LOCK TABLE {table}")
+        with pytest.raises(InvalidRequest, match=instead):
+            await lists[table]()
+    # The limit was of that transaction alone.
+    monkeypatch.undo()
+    await lists[table]()
+    async with database.acquire() as one, database.acquire() as other:
+        for connection in (one, other):
+            assert await connection.fetchval("SHOW statement_timeout") == "0"
 
 
 async def test_a_cursor_of_another_list_is_refused(
