@@ -16,6 +16,7 @@ from nats.js.api import StorageType
 
 from benchmarks.figures import Figure, median
 from cli.stack import nats as nats_server
+from hogsend.contract.accounts import OWN
 from hogsend.contract.users import User
 from hogsend.transport.connection import UNREACHABLE, Connection
 from tests.ports import free_port
@@ -106,6 +107,8 @@ def _config(directory: Path, name: str, port: int, interval: str) -> Path:
     told = json.loads(config.read_text())
     told["jetstream"]["sync_interval"] = interval
     told["server_name"] = name
+    # With several servers an account's limit would count every copy.
+    told["accounts"][OWN]["jetstream"] = "enabled"
     config.write_text(json.dumps(told))
     return config
 

@@ -195,19 +195,27 @@ def nats_server(*, clustered: bool, accounts: bool = True) -> str:
             "  max_file_store: $MAX_FILE_STORE",
             "}",
             *(['include "secrets/cluster.conf"'] if clustered else []),
-            *(_accounts() if accounts else _one_account()),
+            *(_accounts(clustered=clustered) if accounts else _one_account()),
             "",
         ]
     )
 
 
-def _accounts() -> list[str]:
+def _accounts(*, clustered: bool) -> list[str]:
     others = [line for user in OTHERS for line in _account_of_others(user)]
     return [
         "# What JetStream answers to an account of others cannot reach ours (docs/adr/0012).",
         "accounts {",
         f"  {OWN} {{",
-        "    jetstream: enabled",
+        *(
+            # An account's limit counts every copy, and the server's does not.
+            ["    jetstream: enabled"]
+            if clustered
+            else [
+                "    # Told to ingest, as the server's own limit is not.",
+                "    jetstream { max_file: $MAX_FILE_STORE }",
+            ]
+        ),
         *_mappings(account_mappings(OWN), "    "),
         *_listed("users", [_user(user) for user in User if user not in OTHERS]),
         *_listed("exports", [_compact(one) for one in exports()]),

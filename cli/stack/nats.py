@@ -51,12 +51,18 @@ class JetStream(msgspec.Struct, frozen=True):
     """Bytes. nats-server's default depends on how much is free when it starts."""
 
 
+class AccountStorage(msgspec.Struct, frozen=True):
+    """What the streams of an account may take; it is told to who asks, as the server's is not."""
+
+    max_file: int
+
+
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """Users that share subjects, and what they take from other accounts."""
 
     users: list[UserEntry]
     mappings: dict[str, str]
-    jetstream: str | None = None
+    jetstream: AccountStorage | None = None
     exports: list[Export] = []
     imports: list[Import] = []
 
@@ -90,19 +96,19 @@ def write_config(
         server_name="hogsend",
         max_payload=MAX_PAYLOAD_BYTES,
         jetstream=JetStream(str(store), SYNC_INTERVAL, max_file_store(limits)),
-        accounts=_accounts(passwords),
+        accounts=_accounts(passwords, limits),
     )
     write_private(file, msgspec.json.format(msgspec.json.encode(config)).decode())
 
 
-def _accounts(passwords: Mapping[User, str]) -> dict[str, Account]:
+def _accounts(passwords: Mapping[User, str], limits: Limits) -> dict[str, Account]:
     def entry(user: User) -> UserEntry:
         return UserEntry(user, passwords[user], permissions(user).configured())
 
     own = Account(
         [entry(user) for user in User if user not in OTHERS],
         account_mappings(OWN),
-        jetstream="enabled",
+        jetstream=AccountStorage(max_file_store(limits)),
         exports=exports(),
     )
     others = {

@@ -19,6 +19,7 @@ from cli.stack.data_directory import DataDirectory
 from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
 from cli.stack.postgres import EmbeddedPostgres
 from cli.stack.supervisor import Program, Supervisor
+from hogsend.contract.accounts import OWN
 from hogsend.contract.users import User
 from tests.chaos.wire import Wire, wire
 from tests.ports import free_port
@@ -179,6 +180,8 @@ def _nats(home: DataDirectory, number: int, ports: list[_Ports]) -> Program:
     )
     told = json.loads(config.read_text())
     told["jetstream"]["sync_interval"] = nats.CLUSTER_SYNC_INTERVAL
+    # As in deploy/nats/cluster-accounts.conf.
+    told["accounts"][OWN]["jetstream"] = "enabled"
     told |= {
         "server_name": f"nats-{number}",
         # Clients are told of the other servers, and must find them behind their wires.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import nats
 
+from hogsend.contract.accounts import OWN
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.users import User
 from tests.chaos.faults import kill, stored_ids
@@ -108,18 +107,22 @@ async def all_stored(stack: Up, wanted: set[str]) -> bool:
     return set(await stored_ids(stack)) >= wanted
 
 
-def change_jetstream(stack: Up, change: Callable[[dict[str, Any]], None]) -> None:
+def limit_jetstream(stack: Up, size: int) -> int:
+    """Let JetStream take so many bytes, and give how many it might take before."""
     file = stack.home / "nats.conf"
     config = json.loads(file.read_text())
-    change(config["jetstream"])
+    server, account = config["jetstream"], config["accounts"][OWN]["jetstream"]
+    before = int(account["max_file"])
+    server["max_file_store"] = account["max_file"] = size
     file.write_text(json.dumps(config))
+    return before
 
 
 async def test_a_full_disk_of_jetstream_loses_nothing(tmp_path: Path) -> None:
     async with up(tmp_path / "home", tmp_path, **SETTINGS) as stack:
         assert await post(stack, "before") == 200
         await eventually(lambda: stored_one(stack))
-        change_jetstream(stack, lambda config: config.update(max_file_store=2 * 1024 * 1024))
+        before = limit_jetstream(stack, 2 * 1024 * 1024)
         await kill("nats", stack, None)  # type: ignore[arg-type]
         await eventually(stack.is_healthy, 60)
 
@@ -131,7 +134,7 @@ async def test_a_full_disk_of_jetstream_loses_nothing(tmp_path: Path) -> None:
             await kill(name, stack, None)  # type: ignore[arg-type]
         await eventually(lambda: alive(stack), 60)
 
-        change_jetstream(stack, lambda config: config.pop("max_file_store"))
+        limit_jetstream(stack, before)
         await kill("nats", stack, None)  # type: ignore[arg-type]
         await eventually(lambda: all_stored(stack, {"before", *accepted}), 120)
         stored = await stored_ids(stack)

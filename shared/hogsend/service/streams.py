@@ -19,7 +19,7 @@ from hogsend.service import metrics
 
 _STREAM_NAME_IN_USE = 10058
 
-_NO_ROOM = frozenset({10028, 10047})
+_NO_ROOM = frozenset({10002, 10028, 10047})
 """JetStream refuses to reserve so much, for the account or on the disk."""
 
 

@@ -45,6 +45,9 @@ _OVERTAKEN = frozenset({10071, 10164})
 """JetStream's codes for another last message of the subject than the one that was expected."""
 _PERMANENT = frozenset({400, 413})
 """Status codes that another attempt will not change; a full or missing stream is not among them."""
+_FULL_ACCOUNT = 10002
+"""JetStream's code for an account that has stored all that it may. Its status is 400 nevertheless,
+although there is room again as soon as something is consumed."""
 
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 """Header that has a message stored only after the message of its subject with this sequence."""
@@ -306,6 +309,6 @@ def _error(problem: Problem) -> HogsendError:
         return TooLarge("larger than its stream allows")
     if problem.err_code in _OVERTAKEN:
         return Overtaken("another message was published on the subject meanwhile")
-    if problem.code in _PERMANENT:
+    if problem.code in _PERMANENT and problem.err_code != _FULL_ACCOUNT:
         return PublishRejected(f"JetStream refuses: {problem.description}")
     return Unavailable(f"JetStream refuses for now: {problem.description}")

@@ -1,4 +1,4 @@
-"""Streams of a version whose users shared one NATS account are there after an upgrade."""
+"""The account that has the streams: moved into after an upgrade, and full."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
+from nats.js.errors import APIError
 
 from cli.errors import CommandError
 from cli.stack import nats, stream_account
+from hogsend.contract.accounts import OWN
+from hogsend.contract.errors import Unavailable
 from hogsend.contract.permissions import permissions
 from hogsend.contract.users import User
+from hogsend.service.streams import hint
 from hogsend.transport.connection import Connection
 from tests.ports import free_port
 from tests.servers import _listens, _password
@@ -74,6 +78,26 @@ async def test_streams_and_positions_survive_the_upgrade(tmp_path: Path) -> None
         assert [message.data for message in await durable.fetch(2)] == [b"1", b"2"]
     # At every later start.
     stream_account.adopt(store)
+
+
+async def test_a_full_account_is_full_and_refuses_nothing_for_ever(tmp_path: Path) -> None:
+    port, config = free_port(), tmp_path / "nats.conf"
+    passwords = {user: _password(user) for user in User}
+    nats.write_config(config, port=port, store=tmp_path / "nats", passwords=passwords)
+    changed = msgspec.json.decode(config.read_bytes())
+    changed["accounts"][OWN]["jetstream"]["max_file"] = 100_000
+    config.write_bytes(msgspec.json.encode(changed))
+    async with operator(config, port) as bus:
+        stream = StreamConfig(name="EVENTS", subjects=["hogsend.events.*"], max_bytes=200_000)
+        with pytest.raises(APIError) as refused:
+            await bus.js.add_stream(stream)
+        assert "max_file_store" in (hint(refused.value) or "")
+        await bus.js.add_stream(stream.evolve(max_bytes=-1))
+        await bus.publish("hogsend.events.x", b"x" * 90_000, {})
+        with pytest.raises(Unavailable, match="resource limits exceeded"):
+            await bus.publish("hogsend.events.x", b"x" * 90_000, {})
+        await bus.js.purge_stream("EVENTS")
+        await bus.publish("hogsend.events.x", b"x" * 90_000, {})
 
 
 def test_streams_of_two_versions_are_not_mixed(tmp_path: Path) -> None:
