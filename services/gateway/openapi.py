@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from litestar import Router
+from litestar.datastructures import ResponseHeader
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from hogsend import __version__
 from services.gateway.notices.openapi import WEBHOOKS
+
+
+_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+"""Keys are typed into the page, and the console's session is valid there: it talks to nobody else.
+
+Litestar writes the script that begins it, and Swagger UI its styles, into the page itself.
+"""
 
 
 def openapi_config() -> OpenAPIConfig:
@@ -17,7 +30,12 @@ def openapi_config() -> OpenAPIConfig:
         version=__version__,
         description="PostHog webhooks in, credentials and stored events for administrators. "
         "Everything else happens on NATS; see docs/bus.md.",
-        path="/docs",
+        openapi_router=Router(
+            "/docs",
+            route_handlers=[],
+            include_in_schema=False,
+            response_headers=[ResponseHeader(name="Content-Security-Policy", value=_POLICY)],
+        ),
         webhooks={**WEBHOOKS},
         use_handler_docstrings=True,
         render_plugins=[

@@ -192,7 +192,11 @@ async def test_health_and_the_openapi_document_say_the_librarys_version(
 
 
 async def test_the_openapi_page_needs_nothing_from_elsewhere(gateway: FakeGateway) -> None:
-    page = (await gateway.http.get("/docs")).text
+    answer = await gateway.http.get("/docs")
+    # Keys are typed in there.
+    policy = answer.headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "connect-src 'self'", "form-action 'none'"} < set(policy)
+    page = answer.text
     assert "https://" not in page.split("<body>")[0]
     for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "swagger-ui-standalone-preset.js"):
         assert f"/docs/assets/{asset}" in page
