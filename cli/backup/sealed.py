@@ -124,7 +124,8 @@ def unseal(directory: Path, target: Path, *, passphrase: str | None, identity: s
         with os.fdopen(reading, "rb") as plain:
             try:
                 _extract(plain, target)
-            except tarfile.TarError as error:
+            except (tarfile.TarError, FileExistsError) as error:
+                # A file that is there twice, or below another file, is none of ours either.
                 failures.append(error)
             while plain.read(1024 * 1024):
                 # What follows the end of the archive; without it the writer would wait for ever.

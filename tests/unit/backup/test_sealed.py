@@ -75,6 +75,17 @@ def test_nothing_is_unpacked_outside(saved: Path, target: Path, name: str) -> No
     assert not (target.parent / "out").exists()
 
 
+@pytest.mark.parametrize("second", ["a", "a/b", "."])
+def test_what_does_not_fit_into_a_directory_is_refused(
+    saved: Path, target: Path, second: str
+) -> None:
+    with sealing(saved, passphrase=None, recipient=PUBLIC) as archive:
+        for name in ("a", second):
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(SealError, match="damaged"):
+        unseal(saved, target, passphrase=None, identity=str(IDENTITY))
+
+
 def test_a_directory_without_a_backup_is_named(target: Path) -> None:
     with pytest.raises(SealError, match=f"no {KEY}"):
         unseal(target, target, passphrase=PASSPHRASE, identity=None)
