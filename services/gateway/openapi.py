@@ -11,7 +11,6 @@ from litestar.openapi.spec import Components, SecurityScheme
 from hogsend import __version__
 from services.gateway.notices.openapi import WEBHOOKS
 
-
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
