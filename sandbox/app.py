@@ -32,7 +32,7 @@ from sandbox.http.oauth import (
     protected_resource,
 )
 from sandbox.http.persons import PersonsController
-from sandbox.http.projects import get_me, get_project
+from sandbox.http.projects import get_me, get_project, list_projects
 from sandbox.http.query import QueryController
 from sandbox.http.remote_config import get_extension, get_remote_config, get_remote_config_script
 from sandbox.instance import Instance
@@ -84,6 +84,7 @@ def app_of(instance: Instance) -> ASGIApp:
             protected_resource,
             OAuthController,
             get_project,
+            list_projects,
             get_me,
             *(Router(path, route_handlers=PROJECT_ROUTES) for path in PROJECT_PATHS),
             capture,

@@ -11,6 +11,7 @@ from litestar.params import FromPath
 
 from sandbox.functions.model import UserSummary
 from sandbox.http.access import authorize
+from sandbox.http.pagination import Page, paginate
 from sandbox.instance import Instance
 from sandbox.project import Project
 
@@ -36,6 +37,15 @@ def get_project(
     """Show the project, by id or as `@current` (posthog/api/project.py)."""
     authorize(request, instance, "project:read", project_id)
     return instance.project
+
+
+@get("/api/projects", sync_to_thread=False)
+def list_projects(
+    request: Request[Any, Any, Any], instance: NamedDependency[Instance]
+) -> Page[Project]:
+    """List the projects that the caller sees (posthog/api/project.py)."""
+    authorize(request, instance, "project:read")
+    return paginate(request, instance.options.url, [instance.project])
 
 
 @get("/api/users/@me", sync_to_thread=False)

@@ -41,6 +41,7 @@ from services.provisioner.destination.signing_secret import SigningSecrets
 from services.provisioner.destination.store import DestinationStore
 from services.provisioner.destination.webhook_secret import WebhookSecrets
 from services.provisioner.diagnosis.diagnostics import Diagnostics
+from services.provisioner.granted_projects import ProjectNames
 from services.provisioner.handlers import router
 from services.provisioner.settings import ProvisionerSettings
 
@@ -58,6 +59,7 @@ class Parts:
     diagnostics: Diagnostics
     backfills: Backfills
     backfilling: BackfillRunner
+    project_names: ProjectNames
 
 
 def build_parts(
@@ -104,6 +106,7 @@ def build_parts(
         diagnostics=Diagnostics(instance, credentials, secrets, store, http, signing=signing),
         backfills=Backfills(kept, past, backfilling.wake),
         backfilling=backfilling,
+        project_names=ProjectNames(instance, credentials, http),
     )
 
 
@@ -126,6 +129,7 @@ def create_app(
         parts.provisioning,
         parts.diagnostics,
         parts.backfills,
+        parts.project_names,
         parts.watcher,
         HealthReporter("provisioner", parts.database, lambda: parts.credentials.version),
     )

@@ -18,8 +18,10 @@ from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.health import PROVISIONER_HEALTH, ServiceHealth
 from hogsend.contract.provisioning import (
     PROVISIONER_DIAGNOSE,
+    PROVISIONER_PROJECTS,
     PROVISIONER_PROVISION,
     Diagnosis,
+    GrantedProjects,
     ProvisionLoop,
     ProvisionReply,
 )
@@ -31,6 +33,7 @@ from services.provisioner.backfill.backfills import Backfills
 from services.provisioner.credentials import PROVIDER
 from services.provisioner.destination.provisioning import Provisioning
 from services.provisioner.diagnosis.diagnostics import Diagnostics
+from services.provisioner.granted_projects import ProjectNames
 
 router = ServiceRouter()
 router.publishes(ADMIN_REQUEST_AUDITED)
@@ -40,6 +43,12 @@ router.publishes(ADMIN_REQUEST_AUDITED)
 async def provision(request: ProvisionLoop, provisioning: Injected[Provisioning]) -> ProvisionReply:
     """Make PostHog deliver to this instance."""
     return await provisioning.run(request)
+
+
+@router.endpoint(PROVISIONER_PROJECTS)
+async def projects(_request: Empty, names: Injected[ProjectNames]) -> GrantedProjects:
+    """List the projects that the grant covers."""
+    return await names.granted()
 
 
 @router.endpoint(PROVISIONER_DIAGNOSE)

@@ -515,6 +515,27 @@ async def test_posthog_is_connected_in_the_browser_and_its_answer_counts_once(lo
         await expect(page.get_by_role("button", name="Connect PostHog")).to_be_visible()
 
 
+async def test_one_of_several_projects_is_chosen_by_its_name(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+
+        async def of_two(route: Route) -> None:
+            answer = await route.fetch()
+            await route.fulfill(response=answer, json=await answer.json() | {"scopedTeams": [4, 5]})
+
+        asked: list[str] = []
+        page.on("request", lambda one: asked.append(one.url))
+        await page.route("**/console/connect/finish", of_two)
+        await console.open("connect")
+        await page.get_by_role("button", name="Connect PostHog").click()
+        # The grant's one project, as the provisioner and PostHog name it.
+        await expect(page.get_by_label("Project").locator("option")).to_have_text("Sandbox (4242)")
+        assert await console.axe(ALL_RULES) == []
+        await page.get_by_role("button", name="Set up the destination").click()
+        await expect(page.get_by_role("status").first).to_contain_text("The destination was")
+        assert any("projectId=4242" in url for url in asked)
+
+
 async def test_a_session_that_is_over_is_told_once_and_shows_nothing_more(loop: Loop) -> None:
     def cookie(key: str, age: int) -> str:
         return sessions.seal(hashlib.sha256(key.encode()).digest(), int(time.time()) - age)

@@ -26,8 +26,10 @@ from hogsend.contract.authorizations import (
     BeginAuthorization,
     FinishAuthorization,
 )
+from hogsend.contract.base import Empty
 from hogsend.contract.credentials import CredentialMeta
 from hogsend.contract.errors import Forbidden, InvalidRequest
+from hogsend.contract.provisioning import PROVISIONER_PROJECTS, GrantedProjects
 from hogsend.posthog.client_document import CONSOLE_CALLBACK, OWN_PATH, console_callback
 from hogsend.posthog.scopes import missing
 from hogsend.service.settings import PostHogSettings, PublicUrlSettings
@@ -117,6 +119,17 @@ async def get_connecting(
         project_id=posthog.posthog_project_id,
         is_local=is_loopback(public.api_public_url),
     )
+
+
+@get("/console/connect/projects", guards=[admin_or_reader], include_in_schema=False)
+async def get_projects(bus: NamedDependency[Connection]) -> GrantedProjects:
+    """List the projects that the grant covers, with their names.
+
+    Raises:
+        Unavailable: the provisioner is not there (503).
+        Forbidden: NATS has the configuration of an earlier version (503).
+    """
+    return await bus.request(PROVISIONER_PROJECTS, Empty())
 
 
 @post("/console/connect/begin", guards=[admin_only], status_code=200, include_in_schema=False)
@@ -285,4 +298,10 @@ def _digest(browser: str) -> str:
     return hashlib.sha256(browser.encode()).hexdigest()
 
 
-CONNECT_ROUTES: list[HTTPRouteHandler] = [get_connecting, begin, get_callback, finish]
+CONNECT_ROUTES: list[HTTPRouteHandler] = [
+    get_connecting,
+    get_projects,
+    begin,
+    get_callback,
+    finish,
+]

@@ -79,6 +79,20 @@ class ProvisionReply(Message, frozen=True):
     refusal: Refusal | None = None
 
 
+class GrantedProject(Message, frozen=True):
+    """A project that the grant covers."""
+
+    id: str
+    name: str | None = None
+    """What it is called in PostHog; None when PostHog did not say."""
+
+
+class GrantedProjects(Message, frozen=True):
+    """Projects to choose one of; none when the grant names none and PostHog did not answer."""
+
+    projects: list[GrantedProject]
+
+
 class Finding(Message, frozen=True, kw_only=True):
     """The state of one part of the integration, and what to do about a problem."""
 
@@ -180,4 +194,13 @@ PROVISIONER_DIAGNOSE = Endpoint(
     callers=(User.GATEWAY,),
     summary="Diagnose the integration with PostHog, with a remediation for each problem.",
     deadline=20.0,
+)
+PROVISIONER_PROJECTS = Endpoint(
+    service=User.PROVISIONER,
+    verb="projects",
+    request=Empty,
+    reply=GrantedProjects,
+    callers=(User.GATEWAY,),
+    summary="The projects that the grant covers, with their names.",
+    deadline=10.0,
 )

@@ -33,7 +33,10 @@ from hogsend.contract.health import (
     ServiceHealth,
 )
 from hogsend.contract.provisioning import (
+    PROVISIONER_PROJECTS,
     PROVISIONER_PROVISION,
+    GrantedProject,
+    GrantedProjects,
     ProvisionLoop,
     ProvisionReply,
     Refusal,
@@ -115,6 +118,14 @@ async def test_this_browser_is_marked_and_sent_to_the_consent_page(gateway: Fake
         redirect_uri=f"{PUBLIC}{CALLBACK}",
         browser_sha256=hashlib.sha256(value.encode()).hexdigest(),
     )
+
+
+async def test_projects_are_named_for_who_may_look(gateway: FakeGateway) -> None:
+    projects = GrantedProjects([GrantedProject(id="7", name="Shop"), GrantedProject(id="8")])
+    gateway.bus.answer(PROVISIONER_PROJECTS, projects)
+    found = await gateway.http.get(f"{CONNECT}/projects", headers=bearer(READ_KEY))
+    assert found.json() == {"projects": [{"id": "7", "name": "Shop"}, {"id": "8", "name": None}]}
+    assert (await gateway.http.get(f"{CONNECT}/projects")).status_code == 401
 
 
 async def test_a_second_tab_keeps_the_mark_of_the_first(gateway: FakeGateway) -> None:

@@ -18,6 +18,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.health import PROVISIONER_HEALTH
 from hogsend.contract.provisioning import (
     PROVISIONER_DIAGNOSE,
+    PROVISIONER_PROJECTS,
     PROVISIONER_PROVISION,
     ProvisionLoop,
 )
@@ -33,6 +34,7 @@ from services.provisioner.app import MIGRATIONS, Parts, build_parts, create_app
 from services.provisioner.backfill.backfills import Backfills
 from services.provisioner.backfill.posthog_events import PostHogEvents
 from services.provisioner.backfill.store import BackfillStore
+from services.provisioner.granted_projects import ProjectNames
 from services.provisioner.handlers import router
 from services.provisioner.settings import ProvisionerSettings
 from tests.destinations import PUBLIC_URL, WEBHOOK_URL, compliant
@@ -70,6 +72,7 @@ async def broker(
         provisioner.provisioning,
         provisioner.diagnostics,
         backfills_of(provisioner),
+        ProjectNames(provisioner.instance, provisioner.credentials, provisioner.http),
         HealthReporter(User.PROVISIONER, unconnected(), lambda: 7),
         watcher,
     )
@@ -128,6 +131,11 @@ async def test_a_dependency_that_is_down_is_a_typed_error(
     with pytest.raises(Unavailable, match="PostgreSQL"):
         await ask(broker, PROVISIONER_PROVISION, ProvisionLoop())
     assert broker.stats.at(PROVISIONER_PROVISION.subject).errors == 1
+
+
+async def test_the_projects_of_the_grant_are_listed(broker: ServiceBroker) -> None:
+    # A grant that names none, and a PostHog that lists none.
+    assert (await ask(broker, PROVISIONER_PROJECTS, Empty())).projects == []
 
 
 async def test_diagnose_reports_every_part(

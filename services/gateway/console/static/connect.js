@@ -1,9 +1,10 @@
 // Connect: the credential's state, consent in this browser or by the command, the destination in PostHog, disconnect.
 
 import { api, query } from "/console/api.js";
-import { ask, button, code, empty, facts, field, h, say, section, text, time } from "/console/dom.js";
+import { ask, button, code, empty, facts, field, h, plain, say, section, text, time } from "/console/dom.js";
 
 const EVERY_MS = 5000;
+const NAMES_MS = 12_000;
 const CREDENTIAL = "/v1/admin/provider-credentials/posthog";
 const PROVISION = "/v1/admin/analytics/provision-loop";
 const GOOD = new Set(["present", "working", "live", "possible"]);
@@ -126,14 +127,20 @@ async function finished(answer, again) {
       ["Project", text(done.scopedTeams.join(", ") || "not limited to one")], ["Expires", time(done.expiresAt)],
       ["Scopes", text(done.scopes.join(", "), 2000)],
     ]), done.missingScopes.length ? h("p", null, "PostHog granted fewer scopes than were asked for. What needs ", text(done.missingScopes.join(", "), 2000), " stays off until you connect again and grant them.") : null),
-    section("Destination in PostHog", several ? choice(done.scopedTeams, outcome) : null, outcome, h("div", { class: "actions" }, back)),
+    section("Destination in PostHog", several ? choice(await projectsOf(done.scopedTeams), outcome) : null, outcome, h("div", { class: "actions" }, back)),
   ];
 }
 
+// By name as well as PostHog says it; without an answer a number has to do.
+async function projectsOf(teams) {
+  const { projects } = await api("/console/connect/projects", { deadlineMs: NAMES_MS }).catch(() => ({ projects: [] }));
+  return projects.length ? projects : teams.map((team) => ({ id: String(team), name: null }));
+}
+
 // Which project: PostHog's own idea of the current one is what somebody last looked at.
-function choice(teams, outcome) {
-  const input = teams.length
-    ? h("select", { name: "project" }, teams.map((team) => h("option", { value: team }, String(team))))
+function choice(projects, outcome) {
+  const input = projects.length
+    ? h("select", { name: "project" }, projects.map(({ id, name }) => h("option", { value: id }, name ? `${plain(name, 100)} (${id})` : id)))
     : h("input", { name: "project", required: true, pattern: "[A-Za-z0-9\\-]{1,64}", maxlength: 64, autocomplete: "off", inputmode: "numeric" });
   const run = h("button", { type: "submit" }, "Set up the destination");
   return h("form", { class: "filters", submit: async (event) => {

@@ -1,4 +1,4 @@
-"""`/api/projects/`: which project a bearer belongs to."""
+"""`/api/projects/`: which project a bearer belongs to, and which it can see."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Project(msgspec.Struct, frozen=True):
     """None when PostHog's answer has none."""
     api_token: str | None
     """Project API key (`phc_…`), with which events are captured."""
+    name: str | None = None
 
     def __repr__(self) -> str:
         """Name the project only."""
@@ -36,9 +37,24 @@ class Projects:
             PostHogError: PostHog refused or could not be reached.
         """
         name = quote(project_id, safe="") if project_id else "@current"
-        found = mapping(await self._transport.get(f"/api/projects/{name}/", seconds=seconds))
-        token = found.get("api_token")
-        return Project(
-            id=identifier(found.get("id")),
-            api_token=token if isinstance(token, str) and token else None,
-        )
+        return _project(await self._transport.get(f"/api/projects/{name}/", seconds=seconds))
+
+    async def visible(self) -> list[Project]:
+        """Read the first hundred.
+
+        Raises:
+            PostHogError: PostHog refused or could not be reached.
+        """
+        found = mapping(await self._transport.get("/api/projects/?limit=100"))
+        results = found.get("results")
+        return [_project(one) for one in results] if isinstance(results, list) else []
+
+
+def _project(answer: object) -> Project:
+    found = mapping(answer)
+    token, name = found.get("api_token"), found.get("name")
+    return Project(
+        id=identifier(found.get("id")),
+        api_token=token if isinstance(token, str) and token else None,
+        name=name if isinstance(name, str) and name else None,
+    )

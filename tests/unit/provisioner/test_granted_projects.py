@@ -1,0 +1,88 @@
+"""Names of the projects that a grant covers: as far as PostHog says them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hogsend.contract.credentials import TokenReply
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.provisioning import GrantedProject
+from services.provisioner import granted_projects
+from services.provisioner.granted_projects import ProjectNames
+from tests.posthog_recorder import Recorded
+from tests.unit.provisioner.fakes import InMemoryProvisioner, compose
+
+
+async def names(provisioner: InMemoryProvisioner) -> list[GrantedProject]:
+    asking = ProjectNames(provisioner.instance, provisioner.credentials, provisioner.http)
+    return (await asking.granted()).projects
+
+
+def granted(*teams: int) -> InMemoryProvisioner:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(
+        source="oauth", version=1, token="pha_a", scoped_teams=list(teams)
+    )
+    return provisioner
+
+
+async def test_each_project_of_a_grant_is_named() -> None:
+    provisioner = granted(7, 8, 9)
+    provisioner.posthog.refuse("GET", "/api/projects/7/", 200, {"id": 7, "name": "Shop"})
+    provisioner.posthog.refuse("GET", "/api/projects/8/", 200, {"id": 8, "name": ["?"]})
+    # One that is gone hides no other.
+    provisioner.posthog.refuse("GET", "/api/projects/9/", 404, {"detail": "Not found."})
+    assert await names(provisioner) == [
+        GrantedProject(id="7", name="Shop"),
+        GrantedProject(id="8"),
+        GrantedProject(id="9"),
+    ]
+
+
+async def test_all_projects_are_listed_for_a_grant_that_is_not_limited_to_some() -> None:
+    provisioner = granted()
+    results = [{"id": 7, "name": "Shop"}, {"name": "of no id"}, {"id": 8, "name": "Blog"}]
+    provisioner.posthog.refuse("GET", "/api/projects/\\?limit=100", 200, {"results": results})
+    assert await names(provisioner) == [
+        GrantedProject(id="7", name="Shop"),
+        GrantedProject(id="8", name="Blog"),
+    ]
+
+
+@pytest.mark.parametrize("status", [403, 500])
+async def test_without_an_answer_of_posthog_numbers_have_to_do(status: int) -> None:
+    provisioner = granted(7, 8)
+    provisioner.posthog.refuse("GET", "/api/projects/", status)
+    assert await names(provisioner) == [GrantedProject(id="7"), GrantedProject(id="8")]
+    unlimited = granted()
+    unlimited.posthog.refuse("GET", "/api/projects/", status)
+    assert await names(unlimited) == []
+
+
+async def test_a_posthog_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(granted_projects, "SECONDS", 0.01)
+    provisioner = granted(7, 8)
+
+    async def hang(_: Recorded) -> None:
+        await asyncio.Event().wait()
+
+    provisioner.posthog.before = hang
+    assert await names(provisioner) == [GrantedProject(id="7"), GrantedProject(id="8")]
+
+
+async def test_very_many_projects_are_not_all_asked_for() -> None:
+    provisioner = granted(*range(1, 101))
+    assert len(await names(provisioner)) == 100
+    assert len(provisioner.posthog.requests) == granted_projects.MOST_ASKED
+
+
+async def test_without_a_token_posthog_is_not_asked() -> None:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(source="none", version=1)
+    assert await names(provisioner) == []
+    provisioner.credentials.goes_down()
+    with pytest.raises(Unavailable):
+        await names(provisioner)
+    assert provisioner.posthog.requests == []
