@@ -19,8 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from sandbox.options import Options
+from tests.engine.load import State
 from tests.engine.reader import GATEWAY, ROOT, Block, Reader, blocks, say
 from tests.engine.run_document import DOCUMENT
 
@@ -35,7 +37,8 @@ POSTHOG_API_KEY={Options().project_key}
 POSTHOG_PERSONAL_API_KEY={Options().personal_key}
 """
 CAPTURE = ("capture", "--posthog", POSTHOG)
-SECONDS = 10
+DELIVERIES = 100
+SECONDS = 180
 
 
 @contextmanager
@@ -54,6 +57,19 @@ def posthog() -> Iterator[None]:
     finally:
         running.terminate()
         running.wait(30)
+
+
+def wait_for_deliveries() -> None:
+    """Wait until PostHog has delivered some events more."""
+    wanted = None
+    for _ in range(SECONDS):
+        state = httpx.get(f"{POSTHOG}/_sandbox/state", timeout=10).content
+        found = len(msgspec.json.decode(state, type=State).deliveries)
+        wanted = found + DELIVERIES if wanted is None else wanted
+        if found >= wanted:
+            return
+        time.sleep(1)
+    raise SystemExit("PostHog delivers nothing")
 
 
 def admin_key(reader: Reader) -> str:
@@ -90,9 +106,10 @@ def main() -> int:
         reader.wait_until_healthy()
         key = admin_key(reader)
         with reader.load(*CAPTURE):
-            time.sleep(SECONDS)
+            wait_for_deliveries()
         before = reader.ledger.read_text()
         with reader.load(*CAPTURE):
+            wait_for_deliveries()
             reader.run(backup)
         # What came while it ran may be in it.
         reader.ledger.write_text(before)
@@ -104,7 +121,7 @@ def main() -> int:
             raise SystemExit("the admin key is another one")
         reader.bash(doctor)
         with reader.load(*CAPTURE):
-            time.sleep(SECONDS)
+            wait_for_deliveries()
         if reader.ledger.read_text() == before:
             raise SystemExit("PostHog delivered nothing to what was restored")
         reader.verify()

@@ -41,8 +41,18 @@ class Deployment:
     @property
     def is_of_0_1(self) -> bool:
         """Whether the earlier version is 0.1.0, which has no `hogsend compose`."""
-        shown = ["git", "cat-file", "-e", f"{self._commit}:cli/commands/compose.py"]
-        return subprocess.run(shown, cwd=ROOT, check=False, capture_output=True).returncode != 0
+        return not self._has("cli/commands/compose.py")
+
+    @property
+    def gives_streams_back(self) -> bool:
+        """Whether the earlier version has no account for our services, and one server."""
+        return not (
+            self._cluster or self.is_of_0_1 or self._has("deploy/nats/cluster-accounts.conf")
+        )
+
+    def _has(self, path: str) -> bool:
+        shown = ["git", "cat-file", "-e", f"{self._commit}:{path}"]
+        return subprocess.run(shown, cwd=ROOT, check=False, capture_output=True).returncode == 0
 
     def start_earlier(self, two_gateways: Block) -> None:
         """Start the earlier version; the image of 0.1.0 is built unless it is there."""
@@ -69,15 +79,23 @@ class Deployment:
         """Follow the document to this version while webhooks arrive."""
         self._change("HEAD", SETTINGS if self.is_of_0_1 else None, block)
 
-    def take_back(self, block: Block) -> None:
+    def take_back(self, block: Block, give_back: Block) -> None:
         """Follow the document to the earlier version while webhooks arrive."""
-        self._change(self._commit, "" if self.is_of_0_1 else None, block)
+        settings = "" if self.is_of_0_1 else None
+        before = give_back if self.gives_streams_back else None
+        self._change(self._commit, settings, block, before)
 
-    def _change(self, commit: str, settings: str | None, block: Block) -> None:
+    def _change(
+        self, commit: str, settings: str | None, block: Block, before: Block | None = None
+    ) -> None:
         gateways = [GATEWAY, GATEWAY_2] if self._cluster and not self._one_port else [GATEWAY]
         to = [word for gateway in gateways for word in ("--to", gateway)]
         refused = () if self.is_of_0_1 else self._load
         with self._reader.load("send", *to, *refused):
+            # Some webhooks are to wait on the bus meanwhile.
+            self._reader.bash("docker compose stop ingest")
+            if before is not None:
+                self._reader.run(before)
             self._check_out(commit)
             if settings is not None:
                 self._env_file.write_text(settings)
@@ -105,15 +123,18 @@ def main() -> int:
     parser.add_argument("--one-port", action="store_true")
     parser.add_argument("--cluster", action="store_true")
     chosen = parser.parse_args()
-    found = {block.section: block for block in blocks(DOCUMENT.read_text())}
+    found: dict[str, list[Block]] = {}
+    for block in blocks(DOCUMENT.read_text()):
+        found.setdefault(block.section, []).append(block)
     reader = Reader(chosen.work.resolve())
     deployment = Deployment(reader, chosen.commit, one_port=chosen.one_port, cluster=chosen.cluster)
-    upgrade, two_gateways = found["Upgrades"], found["Two gateways behind one port"]
-    back = found["Back to an earlier version"] if deployment.is_of_0_1 else upgrade
+    (upgrade,), (two_gateways,) = found["Upgrades"], found["Two gateways behind one port"]
+    give_back, back_to_0_1 = found["Back to an earlier version"]
+    back = back_to_0_1 if deployment.is_of_0_1 else upgrade
     deployment.start_earlier(two_gateways)
     deployment.upgrade(upgrade)
     reader.verify()
-    deployment.take_back(back)
+    deployment.take_back(back, give_back)
     deployment.upgrade(upgrade)
     reader.verify()
     if deployment.is_of_0_1 and chosen.one_port:
