@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
-from hogsend.posthog.api import PostHogError, Projects, Transport, transport
+from hogsend.posthog.api import PostHogError, Projects, Transport, queries, transport
+from hogsend.posthog.api.queries import Queries, Slice
 from hogsend.service.http import http_client
 from tests.integration.harness import LOOPBACK
 from tests.posthog_recorder import Recorded, Recorder, posthog_recorder
@@ -108,6 +111,21 @@ async def test_an_endless_answer_is_given_up(
     monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1000)
     posthog.refuse("GET", "/api/x/", 200, ["x"] * 1000)
     assert "too large" in str(await refused(http, posthog))
+
+
+async def test_only_a_page_of_events_may_be_large(
+    http: httpx.AsyncClient, posthog: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1000)
+    row = ["0199", "opened", "u_1", "2026-01-01T00:00:00Z", "{}", json.dumps({"text": "x" * 2000})]
+    posthog.refuse("POST", "/api/.*", 200, {"results": [row]})
+    api = Transport(http, posthog.url, "pha_a")
+    noon = datetime(2026, 1, 1, tzinfo=UTC)
+    page = await Queries(api, "1").page(Slice(since=noon, until=noon), 1)
+    assert [event.uuid for event in page.events] == ["0199"]
+    monkeypatch.setattr(queries, "MAX_ANSWER_BYTES", 1000)
+    with pytest.raises(PostHogError, match="too large"):
+        await Queries(api, "1").page(Slice(since=noon, until=noon), 1)
 
 
 async def test_odd_ids_stay_one_path_segment(http: httpx.AsyncClient, posthog: Recorder) -> None:

@@ -17,6 +17,8 @@ from hogsend.posthog.api.transport import Transport
 from hogsend.posthog.errors import PostHogError
 
 QUERY_SECONDS = 50.0
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+"""Of a page of events, which are large and mostly text."""
 SELECT = (
     "SELECT toString(uuid), event, distinct_id, timestamp, properties, person.properties "
     "FROM events"
@@ -100,7 +102,9 @@ class Queries:
             )
         query = f"{select} WHERE {' AND '.join(conditions)} {end}"
         asked = _Asked(query=_HogQL(query=query, values=values))
-        answer = await self._transport.post(self._path, asked, seconds=QUERY_SECONDS)
+        answer = await self._transport.post(
+            self._path, asked, seconds=QUERY_SECONDS, max_bytes=MAX_ANSWER_BYTES
+        )
         rows = mapping(answer).get("results")
         if not isinstance(rows, list):
             raise PostHogError("PostHog's answer to a query has no rows")

@@ -19,7 +19,9 @@ from hogsend.posthog.retry_after import retry_after_seconds
 REQUEST_SECONDS = 15.0
 """Longest one request may take, answer included (contract 2.1)."""
 TOO_MANY = 429
-MAX_ANSWER_BYTES = 32 * 1024 * 1024
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""The largest is a page of destinations. Decoded, JSON takes up to 40 times its size, and a
+container has 512 MiB."""
 
 _HIDDEN = "***"
 
@@ -69,10 +71,22 @@ class Transport:
         return await self._send("GET", path, None, seconds)
 
     async def post(
-        self, path: str, body: msgspec.Struct, *, seconds: float = REQUEST_SECONDS
+        self,
+        path: str,
+        body: msgspec.Struct,
+        *,
+        seconds: float = REQUEST_SECONDS,
+        max_bytes: int | None = None,
     ) -> Any:
-        """Create something at `path`, or ask it. Raises `PostHogError`."""
-        return await self._send("POST", path, msgspec.json.encode(body), seconds)
+        """Create something at `path`, or ask it. Raises `PostHogError`.
+
+        Args:
+            path: where.
+            body: what.
+            seconds: longest it may take.
+            max_bytes: of the answer; `MAX_ANSWER_BYTES` when not given.
+        """
+        return await self._send("POST", path, msgspec.json.encode(body), seconds, max_bytes)
 
     async def patch(self, path: str, body: msgspec.Struct) -> Any:
         """Change what is at `path`. Raises `PostHogError`."""
@@ -93,18 +107,28 @@ class Transport:
             path = path.removeprefix(prefix)
         return f"/{path.lstrip('/')}" + (f"?{parts.query}" if parts.query else "")
 
-    async def _send(self, method: str, path: str, body: bytes | None, seconds: float) -> Any:
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        seconds: float,
+        max_bytes: int | None = None,
+    ) -> Any:
+        most = MAX_ANSWER_BYTES if max_bytes is None else max_bytes
         try:
-            return await self._send_once(method, path, body, seconds)
+            return await self._send_once(method, path, body, seconds, most)
         except PostHogError as error:
             wait = error.retry_after
             # Nothing was done about a request that was too many.
             if error.status != TOO_MANY or wait is None or wait > self._patience:
                 raise
         await asyncio.sleep(wait)
-        return await self._send_once(method, path, body, seconds)
+        return await self._send_once(method, path, body, seconds, most)
 
-    async def _send_once(self, method: str, path: str, body: bytes | None, seconds: float) -> Any:
+    async def _send_once(
+        self, method: str, path: str, body: bytes | None, seconds: float, max_bytes: int
+    ) -> Any:
         headers = {"Authorization": f"Bearer {self._bearer}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -115,7 +139,7 @@ class Transport:
             headers=headers,
             content=body,
             seconds=seconds,
-            max_bytes=MAX_ANSWER_BYTES,
+            max_bytes=max_bytes,
         )
         if not httpx.codes.is_success(answer.status):
             raise self._refusal(answer)
