@@ -67,7 +67,7 @@ class HogsendBroker(LinkedBroker):
         # The server refuses after the fact: an app that hears nothing would look like a quiet one.
         with suppress(*UNREACHABLE):
             await self.link.flush()
-        if refused := self.link.refused_subscriptions:
+        if refused := self.link.refusals.subscriptions:
             user = str(self.link.user)
             raise Forbidden(f"NATS user {user!r} may not subscribe to {', '.join(sorted(refused))}")
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from weakref import WeakValueDictionary
 
 import msgspec
 import nats.errors
@@ -18,7 +16,7 @@ from nats.js import JetStreamContext
 from nats.js import errors as js_errors
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
-from hogsend.contract.consumers import OWN_API, STREAMS_OF_OTHERS, asked_as
+from hogsend.contract.consumers import OWN_API, STREAMS_OF_OTHERS
 from hogsend.contract.errors import (
     Forbidden,
     InvalidRequest,
@@ -35,6 +33,7 @@ from hogsend.transport.addresses import split_credentials, without_password
 from hogsend.transport.correlation import correlation_id
 from hogsend.transport.nats_client import NatsClient
 from hogsend.transport.publisher import ACKNOWLEDGE_SECONDS, OutgoingMessage, Publisher
+from hogsend.transport.refusals import Refusals
 from hogsend.transport.server_version import too_old
 from hogsend.transport.tls import TlsClient, client_context
 
@@ -46,11 +45,6 @@ PENDING_BYTES = 8 * 1024 * 1024
 beside one message of any size. What comes then is dropped: a request is not answered in time."""
 
 _PING_SECONDS = 5
-_REFUSED_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
-
-_REFUSED_SUBSCRIPTION = re.compile(
-    r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE
-)
 
 UNREACHABLE = (nats.errors.Error, js_errors.Error, TimeoutError, OSError)
 """What nats-py raises while NATS, JetStream or a stream cannot be reached."""
@@ -91,13 +85,9 @@ class Connection:
         self.js: JetStreamContext = self.client.jetstream(timeout=MANAGEMENT_SECONDS)
         self.publisher = Publisher(self.client)
         self.observe: Observer = observer or (lambda _what, _detail: None)
-        # Kept while a caller waits: there is no end of subjects, as they name consumers.
-        self._refusals = WeakValueDictionary[str, asyncio.Future[None]]()
+        self.refusals = Refusals(user, self.publisher)
         self._reconnect_hooks: list[Hook] = []
         self._own_js: JetStreamContext | None = None
-        self.refused_subscriptions: set[str] = set()
-        """What the server has refused to let this user subscribe to, in lower case."""
-        self._hears_nothing = False
         self._has_connected = False
 
     @property
@@ -224,7 +214,7 @@ class Connection:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
 
-        if subject.lower() in self.refused_subscriptions:
+        if subject.lower() in self.refusals.subscriptions:
             await end()
             raise Forbidden(f"NATS user {str(self.user)!r} may not subscribe to {subject}")
         return end
@@ -298,9 +288,9 @@ class Connection:
                 nats-py would time out instead.
             nats.errors.Error: not connected, no service answers, or not in time.
         """
-        if self._hears_nothing:
-            raise self.forbidden(subject)
-        refusal = self.refusal(subject)
+        if self.refusals.hears_nothing:
+            raise self.refusals.error(subject)
+        refusal = self.refusals.of(subject)
         asking = asyncio.ensure_future(
             self.client.request(subject, body, timeout=seconds, headers=headers)
         )
@@ -312,7 +302,7 @@ class Connection:
             raise
         if not asking.done():
             asking.cancel()
-            raise self.forbidden(subject)
+            raise self.refusals.error(subject)
         return asking.result()
 
     async def ask_all(self, subject: str, *, seconds: float) -> list[bytes]:
@@ -331,7 +321,7 @@ class Connection:
 
         inbox = self.client.new_inbox()
         end = await self.listen(inbox, hear, pending_bytes=pending_bytes(self.client))
-        refusal = self.refusal(subject)
+        refusal = self.refusals.of(subject)
         try:
             await self.client.publish(subject, b"", reply=inbox)
             await asyncio.wait({refusal}, timeout=seconds)
@@ -340,7 +330,7 @@ class Connection:
         finally:
             await end()
         if refusal.done():
-            raise self.forbidden(subject)
+            raise self.refusals.error(subject)
         return answers
 
     async def js_for(self, stream: str) -> JetStreamContext:
@@ -364,24 +354,6 @@ class Connection:
             self._own_js = self.client.jetstream(prefix=OWN_API, timeout=MANAGEMENT_SECONDS)
         return self._own_js
 
-    def refusal(self, subject: str) -> asyncio.Future[None]:
-        """A future that is done once the server refuses to let this user publish to `subject`."""
-        # nats-py tells the server's errors in lower case.
-        key = subject.lower()
-        refusal = self._refusals.get(key)
-        if refusal is None:
-            refusal = self._refusals[key] = asyncio.get_running_loop().create_future()
-        return refusal
-
-    def forbidden(self, subject: str) -> Forbidden:
-        """The error for a refused subject."""
-        if self._hears_nothing:
-            inbox = f"{inbox_prefix(self.user)}.>"
-            return Forbidden(
-                f"this NATS user may not subscribe to {inbox}, where {str(self.user)!r} is answered"
-            )
-        return Forbidden(f"NATS user {str(self.user)!r} may not publish to {subject}")
-
     def _headers(self, given: Mapping[str, str] | None) -> dict[str, str] | None:
         headers = dict(given) if given else {}
         if correlation := correlation_id.get():
@@ -392,36 +364,11 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         self.observe("error", f"{type(error).__name__}: {error}")
-        if refused := _REFUSED_SUBSCRIPTION.search(str(error)):
-            self._on_refused_subscription(refused[1].lower())
-            return
-        match = _REFUSED_PUBLISH.search(str(error))
-        if match is None:
-            return
-        for subject in asked_as(match[1]):
-            key = subject.lower()
-            self.publisher.refused(key, self.forbidden(key))
-            if (refusal := self._refusals.pop(key, None)) and not refusal.done():
-                refusal.set_result(None)
-
-    def _on_refused_subscription(self, subject: str) -> None:
-        self.refused_subscriptions.add(subject)
-        if not subject.startswith(f"{inbox_prefix(self.user)}.".lower()):
-            return
-        # Whatever is asked or published is answered there.
-        self._hears_nothing = True
-        self.publisher.hears_nothing(self.forbidden(subject))
-        for refusal in list(self._refusals.values()):
-            if not refusal.done():
-                refusal.set_result(None)
-        self._refusals.clear()
+        self.refusals.read(str(error))
 
     async def _on_disconnect(self) -> None:
-        # The next server may be configured in another way.
         self._own_js = None
-        self.refused_subscriptions.clear()
-        self._hears_nothing = False
-        self.publisher.hears_nothing(None)
+        self.refusals.forget()
         self.observe("disconnected", "")
 
     async def _on_reconnect(self) -> None:

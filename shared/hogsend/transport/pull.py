@@ -129,12 +129,12 @@ class Pull:
         self._wanted, self._status = request.batch, None
         self._arrived.clear()
         inbox = f"{self._inbox}{self._requests}"
-        refusal = self._connection.refusal(self._subject)
+        refusal = self._connection.refusals.of(self._subject)
         await self._client.publish(self._subject, msgspec.json.encode(request), reply=inbox)
         self.answered = await self._answered_within(seconds, refusal)
         if not self.answered and not self._messages:
             if refusal.done():
-                raise self._connection.forbidden(self._subject)
+                raise self._connection.refusals.error(self._subject)
             # Silence: the request was lost with a connection or a leader.
             raise nats.errors.TimeoutError
         messages = list(self._messages)

@@ -1,0 +1,85 @@
+"""What the server refuses to one user: it names the subject, and answers nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from weakref import WeakValueDictionary
+
+from hogsend.contract.consumers import asked_as
+from hogsend.contract.errors import Forbidden
+from hogsend.contract.permissions import inbox_prefix
+from hogsend.transport.publisher import Publisher
+
+_PUBLISH = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
+_SUBSCRIPTION = re.compile(r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE)
+
+
+class Refusals:
+    """The refusals of one connection, told to who waits for an answer.
+
+    Subjects are in lower case, as nats-py tells what the server says.
+    """
+
+    def __init__(self, user: str, publisher: Publisher) -> None:
+        """Begin without any.
+
+        Args:
+            user: NATS user of the connection.
+            publisher: told what it waits for in vain.
+        """
+        self.subscriptions: set[str] = set()
+        """What the server has refused to let this user subscribe to."""
+        self.hears_nothing = False
+        """Whether it refused the user's own inbox, where everything is answered."""
+        self._user = user
+        self._publisher = publisher
+        # Kept while a caller waits: there is no end of subjects, as they name consumers.
+        self._waiting = WeakValueDictionary[str, asyncio.Future[None]]()
+
+    def of(self, subject: str) -> asyncio.Future[None]:
+        """A future that is done once the server refuses to let this user publish to `subject`."""
+        key = subject.lower()
+        refusal = self._waiting.get(key)
+        if refusal is None:
+            refusal = self._waiting[key] = asyncio.get_running_loop().create_future()
+        return refusal
+
+    def error(self, subject: str) -> Forbidden:
+        """The error for a refused subject."""
+        if self.hears_nothing:
+            inbox = f"{inbox_prefix(self._user)}.>"
+            return Forbidden(
+                f"this NATS user may not subscribe to {inbox}, where {str(self._user)!r} "
+                "is answered"
+            )
+        return Forbidden(f"NATS user {str(self._user)!r} may not publish to {subject}")
+
+    def read(self, said: str) -> None:
+        """Tell who waits, if what the server said is a refusal."""
+        if refused := _SUBSCRIPTION.search(said):
+            self._subscription(refused[1].lower())
+        elif refused := _PUBLISH.search(said):
+            for subject in asked_as(refused[1]):
+                key = subject.lower()
+                self._publisher.refused(key, self.error(key))
+                if (refusal := self._waiting.pop(key, None)) and not refusal.done():
+                    refusal.set_result(None)
+
+    def forget(self) -> None:
+        """Begin anew: the next server may be configured in another way."""
+        self.subscriptions.clear()
+        self.hears_nothing = False
+        self._publisher.hears_nothing(None)
+
+    def _subscription(self, subject: str) -> None:
+        self.subscriptions.add(subject)
+        if not subject.startswith(f"{inbox_prefix(self._user)}.".lower()):
+            return
+        # Whatever is asked or published is answered there.
+        self.hears_nothing = True
+        self._publisher.hears_nothing(self.error(subject))
+        for refusal in list(self._waiting.values()):
+            if not refusal.done():
+                refusal.set_result(None)
+        self._waiting.clear()
