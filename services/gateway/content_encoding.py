@@ -30,6 +30,9 @@ class Gunzip:
     def __init__(self, limit: int) -> None:
         """Expect a body of at most `limit` bytes once it is decoded."""
         self._limit = limit
+        # What cannot be compressed becomes a little larger (RFC 1951, 3.2.4).
+        self._most_encoded = limit + limit // 64 + 1024
+        self._encoded = 0
         self._decoded = 0
         self._member = zlib.decompressobj(GZIP_BITS)
         self._started = False
@@ -38,9 +41,13 @@ class Gunzip:
         """Decode the next bytes of the body.
 
         Raises:
-            RequestEntityTooLarge: the decoded body is larger than the limit.
+            RequestEntityTooLarge: the body is larger than the limit, decoded or as it comes: there
+                is gzip without end that decodes to nothing.
             MalformedBodyError: this is not gzip.
         """
+        self._encoded += len(data)
+        if self._encoded > self._most_encoded:
+            raise RequestEntityTooLarge
         pieces = []
         while data:
             if self._member.eof:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -62,6 +63,21 @@ async def test_what_grows_beyond_the_limit_is_413() -> None:
         answer = await gateway.http.post(URL, content=bomb, headers=headers)
     assert len(bomb) < 100_000
     assert answer.status_code == 413
+
+
+def test_gzip_without_end_that_decodes_to_nothing_is_given_up() -> None:
+    gunzip, nothing = Gunzip(10_000), gzip.compress(b"", mtime=0)
+    for _ in range(500):
+        assert gunzip.decode(nothing) == b""
+    with pytest.raises(RequestEntityTooLarge):
+        gunzip.decode(nothing * 500)
+
+
+def test_what_gzip_makes_larger_is_within_the_limit() -> None:
+    noise = random.Random(1).randbytes(1_000_000)  # noqa: S311
+    packed = gzip.compress(noise, 0, mtime=0)
+    assert len(packed) > len(noise)
+    assert Gunzip(len(noise)).decode(packed) == noise
 
 
 @pytest.mark.parametrize(
