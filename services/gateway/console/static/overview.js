@@ -142,7 +142,7 @@ export async function view({ session, signal }) {
     say(`The whole is ${health.status}. Version ${health.version}.`);
     services.replaceChildren(table("Services", [
       ["Service", ([name]) => name],
-      ["State", ([, service]) => state(known(service.status))],
+      ["State", ([, service]) => [state(known(service.status)), service.workers ? `, ${service.workersUp ?? 0} of ${service.workers} workers` : ""]],
       ["Answered in", ([, service]) => (service.latencyMs === undefined ? "-" : `${service.latencyMs.toFixed(1)} ms`)],
       ["Waits for", ([, service]) => service.waitsFor ?? "-"],
     ], Object.entries(health.services)));
