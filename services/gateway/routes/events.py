@@ -72,7 +72,7 @@ async def list_events(  # noqa: PLR0917 - one parameter a query key
     `nextBefore` is the `before` of the next page, and null on the last. `total` is exact up to
     10,000, with filters up to 1,000; beyond it is an estimate, and `totalEstimated` says so.
 
-    With several filters a page looks at 10,000 events that one of them finds. One that ended before
+    With several filters a page looks at 4,000 events that one of them finds. One that ended before
     it was full, perhaps with none, says in `searchedTo` how far back it looked: go on with
     `nextBefore`, or narrow the time with `from` and `to`.
     """

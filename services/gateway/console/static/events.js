@@ -4,6 +4,8 @@ import { api, query } from "/console/api.js";
 import { LONGEST_FILTER, empty, facts, filters, h, json, link, linked, plain, section, table, text, time } from "/console/dom.js";
 import { live } from "/console/live.js";
 
+// Of a search that finds nothing, before somebody is asked whether to go on.
+const MOST_PARTS = 10;
 const FIELDS = [["event", "Name"], ["userId", "User id"], ["source", "Source"], ["id", "Event id"]];
 
 export async function view(context) {
@@ -16,7 +18,10 @@ const same = (event) => ({ id: event.id, event: event.event, userId: event.userI
 async function list({ params, signal }) {
   const wanted = Object.fromEntries(FIELDS.map(([name]) => [name, params.get(name)]));
   const form = [h("p", null, link("events/live", { ...wanted, id: null }, "Watch events as they arrive")), filters("events", FIELDS, params)];
-  const page = await api(query("/v1/admin/events", { ...wanted, before: params.get("before") }), { signal });
+  let page = await api(query("/v1/admin/events", { ...wanted, before: params.get("before") }), { signal });
+  for (let part = 1; part < MOST_PARTS && page.searchedTo && !page.events.length; part += 1) {
+    page = await api(query("/v1/admin/events", { ...wanted, before: page.nextBefore }), { signal });
+  }
   const further = page.nextBefore ? link("events", { ...wanted, before: page.nextBefore }, page.searchedTo ? "Search further back" : "Older") : null;
   if (!page.events.length && page.searchedTo) {
     return [form, empty("No event matches back to ", time(page.searchedTo), ". Filters that rarely meet are searched a part at a time: ", further, ".")];
