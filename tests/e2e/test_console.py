@@ -519,6 +519,26 @@ async def test_posthog_is_connected_in_the_browser_and_its_answer_counts_once(lo
         await expect(page.get_by_role("button", name="Connect PostHog")).to_be_visible()
 
 
+async def test_a_connection_that_is_unknown_is_neither_there_nor_absent(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+
+        async def without_credentials(route: Route) -> None:
+            found = await (await route.fetch()).json()
+            found["credential"] |= {"state": "unknown", "scopes": [], "expiresAt": None}
+            found["destination"] |= {"state": "unknown"}
+            await route.fulfill(json=found)
+
+        await page.route("**/v1/admin/analytics/diagnosis", without_credentials)
+        await console.open("connect")
+        main = page.locator("main")
+        await expect(main).to_contain_text("Stateunknown")
+        for said in ("Scopes", "Expires", "Delivers to"):
+            await expect(page.get_by_role("term").filter(has_text=said)).to_have_count(0)
+        await expect(page.get_by_role("button", name="Connect PostHog")).to_have_count(0)
+        assert await console.axe(ALL_RULES) == []
+
+
 async def test_one_of_several_projects_is_chosen_by_its_name(loop: Loop) -> None:
     async with loop.console(loop.admin_key) as console:
         page = console.page

@@ -24,13 +24,13 @@ export async function view({ signal, mayAct, again, takeAnswer }) {
   return [
     mayAct ? null : empty("Your key may only read; connecting needs an admin key."),
     mayAct && isKnown && !connected ? howTo(found.credential, way) : null,
-    section("Credential", facts([
-      ["State", state(found.credential.state)], ["Expires", time(found.credential.expiresAt)],
+    section("Credential", known(found.credential, [
+      ["Expires", time(found.credential.expiresAt)],
       ["Scopes", text(found.credential.scopes.join(", "), 2000)],
       ["Scopes that are missing", text(found.scopeGap.join(", "), 2000)],
     ]), notes(found.credential), mayAct && connected ? disconnect(again) : null),
-    section("Destination in PostHog", facts([
-      ["State", state(found.destination.state)], ["Delivers to", text(found.destination.webhookUrl, 2048)],
+    section("Destination in PostHog", known(found.destination, [
+      ["Delivers to", text(found.destination.webhookUrl, 2048)],
       ["Hog function", text(found.destination.hogFunctionId)],
       ["In PostHog", dashboard(found.destination.dashboardUrl)],
     ]), notes(found.destination), mayAct ? provision(again) : null),
@@ -40,6 +40,11 @@ export async function view({ signal, mayAct, again, takeAnswer }) {
     ]), notes(found.personReads), notes(found.webhookSecret), notes(found.publicUrl)),
     mayAct && connected ? howTo(found.credential, way) : null,
   ];
+}
+
+// A state, and what belongs to it: of what is unknown nothing is told, not that there is none.
+function known(finding, pairs) {
+  return facts([["State", state(finding.state)], ...(finding.state === "unknown" ? [] : pairs)]);
 }
 
 function notes({ detail, remediation }) {
