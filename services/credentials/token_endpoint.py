@@ -150,11 +150,13 @@ def _renewed(grant: OAuthPayload, body: bytes, now: datetime) -> OAuthPayload:
         answer = msgspec.json.decode(body, type=_Answer)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise RefreshFailed("an answer without access_token", lost=True) from None
-    if not answer.access_token:
+    token = answer.access_token
+    # One that no header carries would take the place of one that works, until it expires.
+    if not (token and token.isascii() and token.isprintable()):
         raise RefreshFailed("an answer without access_token", lost=True)
     return msgspec.structs.replace(
         grant,
-        access_token=answer.access_token,
+        access_token=token,
         refresh_token=_text(answer.refresh_token) or grant.refresh_token,
         expires_at=now + token_lifetime(answer.expires_in),
         scopes=scope.split() if (scope := _text(answer.scope)) else grant.scopes,

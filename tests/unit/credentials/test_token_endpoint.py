@@ -149,6 +149,8 @@ async def test_a_token_without_lifetime_is_taken_to_live_an_hour() -> None:
         (200, b"\xff", "an answer without"),
         (200, {"expires_in": 5}, "an answer without"),
         (200, {"access_token": "", "expires_in": 5}, "an answer without"),
+        (200, {"access_token": "pha_1\r\nX: y", "expires_in": 5}, "an answer without"),
+        (200, {"access_token": "pha_\u00e4", "expires_in": 5}, "an answer without"),
         (307, b"", "HTTP 307"),
         (308, b"", "HTTP 308"),
         (200, b"x" * 1_000_000, "an answer without"),
