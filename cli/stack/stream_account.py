@@ -9,9 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cli.errors import CommandError
-from hogsend.contract.accounts import OWN
-
-SHARED = "$G"
+from hogsend.contract.accounts import GLOBAL, OWN
 
 
 def adopt(store: Path) -> None:
@@ -20,13 +18,13 @@ def adopt(store: Path) -> None:
     Raises:
         CommandError: both accounts have streams.
     """
-    shared, own = (store / "jetstream" / account for account in (SHARED, OWN))
+    shared, own = (store / "jetstream" / account for account in (GLOBAL, OWN))
     if not shared.exists():
         return
     if own.exists():
         raise CommandError(
-            f"there are streams of two versions in {store / 'jetstream'}: {SHARED} and {OWN}",
-            f"{SHARED} is of the version before: move the one that you do not need to another "
+            f"there are streams of two versions in {store / 'jetstream'}: {GLOBAL} and {OWN}",
+            f"{GLOBAL} is of the version before: move the one that you do not need to another "
             "directory, and start again",
         )
     shared.rename(own)

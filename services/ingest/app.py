@@ -53,6 +53,7 @@ from services.ingest.notices import NoticeClaims
 from services.ingest.partitions.sharing import PACE, Pace, Partitions
 from services.ingest.replay.replayer import EventReplayer
 from services.ingest.settings import IngestSettings
+from services.ingest.shared_account import warn_of_shared_account
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -137,7 +138,7 @@ def create_app(
             shared.run,
             *background,
         ],
-        connected=[require_pins],
+        connected=[require_pins, lambda: warn_of_shared_account(broker.link)],
         stopping=[shared.stop],
         closing=[database.close],
         limits=limits,

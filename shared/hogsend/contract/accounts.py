@@ -17,6 +17,8 @@ from hogsend.contract.users import User
 
 OWN = "HOGSEND"
 """The account of our services and of the operator, and of every stream."""
+GLOBAL = "$G"
+"""NATS' own account, for users that were given none."""
 LONGEST_PULL = "10m"
 """How long a pull may wait for its next message or heartbeat; what comes later is delivered again.
 For as long the server remembers who asked, in some 700 bytes a pull."""

@@ -25,6 +25,9 @@ from hogsend.contract.users import DEAD_LETTER_KEEPER, DEPRECATED_USERS, ERASER,
 CROSSING = "_R_."
 """Begins the reply that NATS gives to a request from another account (`contract.accounts`)."""
 
+USER_INFO = "$SYS.REQ.USER.INFO"
+"""Where a server says which account and permissions the asking user has."""
+
 
 class Permissions(msgspec.Struct, frozen=True, omit_defaults=True):
     """Subjects a user may publish to and subscribe to; everything else is refused."""
@@ -203,6 +206,8 @@ def _answering_api() -> set[str]:
         }
     # To find who else would get what is replayed to one durable.
     api.add(f"{API}.CONSUMER.LIST.{StreamName.EVENTS}")
+    # To see whether others are kept apart at all.
+    api.add(USER_INFO)
     return api
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from cli.stack import nats as nats_server
 from hogsend.client.client import Client
@@ -20,7 +21,10 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
+from services.ingest.shared_account import warn_of_shared_account
+from tests.integration.harness import connected
 from tests.ports import free_port
+from tests.servers import Servers
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 AS_BEFORE = {
@@ -78,3 +82,26 @@ async def test_consumers_are_made_as_jetstream_has_it(
         body = json.dumps({**event, **times, "properties": {}}).encode()
         await connection.publish("hogsend.events.x", body, {})
         assert (await asyncio.wait_for(waiting, PATIENCE_SECONDS)).id == "1"
+
+
+@pytest.mark.parametrize("permissions", [EVERYTHING, AS_BEFORE])
+async def test_an_account_that_everybody_shares_is_said_at_the_start(
+    tmp_path: Path, permissions: dict[str, Any]
+) -> None:
+    async with own_server(tmp_path, permissions) as connection:
+        with capture_logs() as logs:
+            await warn_of_shared_account(connection)
+    (line,) = logs
+    assert line["event"].startswith("all NATS users share one account")
+    assert "docs/deploy.md" in line["fix"]
+
+
+async def test_nothing_is_said_of_our_own_configuration(servers: Servers) -> None:
+    async with connected(servers, User.INGEST) as connection:
+        with capture_logs() as logs:
+            await warn_of_shared_account(connection)
+        assert logs == []
+        with capture_logs() as logs:
+            await connection.close()
+            await warn_of_shared_account(connection)
+    assert [line["event"] for line in logs] == ["the NATS account is not known"]
