@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from nats.aio.client import Client
 
+from hogsend.transport import nats_client
 from hogsend.transport.nats_client import NatsClient
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -61,3 +64,36 @@ async def test_connecting_ends_when_it_is_cancelled_as_an_attempt_ends(
     await asyncio.wait({connecting}, timeout=PATIENCE_SECONDS)
     assert connecting.cancelled()
     assert attempt.times == 1
+
+
+LINES = st.lists(
+    st.one_of(st.binary(), st.from_regex(rb"[ -~]{1,80}:[ \t]?[ -~]*", fullmatch=True))
+)
+
+
+@given(LINES)
+@example(
+    [b"Nats-Msg-Id: 1", b"ce-type:\tdev", b": no name", b" a : b ", b"a b: c", b"\xfc: u", b""]
+)
+async def test_headers_are_what_nats_py_makes_of_them(lines: list[bytes]) -> None:
+    raw = b"\r\n".join(lines)
+    read = NatsClient()._parse_header_lines
+    assert read(raw) == Client._parse_header_lines(raw)
+    assert read(raw) == read(raw)
+
+
+async def test_headers_of_a_message_are_read_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(_raw: bytes) -> None:
+        pytest.fail("nats-py has read them")
+
+    monkeypatch.setattr(Client, "_parse_header_lines", slow)
+    raw = b"NATS/1.0\r\nNats-Msg-Id: 1\r\n\r\n"
+    assert await NatsClient()._process_headers(raw) == {"Nats-Msg-Id": "1"}
+
+
+def test_no_name_of_any_length_is_remembered() -> None:
+    remembered = nats_client._known_name.cache_info
+    before = remembered().currsize
+    NatsClient._parse_header_lines(b"x" * (nats_client._NAME_BYTES + 1) + b": 1")
+    assert remembered().currsize == before
+    assert remembered().maxsize is not None
