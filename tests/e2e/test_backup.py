@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import hogsend
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from tests.chaos.faults import stored_ids
-from tests.running_stack import PYTHONPATH, Up, environment, up
+from tests.running_stack import Up, environment, up
 from tests.waiting import eventually
 
 PASSPHRASE = "correct horse battery staple"
@@ -45,19 +43,6 @@ async def command(*arguments: str, home: Path, directory: Path, **more: str) -> 
     )
     said, complained = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 0, said.decode() + complained.decode()
-    told: dict[str, Any] = json.loads(said)
-    return told
-
-
-async def streams(*arguments: str, url: str) -> dict[str, Any]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.main", "streams", *arguments, "--json"),
-        env={**os.environ, "PYTHONPATH": PYTHONPATH, "NATS_URL": url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    said, complained = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, complained.decode()
     told: dict[str, Any] = json.loads(said)
     return told
 
@@ -143,32 +128,3 @@ async def _is_at(url: str, wanted: int) -> bool:
 
 async def _count(stack: Up, wanted: int) -> bool:
     return await stack.stored() == wanted
-
-
-async def test_a_directory_without_a_backup_and_a_stream_that_exists_are_refused(
-    tmp_path: Path,
-) -> None:
-    def run(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "cli.main", "streams", *arguments],
-            env={**os.environ, "PYTHONPATH": PYTHONPATH, "NATS_URL": url},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    refused = await asyncio.to_thread(run, "restore", str(tmp_path), url="nats://127.0.0.1:9")
-    assert refused.returncode == 1
-    assert "there is no backup in" in refused.stderr
-    async with up(tmp_path / "home", tmp_path) as stack:
-        url, saved = operator(stack.home), tmp_path / "saved"
-        await streams("backup", str(saved), url=url)
-        refused = await asyncio.to_thread(run, "restore", str(saved), url=url)
-        assert refused.returncode == 1
-        assert "already in use" in refused.stderr
-        assert "fix: restore into a NATS without streams" in refused.stderr
-        # Somebody who may only subscribe may not save anything.
-        other = str(tmp_path / "other")
-        refused = await asyncio.to_thread(run, "backup", other, url=stack.nats_url)
-        assert refused.returncode == 1
-        assert "operator" in refused.stderr
