@@ -18,8 +18,12 @@ nobody knows what else it does, gets more: no test fails because it is slow.
 
 
 async def eventually(condition: Callable[[], Any], timeout: float = PATIENCE_SECONDS) -> Any:
-    """Ask `condition`, which may be async, until it is true; fail after `timeout` seconds."""
-    async with asyncio.timeout(timeout):
+    """Ask `condition`, which may be async, until it is true.
+
+    It fails after `timeout` seconds, and never sooner than after those above: what takes longer
+    than most things here takes no less where everything does.
+    """
+    async with asyncio.timeout(max(timeout, PATIENCE_SECONDS)):
         while True:
             outcome = condition()
             if inspect.isawaitable(outcome):

@@ -14,7 +14,7 @@ from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.users import User
 from tests.chaos.faults import kill, stored_ids
 from tests.running_stack import Up, up
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 PADDING = "x" * 8000
 SECRET = "known-without-nats"
@@ -89,7 +89,7 @@ async def in_stream(stack: Up, wanted: list[str]) -> bool:
         f"nats://operator:{password}@127.0.0.1:{port}", inbox_prefix=inbox_prefix(User.OPERATOR)
     )
     try:
-        js = client.jetstream()
+        js = client.jetstream(timeout=PATIENCE_SECONDS)
         state = (await js.stream_info("WEBHOOKS")).state
         if state.messages != len(wanted):
             return False

@@ -14,6 +14,7 @@ from cli.connect.loopback import MAX_CONNECTIONS, Listener, listening
 from cli.connect.results import ConnectError
 from hogsend.posthog.client_document import CALLBACK_PORTS
 from tests.ports import free_port, real_ports
+from tests.waiting import PATIENCE_SECONDS
 
 STATE = "the-state-of-this-run"
 GOOD = {"code": "the-code", "state": STATE}
@@ -26,7 +27,7 @@ async def listener() -> AsyncIterator[Listener]:
 
 
 async def get(listener: Listener, path: str = "/callback", **parameters: str) -> httpx.Response:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
         return await http.get(f"http://127.0.0.1:{listener.port}{path}", params=parameters)
 
 
@@ -102,7 +103,7 @@ async def test_other_paths_do_not_end_the_wait(listener: Listener, path: str) ->
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "OPTIONS", "DELETE"])
 async def test_other_methods_do_not_end_the_wait(listener: Listener, method: str) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
         url = f"{listener.redirect_uri}?code=stolen&state={STATE}"
         answer = await http.request(method, url)
     assert answer.status_code == 405
@@ -114,7 +115,7 @@ async def test_other_methods_do_not_end_the_wait(listener: Listener, method: str
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost:{port}", "127.0.0.1", "127.0.0.1:1"])
 async def test_foreign_hosts_do_not_end_the_wait(listener: Listener, host: str) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
         answer = await http.get(
             listener.redirect_uri,
             params={"error": "access_denied"},

@@ -24,7 +24,7 @@ import pytest
 
 from tests.cli.fakes import ADMIN_KEY, CONNECT_INFO, PROVISION, STORE, FakeHogsend, FakePostHog
 from tests.cli.running import Outcome, finish, run, start
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 URL = re.compile(r"http://127\.0\.0\.1:\d+/oauth/authorize/\?\S+")
 
@@ -51,7 +51,7 @@ async def read_until_url(stream: asyncio.StreamReader | None) -> tuple[str, str]
 
 
 async def follow(url: str) -> httpx.Response:
-    async with httpx.AsyncClient(follow_redirects=True) as http:
+    async with httpx.AsyncClient(follow_redirects=True, timeout=PATIENCE_SECONDS) as http:
         return await http.get(url)
 
 

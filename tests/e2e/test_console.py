@@ -25,7 +25,7 @@ from playwright.async_api import Browser, BrowserContext, Page, Route, async_pla
 from services.gateway import sessions
 from tests.ports import free_port
 from tests.running_stack import Up, up
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(__file__).parents[1] / "console" / "node_modules" / "axe-core" / "axe.min.js"
@@ -167,7 +167,9 @@ async def seed(stack: Up) -> None:
     client = await nats.connect(stack.app_url, inbox_prefix="_INBOX_app")
     for number in range(3):
         body_of_nothing = b'{"data":{"userId":"u_%d"}}' % number
-        await client.jetstream().publish("hogsend.engagement.email.burnt", body_of_nothing)
+        await client.jetstream(timeout=PATIENCE_SECONDS).publish(
+            "hogsend.engagement.email.burnt", body_of_nothing
+        )
     await client.close()
 
     async def is_there() -> bool:

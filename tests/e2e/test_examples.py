@@ -19,6 +19,7 @@ from docs.generators import examples
 from tests.ports import free_port
 from tests.running_stack import ROOT, Up, clean_environment, up
 from tests.transcripts import play
+from tests.waiting import PATIENCE_SECONDS
 
 EXAMPLES = ROOT / "docs" / "examples"
 PAGES = {
@@ -169,5 +170,7 @@ async def test_the_users_earlier_name_still_connects(checkout: Checkout) -> None
 async def _report_what_nobody_understands(checkout: Checkout) -> None:
     """Engagement of a type there is not: it becomes the first dead letter."""
     client = await nats.connect(checkout.stack.app_url, inbox_prefix="_INBOX_app")
-    await client.jetstream().publish("hogsend.engagement.email.burnt", b'{"data":{"userId":"u"}}')
+    await client.jetstream(timeout=PATIENCE_SECONDS).publish(
+        "hogsend.engagement.email.burnt", b'{"data":{"userId":"u"}}'
+    )
     await client.close()

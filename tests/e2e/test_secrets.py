@@ -28,7 +28,7 @@ from hogsend.contract.users import User
 from tests.e2e.test_demo import MINTED, TOKENS, VERIFIER
 from tests.ports import free_port, real_ports
 from tests.running_stack import PYTHONPATH, clean_environment
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 # Another run may have the ports.
 pytestmark = pytest.mark.timeout(600)
@@ -114,7 +114,9 @@ def secret(demo: Demo, name: str) -> str:
 
 async def test_metrics(demo: Demo) -> None:
     key = {"Authorization": f"Bearer {secret(demo, 'admin-api-key')}"}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{demo.gateway_port}") as http:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{demo.gateway_port}", timeout=PATIENCE_SECONDS
+    ) as http:
         answer = await http.get("/metrics", headers=key)
     assert answer.status_code == 200
     demo.holds_none(answer.content, "metrics")
@@ -149,7 +151,7 @@ async def test_every_message_that_is_kept(demo: Demo) -> None:
         f"nats://operator:{secret(demo, 'nats-operator')}@127.0.0.1:{demo.nats_port}",
         inbox_prefix=inbox_prefix(User.OPERATOR),
     )
-    js, kept = client.jetstream(), []
+    js, kept = client.jetstream(timeout=PATIENCE_SECONDS), []
     for stream in StreamName:
         state = (await js.stream_info(stream)).state
         for sequence in range(max(state.first_seq, 1), state.last_seq + 1):
@@ -175,6 +177,6 @@ async def test_what_services_answer_on_the_bus_but_the_token(demo: Demo) -> None
     for verb in ("PING", "INFO", "STATS"):
         await client.publish(f"$SRV.{verb}", reply=inbox)
     while len(answers) < 3 * (len(SERVICE_SETTINGS) - 1):
-        answers.append((await subscription.next_msg(timeout=10)).data)
+        answers.append((await subscription.next_msg(timeout=PATIENCE_SECONDS)).data)
     await client.close()
     demo.holds_none(b"\n".join(answers), "service statistics")

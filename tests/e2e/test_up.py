@@ -25,7 +25,7 @@ from hogsend.transport.connection import Connection
 from tests.ports import free_port, free_ports
 from tests.running_stack import Up, environment, launch, processes_of, up
 from tests.servers import Servers
-from tests.waiting import eventually, more_than
+from tests.waiting import PATIENCE_SECONDS, eventually, more_than
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "grafana"
 GRANT: dict[str, Any] = {
@@ -44,7 +44,7 @@ PAUSE_SECONDS = 0.02
 
 async def _served_metrics(first: int) -> list[str]:
     """What each service says at its own port."""
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
         return [
             (await http.get(f"http://127.0.0.1:{first + number}/metrics")).text
             for number in range(len(SERVICE_SETTINGS))

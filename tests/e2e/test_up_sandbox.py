@@ -17,7 +17,7 @@ from tests.cli.running import Outcome, finish
 from tests.ports import free_port
 from tests.running_stack import PYTHONPATH, ROOT, Up, clean_environment, up
 from tests.transcripts import play
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 async def start(stack: Up, *arguments: str) -> asyncio.subprocess.Process:
@@ -53,7 +53,7 @@ async def capture_past(url: str) -> None:
         for user in ("u_1", "u_2")
     ]
     body = {"api_key": Options().project_key, "batch": past}
-    async with httpx.AsyncClient(base_url=url) as posthog:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS) as posthog:
         assert (await posthog.post("/batch/", json=body)).is_success
 
 
@@ -98,7 +98,9 @@ async def test_an_event_captured_in_the_sandbox_is_listed_and_followed(tmp_path:
         assert following.stderr is not None
         assert b"following" in await asyncio.wait_for(following.stderr.readline(), 60)
         stand_in = StandIn(port, httpx.URL(gateway).port or 0)
-        async with httpx.AsyncClient(base_url=stand_in.options.url) as posthog:
+        async with httpx.AsyncClient(
+            base_url=stand_in.options.url, timeout=PATIENCE_SECONDS
+        ) as posthog:
             body = stand_in.event("signed_up", "u_42", "ada@example.com")
             line = asyncio.create_task(following.stdout.readline())
 

@@ -44,7 +44,7 @@ from services.provisioner.app import build_parts as build_provisioner
 from services.provisioner.app import create_app as create_provisioner
 from services.provisioner.settings import ProvisionerSettings
 from tests.servers import Servers
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 ADMIN_KEY = "k-admin"
 READ_KEY = "k-read"
@@ -250,7 +250,7 @@ async def gateway_service(
     )
     public = PublicUrlSettings(api_public_url=public_url)
     environment = environment.model_copy(
-        update={"spool_dir": directory, "webhook_ack_timeout_ms": 1000}
+        update={"spool_dir": directory, "webhook_ack_timeout_ms": int(PATIENCE_SECONDS * 1000)}
     )
     broker = ServiceBroker(User.GATEWAY, Connection(User.GATEWAY, servers.nats_url(User.GATEWAY)))
     parts = build_parts(broker.link, environment, configured)

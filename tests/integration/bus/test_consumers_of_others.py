@@ -121,16 +121,17 @@ async def test_stock_clients_make_what_concerns_themselves(
     for id in range(3):
         await operator.publish("hogsend.events.x", b"%d" % id, {})
     async with connected(servers, user) as connection:
-        js = connection.client.jetstream()
+        js = connection.client.jetstream(timeout=PATIENCE_SECONDS)
         durable = await js.pull_subscribe(EVERY_EVENT, "mine", stream=StreamName.EVENTS)
-        assert [message.data for message in await durable.fetch(3)] == [b"0", b"1", b"2"]
+        messages = await durable.fetch(3, timeout=PATIENCE_SECONDS)
+        assert [message.data for message in messages] == [b"0", b"1", b"2"]
         again = await js.pull_subscribe(EVERY_EVENT, "mine", stream=StreamName.EVENTS)
         assert (await again.consumer_info()).name == "mine"
         # Without the name of its stream, which is looked up.
         pushed = await js.subscribe(EVERY_EVENT)
-        assert (await pushed.next_msg()).data == b"0"
+        assert (await pushed.next_msg(timeout=PATIENCE_SECONDS)).data == b"0"
         ordered = await js.subscribe(EVERY_EVENT, ordered_consumer=True)
-        assert (await ordered.next_msg()).data == b"0"
+        assert (await ordered.next_msg(timeout=PATIENCE_SECONDS)).data == b"0"
         passing = (await pushed.consumer_info()).name
         assert await js.delete_consumer(StreamName.EVENTS, passing) is True
         with pytest.raises(APIError, match="only an operator deletes"):

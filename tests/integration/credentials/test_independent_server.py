@@ -20,6 +20,7 @@ from services.credentials import refresh
 from tests.integration.credentials.conftest import ask, stored
 from tests.integration.harness import Credentials, credentials_service
 from tests.servers import Servers
+from tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[3]
 
@@ -64,7 +65,7 @@ async def refresh_by_hand(url: str, refresh_token: str) -> httpx.Response:
         "refresh_token": refresh_token,
         "client_id": CLIENT_ID,
     }
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as http:
         return await http.post(url, data=form)
 
 

@@ -101,7 +101,7 @@ async def test_a_frozen_process_loses_its_lock_and_learns_it(
     database: Database, scope: LockScope
 ) -> None:
     async def freeze() -> None:
-        async with section(database, scope, idle_seconds=0.2) as lock:
+        async with section(database, scope, idle_seconds=1) as lock:
             async with section(database, scope) as other:
                 await other.confirm()
             await lock.confirm()
@@ -112,7 +112,7 @@ async def test_a_frozen_process_loses_its_lock_and_learns_it(
 
 @SCOPES
 async def test_confirming_keeps_the_lock(database: Database, scope: LockScope) -> None:
-    async with section(database, scope, idle_seconds=2) as lock:
+    async with section(database, scope) as lock:
         for _ in range(3):
             await lock.confirm()
         with pytest.raises(Unavailable):

@@ -47,7 +47,7 @@ async def gateway(directory: Path, **settings: str) -> AsyncIterator[int]:
         cwd=directory,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    await eventually(lambda: answers(port))
+    await eventually(lambda: answers(port), 60)
     yield port
     # It outlived everything that was done to it.
     assert process.returncode is None

@@ -148,7 +148,7 @@ async def test_what_was_queued_without_a_slot_comes_first(driver: Driver) -> Non
     js = driver.operator.js
     await js.add_consumer(StreamName.WEBHOOKS, INGEST_CONSUMER)
     reading = await js.pull_subscribe_bind(consumer="ingest", stream=StreamName.WEBHOOKS)
-    (in_hand,) = await reading.fetch(1)
+    (in_hand,) = await reading.fetch(1, timeout=PATIENCE)
     await post(driver, [PERSONS])
     async with in_partitions(driver):
         # What has no slot and is queued later is consumed, while the other is in hand.

@@ -119,7 +119,7 @@ async def test_a_process_that_stalls_loses_its_lock(
 ) -> None:
     database, stack = driver.provisioner.database, AsyncExitStack()
     with monkeypatch.context() as patched:
-        patched.setattr(store, "IDLE_SECONDS", 0.5)
+        patched.setattr(store, "IDLE_SECONDS", 2)
         lock = await stack.enter_async_context(store.DestinationStore(database).lock())
     await eventually(lambda: no_lock_is_held(database_url))
     with pytest.raises(Unavailable):

@@ -23,7 +23,7 @@ from tests.integration.provisioner.driver import Driver, start_driver
 from tests.ports import free_port
 from tests.posthog_recorder import Recorder, serving
 from tests.servers import Servers
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 HOST = "hogsend.test"
 WEBHOOK = "/v1/webhooks/posthog"
@@ -56,7 +56,9 @@ class Loop:
         self.posthog, self.driver, self.received = posthog, driver, received
 
     async def capture(self, event: str) -> None:
-        async with httpx.AsyncClient(base_url=self.posthog.options.url) as http:
+        async with httpx.AsyncClient(
+            base_url=self.posthog.options.url, timeout=PATIENCE_SECONDS
+        ) as http:
             body = {
                 "api_key": self.posthog.options.project_key,
                 "event": event,

@@ -20,6 +20,7 @@ from sandbox.app import serving
 from sandbox.instance import Instance
 from sandbox.options import Options
 from tests.ports import free_port
+from tests.waiting import PATIENCE_SECONDS
 
 REDIRECT_URI = "http://127.0.0.1:8424/callback"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -89,7 +90,7 @@ async def sandbox(**options: Any) -> AsyncIterator[Driver]:
     chosen = Options(**{"port": free_port(), "auto_consent": True, **options})
     async with (
         serving(chosen) as instance,
-        httpx.AsyncClient(base_url=chosen.url, trust_env=False) as http,
+        httpx.AsyncClient(base_url=chosen.url, trust_env=False, timeout=PATIENCE_SECONDS) as http,
     ):
         yield Driver(instance, http)
 

@@ -166,7 +166,9 @@ async def test_the_command_serves_until_ctrl_c() -> None:
         summary = json.loads(await process.stdout.readline())
         assert summary["url"] == f"http://127.0.0.1:{port}"
         assert summary["projectId"] == 4242
-        async with httpx.AsyncClient(base_url=summary["url"], trust_env=False) as http:
+        async with httpx.AsyncClient(
+            base_url=summary["url"], trust_env=False, timeout=PATIENCE_SECONDS
+        ) as http:
             project = await http.get(
                 "/api/projects/@current/", headers=bearer(summary["personalApiKey"])
             )
@@ -192,7 +194,9 @@ async def test_ctrl_c_does_not_wait_for_a_slow_answer() -> None:
     async with command("--port", port, "--json") as process:
         assert process.stdout is not None
         url = json.loads(await process.stdout.readline())["url"]
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        async with httpx.AsyncClient(
+            base_url=url, trust_env=False, timeout=PATIENCE_SECONDS
+        ) as http:
             slow = {"api": {"delay_ms": 600_000, "times": 1}}
             await http.put("/_sandbox/faults", json=slow)
             asking = asyncio.create_task(http.get("/api/projects/@current/", timeout=600))

@@ -32,7 +32,7 @@ from hogsend.service.subscribers.requests import RequestSubscriber
 from hogsend.transport.connection import Connection
 from tests.integration.harness import connected
 from tests.servers import Servers
-from tests.waiting import eventually, more_than
+from tests.waiting import PATIENCE_SECONDS, eventually, more_than
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
@@ -160,7 +160,7 @@ async def test_large_requests_wait_until_there_is_room_for_them(
     large = b"{" + b" " * (3 * MIB) + b"}"
     async with running(servers, work) as broker:
         asking = [
-            asyncio.create_task(gateway.client.request(INGEST_AUDIT.subject, large, timeout=30))
+            asyncio.create_task(gateway.client.request(INGEST_AUDIT.subject, large, timeout=120))
             for _ in range(5)
         ]
         (audits,) = (one for one in broker.subscribers if isinstance(one, RequestSubscriber))
@@ -222,7 +222,7 @@ async def test_discovery_tells_the_truth_about_every_endpoint(
                 continue
 
         async def srv(subject: str) -> dict[str, Any]:
-            answer = await operator.client.request(subject, b"", timeout=5)
+            answer = await operator.client.request(subject, b"", timeout=PATIENCE_SECONDS)
             told: dict[str, Any] = msgspec.json.decode(answer.data)
             return told
 

@@ -112,4 +112,4 @@ async def _answered(
     await gateway.app(_scope(path, headers), client.receive, client.send)
     assert client.answered == [status]
     del client
-    await eventually(lambda: held() is None, 5)
+    await eventually(lambda: held() is None)
