@@ -98,7 +98,8 @@ class CapabilityReport:
                 state="off",
                 reason="There is neither a usable OAuth credential nor a personal API key; contact "
                 "properties and the default time zone stand in.",
-                remediation="Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY.",
+                remediation="Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY; where "
+                "one is connected, `hogsend doctor` says what PostHog answers.",
             )
         through = "the OAuth credential" if bearer.source == "oauth" else "POSTHOG_PERSONAL_API_KEY"
         return Capability(name=name, state="on", reason=f"Persons are read through {through}.")

@@ -17,6 +17,7 @@ from hogsend.posthog.project_choice import DENIED, ProjectChoice, choose_project
 from hogsend.service import metrics
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.errors import (
+    AGAIN,
     DISCOVERY_REMEDY,
     RETRY_REMEDY,
     Step,
@@ -213,8 +214,17 @@ def _reads(
     detail: str | None = None,
     remediation: str | None = None,
 ) -> ReadsFinding:
-    return ReadsFinding(state=state, through=through, detail=detail, remediation=remediation)
+    return ReadsFinding(
+        state=state, through=through, detail=detail, remediation=_to_diagnose_again(remediation)
+    )
 
 
 def _unknown(detail: str | None, remediation: str | None) -> DestinationFinding:
-    return DestinationFinding(state="unknown", detail=detail, remediation=remediation)
+    return DestinationFinding(
+        state="unknown", detail=detail, remediation=_to_diagnose_again(remediation)
+    )
+
+
+def _to_diagnose_again(remediation: str | None) -> str | None:
+    # The same failure of a run is followed by another run.
+    return remediation.replace(AGAIN, "then run `hogsend doctor` again.") if remediation else None

@@ -196,6 +196,15 @@ async def test_reads_that_fail_hide_nothing_else(status: int, named: str) -> Non
     assert found.destination.state == "live"
 
 
+@pytest.mark.parametrize("status", [429, 500])
+async def test_what_is_done_again_after_a_diagnosis_is_a_diagnosis(status: int) -> None:
+    provisioner = working()
+    provisioner.posthog.refuse("GET", "/", status, {"detail": "no"})
+    found = await diagnose(provisioner)
+    for finding in (found.person_reads, found.destination):
+        assert (finding.remediation or "").endswith("then run `hogsend doctor` again.")
+
+
 async def test_a_token_that_was_refused_a_moment_ago_is_tried_again() -> None:
     """Without a refresh in its place nothing else uses it for a while."""
     provisioner = working()
