@@ -144,7 +144,10 @@ _EXAMPLES: dict[int, tuple[msgspec.Struct, ...]] = {
 def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
     """OpenAPI entries for the errors of a route; 413 implies 408 and 415, also about bodies."""
     bodies: dict[int, tuple[Any, str]] = {
-        400: (ValidationBody | ErrorBody, "The request does not match its schema, or is not JSON."),
+        400: (
+            ValidationBody | ErrorBody,
+            "Of another schema, a number out of range, nested too deeply, or not JSON.",
+        ),
         401: (ErrorBody, "A missing or unknown key."),
         403: (ErrorBody, "A known key without permission for this."),
         404: (ErrorBody, "It does not exist."),

@@ -8,10 +8,17 @@ from typing import TypeVar
 
 import msgspec
 
-from hogsend.contract.json_text import replace_lone_surrogates, without_byte_order_mark
+from hogsend.contract.json_text import (
+    is_too_deep,
+    replace_lone_surrogates,
+    without_byte_order_mark,
+)
 
 REQUIRED = "Required"
 """The problem of a body without a field that it must have."""
+
+TOO_DEEP = "nested too deeply"
+"""The problem of a body that nobody behind the gateway could read; it may not end as JSON."""
 
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING = re.compile(r"missing required field `([^`]+)`$")
@@ -39,6 +46,8 @@ def decode_json(body: bytes, type: type[T]) -> T:
         InvalidBodyError: it is JSON that does not match `type`.
     """
     body = without_byte_order_mark(body)
+    if is_too_deep(body):
+        raise InvalidBodyError(TOO_DEEP)
     try:
         decoded = msgspec.json.decode(replace_lone_surrogates(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -55,14 +64,13 @@ def why_not_taken(body: bytes, error: Exception) -> str:
     Raises:
         MalformedBodyError: it is not JSON, or not UTF-8.
     """
-    # Whether such a body ends as JSON cannot be told without going as deep.
-    too_deep = "nested too deeply"
     if isinstance(error, RecursionError):
-        return too_deep
+        return TOO_DEEP
     try:
-        json.loads(body.decode(), parse_constant=_no_constant)
+        # Python reads no integer of more than 4300 digits, and calls it wrong in the same way.
+        json.loads(body.decode(), parse_constant=_no_constant, parse_int=len)
     except RecursionError:
-        return too_deep
+        return TOO_DEEP
     except ValueError:
         raise MalformedBodyError from None
     # JSON's grammar knows no largest number.

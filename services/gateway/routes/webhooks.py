@@ -66,7 +66,10 @@ def posthog_route(deliveries: PostHogDeliveries) -> HTTPRouteHandler:
         responses={
             200: ResponseSpec(WebhookAccepted, description="The event is durable."),
             **documented_errors(401, 413, 429, 503),
-            400: ResponseSpec(InvalidPayloadBody, description="Not what PostHog sends."),
+            400: ResponseSpec(
+                InvalidPayloadBody,
+                description="Not what PostHog sends, a number out of range, or nested too deeply.",
+            ),
         },
     )
     async def deliver_posthog_webhook(request: Request[Any, Any, Any]) -> Response[bytes]:

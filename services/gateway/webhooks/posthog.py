@@ -16,13 +16,14 @@ from hogsend.contract.headers import (
     event_message_id,
     format_time,
 )
-from hogsend.contract.json_text import replace_lone_surrogates, without_byte_order_mark
+from hogsend.contract.json_text import (
+    is_too_deep,
+    replace_lone_surrogates,
+    without_byte_order_mark,
+)
 from hogsend.contract.partitions import slot_of
 from hogsend.contract.webhooks import PostHogWebhook
-from services.gateway.json_body import (
-    MalformedBodyError,
-    why_not_taken,
-)
+from services.gateway.json_body import TOO_DEEP, MalformedBodyError, why_not_taken
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 
 POSTHOG = "posthog"
@@ -58,6 +59,8 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
     body = without_byte_order_mark(body)
     try:
         str(body, "utf-8")
+        if is_too_deep(body):
+            raise InvalidPayloadError(TOO_DEEP)
         body = replace_lone_surrogates(body)
         webhook = _decode(body)
     except msgspec.ValidationError as error:

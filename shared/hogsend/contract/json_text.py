@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import accumulate
 
 import msgspec
 
@@ -15,6 +16,31 @@ _ESCAPES = re.compile(
 
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+MAX_DEPTH = 500
+"""How deep arrays and objects may be nested in what comes from outside.
+
+How deep Python reads depends on its version and on who calls; half of the least there is leaves
+room for every service and subscriber behind.
+"""
+
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NEITHER_BRACKETS_NOR_QUOTES = bytes(
+    byte for byte in range(256) if byte not in _STEPS and byte != ord('"')
+)
+
+
+def is_too_deep(body: bytes) -> bool:
+    """Whether JSON is nested more than `MAX_DEPTH` deep; of other text it may say either."""
+    # What is open is closed again, too: most are shorter than that, or have fewer brackets.
+    if len(body) <= 2 * MAX_DEPTH or body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    brackets_and_quotes = unescaped.translate(None, _NEITHER_BRACKETS_NOR_QUOTES)
+    # Two quotes side by side change nothing about where texts are, and most quotes are such.
+    outside_and_in_text = brackets_and_quotes.replace(b'""', b"").split(b'"')
+    structure = b"".join(outside_and_in_text[::2])
+    return max(accumulate(map(_STEPS.__getitem__, structure)), default=0) > MAX_DEPTH
 
 
 def without_byte_order_mark(body: bytes) -> bytes:

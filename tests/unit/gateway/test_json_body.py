@@ -9,7 +9,8 @@ import pytest
 from hogsend.contract import subjects
 from hogsend.contract.destinations import ANALYTICS_CREATE_DESTINATION, CreateDestination
 from hogsend.contract.events import INGEST_RECORD, Recorded, RecordEvent
-from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.json_text import MAX_DEPTH, is_too_deep, replace_lone_surrogates
+from services.gateway.json_body import InvalidBodyError, decode_json
 from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer
 
 DESTINATION = "/v1/admin/webhooks/11111111-1111-1111-1111-111111111111"
@@ -144,3 +145,54 @@ async def test_a_value_of_another_type_is_not_taken_for_what_it_looks_like(
     assert status == 400
     assert json.loads(json.loads(said)["error"]["message"])[0]["path"] == path
     assert gateway.bus.questions == []
+
+
+def nested(depth: int, kind: bytes = b"[") -> bytes:
+    opening, closing = {b"[": (b"[", b"]"), b"{": (b'{"a":', b"}")}[kind]
+    return opening * depth + b"1" + closing * depth
+
+
+@pytest.mark.parametrize(
+    ("body", "too_deep"),
+    [
+        pytest.param(nested(MAX_DEPTH), False, id="as deep as may be"),
+        pytest.param(nested(MAX_DEPTH + 1), True, id="arrays"),
+        pytest.param(nested(MAX_DEPTH + 1, b"{"), True, id="objects"),
+        pytest.param(b"[" + nested(MAX_DEPTH, b"{") + b"]", True, id="both"),
+        pytest.param(b"[" + b"[[1]]," * MAX_DEPTH + b"1]", False, id="many, side by side"),
+        pytest.param(b'["' + b"[" * 2 * MAX_DEPTH + b'"]', False, id="in a text"),
+        pytest.param(rb'["\"' + b"[" * 2 * MAX_DEPTH + b'"]', False, id="after an escaped quote"),
+        pytest.param(rb'["\\",' + nested(MAX_DEPTH) + b"]", True, id="after a text's backslash"),
+        pytest.param(
+            rb'["\\\"' + b"[" * 2 * MAX_DEPTH + b'"]', False, id="after a backslash and a quote"
+        ),
+        pytest.param(b'["["' + b',"","["' * MAX_DEPTH + b"]", False, id="beside empty texts"),
+        pytest.param(b'["[","",' + nested(MAX_DEPTH) + b"]", True, id="after an empty text"),
+        pytest.param(b"", False, id="nothing"),
+        pytest.param(b"]" * 1000 + b"[" * 501, False, id="closed before it is open"),
+        pytest.param(b'"' * 1001 + b"[" * 501, False, id="in a text without an end"),
+    ],
+)
+def test_how_deep_json_is_nested_is_counted_outside_of_texts(body: bytes, too_deep: bool) -> None:
+    assert is_too_deep(body) == too_deep
+
+
+@pytest.mark.parametrize("kind", [b"[", b"{"])
+@pytest.mark.parametrize(
+    ("route", "content"),
+    [
+        (ROUTES[1], b'{"event":"e","userId":"u","properties":{"x":%s}}'),
+        (ROUTES[6], b'{"event":{"event":"e","distinct_id":"u"},"unread":%s}'),
+    ],
+)
+async def test_what_nobody_behind_could_read_is_refused(
+    gateway: FakeGateway, route: tuple[str, str], content: bytes, kind: bytes
+) -> None:
+    status, answer = await ask(gateway, route, content % nested(MAX_DEPTH, kind))
+    assert status == 400
+    assert "nested too deeply" in answer
+
+
+def test_a_number_of_more_digits_than_python_reads_is_out_of_range_and_not_malformed() -> None:
+    with pytest.raises(InvalidBodyError, match="out of range"):
+        decode_json(b'{"x":' + b"9" * 5000 + b"}", dict[str, object])
