@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.errors import Unavailable
 
 
 @asynccontextmanager
@@ -23,10 +23,10 @@ async def time_limit(connection: Any, seconds: float, instead: str) -> AsyncIter
         instead: what would take less.
 
     Raises:
-        InvalidRequest: a statement took longer.
+        Unavailable: a statement took longer; on a machine less busy it may not.
     """
     await connection.execute(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
     try:
         yield
     except asyncpg.QueryCanceledError as error:
-        raise InvalidRequest(f"this takes longer than {seconds:g} s: {instead}") from error
+        raise Unavailable(f"this takes longer than {seconds:g} s: {instead}") from error

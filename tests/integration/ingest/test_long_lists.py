@@ -13,7 +13,7 @@ import pytest
 
 from hogsend.contract.audit import AuditPage, ListAudit
 from hogsend.contract.directory import ListContacts
-from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.contract.events import EventPage, ListEvents
 from hogsend.service.database import Database
 from services.ingest import audit as audit_module
@@ -252,7 +252,7 @@ async def test_a_list_that_takes_too_long_ends_and_says_what_to_ask_for(
     async with database.acquire() as connection, connection.transaction():
         # As slow as can be.
         await connection.execute(f"LOCK TABLE {table}")
-        with pytest.raises(InvalidRequest, match=instead):
+        with pytest.raises(Unavailable, match=instead):
             await lists[table]()
     # The limit was of that transaction alone.
     monkeypatch.undo()
