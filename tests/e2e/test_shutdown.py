@@ -79,7 +79,12 @@ async def test_a_request_under_way_is_answered(
         await lock.start()
         await connection.execute("LOCK TABLE ingest.events IN ACCESS EXCLUSIVE MODE")
         asking = asyncio.ensure_future(ask(stack, f"under-way-{stopped}"))
-        await eventually(lambda: waits_for_the_lock(connection))
+
+        async def is_under_way() -> bool:
+            assert not asking.done(), asking
+            return await waits_for_the_lock(connection)
+
+        await eventually(is_under_way)
         process.terminate()
         await eventually(lambda: says_stopping(stack, stopped))
         await lock.rollback()
