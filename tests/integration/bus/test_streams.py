@@ -152,3 +152,4 @@ async def test_what_jetstream_stores_in_all_is_measured_with_streams_of_others(
         assert jetstream_disk.USED.labels("file")._value.get() > 10_000
         reserved = jetstream_disk.RESERVED.labels("file")._value.get()
         assert reserved > stream_declarations.STREAMS[StreamName.EVENTS].config.max_bytes
+        assert jetstream_disk.LIMIT.labels("file")._value.get() > reserved
