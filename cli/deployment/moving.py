@@ -75,8 +75,8 @@ class Move:
         if DOOR in self._compose.services():
             raise CommandError(
                 "two gateways share a port here, and a move has to ask each of them",
-                "take deploy/shared-port.yaml out of COMPOSE_FILE and run `docker compose up -d "
-                "--remove-orphans`; after the move, put it back",
+                'go back to one gateway as docs/deploy.md says in "Two gateways behind one port"; '
+                "after the move, put deploy/shared-port.yaml back into COMPOSE_FILE",
             )
         journal = self._begun()
         if journal is not None and journal.target is not target:
