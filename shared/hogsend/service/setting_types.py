@@ -75,14 +75,18 @@ def _nats_addresses(text: str) -> str:
         raise ValueError("a password in it has a comma; write %2C for it")
     for given in addresses:
         # nats-py takes an address without a scheme for nats://.
-        parts = _parsed(given if "://" in given else f"nats://{given}", example)
+        address = given if "://" in given else f"nats://{given}"
+        user_and_password = address.partition("://")[2].rpartition("@")[0]
+        if any(character in user_and_password for character in "/?#[]"):
+            raise ValueError(
+                "a password in it has a character of addresses; write %2F, %3F, %23, %5B and %5D "
+                "for a /, ?, #, [ and ]"
+            )
+        parts = _parsed(address, example)
         if parts.scheme not in {"nats", "tls", "ws", "wss"}:
             raise ValueError(f"an address begins neither with nats:// nor with tls://; {example}")
         if parts.query or parts.fragment or parts.path.strip("/"):
-            raise ValueError(
-                f"an address goes on after host and port; {example}, and %23, %2F and %3F for a "
-                "#, / or ? in a password"
-            )
+            raise ValueError(f"an address goes on after host and port; {example}")
     return text
 
 

@@ -430,6 +430,24 @@ def test_each_deprecated_name_is_one_line_in_the_log(
     assert {line["service"] for line in lines} == {"gateway"}
 
 
+@pytest.mark.parametrize(
+    ("character", "written"),
+    [("/", "%2F"), ("?", "%3F"), ("#", "%23"), ("[", "%5B"), ("]", "%5D")],
+)
+def test_a_password_of_nats_that_breaks_its_address_is_named_as_what_does(
+    character: str, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NATS_URL", f"nats://a:b@nats-1,nats://u:7{character}hidden@nats:4222")
+    with pytest.raises(ValidationError) as refused:
+        BusSettings()
+    (problem,) = describe_problems(refused.value)
+    assert "a password in it" in problem
+    assert written in problem
+    assert "hidden" not in problem
+    monkeypatch.setenv("NATS_URL", f"nats://a:b@nats-1,nats://u:7{written}hidden@nats:4222")
+    assert BusSettings().nats_url
+
+
 @pytest.mark.parametrize("secret", ["pa,hidden", "4222,hidden", "1,2,hidden"])
 def test_a_comma_in_a_password_of_nats_does_not_make_two_addresses(
     secret: str, monkeypatch: pytest.MonkeyPatch
