@@ -12,7 +12,8 @@ _BLANK = (
 
 _ADDRESS = re.compile(r"[^\s@<>]+@[^\s@<>]+")
 
-_QUOTES = "'\"`"
+_AROUND = "'\"`\u200b\u200c\u200d\u2060"
+"""Quotes, and characters without a width, which come along when a text is copied."""
 
 _NAMES_OF_NOBODY = frozenset(
     {
@@ -20,6 +21,8 @@ _NAMES_OF_NOBODY = frozenset(
         "guest",
         "distinctid",
         "distinct_id",
+        "userid",
+        "user_id",
         "id",
         "not_authenticated",
         "email",
@@ -30,6 +33,7 @@ _NAMES_OF_NOBODY = frozenset(
         "none",
         "nil",
         "nan",
+        "optional(nil)",
         "0",
         "00000000-0000-0000-0000-000000000000",
     }
@@ -38,6 +42,8 @@ _NAMES_OF_NOBODY = frozenset(
 _OPENING = frozenset("[{(<$%")
 _WRITTEN_FOR_NOBODY = re.compile(
     r"\[object \w+\]"  # an object of JavaScript, such as a promise nobody waited for
+    r"|[\[({](?:null|undefined|none)?[\])}]"  # a list, a tuple or an object that is empty
+    r"|%(?:[sdv@]|\(\w+\)s)"  # a format of C, Go, Objective-C or Python that got no value
     r"|[(<](?:nil|null|none|undefined|no value|not set|empty|unknown)[)>]"  # Go, Google Analytics
     r"|\{\{.*\}\}|[$%]\{.*\}|<%.*%>",  # a template that nothing was put into
     re.DOTALL,
@@ -63,7 +69,9 @@ def contact_email(value: object) -> str | None:
     if email is not None:
         if email.endswith(">") and "<" in email:
             email = email[:-1].rpartition("<")[2]
-        email = email.removeprefix("mailto:")
+        if email.startswith("mailto:"):
+            # Behind a ? are a subject and the like (RFC 6068, 2).
+            email = email.removeprefix("mailto:").partition("?")[0]
     return email if email is not None and _ADDRESS.fullmatch(email) else None
 
 
@@ -72,11 +80,12 @@ def contact_user_id(distinct_id: str) -> str | None:
 
     Nobody is named by a blank id, nor by what programs write when they do not know whom they mean:
     those that PostHog refuses to merge (`isDistinctIdIllegal` in its ingestion), in any case and
-    quoted or not, and their like (correction C5): `[object Promise]`, `<nil>`, `{{ user.id }}`.
+    quoted or not, and their like (correction C5): `[object Promise]`, `<nil>`, `{{ user.id }}`,
+    `[]`, `Optional(nil)`, `%s`, `user_id`.
     """
     bare, before = distinct_id.strip(_BLANK).lower(), ""
     while bare != before:
-        bare, before = bare.strip(_QUOTES).strip(_BLANK).strip(), bare
+        bare, before = bare.strip(_AROUND).strip(_BLANK).strip(), bare
     if not bare or bare in _NAMES_OF_NOBODY:
         return None
     if bare[0] in _OPENING and _WRITTEN_FOR_NOBODY.fullmatch(bare):

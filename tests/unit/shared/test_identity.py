@@ -20,6 +20,7 @@ def test_every_spelling_of_an_address_is_one(text: str) -> None:
     [
         *("Mara <Mara@Example.com>", '"Mara, A. <x>" <mara@example.com> ', "<mara@example.com>"),
         *("mailto:mara@example.com", "Mailto:Mara@example.com", "<mailto:mara@example.com>"),
+        *("mailto:mara@example.com?subject=Hi", "<MAILTO:Mara@example.com?cc=a@b>"),
     ],
 )
 def test_an_address_is_found_where_a_mail_or_a_link_has_it(text: str) -> None:
@@ -69,6 +70,8 @@ def test_what_is_no_address_is_no_key(value: object) -> None:
         *("(null)", "<null>", "<nil>", "(none)", "(not set)", "<no value>", "'[object Null]'"),
         *("[object Undefined]", "[object Promise]", "[object HTMLInputElement]"),
         *("{{ user.id }}", "{{user\n.id}}", "${user.id}", "%{user_id}", "<%= user.id %>"),
+        *("[]", "{}", "()", "[null]", "[undefined]", "Optional(nil)", "user_id", "userId"),
+        *("%s", "%d", "%v", "%@", "%(user_id)s", "\u200b", "\u200dnull\u2060", " '\u200b' "),
         *("", " ", "\t\n", "\ufeff", "''", '"null"', "'0'", ' "undefined" ', "`None`", "\"'id'\""),
     ],
 )
@@ -87,6 +90,11 @@ def test_what_programs_write_for_nobody_is_no_key(id: str) -> None:
         "ada@example.com",
         "idx",
         "{7}",
+        "[7]",
+        "%s7",
+        "100%",
+        "u\u200b_7",
+        "Optional(u_7)",
         "[u 7]",
         "$u",
         "<u_7>",
