@@ -10,7 +10,7 @@ import msgspec
 from hogsend.contract.base import Message
 from hogsend.contract.errors import InvalidRequest, TooLarge
 from hogsend.contract.headers import message_headers
-from hogsend.contract.json_text import encode_json
+from hogsend.contract.json_text import MAX_DEPTH, encode_json, is_too_deep
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, IN_FLIGHT
 
@@ -27,7 +27,8 @@ class Writer:
         """Publish a message that JetStream deduplicates by `id`.
 
         Raises:
-            InvalidRequest: the message is no JSON, breaks its constraints, or is too large.
+            InvalidRequest: the message is no JSON, breaks its constraints, is nested too deeply, or
+                is too large.
             Unavailable: the bus cannot be reached; the message may be written again.
         """
         try:
@@ -36,6 +37,8 @@ class Writer:
             msgspec.json.decode(body, type=type(message))
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
             raise InvalidRequest(str(error)) from error
+        if is_too_deep(body):
+            raise InvalidRequest(f"nested more than {MAX_DEPTH} deep")
         kind = type(message).__name__.lower()
         headers = message_headers(id=id, source="service", type=kind, time=datetime.now(UTC))
         async with self._in_flight:

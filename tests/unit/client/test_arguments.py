@@ -12,6 +12,7 @@ import pytest
 
 from hogsend import Client, InvalidRequest
 from hogsend.client.subscriptions import credentials_consumer, events_consumer
+from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.contract.persons import ANALYTICS_PERSON
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
@@ -68,6 +69,26 @@ async def test_text_that_was_cut_within_a_character_is_mended() -> None:
     assert captured["properties"] == {mended: [mended, "\U0001f600"]}
     assert changed["set"] == {"name": mended}
     assert reported["data"]["userId"] == mended
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client, deep: client.capture("e", "u", {"deep": deep}),
+        lambda client, deep: client.persons.set("u", {"deep": deep}),
+        lambda client, deep: client.engagement.report("email.opened", {"deep": deep}),
+    ],
+)
+async def test_what_is_nested_too_deeply_to_be_read_is_not_written(
+    call: Callable[[Client, object], Awaitable[Any]],
+) -> None:
+    link = FakeLink()
+    deep: object = 1
+    for _ in range(MAX_DEPTH):
+        deep = [deep]
+    with pytest.raises(InvalidRequest, match=f"more than {MAX_DEPTH} deep"):
+        await call(Client(link), deep)
+    assert link.published == []
 
 
 async def test_a_request_that_is_no_json_is_said_so_before_it_is_asked() -> None:
