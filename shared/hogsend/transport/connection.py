@@ -266,7 +266,7 @@ class Connection:
             raise from_code(answer.headers[ERROR_CODE_HEADER], answer.headers.get(ERROR_HEADER, ""))
         try:
             return msgspec.json.decode(answer.data, type=endpoint.reply)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             # Without msgspec's words and its traceback: both may quote a reply that holds a secret.
             raise UnreadableReply(
                 f"the {endpoint.service} service answered {endpoint.subject} in a shape that is "

@@ -31,7 +31,14 @@ class Answered(Connection):
         return Msg(self.client, subject, data=self._answer)
 
 
-@pytest.mark.parametrize("answer", [b"", b"{", b"[]", b'{"t0ps3cret": 1}', b"\xff", b'"t0ps3cret"'])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(b"", b"{", b"[]", b'{"t0ps3cret": 1}', b"\xff", b'"t0ps3cret"', b'{"unread": "\xff"}'),
+        b'{"t0ps3cret": ' + b"[" * 2_000 + b"]" * 2_000 + b"}",
+    ],
+    ids=lambda answer: repr(answer[:24]) if isinstance(answer, bytes) else None,
+)
 @pytest.mark.parametrize(
     ("endpoint", "request_"),
     [(CREDENTIALS_STATUS, ProviderRef(provider_id="posthog")), (ANALYTICS_HEALTH, Empty())],
