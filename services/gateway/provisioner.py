@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from hogsend.contract.base import Empty
+from hogsend.contract.errors import Unavailable
 from hogsend.contract.health import PROVISIONER_HEALTH
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.transport.connection import Connection
@@ -35,10 +36,18 @@ async def ask(
     run = asyncio.create_task(bus.request(endpoint, message, deadline=deadline))
     try:
         while not (await asyncio.wait({run}, timeout=WATCH_SECONDS))[0]:
-            await probe(bus)
+            await _look_twice(bus)
         return run.result()
     finally:
         run.cancel()
+
+
+async def _look_twice(bus: Connection) -> None:
+    """Look whether it runs; busy with what it was asked, it may miss one deadline."""
+    try:
+        await probe(bus)
+    except Unavailable:
+        await probe(bus)
 
 
 async def probe(bus: Connection) -> None:

@@ -27,8 +27,13 @@ class SlowProvisioner(FakeConnection):
         super().__init__()
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.given_up = False
+        self.missing = 0
+        """How often it does not answer in time whether it runs."""
 
     async def request(self, endpoint: Any, message: Any, **options: Any) -> Any:
+        if endpoint is PROVISIONER_HEALTH and self.missing:
+            self.missing -= 1
+            raise HANGS
         if endpoint is not PROVISIONER_DIAGNOSE:
             return await super().request(endpoint, message, **options)
         try:
@@ -60,6 +65,15 @@ async def test_one_that_hangs_leaves_what_it_knows_unknown(bus: SlowProvisioner)
     found, diagnosis = await capabilities.known(bus)
     assert diagnosis is None
     assert {one.name: one.state for one in found.capabilities}["loopProvisioning"] == "unknown"
+
+
+async def test_one_that_misses_a_deadline_is_asked_again(bus: SlowProvisioner) -> None:
+    bus.missing = 1
+    bus.answer(PROVISIONER_HEALTH, HEALTHY)
+    asking = asyncio.create_task(provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty()))
+    await eventually(lambda: bus.looked() > 3)
+    bus.reply.set_result(DIAGNOSIS)
+    assert await asking is DIAGNOSIS
 
 
 @pytest.mark.parametrize("reply", [DIAGNOSIS, NotFound("nothing")])
