@@ -37,6 +37,7 @@ from sandbox.http.query import QueryController
 from sandbox.http.remote_config import get_extension, get_remote_config, get_remote_config_script
 from sandbox.instance import Instance
 from sandbox.options import Options
+from sandbox.server_threads import none_left
 
 MAX_BODY_BYTES = 20 * 1024 * 1024
 """The limit of capture (rust/capture/src/v0_request.rs)."""
@@ -115,6 +116,12 @@ async def serving(options: Options) -> AsyncIterator[Instance]:
     Raises:
         CannotStart: it cannot listen on host and port.
     """
+    async with none_left(), _serving(options) as instance:
+        yield instance
+
+
+@asynccontextmanager
+async def _serving(options: Options) -> AsyncIterator[Instance]:
     instance = Instance(options)
     server = Server(
         app_of(instance),
