@@ -205,7 +205,7 @@ def nats_server(*, clustered: bool, accounts: bool = True) -> str:
 def _accounts(*, clustered: bool) -> list[str]:
     others = [line for user in OTHERS for line in _account_of_others(user)]
     return [
-        "# What JetStream answers to an account of others cannot reach ours (docs/adr/0012).",
+        "# What JetStream answers to an account of others cannot reach ours (docs/adr/0031).",
         "accounts {",
         f"  {OWN} {{",
         *(

@@ -3,7 +3,7 @@
 A client names the reply of what it asks JetStream, and JetStream answers with the server's rights.
 Within one account such a reply may be JetStream's own API: an empty answer to an acknowledgement
 would empty a stream. What JetStream answers to another account stays in that one, where nothing of
-JetStream listens (docs/adr/0012). So an account of others imports what its user may publish, as
+JetStream listens (docs/adr/0031). So an account of others imports what its user may publish, as
 services, and what it may hear, as streams, and has nothing else.
 """
 

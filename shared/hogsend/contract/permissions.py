@@ -70,7 +70,6 @@ def permissions(user: User) -> Permissions:
     subscribe |= {endpoint.subject for endpoint in endpoints() if endpoint.service == user}
     if user is ANSWERED_BY:
         subscribe.add(f"{REQUESTS}.>")
-        publish.add(f"{API}.INFO")
     if user is User.GATEWAY:
         publish.add(ASK_ACTIVITY)
     if user is User.GATEWAY or any(endpoint.service == user for endpoint in endpoints()):
@@ -195,7 +194,7 @@ def _reading(stream: StreamName, consumer: str) -> set[str]:
 
 
 def _answering_api() -> set[str]:
-    """What ingest does for others; it answers into their inboxes alone."""
+    """What ingest does for others, and of the account; it answers into inboxes alone."""
     api = {f"{inbox_prefix(other)}.>" for other in OTHERS}
     for stream in STREAMS_OF_OTHERS:
         api |= {
@@ -206,8 +205,8 @@ def _answering_api() -> set[str]:
         }
     # To find who else would get what is replayed to one durable.
     api.add(f"{API}.CONSUMER.LIST.{StreamName.EVENTS}")
-    # To see whether others are kept apart at all.
-    api.add(USER_INFO)
+    # To see whether others are kept apart at all, and what all streams together take.
+    api |= {USER_INFO, f"{API}.INFO"}
     return api
 
 
