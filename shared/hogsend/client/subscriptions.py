@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
@@ -19,6 +20,7 @@ from hogsend.contract.errors import HogsendError, InvalidRequest
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
 from hogsend.transport.consumer import Consumer
+from hogsend.transport.follower import Follower
 from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS, MessagesInHand
 
 IDLE_CONSUMER_SECONDS = 300.0
@@ -140,10 +142,10 @@ class CredentialChanges(AsyncIterator[CredentialChanged]):
 
     def __init__(self, connection: Connection, provider: str | None) -> None:
         config = credentials_consumer(provider)
-        consumer = Consumer(connection, StreamName.CREDENTIALS, config, batch=1, adjust=False)
-        self._batches = _ResumableIterator(consumer.batches())
+        self._follower = Follower(connection, StreamName.CREDENTIALS, config)
+        self._waiting: deque[Msg] = deque()
         self._decoder = Decoder[CredentialChanged](CredentialChanged)
-        self._versions: dict[str, int] = {}
+        self._heard = ChangesHeard()
 
     async def __anext__(self) -> CredentialChanged:
         """Wait for the next change that is newer than what was handed out before.
@@ -152,11 +154,28 @@ class CredentialChanges(AsyncIterator[CredentialChanged]):
             CannotDecode: what was announced is no change; the next call goes on.
         """
         while True:
-            (message,) = await self._batches.next()
-            change = self._decoder.decode(message)
-            if change.version > self._versions.get(change.provider, -1):
-                self._versions[change.provider] = change.version
+            if not self._waiting:
+                self._waiting.extend(await self._follower.next())
+            if not self._waiting:
+                raise StopAsyncIteration
+            change = self._decoder.decode(self._waiting.popleft())
+            if self._heard.is_news(change):
                 return change
+
+
+class ChangesHeard:
+    """What was heard of credentials: after a broken connection the last change comes again."""
+
+    def __init__(self) -> None:
+        """Nothing was heard yet."""
+        self._versions: dict[str, int] = {}
+
+    def is_news(self, change: CredentialChanged) -> bool:
+        """Whether a change is newer than every one of its provider before; then it is heard."""
+        if change.version <= self._versions.get(change.provider, -1):
+            return False
+        self._versions[change.provider] = change.version
+        return True
 
 
 def events_consumer(names: Names, durable: str | None) -> ConsumerConfig:
@@ -182,7 +201,8 @@ def credentials_consumer(provider: str | None) -> ConsumerConfig:
     """The consumer of one provider's credential changes, or all: the last of each, then changes.
 
     It is kept in the server's memory: on disk each change would be two thirds of what the server
-    does for it. A server that has forgotten it makes it again, and it begins with the last of each.
+    does for it. After a broken connection, and by a server that has forgotten it, another one is
+    made, which begins with the last of each: see `ChangesHeard`.
 
     Raises:
         InvalidRequest: the provider is no text.

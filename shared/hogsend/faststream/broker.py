@@ -16,13 +16,12 @@ from hogsend.client.client import Client
 from hogsend.client.decoding import Undecodable, decoder_for
 from hogsend.client.subscriptions import Names, credentials_consumer, events_consumer
 from hogsend.contract.base import Message
-from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.events import Event
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
 from hogsend.faststream.linked import LinkedBroker
-from hogsend.faststream.subscriber import ConsumerSubscriber
+from hogsend.faststream.subscriber import ChangeSubscriber, ConsumerSubscriber
 from hogsend.transport.connection import UNREACHABLE
 
 log = logging.getLogger(__name__)
@@ -121,7 +120,12 @@ class HogsendBroker(LinkedBroker):
         The handler takes a `CredentialChanged`: the current state first, then every change.
         """
         consumer = credentials_consumer(provider)
-        return self._consuming(StreamName.CREDENTIALS, consumer, CredentialChanged)
+
+        def decorate(handler: Handler) -> Handler:
+            config: Any = self.config
+            return self._added(ChangeSubscriber(StreamName.CREDENTIALS, consumer, config), handler)
+
+        return decorate
 
     def _consuming(
         self,
@@ -138,11 +142,14 @@ class HogsendBroker(LinkedBroker):
                 decoder=decoder_for(handler, message),
                 undecodable=undecodable,
             )
-            Registrator.subscriber(self, subscriber)
-            subscriber.add_call(parser_=None, decoder_=None, dependencies_=())(handler)
-            return handler
+            return self._added(subscriber, handler)
 
         return decorate
+
+    def _added(self, subscriber: ConsumerSubscriber, handler: Handler) -> Handler:
+        Registrator.subscriber(self, subscriber)
+        subscriber.add_call(parser_=None, decoder_=None, dependencies_=())(handler)
+        return handler
 
 
 def _observe(what: str, detail: str) -> None:

@@ -28,8 +28,11 @@ from nats.js.api import AckPolicy as JetStreamAckPolicy
 from nats.js.api import ConsumerConfig
 
 from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, told
+from hogsend.client.subscriptions import ChangesHeard
+from hogsend.contract.credentials import CredentialChanged
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import Consumer
+from hogsend.transport.follower import Follower
 from hogsend.transport.messages_in_hand import MessagesInHand
 
 if TYPE_CHECKING:
@@ -115,19 +118,20 @@ class ConsumerSubscriber(PullStreamSubscriber):
 
     async def _consume(self, link: Connection, source: Consumer) -> None:
         async for messages in source.batches():
-            if self._consumer.ack_policy is JetStreamAckPolicy.NONE:
-                await self._hand_over(messages[0])
-                continue
             async with _in_hand(link, messages).held(NAK_SECONDS):
                 await self._hand_over(messages[0])
 
     async def _hand_over(self, message: Msg) -> None:
         try:
-            self._readable.decode(message)
+            read = self._readable.decode(message)
         except CannotDecode as error:
             await self._set_aside(message, error)
         else:
-            await self.consume(message)
+            if self._is_wanted(read):
+                await self.consume(message)
+
+    def _is_wanted(self, _read: Any) -> bool:
+        return True
 
     async def _set_aside(self, message: Msg, error: CannotDecode) -> None:
         done = False
@@ -146,6 +150,39 @@ class ConsumerSubscriber(PullStreamSubscriber):
             await message.ack()
         else:
             await message.nak(RETRY_SECONDS)
+
+
+class ChangeSubscriber(ConsumerSubscriber):
+    """Hands out credential changes, none twice, and acknowledges none."""
+
+    def __init__(
+        self, stream: str, consumer: ConsumerConfig, broker_config: NatsBrokerConfig
+    ) -> None:
+        """Follow `stream` with `consumer`."""
+        super().__init__(
+            stream,
+            consumer,
+            broker_config,
+            decoder=Decoder(CredentialChanged),
+            undecodable=None,
+        )
+        self._heard = ChangesHeard()
+
+    async def _create_subscription(self) -> None:
+        link = cast("Connection", self._outer_config.extra_context["broker"].link)
+        source = Follower(link, self.stream.name, self._consumer)
+        # See `ConsumerSubscriber`.
+        with suppress(*UNREACHABLE):
+            await source.find()
+        self.add_task(self._follow, func_args=(source,))
+
+    async def _follow(self, source: Follower) -> None:
+        while messages := await source.next():
+            for message in messages:
+                await self._hand_over(message)
+
+    def _is_wanted(self, read: Any) -> bool:
+        return self._heard.is_news(read)
 
 
 def _in_hand(link: Connection, messages: list[Msg]) -> MessagesInHand:

@@ -90,7 +90,7 @@ class Consumer:
             while True:
                 try:
                     if pull is None:
-                        await self._connected()
+                        await connected(self._connection)
                         pull = await self._start()
                     if messages := await self._without_strays(await pull.next(self._batch)):
                         if self._position is not None:
@@ -115,7 +115,7 @@ class Consumer:
         """
         kept = []
         for message in messages:
-            if message.data and not message.data.startswith(JETSTREAM_ANSWER):
+            if not is_answer_of_jetstream(message):
                 kept.append(message)
                 continue
             self._connection.observe(
@@ -124,12 +124,18 @@ class Consumer:
             await message.ack()
         return kept
 
-    async def _connected(self) -> None:
-        # Subscribing before the first connection would use an inbox this user may not read.
-        while not self._connection.connected:  # noqa: ASYNC110 - nats-py has no event for it
-            await asyncio.sleep(RETRY_SECONDS / 5)
-
     async def _start(self) -> Pull:
         pull = Pull(self._connection, self._stream, await self.find())
         await pull.start()
         return pull
+
+
+async def connected(connection: Connection) -> None:
+    """Wait for the connection: subscribing before would use an inbox its user may not read."""
+    while not connection.connected:  # noqa: ASYNC110 - nats-py has no event for it
+        await asyncio.sleep(RETRY_SECONDS / 5)
+
+
+def is_answer_of_jetstream(message: Msg) -> bool:
+    """Whether JetStream itself has put this into its stream, as an answer (docs/adr/0012)."""
+    return not message.data or message.data.startswith(JETSTREAM_ANSWER)

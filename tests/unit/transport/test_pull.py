@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import nats.errors
 import pytest
 from nats.aio.msg import Msg
@@ -18,12 +19,13 @@ from tests.virtual_time import on_virtual_time
 class FakeConnection(Connection):
     """A connection to a server that has no message; it answers requests that do not wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_messages: bool = False) -> None:
         super().__init__("ingest", "nats://127.0.0.1:4222")
         self.client = self  # type: ignore[assignment]
         self.stats = {"reconnects": 0}
         self.waiting = asyncio.Event()
         self.asked: list[bytes] = []
+        self._has_messages = has_messages
 
     @property
     def max_payload(self) -> int:
@@ -37,7 +39,10 @@ class FakeConnection(Connection):
 
     async def publish(self, _subject: str, payload: bytes = b"", reply: str = "") -> None:  # type: ignore[override]
         self.asked.append(payload)
-        if b"no_wait" in payload:
+        if self._has_messages:
+            for _ in range(msgspec.json.decode(payload)["batch"]):
+                await self.told(Msg(self, subject="hogsend.credentials.x.changed", data=b"{}"))  # type: ignore[arg-type]
+        elif b"no_wait" in payload:
             await self.told(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
         else:
             self.waiting.set()
@@ -67,3 +72,27 @@ async def test_who_takes_one_message_at_a_time_asks_once_for_it(batch: int, requ
     await connection.waiting.wait()
     assert len(connection.asked) == requests
     await cancel_all(asking)
+
+
+async def test_one_request_stays_open_for_several_messages() -> None:
+    connection = FakeConnection(has_messages=True)
+    pull = Pull(connection, "CREDENTIALS", "mine")
+    await pull.start()
+    assert [len(await pull.follow(3)) for _ in range(2)] == [3, 3]
+    assert len(connection.asked) == 2
+
+
+@on_virtual_time
+async def test_who_follows_notices_a_reconnection_however_late_it_asks() -> None:
+    connection = FakeConnection()
+    pull = Pull(connection, "CREDENTIALS", "mine")
+    await pull.start()
+    waiting = asyncio.create_task(pull.follow(3))
+    await connection.waiting.wait()
+    await cancel_all(waiting)
+    connection.stats["reconnects"] += 1
+    # Its request would be over by now, and another one be answered.
+    await asyncio.sleep(60)
+    with pytest.raises(nats.errors.TimeoutError):
+        await pull.follow(3)
+    assert len(connection.asked) == 1

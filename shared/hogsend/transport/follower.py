@@ -1,0 +1,116 @@
+"""Follows what a JetStream stream keeps for late readers: the last state first, then each change.
+
+Its consumer wants no acknowledgement, so the server takes for delivered what was on its way when a
+connection broke. Whenever that may have been, another consumer is made, which begins with the last
+state again: what is given may be a repeat, and the last state is never missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import weakref
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.js.api import ConsumerConfig
+
+from hogsend.transport.connection import UNREACHABLE, Connection
+from hogsend.transport.consumer import RETRY_SECONDS, connected, is_answer_of_jetstream
+from hogsend.transport.foreign_consumer import found_or_made
+from hogsend.transport.pull import ConsumerGone, Pull
+
+AT_ONCE = 64
+"""Messages that one request brings."""
+
+_stopping: set[asyncio.Task[None]] = set()
+
+
+class Follower:
+    """One reader of such a stream."""
+
+    def __init__(self, connection: Connection, stream: str, config: ConsumerConfig) -> None:
+        """Prepare without asking.
+
+        Args:
+            connection: may connect later.
+            stream: the stream's name.
+            config: has no durable name, and wants no acknowledgement.
+        """
+        self._connection = connection
+        self._stream = stream
+        self._config = _named(config)
+        self._pull: Pull | None = None
+        self._finalizer: weakref.finalize[..., Follower] | None = None
+
+    async def find(self) -> str:
+        """Make the consumer unless it exists, and give its name.
+
+        Raises:
+            Forbidden: this NATS user may not make it.
+            nats.errors.Error: NATS or JetStream cannot be reached.
+        """
+        return await found_or_made(self._connection, self._stream, self._config)
+
+    async def next(self) -> list[Msg]:
+        """Wait for what comes next; empty once the connection is closed.
+
+        A wait that is cancelled loses nothing.
+
+        Raises:
+            Forbidden: this NATS user may not make the consumer, or not read from it.
+        """
+        while True:
+            try:
+                pull = self._pull or await self._start()
+                messages = await pull.follow(AT_ONCE)
+                if kept := [message for message in messages if not self._is_stray(message)]:
+                    return kept
+            except nats.errors.ConnectionClosedError:
+                return []
+            except (*UNREACHABLE, ConsumerGone):
+                await self._begin_again()
+
+    async def _start(self) -> Pull:
+        await connected(self._connection)
+        pull = Pull(self._connection, self._stream, await self.find())
+        await pull.start()
+        self._pull = pull
+        # NATS' client keeps the subscription, and with it the pull, for as long as it lives.
+        loop = asyncio.get_running_loop()
+        self._finalizer = weakref.finalize(self, _stop_soon, loop, pull)
+        self._finalizer.atexit = False
+        return pull
+
+    async def _begin_again(self) -> None:
+        pull, self._pull = self._pull, None
+        self._config = _named(self._config)
+        if pull is not None:
+            if self._finalizer is not None:
+                self._finalizer.detach()
+            await pull.stop()
+        await asyncio.sleep(RETRY_SECONDS)
+
+    def _is_stray(self, message: Msg) -> bool:
+        stray = is_answer_of_jetstream(message)
+        if stray:
+            self._connection.observe(
+                "error", f"an answer of JetStream's was left out, on {message.subject}"
+            )
+        return stray
+
+
+def _named(config: ConsumerConfig) -> ConsumerConfig:
+    # Only named consumers have a subject that permissions can tell apart.
+    return config.evolve(name=secrets.token_hex(8))
+
+
+def _stop_soon(loop: asyncio.AbstractEventLoop, pull: Pull) -> None:
+    def stop() -> None:
+        task = loop.create_task(pull.stop())
+        _stopping.add(task)
+        task.add_done_callback(_stopping.discard)
+
+    if not loop.is_closed():
+        # Garbage is collected in any thread.
+        loop.call_soon_threadsafe(stop)

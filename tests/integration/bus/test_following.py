@@ -1,0 +1,171 @@
+"""What `Client.credential_changes` promises: nobody misses the last change, or hears it twice."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from hogsend.client.client import Client
+from hogsend.client.subscriptions import CredentialChanges
+from hogsend.contract import subjects
+from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.headers import message_headers
+from hogsend.contract.streams import StreamName
+from hogsend.contract.users import User
+from hogsend.faststream.broker import HogsendBroker
+from hogsend.service import streams
+from hogsend.transport.connection import Connection
+from tests.integration.harness import connected, consumers_of_others
+from tests.servers import Servers
+from tests.waiting import PATIENCE_SECONDS, eventually
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+class Announcing:
+    """Announces changes, and knows what JetStream thinks of who follows them."""
+
+    def __init__(self, credentials: Connection, operator: Connection) -> None:
+        self._credentials = credentials
+        self._operator = operator
+
+    async def change(self, version: int) -> None:
+        changed = CredentialChanged(
+            provider="posthog",
+            version=version,
+            change="stored",
+            kinds=["oauth"],
+            changed_kinds=["oauth"],
+            scopes=[],
+            expires_at=None,
+            changed_at=NOW,
+        )
+        headers = message_headers(
+            id=f"c:{version}", source="credentials", type="credential.changed", time=NOW
+        )
+        subject = subjects.credential_changed("posthog")
+        await self._credentials.publish(subject, msgspec.json.encode(changed), headers)
+
+    async def delivered(self) -> list[int]:
+        """How many changes each follower was sent."""
+        followers = await self._operator.js.consumers_info(StreamName.CREDENTIALS)
+        return [one.delivered.consumer_seq for one in followers if one.delivered]
+
+
+@asynccontextmanager
+async def announcing(servers: Servers) -> AsyncIterator[Announcing]:
+    async with (
+        consumers_of_others(servers),
+        connected(servers, User.CREDENTIALS) as credentials,
+        connected(servers, User.OPERATOR) as operator,
+    ):
+        await streams.reconcile(credentials.js, User.CREDENTIALS)
+        yield Announcing(credentials, operator)
+
+
+@pytest.fixture
+async def changes(servers: Servers, fresh_bus: None) -> AsyncIterator[Announcing]:
+    async with announcing(servers) as running:
+        yield running
+
+
+async def heard(following: CredentialChanges) -> int:
+    return (await asyncio.wait_for(anext(following), PATIENCE_SECONDS)).version
+
+
+async def _is(found: Callable[[], Awaitable[list[int]]], wanted: list[int]) -> bool:
+    return await found() == wanted
+
+
+def socket_of(connection: Connection) -> Any:
+    """The connection's socket, as asyncio has it."""
+    return connection.client._transport._io_writer.transport  # type: ignore[union-attr]
+
+
+async def test_a_change_that_was_lost_on_its_way_is_heard_after_it(
+    servers: Servers, changes: Announcing
+) -> None:
+    async with connected(servers, User.SUBSCRIBER) as subscriber:
+        following = Client(subscriber).credential_changes("posthog")
+        await changes.change(1)
+        assert await heard(following) == 1
+        socket = socket_of(subscriber)
+        socket.pause_reading()
+        await changes.change(2)
+        # The server has sent it, to a connection that breaks before anybody has read it.
+        await eventually(lambda: _is(changes.delivered, [2]))
+        socket.abort()
+        assert await heard(following) == 2
+        await changes.change(3)
+        assert await heard(following) == 3
+
+
+async def test_a_handler_hears_nothing_twice_after_a_broken_connection(
+    servers: Servers, changes: Announcing
+) -> None:
+    broker, got = HogsendBroker(servers.nats_url(User.SUBSCRIBER)), list[int]()
+
+    @broker.credential_changes("posthog")
+    async def changed(heard: CredentialChanged) -> None:
+        got.append(heard.version)
+
+    await broker.start()
+    await changes.change(1)
+    await eventually(lambda: got == [1])
+    socket_of(broker.link).abort()
+    # Its next consumer begins with the change that it knows.
+    await eventually(lambda: _is(changes.delivered, [1, 1]))
+    await changes.change(2)
+    await eventually(lambda: 2 in got)
+    await broker.stop()
+    assert got == [1, 2]
+
+
+async def test_a_wait_cut_short_loses_no_change(servers: Servers, changes: Announcing) -> None:
+    async with connected(servers, User.SUBSCRIBER) as subscriber:
+        following = Client(subscriber).credential_changes("posthog")
+        await changes.change(1)
+        for version in range(1, 6):
+            assert await heard(following) == version
+            waiting = asyncio.ensure_future(anext(following))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            await changes.change(version + 1)
+
+
+async def test_the_last_of_many_changes_at_once_is_heard(
+    servers: Servers, changes: Announcing
+) -> None:
+    async with connected(servers, User.SUBSCRIBER) as subscriber:
+        following = Client(subscriber).credential_changes("posthog")
+        await changes.change(0)
+        assert await heard(following) == 0
+        # More than one request brings.
+        for version in range(1, 101):
+            await changes.change(version)
+        versions = [await heard(following)]
+        while versions[-1] != 100:
+            versions.append(await heard(following))
+        # The stream keeps the last change alone: those between may have gone by.
+        assert versions == sorted(set(versions))
+
+
+async def test_who_stops_iterating_leaves_no_subscription(
+    servers: Servers, changes: Announcing
+) -> None:
+    async with connected(servers, User.SUBSCRIBER) as subscriber:
+        following = Client(subscriber).credential_changes("posthog")
+        await changes.change(1)
+        assert await heard(following) == 1
+        listening = len(subscriber.client._subs)
+        del following
+        gc.collect()
+        await eventually(lambda: len(subscriber.client._subs) == listening - 1)
