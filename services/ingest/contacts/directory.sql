@@ -1,9 +1,30 @@
 -- name: contacts(limit, offset)
 -- All contacts, those that were seen last first. No index helps: one would have to be written with
--- every event of every contact.
+-- every event of every contact. So all are sorted, where `latest_seen` does not say enough.
 SELECT id, external_id, email, timezone, properties, first_seen_at, last_seen_at, created_at,
     updated_at
 FROM contacts ORDER BY last_seen_at DESC, id DESC LIMIT :limit OFFSET :offset;
+
+-- name: latest_seen(most, limit, offset)
+-- Contacts of the latest events, those that were seen last first. A contact is seen when an event of it
+-- happens, so whoever was seen after the earliest of these events has one among them, and nobody else is
+-- listed. Events of the last 23 hours are all there: retention deletes none before a day has passed, by
+-- a clock that may differ.
+WITH latest AS MATERIALIZED (
+    SELECT contact_id, occurred_at FROM events WHERE occurred_at > now() - interval '23 hours'
+    ORDER BY occurred_at DESC, received_at DESC LIMIT :most
+), seen AS MATERIALIZED (
+    SELECT DISTINCT coalesce(moved.contact_id, own.contact_id) AS id
+    FROM (SELECT DISTINCT contact_id FROM latest) AS own
+    LEFT JOIN contact_keys AS moved ON moved.kind = 'row'
+        AND moved.digest = sha256(own.contact_id::text::bytea)
+)
+SELECT id, external_id, email, timezone, properties, first_seen_at, last_seen_at, created_at,
+    updated_at
+FROM contacts
+WHERE id IN (SELECT id FROM seen) AND last_seen_at > (SELECT CASE WHEN count(*) < :most
+    THEN now() - interval '23 hours' ELSE min(occurred_at) END FROM latest)
+ORDER BY last_seen_at DESC, id DESC LIMIT :limit OFFSET :offset;
 
 -- name: custom_plans()!
 -- Plan list queries for the page that is really asked for, so that they use the fitting index.

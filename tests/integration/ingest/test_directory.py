@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -27,6 +28,18 @@ from services.ingest.pages import ContactPosition, cursor
 from tests.unit.ingest.fakes import FakePublisher
 
 HOSTILE = "<script>\u202e"
+CROWD = """
+WITH crowd AS (
+    INSERT INTO contacts (id, source, external_id, properties, versions, created_at,
+        first_seen_at, last_seen_at)
+    SELECT gen_random_uuid(), 'posthog', 'u_' || n, '{}', '{}', now(), now(),
+        now() - n * interval '1 second'
+    FROM generate_series(1, 20000) AS n
+    RETURNING id, external_id, last_seen_at
+)
+INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
+SELECT 'posthog', external_id, 'e', external_id, id, '{}', last_seen_at, last_seen_at FROM crowd
+"""
 
 
 class People:
@@ -34,6 +47,7 @@ class People:
 
     def __init__(self, database: Database) -> None:
         self.now = datetime.now(UTC) - timedelta(minutes=1)
+        self.database = database
         self.store = EventStore(database)
         self.directory = ContactDirectory(database)
         self.merges = ContactMerges(database)
@@ -177,6 +191,71 @@ async def test_the_newest_contacts_are_listed_page_by_page(people: People) -> No
             await people.directory.page(wrong)
 
 
+async def test_a_long_list_by_when_people_were_seen_is_the_same_by_their_latest_events(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes = timedelta(minutes=1)
+    for number in range(6):
+        await people.happened(user_id=f"u_{number}", ago=number * minutes)
+    await people.happened(user_id="busy")
+    for _ in range(5):
+        await people.happened(user_id="busy", ago=2 * minutes)
+    await people.happened(email="ada@example.com", ago=minutes / 2)
+    await people.happened(user_id="u_4", email="ada@example.com", ago=9 * minutes)
+    (undone,) = (await people.merges.find("u_4")).contacts[0].merges
+    await people.happened(user_id="u_5", email="ben@example.com", ago=3 * minutes)
+    await people.happened(user_id="u_6", ago=timedelta(days=2))
+    # Kept, though it happened before another's that was deleted.
+    await people.happened(user_id="late", ago=timedelta(days=3))
+    async with people.database.acquire() as connection:
+        await connection.execute("DELETE FROM events WHERE user_id = 'u_6'")
+    pages = [{"limit": limit, "offset": offset} for limit in (1, 2, 3, 100) for offset in range(12)]
+
+    async def listed() -> list[list[str]]:
+        return [await people.keys(**page) for page in pages]
+
+    sort = directory._queries.contacts
+    sorted_pages = 0
+
+    def noted(*given: Any, **named: Any) -> Any:
+        nonlocal sorted_pages
+        sorted_pages += 1
+        return sort(*given, **named)
+
+    for is_split in (False, True):
+        if is_split:
+            await people.merges.split(undone.id)
+        with monkeypatch.context() as patched:
+            expected = await listed()
+            patched.setattr(directory, "EXACT_TOTAL", 1)
+            patched.setattr(directory._queries, "contacts", noted)
+            for most in (1, 3, 7, 100):
+                sorted_pages = 0
+                patched.setattr(directory, "LATEST", most)
+                assert await listed() == expected
+            # The deepest pages, and those that are not filled.
+            assert 0 < sorted_pages < len(pages) / 2 + 12
+
+
+async def test_the_latest_seen_are_found_without_reading_the_others(people: People) -> None:
+    async with people.database.acquire() as connection:
+        for statement in (CROWD, "ANALYZE contacts, events"):
+            await connection.execute(statement)
+        query = directory._queries.latest_seen
+        given = {"most": 500, "limit": 50, "offset": 0}
+        arguments = [given[name] for name in query.parameters]
+        async with connection.transaction():
+            await directory._queries.custom_plans(connection)
+            plan = await connection.fetchval(
+                f"EXPLAIN (ANALYZE, FORMAT JSON) {query.sql}", *arguments
+            )
+    read = [node for node in nodes(json.loads(plan)[0]["Plan"]) if "Relation Name" in node]
+    assert {node["Relation Name"] for node in read} >= {"events", "contacts"}
+    for node in read:
+        passed_over = node.get("Rows Removed by Filter", 0)
+        assert (node["Actual Rows"] + passed_over) * node["Actual Loops"] <= 500
+
+
 async def test_each_property_tells_which_event_it_comes_from(people: People) -> None:
     long = "x" * 1000
     events: list[tuple[str, str | None, dict[str, Any], int]] = [
@@ -297,3 +376,10 @@ async def test_a_contact_is_created_updated_and_linked(people: People) -> None:
     assert (told[2]["externalId"], told[2]["properties"]) == ("u_1", {"seats": 5})
     with pytest.raises(InvalidRequest, match="must not be empty"):
         await people.record(user_id="null", email="n/a")
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan."""
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)
