@@ -4,7 +4,12 @@ Fills a database of its own up to each number of events, with a million contacts
 and prints a table: rows stored a second, the 99th percentile of pages and look-ups, and how long it
 takes to count and to delete everything of one person, in milliseconds, each with its ratio to the
 first line, and after the comma the CPU milliseconds that PostgreSQL spent on one. The latter barely
-depend on what else the machine does. Then the oldest sixth of the events is deleted.
+depend on what else the machine does. Rows are stored in turn with a database that has 4,000
+contacts and no event, and the ratio is to that one: once by the same 4,000 people, once by anybody.
+Then the oldest sixth of the events is deleted, and vacuumed.
+
+With `--fill URL` it fills the database of a stack that `hogsend up` runs, for
+`python -m benchmarks.views` and for what else is to be seen there, and measures nothing.
 """
 
 from __future__ import annotations
@@ -48,8 +53,8 @@ DAYS = 360
 """Days that the events are spread over."""
 LOOKS = 300
 """Pages and look-ups of each kind."""
-STORED = 2
-"""Rounds of storing 20,000 rows."""
+STORED = 3
+"""Rounds of storing 20,000 rows, of each kind."""
 PEOPLE = 3
 """People whose events are counted, and then deleted."""
 
@@ -77,15 +82,30 @@ FROM generate_series($1::bigint, $2::bigint - 1) AS n,
     LATERAL (SELECT n * 7919 % $3::int AS person,
         now() - ($4::int - n::float8 / $5::bigint * $4::int) * interval '1 day' AS at) AS drawn
 """
+_SIZE = "SELECT pg_total_relation_size('events')"
+_INDEXES = """
+SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'ingest' AND tablename = 'events'
+"""
 _CHUNK = 500_000
 
 
 async def _grow(connection: Any, begin: int, end: int, contacts: int, largest: int) -> None:
+    if begin == end:
+        return
+    # Made anew from all rows: entry by entry they took most of an hour on a busy machine.
+    indexes = await connection.fetch(_INDEXES)
+    for index in indexes:
+        await connection.execute(f"DROP INDEX {index['indexname']}")
     for first in range(begin, end, _CHUNK):
         last = min(first + _CHUNK, end)
         await connection.execute(_EVENTS, first, last, contacts, DAYS, largest)
         print(f"{last:,} events ...", file=sys.stderr)
+    await connection.execute("SET maintenance_work_mem = '512MB'")
+    for index in indexes:
+        await connection.execute(index["indexdef"])
     await connection.execute("VACUUM ANALYZE events")
+    # What was written is on disk before anything is measured.
+    await connection.execute("CHECKPOINT")
 
 
 class _Measured(NamedTuple):
@@ -94,6 +114,15 @@ class _Measured(NamedTuple):
     value: float
     postgres_ms: float
     """CPU time that PostgreSQL spent on one, which barely depends on what else the machine does."""
+
+
+class _Against(NamedTuple):
+    """The same, with ratios to what it was compared with in turn."""
+
+    value: float
+    postgres_ms: float
+    ratio: float
+    cpu_ratio: float
 
 
 async def _measured(count: int, share: float, look: Callable[[], Awaitable[object]]) -> _Measured:
@@ -171,29 +200,113 @@ def _erasure_of(contact: UUID) -> Job:
     )
 
 
-async def _rate(servers: Servers, operator: Connection, url: str, run: str) -> _Measured:
-    batch = IngestSettings().ingest_batch_size
-    rates, spent = [], []
-    for number in range(STORED):
-        await ingest.publish(operator, f"{run}-{number}")
+class _Stored:
+    """Rates of storing, and of storing the same in a database without events beside it."""
+
+    def __init__(self, servers: Servers, operator: Connection, full: str, empty: str) -> None:
+        self._servers = servers
+        self._operator = operator
+        self._full = full
+        self._empty = empty
+        self._batch = IngestSettings().ingest_batch_size
+
+    async def warm(self) -> None:
+        """Let either database know the few people, as it does from then on."""
+        for url in (self._empty, self._full):
+            await self._one(url, f"warm-{uuid4()}", _few)
+
+    async def measured(self, size: int, contacts: int) -> dict[str, _Against]:
+        """Store rows of few people and of anybody, in turn with the empty database."""
+        draw = random.Random(size)  # noqa: S311 - nobody guesses them
+
+        def anybody(_: int) -> int:
+            return draw.randrange(contacts)
+
+        empty, few, any_ = [], [], []
+        for number in range(STORED):
+            run = f"{size}-{number}"
+            empty.append(await self._one(self._empty, f"{run}-empty", _few))
+            few.append(await self._one(self._full, f"{run}-few", _few))
+            any_.append(await self._one(self._full, f"{run}-any", anybody))
+        return {
+            "rows stored a second": _against(few, empty),
+            "of anybody": _against(any_, empty),
+        }
+
+    async def _one(self, url: str, run: str, person: Callable[[int], int]) -> _Measured:
+        await ingest.publish(self._operator, run, person)
         before = cpu_seconds("postgres")
-        rates.append(await ingest.store(servers, url, operator, batch))
-        spent.append((cpu_seconds("postgres") - before) / ingest.MESSAGES * 1000)
-    return _Measured(median(rates), median(spent))
+        rate = await ingest.store(self._servers, url, self._operator, self._batch)
+        return _Measured(rate, (cpu_seconds("postgres") - before) / ingest.MESSAGES * 1000)
+
+
+def _few(number: int) -> int:
+    return number % ingest.PEOPLE
+
+
+def _against(rounds: Sequence[_Measured], empty: Sequence[_Measured]) -> _Against:
+    pairs = list(zip(rounds, empty, strict=True))
+    return _Against(
+        median([one.value for one in rounds]),
+        median([one.postgres_ms for one in rounds]),
+        median([one.value / base.value for one, base in pairs]),
+        median([one.postgres_ms / base.postgres_ms for one, base in pairs]),
+    )
+
+
+async def _end_of_life(database: Database, connection: Any) -> None:
+    """Delete the oldest sixth, let it be vacuumed, and print what either takes."""
+    sizes = [await connection.fetchval(_SIZE)]
+    days = DAYS * 5 // 6
+    spent, begun = cpu_seconds("postgres"), time.perf_counter()
+    deleted = await Retention(database, "events", column="received_at", days=days).sweep()
+    swept, swept_cpu = time.perf_counter() - begun, cpu_seconds("postgres") - spent
+    spent, begun = cpu_seconds("postgres"), time.perf_counter()
+    await connection.execute("VACUUM ANALYZE events")
+    vacuumed, vacuumed_cpu = time.perf_counter() - begun, cpu_seconds("postgres") - spent
+    sizes.append(await connection.fetchval(_SIZE))
+    before, after = (size / 2**20 for size in sizes)
+    print(
+        f"{deleted:,} old events deleted in {swept:.1f} s ({swept_cpu:.1f} s of PostgreSQL's CPU), "
+        f"vacuumed in {vacuumed:.1f} s ({vacuumed_cpu:.1f} s). Table and indexes: "
+        f"{before:,.0f} MiB before, {after:,.0f} MiB after."
+    )
+
+
+async def fill(connection: Any, events: int, contacts: int) -> None:
+    """Put so many contacts and events into an empty database."""
+    await connection.execute(_CONTACTS, contacts)
+    await connection.execute("VACUUM ANALYZE contacts, contact_keys")
+    await _grow(connection, 0, events, contacts, events)
+
+
+async def fill_stack(url: str, events: int, contacts: int) -> None:
+    """Fill the database of a running stack."""
+    connection = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
+    await fill(connection, events, contacts)
+    await connection.close()
 
 
 async def measure(sizes: Sequence[int], contacts: int) -> None:
     """Fill, measure and print."""
-    async with running_servers() as servers, servers.fresh_database() as url:
+    async with (
+        running_servers() as servers,
+        servers.fresh_database() as url,
+        servers.fresh_database() as empty_url,
+    ):
         operator = Connection(User.OPERATOR, servers.nats_url(User.OPERATOR))
         await operator.open()
         await streams.reconcile(operator.js, User.INGEST)
         await operator.js.purge_stream(StreamName.WEBHOOKS)
         database = Database(url, "ingest", MIGRATIONS, pool_size=8)
         await database.connect()
+        emptied = Database(empty_url, "ingest", MIGRATIONS, pool_size=1)
+        await emptied.connect()
+        await fill_stack(empty_url, 0, ingest.PEOPLE)
         filling = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
-        await filling.execute(_CONTACTS, contacts)
-        await filling.execute("VACUUM ANALYZE contacts, contact_keys")
+        await fill(filling, 0, contacts)
+        storing = _Stored(servers, operator, url, empty_url)
+        await storing.warm()
         base: dict[str, _Measured] = {}
         filled = 0
         for size in sizes:
@@ -201,25 +314,30 @@ async def measure(sizes: Sequence[int], contacts: int) -> None:
             filled = size
             found = await _read(database, contacts)
             found |= await _whole_people(database, operator, contacts)
-            found["rows stored a second"] = await _rate(servers, operator, url, str(size))
+            async with emptied.acquire() as connection:
+                await connection.execute("TRUNCATE events")
+            stored = await storing.measured(size, contacts)
             if not base:
                 base = found
-                print(f"| events | {' | '.join(found)} |\n|---|{'---|' * len(found)}")
-            cells = (
+                names = [*found, *stored]
+                print(f"| events | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+            cells = [
                 f"{one.value:.3g} ({one.value / base[name].value:.2f}), {one.postgres_ms:.3g}"
                 for name, one in found.items()
-            )
+            ]
+            cells += [
+                f"{one.value:.3g} ({one.ratio:.2f}), {one.postgres_ms:.3g} ({one.cpu_ratio:.2f})"
+                for one in stored.values()
+            ]
             print(f"| {size:,} | {' | '.join(cells)} |", flush=True)
-        begun = time.perf_counter()
-        days = DAYS * 5 // 6
-        deleted = await Retention(database, "events", column="received_at", days=days).sweep()
-        swept = time.perf_counter() - begun
         print(
-            f"\nReads in ms (p99 of {LOOKS}; of a person's events the median of {PEOPLE}), ", end=""
+            f"\nReads in ms (p99 of {LOOKS}; of a person's events the median of {PEOPLE}), "
+            f"{contacts:,} contacts. Stored rows against an empty database in turn."
         )
-        print(f"{contacts:,} contacts. {deleted:,} old events deleted in {swept:.1f} s.")
+        await _end_of_life(database, filling)
         await filling.close()
         await database.close()
+        await emptied.close()
         await operator.close()
 
 
@@ -228,8 +346,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("events", nargs="*", type=int, default=list(SIZES))
     parser.add_argument("--contacts", type=int, default=CONTACTS)
+    parser.add_argument("--fill", metavar="URL", help="of the database to fill, and nothing else")
     given = parser.parse_args()
-    run_to_end(measure(sorted(given.events), given.contacts))
+    if given.fill:
+        run_to_end(fill_stack(given.fill, max(given.events), given.contacts))
+    else:
+        run_to_end(measure(sorted(given.events), given.contacts))
     return 0
 
 

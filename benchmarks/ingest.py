@@ -107,15 +107,17 @@ async def _connected(servers: Servers) -> AsyncIterator[Connection]:
     await bus.close()
 
 
-async def publish(operator: Connection, run: str) -> None:
-    """Queue the messages of a run, under ids of its own."""
+async def publish(
+    operator: Connection, run: str, person: Callable[[int], int] = lambda number: number % PEOPLE
+) -> None:
+    """Queue the messages of a run, under ids of its own; `person` says whose each one is."""
     now = format_time(datetime.now(UTC))
     for start in range(0, MESSAGES, IN_FLIGHT):
         await asyncio.gather(
             *(
                 operator.js.publish(
                     subjects.webhook("posthog"),
-                    _body(number),
+                    _body(number, person(number)),
                     headers={
                         MESSAGE_ID: f"{run}-{number}",
                         RECEIVED_AT: now,
@@ -126,8 +128,7 @@ async def publish(operator: Connection, run: str) -> None:
         )
 
 
-def _body(number: int) -> bytes:
-    person = number % PEOPLE
+def _body(number: int, person: int) -> bytes:
     event = {
         "event": "$pageview",
         "distinct_id": f"u_{person}",
