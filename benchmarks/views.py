@@ -91,6 +91,7 @@ async def measure(url: str, key: str, looks: int) -> None:
         await stack.measure("overview: health", "/v1/health", [{}])
         await stack.measure("overview: rates", "/v1/admin/activity", [{}])
         await stack.measure("overview: capabilities", "/v1/admin/capabilities", [{}])
+        await stack.measure("counts of everything", "/v1/admin/metrics/overview", [{}])
         await stack.measure("events", events, [{}])
         await stack.measure("events, 20 pages back", events, [await stack.deep(events, {})])
         for field in ("event", "userId", "source", "id"):
@@ -104,12 +105,17 @@ async def measure(url: str, key: str, looks: int) -> None:
         await stack.measure("contacts", contacts, [newest])
         old = await stack.deep(contacts, newest)
         await stack.measure("contacts, 20 pages back", contacts, [old])
+        await stack.measure("contacts seen last", contacts, [{}])
+        deep = {"offset": str(DEEP * 50)}
+        await stack.measure("contacts seen last, 20 pages back", contacts, [deep])
         await stack.measure("a contact by user id", contacts, _each(known, key="contactKey"))
         mails = [one for one in known if one["email"]] or known
         by_mail = [{"key": one["email"] or one["id"]} for one in mails]
         await stack.measure("a contact by email", contacts, by_mail)
         begun = [{**newest, "search": query["key"][:6]} for query in by_mail]
         await stack.measure("contacts, searched", contacts, begun)
+        first = [{"search": query["key"][:1]} for query in by_mail]
+        await stack.measure("contacts, searched by one letter", contacts, first)
         nobody = [{**newest, "search": "nobody.has.this@example.org"}]
         await stack.measure("contacts, searched in vain", contacts, nobody)
         timelines = f"{contacts}/{known[0]['id']}/timeline"
