@@ -40,35 +40,43 @@ ORDER BY created_at DESC, id DESC LIMIT :limit;
 
 -- name: searched(search, pattern, lowest_id, highest_id, most_begun, most_recent, newest, before, before_created, before_id, limit, offset)
 -- Contacts that a search finds, those first that were made or seen last, and how many there are.
--- Each index gives a bounded number, and of the latest contacts any part is looked through.
+-- Each index gives a bounded number, and of the latest contacts any part is looked through. Only what
+-- is shown is read whole.
 WITH begun AS MATERIALIZED (
-    (SELECT id FROM contacts WHERE lower(left(email, 100)) LIKE lower(:pattern::text)
-        AND (length(:search::text) <= 100 OR starts_with(lower(email), lower(:search)))
+    (SELECT id, created_at, last_seen_at FROM contacts
+        WHERE lower(left(email, 100)) LIKE lower(:pattern::text)
+            AND (length(:search::text) <= 100 OR starts_with(lower(email), lower(:search)))
         LIMIT :most_begun)
     UNION ALL
-    (SELECT id FROM contacts WHERE lower(left(external_id, 100)) LIKE lower(:pattern::text)
-        AND (length(:search::text) <= 100 OR starts_with(lower(external_id), lower(:search)))
+    (SELECT id, created_at, last_seen_at FROM contacts
+        WHERE lower(left(external_id, 100)) LIKE lower(:pattern::text)
+            AND (length(:search::text) <= 100 OR starts_with(lower(external_id), lower(:search)))
         LIMIT :most_begun)
     UNION ALL
-    (SELECT id FROM contacts WHERE id BETWEEN :lowest_id::uuid AND :highest_id::uuid
+    (SELECT id, created_at, last_seen_at FROM contacts
+        WHERE id BETWEEN :lowest_id::uuid AND :highest_id::uuid
         LIMIT :most_begun)
 ), found AS MATERIALIZED (
-    SELECT id FROM begun
+    SELECT id, created_at, last_seen_at FROM begun
     UNION
-    SELECT id FROM (
-        SELECT id, email, external_id FROM contacts
+    SELECT id, created_at, last_seen_at FROM (
+        SELECT id, email, external_id, created_at, last_seen_at FROM contacts
         ORDER BY created_at DESC, id DESC LIMIT :most_recent
     ) AS recent
     WHERE position(lower(:search) IN lower(concat_ws(E'\n', email, external_id, id))) > 0
+), shown AS MATERIALIZED (
+    SELECT id FROM found
+    WHERE NOT :before::boolean
+        OR (created_at, id) < (:before_created::timestamptz, :before_id::uuid)
+    ORDER BY CASE WHEN :newest::boolean THEN created_at ELSE last_seen_at END DESC, id DESC
+    LIMIT :limit OFFSET :offset
 )
 SELECT id, external_id, email, timezone, properties, first_seen_at, last_seen_at, created_at,
     updated_at,
     (SELECT count(*) FROM found) AS total, (SELECT count(*) FROM begun) AS begun
 FROM contacts
-WHERE id IN (SELECT id FROM found) AND (NOT :before::boolean
-    OR (created_at, id) < (:before_created::timestamptz, :before_id::uuid))
-ORDER BY CASE WHEN :newest::boolean THEN created_at ELSE last_seen_at END DESC, id DESC
-LIMIT :limit OFFSET :offset;
+WHERE id IN (SELECT id FROM shown)
+ORDER BY CASE WHEN :newest THEN created_at ELSE last_seen_at END DESC, id DESC;
 
 -- name: total(most)$
 -- How many contacts there are, counted up to a number.

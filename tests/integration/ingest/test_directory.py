@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -237,23 +238,47 @@ async def test_a_long_list_by_when_people_were_seen_is_the_same_by_their_latest_
             assert 0 < sorted_pages < len(pages) / 2 + 12
 
 
-async def test_the_latest_seen_are_found_without_reading_the_others(people: People) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "most"),
+    [
+        # The latest events, and their contacts.
+        (ListContacts(), 500 + 500),
+        # What an index finds, whoever was made last, and a page.
+        (ListContacts(search="u_"), 300 + 1_000 + 50),
+    ],
+    ids=["seen last", "searched"],
+)
+async def test_a_page_of_many_contacts_reads_whole_only_those_it_shows(
+    people: People, monkeypatch: pytest.MonkeyPatch, wanted: ListContacts, most: int
+) -> None:
+    for name, value in (("EXACT_TOTAL", 1_000), ("LATEST", 500), ("RECENT", 1_000), ("BEGUN", 300)):
+        monkeypatch.setattr(directory, name, value)
+    asked: list[tuple[str, tuple[Any, ...]]] = []
+    connection_type: Any = asyncpg.Connection
+    execute = connection_type._execute
+
+    async def noted(self: Any, query: str, args: Any, *rest: Any, **named: Any) -> Any:
+        asked.append((query, tuple(args)))
+        return await execute(self, query, args, *rest, **named)
+
     async with people.database.acquire() as connection:
         for statement in (CROWD, "ANALYZE contacts, events"):
             await connection.execute(statement)
-        query = directory._queries.latest_seen
-        given = {"most": 500, "limit": 50, "offset": 0}
-        arguments = [given[name] for name in query.parameters]
+        with monkeypatch.context() as patched:
+            patched.setattr(connection_type, "_execute", noted)
+            assert len((await people.directory.page(wanted)).contacts) == wanted.limit
+        query, args = next(one for one in asked if "AS MATERIALIZED" in one[0])
         async with connection.transaction():
             await directory._queries.custom_plans(connection)
-            plan = await connection.fetchval(
-                f"EXPLAIN (ANALYZE, FORMAT JSON) {query.sql}", *arguments
-            )
+            plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
+    assert not any("FROM contacts ORDER BY last_seen_at" in query for query, _ in asked)
     read = [node for node in nodes(json.loads(plan)[0]["Plan"]) if "Relation Name" in node]
-    assert {node["Relation Name"] for node in read} >= {"events", "contacts"}
-    for node in read:
-        passed_over = node.get("Rows Removed by Filter", 0)
-        assert (node["Actual Rows"] + passed_over) * node["Actual Loops"] <= 500
+    rows = sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in read
+    )
+    assert read
+    assert rows <= most
 
 
 async def test_each_property_tells_which_event_it_comes_from(people: People) -> None:
