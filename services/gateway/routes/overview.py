@@ -21,5 +21,9 @@ from services.gateway.error_responses import admin_errors
     responses=admin_errors(),
 )
 async def get_overview(bus: NamedDependency[Connection]) -> Overview:
-    """Count contacts, the day's events, and the emails that services reported as engagement."""
+    """Count contacts, the day's events, and the emails that services reported as engagement.
+
+    Contacts and events are exact up to 10,000; beyond it is an estimate, and
+    `totalContactsEstimated` or `events24hEstimated` says so.
+    """
     return await bus.request(INGEST_OVERVIEW, GetOverview())

@@ -72,9 +72,7 @@ class ContactDirectory:
         ):
             # Planned for this page: the plan for any reads all contacts.
             await _queries.custom_plans(connection)
-            total = await _queries.total(connection, most=EXACT_TOTAL + 1)
-            if estimated := total > EXACT_TOTAL:
-                total = estimated_rows(await _queries.expected_total(connection))
+            total, estimated = await _total(connection)
             if wanted.order == "created":
                 # One more than is shown tells whether there is another page.
                 found = _queries.newest(connection, **_before(wanted), limit=wanted.limit + 1)
@@ -126,19 +124,32 @@ class ContactDirectory:
         return Timeline(timeline=entries, total=total, limit=wanted.limit, offset=wanted.offset)
 
     async def overview(self) -> Overview:
-        """Count contacts, events and reported emails."""
+        """Count contacts, events and reported emails; the first two up to 10,000."""
         now = datetime.now(UTC)
-        async with self._database.acquire(snapshot=True) as connection:
+        async with (
+            self._database.acquire(snapshot=True) as connection,
+            time_limit(connection, LIST_SECONDS, "list events by their name instead"),
+        ):
+            # Planned for this day: the estimate is of it.
+            await _queries.custom_plans(connection)
+            contacts, contacts_estimated = await _total(connection)
+            events = await _queries.happened(connection, now=now, most=EXACT_TOTAL + 1)
+            if events_estimated := events > EXACT_TOTAL:
+                events = estimated_rows(
+                    await _queries.expected_to_have_happened(connection, now=now)
+                )
             mails = await _queries.mails(connection, now=now)
-            people = await _queries.people(connection, now=now)
+            unsubscribed = await _queries.unsubscribed(connection)
         return Overview(
-            total_contacts=people["contacts"],
-            events24h=people["events"],
+            total_contacts=contacts,
+            total_contacts_estimated=contacts_estimated,
+            events24h=events,
+            events24h_estimated=events_estimated,
             emails_sent24h=mails["day"],
             emails_sent7d=mails["week"],
             emails_sent30d=mails["month"],
             bounce_rate30d=_rate(mails["bounced"], mails["month"]),
-            unsubscribe_rate=_rate(people["unsubscribed"], people["contacts"]),
+            unsubscribe_rate=_rate(unsubscribed, contacts),
         )
 
     async def owners_of(self, keys: Sequence[Key]) -> dict[Key, UUID]:
@@ -159,6 +170,14 @@ class ContactDirectory:
         return ContactPage(
             contacts=contacts, total=len(ids), limit=wanted.limit, offset=wanted.offset
         )
+
+
+async def _total(connection: Any) -> tuple[int, bool]:
+    """How many contacts there are, and whether that is an estimate."""
+    total: int = await _queries.total(connection, most=EXACT_TOTAL + 1)
+    if total <= EXACT_TOTAL:
+        return total, False
+    return estimated_rows(await _queries.expected_total(connection)), True
 
 
 async def _seen_last(connection: Any, wanted: ListContacts, *, is_long: bool) -> list[Any]:

@@ -130,18 +130,25 @@ WHERE left(event, 100) IN ('email.sent', 'email.bounced')
     AND event IN ('email.sent', 'email.bounced') AND source = 'hogsend'
     AND occurred_at > :now::timestamptz - interval '30 days' AND occurred_at <= :now::timestamptz;
 
--- name: people(now)^
--- Contacts, those of them that unsubscribed, and what happened in a day.
-SELECT (SELECT count(*) FROM contacts) AS contacts,
-    (SELECT count(*) FROM events WHERE occurred_at > :now::timestamptz - interval '1 day'
-        AND occurred_at <= :now::timestamptz) AS events,
-    (SELECT count(*) FROM (
-        SELECT DISTINCT ON (coalesce(moved.contact_id, said.contact_id)) event
-        FROM events AS said
-        LEFT JOIN contact_keys AS moved ON moved.kind = 'row'
-            AND moved.digest = sha256(said.contact_id::text::bytea)
-        WHERE left(event, 100) IN ('contact.unsubscribed', 'contact.subscribed')
-            AND event IN ('contact.unsubscribed', 'contact.subscribed') AND source = 'hogsend'
-            AND coalesce(properties ->> 'scope', 'all') = 'all' AND said.contact_id <> '00000000-0000-0000-0000-000000000000'
-        ORDER BY coalesce(moved.contact_id, said.contact_id), occurred_at DESC, received_at DESC
-    ) AS latest WHERE event = 'contact.unsubscribed') AS unsubscribed;
+-- name: happened(now, most)$
+-- How much happened in a day, counted up to a number.
+SELECT count(*) FROM (SELECT FROM events WHERE occurred_at > :now::timestamptz - interval '1 day'
+    AND occurred_at <= :now::timestamptz LIMIT :most) AS counted;
+
+-- name: expected_to_have_happened(now)$
+-- PostgreSQL's plan, which says how many events of a day it expects.
+EXPLAIN (FORMAT JSON) SELECT FROM events WHERE occurred_at > :now::timestamptz - interval '1 day'
+    AND occurred_at <= :now::timestamptz;
+
+-- name: unsubscribed()$
+-- Contacts that were last reported as unsubscribed.
+SELECT count(*) FROM (
+    SELECT DISTINCT ON (coalesce(moved.contact_id, said.contact_id)) event
+    FROM events AS said
+    LEFT JOIN contact_keys AS moved ON moved.kind = 'row'
+        AND moved.digest = sha256(said.contact_id::text::bytea)
+    WHERE left(event, 100) IN ('contact.unsubscribed', 'contact.subscribed')
+        AND event IN ('contact.unsubscribed', 'contact.subscribed') AND source = 'hogsend'
+        AND coalesce(properties ->> 'scope', 'all') = 'all' AND said.contact_id <> '00000000-0000-0000-0000-000000000000'
+    ORDER BY coalesce(moved.contact_id, said.contact_id), occurred_at DESC, received_at DESC
+) AS latest WHERE event = 'contact.unsubscribed';

@@ -92,8 +92,12 @@ class Overview(Message, frozen=True, kw_only=True):
     """Counts of the whole instance. Emails are those that were reported as engagement."""
 
     total_contacts: int
+    """Exact up to 10,000, else PostgreSQL's estimate."""
+    total_contacts_estimated: bool = False
     events24h: int = msgspec.field(name="events24h")
-    """Events of every source that happened in the last 24 hours."""
+    """Events of every source that happened in the last 24 hours: exact up to 10,000, else
+    PostgreSQL's estimate."""
+    events24h_estimated: bool = msgspec.field(name="events24hEstimated", default=False)
     active_journeys: int = 0
     """Always 0: there is no journey engine here."""
     emails_sent24h: int = msgspec.field(name="emailsSent24h")

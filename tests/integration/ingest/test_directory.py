@@ -375,6 +375,17 @@ async def test_an_overview_counts_people_and_reported_emails(people: People) -> 
     assert (counted.emails_sent24h, counted.emails_sent7d, counted.emails_sent30d) == (1, 2, 3)
     assert (counted.bounce_rate30d, counted.unsubscribe_rate) == (1 / 3, 0.5)
     assert (counted.total_contacts, counted.events24h, counted.active_journeys) == (4, 7, 0)
+    assert (counted.total_contacts_estimated, counted.events24h_estimated) == (False, False)
+
+
+async def test_an_overview_of_many_is_estimated_and_says_so(people: People) -> None:
+    async with people.database.acquire() as connection:
+        for statement in (CROWD, "ANALYZE contacts, events"):
+            await connection.execute(statement)
+    counted = await people.directory.overview()
+    assert (counted.total_contacts_estimated, counted.events24h_estimated) == (True, True)
+    assert counted.total_contacts == pytest.approx(20_000, rel=0.1)
+    assert counted.events24h == pytest.approx(20_000, rel=0.1)
 
 
 async def test_a_contact_is_created_updated_and_linked(people: People) -> None:

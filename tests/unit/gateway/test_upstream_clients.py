@@ -406,7 +406,8 @@ async def test_contacts_delete_erases_nobody_by_accident(
 
 async def test_stats_reads_an_overview(gateway: FakeGateway) -> None:
     counted = Overview(
-        total_contacts=12,
+        total_contacts=12_000,
+        total_contacts_estimated=True,
         events24h=7,
         emails_sent24h=1,
         emails_sent7d=2,
@@ -418,8 +419,10 @@ async def test_stats_reads_an_overview(gateway: FakeGateway) -> None:
     answer = await gateway.http.get("/v1/admin/metrics/overview", headers=bearer(READ_KEY))
     assert answer.status_code == 200
     assert answer.json() == {
-        "totalContacts": 12,
+        "totalContacts": 12_000,
+        "totalContactsEstimated": True,
         "events24h": 7,
+        "events24hEstimated": False,
         "activeJourneys": 0,
         "emailsSent24h": 1,
         "emailsSent7d": 2,
