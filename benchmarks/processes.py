@@ -43,14 +43,21 @@ def service_name(process: psutil.Process) -> str:
 
 def cpu_seconds(name: str) -> float:
     """CPU time of those of this run's processes that are `name`, with their children's."""
-    spent = 0.0
-    for child in psutil.Process().children():
-        if service_name(child) == name:
-            times = [one.cpu_times() for one in [child, *child.children(recursive=True)]]
-            # A backend of PostgreSQL that has ended counts with its parent.
-            ended = times[0].children_user + times[0].children_system
-            spent += ended + sum(one.user + one.system for one in times)
-    return spent
+    while True:
+        try:
+            return sum(
+                _spent(one) for one in psutil.Process().children() if service_name(one) == name
+            )
+        except psutil.NoSuchProcess:
+            # One ended while it was read; now its parent has its time.
+            continue
+
+
+def _spent(process: psutil.Process) -> float:
+    times = [one.cpu_times() for one in [process, *process.children(recursive=True)]]
+    # A backend of PostgreSQL that has ended counts with its parent.
+    ended = times[0].children_user + times[0].children_system
+    return ended + sum(one.user + one.system for one in times)
 
 
 @asynccontextmanager
