@@ -25,17 +25,25 @@ export async function api(path, { method = "GET", body, signal, deadlineMs = met
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const signals = [AbortSignal.timeout(deadlineMs), ...(signal ? [signal] : [])];
   let answer;
+  let found;
   try {
     answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", signal: AbortSignal.any(signals) });
+    const type = answer.headers.get("content-type") ?? "";
+    // It may end in the middle, too.
+    found = type.includes("json") ? JSON.parse(await answer.text(), exact) : null;
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Refused(0, "The gateway does not answer: is it running?", null);
+    throw new Refused(0, "The gateway does not answer: start it, or read its log.", null);
   }
-  const type = answer.headers.get("content-type") ?? "";
-  const found = type.includes("json") ? await answer.json() : null;
   if (answer.ok) return found;
   if (answer.status === 401 && path !== "/console/session") dispatchEvent(new Event("signed-out"));
   throw new Refused(answer.status, words(answer.status, found), Number(answer.headers.get("retry-after")) || null, found);
+}
+
+// Numbers that this language would round are shown as they were written, where the browser can.
+function exact(name, value, { source } = {}) {
+  const isRounded = typeof value === "number" && source !== undefined && !(Number.isFinite(value) && (Number.isSafeInteger(value) || /[.e]/i.test(source)));
+  return isRounded && JSON.rawJSON ? JSON.rawJSON(source) : value;
 }
 
 export function query(path, params) {
