@@ -32,10 +32,13 @@ export async function live({ params, signal }) {
   const waiting = [];
   const known = new Set();
   let [arrived, skipped, paused, source, heardAt] = [0, 0, false, null, 0];
+  // Whoever scrolled down to read goes on by coming back.
+  let byScrolling = false;
 
   const toggle = button("Pause", () => { pause(!paused); });
-  function pause(now) {
+  function pause(now, scrolled = false) {
     paused = now;
+    byScrolling = scrolled;
     if (!paused) {
       scrollTo(0, 0);
       draw();
@@ -121,7 +124,13 @@ export async function live({ params, signal }) {
   // A page in the background watches nothing.
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()), { signal });
   // A reader further down is not disturbed.
-  document.addEventListener("scroll", () => { if (scrollY > 120 && !paused) pause(true); }, { signal, passive: true });
+  document.addEventListener("scroll", () => {
+    if (scrollY > 120 && !paused) pause(true, true);
+    else if (scrollY <= 0 && byScrolling) pause(false);
+  }, { signal, passive: true });
+  // Nor is one who is at a row by the keyboard: it would be gone in a moment.
+  body.addEventListener("focusin", () => { if (!paused) pause(true); });
+  say("The gateway is asked…");
   open();
   tell();
   return [
