@@ -5,8 +5,10 @@ With `SCREENSHOTS` set to a directory, the pages are drawn there, as docs/consol
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -36,6 +38,9 @@ CANNOT = (
 )
 READ_KEY = "k-read-k-read-k-read"
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\u0000 مرحبا"
+JOINED = "\U0001f469\u200d\U0001f4bb \u0645\u06cc\u200c\u062e"
+UNSEEN = f"zero\u200bwidth\u2060\u00ad\U000e0041 {JOINED}"
+LONG_NUMBER = 12345678901234567890
 SIZES = ((360, 740), (1280, 800), (2560, 1300))
 ALL_RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 CONTRAST = ("color-contrast",)
@@ -143,8 +148,8 @@ async def seed(stack: Up) -> None:
     """Leave events, people, a merge and dead letters behind."""
     huge = "x" * 1_000_000
     ada, ben = {"email": "ada@example.com", "name": HOSTILE}, {"email": "ben@example.com"}
-    events: list[tuple[str, str, dict[str, str], dict[str, str]]] = [
-        ("signed_up", "ada", {"plan": "pro"}, ada),
+    events: list[tuple[str, str, dict[str, Any], dict[str, str]]] = [
+        ("signed_up", "ada", {"plan": "pro", "unseen": UNSEEN, "long": LONG_NUMBER}, ada),
         ("signed_up", "ben", {}, ben),
         ("shared_a_computer", "ada", {}, ben),
         (HOSTILE, HOSTILE, {"a": HOSTILE, "huge": huge}, {"email": f"{HOSTILE}@example.com"}),
@@ -333,13 +338,57 @@ async def test_an_event_is_found_by_its_id_and_leads_to_its_contact(loop: Loop) 
         found = page.get_by_role("link", name="signed_up")
         await expect(found).to_have_count(1)
         await found.click()
-        await expect(page.get_by_role("region", name="Properties")).to_be_visible()
+        shown = page.get_by_role("region", name="Properties")
+        await expect(shown).to_contain_text(f'"long": {LONG_NUMBER}')
+        # What joins an emoji or the letters of a word is a part of what is seen.
+        await expect(shown).to_contain_text(f"zero\\u200bwidth\\u2060\\u00ad\\u{{e0041}} {JOINED}")
         way = page.locator(".way")
         await expect(way).to_contain_text("of the stream EVENTS")
         await expect(way).to_contain_text("To no destination")
         assert await console.axe(ALL_RULES) == []
         await page.get_by_role("link", name="ada").click()
         await expect(page.get_by_role("region", name="Known by")).to_contain_text("ada@example.com")
+
+
+async def test_times_are_in_the_browsers_zone_or_in_utc(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await console.open("events")
+        shown = page.get_by_role("region", name="Events").locator("time").first
+        local = await shown.inner_text()
+        zone = page.get_by_role("button", name="Times in UTC")
+        await zone.focus()
+        await page.keyboard.press("Enter")
+        await expect(shown).to_have_text(re.compile("UTC$"))
+        await expect(zone).to_be_focused()
+        assert await console.axe(CONTRAST) == []
+        await page.get_by_role("link", name="Contacts", exact=True).click()
+        listed = page.get_by_role("region", name="Contacts")
+        await expect(listed.locator("time").first).to_have_text(re.compile("UTC$"))
+        await page.get_by_role("link", name="Events", exact=True).click()
+        await zone.click()
+        await expect(shown).to_have_text(local)
+
+
+async def test_an_address_that_is_wrong_is_told_and_where_one_is_can_be_asked_anew(
+    loop: Loop,
+) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        for view in ("constructor", "__proto__"):
+            await console.open(view)
+            await expect(page.locator("main")).to_contain_text("no such page")
+        await console.open("deadletters/%")
+        await expect(page.get_by_role("alert")).to_have_text("Not Found")
+        await console.open("contacts?key=ada")
+        assert [one for one in console.complaints if "Failed to load" not in one] == []
+        for control in (
+            page.get_by_role("link", name="Contacts", exact=True),
+            page.get_by_role("button", name="Show", exact=True),
+        ):
+            await console.open("contacts")
+            async with page.expect_response("**/v1/admin/contacts*"):
+                await control.click()
 
 
 async def test_a_search_that_has_not_ended_says_how_far_it_looked_and_goes_on(loop: Loop) -> None:
@@ -391,6 +440,15 @@ async def test_events_are_watched_as_they_arrive_until_somebody_pauses(loop: Loo
         await expect(rows).to_have_count(2)
         await page.get_by_role("button", name="Go on").click()
         await expect(rows).to_have_count(3)
+        # One who is at a row would lose it.
+        await rows.first.get_by_role("link", name="watched").focus()
+        await expect(page.get_by_role("button", name="Go on (0 new)")).to_be_visible()
+        await page.get_by_role("button", name="Go on").click()
+        await page.set_viewport_size({"width": 360, "height": 200})
+        await page.evaluate("scrollTo(0, 300)")
+        await expect(page.get_by_role("button", name="Go on (0 new)")).to_be_attached()
+        await page.evaluate("scrollTo(0, 0)")
+        await expect(page.get_by_role("button", name="Pause")).to_be_visible()
         await rows.first.get_by_role("link", name="watched").click()
         await expect(page.get_by_role("definition").filter(has_text="grace").first).to_be_visible()
         assert console.complaints == []
@@ -476,10 +534,13 @@ async def test_a_destination_is_made_paused_and_deleted(loop: Loop) -> None:
             '{"syncPersons": true, "eventNames": {}}'
         )
         await page.get_by_role("button", name="Save").click()
-        await page.get_by_role("button", name="Pause").click()
+        await page.get_by_role("button", name="Pause").focus()
+        await page.keyboard.press("Enter")
         await expect(page.locator("main dd .state")).to_have_text("paused")
-        await page.get_by_role("button", name="Resume").click()
+        await expect(page.get_by_role("button", name="Resume")).to_be_focused()
+        await page.keyboard.press("Enter")
         await expect(page.locator("main dd .state")).to_have_text("active")
+        await expect(page.get_by_role("button", name="Pause")).to_be_focused()
         assert await console.axe(ALL_RULES) == []
         await page.get_by_role("button", name="Change").click()
         await page.get_by_role("textbox", name="Settings").fill('{"syncPersons": true}')
@@ -488,8 +549,47 @@ async def test_a_destination_is_made_paused_and_deleted(loop: Loop) -> None:
         await expect(page.get_by_role("region", name="Settings")).to_contain_text("syncPersons")
         await page.get_by_role("button", name="Delete").click()
         await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-        await expect(page.get_by_role("heading", name="Destinations")).to_be_visible()
+        await expect(page.locator("#status")).to_have_text("The destination is deleted.")
+        await expect(page.get_by_role("heading", name="Destinations")).to_be_focused()
         await expect(page.locator("main")).not_to_contain_text("Mine")
+
+
+async def test_what_is_asked_for_twice_is_done_once_and_a_question_ends_with_its_view(
+    loop: Loop,
+) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await console.open("destinations/new")
+        await page.get_by_label("Event types").fill("email.sent")
+        made: list[str] = []
+        pressed_twice = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            made.append(route.request.method)
+            await pressed_twice.wait()
+            await route.continue_()
+
+        await page.route("**/v1/admin/webhooks", hold)
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_role("button", name="Save").click()
+        pressed_twice.set()
+        await expect(page.locator("#status")).to_have_text("Saved.")
+        await page.unroute_all()
+        assert made == ["POST"]
+        await page.get_by_label("Status").select_option("failed")
+        await page.get_by_role("button", name="Show").click()
+        # Only what was drawn with it has the attribute.
+        await expect(page.locator("option[value=failed][selected]")).to_be_attached()
+        await page.get_by_role("button", name="Delete").click()
+        await page.go_back()
+        await expect(page.locator("option[value=''][selected]")).to_be_attached()
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        await page.get_by_role("button", name="Delete").click()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("button", name="Delete")).to_be_focused()
+        await page.get_by_role("button", name="Delete").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        await expect(page.get_by_role("heading", name="Destinations")).to_be_focused()
 
 
 async def test_posthog_is_connected_in_the_browser_and_its_answer_counts_once(loop: Loop) -> None:
@@ -627,9 +727,15 @@ async def test_a_view_that_failed_is_shown_as_soon_as_somebody_answers_for_it(lo
         asked: list[str] = []
         is_back = False
 
+        has_ended_early = False
+
         async def unavailable(route: Route) -> None:
+            nonlocal has_ended_early
             asked.append(route.request.url)
-            if not is_back:
+            if is_back and not has_ended_early:
+                has_ended_early = True
+                await route.fulfill(content_type="application/json", body='{"conta')
+            elif not is_back:
                 body = {"error": "the ingest service did not answer", "code": "unavailable"}
                 await route.fulfill(status=503, json=body)
             else:
@@ -662,6 +768,8 @@ async def test_a_view_that_failed_is_shown_as_soon_as_somebody_answers_for_it(lo
 async def test_an_overview_shows_nothing_that_a_silent_service_told_before(loop: Loop) -> None:
     async with loop.console(loop.admin_key) as console:
         page = console.page
+        # The clock of a browser may be wrong.
+        await page.clock.install(time=time.time() + 3600)
 
         async def measured(route: Route) -> None:
             answer = await route.fetch()

@@ -7,7 +7,7 @@ import { view as connect } from "/console/connect.js";
 import { view as contacts } from "/console/contacts.js";
 import { view as deadLetters } from "/console/deadletters.js";
 import { view as destinations } from "/console/destinations.js";
-import { button, field, h, say } from "/console/dom.js";
+import { button, field, go, h, hush, once, redraw, say, timesInUtc } from "/console/dom.js";
 import { view as events } from "/console/events.js";
 import { view as overview } from "/console/overview.js";
 
@@ -46,9 +46,18 @@ let ended = false;
 let leaving = new AbortController();
 
 function place() {
-  const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
+  const [path, ...search] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...rest] = path.split("/");
-  return { name, rest: rest.map(decodeURIComponent), params: new URLSearchParams(search) };
+  return { name, rest: rest.map(decoded), params: new URLSearchParams(search.join("?")) };
+}
+
+// An address that somebody wrote may be wrong.
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 async function show({ focus = true, retry = null } = {}) {
@@ -56,7 +65,9 @@ async function show({ focus = true, retry = null } = {}) {
   leaving = new AbortController();
   const { signal } = leaving;
   const { name, rest, params } = place();
-  const [title, view] = VIEWS[name] ?? [null, null];
+  const [title, view] = Object.hasOwn(VIEWS, name) ? VIEWS[name] : [null, null];
+  // A question about what is no longer shown.
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
   for (const anchor of document.querySelectorAll("#nav a")) {
     if (anchor.hash === `#/${name}`) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
@@ -66,7 +77,9 @@ async function show({ focus = true, retry = null } = {}) {
   if (view && !retry && (session || OPEN.has(view))) main.setAttribute("aria-busy", "true");
   // Not what the view before showed, as if it were this one's.
   const slow = setTimeout(() => {
-    if (focus) main.replaceChildren(heading, h("p", { class: "empty" }, "The gateway is asked…"));
+    if (!focus) return;
+    main.replaceChildren(heading, h("p", { class: "empty" }, "The gateway is asked…"));
+    heading.focus({ preventScroll: true });
   }, SLOW_MS);
   signal.addEventListener("abort", () => clearTimeout(slow));
   let shown;
@@ -82,17 +95,16 @@ async function show({ focus = true, retry = null } = {}) {
   }
   if (signal.aborted) return;
   main.removeAttribute("aria-busy");
-  const refocus = focus || main.contains(document.activeElement);
   const notice = ended ? h("p", { class: "problem", role: "alert" }, "The session has ended. Sign in again.") : null;
-  main.replaceChildren(heading, ...[notice, shown].flat(Infinity).filter(Boolean));
-  if (refocus) heading.focus({ preventScroll: true });
+  const isKept = redraw(main, heading, notice, shown);
+  if (focus || !isKept) heading.focus({ preventScroll: true });
   if (!retry) scrollTo(0, 0);
 }
 
 async function content(view, context) {
   if (!view) return h("p", null, "There is no such page. ", h("a", { href: "#/" }, "Go to the overview."));
   if (!session && !OPEN.has(view)) return signIn();
-  return view({ ...context, session, mayAct: session?.scope === "full-admin", again: () => show({ focus: false }), takeAnswer });
+  return view({ ...context, session, mayAct: session?.scope === "full-admin", again: () => (context.signal.aborted ? null : show({ focus: false })), takeAnswer });
 }
 
 function failure(error, signal) {
@@ -110,8 +122,7 @@ function failure(error, signal) {
 function signIn() {
   const key = h("input", { type: "password", name: "key", required: true, autocomplete: "current-password", maxlength: 4096 });
   const problem = h("p", { class: "problem", role: "alert" });
-  const form = h("form", { class: "sign-in", submit: async (event) => {
-    event.preventDefault();
+  const form = h("form", { class: "sign-in", submit: once(async () => {
     problem.textContent = "";
     try {
       session = await api("/console/session", { method: "POST", body: { key: key.value } });
@@ -122,7 +133,7 @@ function signIn() {
       problem.textContent = error.retrySeconds ? `${error.message}: try again in ${error.retrySeconds} seconds.` : error.message;
       key.select();
     }
-  } },
+  }) },
   h("p", null, "Sign in with the admin key, or with the read key to look only. With ", h("code", null, "hogsend up"), " the admin key is in ", h("code", null, ".hogsend/secrets/admin-api-key"), "."),
   field("Key", key), h("button", { type: "submit" }, "Sign in"), problem);
   return form;
@@ -151,7 +162,7 @@ function showSession() {
 
 addEventListener("hashchange", async () => {
   ended = false;
-  say("");
+  hush();
   await show();
 });
 addEventListener("signed-out", () => {
@@ -165,6 +176,18 @@ addEventListener("signed-out", () => {
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
+});
+
+// A link to where one is asks for it anew.
+document.addEventListener("click", (event) => {
+  const to = event.target.closest?.("a[href^='#/']")?.hash;
+  if (to && to === location.hash && !event.ctrlKey && !event.metaKey && !event.shiftKey) go(to);
+});
+const zone = document.getElementById("zone");
+zone.addEventListener("click", () => {
+  const wanted = zone.getAttribute("aria-pressed") !== "true";
+  zone.setAttribute("aria-pressed", wanted);
+  timesInUtc(wanted);
 });
 
 document.getElementById("nav").replaceChildren(...Object.entries(VIEWS).map(([name, [title]]) => h("li", null, h("a", { href: `#/${name}` }, title))));

@@ -1,7 +1,7 @@
 // Connect: the credential's state, consent in this browser or by the command, the destination in PostHog, disconnect.
 
 import { api, query } from "/console/api.js";
-import { ask, button, code, empty, facts, field, h, plain, say, section, text, time } from "/console/dom.js";
+import { ask, button, code, empty, facts, field, h, once, plain, say, section, text, time } from "/console/dom.js";
 
 const EVERY_MS = 5000;
 const NAMES_MS = 12_000;
@@ -88,7 +88,6 @@ function inBrowser(way, title) {
   const outcome = h("p", { class: "problem", role: "alert" });
   const select = h("select", { name: "region" }, REGIONS.map(([value, label]) => h("option", { value }, label)));
   const run = button(title, async () => {
-    run.disabled = true;
     outcome.textContent = "";
     try {
       const begun = await api("/console/connect/begin", { method: "POST", body: way.privateHost ? {} : { region: select.value } });
@@ -96,9 +95,6 @@ function inBrowser(way, title) {
       location.assign(begun.authorizeUrl);
     } catch (error) {
       outcome.textContent = why(error);
-    } finally {
-      // Also for who comes back by the browser's button, to the page as it was.
-      run.disabled = false;
     }
   });
   return [
@@ -148,12 +144,7 @@ function choice(projects, outcome) {
     ? h("select", { name: "project" }, projects.map(({ id, name }) => h("option", { value: id }, name ? `${plain(name, 100)} (${id})` : id)))
     : h("input", { name: "project", required: true, pattern: "[A-Za-z0-9\\-]{1,64}", maxlength: 64, autocomplete: "off", inputmode: "numeric" });
   const run = h("button", { type: "submit" }, "Set up the destination");
-  return h("form", { class: "filters", submit: async (event) => {
-    event.preventDefault();
-    run.disabled = true;
-    await setUp(outcome, input.value);
-    run.disabled = false;
-  } }, h("p", null, "You granted access to more than one project. Events come from one of them, and persons are read there. Its number is in the addresses of its pages in PostHog, after ", code("/project/"), "."),
+  return h("form", { class: "filters", submit: once(() => setUp(outcome, input.value)) }, h("p", null, "You granted access to more than one project. Events come from one of them, and persons are read there. Its number is in the addresses of its pages in PostHog, after ", code("/project/"), "."),
   field("Project", input), run);
 }
 
@@ -193,9 +184,7 @@ function disconnect(again) {
 function provision(again) {
   const outcome = h("div", { role: "status" });
   const run = button("Set up the destination", async () => {
-    run.disabled = true;
     if (await setUp(outcome)) outcome.append(button("Look again", again));
-    run.disabled = false;
   });
   return [h("div", { class: "actions" }, run), outcome];
 }

@@ -15,12 +15,20 @@ export async function view(context) {
 const count = (number, what) => `${number.toLocaleString()} ${what}${number === 1 ? "" : "s"}`;
 
 // Replays or purges `ways`, one request after the other, and shows how far that is.
-function runner(box, again) {
+function runner(box, signal, again) {
+  let runs = false;
   return async function run(verb, ways) {
+    if (runs) {
+      say("Something is done already: stop it, or wait for its end.");
+      return;
+    }
+    runs = true;
     const bar = h("progress", { max: ways.length, value: 0, "aria-label": "Progress" });
     const words = h("p");
-    let stopped = false;
+    let stopped = signal.aborted;
     const stop = button("Stop", () => { stopped = true; });
+    // Nobody could stop it any more.
+    signal.addEventListener("abort", () => { stopped = true; });
     box.replaceChildren(bar, words, stop);
     const kept = [];
     let done = 0;
@@ -53,18 +61,22 @@ function runner(box, again) {
     }
     tell(".");
     say(words.textContent);
+    runs = false;
+    const look = button("Look again", again);
+    // Before what had the focus goes.
+    box.append(look);
+    if (document.activeElement === stop) look.focus();
     stop.remove();
     bar.remove();
-    if (problem) box.append(h("p", { class: "problem", role: "alert" }, problem));
+    if (problem) look.before(h("p", { class: "problem", role: "alert" }, problem));
     if (kept.length) {
-      box.append(table("Letters that were kept", [
+      look.before(table("Letters that were kept", [
         ["Kept", (row) => count(row.count, "letter")],
         ["Reason", (row) => text(row.reason)],
         ["What that means", (row) => text(row.detail, 500)],
         ["First", (row) => link(`deadletters/${row.firstSequence}`, {}, `${row.firstSequence}`)],
       ], kept));
     }
-    box.append(button("Look again", again));
   };
 }
 
@@ -83,7 +95,7 @@ async function list(params, signal, { again, mayAct }) {
     return [form, empty(filtered ? ["No dead letter matches. ", link("deadletters", {}, "Show all.")]
       : "No dead letters: every message was processed. One that cannot be is kept here with its reason, until it is replayed or purged.")];
   }
-  const run = runner(outcome, again);
+  const run = runner(outcome, signal, again);
   const reasons = new Map();
   for (const letter of letters) reasons.set(letter.reason, (reasons.get(letter.reason) ?? 0) + 1);
   const boxes = letters.map((letter) => h("input", { type: "checkbox", value: letter.sequence, "aria-label": `Select ${letter.sequence}`, change: () => update() }));
@@ -136,7 +148,7 @@ async function list(params, signal, { again, mayAct }) {
 async function one(sequence, { signal, mayAct }) {
   const letter = await api(`${PATH}/${encodeURIComponent(sequence)}`, { signal });
   const outcome = h("div", { class: "outcome" });
-  const run = runner(outcome, () => { location.hash = address("deadletters"); });
+  const run = runner(outcome, signal, () => { location.hash = address("deadletters"); });
   const actions = h("div", { class: "actions" },
     button("Replay", () => run(REPLAY, [{ path: `${PATH}/${letter.sequence}/replay`, method: "POST" }])),
     button("Purge", async () => {

@@ -1,7 +1,7 @@
 // Destinations: make, change, pause, test, delete, and what became of their events.
 
 import { api, query } from "/console/api.js";
-import { address, ask, button, empty, facts, field, h, json, link, plain, say, section, table, text, time } from "/console/dom.js";
+import { address, ask, button, empty, facts, field, go, h, json, once, link, plain, say, section, table, text, time } from "/console/dom.js";
 
 const PATH = "/v1/admin/webhooks";
 const PAGE = 50;
@@ -55,7 +55,7 @@ async function one(destination, { params, signal, mayAct, again }) {
   }, props);
   const toggle = destination.disabled ? ["Resume", "resume", "It sends from now on."] : ["Pause", "pause", "It is paused."];
   const actions = h("div", { class: "actions" },
-    act(toggle[0], () => api(`${path}/${toggle[1]}`, { method: "POST" }), toggle[2]),
+    act(toggle[0], () => api(`${path}/${toggle[1]}`, { method: "POST" }), toggle[2], { name: "toggle" }),
     act("Send a test event", () => api(`${path}/test`, { method: "POST" }), "A test event is on its way: look at the history."),
     act("Look again", async () => {}, "This is what is known now."),
     button("Change", () => { location.hash = address(`destinations/${destination.id}/edit`); }),
@@ -67,10 +67,10 @@ async function one(destination, { params, signal, mayAct, again }) {
         problem.textContent = error.message;
         return;
       }
-      say("The destination is deleted.");
+      say("The destination is deleted.", { there: true });
       location.hash = address("destinations");
     }, { class: "danger" }));
-  const choose = h("select", { change: () => { location.hash = address(`destinations/${destination.id}`, { status: choose.value }); } },
+  const choose = h("select", { name: "status" },
     STATUSES.map((name) => h("option", { value: name, selected: name === status }, name || "all")));
   return [
     h("p", null, link("destinations", {}, "All destinations")),
@@ -81,7 +81,10 @@ async function one(destination, { params, signal, mayAct, again }) {
     ]),
     mayAct ? actions : h("p", { class: "faint" }, "Your key may only read."), problem,
     section("Settings", json(destination.config, "Settings")),
-    section("History", h("div", { class: "filters" }, field("Status", choose)),
+    section("History", h("form", { class: "filters", role: "search", submit: (event) => {
+      event.preventDefault();
+      go(address(`destinations/${destination.id}`, { status: choose.value }));
+    } }, field("Status", choose), h("button", { type: "submit" }, "Show")),
       history.deliveries.length ? table("Deliveries", [
         ["Finished", (row) => time(row.finishedAt)],
         ["Event type", (row) => text(row.eventType)],
@@ -104,8 +107,7 @@ function edit(destination) {
   config.value = JSON.stringify(destination?.config ?? {}, null, 2);
   const problem = h("p", { class: "problem", role: "alert" });
   const back = destination ? `destinations/${destination.id}` : "destinations";
-  const form = h("form", { class: "edit", submit: async (event) => {
-    event.preventDefault();
+  const form = h("form", { class: "edit", submit: once(async () => {
     problem.textContent = "";
     try {
       const body = {
@@ -114,12 +116,12 @@ function edit(destination) {
         config: changes(destination?.config ?? {}, parsed(config.value)),
       };
       const saved = await api(destination ? `${PATH}/${destination.id}` : PATH, { method: destination ? "PATCH" : "POST", body });
-      say("Saved.");
+      say("Saved.", { there: true });
       location.hash = address(`destinations/${saved.id}`);
     } catch (error) {
       problem.textContent = error.message;
     }
-  } },
+  }) },
   field("Description", description), field("URL", url),
   field("Event types, one a line", types),
   field("Settings (JSON): apiKey, host, eventNames, syncPersons, unsubscribedPropertyKey", config),

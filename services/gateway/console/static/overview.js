@@ -1,7 +1,7 @@
 // The overview: asks GET /v1/health again and again, and, signed in, what was done and what works.
 
 import { api } from "/console/api.js";
-import { code, empty, every, h, link, say, section, table, text, time } from "/console/dom.js";
+import { code, empty, every, h, link, redraw, say, section, table, text, time } from "/console/dom.js";
 import { amount, plot, rate, seconds } from "/console/plots.js";
 
 const EVERY_MS = 5000;
@@ -44,7 +44,8 @@ const TOLD_BY = {
 
 // What is known now. Longer ago, not answered for, or told by who does not answer, is unknown and never 0.
 function current(activity, health) {
-  if (!health || !activity?.at || Date.now() - new Date(activity.at) >= ACTIVITY_OLD_MS) return {};
+  // Both by the gateway's clock: the browser's may be wrong.
+  if (!health || !activity?.at || new Date(health.timestamp) - new Date(activity.at) >= ACTIVITY_OLD_MS) return {};
   const told = Object.entries(TOLD_BY).flatMap(([service, names]) => (service === "gateway" || health.services[service]?.latencyMs !== undefined ? names : []));
   return Object.fromEntries(told.map((name) => [name, activity.latest[name]]));
 }
@@ -140,7 +141,7 @@ export async function view({ session, signal }) {
     lost = "";
     showLoop();
     say(`The whole is ${health.status}. Version ${health.version}.`);
-    services.replaceChildren(table("Services", [
+    redraw(services, table("Services", [
       ["Service", ([name]) => name],
       ["State", ([, service]) => [state(known(service.status)), service.workers ? `, ${service.workersUp ?? 0} of ${service.workers} workers` : ""]],
       ["Answered in", ([, service]) => (service.latencyMs === undefined ? "-" : `${service.latencyMs.toFixed(1)} ms`)],
@@ -173,14 +174,13 @@ export async function view({ session, signal }) {
       return;
     }
     showLoop();
-    // Not while somebody reads in it.
-    if (!hour.contains(document.activeElement)) hour.replaceChildren(activity.at ? plots(activity) : empty("Nothing is known yet: services are asked every ten seconds."));
+    redraw(hour, activity.at ? plots(activity) : empty("Nothing is known yet: services are asked every ten seconds."));
   }
 
   async function askCapabilities() {
     try {
       const { capabilities: rows } = await api("/v1/admin/capabilities", { signal });
-      capabilities.replaceChildren(table("Capabilities", [
+      redraw(capabilities, table("Capabilities", [
         ["What", (row) => NAMES[row.name] ?? row.name],
         ["State", (row) => state({ on: "up", off: "down" }[row.state] ?? "unknown", row.state)],
         ["Why", (row) => text(row.reason, 500)],
