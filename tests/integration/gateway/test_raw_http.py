@@ -238,6 +238,20 @@ async def test_what_follows_a_refused_body_is_no_request(port: int) -> None:
     assert b" 503 " not in answer
 
 
+async def test_what_follows_an_accepted_body_is_the_next_request(port: int) -> None:
+    deliveries = []
+    for number in range(3):
+        body = b'{"event": {"event": "e", "distinct_id": "u_%d"}}' % number
+        deliveries.append(
+            b"POST /v1/webhooks/posthog HTTP/1.1\r\nHost: x\r\nx-posthog-webhook-secret: s\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+    last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await exchange(port, b"".join(deliveries) + last)
+    assert answer.count(b"HTTP/1.1 200 OK") == 4
+    assert re.findall(rb'"userId":"(\w+)"', answer) == [b"u_0", b"u_1", b"u_2"]
+
+
 async def test_the_operator_is_told_of_the_spool_while_nats_is_away(tmp_path: Path) -> None:
     told: list[bytes] = []
 

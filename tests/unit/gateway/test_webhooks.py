@@ -114,6 +114,52 @@ async def test_a_delivery_whose_client_went_away_is_not_queued(gateway: FakeGate
     assert gateway.bus.published.ids == []
 
 
+@pytest.mark.parametrize(
+    ("headers", "pieces", "turns"),
+    [
+        ({"content-length": "{length}"}, [1.0], 1),
+        ({"content-length": "{length}"}, [0.5, 1.0], 2),
+        ({}, [1.0], 2),
+        # Its chunks are what counts, whatever the length says (RFC 9112, 6.3).
+        ({"content-length": "{half}", "transfer-encoding": "chunked"}, [0.5, 1.0], 3),
+        ({"content-length": "{half}", "content-encoding": "identity"}, [0.5, 1.0], 3),
+    ],
+)
+async def test_a_body_is_read_to_its_end_and_no_further(
+    gateway: FakeGateway, headers: dict[str, str], pieces: list[float], turns: int
+) -> None:
+    data = json.dumps(body()).encode()
+    sizes = {"length": len(data), "half": len(data) // 2}
+    read, answers = [0], []
+
+    async def receive() -> Any:
+        # As Granian gives it: that a body has ended comes by itself, in a turn of its own.
+        turn, begun = len(read) - 1, read[-1]
+        read.append(int(len(data) * pieces[turn]) if turn < len(pieces) else begun)
+        more = turn < len(pieces)
+        return {"type": "http.request", "body": data[begun : read[-1]], "more_body": more}
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": URL,
+        "query_string": b"",
+        "client": None,
+        "headers": [
+            (b"x-posthog-webhook-secret", SECRET.encode()),
+            *((name.encode(), value.format(**sizes).encode()) for name, value in headers.items()),
+        ],
+    }
+    await gateway.app(scope, receive, send)
+    assert answers[0]["status"] == 200
+    (message,) = gateway.bus.published.messages
+    assert message.body == data
+    assert len(read) - 1 == turns
+
+
 @pytest.mark.parametrize("secret", ["wrong", "", None, "S3CRET", "s3cret ", "s3crét"])
 async def test_case_110_a_wrong_secret(gateway: FakeGateway, secret: str | None) -> None:
     presented = [] if secret is None else [(b"x-posthog-webhook-secret", secret.encode())]
