@@ -99,4 +99,6 @@ def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds; sorts as text in time order."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    # In a tenth of the time that `isoformat` takes, but without a fraction that is 0.
+    text: str = msgspec.to_builtins(moment)
+    return text if moment.microsecond else f"{text[:-1]}.000000Z"
