@@ -57,8 +57,8 @@ def replace_lone_surrogates(body: bytes) -> bytes:
     JavaScript may cut a text within an emoji and escape the half that is left. That is JSON, but
     no text of other languages can hold it (correction C8).
     """
-    # Most have no escape at all, and are looked through once.
-    if b"\\u" not in body or (b"\\ud" not in body and b"\\uD" not in body):
+    # Most have no escape at all. One byte is found in a tenth of the time of two.
+    if b"\\" not in body or b"\\u" not in body or (b"\\ud" not in body and b"\\uD" not in body):
         return body
     return _ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
 
