@@ -44,6 +44,12 @@ class Signatures:
         self._keys = keys
         self.required = required
 
+    def is_enough(self, check: SignatureCheck) -> bool:
+        """Whether a delivery is accepted with that outcome."""
+        if self.required:
+            return check is SignatureCheck.VALID
+        return check is not SignatureCheck.WRONG and check is not SignatureCheck.EXPIRED
+
     def check(self, headers: Mapping[bytes, bytes], body: bytes) -> SignatureCheck:
         """Check a delivery."""
         # The three most deliveries have none of.

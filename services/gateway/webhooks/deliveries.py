@@ -101,7 +101,9 @@ class PostHogDeliveries:
             await self._check_secret_again(scope, presented, check)
         body = await self._body(headers, receive)
         self._size.check(body)
-        await self._check_signature(scope, headers, body)
+        signed = self._signatures.check(headers, body)
+        if not self._signatures.is_enough(signed):
+            await self._check_signature_again(scope, headers, body, signed)
         webhook, body = parse_posthog(body)
         request_id = scope["state"][REQUEST_ID_STATE]
         queued = queued_posthog_webhook(
@@ -152,18 +154,16 @@ class PostHogDeliveries:
             self._refusals.mismatch(scope, presented=presented is not None)
             raise NotAuthorizedException("Invalid webhook secret")
 
-    async def _check_signature(
-        self, scope: Scope, headers: Mapping[bytes, bytes], body: bytes
+    async def _check_signature_again(
+        self, scope: Scope, headers: Mapping[bytes, bytes], body: bytes, check: SignatureCheck
     ) -> None:
-        check = self._signatures.check(headers, body)
         if check is SignatureCheck.WRONG:
             try:
                 check = await self._signatures.check_again(headers, body)
             except HogsendError as error:
                 self._refusals.unknown()
                 raise _busy(503, _UNKNOWN_KEY) from error
-        cannot_tell = check in {SignatureCheck.ABSENT, SignatureCheck.UNKNOWN}
-        if check is SignatureCheck.VALID or (cannot_tell and not self._signatures.required):
+        if self._signatures.is_enough(check):
             return
         if check is SignatureCheck.UNKNOWN:
             self._refusals.unknown()
