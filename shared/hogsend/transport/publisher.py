@@ -146,7 +146,7 @@ class Publisher:
             TooLarge: larger than the server or the stream allows.
             PublishRejected: JetStream will never take this message.
         """
-        (outcome,) = await self._publish([message], within)
+        (outcome,) = (await self._send([message], within)).outcomes
         if outcome is not None:
             raise outcome
 
@@ -179,11 +179,11 @@ class Publisher:
         """
         outcomes: list[Outcome] = []
         for start in range(0, len(messages), IN_FLIGHT):
-            window = await self._publish(messages[start : start + IN_FLIGHT], within)
-            for outcome in window:
+            window = await self._send(messages[start : start + IN_FLIGHT], within)
+            for outcome in window.outcomes:
                 if isinstance(outcome, (Unavailable, Forbidden)):
                     raise outcome
-            outcomes += window
+            outcomes += window.outcomes
         return outcomes
 
     def refused(self, subject: str, error: Forbidden) -> None:
@@ -205,9 +205,6 @@ class Publisher:
         for pending, index in list(self._pending.values()):
             pending.settle(index, error)
         self._pending.clear()
-
-    async def _publish(self, messages: Sequence[OutgoingMessage], within: float) -> list[Outcome]:
-        return (await self._send(messages, within)).outcomes
 
     async def _send(self, messages: Sequence[OutgoingMessage], within: float) -> _PendingAcks:
         if not self._client.is_connected:
@@ -245,8 +242,9 @@ class Publisher:
             await pending.done
         finally:
             self._callers.discard(pending)
-            for number in range(first, first + len(messages)):
-                self._pending.pop(str(number), None)
+            if pending.missing:
+                for number in range(first, first + len(messages)):
+                    self._pending.pop(str(number), None)
         return pending
 
     def _headers(self, message: OutgoingMessage) -> Mapping[str, str]:
