@@ -26,7 +26,7 @@ from hogsend.service.settings import (
 )
 from hogsend.service.tasks import Work
 from hogsend.transport.server_version import PINS_SINCE, too_old
-from services.ingest import handlers, jetstream_disk
+from services.ingest import handlers, jetstream_disk, oldest_webhook
 from services.ingest.audit import AuditTrail
 from services.ingest.consumer_api.requests import ConsumerRequests
 from services.ingest.contacts.directory import ContactDirectory
@@ -135,6 +135,7 @@ def create_app(
             *(one.keep_built for one in (contact_index(database), *search_indexes(database))),
             event_replayer.tidy_forever,
             lambda: jetstream_disk.keep_measured(broker.link),
+            lambda: oldest_webhook.keep_measured(broker.link),
             shared.run,
             *background,
         ],

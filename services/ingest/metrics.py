@@ -13,6 +13,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.service.activity import distribution, level, total
 from hogsend.service.metrics import STREAM_MESSAGES, DeprecatedName
 from hogsend.service.queued_message import QueuedMessage
+from services.ingest.oldest_webhook import waited_seconds
 
 STORED = Counter("hogsend_ingest_events_stored", "Events stored for the first time")
 DUPLICATES = Counter("hogsend_ingest_duplicates", "Messages whose event was stored already")
@@ -76,7 +77,7 @@ def activity() -> Activity:
             announced=total(PUBLISHED),
             dead_letters=total(DEAD_LETTERS),
             waiting=int(level(STREAM_MESSAGES, stream=StreamName.WEBHOOKS)),
-            waited_seconds=level(LAG_SECONDS, stream=StreamName.WEBHOOKS),
+            waited_seconds=waited_seconds(),
             announced_seconds=distribution(ANNOUNCED_SECONDS),
         )
     )

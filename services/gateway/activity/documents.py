@@ -38,7 +38,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     waiting: int | None = None
     """Webhooks that wait for ingest."""
     waited_seconds: float | None = None
-    """How long the last one that ingest read had waited."""
+    """How long the oldest of them has waited."""
     undelivered: int | None = None
     """Events that wait for a destination."""
 

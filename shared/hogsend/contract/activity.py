@@ -43,7 +43,7 @@ class IngestActivity(Message, frozen=True):
     waiting: int
     """Webhooks in the queue now."""
     waited_seconds: float
-    """How long the last message that was read had waited."""
+    """How long the oldest of them has waited."""
     announced_seconds: Distribution
     """From the receipt of an event to its announcement."""
 

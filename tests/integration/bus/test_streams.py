@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy
 from nats.js.errors import APIError, NotFoundError
+from prometheus_client import REGISTRY
 
 from cli.stack import nats
 from hogsend.contract import streams as stream_declarations
@@ -12,7 +15,7 @@ from hogsend.contract import subjects
 from hogsend.contract.streams import Limits, StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
-from services.ingest import jetstream_disk
+from services.ingest import jetstream_disk, oldest_webhook
 from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
 from tests.waiting import eventually
@@ -153,3 +156,30 @@ async def test_what_jetstream_stores_in_all_is_measured_with_streams_of_others(
         reserved = jetstream_disk.RESERVED.labels("file")._value.get()
         assert reserved > stream_declarations.STREAMS[StreamName.EVENTS].config.max_bytes
         assert jetstream_disk.LIMIT.labels("file")._value.get() > reserved
+
+
+async def test_the_oldest_webhook_has_an_age_before_anybody_reads_it(
+    servers: Servers, fresh_bus: None
+) -> None:
+    def arrived() -> float | None:
+        labels = {"stream": StreamName.WEBHOOKS.value}
+        return REGISTRY.get_sample_value("hogsend_stream_oldest_timestamp_seconds", labels)
+
+    async with (
+        connected(servers, User.INGEST) as bus,
+        connected(servers, User.OPERATOR) as operator,
+    ):
+        await streams.reconcile(bus.js, User.INGEST)
+        await oldest_webhook.measure(bus)
+        assert arrived() is None
+        for number in range(2):
+            await operator.publish("hogsend.webhooks.posthog", b"%d" % number, {})
+        await oldest_webhook.measure(bus)
+        first = arrived()
+        assert first is not None
+        assert first <= time.time()
+        await operator.js.purge_stream(StreamName.WEBHOOKS, keep=1)
+        await oldest_webhook.measure(bus)
+        second = arrived()
+        assert second is not None
+        assert first < second <= time.time()

@@ -65,7 +65,7 @@ function figures(now) {
   return {
     PostHog: [["Sends", rate(now.webhooks)]],
     Gateway: [["Accepts", rate(now.webhooks)], ["Refuses", rate(now.refused)], ["In the spool", amount(now.spooled)]],
-    JetStream: [["Waiting for ingest", amount(now.waiting)], ["Read last after", seconds(now.waitedSeconds)]],
+    JetStream: [["Waiting for ingest", amount(now.waiting)], ["The oldest for", seconds(now.waitedSeconds)]],
     Ingest: [["Announces", rate(now.announced)], ["Half of them within", took(now.p50Seconds)], ["99 % within", took(now.p99Seconds)], ["Dead letters", rate(now.deadLetters)]],
     PostgreSQL: [["Stores", rate(now.stored)], ["Had already", rate(now.duplicates)]],
     Analytics: [["Delivers", rate(now.delivered)], ["Gives up", rate(now.failed)], ["Waiting", amount(now.undelivered)]],

@@ -1,0 +1,79 @@
+"""How long the oldest webhook has waited in JetStream, also while ingest can read none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+from typing import Never
+
+import msgspec
+from prometheus_client import Gauge
+
+from hogsend.contract.consumers import API
+from hogsend.contract.errors import Forbidden
+from hogsend.contract.streams import StreamName
+from hogsend.service import metrics
+from hogsend.service.activity import level
+from hogsend.transport.connection import UNREACHABLE, Connection
+
+EVERY_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
+STREAM = StreamName.WEBHOOKS
+
+OLDEST = Gauge(
+    "hogsend_stream_oldest_timestamp_seconds",
+    "When the oldest message of a stream arrived, as Unix time; absent while it is empty, "
+    "or not known",
+    ["stream"],
+)
+
+
+class State(msgspec.Struct, frozen=True):
+    """What a stream holds; nats-py leaves out the time."""
+
+    messages: int
+    first_ts: datetime
+
+
+class Info(msgspec.Struct, frozen=True):
+    """JetStream's answer."""
+
+    state: State
+
+
+_decode = msgspec.json.Decoder(Info).decode
+
+
+async def keep_measured(link: Connection) -> Never:
+    """Measure again and again."""
+    while True:
+        await measure(link)
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+async def measure(link: Connection) -> None:
+    """Set the gauge, or take it away while nothing waits or nobody knows."""
+    oldest = await _oldest(link)
+    if oldest is None:
+        OLDEST.clear()
+    else:
+        OLDEST.labels(STREAM).set(oldest.timestamp())
+
+
+def waited_seconds() -> float:
+    """How long the oldest one has waited, as far as is known; 0 while none waits."""
+    arrived = level(OLDEST, stream=STREAM)
+    return max(0.0, time.time() - arrived) if arrived else 0.0
+
+
+async def _oldest(link: Connection) -> datetime | None:
+    if not link.connected:
+        return None
+    try:
+        answer = await link.ask(f"{API}.STREAM.INFO.{STREAM}", b"", seconds=ANSWER_SECONDS)
+        state = _decode(answer.data).state
+    except (Forbidden, msgspec.MsgspecError, *UNREACHABLE) as error:
+        metrics.FAILURES.labels("oldest_webhook", type(error).__name__).inc()
+        return None
+    return state.first_ts if state.messages else None
