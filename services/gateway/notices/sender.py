@@ -38,7 +38,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class NoticeSender:
-    """Delivers what waits in an outbox, in order, at least once; the receiver sees one id twice."""
+    """Delivers what waits in an outbox, at least once, and in order what is about one subject."""
 
     def __init__(
         self,
@@ -65,12 +65,20 @@ class NoticeSender:
 
     async def send_due(self) -> float | None:
         """Send what is due; returns in how many seconds more is, None when nothing waits."""
-        for waiting in self._outbox.waiting:
-            if waiting.claimed and waiting.due_at <= self._now():
+        for waiting in self._next():
+            if waiting.due_at <= self._now():
                 await self._send(waiting)
                 await asyncio.sleep(self._spacing)
-        due = [waiting.due_at for waiting in self._outbox.waiting if waiting.claimed]
+        due = [waiting.due_at for waiting in self._next()]
         return max(0.0, min(due) - self._now()) if due else None
+
+    def _next(self) -> list[Waiting]:
+        """The oldest notice of each subject."""
+        # Heard after its end, a problem would seem to go on.
+        oldest: dict[tuple[str, str], Waiting] = {}
+        for waiting in self._outbox.waiting:
+            oldest.setdefault((waiting.notice.type, waiting.notice.data.subject), waiting)
+        return [waiting for waiting in oldest.values() if waiting.claimed]
 
     async def _send(self, waiting: Waiting) -> None:
         body, kind = _encode(waiting.notice), waiting.notice.type

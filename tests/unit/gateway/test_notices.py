@@ -33,7 +33,7 @@ from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE
 from hogsend.posthog.signing import key_of
 from hogsend.service.http import NOT_POSTHOG
 from hogsend.service.ssrf import EgressPolicy
-from services.gateway.notices.notice import Notice, Problem, raised
+from services.gateway.notices.notice import Notice, Problem, raised, resolved
 from services.gateway.notices.openapi import WEBHOOKS
 from services.gateway.notices.outbox import MOST, NAME, Outbox, Waiting
 from services.gateway.notices.sender import GIVEN_UP_SECONDS, NoticeSender
@@ -127,6 +127,28 @@ async def test_a_refused_notice_is_retried_under_its_id_ever_later(tmp_path: Pat
         receiver.now += pause
     assert pauses == [5, 10, 100]
     assert len({request.headers["webhook-id"] for request in receiver.taken}) == 1
+
+
+async def test_that_a_problem_is_over_is_not_told_before_the_problem(tmp_path: Path) -> None:
+    receiver, outbox = Receiver(httpx.Response(503)), opened(tmp_path)
+    sender = receiver.sender(outbox)
+    await outbox.add(waiting())
+    assert await sender.send_due() == 5
+    over = resolved("dead_letters.waiting", "dead-letters", AT)
+    await outbox.add(Waiting(uuid4(), over, claimed=True))
+    other = raised("destination.failing", "d-1", PROBLEM, AT)
+    await outbox.add(Waiting(uuid4(), other, claimed=True))
+    assert await sender.send_due() == 5
+    receiver.now += 5
+    while await sender.send_due() is not None:
+        pass
+    told = [msgspec.json.decode(request.content, type=Notice) for request in receiver.taken]
+    assert [(one.type, one.data.state) for one in told] == [
+        ("dead_letters.waiting", "raised"),
+        ("destination.failing", "raised"),
+        ("dead_letters.waiting", "raised"),
+        ("dead_letters.waiting", "resolved"),
+    ]
 
 
 async def test_a_notice_survives_a_restart_and_is_given_up_after_days(tmp_path: Path) -> None:
