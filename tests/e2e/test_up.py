@@ -22,6 +22,7 @@ from cli.stack.environment import SERVICE_SETTINGS
 from hogsend.contract.credentials import CREDENTIALS_PUT_DERIVED, DerivedPayload, PutDerived
 from hogsend.contract.users import User
 from hogsend.transport.connection import Connection
+from tests.integration.deploy.provoked import GOOD_DAY
 from tests.ports import free_port, free_ports
 from tests.running_stack import Up, environment, launch, processes_of, up
 from tests.servers import Servers
@@ -36,6 +37,12 @@ GRANT: dict[str, Any] = {
     "clientId": "https://hogsend.com/.well-known/hogsend-posthog-client.json",
     "scopes": ["person:read"],
 }
+NEVER_YET = {
+    "gateway": 'hogsend_webhooks_refused_total{reason="signature_wrong"}',
+    "analytics": 'hogsend_person_reads_total{outcome="failed"}',
+    "credentials": 'hogsend_token_refreshes_total{outcome="refused"}',
+}
+"""Series that are there before anything is counted, so that the first of it is an increase."""
 EMBEDDED = ("nats", "postgres")
 PAGE_ROWS = 100
 PAUSE_SECONDS = 0.02
@@ -83,6 +90,11 @@ async def test_a_webhook_in_is_a_row_and_a_message_and_nothing_is_left_behind(
         served = await _served_metrics(first)
         assert any("hogsend_ingest_announced_seconds_count 1.0" in one for one in served)
         assert not {name for name in _named() if not any(name in one for one in served)}
+        by_service = dict(zip(SERVICE_SETTINGS, served, strict=True))
+        for service, name in {(one, series.partition("{")[0]) for one, series in GOOD_DAY}:
+            assert f"# HELP {name} " in by_service[service], (service, name)
+        for service, series in NEVER_YET.items():
+            assert f"{series} 0.0\n" in by_service[service]
         await _store_minted_secret(stack)
         stack.process.terminate()
         assert await asyncio.wait_for(stack.process.wait(), 60) == 0

@@ -50,6 +50,9 @@ Question: TypeAlias = Callable[[Persons], Awaitable[Answer]]
 """What is asked about persons."""
 
 READS = Counter("hogsend_person_reads", "Person reads, by where the answer came from", ["outcome"])
+for _outcome in ("kept", "off", "read", "failed"):
+    # A series that begins with its first count has not grown: the first reads would be missed.
+    READS.labels(_outcome)
 
 
 class _Kept(msgspec.Struct, frozen=True):

@@ -17,6 +17,16 @@ REFUSED = Counter(
     "Webhooks refused for their secret or signature, by what was wrong",
     ["reason"],
 )
+for _reason in (
+    "wrong",
+    "none",
+    "unknown",
+    "signature_absent",
+    "signature_expired",
+    "signature_wrong",
+):
+    # A series that begins with its first count has not grown: the first refusals would be missed.
+    REFUSED.labels(_reason)
 LINES_A_MINUTE = 10
 """Lines in the log, for at most as many addresses; the metric counts the rest."""
 

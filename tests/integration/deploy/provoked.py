@@ -1,0 +1,186 @@
+"""Series of the services, as each alert needs them to fire, and as they are on a good day."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Grows:
+    """A number that is larger by as much at each scrape."""
+
+    by: float
+    start: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ago:
+    """Unix time that is always as many seconds ago."""
+
+    seconds: float
+
+
+Value: TypeAlias = float | Grows | Ago
+Series: TypeAlias = tuple[str, str]
+"""The service that serves it; its name with its labels."""
+
+GATEWAY, CREDENTIALS, PROVISIONER, INGEST, ANALYTICS = SERVICES = (
+    "gateway",
+    "credentials",
+    "provisioner",
+    "ingest",
+    "analytics",
+)
+OF_EVERY_REPLICA = frozenset({CREDENTIALS, INGEST})
+"""Services whose replicas all look at the same, and say the same of it."""
+
+ACCEPTED = (GATEWAY, 'hogsend_webhooks_accepted_total{to="jetstream"}')
+REFUSED = (GATEWAY, 'hogsend_webhooks_refused_total{reason="wrong"}')
+SPOOLED = (GATEWAY, "hogsend_spool_deliveries")
+SPOOL_BYTES = (GATEWAY, "hogsend_spool_bytes")
+WORKERS_UP = (GATEWAY, "hogsend_gateway_workers_up")
+DISK_FREE = (GATEWAY, "hogsend_spool_disk_free_bytes")
+NOTICES = (GATEWAY, "hogsend_operator_notices_waiting")
+DISABLED = (GATEWAY, 'hogsend_posthog_destination_state{state="disabled_by_posthog"}')
+LIVE = (GATEWAY, 'hogsend_posthog_destination_state{state="live"}')
+CONNECTED = (GATEWAY, "hogsend_bus_connected")
+NEEDS_RECONNECT = (
+    CREDENTIALS,
+    'hogsend_credential_state{provider="posthog",state="needs_reconnect"}',
+)
+REFRESH_FAILING = (
+    CREDENTIALS,
+    'hogsend_credential_state{provider="posthog",state="refresh_failing"}',
+)
+WAITING = (INGEST, 'hogsend_stream_messages{stream="WEBHOOKS"}')
+OLDEST = (INGEST, 'hogsend_stream_oldest_timestamp_seconds{stream="WEBHOOKS"}')
+DEAD = (INGEST, 'hogsend_stream_messages{stream="DEADLETTER"}')
+STREAM_BYTES = (INGEST, 'hogsend_stream_bytes{stream="WEBHOOKS"}')
+JETSTREAM_BYTES = (INGEST, 'hogsend_jetstream_bytes{storage="file"}')
+ANSWERED = (ANALYTICS, 'hogsend_posthog_requests_total{area="capture",status="200"}')
+UNANSWERED = (ANALYTICS, 'hogsend_posthog_requests_total{area="capture",status="error"}')
+DELIVERED = (
+    ANALYTICS,
+    'hogsend_delivery_events_total{source="destination",destination="d-1",outcome="delivered"}',
+)
+RETRIED = (ANALYTICS, 'hogsend_delivery_retries_total{source="destination",destination="d-1"}')
+UNSENT_SECONDS = (
+    ANALYTICS,
+    'hogsend_delivery_lag_seconds{source="destination",destination="d-1"}',
+)
+
+GOOD_DAY: Mapping[Series, Value] = {
+    ACCEPTED: Grows(100),
+    REFUSED: 0,
+    SPOOLED: 0,
+    SPOOL_BYTES: 79,
+    (GATEWAY, "hogsend_spool_limit_bytes"): 100,
+    WORKERS_UP: 2,
+    (GATEWAY, "hogsend_gateway_workers"): 2,
+    DISK_FREE: 11,
+    (GATEWAY, "hogsend_spool_disk_bytes"): 100,
+    NOTICES: 0,
+    DISABLED: 0,
+    LIVE: 1,
+    CONNECTED: 1,
+    NEEDS_RECONNECT: 0,
+    (CREDENTIALS, 'hogsend_credential_state{provider="posthog",state="unreadable"}'): 0,
+    REFRESH_FAILING: 0,
+    # More than a thousand wait, and they become fewer.
+    WAITING: Grows(-1, 1_000_000),
+    OLDEST: Ago(200),
+    DEAD: 0,
+    STREAM_BYTES: 79,
+    (INGEST, 'hogsend_stream_limit_bytes{stream="WEBHOOKS"}'): 100,
+    (INGEST, 'hogsend_jetstream_bytes{storage="memory"}'): 1_000,
+    JETSTREAM_BYTES: 79,
+    (INGEST, 'hogsend_jetstream_limit_bytes{storage="file"}'): 100,
+    ANSWERED: Grows(10),
+    UNANSWERED: Grows(1),
+    # Some are tried again while others are taken.
+    DELIVERED: Grows(10),
+    RETRIED: Grows(1),
+    UNSENT_SECONDS: 899,
+}
+
+PROVOKED: Mapping[str, Mapping[Series, Value | None]] = {
+    "HogsendServiceDown": {(PROVISIONER, "up"): None},
+    "HogsendLagGrows": {WAITING: Grows(1, 2_000_000)},
+    "HogsendEventsLate": {OLDEST: Ago(301)},
+    "HogsendSpoolUsed": {SPOOLED: 1},
+    "HogsendSpoolNearlyFull": {SPOOL_BYTES: 81},
+    "HogsendWorkersMissing": {WORKERS_UP: 1},
+    "HogsendDeadLetters": {DEAD: 1},
+    "HogsendNeedsReconnect": {NEEDS_RECONNECT: 1, REFRESH_FAILING: 1},
+    "HogsendRefreshFailing": {REFRESH_FAILING: 1},
+    "HogsendNothingReceived": {ACCEPTED: Grows(0)},
+    "HogsendWebhooksRefused": {REFUSED: Grows(1)},
+    "HogsendStreamNearlyFull": {STREAM_BYTES: 81},
+    "HogsendJetStreamNearlyFull": {JETSTREAM_BYTES: 81},
+    "HogsendBusDisconnected": {CONNECTED: 0},
+    "HogsendPostHogFailing": {UNANSWERED: Grows(20)},
+    "HogsendDestinationFailing": {DELIVERED: Grows(0)},
+    "HogsendDeliveryLate": {UNSENT_SECONDS: 901},
+    "HogsendDestinationDisabled": {DISABLED: 1, LIVE: 0},
+    "HogsendDiskNearlyFull": {DISK_FREE: 9},
+    "HogsendOperatorNotTold": {NOTICES: 1},
+}
+"""What is different when an alert fires; None is a service that does not answer."""
+
+
+@dataclass
+class Stack:
+    """Two replicas of each service, each gateway with two workers, as they are scraped.
+
+    What one replica sees alone, the other one does not.
+    """
+
+    changed: Mapping[Series, Value | None] = field(default_factory=dict)
+    _counted: dict[tuple[int, Series], float] = field(default_factory=dict)
+
+    def text(self, service: str, replica: int) -> str | None:
+        """What one replica serves; None when it does not answer."""
+        changed = self.changed if replica == 0 or service in OF_EVERY_REPLICA else {}
+        changed = {**changed, **self._shared()}
+        if (service, "up") in changed:
+            return None
+        lines = []
+        for series, good in GOOD_DAY.items():
+            if series[0] != service:
+                continue
+            value = changed.get(series, good)
+            assert value is not None
+            number = self._number(value, replica, series)
+            lines += [f"{name} {number}" for name in _exposed(series[1], service)]
+        return "".join(f"{line}\n" for line in lines)
+
+    def _shared(self) -> Mapping[Series, Value | None]:
+        """What happens to both gateways at once, or to the only analytics that sends."""
+        return {
+            series: value
+            for series, value in self.changed.items()
+            if series in {ACCEPTED, DISABLED, LIVE, DELIVERED, UNANSWERED}
+        }
+
+    def _number(self, value: Value, replica: int, series: Series) -> float:
+        if isinstance(value, Ago):
+            return time.time() - value.seconds
+        if not isinstance(value, Grows):
+            return value
+        before = self._counted.get((replica, series), value.start)
+        # A level that starts elsewhere does so at once; a count goes on from where it was.
+        start = max(before, value.start) if value.by >= 0 else min(before, value.start)
+        self._counted[replica, series] = start + value.by
+        return start + value.by
+
+
+def _exposed(name: str, service: str) -> list[str]:
+    """A series, once for each worker of a gateway where workers say it."""
+    if service != GATEWAY or name.startswith("hogsend_gateway_workers"):
+        return [name]
+    own, _, labels = name.removesuffix("}").partition("{")
+    before = f"{labels}," if labels else ""
+    return [f'{own}{{{before}worker="{number}"}}' for number in (1, 2)]
