@@ -5,11 +5,14 @@ time of the event that wrote it, and that event's id to order events of the same
 version wins. So neither the order in which events arrive nor their repetition changes the result.
 A removed property keeps its version. Without it, an older event that arrives late would restore the
 property.
+
+Most events say what is known already, which changes nothing but versions: the contact is restated.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -27,6 +30,9 @@ ROW = "row"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+_CONTAINERS = frozenset({dict, list})
+_sorted_json = msgspec.json.Encoder(order="sorted").encode
 
 
 class Key(NamedTuple):
@@ -53,12 +59,26 @@ def canonical_key(external_id: str | None, id: UUID) -> str:
 
 def version_of(event: IncomingEvent) -> Version:
     """Version of everything that `event` says about its person."""
-    return (event.effective_at - _EPOCH) // _MICROSECOND, event.ref.id
+    return version_at(event.effective_at, event.ref.id)
+
+
+def version_at(moment: datetime, event_id: str) -> Version:
+    """Version of what an event said at a moment."""
+    return (moment - _EPOCH) // _MICROSECOND, event_id
 
 
 def moment_of(version: Version) -> datetime:
     """The time in a version."""
     return _EPOCH + version[0] * _MICROSECOND
+
+
+class Change(IntEnum):
+    """What an event changes about the address and the properties of a contact."""
+
+    NOTHING = 0
+    VERSIONS = 1
+    """What it says is known, and is said last by this event now."""
+    VALUES = 2
 
 
 class Contact(msgspec.Struct, kw_only=True):
@@ -93,21 +113,40 @@ class Contact(msgspec.Struct, kw_only=True):
             self, properties=dict(self.properties), versions=dict(self.versions)
         )
 
-    def apply(self, event: IncomingEvent, *, email: bool = True) -> None:
+    def apply(self, event: IncomingEvent, *, email: bool = True) -> Change:
         """Write everything in `event` that is newer than what is known.
 
         Args:
             event: one of this contact's.
             email: whether its address is this contact's, too.
+
+        Returns:
+            What became of the address and the properties.
         """
         version = version_of(event)
+        change = Change.NOTHING
         if email and event.email is not None:
-            self._write_email(event.email, version)
+            change = self._write_email(event.email, version)
         for name, value in event.person_properties.items():
-            self._write(name, value, version)
+            change = max(change, self._write(name, value, version))
         at = event.effective_at
         self.first_seen_at = min(self.first_seen_at, at)
         self.last_seen_at = max(self.last_seen_at, at)
+        return change
+
+    def restate(self, version: Version) -> None:
+        """Take an event for the last that said all of what is known, as it is."""
+        for name in self.properties:
+            self.versions[name] = max(self.versions[name], version)
+        if self.email_version is not None:
+            self.email_version = max(self.email_version, version)
+
+    def restated(self) -> Version | None:
+        """The version of the address and of every property, if they all have the same one."""
+        versions = {self.versions[name] for name in self.properties}
+        if self.email_version is not None:
+            versions.add(self.email_version)
+        return versions.pop() if len(versions) == 1 else None
 
     def merge(self, other: Contact) -> None:
         """Write everything of `other` that is newer than what is known."""
@@ -134,16 +173,30 @@ class Contact(msgspec.Struct, kw_only=True):
     def _rank(self) -> tuple[bool, datetime, UUID]:
         return self.external_id is None, self.created_at, self.id
 
-    def _write_email(self, email: str, version: Version) -> None:
-        if self.email_version is None or version > self.email_version:
-            self.email, self.email_version = email, version
+    def _write_email(self, email: str, version: Version) -> Change:
+        if self.email_version is not None and version <= self.email_version:
+            return Change.NOTHING
+        change = Change.VERSIONS if email == self.email else Change.VALUES
+        self.email, self.email_version = email, version
+        return change
 
-    def _write(self, name: str, value: object, version: Version) -> None:
+    def _write(self, name: str, value: object, version: Version) -> Change:
         known = self.versions.get(name)
         if known is not None and version <= known:
-            return
+            return Change.NOTHING
         self.versions[name] = version
         if value is None:
             self.properties.pop(name, None)
-        else:
-            self.properties[name] = value
+            # Also of what was gone before: its version is in no other place.
+            return Change.VALUES
+        if name in self.properties and _is_same(self.properties[name], value):
+            return Change.VERSIONS
+        self.properties[name] = value
+        return Change.VALUES
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Whether two values are the same JSON; Python takes 1, 1.0 and true for equal."""
+    if one.__class__ is not other.__class__ or one != other:
+        return False
+    return one.__class__ not in _CONTAINERS or _sorted_json(one) == _sorted_json(other)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from uuid import UUID, uuid4
 
 from hogsend.contract.identity import contact_user_id
-from services.ingest.contacts.contact import EMAIL, EXTERNAL, ROW, Contact, Key
+from services.ingest.contacts.contact import EMAIL, EXTERNAL, ROW, Change, Contact, Key, Version
 from services.ingest.incoming_event import IncomingEvent
 
 _ROW_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
@@ -44,7 +44,7 @@ class IdentityResolver:
         self._contacts = {contact.id: contact for contact in contacts}
         self._owners = dict(owners)
         self._new_keys: set[Key] = set()
-        self._touched: set[UUID] = set()
+        self._changes: dict[UUID, Change] = {}
         self._merged: dict[UUID, UUID] = {}
         self._before: dict[UUID, Contact] = {}
 
@@ -73,10 +73,10 @@ class IdentityResolver:
             self._add_key(Key(EXTERNAL, user_id), contact)
             if contact.external_id is None:
                 contact.external_id = user_id
+                self._note(contact, Change.VALUES)
         if event.email is not None:
             self._add_key(Key(EMAIL, event.email), contact)
-        contact.apply(event, email=email_is_own)
-        self._touched.add(contact.id)
+        self._note(contact, contact.apply(event, email=email_is_own))
         return contact.id
 
     def survivor(self, id: UUID) -> Contact:
@@ -85,9 +85,23 @@ class IdentityResolver:
             id = self._merged[id]
         return self._contacts[id]
 
-    def changed(self) -> list[Contact]:
-        """Contacts to write, in order of their ids."""
-        return [self._contacts[id] for id in sorted(self._touched - self._merged.keys())]
+    def written(self) -> tuple[list[Contact], list[tuple[Contact, Version | None]]]:
+        """Contacts to write, each list in order of their ids.
+
+        Returns:
+            Those to write whole, and those that were only seen again, each with the version that
+            all of it has now, or None where versions are what they were.
+        """
+        whole: list[Contact] = []
+        seen: list[tuple[Contact, Version | None]] = []
+        for id in sorted(self._changes.keys() - self._merged.keys()):
+            contact, change = self._contacts[id], self._changes[id]
+            version = contact.restated() if change is Change.VERSIONS else None
+            if change is Change.NOTHING or version is not None:
+                seen.append((contact, version))
+            else:
+                whole.append(contact)
+        return whole, seen
 
     def new_keys(self) -> dict[Key, UUID]:
         """Keys that are not stored yet, and their contacts."""
@@ -124,6 +138,9 @@ class IdentityResolver:
             self._owners[key] = contact.id
             self._new_keys.add(key)
 
+    def _note(self, contact: Contact, change: Change) -> None:
+        self._changes[contact.id] = max(change, self._changes.get(contact.id, Change.NOTHING))
+
     def _create(self, event: IncomingEvent) -> Contact:
         contact = Contact(
             id=uuid4(),
@@ -133,6 +150,7 @@ class IdentityResolver:
             last_seen_at=event.effective_at,
         )
         self._contacts[contact.id] = contact
+        self._note(contact, Change.VALUES)
         return contact
 
     def _merge(self, one: Contact, other: Contact) -> Contact:
@@ -144,6 +162,7 @@ class IdentityResolver:
             if contact.id not in self._before:
                 self._before[contact.id] = contact.copy()
         survivor.merge(loser)
+        self._note(survivor, Change.VALUES)
         self._merged[loser.id] = survivor.id
         row = Key(ROW, str(loser.id))
         self._owners[row] = survivor.id

@@ -45,7 +45,7 @@ UPDATE contact_merges SET split_at = now() WHERE id = :id;
 -- name: details(ids)
 -- Contacts in the order of their ids, with some of their keys. Texts of keys may be a MiB long.
 SELECT contact.id, external_id, email, timezone, properties, first_seen_at, last_seen_at,
-    created_at, updated_at, versions, email_version,
+    created_at, updated_at, versions, email_version, restated_at, restated_by,
     (SELECT count(*) FROM contact_keys AS key WHERE key.contact_id = contact.id) AS key_count,
     (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'value', left(value, 200))
             ORDER BY kind, value), '[]')

@@ -23,7 +23,7 @@ WHERE owner.contact_id IS NOT NULL OR erased.erased_at IS NOT NULL;
 -- name: lock_contacts(ids)
 -- Contacts, locked in order of their ids.
 SELECT id, source, created_at, external_id, email, email_version, properties, timezone,
-    versions, kept_apart, first_seen_at, last_seen_at
+    versions, kept_apart, first_seen_at, last_seen_at, restated_at, restated_by
 FROM contacts WHERE id = ANY(:ids::uuid[]) ORDER BY id FOR UPDATE;
 
 -- name: save_contacts(contacts)!
@@ -41,7 +41,20 @@ ON CONFLICT (id) DO UPDATE SET
     email_version = excluded.email_version, properties = excluded.properties,
     timezone = excluded.timezone, versions = excluded.versions,
     kept_apart = excluded.kept_apart, updated_at = now(),
-    first_seen_at = excluded.first_seen_at, last_seen_at = excluded.last_seen_at;
+    first_seen_at = excluded.first_seen_at, last_seen_at = excluded.last_seen_at,
+    restated_at = NULL, restated_by = NULL;
+
+-- name: see_contacts(ids, first_seen_at, last_seen_at, restated_at, restated_by)!
+-- Write of contacts that an event said what is known of them, or nothing; see migration 0019. They are
+-- locked, and stay where they are. Limit: see `stored_events`.
+UPDATE contacts AS contact SET first_seen_at = seen.first_at, last_seen_at = seen.last_at,
+    restated_at = coalesce(seen.restated_at, contact.restated_at),
+    restated_by = coalesce(seen.restated_by, contact.restated_by), updated_at = now()
+FROM unnest(:ids::uuid[], :first_seen_at::timestamptz[], :last_seen_at::timestamptz[],
+    :restated_at::timestamptz[], :restated_by::text[])
+    AS seen (id, first_at, last_at, restated_at, restated_by)
+CROSS JOIN LATERAL (SELECT ctid FROM contacts WHERE id = seen.id LIMIT 1) AS place
+WHERE contact.ctid = place.ctid;
 
 -- name: save_keys(kinds, digests, key_values, contact_ids)!
 -- Insert keys that led to no contact before.

@@ -9,7 +9,12 @@ import msgspec
 
 from hogsend.contract.base import Properties
 from hogsend.contract.contacts import ContactRecord, Origin
-from services.ingest.contacts.contact import Version, canonical_key, moment_of
+from services.ingest.contacts.contact import (
+    Version,
+    canonical_key,
+    moment_of,
+    version_at,
+)
 
 _decode_properties = msgspec.json.Decoder(Properties).decode
 _decode_versions = msgspec.json.Decoder(dict[str, Version]).decode
@@ -36,18 +41,20 @@ def contact_record(row: Mapping[str, Any]) -> ContactRecord:
 
 
 def origins(row: Mapping[str, Any]) -> dict[str, Origin]:
-    """Tell where each property comes from; removed ones are left out."""
+    """Tell where each property comes from, or was last said; removed ones are left out."""
     known = _decode_properties(row["properties"])
     versions = _decode_versions(row["versions"])
-    return {name: _origin(version) for name, version in versions.items() if name in known}
+    return {name: _origin(version, row) for name, version in versions.items() if name in known}
 
 
 def email_origin(row: Mapping[str, Any]) -> Origin | None:
-    """Tell where the address comes from, if there is one."""
+    """Tell where the address comes from, or was last said, if there is one."""
     if row["email"] is None or row["email_version"] is None:
         return None
-    return _origin(_decode_version(row["email_version"]))
+    return _origin(_decode_version(row["email_version"]), row)
 
 
-def _origin(version: Version) -> Origin:
+def _origin(version: Version, row: Mapping[str, Any]) -> Origin:
+    if row["restated_at"] is not None:
+        version = max(version, version_at(row["restated_at"], row["restated_by"]))
     return Origin(at=moment_of(version), event_id=version[1][:MOST_CHARACTERS])

@@ -18,7 +18,7 @@ import asyncpg
 import msgspec
 
 from hogsend.contract.base import Properties
-from services.ingest.contacts.contact import ROW, Contact, Key, Version
+from services.ingest.contacts.contact import ROW, Contact, Key, Version, moment_of, version_at
 from services.ingest.contacts.identity_resolution import IdentityResolver, keys_of
 from services.ingest.incoming_event import IncomingEvent
 
@@ -101,6 +101,17 @@ async def write(connection: Any, contacts: Sequence[Contact]) -> None:
     await _queries.save_contacts(connection, contacts=_encode(ordered).decode())
 
 
+async def _see(connection: Any, seen: Sequence[tuple[Contact, Version | None]]) -> None:
+    await _queries.see_contacts(
+        connection,
+        ids=[contact.id for contact, _ in seen],
+        first_seen_at=[contact.first_seen_at for contact, _ in seen],
+        last_seen_at=[contact.last_seen_at for contact, _ in seen],
+        restated_at=[version and moment_of(version) for _, version in seen],
+        restated_by=[version and version[1] for _, version in seen],
+    )
+
+
 async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key, bytes]) -> None:
     """Write what `resolver` changed; the digests are those that `lock` got."""
     if merged := resolver.merged():
@@ -116,8 +127,11 @@ async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key
             kinds=[key.kind for _, key in new],
             key_values=[key.value for _, key in new],
         )
-    if changed := resolver.changed():
-        await write(connection, changed)
+    whole, seen = resolver.written()
+    if whole:
+        await write(connection, whole)
+    if seen:
+        await _see(connection, seen)
     if new_keys := resolver.new_keys():
         await _queries.save_keys(
             connection,
@@ -177,7 +191,7 @@ def stripes(digests: Iterable[bytes]) -> list[int]:
 
 def _contact(row: Mapping[str, Any]) -> Contact:
     version = row["email_version"]
-    return Contact(
+    contact = Contact(
         id=row["id"],
         source=row["source"],
         created_at=row["created_at"],
@@ -191,3 +205,6 @@ def _contact(row: Mapping[str, Any]) -> Contact:
         first_seen_at=row["first_seen_at"],
         last_seen_at=row["last_seen_at"],
     )
+    if row["restated_at"] is not None:
+        contact.restate(version_at(row["restated_at"], row["restated_by"]))
+    return contact

@@ -13,10 +13,12 @@ import asyncpg
 import msgspec
 import pytest
 
+from hogsend.contract.contacts import Origin
 from hogsend.contract.events import ListEvents
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
+from services.ingest.contacts.merges import ContactMerges
 from services.ingest.contacts.storage import digest, stripes
 from services.ingest.events.outcome import Outcome, Saved, Status
 from services.ingest.events.store import EventStore
@@ -330,3 +332,33 @@ async def test_an_event_is_found_by_its_id_alone_in_whichever_source(store: Even
     assert await sources(id="e-2") == ["api"]
     assert await sources(id="e-2", source="posthog") == []
     assert await sources(id="e-") == []
+
+
+async def test_what_is_known_already_is_not_written_again(store: EventStore, other: Any) -> None:
+    def said(id: str, at: int, plan: str, **more: str) -> IncomingEvent:
+        moment = NOW + timedelta(seconds=at)
+        person = {"plan": plan, **more}
+        return incoming(id, occurred_at=moment, received_at=moment, person_properties=person)
+
+    async def row() -> Any:
+        return await other.fetchrow(
+            "SELECT properties, versions, restated_by, last_seen_at FROM contacts"
+        )
+
+    await store.save([said("first", 1, "pro")])
+    before = await row()
+    await store.save([said("again", 5, "pro")])
+    after = await row()
+    assert after["versions"] == before["versions"]
+    assert (after["restated_by"], after["last_seen_at"]) == ("again", NOW + timedelta(seconds=5))
+    (found,) = (await ContactMerges(store._database).find("anna")).contacts
+    assert found.origins == {"plan": Origin(at=NOW + timedelta(seconds=5), event_id="again")}
+
+    await store.save([said("between", 3, "free", city="Bern")])
+    last = await row()
+    assert json.loads(last["properties"]) == {"plan": "pro", "city": "Bern"}
+    assert {name: id for name, (_, id) in json.loads(last["versions"]).items()} == {
+        "plan": "again",
+        "city": "between",
+    }
+    assert last["restated_by"] is None
