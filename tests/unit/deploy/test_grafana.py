@@ -24,6 +24,7 @@ GRAFANA = DEPLOY / "grafana"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 PROVOKED = Path(__file__).with_name("alerts.promtool.yaml")
 SERVED_ON = "9464"
+PROGRAMS = ("hogsend ", "docker ", "kubectl ", "nats ")
 SHARED_PORT = "hogsend-shared-port"
 
 
@@ -71,6 +72,20 @@ def test_each_alert_has_a_runbook_with_its_expression_and_no_runbook_is_left_ove
         assert rule["labels"]["severity"] in {"warning", "critical"}
     written = {page.stem for page in RUNBOOKS.glob("*.md")} - {"index"}
     assert written == {rule["alert"] for rule in rules()}
+
+
+def test_runbooks_quote_lines_of_the_log_that_there_are() -> None:
+    code = "".join(
+        file.read_text() for top in ("services", "shared") for file in (ROOT / top).rglob("*.py")
+    )
+    quoted = {
+        line
+        for page in RUNBOOKS.glob("*.md")
+        for line in re.findall(r"`([^`]+)`", re.sub(r"(?s)```.*?```", "", page.read_text()))
+        if re.fullmatch(r"[a-z']+( [a-z']+)+", line) and not line.startswith(PROGRAMS)
+    }
+    assert {line for line in quoted if line not in code} == set()
+    assert len(quoted) > 5
 
 
 def test_each_alert_is_provoked() -> None:
