@@ -77,6 +77,16 @@ class ServerConfig(msgspec.Struct, frozen=True):
     accounts: dict[str, Account]
 
 
+class _EarlierJetStream(msgspec.Struct, frozen=True):
+    max_file_store: int = 0
+
+
+class _Earlier(msgspec.Struct, frozen=True):
+    """What an earlier start wrote."""
+
+    jetstream: _EarlierJetStream
+
+
 def max_file_store(limits: Limits) -> int:
     """Bytes on disk that JetStream must be allowed to take."""
     return int(limits.total_bytes() * HEADROOM)
@@ -90,25 +100,38 @@ def write_config(
     passwords: Mapping[User, str],
     limits: Limits = DEFAULT_LIMITS,
 ) -> None:
-    """Write the configuration for a server on 127.0.0.1; it holds passwords."""
+    """Write the configuration for a server on 127.0.0.1; it holds passwords.
+
+    JetStream may take no less than it might before. Streams reserve what an earlier limit gave
+    them until they are made smaller, and while they reserve more than JetStream may take it makes
+    none of them smaller.
+    """
+    storage = max(max_file_store(limits), _earlier_max_file_store(file))
     config = ServerConfig(
         listen=f"127.0.0.1:{port}",
         server_name="hogsend",
         max_payload=MAX_PAYLOAD_BYTES,
-        jetstream=JetStream(str(store), SYNC_INTERVAL, max_file_store(limits)),
-        accounts=_accounts(passwords, limits),
+        jetstream=JetStream(str(store), SYNC_INTERVAL, storage),
+        accounts=_accounts(passwords, storage),
     )
     write_private(file, msgspec.json.format(msgspec.json.encode(config)).decode())
 
 
-def _accounts(passwords: Mapping[User, str], limits: Limits) -> dict[str, Account]:
+def _earlier_max_file_store(file: Path) -> int:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=_Earlier).jetstream.max_file_store
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return 0
+
+
+def _accounts(passwords: Mapping[User, str], storage: int) -> dict[str, Account]:
     def entry(user: User) -> UserEntry:
         return UserEntry(user, passwords[user], permissions(user).configured())
 
     own = Account(
         [entry(user) for user in User if user not in OTHERS],
         account_mappings(OWN),
-        jetstream=AccountStorage(max_file_store(limits)),
+        jetstream=AccountStorage(storage),
         exports=exports(),
     )
     others = {

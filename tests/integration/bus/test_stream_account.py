@@ -17,8 +17,9 @@ from cli.stack import nats, stream_account
 from hogsend.contract.accounts import OWN
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.permissions import permissions
+from hogsend.contract.streams import DEFAULT_LIMITS, MIB, STREAMS, Limits, StreamName
 from hogsend.contract.users import User
-from hogsend.service.streams import hint
+from hogsend.service.streams import hint, reconcile
 from hogsend.transport.connection import Connection
 from tests.ports import free_port
 from tests.servers import _listens, _password
@@ -98,6 +99,20 @@ async def test_a_full_account_is_full_and_refuses_nothing_for_ever(tmp_path: Pat
             await bus.publish("hogsend.events.x", b"x" * 90_000, {})
         await bus.js.purge_stream("EVENTS")
         await bus.publish("hogsend.events.x", b"x" * 90_000, {})
+
+
+async def test_streams_become_smaller_when_they_may_take_less(tmp_path: Path) -> None:
+    port, config, store = free_port(), tmp_path / "nats.conf", tmp_path / "nats"
+    passwords = {user: _password(user) for user in User}
+    small = Limits(max_bytes=64 * MIB)
+    # The last start is one with the lower limits again.
+    for limits in (DEFAULT_LIMITS, small, small):
+        nats.write_config(config, port=port, store=store, passwords=passwords, limits=limits)
+        async with operator(config, port) as bus:
+            for owner in {stream.owner for stream in STREAMS.values()}:
+                await reconcile(bus.js, owner, limits)
+            found = await bus.js.stream_info(StreamName.WEBHOOKS)
+    assert found.config.max_bytes == small.max_bytes
 
 
 def test_streams_of_two_versions_are_not_mixed(tmp_path: Path) -> None:
