@@ -14,6 +14,7 @@ PYTEST := $(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadgroup
 # Tests with tools of Node.js, where there is npm to install them with; they are skipped elsewhere.
 NODE_TOOLS := $(if $(shell command -v npm),$(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard tests/*/package-lock.json)))
 RESTATE := benchmarks/peers/restate/node_modules/.package-lock.json
+N8N := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hogsend/peers/n8n
 IS_NEW_ENOUGH := -c "import sys; sys.exit(sys.version_info < (3, 11))"
 
 help: ## Show what there is
@@ -89,6 +90,10 @@ bench: $(DEVELOPING) ## Measure everything, and write docs/benchmarks.md (README
 bench-peers: $(DEVELOPING) $(if $(shell command -v npm),$(RESTATE)) ## Measure others beside this one, and write docs/peers.md; needs wrk and, for Restate, npm
 	@exec $(VENV)/bin/python -m benchmarks.peers
 
+n8n: ## Install n8n for bench-peers, 3 GB outside this directory; needs npm
+	@mkdir -p $(N8N) && cp benchmarks/peers/n8n/package.json $(N8N)
+	@cd $(N8N) && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
+
 bench-against: $(DEVELOPING) ## Measure a commit and this one in turn (COMMIT=main~1 PARTS="ingest cost"); needs wrk
 	@exec $(VENV)/bin/python -m benchmarks.against $(COMMIT) $(PARTS)
 
@@ -120,4 +125,4 @@ $(DEVELOPING): $(RUNNING)
 	@$(PIP) --no-compile --editable './shared[service]' --editable '.[embedded,dev,docs]'
 	@touch $@
 
-.PHONY: help install install-dev up sandbox demo check test unit lint types bytecode node-tools fuzz matrix chaos chaos-cluster chaos-order secrets bench bench-peers bench-against bench-growth generate docs clean
+.PHONY: help install install-dev up sandbox demo check test unit lint types bytecode node-tools fuzz matrix chaos chaos-cluster chaos-order secrets bench bench-peers n8n bench-against bench-growth generate docs clean

@@ -55,17 +55,17 @@ async def restate_receiver(servers: Servers) -> AsyncIterator[Setup]:
     Raises:
         NotInstalled: the packages are missing.
     """
-    program = next(_SERVER.glob("restate-server-*/bin/restate-server"), None)
+    server = next(_SERVER.glob("restate-server-*/bin/restate-server"), None)
     node = shutil.which("node")
-    if program is None or node is None:
+    if server is None or node is None:
         raise NotInstalled("`npm ci --ignore-scripts` in benchmarks/peers/restate installs it")
     ingress, admin, handler, internal = (free_port() for _ in range(4))
     async with AsyncExitStack() as stack:
         data = stack.enter_context(tempfile.TemporaryDirectory())
         database = await stack.enter_async_context(servers.fresh_database())
         await stack.enter_async_context(
-            _program(
-                *(str(program), "--no-logo", "--listen-mode", "tcp", "--base-dir", data),
+            program(
+                *(str(server), "--no-logo", "--listen-mode", "tcp", "--base-dir", data),
                 RESTATE_INGRESS__BIND_ADDRESS=f"127.0.0.1:{ingress}",
                 RESTATE_ADMIN__BIND_ADDRESS=f"127.0.0.1:{admin}",
                 RESTATE_BIND_ADDRESS=f"127.0.0.1:{internal}",
@@ -76,7 +76,7 @@ async def restate_receiver(servers: Servers) -> AsyncIterator[Setup]:
             )
         )
         await stack.enter_async_context(
-            _program(
+            program(
                 *(node, str(RESTATE / "receiver.mjs")),
                 DATABASE_URL=database,
                 PORT=str(handler),
@@ -114,7 +114,8 @@ async def restate_receiver(servers: Servers) -> AsyncIterator[Setup]:
 
 
 @asynccontextmanager
-async def _program(*command: str, **given: str) -> AsyncIterator[None]:
+async def program(*command: str, **given: str) -> AsyncIterator[None]:
+    """Run a program that is not ours until the block ends."""
     running = await asyncio.create_subprocess_exec(*command, env={**os.environ, **given})
     try:
         yield
