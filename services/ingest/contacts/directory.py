@@ -39,7 +39,9 @@ LIST_SECONDS = 4.0
 """How long one of the statements for a page may take. Contacts in the order in which they were seen
 may all be read: 0.2 s for 400,000."""
 LATEST = 4_000
-"""Events whose contacts are looked at for those that were seen last."""
+"""Events at most whose contacts are looked at for those that were seen last."""
+_EVENTS_OF_ONE = 8
+"""Events that are looked at first, for each contact up to the end of the page."""
 
 _MAIL = "email."
 _MAIL_FIELDS = {"subject": "subject", "templateKey": "templateKey", "to": "toEmail"}
@@ -183,8 +185,9 @@ async def _total(connection: Any) -> tuple[int, bool]:
 async def _seen_last(connection: Any, wanted: ListContacts, *, is_long: bool) -> list[Any]:
     """Contacts in the order in which they were seen; a long list is sorted only if it has to be."""
     page = {"limit": wanted.limit, "offset": wanted.offset}
-    if is_long:
-        rows = [row async for row in _queries.latest_seen(connection, most=LATEST, **page)]
+    first = min(LATEST, _EVENTS_OF_ONE * (wanted.offset + wanted.limit))
+    for most in sorted({first, LATEST}) if is_long else ():
+        rows = [row async for row in _queries.latest_seen(connection, most=most, **page)]
         if len(rows) == wanted.limit:
             return rows
     return [row async for row in _queries.contacts(connection, **page)]
