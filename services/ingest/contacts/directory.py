@@ -107,7 +107,11 @@ class ContactDirectory:
         Raises:
             NotFound: no contact is known by that key.
         """
-        async with self._database.acquire(snapshot=True) as connection:
+        async with (
+            self._database.acquire(snapshot=True) as connection,
+            time_limit(connection, LIST_SECONDS, "list events by userId instead"),
+        ):
+            await _queries.custom_plans(connection)
             ids = await ids_of(connection, wanted.key)
             if not ids:
                 raise NotFound(no_contact(wanted.key))

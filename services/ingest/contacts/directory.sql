@@ -99,22 +99,24 @@ ORDER BY position;
 SELECT kind, value FROM contact_keys WHERE contact_id = :contact AND kind <> 'email';
 
 -- name: timeline(user_ids, contacts, mails, others, limit, offset)
--- Events of a contact, the latest first. The user ids are what the index knows, and the contact
--- tells whose event it is: a merge may have been undone, and events may name nobody.
+-- Events of a contact, the latest first. The contact finds them, and the user ids tell whose they are: a
+-- merge may have been undone. Found first and sorted then: walking along all events in their order ends
+-- soon for those who did something lately, and never for the others.
 SELECT id, event, source, occurred_at, properties
-FROM events
-WHERE left(user_id, 100) IN (SELECT left(id, 100) FROM unnest(:user_ids::text[]) AS id)
-    AND user_id = ANY(:user_ids::text[]) AND contact_id = ANY(:contacts::uuid[])
-    AND CASE WHEN source = 'hogsend' AND starts_with(event, 'email.') THEN :mails::boolean
-        ELSE :others::boolean END
+FROM (
+    SELECT id, event, source, occurred_at, received_at, properties FROM events
+    WHERE contact_id = ANY(:contacts::uuid[]) AND user_id = ANY(:user_ids::text[])
+        AND CASE WHEN source = 'hogsend' AND starts_with(event, 'email.') THEN :mails::boolean
+            ELSE :others::boolean END
+    OFFSET 0
+) AS own
 ORDER BY occurred_at DESC, received_at DESC, source DESC, id DESC
 LIMIT :limit OFFSET :offset;
 
 -- name: timeline_total(user_ids, contacts, mails, others)$
 -- How many events of a contact there are.
 SELECT count(*) FROM events
-WHERE left(user_id, 100) IN (SELECT left(id, 100) FROM unnest(:user_ids::text[]) AS id)
-    AND user_id = ANY(:user_ids::text[]) AND contact_id = ANY(:contacts::uuid[])
+WHERE contact_id = ANY(:contacts::uuid[]) AND user_id = ANY(:user_ids::text[])
     AND CASE WHEN source = 'hogsend' AND starts_with(event, 'email.') THEN :mails::boolean
         ELSE :others::boolean END;
 

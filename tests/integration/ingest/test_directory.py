@@ -218,7 +218,7 @@ async def test_a_long_list_by_when_people_were_seen_is_the_same_by_their_latest_
     sort = directory._queries.contacts
     sorted_pages = 0
 
-    def noted(*given: Any, **named: Any) -> Any:
+    def counted(*given: Any, **named: Any) -> Any:
         nonlocal sorted_pages
         sorted_pages += 1
         return sort(*given, **named)
@@ -229,7 +229,7 @@ async def test_a_long_list_by_when_people_were_seen_is_the_same_by_their_latest_
         with monkeypatch.context() as patched:
             expected = await listed()
             patched.setattr(directory, "EXACT_TOTAL", 1)
-            patched.setattr(directory._queries, "contacts", noted)
+            patched.setattr(directory._queries, "contacts", counted)
             for most in (1, 3, 7, 100):
                 sorted_pages = 0
                 patched.setattr(directory, "LATEST", most)
@@ -255,17 +255,11 @@ async def test_a_page_of_many_contacts_reads_whole_only_those_it_shows(
         monkeypatch.setattr(directory, name, value)
     asked: list[tuple[str, tuple[Any, ...]]] = []
     connection_type: Any = asyncpg.Connection
-    execute = connection_type._execute
-
-    async def noted(self: Any, query: str, args: Any, *rest: Any, **named: Any) -> Any:
-        asked.append((query, tuple(args)))
-        return await execute(self, query, args, *rest, **named)
-
     async with people.database.acquire() as connection:
         for statement in (CROWD, "ANALYZE contacts, events"):
             await connection.execute(statement)
         with monkeypatch.context() as patched:
-            patched.setattr(connection_type, "_execute", noted)
+            patched.setattr(connection_type, "_execute", noted(connection_type._execute, asked))
             assert len((await people.directory.page(wanted)).contacts) == wanted.limit
         query, args = next(one for one in asked if "AS MATERIALIZED" in one[0])
         async with connection.transaction():
@@ -358,6 +352,34 @@ async def test_a_timeline_has_what_happened_to_a_contact_and_to_nobody_else(
         await people.directory.timeline(ListTimeline(key="u_9"))
 
 
+async def test_a_timeline_reads_no_event_of_others(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await people.happened(user_id="ada", email="ada@example.com")
+    for _ in range(10):
+        await people.happened(email="ada@example.com")
+    asked: list[tuple[str, tuple[Any, ...]]] = []
+    connection_type: Any = asyncpg.Connection
+    async with people.database.acquire() as connection:
+        # Others, and as many without a user id.
+        await connection.execute(CROWD)
+        await connection.execute(CROWD.replace("'e', external_id", "'e', ''"))
+        await connection.execute("VACUUM ANALYZE events")
+        with monkeypatch.context() as patched:
+            patched.setattr(connection_type, "_execute", noted(connection_type._execute, asked))
+            assert (await people.directory.timeline(ListTimeline(key="ada"))).total == 11
+        read = 0
+        for query, args in asked:
+            if "FROM events" in query:
+                plan = json.loads(
+                    await connection.fetchval(
+                        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", *args
+                    )
+                )[0]["Plan"]
+                read += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    assert 0 < read < 30
+
+
 async def test_an_overview_counts_people_and_reported_emails(people: People) -> None:
     empty = await people.directory.overview()
     assert (empty.total_contacts, empty.bounce_rate30d, empty.unsubscribe_rate) == (0, 0.0, 0.0)
@@ -419,3 +441,13 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for below in plan.get("Plans", []):
         yield from nodes(below)
+
+
+def noted(execute: Any, asked: list[tuple[str, tuple[Any, ...]]]) -> Any:
+    """What asyncpg executes, noted."""
+
+    async def executed(self: Any, query: str, args: Any, *rest: Any, **named: Any) -> Any:
+        asked.append((query, tuple(args)))
+        return await execute(self, query, args, *rest, **named)
+
+    return executed
