@@ -32,7 +32,8 @@ _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "async
 
 PAGE_BYTES = 512 * 1024
 """A page ends before the item that would make it larger, unless that is its only one."""
-PAGE_ROWS = 200
+PAGE_ROWS = 2_000
+"""Mostly a page ends by its bytes: PostgreSQL finds all events of a contact anew for each."""
 PAGE_BLOCKS = 16 * 1024
 """Blocks of the events that are looked through for one page: 128 MiB."""
 _FRAMING_BYTES = 4096
