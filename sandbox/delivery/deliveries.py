@@ -205,7 +205,10 @@ class Deliveries:
 
     async def _send(self, message: Message) -> httpx.Response:
         if self._http is None:
-            self._http = httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False)
+            # Nothing waits for a connection: what is given up while it does leaves one that
+            # nobody uses, until there is none left.
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+            self._http = httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False, limits=limits)
         return await self._http.request(
             message.method,
             message.target.url,

@@ -174,6 +174,11 @@ class Receiver:
     received: list[Received] = field(default_factory=list)
     drop: int = 0
     """Connections to close without an answer."""
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+    """Cleared, requests are taken and not answered."""
+
+    def __post_init__(self) -> None:
+        self.answering.set()
 
     @property
     def url(self) -> str:
@@ -187,6 +192,7 @@ class Receiver:
         method, path, _ = line.split(" ")
         decoded = json.loads(body) if body else None
         self.received.append(Received(method, path, headers, decoded, body))
+        await self.answering.wait()
         if self.drop:
             self.drop -= 1
         else:

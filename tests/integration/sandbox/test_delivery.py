@@ -242,6 +242,25 @@ async def test_a_dropped_connection_is_retried_at_once(posthog: Driver, hook: Re
     assert len(hook.received) == 2
 
 
+async def test_no_delivery_waits_for_others_that_are_not_answered(
+    posthog: Driver, hook: Receiver
+) -> None:
+    await posthog.create(url=hook.url)
+    hook.answering.clear()
+    # More than an HTTP client has connections by default.
+    for _ in range(120):
+        await posthog.capture("signup")
+    await eventually(lambda: len(hook.received) == 120)
+    hook.answering.set()
+
+    async def are_delivered() -> bool:
+        found = (await posthog.state())["deliveries"]
+        return {one["outcome"] for one in found} == {"delivered"}
+
+    await eventually(are_delivered)
+    assert {len(one["attempts"]) for one in (await posthog.state())["deliveries"]} == {1}
+
+
 async def test_an_unreachable_receiver_is_tried_three_times() -> None:
     async with sandbox(backoff_seconds=0.0) as posthog:
         await posthog.create(url=f"http://127.0.0.1:{free_port()}/")
