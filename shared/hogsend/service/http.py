@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -43,6 +43,9 @@ NOT_POSTHOG = {"hogsend.posthog": False}
 
 CONNECT_SECONDS = 3.0
 """How long one of several addresses may take to answer before the next is tried."""
+
+MOST_REQUESTS = 100
+"""Requests of a client at the same time; more wait, within what their callers give them."""
 
 
 def http_client(
@@ -81,11 +84,20 @@ class _Outbound(httpx.AsyncBaseTransport):
         self._context = httpx.create_ssl_context()
         self._direct = _guarded_transport(policy, self._context)
         self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
+        # They wait here, and never for httpcore's pool: a request that is given up while the pool
+        # hands it a connection takes that one along, until there is none left.
+        self._free = asyncio.Semaphore(MOST_REQUESTS)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         area, status = _area(request), "error"
         try:
-            response = await self._send(request)
+            await self._free.acquire()
+            try:
+                response = await self._send(request)
+                response.stream = _Counted(response.stream, self._free)
+            except BaseException:
+                self._free.release()
+                raise
             status = str(response.status_code)
         finally:
             if area is not None:
@@ -118,6 +130,26 @@ class _Outbound(httpx.AsyncBaseTransport):
         return self._proxied[proxy]
 
 
+class _Counted(httpx.AsyncByteStream):
+    """The body of an answer, which counts as a request until it is closed."""
+
+    def __init__(self, body: Any, free: asyncio.Semaphore) -> None:
+        self._body = body
+        self._free: asyncio.Semaphore | None = free
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._body:
+            yield piece
+
+    async def aclose(self) -> None:
+        free, self._free = self._free, None
+        try:
+            await self._body.aclose()
+        finally:
+            if free is not None:
+                free.release()
+
+
 def _area(request: httpx.Request) -> str | None:
     """Area of PostHog's API that a request is for; None for another server's."""
     if not request.extensions.get("hogsend.posthog", True):
@@ -132,7 +164,7 @@ def _guarded_transport(policy: EgressPolicy, context: ssl.SSLContext) -> httpx.A
     # httpx has no argument for httpcore's `network_backend`, so its pool is replaced.
     transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
         ssl_context=context,
-        max_connections=100,
+        max_connections=MOST_REQUESTS,
         max_keepalive_connections=20,
         keepalive_expiry=5.0,
         network_backend=_GuardedBackend(policy),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 from typing import Any
 
 import httpx
 import pytest
 
-from hogsend.service.http import http_client
+from hogsend.service.http import MOST_REQUESTS, http_client
 from hogsend.service.ssrf import AddressRefused, EgressPolicy
 from tests.ports import free_port
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -97,3 +100,38 @@ async def test_no_cookie_is_kept() -> None:
             await http.get("https://posthog.example/")
     assert len(asked) == 2
     assert not any("cookie" in headers for headers in asked)
+
+
+async def test_requests_that_are_given_up_leave_room_for_others() -> None:
+    connections = 0
+    answers = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await answers.wait()
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", 0, backlog=2 * MOST_REQUESTS) as server,
+        http_client(EgressPolicy.of(("127.0.0.1",))) as http,
+    ):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        # Some have a connection, and as many again wait for one.
+        asking = [asyncio.create_task(http.get(url)) for _ in range(2 * MOST_REQUESTS)]
+        await eventually(lambda: connections == MOST_REQUESTS)
+        for task in asking[:MOST_REQUESTS]:
+            task.cancel()
+        # By now what these leave is handed to the others, which do not know it yet.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for task in asking[MOST_REQUESTS:]:
+            task.cancel()
+        await asyncio.wait(asking)
+        answers.set()
+        answered = await asyncio.gather(*(http.get(url) for _ in range(2 * MOST_REQUESTS)))
+        assert {answer.status_code for answer in answered} == {204}
