@@ -169,6 +169,7 @@ addEventListener("signed-out", () => {
   if (!session) return;
   session = null;
   ended = true;
+  say("");
   showSession();
   show();
 });
