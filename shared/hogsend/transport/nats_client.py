@@ -1,17 +1,55 @@
 """nats-py's client, which goes on when an answer comes too late, and ends when it is cancelled.
 
-It reads headers in less than half of nats-py's time, which was an eighth of delivering an event.
+It reads headers only where somebody asks for them, and then in less than half of nats-py's time.
+Events are sent to PostHog without a look at theirs, which was a sixth of the work on one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
+from typing import Any
 
 from nats.aio.client import Client, Srv
+from nats.aio.msg import Msg
 
 _NAME_BYTES = 64
 """Longest name of a header that is remembered: whoever publishes chooses them."""
+
+_BEGINNING = b"NATS/1.0\r\n"
+"""Of headers without a status of the server's."""
+
+
+class _Unread:
+    """Headers as they came."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def read(self) -> dict[str, str] | None:
+        return _read(self._raw) or None
+
+    def get(self, name: str) -> str | None:
+        # What nats-py asks for before there is a message.
+        return (self.read() or {}).get(name)
+
+
+class _Message(Msg):
+    """nats-py's message, whose headers are read when they are first asked for."""
+
+    _headers: dict[str, str] | _Unread | None
+
+    @property
+    def headers(self) -> dict[str, str] | None:
+        if isinstance(self._headers, _Unread):
+            self._headers = self._headers.read()
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: dict[str, str] | None) -> None:
+        self._headers = headers
 
 
 class NatsClient(Client):
@@ -25,6 +63,13 @@ class NatsClient(Client):
     which before Python 3.12 forgets a cancellation that comes as the attempt fails, and then tries
     again without end.
     """
+
+    msg_class = _Message
+
+    async def _process_headers(self, headers: bytes | None) -> Any:
+        if headers is not None and headers.startswith(_BEGINNING):
+            return _Unread(headers[len(_BEGINNING) :])
+        return await super()._process_headers(headers)
 
     async def _connect_to_server(self, s: Srv) -> None:
         _end_if_cancelled()
@@ -41,16 +86,20 @@ class NatsClient(Client):
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        """Give what nats-py gives; that looks at each letter of each name in every message."""
-        found: dict[str, str] = {}
-        for line in raw.split(b"\r\n"):
-            raw_name, colon, value = line.partition(b":")
-            if not colon:
-                continue
-            name = (_known_name if len(raw_name) <= _NAME_BYTES else _name)(raw_name)
-            if name is not None:
-                found[name] = value.strip().decode("utf-8", "replace")
-        return found
+        return _read(raw)
+
+
+def _read(raw: bytes) -> dict[str, str]:
+    """Give what nats-py gives; that looks at each letter of each name in every message."""
+    found: dict[str, str] = {}
+    for line in raw.split(b"\r\n"):
+        raw_name, colon, value = line.partition(b":")
+        if not colon:
+            continue
+        name = (_known_name if len(raw_name) <= _NAME_BYTES else _name)(raw_name)
+        if name is not None:
+            found[name] = value.strip().decode("utf-8", "replace")
+    return found
 
 
 def _name(raw: bytes) -> str | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
 
 from hogsend.transport import nats_client
 from hogsend.transport.nats_client import NatsClient
@@ -82,13 +86,72 @@ async def test_headers_are_what_nats_py_makes_of_them(lines: list[bytes]) -> Non
     assert read(raw) == read(raw)
 
 
-async def test_headers_of_a_message_are_read_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def received(client: Client, headers: Any, data: bytes = b"") -> Msg:
+    """What a subscriber of `client` is given."""
+    subscription = Subscription(client, 1, "s", pending_msgs_limit=1)
+    client._subs[1] = subscription
+    await client._process_msg(1, b"s", b"", data, headers)
+    message = subscription._pending_queue.get_nowait()
+    assert isinstance(message, Msg)
+    return message
+
+
+async def test_headers_of_a_message_are_read_with_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(_raw: bytes) -> None:
         pytest.fail("nats-py has read them")
 
+    reads = []
+
+    def counted(raw: bytes) -> dict[str, str]:
+        reads.append(raw)
+        return known(raw)
+
+    known = nats_client._read
     monkeypatch.setattr(Client, "_parse_header_lines", slow)
-    raw = b"NATS/1.0\r\nNats-Msg-Id: 1\r\n\r\n"
-    assert await NatsClient()._process_headers(raw) == {"Nats-Msg-Id": "1"}
+    monkeypatch.setattr(nats_client, "_read", counted)
+    message = await received(NatsClient(), b"NATS/1.0\r\nNats-Msg-Id: 1\r\n\r\n")
+    assert reads == []
+    assert message.headers == message.header == {"Nats-Msg-Id": "1"}
+    assert len(reads) == 1
+    message.headers = {"other": "2"}
+    assert message.headers == {"other": "2"}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        None,
+        b"NATS/1.0\r\n\r\n",
+        b"NATS/1.0\r\na: b\r\nc: d\r\n\r\n",
+        b"NATS/1.0 404\r\n\r\n",
+        b"NATS/1.0 404 No Messages\r\n\r\n",
+        b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 1\r\n\r\n",
+        b"NATS/1.0   503\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("data", [b"", b"x"])
+async def test_a_message_is_what_nats_py_makes_of_it(raw: bytes | None, data: bytes) -> None:
+    ours, theirs = await received(NatsClient(), raw, data), await received(Client(), raw, data)
+    assert (ours.headers, ours.data, ours.subject) == (theirs.headers, theirs.data, theirs.subject)
+
+
+@pytest.mark.parametrize("raw", [b"NATS/1.0\r\na: b\r\n\r\n", b"NATS/1.0 404\r\n\r\n"])
+async def test_a_subscription_of_jetstreams_gets_an_empty_message_too(raw: bytes) -> None:
+    client = NatsClient()
+    subscription = Subscription(client, 1, "s", pending_msgs_limit=1)
+    nothing: Any = None
+    subscription._jsi = JetStreamContext._JSI(
+        client.jetstream(),
+        client,
+        "S",
+        ordered=False,
+        psub=nothing,
+        sub=subscription,
+        ccreq=nothing,
+    )
+    client._subs[1] = subscription
+    await client._process_msg(1, b"s", b"", b"", raw)
+    assert subscription._pending_queue.get_nowait().headers
 
 
 def test_no_name_of_any_length_is_remembered() -> None:
