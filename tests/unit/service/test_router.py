@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from faststream import Context
@@ -27,6 +27,7 @@ from hogsend.contract.streams import INGEST_CONSUMER, StreamName
 from hogsend.contract.users import User
 from hogsend.service.injection import Injected, NotProvided
 from hogsend.service.router import ServiceRouter
+from hogsend.service.subscribers.batches import BatchSubscriber
 from hogsend.service.testing import ask, offline_broker
 from hogsend.transport.correlation import correlation_id
 
@@ -153,6 +154,29 @@ async def test_a_batch_is_handed_over_undecoded(memory: Memory) -> None:
     async with TestNatsBroker(broker):
         await broker.publish(b"anything", "hogsend.webhooks.posthog")
     assert memory.batches == [[b"anything"]]
+
+
+class Unread(Msg):
+    """A message whose headers nobody needs."""
+
+    @property
+    def headers(self) -> dict[str, str] | None:
+        pytest.fail("they were read")
+
+    @headers.setter
+    def headers(self, headers: dict[str, str] | None) -> None:
+        """Take what nats-py sets."""
+
+
+async def test_a_batch_is_handed_over_without_a_look_at_its_headers(memory: Memory) -> None:
+    broker = offline_broker(User.INGEST)
+    broker.provide(memory)
+    broker.include(router)
+    (subscriber,) = (one for one in broker.subscribers if isinstance(one, BatchSubscriber))
+    nobody: Any = None
+    async with TestNatsBroker(broker):
+        await subscriber.process_message([Unread(nobody, "s", data=b"1"), Unread(nobody, "s")])
+    assert memory.batches == [[b"1", b""]]
 
 
 async def test_two_brokers_in_one_process_have_their_own_handlers() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from faststream.message import StreamMessage
 from faststream.nats import JStream, PullSub
+from faststream.nats.message import NatsBatchMessage
 from faststream.nats.subscriber.usecases import BatchPullStreamSubscriber
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
@@ -66,6 +67,7 @@ class BatchSubscriber(BatchPullStreamSubscriber):
             stream=JStream(stream, declare=False),
             pull_sub=cast("Any", PullSub(batch_size=batch, batch=True)),
         )
+        self._parser = _unparsed
         self._decoder = _undecoded
         self.consumer = consumer
         self.batch = batch
@@ -192,6 +194,11 @@ class BatchSubscriber(BatchPullStreamSubscriber):
     def _build_fastdepends_model(self) -> None:
         super()._build_fastdepends_model()
         call_directly(self.calls)
+
+
+async def _unparsed(messages: list[Msg]) -> StreamMessage[list[Msg]]:
+    """Give a batch as it came: FastStream's own parser reads the headers of every message."""
+    return NatsBatchMessage(raw_message=messages, body=[], headers={}, batch_headers=[])
 
 
 async def _undecoded(message: StreamMessage[list[Msg]]) -> list[Msg]:
