@@ -176,7 +176,7 @@ class HeardWrites:
 
     async def hear(self, message: ReadableMessage) -> None:
         """Note what a message changes of a person, if anything."""
-        if not (message.subject.startswith(_TELLING) or _CHANGES.search(message.body)):
+        if not may_change_a_person(message.subject, message.body):
             return
         with self._writes.being_noted():
             for source in await self._sources_of(message.subject):
@@ -239,6 +239,11 @@ class HeardWrites:
             FAILURES.labels("project_key", error.code).inc()
             return True
         return target is not None and instance is not None and target.key == instance.key
+
+
+def may_change_a_person(subject: str, body: bytes) -> bool:
+    """Whether a message has to be read to know what it changes; most captured events have not."""
+    return subject.startswith(_TELLING) or _CHANGES.search(body) is not None
 
 
 def _captured(source: Source, message: ReadableMessage) -> Captured | None:

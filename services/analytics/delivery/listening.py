@@ -13,7 +13,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.service.metrics import FAILURES
 from hogsend.service.requester import is_delivered
 from hogsend.transport.connection import UNREACHABLE, Connection, pending_bytes
-from services.analytics.delivery.heard_writes import Heard, HeardWrites
+from services.analytics.delivery.heard_writes import Heard, HeardWrites, may_change_a_person
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class Listener:
             return None
 
     async def _on_message(self, message: Msg) -> None:
-        if is_delivered(message):
+        if is_delivered(message) or not may_change_a_person(message.subject, message.data):
             return
         heard = Heard(message.subject, message.headers or {}, message.data, datetime.now(UTC))
         try:
