@@ -146,7 +146,7 @@ class Publisher:
             TooLarge: larger than the server or the stream allows.
             PublishRejected: JetStream will never take this message.
         """
-        (outcome,) = (await self._send([message], within)).outcomes
+        (outcome,) = await self._publish([message], within)
         if outcome is not None:
             raise outcome
 
@@ -179,11 +179,11 @@ class Publisher:
         """
         outcomes: list[Outcome] = []
         for start in range(0, len(messages), IN_FLIGHT):
-            window = await self._send(messages[start : start + IN_FLIGHT], within)
-            for outcome in window.outcomes:
+            window = await self._publish(messages[start : start + IN_FLIGHT], within)
+            for outcome in window:
                 if isinstance(outcome, (Unavailable, Forbidden)):
                     raise outcome
-            outcomes += window.outcomes
+            outcomes += window
         return outcomes
 
     def refused(self, subject: str, error: Forbidden) -> None:
@@ -205,6 +205,9 @@ class Publisher:
         for pending, index in list(self._pending.values()):
             pending.settle(index, error)
         self._pending.clear()
+
+    async def _publish(self, messages: Sequence[OutgoingMessage], within: float) -> list[Outcome]:
+        return (await self._send(messages, within)).outcomes
 
     async def _send(self, messages: Sequence[OutgoingMessage], within: float) -> _PendingAcks:
         if not self._client.is_connected:
