@@ -14,7 +14,7 @@ from hogsend.posthog.capture import CaptureError, encode
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.metrics import FAILURES
 from services.analytics.delivery.failed_batch import plan_retry
-from services.analytics.delivery.failing import Health
+from services.analytics.delivery.failing import Attempt, Health
 from services.analytics.delivery.metrics import RETRIES
 from services.analytics.delivery.ordered_queue import Entry, OrderedQueue
 from services.analytics.delivery.retry import RetryPolicy
@@ -132,11 +132,12 @@ class BatchDelivery:
             reason=str(error),
             host=project.host,
         )
-        if self._health is not None and not error.is_about_content:
-            await self._health.failed(self._source.subscription.durable)
         if error.may_pass and error.retry_after:
             self._gate.pause(_now() + min(error.retry_after, self._policy.max_delay))
         given_up = plan_retry(batch, error, self._policy, _now())
+        if self._health is not None and not error.is_about_content:
+            attempt = _described(batch, given_up, error)
+            await self._health.failed(self._source.subscription.durable, attempt)
         RETRIES.labels(self._source.name, self._source.destination_id).inc(
             len(batch) - len(given_up)
         )
@@ -186,6 +187,18 @@ class BatchDelivery:
         await self._settlement.settle([entry.origin for entry in entries], status, outcomes)
         # Not before: a message needs its heartbeat until it is acknowledged.
         self._queue.remove(entries)
+
+
+def _described(
+    batch: Sequence[QueuedEvent], given_up: Sequence[QueuedEvent], error: CaptureError
+) -> Attempt:
+    due = min((entry.due_at for entry in batch if entry not in given_up), default=None)
+    return Attempt(
+        attempts=max(entry.attempts for entry in batch),
+        response_status=error.status,
+        error=str(error),
+        next_seconds=None if due is None else max(0.0, due - _now()),
+    )
 
 
 def _postpone(entries: Sequence[QueuedEvent]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiosql
+import msgspec
 import structlog
 
 from hogsend.contract.errors import HogsendError
@@ -21,10 +23,27 @@ log = structlog.get_logger(__name__)
 _queries: Any = aiosql.from_path(Path(__file__).with_name("failing.sql"), "asyncpg")
 
 
+EVERY_SECONDS = 5.0
+"""How often failures of a consumer are written down at most."""
+MAX_ERROR = 500
+"""Characters that are kept of an error."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A failed attempt to send a batch."""
+
+    attempts: int
+    """So far, of the event in it that was tried most often."""
+    response_status: int | None
+    error: str
+    next_seconds: float | None
+    """Until the next attempt; None when there is none."""
+
+
 class Health(Protocol):
     """Hears how attempts end."""
 
-    async def failed(self, durable: str) -> None:
+    async def failed(self, durable: str, attempt: Attempt) -> None:
         """An attempt for a consumer failed, and not for what the events contain."""
 
     async def worked(self, durable: str) -> None:
@@ -32,25 +51,44 @@ class Health(Protocol):
 
 
 class FailingConsumers(Health):
-    """Writes only where something changes: the first failure, and the success after it."""
+    """Writes failures now and then, and the first success after them."""
 
-    def __init__(self, database: Database, standing: Iterable[str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        standing: Iterable[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Report the consumers `standing`, and those of destinations that are not paused."""
         self._database = database
         self._standing = frozenset(standing)
-        self._noted: dict[str, bool] = {}
+        self._clock = clock
+        self._works: set[str] = set()
+        self._noted_at: dict[str, float] = {}
 
-    async def failed(self, durable: str) -> None:
+    async def failed(self, durable: str, attempt: Attempt) -> None:
         """Note a failure."""
-        await self._note(durable, fails=True)
+        now = self._clock()
+        noted_at = self._noted_at.get(durable)
+        if noted_at is not None and now - noted_at < EVERY_SECONDS:
+            return
+        # PostgreSQL has no NUL.
+        error = attempt.error[:MAX_ERROR].replace("\0", "\ufffd")
+        attempt = msgspec.structs.replace(attempt, error=error)
+        if await self._write(_queries.failed, durable=durable, **msgspec.structs.asdict(attempt)):
+            self._works.discard(durable)
+            self._noted_at[durable] = now
 
     async def worked(self, durable: str) -> None:
         """Note a success."""
-        await self._note(durable, fails=False)
+        if durable not in self._works and await self._write(_queries.worked, durable=durable):
+            self._noted_at.pop(durable, None)
+            self._works.add(durable)
 
     def forget(self) -> None:
         """Look again at the next attempt: another replica may have led meanwhile."""
-        self._noted.clear()
+        self._works.clear()
+        self._noted_at.clear()
 
     async def list(self, store: DestinationStore) -> FailingDeliveries:
         """List what fails.
@@ -74,16 +112,13 @@ class FailingConsumers(Health):
             ]
         )
 
-    async def _note(self, durable: str, *, fails: bool) -> None:
-        if self._noted.get(durable) is fails:
-            return
-        note = _queries.failed if fails else _queries.worked
+    async def _write(self, query: Any, **values: object) -> bool:
         try:
             async with self._database.acquire() as connection:
-                await note(connection, durable=durable)
+                await query(connection, **values)
         except HogsendError as error:
             # It is noted at the next attempt.
             FAILURES.labels("failing", error.code).inc()
             log.debug("a failing delivery was not recorded", reason=str(error))
-            return
-        self._noted[durable] = fails
+            return False
+        return True

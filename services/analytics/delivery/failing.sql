@@ -1,6 +1,13 @@
--- name: failed(durable)!
--- Note a failure, unless one is noted.
-INSERT INTO failing (durable) VALUES (:durable) ON CONFLICT (durable) DO NOTHING;
+-- name: failed(durable, attempts, response_status, error, next_seconds)!
+-- Note a failed attempt; since when they fail stays.
+INSERT INTO failing (durable, attempts, response_status, error, tried_at, next_at)
+VALUES (
+    :durable, :attempts, :response_status, :error, now(),
+    now() + make_interval(secs => :next_seconds::float8)
+)
+ON CONFLICT (durable) DO UPDATE SET
+    attempts = excluded.attempts, response_status = excluded.response_status,
+    error = excluded.error, tried_at = excluded.tried_at, next_at = excluded.next_at;
 
 -- name: worked(durable)!
 -- Note a success.

@@ -74,6 +74,13 @@ SELECT * FROM deliveries
 WHERE destination_id = :id AND (:status::text IS NULL OR status = :status)
 ORDER BY position DESC LIMIT :limit OFFSET :offset;
 
+-- name: retrying(id, durable)^
+-- The latest attempt that failed for a destination as it is now, which is not paused.
+SELECT since, attempts, response_status, error, tried_at, next_at AS next_attempt_at FROM failing
+WHERE durable = :durable AND EXISTS (
+    SELECT FROM destinations WHERE id = :id AND NOT disabled AND updated_at <= tried_at
+);
+
 -- name: total_deliveries(id, status)$
 -- How many rows of history match.
 SELECT count(*) FROM deliveries

@@ -23,9 +23,11 @@ from hogsend.contract.destinations import (
     EventDelivery,
     ListDeliveries,
     ListDestinations,
+    Retrying,
 )
 from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.service.database import Database
+from services.analytics.delivery.destination_consumers import destination_durable
 from services.analytics.destinations.model import Destination, read_config
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
@@ -157,7 +159,7 @@ class DestinationStore:
             await _queries.cut_history(connection, id=id, kept=KEPT_DELIVERIES)
 
     async def deliveries(self, id: UUID, wanted: ListDeliveries) -> DeliveryPage:
-        """List a destination's history.
+        """List a destination's history, and say what fails at present.
 
         Raises:
             NotFound: there is no such destination.
@@ -170,7 +172,14 @@ class DestinationStore:
                 connection, **filters, limit=wanted.limit, offset=wanted.offset
             )
             shown = [_delivered(row) async for row in rows]
-        return DeliveryPage(deliveries=shown, total=total, limit=wanted.limit, offset=wanted.offset)
+            fails = await _queries.retrying(connection, id=id, durable=destination_durable(id))
+        return DeliveryPage(
+            deliveries=shown,
+            total=total,
+            limit=wanted.limit,
+            offset=wanted.offset,
+            retrying=Retrying(**fails) if fails else None,
+        )
 
     async def event_deliveries(self, ids: Sequence[str]) -> EventDeliveries:
         """List what became of an event, by the ids it may be known by."""

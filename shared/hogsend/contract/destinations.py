@@ -126,6 +126,21 @@ class Delivered(Message, frozen=True, kw_only=True):
     finished_at: datetime
 
 
+class Retrying(Message, frozen=True, kw_only=True):
+    """The latest attempt for a destination whose events PostHog does not take."""
+
+    since: datetime
+    """Of the first attempt that failed, with none that succeeded after it."""
+    attempts: int | None
+    """So far, of the event that was tried most often."""
+    response_status: int | None
+    """What PostHog answered; null without an answer."""
+    error: str | None
+    tried_at: datetime | None
+    next_attempt_at: datetime | None
+    """Null when these events are not tried again; those after them are."""
+
+
 class DeliveryPage(Message, frozen=True, kw_only=True):
     """A page of delivery history, and how many match in all."""
 
@@ -133,6 +148,11 @@ class DeliveryPage(Message, frozen=True, kw_only=True):
     total: int
     limit: int
     offset: int
+    retrying: Retrying | None = None
+    """What fails at present, and is in the history only at its end.
+
+    Null for a destination that is paused, and for one that was changed since its latest attempt.
+    """
 
 
 class EventDeliveriesOf(Message, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -11,13 +12,18 @@ import asyncpg
 import msgspec
 import pytest
 
-from hogsend.contract.destinations import CreateDestination, ListDeliveries, ListDestinations
+from hogsend.contract.destinations import (
+    CreateDestination,
+    ListDeliveries,
+    ListDestinations,
+    Retrying,
+)
 from hogsend.contract.engagement import FUNNEL
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.service.database import Database
 from services.analytics.app import MIGRATIONS
 from services.analytics.delivery.destination_consumers import destination_durable
-from services.analytics.delivery.failing import FailingConsumers
+from services.analytics.delivery.failing import EVERY_SECONDS, Attempt, FailingConsumers
 from services.analytics.destinations.default_destination import (
     DEFAULT_DESTINATION,
     with_missing_defaults,
@@ -25,6 +31,7 @@ from services.analytics.destinations.default_destination import (
 from services.analytics.destinations.store import KEPT_DELIVERIES, DestinationStore, Outcome
 
 NEW = CreateDestination(url="posthog://capture", event_types=["email.sent"])
+FAILED = Attempt(attempts=1, response_status=503, error="HTTP 503: \0", next_seconds=20)
 
 
 @pytest.fixture
@@ -182,11 +189,51 @@ async def test_a_failing_delivery_is_listed_by_every_replica_until_one_succeeds(
     paused = await store.create(msgspec.structs.replace(NEW, disabled=True))
     leader, other = (FailingConsumers(store._database, ["standing"]) for _ in range(2))
     for durable in ("standing", destination_durable(one.id), destination_durable(paused.id)):
-        await leader.failed(durable)
+        await leader.failed(durable, FAILED)
     first = (await other.list(store)).failing
     assert {failing.subject for failing in first} == {"standing", str(one.id)}
-    await other.failed("standing")
+    await other.failed("standing", FAILED)
     assert (await other.list(store)).failing == first
     await leader.worked("standing")
     await other.worked(destination_durable(one.id))
     assert (await leader.list(store)).failing == []
+
+
+async def test_the_latest_attempt_that_failed_is_shown_until_one_succeeds(
+    store: DestinationStore,
+) -> None:
+    one = await store.create(NEW)
+    now = 0.0
+    failing = FailingConsumers(store._database, [], lambda: now)
+    durable = destination_durable(one.id)
+
+    async def shown() -> Retrying | None:
+        return (await store.deliveries(one.id, ListDeliveries(id=str(one.id)))).retrying
+
+    assert await shown() is None
+    await failing.failed(durable, FAILED)
+    first = await shown()
+    assert first is not None
+    assert (first.attempts, first.response_status, first.error) == (1, 503, "HTTP 503: \ufffd")
+    assert first.tried_at is not None
+    assert first.next_attempt_at == first.tried_at + timedelta(seconds=20)
+    # Not with every batch of a destination that gets many.
+    await failing.failed(durable, msgspec.structs.replace(FAILED, attempts=2))
+    assert await shown() == first
+    now = EVERY_SECONDS
+    last = msgspec.structs.replace(FAILED, attempts=8, response_status=None, next_seconds=None)
+    await failing.failed(durable, last)
+    second = await shown()
+    assert second is not None
+    assert (second.since, second.attempts) == (first.since, 8)
+    assert (second.response_status, second.next_attempt_at) == (None, None)
+    await store.change(one.id, lambda stored: msgspec.structs.replace(stored, disabled=True))
+    assert await shown() is None
+    # What waited was discarded meanwhile.
+    await store.change(one.id, lambda stored: msgspec.structs.replace(stored, disabled=False))
+    assert await shown() is None
+    now += EVERY_SECONDS
+    await failing.failed(durable, FAILED)
+    assert await shown() is not None
+    await failing.worked(durable)
+    assert await shown() is None

@@ -16,6 +16,7 @@ from hogsend.contract.errors import InvalidRequest, Unavailable
 from hogsend.posthog.capture import CaptureError
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.service.tasks import cancel_all
+from services.analytics.delivery.failing import Attempt
 from services.analytics.delivery.metrics import LAG, LAG_SECONDS, RETRIES, SETTLED, WAITING
 from services.analytics.delivery.retry import RetryPolicy
 from services.analytics.delivery.sender import MAX_BATCH, MAX_QUEUED_BYTES, Sender
@@ -47,6 +48,8 @@ class Delivery:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     heard: list[str] = field(default_factory=list)
     """How attempts ended."""
+    attempts: list[Attempt] = field(default_factory=list)
+    """Those that failed."""
 
     def __post_init__(self) -> None:
         self.journal = self.stream.journal
@@ -54,8 +57,9 @@ class Delivery:
         self.source = FakeSource(self.journal)
         self.sender = Sender(self.source, self.consumer, self.capture, self.policy, self)
 
-    async def failed(self, durable: str) -> None:
+    async def failed(self, durable: str, attempt: Attempt) -> None:
         self.heard.append(f"{durable} failed")
+        self.attempts.append(attempt)
 
     async def worked(self, durable: str) -> None:
         self.heard.append(f"{durable} worked")
@@ -517,6 +521,12 @@ async def test_it_is_heard_how_attempts_end_except_for_what_events_contain(
             delivery.capture.judge = lambda _names, error=error: error  # type: ignore[misc]
             await delivery.deliver(delivery.event(position, f"u_{position}"))
         assert delivery.heard == ["test failed", "test failed"]
+        given_up, tried_again = delivery.attempts
+        assert given_up == Attempt(
+            attempts=1, response_status=401, error="HTTP 401: no", next_seconds=None
+        )
+        assert (tried_again.attempts, tried_again.response_status) == (1, None)
+        assert tried_again.next_seconds == pytest.approx(12.5, abs=2.5)
         delivery.capture.judge = lambda _names: None
         await delivery.deliver(delivery.event(4, "u_4"))
         assert delivery.heard[-1] == "test worked"

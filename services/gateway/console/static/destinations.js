@@ -81,6 +81,7 @@ async function one(destination, { params, signal, mayAct, again }) {
     ]),
     mayAct ? actions : h("p", { class: "faint" }, "Your key may only read."), problem,
     section("Settings", json(destination.config, "Settings")),
+    history.retrying ? section("Fails at present", ...failing(history.retrying)) : null,
     section("History", h("form", { class: "filters", role: "search", submit: (event) => {
       event.preventDefault();
       go(address(`destinations/${destination.id}`, { status: choose.value }));
@@ -93,8 +94,20 @@ async function one(destination, { params, signal, mayAct, again }) {
         ["Attempts", (row) => `${row.attempts}`],
         ["PostHog answered", (row) => (row.responseStatus === null ? "-" : `${row.responseStatus}`)],
         ["Error", (row) => text(row.error, 500)],
-      ], history.deliveries) : empty("Nothing was sent yet. Send a test event to see whether PostHog takes it.")),
+      ], history.deliveries) : empty(history.retrying ? "Nothing has come to its end yet." : "Nothing was sent yet. Send a test event to see whether PostHog takes it.")),
     offset + PAGE < history.total ? link(`destinations/${destination.id}`, { status, offset: offset + PAGE }, "Older") : null,
+  ];
+}
+
+// What is in the history only at its end.
+function failing({ since, attempts, responseStatus, error, triedAt, nextAttemptAt }) {
+  return [
+    facts([
+      ["Since", time(since)], ["Tried last", time(triedAt)], ["Attempts", text(attempts)],
+      ["PostHog answered", responseStatus === null ? "nothing" : `${responseStatus}`], ["Error", text(error, 500)],
+      ["Tried again", nextAttemptAt ? time(nextAttemptAt) : "not these events: they are dead letters"],
+    ]),
+    h("p", null, "Events wait until PostHog takes them. One that is given up is a ", link("deadletters", {}, "dead letter"), "."),
   ];
 }
 
