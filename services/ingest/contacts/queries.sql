@@ -3,22 +3,29 @@
 SELECT pg_advisory_xact_lock(7236, stripe)
 FROM unnest(:stripes::int[]) AS stripe;
 
--- name: owners(kinds, digests, row_ids)
--- Contacts that keys lead to, by position of the key; a live contact's row id is a key as well. And
--- since when a key is one of somebody who was erased. Limits: see `stored_events`.
-SELECT position, owner.contact_id, erased.erased_at
-FROM unnest(:kinds::text[], :digests::bytea[], :row_ids::uuid[])
-    WITH ORDINALITY AS key (kind, digest, row_id, position)
-LEFT JOIN LATERAL (
-    (SELECT id AS contact_id FROM contacts WHERE id = key.row_id LIMIT 1)
-    UNION ALL
-    (SELECT contact_id FROM contact_keys WHERE kind = key.kind AND digest = key.digest LIMIT 1)
-    LIMIT 1
-) AS owner ON true
-LEFT JOIN LATERAL (
-    SELECT erased_at FROM erased_keys WHERE kind = key.kind AND digest = key.digest LIMIT 1
-) AS erased ON true
-WHERE owner.contact_id IS NOT NULL OR erased.erased_at IS NOT NULL;
+-- name: owners(externals, emails, rows, row_ids)
+-- Contacts that keys of each kind lead to, by their digests; those that are alive, by their ids, which
+-- are keys as well; and keys of somebody who was erased, with when. Each part walks one index, whatever
+-- the planner takes the tables for.
+SELECT kind, digest, contact_id, NULL::timestamptz AS erased_at
+FROM contact_keys WHERE kind = 'external' AND digest = ANY(:externals::bytea[])
+UNION ALL
+SELECT kind, digest, contact_id, NULL
+FROM contact_keys WHERE kind = 'email' AND digest = ANY(:emails::bytea[])
+UNION ALL
+SELECT kind, digest, contact_id, NULL
+FROM contact_keys WHERE kind = 'row' AND digest = ANY(:rows::bytea[])
+UNION ALL
+SELECT 'row', NULL, id, NULL FROM contacts WHERE id = ANY(:row_ids::uuid[])
+UNION ALL
+SELECT kind, digest, NULL, erased_at
+FROM erased_keys WHERE kind = 'external' AND digest = ANY(:externals::bytea[])
+UNION ALL
+SELECT kind, digest, NULL, erased_at
+FROM erased_keys WHERE kind = 'email' AND digest = ANY(:emails::bytea[])
+UNION ALL
+SELECT kind, digest, NULL, erased_at
+FROM erased_keys WHERE kind = 'row' AND digest = ANY(:rows::bytea[]);
 
 -- name: lock_contacts(ids)
 -- Contacts, locked in order of their ids.

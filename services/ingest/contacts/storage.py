@@ -18,11 +18,22 @@ import asyncpg
 import msgspec
 
 from hogsend.contract.base import Properties
-from services.ingest.contacts.contact import ROW, Contact, Key, Version, moment_of, version_at
+from services.ingest.contacts.contact import (
+    EMAIL,
+    EXTERNAL,
+    ROW,
+    Contact,
+    Key,
+    Version,
+    moment_of,
+    version_at,
+)
 from services.ingest.contacts.identity_resolution import IdentityResolver, keys_of
 from services.ingest.incoming_event import IncomingEvent
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
+# Of many rows each costs a turn of aiosql's generators, as much as PostgreSQL's protocol.
+_OWNERS, _LOCK = _queries.owners.sql, _queries.lock_contacts.sql
 
 _encode = msgspec.json.Encoder().encode
 _decode_properties = msgspec.json.Decoder(Properties).decode
@@ -72,7 +83,7 @@ async def lock(
         await _queries.lock_stripes(connection, stripes=stripes(missing))
         found, erased = await _look_up(connection, digests)
     ids = sorted(set(found.values()))
-    contacts = [_contact(row) async for row in _queries.lock_contacts(connection, ids=ids)]
+    contacts = [_contact(row) for row in await connection.fetch(_LOCK, ids)]
     if len(contacts) < len(ids):
         # A merge deletes the row of the contact that does not survive. Its keys have led elsewhere
         # since, and the transaction's snapshot of `found` is out of date.
@@ -90,7 +101,7 @@ async def lock_one(connection: Any, id: UUID) -> Contact:
     Raises:
         ContactsMoved: it was merged into another meanwhile; roll back and try again.
     """
-    async for row in _queries.lock_contacts(connection, ids=[id]):
+    for row in await connection.fetch(_LOCK, [id]):
         return _contact(row)
     raise ContactsMoved
 
@@ -161,22 +172,24 @@ async def owner(connection: Any, id: UUID) -> UUID | None:
 async def _look_up(
     connection: Any, digests: Mapping[Key, bytes]
 ) -> tuple[dict[Key, UUID], dict[Key, datetime]]:
-    keys = list(digests)
     found: dict[Key, UUID] = {}
     erased: dict[Key, datetime] = {}
-    rows = _queries.owners(
-        connection,
-        kinds=[key.kind for key in keys],
-        digests=list(digests.values()),
-        row_ids=[UUID(key.value) if key.kind == ROW else None for key in keys],
-    )
-    async for position, contact_id, erased_at in rows:
-        key = keys[position - 1]
-        if contact_id is not None:
-            found[key] = contact_id
-        if erased_at is not None:
-            erased[key] = erased_at
-    return found, erased
+    wanted: dict[str, dict[bytes, Key]] = {EXTERNAL: {}, EMAIL: {}, ROW: {}}
+    for key, digested in digests.items():
+        wanted[key.kind][digested] = key
+    alive: dict[Key, UUID] = {}
+    for kind, digested, contact_id, erased_at in await connection.fetch(
+        _OWNERS,
+        *(list(keys) for keys in wanted.values()),
+        [UUID(key.value) for key in wanted[ROW].values()],
+    ):
+        if digested is None:
+            alive[Key(ROW, str(contact_id))] = contact_id
+        elif contact_id is None:
+            erased[wanted[kind][digested]] = erased_at
+        else:
+            found[wanted[kind][digested]] = contact_id
+    return found | alive, erased
 
 
 def digest(key: Key) -> bytes:
