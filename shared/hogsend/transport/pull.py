@@ -77,7 +77,7 @@ class Pull:
 
     async def start(self) -> None:
         """Listen for answers."""
-        self._subscription = await self._client.subscribe(f"{self._inbox}*", cb=self._on_message)
+        self._subscription = await self._client.hear(f"{self._inbox}*", self._on_message)
 
     async def stop(self) -> None:
         """Stop listening, and give back what arrived and was not handed out."""
@@ -206,7 +206,7 @@ class Pull:
     def _is_answered(self) -> bool:
         return self._status is not None or len(self._messages) >= self._wanted
 
-    async def _on_message(self, message: Msg) -> None:
+    def _on_message(self, message: Msg) -> None:
         # Only a status message keeps the inbox as its subject; a message keeps its own.
         if message.subject.startswith(self._inbox):
             if message.subject == f"{self._inbox}{self._requests}":

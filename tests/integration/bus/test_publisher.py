@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 
 import msgspec
+import nats.errors
 import pytest
+from nats.aio.msg import Msg
 
 from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
-from hogsend.contract.streams import STREAMS, StreamName
+from hogsend.contract.streams import INGEST_CONSUMER, STREAMS, StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
+from hogsend.transport.consumer import Consumer
 from hogsend.transport.publisher import IN_FLIGHT, OutgoingMessage
 from tests.integration.harness import connected
 from tests.servers import Servers
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -126,3 +131,38 @@ async def test_nothing_is_sent_while_not_connected(ingest: Connection) -> None:
     await ingest.close()
     with pytest.raises(Unavailable):
         await ingest.publisher.publish(*outgoing([1]))
+
+
+async def test_a_batch_is_acknowledged_once_and_is_off_its_queue(
+    ingest: Connection, operator: Connection
+) -> None:
+    for number in range(3):
+        await operator.js.publish("hogsend.webhooks.posthog", b"%d" % number)
+    source = Consumer(ingest, StreamName.WEBHOOKS, INGEST_CONSUMER, batch=3)
+    async with aclosing(source.batches()) as batches:
+        messages: list[Msg] = []
+        while len(messages) < 3:
+            messages += await anext(batches)
+        await ingest.publisher.acknowledge(messages)
+        assert all(message.is_acked for message in messages)
+
+        async def is_empty() -> bool:
+            return not (await operator.js.stream_info(StreamName.WEBHOOKS)).state.messages
+
+        await eventually(is_empty)
+        with pytest.raises(nats.errors.MsgAlreadyAckdError):
+            await ingest.publisher.acknowledge(messages[:1])
+    await ingest.publisher.acknowledge([])
+
+
+async def test_what_a_closed_connection_cannot_acknowledge_stays_unacknowledged(
+    ingest: Connection, operator: Connection
+) -> None:
+    await operator.js.publish("hogsend.webhooks.posthog", b"1")
+    source = Consumer(ingest, StreamName.WEBHOOKS, INGEST_CONSUMER, batch=1)
+    async with aclosing(source.batches()) as batches:
+        (message,) = await anext(batches)
+        await ingest.close()
+        with pytest.raises(nats.errors.ConnectionClosedError):
+            await ingest.publisher.acknowledge([message])
+    assert not message.is_acked

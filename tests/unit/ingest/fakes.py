@@ -17,6 +17,7 @@ from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
 from hogsend.contract.events import Event
 from hogsend.contract.headers import MESSAGE_ID
+from hogsend.transport.hpub import Acknowledgeable
 from hogsend.transport.publisher import (
     Outcome,
     OutgoingMessage,
@@ -134,6 +135,10 @@ class FakePublisher(Publisher):
         if self.errors:
             raise self.errors.pop(0)
         return [self._take(message) for message in messages]
+
+    async def acknowledge(self, messages: Sequence[Acknowledgeable]) -> None:
+        for message in messages:
+            await message.ack()
 
     def events(self) -> list[Event]:
         return [

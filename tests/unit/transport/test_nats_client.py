@@ -160,3 +160,55 @@ def test_no_name_of_any_length_is_remembered() -> None:
     NatsClient._parse_header_lines(b"x" * (nats_client._NAME_BYTES + 1) + b": 1")
     assert remembered().currsize == before
     assert remembered().maxsize is not None
+
+
+class Subscribed:
+    """What nats-py gives for a subscription."""
+
+    _id = 7
+
+
+async def hearing(monkeypatch: pytest.MonkeyPatch, heard: nats_client.Heard) -> NatsClient:
+    async def subscribe(_client: Client, _subject: str, cb: object) -> Subscribed:
+        assert asyncio.iscoroutinefunction(cb)
+        return Subscribed()
+
+    monkeypatch.setattr(Client, "subscribe", subscribe)
+    client = NatsClient()
+    await client.hear("a", heard)
+    return client
+
+
+async def test_a_message_is_heard_as_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Msg] = []
+    client = await hearing(monkeypatch, heard.append)
+    await client._process_msg(7, b"a", b"r", b"x", b"NATS/1.0\r\nk: v\r\n\r\n")
+    await client._process_msg(7, b"b", b"", b"", b"")
+    assert [(one.subject, one.reply, one.data, one.headers) for one in heard] == [
+        ("a", "r", b"x", {"k": "v"}),
+        ("b", "", b"", None),
+    ]
+    assert (client.stats["in_msgs"], client.stats["in_bytes"]) == (2, 1)
+
+
+async def test_who_fails_to_hear_stops_nobody_from_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Exception] = []
+
+    def fails(_message: Msg) -> None:
+        raise ValueError("not heard")
+
+    async def tell(error: Exception) -> None:
+        told.append(error)
+
+    client = await hearing(monkeypatch, fails)
+    client._error_cb = tell
+    await client._process_msg(7, b"a", b"", b"x", b"")
+    assert [str(error) for error in told] == ["not heard"]
+
+
+async def test_nothing_is_heard_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Msg] = []
+    client = await hearing(monkeypatch, heard.append)
+    client._remove_sub(7)
+    await client._process_msg(7, b"a", b"", b"x", b"")
+    assert not heard

@@ -37,8 +37,8 @@ class FakeJetStream(Connection):
     def new_inbox(self) -> str:
         return "_INBOX_ingest.a"
 
-    async def subscribe(self, _subject: str, cb: Any) -> Any:
-        self.told = cb
+    async def hear(self, _subject: str, heard: Any) -> Any:
+        self.told = heard
         return self
 
     async def unsubscribe(self) -> None:
@@ -63,11 +63,11 @@ class FakeJetStream(Connection):
             self.in_hand += 1
             ack = f"$JS.ACK.WEBHOOKS.p.1.{number}.{number}.0.0"
             headers = {PIN_ID: self.pin}
-            await self.told(Msg(self, "hogsend.webhooks.x.1", ack, b"{}", headers))  # type: ignore[arg-type]
+            self.told(Msg(self, "hogsend.webhooks.x.1", ack, b"{}", headers))  # type: ignore[arg-type]
         left = request["batch"] - len(self.queued)
         self.queued = self.queued[request["batch"] :]
         if left > 0 and not self.goes_silent:
-            await self.told(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
+            self.told(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
 
 
 def reader(server: FakeJetStream) -> PinnedConsumer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import nats.errors
@@ -32,14 +32,14 @@ class FakeClient:
         self.is_connected = True
         self.max_payload = 1000
         self.written: list[bytes] = []
-        self.answer: Callable[[Any], Awaitable[None]] | None = None
+        self.answer: Callable[[Any], None] | None = None
         self.broken = False
 
     def new_inbox(self) -> str:
         return "_INBOX_test.1"
 
-    async def subscribe(self, _subject: str, cb: Callable[[Any], Awaitable[None]]) -> None:
-        self.answer = cb
+    async def hear(self, _subject: str, heard: Callable[[Any], None]) -> None:
+        self.answer = heard
 
     async def _send_command(self, command: bytes) -> None:
         if self.broken:
@@ -52,7 +52,7 @@ class FakeClient:
     async def acknowledge(self, command: bytes, data: bytes | None = None) -> None:
         reply = command.split(b" ")[2].decode()
         assert self.answer is not None
-        await self.answer(Answer(reply) if data is None else Answer(reply, data))
+        self.answer(Answer(reply) if data is None else Answer(reply, data))
 
 
 class Clock:

@@ -34,16 +34,16 @@ class FakeConnection(Connection):
     def new_inbox(self) -> str:
         return "_INBOX_ingest.a"
 
-    async def subscribe(self, _subject: str, cb: Any) -> None:
-        self.told = cb
+    async def hear(self, _subject: str, heard: Any) -> None:
+        self.told = heard
 
     async def publish(self, _subject: str, payload: bytes = b"", reply: str = "") -> None:  # type: ignore[override]
         self.asked.append(payload)
         if self._has_messages:
             for _ in range(msgspec.json.decode(payload)["batch"]):
-                await self.told(Msg(self, subject="hogsend.credentials.x.changed", data=b"{}"))  # type: ignore[arg-type]
+                self.told(Msg(self, subject="hogsend.credentials.x.changed", data=b"{}"))  # type: ignore[arg-type]
         elif b"no_wait" in payload:
-            await self.told(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
+            self.told(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
         else:
             self.waiting.set()
 
