@@ -143,7 +143,11 @@ class Client:
         return Events(self.connection, names, durable, decoder, undecodable)
 
     def credential_changes(self, provider: str | None = None) -> CredentialChanges:
-        """Credential changes, of one provider or all: the current state first, then changes."""
+        """Credential changes, of one provider or all: the current state first, then changes.
+
+        After a broken connection the last change is handed out unless it was before; earlier ones
+        that came meanwhile may be left out. Waiting for the next one may be cut short.
+        """
         return CredentialChanges(self.connection, provider)
 
     async def capture(

@@ -117,7 +117,8 @@ class HogsendBroker(LinkedBroker):
     def credential_changes(self, provider: str | None = None) -> Callable[[Handler], Handler]:
         """Handle credential changes, of one provider or all.
 
-        The handler takes a `CredentialChanged`: the current state first, then every change.
+        The handler takes a `CredentialChanged`: the current state first, then every change, none
+        twice. After a broken connection that is the last one, if it is new.
         """
         consumer = credentials_consumer(provider)
 
