@@ -143,7 +143,8 @@ class Contact(msgspec.Struct, kw_only=True):
 
     def restated(self) -> Version | None:
         """The version of the address and of every property, if they all have the same one."""
-        versions = {self.versions[name] for name in self.properties}
+        # A row that somebody filled by other means may have no version of a property.
+        versions = {self.versions.get(name) for name in self.properties}
         if self.email_version is not None:
             versions.add(self.email_version)
         return versions.pop() if len(versions) == 1 else None

@@ -321,3 +321,14 @@ def memory_of(id: str, **person: Any) -> Contact:
     memory = Memory()
     memory.apply([incoming(id, at=1, **person)])
     return memory.load(only(memory).id)
+
+
+def test_a_property_without_a_version_does_not_stop_its_contact() -> None:
+    memory = Memory()
+    memory.apply([incoming("first", at=1, plan="pro")])
+    row = memory.contacts[only(memory).id]
+    # As somebody may write it who fills the table by other means.
+    row.properties["city"] = "Bern"
+    memory.apply([incoming("again", at=2, plan="pro")])
+    memory.apply([incoming("moved", at=3, city="Basel")])
+    assert memory.load(row.id).properties == {"plan": "pro", "city": "Basel"}
