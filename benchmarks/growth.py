@@ -60,12 +60,13 @@ PEOPLE = 3
 
 _CONTACTS = """
 WITH filled AS (
-    INSERT INTO contacts (id, source, external_id, email, properties, versions, created_at,
-        first_seen_at, last_seen_at)
+    INSERT INTO contacts (id, source, external_id, email, email_version, properties, versions,
+        created_at, first_seen_at, last_seen_at)
     SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'posthog', 'u_' || n,
-        'u' || n || '@example.com', '{"plan": "pro", "$geoip_country_code": "GB"}', '{}',
-        now(), now(), now()
-    FROM generate_series(0, $1::int - 1) AS n
+        'u' || n || '@example.com', version, '{"plan": "pro", "$geoip_country_code": "GB"}',
+        jsonb_build_object('plan', version, '$geoip_country_code', version), now(), now(), now()
+    FROM generate_series(0, $1::int - 1) AS n,
+        jsonb_build_array(1700000000000000, 'the event before') AS version
     RETURNING id, external_id, email
 )
 INSERT INTO contact_keys (kind, digest, value, contact_id)
