@@ -15,6 +15,7 @@ With `--fill URL` it fills the database of a stack that `hogsend up` runs, for
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import sys
 import time
@@ -30,6 +31,7 @@ from benchmarks import ingest
 from benchmarks.ending import run_to_end
 from benchmarks.figures import median, percentile
 from benchmarks.processes import cpu_seconds
+from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import ListEvents
 from hogsend.contract.exports import ExportContact
 from hogsend.contract.streams import StreamName
@@ -132,7 +134,9 @@ async def _measured(count: int, share: float, look: Callable[[], Awaitable[objec
     spent = cpu_seconds("postgres")
     for _ in range(count):
         begun = time.perf_counter()
-        await look()
+        # One that is given up for taking too long took that long; a busy machine ends no run.
+        with contextlib.suppress(Unavailable):
+            await look()
         taken.append((time.perf_counter() - begun) * 1000)
     spent = cpu_seconds("postgres") - spent
     return _Measured(percentile(taken, share), spent / count * 1000)
