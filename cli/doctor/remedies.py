@@ -13,7 +13,7 @@ _COMPONENTS = {
 }
 _WAITED_FOR = {
     "webhook secret": "every webhook is answered 503: start the credentials service, and ask "
-    "`hogsend doctor` with the admin key whether the stored secret can be read",
+    "`hogsend doctor` with the admin key whether there is a secret that can be read",
     "readable webhook secret": "every webhook is answered 503: put the earlier secret into "
     "BETTER_AUTH_SECRET_PREVIOUS, or DELETE /v1/admin/provider-credentials/posthog and run "
     "`hogsend connect posthog`",

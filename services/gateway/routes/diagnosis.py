@@ -27,6 +27,7 @@ from services.gateway import capabilities, provisioner
 from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.timestamps import format_milliseconds
+from services.gateway.webhooks.secret import WebhookSecret
 
 
 class CredentialFindingBody(Finding, frozen=True, kw_only=True):
@@ -70,25 +71,39 @@ class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     responses=admin_errors(),
 )
 async def get_diagnosis(
-    bus: NamedDependency[Connection], signatures_required: NamedDependency[bool]
+    bus: NamedDependency[Connection],
+    signatures_required: NamedDependency[bool],
+    webhook_secret: NamedDependency[WebhookSecret],
 ) -> DiagnosisBody:
     """Check credential, person reads, webhook secret, destination, scopes, URL and signatures."""
     found, reads = await asyncio.gather(
         provisioner.ask(bus, PROVISIONER_DIAGNOSE, Empty()), capabilities.person_reads(bus)
     )
-    return _body(found, reads, required=signatures_required)
+    return _body(found, reads, required=signatures_required, missing=webhook_secret.missing)
 
 
-def _body(found: Diagnosis, reads: Capability, *, required: bool) -> DiagnosisBody:
+def _body(found: Diagnosis, reads: Capability, *, required: bool, missing: bool) -> DiagnosisBody:
     return DiagnosisBody(
         private_host=found.private_host,
         credential=_credential(found.credential),
         person_reads=_person_reads(found.person_reads, reads),
-        webhook_secret=found.webhook_secret,
+        webhook_secret=_webhook_secret(found.webhook_secret, missing=missing),
         destination=found.destination,
         scope_gap=found.scope_gap,
         public_url=found.public_url,
         signatures=_signatures(found.destination, required=required),
+    )
+
+
+def _webhook_secret(stored: SecretFinding, *, missing: bool) -> SecretFinding:
+    """Where there was a secret, or has to be one, the gateway is closed without it."""
+    if stored.state != "absent" or not missing:
+        return stored
+    return msgspec.structs.replace(
+        stored,
+        detail="There is no webhook secret, so every webhook is answered 503.",
+        remediation="Run `hogsend connect posthog`, which mints one, or set "
+        "POSTHOG_WEBHOOK_SECRET; WEBHOOK_OPEN=true accepts webhooks from everybody.",
     )
 
 

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities, Capability
+from hogsend.contract.credentials import WebhookSecretReply
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
-from tests.unit.gateway.fakes import FakeGateway, bearer
+from tests.unit.gateway.fakes import FakeGateway, bearer, fake_gateway
 from tests.unit.gateway.test_measured import HEALTHY
 
 ALLOWED = {**HEALTHY, "destination": {"state": "live"}}
@@ -55,3 +56,17 @@ async def test_reads_that_posthog_allows_do_not_work_without_who_reads(
 
 async def test_what_posthog_refuses_is_said_as_it_was(gateway: FakeGateway) -> None:
     assert (await reads(gateway, REFUSED, None))["detail"] == "401"
+
+
+@pytest.mark.parametrize(
+    ("may_be_open", "told"),
+    [("true", "every sender can post"), ("false", "every webhook is answered 503")],
+)
+async def test_a_missing_secret_opens_the_route_or_closes_it(may_be_open: str, told: str) -> None:
+    absent = {"state": "absent", "source": "none", "detail": "every sender can post"}
+    minted = WebhookSecretReply(state="absent", version=1)
+    async with fake_gateway(secret=None, minted=minted, WEBHOOK_OPEN=may_be_open) as gateway:
+        found = {**ALLOWED, "webhookSecret": absent}
+        gateway.bus.answer(PROVISIONER_DIAGNOSE, msgspec.convert(found, Diagnosis))
+        answer = await gateway.http.get("/v1/admin/analytics/diagnosis", headers=bearer())
+        assert told in answer.json()["webhookSecret"]["detail"]
