@@ -41,6 +41,7 @@ ACCEPTED = (GATEWAY, 'hogsend_webhooks_accepted_total{to="jetstream"}')
 REFUSED = (GATEWAY, 'hogsend_webhooks_refused_total{reason="wrong"}')
 SPOOLED = (GATEWAY, "hogsend_spool_deliveries")
 SPOOL_BYTES = (GATEWAY, "hogsend_spool_bytes")
+SET_ASIDE = (GATEWAY, "hogsend_spool_set_aside")
 WORKERS_UP = (GATEWAY, "hogsend_gateway_workers_up")
 DISK_FREE = (GATEWAY, "hogsend_spool_disk_free_bytes")
 NOTICES = (GATEWAY, "hogsend_operator_notices_waiting")
@@ -78,6 +79,8 @@ GOOD_DAY: Mapping[Series, Value] = {
     SPOOLED: 0,
     SPOOL_BYTES: 79,
     (GATEWAY, "hogsend_spool_limit_bytes"): 100,
+    SET_ASIDE: 0,
+    (GATEWAY, "hogsend_spool_files_set_aside"): 0,
     WORKERS_UP: 2,
     (GATEWAY, "hogsend_gateway_workers"): 2,
     DISK_FREE: 11,
@@ -112,6 +115,7 @@ PROVOKED: Mapping[str, Mapping[Series, Value | None]] = {
     "HogsendEventsLate": {OLDEST: Ago(301)},
     "HogsendSpoolUsed": {SPOOLED: 1},
     "HogsendSpoolNearlyFull": {SPOOL_BYTES: 81},
+    "HogsendSpoolSetAside": {SET_ASIDE: 1},
     "HogsendWorkersMissing": {WORKERS_UP: 1},
     "HogsendDeadLetters": {DEAD: 1},
     "HogsendNeedsReconnect": {NEEDS_RECONNECT: 1, REFRESH_FAILING: 1},
