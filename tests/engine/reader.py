@@ -2,8 +2,9 @@
 
 `run_document` and `run_restore` follow docs/deploy.md, `run_rotation` docs/rotation.md.
 `run_upgrade` comes from an earlier version, `run_kills` kills and replaces each container, and
-`run_pods` runs the pods of deploy/kubernetes. All of them need an engine (DOCKER_HOST) that has the
-images of `tests/engine/stand_ins.sh`, or may pull the real ones.
+`run_pods` runs the pods of deploy/kubernetes. `run_observe` looks at a deployment as its observers
+do. All of them need an engine (DOCKER_HOST) that has the images of `tests/engine/stand_ins.sh`, or
+may pull the real ones.
 """
 
 from __future__ import annotations
