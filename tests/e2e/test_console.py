@@ -378,6 +378,8 @@ async def test_an_address_that_is_wrong_is_told_and_where_one_is_can_be_asked_an
         for view in ("constructor", "__proto__"):
             await console.open(view)
             await expect(page.locator("main")).to_contain_text("no such page")
+        await console.open("events?id=never-seen")
+        await expect(page.locator("main")).to_contain_text("One that came may still wait")
         await console.open("deadletters/%")
         await expect(page.get_by_role("alert")).to_have_text("Not Found")
         await console.open("contacts?key=ada")

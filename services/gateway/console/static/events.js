@@ -13,6 +13,9 @@ export async function view(context) {
   return context.rest[0] === "one" ? one(context) : list(context);
 }
 
+// What is known of an event that is not stored: nothing of its own.
+const elsewhere = () => ["One that came may still wait, which the ", link("", {}, "overview"), " counts, or be a ", link("deadletters", {}, "dead letter"), "; one of a person who was erased is gone. "];
+
 const same = (event) => ({ id: event.id, event: event.event, userId: event.userId, source: event.source });
 
 async function list({ params, signal }) {
@@ -28,7 +31,7 @@ async function list({ params, signal }) {
   }
   if (!page.events.length) {
     const filtered = Object.values(wanted).some(Boolean);
-    return [form, empty(filtered ? ["No event matches. ", link("events", {}, "Show all.")]
+    return [form, empty(filtered ? ["No event matches. ", wanted.id ? elsewhere() : null, link("events", {}, "Show all.")].filter(Boolean)
       : ["No event is stored yet. ", link("connect", {}, "Connect PostHog"), ", or send one with ", h("code", null, "POST /v1/events"), "."])];
   }
   return [
@@ -87,7 +90,7 @@ async function one({ params, signal }) {
   const wanted = Object.fromEntries(FIELDS.map(([name]) => [name, params.get(name)]));
   const { events: [event], searchedTo } = await api(query("/v1/admin/events", { ...wanted, limit: 1 }), { signal });
   if (!event && searchedTo) return empty("The address has no room for the id of this event. ", link("events", wanted, "Look for it among those like it."));
-  if (!event) return empty("There is no such event: it may have been deleted. ", link("events", {}, "Show all events."));
+  if (!event) return empty("There is no such event. ", elsewhere(), link("events", {}, "Show all events."));
   return [
     h("p", null, link("events", {}, "All events")),
     facts([
