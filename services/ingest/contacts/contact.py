@@ -128,7 +128,8 @@ class Contact(msgspec.Struct, kw_only=True):
         if email and event.email is not None:
             change = self._write_email(event.email, version)
         for name, value in event.person_properties.items():
-            change = max(change, self._write(name, value, version))
+            if (written := self._write(name, value, version)) > change:
+                change = written
         at = event.effective_at
         self.first_seen_at = min(self.first_seen_at, at)
         self.last_seen_at = max(self.last_seen_at, at)

@@ -55,27 +55,29 @@ class IdentityResolver:
             An id for `survivor`: a later event may merge the contact into another. None for an
             event without a person: neither its user id nor its email may be a key.
         """
-        user_id = event.contact_user_id
-        if user_id is None and event.email is None:
+        user_id, email = event.contact_user_id, event.email
+        if user_id is None and email is None:
             return None
-        external = self._by_external_id(user_id) if user_id is not None else None
-        by_email = self._owner(Key(EMAIL, event.email)) if event.email is not None else None
+        by_user_id = None if user_id is None else Key(EXTERNAL, user_id)
+        by_email = None if email is None else Key(EMAIL, email)
+        external = None if by_user_id is None else self._by_external_id(by_user_id)
+        addressed = None if by_email is None else self._owner(by_email)
         email_is_own = True
-        if external is not None and by_email is not None and external is not by_email:
-            if external.is_kept_apart_from(by_email):
+        if external is not None and addressed is not None and external is not addressed:
+            if external.is_kept_apart_from(addressed):
                 # The user id says who did it; the address stays with the one it was left to.
                 contact, email_is_own = external, False
             else:
-                contact = self._merge(external, by_email)
+                contact = self._merge(external, addressed)
         else:
-            contact = external or by_email or self._create(event)
-        if user_id is not None:
-            self._add_key(Key(EXTERNAL, user_id), contact)
+            contact = external or addressed or self._create(event)
+        if by_user_id is not None:
+            self._add_key(by_user_id, contact)
             if contact.external_id is None:
                 contact.external_id = user_id
                 self._note(contact, Change.VALUES)
-        if event.email is not None:
-            self._add_key(Key(EMAIL, event.email), contact)
+        if by_email is not None:
+            self._add_key(by_email, contact)
         self._note(contact, contact.apply(event, email=email_is_own))
         return contact.id
 
@@ -123,10 +125,10 @@ class IdentityResolver:
         owned = ((self._owners[key], key) for key in self._new_keys if key.kind != ROW)
         return [(id, key) for id, key in owned if id in self._merged]
 
-    def _by_external_id(self, user_id: str) -> Contact | None:
-        contact = self._owner(Key(EXTERNAL, user_id))
-        if contact is None and _ROW_ID.fullmatch(user_id):
-            contact = self._owner(Key(ROW, user_id.lower()))
+    def _by_external_id(self, key: Key) -> Contact | None:
+        contact = self._owner(key)
+        if contact is None and _ROW_ID.fullmatch(key.value):
+            contact = self._owner(Key(ROW, key.value.lower()))
         return contact
 
     def _owner(self, key: Key) -> Contact | None:
@@ -139,7 +141,8 @@ class IdentityResolver:
             self._new_keys.add(key)
 
     def _note(self, contact: Contact, change: Change) -> None:
-        self._changes[contact.id] = max(change, self._changes.get(contact.id, Change.NOTHING))
+        if change >= self._changes.get(contact.id, Change.NOTHING):
+            self._changes[contact.id] = change
 
     def _create(self, event: IncomingEvent) -> Contact:
         contact = Contact(
