@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, NamedTuple
 
@@ -112,51 +113,49 @@ def _print(look: Look, *, json: bool) -> int:
 
 
 def _looks(address: ServerAddress, every: float) -> Iterator[Look | CommandError]:
-    """Look until Ctrl-C; a gateway that cannot be reached is worth looking at again."""
+    """Look again and again; a gateway that cannot be reached is worth looking at again."""
     while True:
         look: Look | CommandError
         try:
             look = _look(address)
         except CommandError as error:
             look = error
-        except KeyboardInterrupt:
-            return
         yield look
-        try:
-            pause(every)
-        except KeyboardInterrupt:
-            return
+        pause(every)
 
 
 def _follow(address: ServerAddress, every: float, *, json: bool) -> int:
     """Print one look after the other, for a file or a program."""
     code = 1
-    for look in _looks(address, every):
-        if isinstance(look, CommandError):
-            code = 1
-            if json:
-                print_json(CommandFailed(look.problem, look.fix))
+    # Ctrl-C is how a watch ends, whatever it does just then.
+    with suppress(KeyboardInterrupt):
+        for look in _looks(address, every):
+            if isinstance(look, CommandError):
+                code = 1
+                if json:
+                    print_json(CommandFailed(look.problem, look.fix))
+                else:
+                    print_error(look.problem, look.fix)
+            elif json:
+                code = look.exit_code
+                print_json_text(msgspec.json.format(look.document, indent=-1).decode())
             else:
-                print_error(look.problem, look.fix)
-        elif json:
-            code = look.exit_code
-            print_json_text(msgspec.json.format(look.document, indent=-1).decode())
-        else:
-            code = _print(look, json=False)
+                code = _print(look, json=False)
     return code
 
 
 def _redraw(address: ServerAddress, every: float) -> Look | CommandError | None:
     """Show each look where the one before was, on a screen of its own."""
     last = None
-    for last in _looks(address, every):
-        out.clear()
-        if isinstance(last, CommandError):
-            print_error(last.problem, last.fix)
-        else:
-            _print(last, json=False)
-        at = datetime.now().astimezone()
-        out.print(f"[dim]{at:%H:%M:%S}, again every {every:g} s; Ctrl-C ends it[/]")
+    with suppress(KeyboardInterrupt):
+        for last in _looks(address, every):
+            out.clear()
+            if isinstance(last, CommandError):
+                print_error(last.problem, last.fix)
+            else:
+                _print(last, json=False)
+            at = datetime.now().astimezone()
+            out.print(f"[dim]{at:%H:%M:%S}, again every {every:g} s; Ctrl-C ends it[/]")
     return last
 
 

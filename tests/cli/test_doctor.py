@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
+from cli.commands import status
 from tests.cli.fakes import (
     ADMIN_KEY,
     CONNECT_INFO,
@@ -585,3 +586,21 @@ def test_status_is_watched_until_ctrl_c_and_while_the_server_is_away(
     assert (lines.code, table.code) == (0, 1)
     assert "is healthy" in table.out
     assert "fix:" in table.err
+
+
+@pytest.mark.parametrize("meanwhile", ["_look", "_print", "pause"])
+def test_a_watch_ends_quietly_whatever_ctrl_c_interrupts(
+    cli: Cli, hogsend: FakeHogsend, meanwhile: str
+) -> None:
+    with patch("cli.commands.status.pause"):
+        turns = iter([getattr(status, meanwhile), KeyboardInterrupt])
+
+        def interrupted(*arguments: Any, **options: Any) -> Any:
+            if (turn := next(turns)) is KeyboardInterrupt:
+                raise KeyboardInterrupt
+            return turn(*arguments, **options)
+
+        with patch(f"cli.commands.status.{meanwhile}", interrupted):
+            watched = cli.status(watch=True)
+    assert watched.code == 0
+    assert "interrupted" not in watched.err
