@@ -849,6 +849,25 @@ async def test_a_stream_that_is_silent_is_opened_again(loop: Loop) -> None:
         await expect(page.get_by_role("status")).to_contain_text("trying again")
 
 
+@pytest.mark.parametrize(("part", "said"), [("worker", "Ingest"), ("database", "PostgreSQL")])
+async def test_a_stream_says_why_nothing_is_announced(loop: Loop, part: str, said: str) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        await console.open("events/live")
+        await expect(page.get_by_role("status")).to_have_text("Watching.")
+
+        async def without(route: Route) -> None:
+            found = await (await route.fetch()).json()
+            found["components"][part]["status"] = "down"
+            await route.fulfill(json=found)
+
+        await page.route("**/v1/health", without)
+        await expect(page.get_by_role("status")).to_contain_text(f"{said} does not answer")
+        await page.unroute_all(behavior="wait")
+        await expect(page.get_by_role("status")).to_have_text("Watching.")
+        assert console.complaints == []
+
+
 async def test_a_gateway_that_stops_ends_its_streams(loop: Loop) -> None:
     url = f"{loop.stack.summary['gateway']}/console/live"
     async with (

@@ -1,13 +1,14 @@
 // Events as they are announced. What is kept and what is drawn is bounded, whatever arrives.
 
 import { api } from "/console/api.js";
-import { button, empty, filters, h, link, linked, row, say, table, text, time } from "/console/dom.js";
+import { button, empty, every, filters, h, link, linked, row, say, table, text, time } from "/console/dom.js";
 
 const MOST_ROWS = 200;
 const MOST_CHARACTERS = 100;
 const WATCHING = "Watching.";
 // The gateway says something at least every 15 seconds.
 const SILENT_MS = 40_000;
+const HEALTH_MS = 5000;
 const FIELDS = [["event", "Name"], ["userId", "User id"], ["source", "Source"]];
 const COLUMNS = [
   ["Happened", (event) => time(event.occurredAt)],
@@ -23,6 +24,13 @@ const whole = (value) => (value.length <= MOST_CHARACTERS ? value : null);
 const uncut = (event) => ({ id: whole(event.id), event: whole(event.event), userId: whole(event.userId), source: whole(event.source) });
 const key = (event) => JSON.stringify([event.source, event.id, event.event, event.userId]);
 
+// Why nothing is announced although the stream is open, as far as the gateway knows.
+function quiet({ components }) {
+  if (components.worker.status !== "up") return "Ingest does not answer: nothing is announced at the moment.";
+  if (components.database.status !== "up") return "PostgreSQL does not answer: nothing is stored or announced at the moment.";
+  return null;
+}
+
 export async function live({ params, signal }) {
   const wanted = Object.fromEntries(FIELDS.map(([name]) => [name, params.get(name) ?? ""]));
   const shown = table("Events as they arrive", COLUMNS, []);
@@ -34,6 +42,8 @@ export async function live({ params, signal }) {
   let [arrived, skipped, paused, source, heardAt] = [0, 0, false, null, 0];
   // Whoever scrolled down to read goes on by coming back.
   let byScrolling = false;
+  // What the stream says of itself, and why it can bring nothing.
+  let [heard, isWatching, held] = ["", false, null];
 
   const toggle = button("Pause", () => { pause(!paused); });
   function pause(now, scrolled = false) {
@@ -73,32 +83,47 @@ export async function live({ params, signal }) {
     tell();
   }
 
+  function hear(words, watching = false) {
+    [heard, isWatching] = [words, watching];
+    say((watching && held) || words);
+  }
+
+  async function askHealth() {
+    try {
+      held = quiet(await api("/v1/health", { signal, deadlineMs: HEALTH_MS }));
+    } catch {
+      // The stream itself tells of a gateway that is away.
+      return;
+    }
+    if (isWatching && !signal.aborted) hear(heard, true);
+  }
+
   function open() {
     if (source || signal.aborted) return;
     const given = Object.entries(wanted).filter(([, value]) => value);
     source = new EventSource(`/console/live?${new URLSearchParams(given)}`);
     heardAt = Date.now();
     for (const kind of ["open", "message", "pulse", "bus"]) source.addEventListener(kind, () => { heardAt = Date.now(); });
-    source.addEventListener("open", () => say(WATCHING));
+    source.addEventListener("open", () => hear(WATCHING, true));
     source.addEventListener("message", (message) => take(JSON.parse(message.data)));
-    source.addEventListener("bus", ({ data }) => say(data === "up" ? `${WATCHING} What was announced meanwhile is among the stored events.` : "NATS is away: no event can arrive until it is back."));
+    source.addEventListener("bus", ({ data }) => (data === "up" ? hear(`${WATCHING} What was announced meanwhile is among the stored events.`, true) : hear("NATS is away: no event can arrive until it is back.")));
     source.addEventListener("error", async () => {
       if (source?.readyState !== EventSource.CLOSED) {
-        say("The connection is lost; trying again.");
+        hear("The connection is lost; trying again.");
         return;
       }
       source = null;
       // A refusal: the stream does not say which, and the browser does not try again.
       try {
         await api("/console/session", { signal });
-        say("The gateway cannot stream events now: NATS is unavailable, or too many pages are watching. Trying again.");
+        hear("The gateway cannot stream events now: NATS is unavailable, or too many pages are watching. Trying again.");
       } catch (error) {
         if (signal.aborted) return;
         if (error.status === 401) {
           dispatchEvent(new Event("signed-out"));
           return;
         }
-        say(error.message);
+        hear(error.message);
       }
       setTimeout(open, 5000);
     });
@@ -112,7 +137,7 @@ export async function live({ params, signal }) {
   // A connection that is open may lead to nobody.
   const looking = setInterval(() => {
     if (!source || Date.now() - heardAt < SILENT_MS) return;
-    say("The gateway says nothing any more; trying again.");
+    hear("The gateway says nothing any more; trying again.");
     close();
     open();
   }, 5000);
@@ -130,8 +155,9 @@ export async function live({ params, signal }) {
   }, { signal, passive: true });
   // Nor is one who is at a row by the keyboard: it would be gone in a moment.
   body.addEventListener("focusin", () => { if (!paused) pause(true); });
-  say("The gateway is asked…");
+  hear("The gateway is asked…");
   open();
+  every(HEALTH_MS, askHealth, signal);
   tell();
   return [
     h("p", null, link("events", wanted, "Stored events")),
