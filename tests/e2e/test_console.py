@@ -643,6 +643,33 @@ async def test_a_connection_that_is_unknown_is_neither_there_nor_absent(loop: Lo
         assert await console.axe(ALL_RULES) == []
 
 
+async def test_a_credential_is_shown_although_nobody_looks_at_posthog(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+        is_back = False
+
+        async def unavailable(route: Route) -> None:
+            if is_back:
+                await route.continue_()
+                return
+            body = {"error": "the provisioner did not answer", "code": "unavailable"}
+            await route.fulfill(status=503, json=body)
+
+        async def present(route: Route) -> None:
+            found = await (await route.fetch()).json()
+            found["credentials"]["posthog"]["state"] = "needs_reconnect"
+            await route.fulfill(json=found)
+
+        await page.route("**/v1/admin/analytics/diagnosis", unavailable)
+        await page.route("**/v1/health", present)
+        await console.open("connect")
+        await expect(page.get_by_role("alert")).to_have_text("the provisioner did not answer")
+        await expect(page.get_by_role("definition")).to_have_text("needs reconnect")
+        assert await console.axe(ALL_RULES) == []
+        is_back = True
+        await expect(page.locator("main")).to_contain_text("Destination in PostHog")
+
+
 async def test_one_of_several_projects_is_chosen_by_its_name(loop: Loop) -> None:
     async with loop.console(loop.admin_key) as console:
         page = console.page

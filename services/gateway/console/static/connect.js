@@ -6,6 +6,7 @@ import { ask, button, code, empty, facts, field, h, once, plain, say, section, t
 const EVERY_MS = 5000;
 const NAMES_MS = 12_000;
 const CREDENTIAL = "/v1/admin/provider-credentials/posthog";
+const DIAGNOSIS = "/v1/admin/analytics/diagnosis";
 const PROVISION = "/v1/admin/analytics/provision-loop";
 const GOOD = new Set(["present", "working", "live", "possible"]);
 const BAD = new Set(["needs_reconnect", "unreadable", "failing", "missing", "disabled", "disabled_by_posthog", "drifted", "refused", "degraded"]);
@@ -17,7 +18,9 @@ export async function view({ signal, mayAct, again, takeAnswer }) {
   const answer = takeAnswer();
   if (answer && !mayAct) return problem("Your key may only read, so PostHog's answer was left alone. Nothing was connected.");
   if (answer) return finished(answer, again);
-  const [found, way] = await Promise.all([api("/v1/admin/analytics/diagnosis", { signal }), api("/console/connect", { signal })]);
+  const asked = await Promise.all([api(DIAGNOSIS, { signal }), api("/console/connect", { signal })]).catch((error) => error);
+  if (asked instanceof Error) return withoutDiagnosis(asked, signal, again);
+  const [found, way] = asked;
   const connected = found.credential.state === "present";
   const isKnown = found.credential.state !== "unknown";
   if (!connected) wait(signal, found.credential.state, again);
@@ -39,6 +42,29 @@ export async function view({ signal, mayAct, again, takeAnswer }) {
       ["Public URL", text(found.publicUrl.url, 2048)],
     ]), notes(found.personReads), notes(found.webhookSecret), notes(found.publicUrl)),
     mayAct && connected ? howTo(found.credential, way) : null,
+  ];
+}
+
+// The service that looks at PostHog is away: what the health knows of the credential is still shown.
+async function withoutDiagnosis(error, signal, again) {
+  const ask = async () => (await api("/v1/health", { signal, deadlineMs: EVERY_MS }).catch(() => null))?.credentials.posthog?.state;
+  const credential = error.againMs ? await ask() : null;
+  if (signal.aborted || !credential) throw error;
+  const shown = h("div", null, state(credential));
+  const timer = setInterval(async () => {
+    if (document.hidden) return;
+    // What is said already is not said again.
+    const why = await api(DIAGNOSIS, { signal }).then(() => null, ({ message }) => message);
+    if (signal.aborted) return;
+    if (why !== error.message) await again();
+    else shown.replaceChildren(state((await ask()) ?? "unknown"));
+  }, error.againMs);
+  signal.addEventListener("abort", () => clearInterval(timer));
+  return [
+    problem(error.message),
+    h("p", { class: "faint" }, "It is tried again by itself. The ", h("a", { href: "#/" }, "overview"), " says what is away."),
+    section("Credential", facts([["State", shown]])),
+    button("Try again", again),
   ];
 }
 
