@@ -164,7 +164,7 @@ class Database:
         if pool is None:
             raise Unavailable(NOT_AVAILABLE)
         try:
-            async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            async with _lent(pool) as connection:
                 try:
                     async with self._section(connection, snapshot=snapshot):
                         yield connection
@@ -299,6 +299,29 @@ class Database:
                 pending=[version for version in required if version not in applied],
             ),
         )
+
+
+@asynccontextmanager
+async def _lent(
+    pool: asyncpg.Pool[asyncpg.Record],
+) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[asyncpg.Record]]:
+    """Lend a connection.
+
+    asyncpg finishes giving it back when whoever had it is cancelled meanwhile, and drops it where
+    that fails. Nobody would ask then how it ended, and the loop would complain: this does.
+    """
+    connection = await pool.acquire(timeout=ACQUIRE_SECONDS)
+    try:
+        yield connection
+    finally:
+        returning = asyncio.ensure_future(pool.release(connection))
+        returning.add_done_callback(_ask_how_it_ended)
+        await asyncio.shield(returning)
+
+
+def _ask_how_it_ended(returned: asyncio.Future[None]) -> None:
+    if not returned.cancelled():
+        returned.exception()
 
 
 async def _keep_session(_: object) -> None:

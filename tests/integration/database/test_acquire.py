@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import asyncpg
 import pytest
+from asyncpg.pool import PoolConnectionHolder
 
 from hogsend.contract.errors import Unavailable
 from hogsend.service.database import Database
@@ -77,6 +80,35 @@ async def test_a_broken_connection_is_unavailable_and_the_next_one_works(
         after = await backend(database)
         if isinstance(error, asyncpg.InternalClientError):
             assert after != before
+
+
+async def test_a_connection_that_cannot_be_given_back_after_a_cancellation_is_no_complaint(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
+    returning, is_cancelled = asyncio.Event(), asyncio.Event()
+    give_back = PoolConnectionHolder.release
+
+    async def fail(holder: PoolConnectionHolder[Any], timeout: float | None) -> None:
+        returning.set()
+        await is_cancelled.wait()
+        await give_back(holder, timeout)
+        raise TimeoutError
+
+    async with kept(database_url) as database:
+        with monkeypatch.context() as patched:
+            patched.setattr(PoolConnectionHolder, "release", fail)
+            using = asyncio.create_task(backend(database))
+            await returning.wait()
+            using.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await using
+        is_cancelled.set()
+        # There is one connection: it is back.
+        await backend(database)
+        gc.collect()
+        assert complaints == []
 
 
 async def test_what_a_statement_itself_is_to_blame_for_is_not_unavailable(
