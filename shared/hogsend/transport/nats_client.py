@@ -72,11 +72,6 @@ class NatsClient(Client):
 
     msg_class = _Message
 
-    async def _process_headers(self, headers: bytes | None) -> Any:
-        if headers is not None and headers.startswith(_BEGINNING):
-            return _Unread(headers[len(_BEGINNING) :])
-        return await super()._process_headers(headers)
-
     def __init__(self) -> None:
         super().__init__()
         self._listeners: dict[int, Heard] = {}
@@ -114,6 +109,11 @@ class NatsClient(Client):
             heard(self._build_message(sid, subject, reply, data, found))
         except Exception as error:  # noqa: BLE001 - reading goes on, whatever it is
             await self._error_cb(error)
+
+    async def _process_headers(self, headers: bytes | None) -> Any:
+        if headers is not None and headers.startswith(_BEGINNING):
+            return _Unread(headers[len(_BEGINNING) :])
+        return await super()._process_headers(headers)
 
     async def _connect_to_server(self, s: Srv) -> None:
         _end_if_cancelled()
