@@ -18,6 +18,7 @@ import httpx
 
 from hogsend.posthog.answer_body import ACCEPTED
 from hogsend.service import metrics
+from hogsend.service.http_pool import forget_unused, keep_usable
 from hogsend.service.proxies import Proxies
 from hogsend.service.ssrf import DEFAULT_PORTS, Address, AddressRefused, EgressPolicy
 from hogsend.urls import literal_address
@@ -85,7 +86,7 @@ class _Outbound(httpx.AsyncBaseTransport):
         self._direct = _guarded_transport(policy, self._context)
         self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
         # They wait here, and never for httpcore's pool: a request that is given up while the pool
-        # hands it a connection takes that one along, until there is none left.
+        # hands it a connection takes that one along, see `http_pool`.
         self._free = asyncio.Semaphore(MOST_REQUESTS)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -107,13 +108,13 @@ class _Outbound(httpx.AsyncBaseTransport):
     async def _send(self, request: httpx.Request) -> httpx.Response:
         proxy = self._proxies.to(request.url)
         if proxy is None:
-            return await self._direct.handle_async_request(request)
+            return await _sent(self._direct, request)
         host = request.url.host
         port = request.url.port or DEFAULT_PORTS.get(request.url.scheme, 0)
         # The proxy looks the name up, and decides where it may lead.
         if not self._policy.allows_unresolved(host, port):
             raise AddressRefused(host)
-        return await self._through(proxy).handle_async_request(request)
+        return await _sent(self._through(proxy), request)
 
     async def aclose(self) -> None:
         for transport in (self._direct, *self._proxied.values()):
@@ -121,13 +122,22 @@ class _Outbound(httpx.AsyncBaseTransport):
 
     def _through(self, proxy: str) -> httpx.AsyncHTTPTransport:
         if proxy not in self._proxied:
-            self._proxied[proxy] = httpx.AsyncHTTPTransport(
+            self._proxied[proxy] = transport = httpx.AsyncHTTPTransport(
                 verify=self._context,
                 proxy=httpx.Proxy(proxy, ssl_context=self._context)
                 if proxy.startswith("https:")
                 else httpx.Proxy(proxy),
             )
+            keep_usable(transport._pool)  # noqa: SLF001
         return self._proxied[proxy]
+
+
+async def _sent(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+    try:
+        return await transport.handle_async_request(request)
+    except BaseException:
+        forget_unused(transport._pool)  # noqa: SLF001
+        raise
 
 
 class _Counted(httpx.AsyncByteStream):
@@ -169,6 +179,7 @@ def _guarded_transport(policy: EgressPolicy, context: ssl.SSLContext) -> httpx.A
         keepalive_expiry=5.0,
         network_backend=_GuardedBackend(policy),
     )
+    keep_usable(transport._pool)  # noqa: SLF001
     return transport
 
 
