@@ -57,13 +57,14 @@ from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.conditions.evaluation import Conditions
-from services.analytics.delivery.destination_consumers import ANY_DESTINATION, destination_durable
+from services.analytics.delivery.destination_consumers import ANY_DESTINATION
 from services.analytics.delivery.failing import FailingConsumers
 from services.analytics.delivery.jetstream import consumer_config, received
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.delivery.sources.buckets import BucketsSource
 from services.analytics.delivery.sources.mirror import MirrorSource
 from services.analytics.delivery.sources.persons import PersonsSource
+from services.analytics.destinations.durable import destination_durable
 from services.analytics.destinations.service import DestinationService
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.flags.reader import FlagReader

@@ -10,21 +10,15 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.streams import StreamName
 from services.analytics.delivery.streams import Streams, Subscription
-
-_PREFIX = "destination-"
+from services.analytics.destinations.durable import PREFIX, destination_durable
 
 ANY_DESTINATION = Subscription(
     stream=StreamName.ENGAGEMENT,
     subject=f"{subjects.ENGAGEMENT}.>",
-    durable=f"{_PREFIX}<id>",
+    durable=f"{PREFIX}<id>",
     new_only=True,
 )
 """What every destination reads, under a name of its own."""
-
-
-def destination_durable(destination: UUID) -> str:
-    """Name of a destination's durable consumer."""
-    return f"{_PREFIX}{destination}"
 
 
 def destination_subscription(destination: UUID) -> Subscription:
@@ -53,5 +47,5 @@ class DestinationConsumers:
         """
         known = {destination_durable(destination) for destination in destinations}
         for durable in await self._streams.durables(StreamName.ENGAGEMENT):
-            if durable.startswith(_PREFIX) and durable not in known:
+            if durable.startswith(PREFIX) and durable not in known:
                 await self._streams.delete_consumer(StreamName.ENGAGEMENT, durable)

@@ -15,7 +15,7 @@ from hogsend.contract.errors import HogsendError
 from hogsend.contract.notices import FailingDeliveries, FailingDelivery
 from hogsend.service.database import Database
 from hogsend.service.metrics import FAILURES
-from services.analytics.delivery.destination_consumers import destination_durable
+from services.analytics.destinations.durable import destination_durable
 from services.analytics.destinations.store import DestinationStore
 
 log = structlog.get_logger(__name__)

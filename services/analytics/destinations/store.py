@@ -27,7 +27,7 @@ from hogsend.contract.destinations import (
 )
 from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.service.database import Database
-from services.analytics.delivery.destination_consumers import destination_durable
+from services.analytics.destinations.durable import destination_durable
 from services.analytics.destinations.model import Destination, read_config
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")

@@ -21,10 +21,10 @@ from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from services.analytics.delivery.destination_consumers import (
-    destination_durable,
     destination_subscription,
 )
 from services.analytics.delivery.jetstream import consumer_config
+from services.analytics.destinations.durable import destination_durable
 from tests.capture_recorder import capture_recorder
 from tests.integration.analytics.sending import (
     KEY,

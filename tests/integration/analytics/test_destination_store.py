@@ -22,12 +22,12 @@ from hogsend.contract.engagement import FUNNEL
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.service.database import Database
 from services.analytics.app import MIGRATIONS
-from services.analytics.delivery.destination_consumers import destination_durable
 from services.analytics.delivery.failing import EVERY_SECONDS, Attempt, FailingConsumers
 from services.analytics.destinations.default_destination import (
     DEFAULT_DESTINATION,
     with_missing_defaults,
 )
+from services.analytics.destinations.durable import destination_durable
 from services.analytics.destinations.store import KEPT_DELIVERIES, DestinationStore, Outcome
 
 NEW = CreateDestination(url="posthog://capture", event_types=["email.sent"])

@@ -28,10 +28,10 @@ from hogsend.service.database import Database
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
 from services.analytics.app import MIGRATIONS
-from services.analytics.delivery.destination_consumers import destination_durable
 from services.analytics.delivery.jetstream import JetStreams
 from services.analytics.delivery.positions import PositionStore, SavedPosition
 from services.analytics.delivery.sources.buckets import BucketsSource
+from services.analytics.destinations.durable import destination_durable
 from tests.capture_recorder import CaptureRecorder, capture_recorder
 from tests.integration.analytics.sending import KEY, Sending, replica, sending, until_consumed
 from tests.integration.harness import client, connected

@@ -18,7 +18,7 @@ from cli.backup.local import ServersTarget
 from cli.backup.whole import Key, bring_back
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
-from services.analytics.delivery.destination_consumers import destination_durable
+from services.analytics.destinations.durable import destination_durable
 from services.analytics.destinations.store import DestinationStore
 from tests.integration.harness import analytics_service, connected
 from tests.integration.ingest.driver import ingest_service

@@ -52,8 +52,8 @@ from hogsend.service.ssrf import EgressPolicy
 from hogsend.service.tasks import cancel_all
 from hogsend.service.testing import ask
 from services.analytics.app import create_app
-from services.analytics.delivery.destination_consumers import destination_durable
 from services.analytics.delivery.runner import DeliveryRunner
+from services.analytics.destinations.durable import destination_durable
 from services.analytics.destinations.service import DestinationService
 from services.analytics.project_key import PROVIDER, ProjectKey
 from services.analytics.settings import AnalyticsSettings

@@ -14,8 +14,8 @@ from hogsend.contract.streams import StreamName
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings import PostHogSettings
 from hogsend.service.tasks import cancel_all
-from services.analytics.delivery.destination_consumers import destination_durable
 from services.analytics.delivery.runner import DeliveryRunner
+from services.analytics.destinations.durable import destination_durable
 from services.analytics.destinations.model import Destination
 from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
