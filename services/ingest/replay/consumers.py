@@ -158,7 +158,10 @@ def _target(consumers: Sequence[ConsumerInfo], durable: str) -> ConsumerInfo:
             if not one.config.durable_name:
                 raise InvalidRequest(f"the consumer {durable!r} is not durable")
             return one
-    raise NotFound(f"there is no durable {durable!r} on {StreamName.EVENTS}")
+    raise NotFound(
+        f"there is no durable {durable!r} on {StreamName.EVENTS}: `hogsend consumers list` shows "
+        "those there are, and a service makes its own when it subscribes"
+    )
 
 
 def _config(info: ConsumerInfo) -> dict[str, Any]:
