@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -18,7 +18,7 @@ import httpx
 
 from hogsend.posthog.answer_body import ACCEPTED
 from hogsend.service import metrics
-from hogsend.service.http_pool import forget_unused, keep_usable
+from hogsend.service.http_pool import keep_usable
 from hogsend.service.proxies import Proxies
 from hogsend.service.ssrf import DEFAULT_PORTS, Address, AddressRefused, EgressPolicy
 from hogsend.urls import literal_address
@@ -85,20 +85,11 @@ class _Outbound(httpx.AsyncBaseTransport):
         self._context = httpx.create_ssl_context()
         self._direct = _guarded_transport(policy, self._context)
         self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
-        # They wait here, and never for httpcore's pool: a request that is given up while the pool
-        # hands it a connection takes that one along, see `http_pool`.
-        self._free = asyncio.Semaphore(MOST_REQUESTS)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         area, status = _area(request), "error"
         try:
-            await self._free.acquire()
-            try:
-                response = await self._send(request)
-                response.stream = _Counted(response.stream, self._free)
-            except BaseException:
-                self._free.release()
-                raise
+            response = await self._send(request)
             status = str(response.status_code)
         finally:
             if area is not None:
@@ -108,13 +99,13 @@ class _Outbound(httpx.AsyncBaseTransport):
     async def _send(self, request: httpx.Request) -> httpx.Response:
         proxy = self._proxies.to(request.url)
         if proxy is None:
-            return await _sent(self._direct, request)
+            return await self._direct.handle_async_request(request)
         host = request.url.host
         port = request.url.port or DEFAULT_PORTS.get(request.url.scheme, 0)
         # The proxy looks the name up, and decides where it may lead.
         if not self._policy.allows_unresolved(host, port):
             raise AddressRefused(host)
-        return await _sent(self._through(proxy), request)
+        return await self._through(proxy).handle_async_request(request)
 
     async def aclose(self) -> None:
         for transport in (self._direct, *self._proxied.values()):
@@ -130,34 +121,6 @@ class _Outbound(httpx.AsyncBaseTransport):
             )
             keep_usable(transport._pool)  # noqa: SLF001
         return self._proxied[proxy]
-
-
-async def _sent(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-    try:
-        return await transport.handle_async_request(request)
-    except BaseException:
-        forget_unused(transport._pool)  # noqa: SLF001
-        raise
-
-
-class _Counted(httpx.AsyncByteStream):
-    """The body of an answer, which counts as a request until it is closed."""
-
-    def __init__(self, body: Any, free: asyncio.Semaphore) -> None:
-        self._body = body
-        self._free: asyncio.Semaphore | None = free
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._body:
-            yield piece
-
-    async def aclose(self) -> None:
-        free, self._free = self._free, None
-        try:
-            await self._body.aclose()
-        finally:
-            if free is not None:
-                free.release()
 
 
 def _area(request: httpx.Request) -> str | None:

@@ -1,41 +1,33 @@
 """Keeps connections usable when requests are given up, which httpcore 1.0 does not.
 
-A request that is cancelled between having a connection and beginning on it leaves one that is
+A request that is cancelled between getting a connection and beginning on it leaves one that is
 neither idle nor closed. The pool counts it for ever, and once it is full of such nothing is sent.
 """
 
 from __future__ import annotations
 
-import httpcore
 from httpcore import AsyncConnectionInterface, AsyncConnectionPool, Origin, Request, Response
 
 
 def keep_usable(pool: AsyncConnectionPool) -> None:
-    """Have a pool without HTTP/2 close each connection whose first request failed."""
+    """Have a pool without HTTP/2 forget each connection whose first request was given up."""
     create = pool.create_connection
 
     def watched(origin: Origin) -> AsyncConnectionInterface:
-        return _Connection(create(origin))
+        return _Connection(create(origin), pool)
 
     pool.create_connection = watched  # type: ignore[method-assign]
 
 
-def forget_unused(pool: AsyncConnectionPool) -> None:
-    """Forget connections that were made for requests that have gone; none is open yet."""
-    wanted = {id(request.connection) for request in pool._requests}  # noqa: SLF001
-    for connection in pool.connections:
-        if isinstance(connection, _Connection) and id(connection) not in wanted:
-            connection.forget_unused()
-
-
 class _Connection(AsyncConnectionInterface):
-    """A connection that is closed when its first request fails, however it does.
+    """A connection that is over when its first request is, unless that was answered.
 
-    Until that is answered nobody else has it. Afterwards httpcore closes it itself.
+    Until then nobody else has it. Afterwards httpcore closes it itself.
     """
 
-    def __init__(self, connection: AsyncConnectionInterface) -> None:
+    def __init__(self, connection: AsyncConnectionInterface, pool: AsyncConnectionPool) -> None:
         self._connection = connection
+        self._pool = pool
         self._is_begun = False
         self._is_given_up = False
 
@@ -51,16 +43,13 @@ class _Connection(AsyncConnectionInterface):
             await self._connection.aclose()
             raise
 
-    def forget_unused(self) -> None:
-        self._is_given_up = self._is_given_up or not self._is_begun
-
     async def aclose(self) -> None:
         await self._connection.aclose()
 
     def info(self) -> str:
         return self._connection.info()
 
-    def can_handle_request(self, origin: httpcore.Origin) -> bool:
+    def can_handle_request(self, origin: Origin) -> bool:
         return self._connection.can_handle_request(origin)
 
     def is_available(self) -> bool:
@@ -73,4 +62,12 @@ class _Connection(AsyncConnectionInterface):
         return self._connection.is_idle()
 
     def is_closed(self) -> bool:
-        return self._is_given_up or self._connection.is_closed()
+        # The pool asks whenever a request comes or goes.
+        return self._is_given_up or self._connection.is_closed() or self._is_unwanted()
+
+    def _is_unwanted(self) -> bool:
+        """Whether the request that it was made for has gone before it began."""
+        return not self._is_begun and not any(
+            request.connection is self
+            for request in self._pool._requests  # noqa: SLF001
+        )

@@ -8,8 +8,8 @@ from typing import Any
 import httpcore
 import pytest
 
-from hogsend.service.http_pool import forget_unused, keep_usable
-from tests.waiting import PATIENCE_SECONDS
+from hogsend.service.http_pool import keep_usable
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 
@@ -56,11 +56,7 @@ class Backend(httpcore.AsyncMockBackend):
 
 async def ask(pool: httpcore.AsyncConnectionPool) -> int:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        try:
-            return (await pool.request("GET", "http://posthog.example/")).status
-        except BaseException:
-            forget_unused(pool)
-            raise
+        return (await pool.request("GET", "http://posthog.example/")).status
 
 
 async def given_up(pool: httpcore.AsyncConnectionPool) -> None:
@@ -92,7 +88,21 @@ async def test_a_connection_in_use_is_left_alone() -> None:
     async with httpcore.AsyncConnectionPool(max_connections=1, network_backend=Backend()) as pool:
         keep_usable(pool)
         async with pool.stream("GET", "http://posthog.example/") as answer:
-            forget_unused(pool)
             assert answer.status == 204
             (connection,) = pool.connections
             assert not connection.is_closed()
+
+
+async def test_a_request_that_is_given_up_while_it_waits_leaves_room() -> None:
+    async with httpcore.AsyncConnectionPool(max_connections=1, network_backend=Backend()) as pool:
+        keep_usable(pool)
+        async with pool.stream("GET", "http://posthog.example/"):
+            waiting = asyncio.create_task(ask(pool))
+            await eventually(lambda: len(pool._requests) == 2)
+            (connection,) = pool.connections
+            await connection.aclose()
+        # The connection that was made for it is handed over, and it does not know yet.
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await ask(pool) == 204
