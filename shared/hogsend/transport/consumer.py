@@ -115,13 +115,10 @@ class Consumer:
         """
         kept = []
         for message in messages:
-            if not is_answer_of_jetstream(message):
+            if is_stray(self._connection, message):
+                await message.ack()
+            else:
                 kept.append(message)
-                continue
-            self._connection.observe(
-                "error", f"an answer of JetStream's was left out, on {message.subject}"
-            )
-            await message.ack()
         return kept
 
     async def _start(self) -> Pull:
@@ -136,6 +133,12 @@ async def connected(connection: Connection) -> None:
         await asyncio.sleep(RETRY_SECONDS / 5)
 
 
-def is_answer_of_jetstream(message: Msg) -> bool:
-    """Whether JetStream itself has put this into its stream, as an answer (docs/adr/0012)."""
-    return not message.data or message.data.startswith(JETSTREAM_ANSWER)
+def is_stray(connection: Connection, message: Msg) -> bool:
+    """Whether JetStream itself has put this into its stream, as an answer (docs/adr/0012).
+
+    The connection's observer is told, since it is to be left out.
+    """
+    stray = not message.data or message.data.startswith(JETSTREAM_ANSWER)
+    if stray:
+        connection.observe("error", f"an answer of JetStream's was left out, on {message.subject}")
+    return stray

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 from hogsend.transport.connection import UNREACHABLE, Connection
-from hogsend.transport.consumer import RETRY_SECONDS, connected, is_answer_of_jetstream
+from hogsend.transport.consumer import RETRY_SECONDS, connected, is_stray
 from hogsend.transport.foreign_consumer import found_or_made
 from hogsend.transport.pull import ConsumerGone, Pull
 
@@ -64,7 +64,9 @@ class Follower:
             try:
                 pull = self._pull or await self._start()
                 messages = await pull.follow(AT_ONCE)
-                if kept := [message for message in messages if not self._is_stray(message)]:
+                if kept := [
+                    message for message in messages if not is_stray(self._connection, message)
+                ]:
                     return kept
             except nats.errors.ConnectionClosedError:
                 return []
@@ -90,14 +92,6 @@ class Follower:
                 self._finalizer.detach()
             await pull.stop()
         await asyncio.sleep(RETRY_SECONDS)
-
-    def _is_stray(self, message: Msg) -> bool:
-        stray = is_answer_of_jetstream(message)
-        if stray:
-            self._connection.observe(
-                "error", f"an answer of JetStream's was left out, on {message.subject}"
-            )
-        return stray
 
 
 def _named(config: ConsumerConfig) -> ConsumerConfig:
