@@ -62,9 +62,7 @@ FINISH_SECONDS = 12.0
 """Longest wait for refreshes under way when the service stops."""
 
 REFRESHES = Counter("hogsend_token_refreshes", "Refreshes of OAuth grants", ["outcome"])
-for _outcome in ("ok", "failed", "lost", "refused", "unsaved"):
-    # A series that begins with its first count has not grown: the first one would be missed.
-    REFRESHES.labels(_outcome)
+metrics.begin_at_zero(REFRESHES, "ok", "failed", "lost", "refused", "unsaved")
 
 Clock = Callable[[], datetime]
 

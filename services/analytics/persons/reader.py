@@ -24,7 +24,7 @@ from hogsend.posthog.api import Persons, PostHogError, Transport
 from hogsend.posthog.project_choice import DENIED
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.service.metrics import FAILURES
+from hogsend.service.metrics import FAILURES, begin_at_zero
 from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
@@ -50,9 +50,7 @@ Question: TypeAlias = Callable[[Persons], Awaitable[Answer]]
 """What is asked about persons."""
 
 READS = Counter("hogsend_person_reads", "Person reads, by where the answer came from", ["outcome"])
-for _outcome in ("kept", "off", "read", "failed"):
-    # A series that begins with its first count has not grown: the first reads would be missed.
-    READS.labels(_outcome)
+begin_at_zero(READS, "kept", "off", "read", "failed")
 
 
 class _Kept(msgspec.Struct, frozen=True):

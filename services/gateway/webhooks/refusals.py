@@ -6,6 +6,7 @@ import structlog
 from litestar.types import Scope
 from prometheus_client import Counter
 
+from hogsend.service.metrics import begin_at_zero
 from services.gateway.client_address import ClientAddresses, counted_as
 from services.gateway.failure_counts import FailureCounts
 from services.gateway.signatures import SignatureCheck
@@ -17,16 +18,15 @@ REFUSED = Counter(
     "Webhooks refused for their secret or signature, by what was wrong",
     ["reason"],
 )
-for _reason in (
+begin_at_zero(
+    REFUSED,
     "wrong",
     "none",
     "unknown",
     "signature_absent",
     "signature_expired",
     "signature_wrong",
-):
-    # A series that begins with its first count has not grown: the first refusals would be missed.
-    REFUSED.labels(_reason)
+)
 LINES_A_MINUTE = 10
 """Lines in the log, for at most as many addresses; the metric counts the rest."""
 

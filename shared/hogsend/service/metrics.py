@@ -63,6 +63,15 @@ RETENTION_DELETED = Counter(
 )
 
 
+def begin_at_zero(counter: Counter, *values: str) -> None:
+    """Serve what a counter has for these values of its label before anything is counted.
+
+    A series that begins with its first count has not grown by it: `increase()` would miss that one.
+    """
+    for value in values:
+        counter.labels(value)
+
+
 class DeprecatedName(Collector):
     """Exposes a counter under the name it had before too, for dashboards and alerts."""
 
