@@ -24,12 +24,14 @@ RETRY_SECONDS = 30.0
 _STATE = """
 SELECT (SELECT indisvalid FROM pg_catalog.pg_index WHERE indexrelid = to_regclass($1)) AS valid,
     EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index
-        WHERE relid = to_regclass($2)) AS building
+        WHERE relid = to_regclass($2)) AS building,
+    to_regclass($2) IS NULL AS needless
 """
 
 
 class _State(Enum):
     READY = auto()
+    """It is there, or its table is not."""
     BUILDING = auto()
     """Somebody is at it."""
     BROKEN = auto()
@@ -87,7 +89,7 @@ class BackgroundIndex:
     async def _state(self, connection: asyncpg.Connection[asyncpg.Record]) -> _State:
         row = await connection.fetchrow(_STATE, self._name, self._table)
         assert row is not None  # noqa: S101 - it selects no table
-        if row["valid"]:
+        if row["valid"] or row["needless"]:
             return _State.READY
         if row["building"]:
             return _State.BUILDING

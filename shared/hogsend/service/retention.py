@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -26,23 +27,38 @@ RETRY_SECONDS = 60.0
 BLOCKS = 128
 """Blocks of 8 KiB in one transaction."""
 _OTHER_REPLICA = -1
+_ALONE = """
+SELECT pg_try_advisory_xact_lock(hashtext('retention'), hashtext($1))
+    AND to_regclass($1) IS NOT NULL
+"""
 
 
 class Retention:
     """Keeps one table free of old rows; every replica does, and one at a time."""
 
-    def __init__(self, database: Database, table: str, *, column: str, days: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        table: str,
+        *,
+        column: str,
+        days: int,
+        end: Callable[[], Awaitable[datetime]] | None = None,
+    ) -> None:
         """Prepare.
 
         Args:
             database: whose schema has the table.
-            table: its name.
+            table: its name; nothing is done while there is none.
             column: when a row came into being.
             days: how long a row is kept; 0 is for ever.
+            end: says before when a row must have come into being to be deleted, where that is not
+                told by the days alone.
         """
         self._database = database
         self._table = table
         self._days = days
+        self._end = end or self._days_ago
         # Names come from the service itself, and PostgreSQL takes none as parameters.
         self._statement = (
             f"DELETE FROM {table} WHERE ctid >= $1::tid AND ctid < $2::tid AND {column} < $3"  # noqa: S608
@@ -72,15 +88,15 @@ class Retention:
             Unavailable: PostgreSQL is not available.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
-        before = datetime.now(UTC) - timedelta(days=self._days)
+        before = await self._end()
         started = time.perf_counter()
         deleted = 0
         async with self._database.acquire() as connection:
-            blocks: int = await connection.fetchval(
-                "SELECT pg_relation_size($1::text::regclass) / current_setting('block_size')::int",
+            blocks: int | None = await connection.fetchval(
+                "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::int",
                 self._table,
             )
-        for first in range(0, blocks, BLOCKS):
+        for first in range(0, blocks or 0, BLOCKS):
             step = time.perf_counter()
             count = await self._delete(first, first + BLOCKS, before)
             if count == _OTHER_REPLICA:
@@ -101,11 +117,12 @@ class Retention:
             )
         return deleted
 
+    async def _days_ago(self) -> datetime:
+        return datetime.now(UTC) - timedelta(days=self._days)
+
     async def _delete(self, first: int, end: int, before: datetime) -> int:
         async with self._database.acquire() as connection, connection.transaction():
-            if not await connection.fetchval(
-                "SELECT pg_try_advisory_xact_lock(hashtext('retention'), hashtext($1))", self._table
-            ):
+            if not await connection.fetchval(_ALONE, self._table):
                 return _OTHER_REPLICA
             status = await connection.execute(self._statement, (first, 0), (end, 0), before)
         return int(status.removeprefix("DELETE "))

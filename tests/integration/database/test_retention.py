@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -15,8 +16,8 @@ from hogsend.service.retention import Retention
 from services.analytics import app as analytics
 from services.ingest import app as ingest
 
-EVENTS = """
-INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
+ROWS = """
+INSERT INTO kept (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
 SELECT 'posthog', n, 'e', 'u', '00000000-0000-0000-0000-000000000000',
     jsonb_build_object('text', repeat('x', 500)), now() - interval '9 years',
     now() - n % 4 * interval '10 days'
@@ -30,19 +31,21 @@ AGO = "SELECT now() - interval '15 days'"
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, "ingest", ingest.MIGRATIONS, pool_size=3)
     await database.connect()
+    async with database.acquire() as connection:
+        await connection.execute("CREATE TABLE kept (LIKE events INCLUDING DEFAULTS)")
     yield database
     await database.close()
 
 
-def events(database: Database, days: int) -> Retention:
-    return Retention(database, "events", column="received_at", days=days)
+def kept(database: Database, days: int) -> Retention:
+    return Retention(database, "kept", column="received_at", days=days)
 
 
 async def ages(database: Database) -> list[int]:
     """Days since receipt, of what is there."""
     async with database.acquire() as connection:
         rows = await connection.fetch(
-            "SELECT DISTINCT extract(day FROM now() - received_at)::int AS age FROM events"
+            "SELECT DISTINCT extract(day FROM now() - received_at)::int AS age FROM kept"
         )
     return sorted(row["age"] for row in rows)
 
@@ -52,15 +55,15 @@ async def test_what_was_received_too_long_ago_is_deleted_whenever_it_happened(
 ) -> None:
     monkeypatch.setattr(retention, "BLOCKS", 8)
     async with database.acquire() as connection:
-        await connection.execute(EVENTS, 2000)
-    before = metrics.RETENTION_DELETED.labels("events")._value.get()
+        await connection.execute(ROWS, 2000)
+    before = metrics.RETENTION_DELETED.labels("kept")._value.get()
     with capture_logs() as logged:
-        assert await events(database, 15).sweep() == 1000
+        assert await kept(database, 15).sweep() == 1000
     assert await ages(database) == [0, 10]
-    assert metrics.RETENTION_DELETED.labels("events")._value.get() == before + 1000
+    assert metrics.RETENTION_DELETED.labels("kept")._value.get() == before + 1000
     (line,) = [line for line in logged if line["event"] == "old rows deleted"]
-    assert (line["table"], line["rows"], line["days"]) == ("events", 1000, 15)
-    assert await events(database, 15).sweep() == 0
+    assert (line["table"], line["rows"], line["days"]) == ("kept", 1000, 15)
+    assert await kept(database, 15).sweep() == 0
 
 
 async def test_neither_new_events_nor_changes_of_recent_ones_wait_for_a_sweep(
@@ -68,37 +71,37 @@ async def test_neither_new_events_nor_changes_of_recent_ones_wait_for_a_sweep(
 ) -> None:
     monkeypatch.setattr(retention, "BLOCKS", 1)
     async with database.acquire() as connection:
-        await connection.execute(EVENTS, 200)
-    swept = events(database, 15)
+        await connection.execute(ROWS, 200)
+    swept = kept(database, 15)
     other = await asyncpg.connect(
         database_url, server_settings={"search_path": "ingest", "lock_timeout": "1s"}
     )
     async with database.acquire() as connection, connection.transaction():
         # A step of a sweep that has not committed yet.
         await connection.execute(swept._statement, (0, 0), (1, 0), await other.fetchval(AGO))
-        await other.execute(EVENTS.replace("'posthog'", "'new'"), 10)
+        await other.execute(ROWS.replace("'posthog'", "'new'"), 10)
         await other.execute(
-            "UPDATE events SET user_id = 'v' WHERE received_at > now() - interval '1 day'"
+            "UPDATE kept SET user_id = 'v' WHERE received_at > now() - interval '1 day'"
         )
     await other.close()
 
 
 async def test_one_replica_sweeps_at_a_time(database: Database) -> None:
     async with database.acquire() as connection, connection.transaction():
-        await connection.execute(EVENTS, 8)
+        await connection.execute(ROWS, 8)
         await connection.execute(
-            "SELECT pg_advisory_xact_lock(hashtext('retention'), hashtext('events'))"
+            "SELECT pg_advisory_xact_lock(hashtext('retention'), hashtext('kept'))"
         )
-        assert await events(database, 15).sweep() == 0
-    assert await events(database, 15).sweep() == 4
+        assert await kept(database, 15).sweep() == 0
+    assert await kept(database, 15).sweep() == 4
 
 
 async def test_every_block_is_swept_by_its_place(database: Database) -> None:
     async with database.acquire() as connection:
-        await connection.execute(EVENTS, 2000)
-        await connection.execute("ANALYZE events")
+        await connection.execute(ROWS, 2000)
+        await connection.execute("ANALYZE kept")
         plan = await connection.fetch(
-            f"EXPLAIN {events(database, 15)._statement}",
+            f"EXPLAIN {kept(database, 15)._statement}",
             *((8, 0), (16, 0), await connection.fetchval(AGO)),
         )
     assert "Tid Range Scan" in str(plan)
@@ -108,12 +111,22 @@ async def test_nothing_is_deleted_by_default_and_without_postgresql_it_is_tried_
     database: Database, database_url: str
 ) -> None:
     async with database.acquire() as connection:
-        await connection.execute(EVENTS, 8)
-    await events(database, 0).keep_swept()
+        await connection.execute(ROWS, 8)
+    await kept(database, 0).keep_swept()
     assert await ages(database) == [0, 10, 20, 30]
     apart = Database(database_url, "ingest", ingest.MIGRATIONS, pool_size=1)
     with pytest.raises(Unavailable):
-        await events(apart, 15).sweep()
+        await kept(apart, 15).sweep()
+
+
+async def test_a_table_that_is_gone_is_let_be(database: Database) -> None:
+    async with database.acquire() as connection:
+        await connection.execute("DROP TABLE kept")
+    assert await kept(database, 15).sweep() == 0
+    # It went after it was looked at.
+    assert await kept(database, 15)._delete(0, 1, datetime.now(UTC)) == retention._OTHER_REPLICA
+    async with database.acquire() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
 
 
 async def test_the_audit_trail_and_deliveries_have_columns_to_go_by(
