@@ -40,7 +40,8 @@ from services.ingest.engagement_readers import KnownReaders
 from services.ingest.engagement_retention import EngagementRetention
 from services.ingest.erasure.jobs import SETTLE_SECONDS, ErasureJobs
 from services.ingest.erasure.worker import ErasureWorker
-from services.ingest.events.contact_index import contact_index
+from services.ingest.event_table.contact_index import contact_index
+from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.contact_recording import ContactRecorder
 from services.ingest.events.event_processor import EventProcessor
 from services.ingest.events.past_events import PastEvents
@@ -68,6 +69,7 @@ def create_app(
     settle_seconds: float = SETTLE_SECONDS,
     partitions: int = 1,
     pace: Pace = PACE,
+    event_retention_days: int = 0,
 ) -> FastStream:
     """Build the service on a broker and a database, both of which may connect later.
 
@@ -80,8 +82,10 @@ def create_app(
         settle_seconds: pause before an erasure looks at the streams once more.
         partitions: of webhooks, each consumed in order; one keeps no order.
         pace: how long sharing them takes.
+        event_retention_days: how long events are kept; 0 is for ever.
     """
-    events = EventStore(database)
+    table = EventTable(database, retention_days=event_retention_days)
+    events = EventStore(database, table)
     directory = ContactDirectory(database)
     recorder = Recorder(events, broker.published)
     dead_letters = DeadLetters(broker.published, "ingest")
@@ -132,6 +136,8 @@ def create_app(
             database.keep_connected,
             EngagementRetention(broker.link, KnownReaders(broker.link, database)).keep_trimmed,
             eraser.work_forever,
+            table.keep,
+            *(one.keep_swept for one in table.retentions()),
             *(one.keep_built for one in (contact_index(database), *search_indexes(database))),
             event_replayer.tidy_forever,
             lambda: jetstream_disk.keep_measured(broker.link),
@@ -152,17 +158,17 @@ async def run() -> None:
     nats, postgres, queue = BusSettings(), DatabaseSettings(), PartitionSettings()
     async with telemetry.reporting(User.INGEST, observed):
         database = Database.of(postgres, "ingest", MIGRATIONS)
-        events, entries = settings.event_retention_days, settings.audit_retention_days
+        entries = settings.audit_retention_days
         app = create_app(
             service_broker(User.INGEST, nats),
             database,
             batch_size=settings.ingest_batch_size,
             background=[
                 lambda: touch_forever(observed.health_file),
-                Retention(database, "events", column="received_at", days=events).keep_swept,
                 Retention(database, "audit", column="at", days=entries).keep_swept,
             ],
             limits=nats.stream_limits,
             partitions=queue.ingest_partitions,
+            event_retention_days=settings.event_retention_days,
         )
         await app.run()

@@ -19,7 +19,7 @@ class IngestSettings(Settings):
     event_retention_days: RetentionDays = Field(
         0,
         description="Days an event is kept after it was received, and known when it is sent again; "
-        "0 is for ever.",
+        "up to a thirtieth longer, at least a day; 0 is for ever.",
     )
     audit_retention_days: RetentionDays = Field(
         0, description="Days an entry of the audit trail is kept; 0 is for ever."

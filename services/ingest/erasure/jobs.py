@@ -17,6 +17,9 @@ from hogsend.service.database import Database
 from services.ingest.contacts import storage
 from services.ingest.contacts.contact import EXTERNAL, ROW, Key
 from services.ingest.erasure.person import Person
+from services.ingest.event_table import known_events
+from services.ingest.event_table.partitions import Partition, listed
+from services.ingest.incoming_event import EventKey
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 _decode_person = msgspec.json.Decoder(Person).decode
@@ -26,7 +29,10 @@ CLAIM_SECONDS = 120.0
 SETTLE_SECONDS = 60.0
 """Pause before the second sweep, in which a batch that was stored already is published."""
 DELETE_SECONDS = 600.0
-"""Longest time to delete the events of one person; without their index, all are looked through."""
+"""Longest time to find the events of one person in a partition; one that has no index yet is looked
+through."""
+EVENTS_AT_ONCE = 10_000
+"""Events that one transaction deletes."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,14 +95,34 @@ class ErasureJobs:
         )
 
     async def delete_events(self, job: Job) -> int:
-        """Delete the stored events of the person; returns their number."""
+        """Delete the stored events of the person, and their keys; returns their number."""
         async with self._database.acquire() as connection:
-            done = await connection.execute(
-                "DELETE FROM events WHERE contact_id = ANY($1::uuid[])",
-                job.contact_ids,
+            partitions = await listed(connection)
+        deleted = 0
+        for partition in partitions:
+            while some := await self._delete_some(job, partition):
+                deleted += some
+        return deleted
+
+    async def _delete_some(self, job: Job, partition: Partition) -> int:
+        """Delete some of what is left in one partition; returns their number."""
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                _queries.lock_events.sql,
+                *(job.contact_ids, partition.relation, partition.begins, partition.ends),
+                EVENTS_AT_ONCE,
                 timeout=DELETE_SECONDS,
             )
-        return int(done.rpartition(" ")[2])
+            if rows:
+                await known_events.forget(connection, [EventKey(*row[1:]) for row in rows])
+                await _queries.delete_events(
+                    connection,
+                    relation=partition.relation,
+                    begins=partition.begins,
+                    ends=partition.ends,
+                    places=[row[0] for row in rows],
+                )
+        return len(rows)
 
     async def announced(self, job: Job) -> None:
         """Remember that subscribers were told."""

@@ -52,3 +52,16 @@ WHERE id = :id;
 -- name: finish(id)!
 -- Forget whom the job was about.
 UPDATE erasures SET finished_at = now(), person = NULL WHERE id = :id;
+
+-- name: lock_events(contacts, relation, begins, ends, limit)
+-- Events of a person in one partition, which nobody changes until they are deleted.
+SELECT ctid, source, id, event, user_id FROM events
+WHERE contact_id = ANY(:contacts::uuid[]) AND tableoid = :relation
+    AND received_at >= :begins AND received_at < :ends
+LIMIT :limit FOR UPDATE;
+
+-- name: delete_events(relation, begins, ends, places)!
+-- Delete events of one partition by where they lie, while they are locked.
+DELETE FROM events
+WHERE ctid = ANY(:places::tid[]) AND tableoid = :relation
+    AND received_at >= :begins AND received_at < :ends;

@@ -1,31 +1,14 @@
--- name: stored_events(sources, ids, names, user_ids)
--- Which events of a batch are stored already, and the key their contact is known by now. The limit
--- makes it one look-up in the unique index for each event, whatever the planner takes the table for.
-SELECT position, event.received_at, event.backfilled, coalesce((
-    SELECT coalesce(external_id, id::text) FROM contacts WHERE id = coalesce((
-        SELECT contact_id FROM contact_keys
-        WHERE kind = 'row' AND digest = sha256(event.contact_id::text::bytea)), event.contact_id)
-    ), '') AS contact_key
-FROM unnest(:sources::text[], :ids::text[], :names::text[], :user_ids::text[])
-    WITH ORDINALITY AS wanted (source, id, event, user_id, position)
-CROSS JOIN LATERAL (
-    SELECT received_at, backfilled, contact_id FROM events
-    WHERE source = wanted.source AND id = wanted.id
-        AND hashtextextended(event, 0) = hashtextextended(wanted.event, 0)
-        AND hashtextextended(user_id, 0) = hashtextextended(wanted.user_id, 0)
-        AND event = wanted.event AND user_id = wanted.user_id
-    LIMIT 1
-) AS event;
-
--- name: take_over(sources, ids, names, user_ids, received_at, queued_at)!
--- Events that a backfill stored, and that now come as they happened: no longer of the past.
+-- name: take_over(sources, ids, names, user_ids, backfilled_at, received_at, queued_at)!
+-- Events that a backfill stored at a time, and that now come as they happened: no longer of the past. With
+-- their time of receipt they may move to another partition.
 UPDATE events AS event SET backfilled = false, received_at = wanted.received_at,
     queued_at = wanted.queued_at, stored_at = statement_timestamp()
 FROM unnest(:sources::text[], :ids::text[], :names::text[], :user_ids::text[],
-    :received_at::timestamptz[], :queued_at::timestamptz[])
-    AS wanted (source, id, event, user_id, received_at, queued_at)
-WHERE (event.source, event.id, event.event, event.user_id)
-    = (wanted.source, wanted.id, wanted.event, wanted.user_id);
+    :backfilled_at::timestamptz[], :received_at::timestamptz[], :queued_at::timestamptz[])
+    AS wanted (source, id, event, user_id, backfilled_at, received_at, queued_at)
+WHERE event.received_at = wanted.backfilled_at
+    AND (event.source, event.id, event.event, event.user_id)
+        = (wanted.source, wanted.id, wanted.event, wanted.user_id);
 
 -- name: custom_plans()!
 -- Plan list queries for the filters that are really given, so that they use the fitting index.

@@ -2,13 +2,12 @@
 
 Locking: a transaction locks its contacts' rows; keys without a row are locked by advisory lock. All
 locks are taken in one global order, so replicas cannot deadlock: advisory locks by number, contacts
-by id, and then new events by their keys.
+by id, and then keys of new events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
@@ -24,9 +23,12 @@ from hogsend.service.database import Database
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.contacts import storage as contacts
 from services.ingest.erasure.tombstones import is_erased
+from services.ingest.event_table.known_events import Stored, digest_of
+from services.ingest.event_table.partitions import has_no_partition
+from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
 from services.ingest.events.rows import EVENT_COLUMNS, NOBODY, event_row, stored_event
-from services.ingest.incoming_event import EventKey, IncomingEvent
+from services.ingest.incoming_event import IncomingEvent
 from services.ingest.nul import text_without_nul
 from services.ingest.pages import (
     EXACT_FILTERED_TOTAL,
@@ -53,23 +55,17 @@ _FAULTS_OF_A_MESSAGE = (
 )
 
 
-_New: TypeAlias = dict[EventKey, tuple[IncomingEvent, UUID | None]]
-"""Events that were not in the database before this batch, each with the contact it was given."""
-
-
-class _Stored(NamedTuple):
-    """An event that was in the database before this batch."""
-
-    contact_key: str
-    received_at: datetime
-    backfilled: bool
+_New: TypeAlias = dict[bytes, tuple[IncomingEvent, UUID | None]]
+"""Events that were not in the database before this batch, by their digests, each with the contact
+it was given."""
 
 
 class EventStore:
     """Events of the `ingest` schema. Every method raises `Unavailable` without PostgreSQL."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, table: EventTable) -> None:
         self._database = database
+        self._table = table
 
     async def save(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
         """Store the events that are new, and update their contacts.
@@ -96,7 +92,7 @@ class EventStore:
         # so health must not report an outage and the pause must be shorter. Not stamina's decorator
         # either: it would log its arguments, which are people's data.
         async for attempt in stamina.retry_context(
-            on=contacts.CONFLICTS,
+            on=_is_conflict,
             attempts=None,
             timeout=None,
             wait_initial=0.01,
@@ -104,43 +100,73 @@ class EventStore:
             wait_jitter=0.05,
         ):
             with attempt:
+                try:
+                    return await self._save_in_transaction(events)
+                except asyncpg.CheckViolationError as error:
+                    if not has_no_partition(error):
+                        raise
+                await self._table.make_room({event.received_at for event in events})
                 return await self._save_in_transaction(events)
         raise AssertionError("retries never end")
 
     async def _save_in_transaction(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
-        keys = [event.key for event in events]
+        digests = [digest_of(event.key) for event in events]
         new: _New = {}
-        taken_over: dict[EventKey, IncomingEvent] = {}
+        taken_over: dict[bytes, IncomingEvent] = {}
         gone = set()
         async with self._database.acquire() as connection, connection.transaction():
-            digests = contacts.digests_of(events)
-            resolver, erased = await contacts.lock(connection, digests)
+            contact_digests = contacts.digests_of(events)
+            resolver, erased = await contacts.lock(connection, contact_digests)
             # Read only after the contacts are locked. Before that, another replica could store the
             # same events after they were read as missing, and the insert would fail.
-            stored = await _stored(connection, keys)
-            for key, event in zip(keys, events, strict=True):
+            stored = await self._table.known.find(
+                connection, dict(zip(digests, events, strict=True))
+            )
+            for digest, event in zip(digests, events, strict=True):
                 if erased and is_erased(event, erased):
                     gone.add(id(event))
-                elif (before := stored.get(key)) is None:
-                    if key not in new:
-                        new[key] = event, resolver.resolve(event)
+                elif (before := stored.get(digest)) is None:
+                    if digest not in new:
+                        new[digest] = event, resolver.resolve(event)
                 elif before.backfilled and not event.backfilled:
-                    taken_over[key] = event
+                    taken_over[digest] = event
             if new:
-                await contacts.save(connection, resolver, digests)
+                await contacts.save(connection, resolver, contact_digests)
+                await self._table.known.remember(connection, {one: new[one][0] for one in new})
                 await _insert(connection, new)
-            await _take_over(connection, taken_over)
+            await self._take_over(connection, taken_over, stored)
 
-        def outcome(key: EventKey, event: IncomingEvent) -> Outcome:
+        def outcome(digest: bytes, event: IncomingEvent) -> Outcome:
             if id(event) in gone:
                 return Saved(Status.ERASED, "")
-            if (before := stored.get(key)) is not None:
-                return _repeated(event, before, taken_over=taken_over.get(key) is event)
-            first, contact_id = new[key]
+            if (before := stored.get(digest)) is not None:
+                return _repeated(event, before, taken_over=taken_over.get(digest) is event)
+            first, contact_id = new[digest]
             contact_key = resolver.survivor(contact_id).canonical_key if contact_id else ""
             return Saved(Status.STORED if first is event else Status.KNOWN, contact_key)
 
-        return list(map(outcome, keys, events))
+        return list(map(outcome, digests, events))
+
+    async def _take_over(
+        self,
+        connection: Any,
+        events: Mapping[bytes, IncomingEvent],
+        stored: Mapping[bytes, Stored],
+    ) -> None:
+        if not events:
+            return
+        sources, ids, names, user_ids = zip(*(event.key for event in events.values()), strict=True)
+        await _queries.take_over(
+            connection,
+            sources=sources,
+            ids=ids,
+            names=names,
+            user_ids=user_ids,
+            backfilled_at=[stored[digest].received_at for digest in events],
+            received_at=[event.received_at for event in events.values()],
+            queued_at=[event.queued_at for event in events.values()],
+        )
+        await self._table.known.move(connection, events)
 
     async def page(self, wanted: ListEvents) -> EventPage:
         """List stored events, the latest that happened first."""
@@ -203,6 +229,14 @@ class EventStore:
             next_before=cursor(_position(end)) if end else None,
             searched_to=end["occurred_at"] if end and len(shown) < wanted.limit else None,
         )
+
+
+def _is_conflict(error: Exception) -> bool:
+    """Whether another transaction is why this one ended; start it again."""
+    if isinstance(error, asyncpg.UniqueViolationError):
+        # Events of nobody have no contact to lock. The same one was stored a moment before.
+        return getattr(error, "table_name", None) == "event_keys"
+    return isinstance(error, contacts.CONFLICTS)
 
 
 LIST_SECONDS = 1.0
@@ -272,7 +306,7 @@ def _position(row: Any) -> EventPosition:
     return EventPosition(*(row[name] for name in EventPosition.__struct_fields__))
 
 
-def _repeated(event: IncomingEvent, before: _Stored, *, taken_over: bool) -> Saved:
+def _repeated(event: IncomingEvent, before: Stored, *, taken_over: bool) -> Saved:
     # The gateway stamps each message with its own time of receipt, in microseconds. The row has the
     # time of the message that stored it, and tells it from a repetition even when JetStream has
     # forgotten that it delivered the message before. And nobody was told when a backfill stored it
@@ -285,35 +319,10 @@ async def _insert(connection: Any, new: _New) -> None:
     await connection.copy_records_to_table(
         "events",
         columns=EVENT_COLUMNS,
-        # In the order of their keys, as every replica inserts them.
         records=[
             # The contact of that moment, though a later event may have merged it: its row key leads
             # to the survivor, and a split gives it its events back.
             event_row(event, contact_id or NOBODY)
-            for _, (event, contact_id) in sorted(new.items())
+            for event, contact_id in new.values()
         ],
     )
-
-
-async def _take_over(connection: Any, events: Mapping[EventKey, IncomingEvent]) -> None:
-    if events:
-        await _queries.take_over(
-            connection,
-            **_columns(events),
-            received_at=[event.received_at for event in events.values()],
-            queued_at=[event.queued_at for event in events.values()],
-        )
-
-
-async def _stored(connection: Any, keys: Sequence[EventKey]) -> dict[EventKey, _Stored]:
-    """Return what is stored already under `keys`."""
-    found = _queries.stored_events(connection, **_columns(keys))
-    return {
-        keys[position - 1]: _Stored(contact_key, received_at, backfilled)
-        async for position, received_at, backfilled, contact_key in found
-    }
-
-
-def _columns(keys: Iterable[EventKey]) -> dict[str, Sequence[str]]:
-    sources, ids, names, user_ids = zip(*keys, strict=True)
-    return {"sources": sources, "ids": ids, "names": names, "user_ids": user_ids}

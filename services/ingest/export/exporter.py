@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from services.ingest.contacts.contact import ROW, Key
 from services.ingest.contacts.storage import owner
 from services.ingest.erasure import sweep
 from services.ingest.erasure.person import Person
+from services.ingest.event_table.partitions import listed
 from services.ingest.export import items
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
@@ -58,6 +59,20 @@ class _Item(NamedTuple):
     position: str
     """Where to go on after it."""
     encode: Callable[[], bytes]
+
+
+class _Place(NamedTuple):
+    """Where something begins among the stored events."""
+
+    day: date
+    """When its partition begins."""
+    block: int = 0
+    row: str = "(0,0)"
+    """The row before it, in PostgreSQL's form."""
+
+    def __str__(self) -> str:
+        """As it is asked for; of the row only what follows tells."""
+        return f"{self.day}/{self.block}"
 
 
 class _Some(NamedTuple):
@@ -146,18 +161,41 @@ class Exporter:
         return self._filled(found, wanted)
 
     async def _events(self, connection: Any, whose: _Whose, wanted: ExportContact) -> ExportPage:
-        first, _, after = (wanted.after or "0").partition("/")
-        start = int(first)
-        end = start + PAGE_BLOCKS
-        blocks = await _queries.blocks(connection)
-        following = str(end) if end < blocks else None
-        within = {"contacts": whose.contacts, "first": f"({start},0)", "end": f"({end},0)"}
-        if wanted.only_count:
-            count = await _queries.count_events(connection, **within)
-            return ExportPage(counts={"events": count}, next=following)
-        rows = _queries.events(connection, **within, after=_position(after), limit=PAGE_ROWS)
-        found = await _some(rows, "events", items.event, lambda row: f"{start}/{row['position']}")
-        return self._filled(found, wanted, following)
+        place = _place(wanted.after)
+        partitions = [one for one in await listed(connection) if one.blocks]
+        counted, left = 0, PAGE_BLOCKS
+        for partition in partitions:
+            day = partition.begins.date()
+            if day < place.day:
+                continue
+            if day > place.day:
+                place = _Place(day)
+            end = place.block + left
+            is_last = end >= partition.blocks and partition is partitions[-1]
+            following = None if is_last else str(_Place(day, end))
+            within = {
+                "contacts": whose.contacts,
+                "relation": partition.relation,
+                "begins": partition.begins,
+                "ends": partition.ends,
+                "first": f"({place.block},0)",
+                "end": f"({end},0)",
+            }
+            if wanted.only_count:
+                counted += await _queries.count_events(connection, **within)
+            else:
+                found = await _some(
+                    _queries.events(connection, **within, after=place.row, limit=PAGE_ROWS),
+                    "events",
+                    items.event,
+                    partial(_place_after, place),
+                )
+                if found.found:
+                    return self._filled(found, wanted, following)
+            left = end - max(partition.blocks, place.block)
+            if left <= 0:
+                return ExportPage(counts={"events": counted}, next=following)
+        return ExportPage(counts={"events": counted})
 
     async def _messages(self, whose: _Whose, wanted: ExportContact) -> ExportPage:
         stream, _, first = (wanted.after or "").partition("/")
@@ -231,9 +269,14 @@ async def _whose(connection: Any, contact_id: UUID) -> _Whose:
     return _Whose(id, contacts, Person.known_by(keys, contacts))
 
 
-def _position(text: str) -> str:
-    """A position in the table, `(block,line)`; the beginning without one."""
-    if not text:
-        return "(0,0)"
-    block, line = text.removeprefix("(").removesuffix(")").split(",")
-    return f"({int(block)},{int(line)})"
+def _place(after: str | None) -> _Place:
+    """Where a page of events begins: after a row, or at the beginning of a block."""
+    if after is None:
+        return _Place(date.min)
+    day, block, row = [*after.split("/"), "(0,0)"][:3]
+    row_block, line = row.removeprefix("(").removesuffix(")").split(",")
+    return _Place(date.fromisoformat(day), int(block), f"({int(row_block)},{int(line)})")
+
+
+def _place_after(place: _Place, row: Mapping[str, Any]) -> str:
+    return f"{place}/{row['position']}"

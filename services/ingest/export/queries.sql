@@ -21,24 +21,22 @@ FROM contact_merges
 WHERE (survivor = ANY(:contacts::uuid[]) OR loser = ANY(:contacts::uuid[])) AND id > :after
 ORDER BY id LIMIT :limit;
 
--- name: blocks()$
--- How many blocks the events fill.
-SELECT pg_relation_size('events'::regclass) / current_setting('block_size')::int;
-
--- name: events(contacts, after, first, end, limit)
--- Events of a contact in a range of blocks, in the order of the table: by the index on the contact,
+-- name: events(contacts, relation, begins, ends, after, first, end, limit)
+-- Events of a contact in a range of a partition's blocks, in their order: by the index on the contact,
 -- or by looking through the blocks where it is not built yet or a contact has very many.
 SELECT ctid::text AS position, id, event, user_id, source, contact_id, properties, occurred_at,
     received_at, queued_at, stored_at, backfilled, correlation_id
 FROM events
-WHERE ctid > :after::text::tid AND ctid >= :first::text::tid AND ctid < :end::text::tid
+WHERE tableoid = :relation AND received_at >= :begins AND received_at < :ends
+    AND ctid > :after::text::tid AND ctid >= :first::text::tid AND ctid < :end::text::tid
     AND contact_id = ANY(:contacts::uuid[])
 ORDER BY ctid LIMIT :limit;
 
--- name: count_events(contacts, first, end)$
--- How many there are in a range of blocks.
+-- name: count_events(contacts, relation, begins, ends, first, end)$
+-- How many there are in a range of a partition's blocks.
 SELECT count(*) FROM events
-WHERE ctid >= :first::text::tid AND ctid < :end::text::tid
+WHERE tableoid = :relation AND received_at >= :begins AND received_at < :ends
+    AND ctid >= :first::text::tid AND ctid < :end::text::tid
     AND contact_id = ANY(:contacts::uuid[]);
 
 -- name: audit(names, after_at, after_id, limit)

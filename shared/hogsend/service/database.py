@@ -64,9 +64,11 @@ that has become a standby since."""
 
 _PASSES = (*AWAY, *BROKEN, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Why a migration may fail and succeed when it is tried again."""
-_PLANNING = {"enable_seqscan": "off", "jit": "off"}
+_PLANNING = {"enable_seqscan": "off", "jit": "off", "max_parallel_workers_per_gather": "0"}
 """For statements whose plan a connection keeps: one made while a table is small would read all of
-the table for as long as PostgreSQL has not looked at how it grew. Every query here has an index."""
+the table for as long as PostgreSQL has not looked at how it grew. Every query here has an index.
+And for short ones: to find 500 keys among two million PostgreSQL would rather start two more
+processes, which cost more than the keys."""
 _POOL_SIZE_POOLED = 2
 """Fewest connections behind a pooler: one may hold a lock while another one works below it."""
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from hogsend.contract.errors import Unavailable
 from hogsend.service import background_index
 from hogsend.service.database import Database
+from hogsend.service.migrations import migrate
+from hogsend.service.postgres_address import PostgresAddress
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.search import search_indexes
-from services.ingest.events.contact_index import contact_index
+from services.ingest.erasure import jobs
+from services.ingest.event_table.contact_index import contact_index
+from services.ingest.event_table.partitions import listed
 from tests.pgbouncer import PROGRAM, pgbouncer
 from tests.waiting import eventually
 
 EVENT = """
-INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
+INSERT INTO events_unpartitioned (source, id, event, user_id, contact_id, properties, occurred_at,
+    received_at)
 SELECT 'posthog', $1 || n, 'e', 'u', gen_random_uuid(), '{}', now(), now()
 FROM generate_series(1, $2::int) AS n
 """
@@ -42,11 +48,25 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+async def database(database_url: str, tmp_path: Path) -> AsyncIterator[Database]:
+    """As an upgrade leaves it, with one event in the table from before there were partitions."""
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
+    await migrate_to(database_url, 19, tmp_path)
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    await connection.execute(EVENT.replace("events_unpartitioned", "events"), "first", 1)
+    await connection.close()
     await database.connect()
     yield database
     await database.close()
+
+
+async def migrate_to(url: str, number: int, directory: Path) -> None:
+    """Apply the first so many migrations."""
+    older = directory / str(number)
+    older.mkdir()
+    for file in sorted(MIGRATIONS.glob("*.sql"))[:number]:
+        shutil.copy(file, older)
+    await migrate(PostgresAddress.parse(url), "ingest", older)
 
 
 async def drop(database: Database) -> None:
@@ -65,22 +85,32 @@ async def is_being_built(database: Database) -> bool:
         return bool(await connection.fetchval("SELECT count(*) FROM pg_stat_progress_create_index"))
 
 
-async def test_a_new_database_has_the_index(database: Database) -> None:
+async def test_a_small_table_has_the_index_from_its_migration(database: Database) -> None:
     assert await is_valid(database)
     await contact_index(database).keep_built()
 
 
-async def test_the_migration_leaves_a_large_table_to_the_service(database: Database) -> None:
-    await drop(database)
+async def test_the_migration_leaves_a_large_table_to_the_service(
+    database_url: str, tmp_path: Path
+) -> None:
+    await migrate_to(database_url, 14, tmp_path)
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    await connection.execute("ALTER TABLE events ALTER COLUMN properties SET STORAGE PLAIN")
+    await connection.execute(LARGE, BLOCKS)
     migration = (MIGRATIONS / "0015_events_of_contact.sql").read_text()
+    await connection.execute(migration)
+    assert await connection.fetchval(VALID) is None
+    await connection.execute("TRUNCATE events")
+    await connection.execute(migration)
+    assert await connection.fetchval(VALID)
+    await connection.close()
+
+
+async def test_a_table_that_is_gone_needs_no_index(database: Database) -> None:
     async with database.acquire() as connection:
-        await connection.execute("ALTER TABLE events ALTER COLUMN properties SET STORAGE PLAIN")
-        await connection.execute(LARGE, BLOCKS)
-        await connection.execute(migration)
-        assert await connection.fetchval(VALID) is None
-        await connection.execute("TRUNCATE events")
-        await connection.execute(migration)
-        assert await connection.fetchval(VALID)
+        await connection.execute("DROP TABLE events_unpartitioned")
+    await contact_index(database).keep_built()
+    assert await is_valid(database) is None
 
 
 async def test_events_are_stored_while_it_is_built(database: Database) -> None:
@@ -153,13 +183,14 @@ async def test_it_is_built_behind_a_pooler(
 async def test_a_person_is_erased_by_it(database: Database) -> None:
     async with database.acquire() as connection:
         await connection.execute(EVENT, "a", 2_000)
-        await connection.execute("ANALYZE events")
+        await connection.execute("ANALYZE events_unpartitioned")
+        (partition,) = await listed(connection)
         plan = await connection.fetchval(
-            "EXPLAIN (FORMAT JSON) DELETE FROM events WHERE contact_id = ANY($1::uuid[])",
+            f"EXPLAIN (FORMAT JSON) {jobs._queries.lock_events.sql}",
             [UUID(int=1), UUID(int=2)],
+            *(partition.relation, partition.begins, partition.ends, 100),
         )
-    (scan,) = json.loads(plan)[0]["Plan"]["Plans"]
-    assert "events_of_contact" in json.dumps(scan)
+    assert "events_of_contact" in plan
 
 
 async def test_a_search_is_helped_by_the_same_indexes_however_they_are_made(

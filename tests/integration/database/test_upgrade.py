@@ -26,6 +26,7 @@ from services.credentials.store import CredentialStore
 from services.ingest.contacts.contact import Key
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.contacts.storage import digest
+from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
@@ -35,6 +36,10 @@ SERVICES = Path(__file__).parents[3] / "services"
 WITH_DATABASE = (User.CREDENTIALS, User.INGEST, User.PROVISIONER, User.ANALYTICS)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CONTACT = UUID("00000000-0000-0000-0000-000000000001")
+
+REPLACED = {"0020_events_in_partitions.sql": ["RENAME", "DROP"]}
+"""What goes and leaves another in its place: `events`, which holds the table it was. That services
+of the version before go on with it is in `test_unpartitioned`."""
 
 # One row of what the first version of each service wrote, for tables later versions read.
 ROWS = {
@@ -92,7 +97,7 @@ def test_migrations_only_go_forward(service: User) -> None:
         taken_away = re.findall(
             r"\b(DROP(?! INDEX| CONSTRAINT)|RENAME|SET NOT NULL|ALTER COLUMN \w+ TYPE)\b", text
         )
-        assert not taken_away, f"{file}: {taken_away}"
+        assert taken_away == REPLACED.get(file.name, []), file
 
 
 @pytest.mark.parametrize("service", [User.INGEST, User.CREDENTIALS])
@@ -143,7 +148,7 @@ async def test_ingest_goes_on_with_the_first_versions_rows(
     database_url: str, tmp_path: Path
 ) -> None:
     opened = await upgraded(database_url, User.INGEST, tmp_path / "first")
-    store = EventStore(opened)
+    store = EventStore(opened, EventTable(opened))
     again = IncomingEvent(
         ref=EventRef("posthog", "old-1"),
         name="signed_up",

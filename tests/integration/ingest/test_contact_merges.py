@@ -16,6 +16,7 @@ from hogsend.contract.events import ListEvents
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.merges import ContactMerges
+from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
@@ -45,7 +46,7 @@ class People:
     """Stores events, and looks at whom they are about."""
 
     def __init__(self, database: Database) -> None:
-        self.events = EventStore(database)
+        self.events = EventStore(database, EventTable(database))
         self.merges = ContactMerges(database)
 
     async def hear(self, *events: IncomingEvent) -> None:

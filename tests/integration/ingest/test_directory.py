@@ -21,11 +21,13 @@ from services.ingest.app import MIGRATIONS
 from services.ingest.contacts import directory
 from services.ingest.contacts.directory import ContactDirectory
 from services.ingest.contacts.merges import ContactMerges
+from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.contact_recording import ContactRecorder
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from services.ingest.pages import ContactPosition, cursor
+from tests.event_rows import make_room
 from tests.unit.ingest.fakes import FakePublisher
 
 HOSTILE = "<script>\u202e"
@@ -49,7 +51,7 @@ class People:
     def __init__(self, database: Database) -> None:
         self.now = datetime.now(UTC) - timedelta(minutes=1)
         self.database = database
-        self.store = EventStore(database)
+        self.store = EventStore(database, EventTable(database))
         self.directory = ContactDirectory(database)
         self.merges = ContactMerges(database)
         self.publisher = FakePublisher([])
@@ -93,6 +95,8 @@ class People:
 async def people(database_url: str) -> AsyncIterator[People]:
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=2)
     await database.connect()
+    async with database.acquire() as connection:
+        await make_room(connection)
     yield People(database)
     await database.close()
 

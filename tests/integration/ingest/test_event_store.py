@@ -20,12 +20,17 @@ from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 from services.ingest.contacts.merges import ContactMerges
 from services.ingest.contacts.storage import digest, stripes
+from services.ingest.event_table.known_events import digest_of
+from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.outcome import Outcome, Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
+from tests.event_rows import make_room
 from tests.waiting import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+KEY = "INSERT INTO event_keys (digest, received_at) VALUES ($1, $2)"
 
 
 def incoming(id: str, user_id: str = "anna", **fields: Any) -> IncomingEvent:
@@ -46,7 +51,7 @@ def incoming(id: str, user_id: str = "anna", **fields: Any) -> IncomingEvent:
 async def store(database_url: str) -> AsyncIterator[EventStore]:
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=8)
     await database.connect()
-    yield EventStore(database)
+    yield EventStore(database, EventTable(database))
     await database.close()
 
 
@@ -152,7 +157,7 @@ async def test_a_merge_keeps_what_both_contacts_were(store: EventStore, other: A
 async def test_the_database_itself_takes_a_key_once(store: EventStore, other: Any) -> None:
     await store.save([incoming("1")])
     with pytest.raises(asyncpg.UniqueViolationError):
-        await other.execute("INSERT INTO events SELECT * FROM events")
+        await other.execute("INSERT INTO event_keys SELECT * FROM event_keys")
 
 
 async def test_every_event_of_a_batch_has_the_key_its_contact_has_at_the_end(
@@ -215,11 +220,14 @@ async def test_an_event_that_another_replica_stores_meanwhile_is_known(
         await other.execute("SELECT FROM contacts WHERE id = $1 FOR UPDATE", id)
         saving = asyncio.create_task(store.save([incoming("1")]))
         await waiting_for_a_lock(other)
+        await make_room(other)
+        at = NOW - timedelta(seconds=1)
         await other.execute(
             "INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, "
             "received_at) VALUES ('posthog', '1', 'e', 'anna', $1, '{}', $2, $2)",
-            *(id, NOW - timedelta(seconds=1)),
+            *(id, at),
         )
+        await other.execute(KEY, digest_of(incoming("1").key), at)
     assert await saving == [Saved(Status.KNOWN, "anna")]
 
 
@@ -266,25 +274,38 @@ async def test_a_transaction_waits_for_the_first_contact_before_it_locks_another
     assert len(await saving) == 2
 
 
-async def test_a_transaction_waits_for_the_first_event_before_it_inserts_another(
+async def test_a_transaction_waits_for_the_first_key_before_it_inserts_another(
     store: EventStore, other: Any, third: Any
 ) -> None:
-    insert = (
-        "INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, "
-        "received_at) VALUES ('posthog', $1, 'e', $2, gen_random_uuid(), '{}', now(), now())"
-    )
+    events = [incoming(str(number), f"person {number}") for number in range(9)]
+    first, *others = sorted(digest_of(event.key) for event in events)
     holding = other.transaction()
     await holding.start()
-    await other.execute(insert, "a", "ben")
-    saving = asyncio.create_task(store.save([incoming("b", "anna"), incoming("a", "ben")]))
+    await other.execute(KEY, first, NOW)
+    saving = asyncio.create_task(store.save(events))
     await waiting_for_a_lock(third)
     await third.execute("SET lock_timeout = '5s'")
     trying = third.transaction()
     await trying.start()
-    await third.execute(insert, "b", "anna")
+    for digest_ in others:
+        await third.execute(KEY, digest_, NOW)
     await trying.rollback()
     await holding.rollback()
-    assert statuses(await saving) == [Status.STORED, Status.STORED]
+    assert statuses(await saving) == [Status.STORED] * 9
+
+
+async def test_an_event_of_nobody_that_another_replica_stores_meanwhile_is_known(
+    store: EventStore, other: Any
+) -> None:
+    # Nothing is locked for it.
+    event = incoming("1", "")
+    holding = other.transaction()
+    await holding.start()
+    await other.execute(KEY, digest_of(event.key), NOW)
+    saving = asyncio.create_task(store.save([event, incoming("2")]))
+    await waiting_for_a_lock(other)
+    await holding.commit()
+    assert statuses(await saving) == [Status.REDELIVERED, Status.STORED]
 
 
 async def test_lists_are_by_when_events_happened_whenever_they_arrived(store: EventStore) -> None:

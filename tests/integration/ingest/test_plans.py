@@ -6,6 +6,7 @@ looks at them again, and by then they may have a million rows.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +17,8 @@ import pytest
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts import storage
-from services.ingest.events import store
+from services.ingest.event_table import known_events
+from services.ingest.event_table.upkeep import EventTable
 
 
 @pytest.fixture
@@ -30,18 +32,20 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.mark.parametrize(
     "query",
     [
-        store._queries.stored_events,
+        known_events._queries.known,
+        known_events._queries.stored_events,
         storage._queries.owners,
         storage._queries.lock_contacts,
         storage._queries.see_contacts,
     ],
-    ids=["stored events", "owners", "locked contacts", "contacts seen again"],
+    ids=["known events", "stored events", "owners", "locked contacts", "contacts seen again"],
 )
 async def test_a_plan_made_for_empty_tables_reads_none_of_them_whole(
     database: Database, query: Any
 ) -> None:
+    await EventTable(database).look()
     async with database.acquire() as connection:
-        for table in ("events", "contacts", "contact_keys", "erased_keys"):
+        for table in ("events", "event_keys", "contacts", "contact_keys", "erased_keys"):
             await connection.execute(f"VACUUM ANALYZE {table}")
         await connection.execute(f"PREPARE kept AS {query.sql}")
         await connection.execute("SET plan_cache_mode = force_generic_plan")
@@ -60,6 +64,35 @@ async def test_a_plan_made_for_empty_tables_reads_none_of_them_whole(
     }
     for node in read:
         assert "Index Cond" in node or node["Node Type"] in {"Bitmap Heap Scan", "Tid Scan"}
+
+
+async def test_no_look_up_starts_more_processes(database: Database) -> None:
+    async with database.acquire() as connection:
+        await connection.execute(MANY)
+        await connection.execute("ANALYZE contacts, contact_keys")
+        # As cheap as it can seem.
+        for lure in ("parallel_setup_cost", "parallel_tuple_cost", *SIZES):
+            await connection.execute(f"SET {lure} = 0")
+        digests = [hashlib.sha256(str(n).encode()).digest() for n in range(500)]
+        query = f"EXPLAIN (FORMAT JSON) {storage._queries.owners.sql}"
+        plan = json.loads(await connection.fetchval(query, digests, digests, digests, []))
+        types = {node["Node Type"] for node in nodes(plan[0]["Plan"])}
+        assert not types & {"Gather", "Gather Merge"}
+        await connection.execute("SET max_parallel_workers_per_gather = 2")
+        plan = json.loads(await connection.fetchval(query, digests, digests, digests, []))
+        assert "Gather" in {node["Node Type"] for node in nodes(plan[0]["Plan"])}
+
+
+SIZES = ("min_parallel_table_scan_size", "min_parallel_index_scan_size")
+MANY = """
+WITH filled AS (
+    INSERT INTO contacts (id, source, properties, versions, created_at, first_seen_at, last_seen_at)
+    SELECT gen_random_uuid(), 'posthog', '{}', '{}', now(), now(), now()
+    FROM generate_series(1, 5000) RETURNING id
+)
+INSERT INTO contact_keys (kind, digest, value, contact_id)
+SELECT 'external', sha256(convert_to(row_number() OVER ()::text, 'UTF8')), '', id FROM filled
+"""
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ def test_a_billion_a_day_is_carried_by_what_is_rented() -> None:
 
 def test_disks_hold_what_is_kept() -> None:
     events = next(one for one in plan.machines() if one.use == "PostgreSQL, events")
-    kept = plan.EVENTS_A_DAY * plan.KEPT_DAYS * (plan.ROW_BYTES + plan.INDEX_BYTES)
+    kept = plan.EVENTS_A_DAY * plan.KEPT_DAYS * plan.STORED_BYTES
     assert events.number / plan.SERVERS * events.disk_tb * 1e12 > kept
 
 

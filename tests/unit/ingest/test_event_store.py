@@ -30,6 +30,13 @@ class Transactions(EventStore):
         return [Saved(Status.STORED, f"contact of {event.ref.id}") for event in events]
 
 
+def of_a_constraint(name: str) -> Exception:
+    error = asyncpg.CheckViolationError("refused")
+    # As asyncpg sets it from what PostgreSQL answers.
+    vars(error)["constraint_name"] = name
+    return error
+
+
 def always(error: Exception) -> list[Exception]:
     return [error] * 100
 
@@ -38,7 +45,7 @@ def always(error: Exception) -> list[Exception]:
     "error",
     [
         asyncpg.DataError("numeric field overflow"),
-        asyncpg.CheckViolationError("refused"),
+        of_a_constraint("events_event_check"),
         asyncpg.ProgramLimitExceededError("index row too large"),
         ValueError("year is out of range"),
         RecursionError("nested too deep"),

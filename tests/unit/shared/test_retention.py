@@ -34,12 +34,8 @@ class App:
 @pytest.mark.parametrize(
     ("service", "environment", "kept"),
     [
-        (ingest, {}, [("events", "received_at", 0), ("audit", "at", 0)]),
-        (
-            ingest,
-            {"EVENT_RETENTION_DAYS": "400", "AUDIT_RETENTION_DAYS": "90"},
-            [("events", "received_at", 400), ("audit", "at", 90)],
-        ),
+        (ingest, {}, [("audit", "at", 0)]),
+        (ingest, {"AUDIT_RETENTION_DAYS": "90"}, [("audit", "at", 90)]),
         (analytics, {}, [("deliveries", "finished_at", 0)]),
         (analytics, {"DELIVERY_RETENTION_DAYS": "30"}, [("deliveries", "finished_at", 30)]),
     ],
@@ -71,3 +67,23 @@ async def test_a_service_keeps_each_table_for_as_long_as_is_set(
         1:
     ]
     assert len(started) == 1 + len(kept)
+
+
+@pytest.mark.parametrize("days", [None, "400"])
+async def test_ingest_keeps_events_for_as_long_as_is_set(
+    monkeypatch: pytest.MonkeyPatch, days: str | None
+) -> None:
+    told: list[object] = []
+
+    def create_app(*_: object, event_retention_days: int, **__: object) -> App:
+        told.append(event_retention_days)
+        return App()
+
+    monkeypatch.setenv("DATABASE_URL", "postgresql://localhost/hogsend")
+    monkeypatch.setenv("METRICS_PORT", "0")
+    if days is not None:
+        monkeypatch.setenv("EVENT_RETENTION_DAYS", days)
+    monkeypatch.setattr(ingest, "create_app", create_app)
+    monkeypatch.setattr(ingest.telemetry, "reporting", lambda *_: nullcontext())
+    await ingest.run()
+    assert told == [int(days or 0)]

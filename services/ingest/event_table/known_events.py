@@ -1,0 +1,148 @@
+"""Which events are stored: by keys beside the partitions, of which each knows only its own events.
+
+A key is there as long as its event, and not much longer where old events are dropped. Events from
+before there were keys are looked for in the table that they lie in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiosql
+import msgspec
+
+from services.ingest.event_table.partitions import EARLIEST, UNPARTITIONED, listed
+from services.ingest.incoming_event import EventKey, IncomingEvent
+
+_queries: Any = aiosql.from_path(Path(__file__).with_name("known_events.sql"), "asyncpg")
+_KNOWN = _queries.known.sql
+
+_DIGEST_BYTES = 16
+_UUID_LENGTH = 36
+_UUID_VERSION = 14
+"""Where the digit of the version is."""
+_INSTANT = timedelta(microseconds=1)
+
+
+class Stored(NamedTuple):
+    """An event that was in the database before a batch."""
+
+    contact_key: str
+    received_at: datetime
+    backfilled: bool
+
+
+def digest_of(key: EventKey) -> bytes:
+    """What an event is known by, 16 bytes.
+
+    Ids of PostHog begin with their time (UUID version 7, RFC 9562), and so does the digest then:
+    keys that are written together lie together in the index. The rest, 10 bytes of SHA-256, tells
+    those of one millisecond.
+    """
+    digest = hashlib.sha256(msgspec.json.encode(key)).digest()
+    id = key.id
+    if len(id) == _UUID_LENGTH and id[_UUID_VERSION] == "7":
+        try:
+            time = bytes.fromhex(id[:8] + id[9:13])
+        except ValueError:
+            return digest[:_DIGEST_BYTES]
+        return (time + digest)[:_DIGEST_BYTES]
+    return digest[:_DIGEST_BYTES]
+
+
+class KnownEvents:
+    """Keys of stored events; its methods are part of the caller's transaction."""
+
+    def __init__(self) -> None:
+        self._unkeyed_until: datetime | None = None
+        """Where the table of events without keys ends; None before that was looked up. It only ever
+        comes nearer, so an old value finds the same events, and looks at more than it must."""
+
+    async def look_up_bounds(self, connection: Any) -> None:
+        """Find out where there may be events without keys."""
+        for partition in await listed(connection):
+            if partition.name == UNPARTITIONED:
+                self._unkeyed_until = partition.ends
+                return
+        self._unkeyed_until = EARLIEST
+
+    async def find(
+        self, connection: Any, events: Mapping[bytes, IncomingEvent]
+    ) -> dict[bytes, Stored]:
+        """Say which of `events`, by their digests, are stored."""
+        found = {}
+        known: dict[bytes, datetime] = dict(await connection.fetch(_KNOWN, list(events)))
+        if known:
+            # What erases or drops events does not reach all keys in the same moment.
+            found = {digest: Stored("", at, backfilled=False) for digest, at in known.items()}
+            found |= await _stored(
+                connection,
+                [(one, events[one].key, at, at + _INSTANT) for one, at in known.items()],
+            )
+        if self._unkeyed_until is None:
+            await self.look_up_bounds(connection)
+        until = self._unkeyed_until
+        if until is not None and until > EARLIEST:
+            found |= await _stored(
+                connection,
+                [
+                    (digest, event.key, EARLIEST, until)
+                    for digest, event in events.items()
+                    if digest not in known
+                ],
+            )
+        return found
+
+    async def remember(self, connection: Any, events: Mapping[bytes, IncomingEvent]) -> None:
+        """Keep the keys of new events.
+
+        Raises:
+            asyncpg.UniqueViolationError: another transaction stored one of them meanwhile.
+        """
+        await connection.copy_records_to_table(
+            "event_keys",
+            columns=("digest", "received_at"),
+            # In order, so that two transactions cannot wait for each other.
+            records=[(digest, events[digest].received_at) for digest in sorted(events)],
+        )
+
+    async def move(self, connection: Any, events: Mapping[bytes, IncomingEvent]) -> None:
+        """Keep that events have another time of receipt."""
+        digests = sorted(events)
+        await _queries.move_keys(
+            connection,
+            digests=digests,
+            received_at=[events[digest].received_at for digest in digests],
+        )
+
+
+async def forget(connection: Any, keys: Iterable[EventKey]) -> None:
+    """Forget the keys of events that are erased."""
+    await _queries.forget(connection, digests=[digest_of(key) for key in keys])
+
+
+async def _stored(
+    connection: Any, wanted: Sequence[tuple[bytes, EventKey, datetime, datetime]]
+) -> dict[bytes, Stored]:
+    """Find events received within a time each."""
+    if not wanted:
+        return {}
+    digests, keys, since, before = zip(*wanted, strict=True)
+    sources, ids, names, user_ids = zip(*keys, strict=True)
+    found = _queries.stored_events(
+        connection,
+        sources=sources,
+        ids=ids,
+        names=names,
+        user_ids=user_ids,
+        since=since,
+        before=before,
+    )
+    return {
+        digests[position - 1]: Stored(contact_key, received_at, backfilled)
+        async for position, received_at, backfilled, contact_key in found
+    }

@@ -1,0 +1,195 @@
+"""Partitions of the table of events, by the time of their receipt.
+
+They are made some time ahead, and for any other time when an event of it comes, so that every event
+has a place. A partition whose events are all too old is dropped whole. See docs/adr/0017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiosql
+import asyncpg
+import msgspec
+import structlog
+
+from hogsend.service import metrics
+from hogsend.service.database import Database
+
+log = structlog.get_logger(__name__)
+
+_queries: Any = aiosql.from_path(Path(__file__).with_name("partitions.sql"), "asyncpg")
+_CREATE = Path(__file__).with_name("new_partition.sql").read_text(encoding="utf-8")
+
+UNPARTITIONED = "events_unpartitioned"
+"""The table from before there were partitions (migration 0020), and a partition itself."""
+UNTIL = f"{UNPARTITIONED}_until_"
+"""How the constraint is called that is to be its end; then follows the day."""
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
+PARTITIONS_KEPT = 30
+"""How many partitions the days that events are kept are divided into."""
+DAYS_WITHOUT_RETENTION = 30
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Partition(msgspec.Struct, frozen=True):
+    """One table of events: those received from `begins` until before `ends`."""
+
+    relation: int
+    """PostgreSQL's number of the table, which is never used again."""
+    name: str
+    begins: datetime
+    ends: datetime
+    expected_rows: int
+    """By PostgreSQL's estimate."""
+    blocks: int
+    """How many blocks it fills."""
+
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether it is still the only one, whatever the time."""
+        return self.ends == LATEST
+
+    def holds(self, moment: datetime) -> bool:
+        """Whether an event that is received at `moment` lies in it."""
+        return self.begins <= moment < self.ends
+
+
+class TablePartitions:
+    """The partitions there are. Every method raises `Unavailable` without PostgreSQL."""
+
+    def __init__(self, database: Database, *, retention_days: int = 0) -> None:
+        """Use `database`; events are kept for some days, or with 0 for ever."""
+        self._database = database
+        self._retention_days = retention_days
+        self._width = timedelta(days=days_of_a_partition(retention_days))
+
+    async def gone_before(self) -> datetime:
+        """Before when no event is left: all are too old, and no partition is there any more."""
+        async with self._database.acquire() as connection:
+            partitions = await listed(connection)
+        return min([self._oldest(), *(one.begins for one in partitions)])
+
+    async def make_ahead(self) -> None:
+        """Make the partition of this moment and the following one."""
+        now = datetime.now(UTC)
+        await self.make_room([now, now + self._width])
+
+    async def make_room(self, moments: Iterable[datetime]) -> None:
+        """Make sure that events received at `moments` have a partition.
+
+        Raises:
+            asyncpg.PostgresError: PostgreSQL refuses.
+        """
+        async with self._database.acquire() as connection, connection.transaction():
+            await lock(connection)
+            partitions = await listed(connection)
+            for moment in moments:
+                if not any(one.holds(moment) for one in partitions):
+                    await make(connection, *gap(moment, self._width, partitions))
+                    partitions = await listed(connection)
+
+    async def drop_old(self) -> int:
+        """Drop partitions whose events are all older than they are kept.
+
+        Nobody waits longer than a quarter of a second for it.
+
+        Returns:
+            How many were dropped.
+
+        Raises:
+            Unavailable: somebody has read or written events all that time; try again.
+            asyncpg.PostgresError: PostgreSQL refuses.
+        """
+        if not self._retention_days:
+            return 0
+        oldest = self._oldest()
+        async with self._database.acquire() as connection:
+            old = [one for one in await listed(connection) if one.ends <= oldest]
+        for partition in old:
+            await self._drop(partition)
+        return len(old)
+
+    def _oldest(self) -> datetime:
+        return datetime.now(UTC) - timedelta(days=self._retention_days)
+
+    async def _drop(self, partition: Partition) -> None:
+        async with self._database.acquire() as connection, connection.transaction():
+            await lock(connection)
+            await _queries.keep_from_sweep(connection, name=partition.name)
+            await _queries.wait_briefly(connection)
+            await connection.execute(f"DROP TABLE IF EXISTS {partition.name}")
+        metrics.RETENTION_DELETED.labels("events").inc(partition.expected_rows)
+        log.info(
+            "old events dropped",
+            partition=partition.name,
+            rows=partition.expected_rows,
+            days=self._retention_days,
+        )
+
+
+def days_of_a_partition(retention_days: int) -> int:
+    """How many days a new partition is for."""
+    if not retention_days:
+        return DAYS_WITHOUT_RETENTION
+    return -(-retention_days // PARTITIONS_KEPT)
+
+
+def gap(
+    moment: datetime, width: timedelta, partitions: Sequence[Partition]
+) -> tuple[datetime, datetime]:
+    """Say from when until when a partition for `moment` can be; none of `partitions` holds it.
+
+    Partitions begin at multiples of their width since 1970, unless others that were made with
+    another width are in the way.
+    """
+    begins = moment - (moment - _EPOCH) % width
+    ends = begins + width
+    for one in partitions:
+        if one.ends <= moment:
+            begins = max(begins, one.ends)
+        else:
+            ends = min(ends, one.begins)
+    return begins, ends
+
+
+async def lock(connection: Any) -> None:
+    """Let nobody else change partitions until the end of the transaction."""
+    await _queries.lock_partitions(connection)
+
+
+async def listed(connection: Any) -> list[Partition]:
+    """All partitions, in the order of time."""
+    return [
+        Partition(
+            relation=row["relation"],
+            name=row["name"],
+            begins=row["begins"] or EARLIEST,
+            ends=row["ends"] or LATEST,
+            expected_rows=row["expected_rows"],
+            blocks=row["blocks"],
+        )
+        async for row in _queries.partitions(connection)
+    ]
+
+
+async def make(connection: Any, begins: datetime, ends: datetime) -> None:
+    """Make a partition; nobody waits for it, and until it is committed nobody sees it."""
+    day = begins.date().isoformat().replace("-", "")
+    name = f"events_{day}"
+    await connection.execute(
+        _CREATE.format(name=name, begins=begins.isoformat(), ends=ends.isoformat())
+    )
+    log.info("a partition for events was made", partition=name, ends=ends.isoformat())
+
+
+def has_no_partition(error: asyncpg.PostgresError) -> bool:
+    """Whether PostgreSQL refused an event because there is no place for its time of receipt."""
+    if not isinstance(error, asyncpg.CheckViolationError):
+        return False
+    constraint = getattr(error, "constraint_name", None)
+    return constraint is None or constraint.startswith(UNTIL)

@@ -1,0 +1,26 @@
+-- migrate:up
+-- Events lie in partitions by the time of their receipt (`services.ingest.event_table.partitions`), and
+-- what makes one known lies beside them. Rows that are there stay where they are: their table becomes
+-- the default partition, which reads no row, and gets its bounds while the service works
+-- (`services.ingest.event_table.unpartitioned`). The version before this one writes to and reads from it as before.
+ALTER TABLE ingest.events RENAME TO events_unpartitioned;
+CREATE TABLE ingest.events (LIKE ingest.events_unpartitioned INCLUDING DEFAULTS)
+    PARTITION BY RANGE (received_at);
+ALTER TABLE ingest.events ATTACH PARTITION ingest.events_unpartitioned DEFAULT;
+
+-- The digest is `services.ingest.event_table.known_events`'. `received_at` is the event's, and leads to its partition.
+CREATE TABLE ingest.event_keys (
+    digest      bytea       PRIMARY KEY,
+    received_at timestamptz NOT NULL
+);
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM ingest.events) THEN
+        DROP TABLE ingest.events_unpartitioned;
+    END IF;
+END
+$$;
+
+-- migrate:down
+-- Forward only.

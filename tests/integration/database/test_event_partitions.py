@@ -1,0 +1,311 @@
+"""Events in partitions by the time of their receipt: made, found again, and dropped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.events import ListEvents
+from hogsend.service import metrics
+from hogsend.service.database import Database
+from services.ingest.app import MIGRATIONS
+from services.ingest.erasure.jobs import ErasureJobs, Job
+from services.ingest.erasure.person import Person
+from services.ingest.event_table import upkeep
+from services.ingest.event_table.known_events import digest_of
+from services.ingest.event_table.partitions import TablePartitions, listed
+from services.ingest.event_table.upkeep import EventTable
+from services.ingest.events.outcome import Outcome, Saved, Status
+from services.ingest.events.store import EventStore
+from services.ingest.incoming_event import EventRef, IncomingEvent
+from tests.pgbouncer import PROGRAM, pgbouncer
+from tests.waiting import eventually
+
+NOW = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+NAMES = "SELECT relid::regclass::text FROM pg_partition_tree('events') WHERE isleaf ORDER BY 1"
+
+
+def incoming(id: str, received_at: datetime = NOW, **fields: Any) -> IncomingEvent:
+    event = IncomingEvent(
+        ref=EventRef("posthog", id),
+        name="e",
+        user_id="anna",
+        email=None,
+        occurred_at=received_at,
+        received_at=received_at,
+        properties={},
+        person_properties={},
+    )
+    return msgspec.structs.replace(event, **fields)
+
+
+def ago(days: float) -> datetime:
+    return NOW - timedelta(days=days)
+
+
+def statuses(outcomes: list[Outcome]) -> list[Status]:
+    return [outcome.status for outcome in outcomes if isinstance(outcome, Saved)]
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
+    await database.connect()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def rows(database: Database, database_url: str) -> AsyncIterator[Any]:
+    """A connection of somebody else's."""
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    yield connection
+    await connection.close()
+
+
+def store_of(database: Database, days: int = 0) -> EventStore:
+    return EventStore(database, EventTable(database, retention_days=days))
+
+
+async def names(rows: Any) -> list[str]:
+    return [name for (name,) in await rows.fetch(NAMES)]
+
+
+async def test_an_event_of_any_time_finds_a_place(database: Database, rows: Any) -> None:
+    store = store_of(database)
+    at = [ago(400), NOW, ago(-40), datetime(1999, 12, 31, tzinfo=UTC)]
+    events = [incoming(str(number), moment) for number, moment in enumerate(at)]
+    assert statuses(await store.save(events)) == [Status.STORED] * 4
+    assert len(await names(rows)) == 4
+    assert statuses(await store.save(events)) == [Status.REDELIVERED] * 4
+    page = await store.page(ListEvents())
+    assert [event.received_at for event in page.events] == sorted(at, reverse=True)
+    for partition in await listed(rows):
+        assert partition.ends - partition.begins == timedelta(days=30)
+
+
+async def test_replicas_make_each_partition_once(database: Database, rows: Any) -> None:
+    replicas = [store_of(database) for _ in range(4)]
+    batches = [[incoming(f"{n} {days}", ago(days)) for days in range(0, 90, 10)] for n in range(4)]
+    for outcomes in await asyncio.gather(
+        *(store.save(batch) for store, batch in zip(replicas, batches, strict=True))
+    ):
+        assert statuses(outcomes) == [Status.STORED] * 9
+    assert len(await names(rows)) == len(set(await names(rows))) <= 5
+    assert await rows.fetchval("SELECT count(*) FROM events") == 36
+
+
+async def test_partitions_are_made_ahead_and_go_on_where_others_of_another_width_end(
+    database: Database, rows: Any
+) -> None:
+    await TablePartitions(database).make_ahead()
+    (this, following) = await listed(rows)
+    now = datetime.now(UTC)
+    assert this.holds(now)
+    assert following.begins == this.ends
+    # Retention was set: days instead of months.
+    daily = TablePartitions(database, retention_days=7)
+    await daily.make_room([following.ends + timedelta(days=3), this.begins - timedelta(hours=1)])
+    before, *_, after = await listed(rows)
+    assert before.ends == this.begins
+    assert before.ends - before.begins == after.ends - after.begins == timedelta(days=1)
+    # And taken back: the month ends where the days begin.
+    await TablePartitions(database).make_room([following.ends + timedelta(hours=1)])
+    *_, month, last = await listed(rows)
+    assert (month.begins, month.ends) == (following.ends, after.begins)
+    assert last == after
+
+
+async def test_an_operators_constraint_and_index_are_those_of_new_partitions_too(
+    database: Database, rows: Any
+) -> None:
+    await rows.execute("ALTER TABLE events ADD CHECK (event <> 'refused')")
+    await rows.execute("CREATE INDEX ON events (correlation_id)")
+    store = store_of(database)
+    fine, refused = await store.save([incoming("1"), incoming("2", name="refused")])
+    assert isinstance(fine, Saved)
+    assert not isinstance(refused, Saved)
+
+
+async def test_what_cannot_be_made_is_tried_again_and_no_event_is_refused(
+    database: Database, rows: Any
+) -> None:
+    store = store_of(database)
+    await rows.execute("CREATE VIEW events_in_the_way AS SELECT 1")
+    begins = NOW - (NOW - datetime(1970, 1, 1, tzinfo=UTC)) % timedelta(days=30)
+    name = f"events_{begins:%Y%m%d}"
+    await rows.execute(f"ALTER VIEW events_in_the_way RENAME TO {name}")
+    with pytest.raises(Unavailable, match="DuplicateTable"):
+        await store.save([incoming("1")])
+    await rows.execute(f"DROP VIEW {name}")
+    assert statuses(await store.save([incoming("1")])) == [Status.STORED]
+
+
+async def test_old_partitions_are_dropped_whole_and_their_keys_follow(
+    database: Database, rows: Any
+) -> None:
+    store = store_of(database, days=7)
+    events = [incoming(str(days), ago(days)) for days in range(12)]
+    await store.save(events)
+    await rows.execute("ANALYZE events")
+    table = EventTable(database, retention_days=7)
+    before = metrics.RETENTION_DELETED.labels("events")._value.get()
+    with capture_logs() as logged:
+        assert await table.look()
+    kept = {int(id) for (id,) in await rows.fetch("SELECT id FROM events")}
+    assert set(range(7)) <= kept <= set(range(9))
+    dropped = [line for line in logged if line["event"] == "old events dropped"]
+    assert len(dropped) == 12 - len(kept)
+    assert all((line["rows"], line["days"]) == (1, 7) for line in dropped)
+    counted = metrics.RETENTION_DELETED.labels("events")._value.get() - before
+    assert counted == len(dropped)
+    # One that is known is not stored anew as long as its event may be there.
+    _, keys = table.retentions()
+    assert await keys.sweep() == 12 - len(kept)
+    again = await store.save([event for event in events if int(event.ref.id) in kept])
+    assert statuses(again) == [Status.REDELIVERED] * len(kept)
+
+
+async def test_a_key_stays_as_long_as_a_partition_of_another_width_does(
+    database: Database, rows: Any
+) -> None:
+    events = [incoming(str(days), ago(days)) for days in range(0, 60, 5)]
+    await store_of(database).save(events)
+    # A month each until now, days from now on.
+    table = EventTable(database, retention_days=7)
+    await table.look()
+    _, keys = table.retentions()
+    await keys.sweep()
+    kept = {id for (id,) in await rows.fetch("SELECT id FROM events")}
+    assert len(kept) > 3
+    again = await EventStore(database, table).save(
+        [event for event in events if event.ref.id in kept]
+    )
+    assert statuses(again) == [Status.REDELIVERED] * len(kept)
+    assert await rows.fetchval("SELECT count(*) FROM event_keys") == len(kept)
+
+
+async def test_nothing_is_dropped_by_default(database: Database, rows: Any) -> None:
+    await store_of(database).save([incoming("old", ago(4000))])
+    await EventTable(database).look()
+    assert await rows.fetchval("SELECT count(*) FROM events") == 1
+
+
+async def test_whoever_stores_does_not_wait_for_a_drop_that_waits(
+    database: Database, rows: Any
+) -> None:
+    store = store_of(database, days=7)
+    await store.save([incoming("old", ago(20)), incoming("1")])
+    table = EventTable(database, retention_days=7)
+    async with rows.transaction():
+        await rows.fetch("SELECT FROM events")
+        with pytest.raises(Unavailable):
+            await table.look()
+        assert statuses(await store.save([incoming("2")])) == [Status.STORED]
+    assert await table.look()
+    assert await rows.fetchval("SELECT count(*) FROM events WHERE id = 'old'") == 0
+
+
+async def test_an_event_that_comes_as_it_happened_moves_from_its_backfills_partition(
+    database: Database, rows: Any
+) -> None:
+    store = store_of(database)
+    await store.save([incoming("1", ago(90), backfilled=True)])
+    live = incoming("1")
+    assert statuses(await store.save([live])) == [Status.REDELIVERED]
+    row = await rows.fetchrow("SELECT tableoid, received_at, backfilled FROM events")
+    assert (row["received_at"], row["backfilled"]) == (NOW, False)
+    (partition,) = [one for one in await listed(rows) if one.holds(NOW)]
+    assert row["tableoid"] == partition.relation
+    assert await rows.fetchval("SELECT received_at FROM event_keys") == NOW
+    assert statuses(await store.save([live, incoming("1", ago(1))])) == [
+        Status.REDELIVERED,
+        Status.KNOWN,
+    ]
+
+
+async def test_a_person_is_erased_from_every_partition_with_the_keys(
+    database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ingest.erasure.jobs.EVENTS_AT_ONCE", 2)
+    store = store_of(database)
+    await store.save([incoming(str(n), ago(n * 20)) for n in range(10)])
+    await store.save([incoming(f"ben {n}", ago(n * 20), user_id="ben") for n in range(3)])
+    contact = await rows.fetchval("SELECT contact_id FROM events WHERE user_id = 'anna' LIMIT 1")
+    job = Job(
+        id=uuid4(),
+        contact_id=contact,
+        contact_ids=[contact],
+        person=Person(frozenset(), frozenset()),
+        requested_at=NOW,
+        is_announced=True,
+        is_swept=False,
+    )
+    assert await ErasureJobs(database).delete_events(job) == 10
+    assert await rows.fetchval("SELECT array_agg(DISTINCT user_id) FROM events") == ["ben"]
+    kept = {bytes(digest) for (digest,) in await rows.fetch("SELECT digest FROM event_keys")}
+    assert kept == {digest_of(incoming(f"ben {n}", user_id="ben").key) for n in range(3)}
+
+
+async def test_a_page_reads_of_each_partition_no_more_than_it_shows(
+    database: Database, rows: Any
+) -> None:
+    store = store_of(database)
+    for chunk in range(6):
+        await store.save([incoming(f"{chunk} {n}", ago(chunk * 30 + n / 10)) for n in range(200)])
+    await rows.execute("ANALYZE events")
+    seen: list[str] = []
+    before: str | None = None
+    while True:
+        page = await store.page(ListEvents(limit=100, before=before))
+        seen += [event.id for event in page.events]
+        if (before := page.next_before) is None:
+            break
+    assert len(seen) == len(set(seen)) == 1200
+    moments = {row["id"]: row["occurred_at"] for row in await rows.fetch("SELECT * FROM events")}
+    assert [moments[id] for id in seen] == sorted(moments.values(), reverse=True)
+
+
+async def test_it_is_looked_after_again_and_again_whatever_happens(
+    database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOK_SECONDS", "RETRY_SECONDS"):
+        monkeypatch.setattr(upkeep, name, 0.01)
+    await rows.execute("ALTER TABLE events RENAME TO gone; CREATE TABLE events (LIKE gone)")
+    counted = metrics.FAILURES.labels("partitions", "WrongObjectTypeError")
+    keeping = asyncio.create_task(EventTable(database).keep())
+
+    async def failed() -> bool:
+        return bool(counted._value.get())
+
+    await eventually(failed)
+    await rows.execute("DROP TABLE events; ALTER TABLE gone RENAME TO events")
+
+    async def made() -> bool:
+        return len(await listed(rows)) == 2
+
+    await eventually(made)
+    keeping.cancel()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
+async def test_partitions_are_made_and_dropped_behind_a_pooler(
+    database: Database, database_url: str, rows: Any, tmp_path: Path
+) -> None:
+    async with pgbouncer(database_url, "transaction", tmp_path) as url:
+        pooled = Database(url, "ingest", MIGRATIONS, pool_size=2)
+        await pooled.connect()
+        await store_of(pooled, days=7).save([incoming("old", ago(20)), incoming("1")])
+        assert await EventTable(pooled, retention_days=7).look()
+        await pooled.close()
+    assert [id for (id,) in await rows.fetch("SELECT id FROM events")] == ["1"]

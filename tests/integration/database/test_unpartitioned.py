@@ -1,0 +1,324 @@
+"""The table of events from before there were partitions: it stays, and gets bounds meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from hogsend.contract.errors import Unavailable
+from hogsend.contract.events import ListEvents
+from hogsend.service.database import Database
+from hogsend.service.migrations import migrate
+from hogsend.service.postgres_address import PostgresAddress
+from hogsend.service.retention import Retention
+from services.ingest.app import MIGRATIONS
+from services.ingest.event_table import known_events
+from services.ingest.event_table import unpartitioned as module
+from services.ingest.event_table.partitions import LATEST, UNPARTITIONED, listed
+from services.ingest.event_table.unpartitioned import Unpartitioned
+from services.ingest.event_table.upkeep import EventTable
+from services.ingest.events.outcome import Status
+from services.ingest.events.store import EventStore
+from tests.integration.database.test_event_partitions import incoming, statuses
+from tests.pgbouncer import PROGRAM, pgbouncer
+from tests.waiting import eventually
+
+BEFORE = 19
+"""The last migration before there were partitions."""
+OLD = """
+INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
+SELECT 'posthog', 'old ' || n, 'e', 'anna', '00000000-0000-0000-0000-000000000000', '{}',
+    now() - n * interval '1 day', now() - n * interval '1 day'
+FROM generate_series(1, $1::int) AS n
+"""
+ROWS = 100
+
+# What the version before asks and does.
+KNOWN_BEFORE = """
+SELECT received_at FROM events WHERE source = $1 AND id = $2
+    AND hashtextextended(event, 0) = hashtextextended('e', 0)
+    AND hashtextextended(user_id, 0) = hashtextextended('anna', 0)
+"""
+COLUMNS_BEFORE = (
+    *("source", "id", "event", "user_id", "contact_id", "properties", "occurred_at"),
+    *("received_at", "correlation_id", "backfilled", "queued_at"),
+)
+
+
+@pytest.fixture
+async def rows(database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
+    """Somebody else's connection to a database of the version before, with events in it."""
+    older = tmp_path / "older"
+    older.mkdir()
+    for file in sorted(MIGRATIONS.glob("*.sql"))[:BEFORE]:
+        shutil.copy(file, older)
+    await migrate(PostgresAddress.parse(database_url), "ingest", older)
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    await connection.execute(OLD, ROWS)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def database(rows: Any, database_url: str) -> AsyncIterator[Database]:
+    """The same, upgraded."""
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
+    await database.connect()
+    yield database
+    await database.close()
+
+
+def store_of(database: Database) -> EventStore:
+    return EventStore(database, EventTable(database))
+
+
+def of_the_version_before(id: str, at: datetime) -> tuple[object, ...]:
+    nobody = "00000000-0000-0000-0000-000000000000"
+    return ("posthog", id, "e", "anna", nobody, "{}", at, at, None, False, None)
+
+
+def old(number: int) -> Any:
+    return incoming(f"old {number}")
+
+
+async def nothing(_: Database, __: Any) -> None:
+    pass
+
+
+async def bounded(database: Database, _: Any) -> None:
+    assert await EventTable(database).look()
+
+
+async def half_way(database: Database, _: Any) -> None:
+    await Unpartitioned(database)._announced_end()
+
+
+@pytest.mark.parametrize("so_far", [nothing, half_way, bounded])
+async def test_events_of_before_are_known_listed_and_erased_however_far_it_is(
+    database: Database, rows: Any, so_far: Callable[[Database, Any], Awaitable[None]]
+) -> None:
+    await so_far(database, rows)
+    store = store_of(database)
+    assert statuses(await store.save([old(1), old(ROWS), incoming("new")])) == [
+        Status.KNOWN,
+        Status.KNOWN,
+        Status.STORED,
+    ]
+    assert statuses(await store.save([incoming("new"), old(50)])) == [
+        Status.REDELIVERED,
+        Status.KNOWN,
+    ]
+    page = await store.page(ListEvents(limit=200))
+    assert len(page.events) == page.total == ROWS + 1
+    assert [one.occurred_at for one in page.events] == sorted(
+        (one.occurred_at for one in page.events), reverse=True
+    )
+
+
+@pytest.mark.parametrize("so_far", [nothing, half_way, bounded])
+async def test_the_version_before_goes_on_beside(
+    database: Database, rows: Any, so_far: Callable[[Database, Any], Awaitable[None]]
+) -> None:
+    await so_far(database, rows)
+    store = store_of(database)
+    await store.save([incoming("new")])
+    # It knows what the new version stored, and the new version what it stores.
+    for id in ("new", "old 1"):
+        assert await rows.fetchval(KNOWN_BEFORE, "posthog", id) is not None
+    at = datetime.now(UTC)
+    await rows.copy_records_to_table(
+        "events", columns=COLUMNS_BEFORE, records=[of_the_version_before("beside", at)]
+    )
+    again = incoming("beside")
+    assert statuses(await store.save([again])) == [Status.KNOWN]
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await rows.copy_records_to_table(
+            "events", columns=COLUMNS_BEFORE, records=[of_the_version_before("new", at)]
+        )
+    assert await rows.fetchval("SELECT count(*) FROM events") == ROWS + 2
+
+
+async def test_an_event_of_before_that_comes_as_it_happened_gets_a_key(
+    database: Database, rows: Any
+) -> None:
+    await rows.execute("UPDATE events SET backfilled = true")
+    await bounded(database, rows)
+    store = store_of(database)
+    later = datetime.now(UTC) + timedelta(days=60)
+    live = incoming("old 1", later)
+    assert statuses(await store.save([live])) == [Status.REDELIVERED]
+    assert statuses(await store.save([live])) == [Status.REDELIVERED]
+    assert await rows.fetchval("SELECT count(*) FROM event_keys") == 1
+    assert await rows.fetchval("SELECT count(*) FROM events") == ROWS
+
+
+async def test_it_becomes_the_partition_of_everything_until_a_week_from_now(
+    database: Database, rows: Any
+) -> None:
+    (before,) = await listed(rows)
+    assert (before.name, before.ends) == (UNPARTITIONED, LATEST)
+    assert await EventTable(database).look()
+    first, *_ = await listed(rows)
+    assert first.name == UNPARTITIONED
+    assert first.relation == before.relation
+    now = datetime.now(UTC)
+    assert now + timedelta(days=7) <= first.ends <= now + timedelta(days=8)
+    assert (
+        await rows.fetchval(
+            "SELECT count(*) FROM pg_constraint WHERE conrelid = $1::regclass AND contype = 'c'",
+            UNPARTITIONED,
+        )
+        == 0
+    )
+    # What comes later lies elsewhere, and nothing is left to do.
+    store = store_of(database)
+    assert statuses(await store.save([incoming("later", first.ends)])) == [Status.STORED]
+    assert await EventTable(database).look()
+    assert await rows.fetchval("SELECT count(*) FROM events_unpartitioned") == ROWS
+
+
+async def test_only_what_has_no_keys_is_looked_through_for_them(
+    database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    stored = known_events._stored
+
+    async def noted(connection: Any, wanted: Any) -> Any:
+        asked.extend(before.date().isoformat() for *_, before in wanted)
+        return await stored(connection, wanted)
+
+    monkeypatch.setattr(known_events, "_stored", noted)
+    table = EventTable(database)
+    store = EventStore(database, table)
+    await store.save([incoming("1")])
+    assert asked == [LATEST.date().isoformat()]
+    await table.look()
+    await store.save([incoming("2")])
+    first, *_ = await listed(rows)
+    assert asked[1:] == [first.ends.date().isoformat()]
+    await rows.execute("DROP TABLE events_unpartitioned")
+    await table.look()
+    await store.save([incoming("3")])
+    assert len(asked) == 2
+
+
+async def test_nobody_waits_while_it_is_read(database: Database, rows: Any) -> None:
+    # Validation waits for this lock; so would whoever needs more than it does.
+    async with rows.transaction():
+        await half_way(database, rows)
+        await rows.execute(f"LOCK TABLE {UNPARTITIONED} IN SHARE UPDATE EXCLUSIVE MODE")
+        looking = asyncio.create_task(Unpartitioned(database).bound())
+        async with database.acquire() as connection:
+            while not await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND query LIKE '%VALIDATE CONSTRAINT%'"
+            ):
+                pass
+        assert statuses(await store_of(database).save([incoming("new")])) == [Status.STORED]
+        assert not looking.done()
+    assert await looking
+
+
+async def test_whoever_reads_is_waited_for_only_briefly(database: Database, rows: Any) -> None:
+    async with rows.transaction():
+        await rows.fetch("SELECT FROM events")
+        with pytest.raises(Unavailable):
+            await EventTable(database).look()
+        assert statuses(await store_of(database).save([incoming("new")])) == [Status.STORED]
+        with capture_logs() as logged:
+            keeping = asyncio.create_task(EventTable(database).keep())
+
+            async def was_said() -> bool:
+                return any("fix" in line for line in logged)
+
+            await eventually(was_said)
+            keeping.cancel()
+        (line,) = [line for line in logged if "fix" in line]
+        assert line["log_level"] == "warning"
+        assert "pg_stat_activity" in line["fix"]
+    assert await EventTable(database).look()
+
+
+async def test_replicas_bound_it_once(database: Database, rows: Any) -> None:
+    looked = await asyncio.gather(
+        *(EventTable(database).look() for _ in range(4)), return_exceptions=True
+    )
+    assert True in looked
+    assert all(one in {True, False} or isinstance(one, Unavailable) for one in looked)
+    assert await EventTable(database).look()
+    assert [one.name for one in await listed(rows)].count(UNPARTITIONED) == 1
+
+
+async def test_an_event_after_an_end_that_was_never_reached_is_stored(
+    database: Database, rows: Any
+) -> None:
+    # Begun, and then nothing ran for days.
+    await half_way(database, rows)
+    store = store_of(database)
+    late = incoming("late", datetime.now(UTC) + timedelta(days=50))
+    assert statuses(await store.save([late, incoming("now")])) == [Status.STORED] * 2
+    # The end that is found then is after it.
+    looked = [await EventTable(database).look() for _ in range(2)]
+    assert looked == [False, True]
+    first, *_ = await listed(rows)
+    assert first.holds(late.received_at)
+    assert await rows.fetchval("SELECT count(*) FROM events") == ROWS + 2
+
+
+async def test_an_end_that_is_too_near_is_put_off(
+    database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await half_way(database, rows)
+    monkeypatch.setattr(module, "LEFT", timedelta(days=9))
+    monkeypatch.setattr(module, "AHEAD", timedelta(days=19))
+    assert await EventTable(database).look()
+    first, *_ = await listed(rows)
+    assert first.ends > datetime.now(UTC) + timedelta(days=19)
+
+
+async def test_it_is_swept_by_row_and_dropped_when_all_of_it_is_old(
+    database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = EventTable(database, retention_days=7)
+    assert await table.look()
+    swept = Retention(database, UNPARTITIONED, column="received_at", days=7)
+    assert await swept.sweep() == ROWS - 7 + 1
+    assert await rows.fetchval("SELECT count(*) FROM events") == 6
+
+    later = SimpleNamespace(now=lambda _: datetime.now(UTC) + timedelta(days=30))
+    monkeypatch.setattr("services.ingest.event_table.partitions.datetime", later)
+    assert await table.look()
+    assert UNPARTITIONED not in {one.name for one in await listed(rows)}
+    assert await swept.sweep() == 0
+    assert statuses(await store_of(database).save([incoming("old 1")])) == [Status.STORED]
+
+
+async def test_a_new_database_has_no_such_table(database_url: str) -> None:
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
+    await database.connect()
+    async with database.acquire() as connection:
+        assert await listed(connection) == []
+    assert await Unpartitioned(database).bound()
+    await database.close()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
+async def test_it_is_bounded_behind_a_pooler(
+    database: Database, database_url: str, rows: Any, tmp_path: Path
+) -> None:
+    async with pgbouncer(database_url, "transaction", tmp_path) as url:
+        pooled = Database(url, "ingest", MIGRATIONS, pool_size=2)
+        await pooled.connect()
+        assert await EventTable(pooled).look()
+        await pooled.close()
+    first, *_ = await listed(rows)
+    assert first.ends < LATEST
