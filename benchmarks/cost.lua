@@ -1,13 +1,17 @@
--- Webhooks as PostHog sends them, of many people, each with a new uuid.
+-- Webhooks as PostHog sends them, of many people, each with a new uuid of version 7: it begins with
+-- its time in milliseconds, here as if one came in each.
 local number = 0
 local people = tonumber(os.getenv("PEOPLE"))
 local keyed = os.getenv("KEYED") == "1"
-local run = string.format("%x-%x", os.time(), math.random(1, 2 ^ 31))
+local begun = os.time() * 1000
+local run = string.format("7%03x-8%03x", math.random(0, 4095), math.random(0, 4095))
 
 request = function()
   number = number + 1
   local person = number % people
-  local body = '{"event":{"uuid":"' .. run .. "-" .. number .. '","event":"$pageview","distinct_id":"u_'
+  local time = begun + number
+  local id = string.format("%08x-%04x-%s-%012x", math.floor(time / 65536), time % 65536, run, number)
+  local body = '{"event":{"uuid":"' .. id .. '","event":"$pageview","distinct_id":"u_'
     .. person .. '","properties":{"$lib":"web","plan":"free",'
     .. '"$current_url":"https://shop.example/checkout","$browser":"Chrome","value":149.9},'
     .. '"timestamp":"2026-06-01T12:00:00.000Z","url":"https://eu.posthog.com/project/1/events/x"},'
@@ -18,7 +22,7 @@ request = function()
     ["x-posthog-webhook-secret"] = "bench-secret",
   }
   if keyed then
-    headers["idempotency-key"] = run .. "-" .. number
+    headers["idempotency-key"] = id
   end
   return wrk.format("POST", nil, headers, body)
 end

@@ -15,13 +15,13 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import asyncpg
 
 from benchmarks import ingest
 from benchmarks.ending import run_to_end
 from benchmarks.figures import median
+from benchmarks.ids import new_id
 from benchmarks.processes import cpu_seconds
 from benchmarks.screen import LOG, quiet
 from hogsend.contract import subjects
@@ -78,11 +78,13 @@ _BROWSER: Mapping[str, object] = {
 
 def _webhook(number: int, properties: Mapping[str, object]) -> bytes:
     person = number % PEOPLE
+    now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
     event = {
         "event": "$pageview",
         "distinct_id": f"u_{person}",
         "properties": {**properties, "number": number},
-        "timestamp": "2026-06-01T12:00:00.000Z",
+        # Each its own, as its time of receipt: entries of one moment would share bytes of an index.
+        "timestamp": f"{now}Z",
     }
     known = {"email": f"u{person}@example.com", "plan": "pro", "$geoip_country_code": "GB"}
     return json.dumps({"event": event, "person": {"properties": known}}).encode()
@@ -98,10 +100,15 @@ def _page_view(number: int) -> bytes:
 
 SAMPLES: Mapping[str, Callable[[int], bytes]] = {"short": _short, "page view": _page_view}
 
+# Of the partitions that events came to: one that was made ahead has only the beginnings of files.
 _TABLES = """
-SELECT pg_table_size('events')::float8 AS "row",
-    pg_indexes_size('events')::float8 AS "its indexes"
+SELECT sum(pg_table_size(relid))::float8 AS "row",
+    sum(pg_indexes_size(relid))::float8 AS "its indexes",
+    pg_table_size('event_keys')::float8 AS "its key",
+    pg_indexes_size('event_keys')::float8 AS "the key's index"
+FROM pg_partition_tree('events') WHERE isleaf AND pg_relation_size(relid) > 0
 """
+_PARTITION = "SELECT tableoid::regclass::text FROM events LIMIT 1"
 _PEOPLE = """
 SELECT (pg_total_relation_size('contacts') + pg_total_relation_size('contact_keys'))::float8
 """
@@ -133,44 +140,46 @@ async def run(
         # Every page is new here, so none is logged whole that already was: that comes on top, once
         # a page and checkpoint.
         await admin.execute("CHECKPOINT")
-        run_id = str(uuid4())
-        await _publish(operator, run_id, body)
+        await _publish(operator, body)
         waiting = await _bytes_of(operator, StreamName.WEBHOOKS)
         wal, spent = await admin.fetchval(_WAL), cpu_seconds("postgres")
         await ingest.store(servers, url, operator, IngestSettings().ingest_batch_size)
         wal, spent = await admin.fetchval(_WAL) - wal, cpu_seconds("postgres") - spent
-        await admin.execute("VACUUM events, contacts, contact_keys")
+        await admin.execute("VACUUM events, event_keys, contacts, contact_keys")
         sizes = {
             "webhook": len(body(0)),
             "in WEBHOOKS": waiting,
             "in EVENTS": await _bytes_of(operator, StreamName.EVENTS),
             **await _divided(admin, _TABLES),
             "write-ahead log": float(wal) / EVENTS,
-            "of that the event": await _wal_of_events(admin),
+            "of that the event": await _wal_again(
+                admin, "events", await admin.fetchval(_PARTITION)
+            ),
+            "of that its key": await _wal_again(admin, "event_keys", "event_keys"),
             "a person": await admin.fetchval(_PEOPLE) / PEOPLE,
         }
         await admin.close()
     return Run(sizes, spent / EVENTS * 1e6)
 
 
-async def _wal_of_events(admin: Any) -> float:
-    """Write the same rows to another table with the same indexes, and nothing else."""
-    await admin.execute("CREATE TABLE again (LIKE events INCLUDING ALL)")
+async def _wal_again(admin: Any, table: str, like: str) -> float:
+    """Write the rows of a table to another one with the indexes of `like`, and nothing else."""
+    await admin.execute(f"CREATE TABLE again (LIKE {like} INCLUDING ALL)")
     before = await admin.fetchval(_WAL)
-    await admin.execute("INSERT INTO again SELECT * FROM events")
-    return float(await admin.fetchval(_WAL) - before) / EVENTS
+    await admin.execute(f"INSERT INTO again SELECT * FROM {table}")  # noqa: S608 - our own names
+    written = await admin.fetchval(_WAL) - before
+    await admin.execute("DROP TABLE again")
+    return float(written) / EVENTS
 
 
-async def _publish(operator: Connection, run_id: str, body: Callable[[int], bytes]) -> None:
-    now = format_time(datetime.now(UTC))
+async def _publish(operator: Connection, body: Callable[[int], bytes]) -> None:
     for start in range(0, EVENTS, IN_FLIGHT):
         await asyncio.gather(
             *(
                 operator.js.publish(
                     subjects.webhook("posthog"),
                     body(number),
-                    # As long as PostHog's ids.
-                    headers={MESSAGE_ID: f"{run_id[:-8]}{number:08x}", RECEIVED_AT: now},
+                    headers={MESSAGE_ID: new_id(), RECEIVED_AT: format_time(datetime.now(UTC))},
                 )
                 for number in range(start, start + IN_FLIGHT)
             )

@@ -6,7 +6,8 @@ takes to count and to delete everything of one person, in milliseconds, each wit
 first line, and after the comma the CPU milliseconds that PostgreSQL spent on one. The latter barely
 depend on what else the machine does. Rows are stored in turn with a database that has 4,000
 contacts and no event, and the ratio is to that one: once by the same 4,000 people, once by anybody.
-Then the oldest sixth of the events is deleted, and vacuumed.
+Then the partitions older than five sixths of the time are dropped while somebody stores events,
+and the keys of their events deleted.
 
 With `--fill URL` it fills the database of a stack that `hogsend up` runs, for
 `python -m benchmarks.views` and for what else is to be seen there, and measures nothing.
@@ -21,15 +22,16 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import asyncpg
 import msgspec
 
-from benchmarks import ingest
+from benchmarks import end_of_life, ingest
 from benchmarks.ending import run_to_end
 from benchmarks.figures import median, percentile
+from benchmarks.filling import DAYS, fill, fill_stack, grow
 from benchmarks.processes import cpu_seconds
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import ListEvents
@@ -38,12 +40,12 @@ from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.service import streams
 from hogsend.service.database import Database
-from hogsend.service.retention import Retention
 from hogsend.transport.connection import Connection
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.erasure.jobs import ErasureJobs, Job
 from services.ingest.erasure.person import Person
+from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.store import EventStore
 from services.ingest.export.exporter import Exporter
 from services.ingest.settings import IngestSettings
@@ -51,68 +53,12 @@ from tests.servers import Servers, running_servers
 
 SIZES = (0, 1_000_000, 3_000_000, 10_000_000)
 CONTACTS = 1_000_000
-DAYS = 360
-"""Days that the events are spread over."""
 LOOKS = 300
 """Pages and look-ups of each kind."""
 STORED = 3
 """Rounds of storing 20,000 rows, of each kind."""
 PEOPLE = 3
 """People whose events are counted, and then deleted."""
-
-# As the events that are stored describe them: nearly every event is of somebody known.
-_CONTACTS = """
-WITH filled AS (
-    INSERT INTO contacts (id, source, external_id, email, email_version, properties, versions,
-        created_at, first_seen_at, last_seen_at)
-    SELECT ('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'posthog', 'u_' || n,
-        address, version,
-        jsonb_build_object('email', address, 'plan', 'pro', '$geoip_country_code', 'GB'),
-        jsonb_build_object('email', version, 'plan', version, '$geoip_country_code', version),
-        now(), now(), now()
-    FROM generate_series(0, $1::int - 1) AS n,
-        LATERAL (SELECT 'u' || n || '@example.com' AS address) AS person,
-        jsonb_build_array(1700000000000000, 'the event before') AS version
-    RETURNING id, external_id, email
-)
-INSERT INTO contact_keys (kind, digest, value, contact_id)
-SELECT kind, sha256(convert_to(value, 'UTF8')), value, id
-FROM filled, LATERAL (VALUES ('external', external_id), ('email', email)) AS key (kind, value)
-"""
-_EVENTS = """
-INSERT INTO events (source, id, event, user_id, contact_id, properties, occurred_at, received_at)
-SELECT 'posthog', gen_random_uuid(), CASE WHEN n % 10000 = 0 THEN 'rare' ELSE 'e' || n % 20 END,
-    'u_' || person, ('00000000-0000-4000-8000-' || lpad(to_hex(person), 12, '0'))::uuid,
-    '{"$lib": "web", "plan": "free", "value": 149.9, "$current_url": "https://example.com/a/b/c"}',
-    at, at + interval '1 second'
-FROM generate_series($1::bigint, $2::bigint - 1) AS n,
-    LATERAL (SELECT n * 7919 % $3::int AS person,
-        now() - ($4::int - n::float8 / $5::bigint * $4::int) * interval '1 day' AS at) AS drawn
-"""
-_SIZE = "SELECT pg_total_relation_size('events')"
-_INDEXES = """
-SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'ingest' AND tablename = 'events'
-"""
-_CHUNK = 500_000
-
-
-async def _grow(connection: Any, begin: int, end: int, contacts: int, largest: int) -> None:
-    if begin == end:
-        return
-    # Made anew from all rows: entry by entry they took most of an hour on a busy machine.
-    indexes = await connection.fetch(_INDEXES)
-    for index in indexes:
-        await connection.execute(f"DROP INDEX {index['indexname']}")
-    for first in range(begin, end, _CHUNK):
-        last = min(first + _CHUNK, end)
-        await connection.execute(_EVENTS, first, last, contacts, DAYS, largest)
-        print(f"{last:,} events ...", file=sys.stderr)
-    await connection.execute("SET maintenance_work_mem = '512MB'")
-    for index in indexes:
-        await connection.execute(index["indexdef"])
-    await connection.execute("VACUUM ANALYZE events")
-    # What was written is on disk before anything is measured.
-    await connection.execute("CHECKPOINT")
 
 
 class _Measured(NamedTuple):
@@ -151,7 +97,7 @@ async def _p99(look: Callable[[], Awaitable[object]]) -> _Measured:
 
 
 async def _read(database: Database, contacts: int) -> dict[str, _Measured]:
-    store, people = EventStore(database), ContactStore(database)
+    store, people = EventStore(database, EventTable(database)), ContactStore(database)
     draw = random.Random(1)  # noqa: S311 - the same people each time, nobody guesses them
     now = datetime.now(UTC)
 
@@ -222,7 +168,7 @@ class _Stored:
     async def warm(self) -> None:
         """Let either database know the few people, as it does from then on."""
         for url in (self._empty, self._full):
-            await self._one(url, f"warm-{uuid4()}", _few)
+            await self._one(url, _few)
 
     async def measured(self, size: int, contacts: int) -> dict[str, _Against]:
         """Store rows of few people and of anybody, in turn with the empty database."""
@@ -232,18 +178,17 @@ class _Stored:
             return draw.randrange(contacts)
 
         empty, few, any_ = [], [], []
-        for number in range(STORED):
-            run = f"{size}-{number}"
-            empty.append(await self._one(self._empty, f"{run}-empty", _few))
-            few.append(await self._one(self._full, f"{run}-few", _few))
-            any_.append(await self._one(self._full, f"{run}-any", anybody))
+        for _ in range(STORED):
+            empty.append(await self._one(self._empty, _few))
+            few.append(await self._one(self._full, _few))
+            any_.append(await self._one(self._full, anybody))
         return {
             "rows stored a second": _against(few, empty),
             "of anybody": _against(any_, empty),
         }
 
-    async def _one(self, url: str, run: str, person: Callable[[int], int]) -> _Measured:
-        await ingest.publish(self._operator, run, person)
+    async def _one(self, url: str, person: Callable[[int], int]) -> _Measured:
+        await ingest.publish(self._operator, person)
         before = cpu_seconds("postgres")
         rate = await ingest.store(self._servers, url, self._operator, self._batch)
         return _Measured(rate, (cpu_seconds("postgres") - before) / ingest.MESSAGES * 1000)
@@ -263,39 +208,6 @@ def _against(rounds: Sequence[_Measured], empty: Sequence[_Measured]) -> _Agains
     )
 
 
-async def _end_of_life(database: Database, connection: Any) -> None:
-    """Delete the oldest sixth, let it be vacuumed, and print what either takes."""
-    sizes = [await connection.fetchval(_SIZE)]
-    days = DAYS * 5 // 6
-    spent, begun = cpu_seconds("postgres"), time.perf_counter()
-    deleted = await Retention(database, "events", column="received_at", days=days).sweep()
-    swept, swept_cpu = time.perf_counter() - begun, cpu_seconds("postgres") - spent
-    spent, begun = cpu_seconds("postgres"), time.perf_counter()
-    await connection.execute("VACUUM ANALYZE events")
-    vacuumed, vacuumed_cpu = time.perf_counter() - begun, cpu_seconds("postgres") - spent
-    sizes.append(await connection.fetchval(_SIZE))
-    before, after = (size / 2**20 for size in sizes)
-    print(
-        f"{deleted:,} old events deleted in {swept:.1f} s ({swept_cpu:.1f} s of PostgreSQL's CPU), "
-        f"vacuumed in {vacuumed:.1f} s ({vacuumed_cpu:.1f} s). Table and indexes: "
-        f"{before:,.0f} MiB before, {after:,.0f} MiB after."
-    )
-
-
-async def fill(connection: Any, events: int, contacts: int) -> None:
-    """Put so many contacts and events into an empty database."""
-    await connection.execute(_CONTACTS, contacts)
-    await connection.execute("VACUUM ANALYZE contacts, contact_keys")
-    await _grow(connection, 0, events, contacts, events)
-
-
-async def fill_stack(url: str, events: int, contacts: int) -> None:
-    """Fill the database of a running stack."""
-    connection = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
-    await fill(connection, events, contacts)
-    await connection.close()
-
-
 async def measure(sizes: Sequence[int], contacts: int) -> None:
     """Fill, measure and print."""
     async with (
@@ -313,18 +225,18 @@ async def measure(sizes: Sequence[int], contacts: int) -> None:
         await emptied.connect()
         await fill_stack(empty_url, 0, ingest.PEOPLE)
         filling = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
-        await fill(filling, 0, contacts)
+        await fill(database, filling, 0, contacts)
         storing = _Stored(servers, operator, url, empty_url)
         await storing.warm()
         base: dict[str, _Measured] = {}
         filled = 0
         for size in sizes:
-            await _grow(filling, filled, size, contacts, max(sizes))
+            await grow(filling, filled, size, contacts, max(sizes))
             filled = size
             found = await _read(database, contacts)
             found |= await _whole_people(database, operator, contacts)
             async with emptied.acquire() as connection:
-                await connection.execute("TRUNCATE events")
+                await connection.execute("TRUNCATE events, event_keys")
             stored = await storing.measured(size, contacts)
             if not base:
                 base = found
@@ -343,7 +255,7 @@ async def measure(sizes: Sequence[int], contacts: int) -> None:
             f"\nReads in ms (p99 of {LOOKS}; of a person's events the median of {PEOPLE}), "
             f"{contacts:,} contacts. Stored rows against an empty database in turn."
         )
-        await _end_of_life(database, filling)
+        await end_of_life.measure(database, filling)
         await filling.close()
         await database.close()
         await emptied.close()

@@ -17,6 +17,7 @@ import asyncpg
 
 from benchmarks import ingest_floor
 from benchmarks.figures import Figure, median
+from benchmarks.ids import new_id
 from hogsend.contract import subjects
 from hogsend.contract.headers import MESSAGE_ID, RECEIVED_AT, format_time
 from hogsend.contract.streams import INGEST_CONSUMER, StreamName
@@ -87,13 +88,12 @@ Other = Callable[[Connection, str, Connection, int], Awaitable[float]]
 
 async def _in_turn(servers: Servers, operator: Connection, batch: int, other: Other) -> _InTurn:
     found = _InTurn([], [])
-    name = other.__name__
     async with servers.fresh_database() as url:
-        for number in range(ROUNDS):
-            await publish(operator, f"{name}-{number}")
+        for _ in range(ROUNDS):
+            await publish(operator)
             async with _connected(servers) as bus:
                 found.others.append(await other(bus, url, operator, batch))
-            await publish(operator, f"{name}-store-{number}")
+            await publish(operator)
             found.stored.append(await store(servers, url, operator, batch))
     return found
 
@@ -108,9 +108,9 @@ async def _connected(servers: Servers) -> AsyncIterator[Connection]:
 
 
 async def publish(
-    operator: Connection, run: str, person: Callable[[int], int] = lambda number: number % PEOPLE
+    operator: Connection, person: Callable[[int], int] = lambda number: number % PEOPLE
 ) -> None:
-    """Queue the messages of a run, under ids of its own; `person` says whose each one is."""
+    """Queue the messages of a run, under new ids like PostHog's; `person` says whose each is."""
     now = format_time(datetime.now(UTC))
     for start in range(0, MESSAGES, IN_FLIGHT):
         await asyncio.gather(
@@ -119,7 +119,7 @@ async def publish(
                     subjects.webhook("posthog"),
                     _body(number, person(number)),
                     headers={
-                        MESSAGE_ID: f"{run}-{number}",
+                        MESSAGE_ID: new_id(),
                         RECEIVED_AT: now,
                     },
                 )

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import NamedTuple
 
+from services.ingest.event_table.partitions import days_of_a_partition
+
 EVENTS_A_DAY = 1_000_000_000
 PEAK = 3
 """The busiest seconds of a day, as a multiple of its mean."""
@@ -18,12 +20,14 @@ BUSY = 0.6
 
 CPU_US = {"gateway": 339, "NATS": 115, "ingest": 289, "PostgreSQL": 144}
 """CPU microseconds of a webhook, on a busy machine: `python -m benchmarks cost`, 2026-11-26."""
-WEBHOOK_BYTES, EVENT_BYTES = 1_518, 1_802
+WEBHOOK_BYTES, EVENT_BYTES = 1_518, 1_809
 """A page view in WEBHOOKS and in EVENTS: `python -m benchmarks.footprint`, as all bytes here."""
-ROW_BYTES, INDEX_BYTES = 1_368, 156
-EVENT_WAL_BYTES, CONTACT_WAL_BYTES = 1_906, 894
-"""Write-ahead log of a page view's row, and of its person's."""
-PERSON_BYTES = 2_641
+ROW_BYTES, INDEX_BYTES, KEY_BYTES = 1_368, 367, 109
+"""A page view's row, its entries in the indexes of its partition, and its key with the key's."""
+STORED_BYTES = ROW_BYTES + INDEX_BYTES + KEY_BYTES
+EVENT_WAL_BYTES, CONTACT_WAL_BYTES = 2_219, 701
+"""Write-ahead log of a page view's row and its key, and of its person's row."""
+PERSON_BYTES = 2_364
 STREAM_PUBLISHES = 7_674
 """Acknowledged publishes a second of one stream with three copies: `benchmarks syncing`."""
 
@@ -79,11 +83,16 @@ def cores() -> dict[str, float]:
     return {name: PEAK_RATE * us * copies.get(name, 1) / 1e6 for name, us in CPU_US.items()}
 
 
+def held_days(kept_days: int) -> int:
+    """How many days of events there are at most: one day's go with the last of its partition."""
+    return kept_days + days_of_a_partition(kept_days)
+
+
 def machines(kept_days: int = KEPT_DAYS) -> list[Machines]:
     """What to rent."""
     busy = cores()
     waiting = MEAN * 3600 * (WEBHOOK_BYTES * WEBHOOK_HOURS + EVENT_BYTES * EVENT_HOURS)
-    events = EVENTS_A_DAY * kept_days * (ROW_BYTES + INDEX_BYTES)
+    events = EVENTS_A_DAY * held_days(kept_days) * STORED_BYTES
     contacts = PEOPLE * PERSON_BYTES
     nats = _enough(busy["NATS"], 4)
     return [
@@ -98,7 +107,7 @@ def machines(kept_days: int = KEPT_DAYS) -> list[Machines]:
 
 def backups_tb(kept_days: int = KEPT_DAYS) -> float:
     """Object storage: one copy of everything, and the write-ahead log."""
-    rows = EVENTS_A_DAY * kept_days * (ROW_BYTES + INDEX_BYTES) + PEOPLE * PERSON_BYTES
+    rows = EVENTS_A_DAY * held_days(kept_days) * STORED_BYTES + PEOPLE * PERSON_BYTES
     log = EVENTS_A_DAY * WAL_DAYS * (EVENT_WAL_BYTES + CONTACT_WAL_BYTES)
     return (rows + log) / _TB
 
