@@ -84,6 +84,6 @@ async def test_ingest_keeps_events_for_as_long_as_is_set(
     if days is not None:
         monkeypatch.setenv("EVENT_RETENTION_DAYS", days)
     monkeypatch.setattr(ingest, "create_app", create_app)
-    monkeypatch.setattr(ingest.telemetry, "reporting", lambda *_: nullcontext())
+    monkeypatch.setattr("services.ingest.app.telemetry.reporting", lambda *_: nullcontext())
     await ingest.run()
     assert told == [int(days or 0)]
