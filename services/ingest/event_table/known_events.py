@@ -1,6 +1,6 @@
 """Which events are stored: by keys beside the partitions, of which each knows only its own events.
 
-A key is there as long as its event, and not much longer where old events are dropped. Events from
+A key is there as long as its event, and some hours longer where old events are dropped. Events from
 before there were keys are looked for in the table that they lie in.
 """
 
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiosql
+import asyncpg
 import msgspec
 
-from services.ingest.event_table.partitions import EARLIEST, UNPARTITIONED, listed
+from services.ingest.event_table.partitions import EARLIEST, LATEST, UNPARTITIONED, listed
 from services.ingest.incoming_event import EventKey, IncomingEvent
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("known_events.sql"), "asyncpg")
@@ -59,8 +60,8 @@ class KnownEvents:
 
     def __init__(self) -> None:
         self._unkeyed_until: datetime | None = None
-        """Where the table of events without keys ends; None before that was looked up. It only ever
-        comes nearer, so an old value finds the same events, and looks at more than it must."""
+        """Where the table of events without keys ends; None before that was looked up. It comes
+        nearer, so an old value finds the same events, and looks at more than it must."""
 
     async def look_up_bounds(self, connection: Any) -> None:
         """Find out where there may be events without keys."""
@@ -74,15 +75,18 @@ class KnownEvents:
         self, connection: Any, events: Mapping[bytes, IncomingEvent]
     ) -> dict[bytes, Stored]:
         """Say which of `events`, by their digests, are stored."""
-        found = {}
+        found: dict[bytes, Stored] = {}
         known: dict[bytes, datetime] = dict(await connection.fetch(_KNOWN, list(events)))
         if known:
-            # What erases or drops events does not reach all keys in the same moment.
-            found = {digest: Stored("", at, backfilled=False) for digest, at in known.items()}
-            found |= await _stored(
+            found = await _stored(
                 connection,
                 [(one, events[one].key, at, at + _INSTANT) for one, at in known.items()],
             )
+            if len(found) < len(known):
+                found |= await self._strays(connection, events, known.keys() - found.keys())
+                # What erases or drops events does not reach all keys in the same moment.
+                for digest, at in known.items():
+                    found.setdefault(digest, Stored("", at, backfilled=False))
         if self._unkeyed_until is None:
             await self.look_up_bounds(connection)
         until = self._unkeyed_until
@@ -96,6 +100,22 @@ class KnownEvents:
                 ],
             )
         return found
+
+    async def _strays(
+        self, connection: Any, events: Mapping[bytes, IncomingEvent], digests: Iterable[bytes]
+    ) -> dict[bytes, Stored]:
+        """Look everywhere for events that are not where their keys say.
+
+        A replica of the version before moves an event of a backfill that comes as it happened, and
+        knows of no keys.
+        """
+        return await _stored(
+            connection, [(digest, events[digest].key, EARLIEST, LATEST) for digest in digests]
+        )
+
+    def look_up_bounds_again(self) -> None:
+        """Ask anew where there may be events without keys: a backup was restored, for example."""
+        self._unkeyed_until = None
 
     async def remember(self, connection: Any, events: Mapping[bytes, IncomingEvent]) -> None:
         """Keep the keys of new events.
@@ -118,6 +138,12 @@ class KnownEvents:
             digests=digests,
             received_at=[events[digest].received_at for digest in digests],
         )
+
+
+def is_of_unkeyed(error: asyncpg.PostgresError) -> bool:
+    """Whether PostgreSQL refused an event that is stored already, and has no key."""
+    is_there = isinstance(error, asyncpg.UniqueViolationError)
+    return is_there and getattr(error, "table_name", None) == UNPARTITIONED
 
 
 async def forget(connection: Any, keys: Iterable[EventKey]) -> None:

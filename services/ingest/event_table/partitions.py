@@ -1,12 +1,13 @@
 """Partitions of the table of events, by the time of their receipt.
 
 They are made some time ahead, and for any other time when an event of it comes, so that every event
-has a place. A partition whose events are all too old is dropped whole. See docs/adr/0017.
+has a place. A partition whose events are all too old is dropped whole. See docs/adr/0033.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from hogsend.contract.errors import Unavailable
 from hogsend.service import metrics
 from hogsend.service.database import Database
 
@@ -33,6 +35,8 @@ LATEST = datetime.max.replace(tzinfo=UTC)
 PARTITIONS_KEPT = 30
 """How many partitions the days that events are kept are divided into."""
 DAYS_WITHOUT_RETENTION = 30
+LEAST_AHEAD = timedelta(days=8)
+"""How far ahead partitions are made: the version before makes none, should it come back a while."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -69,60 +73,91 @@ class TablePartitions:
         self._width = timedelta(days=days_of_a_partition(retention_days))
 
     async def gone_before(self) -> datetime:
-        """Before when no event is left: all are too old, and no partition is there any more."""
+        """Before when no event is left that only its key makes known."""
         async with self._database.acquire() as connection:
             partitions = await listed(connection)
-        return min([self._oldest(), *(one.begins for one in partitions)])
+        # The table from before there were partitions knows its events by an index of its own.
+        begins = [one.begins for one in partitions if one.name != UNPARTITIONED]
+        return min([self._oldest(), *begins])
 
     async def make_ahead(self) -> None:
-        """Make the partition of this moment and the following one."""
-        now = datetime.now(UTC)
-        await self.make_room([now, now + self._width])
+        """Make the partitions of this moment and of what follows, for as long as one is or a week.
+
+        Raises:
+            Unavailable: also while somebody keeps the table from being changed.
+            asyncpg.PostgresError: PostgreSQL refuses.
+        """
+        moment = datetime.now(UTC)
+        until = moment + max(self._width, LEAST_AHEAD)
+        async with self._changing() as connection:
+            while moment <= until:
+                moment = (await self._made(connection, moment)).ends
 
     async def make_room(self, moments: Iterable[datetime]) -> None:
         """Make sure that events received at `moments` have a partition.
 
         Raises:
+            Unavailable: also while somebody keeps the table from being changed.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
+        async with self._changing() as connection:
+            for moment in moments:
+                await self._made(connection, moment)
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[Any]:
+        """A transaction in which nobody else changes partitions, and that waits for nobody long."""
         async with self._database.acquire() as connection, connection.transaction():
             await lock(connection)
+            await _queries.wait_briefly(connection)
+            yield connection
+
+    async def _made(self, connection: Any, moment: datetime) -> Partition:
+        """Find the partition of a moment, or make it."""
+        partitions = await listed(connection)
+        if not any(one.holds(moment) for one in partitions):
+            await make(connection, *gap(moment, self._width, partitions))
             partitions = await listed(connection)
-            for moment in moments:
-                if not any(one.holds(moment) for one in partitions):
-                    await make(connection, *gap(moment, self._width, partitions))
-                    partitions = await listed(connection)
+        return next(one for one in partitions if one.holds(moment))
 
     async def drop_old(self) -> int:
         """Drop partitions whose events are all older than they are kept.
 
-        Nobody waits longer than a quarter of a second for it.
+        Nobody waits longer than half a second for one. One that cannot be dropped does not keep the
+        others.
 
         Returns:
             How many were dropped.
 
         Raises:
             Unavailable: somebody has read or written events all that time; try again.
-            asyncpg.PostgresError: PostgreSQL refuses.
+            asyncpg.PostgresError: PostgreSQL refuses, as when something depends on a partition.
         """
         if not self._retention_days:
             return 0
         oldest = self._oldest()
         async with self._database.acquire() as connection:
             old = [one for one in await listed(connection) if one.ends <= oldest]
+        refusal: Exception | None = None
         for partition in old:
-            await self._drop(partition)
+            try:
+                await self._drop(partition)
+            except (Unavailable, asyncpg.PostgresError) as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
         return len(old)
 
     def _oldest(self) -> datetime:
         return datetime.now(UTC) - timedelta(days=self._retention_days)
 
     async def _drop(self, partition: Partition) -> None:
-        async with self._database.acquire() as connection, connection.transaction():
-            await lock(connection)
+        async with self._changing() as connection:
+            if partition.relation not in {one.relation for one in await listed(connection)}:
+                # Another replica was quicker.
+                return
             await _queries.keep_from_sweep(connection, name=partition.name)
-            await _queries.wait_briefly(connection)
-            await connection.execute(f"DROP TABLE IF EXISTS {partition.name}")
+            await connection.execute(f"DROP TABLE {partition.name}")
         metrics.RETENTION_DELETED.labels("events").inc(partition.expected_rows)
         log.info(
             "old events dropped",

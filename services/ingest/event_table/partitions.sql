@@ -10,6 +10,8 @@ FROM pg_catalog.pg_inherits AS link
 JOIN pg_catalog.pg_class AS child ON child.oid = link.inhrelid
 CROSS JOIN LATERAL pg_catalog.pg_get_expr(child.relpartbound, child.oid) AS bound
 WHERE link.inhparent = 'events'::regclass
+    -- One that is being dropped has no bound any more.
+    AND bound IS NOT NULL
 ORDER BY begins NULLS FIRST;
 
 -- name: lock_partitions()!

@@ -51,12 +51,21 @@ class Unpartitioned:
         if await self._found() is None:
             return True
         end = await self._announced_end()
+        if await self._validate(end):
+            return await self._attach(end)
+        return False
+
+    async def _validate(self, end: datetime) -> bool:
+        """Have PostgreSQL read the table; False when that has to be begun anew."""
         table = f'"{self._database.schema}".{UNPARTITIONED}'
         async with self._database.outside_transactions() as connection:
             try:
-                await connection.execute(
-                    f"ALTER TABLE {table} VALIDATE CONSTRAINT {_constraint(end)}"
-                )
+                async with connection.transaction():
+                    # A time limit in the address is about queries.
+                    await connection.execute("SET LOCAL statement_timeout = 0")
+                    await connection.execute(
+                        f"ALTER TABLE {table} VALIDATE CONSTRAINT {_constraint(end)}"
+                    )
             except asyncpg.UndefinedObjectError:
                 # Another replica was quicker, or began anew.
                 return False
@@ -65,7 +74,7 @@ class Unpartitioned:
                 newest = await connection.fetchval(f"SELECT max(received_at) FROM {table}")  # noqa: S608
                 await self._announced_end(after=newest)
                 return False
-        return await self._attach(end)
+        return True
 
     async def free(self) -> None:
         """Take its constraint back, for an event that is received after the end."""
@@ -127,7 +136,7 @@ class Unpartitioned:
 
 async def _unbounded(connection: Any) -> Partition | None:
     found = await partitions.listed(connection)
-    return next((one for one in found if one.is_unbounded), None)
+    return next((one for one in found if one.name == UNPARTITIONED and one.is_unbounded), None)
 
 
 async def _drop_constraint(connection: Any, name: str) -> None:

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 600.0
 RETRY_SECONDS = 60.0
+START_SECONDS = 1.0
+"""From one attempt to the next until the first has succeeded: PostgreSQL may not be there yet."""
 
 
 class EventTable:
@@ -52,16 +54,21 @@ class EventTable:
 
     async def keep(self) -> None:
         """Look after the table; never ends."""
+        retry = START_SECONDS
         while True:
-            pause = RETRY_SECONDS
+            pause = retry
             try:
-                if await self.look():
-                    pause = LOOK_SECONDS
+                is_done = await self.look()
+                retry = RETRY_SECONDS
+                pause = LOOK_SECONDS if is_done else RETRY_SECONDS
             except Unavailable as error:
                 _say_why(error)
+                if isinstance(error.__cause__, asyncpg.PostgresError):
+                    pause = RETRY_SECONDS
             except asyncpg.PostgresError as error:
                 metrics.FAILURES.labels("partitions", type(error).__name__).inc()
                 log.warning("the events' partitions cannot be changed", reason=str(error))
+                pause = RETRY_SECONDS
             await asyncio.sleep(pause)
 
     async def look(self) -> bool:
@@ -89,5 +96,5 @@ def _say_why(error: Unavailable) -> None:
         return
     log.warning(
         "the events' partitions cannot be changed while a transaction uses them; it is tried again",
-        fix="if it stays so, end transactions that are open for long; pg_stat_activity shows them",
+        fix="if it stays so, pg_stat_activity shows what is open for long, or a vacuum of events",
     )

@@ -23,7 +23,7 @@ from hogsend.service.database import Database
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.contacts import storage as contacts
 from services.ingest.erasure.tombstones import is_erased
-from services.ingest.event_table.known_events import Stored, digest_of
+from services.ingest.event_table.known_events import Stored, digest_of, is_of_unkeyed
 from services.ingest.event_table.partitions import has_no_partition
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.outcome import Outcome, Rejected, Saved, Status
@@ -102,12 +102,31 @@ class EventStore:
             with attempt:
                 try:
                     return await self._save_in_transaction(events)
-                except asyncpg.CheckViolationError as error:
-                    if not has_no_partition(error):
-                        raise
-                await self._table.make_room({event.received_at for event in events})
-                return await self._save_in_transaction(events)
+                except asyncpg.IntegrityConstraintViolationError as error:
+                    await self._prepare(error, events)
+                return await self._save_prepared(events)
         raise AssertionError("retries never end")
+
+    async def _prepare(
+        self, error: asyncpg.IntegrityConstraintViolationError, events: Sequence[IncomingEvent]
+    ) -> None:
+        """Do what a refusal is about, so that events can be saved; otherwise raise it again."""
+        if has_no_partition(error):
+            await self._table.make_room({event.received_at for event in events})
+        elif is_of_unkeyed(error):
+            # A replica of the version before stored it meanwhile: nobody's, there was no lock.
+            self._table.known.look_up_bounds_again()
+        else:
+            raise error
+
+    async def _save_prepared(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
+        try:
+            return await self._save_in_transaction(events)
+        except asyncpg.CheckViolationError as error:
+            if has_no_partition(error):
+                # Another replica dropped it again, since all in it is too old to be kept.
+                raise Unavailable("the partition of an event is gone again; try again") from error
+            raise
 
     async def _save_in_transaction(self, events: Sequence[IncomingEvent]) -> list[Outcome]:
         digests = [digest_of(event.key) for event in events]

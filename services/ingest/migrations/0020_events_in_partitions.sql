@@ -15,9 +15,27 @@ CREATE TABLE ingest.event_keys (
 );
 
 DO $$
+DECLARE
+    permission record;
 BEGIN
-    IF NOT EXISTS (SELECT FROM ingest.events) THEN
-        DROP TABLE ingest.events_unpartitioned;
+    -- Whoever may read or write the events may go on.
+    FOR permission IN
+        SELECT privilege_type AS name, is_grantable,
+            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS whose
+        FROM pg_class, LATERAL aclexplode(relacl)
+        WHERE oid = to_regclass('ingest.events_unpartitioned') AND grantee <> relowner
+    LOOP
+        EXECUTE format('GRANT %s ON ingest.events TO %s%s', permission.name, permission.whose,
+            CASE WHEN permission.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
+    -- Where nothing was ever stored, no replica of the version before runs.
+    IF NOT EXISTS (SELECT FROM ingest.events) AND NOT EXISTS (SELECT FROM ingest.contacts)
+            AND NOT EXISTS (SELECT FROM ingest.audit) THEN
+        BEGIN
+            DROP TABLE ingest.events_unpartitioned;
+        EXCEPTION WHEN dependent_objects_still_exist THEN
+            NULL;
+        END;
     END IF;
 END
 $$;

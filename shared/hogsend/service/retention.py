@@ -88,7 +88,6 @@ class Retention:
             Unavailable: PostgreSQL is not available.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
-        before = await self._end()
         started = time.perf_counter()
         deleted = 0
         async with self._database.acquire() as connection:
@@ -98,7 +97,7 @@ class Retention:
             )
         for first in range(0, blocks or 0, BLOCKS):
             step = time.perf_counter()
-            count = await self._delete(first, first + BLOCKS, before)
+            count = await self._delete(first, first + BLOCKS, await self._end())
             if count == _OTHER_REPLICA:
                 break
             deleted += count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import ListEvents
-from hogsend.service import metrics
+from hogsend.service import metrics, retention
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.erasure.jobs import ErasureJobs, Job
@@ -296,6 +297,123 @@ async def test_it_is_looked_after_again_and_again_whatever_happens(
 
     await eventually(made)
     keeping.cancel()
+
+
+async def test_a_partition_that_is_being_dropped_is_not_taken_for_one_without_bounds(
+    database: Database, rows: Any
+) -> None:
+    await store_of(database, days=7).save([incoming("old", ago(20)), incoming("1")])
+    first, *_ = await listed(rows)
+    async with rows.transaction():
+        await rows.execute(f"DROP TABLE {first.name}")
+        async with database.acquire() as connection:
+            listing = asyncio.create_task(listed(connection))
+            await waiting_for_a_lock(rows)
+    assert first.name not in {one.name for one in await listing}
+    assert not any(one.is_unbounded for one in await listing)
+
+
+async def waiting_for_a_lock(connection: Any) -> None:
+    async def waits() -> bool:
+        return bool(
+            await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+        )
+
+    await eventually(waits)
+
+
+async def test_an_event_whose_partition_goes_again_is_tried_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = EventTable(database, retention_days=7)
+    make_room = table.make_room
+
+    async def made_and_dropped(moments: Any) -> None:
+        await make_room(moments)
+        await TablePartitions(database, retention_days=7).drop_old()
+
+    store = EventStore(database, table)
+    with monkeypatch.context() as patched:
+        patched.setattr(table, "make_room", made_and_dropped)
+        with pytest.raises(Unavailable, match="gone again"):
+            await store.save([incoming("letter", ago(30))])
+    assert statuses(await store.save([incoming("letter", ago(30))])) == [Status.STORED]
+
+
+async def test_partitions_ahead_have_no_holes_between_them(database: Database, rows: Any) -> None:
+    for days in (30, 0, 400):
+        await TablePartitions(database, retention_days=days).make_ahead()
+    partitions = await listed(rows)
+    assert partitions[0].holds(datetime.now(UTC))
+    for one, following in pairwise(partitions):
+        assert one.ends == following.begins
+    assert partitions[-1].ends > datetime.now(UTC) + timedelta(days=30)
+    assert len(partitions) >= 10
+
+
+async def test_one_partition_that_cannot_be_dropped_keeps_no_other(
+    database: Database, rows: Any
+) -> None:
+    await store_of(database, days=7).save([incoming(str(days), ago(days)) for days in (9, 20, 30)])
+    first, *_ = await listed(rows)
+    await rows.execute(f"CREATE VIEW seen AS TABLE {first.name}")
+    with pytest.raises(asyncpg.DependentObjectsStillExistError):
+        await EventTable(database, retention_days=7).look()
+    assert await rows.fetchval("SELECT array_agg(id) FROM events") == ["30"]
+
+
+async def test_what_is_dropped_is_counted_once(database: Database, rows: Any) -> None:
+    await store_of(database, days=7).save([incoming(str(n), ago(20)) for n in range(50)])
+    await rows.execute("ANALYZE events")
+    counted = metrics.RETENTION_DELETED.labels("events")._value
+    before = counted.get()
+    await asyncio.gather(
+        *(TablePartitions(database, retention_days=7).drop_old() for _ in range(3)),
+        return_exceptions=True,
+    )
+    assert counted.get() == before + 50
+
+
+async def test_a_key_of_an_event_that_comes_during_a_sweep_stays(
+    database: Database, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = EventTable(database, retention_days=7)
+    store = EventStore(database, table)
+    await table.look()
+    letter = incoming("letter", ago(30))
+    _, keys = table.retentions()
+    delete = keys._delete
+
+    async def beside(first: int, end: int, before: datetime) -> int:
+        deleted = await delete(first, end, before)
+        if not first:
+            await store.save([letter])
+        return deleted
+
+    monkeypatch.setattr(retention, "BLOCKS", 1)
+    monkeypatch.setattr(keys, "_delete", beside)
+    await rows.execute(
+        "INSERT INTO event_keys SELECT sha256(n::text::bytea), now() - interval '90 days'"
+        " FROM generate_series(1, 1000) AS n"
+    )
+    assert await keys.sweep() == 1000
+    assert statuses(await store.save([letter])) == [Status.REDELIVERED]
+
+
+async def test_somebody_who_changes_the_table_all_the_time_is_not_waited_for(
+    database: Database, rows: Any
+) -> None:
+    store = store_of(database)
+    await store.save([incoming("1")])
+    async with rows.transaction():
+        await rows.execute("ANALYZE events")
+        with pytest.raises(Unavailable):
+            await store.save([incoming("old", ago(90))])
+        assert statuses(await store.save([incoming("2")])) == [Status.STORED]
+    assert statuses(await store.save([incoming("old", ago(90))])) == [Status.STORED]
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -23,12 +24,12 @@ from hogsend.service.retention import Retention
 from services.ingest.app import MIGRATIONS
 from services.ingest.event_table import known_events
 from services.ingest.event_table import unpartitioned as module
-from services.ingest.event_table.partitions import LATEST, UNPARTITIONED, listed
+from services.ingest.event_table.partitions import EARLIEST, LATEST, UNPARTITIONED, listed
 from services.ingest.event_table.unpartitioned import Unpartitioned
 from services.ingest.event_table.upkeep import EventTable
-from services.ingest.events.outcome import Status
+from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
-from tests.integration.database.test_event_partitions import incoming, statuses
+from tests.integration.database.test_event_partitions import incoming, statuses, waiting_for_a_lock
 from tests.pgbouncer import PROGRAM, pgbouncer
 from tests.waiting import eventually
 
@@ -54,15 +55,20 @@ COLUMNS_BEFORE = (
 )
 
 
-@pytest.fixture
-async def rows(database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
-    """Somebody else's connection to a database of the version before, with events in it."""
-    older = tmp_path / "older"
+async def of_before(url: str, directory: Path) -> Any:
+    """Connect to a new database of the version before."""
+    older = directory / "older"
     older.mkdir()
     for file in sorted(MIGRATIONS.glob("*.sql"))[:BEFORE]:
         shutil.copy(file, older)
-    await migrate(PostgresAddress.parse(database_url), "ingest", older)
-    connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    await migrate(PostgresAddress.parse(url), "ingest", older)
+    return await asyncpg.connect(url, server_settings={"search_path": "ingest"})
+
+
+@pytest.fixture
+async def rows(database_url: str, tmp_path: Path) -> AsyncIterator[Any]:
+    """Somebody else's connection to a database of the version before, with events in it."""
+    connection = await of_before(database_url, tmp_path)
     await connection.execute(OLD, ROWS)
     yield connection
     await connection.close()
@@ -300,6 +306,108 @@ async def test_it_is_swept_by_row_and_dropped_when_all_of_it_is_old(
     assert UNPARTITIONED not in {one.name for one in await listed(rows)}
     assert await swept.sweep() == 0
     assert statuses(await store_of(database).save([incoming("old 1")])) == [Status.STORED]
+
+
+async def test_one_of_nobody_that_the_version_before_stores_meanwhile_is_known(
+    database: Database, rows: Any
+) -> None:
+    # Nothing is locked for it.
+    row = list(of_the_version_before("nobody's", datetime.now(UTC)))
+    row[3] = ""
+    store = store_of(database)
+    beside = rows.transaction()
+    await beside.start()
+    await rows.copy_records_to_table("events", columns=COLUMNS_BEFORE, records=[tuple(row)])
+    saving = asyncio.create_task(store.save([incoming("nobody's", user_id="")]))
+    await waiting_for_a_lock(rows)
+    await beside.commit()
+    assert statuses(await saving) == [Status.KNOWN]
+
+
+async def test_events_of_a_backup_that_is_restored_beside_are_known(
+    database: Database, rows: Any
+) -> None:
+    table = EventTable(database)
+    # As long as this database was another one.
+    table.known._unkeyed_until = EARLIEST
+    store = EventStore(database, table)
+    assert statuses(await store.save([old(1)])) == [Status.KNOWN]
+    assert statuses(await store.save([old(2), incoming("new")])) == [Status.KNOWN, Status.STORED]
+
+
+async def test_an_event_that_the_version_before_moved_has_its_contact(
+    database: Database, rows: Any
+) -> None:
+    store = store_of(database)
+    await store.save([incoming("1", backfilled=True)])
+    live = incoming("1", datetime.now(UTC))
+    await rows.execute(
+        "UPDATE events SET backfilled = false, received_at = $1 WHERE id = '1'", live.received_at
+    )
+    assert await store.save([live]) == [Saved(Status.REDELIVERED, "anna")]
+
+
+async def test_keys_go_while_the_table_of_before_is_there(database: Database, rows: Any) -> None:
+    table = EventTable(database, retention_days=7)
+    await table.look()
+    await rows.execute("INSERT INTO event_keys VALUES ('gone', now() - interval '9 days')")
+    _, keys = table.retentions()
+    assert await keys.sweep() == 1
+
+
+async def test_a_time_limit_of_the_address_is_not_for_reading_the_table(
+    database: Database, database_url: str, rows: Any
+) -> None:
+    await rows.execute(OLD.replace("'old '", "'older '"), 100_000)
+    options = "options=-c%20statement_timeout%3D2ms"
+    between = "&" if "?" in database_url else "?"
+    limited = Database(f"{database_url}{between}{options}", "ingest", MIGRATIONS, pool_size=1)
+    end = await Unpartitioned(database)._announced_end()
+    limited._pool = database._pool
+    async with limited.outside_transactions() as connection:
+        assert await connection.fetchval("SHOW statement_timeout") == "2ms"
+    assert await Unpartitioned(limited)._validate(end)
+
+
+async def test_who_may_read_the_events_still_may(database_url: str, tmp_path: Path) -> None:
+    connection = await of_before(database_url, tmp_path)
+    role = f"reader_{uuid4().hex}"
+    await connection.execute(f"CREATE ROLE {role}; GRANT SELECT ON events TO {role}")
+    await connection.execute("GRANT INSERT ON events TO PUBLIC")
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=1)
+    await database.connect()
+    for privilege, may in (("SELECT", True), ("INSERT", True), ("DELETE", False)):
+        asked = "SELECT has_table_privilege($1, 'ingest.events', $2)"
+        assert await connection.fetchval(asked, role, privilege) is may
+    await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    await connection.close()
+    await database.close()
+
+
+@pytest.mark.parametrize("in_use", ["contacts", "audit", "a view"])
+async def test_an_empty_table_stays_where_the_version_before_may_run(
+    database_url: str, tmp_path: Path, in_use: str
+) -> None:
+    connection = await of_before(database_url, tmp_path)
+    await connection.execute(IN_USE[in_use])
+    database = Database(database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    await connection.copy_records_to_table(
+        "events",
+        columns=COLUMNS_BEFORE,
+        records=[of_the_version_before("beside", datetime.now(UTC))],
+    )
+    assert statuses(await store_of(database).save([incoming("beside")])) == [Status.KNOWN]
+    await connection.close()
+    await database.close()
+
+
+IN_USE = {
+    "contacts": "INSERT INTO contacts (id, source, properties, versions, created_at, "
+    "first_seen_at, last_seen_at) VALUES (gen_random_uuid(), 'posthog', '{}', '{}', now(), now(), now())",
+    "audit": "INSERT INTO audit VALUES (gen_random_uuid(), now(), 'a', 'b', 'c', 200, 'r', '')",
+    "a view": "CREATE VIEW counted AS SELECT count(*) FROM events",
+}
 
 
 async def test_a_new_database_has_no_such_table(database_url: str) -> None:
