@@ -169,6 +169,7 @@ class LocalTarget:
         """Load a dump into the new PostgreSQL."""
         url = _superuser_url(self._fresh)
         postgres_tools.run(postgres_tools.RESTORE, url, str(dump))
+        postgres_tools.run(postgres_tools.ANALYZE, url)
 
 
 class ServersTarget:
@@ -229,6 +230,7 @@ class ServersTarget:
     def load(self, dump: Path) -> None:
         """Load a dump into PostgreSQL."""
         postgres_tools.run(postgres_tools.RESTORE_AS_ONE, self._database_url, str(dump))
+        postgres_tools.run(postgres_tools.ANALYZE, self._database_url)
 
 
 async def _schemas(url: str) -> list[str]:

@@ -20,6 +20,9 @@ DUMP = ("pg_dump", "--format=custom", *(f"--schema={schema}" for schema in SCHEM
 RESTORE = ("pg_restore", "--single-transaction", "--exit-on-error")
 RESTORE_AS_ONE = (*RESTORE, "--no-owner", "--no-privileges")
 """For a server that need not have a role for each service."""
+ANALYZE = ("vacuumdb", "--analyze-only", "--quiet")
+"""After a restore: a dump has no statistics, and without them PostgreSQL plans badly until its
+autovacuum has come by."""
 EXISTING = (
     "SELECT nspname FROM pg_namespace "
     "WHERE nspname = ANY ('{credentials,ingest,provisioner,analytics}')"

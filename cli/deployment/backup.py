@@ -131,6 +131,7 @@ class ComposeTarget:
         """Load a dump, by pg_restore of the server's own version."""
         with dump.open("rb") as read:
             self._compose.run(*_AS_POSTGRES, *postgres_tools.RESTORE, *_DATABASE, stdin=read)
+        self._compose.run(*_AS_POSTGRES, *postgres_tools.ANALYZE, *_DATABASE)
 
     @property
     def _layout(self) -> Layout:

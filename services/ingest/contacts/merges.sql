@@ -43,16 +43,19 @@ UPDATE contact_merges SET loser_before = :loser_before::jsonb,
 UPDATE contact_merges SET split_at = now() WHERE id = :id;
 
 -- name: details(ids)
--- Contacts in the order of their ids, with some of their keys. Texts of keys may be a MiB long.
+-- Contacts in the order of their ids, with some of their keys. Texts of keys may be a MiB long. Keys are
+-- found first and sorted then: in their order PostgreSQL would walk along those of everybody. Limit: see `stored_events`.
 SELECT contact.id, external_id, email, timezone, properties, first_seen_at, last_seen_at,
     created_at, updated_at, versions, email_version, restated_at, restated_by,
     (SELECT count(*) FROM contact_keys AS key WHERE key.contact_id = contact.id) AS key_count,
     (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'value', left(value, 200))
             ORDER BY kind, value), '[]')
-        FROM (SELECT kind, value FROM contact_keys AS key WHERE key.contact_id = contact.id
+        FROM (SELECT kind, value
+            FROM (SELECT kind, value FROM contact_keys AS key WHERE key.contact_id = contact.id
+                OFFSET 0) AS own
             ORDER BY kind, value LIMIT 200) AS part) AS keys
 FROM unnest(:ids::uuid[]) WITH ORDINALITY AS wanted (id, position)
-JOIN contacts AS contact ON contact.id = wanted.id
+CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = wanted.id LIMIT 1) AS contact
 ORDER BY position;
 
 -- name: merges(contact)

@@ -9,9 +9,12 @@ SELECT id, source, external_id, email, timezone, properties, kept_apart, first_s
 FROM contacts WHERE id = :id;
 
 -- name: keys(contact, kind, digest, limit)
--- What leads to a contact, after a position.
-SELECT kind, digest, value FROM contact_keys
-WHERE contact_id = :contact AND (kind, digest) > (:kind::text, :digest::bytea)
+-- What leads to a contact, after a position. Found first and sorted then: in their order PostgreSQL would
+-- walk along the keys of everybody.
+SELECT kind, digest, value FROM (
+    SELECT kind, digest, value FROM contact_keys WHERE contact_id = :contact OFFSET 0
+) AS own
+WHERE (kind, digest) > (:kind::text, :digest::bytea)
 ORDER BY kind, digest LIMIT :limit;
 
 -- name: merges(contacts, after, limit)

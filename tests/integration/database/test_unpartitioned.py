@@ -404,7 +404,8 @@ async def test_an_empty_table_stays_where_the_version_before_may_run(
 
 IN_USE = {
     "contacts": "INSERT INTO contacts (id, source, properties, versions, created_at, "
-    "first_seen_at, last_seen_at) VALUES (gen_random_uuid(), 'posthog', '{}', '{}', now(), now(), now())",
+    "first_seen_at, last_seen_at) VALUES (gen_random_uuid(), 'posthog', '{}', '{}', now(), now(), "
+    "now())",
     "audit": "INSERT INTO audit VALUES (gen_random_uuid(), now(), 'a', 'b', 'c', 200, 'r', '')",
     "a view": "CREATE VIEW counted AS SELECT count(*) FROM events",
 }

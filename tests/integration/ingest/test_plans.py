@@ -16,9 +16,10 @@ import pytest
 
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
-from services.ingest.contacts import storage
+from services.ingest.contacts import merges, storage
 from services.ingest.event_table import known_events
 from services.ingest.event_table.upkeep import EventTable
+from services.ingest.export import exporter
 
 
 @pytest.fixture
@@ -34,11 +35,21 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     [
         known_events._queries.known,
         known_events._queries.stored_events,
+        merges._queries.details,
+        exporter._queries.keys,
         storage._queries.owners,
         storage._queries.lock_contacts,
         storage._queries.see_contacts,
     ],
-    ids=["known events", "stored events", "owners", "locked contacts", "contacts seen again"],
+    ids=[
+        "known events",
+        "stored events",
+        "keys of contacts",
+        "keys of a contact",
+        "owners",
+        "locked contacts",
+        "contacts seen again",
+    ],
 )
 async def test_a_plan_made_for_empty_tables_reads_none_of_them_whole(
     database: Database, query: Any
