@@ -68,6 +68,19 @@ FROM filled
 _INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'ingest' AND tablename = ANY($1)
 """
+_GIVE_BACK = """
+DO $$
+DECLARE
+    one record;
+BEGIN
+    FOR one IN SELECT relid, pg_get_userbyid(relowner) AS owner
+        FROM pg_partition_tree('events'), pg_class WHERE isleaf AND oid = 'events'::regclass
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO %I', one.relid, one.owner);
+    END LOOP;
+END
+$$
+"""
 _CHUNK = 500_000
 
 
@@ -85,6 +98,8 @@ async def fill_stack(url: str, events: int, contacts: int) -> None:
     await database.connect()
     connection = await asyncpg.connect(url, server_settings={"search_path": "ingest"})
     await fill(database, connection, events, contacts)
+    # Whoever fills may be another than the service, which drops them one day.
+    await connection.execute(_GIVE_BACK)
     await connection.close()
     await database.close()
 
