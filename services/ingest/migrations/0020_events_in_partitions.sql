@@ -28,14 +28,9 @@ BEGIN
         EXECUTE format('GRANT %s ON ingest.events TO %s%s', permission.name, permission.whose,
             CASE WHEN permission.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
     END LOOP;
-    -- Where nothing was ever stored, no replica of the version before runs.
-    IF NOT EXISTS (SELECT FROM ingest.events) AND NOT EXISTS (SELECT FROM ingest.contacts)
-            AND NOT EXISTS (SELECT FROM ingest.audit) THEN
-        BEGIN
-            DROP TABLE ingest.events_unpartitioned;
-        EXCEPTION WHEN dependent_objects_still_exist THEN
-            NULL;
-        END;
+    -- Where no version before ever ran (`hogsend.service.migrations`), the table is empty and nobody's.
+    IF obj_description(to_regclass('ingest.schema_migrations'), 'pg_class') >= 'began with 0020' THEN
+        DROP TABLE ingest.events_unpartitioned;
     END IF;
 END
 $$;

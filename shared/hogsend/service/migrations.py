@@ -7,6 +7,7 @@ hosts, a pooler) is understood once. See docs/adr/0016-migrations-over-asyncpg.m
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -101,7 +102,7 @@ async def _apply_next(connection: Connection, schema: str, migrations: list[Migr
         await connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('hogsend.migrations.' || $1, 0))", schema
         )
-        applied = await _applied(connection, schema)
+        applied = await _applied(connection, schema, migrations[-1:])
         pending = [one for one in migrations if one.version not in applied]
         if not pending:
             if newer := sorted(applied - {one.version for one in migrations}):
@@ -115,13 +116,16 @@ async def _apply_next(connection: Connection, schema: str, migrations: list[Migr
     return True
 
 
-async def _applied(connection: Connection, schema: str) -> set[str]:
+async def _applied(connection: Connection, schema: str, newest: Sequence[Migration]) -> set[str]:
     # `IF NOT EXISTS` would ask for permissions that a role needs only where something is missing.
     if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", f'"{schema}"'):
         await connection.execute(f'CREATE SCHEMA "{schema}"')
     table = f'"{schema}".schema_migrations'
     if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
         await connection.execute(f"CREATE TABLE {table} (version varchar PRIMARY KEY)")
+        for known in newest:
+            # A migration may have to know whether an older version ever ran here.
+            await connection.execute(f"COMMENT ON TABLE {table} IS 'began with {known.version}'")
     return {row["version"] for row in await connection.fetch(f"SELECT version FROM {table}")}  # noqa: S608
 
 
