@@ -9,8 +9,10 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import asyncpg
 import httpx
 import psutil
 
@@ -29,6 +31,7 @@ from tests.waiting import eventually
 SERVERS = 3
 REPLICAS = 2
 READY_SECONDS = 90.0
+WITH_TABLES = ("credentials", "ingest", "provisioner", "analytics")
 ROUTE_PASSWORD = "password-of-route"
 
 
@@ -73,7 +76,11 @@ class Cluster:
 
     def child(self, name: str) -> psutil.Process:
         """The process of one program."""
-        return psutil.Process(self.supervisor.pid(name))
+        try:
+            return psutil.Process(self.supervisor.pid(name))
+        except psutil.NoSuchProcess:
+            # Just killed, and about to be started again.
+            raise LookupError(name) from None
 
     def empty_disk(self, name: str) -> None:
         """Have the next process of a NATS server find an empty directory."""
@@ -127,8 +134,9 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
         )
         await eventually(postgres.ready, READY_SECONDS)
         gateways = [free_port() for _ in range(REPLICAS)]
-        for service in reversed(SERVICE_SETTINGS):
-            for replica in range(REPLICAS):
+        # Those of the other version first, so that it is an upgrade.
+        for replica in reversed(range(REPLICAS)):
+            for service in reversed(SERVICE_SETTINGS):
                 name = f"{service}-{replica + 1}"
                 given = {
                     "GATEWAY_PORT": str(gateways[replica]),
@@ -138,6 +146,7 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
                 }
                 checkout = beside if replica else ROOT
                 await supervisor.start(_service(home, service, name, checkout, given))
+            await eventually(partial(_has_schemas, postgres.url), READY_SECONDS)
         monitoring = [port.monitoring for port in ports]
         http = await stack.enter_async_context(
             httpx.AsyncClient(transport=Balancer(gateways), base_url="http://127.0.0.1", timeout=5)
@@ -168,6 +177,19 @@ async def cluster(directory: Path, beside: Path = ROOT) -> AsyncIterator[Cluster
         )
         await eventually(running.is_healthy, READY_SECONDS)
         yield running
+
+
+async def _has_schemas(url: str) -> bool:
+    """Whether the services have made their tables."""
+    connection = await asyncpg.connect(url)
+    try:
+        found = await connection.fetch(
+            "SELECT FROM pg_tables WHERE tablename = 'schema_migrations' AND schemaname = ANY($1)",
+            WITH_TABLES,
+        )
+        return len(found) == len(WITH_TABLES)
+    finally:
+        await connection.close()
 
 
 def _nats(home: DataDirectory, number: int, ports: list[_Ports]) -> Program:

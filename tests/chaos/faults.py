@@ -38,7 +38,7 @@ class Fault(Generic[Of]):
 async def kill(name: str, stack: Target, _chance: random.Random) -> None:
     """SIGKILL one process and wait until it is gone; the supervisor starts another."""
     process = await eventually(lambda: _found(stack, name))
-    process.kill()
+    _signal(process.kill)
     await eventually(lambda: not runs(process))
 
 
@@ -49,8 +49,7 @@ async def freeze(name: str, stack: Target, chance: random.Random) -> None:
 
 async def freeze_for(name: str, seconds: float, stack: Target) -> None:
     """SIGSTOP a process and its children for so many seconds."""
-    process = await eventually(lambda: _found(stack, name))
-    frozen = [process, *process.children(recursive=True)]
+    frozen = await eventually(lambda: _family(stack, name))
     for one in frozen:
         _signal(one.suspend)
     try:
@@ -144,6 +143,15 @@ def _found(stack: Target, name: str) -> psutil.Process | None:
         return stack.child(name)
     except LookupError:
         return None
+
+
+def _family(stack: Target, name: str) -> list[psutil.Process]:
+    """A process and its children; empty when it is not there at the moment."""
+    process = _found(stack, name)
+    try:
+        return [process, *process.children(recursive=True)] if process else []
+    except psutil.NoSuchProcess:
+        return []
 
 
 def runs(process: psutil.Process) -> bool:
