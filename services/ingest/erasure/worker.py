@@ -48,12 +48,18 @@ class ErasureWorker:
         """Do jobs as they become due; never ends."""
         while True:
             self._asked.clear()
+            job: Job | None = None
             try:
                 while (job := await self._jobs.claim()) is not None:
                     await self._do(job)
+                    job = None
             except HogsendError as error:
-                metrics.FAILURES.labels("erasure", type(error).__name__).inc()
-                log.warning("an erasure is waiting", reason=str(error))
+                if job is None:
+                    # As at each start, while PostgreSQL is not there yet.
+                    log.debug("erasures are looked for later", reason=str(error))
+                else:
+                    metrics.FAILURES.labels("erasure", type(error).__name__).inc()
+                    log.warning("an erasure is waiting", erasure=str(job.id), reason=str(error))
             try:
                 async with asyncio.timeout(PAUSE_SECONDS):
                     await self._asked.wait()

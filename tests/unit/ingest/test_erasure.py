@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import RECEIVED_AT, format_time
 from hogsend.contract.streams import ERASED_FROM, StreamName
+from hogsend.service import metrics
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
+from services.ingest.erasure import worker
+from services.ingest.erasure.jobs import Job
 from services.ingest.erasure.person import Person
 from services.ingest.erasure.sweep import SWEPT, is_to_erase
 from services.ingest.erasure.tombstones import is_erased
+from services.ingest.erasure.worker import ErasureWorker
 from services.ingest.stored_messages import StoredMessage
 from tests.unit.ingest.fakes import incoming
 
 ADA = Person(frozenset({"u_42"}), frozenset({"ada@example.com"}))
 ERASED_AT = datetime(2026, 1, 2, tzinfo=UTC)
+JOB = Job(
+    id=UUID(int=1),
+    contact_id=UUID(int=2),
+    contact_ids=[UUID(int=2)],
+    person=ADA,
+    requested_at=ERASED_AT,
+    is_announced=True,
+    is_swept=False,
+)
 BEFORE, AFTER = ERASED_AT - timedelta(hours=1), ERASED_AT + timedelta(hours=1)
 
 
@@ -115,3 +132,48 @@ def test_an_event_from_before_does_not_come_back() -> None:
         assert is_erased(event, {key: at})
         assert not is_erased(event, {key: at - timedelta(microseconds=1)})
     assert not is_erased(event, {Key(EMAIL, "ben@example.com"): at})
+
+
+class Jobs:
+    """Gives what there is to claim, or raises it; of none it deletes the events."""
+
+    def __init__(self, *claims: Job | Exception) -> None:
+        self._claims = list(claims)
+        self.all_claimed = asyncio.Event()
+
+    async def claim(self) -> Job | None:
+        if not self._claims:
+            self.all_claimed.set()
+            return None
+        claim = self._claims.pop(0)
+        if isinstance(claim, Exception):
+            raise claim
+        return claim
+
+    async def delete_events(self, _: Job) -> int:
+        raise AWAY
+
+
+AWAY = Unavailable("PostgreSQL is not available")
+
+
+@pytest.mark.parametrize(
+    ("claims", "levels"),
+    [((AWAY,), ["debug"]), ((JOB,), ["warning"]), ((JOB, AWAY), ["warning", "debug"])],
+    ids=["none is known", "one fails", "one fails and then none is known"],
+)
+async def test_an_erasure_that_waits_is_told_of_and_none_is_not(
+    claims: tuple[Job | Exception, ...], levels: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.0)
+    jobs: Any = Jobs(*claims)
+    nothing: Any = None
+    failures = metrics.FAILURES.labels("erasure", "Unavailable")._value
+    before = failures.get()
+    with capture_logs() as logged:
+        working = asyncio.create_task(ErasureWorker(jobs, nothing, nothing).work_forever())
+        await jobs.all_claimed.wait()
+        working.cancel()
+    said = [line["log_level"] for line in logged if "erasure" in line["event"]]
+    assert said == levels
+    assert failures.get() - before == levels.count("warning")
