@@ -36,7 +36,7 @@ PARTITIONS_KEPT = 30
 """How many partitions the days that events are kept are divided into."""
 DAYS_WITHOUT_RETENTION = 30
 LEAST_AHEAD = timedelta(days=8)
-"""How far ahead partitions are made: the version before makes none, should it come back a while."""
+"""How far ahead partitions are made. The version before makes none, and may be back for a while."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
