@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from dotenv import dotenv_values
 
@@ -65,6 +66,16 @@ async def position(url: str) -> int:
     return int(floor.stream_seq)
 
 
+async def has_statistics(stack: Up) -> bool:
+    """Whether PostgreSQL knows what its tables hold; few rows are not looked at by autovacuum."""
+    connection = await asyncpg.connect(stack.postgres_url)
+    try:
+        found = "SELECT count(*) FROM pg_stats WHERE schemaname = 'ingest' AND tablename = $1"
+        return bool(await connection.fetchval(found, "contacts"))
+    finally:
+        await connection.close()
+
+
 def operator(home: Path) -> str:
     return str(dotenv_values(home / "operator.env")["NATS_URL"])
 
@@ -108,6 +119,7 @@ async def test_a_backup_under_load_comes_back_on_an_empty_machine(tmp_path: Path
         # What came in later is there or not, but never twice.
         stored = await stored_ids(stack)
         assert len(stored) == await stack.stored()
+        assert await has_statistics(stack)
         # A subscriber goes on where it was.
         assert await position(operator(stack.home)) == 2
         await post(stack, "after")
