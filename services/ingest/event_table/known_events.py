@@ -82,11 +82,15 @@ class KnownEvents:
                 connection,
                 [(one, events[one].key, at, at + _INSTANT) for one, at in known.items()],
             )
-            if len(found) < len(known):
-                found |= await self._strays(connection, events, known.keys() - found.keys())
-                # What erases or drops events does not reach all keys in the same moment.
-                for digest, at in known.items():
-                    found.setdefault(digest, Stored("", at, backfilled=False))
+            # A replica of the version before moves an event of a backfill that comes as it
+            # happened, and knows of no keys.
+            elsewhere = known.keys() - found.keys()
+            found |= await _stored(
+                connection, [(one, events[one].key, EARLIEST, LATEST) for one in elsewhere]
+            )
+            # What erases or drops events does not reach all keys in the same moment.
+            for digest, at in known.items():
+                found.setdefault(digest, Stored("", at, backfilled=False))
         if self._unkeyed_until is None:
             await self.look_up_bounds(connection)
         until = self._unkeyed_until
@@ -100,18 +104,6 @@ class KnownEvents:
                 ],
             )
         return found
-
-    async def _strays(
-        self, connection: Any, events: Mapping[bytes, IncomingEvent], digests: Iterable[bytes]
-    ) -> dict[bytes, Stored]:
-        """Look everywhere for events that are not where their keys say.
-
-        A replica of the version before moves an event of a backfill that comes as it happened, and
-        knows of no keys.
-        """
-        return await _stored(
-            connection, [(digest, events[digest].key, EARLIEST, LATEST) for digest in digests]
-        )
 
     def look_up_bounds_again(self) -> None:
         """Ask anew where there may be events without keys: a backup was restored, for example."""

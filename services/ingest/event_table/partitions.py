@@ -84,53 +84,48 @@ class TablePartitions:
         """Make the partitions of this moment and of what follows, for as long as one is or a week.
 
         Raises:
-            Unavailable: also while somebody keeps the table from being changed.
+            Unavailable: also while another transaction keeps the table from being changed.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
         moment = datetime.now(UTC)
         until = moment + max(self._width, LEAST_AHEAD)
-        async with self._changing() as connection:
+        async with changing(self._database) as connection:
+            partitions = await listed(connection)
             while moment <= until:
-                moment = (await self._made(connection, moment)).ends
+                moment = (await self._made(connection, moment, partitions)).ends
 
     async def make_room(self, moments: Iterable[datetime]) -> None:
         """Make sure that events received at `moments` have a partition.
 
         Raises:
-            Unavailable: also while somebody keeps the table from being changed.
+            Unavailable: also while another transaction keeps the table from being changed.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
-        async with self._changing() as connection:
+        async with changing(self._database) as connection:
+            partitions = await listed(connection)
             for moment in moments:
-                await self._made(connection, moment)
+                await self._made(connection, moment, partitions)
 
-    @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[Any]:
-        """A transaction in which nobody else changes partitions, and that waits for nobody long."""
-        async with self._database.acquire() as connection, connection.transaction():
-            await lock(connection)
-            await _queries.wait_briefly(connection)
-            yield connection
-
-    async def _made(self, connection: Any, moment: datetime) -> Partition:
-        """Find the partition of a moment, or make it."""
-        partitions = await listed(connection)
+    async def _made(
+        self, connection: Any, moment: datetime, partitions: list[Partition]
+    ) -> Partition:
+        """Find the partition of a moment among all, or make it, and list them anew."""
         if not any(one.holds(moment) for one in partitions):
             await make(connection, *gap(moment, self._width, partitions))
-            partitions = await listed(connection)
+            partitions[:] = await listed(connection)
         return next(one for one in partitions if one.holds(moment))
 
     async def drop_old(self) -> int:
         """Drop partitions whose events are all older than they are kept.
 
-        Nobody waits longer than half a second for one. One that cannot be dropped does not keep the
-        others.
+        No statement waits longer than half a second for one. One that cannot be dropped does not
+        keep the others.
 
         Returns:
             How many were dropped.
 
         Raises:
-            Unavailable: somebody has read or written events all that time; try again.
+            Unavailable: other transactions used the events all that time; try again.
             asyncpg.PostgresError: PostgreSQL refuses, as when something depends on a partition.
         """
         if not self._retention_days:
@@ -152,7 +147,7 @@ class TablePartitions:
         return datetime.now(UTC) - timedelta(days=self._retention_days)
 
     async def _drop(self, partition: Partition) -> None:
-        async with self._changing() as connection:
+        async with changing(self._database) as connection:
             if partition.relation not in {one.relation for one in await listed(connection)}:
                 # Another replica was quicker.
                 return
@@ -192,9 +187,17 @@ def gap(
     return begins, ends
 
 
-async def lock(connection: Any) -> None:
-    """Let nobody else change partitions until the end of the transaction."""
-    await _queries.lock_partitions(connection)
+@asynccontextmanager
+async def changing(database: Database) -> AsyncIterator[Any]:
+    """A transaction that alone changes partitions, and waits only briefly for each of its locks.
+
+    Raises:
+        Unavailable: a lock was not to be had, or PostgreSQL is not available.
+    """
+    async with database.acquire() as connection, connection.transaction():
+        await _queries.lock_partitions(connection)
+        await _queries.wait_briefly(connection)
+        yield connection
 
 
 async def listed(connection: Any) -> list[Partition]:
@@ -213,7 +216,7 @@ async def listed(connection: Any) -> list[Partition]:
 
 
 async def make(connection: Any, begins: datetime, ends: datetime) -> None:
-    """Make a partition; nobody waits for it, and until it is committed nobody sees it."""
+    """Make a partition; no reader or writer waits for it, and none sees it before the commit."""
     day = begins.date().isoformat().replace("-", "")
     name = f"events_{day}"
     await connection.execute(

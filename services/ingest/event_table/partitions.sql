@@ -19,7 +19,7 @@ ORDER BY begins NULLS FIRST;
 SELECT pg_advisory_xact_lock(hashtextextended('hogsend.events.partitions', 0));
 
 -- name: wait_briefly()!
--- Whoever stores or lists events waits behind a statement that waits for its lock.
+-- Statements that store or list events wait behind one that waits for its lock.
 SET LOCAL lock_timeout = '250ms';
 
 -- name: keep_from_sweep(name)!

@@ -2,7 +2,7 @@
 
 Migration 0020 made it the default partition, and while there is one that large, no other can be
 made without reading all of it. So it is given an end, some time ahead: a constraint that counts for
-new rows at once, and for the others when PostgreSQL has read them, which nobody waits for. Then it
+new rows at once, and for the others when PostgreSQL has read them, while more are written. Then it
 becomes the partition of everything until then.
 """
 
@@ -17,8 +17,7 @@ import asyncpg
 import structlog
 
 from hogsend.service.database import Database
-from services.ingest.event_table import partitions
-from services.ingest.event_table.partitions import UNPARTITIONED, UNTIL, Partition
+from services.ingest.event_table.partitions import UNPARTITIONED, UNTIL, changing, listed
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +28,7 @@ AHEAD = timedelta(days=7)
 the table, whose own index knows their events: they should be gone by then."""
 LEFT = timedelta(days=3)
 """What must be left until the end for what is still to be done. While PostgreSQL reads the table,
-or somebody's transaction uses it, the end cannot be put off, and events behind it would wait."""
+or another transaction uses it, the end cannot be put off, and events behind it would wait."""
 
 
 class Unpartitioned:
@@ -45,11 +44,12 @@ class Unpartitioned:
             Whether there is nothing left to do; otherwise try again.
 
         Raises:
-            Unavailable: also while somebody else keeps the table from being changed.
+            Unavailable: also while another transaction keeps the table from being changed.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
-        if await self._found() is None:
-            return True
+        async with self._database.acquire() as connection:
+            if not await _is_unbounded(connection):
+                return True
         end = await self._announced_end()
         if await self._validate(end):
             return await self._attach(end)
@@ -78,22 +78,16 @@ class Unpartitioned:
 
     async def free(self) -> None:
         """Take its constraint back, for an event that is received after the end."""
-        async with self._database.acquire() as connection, connection.transaction():
-            await partitions.lock(connection)
+        async with changing(self._database) as connection:
             constraint = await _queries.bound(connection)
-            if await _unbounded(connection) and constraint:
+            if constraint and await _is_unbounded(connection):
                 await _drop_constraint(connection, constraint["name"])
-
-    async def _found(self) -> Partition | None:
-        async with self._database.acquire() as connection:
-            return await _unbounded(connection)
 
     async def _announced_end(self, after: datetime | None = None) -> datetime:
         """When it is to end, which new rows have to be before."""
         now = datetime.now(UTC)
         after = after or now
-        async with self._database.acquire() as connection, connection.transaction():
-            await partitions.lock(connection)
+        async with changing(self._database) as connection:
             constraint = await _queries.bound(connection)
             if constraint is not None:
                 end = _end_of(constraint["name"])
@@ -101,7 +95,6 @@ class Unpartitioned:
                     return end
                 await _drop_constraint(connection, constraint["name"])
             end = _midnight_after(max(now, after) + AHEAD)
-            await _queries.wait_briefly(connection)
             await connection.execute(
                 f"ALTER TABLE {UNPARTITIONED} ADD CONSTRAINT {_constraint(end)} "
                 f"CHECK (received_at < '{end.isoformat()}') NOT VALID"
@@ -110,9 +103,8 @@ class Unpartitioned:
         return end
 
     async def _attach(self, end: datetime) -> bool:
-        async with self._database.acquire() as connection, connection.transaction():
-            await partitions.lock(connection)
-            if not await _unbounded(connection):
+        async with changing(self._database) as connection:
+            if not await _is_unbounded(connection):
                 return True
             constraint = await _queries.bound(connection)
             if (
@@ -122,7 +114,6 @@ class Unpartitioned:
             ):
                 # Another replica began anew.
                 return False
-            await _queries.wait_briefly(connection)
             # PostgreSQL reads no row: the constraint says that all of them are before the end.
             await connection.execute(
                 f"ALTER TABLE events DETACH PARTITION {UNPARTITIONED}; "
@@ -134,13 +125,12 @@ class Unpartitioned:
         return True
 
 
-async def _unbounded(connection: Any) -> Partition | None:
-    found = await partitions.listed(connection)
-    return next((one for one in found if one.name == UNPARTITIONED and one.is_unbounded), None)
+async def _is_unbounded(connection: Any) -> bool:
+    found = await listed(connection)
+    return any(one.name == UNPARTITIONED and one.is_unbounded for one in found)
 
 
 async def _drop_constraint(connection: Any, name: str) -> None:
-    await _queries.wait_briefly(connection)
     await connection.execute(f"ALTER TABLE {UNPARTITIONED} DROP CONSTRAINT {name}")
 
 

@@ -78,7 +78,8 @@ class EventTable:
             Whether all of it was done; otherwise try again soon.
 
         Raises:
-            Unavailable: PostgreSQL is not available, or somebody uses the table all the time.
+            Unavailable: PostgreSQL is not available, or other transactions use the table all the
+                time.
             asyncpg.PostgresError: PostgreSQL refuses.
         """
         is_bounded = await self._unpartitioned.bound()
