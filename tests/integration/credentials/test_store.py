@@ -13,6 +13,7 @@ from hogsend.service.database import Database
 from services.credentials.app import MIGRATIONS
 from services.credentials.authorization.store import AuthorizationStore, WaitingAuthorization
 from services.credentials.store import CredentialStore, PendingChange, RefreshLock
+from tests.postgres_locks import waiting_for_a_lock
 from tests.servers import Servers
 from tests.unit.credentials.fakes import START, Clock, MemoryAuthorizations, MemoryStore
 from tests.waiting import eventually
@@ -243,18 +244,10 @@ async def test_a_change_is_held_by_one_replica_at_a_time(postgres: Database) -> 
     store = CredentialStore(postgres)
     await store.save("posthog", "oauth", "a")
 
-    async def is_waited_for() -> bool:
-        async with postgres.acquire() as connection:
-            return bool(
-                await connection.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity "
-                    "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-                )
-            )
-
     async with store.pending_change("posthog") as first:
         second = asyncio.create_task(pending(store))
-        await eventually(is_waited_for)
+        async with postgres.acquire() as connection:
+            await waiting_for_a_lock(connection)
     assert first is not None
     assert await second is None
 
@@ -269,20 +262,12 @@ async def test_a_change_says_what_is_stored_unless_another_one_came_in_between(
     assert alone == await pending(store)
     assert alone.rows == (await store.load("posthog")).rows
 
-    async def is_waiting() -> bool:
-        async with postgres.acquire() as connection:
-            return bool(
-                await connection.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity "
-                    "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-                )
-            )
-
     async with postgres.acquire() as other, other.transaction():
         await other.execute("UPDATE provider_credentials SET payload = 'e' WHERE kind = 'derived'")
         await other.execute("UPDATE provider_versions SET version = version + 1")
         saving = asyncio.create_task(store.save("posthog", "oauth", "b"))
-        await eventually(is_waiting)
+        async with postgres.acquire() as connection:
+            await waiting_for_a_lock(connection)
     # It was read before that one was committed.
     assert (await saving).change is None
     change = await pending(store)

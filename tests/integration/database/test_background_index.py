@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
@@ -14,13 +13,12 @@ import pytest
 from hogsend.contract.errors import Unavailable
 from hogsend.service import background_index
 from hogsend.service.database import Database
-from hogsend.service.migrations import migrate
-from hogsend.service.postgres_address import PostgresAddress
 from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.search import search_indexes
 from services.ingest.erasure import jobs
 from services.ingest.event_table.contact_index import contact_index
 from services.ingest.event_table.partitions import listed
+from tests.older_schema import migrate_to
 from tests.pgbouncer import PROGRAM, pgbouncer
 from tests.waiting import eventually
 
@@ -51,22 +49,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def database(database_url: str, tmp_path: Path) -> AsyncIterator[Database]:
     """As an upgrade leaves it, with one event in the table from before there were partitions."""
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=4)
-    await migrate_to(database_url, 19, tmp_path)
+    await migrate_to(database_url, "ingest", MIGRATIONS, 19, tmp_path)
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
     await connection.execute(EVENT.replace("events_unpartitioned", "events"), "first", 1)
     await connection.close()
     await database.connect()
     yield database
     await database.close()
-
-
-async def migrate_to(url: str, number: int, directory: Path) -> None:
-    """Apply the first so many migrations."""
-    older = directory / str(number)
-    older.mkdir()
-    for file in sorted(MIGRATIONS.glob("*.sql"))[:number]:
-        shutil.copy(file, older)
-    await migrate(PostgresAddress.parse(url), "ingest", older)
 
 
 async def drop(database: Database) -> None:
@@ -93,7 +82,7 @@ async def test_a_small_table_has_the_index_from_its_migration(database: Database
 async def test_the_migration_leaves_a_large_table_to_the_service(
     database_url: str, tmp_path: Path
 ) -> None:
-    await migrate_to(database_url, 14, tmp_path)
+    await migrate_to(database_url, "ingest", MIGRATIONS, 14, tmp_path)
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
     await connection.execute("ALTER TABLE events ALTER COLUMN properties SET STORAGE PLAIN")
     await connection.execute(LARGE, BLOCKS)

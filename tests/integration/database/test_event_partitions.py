@@ -22,14 +22,17 @@ from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.erasure.jobs import ErasureJobs, Job
 from services.ingest.erasure.person import Person
-from services.ingest.event_table import upkeep
+from services.ingest.event_table import partitions, upkeep
 from services.ingest.event_table.known_events import digest_of
-from services.ingest.event_table.partitions import TablePartitions, listed
+from services.ingest.event_table.partitions import Partition, TablePartitions, listed
 from services.ingest.event_table.upkeep import EventTable
-from services.ingest.events.outcome import Outcome, Saved, Status
+from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
-from services.ingest.incoming_event import EventRef, IncomingEvent
+from services.ingest.incoming_event import IncomingEvent
+from tests.event_rows import statuses
 from tests.pgbouncer import PROGRAM, pgbouncer
+from tests.postgres_locks import waiting_for_a_lock
+from tests.unit.ingest import fakes
 from tests.waiting import eventually
 
 NOW = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
@@ -37,25 +40,12 @@ NAMES = "SELECT relid::regclass::text FROM pg_partition_tree('events') WHERE isl
 
 
 def incoming(id: str, received_at: datetime = NOW, **fields: Any) -> IncomingEvent:
-    event = IncomingEvent(
-        ref=EventRef("posthog", id),
-        name="e",
-        user_id="anna",
-        email=None,
-        occurred_at=received_at,
-        received_at=received_at,
-        properties={},
-        person_properties={},
-    )
-    return msgspec.structs.replace(event, **fields)
+    times = {"occurred_at": received_at, "received_at": received_at}
+    return msgspec.structs.replace(fakes.incoming(id, "e"), **times, **fields)
 
 
 def ago(days: float) -> datetime:
     return NOW - timedelta(days=days)
-
-
-def statuses(outcomes: list[Outcome]) -> list[Status]:
-    return [outcome.status for outcome in outcomes if isinstance(outcome, Saved)]
 
 
 @pytest.fixture
@@ -93,6 +83,21 @@ async def test_an_event_of_any_time_finds_a_place(database: Database, rows: Any)
     assert [event.received_at for event in page.events] == sorted(at, reverse=True)
     for partition in await listed(rows):
         assert partition.ends - partition.begins == timedelta(days=30)
+
+
+async def test_partitions_are_listed_once_for_all_events_of_a_batch(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listings = []
+
+    async def counted(connection: Any) -> list[Partition]:
+        listings.append(connection)
+        return await listed(connection)
+
+    monkeypatch.setattr(partitions, "listed", counted)
+    moments = [ago(number / 1000) for number in range(100)]
+    await TablePartitions(database).make_room(moments)
+    assert len(listings) == 2
 
 
 async def test_replicas_make_each_partition_once(database: Database, rows: Any) -> None:
@@ -311,18 +316,6 @@ async def test_a_partition_that_is_being_dropped_is_not_taken_for_one_without_bo
             await waiting_for_a_lock(rows)
     assert first.name not in {one.name for one in await listing}
     assert not any(one.is_unbounded for one in await listing)
-
-
-async def waiting_for_a_lock(connection: Any) -> None:
-    async def waits() -> bool:
-        return bool(
-            await connection.fetchval(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            )
-        )
-
-    await eventually(waits)
 
 
 async def test_an_event_whose_partition_goes_again_is_tried_again(

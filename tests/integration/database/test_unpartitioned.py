@@ -29,8 +29,11 @@ from services.ingest.event_table.unpartitioned import Unpartitioned
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
-from tests.integration.database.test_event_partitions import incoming, statuses, waiting_for_a_lock
+from tests.event_rows import statuses
+from tests.integration.database.test_event_partitions import incoming
+from tests.older_schema import migrate_to
 from tests.pgbouncer import PROGRAM, pgbouncer
+from tests.postgres_locks import waiting_for_a_lock
 from tests.waiting import eventually
 
 BEFORE = 19
@@ -57,11 +60,7 @@ COLUMNS_BEFORE = (
 
 async def of_before(url: str, directory: Path) -> Any:
     """Connect to a new database of the version before."""
-    older = directory / "older"
-    older.mkdir()
-    for file in sorted(MIGRATIONS.glob("*.sql"))[:BEFORE]:
-        shutil.copy(file, older)
-    await migrate(PostgresAddress.parse(url), "ingest", older)
+    await migrate_to(url, "ingest", MIGRATIONS, BEFORE, directory)
     return await asyncpg.connect(url, server_settings={"search_path": "ingest"})
 
 
@@ -224,11 +223,7 @@ async def test_nobody_waits_while_it_is_read(database: Database, rows: Any) -> N
         await rows.execute(f"LOCK TABLE {UNPARTITIONED} IN SHARE UPDATE EXCLUSIVE MODE")
         looking = asyncio.create_task(Unpartitioned(database).bound())
         async with database.acquire() as connection:
-            while not await connection.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                " AND query LIKE '%VALIDATE CONSTRAINT%'"
-            ):
-                pass
+            await waiting_for_a_lock(connection, "VALIDATE CONSTRAINT")
         assert statuses(await store_of(database).save([incoming("new")])) == [Status.STORED]
         assert not looking.done()
     assert await looking

@@ -31,6 +31,7 @@ from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
 from tests.integration.harness import SEALING_SECRET
+from tests.older_schema import migrate_to
 
 SERVICES = Path(__file__).parents[3] / "services"
 WITH_DATABASE = (User.CREDENTIALS, User.INGEST, User.PROVISIONER, User.ANALYTICS)
@@ -107,11 +108,7 @@ async def test_every_older_schema_with_rows_in_it_is_brought_up_to_date(
     files = migrations(service)
     assert len(files) > 1
     for applied in range(1, len(files)):
-        older = tmp_path / str(applied)
-        older.mkdir()
-        for file in files[:applied]:
-            shutil.copy(file, older)
-        await migrate(PostgresAddress.parse(database_url), service, older)
+        await migrate_to(database_url, service, files[0].parent, applied, tmp_path)
         if applied == 1:
             await fill(database_url, service)
         before = await tables(database_url, service.value)
@@ -133,11 +130,9 @@ async def fill(url: str, service: User) -> None:
         await connection.close()
 
 
-async def upgraded(url: str, service: User, resolver: Path) -> Database:
+async def upgraded(url: str, service: User, directory: Path) -> Database:
     """The first version's database with its rows, opened by today's."""
-    resolver.mkdir()  # noqa: ASYNC240
-    shutil.copy(migrations(service)[0], resolver)
-    await migrate(PostgresAddress.parse(url), service, resolver)
+    await migrate_to(url, service, SERVICES / service / "migrations", 1, directory)
     await fill(url, service)
     opened = database(url, service, migrations(service)[0].parent)
     await opened.connect()
@@ -147,7 +142,7 @@ async def upgraded(url: str, service: User, resolver: Path) -> Database:
 async def test_ingest_goes_on_with_the_first_versions_rows(
     database_url: str, tmp_path: Path
 ) -> None:
-    opened = await upgraded(database_url, User.INGEST, tmp_path / "first")
+    opened = await upgraded(database_url, User.INGEST, tmp_path)
     store = EventStore(opened, EventTable(opened))
     again = IncomingEvent(
         ref=EventRef("posthog", "old-1"),
@@ -175,10 +170,7 @@ async def test_emails_of_the_first_version_become_keys_in_one_form(
     database_url: str, tmp_path: Path
 ) -> None:
     """The second spelling of an address is one contact with the first; placeholders are no keys."""
-    older = tmp_path / "first"
-    older.mkdir()
-    shutil.copy(migrations(User.INGEST)[0], older)
-    await migrate(PostgresAddress.parse(database_url), User.INGEST, older)
+    await migrate_to(database_url, User.INGEST, SERVICES / "ingest/migrations", 1, tmp_path)
     connection = await asyncpg.connect(database_url)
     ids = [UUID(int=number) for number in range(2, 8)]
     named = [None, None, "u_2", None, "null", None]
@@ -282,7 +274,7 @@ async def test_replicas_that_start_together_migrate_once(database_url: str) -> N
 async def test_credentials_reads_what_the_first_version_sealed(
     database_url: str, tmp_path: Path
 ) -> None:
-    opened = await upgraded(database_url, User.CREDENTIALS, tmp_path / "first")
+    opened = await upgraded(database_url, User.CREDENTIALS, tmp_path)
     stored = await CredentialStore(opened).load("posthog")
     payload = PayloadSealer(Sealer(SEALING_SECRET)).derived(stored.rows).payload
     assert payload is not None

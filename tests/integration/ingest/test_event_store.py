@@ -6,7 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -22,29 +22,20 @@ from services.ingest.contacts.merges import ContactMerges
 from services.ingest.contacts.storage import digest, stripes
 from services.ingest.event_table.known_events import digest_of
 from services.ingest.event_table.upkeep import EventTable
-from services.ingest.events.outcome import Outcome, Saved, Status
+from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
-from tests.event_rows import make_room
-from tests.waiting import eventually
+from tests.event_rows import make_room, statuses
+from tests.postgres_locks import waiting_for_a_lock
+from tests.unit.ingest import fakes
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = fakes.NOW
 
 KEY = "INSERT INTO event_keys (digest, received_at) VALUES ($1, $2)"
 
 
 def incoming(id: str, user_id: str = "anna", **fields: Any) -> IncomingEvent:
-    event = IncomingEvent(
-        ref=EventRef("posthog", id),
-        name="e",
-        user_id=user_id,
-        email=None,
-        occurred_at=NOW,
-        received_at=NOW,
-        properties={},
-        person_properties={},
-    )
-    return msgspec.structs.replace(event, **fields)
+    return msgspec.structs.replace(fakes.incoming(id, "e", user_id), **fields)
 
 
 @pytest.fixture
@@ -71,18 +62,6 @@ async def third(other: Any, database_url: str) -> AsyncIterator[Any]:
     await connection.close()
 
 
-async def waiting_for_a_lock(connection: Any) -> None:
-    async def waits() -> bool:
-        return bool(
-            await connection.fetchval(
-                "SELECT count(*) FROM pg_stat_activity "
-                "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-            )
-        )
-
-    await eventually(waits)
-
-
 async def insert_contact(connection: Any, *keys: Key) -> uuid.UUID:
     id = uuid.uuid4()
     await connection.execute(
@@ -96,10 +75,6 @@ async def insert_contact(connection: Any, *keys: Key) -> uuid.UUID:
             *(key.kind, digest(key), key.value, id),
         )
     return id
-
-
-def statuses(outcomes: list[Outcome]) -> list[Status]:
-    return [outcome.status for outcome in outcomes if isinstance(outcome, Saved)]
 
 
 async def test_each_event_has_its_own_outcome(store: EventStore) -> None:
