@@ -72,11 +72,11 @@ def _report(error: CommandError, *, as_json: bool) -> int:
             print_json(CommandFailed(problem, fix))
         else:
             print_error(problem, fix)
-    except BrokenPipeError:
-        _discard_output()
     except OSError:
         # There is nowhere left to say it: the exit code does.
-        _discard_output()
+        pass
+    # What stdout did not take may still be in its buffer.
+    _discard_output()
     return error.exit_code
 
 
@@ -123,7 +123,7 @@ def _fault(error: BaseException) -> CommandError:
 
 
 def _discard_output() -> None:
-    """Point stdout and stderr nowhere, so that nothing fails when Python flushes them at exit."""
+    """Point stdout and stderr nowhere if they take nothing: Python flushes them at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:

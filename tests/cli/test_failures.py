@@ -263,7 +263,8 @@ def test_a_closed_pipe_is_no_traceback(
     assert "Traceback" not in process.stderr
 
 
-def test_output_that_cannot_be_written_is_an_error(hogsend: FakeHogsend) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_an_error(hogsend: FakeHogsend, unbuffered: str) -> None:
     with Path("/dev/full").open("w") as full:
         process = subprocess.run(
             [sys.executable, "-m", "cli.main", "status", "--url", hogsend.url, "--json"],
@@ -271,9 +272,11 @@ def test_output_that_cannot_be_written_is_an_error(hogsend: FakeHogsend) -> None
             stderr=subprocess.PIPE,
             text=True,
             check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     assert process.returncode == ExitCode.FAILED
     assert process.stderr.startswith("error: No space left on device\n  fix: ")
+    assert "Exception ignored" not in process.stderr
 
 
 def test_streams_that_are_closed_are_no_fault(hogsend: FakeHogsend) -> None:
