@@ -353,15 +353,28 @@ async def test_keys_go_while_the_table_of_before_is_there(database: Database, ro
 async def test_a_time_limit_of_the_address_is_not_for_reading_the_table(
     database: Database, database_url: str, rows: Any
 ) -> None:
-    await rows.execute(OLD.replace("'old '", "'older '"), 100_000)
-    options = "options=-c%20statement_timeout%3D2ms"
+    options = "options=-c%20statement_timeout%3D1s"
     between = "&" if "?" in database_url else "?"
     limited = Database(f"{database_url}{between}{options}", "ingest", MIGRATIONS, pool_size=1)
     end = await Unpartitioned(database)._announced_end()
     limited._pool = database._pool
     async with limited.outside_transactions() as connection:
-        assert await connection.fetchval("SHOW statement_timeout") == "2ms"
-    assert await Unpartitioned(limited)._validate(end)
+        assert await connection.fetchval("SHOW statement_timeout") == "1s"
+    lock = rows.transaction()
+    await lock.start()
+    await rows.execute(f"LOCK TABLE {UNPARTITIONED}")
+    validating = asyncio.create_task(Unpartitioned(limited)._validate(end))
+
+    async def is_over_the_limit() -> bool:
+        async with database.acquire() as connection:
+            return validating.done() or await connection.fetchval(
+                "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%VALIDATE CONST%'"
+                " AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > '1.1 s'"
+            )
+
+    await eventually(is_over_the_limit)
+    await lock.rollback()
+    assert await validating
 
 
 async def test_who_may_read_the_events_still_may(database_url: str, tmp_path: Path) -> None:
