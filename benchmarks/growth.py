@@ -45,8 +45,7 @@ from services.ingest.app import MIGRATIONS
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.erasure.jobs import ErasureJobs, Job
 from services.ingest.erasure.person import Person
-from services.ingest.event_table.upkeep import EventTable
-from services.ingest.events.store import EventStore
+from services.ingest.events.listing import EventList
 from services.ingest.export.exporter import Exporter
 from services.ingest.settings import IngestSettings
 from tests.servers import Servers, running_servers
@@ -97,7 +96,7 @@ async def _p99(look: Callable[[], Awaitable[object]]) -> _Measured:
 
 
 async def _read(database: Database, contacts: int) -> dict[str, _Measured]:
-    store, people = EventStore(database, EventTable(database)), ContactStore(database)
+    events, people = EventList(database), ContactStore(database)
     draw = random.Random(1)  # noqa: S311 - the same people each time, nobody guesses them
     now = datetime.now(UTC)
 
@@ -106,15 +105,15 @@ async def _read(database: Database, contacts: int) -> dict[str, _Measured]:
 
     async def anywhere() -> None:
         to = now - timedelta(days=draw.random() * DAYS)
-        page = await store.page(ListEvents(occurred_to=to))
-        await store.page(ListEvents(before=page.next_before))
+        page = await events.page(ListEvents(occurred_to=to))
+        await events.page(ListEvents(before=page.next_before))
 
     return {
-        "first page": await _p99(lambda: store.page(ListEvents())),
+        "first page": await _p99(lambda: events.page(ListEvents())),
         "two pages from anywhere": await _p99(anywhere),
-        "page of a frequent event": await _p99(lambda: store.page(ListEvents(event="e7"))),
-        "page of a rare event": await _p99(lambda: store.page(ListEvents(event="rare"))),
-        "page of a person": await _p99(lambda: store.page(ListEvents(user_id=person()))),
+        "page of a frequent event": await _p99(lambda: events.page(ListEvents(event="e7"))),
+        "page of a rare event": await _p99(lambda: events.page(ListEvents(event="rare"))),
+        "page of a person": await _p99(lambda: events.page(ListEvents(user_id=person()))),
         "contact": await _p99(lambda: people.find(person())),
     }
 

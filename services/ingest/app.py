@@ -44,6 +44,7 @@ from services.ingest.event_table.contact_index import contact_index
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.contact_recording import ContactRecorder
 from services.ingest.events.event_processor import EventProcessor
+from services.ingest.events.listing import EventList
 from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
 from services.ingest.events.store import EventStore
@@ -86,6 +87,7 @@ def create_app(
     """
     table = EventTable(database, retention_days=event_retention_days)
     events = EventStore(database, table)
+    listed = EventList(database)
     directory = ContactDirectory(database)
     recorder = Recorder(events, broker.published)
     dead_letters = DeadLetters(broker.published, "ingest")
@@ -97,9 +99,9 @@ def create_app(
     broker.provide(
         erasures,
         eraser,
-        events,
+        listed,
         EventProcessor(events, broker.published, dead_letters),
-        EventTraces(database, events, broker.link),
+        EventTraces(database, listed, broker.link),
         recorder,
         ContactRecorder(directory, recorder),
         directory,

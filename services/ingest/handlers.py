@@ -108,9 +108,9 @@ from services.ingest.erasure.jobs import ErasureJobs
 from services.ingest.erasure.worker import ErasureWorker
 from services.ingest.events.contact_recording import ContactRecorder
 from services.ingest.events.event_processor import EventProcessor
+from services.ingest.events.listing import EventList
 from services.ingest.events.past_events import PastEvents
 from services.ingest.events.recording import Recorder
-from services.ingest.events.store import EventStore
 from services.ingest.events.trace import EventTraces
 from services.ingest.export.exporter import Exporter
 from services.ingest.notices import NoticeClaims
@@ -177,10 +177,10 @@ async def consumers(request: RawRequest, requests: Injected[ConsumerRequests]) -
 
 @router.endpoint(INGEST_EVENTS)
 async def events(
-    wanted: ListEvents, store: Injected[EventStore], link: Injected[Connection]
+    wanted: ListEvents, stored: Injected[EventList], link: Injected[Connection]
 ) -> EventPage:
     """List stored events, newest first."""
-    return _fitting(await store.page(wanted), link.max_payload, "events")
+    return _fitting(await stored.page(wanted), link.max_payload, "events")
 
 
 @router.endpoint(INGEST_REPLAY_EVENTS)

@@ -21,7 +21,7 @@ from hogsend.contract.streams import StreamName
 from hogsend.service import metrics
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
-from services.ingest.events.store import EventStore
+from services.ingest.events.listing import EventList
 from services.ingest.jetstream_errors import available
 from services.ingest.stored_messages import BATCH, read_batch
 
@@ -36,9 +36,9 @@ CLOCKS_DIFFER = timedelta(seconds=1)
 class EventTraces:
     """Finds what became of events."""
 
-    def __init__(self, database: Database, store: EventStore, link: Connection) -> None:
+    def __init__(self, database: Database, events: EventList, link: Connection) -> None:
         self._database = database
-        self._store = store
+        self._events = events
         self._link = link
 
     async def trace(self, wanted: TraceEvent) -> EventTrace:
@@ -48,7 +48,7 @@ class EventTraces:
             NotFound: it is not stored.
             Unavailable: PostgreSQL does not answer. Without NATS the announcement is `unknown`.
         """
-        page = await self._store.page(
+        page = await self._events.page(
             ListEvents(
                 id=wanted.id,
                 source=wanted.source,

@@ -26,6 +26,7 @@ from services.ingest.event_table import partitions, upkeep
 from services.ingest.event_table.known_events import digest_of
 from services.ingest.event_table.partitions import Partition, TablePartitions, listed
 from services.ingest.event_table.upkeep import EventTable
+from services.ingest.events.listing import EventList
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import IncomingEvent
@@ -79,7 +80,7 @@ async def test_an_event_of_any_time_finds_a_place(database: Database, rows: Any)
     assert statuses(await store.save(events)) == [Status.STORED] * 4
     assert len(await names(rows)) == 4
     assert statuses(await store.save(events)) == [Status.REDELIVERED] * 4
-    page = await store.page(ListEvents())
+    page = await EventList(database).page(ListEvents())
     assert [event.received_at for event in page.events] == sorted(at, reverse=True)
     for partition in await listed(rows):
         assert partition.ends - partition.begins == timedelta(days=30)
@@ -273,7 +274,7 @@ async def test_a_page_reads_of_each_partition_no_more_than_it_shows(
     seen: list[str] = []
     before: str | None = None
     while True:
-        page = await store.page(ListEvents(limit=100, before=before))
+        page = await EventList(database).page(ListEvents(limit=100, before=before))
         seen += [event.id for event in page.events]
         if (before := page.next_before) is None:
             break

@@ -27,6 +27,7 @@ from services.ingest.event_table import unpartitioned as module
 from services.ingest.event_table.partitions import EARLIEST, LATEST, UNPARTITIONED, listed
 from services.ingest.event_table.unpartitioned import Unpartitioned
 from services.ingest.event_table.upkeep import EventTable
+from services.ingest.events.listing import EventList
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from tests.event_rows import statuses
@@ -122,7 +123,7 @@ async def test_events_of_before_are_known_listed_and_erased_however_far_it_is(
         Status.REDELIVERED,
         Status.KNOWN,
     ]
-    page = await store.page(ListEvents(limit=200))
+    page = await EventList(database).page(ListEvents(limit=200))
     assert len(page.events) == page.total == ROWS + 1
     assert [one.occurred_at for one in page.events] == sorted(
         (one.occurred_at for one in page.events), reverse=True

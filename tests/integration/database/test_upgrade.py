@@ -27,6 +27,7 @@ from services.ingest.contacts.contact import Key
 from services.ingest.contacts.lookup import ContactStore
 from services.ingest.contacts.storage import digest
 from services.ingest.event_table.upkeep import EventTable
+from services.ingest.events.listing import EventList
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
@@ -158,7 +159,7 @@ async def test_ingest_goes_on_with_the_first_versions_rows(
     (outcome,) = await store.save([again])
     assert isinstance(outcome, Saved)
     assert outcome.status is not Status.STORED
-    page = await store.page(ListEvents())
+    page = await EventList(opened).page(ListEvents())
     assert [(event.id, event.contact_key) for event in page.events] == [("old-1", "u_1")]
     async with opened.acquire() as connection:
         # Not the time of the migration.

@@ -22,6 +22,7 @@ from services.ingest.contacts.merges import ContactMerges
 from services.ingest.contacts.storage import digest, stripes
 from services.ingest.event_table.known_events import digest_of
 from services.ingest.event_table.upkeep import EventTable
+from services.ingest.events.listing import EventList
 from services.ingest.events.outcome import Saved, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
@@ -39,11 +40,21 @@ def incoming(id: str, user_id: str = "anna", **fields: Any) -> IncomingEvent:
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[EventStore]:
+async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=8)
     await database.connect()
-    yield EventStore(database, EventTable(database))
+    yield database
     await database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> EventStore:
+    return EventStore(database, EventTable(database))
+
+
+@pytest.fixture
+def listed(database: Database) -> EventList:
+    return EventList(database)
 
 
 @pytest.fixture
@@ -93,7 +104,9 @@ async def test_each_event_has_its_own_outcome(store: EventStore) -> None:
     ]
 
 
-async def test_an_id_is_known_for_its_source_name_and_user_only(store: EventStore) -> None:
+async def test_an_id_is_known_for_its_source_name_and_user_only(
+    store: EventStore, listed: EventList
+) -> None:
     events = [
         incoming("1"),
         incoming("1", name="clicked"),
@@ -102,14 +115,16 @@ async def test_an_id_is_known_for_its_source_name_and_user_only(store: EventStor
     ]
     assert statuses(await store.save(events)) == [Status.STORED] * 4
     assert statuses(await store.save(events)) == [Status.REDELIVERED] * 4
-    assert (await store.page(ListEvents())).total == 4
+    assert (await listed.page(ListEvents())).total == 4
 
 
-async def test_an_event_of_nobody_is_kept_without_a_contact(store: EventStore, other: Any) -> None:
+async def test_an_event_of_nobody_is_kept_without_a_contact(
+    store: EventStore, listed: EventList, other: Any
+) -> None:
     nobody = incoming("1", "null")
     assert await store.save([nobody]) == [Saved(Status.STORED, "")]
     assert await store.save([nobody]) == [Saved(Status.REDELIVERED, "")]
-    (event,) = (await store.page(ListEvents())).events
+    (event,) = (await listed.page(ListEvents())).events
     assert (event.user_id, event.contact_key) == ("null", "")
     assert await other.fetchval("SELECT count(*) FROM contacts") == 0
 
@@ -283,7 +298,9 @@ async def test_an_event_of_nobody_that_another_replica_stores_meanwhile_is_known
     assert statuses(await saving) == [Status.REDELIVERED, Status.STORED]
 
 
-async def test_lists_are_by_when_events_happened_whenever_they_arrived(store: EventStore) -> None:
+async def test_lists_are_by_when_events_happened_whenever_they_arrived(
+    store: EventStore, listed: EventList
+) -> None:
     def hours(count: int) -> datetime:
         return NOW + timedelta(hours=count)
 
@@ -296,7 +313,7 @@ async def test_lists_are_by_when_events_happened_whenever_they_arrived(store: Ev
     )
 
     async def ids(**filters: Any) -> list[str]:
-        page = await store.page(ListEvents(**filters))
+        page = await listed.page(ListEvents(**filters))
         assert page.total == len(page.events)
         return [event.id for event in page.events]
 
@@ -308,7 +325,9 @@ async def test_lists_are_by_when_events_happened_whenever_they_arrived(store: Ev
     assert await ids(occurred_from=hours(4)) == []
 
 
-async def test_an_event_is_found_by_its_id_alone_in_whichever_source(store: EventStore) -> None:
+async def test_an_event_is_found_by_its_id_alone_in_whichever_source(
+    store: EventStore, listed: EventList
+) -> None:
     await store.save(
         [
             incoming("e-1"),
@@ -319,7 +338,7 @@ async def test_an_event_is_found_by_its_id_alone_in_whichever_source(store: Even
     )
 
     async def sources(**filters: Any) -> list[str]:
-        page = await store.page(ListEvents(**filters))
+        page = await listed.page(ListEvents(**filters))
         assert page.total == len(page.events)
         return sorted(event.source for event in page.events)
 

@@ -21,9 +21,8 @@ from services.ingest.app import MIGRATIONS
 from services.ingest.audit import AuditTrail
 from services.ingest.contacts import directory as directory_module
 from services.ingest.contacts.directory import ContactDirectory
-from services.ingest.event_table.upkeep import EventTable
-from services.ingest.events import store as store_module
-from services.ingest.events.store import EventStore
+from services.ingest.events import listing as listing_module
+from services.ingest.events.listing import EventList
 from tests.event_rows import make_room
 
 SAME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,8 +58,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def store(database: Database) -> EventStore:
-    return EventStore(database, EventTable(database))
+def events(database: Database) -> EventList:
+    return EventList(database)
 
 
 @pytest.fixture
@@ -101,30 +100,30 @@ async def walked(ask: Callable[[str | None], Awaitable[Page]]) -> list[Page]:
 
 
 async def test_pages_by_cursor_hold_every_event_once_though_more_arrive(
-    database: Database, store: EventStore
+    database: Database, events: EventList
 ) -> None:
     await fill(database, 205)
     in_order = [
         event
         for offset in range(0, 205, 100)
-        for event in (await store.page(ListEvents(limit=100, offset=offset))).events
+        for event in (await events.page(ListEvents(limit=100, offset=offset))).events
     ]
-    first = await store.page(ListEvents(limit=20))
+    first = await events.page(ListEvents(limit=20))
     async with database.acquire() as connection:
         # An offset would show some events again from now on.
         await connection.execute(EVENTS.replace("'posthog'", "'later'").replace("2026", "2027"), 50)
     rest = await walked(
-        lambda before: store.page(ListEvents(limit=20, before=before or first.next_before))
+        lambda before: events.page(ListEvents(limit=20, before=before or first.next_before))
     )
     assert [event for page in (first, *rest) for event in page.events] == in_order
     assert len(in_order) == len(set(map(str, in_order))) == 205
     assert [page.next_before is None for page in rest] == [False] * 9 + [True]
 
 
-async def test_a_cursor_keeps_to_the_filters(database: Database, store: EventStore) -> None:
+async def test_a_cursor_keeps_to_the_filters(database: Database, events: EventList) -> None:
     await fill(database, 200)
     pages = await walked(
-        lambda before: store.page(ListEvents(event="e1", user_id="u3", limit=7, before=before))
+        lambda before: events.page(ListEvents(event="e1", user_id="u3", limit=7, before=before))
     )
     found = [event for page in pages for event in page.events]
     assert len(found) == pages[0].total == pages[-1].total == 20
@@ -143,36 +142,36 @@ async def test_pages_of_the_trail_hold_every_entry_once(
 
 async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
     database: Database,
-    store: EventStore,
+    events: EventList,
     trail: AuditTrail,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await fill(database, 10_000)
-    for page in (await store.page(ListEvents()), await trail.page(ListAudit())):
+    for page in (await events.page(ListEvents()), await trail.page(ListAudit())):
         assert (page.total, page.total_estimated) == (10_000, False)
     async with database.acquire() as connection:
         await connection.execute("TRUNCATE events, audit")
     await fill(database, 30_000)
-    for page in (await store.page(ListEvents()), await trail.page(ListAudit())):
+    for page in (await events.page(ListEvents()), await trail.page(ListAudit())):
         assert page.total_estimated
         assert page.total == pytest.approx(30_000, rel=0.1)
-    half = await store.page(ListEvents(event="e1", source="posthog"))
+    half = await events.page(ListEvents(event="e1", source="posthog"))
     assert half.total_estimated
     assert half.total == pytest.approx(15_000, rel=0.1)
     await fill_with(database, "counted", 1_000)
-    counted = await store.page(ListEvents(event="counted"))
+    counted = await events.page(ListEvents(event="counted"))
     assert (counted.total, counted.total_estimated) == (1_000, False)
     await fill_with(database, "many", 1_001)
-    assert (await store.page(ListEvents(event="many"))).total_estimated
+    assert (await events.page(ListEvents(event="many"))).total_estimated
     most = await trail.page(ListAudit(action="b.put"))
     assert most.total == pytest.approx(30_000, rel=0.1)
-    assert (await store.page(ListEvents(event="rare"))).total == 60
-    assert not (await store.page(ListEvents(event="rare"))).total_estimated
+    assert (await events.page(ListEvents(event="rare"))).total == 60
+    assert not (await events.page(ListEvents(event="rare"))).total_estimated
     several = ListEvents(event="rare", source="posthog")
-    assert not (await store.page(several)).total_estimated
+    assert not (await events.page(several)).total_estimated
     # Of those that one filter finds, only so many are looked at for the others.
-    monkeypatch.setattr(store_module, "MOST_LOOKED_AT", 50)
-    assert (await store.page(several)).total_estimated
+    monkeypatch.setattr(listing_module, "MOST_LOOKED_AT", 50)
+    assert (await events.page(several)).total_estimated
     assert not (await trail.page(ListAudit(actor="read"))).total_estimated
 
 
@@ -180,7 +179,7 @@ async def test_a_total_is_exact_up_to_a_point_and_said_to_be_estimated_above(
 @pytest.mark.parametrize("searched", [1, 7, 64, 5_000])
 async def test_filters_that_hardly_meet_are_searched_a_part_at_a_time(
     database: Database,
-    store: EventStore,
+    events: EventList,
     monkeypatch: pytest.MonkeyPatch,
     limit: int,
     searched: int,
@@ -192,12 +191,14 @@ async def test_filters_that_hardly_meet_are_searched_a_part_at_a_time(
             "UPDATE events SET event = 'met' WHERE user_id = 'u3' AND id IN ('1', '241', '251')"
         )
         await connection.execute("ANALYZE events")
-    monkeypatch.setattr(store_module, "MOST_SEARCHED", searched)
+    monkeypatch.setattr(listing_module, "MOST_SEARCHED", searched)
     filters = ListEvents(user_id="u3", source="posthog", event="met", limit=limit)
     # The estimate says how few there are of the name: without it, the user is what finds them.
-    monkeypatch.setattr(store_module, "_FILTERS", ("user_id", "event"))
-    monkeypatch.setattr(store_module, "estimated_rows", lambda *_, **__: 100)
-    pages = await walked(lambda before: store.page(msgspec.structs.replace(filters, before=before)))
+    monkeypatch.setattr(listing_module, "_FILTERS", ("user_id", "event"))
+    monkeypatch.setattr(listing_module, "estimated_rows", lambda *_, **__: 100)
+    pages = await walked(
+        lambda before: events.page(msgspec.structs.replace(filters, before=before))
+    )
     found = [event.id for page in pages for event in page.events]
     assert found == ["251", "241", "1"]
     assert [page.searched_to is not None for page in pages] == [
@@ -208,30 +209,30 @@ async def test_filters_that_hardly_meet_are_searched_a_part_at_a_time(
         times = [page.searched_to for page in pages if page.searched_to is not None]
         assert times == sorted(times, reverse=True)
     else:
-        last = await store.page(msgspec.structs.replace(filters, offset=2))
+        last = await events.page(msgspec.structs.replace(filters, offset=2))
         assert [event.id for event in last.events] == ["1"]
     assert (pages[0].total, pages[0].total_estimated) == (3, False)
 
 
 async def test_what_finds_fewest_is_what_a_search_begins_with(
-    database: Database, store: EventStore, monkeypatch: pytest.MonkeyPatch
+    database: Database, events: EventList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(database, 10_000)
-    monkeypatch.setattr(store_module, "MOST_SEARCHED", 50)
+    monkeypatch.setattr(listing_module, "MOST_SEARCHED", 50)
     # 20 events of the name, 1,000 of the user, and 10,000 of the source.
-    page = await store.page(ListEvents(source="posthog", user_id="u0", event="rare"))
+    page = await events.page(ListEvents(source="posthog", user_id="u0", event="rare"))
     assert (len(page.events), page.next_before) == (20, None)
-    none = await store.page(ListEvents(source="posthog", user_id="u1", event="rare"))
+    none = await events.page(ListEvents(source="posthog", user_id="u1", event="rare"))
     assert (none.events, none.total, none.total_estimated, none.next_before) == ([], 0, False, None)
 
 
 async def test_a_total_of_filters_that_never_meet_is_not_guessed_from_each(
-    database: Database, store: EventStore, monkeypatch: pytest.MonkeyPatch
+    database: Database, events: EventList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(database, 10_000)
-    monkeypatch.setattr(store_module, "MOST_SEARCHED", 100)
-    monkeypatch.setattr(store_module, "MOST_LOOKED_AT", 100)
-    page = await store.page(ListEvents(event="e1", user_id="u2"))
+    monkeypatch.setattr(listing_module, "MOST_SEARCHED", 100)
+    monkeypatch.setattr(listing_module, "MOST_LOOKED_AT", 100)
+    page = await events.page(ListEvents(event="e1", user_id="u2"))
     assert (page.events, page.total, page.total_estimated) == ([], 0, True)
     assert page.next_before is not None
 
@@ -239,16 +240,16 @@ async def test_a_total_of_filters_that_never_meet_is_not_guessed_from_each(
 @pytest.mark.parametrize("table", ["events", "contacts", "audit"])
 async def test_a_list_that_takes_too_long_ends_and_says_what_to_ask_for(
     database: Database,
-    store: EventStore,
+    events: EventList,
     trail: AuditTrail,
     monkeypatch: pytest.MonkeyPatch,
     table: str,
 ) -> None:
-    for module in (store_module, audit_module, directory_module):
+    for module in (listing_module, audit_module, directory_module):
         monkeypatch.setattr(module, "LIST_SECONDS", 0.05)
     directory = ContactDirectory(database)
     lists: dict[str, Callable[[], Awaitable[object]]] = {
-        "events": lambda: store.page(ListEvents()),
+        "events": lambda: events.page(ListEvents()),
         "contacts": lambda: directory.page(ListContacts()),
         "audit": lambda: trail.page(ListAudit()),
     }
@@ -267,11 +268,11 @@ async def test_a_list_that_takes_too_long_ends_and_says_what_to_ask_for(
 
 
 async def test_a_cursor_of_another_list_is_refused(
-    database: Database, store: EventStore, trail: AuditTrail
+    database: Database, events: EventList, trail: AuditTrail
 ) -> None:
     await fill(database, 60)
     with pytest.raises(InvalidRequest):
-        await trail.page(ListAudit(before=(await store.page(ListEvents())).next_before))
+        await trail.page(ListAudit(before=(await events.page(ListEvents())).next_before))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,7 @@ async def test_a_page_of_many_events_of_one_moment_reads_only_what_it_shows(
     database: Database, filters: dict[str, str]
 ) -> None:
     await fill_with(database, "same", 5_000)
-    query = store_module._queries.page
+    query = listing_module._queries.page
     async with database.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         given = {**filters, **ONE_FILTER, "by": next(iter(filters), "")}
@@ -306,7 +307,7 @@ async def test_a_filter_is_expected_to_match_as_many_events_as_it_does(
     database: Database, query: str, filters: dict[str, str], matching: int
 ) -> None:
     await fill(database, 5_000)
-    asked = getattr(store_module._queries, query)
+    asked = getattr(listing_module._queries, query)
     (by,) = filters
     given = {**filters, **ONE_FILTER, "by": by}
     async with database.acquire() as connection, connection.transaction():
@@ -321,20 +322,20 @@ async def test_a_filter_is_expected_to_match_as_many_events_as_it_does(
 
 @pytest.mark.parametrize("length", [98, 99, 100, 101])
 async def test_a_filter_knows_a_name_from_one_that_begins_with_it(
-    database: Database, store: EventStore, length: int
+    database: Database, events: EventList, length: int
 ) -> None:
     await fill_with(database, "n" * length, 2)
     await fill_with(database, "n" * (length + 1), 3)
-    page = await store.page(ListEvents(event="n" * length))
+    page = await events.page(ListEvents(event="n" * length))
     assert [event.event for event in page.events] == ["n" * length] * page.total
     assert page.total == 2
 
 
 async def test_no_page_reads_more_than_it_shows_or_counts(
-    database: Database, store: EventStore, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
+    database: Database, events: EventList, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(database, 30_000)
-    middle = (await store.page(ListEvents(offset=15_000))).next_before
+    middle = (await events.page(ListEvents(offset=15_000))).next_before
     entry = (await trail.page(ListAudit(offset=15_000))).next_before
     plans: list[Any] = []
     statements: list[tuple[str, tuple[Any, ...]]] = []
@@ -362,7 +363,7 @@ async def test_no_page_reads_more_than_it_shows_or_counts(
             {"id": "absent"},
             {"id": "77", "source": "posthog"},
         ):
-            await store.page(ListEvents(**filters, before=before))
+            await events.page(ListEvents(**filters, before=before))
     for before in (None, entry):
         for named in ({}, {"action": "a.put"}, {"actor": "read"}, {"action": "absent"}):
             await trail.page(msgspec.structs.replace(ListAudit(before=before), **named))

@@ -49,6 +49,7 @@ from services.ingest.contacts.lookup import ContactStore
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import Replayer
 from services.ingest.events.event_processor import Decode, EventProcessor
+from services.ingest.events.listing import EventList
 from services.ingest.events.recording import Recorder
 from services.ingest.handlers import router
 from tests.unit.ingest.fake_letters import FakeLetters
@@ -58,10 +59,11 @@ ACK = "$JS.ACK.WEBHOOKS.ingest.1.1.1.1767225600000000000.0"
 """Where JetStream wants a message's acknowledgement, which says how it was delivered."""
 
 
-class Store(FakeStore):
+class Listed(EventList):
     """Lists one event, whose properties may be large."""
 
-    size = 1
+    def __init__(self) -> None:
+        self.size = 1
 
     async def page(self, wanted: ListEvents) -> EventPage:
         event = StoredEvent(
@@ -123,19 +125,19 @@ class Service:
         journal: list[str] = []
         self.broker: ServiceBroker = offline_broker(User.INGEST)
         self.publisher = FakePublisher(journal)
-        self.store, self.contacts = Store(journal), Contacts()
+        self.listed, self.contacts = Listed(), Contacts()
         self.processor, self.trail = Processor(), Trail()
         self.letters = FakeLetters()
         admin = DeadLetterAdmin(self.letters)
         database = Database("postgresql://nowhere", "ingest", MIGRATIONS, pool_size=1)
         create_app(self.broker, database, batch_size=7)
         self.broker.provide(
-            self.store,
+            self.listed,
             self.contacts,
             self.processor,
             self.trail,
             admin,
-            Recorder(self.store, self.publisher),
+            Recorder(FakeStore(journal), self.publisher),
             Replayer(self.publisher, self.letters, admin),
         )
 
@@ -167,7 +169,7 @@ async def test_events_are_listed(service: Service) -> None:
 
 
 async def test_events_that_do_not_fit_into_one_answer_are_refused(service: Service) -> None:
-    service.store.size = 2 * 1024 * 1024
+    service.listed.size = 2 * 1024 * 1024
     with pytest.raises(InvalidRequest, match="fewer at a time"):
         await ask(service.broker, INGEST_EVENTS, ListEvents())
 
