@@ -9,7 +9,7 @@ import msgspec
 from cyclopts import App
 
 from cli.errors import CommandError
-from services.gateway.webhooks.salvage import salvage
+from services.gateway.webhooks.spool.salvage import salvage
 
 app = App(name="spool", help="Look into files that a gateway's spool has set aside.")
 

@@ -41,7 +41,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
-from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.spool.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 from services.gateway.workers.link import Workers
 from services.gateway.workers.place import Place, place_of, share_of, without_ports

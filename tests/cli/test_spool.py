@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.spool.spool import Spool
 from tests.cli.running import Cli
 
 

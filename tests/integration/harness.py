@@ -34,7 +34,7 @@ from services.gateway.app import build_parts
 from services.gateway.handlers import router as gateway_router
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import WebhookSecret
-from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.spool.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 from services.ingest.consumer_api.requests import ConsumerRequests
 from services.ingest.handlers import consumers as make_consumer

@@ -23,7 +23,7 @@ from hogsend.transport.connection import Connection
 from services.gateway.activity.documents import ActivityReport, Instances, Point, Series
 from services.gateway.activity.rates import Answer, Asking, point
 from services.gateway.webhooks.refusals import REFUSED
-from services.gateway.webhooks.spool import BYTES, WAITING
+from services.gateway.webhooks.spool.spool import BYTES, WAITING
 from services.gateway.webhooks.webhook_queue import ACCEPTED
 
 log = structlog.get_logger(__name__)

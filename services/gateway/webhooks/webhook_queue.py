@@ -23,7 +23,7 @@ from hogsend.contract.errors import (
 from hogsend.service import metrics, tracing
 from hogsend.transport.connection import Connection
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.spool.spool import Spool
 
 log = structlog.get_logger(__name__)
 

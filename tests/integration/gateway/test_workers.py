@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.spool.spool import Spool
 from tests.chaos.faults import runs
 from tests.ports import free_port
 from tests.running_stack import PYTHONPATH, clean_environment

@@ -30,7 +30,7 @@ from services.gateway.api import build, with_middleware
 from services.gateway.settings import GatewaySettings
 from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret
-from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.spool.spool import Spool
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 
 ADMIN_KEY = "k-admin"

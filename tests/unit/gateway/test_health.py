@@ -25,7 +25,7 @@ from services.gateway.health.documents import Health
 from services.gateway.health.report import report_health
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.size_limit import HEADERS_BYTES, SizeLimit
-from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.spool.spool import Spool
 from services.gateway.workers.messages import WorkerReport
 from tests.unit.gateway.fakes import FakeGateway, bearer, fake_gateway
 

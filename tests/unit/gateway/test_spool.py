@@ -14,8 +14,9 @@ import pytest
 
 from hogsend.contract.errors import CannotStart, SpoolFull
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.salvage import Fragment, Salvaged, salvage
-from services.gateway.webhooks.spool import DAMAGED, SET_ASIDE_DIRECTORY, Spool
+from services.gateway.webhooks.spool.directory import DAMAGED, SET_ASIDE_DIRECTORY
+from services.gateway.webhooks.spool.salvage import Fragment, Salvaged, salvage
+from services.gateway.webhooks.spool.spool import Spool
 
 BIG = 1 << 30
 MIB = 1 << 20
@@ -174,7 +175,7 @@ async def test_a_disk_that_fails_refuses_instead_of_accepting(
     with monkeypatch.context() as broken:
         broken.setattr(os, call, full)
         if call == "open":
-            spool._current = None
+            spool._files._current = None
         with pytest.raises(SpoolFull, match="cannot be written"):
             await spool.append(webhook(1))
         assert spool.count == 1
@@ -211,7 +212,7 @@ async def test_an_error_nobody_thought_of_reaches_whom_it_concerns(
     def broken(_rows: list[bytes]) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(spool, "_insert", broken)
+    monkeypatch.setattr(spool._files, "append", broken)
     with pytest.raises(ZeroDivisionError):
         await spool.append(webhook(1))
     assert spool.count == 0
@@ -268,7 +269,7 @@ async def test_no_damage_is_silent_and_none_stops_anything(
         assert found[-1] == "id-99"
         assert found[:-1] == [id for id in everything if id in found], at
         missing = len(everything) - len(found[:-1])
-        aside = list(spool._aside.iterdir()) if spool._aside.is_dir() else []
+        aside = list(spool._files._aside.iterdir()) if spool._files._aside.is_dir() else []
         if missing:
             assert damaged_places() > before, at
             assert [path.name for path in aside] == [whole.name], at
@@ -350,7 +351,7 @@ async def test_no_webhook_can_pretend_to_be_others(tmp_path: Path) -> None:
 async def test_what_cannot_be_decoded_is_set_aside_and_stops_nothing(tmp_path: Path) -> None:
     spool = Spool(tmp_path, BIG)
     await spool.append(webhook(1))
-    spool._thread.submit(spool._insert, [b"\xc1 not a webhook"]).result()
+    spool._thread.submit(spool._files.append, [b"\xc1 not a webhook"]).result()
     await spool.append(webhook(2))
     assert spool.count == 3
     assert await drained(spool) == ["id-1", "id-2"]
@@ -428,7 +429,7 @@ async def test_a_damaged_spool_of_an_earlier_version_is_set_aside(tmp_path: Path
     assert damaged_places() > before
     await spool.append(webhook(99))
     assert (await drained(spool))[-1] == "id-99"
-    assert [path.name for path in spool._aside.iterdir()] == ["webhooks.sqlite3"]
+    assert [path.name for path in spool._files._aside.iterdir()] == ["webhooks.sqlite3"]
     await spool.close()
 
 

@@ -13,7 +13,8 @@ from hogsend.contract.headers import MESSAGE_ID
 from hogsend.transport.publisher import OutgoingMessage
 from services.gateway.webhooks import webhook_queue
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.spool import Spool, Spooled
+from services.gateway.webhooks.spool.directory import Spooled
+from services.gateway.webhooks.spool.spool import Spool
 from services.gateway.webhooks.webhook_queue import DRAIN_BYTES, WebhookQueue
 from tests.unit.gateway.fakes import FakeConnection
 from tests.waiting import eventually

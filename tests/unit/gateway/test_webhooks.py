@@ -19,7 +19,7 @@ from hogsend.contract.credentials import WebhookSecretReply
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import MESSAGE_ID
 from services.gateway.webhooks.size_limit import SizeLimit
-from services.gateway.webhooks.spool import Spool
+from services.gateway.webhooks.spool.spool import Spool
 from tests.unit.gateway.fakes import SECRET, FakeConnection, FakeGateway, bearer, fake_gateway
 from tests.waiting import eventually
 

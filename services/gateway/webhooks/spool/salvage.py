@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-from services.gateway.webhooks.spool_file import Damage, contents_of, salt_of
-from services.gateway.webhooks.sqlite_spool import SQLiteSpool
+from services.gateway.webhooks.spool.file import salt_of
+from services.gateway.webhooks.spool.format import Damage, contents_of
+from services.gateway.webhooks.spool.sqlite_spool import SQLiteSpool
 
 _SQLITE = b"SQLite format 3\0"
 

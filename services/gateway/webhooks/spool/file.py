@@ -1,17 +1,4 @@
-"""One file of the spool: webhooks one after the other, each of which can be checked by itself.
-
-Damage anywhere costs the webhooks that it touches and is noticed: every byte that was written is
-covered by a checksum. The format, all numbers little-endian:
-
-    header   "HOGSPOOL", version, synced bytes, checksum of the latter
-    record   mark, state, length, checksum of the content, checksum of mark, length and content's
-    content  of `length` bytes, and the next record
-
-`synced` is how far the file was on disk when the last webhook in it was answered: what cannot be
-read before that is damage, what cannot be read behind it is a write that a crash interrupted. All
-checksums begin from a random number in the file's name. So no content can imitate a record, and
-records can be found even where the file's first bytes are damaged.
-"""
+"""One file of the spool, which a process owns as long as it has it open."""
 
 from __future__ import annotations
 
@@ -20,11 +7,21 @@ import fcntl
 import os
 import re
 import secrets
-import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
+
+from services.gateway.webhooks.spool.format import (
+    HEADER_SIZE,
+    RECORD_SIZE,
+    STATE_OFFSET,
+    Record,
+    contents_of,
+    file_header,
+    published,
+    record_header,
+    synced_bytes,
+    waiting_record,
+)
 
 SUFFIX = ".spool"
 MAX_FILE_BYTES = 8 * 1024 * 1024
@@ -32,39 +29,8 @@ MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_READ_BYTES = 80 * 1024 * 1024
 """More than a file can hold: NATS takes messages of 64 MiB at most. The rest is damage."""
 
-_MAGIC, _VERSION = b"HOGSPOOL", 1
-_HEADER = struct.Struct("<8sIQI")
-_MARK = b"\xabHS\x01"
-_RECORD = struct.Struct("<4sIIII")
 _UNNAMED = ".new"
-_STATE_OFFSET = 4
-_WAITING = 0
 _NAME = re.compile(r"(\d{12})-([0-9a-f]{8})\.spool")
-
-
-@dataclass(frozen=True)
-class Record:
-    """A webhook in a file; it is whole."""
-
-    offset: int
-    content: bytes
-    waits: bool
-    """Whether it has not been published yet, as far as the file knows."""
-
-    @property
-    def size(self) -> int:
-        """Bytes it takes in the file."""
-        return _RECORD.size + len(self.content)
-
-
-@dataclass(frozen=True)
-class Damage:
-    """Bytes that are no whole record."""
-
-    offset: int
-    content: bytes
-    unfinished: bool
-    """Whether they are what a crash left of a write that was never answered."""
 
 
 class SpoolFile:
@@ -86,7 +52,7 @@ class SpoolFile:
         """Whether a webhook was set aside."""
         self._salt = salt
         self._descriptor = descriptor
-        self._cursor = _HEADER.size
+        self._cursor = HEADER_SIZE
         self._passed_over: set[int] = set()
 
     @classmethod
@@ -102,7 +68,7 @@ class SpoolFile:
         descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write(descriptor, _header(_HEADER.size, salt), 0)
+            _write(descriptor, file_header(HEADER_SIZE, salt), 0)
             os.fsync(descriptor)
             unnamed.rename(path)
             _sync_directory(directory)
@@ -111,7 +77,7 @@ class SpoolFile:
             unnamed.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             raise
-        return cls(path, descriptor, salt, _HEADER.size)
+        return cls(path, descriptor, salt, HEADER_SIZE)
 
     @classmethod
     def adopt(cls, path: Path) -> SpoolFile | None:
@@ -151,11 +117,11 @@ class SpoolFile:
         Raises:
             OSError: they are not written, and the file is as it was, as far as it could be mended.
         """
-        rows = b"".join(_record(content, self._salt) for content in contents)
+        rows = b"".join(waiting_record(content, self._salt) for content in contents)
         try:
             _write(self._descriptor, rows, self.end)
             os.fdatasync(self._descriptor)
-            _write(self._descriptor, _header(self.end + len(rows), self._salt), 0)
+            _write(self._descriptor, file_header(self.end + len(rows), self._salt), 0)
         except OSError:
             os.ftruncate(self._descriptor, self.end)
             raise
@@ -190,11 +156,12 @@ class SpoolFile:
         """
         self._forget(offset, size)
         try:
-            header = os.pread(self._descriptor, _RECORD.size, offset)
-            checksum = _RECORD.unpack(header)[-1]
-            _write(self._descriptor, _published(checksum), offset + _STATE_OFFSET)
-        except (OSError, struct.error) as error:
-            return error if isinstance(error, OSError) else None
+            state = published(os.pread(self._descriptor, RECORD_SIZE, offset))
+            if state is None:
+                return None
+            _write(self._descriptor, state, offset + STATE_OFFSET)
+        except OSError as error:
+            return error
         self._passed_over.discard(offset)
         return None
 
@@ -242,12 +209,12 @@ class SpoolFile:
     def _next(self, offset: int) -> Record | None:
         if offset >= self.end:
             return None
-        found = _record_at(os.pread(self._descriptor, _RECORD.size, offset), 0, self._salt)
-        if found is not None:
-            length, state, checksum, header_checksum = found
-            content = os.pread(self._descriptor, length, offset + _RECORD.size)
-            if len(content) == length and crc32(content, self._salt) == checksum:
-                return Record(offset, content, state != _published_state(header_checksum))
+        header = record_header(os.pread(self._descriptor, RECORD_SIZE, offset), 0, self._salt)
+        if header is not None:
+            content = os.pread(self._descriptor, header.length, offset + RECORD_SIZE)
+            record = header.record(offset, content, self._salt)
+            if record is not None:
+                return record
         # It was whole when it was counted, or was counted as damage: look for the next one.
         for later in contents_of(_read_all(self._descriptor), self._salt, offset):
             if isinstance(later, Record):
@@ -282,85 +249,6 @@ def sequence_of(path: Path) -> int:
     """Give the number by which files are ordered."""
     name = _NAME.fullmatch(path.name)
     return int(name[1]) if name else 0
-
-
-def record_size(content: bytes) -> int:
-    """Bytes that a webhook takes in a file."""
-    return _RECORD.size + len(content)
-
-
-def synced_bytes(data: bytes, salt: int) -> int | None:
-    """Give how far a file was on disk when its last webhook was answered; None for a bad header."""
-    if len(data) < _HEADER.size:
-        return None
-    magic, version, synced, _ = _HEADER.unpack_from(data)
-    sound = (magic, version) == (_MAGIC, _VERSION) and data.startswith(_header(synced, salt))
-    return synced if sound else None
-
-
-def contents_of(data: bytes, salt: int, offset: int = _HEADER.size) -> Iterator[Record | Damage]:
-    """Give what a file holds from a place on: whole webhooks, and what lies between them."""
-    synced = synced_bytes(data, salt)
-    lost: int | None = None
-    while offset < len(data):
-        record = _whole_record(data, offset, salt)
-        if record is None:
-            lost = offset if lost is None else lost
-            found = data.find(_MARK, offset + 1)
-            offset = found if found >= 0 else len(data)
-            continue
-        if lost is not None:
-            yield Damage(lost, data[lost:offset], unfinished=False)
-            lost = None
-        yield record
-        offset += record.size
-    if lost is not None:
-        yield Damage(lost, data[lost:], unfinished=synced is not None and lost >= synced)
-
-
-def _whole_record(data: bytes, offset: int, salt: int) -> Record | None:
-    found = _record_at(data, offset, salt)
-    if found is None:
-        return None
-    length, state, checksum, header_checksum = found
-    start = offset + _RECORD.size
-    content = data[start : start + length]
-    if len(content) < length or crc32(content, salt) != checksum:
-        return None
-    return Record(offset, content, state != _published_state(header_checksum))
-
-
-def _record_at(data: bytes, offset: int, salt: int) -> tuple[int, int, int, int] | None:
-    """Read a record's own header: length, state, and the two checksums."""
-    if len(data) - offset < _RECORD.size:
-        return None
-    mark, state, length, checksum, header_checksum = _RECORD.unpack_from(data, offset)
-    if mark != _MARK or header_checksum != _header_checksum(length, checksum, salt):
-        return None
-    return length, state, checksum, header_checksum
-
-
-def _record(content: bytes, salt: int) -> bytes:
-    checksum = crc32(content, salt)
-    header = _header_checksum(len(content), checksum, salt)
-    return _RECORD.pack(_MARK, _WAITING, len(content), checksum, header) + content
-
-
-def _header_checksum(length: int, checksum: int, salt: int) -> int:
-    return crc32(struct.pack("<4sII", _MARK, length, checksum), salt)
-
-
-def _published_state(header_checksum: int) -> int:
-    # None of its bytes is 0, so that no single damaged byte makes it of a webhook that waits.
-    return header_checksum | 0x01010101
-
-
-def _published(header_checksum: int) -> bytes:
-    return struct.pack("<I", _published_state(header_checksum))
-
-
-def _header(synced: int, salt: int) -> bytes:
-    return _HEADER.pack(_MAGIC, _VERSION, synced, crc32(struct.pack("<Q", synced), salt))
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

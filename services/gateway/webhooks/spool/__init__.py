@@ -1,0 +1,1 @@
+"""The spool: webhooks in files, for when JetStream is unavailable."""
