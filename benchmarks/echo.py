@@ -11,7 +11,7 @@ from hogsend.service import garbage_collection
 from hogsend.service.app import service_app
 from hogsend.service.broker import service_broker
 from hogsend.service.router import ServiceRouter
-from hogsend.service.settings import BusSettings
+from hogsend.service.settings.shared import BusSettings
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)

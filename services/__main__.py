@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from hogsend.contract.errors import CannotStart
 from hogsend.service import garbage_collection
 from hogsend.service.process_end import end_process
-from hogsend.service.settings import describe_problems
+from hogsend.service.settings.problems import describe_problems
 
 _ENTRIES = {"gateway": "process"}
 """Modules that run a service, where it is not `app`."""

@@ -27,7 +27,7 @@ from cli.stack.readiness import is_listening, wait_until_ready
 from cli.stack.supervisor import Program, Supervisor
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.users import User
-from hogsend.service.settings import BusSettings
+from hogsend.service.settings.shared import BusSettings
 
 SETTINGS = "env"
 """Name of `.env` in a backup."""

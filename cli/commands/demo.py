@@ -21,7 +21,7 @@ from cli.stack.settings import ALL_SETTINGS, StackSettings, problems
 from cli.stack.stack import Stack
 from cli.stack.stand_in import PORT
 from cli.summary import Summary, typed_command
-from hogsend.service.settings import TelemetrySettings
+from hogsend.service.settings.shared import TelemetrySettings
 from services.gateway.settings import GatewaySettings
 
 

@@ -16,7 +16,7 @@ from cli.console import err, out, print_json
 from cli.errors import CommandError
 from cli.stack.ports import require_free
 from hogsend.service import logs
-from hogsend.service.settings import TelemetrySettings
+from hogsend.service.settings.shared import TelemetrySettings
 from sandbox.app import serving
 from sandbox.options import Options, Resolve
 

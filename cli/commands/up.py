@@ -20,7 +20,7 @@ from cli.stack.settings import StackSettings, problems
 from cli.stack.stack import Stack
 from cli.stack.stand_in import PORT, EarlierCredential, StandIn
 from cli.summary import Summary, show, typed_command
-from hogsend.service.settings import deprecations
+from hogsend.service.settings.base import deprecations
 from services.gateway.settings import GatewaySettings
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]

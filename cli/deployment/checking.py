@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cli.deployment.layout import Chosen
 from cli.stack.settings import ALL_SETTINGS
-from hogsend.service.setting_names import miscased
+from hogsend.service.settings.names import miscased
 
 REFUSED: dict[str, str] = {
     "ADMIN_API_KEY": "write it into deploy/secrets/gateway/admin_api_key; for the command line it "

@@ -6,15 +6,15 @@ import os
 from collections.abc import Mapping
 
 from cli.stack.settings import ALL_SETTINGS
-from hogsend.service.setting_names import PROXIES
-from hogsend.service.settings import (
+from hogsend.service.settings.base import Settings
+from hogsend.service.settings.names import PROXIES
+from hogsend.service.settings.shared import (
     BusSettings,
     DatabaseSettings,
     OutboundSettings,
     PartitionSettings,
     PostHogSettings,
     PublicUrlSettings,
-    Settings,
     TelemetrySettings,
 )
 from services.analytics.settings import AnalyticsSettings

@@ -10,18 +10,18 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from hogsend.service.setting_types import FilePath, Port
-from hogsend.service.settings import (
+from hogsend.service.settings.base import Settings
+from hogsend.service.settings.problems import describe_problems
+from hogsend.service.settings.shared import (
     BusSettings,
     DatabaseSettings,
     OutboundSettings,
     PartitionSettings,
     PostHogSettings,
     PublicUrlSettings,
-    Settings,
     TelemetrySettings,
-    describe_problems,
 )
+from hogsend.service.settings.types import FilePath, Port
 from services.analytics.settings import AnalyticsSettings
 from services.credentials.settings import SealingSettings
 from services.gateway.settings import GatewaySettings

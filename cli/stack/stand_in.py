@@ -15,7 +15,7 @@ from cli.errors import CommandError
 from cli.stack.environment import minimal_environment
 from cli.stack.stack import Stack
 from cli.stack.supervisor import Program
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from sandbox.options import Options, Resolve
 
 PUBLIC_HOST = "hogsend.test"

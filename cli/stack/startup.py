@@ -21,7 +21,7 @@ from cli.stack.stack import Stack
 from cli.stack.supervisor import Program
 from hogsend.contract.errors import CannotStart
 from hogsend.contract.users import User
-from hogsend.service.settings import BusSettings
+from hogsend.service.settings.shared import BusSettings
 from services.gateway.listener import PASSED_ON, listening_socket
 
 METRICS_PORT = 9464

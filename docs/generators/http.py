@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from litestar.serialization import encode_json
 
-from hogsend.service.settings import PostHogSettings, PublicUrlSettings
+from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from services.gateway.api import build
 from services.gateway.settings import GatewaySettings
 

@@ -23,7 +23,7 @@ from hogsend.service.health import HealthReporter
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.http import http_client
 from hogsend.service.retention import Retention
-from hogsend.service.settings import (
+from hogsend.service.settings.shared import (
     BusSettings,
     DatabaseSettings,
     OutboundSettings,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from hogsend.posthog.hosts import US_INGESTION_HOST, ingestion_host
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.stored_project import StoredProject
 
 PROVIDER = "posthog"

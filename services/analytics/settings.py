@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from hogsend.client.local_time import find_timezone
-from hogsend.service.setting_types import CommaSeparated, RetentionDays
-from hogsend.service.settings import Settings
+from hogsend.service.settings.base import Settings
+from hogsend.service.settings.types import CommaSeparated, RetentionDays
 
 
 class AnalyticsSettings(Settings):

@@ -20,7 +20,7 @@ from hogsend.service.health import HealthReporter
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.http import http_client
 from hogsend.service.retry import repeat_every
-from hogsend.service.settings import (
+from hogsend.service.settings.shared import (
     BusSettings,
     DatabaseSettings,
     OutboundSettings,

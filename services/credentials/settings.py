@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from hogsend.service.setting_types import PreviousSecrets
-from hogsend.service.settings import Settings
+from hogsend.service.settings.base import Settings
+from hogsend.service.settings.types import PreviousSecrets
 
 
 class SealingSettings(Settings):

@@ -7,10 +7,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from hogsend.service.settings import (
-    PostHogSettings,
-    PublicUrlSettings,
-)
+from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from services.gateway.activity.log import ActivityLog
 from services.gateway.audit import with_audit_trail

@@ -19,7 +19,7 @@ from hogsend.service.app import service_app
 from hogsend.service.broker import ServiceBroker, service_broker
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.heartbeat import touch_forever
-from hogsend.service.settings import (
+from hogsend.service.settings.shared import (
     BusSettings,
     OutboundSettings,
     PartitionSettings,

@@ -14,7 +14,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from hogsend.contract.users import User
 from hogsend.service import garbage_collection, logs, metrics
-from hogsend.service.settings import TelemetrySettings
+from hogsend.service.settings.shared import TelemetrySettings
 from hogsend.service.tasks import running
 from services.gateway.listener import port_for_workers
 from services.gateway.liveness import LivenessListener

@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from hogsend.contract.streams import MIB
-from hogsend.service.setting_types import (
+from hogsend.service.settings.base import Settings
+from hogsend.service.settings.types import (
     AnyCase,
     CommaSeparated,
     FilePath,
@@ -22,7 +23,6 @@ from hogsend.service.setting_types import (
     SigningSecret,
     Url,
 )
-from hogsend.service.settings import Settings
 from services.gateway.client_address import parse_network
 
 

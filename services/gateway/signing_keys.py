@@ -25,7 +25,7 @@ from hogsend.contract.errors import HogsendError
 from hogsend.posthog.signing import key_id, key_of
 from hogsend.service import metrics
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from hogsend.transport.connection import Connection
 from services.gateway.settings import GatewaySettings
 

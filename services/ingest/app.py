@@ -18,7 +18,7 @@ from hogsend.service.dead_letters import DeadLetters
 from hogsend.service.health import HealthReporter
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.retention import Retention
-from hogsend.service.settings import (
+from hogsend.service.settings.shared import (
     BusSettings,
     DatabaseSettings,
     PartitionSettings,

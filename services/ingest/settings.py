@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from hogsend.service.setting_types import RetentionDays
-from hogsend.service.settings import Settings
+from hogsend.service.settings.base import Settings
+from hogsend.service.settings.types import RetentionDays
 
 
 class IngestSettings(Settings):

@@ -20,7 +20,7 @@ from hogsend.service.database import Database
 from hogsend.service.health import HealthReporter
 from hogsend.service.heartbeat import touch_forever
 from hogsend.service.http import http_client
-from hogsend.service.settings import (
+from hogsend.service.settings.shared import (
     BusSettings,
     DatabaseSettings,
     OutboundSettings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hogsend.service.settings import Settings
+from hogsend.service.settings.base import Settings
 
 
 class ProvisionerSettings(Settings):

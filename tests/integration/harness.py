@@ -18,7 +18,7 @@ from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from hogsend.service.http import http_client
 from hogsend.service.router import ServiceRouter
-from hogsend.service.settings import PostHogSettings, PublicUrlSettings
+from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.transport.connection import Connection
 from services.analytics.app import MIGRATIONS as ANALYTICS_MIGRATIONS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hogsend.posthog.hosts import US_INGESTION_HOST, private_host
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.stored_project import StoredProject
 
 

@@ -32,7 +32,7 @@ from hogsend.contract.errors import Forbidden, InvalidRequest
 from hogsend.contract.provisioning import PROVISIONER_PROJECTS, GrantedProjects
 from hogsend.posthog.client_document import CONSOLE_CALLBACK, OWN_PATH, console_callback
 from hogsend.posthog.scopes import missing
-from hogsend.service.settings import PostHogSettings, PublicUrlSettings
+from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from hogsend.urls import is_absolute_url, is_loopback
 from services.gateway import sessions

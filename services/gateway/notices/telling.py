@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hogsend.posthog.signing import key_of
 from hogsend.service.http import http_client
-from hogsend.service.settings import OutboundSettings
+from hogsend.service.settings.shared import OutboundSettings
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection

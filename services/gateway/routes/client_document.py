@@ -16,7 +16,7 @@ from hogsend.posthog.client_document import (
     client_document,
     console_callback,
 )
-from hogsend.service.settings import PublicUrlSettings
+from hogsend.service.settings.shared import PublicUrlSettings
 from hogsend.urls import is_loopback
 from services.gateway.auth import AdminKeys
 

@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
 from hogsend.posthog import scopes
-from hogsend.service.settings import PostHogSettings, PublicUrlSettings
+from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, admin_only
 from services.gateway.error_responses import admin_errors

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from hogsend.service import metrics
 from hogsend.service.heartbeat import touch
-from hogsend.service.settings import TelemetrySettings
+from hogsend.service.settings.shared import TelemetrySettings
 from hogsend.service.tasks import cancel_all
 from services.gateway.settings import GatewaySettings
 from services.gateway.workers.children import Worker

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hogsend.contract.errors import CannotStart
-from hogsend.service.settings import TelemetrySettings
+from hogsend.service.settings.shared import TelemetrySettings
 from services.gateway.settings import GatewaySettings
 
 NUMBER = "HOGSEND_WORKER"

@@ -25,7 +25,7 @@ from hogsend.service.middlewares import (
     TracingMiddleware,
 )
 from hogsend.service.router import ServiceRouter
-from hogsend.service.settings import BusSettings
+from hogsend.service.settings.shared import BusSettings
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import Publisher
 from hogsend.transport.tls import client_context

@@ -27,7 +27,7 @@ from hogsend.service import metrics
 from hogsend.service.migrations import MigrationFailed, connect, end, is_pooled, migrate
 from hogsend.service.postgres_address import PostgresAddress
 from hogsend.service.retry import retry_until_available
-from hogsend.service.settings import DatabaseSettings
+from hogsend.service.settings.shared import DatabaseSettings
 
 log = structlog.get_logger(__name__)
 

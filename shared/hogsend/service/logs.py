@@ -8,7 +8,8 @@ import sys
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from hogsend.service.settings import TelemetrySettings, deprecations
+from hogsend.service.settings.base import deprecations
+from hogsend.service.settings.shared import TelemetrySettings
 from hogsend.transport.correlation import correlation_id
 
 log = structlog.get_logger(__name__)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from hogsend.contract.users import User
 from hogsend.service import logs, metrics, tracing
-from hogsend.service.settings import TelemetrySettings
+from hogsend.service.settings.shared import TelemetrySettings
 
 
 @asynccontextmanager

@@ -26,7 +26,7 @@ from hogsend.service.broker import service_broker
 from hogsend.service.database import Database
 from hogsend.service.migrations import migrate
 from hogsend.service.postgres_address import PostgresAddress
-from hogsend.service.settings import BusSettings
+from hogsend.service.settings.shared import BusSettings
 from hogsend.transport.connection import Connection
 from services.credentials.app import MIGRATIONS
 from tests.pki import Pki, make_pki

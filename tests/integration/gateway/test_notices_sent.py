@@ -16,7 +16,7 @@ from standardwebhooks.webhooks import Webhook
 from hogsend.contract import subjects
 from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.scopes import SCOPES
-from hogsend.service.settings import OutboundSettings
+from hogsend.service.settings.shared import OutboundSettings
 from hogsend.service.tasks import cancel_all
 from services.gateway.notices import telling, watches
 from services.gateway.notices.sender import NoticeSender

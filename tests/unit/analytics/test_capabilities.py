@@ -11,7 +11,7 @@ from hogsend.contract.capabilities import Capability
 from hogsend.contract.credentials import ProjectReply
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.destinations.model import Destination
 from services.analytics.persons.own_writes import OwnWrites

@@ -9,7 +9,7 @@ import pytest
 from hogsend.contract.credentials import ProjectReply
 from hogsend.contract.engagement import FUNNEL
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.destinations.default_destination import (
     DefaultDestination,
     with_missing_defaults,

@@ -14,7 +14,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.flags import Flags, GetFlags
 from hogsend.contract.persons import Capture
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.flags.reader import FlagReader
 from services.analytics.project_key import ProjectKey
 from services.analytics.stored_project import StoredProject

@@ -47,7 +47,7 @@ from hogsend.contract.users import User
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.database import Database
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.service.tasks import cancel_all
 from hogsend.service.testing import ask

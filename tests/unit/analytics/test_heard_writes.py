@@ -15,7 +15,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.permissions import permissions
 from hogsend.contract.users import User
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.delivery.heard_writes import Destinations, Heard, HeardWrites
 from services.analytics.delivery.sources.buckets import BucketsSource
 from services.analytics.delivery.sources.destination import DestinationSource

@@ -12,7 +12,7 @@ import pytest
 from hogsend.contract.credentials import ProjectReply
 from hogsend.contract.streams import StreamName
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.destinations.durable import destination_durable

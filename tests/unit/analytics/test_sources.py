@@ -16,7 +16,7 @@ from hogsend.contract.headers import DESTINATION
 from hogsend.posthog.capture import Captured
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.dead_letters import Unprocessable
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.delivery.sources.buckets import BucketsSource
 from services.analytics.delivery.sources.destination import DestinationSource
 from services.analytics.delivery.sources.mirror import MirrorSource

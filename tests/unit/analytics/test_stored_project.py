@@ -10,7 +10,7 @@ import pytest
 from hogsend.contract.credentials import CREDENTIALS_PROJECT, ProjectReply
 from hogsend.contract.errors import Unavailable
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.project_key import Project, ProjectKey
 from services.analytics.stored_project import StoredProject

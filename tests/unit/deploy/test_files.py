@@ -23,7 +23,7 @@ from cli.stack.settings import ALL_SETTINGS
 from hogsend import __version__
 from hogsend.contract.streams import DEFAULT_LIMITS, GIB
 from hogsend.contract.users import User
-from hogsend.service.settings import TelemetrySettings
+from hogsend.service.settings.shared import TelemetrySettings
 from services.gateway.listener import OWN_DESCRIPTORS
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.size_limit import HEADERS_BYTES

@@ -22,7 +22,7 @@ from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.service.settings import PostHogSettings, PublicUrlSettings
+from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from hogsend.transport.correlation import correlation_id
 from hogsend.transport.publisher import OutgoingMessage, Publisher

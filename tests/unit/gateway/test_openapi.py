@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from litestar.serialization import encode_json
 
-from hogsend.service.settings import PostHogSettings, PublicUrlSettings
+from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from services.gateway.api import build
 from services.gateway.examples import examples

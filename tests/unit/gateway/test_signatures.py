@@ -18,7 +18,8 @@ from structlog.testing import capture_logs
 from hogsend.contract.credentials import CREDENTIALS_SIGNING_SECRET, SigningSecretReply
 from hogsend.contract.errors import Unavailable
 from hogsend.posthog.signing import KEY_ID_HEADER, key_id
-from hogsend.service.settings import PostHogSettings, Settings
+from hogsend.service.settings.base import Settings
+from hogsend.service.settings.shared import PostHogSettings
 from services.gateway.response_headers import RETRY_SECONDS
 from services.gateway.settings import GatewaySettings
 from services.gateway.signatures import TOLERANCE_SECONDS

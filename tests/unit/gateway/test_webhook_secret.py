@@ -18,7 +18,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.users import User
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.credential_watcher import CredentialWatcher
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from services.gateway.app import build_parts, create_app
 from services.gateway.settings import GatewaySettings
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret

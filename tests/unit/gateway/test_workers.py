@@ -18,7 +18,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from hogsend.contract.errors import CannotStart
-from hogsend.service.settings import TelemetrySettings
+from hogsend.service.settings.shared import TelemetrySettings
 from services.gateway.app import _once
 from services.gateway.auth import AdminKeys, Scope
 from services.gateway.listener import join, port_for_workers

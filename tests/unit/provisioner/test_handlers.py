@@ -28,7 +28,7 @@ from hogsend.service.broker import ServiceBroker
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.database import Database
 from hogsend.service.health import HealthReporter
-from hogsend.service.settings import PostHogSettings, PublicUrlSettings
+from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.service.testing import ask, offline_broker
 from services.provisioner.app import MIGRATIONS, Parts, build_parts, create_app
 from services.provisioner.backfill.backfills import Backfills

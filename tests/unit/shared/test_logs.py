@@ -10,7 +10,7 @@ PROGRAM = """
 import logging
 import structlog
 from hogsend.service import logs
-from hogsend.service.settings import TelemetrySettings
+from hogsend.service.settings.shared import TelemetrySettings
 from hogsend.transport.correlation import correlation_id
 
 logs.configure("gateway", TelemetrySettings(log_format="json"))

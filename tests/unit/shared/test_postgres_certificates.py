@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from hogsend.service.postgres_certificates import check_certificates
-from hogsend.service.settings import DatabaseSettings
+from hogsend.service.settings.shared import DatabaseSettings
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from hogsend.posthog import scopes
 from hogsend.posthog.client_document import client_document
 from hogsend.posthog.hosts import ingestion_host, private_host
-from hogsend.service.settings import PostHogSettings
+from hogsend.service.settings.shared import PostHogSettings
 from hogsend.urls import is_absolute_url, is_loopback
 
 # The client document of spec 3.1, field by field.

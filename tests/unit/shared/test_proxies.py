@@ -18,7 +18,8 @@ from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import exchange
 from hogsend.service.http import http_client
 from hogsend.service.proxies import Proxies
-from hogsend.service.settings import OutboundSettings, describe_problems
+from hogsend.service.settings.problems import describe_problems
+from hogsend.service.settings.shared import OutboundSettings
 from hogsend.service.ssrf import AddressRefused, EgressPolicy
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

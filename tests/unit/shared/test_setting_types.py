@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from cli.environment import hogsend_home
 from cli.stack.settings import StackSettings, problems
-from hogsend.service.setting_types import (
+from hogsend.service.settings.shared import TelemetrySettings
+from hogsend.service.settings.types import (
     FilePath,
     HeaderSecret,
     OptionalPort,
@@ -23,7 +24,6 @@ from hogsend.service.setting_types import (
     PublicUrl,
     check_written,
 )
-from hogsend.service.settings import TelemetrySettings
 
 ON_CLOUD = ("eu.posthog.com/project/1", "us.i.posthog.com/i/v0", "EU.I.posthog.com/static/array.js")
 ON_ANOTHER = ("ph.example/project/1/settings", "ph.example/batch/", "ph.example/ingest/i/v0/e")

@@ -14,14 +14,13 @@ from pydantic import SecretStr, ValidationError
 
 from cli.stack.settings import ALL_SETTINGS, problems
 from hogsend.service import logs
-from hogsend.service.settings import (
+from hogsend.service.settings.base import Settings, deprecations
+from hogsend.service.settings.problems import describe_problems
+from hogsend.service.settings.shared import (
     BusSettings,
     OutboundSettings,
     PostHogSettings,
-    Settings,
     TelemetrySettings,
-    deprecations,
-    describe_problems,
 )
 from services.credentials.settings import SealingSettings
 from services.gateway.settings import GatewaySettings

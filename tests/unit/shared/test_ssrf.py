@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from hogsend.contract.errors import InvalidRequest
-from hogsend.service.settings import OutboundSettings, describe_problems
+from hogsend.service.settings.problems import describe_problems
+from hogsend.service.settings.shared import OutboundSettings
 from hogsend.service.ssrf import AllowedHost, EgressPolicy, is_public
 
 INSIDE = [

@@ -17,7 +17,7 @@ from cli.errors import CommandError
 from cli.stack.settings import problems
 from hogsend.client.address import tls_of_environment
 from hogsend.contract.errors import InvalidRequest
-from hogsend.service.settings import BusSettings
+from hogsend.service.settings.shared import BusSettings
 from tests.pki import Pki, make_pki
 
 NAMES = ("NATS_TLS_CA", "NATS_TLS_CERT", "NATS_TLS_KEY")

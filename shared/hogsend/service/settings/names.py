@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hogsend.service.unusable import Miscased
+from hogsend.service.settings.unusable import Miscased
 
 PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 """Settings that may be written in small letters as well; capitals win."""
