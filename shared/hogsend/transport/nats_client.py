@@ -8,13 +8,15 @@ Who never waits gets messages without a queue and a task between, in two thirds 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
-from nats.aio.client import Client, Srv
+from nats.aio.client import DEFAULT_FLUSH_TIMEOUT, Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+
+T = TypeVar("T")
 
 Heard = Callable[[Msg], None]
 """Takes a message at once: what it keeps of messages it must bound itself."""
@@ -59,7 +61,7 @@ class _Message(Msg):
 
 
 class NatsClient(Client):
-    """nats-py's client, with two faults of waiting mended.
+    """nats-py's client, with its faults of waiting mended.
 
     A PONG that nobody waits for any more is taken as such. Left to itself nats-py stops reading at
     the PONG of a flush that had timed out, while it still says that it is connected: nothing is
@@ -68,6 +70,10 @@ class NatsClient(Client):
     An attempt to connect that was cancelled is the last one. nats-py waits with `asyncio.wait_for`,
     which before Python 3.12 forgets a cancellation that comes as the attempt fails, and then tries
     again without end.
+
+    A task that is cancelled ends. nats-py forgets the cancellation that comes together with an
+    answer, for the same reason, and every one that comes while it writes. Whoever cancels a task
+    only once, as `asyncio.TaskGroup` does, would wait for it without end.
     """
 
     msg_class = _Message
@@ -115,6 +121,25 @@ class NatsClient(Client):
             return _Unread(headers[len(_BEGINNING) :])
         return await super()._process_headers(headers)
 
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = 0.5,  # noqa: ASYNC109 - nats-py has it
+        old_style: bool = False,
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        """Ask, as nats-py does; a cancellation ends it."""
+        asking = super().request(subject, payload, timeout, old_style, headers)
+        return await _unless_cancelled(asking)
+
+    async def flush(self, timeout: int = DEFAULT_FLUSH_TIMEOUT) -> None:  # noqa: ASYNC109
+        """Wait until the server has what was written; a cancellation ends it."""
+        await _unless_cancelled(super().flush(timeout))
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        return await _unless_cancelled(super()._flush_pending(force_flush))
+
     async def _connect_to_server(self, s: Srv) -> None:
         _end_if_cancelled()
         await super()._connect_to_server(s)
@@ -156,6 +181,16 @@ def _name(raw: bytes) -> str | None:
 
 
 _known_name = lru_cache(maxsize=1024)(_name)
+
+
+async def _unless_cancelled(work: Coroutine[Any, Any, T]) -> T:
+    """Do it, and end if this task was cancelled meanwhile; what was cancelled before cleans up."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    outcome = await work
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return outcome
 
 
 def _end_if_cancelled() -> None:

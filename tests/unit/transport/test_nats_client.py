@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -74,6 +75,70 @@ async def test_connecting_ends_when_it_is_cancelled_as_an_attempt_ends(
     await asyncio.wait({connecting}, timeout=PATIENCE_SECONDS)
     assert connecting.cancelled()
     assert attempt.times == 1
+
+
+WAITING: dict[str, Callable[[NatsClient], Coroutine[Any, Any, Any]]] = {
+    "request": lambda client: client.request("hogsend.any"),
+    "flush": lambda client: client.flush(),
+    "_flush_pending": lambda client: client._flush_pending(),
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+async def test_what_waits_ends_when_it_is_cancelled(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = Attempt(None)
+    monkeypatch.setattr(Client, name, lambda *_: waiting())
+    task = asyncio.create_task(WAITING[name](NatsClient()))
+    await eventually(lambda: waiting.times)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_answer_that_comes_with_a_cancellation_does_not_undo_it() -> None:
+    client = NatsClient()
+    client._resp_sub_prefix = bytearray(b"_INBOX.")
+
+    async def publish(*_: object, **__: object) -> None:
+        pass
+
+    client.publish = publish  # type: ignore[method-assign]
+    task = asyncio.create_task(client.request("hogsend.any", timeout=PATIENCE_SECONDS))
+    await eventually(lambda: client._resp_map)
+    for answer in client._resp_map.values():
+        answer.set_result(Msg(client))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("name", WAITING)
+async def test_what_was_cancelled_before_can_still_clean_up(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer() -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    monkeypatch.setattr(Client, name, lambda *_: answer())
+    begun = asyncio.Event()
+    cleaned: list[Any] = []
+
+    async def work() -> None:
+        try:
+            begun.set()
+            await asyncio.sleep(PATIENCE_SECONDS)
+        finally:
+            cleaned.append(await WAITING[name](NatsClient()))
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(cleaned) == 1
 
 
 LINES = st.lists(
