@@ -19,8 +19,6 @@ import msgspec
 
 from hogsend.contract.base import Properties
 from services.ingest.contacts.contact import (
-    EMAIL,
-    EXTERNAL,
     ROW,
     Contact,
     Key,
@@ -172,23 +170,22 @@ async def owner(connection: Any, id: UUID) -> UUID | None:
 async def _look_up(
     connection: Any, digests: Mapping[Key, bytes]
 ) -> tuple[dict[Key, UUID], dict[Key, datetime]]:
+    keys = list(digests)
     found: dict[Key, UUID] = {}
     erased: dict[Key, datetime] = {}
-    wanted: dict[str, dict[bytes, Key]] = {EXTERNAL: {}, EMAIL: {}, ROW: {}}
-    for key, digested in digests.items():
-        wanted[key.kind][digested] = key
     alive: dict[Key, UUID] = {}
-    for kind, digested, contact_id, erased_at in await connection.fetch(
+    for place, contact_id, erased_at in await connection.fetch(
         _OWNERS,
-        *(list(keys) for keys in wanted.values()),
-        [UUID(key.value) for key in wanted[ROW].values()],
+        [key.kind for key in keys],
+        list(digests.values()),
+        [UUID(key.value) for key in keys if key.kind == ROW],
     ):
-        if digested is None:
+        if place is None:
             alive[Key(ROW, str(contact_id))] = contact_id
         elif contact_id is None:
-            erased[wanted[kind][digested]] = erased_at
+            erased[keys[place - 1]] = erased_at
         else:
-            found[wanted[kind][digested]] = contact_id
+            found[keys[place - 1]] = contact_id
     return found | alive, erased
 
 

@@ -6,7 +6,6 @@ looks at them again, and by then they may have a million rows.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -75,6 +74,8 @@ async def test_a_plan_made_for_empty_tables_reads_none_of_them_whole(
     }
     for node in read:
         assert "Index Cond" in node or node["Node Type"] in {"Bitmap Heap Scan", "Tid Scan"}
+        # Otherwise it reads what an index finds by less.
+        assert "ANY" not in node.get("Filter", "")
 
 
 async def test_no_look_up_starts_more_processes(database: Database) -> None:
@@ -84,13 +85,12 @@ async def test_no_look_up_starts_more_processes(database: Database) -> None:
         # As cheap as it can seem.
         for lure in ("parallel_setup_cost", "parallel_tuple_cost", *SIZES):
             await connection.execute(f"SET {lure} = 0")
-        digests = [hashlib.sha256(str(n).encode()).digest() for n in range(500)]
-        query = f"EXPLAIN (FORMAT JSON) {storage._queries.owners.sql}"
-        plan = json.loads(await connection.fetchval(query, digests, digests, digests, []))
+        query = "EXPLAIN (FORMAT JSON) SELECT id FROM contacts WHERE source <> 'v'"
+        plan = json.loads(await connection.fetchval(query))
         types = {node["Node Type"] for node in nodes(plan[0]["Plan"])}
         assert not types & {"Gather", "Gather Merge"}
         await connection.execute("SET max_parallel_workers_per_gather = 2")
-        plan = json.loads(await connection.fetchval(query, digests, digests, digests, []))
+        plan = json.loads(await connection.fetchval(query))
         assert "Gather" in {node["Node Type"] for node in nodes(plan[0]["Plan"])}
 
 
