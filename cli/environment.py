@@ -67,7 +67,7 @@ def first(*names: str) -> str | None:
         for name in names:
             if value := source.get(name):
                 return value
-    # As a service does (`hogsend.service.setting_names`): what was meant is not passed over.
+    # As a service does (`hogsend.service.settings.names`): what was meant is not passed over.
     for written in (name for source in sources for name, value in source.items() if value):
         if (name := written.upper()) in names:
             raise CommandError(

@@ -1,8 +1,8 @@
 """The forms of a decoded body: a list, a batch, one event, or a person.
 
 Source: rust/capture/src/v0_request.rs and rust/common/types/src/event.rs. As with serde's untagged
-enum, the first form that fits is taken, and fields are of their type: a key that is a number is no
-key that is wrong, but no request.
+enum, the first form that fits is taken, and fields are of their type: a key that is a number makes
+the whole request unreadable, not a request with a wrong key.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ SESSION_STATE = "session"
 """Cookie that a request's session goes on with, as `Set-Cookie` says it; empty for the same one."""
 
 ADMIN_SECURITY: tuple[SecurityRequirement, ...] = ({"adminKey": []},)
-"""Says in OpenAPI that a route needs an admin key; `app.py` declares that scheme."""
+"""Says in OpenAPI that a route needs an admin key; `openapi.py` declares that scheme."""
 
 FAILED_KEYS = Counter("hogsend_failed_keys", "Requests with an unknown key")
 

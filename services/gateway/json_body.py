@@ -18,7 +18,7 @@ REQUIRED = "Required"
 """The problem of a body without a field that it must have."""
 
 TOO_DEEP = "nested too deeply"
-"""The problem of a body that nobody behind the gateway could read; it may not end as JSON."""
+"""The problem of a body nested deeper than services decode; further in it may be no JSON."""
 
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING = re.compile(r"missing required field `([^`]+)`$")

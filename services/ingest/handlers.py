@@ -223,7 +223,7 @@ async def contacts(wanted: FindContacts, merges: Injected[ContactMerges]) -> Con
 async def list_contacts(
     wanted: ListContacts, directory: Injected[ContactDirectory], link: Injected[Connection]
 ) -> ContactPage:
-    """List contacts, those that were seen last first."""
+    """List contacts, in the order asked for."""
     return _fitting(await directory.page(wanted), link.max_payload, "contacts")
 
 

@@ -15,8 +15,8 @@ from hogsend.contract.errors import InvalidRequest
 EXACT_TOTAL = 10_000
 """Rows that are counted at most; beyond, PostgreSQL's estimate has to do."""
 EXACT_FILTERED_TOTAL = 1_000
-"""The same for events that a filter chose: each is fetched to be looked at, from anywhere on disk,
-which an index alone spares a list without one."""
+"""The same for events that a filter chose. Each is fetched, from anywhere on disk, to be compared;
+a count of all events reads an index only."""
 MOST_SEARCHED = 4_000
 """Events that one filter finds, and among which a page looks for those that the others match. Each
 is fetched from anywhere on disk: 10,000 that were not in memory took a second on a busy machine."""

@@ -122,7 +122,7 @@ class LiveEvents:
                 await self._all_sent.wait()
 
     async def sent(self) -> None:
-        """Hear that the answer with a stream of `watch` is at its end."""
+        """Count a response as sent, with the stream of `watch` in it."""
         self._open -= 1
         if self._open <= 0:
             self._all_sent.set()

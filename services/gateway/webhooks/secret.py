@@ -3,7 +3,7 @@
 The environment's secret wins. Otherwise it is the one minted at connect, of which the gateway holds
 only a digest; a credential event makes it ask again at once. While the secret is unknown the route
 is closed. Without a secret it is open only where there never was one (a first run), or where the
-operator says so: a variable or a database that went missing opens nothing (ADR 12).
+operator says so: a variable or a database that went missing opens nothing (ADR 13).
 """
 
 from __future__ import annotations

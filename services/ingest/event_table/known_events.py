@@ -105,8 +105,8 @@ class KnownEvents:
             )
         return found
 
-    def look_up_bounds_again(self) -> None:
-        """Ask anew where there may be events without keys: a backup was restored, for example."""
+    def forget_bounds(self) -> None:
+        """Have the bounds looked up anew: a backup was restored, for example."""
         self._unkeyed_until = None
 
     async def remember(self, connection: Any, events: Mapping[bytes, IncomingEvent]) -> None:

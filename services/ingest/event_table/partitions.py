@@ -81,7 +81,7 @@ class TablePartitions:
         return min([self._oldest(), *begins])
 
     async def make_ahead(self) -> None:
-        """Make the partitions of this moment and of what follows, for as long as one is or a week.
+        """Make the partitions from now on, a partition's width ahead, `LEAST_AHEAD` at least.
 
         Raises:
             Unavailable: also while another transaction keeps the table from being changed.

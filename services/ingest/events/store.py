@@ -105,7 +105,7 @@ class EventStore:
             await self._table.make_room({event.received_at for event in events})
         elif is_of_unkeyed(error):
             # A replica of the version before stored it meanwhile: nobody's, there was no lock.
-            self._table.known.look_up_bounds_again()
+            self._table.known.forget_bounds()
         else:
             raise error
 
@@ -189,8 +189,8 @@ def _is_conflict(error: Exception) -> bool:
 def _repeated(event: IncomingEvent, before: Stored, *, taken_over: bool) -> Saved:
     # The gateway stamps each message with its own time of receipt, in microseconds. The row has the
     # time of the message that stored it, and tells it from a repetition even when JetStream has
-    # forgotten that it delivered the message before. And nobody was told when a backfill stored it
-    # before it came as it happened.
+    # forgotten that it delivered the message before. An event that a backfill stored was not
+    # published, so the webhook that repeats it publishes it.
     same = taken_over or before.received_at == event.received_at
     return Saved(Status.REDELIVERED if same else Status.KNOWN, before.contact_key)
 

@@ -71,7 +71,7 @@ class _Place(NamedTuple):
     """The row before it, in PostgreSQL's form."""
 
     def __str__(self) -> str:
-        """As it is asked for; of the row only what follows tells."""
+        """Where its page begins, without the row, which is appended."""
         return f"{self.day}/{self.block}"
 
 
@@ -214,7 +214,7 @@ class Exporter:
     def _filled(
         self, some: _Some, wanted: ExportContact, following: str | None = None
     ) -> ExportPage:
-        """Make a page of what was found; `following` counts when that is all and fits."""
+        """Make a page of what was found; the next begins at `following` if every item fits."""
         found = some.found
         if some.more:
             following = found[-1].position

@@ -281,7 +281,8 @@ async def connect(
     Args:
         url: NATS address, credentials included; `NATS_URL` from the environment by default.
         user: name this service is known by when the address does not carry one.
-        tls: insist on TLS in this way; by default with the authority `NATS_TLS_CA` names, if any.
+        tls: insist on TLS in this way; by default with the files that `NATS_TLS_CA`,
+            `NATS_TLS_CERT` and `NATS_TLS_KEY` name, if any.
         wait: seconds to wait for the first connection.
 
     Raises:

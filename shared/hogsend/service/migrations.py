@@ -68,7 +68,7 @@ async def migrate(address: PostgresAddress, schema: str, directory: Path) -> Non
 
     Raises:
         MigrationFailed: PostgreSQL refuses one of them.
-        OSError: PostgreSQL is away; so do asyncpg's errors that say so.
+        OSError, asyncpg.PostgresConnectionError: PostgreSQL cannot be reached.
     """
     migrations = read(directory)
     connection = await connect(address)
