@@ -84,7 +84,6 @@ class Counts(msgspec.Struct):
     """Counters; they contain no tokens."""
 
     codes: int = 0
-    exchanges: int = 0
     refreshes: int = 0
     replays: int = 0
     """Rotated refresh tokens used again within the grace period."""
@@ -153,7 +152,6 @@ class Grants:
         if found.redirect_uri != uri:
             raise self._refused(OAuthError("invalid_request", "Mismatching redirect URI."))
         del self._codes[code]
-        self.counts.exchanges += 1
         return self._mint(found.reach, secrets.token_hex(16), found.nonce)
 
     def refresh(self, token: str, client_id: str, scope: str = "") -> TokenAnswer:

@@ -14,10 +14,10 @@ from nats.js import errors as js_errors
 
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.headers import format_time
+from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
 from services.ingest.jetstream_errors import available
-from services.ingest.sources.posthog import parse_time
 
 BATCH = 256
 """Most messages that are read at a time."""
@@ -101,7 +101,7 @@ async def _direct_get(
             message = await subscription.next_msg(ANSWER_SECONDS)
             headers = message.headers or {}
             if "Nats-Sequence" in headers:
-                at = parse_time(headers.get("Nats-Time-Stamp")) or datetime.now(UTC)
+                at = read_moment(headers.get("Nats-Time-Stamp")) or datetime.now(UTC)
                 found.append(
                     StoredMessage(int(headers["Nats-Sequence"]), at, message.data, headers)
                 )

@@ -12,11 +12,11 @@ from nats.js import errors as js_errors
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.headers import RECEIVED_AT
+from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
 from services.ingest.erasure.person import Person
 from services.ingest.jetstream_errors import available
-from services.ingest.sources.posthog import parse_time
 from services.ingest.stored_messages import (
     BATCH,
     BATCH_BYTES,
@@ -56,13 +56,13 @@ def is_to_erase(
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return at <= before and person.is_subject_of(body)
         body = letter.body
-        at = min(at, parse_time(letter.headers.get(RECEIVED_AT)) or at)
+        at = min(at, read_moment(letter.headers.get(RECEIVED_AT)) or at)
     elif stream is StreamName.EVENTS:
         try:
             times = msgspec.json.decode(body, type=_Times)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             times = _Times()
-        known = (parse_time(times.occurred_at), parse_time(times.received_at))
+        known = (read_moment(times.occurred_at), read_moment(times.received_at))
         at = min(at, *(one for one in known if one is not None), at)
     return at <= before and person.is_subject_of(body)
 

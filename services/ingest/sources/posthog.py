@@ -16,7 +16,7 @@ from hogsend.contract.headers import (
     message_id,
 )
 from hogsend.contract.json_text import replace_lone_surrogates
-from hogsend.contract.moments import parse_moment
+from hogsend.contract.moments import read_moment
 from hogsend.contract.webhooks import PostHogWebhook
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.incoming_event import EventRef, IncomingEvent
@@ -49,13 +49,13 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Inco
     properties = event.properties
     if event.uuid:
         properties = {**properties, EVENT_ID_PROPERTY: event.uuid}
-    received_at = parse_time(headers.get(RECEIVED_AT)) or queued_at
+    received_at = read_moment(headers.get(RECEIVED_AT)) or queued_at
     return IncomingEvent(
         ref=EventRef(SOURCE, webhook.event_id or message_id(headers) or _id(body, received_at)),
         name=event.event,
         user_id=event.distinct_id,
         email=webhook.email,
-        occurred_at=parse_time(event.timestamp) or received_at,
+        occurred_at=read_moment(event.timestamp) or received_at,
         received_at=received_at,
         queued_at=queued_at,
         properties=properties,
@@ -68,13 +68,3 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Inco
 def _id(body: bytes, received_at: datetime) -> str:
     """Id of a message that was queued without one: the same however often it is redelivered."""
     return f"sha256:{hashlib.sha256(format_time(received_at).encode() + body).hexdigest()}"
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """Read an ISO 8601 time as UTC, naive ones included; None when it is not a time we can hold."""
-    if not text:
-        return None
-    try:
-        return parse_moment(text)
-    except ValueError:
-        return None

@@ -50,3 +50,13 @@ def parse_moment(text: str) -> datetime | None:
         later += timedelta(days=ends)
     moment = held(datetime.fromisoformat(text))
     return held(moment + later) if moment is not None and later else moment
+
+
+def read_moment(text: str | None) -> datetime | None:
+    """Read an ISO 8601 time as UTC, naive ones included; None when it is not a time we can hold."""
+    if not text:
+        return None
+    try:
+        return parse_moment(text)
+    except ValueError:
+        return None

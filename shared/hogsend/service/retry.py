@@ -43,25 +43,30 @@ async def retry_until_available(
     action: Callable[[], Awaitable[Result]],
     *,
     on: tuple[type[Exception], ...] = (Unavailable,),
-    wait_initial: float = WAIT_INITIAL_SECONDS,
     wait_max: float = WAIT_MAX_SECONDS,
 ) -> Outcome[Result]:
     """Repeat `action` until it raises none of the errors in `on`.
 
-    The pause doubles after each attempt. Cancel the call to give up: there is no limit. The first
-    failure is logged as a warning, the following ones at debug level, and each is counted in
-    `hogsend_retries_total` under the qualified name of `action`.
+    The first pause is a tenth of a second, to which stamina adds up to one; each doubles the last.
+    Cancel the call to give up: there is no limit. The first failure is logged as a warning, the
+    following ones at debug level, and each is counted in `hogsend_retries_total` under the
+    qualified name of `action`.
 
     Args:
         action: called without arguments, so that none can be logged.
         on: errors that may be gone at the next attempt; every other one is raised.
-        wait_initial: seconds before the second attempt, to which stamina adds up to one more.
         wait_max: longest pause in seconds.
     """
     operation = object()
     attempts = 0
 
-    @stamina.retry(on=on, attempts=None, timeout=None, wait_initial=wait_initial, wait_max=wait_max)
+    @stamina.retry(
+        on=on,
+        attempts=None,
+        timeout=None,
+        wait_initial=WAIT_INITIAL_SECONDS,
+        wait_max=wait_max,
+    )
     @functools.wraps(action)
     async def attempt() -> Result:
         nonlocal attempts

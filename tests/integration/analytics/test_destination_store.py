@@ -169,7 +169,8 @@ async def test_an_event_has_one_row_with_its_last_outcome(store: DestinationStor
 
 
 async def test_outcomes_of_a_destination_that_is_gone_are_dropped(store: DestinationStore) -> None:
-    await store.record(uuid4(), [outcome(1)])
+    await store.record(uuid4(), [outcome(1, event_id="e_gone")])
+    assert (await store.event_deliveries(["e_gone"])).deliveries == []
 
 
 async def test_replicas_that_create_together_make_no_more_than_are_allowed(

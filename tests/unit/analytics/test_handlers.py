@@ -50,7 +50,6 @@ from hogsend.service.database import Database
 from hogsend.service.settings.shared import PostHogSettings
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.service.tasks import cancel_all
-from hogsend.service.testing import ask
 from services.analytics.app import create_app
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.destinations.durable import destination_durable
@@ -58,6 +57,7 @@ from services.analytics.destinations.service import DestinationService
 from services.analytics.project_key import PROVIDER, ProjectKey
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
+from tests.offline_broker import ask
 from tests.unit.analytics.delivery_fakes import FakeCapture, FakeStreams, heard_writes
 from tests.unit.analytics.fake_destinations import FakeStore, destination
 from tests.unit.analytics.fakes import FakeCredentials, FakeLink, FakePostHog

@@ -37,9 +37,9 @@ from hogsend.contract.users import User
 from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from hogsend.service.health import HealthReporter
-from hogsend.service.testing import ask, offline_broker
 from services.credentials.app import MIGRATIONS
 from services.credentials.handlers import router
+from tests.offline_broker import ask, offline_broker
 from tests.unit.credentials.conftest import Driver, Replica
 
 POSTHOG = ProviderRef(provider_id="posthog")

@@ -42,7 +42,6 @@ from hogsend.service.broker import ServiceBroker
 from hogsend.service.database import Database
 from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.subscribers.batches import BatchSubscriber
-from hogsend.service.testing import ask, offline_broker
 from services.ingest.app import MIGRATIONS, create_app
 from services.ingest.audit import AuditTrail
 from services.ingest.contacts.lookup import ContactStore
@@ -52,6 +51,7 @@ from services.ingest.events.event_processor import Decode, EventProcessor
 from services.ingest.events.listing import EventList
 from services.ingest.events.recording import Recorder
 from services.ingest.handlers import router
+from tests.offline_broker import ask, offline_broker
 from tests.unit.ingest.fake_letters import FakeLetters
 from tests.unit.ingest.fakes import NOW, FakePublisher, FakeStore
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hogsend.contract.moments import read_moment
 from hogsend.service.dead_letters import Unprocessable
 from services.ingest.incoming_event import EventRef, IncomingEvent
-from services.ingest.sources.posthog import decode, parse_time
+from services.ingest.sources.posthog import decode
 
 QUEUED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 RECEIVED_AT = datetime(2026, 1, 2, 3, 4, 4, tzinfo=UTC)
@@ -130,7 +131,7 @@ def test_a_time_that_cannot_be_read_is_the_time_of_receipt(text: str | None) -> 
 
 @given(st.text())
 def test_any_text_is_a_utc_time_or_none(text: str) -> None:
-    moment = parse_time(text)
+    moment = read_moment(text)
     assert moment is None or moment.tzinfo is UTC
 
 

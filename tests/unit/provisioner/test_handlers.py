@@ -29,7 +29,6 @@ from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.database import Database
 from hogsend.service.health import HealthReporter
 from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
-from hogsend.service.testing import ask, offline_broker
 from services.provisioner.app import MIGRATIONS, Parts, build_parts, create_app
 from services.provisioner.backfill.backfills import Backfills
 from services.provisioner.backfill.posthog_events import PostHogEvents
@@ -38,6 +37,7 @@ from services.provisioner.granted_projects import ProjectNames
 from services.provisioner.handlers import router
 from services.provisioner.settings import ProvisionerSettings
 from tests.destinations import PUBLIC_URL, WEBHOOK_URL, compliant
+from tests.offline_broker import ask, offline_broker
 from tests.unit.provisioner.fakes import POSTHOG_URL, FakeLink, InMemoryProvisioner, compose
 from tests.waiting import eventually
 

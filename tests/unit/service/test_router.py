@@ -28,8 +28,8 @@ from hogsend.contract.users import User
 from hogsend.service.injection import Injected, NotProvided
 from hogsend.service.router import ServiceRouter
 from hogsend.service.subscribers.batches import BatchSubscriber
-from hogsend.service.testing import ask, offline_broker
 from hogsend.transport.correlation import correlation_id
+from tests.offline_broker import ask, offline_broker
 
 REF = ProviderRef(provider_id="posthog")
 

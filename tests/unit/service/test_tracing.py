@@ -19,8 +19,8 @@ from hogsend.contract.streams import INGEST_CONSUMER, StreamName
 from hogsend.contract.users import User
 from hogsend.service import tracing
 from hogsend.service.router import ServiceRouter
-from hogsend.service.testing import offline_broker
 from hogsend.service.tracing import Tracing
+from tests.offline_broker import offline_broker
 
 REF = ProviderRef(provider_id="posthog")
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
