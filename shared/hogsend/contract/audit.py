@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from hogsend.contract import subjects
-from hogsend.contract.base import Message
+from hogsend.contract.base import Limit, Message, Offset
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -44,8 +44,8 @@ class ListAudit(Message, frozen=True, kw_only=True):
 
     action: str | None = None
     actor: str | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
-    offset: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    limit: Limit = 50
+    offset: Offset = 0
     before: str | None = None
     """`next_before` of the page before this one; as fast at the end of the list as at its head."""
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
 Properties: TypeAlias = dict[str, Any]
 """A bag whose keys belong to somebody else: event or person properties, kept as they came."""
+
+Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
+"""Most items of one page of a list."""
+Offset: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+"""Items of a list that come before a page."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

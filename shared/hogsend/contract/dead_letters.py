@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
-
-import msgspec
 
 from hogsend.contract import subjects
-from hogsend.contract.base import Message
+from hogsend.contract.base import Limit, Message
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -42,7 +39,7 @@ class DeadLetterFilter(Message, frozen=True, kw_only=True):
 class ListDeadLetters(DeadLetterFilter, frozen=True, kw_only=True):
     """A page of dead letters, newest first."""
 
-    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
+    limit: Limit = 50
     before: int | None = None
     """Only those with a smaller sequence; the last one of the page before."""
 

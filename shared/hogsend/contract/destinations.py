@@ -7,15 +7,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from hogsend.contract.base import Empty, Message
+from hogsend.contract.base import Empty, Limit, Message, Offset
 from hogsend.contract.credentials import Deleted
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 
 DestinationKind = Literal["posthog"]
 DeliveryStatus = Literal["delivered", "skipped", "failed", "discarded"]
-Limit = Annotated[int, msgspec.Meta(ge=1, le=100)]
-Offset = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
 class CreateDestination(Message, frozen=True, kw_only=True):

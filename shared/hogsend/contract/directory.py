@@ -11,13 +11,10 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from hogsend.contract.base import Message, Properties
+from hogsend.contract.base import Limit, Message, Offset, Properties
 from hogsend.contract.contacts import ContactRecord
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
-
-Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=100)]
-Offset: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 EntryType: TypeAlias = Literal["event", "journey", "email"]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from hogsend.contract import subjects
-from hogsend.contract.base import Message, Properties
+from hogsend.contract.base import Limit, Message, Offset, Properties
 from hogsend.contract.headers import event_message_id
 from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
@@ -82,8 +82,8 @@ class ListEvents(Message, frozen=True):
     """Events that happened then or later."""
     occurred_to: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     """Events that happened then or earlier."""
-    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
-    offset: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    limit: Limit = 50
+    offset: Offset = 0
     before: str | None = None
     """`next_before` of the page before this one; as fast at the end of the list as at its head."""
     id: str | None = None
