@@ -21,17 +21,12 @@ from litestar.status_codes import (
     HTTP_408_REQUEST_TIMEOUT,
     HTTP_413_REQUEST_ENTITY_TOO_LARGE,
     HTTP_415_UNSUPPORTED_MEDIA_TYPE,
+    HTTP_500_INTERNAL_SERVER_ERROR,
+    HTTP_503_SERVICE_UNAVAILABLE,
 )
 from litestar.types import ExceptionHandlersMap
 
-from hogsend.contract.errors import (
-    CannotUnseal,
-    HogsendError,
-    InvalidRequest,
-    NotFound,
-    TooLarge,
-    Unavailable,
-)
+from hogsend.contract.errors import Forbidden, HogsendError, InvalidRequest
 from hogsend.service import metrics
 from services.gateway.json_body import REQUIRED, InvalidBodyError, MalformedBodyError
 from services.gateway.response_headers import RETRY_SECONDS
@@ -61,6 +56,8 @@ class TypedErrorBody(msgspec.Struct, frozen=True):
 
     error: str
     code: str
+    remediation: str | msgspec.UnsetType = msgspec.UNSET
+    """What an operator can do, where that is known."""
 
 
 class RefusalBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,21 +226,21 @@ def _invalid_webhook(_request: Request[Any, Any, Any], error: InvalidPayloadErro
 
 
 def _hogsend_error(_request: Request[Any, Any, Any], error: HogsendError) -> Any:
-    match error:
-        case NotFound():
-            return _answer(404, ErrorBody(str(error)))
-        case CannotUnseal():
-            return _answer(409, ErrorBody(str(error)))
-        case InvalidRequest():
-            return _invalid([Issue(str(error), [])])
-        case TooLarge():
-            return _answer(413, ErrorBody(str(error)))
-        case Unavailable():
-            metrics.FAILURES.labels("gateway", error.code).inc()
-            log.warning("answered 503", reason=str(error))
-            retry = {"Retry-After": str(RETRY_SECONDS)}
-            return _answer(503, TypedErrorBody(str(error), error.code), retry)
-    return _internal_error(_request, error)
+    if isinstance(error, InvalidRequest):
+        return _invalid([Issue(str(error), [])])
+    if error.status == HTTP_500_INTERNAL_SERVER_ERROR:
+        return _internal_error(_request, error)
+    if error.status == HTTP_503_SERVICE_UNAVAILABLE:
+        return _unavailable(error)
+    return _answer(error.status, ErrorBody(str(error)))
+
+
+def _unavailable(error: HogsendError) -> Any:
+    metrics.FAILURES.labels("gateway", error.code).inc()
+    fix = error.fix if isinstance(error, Forbidden) else None
+    log.warning("answered 503", reason=str(error), **({"fix": fix} if fix else {}))
+    body = TypedErrorBody(str(error), error.code, fix or msgspec.UNSET)
+    return _answer(error.status, body, {"Retry-After": str(RETRY_SECONDS)})
 
 
 def _not_offered(_request: Request[Any, Any, Any], error: NotOfferedError) -> Any:

@@ -84,7 +84,7 @@ async def measure(link: Connection) -> float:
         log.warning(
             "the disk of JetStream is not measured",
             reason=str(error),
-            fix="give NATS the configuration of this version (docs/deploy.md)",
+            fix=error.fix,
         )
         return REFUSED_SECONDS
     _set("file", account.storage, account.reserved_storage, account.limits.max_storage)

@@ -130,7 +130,7 @@ class ActivityLog:
             log.warning(
                 "the activity of the services is not known",
                 reason=str(error),
-                fix="give NATS the configuration of this version (docs/deploy.md)",
+                fix=error.fix,
             )
             return {}
         answers = {}

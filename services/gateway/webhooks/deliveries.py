@@ -112,8 +112,7 @@ class PostHogDeliveries:
         try:
             await self._queue.accept(queued)
         except SpoolFull as error:
-            # 429, not 503: PostHog retries a 429 for minutes, a 503 for seconds.
-            raise _busy(429, str(error)) from error
+            raise _busy(error.status, str(error)) from error
         event = webhook.event
         return _encode(WebhookAccepted(event=event.event, user_id=event.distinct_id))
 

@@ -2,6 +2,7 @@
 
 Each class carries a stable `code`; a service raises the class, the code crosses the bus in the
 `Nats-Service-Error-Code` header (NATS ADR-32), and the caller gets the same class back.
+Its `status` is the one place that says which HTTP status answers it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ class HogsendError(Exception):
     """Something Hogsend can name went wrong. The message is safe to show to an operator."""
 
     code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    """HTTP status that it is answered with, and recorded with where it was asked over the bus."""
 
 
 class InvalidRequest(HogsendError):
     """The caller sent something that can never succeed as it is."""
 
     code = "invalid_request"
+    status = 400
 
 
 class ConsumerConflict(InvalidRequest):
@@ -31,30 +35,38 @@ class NotFound(HogsendError):
     """The thing asked for does not exist."""
 
     code = "not_found"
+    status = 404
 
 
 class CannotUnseal(HogsendError):
     """A stored secret exists but cannot be decrypted with any configured sealing secret."""
 
     code = "cannot_unseal"
+    status = 409
 
 
 class Unavailable(HogsendError):
     """A dependency is unavailable; the same request may succeed later."""
 
     code = "unavailable"
+    status = 503
 
 
 class Forbidden(HogsendError):
-    """The NATS user of this process may not use that subject."""
+    """The NATS user of this process may not use that subject: `deploy/nats` is not up to date."""
 
     code = "forbidden"
+    # Whoever asks over HTTP may: 403 would say that the key is not enough.
+    status = 503
+    fix: ClassVar[str] = "give NATS the configuration of this version (docs/deploy.md)"
+    """What an operator can do."""
 
 
 class TooLarge(HogsendError):
     """A message is larger than the bus, or its stream, takes."""
 
     code = "too_large"
+    status = 413
 
 
 class PublishRejected(HogsendError):
@@ -67,6 +79,8 @@ class SpoolFull(HogsendError):
     """The gateway can neither reach the bus nor hold another delivery on disk."""
 
     code = "spool_full"
+    # Not 503: PostHog retries a 429 for minutes, a 503 for seconds.
+    status = 429
 
 
 class UnreadableReply(HogsendError):
@@ -81,7 +95,7 @@ class CannotStart(HogsendError):
     code = "cannot_start"
 
 
-_BY_CODE: dict[str, type[HogsendError]] = {
+BY_CODE: dict[str, type[HogsendError]] = {
     error.code: error
     for error in (
         HogsendError,
@@ -97,8 +111,14 @@ _BY_CODE: dict[str, type[HogsendError]] = {
         UnreadableReply,
     )
 }
+"""The errors that cross the bus, by code."""
 
 
 def from_code(code: str, message: str) -> HogsendError:
     """Rebuild the error a service raised from what crossed the bus."""
-    return _BY_CODE.get(code, HogsendError)(message)
+    return BY_CODE.get(code, HogsendError)(message)
+
+
+def status_of(code: str) -> int:
+    """HTTP status of the error with that code; 500 for one that is not known."""
+    return BY_CODE.get(code, HogsendError).status

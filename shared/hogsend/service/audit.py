@@ -19,15 +19,7 @@ from faststream.message import StreamMessage
 
 from hogsend.contract import subjects
 from hogsend.contract.audit import AuditEntry
-from hogsend.contract.errors import (
-    CannotUnseal,
-    Forbidden,
-    HogsendError,
-    InvalidRequest,
-    NotFound,
-    TooLarge,
-    Unavailable,
-)
+from hogsend.contract.errors import HogsendError, status_of
 from hogsend.contract.headers import message_headers
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, endpoints
@@ -41,15 +33,6 @@ log = structlog.get_logger(__name__)
 Publish = Callable[[str, bytes, dict[str, str]], Coroutine[Any, Any, None]]
 
 OK = 200
-_STATUS: dict[str, int] = {
-    InvalidRequest.code: 400,
-    Forbidden.code: 403,
-    NotFound.code: 404,
-    CannotUnseal.code: 409,
-    TooLarge.code: 413,
-    Unavailable.code: 503,
-}
-_INTERNAL = 500
 
 
 class AuditMiddleware(ScopeMiddleware):
@@ -133,4 +116,4 @@ async def _resource(endpoint: Endpoint[Any, Any], msg: StreamMessage[Any]) -> st
 
 
 def _status(result: Any) -> int:
-    return _STATUS.get(result.code, _INTERNAL) if isinstance(result, ErrorReply) else OK
+    return status_of(result.code) if isinstance(result, ErrorReply) else OK

@@ -10,7 +10,9 @@ from structlog.testing import capture_logs
 
 import hogsend
 from hogsend.contract.errors import (
+    BY_CODE,
     CannotUnseal,
+    Forbidden,
     HogsendError,
     InvalidRequest,
     NotFound,
@@ -92,6 +94,11 @@ async def test_a_clients_request_id_is_kept_when_it_is_harmless(gateway: FakeGat
         (TooLarge("ask for less"), 413, {"error": "ask for less"}),
         (Unavailable("it is slow"), 503, {"error": "it is slow", "code": "unavailable"}),
         (
+            Forbidden("may not publish to x"),
+            503,
+            {"error": "may not publish to x", "code": "forbidden", "remediation": Forbidden.fix},
+        ),
+        (
             InvalidRequest('no "such" filter'),
             400,
             {
@@ -113,6 +120,17 @@ async def test_an_error_of_a_service_becomes_a_status_and_a_body(
     answer = await gateway.http.get(EVENTS, headers=bearer())
     assert (answer.status_code, answer.json()) == (status, body)
     assert answer.headers.get("retry-after") == ("5" if status == 503 else None)
+
+
+@pytest.mark.parametrize("error", BY_CODE.values())
+async def test_every_error_has_the_status_that_its_class_says(
+    gateway: FakeGateway, error: type[HogsendError]
+) -> None:
+    gateway.bus.answer(INGEST_EVENTS, error("why"))
+    with capture_logs() as logs:
+        answer = await gateway.http.get(EVENTS, headers=bearer())
+    assert answer.status_code == error.status
+    assert any("exc_info" in line for line in logs) == (error.status == 500)
 
 
 async def test_a_bug_is_a_500_that_says_nothing_and_is_logged(gateway: FakeGateway) -> None:

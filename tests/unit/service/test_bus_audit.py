@@ -13,7 +13,7 @@ from hogsend.contract.audit import AuditEntry
 from hogsend.contract.base import Message
 from hogsend.contract.credentials import CREDENTIALS_DELETE, CREDENTIALS_GET, ProviderRef
 from hogsend.contract.dead_letters import INGEST_PURGE, PurgeDeadLetters
-from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
+from hogsend.contract.errors import BY_CODE, InvalidRequest, Unavailable
 from hogsend.contract.registry import Endpoint, endpoints
 from hogsend.contract.users import User
 from hogsend.service.audit import AuditMiddleware
@@ -93,7 +93,7 @@ async def test_an_inbox_that_belongs_to_no_caller_does_not_hide_a_change(inbox: 
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [(NotFound.code, 404), (InvalidRequest.code, 400), (Unavailable.code, 503), ("internal", 500)],
+    [*((error.code, error.status) for error in BY_CODE.values()), ("of another version", 500)],
 )
 async def test_what_was_refused_is_recorded_as_http_would_answer_it(code: str, status: int) -> None:
     trail = Trail()
