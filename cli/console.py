@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NoReturn
 
 import msgspec
@@ -38,6 +39,11 @@ err = _Console(stderr=True, highlight=False)
 _documents: list[str] = []
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, whose noun takes an `s`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def print_error(problem: str, fix: str) -> None:
     """Print what is wrong and how to fix it, on stderr."""
     err.print(Text.assemble(("error: ", "bold red"), printable(problem)), soft_wrap=True)
@@ -52,7 +58,8 @@ def print_json(document: msgspec.Struct) -> None:
 def print_json_text(document: str) -> None:
     """Print one JSON document, encoded already, on stdout."""
     _documents.append(document[:0])
-    print(printable_json(document.strip()), flush=True)  # noqa: T201 - rich would wrap it
+    text = printable_json(document.strip(), sys.stdout.encoding or "utf-8")
+    print(text, flush=True)  # noqa: T201 - rich would wrap it
 
 
 def json_begins() -> None:

@@ -16,10 +16,12 @@ class ExitCode(IntEnum):
 
 
 MEANINGS: dict[ExitCode, str] = {
-    ExitCode.OK: "done; for `status` and `doctor`: everything is healthy",
+    ExitCode.OK: "done, or ended by Ctrl-C where a command goes on until then; for `status` and "
+    "`doctor`: everything is healthy",
     ExitCode.FAILED: "not done, or only a part of it; for `status` and `doctor`: not healthy",
-    ExitCode.USAGE: "used wrongly, or a setting is wrong; nothing was done",
-    ExitCode.INTERRUPTED: "Ctrl-C ended it",
+    ExitCode.USAGE: "used wrongly, or a setting is wrong; nothing was done (`connect` ends with "
+    "1, as Hogsend's own does)",
+    ExitCode.INTERRUPTED: "Ctrl-C ended it before it was done",
     ExitCode.CLOSED_PIPE: "what read its output stopped reading, as `head` does",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -117,9 +118,17 @@ def open_missing_streams() -> None:
             setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
 
 
+def escape_what_cannot_be_encoded() -> None:
+    """Print what a terminal's encoding has no code for as its number, as Python does on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command that this process was started for."""
     open_missing_streams()
+    escape_what_cannot_be_encoded()
     code = run(sys.argv[1:])
     if "granian" in sys.modules:
         # The stand-in for PostHog served HTTP; nothing else needs the library to end.

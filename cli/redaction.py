@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from hogsend.posthog.code_exchange import readable_code
@@ -11,6 +12,7 @@ _CONTROL = re.compile(
 )
 """What moves the cursor, changes colours, or turns the text around it."""
 _NOT_ESCAPED = re.compile(r"[\x7f-\x9f]")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 """What some terminals obey, and JSON does not have to escape (RFC 8259, 7)."""
 
 
@@ -19,8 +21,15 @@ def printable(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
-def printable_json(document: str) -> str:
-    """Escape the control characters of a JSON document that no encoder has to; means the same."""
+def printable_json(document: str, encoding: str = "utf-8") -> str:
+    """Escape the control characters of a JSON document that no encoder has to; means the same.
+
+    So are all characters but those of ASCII, if there are any that `encoding` has no code for.
+    """
+    try:
+        document.encode(encoding)
+    except UnicodeEncodeError:
+        document = _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], document)
     return _NOT_ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 

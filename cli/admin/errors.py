@@ -10,6 +10,7 @@ import httpx
 import msgspec
 
 from cli.errors import CommandError
+from cli.exit_codes import ExitCode
 from cli.server_address import ServerAddress, admin_key_hint
 
 _OF_A_PATTERN = re.compile(r"Expected `str` matching regex .*", re.DOTALL)
@@ -45,7 +46,8 @@ class AdminError(CommandError):
         detail: str | None = None,
         remediation: str | None = None,
     ) -> None:
-        super().__init__(text, fix)
+        wrongly = status == HTTPStatus.BAD_REQUEST
+        super().__init__(text, fix, exit_code=ExitCode.USAGE if wrongly else ExitCode.FAILED)
         self.status = status
         self.code = code
         self.detail = detail

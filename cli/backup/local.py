@@ -13,11 +13,11 @@ import asyncpg
 from dotenv import dotenv_values
 from nats.aio.client import Client
 
-import hogsend
 from cli.backup import postgres_tools
 from cli.backup.whole import Kind
 from cli.environment import FILE
 from cli.errors import CommandError
+from cli.operator_bus import operator_bus
 from cli.server_address import own_url
 from cli.stack import nats
 from cli.stack.data_directory import DataDirectory, write_private
@@ -25,7 +25,6 @@ from cli.stack.environment import minimal_environment
 from cli.stack.postgres import EmbeddedPostgres
 from cli.stack.readiness import is_listening, wait_until_ready
 from cli.stack.supervisor import Program, Supervisor
-from hogsend.contract.errors import HogsendError
 from hogsend.contract.users import User
 from hogsend.service.settings.shared import BusSettings
 
@@ -58,8 +57,8 @@ class LocalSource:
         """Connect to NATS as the operator."""
         file = self._home / f"{User.OPERATOR}.env"
         url = os.environ.get("NATS_URL") or dotenv_values(file).get("NATS_URL")
-        async with _connected(url) as client:
-            yield client
+        async with operator_bus(url) as connection:
+            yield connection.client
 
     async def gateways(self) -> Sequence[str]:
         """The one gateway."""
@@ -151,8 +150,8 @@ class LocalTarget:
             await wait_until_ready(supervisor, "nats", lambda: is_listening(self._port))
             await wait_until_ready(supervisor, "postgres", database.ready)
             url = nats.url(User.OPERATOR, passwords[User.OPERATOR], self._port)
-            async with _connected(url) as client:
-                yield client
+            async with operator_bus(url) as connection:
+                yield connection.client
         finally:
             await supervisor.stop()
             database.remove_sockets()
@@ -215,7 +214,8 @@ class ServersTarget:
     @asynccontextmanager
     async def servers(self) -> AsyncIterator[Client]:
         """Connect to NATS as the operator, and find it empty."""
-        async with _connected(self._nats_url) as client:
+        async with operator_bus(self._nats_url) as connection:
+            client = connection.client
             if (await client.jetstream().account_info()).streams:
                 raise CommandError(
                     "there are streams in NATS already",
@@ -239,17 +239,6 @@ async def _schemas(url: str) -> list[str]:
         return [row[0] for row in await connection.fetch(postgres_tools.EXISTING)]
     finally:
         await connection.close()
-
-
-@asynccontextmanager
-async def _connected(url: str | None) -> AsyncIterator[Client]:
-    try:
-        async with hogsend.connect(url, user=User.OPERATOR) as bus:
-            yield bus.connection.client
-    except HogsendError as error:
-        raise CommandError(
-            str(error), "start the stack, or set NATS_URL as in operator.env"
-        ) from error
 
 
 def _superuser_url(home: Path) -> str:

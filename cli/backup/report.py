@@ -10,7 +10,7 @@ import msgspec
 
 from cli.backup.streams import Progress
 from cli.backup.whole import Manifest
-from cli.console import err, out, print_json
+from cli.console import counted, err, out, print_json
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -46,9 +46,11 @@ def report(manifest: Manifest, directory: Path, what: str, *, json: bool) -> int
         print_json(Report(str(directory), manifest))
         return 0
     for one in manifest.streams:
-        out.print(f"{one.stream:<12}{one.messages:>9} messages{one.bytes / 1024:>11.1f} KiB")
+        what_is_there = counted(one.messages, "message")
+        out.print(f"{one.stream:<12}{what_is_there:>18}{one.bytes / 1024:>11.1f} KiB")
     out.print(
-        f"{len(manifest.streams)} streams, PostgreSQL and {len(manifest.files)} files with "
+        f"{counted(len(manifest.streams), 'stream')}, PostgreSQL and "
+        f"{counted(len(manifest.files), 'file')} with "
         f"settings and secrets {what} {directory}",
         soft_wrap=True,
     )

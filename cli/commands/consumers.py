@@ -15,21 +15,17 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo
 from rich.text import Text
 
-import hogsend
 from cli.bus_address import operator_address
 from cli.console import out, print_json
 from cli.errors import CommandError
+from cli.operator_bus import operator_bus
 from cli.redaction import printable
 from hogsend.contract.consumers import STREAMS_OF_OTHERS, reserved
-from hogsend.contract.errors import HogsendError
 from hogsend.contract.streams import StreamName
-from hogsend.contract.users import User
 
 app = App(name="consumers", help="Look at and delete the consumers of events and changes.")
 
 Json = Annotated[bool, Parameter(negative="", show_default=False)]
-
-_OPERATOR = "set NATS_URL as in operator.env"
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -136,17 +132,15 @@ def delete(stream: str, name: str, *, nats_url: str | None = None, json: Json = 
 @asynccontextmanager
 async def _jetstream(nats_url: str | None, stream: str) -> AsyncIterator[JetStreamContext]:
     try:
-        async with hogsend.connect(operator_address(nats_url), user=User.OPERATOR) as bus:
-            yield await bus.connection.js_for(stream)
+        async with operator_bus(operator_address(nats_url)) as connection:
+            yield await connection.js_for(stream)
     except nats.js.errors.NotFoundError as error:
         raise CommandError(
             f"there is no such consumer or stream: {error.description}",
             "`hogsend consumers list` shows what there is",
         ) from error
-    except HogsendError as error:
-        raise CommandError(str(error), _OPERATOR) from error
     except (nats.errors.Error, TimeoutError) as error:
-        raise CommandError("JetStream does not answer this NATS user", _OPERATOR) from error
+        raise CommandError("JetStream does not answer", "start NATS, then run it again") from error
 
 
 async def _of(js: JetStreamContext, stream: StreamName) -> list[Found]:

@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import msgspec
 from cyclopts import App, Parameter
@@ -146,7 +146,7 @@ def export(
     key
         A user id, an email address, or the id of a contact.
     output
-        The file to write; one that exists is replaced.
+        The file to write; one that exists is replaced, a device or a pipe is written to.
     server
         The server, and the output format.
     """
@@ -173,16 +173,31 @@ def export(
 
 
 def _exported_to(output: Path, contact_id: str, server: Server) -> int:
-    descriptor, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    if output.exists() and not output.is_file():
+        # A device or a pipe is written to: a file in its place would be something else.
+        with output.open("wb") as device:
+            return _write_export(device, contact_id, server)
+    target = Path(os.path.realpath(output))
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     fresh = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            ask(server, lambda client: client.export_contact(contact_id, file.write))
-            size = file.tell()
-        fresh.replace(output)
+            size = _write_export(file, contact_id, server)
+        fresh.replace(target)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+    return size
+
+
+def _write_export(file: BinaryIO, contact_id: str, server: Server) -> int:
+    size = 0
+
+    def write(part: bytes) -> None:
+        nonlocal size
+        size += file.write(part)
+
+    ask(server, lambda client: client.export_contact(contact_id, write))
     return size
 
 
@@ -210,11 +225,7 @@ def _one(key: str, server: Server) -> ContactDetails | None:
 def _confirmed(contact: ContactDetails) -> bool:
     who = f"{printable(contact.contact_key)} ({contact.id})"
     out.print(f"Erase {who} and everything about them for ever? [y/N] ", end="", markup=False)
-    try:
-        return sys.stdin.readline().strip().lower() in {"y", "yes"}
-    except KeyboardInterrupt:
-        out.print()
-        return False
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def _print(found: ContactList, server: Server) -> None:

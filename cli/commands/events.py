@@ -82,7 +82,7 @@ def list_(
     which
         Which of them.
     from_
-        Only those that happened then or later, for example 2026-01-01T00:00:00Z.
+        Only those that happened then or later: a day, or a moment as 2026-01-01T00:00:00Z.
     to
         Only those that happened then or earlier.
     limit
@@ -98,8 +98,8 @@ def list_(
         event=event,
         user_id=which.user,
         source=which.source,
-        from_=from_,
-        to=to,
+        from_=from_ and moment(from_),
+        to=to and moment(to),
         limit=limit,
         offset=offset,
         before=before,

@@ -14,6 +14,7 @@ from cyclopts.validators import Number
 
 from cli.console import err, out, print_json
 from cli.errors import CommandError
+from cli.exit_codes import ExitCode
 from cli.stack.ports import require_free
 from hogsend.service import logs
 from hogsend.service.settings.shared import TelemetrySettings
@@ -109,7 +110,9 @@ def sandbox(
         routes = tuple(Resolve.parse(one) for one in resolve or ())
     except ValueError as error:
         raise CommandError(
-            str(error), "for example --resolve hogsend.test=127.0.0.1:3002"
+            str(error),
+            "for example --resolve hogsend.test=127.0.0.1:3002",
+            exit_code=ExitCode.USAGE,
         ) from error
     options = Options(
         host=host,

@@ -13,14 +13,12 @@ from cyclopts import App, Parameter
 from nats.aio.client import Client
 from rich.status import Status
 
-import hogsend
 from cli.backup import streams
 from cli.backup.streams import Done, StreamError
 from cli.bus_address import operator_address
-from cli.console import err, out, print_json
+from cli.console import counted, err, out, print_json
 from cli.errors import CommandError
-from hogsend.contract.errors import HogsendError
-from hogsend.contract.users import User
+from cli.operator_bus import operator_bus
 
 app = App(name="streams", help="Back up JetStream's streams to files, and restore them.")
 
@@ -95,10 +93,8 @@ async def _working(
 ) -> AsyncIterator[tuple[Client, streams.Progress]]:
     try:
         with err.status(what) as status:
-            async with hogsend.connect(operator_address(nats_url), user=User.OPERATOR) as bus:
-                yield bus.connection.client, _shown(what, status)
-    except HogsendError as error:
-        raise CommandError(str(error), "set NATS_URL as in operator.env") from error
+            async with operator_bus(operator_address(nats_url)) as connection:
+                yield connection.client, _shown(what, status)
     except StreamError as error:
         raise CommandError(str(error), error.fix) from error
 
@@ -115,6 +111,7 @@ def _report(done: list[Done], directory: Path, what: str, *, json: bool) -> int:
         print_json(Report(str(directory), done))
         return 0
     for one in done:
-        out.print(f"{one.stream:<12}{one.messages:>9} messages{one.bytes / 1024:>11.1f} KiB")
-    out.print(f"{len(done)} streams {what} {directory}")
+        what_is_there = counted(one.messages, "message")
+        out.print(f"{one.stream:<12}{what_is_there:>18}{one.bytes / 1024:>11.1f} KiB")
+    out.print(f"{counted(len(done), 'stream')} {what} {directory}")
     return 0

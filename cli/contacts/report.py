@@ -14,7 +14,7 @@ from cli.redaction import printable
 from cli.terminal import print_hanging
 from hogsend.contract.contacts import ContactDetails, ContactKey, ContactList, ContactMerge, Erasure
 
-_KINDS = {"external": "user id", "email": "email", "row": "was contact"}
+_KINDS = {"external": "user id", "email": "address", "row": "was contact"}
 _WIDTH = 12
 
 

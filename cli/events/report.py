@@ -8,7 +8,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from cli.console import err, out
+from cli.console import counted, err, out
 from cli.events.replaying import Replayed
 from cli.redaction import printable
 from cli.terminal import print_hanging
@@ -78,9 +78,11 @@ def show_sent(sent: Recorded) -> None:
 def show_replayed(done: Replayed) -> None:
     """Print what a durable was given again."""
     if done.dry_run:
-        print_hanging(out, ("", ""), f"{done.count} events for {done.to}; none was delivered")
+        print_hanging(
+            out, ("", ""), f"{counted(done.count, 'event')} for {done.to}; none was delivered"
+        )
         return
-    print_hanging(out, ("replayed ", "bold green"), f"{done.count} events to {done.to}")
+    print_hanging(out, ("replayed ", "bold green"), f"{counted(done.count, 'event')} to {done.to}")
     if done.left_out:
         text = f"{done.left_out} that are too large for the bus with the headers of a replay"
         print_hanging(out, ("left out ", "bold yellow"), text)
@@ -90,7 +92,7 @@ def show_replayed(done: Replayed) -> None:
 
 def show_interrupted(done: Replayed) -> None:
     """Print how to go on."""
-    text = f"{done.to} was given {done.count} events; to go on, add --after {done.after}"
+    text = f"{done.to} was given {counted(done.count, 'event')}; to go on, add --after {done.after}"
     print_hanging(err, ("note: ", "bold yellow"), text)
 
 

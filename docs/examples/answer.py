@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 
 import hogsend
 
@@ -13,4 +14,5 @@ async def main() -> None:
             print(event.user_id, "is on plan", person.get("plan"))
 
 
-asyncio.run(main())
+with contextlib.suppress(KeyboardInterrupt):
+    asyncio.run(main())

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 
 import hogsend
 
@@ -18,4 +19,5 @@ async def main() -> None:
         await asyncio.gather(welcome(client), watch_credentials(client))
 
 
-asyncio.run(main())
+with contextlib.suppress(KeyboardInterrupt):
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,25 @@ def test_an_export_that_was_cut_off_leaves_no_file(
     nowhere = contacts("export", "ben+1@b.com", "--output", str(tmp_path / "none" / "ada.json"))
     assert nowhere.code == 1
     assert "cannot be written" in nowhere.err
+
+
+def test_an_export_replaces_a_file_and_nothing_else(
+    contacts: Any, hogsend: FakeHogsend, tmp_path: Path
+) -> None:
+    exports(hogsend, WHOLE)
+    file, link, pipe = tmp_path / "ada.json", tmp_path / "link", tmp_path / "pipe"
+    file.write_text("earlier")
+    link.symlink_to(file)
+    assert contacts("export", "ben+1@b.com", "--output", str(link)).code == 0
+    assert link.is_symlink()
+    assert file.read_bytes() == WHOLE
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    outcome = contacts("export", "ben+1@b.com", "--output", str(pipe), "--json")
+    assert outcome.json == {"output": str(pipe), "bytes": len(WHOLE)}
+    assert os.read(reader, 2 * len(WHOLE)) == WHOLE
+    os.close(reader)
+    assert pipe.is_fifo()
 
 
 def test_a_dry_run_counts_and_erases_nothing(contacts: Any, hogsend: FakeHogsend) -> None:

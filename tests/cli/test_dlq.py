@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cli.console import out
+from cli.exit_codes import ExitCode
 from tests.cli.fakes import ADMIN_KEY, FakeHogsend
 from tests.cli.recording_server import CannedResponse
 from tests.cli.running import Cli, Outcome, run
@@ -229,10 +230,12 @@ def test_a_refusal_is_printed(
 ) -> None:
     respond(hogsend, REPLAY, body, status)
     outcome = run_dlq("replay", "7")
-    assert (outcome.code, outcome.out) == (1, "")
+    # What the server calls wrong was used wrongly.
+    code = ExitCode.USAGE if status == 400 else ExitCode.FAILED
+    assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.err
     document = run_dlq("replay", "7", "--json")
-    assert document.code == 1
+    assert document.code == code
     assert said in document.json["error"]
 
 

@@ -68,10 +68,11 @@ def test_a_search_that_is_not_at_its_end_says_how_to_go_on(cli: Cli, hogsend: Fa
 
 
 def test_filters_are_those_of_the_route(cli: Cli, hogsend: FakeHogsend) -> None:
-    query = "event=a+%26b&userId=u&source=posthog&from=2026-01-01&to=2026-02-01&limit=50&offset=0"
+    since, until = "2026-01-01T00%3A00%3A00Z", "2026-02-01T12%3A00%3A00Z"
+    query = f"event=a+%26b&userId=u&source=posthog&from={since}&to={until}&limit=50&offset=0"
     empty = {"events": [], "total": 0, "limit": 50, "offset": 0}
     hogsend.more[f"GET /v1/admin/events?{query}"] = CannedResponse(200, empty)
-    times = ("--from", "2026-01-01", "--to", "2026-02-01")
+    times = ("--from", "2026-01-01", "--to", "2026-02-01T12:00:00Z")
     outcome = events(cli, "list", "--event", "a &b", "--user", "u", "--source", "posthog", *times)
     assert (outcome.code, outcome.out) == (0, "")
     assert "no event" in outcome.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -20,10 +21,11 @@ from cli import failures, main
 from cli.console import MIN_WIDTH, out
 from cli.exit_codes import MEANINGS, ExitCode
 from cli.no_answer import why_no_answer
-from tests.cli.fakes import FakeHogsend
+from tests.cli.fakes import ADMIN_KEY, FakeHogsend
 from tests.cli.recording_server import CannedResponse
 from tests.cli.running import Cli
 from tests.cli.test_dlq import LETTER, LIST
+from tests.cli.test_events import EVENT
 from tests.ports import free_port
 
 NOWHERE = "http://127.0.0.1:1"
@@ -261,6 +263,28 @@ def test_a_closed_pipe_is_no_traceback(
     assert process.returncode == ExitCode.CLOSED_PIPE
     assert "error" not in process.stderr.lower()
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_a_character_shows_its_number(
+    hogsend: FakeHogsend, encoding: str, flags: list[str]
+) -> None:
+    name = "grüße 😀"
+    hogsend.more["GET /v1/admin/events?limit=50&offset=0"] = CannedResponse(
+        200, {"events": [{**EVENT, "event": name}], "total": 1, "limit": 50, "offset": 0}
+    )
+    process = subprocess.run(
+        [sys.executable, "-m", "cli.main", "events", "list", "--url", hogsend.url, *flags],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "HOGSEND_ADMIN_KEY": ADMIN_KEY},
+    )
+    assert process.returncode == 0, process.stderr
+    if flags:
+        assert json.loads(process.stdout.decode(encoding))["events"][0]["event"] == name
+    else:
+        assert "\\U0001f600" in process.stdout.decode(encoding)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
