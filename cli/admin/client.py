@@ -30,6 +30,7 @@ from hogsend.contract.backfills import Backfill, BackfillList
 from hogsend.contract.contacts import ContactList, Erasure
 from hogsend.contract.dead_letters import DeadLetterPage, DeadLettersDone, ListedDeadLetter
 from hogsend.contract.events import EventPage, Recorded, StoredEvent
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.replays import EventsReplayed
 from hogsend.urls import is_loopback
 
@@ -148,7 +149,7 @@ class AdminClient:
         answer = self._ask("POST", path, b"{}", timeout=PROVISION_SECONDS)
         try:
             return msgspec.json.decode(answer, type=Provisioning)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except NOT_JSON:
             return Provisioning()
 
     def count_backfill(self, wanted: NewBackfill) -> BackfillCount:
@@ -276,7 +277,7 @@ class AdminClient:
     def _decode(self, answer: bytes, type: type[Answer]) -> Answer:
         try:
             return msgspec.json.decode(answer, type=type)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise AdminError(
                 f"{self._base} did not answer as a Hogsend server does ({error})",
                 "give the address of a Hogsend server of this version with --url",

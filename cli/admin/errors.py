@@ -12,6 +12,7 @@ import msgspec
 from cli.errors import CommandError
 from cli.exit_codes import ExitCode
 from cli.server_address import ServerAddress, admin_key_hint
+from hogsend.contract.json_text import NOT_JSON
 
 _OF_A_PATTERN = re.compile(r"Expected `str` matching regex .*", re.DOTALL)
 """A pattern tells its reader less than the name of the field."""
@@ -63,7 +64,7 @@ def error_from(answer: httpx.Response, address: ServerAddress) -> AdminError:
     """Read a refusal."""
     try:
         body: Any = msgspec.json.decode(answer.content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         body = None
     document = body if isinstance(body, dict) else {}
     code, detail, remediation = (
@@ -116,6 +117,6 @@ def _issues(error: object) -> str | None:
     try:
         found = msgspec.convert(error, _Invalid)
         issues = msgspec.json.decode(found.message, type=list[_Issue])
-    except msgspec.MsgspecError:
+    except NOT_JSON:
         return None
     return "; ".join(map(str, issues)) or None

@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from cli.stack.data_directory import write_private
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 
 CHUNK_BYTES = 128 * 1024
@@ -148,7 +149,7 @@ async def restore(
     try:
         saved = msgspec.json.decode((source / "backup.json").read_bytes(), type=Saved)
         content = (source / "stream.tar.s2").open("rb")
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise StreamError(
             f"{source} is not a backup of a stream ({error})", "restore another backup"
         ) from error

@@ -24,6 +24,7 @@ from cli.backup.streams import Done, Progress, StreamError
 from cli.errors import CommandError
 from cli.stack.data_directory import write_private
 from hogsend import __version__
+from hogsend.contract.json_text import NOT_JSON
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -180,7 +181,7 @@ async def bring_back(target: Target, directory: Path, key: Key, progress: Progre
 def _manifest(work: Path) -> Manifest:
     try:
         manifest = msgspec.json.decode((work / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise CommandError("this is not a backup of Hogsend", "use another backup") from error
     if manifest.format > FORMAT:
         raise CommandError(

@@ -25,6 +25,7 @@ from cli.terminal import Terminal, print_hanging
 from hogsend import CannotDecode
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.events import Event
+from hogsend.contract.json_text import NOT_JSON
 
 Text = str | None
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -315,7 +316,7 @@ def _say_what_is_none(error: CannotDecode) -> None:
 def _object(text: str, flag: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except NOT_JSON as error:
         raise CommandError(
             f"{flag} is not a JSON object ({error})",
             f"""for example {flag} '{{"plan": "free"}}'""",

@@ -23,6 +23,7 @@ from cli.errors import CommandError, CommandFailed
 from cli.health import Health, Part, parts
 from cli.redaction import printable
 from cli.server_address import ServerAddress, resolve
+from hogsend.contract.json_text import NOT_JSON
 
 pause = time.sleep
 """Waits between two looks."""
@@ -93,7 +94,7 @@ def _look(address: ServerAddress) -> Look:
         raise CommandError(
             f"no health from {address.base_url}: {error.problem}", error.fix
         ) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise CommandError(
             f"{address.base_url} answered, but not with Hogsend's health document ({error})",
             "give the address of a Hogsend server with --url",

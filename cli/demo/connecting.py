@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from cli.errors import CommandError
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.client_document import OWN_PATH
 
 _LOGS = "see the logs in .hogsend/demo/logs, and report it: the demo should always connect"
@@ -67,7 +68,7 @@ async def connect(gateway: str, environment: Mapping[str, str], directory: Path)
             await process.wait()
     try:
         connected = msgspec.json.decode(document, type=Connected)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         raise CommandError(f"connecting failed: {errors.strip() or 'no output'}", _LOGS) from None
     if not (connected.ok and connected.provision.ok):
         reason = connected.error or connected.provision.error

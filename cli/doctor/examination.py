@@ -22,6 +22,7 @@ from cli.doctor.checks import (
 from cli.doctor.diagnosis import Diagnosis, diagnosis_checks, missing_scopes
 from cli.health import Health
 from cli.server_address import ServerAddress, admin_key_hint
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.urls import is_loopback
 
 NOT_FOUND = 404
@@ -77,7 +78,7 @@ def examine(client: AdminClient, address: ServerAddress) -> Examination:
         health = msgspec.json.decode(document, type=Health)
     except AdminError as error:
         raise Unreachable(error.problem, error.fix) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise Unreachable(
             f"{address.base_url} answered, but not with Hogsend's health document ({error})",
             "give the address of a Hogsend server with --url",
@@ -112,7 +113,7 @@ def _analytics(client: AdminClient, address: ServerAddress) -> Analytics:
     except AdminError as error:
         problem = _no_diagnosis() if error.status == NOT_FOUND else _refused(error, address)
         key_refused = error.status in REFUSED_KEY
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         problem = Check(
             Mark.UNKNOWN,
             "PostHog",

@@ -19,6 +19,7 @@ from hogsend.contract.accounts import (
     imports,
 )
 from hogsend.contract.consumers import OTHERS
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.permissions import inbox_prefix, permissions
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
@@ -120,7 +121,7 @@ def write_config(
 def _earlier_max_file_store(file: Path) -> int:
     try:
         return msgspec.json.decode(file.read_bytes(), type=_Earlier).jetstream.max_file_store
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (FileNotFoundError, *NOT_JSON):
         return 0
 
 

@@ -9,6 +9,7 @@ from litestar import Controller, Request, get, post, put
 from litestar.di import NamedDependency
 from msgspec import Meta
 
+from hogsend.contract.json_text import NOT_JSON
 from sandbox.clock import iso
 from sandbox.delivery.deliveries import Delivery
 from sandbox.errors import invalid
@@ -189,5 +190,5 @@ def _function(function: HogFunction) -> FunctionState:
 async def _decoded(request: AnyRequest, type: Any) -> Any:
     try:
         return msgspec.json.decode(await request.body(), type=type)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise invalid(str(error)) from error

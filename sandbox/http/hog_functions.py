@@ -9,6 +9,7 @@ from litestar import Controller, Request, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from hogsend.contract.json_text import NOT_JSON
 from sandbox.errors import invalid, method_not_allowed, parse_error
 from sandbox.functions.inputs import shown_inputs
 from sandbox.functions.model import (
@@ -96,7 +97,7 @@ class HogFunctionsController(Controller):
 async def _fields(request: AnyRequest) -> dict[str, Any]:
     try:
         fields = msgspec.json.decode(await request.body())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise parse_error(f"JSON parse error - {error}") from error
     if not isinstance(fields, dict):
         kind = type(fields).__name__

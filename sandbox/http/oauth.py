@@ -10,6 +10,7 @@ from litestar import Controller, MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.response import Redirect
 
+from hogsend.contract.json_text import NOT_JSON
 from sandbox.http import consent
 from sandbox.http.errors import NO_STORE
 from sandbox.instance import Instance
@@ -205,7 +206,7 @@ async def _parameters(request: AnyRequest) -> dict[str, str]:
         return {}
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise OAuthError("invalid_request", "Invalid JSON payload") from error
     if not isinstance(found, dict):
         raise OAuthError("invalid_request", "JSON payload must be an object")

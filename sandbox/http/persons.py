@@ -9,6 +9,7 @@ from litestar import Controller, Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from hogsend.contract.json_text import NOT_JSON
 from sandbox.errors import invalid, not_found
 from sandbox.functions.filters import PropertyFilter, holds
 from sandbox.http.access import authorize
@@ -89,7 +90,7 @@ class PersonsController(Controller):
         authorize(request, instance, "person:write", project_id)
         try:
             wanted = msgspec.json.decode(await request.body(), type=BulkDelete)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             raise invalid(str(error)) from error
         if len(wanted.distinct_ids) > MOST or len(wanted.ids) > MOST:
             raise invalid("You can only pass 1000 ids in one call")
@@ -133,7 +134,7 @@ def _conditions(text: str | None) -> list[PropertyFilter]:
     try:
         found = msgspec.json.decode(text, type=list[PropertyFilter])
         return [msgspec.structs.replace(one, type="person") for one in found]
-    except msgspec.DecodeError:
+    except NOT_JSON:
         raise invalid("Properties are unparsable!", "properties") from None
 
 

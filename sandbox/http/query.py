@@ -10,6 +10,7 @@ from litestar import Controller, Request, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from hogsend.contract.json_text import NOT_JSON
 from sandbox.errors import invalid, parse_error
 from sandbox.http.access import authorize
 from sandbox.instance import Instance
@@ -63,7 +64,7 @@ class QueryController(Controller):
             asked = msgspec.json.decode(body, type=Asked).query
         except msgspec.ValidationError as error:
             raise invalid(str(error), "query") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             raise parse_error(f"JSON parse error - {error}") from None
         if asked.kind != "HogQLQuery":
             raise invalid(f"this stand-in knows HogQLQuery only, not {asked.kind}", "query")

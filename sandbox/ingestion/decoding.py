@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from hogsend.contract.json_text import NOT_JSON
 from sandbox.ingestion.errors import empty_payload, too_big, undecodable, unparseable
 from sandbox.ingestion.lz_string import LzError, TooLong, decompress
 
@@ -68,7 +69,7 @@ def decode(payload: Payload) -> Any:
             raise too_big(f"a request of more than {MAX_BYTES} bytes")
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise unparseable(str(error)) from error
 
 

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import structlog
 
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.client_document import CLIENT_ID, client_document
 from hogsend.urls import is_loopback
 from sandbox.clock import Clock
@@ -79,7 +80,7 @@ def read_document(url: str, body: bytes) -> Client:
         raise InvalidDocument(f"the document has more than {MAX_BYTES} bytes")
     try:
         document: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise InvalidDocument("the document is not JSON") from error
     if not isinstance(document, dict):
         raise InvalidDocument("the document is not a JSON object")

@@ -14,6 +14,7 @@ from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
 from hogsend.contract.errors import Forbidden, PublishRejected, TooLarge, Unavailable
 from hogsend.contract.headers import message_headers
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.publisher import EXPECTED_LAST, OutgoingMessage, Overtaken, Problem
@@ -129,5 +130,5 @@ def _version(kept: _Answer) -> int:
         return 0
     try:
         return msgspec.json.decode(kept.message.data, type=CredentialChanged).version
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except NOT_JSON:
         return 0

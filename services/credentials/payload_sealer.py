@@ -13,6 +13,7 @@ from prometheus_client import Counter
 
 from hogsend.contract.credentials import DerivedPayload, Kind, OAuthPayload, SecretState
 from hogsend.contract.errors import CannotUnseal
+from hogsend.contract.json_text import NOT_JSON
 from services.credentials.sealing import Sealer
 from services.credentials.store import Rows, SealedRow
 
@@ -70,7 +71,7 @@ class PayloadSealer:
             return known
         try:
             found = msgspec.json.decode(self._sealer.unseal(row.payload), type=payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except NOT_JSON:
             # The cause quotes the payload, so it is not chained.
             raise CannotUnseal(f"the {row.kind} row does not hold a valid payload") from None
         self._unsealed[row.payload] = found

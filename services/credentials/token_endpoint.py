@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from hogsend.contract.credentials import OAuthPayload
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.answer_body import read_beginning
 from hogsend.posthog.exchange import MAX_REDIRECTS, within_origin
 from hogsend.posthog.retry_after import retry_after_seconds
@@ -139,7 +140,7 @@ class TokenEndpoint:
 def _reason(status: int, body: bytes) -> str:
     try:
         error = msgspec.json.decode(body, type=_Refusal).error
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except NOT_JSON:
         return f"HTTP {status}"
     # The code is logged and shown: only the letters of an error code may pass (RFC 6749 5.2).
     return error if _ERROR_CODE.fullmatch(error) else f"HTTP {status}"
@@ -148,7 +149,7 @@ def _reason(status: int, body: bytes) -> str:
 def _renewed(grant: OAuthPayload, body: bytes, now: datetime) -> OAuthPayload:
     try:
         answer = msgspec.json.decode(body, type=_Answer)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except NOT_JSON:
         raise RefreshFailed("an answer without access_token", lost=True) from None
     token = answer.access_token
     # One that no header carries would take the place of one that works, until it expires.

@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from hogsend.contract.json_text import (
+    NOT_JSON,
     is_too_deep,
     replace_lone_surrogates,
     without_byte_order_mark,
@@ -50,7 +51,7 @@ def decode_json(body: bytes, type: type[T]) -> T:
         raise InvalidBodyError(TOO_DEEP)
     try:
         decoded = msgspec.json.decode(replace_lone_surrogates(body))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise InvalidBodyError(why_not_taken(body, error)) from None
     try:
         return msgspec.convert(decoded, type)

@@ -12,6 +12,7 @@ import msgspec
 
 from hogsend.contract.audit import AuditEntry, AuditPage, ListAudit
 from hogsend.contract.errors import Unavailable
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.service.database import Database
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from hogsend.service.queued_message import QueuedMessage
@@ -57,7 +58,7 @@ class AuditTrail:
         for message in messages:
             try:
                 decoded.append((message, _decode(json_without_nul(message.data))))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            except NOT_JSON as error:
                 failures.append(Failure(message, Unprocessable("malformed", str(error))))
         entries = [entry for _, entry in decoded]
         rejections, _ = await retry_until_available(lambda: self._save(entries))

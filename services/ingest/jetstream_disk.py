@@ -11,6 +11,7 @@ from prometheus_client import Gauge
 
 from hogsend.contract.consumers import API
 from hogsend.contract.errors import Forbidden
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
 from hogsend.transport.connection import UNREACHABLE, Connection
 
@@ -76,7 +77,7 @@ async def measure(link: Connection) -> float:
         return EVERY_SECONDS
     try:
         account = _decode((await link.ask(f"{API}.INFO", b"", seconds=ANSWER_SECONDS)).data)
-    except (Forbidden, msgspec.MsgspecError, *UNREACHABLE) as error:
+    except (Forbidden, *NOT_JSON, *UNREACHABLE) as error:
         metrics.FAILURES.labels("jetstream_disk", type(error).__name__).inc()
         _forget()
         if not isinstance(error, Forbidden):

@@ -12,6 +12,7 @@ from prometheus_client import Gauge
 
 from hogsend.contract.consumers import API
 from hogsend.contract.errors import Forbidden
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from hogsend.service import metrics
 from hogsend.service.activity import level
@@ -73,7 +74,7 @@ async def _oldest(link: Connection) -> datetime | None:
     try:
         answer = await link.ask(f"{API}.STREAM.INFO.{STREAM}", b"", seconds=ANSWER_SECONDS)
         state = _decode(answer.data).state
-    except (Forbidden, msgspec.MsgspecError, *UNREACHABLE) as error:
+    except (Forbidden, *NOT_JSON, *UNREACHABLE) as error:
         metrics.FAILURES.labels("oldest_webhook", type(error).__name__).inc()
         return None
     return state.first_ts if state.messages else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.json_text import NOT_JSON
 
 EXACT_TOTAL = 10_000
 """Rows that are counted at most; beyond, PostgreSQL's estimate has to do."""
@@ -80,13 +80,7 @@ def position(
             if isinstance(value := getattr(found, field), datetime):
                 # PostgreSQL's driver would fail at the ends of the calendar.
                 value.astimezone(UTC)
-    except (
-        binascii.Error,
-        msgspec.MsgspecError,
-        UnicodeError,
-        ValueError,
-        OverflowError,
-    ):
+    except (*NOT_JSON, ValueError, OverflowError):
         raise InvalidRequest(wrong) from None
     return found
 

@@ -7,6 +7,7 @@ import structlog
 
 from hogsend.contract.accounts import GLOBAL
 from hogsend.contract.errors import Forbidden
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.permissions import USER_INFO
 from hogsend.service import metrics
 from hogsend.transport.connection import UNREACHABLE, Connection
@@ -37,7 +38,7 @@ async def warn_of_shared_account(link: Connection) -> None:
     except Forbidden:
         # Configurations of ours that do not let ingest ask are of before there were accounts.
         account = GLOBAL
-    except (msgspec.MsgspecError, *UNREACHABLE) as error:
+    except (*NOT_JSON, *UNREACHABLE) as error:
         metrics.FAILURES.labels("account", type(error).__name__).inc()
         log.warning("the NATS account is not known", reason=str(error))
         return

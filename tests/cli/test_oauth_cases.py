@@ -115,6 +115,8 @@ def test_a_slash_that_posthog_adds_is_followed_once(posthog: FakePostHog) -> Non
     assert [request.line for request in posthog.requests] == [f"GET {PATH}", f"GET {PATH}/"]
 
 
+NESTED = b'{"x":%b}' % (b"[" * 3000 + b"]" * 3000)
+"""Deeper than Python reads."""
 WHOLE = b'{"issuer": "x", "authorization_endpoint": "https://x/", "token_endpoint": "https://x/"}'
 
 
@@ -128,6 +130,7 @@ WHOLE = b'{"issuer": "x", "authorization_endpoint": "https://x/", "token_endpoin
         (CannedResponse(200, b"nonsense"), "malformed document"),
         (CannedResponse(200, ["issuer"]), "malformed document"),
         (CannedResponse(200, b"\xff\xfe"), "malformed document"),
+        (CannedResponse(200, NESTED), "malformed document"),
         (CannedResponse(200, b" " * discovery.MAX_BYTES + WHOLE), "malformed document"),
         (CannedResponse(500, {}), "answered 500"),
         (CannedResponse(403, {}), "answered 403"),
@@ -357,6 +360,8 @@ async def test_case_76_a_token_is_missing(
     [
         CannedResponse(307, {}, location="/oauth/token/elsewhere"),
         CannedResponse(200, b"not json"),
+        CannedResponse(200, NESTED),
+        CannedResponse(400, NESTED),
         CannedResponse(200, ["access_token"]),
     ],
 )

@@ -15,6 +15,7 @@ from hogsend.contract import subjects
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.flags import Flags, GetFlags
 from hogsend.contract.headers import message_headers
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.persons import Capture
 from hogsend.posthog.api import PostHogError
 from hogsend.posthog.flags import EvaluatedFlag, Evaluation, FlagsApi, FlagsRequest
@@ -149,5 +150,5 @@ def _payload(flag: EvaluatedFlag) -> Any:
         return payload
     try:
         return msgspec.json.decode(payload)
-    except msgspec.MsgspecError:
+    except NOT_JSON:
         return payload

@@ -23,6 +23,7 @@ from hogsend.contract.authorizations import (
 )
 from hogsend.contract.credentials import CredentialMeta, OAuthPayload
 from hogsend.contract.errors import CannotUnseal, InvalidRequest
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.code_exchange import Tokens, readable_code
 from hogsend.posthog.oauth_discovery import DiscoveryFailed, NoOAuthServer
 from hogsend.posthog.pkce import PkceSession, authorize_url
@@ -173,7 +174,7 @@ class Authorizations:
             raise _expired()
         try:
             begun = msgspec.json.decode(self._sealer.unseal(waiting.payload), type=_Sealed)
-        except (CannotUnseal, msgspec.MsgspecError, UnicodeDecodeError):
+        except (CannotUnseal, *NOT_JSON):
             # Sealed with a secret that is gone, or by another version.
             raise _expired() from None
         if not hmac.compare_digest(begun.browser_sha256, answer.browser_sha256):

@@ -16,6 +16,7 @@ import structlog
 
 from hogsend.contract.activity import ASK_ACTIVITY, Activity, GatewayActivity
 from hogsend.contract.errors import Forbidden, Unavailable
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
 from hogsend.service.activity import level, total
 from hogsend.service.discovery import Stats
@@ -137,7 +138,7 @@ class ActivityLog:
         for body in bodies:
             try:
                 stats = _decode(body)
-            except msgspec.MsgspecError:
+            except NOT_JSON:
                 # Others answer there as they like.
                 continue
             if stats.data is not None:

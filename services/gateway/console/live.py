@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import EVENT_ANNOUNCED, EventBase
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
 from hogsend.transport.connection import Connection
 
@@ -198,7 +199,7 @@ class LiveEvents:
     async def _heard(self, message: Msg) -> None:
         try:
             event = _decode(message.data)
-        except msgspec.MsgspecError as error:
+        except NOT_JSON as error:
             # Of another version; the list of stored events has it.
             metrics.FAILURES.labels("live", type(error).__name__).inc()
             log.debug("an announcement is not shown live", reason=str(error))

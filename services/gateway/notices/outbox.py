@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from prometheus_client import Gauge
 
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
 from services.gateway.notices.notice import Notice
 
@@ -75,7 +76,7 @@ class Outbox:
             self._content = msgspec.json.decode(self._path.read_bytes(), type=_Content)
         except FileNotFoundError:
             pass
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *NOT_JSON) as error:
             metrics.FAILURES.labels("notices", "unreadable").inc()
             log.warning("notices to the operator are lost", reason=str(error))
         WAITING.set(len(self._content.waiting))

@@ -17,6 +17,7 @@ from hogsend.contract.headers import (
     format_time,
 )
 from hogsend.contract.json_text import (
+    NOT_JSON,
     is_too_deep,
     replace_lone_surrogates,
     without_byte_order_mark,
@@ -65,7 +66,7 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
         webhook = _decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         try:
             raise InvalidPayloadError(why_not_taken(body, error)) from None
         except MalformedBodyError:

@@ -28,6 +28,7 @@ from hogsend.contract.credentials import (
     WebhookSecretReply,
 )
 from hogsend.contract.errors import HogsendError
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.transport.connection import Connection
@@ -251,7 +252,7 @@ class WebhookSecret:
             return msgspec.json.decode(self._cache.read_bytes(), type=WebhookSecretReply)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (OSError, *NOT_JSON) as error:
             metrics.FAILURES.labels("webhook_secret", "memory").inc()
             log.warning("the cached webhook secret is unreadable", reason=type(error).__name__)
             return None

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from hogsend.contract import subjects
 from hogsend.contract.consumers import OTHERS, STREAMS_OF_OTHERS, reserved
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.streams import StreamName
 from services.ingest.replay.filters import (
@@ -193,7 +194,7 @@ def _creation(stream: StreamName, named: str | None, filtered: str, body: bytes)
         raise Refused(f"a consumer's configuration has at most {MAX_BODY_BYTES} bytes", code=400)
     try:
         asked = msgspec.json.decode(body, type=Asked)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise Refused(f"this consumer is not allowed: {error}", code=400) from error
     if asked.action == "update":
         raise Refused("only an operator changes a consumer; use another name")

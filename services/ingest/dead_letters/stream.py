@@ -11,6 +11,7 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.errors import InvalidRequest, Unavailable
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
 from services.ingest.jetstream_errors import available
@@ -141,7 +142,7 @@ def subject_of(origin: str) -> str:
 def _letter(message: StoredMessage) -> Letter:
     try:
         content = msgspec.json.decode(message.body, type=DeadLetter)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         content = _unreadable(message, error)
     return Letter(message.sequence, content)
 

@@ -10,6 +10,7 @@ import msgspec
 
 from hogsend.contract.engagement import ADDRESSES, IDENTITIES
 from hogsend.contract.identity import contact_email, fold_email
+from hogsend.contract.json_text import NOT_JSON
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
 
 _USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey", "id")
@@ -49,7 +50,7 @@ class Person(msgspec.Struct, frozen=True):
         """
         try:
             message = msgspec.json.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             return self._is_written_in(body)
         return any(
             isinstance(value, str)

@@ -12,6 +12,7 @@ from nats.js import errors as js_errors
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.headers import RECEIVED_AT
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
@@ -53,14 +54,14 @@ def is_to_erase(
     if stream is StreamName.DEADLETTER:
         try:
             letter = msgspec.json.decode(body, type=DeadLetter)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             return at <= before and person.is_subject_of(body)
         body = letter.body
         at = min(at, read_moment(letter.headers.get(RECEIVED_AT)) or at)
     elif stream is StreamName.EVENTS:
         try:
             times = msgspec.json.decode(body, type=_Times)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             times = _Times()
         known = (read_moment(times.occurred_at), read_moment(times.received_at))
         at = min(at, *(one for one in known if one is not None), at)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from hogsend.contract.dead_letters import DeadLetter
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from services.ingest.stored_messages import StoredMessage
 
@@ -51,7 +52,7 @@ def message(stream: StreamName, stored: StoredMessage) -> bytes:
     if stream is StreamName.DEADLETTER:
         try:
             letter = msgspec.json.decode(body, type=DeadLetter)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             pass
         else:
             fields |= {
@@ -75,7 +76,7 @@ def _body(body: bytes) -> dict[str, Any]:
     try:
         msgspec.json.decode(body)
         body.decode()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return {"bodyBase64": base64.b64encode(body).decode()}
     return {"body": msgspec.Raw(body)}
 

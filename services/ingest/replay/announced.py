@@ -20,6 +20,7 @@ from hogsend.contract.base import Properties
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import Event
 from hogsend.contract.headers import message_id
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
 from hogsend.service.database import Database
 from hogsend.transport.connection import Connection
@@ -167,7 +168,7 @@ def _of_message(message: StoredMessage) -> Announced | None:
     headers = message.headers
     try:
         times = msgspec.json.decode(message.body, type=_Times)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         # Not an event: a subscriber can have JetStream put its answers there (docs/adr/0012).
         return None
     return Announced(

@@ -15,7 +15,7 @@ from hogsend.contract.headers import (
     format_time,
     message_id,
 )
-from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.contract.moments import read_moment
 from hogsend.contract.webhooks import PostHogWebhook
 from hogsend.service.dead_letters import Unprocessable
@@ -41,7 +41,7 @@ def decode(body: bytes, headers: Mapping[str, str], queued_at: datetime) -> Inco
     """
     try:
         webhook = _decode(json_without_nul(replace_lone_surrogates(body)))
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except (*NOT_JSON, ValueError) as error:
         raise Unprocessable("malformed", f"{type(error).__name__}: {error}") from error
     event = webhook.event
     if not webhook.has_identity:

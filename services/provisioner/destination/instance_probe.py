@@ -8,6 +8,7 @@ import httpx
 import msgspec
 import structlog
 
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.answer_body import AnswerTooLarge, read
 from hogsend.service.http import NOT_POSTHOG
 
@@ -53,7 +54,7 @@ class InstanceProbe:
         except (
             *(httpx.HTTPError, httpx.InvalidURL, AnswerTooLarge, TimeoutError),
             # Not JSON, JSON of another shape, or a host that no request can carry.
-            *(msgspec.MsgspecError, ValueError, RecursionError),
+            *(*NOT_JSON, ValueError),
         ) as error:
             log.debug("no Hogsend instance answers", url=url, reason=type(error).__name__)
             return False

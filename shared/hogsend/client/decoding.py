@@ -14,6 +14,7 @@ from hogsend.contract import subjects
 from hogsend.contract.base import Properties
 from hogsend.contract.errors import HogsendError, InvalidRequest
 from hogsend.contract.events import Event, EventBase
+from hogsend.contract.json_text import NOT_JSON
 
 P = TypeVar("P")
 E = TypeVar("E")
@@ -87,7 +88,7 @@ class Decoder(Generic[E]):
         """
         try:
             return self._decoder.decode(message.data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             raise CannotDecode(message, self._name, error) from error
 
 
@@ -137,7 +138,7 @@ def _place(text: str) -> tuple[str, str]:
 def _untyped(data: bytes) -> Event | None:
     try:
         return msgspec.json.decode(data, type=Event)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None
 
 

@@ -10,7 +10,7 @@ import msgspec
 from hogsend.contract.base import Message
 from hogsend.contract.errors import InvalidRequest, TooLarge
 from hogsend.contract.headers import message_headers
-from hogsend.contract.json_text import MAX_DEPTH, encode_json, is_too_deep
+from hogsend.contract.json_text import MAX_DEPTH, NOT_JSON, encode_json, is_too_deep
 from hogsend.transport.connection import Connection
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, IN_FLIGHT
 
@@ -35,7 +35,7 @@ class Writer:
             body = encode_json(message)
             # Constraints count where messages are read; the writer should hear of them here.
             msgspec.json.decode(body, type=type(message))
-        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        except (*NOT_JSON, TypeError, ValueError) as error:
             raise InvalidRequest(str(error)) from error
         if is_too_deep(body):
             raise InvalidRequest(f"nested more than {MAX_DEPTH} deep")

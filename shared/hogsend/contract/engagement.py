@@ -11,7 +11,7 @@ import msgspec
 from hogsend.contract import subjects
 from hogsend.contract.base import Message, Properties
 from hogsend.contract.headers import event_message_id, message_id
-from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.contract.moments import parse_moment
 from hogsend.contract.registry import Channel
 from hogsend.contract.streams import StreamName
@@ -135,7 +135,7 @@ def read_engagement(
     try:
         reported = _decode(replace_lone_surrogates(body))
         timestamp = (parse_moment(reported.timestamp) if reported.timestamp else None) or time
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except (*NOT_JSON, ValueError) as error:
         raise MalformedEngagement(f"{type(error).__name__}: {error}") from error
     named = subject.removeprefix(f"{subjects.ENGAGEMENT}.")
     if reported.type not in {None, named}:

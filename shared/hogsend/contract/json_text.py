@@ -14,6 +14,11 @@ _ESCAPES = re.compile(
     rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 
+NOT_JSON = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What decoding raises where text is not the JSON that was expected.
+
+Text that is no UTF-8, and arrays in arrays by the thousand, are errors of Python, not of msgspec.
+"""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.scopes import SCOPES
 from hogsend.posthog.token_lifetime import token_lifetime
 
@@ -63,7 +64,7 @@ def read_tokens(content: bytes) -> Tokens:
     """
     try:
         tokens = msgspec.json.decode(content, type=Tokens, strict=False)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except NOT_JSON:
         raise UnusableAnswer("with a malformed document") from None
     for name in ("access_token", "refresh_token"):
         if not getattr(tokens, name):
@@ -75,7 +76,7 @@ def refused_with(content: bytes) -> str | None:
     """Read the error code of a refusal's body; None for anything that is not one."""
     try:
         body: Any = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NOT_JSON:
         return None
     return readable_code(body.get("error")) if isinstance(body, dict) else None
 

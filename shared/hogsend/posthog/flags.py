@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from hogsend.contract.base import Properties
-from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import exchange
 from hogsend.posthog.retry_after import retry_after_seconds
@@ -210,5 +210,5 @@ def _read(content: msgspec.Raw | bytes, shape: type[_Shape]) -> _Shape | None:
     """Read one member; None when it has another shape."""
     try:
         return msgspec.json.decode(content, type=shape)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         return None

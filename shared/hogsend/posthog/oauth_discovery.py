@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.urls import is_absolute_url, is_loopback
 
 PATH = "/.well-known/oauth-authorization-server"
@@ -94,7 +95,7 @@ def read_endpoints(answer: Discovered) -> Endpoints:
         raise NoOAuthServer(f"{url} answered with an HTML page")
     try:
         return msgspec.json.decode(answer.content, type=Endpoints)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise DiscoveryFailed(f"{url} answered with a malformed document ({error})") from None
 
 

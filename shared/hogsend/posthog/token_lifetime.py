@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import msgspec
 
+from hogsend.contract.json_text import NOT_JSON
+
 DEFAULT_LIFETIME = timedelta(hours=1)
 """Assumed when the endpoint does not say, which RFC 6749 allows."""
 MAX_LIFETIME = timedelta(days=365)
@@ -20,7 +22,7 @@ def token_lifetime(expires_in: msgspec.Raw | None) -> timedelta:
     """
     try:
         seconds = msgspec.json.decode(expires_in or b"null", type=float, strict=False)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except NOT_JSON:
         return DEFAULT_LIFETIME
     if seconds != seconds:  # noqa: PLR0124 - not a number
         return DEFAULT_LIFETIME

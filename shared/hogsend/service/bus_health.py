@@ -14,6 +14,7 @@ import msgspec
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import STREAMS, Limits
 from hogsend.contract.users import User
 
@@ -116,5 +117,5 @@ async def _greeting(host: str, port: int) -> Greeting | None:
         await writer.wait_closed()
     try:
         return msgspec.json.decode(line.removeprefix(b"INFO "), type=Greeting)
-    except msgspec.MsgspecError:
+    except NOT_JSON:
         return None

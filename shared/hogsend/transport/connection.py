@@ -26,7 +26,7 @@ from hogsend.contract.errors import (
     from_code,
 )
 from hogsend.contract.headers import CORRELATION_ID
-from hogsend.contract.json_text import encode_json
+from hogsend.contract.json_text import NOT_JSON, encode_json
 from hogsend.contract.permissions import inbox_prefix
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.transport.addresses import split_credentials, without_password
@@ -266,7 +266,7 @@ class Connection:
             raise from_code(answer.headers[ERROR_CODE_HEADER], answer.headers.get(ERROR_HEADER, ""))
         try:
             return msgspec.json.decode(answer.data, type=endpoint.reply)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             # Without msgspec's words and its traceback: both may quote a reply that holds a secret.
             raise UnreadableReply(
                 f"the {endpoint.service} service answered {endpoint.subject} in a shape that is "

@@ -80,18 +80,20 @@ async def test_without_the_credentials_service_nothing_is_known() -> None:
 async def test_flags_have_their_values_and_payloads() -> None:
     with_payload = {"id": 7, "version": 3, "payload": '{"size": 1}'}
     plain_text = {"id": 8, "version": 1, "payload": "{"}
+    too_deep = {"id": 9, "version": 1, "payload": "[" * 3000 + "]" * 3000}
     evaluated = Evaluated(
         {
             "beta": flag("blue", metadata=with_payload),
             "text": flag(metadata=plain_text),
+            "deep": flag(metadata=too_deep),
             "off": flag(value=False),
             "broken": flag(failed=True),
         },
         **KEY,
     )
     found = await evaluated.flags()
-    assert found.values == {"beta": "blue", "text": True, "off": False}
-    assert found.payloads == {"beta": {"size": 1}, "text": "{"}
+    assert found.values == {"beta": "blue", "text": True, "deep": True, "off": False}
+    assert found.payloads == {"beta": {"size": 1}, "text": "{", "deep": too_deep["payload"]}
     assert evaluated.calls() == []
 
 

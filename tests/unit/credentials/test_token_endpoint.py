@@ -19,10 +19,13 @@ from services.credentials.token_endpoint import (
     RefreshFailed,
     TokenEndpoint,
 )
+from tests.unit.credentials.conftest import Driver, Replica
 from tests.unit.credentials.fakes import Clock, make_grant
 
 CLOCK = Clock()
 GRANT = make_grant(CLOCK, left=-5)
+NESTED = b'{"access_token":"a","error":"invalid_grant","scope":%b}' % (b"[" * 3000 + b"]" * 3000)
+"""Deeper than Python reads."""
 
 
 class Server:
@@ -131,6 +134,18 @@ async def test_an_odd_lifetime_never_costs_the_rotated_token(
     assert renewed.expires_at == CLOCK.now + timedelta(seconds=seconds)
 
 
+async def test_an_answer_nested_without_end_is_a_refresh_that_failed(
+    driver: Driver, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(answer=NESTED)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(server)) as http:
+        monkeypatch.setattr(driver.endpoint, "renew", TokenEndpoint(http).renew)
+        await driver.put(driver.grant(left=59))
+        await replica.refresher.refresh_due()
+        assert (await replica.ask()).token == "pha_0"
+    assert len(server.asked) == 1
+
+
 async def test_a_token_without_lifetime_is_taken_to_live_an_hour() -> None:
     renewed = await renew(Server(answer={"access_token": "a"}))
     assert renewed.expires_at == CLOCK.now + timedelta(hours=1)
@@ -143,10 +158,12 @@ async def test_a_token_without_lifetime_is_taken_to_live_an_hour() -> None:
         (500, b"<html>", "HTTP 500"),
         (400, {"error": "phr_0"}, "HTTP 400"),
         (400, b"\xff", "HTTP 400"),
+        pytest.param(400, NESTED, "HTTP 400", id="nested refusal"),
         (400, {"error": "invalid_client"}, "invalid_client"),
         (400, {"error": "invalid_grant"}, "invalid_grant"),
         (200, b"nonsense", "an answer without"),
         (200, b"\xff", "an answer without"),
+        pytest.param(200, NESTED, "an answer without", id="nested"),
         (200, {"expires_in": 5}, "an answer without"),
         (200, {"access_token": "", "expires_in": 5}, "an answer without"),
         (200, {"access_token": "pha_1\r\nX: y", "expires_in": 5}, "an answer without"),

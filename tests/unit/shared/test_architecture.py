@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -30,6 +31,8 @@ LIBRARY_FLOORS = (
 """
 
 Graph = Mapping[str, set[str]]
+
+_DECODES = re.compile(r"json\.decode\(|\b_?decode\(")
 
 
 @cache
@@ -148,6 +151,36 @@ def _makes_client(code: str) -> bool:
     }
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     return bool(called & (imported | {"nats.connect", "nats.NATS", "nats.aio.client.Client"}))
+
+
+def test_one_constant_says_what_is_not_json() -> None:
+    """A shorter list of errors lets one through, and with it whoever sent such text."""
+    own = {
+        f"{module}:{line}"
+        for module, file in _modules().items()
+        for line in _own_guards(file.read_text())
+    }
+    assert own == set()
+
+
+def test_a_guard_of_its_own_is_found() -> None:
+    guard = "try: msgspec.json.decode(b'')\nexcept {}: pass"
+    assert list(_own_guards(guard.format("msgspec.DecodeError"))) == [2]
+    assert list(_own_guards(guard.format("(OSError, msgspec.MsgspecError)"))) == [2]
+    assert not list(_own_guards(guard.format("NOT_JSON")))
+    assert not list(_own_guards("try: msgspec.convert(1, str)\nexcept msgspec.MsgspecError: pass"))
+
+
+def _own_guards(code: str) -> Iterator[int]:
+    """Lines that name msgspec's errors around decoding of JSON, in place of `NOT_JSON`."""
+    if "DecodeError" not in code and "MsgspecError" not in code:
+        return
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Try) and _DECODES.search("".join(map(ast.unparse, node.body))):
+            for handler in node.handlers:
+                named = ast.unparse(handler.type) if handler.type is not None else ""
+                if "msgspec.MsgspecError" in named or "msgspec.DecodeError" in named:
+                    yield handler.lineno
 
 
 def test_no_service_imports_another() -> None:

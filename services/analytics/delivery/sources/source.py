@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 import msgspec
 
 from hogsend.contract.engagement import Engagement, MalformedEngagement, read_engagement
-from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.posthog.capture import Captured
 from hogsend.service.dead_letters import Unprocessable
 from services.analytics.delivery.streams import ReadableMessage, Subscription
@@ -92,7 +92,7 @@ def decode(message: ReadableMessage, type: type[Decoded]) -> Decoded:
     """
     try:
         return msgspec.json.decode(replace_lone_surrogates(message.body), type=type)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise Unprocessable("malformed", str(error)) from error
 
 

@@ -16,6 +16,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from hogsend.contract.errors import CannotStart
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.service import metrics
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.spool.file import (
@@ -173,7 +174,7 @@ class SpoolDirectory:
     def _decoded(self, file: SpoolFile, record: Record) -> QueuedWebhook | None:
         try:
             return _decode(record.content)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except NOT_JSON as error:
             log.warning(
                 "a webhook in the spool cannot be decoded and is set aside",
                 file=str(file.path),

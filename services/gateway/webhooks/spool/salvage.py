@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from hogsend.contract.json_text import NOT_JSON
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.spool.file import salt_of
 from services.gateway.webhooks.spool.format import Damage, contents_of
@@ -57,7 +58,7 @@ def salvage(path: Path) -> Iterator[Salvaged | Fragment]:
 def _webhook(content: bytes, offset: int | None, *, published: bool) -> Salvaged | Fragment:
     try:
         webhook = _decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except NOT_JSON:
         return _fragment(content, offset or 0)
     body = webhook.body.decode("utf-8", "replace")
     return Salvaged(webhook.id, body, webhook.headers, offset, published)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from hogsend.contract.backfills import PastEvent
-from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.contract.moments import parse_moment
 from hogsend.posthog.api.reading import mapping, sequence
 from hogsend.posthog.api.transport import Transport
@@ -144,6 +144,6 @@ def _bag(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(replace_lone_surrogates(value.encode()))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             return {}
     return mapping(value)

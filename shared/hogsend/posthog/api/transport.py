@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.exchange import MAX_DETAIL, Answer, exchange
 from hogsend.posthog.retry_after import retry_after_seconds
@@ -145,7 +145,7 @@ class Transport:
             raise self._refusal(answer)
         try:
             return msgspec.json.decode(replace_lone_surrogates(answer.content))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             return None
 
     def _refusal(self, answer: Answer) -> PostHogError:
@@ -156,7 +156,7 @@ class Transport:
             )
         try:
             body = msgspec.json.decode(content, type=_ErrorBody)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except NOT_JSON:
             body = _ErrorBody(content.decode(errors="replace").strip())
         detail = body.detail
         # Before truncation, which could leave part of a secret that no longer matches.

@@ -15,6 +15,7 @@ import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.hosts import check_host
 from hogsend.posthog.signing import key_of
 from hogsend.service.postgres_address import PostgresAddress
@@ -221,7 +222,7 @@ def _earlier_secrets(value: object) -> object:
         return _split(value)
     try:
         listed = msgspec.json.decode(value, type=tuple[str, ...])
-    except (msgspec.MsgspecError, UnicodeError):
+    except NOT_JSON:
         # The error may quote it.
         raise ValueError(
             'it begins with [ and is not a list of texts in JSON; write ["first","second"], '

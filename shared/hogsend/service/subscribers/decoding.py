@@ -9,7 +9,7 @@ import msgspec
 from faststream.message import StreamMessage
 
 from hogsend.contract.errors import InvalidRequest
-from hogsend.contract.json_text import replace_lone_surrogates
+from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 
 
 def decoder_of(kind: type[Any]) -> Callable[[StreamMessage[Any]], Awaitable[Any]]:
@@ -19,7 +19,7 @@ def decoder_of(kind: type[Any]) -> Callable[[StreamMessage[Any]], Awaitable[Any]
     async def decode_body(message: StreamMessage[Any]) -> Any:
         try:
             return decode(replace_lone_surrogates(message.body) or b"{}")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             raise InvalidRequest(str(error)) from error
 
     return decode_body
