@@ -92,8 +92,8 @@ class Heard(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     body: bytes
     queued_at: datetime
-    position: int = msgspec.field(default_factory=itertools.count(1).__next__)
-    """Not the stream's, which is not known: tells messages without an id from one another."""
+    position: int = msgspec.field(default_factory=itertools.count(-1, -1).__next__)
+    """Not the stream's, which is not known, nor like one: tells messages without an id apart."""
 
 
 class Destinations:

@@ -273,6 +273,18 @@ async def test_what_was_published_before_is_noted_by_the_replica_that_sends_it()
     assert world.seen() == PERSON | {"before": 1}
 
 
+@on_virtual_time
+async def test_what_is_heard_is_not_taken_for_what_its_stream_has_at_some_place() -> None:
+    world = World()
+    subject = "engagement.bucket.entered"
+    heard = {"bucketId": "heard", "userId": "u_42", "syncToPostHog": True}
+    await world.hear(subject, {"data": heard})
+    before = abs(Heard("", {}, b"", datetime.now(UTC)).position) - 1
+    body = msgspec.json.encode({"data": {**heard, "bucketId": "sent"}})
+    await world.heard.missed([FakeMessage(before, subject=f"hogsend.{subject}", body=body)])
+    assert world.seen() == PERSON | {"hogsend_bucket_heard": True, "hogsend_bucket_sent": True}
+
+
 def test_this_service_may_listen_where_writes_are_published() -> None:
     allowed = permissions(User.ANALYTICS).subscribe
     for subject in World(analytics_event_mirror=True).heard.subjects:
