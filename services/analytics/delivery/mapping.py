@@ -68,7 +68,7 @@ def bucket(happened: Engagement) -> Captured | None:
     return _make(event_uuid(f"bucket:{happened.id}"), "$set", user, happened.timestamp, change)
 
 
-def set_person(wanted: SetPerson, queued_at: datetime) -> Captured | None:
+def set_person(wanted: SetPerson, uuid: UUID, queued_at: datetime) -> Captured | None:
     """Map a person write (contract 4.4); None when it changes nothing."""
     change: Properties = {}
     if wanted.set:
@@ -80,25 +80,25 @@ def set_person(wanted: SetPerson, queued_at: datetime) -> Captured | None:
     if not change:
         return None
     moment = _happened_at(wanted, queued_at)
-    return _make(wanted.id, "$set", wanted.distinct_id, moment, change)
+    return _make(uuid, "$set", wanted.distinct_id, moment, change)
 
 
-def capture(wanted: CaptureMessage, queued_at: datetime) -> Captured:
+def capture(wanted: CaptureMessage, uuid: UUID, queued_at: datetime) -> Captured:
     """Map an event of a service."""
     properties = wanted.properties
     if wanted.groups:
         properties = {**properties, "$groups": wanted.groups}
     moment = _happened_at(wanted, queued_at)
-    return _make(wanted.id, wanted.event, wanted.distinct_id, moment, properties)
+    return _make(uuid, wanted.event, wanted.distinct_id, moment, properties)
 
 
-def alias(wanted: Alias, queued_at: datetime) -> Captured | None:
+def alias(wanted: Alias, uuid: UUID, queued_at: datetime) -> Captured | None:
     """Map an identity merge (contract 4.5); None when there is nothing to merge."""
     if not wanted.distinct_id or not wanted.alias or wanted.distinct_id == wanted.alias:
         return None
     moment = _happened_at(wanted, queued_at)
     properties = {"alias": wanted.alias}
-    return _make(wanted.id, "$create_alias", wanted.distinct_id, moment, properties)
+    return _make(uuid, "$create_alias", wanted.distinct_id, moment, properties)
 
 
 def mirrored(event: Event) -> Captured:

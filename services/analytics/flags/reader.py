@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -111,8 +112,9 @@ class FlagReader:
             reporting.add_done_callback(self._reporting.discard)
 
     async def _capture(self, called: Capture) -> None:
-        id = str(called.id)
-        headers = message_headers(id=id, source="analytics", type="capture", time=datetime.now(UTC))
+        headers = message_headers(
+            id=str(called.id), source="analytics", type="capture", time=datetime.now(UTC)
+        )
         try:
             await self._link.publish(
                 subjects.persons("capture"), msgspec.json.encode(called), headers
@@ -135,6 +137,7 @@ def _called(wanted: GetFlags, key: str, flag: EvaluatedFlag, found: Evaluation) 
         "locally_evaluated": False,
     }
     return Capture(
+        id=uuid4(),
         event=CALLED,
         distinct_id=wanted.distinct_id,
         properties={name: value for name, value in properties.items() if value is not None},

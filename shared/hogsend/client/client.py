@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
+from uuid import uuid4
 
 import msgspec
 
@@ -175,6 +176,7 @@ class Client:
             Unavailable: the bus cannot be reached; nothing was accepted.
         """
         when.setdefault("timestamp", datetime.now(UTC))
+        when["id"] = when.get("id") or uuid4()
         message = Capture(
             event=event,
             distinct_id=distinct_id,

@@ -80,7 +80,12 @@ class PersonsClient:
             return
         if distinct_id == anonymous_id:
             return
-        message = Alias(distinct_id=distinct_id, alias=anonymous_id, timestamp=datetime.now(UTC))
+        message = Alias(
+            id=uuid4(),
+            distinct_id=distinct_id,
+            alias=anonymous_id,
+            timestamp=datetime.now(UTC),
+        )
         await self._writer.write(subjects.persons("alias"), str(message.id), message)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 
@@ -22,9 +22,13 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Addressed(Message, frozen=True, kw_only=True):
-    """Something for PostHog. Its id is the event uuid there, so that repeats are one event."""
+    """Something for PostHog."""
 
-    id: UUID = msgspec.field(default_factory=uuid4)
+    id: UUID | None = None
+    """The event's uuid there, so that repeats are one event.
+
+    None means one that is made of the message's id, else of its place in the stream.
+    """
     timestamp: Moment | None = None
     """When it happened; None means when it was queued."""
 

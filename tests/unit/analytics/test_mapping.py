@@ -20,6 +20,7 @@ from services.analytics.destinations.model import DestinationConfig
 AT = datetime(2026, 6, 13, 4, 0, 0, 123000, tzinfo=UTC)
 LATER = datetime(2026, 6, 13, 5, 0, tzinfo=UTC)
 ID = "msg_0198c9a2-5c4c-7c56-9e2f-2f9f8f1d2b3c"
+UUID_GIVEN = UUID("0198c9a2-5c4c-7c56-9e2f-2f9f8f1d2b3c")
 OURS = {"$lib": "hogsend", "$geoip_disable": True}
 
 
@@ -181,23 +182,23 @@ def test_buckets_that_ask_for_it_are_mirrored() -> None:
 
 def test_case_101_a_person_write_is_one_set_with_what_was_given() -> None:
     wanted = SetPerson(distinct_id="u", set={"a": 1}, set_once={"b": 2}, unset=["c"])
-    found = mapping.set_person(wanted, LATER)
+    found = mapping.set_person(wanted, UUID_GIVEN, LATER)
     assert found is not None
-    assert (found.event, found.uuid, found.timestamp) == ("$set", wanted.id, LATER)
+    assert (found.event, found.uuid, found.timestamp) == ("$set", UUID_GIVEN, LATER)
     assert found.properties == {"$set": {"a": 1}, "$set_once": {"b": 2}, "$unset": ["c"], **OURS}
-    assert mapping.set_person(SetPerson(distinct_id="u"), LATER) is None
-    only = mapping.set_person(SetPerson(distinct_id="u", unset=["c"]), LATER)
+    assert mapping.set_person(SetPerson(distinct_id="u"), UUID_GIVEN, LATER) is None
+    only = mapping.set_person(SetPerson(distinct_id="u", unset=["c"]), UUID_GIVEN, LATER)
     assert only is not None
     assert only.properties == {"$unset": ["c"], **OURS}
 
 
 @pytest.mark.parametrize(("one", "other"), [("u", "u"), ("", "a"), ("u", "")])
 def test_case_102_an_alias_of_nobody_is_not_sent(one: str, other: str) -> None:
-    assert mapping.alias(Alias(distinct_id=one, alias=other), AT) is None
+    assert mapping.alias(Alias(distinct_id=one, alias=other), UUID_GIVEN, AT) is None
 
 
 def test_case_102_the_surviving_key_is_the_distinct_id() -> None:
-    found = mapping.alias(Alias(distinct_id="u", alias="anon"), AT)
+    found = mapping.alias(Alias(distinct_id="u", alias="anon"), UUID_GIVEN, AT)
     assert found is not None
     assert (found.event, found.distinct_id) == ("$create_alias", "u")
     assert found.properties == {"alias": "anon", **OURS}
@@ -205,7 +206,7 @@ def test_case_102_the_surviving_key_is_the_distinct_id() -> None:
 
 def test_groups_travel_as_a_property() -> None:
     wanted = Capture(event="e", distinct_id="u", properties={"a": 1}, groups={"company": "c"})
-    assert mapping.capture(wanted, AT).properties == {
+    assert mapping.capture(wanted, UUID_GIVEN, AT).properties == {
         "a": 1,
         "$groups": {"company": "c"},
         **OURS,

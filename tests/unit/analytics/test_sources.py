@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from hogsend.contract.credentials import ProjectReply
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import Event
-from hogsend.contract.headers import DESTINATION
+from hogsend.contract.headers import DESTINATION, MESSAGE_ID, ORIGINAL_ID
 from hogsend.posthog.capture import Captured
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.dead_letters import Unprocessable
@@ -53,6 +53,22 @@ def captured(source: Source, subject: str, document: Any, **headers: str) -> Cap
     return found
 
 
+def uuid_of(source: Source, verb: str, *, headers: Any = None, **more: Any) -> UUID:
+    """The uuid of what a message of that verb is captured as."""
+    place = {name: more.pop(name) for name in ("position", "queued_at") if name in more}
+    document = {"distinctId": "u_1", "set": {"a": 1}, "event": "upgraded", "alias": "anon", **more}
+    found = source.read(
+        FakeMessage(
+            **{"position": 7, **place},
+            subject=f"hogsend.persons.{verb}",
+            body=msgspec.json.encode(document),
+            headers=headers or {},
+        )
+    )
+    assert found is not None
+    return found.uuid
+
+
 class TestPersons:
     source = PersonsSource(project_key(KEY))
 
@@ -67,6 +83,37 @@ class TestPersons:
     def test_without_a_time_it_is_when_the_message_was_queued(self) -> None:
         event = {"distinctId": "u_1", "event": "upgraded"}
         assert captured(self.source, "persons.capture", event).timestamp == QUEUED_AT
+
+    @pytest.mark.parametrize("verb", ["set", "capture", "alias"])
+    def test_without_an_id_it_is_the_same_event_at_every_delivery(self, verb: str) -> None:
+        uuids = [
+            uuid_of(self.source, verb),
+            uuid_of(self.source, verb, position=8),
+            # A stream that was made anew.
+            uuid_of(self.source, verb, queued_at=QUEUED_AT + timedelta(days=1)),
+            uuid_of(self.source, verb, headers={MESSAGE_ID: "order-42"}),
+            uuid_of(self.source, verb, headers={MESSAGE_ID: "order-43"}),
+        ]
+        assert len(set(uuids)) == 5
+        assert uuid_of(self.source, verb) == uuids[0]
+        # The message's id stays the same when it is published again, and when it is replayed.
+        again = {ORIGINAL_ID: "order-42", MESSAGE_ID: "replay:1"}
+        assert uuid_of(self.source, verb, position=9, headers=again) == uuids[3]
+        later = QUEUED_AT + timedelta(days=1)
+        repeated = {MESSAGE_ID: "order-42"}
+        assert uuid_of(self.source, verb, position=9, queued_at=later, headers=repeated) == uuids[3]
+
+    @pytest.mark.parametrize("verb", ["set", "capture", "alias"])
+    def test_its_own_id_is_the_events(self, verb: str) -> None:
+        id = uuid4()
+        headers = {MESSAGE_ID: "order-42"}
+        assert uuid_of(self.source, verb, id=str(id), headers=headers) == id
+        assert uuid_of(self.source, verb, id=None) == uuid_of(self.source, verb)
+
+    def test_one_id_on_two_subjects_means_two_events(self) -> None:
+        headers = {MESSAGE_ID: "order-42"}
+        uuids = {uuid_of(self.source, verb, headers=headers) for verb in ("set", "capture")}
+        assert len(uuids) == 2
 
     @pytest.mark.parametrize("verb", ["set", "capture", "alias"])
     @pytest.mark.parametrize(

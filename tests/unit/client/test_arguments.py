@@ -12,6 +12,7 @@ import pytest
 
 from hogsend import Client, InvalidRequest
 from hogsend.client.subscriptions import credentials_consumer, events_consumer
+from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.contract.persons import ANALYTICS_PERSON
 from hogsend.contract.users import User
@@ -99,6 +100,19 @@ async def test_a_request_that_is_no_json_is_said_so_before_it_is_asked() -> None
     asked = ANALYTICS_PERSON.request(distinct_id=object())  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="object is unsupported"):
         await connection.request(ANALYTICS_PERSON, asked)
+
+
+async def test_every_write_is_its_own_unless_it_says_which_one_it_is() -> None:
+    link = FakeLink()
+    client = Client(link)
+    for _ in range(2):
+        await client.capture("e", "u")
+        await client.capture("e", "u", id=None)
+        await client.persons.set("u", {"a": 1})
+        await client.persons.alias("u", "anon")
+    ids = [json.loads(message.body)["id"] for message in link.published]
+    assert len(set(ids)) == len(ids)
+    assert [message.headers[MESSAGE_ID] for message in link.published] == ids
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\ufeff"])

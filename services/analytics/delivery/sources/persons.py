@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any, TypeVar
+from uuid import UUID
 
 import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.consumers import PERSONS
+from hogsend.contract.headers import message_id
 from hogsend.contract.moments import parse_moment
 from hogsend.contract.persons import Addressed, Alias, Capture, SetPerson
 from hogsend.contract.streams import StreamName
@@ -37,17 +39,29 @@ class PersonsSource(Source):
         """Read by the last token of the subject."""
         match message.subject.rpartition(".")[2]:
             case "set":
-                return mapping.set_person(_decoded(message, SetPerson), message.queued_at)
+                change = _decoded(message, SetPerson)
+                return mapping.set_person(change, _uuid(change, message), message.queued_at)
             case "capture":
-                return mapping.capture(_decoded(message, Capture), message.queued_at)
+                event = _decoded(message, Capture)
+                return mapping.capture(event, _uuid(event, message), message.queued_at)
             case "alias":
-                return mapping.alias(_decoded(message, Alias), message.queued_at)
+                merge = _decoded(message, Alias)
+                return mapping.alias(merge, _uuid(merge, message), message.queued_at)
             case verb:
                 raise Unprocessable("unknown_verb", f"there is no verb {verb!r}")
 
     async def project(self) -> Project | None:
         """The instance's project."""
         return await self._project_key.project()
+
+
+def _uuid(wanted: Addressed, message: ReadableMessage) -> UUID:
+    """The event's uuid in PostHog: the same whenever the message is read."""
+    if wanted.id is not None:
+        return wanted.id
+    # A stream that is made anew counts from 1 again; the time tells its messages from earlier ones.
+    place = f"{message.position}:{message.queued_at.timestamp():.6f}"
+    return mapping.event_uuid(f"{message.subject}:{message_id(message.headers) or place}")
 
 
 def _decoded(message: ReadableMessage, kind: type[Timed]) -> Timed:
