@@ -89,6 +89,9 @@ class Connection:
         self._reconnect_hooks: list[Hook] = []
         self._own_js: JetStreamContext | None = None
         self._has_connected = False
+        self.closed = False
+        """Whether it was closed, and not opened again. `Client.is_closed` says so of a first
+        attempt that failed, too."""
 
     @property
     def addresses(self) -> list[str]:
@@ -125,6 +128,7 @@ class Connection:
 
     async def open(self) -> None:
         """Connect, retrying without end; cancel it to stop."""
+        self.closed = False
         servers, user, password = split_credentials(self.addresses)
         if password is None and self._password is not None:
             user, password = self.user, self._password
@@ -142,12 +146,14 @@ class Connection:
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnect,
             reconnected_cb=self._on_reconnect,
+            closed_cb=self._on_closed,
         )
         self._has_connected = True
         self.observe("connected", without_password(self._url))
 
     async def close(self) -> None:
         """Close at once; what must not be lost was acknowledged before."""
+        self.closed = True
         await self.client.close()
 
     def on_reconnect(self, hook: Hook) -> None:
@@ -370,6 +376,10 @@ class Connection:
         self._own_js = None
         self.refusals.forget()
         self.observe("disconnected", "")
+
+    async def _on_closed(self) -> None:
+        # Also when the server has said what nats-py takes for the end.
+        self.closed = True
 
     async def _on_reconnect(self) -> None:
         self.observe("reconnected", "")

@@ -128,8 +128,14 @@ class Consumer:
 
 
 async def connected(connection: Connection) -> None:
-    """Wait for the connection: subscribing before would use an inbox its user may not read."""
-    while not connection.connected:  # noqa: ASYNC110 - nats-py has no event for it
+    """Wait for the connection: subscribing before would use an inbox its user may not read.
+
+    Raises:
+        nats.errors.ConnectionClosedError: it was closed.
+    """
+    while not connection.connected:
+        if connection.closed:
+            raise nats.errors.ConnectionClosedError
         await asyncio.sleep(RETRY_SECONDS / 5)
 
 

@@ -83,13 +83,18 @@ class MessagesInHand:
             returned(await self.nak_all(delay))
 
     async def keep_alive(self) -> None:
-        """Tell JetStream again and again that what is in hand is worked on; cancel it to stop."""
+        """Tell JetStream again and again that what is in hand is worked on.
+
+        Cancel it to stop; it ends by itself when the connection is closed.
+        """
         while True:
             await asyncio.sleep(self._interval)
             try:
                 for message in self._unacknowledged():
                     if not message.is_acked:
                         await message.in_progress()
+            except nats.errors.ConnectionClosedError:
+                return
             except (nats.errors.Error, OSError) as error:
                 # JetStream may redeliver then, which costs a repeat and nothing else.
                 self._report("in_progress", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 
 import msgspec
 import nats.errors
@@ -83,9 +84,11 @@ class Pull:
         """Stop listening, and give back what arrived and was not handed out."""
         if self._subscription is None or self._client.is_closed:
             return
-        await self._subscription.unsubscribe()
-        while self._messages:
-            await self._messages.popleft().nak()
+        # Closed meanwhile, it has given everything back.
+        with suppress(nats.errors.ConnectionClosedError):
+            await self._subscription.unsubscribe()
+            while self._messages:
+                await self._messages.popleft().nak()
 
     async def next(self, batch: int) -> list[Msg]:
         """Give what is there, or wait for the first message; empty when none came in time.
@@ -201,7 +204,8 @@ class Pull:
 
     def _is_lost(self) -> bool:
         """Whether the connection that the request was made on is no more."""
-        return bool(self._client.stats["reconnects"] != self._reconnects)
+        reconnects = self._client.stats["reconnects"]
+        return self._connection.closed or bool(reconnects != self._reconnects)
 
     def _is_answered(self) -> bool:
         return self._status is not None or len(self._messages) >= self._wanted

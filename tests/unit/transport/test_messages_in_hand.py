@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from typing import Any
 
+import nats.errors
 from nats.aio.msg import Msg
 
 from hogsend.transport.connection import Connection
@@ -83,3 +84,18 @@ async def test_acknowledged_messages_are_not_kept_until_the_next_heartbeat() -> 
             await message.ack()
         del batch, message
     assert len([one for one in seen if one() is not None]) <= CLEAR_EVERY
+
+
+@on_virtual_time
+async def test_nothing_is_said_on_a_connection_that_was_closed() -> None:
+    connection, reported = FakeConnection(), list[str]()
+    held = MessagesInHand(connection, lambda what, _error: reported.append(what), interval=3)
+    held.take([connection.message(1)])
+
+    async def closed(*_given: Any, **_more: Any) -> None:
+        raise nats.errors.ConnectionClosedError
+
+    connection.publish = closed  # type: ignore[method-assign]
+    async with asyncio.timeout(60):
+        await held.keep_alive()
+    assert reported == []

@@ -49,6 +49,19 @@ class FakeConnection(Connection):
 
 
 @on_virtual_time
+async def test_a_request_ends_soon_when_the_connection_is_closed() -> None:
+    connection = FakeConnection()
+    pull = Pull(connection, "EVENTS", "mine")
+    await pull.start()
+    asking = asyncio.create_task(pull.next(10))
+    await connection.waiting.wait()
+    connection.closed = True
+    async with asyncio.timeout(2 * RECONNECT_POLL_SECONDS):
+        with pytest.raises(nats.errors.TimeoutError):
+            await asking
+
+
+@on_virtual_time
 async def test_a_request_that_a_reconnection_lost_is_given_up_at_once() -> None:
     connection = FakeConnection()
     pull = Pull(connection, "EVENTS", "mine")
