@@ -124,7 +124,11 @@ class Client:
         With `durable` the position is kept under that name and shared by all replicas that use it,
         and an event counts as done once the loop asks for the next one, however long that takes;
         without it only events from now on are seen. Waiting for the next one may be cut short, by
-        `asyncio.timeout` for example, and taken up again.
+        `asyncio.timeout` for example, and taken up again. The loop ends when the client is closed.
+
+        An iterator is one task's: another task's call would say that the event in hand is done.
+        Give each task an iterator of its own; those with the same durable share its events. A call
+        while another one waits raises `RuntimeError`.
 
         A durable belongs to its names: asked for others, the loop raises `ConsumerConflict` before
         anything is read, and the durable stays as it is.
@@ -147,7 +151,8 @@ class Client:
         """Credential changes, of one provider or all: the current state first, then changes.
 
         After a broken connection the last change is handed out unless it was before; earlier ones
-        that came meanwhile may be left out. Waiting for the next one may be cut short.
+        that came meanwhile may be left out. Waiting for the next one may be cut short. The loop
+        ends when the client is closed. An iterator is one task's, as with `events`.
         """
         return CredentialChanges(self.connection, provider)
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
+import nats.errors
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from hogsend.client.arguments import text
+from hogsend.client.arrivals import Arrivals
 from hogsend.client.decoding import CannotDecode, Decoder, Undecodable, told
 from hogsend.contract import subjects
 from hogsend.contract.credentials import CredentialChanged
-from hogsend.contract.errors import HogsendError, InvalidRequest
+from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
-from hogsend.transport.consumer import Consumer
+from hogsend.transport.consumer import Consumer, connected
 from hogsend.transport.follower import Follower
-from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS, MessagesInHand
 
 IDLE_CONSUMER_SECONDS = 300.0
 """After this long without a request, JetStream forgets a consumer that is not durable."""
@@ -35,42 +35,26 @@ _NOT_IN_A_NAME = re.compile(r"[\s.*>/\\\x00-\x1f\x7f]")
 
 Names: TypeAlias = str | Sequence[str] | None
 """Names of events: one, several, or None for all."""
-T = TypeVar("T")
 E = TypeVar("E")
 """`Event`, or the caller's type of it."""
 
 
-class _ResumableIterator(Generic[T]):
-    """An iterator that goes on where it was after a caller gave up waiting."""
+class _OneCall:
+    """Refuses a call while another one waits."""
 
-    def __init__(self, iterator: AsyncIterator[T]) -> None:
-        self._iterator = iterator
-        self._waiting: asyncio.Task[T | None] | None = None
-        self._refused: HogsendError | None = None
+    def __init__(self) -> None:
+        self._waits = False
 
-    async def next(self) -> T:
-        """Wait for the next one; cancelled, the wait goes on for the next caller."""
-        if self._refused is not None:
-            # A generator that has raised ends quietly; who asks again must not take that for all.
-            raise self._refused
-        if self._waiting is None:
-            self._waiting = asyncio.create_task(self._next())
-        try:
-            # A cancellation would end a generator for good.
-            found = await asyncio.shield(self._waiting)
-        finally:
-            if self._waiting.done():
-                self._waiting = None
-        if found is None:
-            raise StopAsyncIteration
-        return found
+    def __enter__(self) -> None:
+        if self._waits:
+            raise RuntimeError(
+                "another task waits for the next one already: an iterator is one task's. Give each "
+                "task an iterator of its own; those with the same durable share its events"
+            )
+        self._waits = True
 
-    async def _next(self) -> T | None:
-        try:
-            return await anext(self._iterator, None)
-        except HogsendError as error:
-            self._refused = error
-            raise
+    def __exit__(self, *_raised: object) -> None:
+        self._waits = False
 
 
 class Events(AsyncIterator[E]):
@@ -86,55 +70,55 @@ class Events(AsyncIterator[E]):
     ) -> None:
         config = events_consumer(names, durable)
         consumer = Consumer(connection, StreamName.EVENTS, config, batch=1, adjust=False)
-        self._batches = _ResumableIterator(consumer.batches())
+        self._arrivals = Arrivals(connection, consumer.batches())
+        # Nothing may go on when the loop over this iterator is left, nor keep the iterator alive.
+        weakref.finalize(self, self._arrivals.abandon).atexit = False
         self._connection = connection
         self._decoder = decoder
         self._undecodable = undecodable
-        self._in_hand: MessagesInHand | None = None
         self._message: Msg | None = None
+        self._call = _OneCall()
 
     async def __anext__(self) -> E:
         """Acknowledge the event handed out before, and wait for the next one.
 
         What is handed out stays this replica's for as long as the iterator and its process live.
+        Once the client is closed the iterator ends; what was not acknowledged by then comes again.
 
         Raises:
             CannotDecode: the event is not of the caller's type. It is handed out all the same: the
                 next call acknowledges it, and goes on.
             ConsumerConflict: the durable reads other events.
             Forbidden: this NATS user may not read events.
+            RuntimeError: another task waits for this iterator's next event.
         """
-        while True:
-            message = await self._next()
-            try:
-                return self._decoder.decode(message)
-            except CannotDecode as error:
-                if self._undecodable is None:
-                    raise
-                await told(self._undecodable, error)
+        with self._call:
+            while True:
+                message = await self._next()
+                try:
+                    return self._decoder.decode(message)
+                except CannotDecode as error:
+                    if self._undecodable is None:
+                        raise
+                    await told(self._undecodable, error)
 
     async def _next(self) -> Msg:
-        if self._in_hand is None:
-            self._in_hand = self._keep_alive()
-        if self._message is not None:
-            await self._message.ack()
-            self._message = None
-        (message,) = await self._batches.next()
+        try:
+            await self._acknowledge()
+        except nats.errors.ConnectionClosedError:
+            raise StopAsyncIteration from None
+        message = await self._arrivals.next()
+        if message is None:
+            raise StopAsyncIteration
         self._message = message
-        self._in_hand.take([message])
         return message
 
-    def _keep_alive(self) -> MessagesInHand:
-        observe = self._connection.observe
-        in_hand = MessagesInHand(
-            self._connection,
-            lambda _what, error: observe("error", f"cannot keep an event: {error}"),
-            interval=HEARTBEAT_SECONDS,
-        )
-        heartbeat = asyncio.create_task(in_hand.keep_alive())
-        # The heartbeat must not outlive the loop over this iterator, nor keep the iterator alive.
-        weakref.finalize(self, heartbeat.cancel).atexit = False
-        return in_hand
+    async def _acknowledge(self) -> None:
+        if self._message is not None:
+            # Written while NATS is away, it would wait in a buffer that has an end.
+            await connected(self._connection)
+            await self._message.ack()
+            self._message = None
 
 
 class CredentialChanges(AsyncIterator[CredentialChanged]):
@@ -146,21 +130,27 @@ class CredentialChanges(AsyncIterator[CredentialChanged]):
         self._waiting: deque[Msg] = deque()
         self._decoder = Decoder[CredentialChanged](CredentialChanged)
         self._heard = ChangesHeard()
+        self._call = _OneCall()
 
     async def __anext__(self) -> CredentialChanged:
         """Wait for the next change that is newer than what was handed out before.
 
+        Once the client is closed the iterator ends.
+
         Raises:
             CannotDecode: what was announced is no change; the next call goes on.
+            Forbidden: this NATS user may not read credential changes.
+            RuntimeError: another task waits for this iterator's next change.
         """
-        while True:
-            if not self._waiting:
-                self._waiting.extend(await self._follower.next())
-            if not self._waiting:
-                raise StopAsyncIteration
-            change = self._decoder.decode(self._waiting.popleft())
-            if self._heard.is_news(change):
-                return change
+        with self._call:
+            while True:
+                if not self._waiting:
+                    self._waiting.extend(await self._follower.next())
+                if not self._waiting:
+                    raise StopAsyncIteration
+                change = self._decoder.decode(self._waiting.popleft())
+                if self._heard.is_news(change):
+                    return change
 
 
 class ChangesHeard:

@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 from nats.js.api import ConsumerConfig
 
 import hogsend
-from hogsend.client import subscriptions
+from hogsend.client import arrivals, subscriptions
 from hogsend.client.client import Client
 from hogsend.client.decoding import CannotDecode
 from hogsend.contract import subjects
@@ -68,7 +68,7 @@ async def announce(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> list[Msg]:
     """A JetStream that waits for five seconds; gives what it was told to wait for."""
     monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 5.0)
-    monkeypatch.setattr(subscriptions, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(arrivals, "HEARTBEAT_SECONDS", 0.2)
     told: list[Msg] = []
     in_progress = Msg.in_progress
 
@@ -125,6 +125,64 @@ async def test_a_wait_cut_short_is_taken_up_again(servers: Servers, fresh_bus: N
             assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == id
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(anext(events), 0.2)
+
+
+async def test_loops_end_when_the_client_is_closed(servers: Servers, fresh_bus: None) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+        client = Client(subscriber)
+        await announce(ingest, "1")
+        holding, waiting = client.events(durable=DURABLE), client.events()
+        # Of a stream that does not exist: it is asked for again and again.
+        changes = client.credential_changes()
+        assert (await anext(holding)).id == "1"
+        ended = [asyncio.ensure_future(_rest(one)) for one in (waiting, changes)]
+        await eventually(lambda: _has_passing_consumer(subscriber))
+        await subscriber.close()
+        # One with an event in hand, and those that nobody had waited for yet.
+        ended += [
+            asyncio.ensure_future(_rest(one))
+            for one in (holding, client.events(), client.credential_changes())
+        ]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await asyncio.gather(*ended) == [[]] * 5
+
+
+async def test_a_loop_ends_when_the_server_ends_its_connection(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with two_sides(servers) as (_, subscriber):
+        events = Client(subscriber).events()
+        ended = asyncio.ensure_future(_rest(events))
+        await eventually(lambda: _has_passing_consumer(subscriber, 1))
+        # It answers what it does not know with an error, of which nats-py makes an end.
+        await subscriber.client._send_command(b"NONSENSE\r\n")
+        await subscriber.client._flush_pending()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await ended == []
+        assert subscriber.closed
+
+
+async def test_an_iterator_is_one_tasks(servers: Servers, fresh_bus: None) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+        client = Client(subscriber)
+        for iterator in (client.events(durable=DURABLE), client.credential_changes()):
+            waiting = asyncio.ensure_future(anext(iterator))
+            await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                with pytest.raises(RuntimeError, match="an iterator of its own"):
+                    await anext(iterator)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        # A second call takes nothing off the first one's.
+        events = client.events(durable=DURABLE)
+        for id in ("1", "2"):
+            await announce(ingest, id)
+        assert (await anext(events)).id == "1"
+        assert (await anext(events)).id == "2"
+
+
+async def _rest(iterator: AsyncIterator[object]) -> list[object]:
+    return [one async for one in iterator]
 
 
 async def test_a_durable_belongs_to_its_names(servers: Servers, fresh_bus: None) -> None:
@@ -229,10 +287,10 @@ async def test_a_subscriber_that_writes_is_told_at_once(servers: Servers, fresh_
             await client.persons.set("u_42", {"plan": "pro"})
 
 
-async def _has_passing_consumer(subscriber: Connection) -> bool:
+async def _has_passing_consumer(subscriber: Connection, consumers: int = 2) -> bool:
     async with asyncio.timeout(PATIENCE_SECONDS):
         info = await subscriber.js.stream_info(StreamName.EVENTS)
-    return info.state.consumer_count == 2
+    return info.state.consumer_count == consumers
 
 
 async def test_a_password_in_an_address_is_decoded(servers: Servers, fresh_bus: None) -> None:
