@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from hogsend.client.local_time import find_timezone
+from hogsend.contract.timezones import find_timezone
 from hogsend.service.settings.base import Settings
 from hogsend.service.settings.types import CommaSeparated, RetentionDays
 

@@ -9,11 +9,10 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
-from hogsend.client.local_time import find_timezone
 from hogsend.contract.base import Properties
 from hogsend.contract.contacts import Contact
-from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.persons import GetTimezone, Timezone, TimezoneSource
+from hogsend.contract.timezones import explicit_timezone, find_timezone
 from services.analytics.persons.lookup import ContactLookup, PersonLookup
 
 log = structlog.get_logger(__name__)
@@ -40,7 +39,7 @@ class Timezones:
             InvalidRequest: the explicit time zone is not a valid one.
         """
         if wanted.explicit is not None:
-            return _explicit(wanted.explicit)
+            return explicit_timezone(wanted.explicit)
         properties, contact = await asyncio.gather(
             self._persons.properties(wanted.distinct_id),
             self._contacts.get_or_empty(wanted.distinct_id),
@@ -67,10 +66,3 @@ class Timezones:
         yield "contact_properties", contact.properties.get("timezone")
         yield "default", default
         yield "default", self._default
-
-
-def _explicit(name: str) -> Timezone:
-    zone = find_timezone(name)
-    if zone is None:
-        raise InvalidRequest(f"there is no time zone {name!r}")
-    return Timezone(zone, "explicit")

@@ -41,6 +41,7 @@ from hogsend.contract.persons import (
     Timezone,
     TimezoneSource,
 )
+from hogsend.contract.timezones import explicit_timezone, find_timezone
 from hogsend.transport.addresses import without_password
 from hogsend.transport.connection import Connection
 
@@ -200,20 +201,21 @@ class Client:
 
         Args:
             distinct_id: the person.
-            explicit: wins over everything known.
-            default: stands in for `DEFAULT_TIMEZONE`.
+            explicit: wins over everything known; nobody is asked then.
+            default: stands in for `DEFAULT_TIMEZONE`; one that is none does not count.
 
         Raises:
             InvalidRequest: `explicit` is no IANA time zone.
         """
-        request = GetTimezone(distinct_id, explicit, default)
+        if explicit is not None:
+            return explicit_timezone(explicit)
+        request = GetTimezone(distinct_id, default=default)
         try:
             return await self.connection.request(ANALYTICS_TIMEZONE, request)
         except Unavailable as error:
             answered_without("timezone", error)
-            if explicit:
-                raise
-            return Timezone(default or UTC_ZONE, "default" if default else "fallback")
+            zone = find_timezone(default)
+            return Timezone(zone, "default") if zone else Timezone(UTC_ZONE, "fallback")
 
     async def when(
         self,

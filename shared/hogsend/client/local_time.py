@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 from typing import Literal, TypeAlias, get_args
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
+
+from hogsend.contract.timezones import find_timezone
 
 Weekday: TypeAlias = Literal[
     "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"
@@ -15,14 +16,6 @@ WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
 LOOK_AHEAD_DAYS = 15
 """Two weeks and a day: a weekday may be missing once, where a country changed sides of the
 date line."""
-
-
-def find_timezone(name: object) -> str | None:
-    """The IANA name of a time zone, however its letters are cased; None when there is none.
-
-    White space around it does not count: files and forms add it.
-    """
-    return _zones().get(name.strip().lower()) if isinstance(name, str) else None
 
 
 def next_moment(
@@ -85,8 +78,3 @@ def _next_moment(
         if weekday is None or WEEKDAYS[day.weekday()] == weekday:
             return shown
     raise ValueError(f"there is no such time in {name} within {LOOK_AHEAD_DAYS} days")
-
-
-@cache
-def _zones() -> dict[str, str]:
-    return {name.lower(): name for name in available_timezones() - {"Factory", "localtime"}}

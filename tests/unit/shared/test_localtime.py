@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogsend.client.local_time import WEEKDAYS, Weekday, find_timezone, next_moment
+from hogsend.client.local_time import WEEKDAYS, Weekday, next_moment
+from hogsend.contract.timezones import find_timezone
 
 
 def after(text: str) -> datetime:

@@ -1,0 +1,34 @@
+"""Time zones by name, as people and forms write them."""
+
+from __future__ import annotations
+
+from functools import cache
+from zoneinfo import available_timezones
+
+from hogsend.contract.errors import InvalidRequest
+from hogsend.contract.persons import Timezone
+
+
+def find_timezone(name: object) -> str | None:
+    """The IANA name of a time zone, however its letters are cased; None when there is none.
+
+    White space around it does not count: files and forms add it.
+    """
+    return _zones().get(name.strip().lower()) if isinstance(name, str) else None
+
+
+def explicit_timezone(name: object) -> Timezone:
+    """The time zone that somebody asks for, whatever else is known (contract 4.2).
+
+    Raises:
+        InvalidRequest: there is none of that name.
+    """
+    zone = find_timezone(name)
+    if zone is None:
+        raise InvalidRequest(f"there is no time zone {name!r}")
+    return Timezone(zone, "explicit")
+
+
+@cache
+def _zones() -> dict[str, str]:
+    return {name.lower(): name for name in available_timezones() - {"Factory", "localtime"}}
