@@ -10,10 +10,12 @@ from uuid import UUID, uuid5
 from hogsend.contract.base import Properties
 from hogsend.contract.engagement import Engagement
 from hogsend.contract.events import Event
+from hogsend.contract.identity import is_blank
 from hogsend.contract.moments import held
-from hogsend.contract.persons import Addressed, Alias, SetPerson
+from hogsend.contract.persons import MAX_DISTINCT_ID, Addressed, Alias, SetPerson
 from hogsend.contract.persons import Capture as CaptureMessage
 from hogsend.posthog.capture import Captured
+from hogsend.service.dead_letters import Unprocessable
 from services.analytics.destinations.model import DestinationConfig
 
 LIBRARY = "hogsend"
@@ -26,15 +28,18 @@ _EMAIL_FIELDS: tuple[str, ...] = ("emailSendId", "templateKey", "linkId")
 _UUID = re.compile(r"(?:msg_)?([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})", re.IGNORECASE)
 
 
-class NoIdentity(Exception):
-    """The event names no person, and PostHog takes no event without one."""
+class NoIdentity(Unprocessable):
+    """The event names no person that PostHog can tell from others, and it takes none without."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("no_identity", detail)
 
 
 def engagement(happened: Engagement, config: DestinationConfig) -> Captured | None:
     """Map engagement for a destination; None when there is nothing to capture.
 
     Raises:
-        NoIdentity: the event names no person.
+        NoIdentity: the event names no person, or one whose id PostHog would cut off.
     """
     type, data = happened.type, happened.data
     if type == "impact.digest":
@@ -52,7 +57,11 @@ def engagement(happened: Engagement, config: DestinationConfig) -> Captured | No
 
 
 def bucket(happened: Engagement) -> Captured | None:
-    """Map bucket membership to a person property, for a bucket that asks to be synced (D-21)."""
+    """Map bucket membership to a person property, for a bucket that asks to be synced (D-21).
+
+    Raises:
+        NoIdentity: PostHog would cut the person's id off.
+    """
     data = happened.data
     bucket_id, user = _text(data.get("bucketId")), _text(data.get("userId"))
     if data.get("syncToPostHog") is not True or bucket_id is None or user is None:
@@ -94,7 +103,9 @@ def capture(wanted: CaptureMessage, uuid: UUID, queued_at: datetime) -> Captured
 
 def alias(wanted: Alias, uuid: UUID, queued_at: datetime) -> Captured | None:
     """Map an identity merge (contract 4.5); None when there is nothing to merge."""
-    if not wanted.distinct_id or not wanted.alias or wanted.distinct_id == wanted.alias:
+    if is_blank(wanted.distinct_id) or is_blank(wanted.alias):
+        return None
+    if wanted.distinct_id == wanted.alias:
         return None
     moment = _happened_at(wanted, queued_at)
     properties = {"alias": wanted.alias}
@@ -102,7 +113,11 @@ def alias(wanted: Alias, uuid: UUID, queued_at: datetime) -> Captured | None:
 
 
 def mirrored(event: Event) -> Captured:
-    """Map a mirrored event, under the contact's canonical key (contract 11.1)."""
+    """Map a mirrored event, under the contact's canonical key (contract 11.1).
+
+    Raises:
+        NoIdentity: PostHog would cut that key off.
+    """
     properties = event.properties
     currency = properties.get("currency")
     if isinstance(currency, str):
@@ -156,6 +171,11 @@ def _captured(
 def _make(
     uuid: UUID, event: str, distinct_id: str, timestamp: datetime, properties: Properties
 ) -> Captured:
+    if len(distinct_id) > MAX_DISTINCT_ID:
+        raise NoIdentity(
+            f"an id of {len(distinct_id)} characters; PostHog cuts off what exceeds "
+            f"{MAX_DISTINCT_ID}, and would take it for somebody else's"
+        )
     return Captured(
         uuid=uuid,
         event=event,

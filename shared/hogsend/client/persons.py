@@ -73,7 +73,7 @@ class PersonsClient:
         """Let `anonymous_id` belong to the person `distinct_id`; nothing when one is blank.
 
         Raises:
-            InvalidRequest: one is no text.
+            InvalidRequest: one is no text, or longer than 200 characters.
             Unavailable: NATS is unavailable; nothing was accepted.
         """
         if _names_nobody(distinct_id) or _names_nobody(anonymous_id):

@@ -15,8 +15,11 @@ from hogsend.contract.registry import Channel, Endpoint
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
-DistinctId = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\S")]
-"""PostHog cuts longer ids off (`rust/capture`), which would make one person of two."""
+MAX_DISTINCT_ID = 200
+"""Characters. PostHog cuts longer ids off (`rust/capture`), which would make one person of two."""
+DistinctId = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_DISTINCT_ID, pattern=r"\S")]
+MergedId = Annotated[str, msgspec.Meta(max_length=MAX_DISTINCT_ID)]
+"""A blank one is nobody's: then there is nothing to merge."""
 EventName = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\S")]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -54,9 +57,9 @@ class Capture(Addressed, frozen=True, kw_only=True):
 class Alias(Addressed, frozen=True, kw_only=True):
     """Let an anonymous id belong to a person from now on: `$create_alias`."""
 
-    distinct_id: str
+    distinct_id: MergedId
     """The key that survives."""
-    alias: str
+    alias: MergedId
     """The anonymous id that is absorbed."""
 
 

@@ -192,7 +192,9 @@ def test_case_101_a_person_write_is_one_set_with_what_was_given() -> None:
     assert only.properties == {"$unset": ["c"], **OURS}
 
 
-@pytest.mark.parametrize(("one", "other"), [("u", "u"), ("", "a"), ("u", "")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("u", "u"), ("", "a"), ("u", ""), (" ", "a"), ("u", "\ufeff")]
+)
 def test_case_102_an_alias_of_nobody_is_not_sent(one: str, other: str) -> None:
     assert mapping.alias(Alias(distinct_id=one, alias=other), UUID_GIVEN, AT) is None
 

@@ -159,6 +159,24 @@ class TestPersons:
             self.source.read(message("persons.capture", body))
         assert caught.value.reason == "malformed"
 
+    @pytest.mark.parametrize(
+        ("verb", "name"),
+        [
+            ("set", "distinctId"),
+            ("capture", "distinctId"),
+            ("capture", "event"),
+            ("alias", "distinctId"),
+            ("alias", "alias"),
+        ],
+    )
+    def test_an_id_that_posthog_would_cut_off_is_a_dead_letter(self, verb: str, name: str) -> None:
+        document = {"distinctId": "u_1", "set": {"a": 1}, "event": "upgraded", "alias": "anon"}
+        longest = message(f"persons.{verb}", {**document, name: "x" * 200})
+        assert self.source.read(longest) is not None
+        with pytest.raises(Unprocessable) as caught:
+            self.source.read(message(f"persons.{verb}", {**document, name: "x" * 201}))
+        assert caught.value.reason == "malformed"
+
     def test_an_unknown_verb_is_a_dead_letter(self) -> None:
         with pytest.raises(Unprocessable, match="nonsense") as caught:
             self.source.read(message("persons.nonsense", {}))
@@ -181,6 +199,12 @@ class TestBuckets:
     @pytest.mark.parametrize("body", MALFORMED)
     def test_what_is_malformed_is_left_to_ingest(self, body: bytes) -> None:
         assert self.source.read(message("engagement.bucket.entered", body)) is None
+
+    def test_an_id_that_posthog_would_cut_off_is_a_dead_letter(self) -> None:
+        entered = {"data": {"bucketId": "vip", "userId": "x" * 201, "syncToPostHog": True}}
+        with pytest.raises(Unprocessable) as caught:
+            self.source.read(message("engagement.bucket.entered", entered))
+        assert caught.value.reason == "no_identity"
 
 
 class TestMirror:
@@ -276,9 +300,10 @@ class TestDestination:
         with pytest.raises(Skipped):
             source.read(message("engagement.contact.deleted", {"data": {"externalId": "u_1"}}))
 
-    def test_an_event_without_a_person_is_a_dead_letter(self) -> None:
+    @pytest.mark.parametrize("data", [{}, {"userId": "x" * 201}])
+    def test_an_event_without_a_person_is_a_dead_letter(self, data: dict[str, Any]) -> None:
         with pytest.raises(Unprocessable) as caught:
-            self.source().read(message("engagement.email.opened", {"data": {}}))
+            self.source().read(message("engagement.email.opened", {"data": data}))
         assert caught.value.reason == "no_identity"
 
     @pytest.mark.parametrize("body", MALFORMED)

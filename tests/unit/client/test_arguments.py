@@ -34,6 +34,9 @@ CUT = json.loads(r'"cut \ud83d"')
         # Not its letters.
         lambda client: client.persons.set("u", unset="plan"),
         lambda client: client.persons.alias("u", 5),
+        # PostHog would cut it off, and merge whoever is left.
+        lambda client: client.persons.alias("u", "x" * 201),
+        lambda client: client.persons.alias("x" * 201, "anon"),
         lambda client: client.conditions_met("u_1", []),
         lambda client: client.conditions_met(["u_1"], None),
         lambda client: client.flags.get(["new-nav"], "u"),

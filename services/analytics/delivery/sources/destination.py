@@ -81,10 +81,7 @@ class DestinationSource(Source):
             return None
         if addressee is None and engagement.type not in self.destination.event_types:
             return None
-        try:
-            captured = mapping.engagement(engagement, self.destination.config)
-        except mapping.NoIdentity as error:
-            raise Unprocessable("no_identity", str(error)) from error
+        captured = mapping.engagement(engagement, self.destination.config)
         if captured is None:
             raise Skipped
         return captured
