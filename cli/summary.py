@@ -95,10 +95,17 @@ def show(summary: Summary, next_steps: Mapping[str, str] | None = None) -> None:
             soft_wrap=True,
             markup=False,
         )
-    for text, line in (next_steps or {"Post an event, as PostHog would:": sample(summary)}).items():
+    for text, line in (next_steps or _next_steps(summary)).items():
         out.print(f"\n{text}\n")
         out.print(f"  {line.strip()}", soft_wrap=True, markup=False)
     out.print("\nCtrl-C stops everything.")
+
+
+def _next_steps(summary: Summary) -> dict[str, str]:
+    if summary.webhook_closed:
+        # Whatever is posted is refused.
+        return {}
+    return {"Post an event, as PostHog would:": sample(summary)}
 
 
 def typed_command() -> str:

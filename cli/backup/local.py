@@ -27,10 +27,12 @@ from cli.stack.readiness import is_listening, wait_until_ready
 from cli.stack.supervisor import Program, Supervisor
 from hogsend.contract.users import User
 from hogsend.service.settings.shared import BusSettings
+from services.gateway.webhooks.secret import CLOSED_FILE
 
 SETTINGS = "env"
 """Name of `.env` in a backup."""
 SECRETS = "secrets"
+CLOSED = f"spool/{CLOSED_FILE}"
 
 
 class LocalSource:
@@ -70,7 +72,7 @@ class LocalSource:
         postgres_tools.run(postgres_tools.DUMP, url, f"--file={file}")
 
     def files(self) -> Mapping[str, Path]:
-        """Generated secrets and `.env`."""
+        """Generated secrets, `.env`, and that the webhook is closed, if it is."""
         secrets = self._home / SECRETS
         files = {
             f"{SECRETS}/{file.relative_to(secrets)}": file
@@ -79,6 +81,9 @@ class LocalSource:
         }
         if Path(FILE).is_file():
             files[SETTINGS] = Path(FILE)
+        closed = self._home / CLOSED
+        if closed.is_file():
+            files[CLOSED] = closed
         return files
 
 
@@ -116,6 +121,9 @@ class LocalTarget:
         # Before anything is in it: a copy has the mode of what it copies only when it is complete.
         (home.path / SECRETS).mkdir(mode=0o700)
         shutil.copytree(files / SECRETS, home.path / SECRETS, dirs_exist_ok=True)
+        if (files / CLOSED).exists():
+            (home.path / CLOSED).parent.mkdir(mode=0o700)
+            (home.path / CLOSED).touch(mode=0o600)
         saved = files / SETTINGS
         if not saved.exists():
             return

@@ -70,7 +70,7 @@ def up(*, sandbox: Flag = False, sandbox_port: Port = PORT, json: Flag = False) 
                     stack.supervisor, "sandbox", lambda: is_listening(sandbox_port)
                 )
             if await EarlierCredential(stack).forget(sandbox=sandbox):
-                summary = msgspec.structs.replace(summary, credential_unreadable=False)
+                summary = await local.summarize(stack)
             if stand_in is not None:
                 summary = msgspec.structs.replace(summary, posthog=stand_in.options.url)
             if json:

@@ -14,6 +14,9 @@ _COMPONENTS = {
 _WAITED_FOR = {
     "webhook secret": "every webhook is answered 503: start the credentials service, and ask "
     "`hogsend doctor` with the admin key whether there is a secret that can be read",
+    "new webhook secret": "every webhook is answered 503, since there was a secret and there is "
+    "none: run `hogsend connect posthog`, or set POSTHOG_WEBHOOK_SECRET; WEBHOOK_OPEN=true accepts "
+    "webhooks from everybody",
     "readable webhook secret": "every webhook is answered 503: put the earlier secret into "
     "BETTER_AUTH_SECRET_PREVIOUS, or DELETE /v1/admin/provider-credentials/posthog and run "
     "`hogsend connect posthog`",

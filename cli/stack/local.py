@@ -104,10 +104,11 @@ async def _start(stack: Stack) -> Summary:
             if not err.is_terminal:
                 err.print(doing)
             await step(stack)
-    return await _summarize(stack)
+    return await summarize(stack)
 
 
-async def _summarize(stack: Stack) -> Summary:
+async def summarize(stack: Stack) -> Summary:
+    """Say where everything is, and what the operator should know of it at this moment."""
     generated = not os.environ.get("ADMIN_API_KEY")
     embedded = not os.environ.get("NATS_URL")
     unreadable, missing = await _webhook_secret_problems(stack)

@@ -100,8 +100,8 @@ class ServiceHealthBody(msgspec.Struct, frozen=True, rename="camel", omit_defaul
     waits_for: str | None = None
     """What it cannot work without; the service is down until that is available.
 
-    For the gateway: `webhook secret`, `readable webhook secret` or `spool`, while every webhook is
-    answered 503.
+    For the gateway: `webhook secret`, `readable webhook secret`, `new webhook secret` or `spool`,
+    while every webhook is answered 503.
     """
     spool_set_aside: int | None = None
     """What an operator has to look at in the gateway's spool: webhooks that JetStream refuses, and

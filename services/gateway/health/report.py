@@ -181,6 +181,8 @@ def _gateway(
     waits_for = None
     if webhook_secret.unreadable:
         waits_for = "readable webhook secret"
+    elif webhook_secret.missing:
+        waits_for = "new webhook secret"
     elif not webhook_secret.known:
         waits_for = "webhook secret"
     elif not queue.can_accept:

@@ -38,6 +38,9 @@ log = structlog.get_logger(__name__)
 
 ASK_AGAIN_SECONDS = 1.0
 
+CLOSED_FILE = "webhook-closed"
+"""Beside the spool: that there was a secret, so that the route stays closed without one."""
+
 Clock = Callable[[], float]
 
 
@@ -96,7 +99,7 @@ class WebhookSecret:
         )
         self._heard = asyncio.Event()
         self._may_be_open = may_be_open
-        self._marker = cache.with_name("webhook-closed") if cache else None
+        self._marker = cache.with_name(CLOSED_FILE) if cache else None
         self._known_before: WebhookSecretReply | None = None
         self._had_secret = self._marker is not None and self._marker.exists()
         self._cache_failed = False

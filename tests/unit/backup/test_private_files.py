@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cli.backup.local import LocalTarget, ServersTarget
+from cli.backup.local import LocalSource, LocalTarget, ServersTarget
 from cli.deployment.backup import ComposeTarget
 from cli.stack.data_directory import DataDirectory, write_private
 
@@ -33,6 +33,8 @@ def files(tmp_path: Path) -> Path:
     secrets.mkdir(parents=True, mode=0o700)
     write_private(secrets / "admin-api-key", "key")
     write_private(tmp_path / "files" / "env", "ADMIN_API_KEY=key")
+    (tmp_path / "files" / "spool").mkdir()
+    (tmp_path / "files" / "spool" / "webhook-closed").touch()
     return tmp_path / "files"
 
 
@@ -48,6 +50,7 @@ def test_a_local_stack(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     target.restore_files(files)
     assert is_private(here / ".env")
     assert is_private(tmp_path / "home.restoring" / "secrets")
+    assert is_private(tmp_path / "home.restoring" / "spool" / "webhook-closed")
     (here / ".env").write_text("OTHER=1")
     target.require_empty()
     target.restore_files(files)
@@ -74,3 +77,16 @@ def test_a_deployment(files: Path, tmp_path: Path) -> None:
 def test_the_lock_cannot_be_held_by_others(tmp_path: Path) -> None:
     with DataDirectory(tmp_path / "home").locked():
         assert is_private(tmp_path / "home" / "lock")
+
+
+def test_that_the_webhook_is_closed_is_in_a_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home" / "secrets").mkdir(parents=True)
+    (tmp_path / "home" / "spool").mkdir()
+    source = LocalSource(tmp_path / "home")
+    assert source.files() == {}
+    closed = tmp_path / "home" / "spool" / "webhook-closed"
+    closed.touch()
+    assert source.files() == {"spool/webhook-closed": closed}

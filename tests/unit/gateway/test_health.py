@@ -212,6 +212,14 @@ async def test_a_gateway_that_answers_503_to_every_webhook_is_not_up() -> None:
     assert found["services"]["gateway"]["waitsFor"] == "readable webhook secret"
 
 
+async def test_a_gateway_whose_secret_is_gone_waits_for_another() -> None:
+    absent = WebhookSecretReply(version=1, state="absent")
+    async with fake_gateway(secret=None, minted=absent, webhook_open=False) as closed:
+        all_up(closed)
+        found = await health(closed)
+    assert found["services"]["gateway"]["waitsFor"] == "new webhook secret"
+
+
 async def test_a_gateway_without_bus_and_spool_is_not_up(gateway: FakeGateway) -> None:
     gateway.bus.is_up = False
     found = await health(gateway)

@@ -1,0 +1,31 @@
+"""What `hogsend up` says when everything runs."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from cli.summary import Summary, show
+
+UP = Summary(
+    gateway="http://127.0.0.1:3002",
+    docs="http://127.0.0.1:3002/docs",
+    nats="nats://127.0.0.1:4222",
+    database="postgresql://127.0.0.1:5432",
+    admin_key_file=None,
+    subscriber_env_file=None,
+    app_env_file=None,
+    member_env_file=None,
+    logs="logs",
+    webhook_open=True,
+)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_webhook_is_shown_only_where_it_would_be_accepted(
+    closed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(msgspec.structs.replace(UP, webhook_open=not closed, webhook_closed=closed))
+    shown = capsys.readouterr().out
+    assert ("The webhook is closed" in shown) is closed
+    assert ("/v1/webhooks/posthog" in shown) is not closed
