@@ -15,6 +15,8 @@ _NOT_ESCAPED = re.compile(r"[\x7f-\x9f]")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 """What some terminals obey, and JSON does not have to escape (RFC 8259, 7)."""
 
+NO_READABLE_ERROR = "no readable error"
+
 
 def printable(text: str) -> str:
     """Remove control characters and what changes the direction of text; keep newlines."""
@@ -44,4 +46,4 @@ def redact(text: str, *secrets: str) -> str:
 def error_code(text: object, *secrets: str) -> str:
     """Return an OAuth `error` value (RFC 6749, 5.2), or a placeholder for anything else."""
     code = readable_code(text)
-    return "no readable error" if code is None else redact(code, *secrets)
+    return NO_READABLE_ERROR if code is None else redact(code, *secrets)

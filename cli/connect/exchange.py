@@ -10,7 +10,7 @@ import httpx
 from cli.admin.messages import Grant
 from cli.connect.results import ConnectError, Verdict
 from cli.no_answer import why_no_answer
-from cli.redaction import error_code
+from cli.redaction import NO_READABLE_ERROR
 from hogsend.posthog.answer_body import ACCEPTED, AnswerTooLarge, read
 from hogsend.posthog.code_exchange import UnusableAnswer, code_form, read_tokens, refused_with
 from hogsend.posthog.pkce import PkceSession
@@ -48,9 +48,10 @@ async def exchange(
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
         raise _failed(f"no answer from {token_endpoint} ({why_no_answer(error)})") from None
     if not answer.is_success:
-        refused = refused_with(content)
-        reason = error_code(refused, code, session.verifier, session.state)
-        raise _failed(f"{token_endpoint} answered {answer.status_code}: {reason}")
+        reason = refused_with(content, code, session.verifier, session.state)
+        raise _failed(
+            f"{token_endpoint} answered {answer.status_code}: {reason or NO_READABLE_ERROR}"
+        )
     try:
         tokens = read_tokens(content)
     except UnusableAnswer as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ import msgspec
 from hogsend.contract.credentials import OAuthPayload
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.answer_body import read_beginning
+from hogsend.posthog.code_exchange import refused_with
 from hogsend.posthog.exchange import MAX_REDIRECTS, within_origin
 from hogsend.posthog.retry_after import retry_after_seconds
 from hogsend.posthog.token_lifetime import token_lifetime
@@ -23,7 +23,6 @@ TIMEOUT_SECONDS = 10.0
 MAX_BODY_BYTES = 64 * 1024
 
 _INVALID_GRANT = "invalid_grant"
-_ERROR_CODE = re.compile(r"[a-z_]{1,64}")
 
 
 _NOT_SENT = (
@@ -72,10 +71,6 @@ class _Answer(msgspec.Struct, frozen=True):
     scoped_organizations: Any = None
 
 
-class _Refusal(msgspec.Struct, frozen=True):
-    error: str
-
-
 class TokenEndpoint:
     """Exchanges a refresh token for a new grant."""
 
@@ -109,7 +104,7 @@ class TokenEndpoint:
             # Whoever answers 500, 502 or 504 may stand before a PostHog that has refreshed.
             lost = httpx.codes.is_server_error(status) and status != _UNAVAILABLE
             raise RefreshFailed(
-                _reason(status, body),
+                refused_with(body, grant.refresh_token) or f"HTTP {status}",
                 lost=lost,
                 retry_after=retry_after_seconds(retry_after, datetime.now(UTC)),
             )
@@ -135,15 +130,6 @@ class TokenEndpoint:
             if (target := within_origin(response)) is None:
                 break
         return response.status_code, body, response.headers.get("Retry-After")
-
-
-def _reason(status: int, body: bytes) -> str:
-    try:
-        error = msgspec.json.decode(body, type=_Refusal).error
-    except NOT_JSON:
-        return f"HTTP {status}"
-    # The code is logged and shown: only the letters of an error code may pass (RFC 6749 5.2).
-    return error if _ERROR_CODE.fullmatch(error) else f"HTTP {status}"
 
 
 def _renewed(grant: OAuthPayload, body: bytes, now: datetime) -> OAuthPayload:

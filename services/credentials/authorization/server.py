@@ -121,9 +121,7 @@ class AuthorizationServer:
         except PostHogError as error:
             raise ExchangeRefused(str(error)) from None
         if answer.status not in range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES):
-            refused = refused_with(answer.content)
-            if refused in {code, verifier}:
-                refused = None
+            refused = refused_with(answer.content, code, verifier)
             reason = f" ({refused})" if refused else ""
             raise ExchangeRefused(
                 f"PostHog answered {answer.status}{reason} when it was asked for tokens", refused

@@ -72,13 +72,19 @@ def read_tokens(content: bytes) -> Tokens:
     return tokens
 
 
-def refused_with(content: bytes) -> str | None:
-    """Read the error code of a refusal's body; None for anything that is not one."""
+def refused_with(content: bytes, *secrets: str) -> str | None:
+    """Read the error code of a refusal's body, which is logged and shown.
+
+    None for anything that is not one, or that repeats one of the `secrets` that were sent.
+    """
     try:
         body: Any = msgspec.json.decode(content)
     except NOT_JSON:
         return None
-    return readable_code(body.get("error")) if isinstance(body, dict) else None
+    code = readable_code(body.get("error")) if isinstance(body, dict) else None
+    if code is None or any(secret and secret in code for secret in secrets):
+        return None
+    return code
 
 
 def readable_code(text: object) -> str | None:
