@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import httpx
 
@@ -11,8 +12,15 @@ from cli.admin.messages import Grant
 from cli.connect.results import ConnectError, Verdict
 from cli.no_answer import why_no_answer
 from cli.redaction import NO_READABLE_ERROR
-from hogsend.posthog.answer_body import ACCEPTED, AnswerTooLarge, read
-from hogsend.posthog.code_exchange import UnusableAnswer, code_form, read_tokens, refused_with
+from hogsend.posthog.answer_body import ACCEPTED, AnswerTooLarge
+from hogsend.posthog.code_exchange import (
+    FORM_HEADERS,
+    UnusableAnswer,
+    code_form,
+    read_tokens,
+    refused_with,
+)
+from hogsend.posthog.exchange import follow
 from hogsend.posthog.pkce import PkceSession
 from hogsend.urls import is_loopback
 
@@ -23,7 +31,7 @@ MAX_BYTES = 64 * 1024
 async def exchange(
     code: str, session: PkceSession, *, token_endpoint: str, redirect_uri: str, client_id: str
 ) -> Grant:
-    """Exchange a code for a grant. Follows no redirect.
+    """Exchange a code for a grant.
 
     Raises:
         ConnectError: `exchange_failed`; contains neither the code, the verifier nor a token.
@@ -34,26 +42,24 @@ async def exchange(
             # Of the whole answer: httpx would wait as long for each of its bytes.
             asyncio.timeout(EXCHANGE_SECONDS),
             httpx.AsyncClient(timeout=None, trust_env=not is_loopback(token_endpoint)) as http,  # noqa: S113
-            http.stream(
+        ):
+            answer = await follow(
+                http,
                 "POST",
                 token_endpoint,
-                data=form,
-                headers={"Accept": "application/json", **ACCEPTED},
-                follow_redirects=False,
-            ) as answer,
-        ):
-            content = await read(answer, MAX_BYTES)
+                headers={**FORM_HEADERS, **ACCEPTED},
+                content=urlencode(form).encode(),
+                max_bytes=MAX_BYTES,
+            )
     except AnswerTooLarge:
         raise _failed(f"{token_endpoint} answered at too great a length") from None
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
         raise _failed(f"no answer from {token_endpoint} ({why_no_answer(error)})") from None
-    if not answer.is_success:
-        reason = refused_with(content, code, session.verifier, session.state)
-        raise _failed(
-            f"{token_endpoint} answered {answer.status_code}: {reason or NO_READABLE_ERROR}"
-        )
+    if not httpx.codes.is_success(answer.status):
+        reason = refused_with(answer.content, code, session.verifier, session.state)
+        raise _failed(f"{token_endpoint} answered {answer.status}: {reason or NO_READABLE_ERROR}")
     try:
-        tokens = read_tokens(content)
+        tokens = read_tokens(answer.content)
     except UnusableAnswer as error:
         raise _failed(f"{token_endpoint} answered {error}") from None
     return Grant(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -12,8 +13,8 @@ import msgspec
 from hogsend.contract.credentials import OAuthPayload
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.answer_body import read_beginning
-from hogsend.posthog.code_exchange import refused_with
-from hogsend.posthog.exchange import MAX_REDIRECTS, within_origin
+from hogsend.posthog.code_exchange import FORM_HEADERS, refused_with
+from hogsend.posthog.exchange import Answer, follow
 from hogsend.posthog.retry_after import retry_after_seconds
 from hogsend.posthog.token_lifetime import token_lifetime
 from hogsend.service.ssrf import AddressRefused
@@ -32,8 +33,9 @@ _NOT_SENT = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
     httpx.InvalidURL,
+    httpx.TooManyRedirects,
 )
-"""Errors after which the endpoint has seen nothing of the request."""
+"""Errors after which no endpoint has used the refresh token."""
 _UNAVAILABLE = 503
 
 
@@ -75,11 +77,7 @@ class TokenEndpoint:
     """Exchanges a refresh token for a new grant."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
-        """Use `http`, which must not follow redirects: the body is a secret.
-
-        Only a 307 or 308 within the endpoint's origin is followed, as `hogsend.posthog.exchange`
-        does.
-        """
+        """Use `http`; the body is a secret, so only `hogsend.posthog.exchange` says where to."""
         self._http = http
 
     async def renew(self, grant: OAuthPayload, now: datetime) -> OAuthPayload:
@@ -92,7 +90,7 @@ class TokenEndpoint:
         """
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                status, body, retry_after = await self._post(grant)
+                answer = await self._post(grant)
         except AddressRefused as error:
             raise RefreshFailed(str(error)) from None
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
@@ -100,36 +98,32 @@ class TokenEndpoint:
             raise RefreshFailed(
                 f"no answer ({type(error).__name__})", lost=not isinstance(error, _NOT_SENT)
             ) from None
-        if not httpx.codes.is_success(status):
+        if not httpx.codes.is_success(answer.status):
             # Whoever answers 500, 502 or 504 may stand before a PostHog that has refreshed.
-            lost = httpx.codes.is_server_error(status) and status != _UNAVAILABLE
+            lost = httpx.codes.is_server_error(answer.status) and answer.status != _UNAVAILABLE
             raise RefreshFailed(
-                refused_with(body, grant.refresh_token) or f"HTTP {status}",
+                refused_with(answer.content, grant.refresh_token) or f"HTTP {answer.status}",
                 lost=lost,
-                retry_after=retry_after_seconds(retry_after, datetime.now(UTC)),
+                retry_after=retry_after_seconds(answer.retry_after, datetime.now(UTC)),
             )
-        return _renewed(grant, body, now)
+        return _renewed(grant, answer.content, now)
 
-    async def _post(self, grant: OAuthPayload) -> tuple[int, bytes, str | None]:
+    async def _post(self, grant: OAuthPayload) -> Answer:
         form = {
             "grant_type": "refresh_token",
             "refresh_token": grant.refresh_token,
             "client_id": grant.client_id,
         }
-        target: str | None = grant.token_endpoint
-        for _ in range(MAX_REDIRECTS + 1):
-            async with self._http.stream(
-                "POST",
-                target or grant.token_endpoint,
-                data=form,
-                headers={"Accept": "application/json"},
-                timeout=TIMEOUT_SECONDS,
-                follow_redirects=False,
-            ) as response:
-                body = await read_beginning(response, MAX_BODY_BYTES)
-            if (target := within_origin(response)) is None:
-                break
-        return response.status_code, body, response.headers.get("Retry-After")
+        return await follow(
+            self._http,
+            "POST",
+            grant.token_endpoint,
+            headers=FORM_HEADERS,
+            content=urlencode(form).encode(),
+            max_bytes=MAX_BODY_BYTES,
+            # The status of an answer that is too large tells whether the refresh may be lost.
+            reading=read_beginning,
+        )
 
 
 def _renewed(grant: OAuthPayload, body: bytes, now: datetime) -> OAuthPayload:

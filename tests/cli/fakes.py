@@ -174,6 +174,10 @@ class FakePostHog(Fake):
                 return self._authorize(request)
             case "/oauth/token/":
                 return self._token(request)
+            case "/oauth/token":
+                return CannedResponse(308, location="/oauth/token/")
+            case "/oauth/token/endless":
+                return CannedResponse(307, location=request.path)
         return CannedResponse(404, {})
 
     @property

@@ -358,7 +358,8 @@ async def test_case_76_a_token_is_missing(
 @pytest.mark.parametrize(
     "response",
     [
-        CannedResponse(307, {}, location="/oauth/token/elsewhere"),
+        CannedResponse(307, {}, location="https://elsewhere.example/oauth/token/"),
+        CannedResponse(302, {}, location="/login"),
         CannedResponse(200, b"not json"),
         CannedResponse(200, NESTED),
         CannedResponse(400, NESTED),
@@ -373,6 +374,22 @@ async def test_other_answers_fail_the_exchange(
         await trade(posthog, PkceSession())
     assert stopped.value.verdict == "exchange_failed"
     assert len(posthog.requests) == 1
+
+
+async def test_a_slash_that_the_token_endpoint_wants_is_added(posthog: FakePostHog) -> None:
+    session = PkceSession()
+    posthog.challenge = session.challenge
+    grant = await exchange_at(f"{posthog.url}/oauth/token", posthog.code, session)
+    assert grant.access_token == posthog.access_token
+    moved, answered = posthog.requests
+    assert (moved.path, answered.path) == ("/oauth/token", "/oauth/token/")
+    assert moved.form == answered.form
+
+
+async def test_redirects_without_end_fail_the_exchange(posthog: FakePostHog) -> None:
+    with pytest.raises(ConnectError, match="it only redirects"):
+        await exchange_at(f"{posthog.url}/oauth/token/endless")
+    assert len(posthog.requests) == 4
 
 
 async def test_lifetimes_are_numbers_or_text(posthog: FakePostHog) -> None:

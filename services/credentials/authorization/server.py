@@ -11,6 +11,7 @@ import httpx
 from hogsend.contract.errors import InvalidRequest
 from hogsend.posthog.answer_body import AnswerTooLarge, read
 from hogsend.posthog.code_exchange import (
+    FORM_HEADERS,
     Tokens,
     UnusableAnswer,
     code_form,
@@ -110,10 +111,7 @@ class AuthorizationServer:
                 self._http,
                 "POST",
                 token_endpoint,
-                headers={
-                    "Accept": "application/json",
-                    "Content-Type": "application/x-www-form-urlencoded",
-                },
+                headers=FORM_HEADERS,
                 content=urlencode(form).encode(),
                 seconds=EXCHANGE_SECONDS,
                 max_bytes=MAX_BYTES,

@@ -16,6 +16,13 @@ _ERROR_CODE = re.compile(r"(?!ph[a-z]_)[a-z_]{1,40}")
 """Matches OAuth's registered errors, but neither PostHog's tokens nor random text."""
 
 
+FORM_HEADERS = {
+    "Accept": "application/json",
+    "Content-Type": "application/x-www-form-urlencoded",
+}
+"""Headers of every request to a token endpoint."""
+
+
 class UnusableAnswer(Exception):
     """A successful answer without the tokens; the message completes `<endpoint> answered`."""
 

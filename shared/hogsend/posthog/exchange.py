@@ -8,7 +8,7 @@ paths by those (contract C1), and proxies add or take away a slash.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 import httpx
@@ -53,24 +53,18 @@ async def exchange(
         PostHogUnreachable: there was no answer.
         PostHogError: there was one of more than `max_bytes`, or redirects without end.
     """
-    target = url
     try:
         async with asyncio.timeout(seconds):
-            for _ in range(MAX_REDIRECTS + 1):
-                async with http.stream(
-                    method, target, headers=dict(headers), content=content
-                ) as answer:
-                    body = await read(answer, max_bytes)
-                following = within_origin(answer)
-                if following is None:
-                    return Answer(answer.status_code, body, answer.headers.get("Retry-After"))
-                target = following
-            raise PostHogError(f"PostHog redirects more than {MAX_REDIRECTS} times")
+            return await follow(
+                http, method, url, headers=headers, content=content, max_bytes=max_bytes
+            )
     # Causes are dropped on purpose: the messages of httpx and httpcore can quote a header.
     except TimeoutError:
         raise PostHogTimeout(f"PostHog did not answer within {seconds:g} s") from None
     except AnswerTooLarge:
         raise PostHogError("PostHog's answer is too large") from None
+    except httpx.TooManyRedirects:
+        raise PostHogError(f"PostHog redirects more than {MAX_REDIRECTS} times") from None
     except (httpx.ConnectError, httpx.ProxyError) as error:
         # Raised before the request is sent, so its message cannot quote it.
         reason = str(error)[:MAX_DETAIL] or type(error).__name__
@@ -79,7 +73,38 @@ async def exchange(
         raise PostHogUnreachable(f"PostHog cannot be reached ({type(error).__name__})") from None
 
 
-def within_origin(answer: httpx.Response) -> str | None:
+async def follow(
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    content: bytes | None,
+    max_bytes: int,
+    reading: Callable[[httpx.Response, int], Awaitable[bytes]] = read,
+) -> Answer:
+    """Send one request, and again to where the answer says, within the origin.
+
+    For whoever tells its errors apart; the text of some quotes what was sent.
+
+    Raises:
+        TooManyRedirects: of httpx, as it raises other errors; so says `ValueError`.
+        AnswerTooLarge: from `reading`, which takes at most `max_bytes` of an answer.
+    """
+    target = url
+    for _ in range(MAX_REDIRECTS + 1):
+        async with http.stream(
+            method, target, headers=dict(headers), content=content, follow_redirects=False
+        ) as answer:
+            body = await reading(answer, max_bytes)
+        following = _within_origin(answer)
+        if following is None:
+            return Answer(answer.status_code, body, answer.headers.get("Retry-After"))
+        target = following
+    raise httpx.TooManyRedirects("", request=answer.request)
+
+
+def _within_origin(answer: httpx.Response) -> str | None:
     """Where to send the same request again; None when the answer does not ask for that."""
     location = answer.headers.get("Location")
     if answer.status_code not in _REPEATS or not location:
