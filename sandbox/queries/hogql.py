@@ -1,8 +1,8 @@
 """A small part of HogQL (posthog/hogql): one SELECT over `events`, by conditions, in order.
 
-Columns, texts, numbers, placeholders, `toString`, `toDateTime` and `count()`; comparisons with AND,
-OR and parentheses; ORDER BY, LIMIT and OFFSET. Anything else is refused, as PostHog refuses what it
-does not understand.
+Columns, properties of events, texts, numbers, placeholders, `toString`, `toDateTime`, `coalesce`
+and `count()`; comparisons with AND, OR and parentheses; ORDER BY, LIMIT and OFFSET. Anything else
+is refused, as PostHog refuses what it does not understand.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import msgspec
 
@@ -56,6 +57,9 @@ _COLUMNS: dict[str, Value] = {
         row.person.properties if row.person else {}
     ).decode(),
 }
+
+
+_PROPERTY = "properties."
 
 
 class HogQLError(Exception):
@@ -115,6 +119,18 @@ def run(text: str, values: Mapping[str, Any], rows: Iterable[Row]) -> Result:
 
 def _shown(value: Any) -> Any:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
+
+
+def _text(value: Any) -> str | None:
+    """A value as ClickHouse writes it; NULL stays NULL."""
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def _property(name: str, row: Row) -> Any:
+    """A property of the event; all are texts, as PostHog's are that have no type of their own."""
+    return _text(row.event.properties.get(name))
 
 
 def _moment(value: Any) -> datetime:
@@ -215,11 +231,9 @@ class _Parser:
             if text not in self._values:
                 raise HogQLError(f"Unresolved placeholder: {{{text}}}")
             return _constant(self._values[text])
-        if kind == "word" and text in {"toString", "toDateTime"}:
-            return self._call(text)
-        if kind == "word" and text in _COLUMNS:
-            return _COLUMNS[text]
-        raise HogQLError(f"Unable to resolve field: {text}")
+        if kind == "word" and text in {"toString", "toDateTime", "coalesce"}:
+            return self._coalesce() if text == "coalesce" else self._call(text)
+        return _field(text) if kind == "word" else _unresolved(text)
 
     def _call(self, name: str) -> Value:
         self._expect("(")
@@ -227,11 +241,21 @@ class _Parser:
         inside = self._value()
         self._expect(")")
         if name == "toString":
-            return lambda row: str(_shown(inside(row)))
+            return lambda row: _text(_shown(inside(row)))
         if of_rows:
             return lambda row: _moment(inside(row))
         # Once, not for every row.
         return _constant(_moment_of(inside))
+
+    def _coalesce(self) -> Value:
+        self._expect("(")
+        values = [self._value()]
+        while self._take(","):
+            values.append(self._value())
+        self._expect(")")
+        return lambda row: next(
+            (found for value in values if (found := value(row)) is not None), None
+        )
 
     def _number(self) -> int:
         kind, text = self._next()
@@ -260,6 +284,18 @@ class _Parser:
 
 
 _NOBODY = CapturedEvent(uuid="", event="", distinct_id="", properties={}, timestamp="")
+
+
+def _field(name: str) -> Value:
+    if name in _COLUMNS:
+        return _COLUMNS[name]
+    if name.startswith(_PROPERTY):
+        return partial(_property, name.removeprefix(_PROPERTY))
+    return _unresolved(name)
+
+
+def _unresolved(text: str) -> NoReturn:
+    raise HogQLError(f"Unable to resolve field: {text}")
 
 
 def _moment_of(constant: Value) -> datetime:

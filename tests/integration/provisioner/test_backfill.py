@@ -113,6 +113,27 @@ async def capture(posthog: PostHog, count: int, *, event: str = "signed_up") -> 
     assert (await posthog.http.post("/batch/", json=body)).is_success
 
 
+async def test_neither_own_captures_nor_anonymous_visitors_are_read(stack: Stack) -> None:
+    said: list[dict[str, Any]] = [
+        {"$is_identified": True},
+        {"$lib": "posthog-python"},
+        {"$lib": "hogsend"},
+        {"$is_identified": False},
+        {"$process_person_profile": False},
+    ]
+    batch = [
+        {"event": "e", "distinct_id": f"u_{number}", "timestamp": SINCE, "properties": properties}
+        for number, properties in enumerate(said)
+    ]
+    body = {"api_key": stack.posthog.instance.options.project_key, "batch": batch}
+    (await stack.posthog.http.post("/batch/", json=body)).raise_for_status()
+    async with stack.provisioner():
+        await stack.start()
+        done = await stack.until("finished")
+    assert (done["total"], done["read"], done["stored"]) == (2, 2, 2)
+    assert {one["userId"] for one in (await stack.events())["events"]} == {"u_0", "u_1"}
+
+
 async def test_a_backfill_that_is_interrupted_twice_loses_and_doubles_nothing(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,10 @@ async def captured(posthog: Driver) -> None:
             [['{"n":1}', "{}"]],
         ),
         ("SELECT timestamp FROM events WHERE event = {name}", [["2026-01-02T00:00:00Z"]]),
+        ("SELECT toString(properties.n) FROM events WHERE event = {name}", [["1"]]),
+        ("SELECT properties.nothing FROM events WHERE event = {name}", [[None]]),
+        ("SELECT count() FROM events WHERE coalesce(properties.n, '') != '1'", [[2]]),
+        ("SELECT count() FROM events WHERE coalesce(toString(properties.$lib), '') = ''", [[3]]),
         ("SELECT 1", [[1]]),
     ],
 )

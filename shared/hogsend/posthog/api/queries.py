@@ -24,10 +24,13 @@ SELECT = (
     "FROM events"
 )
 WIDTH = 6
+LEFT_OUT = (("$lib", "hogsend"), ("$is_identified", "false"), ("$process_person_profile", "false"))
+"""Properties and values of events that are not wanted: what Hogsend captured itself is here as it
+was reported, and anonymous visitors are nobody whom the destination would deliver."""
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events are wanted, in order of time."""
+    """Which events are wanted, in order of time; never those of `LEFT_OUT`."""
 
     since: datetime
     until: datetime
@@ -89,6 +92,9 @@ class Queries:
     async def _rows(self, select: str, wanted: Slice, end: str) -> list[Any]:
         values = {"since": _text(wanted.since), "until": _text(wanted.until)}
         conditions = ["timestamp >= toDateTime({since})", "timestamp < toDateTime({until})"]
+        conditions += [
+            f"coalesce(toString(properties.{name}), '') != '{value}'" for name, value in LEFT_OUT
+        ]
         if wanted.events:
             names = {f"event{number}": name for number, name in enumerate(wanted.events)}
             values |= names
