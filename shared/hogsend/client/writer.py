@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 
 import msgspec
@@ -12,7 +11,7 @@ from hogsend.contract.errors import InvalidRequest, TooLarge
 from hogsend.contract.headers import message_headers
 from hogsend.contract.json_text import MAX_DEPTH, NOT_JSON, encode_json, is_too_deep
 from hogsend.transport.connection import Connection
-from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, IN_FLIGHT
+from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS
 
 
 class Writer:
@@ -20,8 +19,6 @@ class Writer:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        # A message's deadline begins when it is sent: more than these would time one another out.
-        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
 
     async def write(self, subject: str, id: str, message: Message) -> None:
         """Publish a message that JetStream deduplicates by `id`.
@@ -41,7 +38,8 @@ class Writer:
             raise InvalidRequest(f"nested more than {MAX_DEPTH} deep")
         kind = type(message).__name__.lower()
         headers = message_headers(id=id, source="service", type=kind, time=datetime.now(UTC))
-        async with self._in_flight:
+        # A message's deadline begins when it is sent.
+        async with self._connection.publisher.room:
             try:
                 await self._connection.publish(
                     subject, body, headers, within=ACKNOWLEDGE_ALL_SECONDS

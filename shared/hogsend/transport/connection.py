@@ -153,7 +153,7 @@ class Connection:
 
     async def close(self) -> None:
         """Close at once; what must not be lost was acknowledged before."""
-        self.closed = True
+        await self._on_closed()
         await self.client.close()
 
     def on_reconnect(self, hook: Hook) -> None:
@@ -380,6 +380,7 @@ class Connection:
     async def _on_closed(self) -> None:
         # Also when the server has said what nats-py takes for the end.
         self.closed = True
+        self.publisher.closed()
 
     async def _on_reconnect(self) -> None:
         self.observe("reconnected", "")

@@ -82,6 +82,15 @@ class NatsClient(Client):
         super().__init__()
         self._listeners: dict[int, Heard] = {}
 
+    async def connect(self, *given: Any, **options: Any) -> None:
+        """Connect, as nats-py does; closed before, without anything of the connection before.
+
+        nats-py would add to the servers that it knows, and tries each at most once a second.
+        """
+        self._server_pool = []
+        self._listeners = {}
+        await super().connect(*given, **options)
+
     async def hear(self, subject: str, heard: Heard) -> Subscription:
         """Subscribe, and hand messages over as they are read from the connection.
 

@@ -122,17 +122,32 @@ class Publisher:
     def __init__(self, client: NatsClient) -> None:
         """Publish on `client`, which may connect later."""
         self._client = client
-        self._inbox = ""
-        self._subscribing = asyncio.Lock()
         self._next = 0
         self._pending: dict[str, tuple[_PendingAcks, int]] = {}
         self._callers: set[_PendingAcks] = set()
-        self._outgoing: list[tuple[bytes, str]] = []
-        self._writing: asyncio.Task[None] | None = None
-        self._sweep: asyncio.TimerHandle | None = None
         self._own_delay = 0.0
         self._deaf: Forbidden | None = None
         self.inject: Inject | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Have nothing of a connection, or of the event loop it was made in."""
+        self._inbox = ""
+        self._subscribing = asyncio.Lock()
+        self._outgoing: list[tuple[bytes, str]] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+        self.room = asyncio.Semaphore(IN_FLIGHT)
+        """For who publishes messages one by one: more of them would time one another out."""
+
+    def closed(self) -> None:
+        """End what waits: the connection is closed. The next one may be of another event loop."""
+        for pending in list(self._callers):
+            pending.fail("the connection to NATS was closed")
+        self._pending.clear()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._begin()
 
     async def publish(
         self, message: OutgoingMessage, *, within: float = ACKNOWLEDGE_SECONDS
@@ -266,7 +281,8 @@ class Publisher:
         return headers
 
     async def _subscribe(self) -> None:
-        async with self._subscribing:
+        connection = self._subscribing
+        async with connection:
             if self._inbox:
                 return
             inbox = f"{self._client.new_inbox()}."
@@ -274,6 +290,8 @@ class Publisher:
                 await self._client.hear(f"{inbox}*", self._acknowledged)
             except (nats.errors.Error, OSError) as error:
                 raise Unavailable(f"NATS: {error}") from error
+            if connection is not self._subscribing:
+                raise Unavailable("the connection to NATS was closed")
             self._inbox = inbox
 
     async def _write(self) -> None:

@@ -24,9 +24,10 @@ from hogsend.faststream import HogsendBroker
 from hogsend.faststream.subscriber import ConsumedMessage
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
+from hogsend.transport.publisher import IN_FLIGHT
 from tests.integration.harness import connected, consumers_of_others
 from tests.servers import Servers
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.usefixtures("fresh_bus")
 
@@ -315,6 +316,39 @@ async def test_the_client_shares_the_connection(servers: Servers, ingest: Connec
         await broker.hogsend.engagement.report("email.opened", {"userId": "u_42"}, id="m-1")
     info = await ingest.js.stream_info(StreamName.ENGAGEMENT)
     assert info.state.messages == 1
+
+
+async def test_a_broker_that_was_stopped_starts_again_in_whatever_event_loop(
+    servers: Servers, ingest: Connection
+) -> None:
+    broker, got = HogsendBroker(servers.nats_url(User.APP), logger=None), list[str]()
+
+    @broker.events("signed_up", durable="mailer")
+    async def welcome(happened: Event) -> None:
+        got.append(happened.id)
+
+    async def life(number: str) -> None:
+        report = broker.hogsend.engagement.report
+        async with running(broker):
+            await eventually(lambda: got[-1:] == [number])
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                # So many that the last one waits for room.
+                await asyncio.gather(
+                    *(
+                        report("email.opened", {"userId": "u_42"}, id=f"{number}-{one}")
+                        for one in range(IN_FLIGHT + 1)
+                    )
+                )
+
+    await announce(ingest, event("1"))
+    await life("1")
+    await announce(ingest, event("2"))
+    await life("2")
+    await announce(ingest, event("3"))
+    await asyncio.to_thread(asyncio.run, life("3"))
+    info = await ingest.js.stream_info(StreamName.ENGAGEMENT)
+    assert info.state.messages == 3 * (IN_FLIGHT + 1)
+    assert len(broker.link.client.server_pool) == 1
 
 
 @pytest.mark.parametrize("is_told", [True, False])

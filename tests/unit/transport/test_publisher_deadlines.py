@@ -12,7 +12,7 @@ import pytest
 from hogsend.contract.errors import Unavailable
 from hogsend.transport import publisher as module
 from hogsend.transport.publisher import OutgoingMessage, Publisher
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 MESSAGE = OutgoingMessage("hogsend.events.e", b"{}", {"Nats-Msg-Id": "1"})
 
@@ -224,3 +224,39 @@ async def test_headers_of_the_callers_context_are_added(client: FakeClient) -> N
     await task
     assert b"traceparent: 00-a-b-01\r\n" in client.written[0]
     assert "traceparent" not in MESSAGE.headers
+
+
+async def test_what_waits_ends_when_the_connection_is_closed(client: FakeClient) -> None:
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    task = asyncio.create_task(publisher.publish(MESSAGE, within=3600))
+    await eventually(lambda: bool(client.written))
+    publisher.closed()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(Unavailable, match="was closed"):
+            await task
+        # The timer that looks after deadlines is set anew, too.
+        with pytest.raises(Unavailable, match="in time"):
+            await publisher.publish(MESSAGE, within=0.01)
+
+
+async def test_the_next_connection_is_asked_for_acknowledgements_anew(client: FakeClient) -> None:
+    publisher = Publisher(client)  # type: ignore[arg-type]
+    may_go_on, hear = asyncio.Event(), client.hear
+
+    async def slow(subject: str, heard: Callable[[Any], None]) -> None:
+        await may_go_on.wait()
+        await hear(subject, heard)
+
+    client.hear = slow  # type: ignore[assignment,method-assign]
+    late = asyncio.create_task(publisher.publish(MESSAGE))
+    await asyncio.sleep(0)
+    publisher.closed()
+    may_go_on.set()
+    # The inbox it has asked for is the closed connection's.
+    with pytest.raises(Unavailable, match="was closed"):
+        await late
+    client.answer = None
+    task = asyncio.create_task(publisher.publish(MESSAGE, within=3600))
+    await eventually(lambda: bool(client.written))
+    await client.acknowledge(client.written[0])
+    await task
