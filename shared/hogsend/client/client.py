@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from hogsend.client.address import connection_to
-from hogsend.client.arguments import bag, several
+from hogsend.client.arguments import bag, moment, several
 from hogsend.client.decoding import Decoder, TypedEvent, Undecodable, typed_event
 from hogsend.client.degradation import answered_without
 from hogsend.client.engagement import EngagementClient
@@ -181,7 +181,7 @@ class Client:
             InvalidRequest: a name is blank or too long, or the properties are no JSON.
             Unavailable: the bus cannot be reached; nothing was accepted.
         """
-        when.setdefault("timestamp", datetime.now(UTC))
+        when["timestamp"] = moment(when.get("timestamp", datetime.now(UTC)))
         when["id"] = when.get("id") or uuid4()
         message = Capture(
             event=event,

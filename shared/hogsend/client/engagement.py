@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import msgspec
 
-from hogsend.client.arguments import bag, text
+from hogsend.client.arguments import bag, moment, text
 from hogsend.client.writer import Writer
 from hogsend.contract import subjects
 from hogsend.contract.engagement import CATALOG, Engagement, engagement_message_id
@@ -51,7 +51,7 @@ class EngagementClient:
         message = Engagement(
             id=text("id", id) if id else f"msg_{uuid4()}",
             type=type,
-            timestamp=timestamp or datetime.now(UTC),
+            timestamp=moment(timestamp or datetime.now(UTC)),
             data=bag("data", data),
         )
         await self._writer.write(subjects.engagement(type), _message_id(message), message)

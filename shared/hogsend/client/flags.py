@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hogsend.client.arguments import text
+from hogsend.client.arguments import bag, text
 from hogsend.client.degradation import answered_without
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.flags import ANALYTICS_FLAGS, Flags, GetFlags
@@ -29,12 +29,12 @@ class FlagsClient:
             InvalidRequest: something about the person is not as it must be.
             Forbidden: this NATS user may not evaluate flags.
         """
-        request = GetFlags(distinct_id=distinct_id, keys=[text("key", key)], **about)
+        request = GetFlags(distinct_id=distinct_id, keys=[text("key", key)], **_bags(about))
         return (await self._evaluate(request)).values.get(key)
 
     async def all(self, distinct_id: str, **about: Any) -> dict[str, bool | str]:
         """Values of all flags for a person, by key; raises and takes the same as `get`."""
-        return (await self._evaluate(GetFlags(distinct_id=distinct_id, **about))).values
+        return (await self._evaluate(GetFlags(distinct_id=distinct_id, **_bags(about)))).values
 
     async def _evaluate(self, request: GetFlags) -> Flags:
         try:
@@ -42,3 +42,7 @@ class FlagsClient:
         except Unavailable as error:
             answered_without("flags", error)
             return Flags()
+
+
+def _bags(about: dict[str, Any]) -> dict[str, Any]:
+    return {name: bag(name, value) for name, value in about.items()}

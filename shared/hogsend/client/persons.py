@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from hogsend.client.arguments import bag, several
+from hogsend.client.arguments import bag, moment, several
 from hogsend.client.degradation import answered_without
 from hogsend.client.writer import Writer
 from hogsend.contract import subjects
@@ -65,7 +65,7 @@ class PersonsClient:
             set=bag("properties", properties),
             set_once=bag("once", once),
             unset=several("unset", unset),
-            timestamp=timestamp or datetime.now(UTC),
+            timestamp=moment(timestamp or datetime.now(UTC)),
         )
         await self._writer.write(subjects.persons("set"), str(message.id), message)
 

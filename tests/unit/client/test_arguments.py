@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from datetime import date
+from datetime import date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -73,6 +74,37 @@ async def test_text_that_was_cut_within_a_character_is_mended() -> None:
     assert captured["properties"] == {mended: [mended, "\U0001f600"]}
     assert changed["set"] == {"name": mended}
     assert reported["data"]["userId"] == mended
+
+
+async def test_a_time_keeps_the_seconds_of_its_offset() -> None:
+    link = FakeLink()
+    client = Client(link)
+    # 44 minutes and 30 seconds behind.
+    long_ago = datetime(1900, 1, 1, tzinfo=ZoneInfo("Africa/Monrovia"))
+    today = datetime(2026, 1, 1, 12, tzinfo=ZoneInfo("Europe/Berlin"))
+    bag = {"born": long_ago, "at": [{"is": (long_ago, today)}]}
+    await client.capture("e", "u", bag, timestamp=long_ago)
+    await client.persons.set("u", bag, once=bag, timestamp=long_ago)
+    await client.engagement.report("email.opened", {"to": "a@b.com", **bag}, timestamp=long_ago)
+    captured, changed, reported = (json.loads(message.body) for message in link.published)
+    moment = "1900-01-01T00:43:08Z"
+    sent = {"born": moment, "at": [{"is": [moment, "2026-01-01T12:00:00+01:00"]}]}
+    assert (captured["timestamp"], captured["properties"]) == (moment, sent)
+    assert (changed["timestamp"], changed["set"], changed["setOnce"]) == (moment, sent, sent)
+    assert reported["timestamp"] == moment
+    assert {name: reported["data"][name] for name in sent} == sent
+    # What was given stays as it was.
+    assert bag == {"born": long_ago, "at": [{"is": (long_ago, today)}]}
+
+
+async def test_what_holds_itself_is_refused() -> None:
+    endless: dict[str, Any] = {}
+    endless["again"] = [endless, endless]
+    link = FakeLink()
+    with pytest.raises(InvalidRequest, match="deep"):
+        await Client(link).capture("e", "u", endless)
+    with pytest.raises(InvalidRequest, match="deep"):
+        await Client(link).flags.all("u", person_properties=endless)
 
 
 @pytest.mark.parametrize(
