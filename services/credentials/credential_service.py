@@ -7,7 +7,6 @@ it. Without NATS the call fails, the change stays stored, and the relay publishe
 from __future__ import annotations
 
 import hashlib
-from urllib.parse import urlsplit
 
 from hogsend.contract.credentials import (
     CredentialMeta,
@@ -20,6 +19,7 @@ from hogsend.contract.credentials import (
     WebhookSecretReply,
 )
 from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound
+from hogsend.posthog.hosts import host_of_token_endpoint
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import has_password, is_absolute_url, is_loopback
 from services.credentials.change_relay import ChangeRelay
@@ -168,10 +168,7 @@ class CredentialService:
 
     def _grant_origin(self, rows: Rows) -> str | None:
         grant = self._sealer.grant(rows).payload
-        if grant is None:
-            return None
-        parts = urlsplit(grant.token_endpoint)
-        return f"{parts.scheme}://{parts.netloc}"
+        return host_of_token_endpoint(grant.token_endpoint) if grant else None
 
     def _secret(self, rows: Rows, version: int) -> WebhookSecretReply:
         derived = self._sealer.derived(rows)

@@ -114,7 +114,8 @@ class ProjectReply(Message, frozen=True):
     project_id: str | None = None
     private_host: str | None = None
     grant_origin: str | None = None
-    """Where the stored OAuth grant is refreshed: the app host, when nothing else says which."""
+    """The PostHog that refreshes the stored OAuth grant, with the path that it is below: the app
+    host, when nothing else says which."""
 
     def __repr__(self) -> str:
         """Name the project, never its key."""

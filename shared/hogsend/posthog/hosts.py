@@ -12,6 +12,8 @@ _APP = re.compile(r"^(https?://(?:us|eu))(\.posthog\.com)(?=[:/?#]|$)", re.IGNOR
 _EARLIER = re.compile(r"^(https?://)app(?=\.posthog\.com(?:[:/?#]|$))", re.IGNORECASE)
 """PostHog Cloud before there was a second region: the US, as PostHog's libraries take it, too."""
 
+_TOKEN_PATH = re.compile(r"/oauth/token/?$")
+
 _OF_A_PAGE = re.compile(r"/project/|/(?:batch|capture|api|e|flags|decide|array\.js)/?$")
 """Paths of PostHog that people copy from a browser or an example, in place of its host's."""
 
@@ -48,6 +50,16 @@ def ingestion_host(private: str) -> str:
     slashes.
     """
     return _APP.sub(r"\1.i\2", _EARLIER.sub(r"\1us", private)).rstrip("/")
+
+
+def host_of_token_endpoint(token_endpoint: str) -> str:
+    """Derive a PostHog's host from where it gives tokens, a path that it is below included.
+
+    Of another path than PostHog's only the origin is taken.
+    """
+    parts = urlsplit(token_endpoint)
+    below = _TOKEN_PATH.sub("", parts.path) if _TOKEN_PATH.search(parts.path) else ""
+    return f"{parts.scheme}://{parts.netloc}{below}"
 
 
 def same_host(one: str, other: str) -> bool:

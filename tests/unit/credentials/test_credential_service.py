@@ -159,6 +159,15 @@ async def test_the_project_is_given_with_the_grants_origin_and_without_the_secre
     assert "minted" not in str(msgspec.to_builtins(reply))
 
 
+async def test_the_grants_origin_has_the_path_that_its_posthog_is_below(
+    driver: Driver, replica: Replica
+) -> None:
+    endpoint = "https://tools.example.com/posthog/oauth/token/"
+    await driver.put(driver.grant(left=3600, token_endpoint=endpoint))
+    reply = await replica.credentials.project("posthog")
+    assert reply.grant_origin == "https://tools.example.com/posthog"
+
+
 async def test_every_change_is_published_before_its_call_returns(
     driver: Driver, replica: Replica
 ) -> None:

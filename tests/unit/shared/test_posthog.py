@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from hogsend.posthog import scopes
 from hogsend.posthog.client_document import client_document
-from hogsend.posthog.hosts import ingestion_host, private_host
+from hogsend.posthog.hosts import host_of_token_endpoint, ingestion_host, private_host
 from hogsend.service.settings.shared import PostHogSettings
 from hogsend.urls import is_absolute_url, is_loopback
 
@@ -100,6 +100,26 @@ def test_the_private_host_is_derived(ingestion: str, private: str) -> None:
 )
 def test_the_ingestion_host_is_derived(private: str, ingestion: str) -> None:
     assert ingestion_host(private) == ingestion
+
+
+@pytest.mark.parametrize(
+    ("token_endpoint", "host"),
+    [
+        ("https://us.posthog.com/oauth/token/", "https://us.posthog.com"),
+        ("https://us.posthog.com/oauth/token", "https://us.posthog.com"),
+        (
+            "https://tools.example.com:8443/posthog/oauth/token/",
+            "https://tools.example.com:8443/posthog",
+        ),
+        ("https://us.posthog.com/oauth/token/?x=1", "https://us.posthog.com"),
+        ("https://tools.example.com/posthog/token", "https://tools.example.com"),
+        ("https://tools.example.com/oauth/token/elsewhere", "https://tools.example.com"),
+    ],
+)
+def test_the_host_of_a_token_endpoint_keeps_the_path_that_it_is_below(
+    token_endpoint: str, host: str
+) -> None:
+    assert host_of_token_endpoint(token_endpoint) == host
 
 
 def test_case_49_loopback_urls() -> None:
