@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
+import structlog
+
 from hogsend.contract.credentials import (
     CredentialMeta,
     CredentialStatus,
@@ -24,7 +26,10 @@ from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import has_password, is_absolute_url, is_loopback
 from services.credentials.change_relay import ChangeRelay
 from services.credentials.payload_sealer import PayloadSealer
-from services.credentials.store import CredentialStore, RefreshState, Rows, SealedRow
+from services.credentials.provisioned_project import without_another_project
+from services.credentials.store import CredentialStore, RefreshState, Rows, Saved, SealedRow
+
+log = structlog.get_logger(__name__)
 
 
 class CredentialService:
@@ -57,12 +62,14 @@ class CredentialService:
     async def put_oauth(self, provider: str, payload: OAuthPayload) -> CredentialMeta:
         """Store an OAuth grant. It replaces the one before, which need not be readable.
 
+        A stored project that is not one of the grant's goes with the grant that it came from.
+
         Raises:
             InvalidRequest: the token endpoint, the client id or the access token is not acceptable.
             Unavailable: the grant could not be stored, or the change not published.
         """
         _check(payload, self._egress)
-        saved = await self._store.save(provider, "oauth", self._sealer.seal(payload))
+        saved = await self._replace_grant(provider, payload)
         await self._relay.announce(provider, saved.change)
         return _meta(provider, payload, saved.row, None)
 
@@ -165,6 +172,23 @@ class CredentialService:
             previous=payload.signing_secret_previous,
             previous_until=payload.signing_previous_until,
         )
+
+    async def _replace_grant(self, provider: str, grant: OAuthPayload) -> Saved:
+        sealed = self._sealer.seal(grant)
+        while True:
+            rows = (await self._store.load(provider)).rows
+            derived = self._sealer.derived(rows).payload
+            if derived is None:
+                return await self._store.save(provider, "oauth", sealed)
+            kept = without_another_project(derived, grant, self._sealer.grant(rows).payload)
+            if kept == derived:
+                return await self._store.save(provider, "oauth", sealed)
+            saved = await self._store.save_both(
+                provider, sealed, self._sealer.seal(kept), replaced=rows["derived"]
+            )
+            if saved is not None:
+                log.info("the stored project is not one of the new grant's: forgotten")
+                return saved
 
     def _grant_origin(self, rows: Rows) -> str | None:
         grant = self._sealer.grant(rows).payload

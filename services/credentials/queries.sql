@@ -36,6 +36,17 @@ SELECT rows.*, bumped.version, bumped.changed_at,
        found.version IS NOT NULL AND found.version IS NOT DISTINCT FROM locked.version AS is_alone
 FROM rows, bumped LEFT JOIN found ON true LEFT JOIN locked ON true;
 
+-- name: replace_derived(provider, replaced, payload)$
+-- Replace the derived payload, unless another one took its place meanwhile; nothing is returned then.
+UPDATE provider_credentials
+SET payload = :payload, updated_at = greatest(now(), updated_at + interval '1 microsecond')
+WHERE provider_id = :provider AND kind = 'derived' AND payload = :replaced
+RETURNING id;
+
+-- name: name_changed_kinds(provider, kinds)!
+-- Have the last change name these kinds, too, in the transaction that made it.
+UPDATE provider_versions SET changed_kinds = :kinds WHERE provider_id = :provider;
+
 -- name: load(provider)
 -- The provider's version with each sealed row and the state of refreshing the grant.
 -- One statement reads one snapshot. A refresh state belongs to one grant and is ignored for others.

@@ -100,22 +100,24 @@ class CredentialStore:
     async def save(self, provider: str, kind: Kind, payload: str) -> Saved:
         """Store a sealed payload, replacing the one of that kind, with its version, at once."""
         async with self._database.acquire() as connection:
-            found = [
-                row
-                async for row in _queries.save(
-                    connection, provider=provider, kind=kind, payload=payload
-                )
-            ]
-        rows: Rows = {row["kind"]: _sealed(row) for row in found}
-        newest = found[0]
-        change = PendingChange(
-            version=newest["version"],
-            change="stored",
-            changed_kinds=[kind],
-            changed_at=newest["changed_at"],
-            rows=rows,
-        )
-        return Saved(rows[kind], change if newest["is_alone"] else None)
+            return await _save(connection, provider, kind, payload, [kind])
+
+    async def save_both(
+        self, provider: str, grant: str, derived: str, *, replaced: SealedRow
+    ) -> Saved | None:
+        """Store a sealed grant and the derived payload beside it, as one change; gives the grant.
+
+        None when the derived row is no longer `replaced`; nothing is stored then.
+        """
+        async with self._database.acquire() as connection, connection.transaction():
+            if not await _queries.replace_derived(
+                connection, provider=provider, replaced=replaced.payload, payload=derived
+            ):
+                return None
+            kinds: list[Kind] = ["derived", "oauth"]
+            saved = await _save(connection, provider, "oauth", grant, kinds)
+            await _queries.name_changed_kinds(connection, provider=provider, kinds=kinds)
+            return saved
 
     async def load(self, provider: str) -> Snapshot:
         """Read everything stored for a provider, and its version, in one statement."""
@@ -289,6 +291,25 @@ class RefreshLock:
                 lost=lost,
             )
         return failures or 0
+
+
+async def _save(
+    connection: Connection, provider: str, kind: Kind, payload: str, changed_kinds: list[Kind]
+) -> Saved:
+    found = [
+        row
+        async for row in _queries.save(connection, provider=provider, kind=kind, payload=payload)
+    ]
+    rows: Rows = {row["kind"]: _sealed(row) for row in found}
+    newest = found[0]
+    change = PendingChange(
+        version=newest["version"],
+        change="stored",
+        changed_kinds=changed_kinds,
+        changed_at=newest["changed_at"],
+        rows=rows,
+    )
+    return Saved(rows[kind], change if newest["is_alone"] else None)
 
 
 async def _snapshot(connection: Connection, provider: str) -> Snapshot:

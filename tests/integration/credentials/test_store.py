@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from hogsend.contract.errors import Unavailable
@@ -276,6 +277,28 @@ async def test_a_change_says_what_is_stored_unless_another_one_came_in_between(
         "oauth": "b",
         "derived": "e",
     }
+
+
+async def test_both_rows_are_stored_as_one_change_or_neither(store: CredentialStore) -> None:
+    await store.save("posthog", "oauth", "a")
+    derived = (await store.save("posthog", "derived", "d")).row
+    before = await store.load("posthog")
+    late = msgspec.structs.replace(derived, payload="another")
+    assert await store.save_both("posthog", "b", "e", replaced=late) is None
+    assert await store.load("posthog") == before
+    saved = await store.save_both("posthog", "b", "e", replaced=derived)
+    assert saved is not None
+    after = await store.load("posthog")
+    assert after.version > before.version
+    assert {kind: row.payload for kind, row in after.rows.items()} == {"oauth": "b", "derived": "e"}
+    assert after.rows["derived"].updated_at > derived.updated_at
+    assert saved.row == after.rows["oauth"]
+    change = await pending(store)
+    assert change == saved.change
+    assert change is not None
+    assert (change.version, change.changed_kinds) == (after.version, ["derived", "oauth"])
+    assert change.rows == after.rows
+    assert await store.save_both("other", "b", "e", replaced=derived) is None
 
 
 async def test_a_version_that_is_marked_late_hides_no_later_one(store: CredentialStore) -> None:

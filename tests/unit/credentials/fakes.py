@@ -91,6 +91,20 @@ class MemoryStore(CredentialStore):
         self._bump(found, "stored", [kind])
         return Saved(row, None if is_first else self._change(found))
 
+    async def save_both(
+        self, provider: str, grant: str, derived: str, *, replaced: SealedRow
+    ) -> Saved | None:
+        found = self._of(provider)
+        current = found.rows.get("derived")
+        if current is None or current.payload != replaced.payload:
+            return None
+        found.rows["derived"] = msgspec.structs.replace(
+            current, payload=derived, updated_at=self._tick()
+        )
+        saved = await self.save(provider, "oauth", grant)
+        found.changed_kinds = ["derived", "oauth"]
+        return Saved(saved.row, self._change(found))
+
     async def load(self, provider: str) -> Snapshot:
         return self._snapshot(self._of(provider))
 

@@ -7,9 +7,10 @@ import hashlib
 import msgspec
 import pytest
 
-from hogsend.contract.credentials import DerivedPayload
+from hogsend.contract.credentials import DerivedPayload, OAuthPayload
 from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound, Unavailable
 from hogsend.posthog.client_document import CLIENT_ID
+from services.credentials.store import Snapshot
 from tests.unit.credentials.conftest import Driver, Replica
 
 DERIVED = DerivedPayload(webhook_secret="minted", project_api_key="phc_1", project_id="7")
@@ -166,6 +167,91 @@ async def test_the_grants_origin_has_the_path_that_its_posthog_is_below(
     await driver.put(driver.grant(left=3600, token_endpoint=endpoint))
     reply = await replica.credentials.project("posthog")
     assert reply.grant_origin == "https://tools.example.com/posthog"
+
+
+US = "https://us.posthog.com"
+EU = "https://eu.posthog.com"
+INSIDE = "http://posthog.internal:8000"
+
+
+@pytest.mark.parametrize(
+    ("before", "host", "grant", "teams", "stays"),
+    [
+        (US, US, US, [7], True),
+        (US, US, US, [6, 7], True),
+        (US, US, US, [8], False),
+        # Not limited to some: it may well reach that project.
+        (US, US, US, [], True),
+        (US, US, EU, [7], False),
+        (US, US, EU, [], False),
+        (US, f"{US}/", US, [7], True),
+        # Under another address than the one it gives for itself.
+        (US, INSIDE, US, [7], True),
+        (US, INSIDE, EU, [7], False),
+        (None, US, US, [7], True),
+        (None, US, EU, [7], False),
+        (US, None, US, [7], True),
+        (US, None, EU, [7], False),
+        (None, None, EU, [7], True),
+        (f"{US}/one", f"{US}/one", f"{US}/two", [7], False),
+    ],
+)
+async def test_a_project_that_is_not_the_new_grants_goes_with_the_old_one(
+    driver: Driver,
+    before: str | None,
+    host: str | None,
+    grant: str,
+    *,
+    teams: list[int],
+    stays: bool,
+) -> None:
+    replica = driver.replica()
+
+    def granted(host: str, teams: list[int]) -> OAuthPayload:
+        endpoint = f"{host}/oauth/token/"
+        return driver.grant(left=3600, token_endpoint=endpoint, scoped_teams=teams)
+
+    if before is not None:
+        await replica.credentials.put_oauth("posthog", granted(before, [7]))
+    derived = msgspec.structs.replace(DERIVED, private_host=host, signing_secret="signs")
+    await replica.credentials.put_derived("posthog", derived)
+    await replica.credentials.put_oauth("posthog", granted(grant, teams))
+    kept = derived
+    if not stays:
+        kept = DerivedPayload(webhook_secret="minted", signing_secret="signs")
+    assert (await replica.credentials.derived("posthog")).payload == kept
+    assert (await driver.stored()) == granted(grant, teams)
+    change = driver.stream.changes[-1]
+    assert (change.change, change.version) == ("stored", (await driver.snapshot()).version)
+    assert change.changed_kinds == (["oauth"] if stays else ["derived", "oauth"])
+
+
+async def test_a_secret_that_is_minted_meanwhile_is_not_lost_with_the_project(
+    driver: Driver, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await replica.credentials.put_derived("posthog", DERIVED)
+    minted = msgspec.structs.replace(DERIVED, webhook_secret="second")
+    load = driver.store.load
+
+    async def and_then_another_is_stored(provider: str) -> Snapshot:
+        found = await load(provider)
+        monkeypatch.undo()
+        await replica.credentials.put_derived("posthog", minted)
+        return found
+
+    monkeypatch.setattr(driver.store, "load", and_then_another_is_stored)
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[8]))
+    derived = await replica.credentials.derived("posthog")
+    assert derived.payload == DerivedPayload(webhook_secret="second")
+
+
+async def test_a_project_that_cannot_be_read_is_left_as_it_is(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.replica(secret="lost").credentials.put_derived("posthog", DERIVED)
+    before = (await driver.snapshot()).rows["derived"]
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[8]))
+    assert (await driver.snapshot()).rows["derived"] == before
 
 
 async def test_every_change_is_published_before_its_call_returns(
