@@ -15,7 +15,9 @@ from hogsend.posthog.oauth_discovery import (
     Discovered,
     DiscoveryFailed,
     Endpoints,
+    NoClientDocuments,
     NoOAuthServer,
+    check_client_documents,
     check_endpoint,
     read_endpoints,
     same_origin,
@@ -28,24 +30,29 @@ MAX_BYTES = 256 * 1024
 """A longer answer is no discovery document; another server's may have no end."""
 
 PERSONAL_KEY_STEPS = """\
-This PostHog has no OAuth server; a personal API key can be used instead:
+A personal API key can be used instead of OAuth:
 1. In PostHog, under Settings, User, Personal API keys: create a key for your project alone with \
 the scopes person:read and project:read. Add person:write, and hog_function:write if \
 `--provision-only` is to create the webhook destination. Do not choose "All access".
 2. Set POSTHOG_PERSONAL_API_KEY to that key on your Hogsend server, for every one of its services.
 3. Restart or redeploy it. Person reads use the key from then on, and so does \
 `hogsend connect posthog --provision-only`."""
+UPGRADE = "Or upgrade PostHog, and run this again."
 
 
-def discover(private_host: str, allow: Iterable[str] = ()) -> Endpoints:
+def discover(
+    private_host: str, allow: Iterable[str] = (), *, is_registered: bool = False
+) -> Endpoints:
     """Fetch the discovery document. Follows a redirect only to the same path with a slash.
 
     Args:
         private_host: PostHog's app host, which the operator named.
         allow: further hosts that may be called by plain http, as `OUTBOUND_ALLOW` lists them.
+        is_registered: whether the operator named a client, which PostHog may know already.
 
     Raises:
-        ConnectError: `oauth_unsupported` if there is none, else `discovery_failed`.
+        ConnectError: `oauth_unsupported` if there is none, or none that takes the client's
+            document; else `discovery_failed`.
     """
     answer = _get(f"{private_host}{PATH}")
     if answer.with_slash is not None:
@@ -56,6 +63,12 @@ def discover(private_host: str, allow: Iterable[str] = ()) -> Endpoints:
     try:
         endpoints = read_endpoints(answer)
         _check(endpoints, named)
+        if not is_registered:
+            check_client_documents(endpoints)
+    except NoClientDocuments as error:
+        raise ConnectError(
+            Verdict.OAUTH_UNSUPPORTED, str(error), hint=f"{PERSONAL_KEY_STEPS}\n{UPGRADE}"
+        ) from None
     except NoOAuthServer as error:
         raise ConnectError(
             Verdict.OAUTH_UNSUPPORTED,

@@ -30,6 +30,7 @@ from cli.errors import CommandError
 from cli.redaction import redact
 from cli.terminal import Terminal
 from hogsend.posthog import scopes
+from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.posthog.oauth_discovery import Endpoints, same_origin
 from hogsend.service.ssrf import AllowedHost
 from hogsend.urls import is_loopback
@@ -65,7 +66,7 @@ def connect(client: AdminClient, instance: str, options: Options, terminal: Term
     private_host = region.choose(info, options.posthog_host, terminal)
     if info.personal_key_configured is True:
         terminal.note("the server has a personal API key; once connected, OAuth takes precedence")
-    endpoints = _discover(private_host, terminal)
+    endpoints = _discover(private_host, options.client_id, terminal)
     grant = asyncio.run(
         obtain_grant(
             endpoints,
@@ -133,9 +134,9 @@ def _fetch_connect_info(client: AdminClient, terminal: Terminal) -> ConnectInfo:
     return info
 
 
-def _discover(private_host: str, terminal: Terminal) -> Endpoints:
+def _discover(private_host: str, client_id: str, terminal: Terminal) -> Endpoints:
     with terminal.busy(f"looking for the OAuth server of {private_host}"):
-        endpoints = discover(private_host, _allowed_hosts())
+        endpoints = discover(private_host, _allowed_hosts(), is_registered=client_id != CLIENT_ID)
     terminal.step(f"found the OAuth server of {private_host}")
     if not same_origin(endpoints.issuer, private_host):
         terminal.warn(f"its issuer is {endpoints.issuer}, which is not {private_host}")

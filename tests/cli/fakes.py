@@ -181,11 +181,13 @@ class FakePostHog(Fake):
         return CannedResponse(404, {})
 
     @property
-    def document(self) -> dict[str, str]:
+    def document(self) -> dict[str, Any]:
         return {
             "issuer": self.issuer or self.url,
             "authorization_endpoint": f"{self.url}/oauth/authorize/",
             "token_endpoint": f"{self.url}/oauth/token/",
+            "registration_endpoint": f"{self.url}/oauth/register/",
+            "client_id_metadata_document_supported": True,
         }
 
     @property

@@ -311,6 +311,22 @@ def test_case_161_no_oauth_server(
     assert hogsend.lines == [CONNECT_INFO]
 
 
+def test_without_client_documents_nothing_is_waited_for(
+    cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog, callback_ports: tuple[int, ...]
+) -> None:
+    document = posthog.document
+    del document["client_id_metadata_document_supported"]
+    posthog.discovery = CannedResponse(200, document)
+    with taken(*callback_ports):
+        outcome = cli.connect(json=True)
+    assert (outcome.code, outcome.json["verdict"]) == (1, "oauth_unsupported")
+    assert "POSTHOG_PERSONAL_API_KEY" in outcome.json["hint"]
+    assert hogsend.lines == [CONNECT_INFO]
+    # A client that the operator names may be one that PostHog knows.
+    own = "https://events.example.com/.well-known/oauth-client.json"
+    assert cli.connect(client_id=own, json=True).code == 0
+
+
 def test_case_162_wrong_state(cli: Cli, hogsend: FakeHogsend, posthog: FakePostHog) -> None:
     posthog.consent = {"state": "of-another-run"}
     outcome = cli.connect(json=True)

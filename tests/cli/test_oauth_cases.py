@@ -108,6 +108,41 @@ def test_a_login_page_or_any_other_page_is_no_oauth_server(
     assert len(posthog.requests) == 1
 
 
+DOCUMENTS = "client_id_metadata_document_supported"
+
+
+@pytest.mark.parametrize(
+    ("said", "is_taken"),
+    [
+        ({DOCUMENTS: True}, True),
+        ({DOCUMENTS: False}, False),
+        ({DOCUMENTS: "true"}, False),
+        ({DOCUMENTS: 1}, False),
+        ({DOCUMENTS: False, "registration_endpoint": None}, False),
+        # PostHog between January and March 2026.
+        ({DOCUMENTS: None}, False),
+        # Who says nothing of clients has all of what the contract asks for.
+        ({DOCUMENTS: None, "registration_endpoint": None}, True),
+    ],
+)
+def test_a_server_that_takes_no_client_documents_is_told_before_its_page_is_shown(
+    posthog: FakePostHog, said: dict[str, Any], is_taken: bool
+) -> None:
+    document = {**posthog.document, **said}
+    document = {name: value for name, value in document.items() if value is not None}
+    posthog.discovery = CannedResponse(200, document)
+    assert discover(posthog.url, is_registered=True).issuer == posthog.url
+    if is_taken:
+        assert discover(posthog.url).issuer == posthog.url
+        return
+    with pytest.raises(ConnectError, match="client documents") as stopped:
+        discover(posthog.url)
+    assert stopped.value.verdict == "oauth_unsupported"
+    assert stopped.value.hint is not None
+    for way in ("POSTHOG_PERSONAL_API_KEY", "upgrade PostHog"):
+        assert way in stopped.value.hint
+
+
 def test_a_slash_that_posthog_adds_is_followed_once(posthog: FakePostHog) -> None:
     posthog.discovery = CannedResponse(301, {}, location=f"{PATH}/")
     with pytest.raises(ConnectError):

@@ -25,7 +25,7 @@ from hogsend.contract.credentials import CredentialMeta, OAuthPayload
 from hogsend.contract.errors import CannotUnseal, InvalidRequest
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.code_exchange import Tokens, readable_code
-from hogsend.posthog.oauth_discovery import DiscoveryFailed, NoOAuthServer
+from hogsend.posthog.oauth_discovery import DiscoveryFailed, NoClientDocuments, NoOAuthServer
 from hogsend.posthog.pkce import PkceSession, authorize_url
 from hogsend.posthog.scopes import SCOPES, missing
 from services.credentials.authorization.server import AuthorizationServer, ExchangeRefused
@@ -130,6 +130,8 @@ class Authorizations:
             endpoints = await self._server.discover(host)
         except NoOAuthServer as error:
             return _not_begun("oauth_unsupported", f"{host} has no OAuth server ({error}).")
+        except NoClientDocuments as error:
+            return _not_begun("oauth_unsupported", f"Connecting needs a newer PostHog: {error}.")
         except DiscoveryFailed as error:
             return _not_begun("discovery_failed", f"The OAuth server was not found: {error}.")
         session = PkceSession()

@@ -25,6 +25,7 @@ from hogsend.posthog.oauth_discovery import (
     Discovered,
     DiscoveryFailed,
     Endpoints,
+    check_client_documents,
     check_endpoint,
     read_endpoints,
     same_origin,
@@ -63,6 +64,7 @@ class AuthorizationServer:
 
         Raises:
             NoOAuthServer: it has none.
+            NoClientDocuments: it has one that knows no client of ours.
             DiscoveryFailed: it is not reached, or names endpoints that are not safe.
         """
         try:
@@ -80,6 +82,7 @@ class AuthorizationServer:
             ) from None
         endpoints = read_endpoints(answer)
         self._check(endpoints)
+        check_client_documents(endpoints)
         return endpoints
 
     def _check(self, endpoints: Endpoints) -> None:

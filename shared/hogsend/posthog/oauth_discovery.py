@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -29,6 +30,10 @@ class NoOAuthServer(Exception):
     """There is no OAuth server; the message says what it answered instead."""
 
 
+class NoClientDocuments(Exception):
+    """There is one that knows no client by the address of its document (CIMD); says which."""
+
+
 class DiscoveryFailed(Exception):
     """There may be one, and this is not how it is found; the message says why."""
 
@@ -39,6 +44,19 @@ class Endpoints(msgspec.Struct, frozen=True):
     issuer: str
     authorization_endpoint: str
     token_endpoint: str
+    registration_endpoint: Any = None
+    client_id_metadata_document_supported: Any = None
+
+    @property
+    def takes_client_documents(self) -> bool:
+        """Whether a client may be named by the address of its document, as far as it is said.
+
+        PostHog says how clients register since PostHog/posthog#44485, and that it takes documents
+        since PostHog/posthog#52324. Who says neither is not one of the versions in between.
+        """
+        if self.client_id_metadata_document_supported is None:
+            return self.registration_endpoint is None
+        return self.client_id_metadata_document_supported is True
 
 
 class Discovered(msgspec.Struct, frozen=True):
@@ -97,6 +115,19 @@ def read_endpoints(answer: Discovered) -> Endpoints:
         return msgspec.json.decode(answer.content, type=Endpoints)
     except NOT_JSON as error:
         raise DiscoveryFailed(f"{url} answered with a malformed document ({error})") from None
+
+
+def check_client_documents(endpoints: Endpoints) -> None:
+    """Require that the server takes a client document such as ours.
+
+    Raises:
+        NoClientDocuments: it does not, so its consent page would be an error that nobody sees here.
+    """
+    if not endpoints.takes_client_documents:
+        raise NoClientDocuments(
+            f"the OAuth server of {endpoints.issuer} takes no client documents (CIMD), as PostHog "
+            "did before 2026-03-25"
+        )
 
 
 def check_endpoint(name: str, url: str, is_named: Callable[[str], bool]) -> None:

@@ -392,10 +392,12 @@ class FakeAuthorizationServer:
     """PostHog's OAuth server, as a handler of httpx's mock transport."""
 
     def __init__(self) -> None:
-        self.document: dict[str, str] = {
+        self.document: dict[str, Any] = {
             "issuer": EU,
             "authorization_endpoint": f"{EU}/oauth/authorize/",
             "token_endpoint": f"{EU}/oauth/token/",
+            "registration_endpoint": f"{EU}/oauth/register/",
+            "client_id_metadata_document_supported": True,
         }
         self.found = 200
         self.unreachable = False

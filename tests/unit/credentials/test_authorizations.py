@@ -286,6 +286,18 @@ async def test_a_posthog_without_an_oauth_server_is_told_with_the_way_that_is_le
     assert "POSTHOG_PERSONAL_API_KEY" in begun.refusal.remediation
 
 
+async def test_a_posthog_that_takes_no_client_documents_is_told_before_its_page_is_shown(
+    driver: Driver, replica: Replica
+) -> None:
+    del driver.posthog.document["client_id_metadata_document_supported"]
+    begun = await begin(replica)
+    assert refused(begun) == "oauth_unsupported"
+    assert begun.refusal is not None
+    assert "newer PostHog" in begun.refusal.detail
+    assert "POSTHOG_PERSONAL_API_KEY" in begun.refusal.remediation
+    assert driver.waiting.rows == {}
+
+
 async def test_a_posthog_that_does_not_answer_is_told(driver: Driver, replica: Replica) -> None:
     driver.posthog.found = 520
     assert refused(await begin(replica)) == "discovery_failed"
