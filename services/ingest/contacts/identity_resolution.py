@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 from uuid import UUID, uuid4
 
 from hogsend.contract.identity import contact_user_id
@@ -31,6 +33,17 @@ def keys_of_user(user_id: str) -> list[Key]:
     return keys
 
 
+class Merged(NamedTuple):
+    """Two contacts at the moment at which they became one."""
+
+    loser: Contact
+    survivor: Contact
+    parts: Sequence[UUID]
+    """The loser, and whom the batch had merged into it; their stored keys are the loser's."""
+    new_keys: Sequence[Key]
+    """Keys that the batch had given to any of them."""
+
+
 class IdentityResolver:
     """The contacts of a batch, and what the batch changes about them."""
 
@@ -46,7 +59,9 @@ class IdentityResolver:
         self._new_keys: set[Key] = set()
         self._changes: dict[UUID, Change] = {}
         self._merged: dict[UUID, UUID] = {}
-        self._before: dict[UUID, Contact] = {}
+        self._merges: list[Merged] = []
+        self._parts: defaultdict[UUID, list[UUID]] = defaultdict(list)
+        self._gained: defaultdict[UUID, list[Key]] = defaultdict(list)
 
     def resolve(self, event: IncomingEvent) -> UUID | None:
         """Apply `event` to its contact, which is created or merged as needed.
@@ -113,17 +128,12 @@ class IdentityResolver:
         """Contacts that were merged into another, and the contact that survives."""
         return {id: self.survivor(id).id for id in self._merged}
 
-    def before_merges(self) -> list[Contact]:
-        """What every contact that was merged, or survived it, was before its first merge.
+    def merges(self) -> Sequence[Merged]:
+        """Every merge of the batch, in order, as if each had been a batch of its own.
 
-        Of contacts that the batch made, too: an operator can take them apart again.
+        So an operator can take apart whom one batch made and merged, too.
         """
-        return list(self._before.values())
-
-    def keys_of_merged(self) -> list[tuple[UUID, Key]]:
-        """New keys of contacts that were merged into another, as they were before."""
-        owned = ((self._owners[key], key) for key in self._new_keys if key.kind != ROW)
-        return [(id, key) for id, key in owned if id in self._merged]
+        return self._merges
 
     def _by_external_id(self, key: Key) -> Contact | None:
         contact = self._owner(key)
@@ -139,6 +149,7 @@ class IdentityResolver:
         if key not in self._owners:
             self._owners[key] = contact.id
             self._new_keys.add(key)
+            self._gained[contact.id].append(key)
 
     def _note(self, contact: Contact, change: Change) -> None:
         if change >= self._changes.get(contact.id, Change.NOTHING):
@@ -161,13 +172,15 @@ class IdentityResolver:
             survivor, loser = one, other
         else:
             survivor, loser = other, one
-        for contact in (survivor, loser):
-            if contact.id not in self._before:
-                self._before[contact.id] = contact.copy()
+        parts, gained = [loser.id, *self._parts[loser.id]], self._gained[loser.id]
+        # The loser stays as it is: nothing leads to it any more.
+        self._merges.append(Merged(loser, survivor.copy(), parts, gained))
         survivor.merge(loser)
         self._note(survivor, Change.VALUES)
         self._merged[loser.id] = survivor.id
         row = Key(ROW, str(loser.id))
         self._owners[row] = survivor.id
         self._new_keys.add(row)
+        self._parts[survivor.id] += parts
+        self._gained[survivor.id] += [*gained, row]
         return survivor

@@ -65,25 +65,16 @@ WHERE contact.ctid = place.ctid;
 INSERT INTO contact_keys (kind, digest, value, contact_id)
 SELECT * FROM unnest(:kinds::text[], :digests::bytea[], :key_values::text[], :contact_ids::uuid[]);
 
--- name: record_merges(losers, survivors, before, owners, kinds, key_values)!
--- Keep what contacts and their keys were before they were merged; contacts and keys of the batch
--- itself are not stored yet.
-WITH before AS MATERIALIZED (
-    SELECT (contact ->> 'id')::uuid AS id, contact
-    FROM jsonb_array_elements(:before::jsonb) AS contact
-)
+-- name: record_merge(loser, survivor, loser_before, survivor_before, parts, kinds, key_values)!
+-- Keep what two contacts and their keys were before they were merged; keys that the batch itself made are
+-- not stored yet.
 INSERT INTO contact_merges (loser, survivor, loser_before, survivor_before, loser_keys)
-SELECT loser_id, survivor_id, loser.contact, survivor.contact, (
+SELECT :loser::uuid, :survivor::uuid, :loser_before::jsonb, :survivor_before::jsonb, (
     SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'value', value)), '[]') FROM (
-        SELECT kind, value FROM contact_keys WHERE contact_id = loser_id
+        SELECT kind, value FROM contact_keys WHERE contact_id = ANY(:parts::uuid[])
         UNION ALL
-        SELECT kind, value
-        FROM unnest(:owners::uuid[], :kinds::text[], :key_values::text[]) AS key (owner, kind, value)
-        WHERE owner = loser_id
-    ) AS key)
-FROM unnest(:losers::uuid[], :survivors::uuid[]) AS merged (loser_id, survivor_id)
-JOIN before AS loser ON loser.id = loser_id
-JOIN before AS survivor ON survivor.id = survivor_id;
+        SELECT kind, value FROM unnest(:kinds::text[], :key_values::text[]) AS key (kind, value)
+    ) AS key);
 
 -- name: move_keys(losers, survivors)!
 -- Point every key of merged contacts to the contact that survives.

@@ -26,12 +26,13 @@ from services.ingest.contacts.contact import (
     moment_of,
     version_at,
 )
-from services.ingest.contacts.identity_resolution import IdentityResolver, keys_of
+from services.ingest.contacts.identity_resolution import IdentityResolver, Merged, keys_of
 from services.ingest.incoming_event import IncomingEvent
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 # Of many rows each costs a turn of aiosql's generators, as much as PostgreSQL's protocol.
 _OWNERS, _LOCK = _queries.owners.sql, _queries.lock_contacts.sql
+_RECORD_MERGE = _queries.record_merge.sql
 
 _encode = msgspec.json.Encoder().encode
 _decode_properties = msgspec.json.Decoder(Properties).decode
@@ -125,17 +126,9 @@ async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key
     """Write what `resolver` changed; the digests are those that `lock` got."""
     if merged := resolver.merged():
         losers, survivors = list(merged), list(merged.values())
-        new = resolver.keys_of_merged()
-        # First: afterwards the keys are those of one person.
-        await _queries.record_merges(
-            connection,
-            losers=losers,
-            survivors=survivors,
-            before=_encode(resolver.before_merges()).decode(),
-            owners=[id for id, _ in new],
-            kinds=[key.kind for _, key in new],
-            key_values=[key.value for _, key in new],
-        )
+        # First: afterwards the keys are those of one person. One by one: a contact that many are
+        # merged into may be large, and is written with each.
+        await connection.executemany(_RECORD_MERGE, map(_record, resolver.merges()))
     whole, seen = resolver.written()
     if whole:
         await write(connection, whole)
@@ -153,6 +146,16 @@ async def save(connection: Any, resolver: IdentityResolver, digests: Mapping[Key
     if merged:
         await _queries.move_keys(connection, losers=losers, survivors=survivors)
         await _queries.delete_contacts(connection, ids=losers)
+
+
+def _record(merge: Merged) -> tuple[object, ...]:
+    return (
+        *(merge.loser.id, merge.survivor.id),
+        *(_encode(one).decode() for one in (merge.loser, merge.survivor)),
+        merge.parts,
+        [key.kind for key in merge.new_keys],
+        [key.value for key in merge.new_keys],
+    )
 
 
 async def owners(connection: Any, digests: Mapping[Key, bytes]) -> dict[Key, UUID]:
