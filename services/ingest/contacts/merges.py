@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,7 +23,7 @@ from services.ingest.contacts import storage
 from services.ingest.contacts.contact import EXTERNAL, ROW, Contact, Key
 from services.ingest.contacts.lookup import ids_of
 from services.ingest.contacts.records import contact_record, email_origin, origins
-from services.ingest.contacts.separation import separate
+from services.ingest.contacts.separation import MergeRecord, undo
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("merges.sql"), "asyncpg")
 _encode = msgspec.json.Encoder().encode
@@ -82,35 +81,23 @@ class ContactMerges:
     async def _undo(self, connection: Any, merge: Mapping[str, Any]) -> None:
         loser: UUID = merge["loser"]
         current = await storage.lock_one(connection, await _owner(connection, loser))
-        split = _decode_contact(merge["loser_before"])
-        keys = [Key(key.kind, key.value) for key in _decode_keys(merge["loser_keys"])]
-        parts = [
-            _part(row)
-            async for row in _queries.parts(connection, survivor=merge["survivor"])
-            if row["id"] != merge["id"]
+        record = _record(merge)
+        keys = [Key(key.kind, key.value) for key in record.keys]
+        others = [
+            _record(row)
+            async for row in _queries.parts(connection, survivor=record.survivor_id)
+            if row["id"] != record.id
         ]
-        others = [one for part in parts for one in (part.loser, part.survivor) if one is not None]
-        if merge["survivor_before"] is not None:
-            others.append(_decode_contact(merge["survivor_before"]))
-        known = deepcopy(others)
-        separate(current, split, known, merge["id"])
-        await storage.write(connection, [current, split])
-        chain = {merge["survivor"], *(part.survivor_id for part in parts)}
-        for part in parts:
-            if part.id > merge["id"]:
-                # Undone later, it must not bring back what is taken out now.
-                for one in (part.loser if part.loser.id in chain else None, part.survivor):
-                    if one is not None:
-                        separate(one, split, known, merge["id"])
-                await _queries.rewrite_merge(
-                    connection,
-                    id=part.id,
-                    loser_before=_encode(part.loser).decode(),
-                    survivor_before=_encode(part.survivor).decode() if part.survivor else None,
-                    loser_keys=_encode(
-                        [key for key in part.keys if Key(key.kind, key.value) not in keys]
-                    ).decode(),
-                )
+        changed = undo(current, record, others)
+        await storage.write(connection, [current, record.loser])
+        for one in changed:
+            await _queries.rewrite_merge(
+                connection,
+                id=one.id,
+                loser_before=_encode(one.loser).decode(),
+                survivor_before=_encode(one.survivor).decode() if one.survivor else None,
+                loser_keys=_encode(one.keys).decode(),
+            )
         await _queries.move_keys_back(
             connection,
             kinds=[key.kind for key in keys],
@@ -122,26 +109,16 @@ class ContactMerges:
         # Events from before the merge still name the contact that they had then.
         await _queries.move_events(
             connection,
-            contacts=[current.id, *chain],
+            contacts=[current.id, record.survivor_id, *(one.survivor_id for one in others)],
             user_ids=[key.value for key in keys if key.kind == EXTERNAL],
             loser=loser,
         )
         await _queries.mark_split(connection, id=merge["id"])
 
 
-class _Part(msgspec.Struct):
-    """Another merge that made the contact which is taken apart."""
-
-    id: int
-    survivor_id: UUID
-    loser: Contact
-    survivor: Contact | None
-    keys: list[ContactKey]
-
-
-def _part(row: Mapping[str, Any]) -> _Part:
+def _record(row: Mapping[str, Any]) -> MergeRecord:
     survivor = row["survivor_before"]
-    return _Part(
+    return MergeRecord(
         id=row["id"],
         survivor_id=row["survivor"],
         loser=_decode_contact(row["loser_before"]),

@@ -148,6 +148,53 @@ async def test_a_batch_may_merge_as_often_as_it_likes(people: People) -> None:
     assert {key.value for key in (await people.one("u7")).keys} == {"u7", "u7@b.com"}
 
 
+@pytest.mark.parametrize("size", [1, 2, 6])
+async def test_merges_are_the_same_in_any_batches(
+    people: People, database_url: str, size: int
+) -> None:
+    events = [
+        said("carl", "carl@b.com", team="red"),
+        said("anna", "anna@b.com", plan="pro"),
+        said("ben", "ben@b.com", plan="free"),
+        said("", "ben@b.com"),
+        said("ben", "anna@b.com"),  # anna, who is carl from the next event on
+        said("anna", "carl@b.com"),
+    ]
+    for start in range(0, len(events), size):
+        await people.events.save(events[start : start + size])
+    whole = await people.one("carl")
+    of_anna, of_ben = whole.merges
+    assert {key.value for key in of_ben.keys} == {"ben", "ben@b.com"}
+    assert {key.value for key in of_anna.keys} == {
+        *("anna", "anna@b.com", "ben", "ben@b.com", of_ben.contact_id)
+    }
+    await people.merges.split(of_ben.id)
+    assert await _stored(database_url) == [
+        *(("carl", "carl"), ("anna", "anna"), ("ben", "ben"), ("", "ben")),
+        *(("ben", "ben"), ("anna", "carl")),
+    ]
+    carl, anna = (await people.merges.split(of_anna.id)).contacts
+    ben = await people.one("ben")
+    assert [one.properties for one in (carl, anna, ben)] == [
+        *({"team": "red"}, {"plan": "pro"}, {"plan": "free"})
+    ]
+    assert [one.email for one in (carl, anna, ben)] == ["carl@b.com", "anna@b.com", "ben@b.com"]
+
+
+async def _stored(database_url: str) -> list[tuple[str, str]]:
+    """Each event's user id, and the first one of the contact that it is stored with, in order."""
+    rows = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    found = await rows.fetch(
+        """SELECT event.user_id, coalesce(contact.external_id, merge.loser_before ->> 'external_id')
+        FROM events AS event LEFT JOIN contacts AS contact ON contact.id = event.contact_id
+        LEFT JOIN contact_merges AS merge ON merge.loser = event.contact_id
+            AND merge.split_at IS NULL
+        ORDER BY event.occurred_at"""
+    )
+    await rows.close()
+    return [tuple(row) for row in found]
+
+
 async def test_an_event_that_was_on_its_way_during_the_merge_follows_its_person(
     people: People,
 ) -> None:
@@ -174,6 +221,13 @@ async def test_both_people_are_again_who_they_were(people: People) -> None:
     assert (split.id, split.keys, split.properties) == (ben.id, ben.keys, ben.properties)
     assert (split.email, split.last_seen_at) == ("ben@b.com", ben.last_seen_at)
     assert survivor.merges[0].split_at is not None
+
+
+async def test_an_address_goes_back_though_the_survivor_said_it_last(people: People) -> None:
+    merged = await people.share()
+    assert merged.email == "ben@b.com"
+    anna, ben = (await people.merges.split(merged.merges[0].id)).contacts
+    assert (anna.email, ben.email) == ("anna@b.com", "ben@b.com")
 
 
 async def test_people_who_were_split_stay_apart(people: People) -> None:
