@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
+import structlog
+
 from hogsend.contract.capabilities import Capabilities, Capability, CapabilityName
 from hogsend.contract.errors import HogsendError
 from hogsend.posthog.errors import PostHogError
@@ -13,6 +15,8 @@ from hogsend.service.metrics import FAILURES
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.persons.reader import PersonReader
 from services.analytics.project_key import ProjectKey
+
+log = structlog.get_logger(__name__)
 
 SET_KEY = "Set POSTHOG_API_KEY to the project API key (phc_…)."
 SET_KEY_OR_CONNECT = (
@@ -58,7 +62,7 @@ class CapabilityReport:
         try:
             return await self._project_key.project() is not None
         except HogsendError as error:
-            FAILURES.labels("capabilities", error.code).inc()
+            _not_known(error.code, error)
             return None
 
     def _capturing(self, name: CapabilityName, key: bool | None) -> Capability:
@@ -79,14 +83,14 @@ class CapabilityReport:
         try:
             bearer = await self._persons.try_read()
         except HogsendError as error:
-            FAILURES.labels("capabilities", error.code).inc()
+            _not_known(error.code, error)
             return Capability(name=name, state="unknown", reason=NOT_KNOWN, remediation=LOOK)
-        except TimeoutError:
-            FAILURES.labels("capabilities", "timeout").inc()
+        except TimeoutError as error:
+            _not_known("timeout", error)
             reason = "PostHog did not answer in time, so this is not known."
             return Capability(name=name, state="unknown", reason=reason, remediation=DIAGNOSE)
         except PostHogError as error:
-            FAILURES.labels("capabilities", "posthog").inc()
+            _not_known("posthog", error)
             if error.status is None:
                 reason = f"{error.detail}, so this is not known."
                 return Capability(name=name, state="unknown", reason=reason, remediation=DIAGNOSE)
@@ -148,5 +152,11 @@ async def _known(question: Awaitable[Answer]) -> Answer | None:
     try:
         return await question
     except HogsendError as error:
-        FAILURES.labels("capabilities", error.code).inc()
+        _not_known(error.code, error)
         return None
+
+
+def _not_known(kind: str, error: Exception) -> None:
+    # Whoever asks is told so, too.
+    FAILURES.labels("capabilities", kind).inc()
+    log.debug("a capability is not known", kind=kind, reason=str(error))

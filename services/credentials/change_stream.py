@@ -16,6 +16,7 @@ from hogsend.contract.errors import Forbidden, PublishRejected, TooLarge, Unavai
 from hogsend.contract.headers import message_headers
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.contract.streams import StreamName
+from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.publisher import EXPECTED_LAST, OutgoingMessage, Overtaken, Problem
 
@@ -118,6 +119,7 @@ class JetStreamChanges:
             answer = await self._connection.ask(_GET, wanted, seconds=ANSWER_SECONDS)
         except Forbidden as error:
             # NATS' configuration is that of the version before.
+            FAILURES.labels("changes", error.code).inc()
             log.debug("the stream of changes cannot be read", reason=str(error))
             return _Answer(error=Problem(code=403))
         except UNREACHABLE as error:

@@ -36,6 +36,7 @@ class KeyRotation:
             except CannotUnseal:
                 # The row is reported each time it is used. No configured secret can reseal it.
                 metrics.FAILURES.labels("key_rotation", CannotUnseal.code).inc()
+                log.warning("a row cannot be resealed", provider=provider, kind=row.kind)
                 continue
             if payload is not None:
                 await self._store.reseal(provider, row, payload)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
+import structlog
+
 from hogsend.contract.base import Empty
 from hogsend.contract.capabilities import (
     ANALYTICS_CAPABILITIES,
@@ -15,8 +17,11 @@ from hogsend.contract.capabilities import (
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
 from hogsend.contract.registry import Reply
+from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
 from services.gateway import provisioner
+
+log = structlog.get_logger(__name__)
 
 DIAGNOSIS_SECONDS = 15.0
 OF_ANALYTICS: tuple[CapabilityName, ...] = (
@@ -68,8 +73,10 @@ async def person_reads(bus: Connection) -> Capability:
 async def _or_none(asking: Awaitable[Reply]) -> Reply | None:
     try:
         return await asking
-    except Unavailable:
-        # The response itself reports it.
+    except Unavailable as error:
+        # The response itself reports it, too.
+        FAILURES.labels("capabilities", error.code).inc()
+        log.debug("capabilities are not known", reason=str(error))
         return None
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Never
 
 import msgspec
+import structlog
 from prometheus_client import Gauge
 
 from hogsend.contract.consumers import API
@@ -17,6 +18,8 @@ from hogsend.contract.streams import StreamName
 from hogsend.service import metrics
 from hogsend.service.activity import level
 from hogsend.transport.connection import UNREACHABLE, Connection
+
+log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
@@ -76,5 +79,6 @@ async def _oldest(link: Connection) -> datetime | None:
         state = _decode(answer.data).state
     except (Forbidden, *NOT_JSON, *UNREACHABLE) as error:
         metrics.FAILURES.labels("oldest_webhook", type(error).__name__).inc()
+        log.debug("the oldest webhook is not known", reason=str(error) or type(error).__name__)
         return None
     return state.first_ts if state.messages else None

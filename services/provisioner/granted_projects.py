@@ -63,6 +63,7 @@ async def _named(projects: Projects, ids: list[str]) -> dict[str, str | None]:
         except PostHogError as error:
             # One that is gone hides no other.
             metrics.FAILURES.labels("projects", type(error).__name__).inc()
+            log.debug("the name of a project is not known", project=id, reason=str(error))
             return None
 
     asked = ids[:MOST_ASKED]

@@ -126,6 +126,7 @@ class Destinations:
         try:
             self._known = await self._read()
         except Unavailable as error:
+            FAILURES.labels("destinations", error.code).inc()
             log.debug("destinations cannot be read now", reason=str(error))
 
 
@@ -237,6 +238,7 @@ class HeardWrites:
         except HogsendError as error:
             # It is sent as soon as that is known.
             FAILURES.labels("project_key", error.code).inc()
+            log.debug("it is not known whose persons are written", reason=str(error))
             return True
         return target is not None and instance is not None and target.key == instance.key
 

@@ -173,6 +173,7 @@ class PersonReader:
             try:
                 bearer = await self._bearers.token()
             except HogsendError as error:
+                FAILURES.labels("persons", error.code).inc()
                 log.debug("it is not known yet whether persons can be read", reason=str(error))
                 await asyncio.sleep(ASK_SECONDS)
                 continue

@@ -123,7 +123,9 @@ class ActivityLog:
             return {}
         try:
             bodies = await self._bus.ask_all(ASK_ACTIVITY, seconds=self._seconds)
-        except Unavailable:
+        except Unavailable as error:
+            metrics.FAILURES.labels("activity", error.code).inc()
+            log.debug("the activity of the services is not known", reason=str(error))
             return {}
         except Forbidden as error:
             self._not_before = time.monotonic() + REFUSED_SECONDS

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Never, get_args, get_type_hints
 
+import structlog
 from prometheus_client import Gauge
 
 from hogsend.contract.capabilities import Capability
@@ -15,6 +16,8 @@ from hogsend.contract.provisioning import DestinationFinding
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
 from services.gateway.capabilities import known
+
+log = structlog.get_logger(__name__)
 
 DISK_SECONDS = 15.0
 ASK_SECONDS = 300.0
@@ -46,6 +49,7 @@ async def keep_asking(bus: Connection) -> Never:
             await ask(bus)
         except HogsendError as error:
             FAILURES.labels("capabilities", error.code).inc()
+            log.warning("capabilities are not known", reason=str(error))
         await asyncio.sleep(ASK_SECONDS * 9 / 10)
 
 
@@ -66,11 +70,15 @@ async def ask(bus: Connection) -> None:
 
 async def keep_measuring_disk(directory: Path) -> Never:
     """Measure the disk of the spool again and again."""
+    is_told = False
     while True:
         try:
             measure_disk(directory)
+            is_told = False
         except OSError as error:
             FAILURES.labels("disk", type(error).__name__).inc()
+            say, is_told = log.debug if is_told else log.warning, True
+            say("the disk of the spool is not measured", reason=str(error))
         await asyncio.sleep(DISK_SECONDS)
 
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+import structlog
+
 from hogsend import __version__
 from hogsend.contract.base import Empty
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
@@ -20,6 +22,7 @@ from hogsend.contract.health import (
 )
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
+from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
 from services.gateway.handlers import PROVIDER
 from services.gateway.health.documents import (
@@ -40,6 +43,8 @@ from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 from services.gateway.workers.link import Workers
 from services.gateway.workers.messages import WorkerReport
+
+log = structlog.get_logger(__name__)
 
 PROBE_SECONDS = 1.5
 """How long a service may take to answer."""
@@ -130,7 +135,8 @@ async def _probe(
     started = time.perf_counter()
     try:
         answer = await bus.request(endpoint, Empty(), deadline=PROBE_SECONDS)
-    except HogsendError:
+    except HogsendError as error:
+        _unknown(endpoint.service, error)
         return endpoint.service, None, None
     return endpoint.service, answer, _milliseconds_since(started)
 
@@ -139,7 +145,8 @@ async def _credential(bus: Connection) -> CredentialHealth:
     wanted = ProviderRef(provider_id=PROVIDER)
     try:
         found = await bus.request(CREDENTIALS_STATUS, wanted, deadline=PROBE_SECONDS)
-    except HogsendError:
+    except HogsendError as error:
+        _unknown("credential", error)
         return CredentialHealth("unknown")
     return CredentialHealth(
         "needs_reconnect" if found.needs_reconnect else found.oauth, found.version
@@ -153,9 +160,16 @@ async def _bus_latency(bus: Connection) -> float | None:
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await bus.client.flush()
-    except Exception:  # noqa: BLE001 - whatever the error is, the bus is not up
+    except Exception as error:  # noqa: BLE001 - whatever the error is, the bus is not up
+        _unknown("bus", error)
         return None
     return _milliseconds_since(started)
+
+
+def _unknown(what: str, error: Exception) -> None:
+    # The answer says so, too, and is asked for every few seconds.
+    FAILURES.labels("health", what).inc()
+    log.debug("health is not known", of=what, reason=str(error) or type(error).__name__)
 
 
 def _status(

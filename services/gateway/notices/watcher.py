@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Never
 from uuid import uuid4
 
+import structlog
+
 from hogsend.contract.base import Empty
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.notices import INGEST_CLAIM_NOTICE, INGEST_TOLD, ClaimNotice
@@ -18,6 +20,8 @@ from services.gateway.notices.notice import Notice, raised, resolved
 from services.gateway.notices.outbox import Outbox, Waiting
 from services.gateway.notices.sender import NoticeSender
 from services.gateway.notices.watches import Found, Watch
+
+log = structlog.get_logger(__name__)
 
 OPEN_SECONDS = 5.0
 """How often a gateway tries to get the outbox that another one of its machine has."""
@@ -67,6 +71,7 @@ class NoticeWatcher:
             told = (await self._bus.request(INGEST_TOLD, Empty())).problems
         except HogsendError as error:
             FAILURES.labels("notices", error.code).inc()
+            log.debug("it is not known what was told", kind=watch.kind, reason=str(error))
             return
         known = [one.subject for one in told if one.kind == watch.kind]
         for notice in _changes(watch, found, known):
@@ -109,6 +114,7 @@ class NoticeWatcher:
             outcome = (await self._bus.request(INGEST_CLAIM_NOTICE, wanted)).outcome
         except HogsendError as error:
             FAILURES.labels("notices", error.code).inc()
+            log.debug("a notice waits to be claimed", id=str(waiting.id), reason=str(error))
             return
         if outcome == "claimed":
             waiting.claimed = True

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+import structlog
+
 from hogsend.contract.base import Empty
 from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
 from hogsend.contract.dead_letters import INGEST_DEAD_LETTERS, ListDeadLetters
@@ -19,6 +21,8 @@ from hogsend.transport.connection import Connection
 from services.gateway.handlers import PROVIDER
 from services.gateway.notices.notice import Problem
 from services.gateway.workers.link import Workers
+
+log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 15.0
 POSTHOG_SECONDS = 120.0
@@ -50,6 +54,7 @@ class Watch:
             return await self.ask()
         except HogsendError as error:
             FAILURES.labels("notices", error.code).inc()
+            log.debug("problems cannot be looked for", kind=self.kind, reason=str(error))
             return None
 
 

@@ -150,6 +150,7 @@ class Workers:
         except TimeoutError:
             # Then this worker speaks for itself alone, and it can be seen how many answered.
             FAILURES.labels("workers", "no_answer").inc()
+            log.debug("the parent did not answer for the other workers", seconds=ASK_SECONDS)
             return Told(id, [], [])
         finally:
             del self._asked[id]

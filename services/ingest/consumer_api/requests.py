@@ -9,6 +9,7 @@ import structlog
 from hogsend.contract.consumers import API, OWN_API
 from hogsend.contract.errors import Forbidden
 from hogsend.contract.streams import StreamName
+from hogsend.service import metrics as shared_metrics
 from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
 from hogsend.transport.publisher import Problem
 from services.ingest import metrics
@@ -73,6 +74,7 @@ class ConsumerRequests:
             log.warning("consumer refused", request=subject, reason=refused.description)
             problem = Problem(refused.code, refused.err_code, refused.description)
         except (nats.errors.Error, TimeoutError, OSError, Forbidden) as error:
+            shared_metrics.FAILURES.labels("consumers", type(error).__name__).inc()
             log.warning("the consumer could not be requested", request=subject, reason=str(error))
             problem = Problem(503, _UNAVAILABLE, "JetStream system temporarily unavailable")
         return msgspec.json.encode(_Failure(_TYPE.format(verb=verb), problem))

@@ -92,6 +92,7 @@ class EventTable:
 
 def _say_why(error: Unavailable) -> None:
     """Log why partitions are not looked at; an operator can end what is in the way."""
+    metrics.FAILURES.labels("partitions", error.code).inc()
     if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
         log.debug("the events' partitions are looked at later", reason=str(error))
         return

@@ -12,6 +12,7 @@ from hogsend.contract.base import Properties
 from hogsend.contract.errors import PublishRejected, TooLarge, Unavailable
 from hogsend.contract.headers import format_time
 from hogsend.contract.webhooks import PostHogEvent
+from hogsend.service import metrics as shared_metrics
 from hogsend.service.dead_letters import Unprocessable
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest import metrics
@@ -58,9 +59,7 @@ class PastEvents:
         stored = known = 0
         for event, outcome in zip(decoded, outcomes, strict=True):
             if isinstance(outcome, Rejected):
-                log.warning(
-                    "a past event was not stored", id=event.ref.id, reason=outcome.why.reason
-                )
+                _not_stored(event.ref.id, outcome.why)
             elif outcome.status in {Status.KNOWN, Status.ERASED}:
                 # Neither is announced: what an erased person did does not come back.
                 known += 1
@@ -79,6 +78,7 @@ class PastEvents:
             if isinstance(outcome, PublishRejected):
                 raise Unavailable(str(outcome)) from outcome
             if isinstance(outcome, TooLarge):
+                shared_metrics.FAILURES.labels("past_events", outcome.code).inc()
                 log.warning("a past event is stored, but too large for the bus")
         metrics.PUBLISHED.inc(outcomes.count(None))
 
@@ -97,6 +97,11 @@ def _decode(event: PastEvent, received_at: datetime) -> IncomingEvent | None:
     try:
         read = posthog.decode(msgspec.json.encode(webhook), {}, received_at)
     except Unprocessable as why:
-        log.warning("a past event was not stored", id=event.uuid, reason=why.reason)
+        _not_stored(event.uuid, why)
         return None
     return msgspec.structs.replace(read, backfilled=True, queued_at=None)
+
+
+def _not_stored(id: str, why: Unprocessable) -> None:
+    shared_metrics.FAILURES.labels("past_events", why.reason).inc()
+    log.warning("a past event was not stored", id=id, reason=why.reason)

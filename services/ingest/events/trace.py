@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import aiosql
+import structlog
 
 from hogsend.contract import subjects
 from hogsend.contract.errors import NotFound, Unavailable
@@ -24,6 +25,8 @@ from hogsend.transport.connection import Connection
 from services.ingest.events.listing import EventList
 from services.ingest.jetstream_errors import available
 from services.ingest.stored_messages import BATCH, read_batch
+
+log = structlog.get_logger(__name__)
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 
@@ -75,6 +78,7 @@ class EventTraces:
             announcement = await self._announcement(event, known_as)
         except Unavailable as error:
             metrics.FAILURES.labels("trace", error.code).inc()
+            log.debug("it is not known whether an event was announced", reason=str(error))
             announcement = Announcement(state="unknown")
         return EventTrace(
             event=event,

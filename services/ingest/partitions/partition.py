@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import nats.errors
+import structlog
 from nats.aio.msg import Msg
 
+from hogsend.service.metrics import FAILURES
 from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import UNREACHABLE
 from hogsend.transport.pinned_consumer import KEEPS_A_PIN, Overlaps, PinnedConsumer
 from hogsend.transport.pull import ConsumerGone
+
+log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 0.5
 
@@ -78,8 +82,9 @@ class Partition:
                 except Overlaps:
                     self.overlaps = True
                     await asyncio.sleep(RETRY_SECONDS)
-                except (*UNREACHABLE, ConsumerGone):
+                except (*UNREACHABLE, ConsumerGone) as error:
                     # What was given and is not settled comes to the next reader, who may be we.
+                    self._not_now("a partition is not read", error)
                     await self._stop()
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
@@ -104,8 +109,14 @@ class Partition:
         """Stay the reader, however long a batch takes, for example without PostgreSQL."""
         while True:
             await asyncio.sleep(self.source.pin_seconds / KEEPS_A_PIN)
-            with suppress(*UNREACHABLE):
+            try:
                 await self.source.keep()
+            except UNREACHABLE as error:
+                self._not_now("a partition may go to another reader", error)
+
+    def _not_now(self, what: str, error: Exception) -> None:
+        FAILURES.labels("partitions", type(error).__name__).inc()
+        log.debug(what, consumer=self.source.name, reason=str(error) or type(error).__name__)
 
     async def _stop(self) -> None:
         with suppress(*UNREACHABLE):

@@ -138,7 +138,7 @@ class Partitions:
                 try:
                     await self._share()
                 except (*UNREACHABLE, ConsumerGone) as error:
-                    shared_metrics.FAILURES.labels("partitions", type(error).__name__).inc()
+                    _not_now("partitions are not shared out", error)
                 metrics.PARTITIONS.set(len(self.held))
                 ended, consuming = await asyncio.wait(
                     self._tasks, timeout=self._pace.round, return_when=asyncio.FIRST_EXCEPTION
@@ -163,18 +163,20 @@ class Partitions:
     async def _left_over(self) -> None:
         """Wait until there are webhooks with a slot: of a time with more partitions."""
         while True:
-            with suppress(*UNREACHABLE):
+            try:
                 found = await self._link.js.stream_info(StreamName.WEBHOOKS, PARTITIONED)
                 if found.state.subjects:
                     log.info("webhooks were queued for several partitions; they are consumed, too")
                     return
+            except UNREACHABLE as error:
+                _not_now("webhooks of other partitions are not looked for", error)
             await asyncio.sleep(self._pace.left_over)
 
     async def _settled_without_slots(self) -> None:
         """Wait until what was queued without a slot up to now is settled: it comes before."""
         until: int | None = None
         while True:
-            with suppress(*UNREACHABLE):
+            try:
                 if until is None:
                     until = (await self._link.js.stream_info(StreamName.WEBHOOKS)).state.last_seq
                 name = str(INGEST_CONSUMER.durable_name)
@@ -182,6 +184,8 @@ class Partitions:
                 settled = info.ack_floor.stream_seq if info.ack_floor else 0
                 if settled >= until or not (info.num_pending or info.num_ack_pending):
                     return
+            except UNREACHABLE as error:
+                _not_now("webhooks without a partition are not looked at", error)
             await asyncio.sleep(self._pace.round / 10)
 
     async def _take_over(self) -> None:
@@ -305,3 +309,8 @@ async def count_replicas(link: Connection, seconds: float) -> int:
     finally:
         await subscription.unsubscribe()
     return len(answered)
+
+
+def _not_now(what: str, error: Exception) -> None:
+    shared_metrics.FAILURES.labels("partitions", type(error).__name__).inc()
+    log.debug(what, reason=str(error) or type(error).__name__)

@@ -124,6 +124,7 @@ class EventReplayer:
                 await self.tidy()
             except HogsendError as error:
                 metrics.FAILURES.labels("replay", error.code).inc()
+                log.warning("replays are not tidied up after yet", reason=str(error))
 
     async def tidy(self) -> None:
         """Delete copies that are acknowledged or nobody's, and take back filters without copies.

@@ -91,6 +91,7 @@ class BackfillRunner:
             page = await self._posthog.ask(lambda queries: queries.page(job.rest, limit))
         except Refused as error:
             refusal = error.refusal
+            metrics.FAILURES.labels("backfill", refusal.code).inc()
             log.warning("the backfill failed", code=refusal.code, detail=refusal.detail)
             await self._store.end(job.id, "failed", refusal.detail, refusal.remediation)
             return

@@ -8,6 +8,7 @@ import structlog
 from hogsend.contract.credentials import DerivedPayload
 from hogsend.contract.errors import HogsendError, Unavailable
 from hogsend.posthog import signing
+from hogsend.service import metrics
 from services.provisioner.destination.minted_secret import MintedSecrets
 
 log = structlog.get_logger(__name__)
@@ -80,6 +81,7 @@ class SigningSecrets(MintedSecrets):
         except Unavailable:
             raise
         except HogsendError as error:
+            metrics.FAILURES.labels("signing_secret", error.code).inc()
             log.warning("a minted signing key could not be stored", reason=str(error))
             return None
         return secret

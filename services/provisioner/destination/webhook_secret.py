@@ -9,6 +9,7 @@ import structlog
 
 from hogsend.contract.credentials import DerivedPayload
 from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.service import metrics
 from services.provisioner.destination.errors import (
     NO_SECRET,
     OPEN_ROUTE_REMEDY,
@@ -122,6 +123,7 @@ class WebhookSecrets(MintedSecrets):
         except Unavailable:
             raise
         except HogsendError as error:
+            metrics.FAILURES.labels("webhook_secret", error.code).inc()
             log.warning("a minted webhook secret could not be stored", reason=str(error))
             raise _missing(
                 "POSTHOG_WEBHOOK_SECRET is not set, and a minted secret could not be stored.",

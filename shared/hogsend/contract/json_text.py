@@ -18,6 +18,7 @@ NOT_JSON = (msgspec.MsgspecError, UnicodeError, RecursionError)
 """What decoding raises where text is not the JSON that was expected.
 
 Text that is no UTF-8, and arrays in arrays by the thousand, are errors of Python, not of msgspec.
+Decoding MessagePack raises the same.
 """
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -161,8 +161,10 @@ async def _look_at_bus(broker: ServiceBroker, limits: Limits) -> None:
     link = broker.link
     try:
         found = await bus_health.examine(link.js, broker.user, limits, link.addresses)
-    except UNREACHABLE:
-        # Then something else says that NATS is away, and this is not known any more.
+    except UNREACHABLE as error:
+        # Then this is not known any more.
+        metrics.FAILURES.labels("bus_health", type(error).__name__).inc()
+        log.debug("NATS cannot be examined", reason=str(error) or type(error).__name__)
         found = []
     if found and found != bus_health.bus_problems():
         log.warning("NATS has problems that need an operator", problems=found, fix="docs/deploy.md")

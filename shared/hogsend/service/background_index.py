@@ -65,6 +65,7 @@ class BackgroundIndex:
                 if await self._built():
                     return
             except Unavailable as error:
+                metrics.FAILURES.labels("index", error.code).inc()
                 log.debug("an index is not built yet", index=self._name, reason=str(error))
             except asyncpg.PostgresError as error:
                 metrics.FAILURES.labels("index", type(error).__name__).inc()

@@ -72,6 +72,7 @@ class Retention:
                 await self.sweep()
             except Unavailable as error:
                 pause = RETRY_SECONDS
+                metrics.FAILURES.labels("retention", error.code).inc()
                 log.debug("old rows are not deleted yet", table=self._table, reason=str(error))
             except asyncpg.PostgresError as error:
                 metrics.FAILURES.labels("retention", type(error).__name__).inc()

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities, Capability
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE, Diagnosis
@@ -25,6 +26,10 @@ HEALTHY: dict[str, Any] = {
     "provisioning": {"state": "possible"},
 }
 DIAGNOSIS = msgspec.convert(HEALTHY, Diagnosis)
+
+
+class EndError(Exception):
+    """Ends what never does."""
 
 
 def seen(gauge: Any) -> dict[str, str]:
@@ -54,6 +59,22 @@ async def test_what_the_services_say_is_measured_and_what_none_says_is_unknown()
 def test_the_disk_is_measured_before_the_spool_is_made(tmp_path: Path) -> None:
     measured.measure_disk(tmp_path / "not" / "yet")
     assert measured.DISK._value.get() >= measured.DISK_FREE._value.get() > 0
+
+
+async def test_a_disk_that_cannot_be_measured_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = [OSError("I/O error"), OSError("I/O error"), None, OSError("I/O error"), EndError()]
+
+    def measure(_directory: Path) -> None:
+        if (outcome := outcomes.pop(0)) is not None:
+            raise outcome
+
+    monkeypatch.setattr(measured, "measure_disk", measure)
+    monkeypatch.setattr(measured, "DISK_SECONDS", 0)
+    with capture_logs() as logs, pytest.raises(EndError):
+        await measured.keep_measuring_disk(tmp_path)
+    assert [line["log_level"] for line in logs] == ["warning", "debug", "warning"]
 
 
 @pytest.mark.parametrize("state", ["live", "degraded", "disabled_by_posthog", "unknown"])

@@ -6,7 +6,6 @@ of a process that has ended are adopted.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -150,6 +149,7 @@ class SpoolDirectory:
             remove_unfinished(self._path)
             paths = sorted(self._path.glob(f"*{SUFFIX}"), key=sequence_of)
         except OSError as error:
+            metrics.FAILURES.labels("spool", "read").inc()
             log.warning("SPOOL_DIR cannot be read", reason=str(error))
             return
         for path in paths:
@@ -169,6 +169,7 @@ class SpoolDirectory:
         try:
             yield from file.waiting()
         except OSError as error:
+            metrics.FAILURES.labels("spool", "read").inc()
             log.warning("the spool cannot be read", file=str(file.path), reason=str(error))
 
     def _decoded(self, file: SpoolFile, record: Record) -> QueuedWebhook | None:
@@ -216,8 +217,11 @@ class SpoolDirectory:
         file.close()
 
     def _count_files_aside(self) -> None:
-        with contextlib.suppress(OSError):
+        try:
             self.files_aside = len(list(self._aside.iterdir())) if self._aside.is_dir() else 0
+        except OSError as error:
+            metrics.FAILURES.labels("spool", "read").inc()
+            log.warning("files that are set aside are not counted", reason=str(error))
         FILES_SET_ASIDE.set(self.files_aside)
 
     def _take_over(self, path: Path) -> None:
@@ -227,7 +231,13 @@ class SpoolDirectory:
             _say_damaged(path, 1, str(error))
             try:
                 self._move_aside([path])
-            except OSError:
+            except OSError as refused:
+                metrics.FAILURES.labels("spool", "set_aside").inc()
+                log.warning(
+                    "a damaged file of the spool cannot be set aside",
+                    file=str(path),
+                    reason=str(refused),
+                )
                 self._left_alone.add(path)
             return
         if file is None:

@@ -1,0 +1,119 @@
+"""A failure that is handled is counted and logged, or there is a reason why it needs neither."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+ROOT = Path(__file__).parents[3]
+FAILURES = {
+    *("HogsendError", "Unavailable", "Forbidden", "PostHogError", "Exception", "OSError"),
+    *("UNREACHABLE", "ConsumerGone", "PostgresError", "TooLarge"),
+}
+"""Errors by which something outside fails. What is no number or no JSON is not among them."""
+
+NEITHER: dict[str, str] = {
+    "hogsend.service.audit:_resource": "the request is refused for the same reason",
+    "hogsend.service.bus_health:_greeting": "it is of no group; the connection says so",
+    "hogsend.service.database:health": "the answer says it",
+    "hogsend.service.migrations:end": "what it did is done; the connection is cut off",
+    "hogsend.service.process_end:end_process": "the process ends, and its streams are closed",
+    "hogsend.service.settings.base:_given": "the service names the file, and ends",
+    "hogsend.service.settings.base:get_field_value": "the service names the file, and ends",
+    "services.analytics.delivery.leader_election:run": "no failure: another replica leads",
+    "services.gateway.console.connecting:begin": "the answer says it",
+    "services.gateway.notices.outbox:close": "the process ends",
+    "services.gateway.notices.outbox:open": "no failure: another process has it",
+    "services.gateway.provisioner:_look_twice": "it is tried once more",
+    "services.gateway.webhooks.deliveries:wrapped": "raised again by the route",
+    "services.gateway.webhooks.spool.directory:_prepare": "raised as `CannotStart`",
+    "services.gateway.webhooks.spool.file:mark_published": "returned, and said once",
+    "services.gateway.webhooks.spool.file:remove_unfinished": "nothing is in them",
+    "services.gateway.webhooks.spool.spool:_write": "raised to whoever waits for it",
+    "services.gateway.webhooks.spool.sqlite_spool:find": "reading the directory says it",
+    "services.ingest.event_table.partitions:drop_old": "raised when the others are tried",
+    "services.ingest.partitions.partition:_stop": "it stops, or begins anew",
+    "services.ingest.partitions.partition:run": "it ends; another replica goes on",
+    "services.ingest.replay.replayer:tidy": "no failure: its replay goes on",
+    "services.ingest.shared_account:warn_of_shared_account": "it says which account it is",
+    "services.provisioner.backfill.runner:_record": "counted as rejected behind it, and logged",
+    "services.provisioner.backfill.runner:run": "no failure: another replica works",
+    "services.provisioner.diagnosis.diagnostics:_ask_posthog": "the answer says it",
+    "services.provisioner.diagnosis.diagnostics:_check_reads": "the answer says it",
+    "services.provisioner.diagnosis.diagnostics:_probe_destination": "the answer says it",
+}
+"""Where a failure is handled without one of both, and why, by module and function."""
+
+
+def _silent() -> Iterator[str]:
+    for folder in ("services", "shared/hogsend/service"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            module = str(file.relative_to(ROOT).with_suffix("")).removeprefix("shared/")
+            for function in _swallowing(file.read_text()):
+                yield f"{module.replace('/', '.')}:{function}"
+
+
+def _swallowing(code: str) -> Iterator[str]:
+    """Functions that handle a failure, and do not raise, count and log it."""
+    tree = ast.parse(code)
+    every = [
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    functions = {function.name: function for function in every}
+    for function in every:
+        for node in _own(function):
+            if isinstance(node, ast.ExceptHandler) and node.type is not None:
+                caught, body = node.type, node.body
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+                caught, body = node, []
+            else:
+                continue
+            if not FAILURES & _names(caught) or any(
+                isinstance(inner, ast.Raise) for one in body for inner in ast.walk(one)
+            ):
+                continue
+            # What the handler calls may do it.
+            said = {name for one in body for name in _names(one)}
+            for called in said & functions.keys():
+                said |= _names(functions[called])
+            if not {"inc", "log"} <= said:
+                yield function.name
+
+
+def _own(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
+    """Nodes of a function without those of functions in it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {
+        inner.id if isinstance(inner, ast.Name) else inner.attr
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Name | ast.Attribute)
+    }
+
+
+def test_a_failure_that_is_handled_is_counted_and_logged() -> None:
+    assert set(_silent()) == NEITHER.keys()
+
+
+def test_a_failure_that_is_swallowed_is_found() -> None:
+    code = "def f():\n try: g()\n except Unavailable as error:\n  {}"
+    assert list(_swallowing(code.format("return None"))) == ["f"]
+    assert list(_swallowing(code.format("FAILURES.labels('f').inc()"))) == ["f"]
+    assert list(_swallowing(code.format("log.debug('f')"))) == ["f"]
+    assert list(_swallowing("def f():\n with suppress(*UNREACHABLE): g()")) == ["f"]
+    assert not list(_swallowing(code.format("FAILURES.inc(); log.debug('f')")))
+    assert not list(_swallowing(code.format("raise")))
+    told = "\ndef tell(error): FAILURES.inc(); log.debug(error)"
+    assert not list(_swallowing(code.format("tell(error)") + told))
