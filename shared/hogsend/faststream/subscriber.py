@@ -23,6 +23,7 @@ from faststream.nats.subscriber.config import (
 )
 from faststream.nats.subscriber.specification import NatsSubscriberSpecification
 from faststream.nats.subscriber.usecases import PullStreamSubscriber
+from faststream.response import Response
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy as JetStreamAckPolicy
 from nats.js.api import ConsumerConfig
@@ -69,12 +70,12 @@ class ConsumerSubscriber(PullStreamSubscriber):
 
         Only what `decoder` takes reaches the handler; of the rest `undecodable` is told.
         """
-        subject = consumer.filter_subject or ",".join(consumer.filter_subjects or ())
+        subject, subjects = consumer.filter_subject or "", consumer.filter_subjects or []
         unacknowledged = consumer.ack_policy is JetStreamAckPolicy.NONE
         calls: CallsCollection[Any] = CallsCollection()
         config = NatsSubscriberConfig(
             subject=subject,
-            sub_config=ConsumerConfig(),
+            sub_config=ConsumerConfig(filter_subjects=subjects),
             _outer_config=broker_config,
             _ack_policy=AckPolicy.MANUAL if unacknowledged else AckPolicy.NACK_ON_ERROR,
         )
@@ -83,6 +84,7 @@ class ConsumerSubscriber(PullStreamSubscriber):
             calls=calls,
             specification_config=NatsSubscriberSpecificationConfig(
                 subject=subject,
+                filter_subjects=subjects,
                 queue=consumer.durable_name,
                 title_=None,
                 description_=None,
@@ -119,16 +121,18 @@ class ConsumerSubscriber(PullStreamSubscriber):
     async def _consume(self, link: Connection, source: Consumer) -> None:
         async for messages in source.batches():
             async with _in_hand(link, messages).held(NAK_SECONDS):
-                await self._hand_over(messages[0])
+                await self.consume(messages[0])
 
-    async def _hand_over(self, message: Msg) -> None:
+    async def process_message(self, msg: Msg) -> Response:
+        """Hand over what the handler takes; FastStream's test broker begins here, too."""
         try:
-            read = self._readable.decode(message)
+            read = self._readable.decode(msg)
         except CannotDecode as error:
-            await self._set_aside(message, error)
+            await self._set_aside(msg, error)
         else:
             if self._is_wanted(read):
-                await self.consume(message)
+                return await super().process_message(msg)
+        return Response(None)
 
     def _is_wanted(self, _read: Any) -> bool:
         return True
@@ -179,7 +183,7 @@ class ChangeSubscriber(ConsumerSubscriber):
     async def _follow(self, source: Follower) -> None:
         while messages := await source.next():
             for message in messages:
-                await self._hand_over(message)
+                await self.consume(message)
 
     def _is_wanted(self, read: Any) -> bool:
         return self._heard.is_news(read)

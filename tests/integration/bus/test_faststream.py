@@ -280,8 +280,8 @@ async def test_a_server_that_has_forgotten_who_hears_of_credentials_is_asked_aga
             await eventually(lambda: 8 in got)
 
 
-async def change(credentials: Connection, version: int) -> None:
-    changed = CredentialChanged(
+def credential(version: int) -> CredentialChanged:
+    return CredentialChanged(
         provider="posthog",
         version=version,
         change="stored",
@@ -291,11 +291,14 @@ async def change(credentials: Connection, version: int) -> None:
         expires_at=None,
         changed_at=NOW,
     )
+
+
+async def change(credentials: Connection, version: int) -> None:
     headers = message_headers(
         id=f"c:{version}", source="credentials", type="credential.changed", time=NOW
     )
     subject = subjects.credential_changed("posthog")
-    await credentials.publish(subject, msgspec.json.encode(changed), headers)
+    await credentials.publish(subject, msgspec.json.encode(credential(version)), headers)
 
 
 async def test_a_handler_is_called_without_a_server_by_faststreams_test_broker() -> None:
@@ -308,6 +311,36 @@ async def test_a_handler_is_called_without_a_server_by_faststreams_test_broker()
     async with TestNatsBroker(broker):
         await broker.publish(event("1"), subjects.event("signed_up"))
     assert got == [event("1")]
+
+
+async def test_handlers_of_several_names_and_of_other_shapes_are_called_by_it_too() -> None:
+    broker = HogsendBroker("nats://nowhere:4222", logger=None)
+    got, told, heard = list[str](), list[str](), list[int]()
+
+    @broker.events(
+        ["signed_up", "plan.changed"],
+        durable="mailer",
+        undecodable=lambda error: told.append(f"{error.id} {error.path}"),
+    )
+    async def welcome(happened: TypedEvent[Plan]) -> None:
+        got.append(happened.id)
+        if happened.id == "2":
+            raise ValueError("the handler's")
+
+    @broker.credential_changes("posthog")
+    async def changed(change: CredentialChanged) -> None:
+        heard.append(change.version)
+
+    async with TestNatsBroker(broker):
+        for happened in (event("1"), event("3", plan=3), event("4", "elsewhere")):
+            await broker.publish(happened, subjects.event(happened.event))
+        with pytest.raises(ValueError, match="the handler's"):
+            await broker.publish(event("2", "plan.changed"), subjects.event("plan.changed"))
+        for version in (7, 7, 8):
+            await broker.publish(credential(version), subjects.credential_changed("posthog"))
+    assert (got, told) == (["1", "2"], ["3 properties.plan"])
+    # None twice, as on a server.
+    assert heard == [7, 8]
 
 
 async def test_the_client_shares_the_connection(servers: Servers, ingest: Connection) -> None:
