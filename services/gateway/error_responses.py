@@ -19,14 +19,17 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.status_codes import (
     HTTP_408_REQUEST_TIMEOUT,
+    HTTP_409_CONFLICT,
     HTTP_413_REQUEST_ENTITY_TOO_LARGE,
     HTTP_415_UNSUPPORTED_MEDIA_TYPE,
     HTTP_500_INTERNAL_SERVER_ERROR,
+    HTTP_502_BAD_GATEWAY,
     HTTP_503_SERVICE_UNAVAILABLE,
 )
 from litestar.types import ExceptionHandlersMap
 
 from hogsend.contract.errors import Forbidden, HogsendError, InvalidRequest
+from hogsend.contract.provisioning import Refusal
 from hogsend.service import metrics
 from services.gateway.json_body import REQUIRED, InvalidBodyError, MalformedBodyError
 from services.gateway.response_headers import RETRY_SECONDS
@@ -172,6 +175,25 @@ def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
 def admin_errors(*statuses: int) -> dict[int, ResponseSpec]:
     """`documented_errors` for a route that needs an admin key and asks a service over NATS."""
     return documented_errors(*statuses, 400, 401, 403, 429, 503)
+
+
+_OF_REFUSAL = {"precondition": HTTP_409_CONFLICT, "posthog": HTTP_502_BAD_GATEWAY}
+
+
+def refusal_response(refusal: Refusal | None) -> Response[Any]:
+    """Answer with why a service did not do what it was asked for.
+
+    Raises:
+        ValueError: there is no refusal, and so neither that nor an outcome.
+    """
+    if refusal is None:
+        raise ValueError("the reply has neither an outcome nor a refusal")
+    body = RefusalBody(
+        error=refusal.code,
+        detail=msgspec.UNSET if refusal.detail is None else refusal.detail,
+        remediation=msgspec.UNSET if refusal.remediation is None else refusal.remediation,
+    )
+    return Response(body, status_code=_OF_REFUSAL[refusal.reason], media_type=MediaType.JSON)
 
 
 def _answer(status: int, body: msgspec.Struct, headers: Mapping[str, str] | None = None) -> Any:

@@ -29,7 +29,7 @@ from hogsend.contract.authorizations import (
 from hogsend.contract.base import Empty
 from hogsend.contract.credentials import CredentialMeta
 from hogsend.contract.errors import Forbidden, InvalidRequest
-from hogsend.contract.provisioning import PROVISIONER_PROJECTS, GrantedProjects
+from hogsend.contract.provisioning import PROVISIONER_PROJECTS, GrantedProjects, Refusal
 from hogsend.posthog.client_document import CONSOLE_CALLBACK, OWN_PATH, console_callback
 from hogsend.posthog.scopes import missing
 from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
@@ -38,7 +38,7 @@ from hogsend.urls import is_absolute_url, is_loopback
 from services.gateway import sessions
 from services.gateway.auth import admin_only, admin_or_reader, check_own_page
 from services.gateway.console.pages import page
-from services.gateway.error_responses import RefusalBody
+from services.gateway.error_responses import RefusalBody, refusal_response
 from services.gateway.timestamps import format_milliseconds
 
 PROVIDER = "posthog"
@@ -153,10 +153,10 @@ async def begin(
     origin = console_origin(public.api_public_url, host, posthog.private_host)
     callback = console_callback(origin) if origin else None
     if origin is None or callback is None:
-        return _refused(409, "no_callback", _reason(public.api_public_url), COMMAND)
+        return _precondition("no_callback", _reason(public.api_public_url), COMMAND)
     if request.headers["origin"].lower() != origin.lower():
-        return _refused(
-            409, "elsewhere", f"PostHog comes back to {origin}.", f"Open {origin}/console there."
+        return _precondition(
+            "elsewhere", f"PostHog comes back to {origin}.", f"Open {origin}/console there."
         )
     browser = browser_of(request.cookies) or secrets.token_urlsafe(BROWSER_BYTES)
     wanted = BeginAuthorization(
@@ -169,7 +169,7 @@ async def begin(
     try:
         begun = await bus.request(CREDENTIALS_AUTHORIZE, wanted)
     except Forbidden:
-        return _refused(409, "not_permitted", NOT_PERMITTED, COMMAND)
+        return _precondition("not_permitted", NOT_PERMITTED, COMMAND)
     if begun.authorize_url is None or begun.expires_at is None:
         return _of(begun.refusal)
     name = sessions.CONNECT_SECURE if origin.startswith("https:") else sessions.CONNECT_PLAIN
@@ -283,15 +283,15 @@ def _connected(stored: CredentialMeta) -> Connected:
 
 def _of(refusal: AuthorizationRefusal | None) -> Response[Any]:
     if refusal is None:
-        raise ValueError("credentials' reply has neither an outcome nor a refusal")
+        return refusal_response(None)
     # What PostHog refused is 502, as for provisioning; the rest is about this browser.
-    status = 409 if refusal.code in {"authorization_expired", "state_mismatch"} else 502
-    return _refused(status, refusal.code, refusal.detail, refusal.remediation)
+    if refusal.code in {"authorization_expired", "state_mismatch"}:
+        return _precondition(refusal.code, refusal.detail, refusal.remediation)
+    return refusal_response(Refusal("posthog", refusal.code, refusal.detail, refusal.remediation))
 
 
-def _refused(status: int, code: str, detail: str, remediation: str) -> Response[Any]:
-    body = RefusalBody(error=code, detail=detail, remediation=remediation)
-    return Response(body, status_code=status, media_type=MediaType.JSON)
+def _precondition(code: str, detail: str, remediation: str) -> Response[Any]:
+    return refusal_response(Refusal("precondition", code, detail, remediation))
 
 
 def _digest(browser: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from litestar import Controller, MediaType, Response, get, post
@@ -22,14 +21,12 @@ from hogsend.contract.backfills import (
     StartBackfill,
 )
 from hogsend.contract.base import Empty
-from hogsend.contract.provisioning import Refusal
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
-from services.gateway.error_responses import RefusalBody, admin_errors
+from services.gateway.error_responses import RefusalBody, admin_errors, refusal_response
 from services.gateway.timestamps import Timestamp, parse_timestamp
 
 REFUSED = "There is no credential for PostHog, or another backfill runs."
-STATUSES = {"precondition": HTTPStatus.CONFLICT, "posthog": HTTPStatus.BAD_GATEWAY}
 
 
 class NewBackfill(
@@ -94,7 +91,7 @@ class BackfillsController(Controller):
         """Start a backfill, or go on with one for the same events that did not finish."""
         reply = await bus.request(PROVISIONER_BACKFILL, data.wanted())
         if reply.backfill is None:
-            return _refused(reply.refusal)
+            return refusal_response(reply.refusal)
         return Response(reply.backfill, media_type=MediaType.JSON)
 
     @post(
@@ -115,7 +112,7 @@ class BackfillsController(Controller):
         """Let PostHog count, and start nothing."""
         reply = await bus.request(PROVISIONER_BACKFILL, data.wanted(dry_run=True))
         if reply.count is None:
-            return _refused(reply.refusal)
+            return refusal_response(reply.refusal)
         return Response(BackfillCount(count=reply.count), media_type=MediaType.JSON)
 
     @get(
@@ -143,14 +140,3 @@ class BackfillsController(Controller):
     ) -> Backfill:
         """Stop a backfill; what it brought stays, and starting it again goes on from there."""
         return await bus.request(PROVISIONER_CANCEL_BACKFILL, BackfillRef(id=backfill_id))
-
-
-def _refused(refusal: Refusal | None) -> Response[Any]:
-    if refusal is None:
-        raise ValueError("the provisioner's reply has neither an outcome nor a refusal")
-    body = RefusalBody(
-        error=refusal.code,
-        detail=refusal.detail or msgspec.UNSET,
-        remediation=refusal.remediation or msgspec.UNSET,
-    )
-    return Response(body, status_code=STATUSES[refusal.reason], media_type=MediaType.JSON)

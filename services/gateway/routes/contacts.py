@@ -42,7 +42,7 @@ from hogsend.contract.provisioning import Refusal
 from hogsend.transport.connection import Connection
 from services.gateway.audit import recorded
 from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
-from services.gateway.error_responses import RefusalBody, admin_errors
+from services.gateway.error_responses import RefusalBody, admin_errors, refusal_response
 from services.gateway.exports import document, pages
 from services.gateway.pagination import DEFAULT_LIMIT, Before, Limit, Offset
 
@@ -322,15 +322,7 @@ class ContactsController(Controller):
             in_posthog == "true"
             and (refusal := await _delete_in_posthog(bus, contact_id)) is not None
         ):
-            return Response(
-                RefusalBody(
-                    error=refusal.code,
-                    detail=refusal.detail or msgspec.UNSET,
-                    remediation=refusal.remediation or msgspec.UNSET,
-                ),
-                status_code=409 if refusal.reason == "precondition" else 502,
-                media_type=MediaType.JSON,
-            )
+            return refusal_response(refusal)
         erasure = await bus.request(INGEST_ERASE, EraseContact(contact_id=contact_id))
         return Response(erasure, media_type=MediaType.JSON)
 

@@ -16,17 +16,14 @@ from hogsend.contract.provisioning import (
     Provisioned,
     ProvisionLoop,
     ProvisionReply,
-    Refusal,
     Unsigned,
 )
 from hogsend.transport.connection import Connection
 from services.gateway import provisioner
 from services.gateway.auth import ADMIN_SECURITY, admin_only
-from services.gateway.error_responses import RefusalBody, admin_errors
+from services.gateway.error_responses import RefusalBody, admin_errors, refusal_response
 from services.gateway.signing_keys import SigningKeys
 from services.gateway.webhooks.secret import WebhookSecret
-
-STATUSES = {"precondition": 409, "posthog": 502}
 
 
 class ProvisionedBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -107,7 +104,7 @@ async def provision_loop(
     )
     reply = await _provision(bus, wanted)
     if reply.provisioned is None:
-        return _refused(reply.refusal)
+        return refusal_response(reply.refusal)
     # The run may have minted a secret; it must be enforced before the response tells of it.
     await webhook_secret.refresh()
     await signing_keys.renew()
@@ -136,14 +133,3 @@ def _provisioned(done: Provisioned) -> ProvisionedBody:
         signed=msgspec.UNSET if done.signed is None else done.signed,
         unsigned_because=done.unsigned_because or msgspec.UNSET,
     )
-
-
-def _refused(refusal: Refusal | None) -> Response[ProvisionedBody | RefusalBody]:
-    if refusal is None:
-        raise ValueError("the provisioner's reply has neither an outcome nor a refusal")
-    body = RefusalBody(
-        error=refusal.code,
-        detail=msgspec.UNSET if refusal.detail is None else refusal.detail,
-        remediation=msgspec.UNSET if refusal.remediation is None else refusal.remediation,
-    )
-    return Response(body, status_code=STATUSES[refusal.reason], media_type=MediaType.JSON)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from unittest.mock import patch
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -20,7 +21,9 @@ from hogsend.contract.errors import (
     Unavailable,
 )
 from hogsend.contract.events import INGEST_EVENTS
+from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.client_document import console_callback
+from services.gateway.error_responses import refusal_response
 from tests.unit.gateway.fakes import SECRET, FakeGateway, bearer, fake_gateway
 from tests.unit.shared.test_posthog import SEED_DOCUMENT
 
@@ -131,6 +134,27 @@ async def test_every_error_has_the_status_that_its_class_says(
         answer = await gateway.http.get(EVENTS, headers=bearer())
     assert answer.status_code == error.status
     assert any("exc_info" in line for line in logs) == (error.status == 500)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "body"),
+    [
+        (Refusal("precondition", "no-secret"), 409, {"error": "no-secret"}),
+        (
+            Refusal("posthog", "http-error", "It is away.", "Wait."),
+            502,
+            {"error": "http-error", "detail": "It is away.", "remediation": "Wait."},
+        ),
+    ],
+)
+def test_a_refusal_becomes_a_status_and_a_body(refusal: Refusal, status: int, body: object) -> None:
+    answer = refusal_response(refusal)
+    assert (answer.status_code, msgspec.to_builtins(answer.content)) == (status, body)
+
+
+def test_a_reply_of_nothing_is_no_refusal() -> None:
+    with pytest.raises(ValueError, match="neither"):
+        refusal_response(None)
 
 
 async def test_a_bug_is_a_500_that_says_nothing_and_is_logged(gateway: FakeGateway) -> None:
