@@ -14,9 +14,9 @@ from hogsend.contract.conditions import Condition, ConditionQuery
 from hogsend.contract.errors import InvalidRequest
 from services.analytics.persons.lookup import ContactLookup, PersonLookup
 
-MAX_QUERIES = 1000
-MAX_CONCURRENT = 16
-"""Persons of one request that are read at a time."""
+PERSONS_SECONDS = 20.0
+"""How long PostHog is asked in all; the contacts and the answer have the rest of the deadline."""
+CONTACTS_AT_A_TIME = 16
 
 Test = Callable[[Any, Any], bool]
 
@@ -37,25 +37,28 @@ class Conditions:
             InvalidRequest: a condition cannot be evaluated.
             Unavailable: a contact is needed, and ingest cannot be asked.
         """
-        if len(queries) > MAX_QUERIES:
-            raise InvalidRequest(f"{len(queries)} queries in one request; at most {MAX_QUERIES}")
         for query in queries:
             for condition in query.conditions:
                 check(condition)
-        slots = asyncio.Semaphore(MAX_CONCURRENT)
+        known = await self._properties([query.distinct_id for query in queries if query.conditions])
+        return [
+            all(holds(condition, known[query.distinct_id]) for condition in query.conditions)
+            for query in queries
+        ]
 
-        async def holds_for(query: ConditionQuery) -> bool:
-            if not query.conditions:
-                return True
+    async def _properties(self, distinct_ids: Sequence[str]) -> dict[str, Properties]:
+        people = list(dict.fromkeys(distinct_ids))
+        persons = await self._persons.properties_of_all(people, seconds=PERSONS_SECONDS)
+        slots = asyncio.Semaphore(CONTACTS_AT_A_TIME)
+
+        async def else_the_contacts(distinct_id: str, properties: Properties) -> Properties:
+            if properties:
+                return properties
             async with slots:
-                properties = await self._properties(query.distinct_id)
-            return all(holds(condition, properties) for condition in query.conditions)
+                return (await self._contacts.get(distinct_id)).properties
 
-        return list(await asyncio.gather(*map(holds_for, queries)))
-
-    async def _properties(self, distinct_id: str) -> Properties:
-        properties = await self._persons.properties(distinct_id)
-        return properties or (await self._contacts.get(distinct_id)).properties
+        found = await asyncio.gather(*map(else_the_contacts, people, persons))
+        return dict(zip(people, found, strict=True))
 
 
 def check(condition: Condition) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from hogsend.contract.base import Properties
@@ -13,6 +14,11 @@ class PersonLookup(Protocol):
 
     async def properties(self, distinct_id: str) -> Properties:
         """Give a person's properties, empty when they are not known; never raises."""
+
+    async def properties_of_all(
+        self, distinct_ids: Sequence[str], *, seconds: float
+    ) -> list[Properties]:
+        """Give what `properties` would of each, as far as that is known within so many seconds."""
 
 
 class ContactLookup(Protocol):

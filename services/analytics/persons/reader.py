@@ -7,6 +7,7 @@ A read never fails: without an answer the properties are empty, and a metric cou
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias, TypeVar
@@ -21,6 +22,7 @@ from hogsend.contract.base import Properties
 from hogsend.contract.credentials import CredentialChanged, TokenReply, token_digest
 from hogsend.contract.errors import HogsendError
 from hogsend.posthog.api import Persons, PostHogError, Transport
+from hogsend.posthog.errors import PostHogTimeout
 from hogsend.posthog.project_choice import DENIED
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
@@ -34,6 +36,10 @@ log = structlog.get_logger(__name__)
 KEPT_SECONDS = 300.0
 KEPT_PERSONS = 10_000
 DEADLINE_SECONDS = 10.0
+HANGING_SECONDS = 5.0
+"""How long nobody is read from a PostHog that answered nothing at all within that deadline."""
+AT_A_TIME = 16
+"""Persons that are read at the same time for one who asks for several."""
 MAX_BYTES = 900_000
 """More does not fit into a NATS message of the default size."""
 ASK_SECONDS = 1.0
@@ -93,6 +99,9 @@ class PersonReader:
         self._clock = clock
         self._trial: _Trial | None = None
         self._paused_until = 0.0
+        self._hangs_until = 0.0
+        self._read_at = -math.inf
+        """When a person was read last."""
         watcher.on_change(self._changed)
 
     async def properties(self, distinct_id: str) -> Properties:
@@ -102,21 +111,55 @@ class PersonReader:
         """
         found = await self._found(distinct_id)
         await self._writes.are_noted()
+        return self._with_own_writes(distinct_id, found)
+
+    async def properties_of_all(
+        self, distinct_ids: Sequence[str], *, seconds: float
+    ) -> list[Properties]:
+        """Give the properties of several persons, as `properties` does; never raises.
+
+        Args:
+            distinct_ids: whom; the answer has their order.
+            seconds: how long PostHog is asked in all. Who is not read by then is not known, unless
+                kept from before.
+        """
+        slots, until = asyncio.Semaphore(AT_A_TIME), self._clock() + seconds
+
+        async def find(distinct_id: str) -> Properties | None:
+            async with slots:
+                return await self._found(distinct_id, until)
+
+        found = await asyncio.gather(*map(find, distinct_ids))
+        if self._clock() >= until:
+            log.warning(
+                "not all persons were read in time; the contacts' properties are used instead",
+                persons=len(distinct_ids),
+            )
+        # Once for all of them: while PostHog is down this may take its longest each time.
+        await self._writes.are_noted()
+        return list(map(self._with_own_writes, distinct_ids, found))
+
+    def _with_own_writes(self, distinct_id: str, found: Properties | None) -> Properties:
         return {} if found is None else self._writes.laid_over(distinct_id, found)
 
-    async def _found(self, distinct_id: str) -> Properties | None:
+    async def _found(self, distinct_id: str, until: float | None = None) -> Properties | None:
         kept = self._kept.get(distinct_id)
         # A change whose event was lost shows in the version of the bearer, within 30 s.
         if kept is not None and kept.version == self._bearers.version:
             READS.labels("kept").inc()
             return kept.properties
+        left = None if until is None else until - self._clock()
+        if left is not None and left <= 0:
+            _count_not_asked()
+            return None
         reading = self._reading.get(distinct_id)
         if reading is None:
             reading = asyncio.create_task(self._read(distinct_id))
             self._reading[distinct_id] = reading
             reading.add_done_callback(lambda task: self._done(distinct_id, task))
         # A caller that gives up must not take the answer from the others.
-        return await asyncio.shield(reading)
+        done, _ = await asyncio.wait({reading}, timeout=left)
+        return reading.result() if done else None
 
     async def delete(self, distinct_ids: Sequence[str]) -> TokenReply:
         """Delete the persons with one of these ids, in the project that `properties` reads.
@@ -189,7 +232,10 @@ class PersonReader:
             del self._reading[distinct_id]
 
     async def _read(self, distinct_id: str) -> Properties | None:
-        changes, asked_at = self._changes, self._writes.now()
+        changes, asked_at, began = self._changes, self._writes.now(), self._clock()
+        if began < self._hangs_until:
+            _count_not_asked()
+            return None
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 bearer = await self._bearers.token()
@@ -201,7 +247,11 @@ class PersonReader:
                 )
         except (HogsendError, PostHogError, TimeoutError) as error:
             _count_failure(error)
+            if isinstance(error, (TimeoutError, PostHogTimeout)) and self._read_at < began:
+                # Each waits as long, and those behind them for the whole of their own deadlines.
+                self._hangs_until = self._clock() + HANGING_SECONDS
             return None
+        self._read_at = self._clock()
         if changes == self._changes:
             self._kept[distinct_id] = _Kept(found, used.version)
         READS.labels("read").inc()
@@ -255,7 +305,7 @@ class PersonReader:
     def _changed(self, _change: CredentialChanged | None) -> None:
         # What is being read is given to those who wait for it, and not kept.
         self._changes += 1
-        self._trial, self._paused_until = None, 0.0
+        self._trial, self._paused_until, self._hangs_until = None, 0.0, 0.0
         self._kept.clear()
         self._reading.clear()
 
@@ -265,6 +315,12 @@ async def _properties(persons: Persons, distinct_id: str) -> Properties:
     if len(msgspec.json.encode(found)) > MAX_BYTES:
         raise PostHogError(f"the person has more than {MAX_BYTES} bytes of properties")
     return found
+
+
+def _count_not_asked() -> None:
+    # Why is logged once: of a thousand persons each would be a line.
+    READS.labels("failed").inc()
+    FAILURES.labels("person_read", "not_asked").inc()
 
 
 def _count_failure(error: HogsendError | PostHogError | TimeoutError) -> None:

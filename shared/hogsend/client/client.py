@@ -28,11 +28,12 @@ from hogsend.contract.base import Empty
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES
 from hogsend.contract.conditions import (
     ANALYTICS_CONDITIONS,
+    MAX_QUERIES,
     Condition,
     ConditionQuery,
     EvaluateConditions,
 )
-from hogsend.contract.errors import Forbidden, InvalidRequest, Unavailable
+from hogsend.contract.errors import Forbidden, InvalidRequest, TooLarge, Unavailable
 from hogsend.contract.events import Event
 from hogsend.contract.persons import (
     ANALYTICS_TIMEZONE,
@@ -265,14 +266,26 @@ class Client:
     ) -> list[bool]:
         """Whether all property conditions hold, for each person (contract 4.3).
 
+        More people than one request takes are asked for in several, one after the other.
+
         Raises:
-            InvalidRequest: a condition cannot be evaluated as it is.
-            Unavailable: analytics cannot be reached; there is no safe guess.
+            InvalidRequest: a condition cannot be evaluated as it is, or conditions are too large.
+            Unavailable: analytics cannot be reached, or ingest to look at a contact; there is no
+                safe guess.
         """
         wanted = several("conditions", conditions)
-        queries = [ConditionQuery(person, wanted) for person in several("people", people)]
-        request = EvaluateConditions(queries)
-        return (await self.connection.request(ANALYTICS_CONDITIONS, request)).results
+        return await self._met([ConditionQuery(one, wanted) for one in several("people", people)])
+
+    async def _met(self, queries: Sequence[ConditionQuery]) -> list[bool]:
+        if len(queries) <= MAX_QUERIES:
+            request = EvaluateConditions(list(queries))
+            try:
+                return (await self.connection.request(ANALYTICS_CONDITIONS, request)).results
+            except TooLarge as error:
+                if len(queries) < 2:  # noqa: PLR2004 - one has no halves
+                    raise InvalidRequest(str(error)) from error
+        middle = len(queries) // 2
+        return await self._met(queries[:middle]) + await self._met(queries[middle:])
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -10,6 +10,9 @@ from hogsend.contract.base import Message
 from hogsend.contract.persons import DistinctId
 from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
+
+MAX_QUERIES = 1000
+"""Of one request."""
 
 
 class Condition(Message, frozen=True, kw_only=True):
@@ -31,7 +34,7 @@ class ConditionQuery(Message, frozen=True):
 class EvaluateConditions(Message, frozen=True):
     """Several queries at once."""
 
-    queries: list[ConditionQuery]
+    queries: Annotated[list[ConditionQuery], msgspec.Meta(max_length=MAX_QUERIES)]
 
 
 class ConditionResults(Message, frozen=True):

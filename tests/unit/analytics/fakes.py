@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -147,6 +147,14 @@ class FakePersons:
         await asyncio.sleep(0)
         return self.known.get(distinct_id, {})
 
+    async def properties_of_all(
+        self,
+        distinct_ids: Sequence[str],
+        *,
+        seconds: float,  # noqa: ARG002 - as the reader has it
+    ) -> list[dict[str, Any]]:
+        return [await self.properties(distinct_id) for distinct_id in distinct_ids]
+
 
 @dataclass
 class FakeContacts:
@@ -186,6 +194,11 @@ class FakePostHog:
     """Host, path with query, and bearer of every request."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     """Nothing is answered while it is clear."""
+    takes: float = 0.0
+    """Seconds until each answer."""
+    most: int = 0
+    """Requests that it had at the same time."""
+    _now: int = 0
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -209,7 +222,13 @@ class FakePostHog:
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         host = f"{request.url.scheme}://{request.url.netloc.decode()}"
         self.requests.append((host, request.url.raw_path.decode(), bearer))
-        await self.gate.wait()
+        self._now += 1
+        self.most = max(self.most, self._now)
+        try:
+            await self.gate.wait()
+            await asyncio.sleep(self.takes)
+        finally:
+            self._now -= 1
         if self.accepts is not None and bearer not in self.accepts:
             return httpx.Response(401, json={"detail": "invalid token"})
         if re.fullmatch(r"/api/projects/[^/]+/", request.url.path):

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
 import pytest
 
-from hogsend.contract.conditions import Condition, ConditionQuery
+from hogsend.contract.conditions import (
+    ANALYTICS_CONDITIONS,
+    MAX_QUERIES,
+    Condition,
+    ConditionQuery,
+    EvaluateConditions,
+)
 from hogsend.contract.contacts import Contact
 from hogsend.contract.errors import InvalidRequest, Unavailable
 from services.analytics.conditions.evaluation import (
-    MAX_CONCURRENT,
-    MAX_QUERIES,
+    CONTACTS_AT_A_TIME,
     Conditions,
     check,
     holds,
 )
 from tests.unit.analytics.fakes import FakeContacts, FakePersons
+from tests.unit.analytics.test_person_reader import reading
+from tests.virtual_time import now, on_virtual_time
 
 BAG: dict[str, Any] = {
     "text": "10",
@@ -116,27 +124,58 @@ async def test_without_ingest_there_is_no_guess() -> None:
         await conditions.evaluate([ConditionQuery("unknown", PRO)])
 
 
-async def test_too_many_queries_are_refused_and_nothing_is_read() -> None:
-    persons = FakePersons()
-    queries = [ConditionQuery(f"u_{number}", PRO) for number in range(MAX_QUERIES + 1)]
-    with pytest.raises(InvalidRequest, match="1001 queries"):
-        await Conditions(persons, FakeContacts()).evaluate(queries)
-    assert persons.asked == []
+def test_too_many_queries_are_refused_and_nothing_is_read() -> None:
+    query = ConditionQuery("u", PRO)
+    longest = msgspec.json.encode(EvaluateConditions([query] * MAX_QUERIES))
+    assert len(msgspec.json.decode(longest, type=EvaluateConditions).queries) == MAX_QUERIES
+    longer = msgspec.json.encode(EvaluateConditions([query] * (MAX_QUERIES + 1)))
+    with pytest.raises(msgspec.ValidationError, match="length <= 1000"):
+        msgspec.json.decode(longer, type=EvaluateConditions)
 
 
-async def test_persons_are_read_a_few_at_a_time() -> None:
-    class Counting(FakePersons):
-        now, most = 0, 0
+async def test_a_person_is_looked_up_once_and_contacts_a_few_at_a_time() -> None:
+    class Counting(FakeContacts):
+        now, most, asked = 0, 0, 0
 
-        async def properties(self, distinct_id: str) -> dict[str, Any]:
-            self.now += 1
+        async def get(self, user_id: str) -> Contact:
+            self.now, self.asked = self.now + 1, self.asked + 1
             self.most = max(self.most, self.now)
             try:
-                return await super().properties(distinct_id)
+                await asyncio.sleep(0)
+                return await super().get(user_id)
             finally:
                 self.now -= 1
 
-    persons = Counting()
-    queries = [ConditionQuery(f"u_{number}", PRO) for number in range(100)]
-    await Conditions(persons, FakeContacts()).evaluate(queries)
-    assert persons.most == MAX_CONCURRENT
+    persons, contacts = FakePersons(), Counting()
+    queries = [ConditionQuery(f"u_{number}", PRO) for number in range(100)] * 2
+    assert await Conditions(persons, contacts).evaluate(queries) == [False] * 200
+    assert (len(persons.asked), contacts.asked) == (100, 100)
+    assert contacts.most == CONTACTS_AT_A_TIME
+
+
+@on_virtual_time
+async def test_while_posthog_hangs_the_contacts_decide_before_the_deadline() -> None:
+    posthog = reading()
+    posthog.posthog.persons["kept"] = {"plan": "pro"}
+    await posthog.persons.properties("kept")
+    posthog.posthog.gate.clear()
+    people = [f"u_{number}" for number in range(MAX_QUERIES - 1)]
+    pro = Contact(properties={"plan": "pro"})
+    contacts = FakeContacts(dict.fromkeys(people[::2], pro))
+    conditions, began = Conditions(posthog.persons, contacts), now()
+    queries = [ConditionQuery(person, PRO) for person in [*people, "kept"]]
+    assert await conditions.evaluate(queries) == [number % 2 == 0 for number in range(999)] + [True]
+    assert now() - began < ANALYTICS_CONDITIONS.deadline - 5
+
+
+@on_virtual_time
+async def test_while_posthog_is_slow_too() -> None:
+    posthog = reading()
+    posthog.posthog.takes = 4
+    contacts = FakeContacts({"u_999": Contact(properties={"plan": "pro"})})
+    posthog.posthog.persons["u_0"] = {"plan": "pro"}
+    queries = [ConditionQuery(f"u_{number}", PRO) for number in range(MAX_QUERIES)]
+    began = now()
+    results = await Conditions(posthog.persons, contacts).evaluate(queries)
+    assert [number for number, met in enumerate(results) if met] == [0, 999]
+    assert now() - began < ANALYTICS_CONDITIONS.deadline - 5

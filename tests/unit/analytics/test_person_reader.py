@@ -21,7 +21,13 @@ from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
-from services.analytics.persons.reader import DEADLINE_SECONDS, KEPT_SECONDS, PersonReader
+from services.analytics.persons.reader import (
+    AT_A_TIME,
+    DEADLINE_SECONDS,
+    HANGING_SECONDS,
+    KEPT_SECONDS,
+    PersonReader,
+)
 from services.analytics.stored_project import StoredProject
 from tests.unit.analytics.fakes import HOST, FakeCredentials, FakeLink, FakePostHog
 from tests.virtual_time import now, on_virtual_time, settle
@@ -331,6 +337,79 @@ async def test_a_posthog_that_says_nothing_is_empty_after_the_deadline() -> None
     world.posthog.gate.clear()
     assert await world.persons.properties("u_42") == {}
     assert now() == DEADLINE_SECONDS
+
+
+@on_virtual_time
+async def test_many_who_ask_at_once_do_not_wait_for_one_another_while_posthog_hangs() -> None:
+    world = reading()
+    world.posthog.gate.clear()
+    turns = asyncio.Semaphore(10)
+
+    async def ask(number: int) -> None:
+        async with turns:
+            assert await world.persons.properties(f"u_{number}") == {}
+
+    await asyncio.gather(*map(ask, range(100)))
+    assert now() == DEADLINE_SECONDS
+    # It is tried again soon.
+    world.posthog.gate.set()
+    world.posthog.persons["u_1"] = PLAN
+    await asyncio.sleep(HANGING_SECONDS)
+    assert await world.persons.properties("u_1") == PLAN
+
+
+@on_virtual_time
+async def test_one_slow_answer_keeps_nobody_else_from_being_read() -> None:
+    world = reading(posthog_private_host=HOST, posthog_project_id="7")
+    world.posthog.persons |= {"u_2": PLAN, "u_3": PLAN}
+    world.posthog.takes = DEADLINE_SECONDS + 1
+    slow = asyncio.create_task(world.persons.properties("u_1"))
+    await settle()
+    world.posthog.takes = 1
+    assert await world.persons.properties("u_2") == PLAN
+    assert await slow == {}
+    assert await world.persons.properties("u_3") == PLAN
+
+
+@on_virtual_time
+async def test_another_credential_need_not_wait_for_a_posthog_that_hung() -> None:
+    world = reading()
+    world.posthog.gate.clear()
+    assert await world.persons.properties("u_1") == {}
+    world.posthog.gate.set()
+    world.posthog.persons["u_1"] = PLAN
+    assert await world.persons.properties("u_1") == {}
+    world.watcher.changed(world.credentials.change("phx_other"))
+    assert await world.persons.properties("u_1") == PLAN
+
+
+@on_virtual_time
+async def test_several_persons_are_read_a_few_at_a_time_and_within_one_deadline() -> None:
+    world = reading(posthog_private_host=HOST, posthog_project_id="7")
+    people = [f"u_{number}" for number in range(200)]
+    world.posthog.persons = {person: {"is": person} for person in people}
+    await world.persons.properties("u_199")
+    asked_at, noted = now(), 0
+
+    async def catch_up() -> None:
+        nonlocal noted
+        noted += 1
+
+    world.writes.catch_up_by(catch_up)
+    world.posthog.takes = 3
+    found = await world.persons.properties_of_all(people, seconds=7)
+    assert now() - asked_at == 7
+    # Two rounds, and who is kept.
+    in_time = {*people[: 2 * AT_A_TIME], "u_199"}
+    assert found == [{"is": person} if person in in_time else {} for person in people]
+    assert (world.posthog.most, noted) == (AT_A_TIME, 1)
+    # What was asked for is read, all the same; nobody else was asked for.
+    await asyncio.sleep(3)
+    assert len(world.posthog.requests) == 1 + 3 * AT_A_TIME
+    world.posthog.takes = 0
+    assert await world.persons.properties_of_all(people, seconds=7) == [
+        {"is": person} for person in people
+    ]
 
 
 @on_virtual_time

@@ -13,6 +13,13 @@ import pytest
 
 from hogsend import Client, InvalidRequest
 from hogsend.client.subscriptions import credentials_consumer, events_consumer
+from hogsend.contract.conditions import (
+    ANALYTICS_CONDITIONS,
+    MAX_QUERIES,
+    ConditionResults,
+    EvaluateConditions,
+)
+from hogsend.contract.errors import TooLarge
 from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.json_text import MAX_DEPTH
 from hogsend.contract.persons import ANALYTICS_PERSON
@@ -148,6 +155,35 @@ async def test_every_write_is_its_own_unless_it_says_which_one_it_is() -> None:
     ids = [json.loads(message.body)["id"] for message in link.published]
     assert len(set(ids)) == len(ids)
     assert [message.headers[MESSAGE_ID] for message in link.published] == ids
+
+
+@pytest.mark.parametrize(("people", "fit"), [(0, 9), (1000, 1000), (2500, 9999), (7, 2)])
+async def test_more_people_than_a_request_takes_are_asked_for_in_several(
+    people: int, fit: int
+) -> None:
+    def answer(request: EvaluateConditions) -> ConditionResults:
+        if len(request.queries) > fit:
+            raise TooLarge("the request is larger than NATS takes")
+        asked.append(len(request.queries))
+        return ConditionResults([int(one.distinct_id) % 3 == 0 for one in request.queries])
+
+    link, asked = FakeLink(), list[int]()
+    link.answer(ANALYTICS_CONDITIONS, answer)
+    everybody = [str(number) for number in range(people)]
+    met = await Client(link).conditions_met(everybody, [])
+    assert met == [number % 3 == 0 for number in range(people)]
+    assert sum(asked) == people
+    assert max(asked) <= min(fit, MAX_QUERIES)
+
+
+async def test_conditions_that_fit_into_no_request_are_invalid() -> None:
+    def answer(_request: EvaluateConditions) -> ConditionResults:
+        raise TooLarge("the request is larger than NATS takes")
+
+    link = FakeLink()
+    link.answer(ANALYTICS_CONDITIONS, answer)
+    with pytest.raises(InvalidRequest, match="larger than NATS takes"):
+        await Client(link).conditions_met(["u_1", "u_2"], [])
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\ufeff"])
