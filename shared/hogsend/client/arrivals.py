@@ -52,7 +52,7 @@ class Arrivals:
             # A cancellation would end a generator for good.
             self._waiting = asyncio.create_task(self._next())
         await asyncio.wait({self._waiting})
-        # The caller may have been cancelled in the moment in which it arrived: only now has it it.
+        # Not before: a caller that is cancelled in the moment it arrives has not got it.
         arrived, self._waiting = self._waiting, None
         return arrived.result()
 
