@@ -10,10 +10,12 @@ import msgspec
 
 from hogsend.contract.engagement import ADDRESSES, IDENTITIES
 from hogsend.contract.identity import contact_email, fold_email
-from hogsend.contract.json_text import NOT_JSON
+from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
+from services.ingest.nul import json_without_nul
 
 _USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey", "id")
+_REPLACEMENT = "\ufffd".encode()
 _PARTS = ("event", "data")
 _PEOPLE = ("person", "personProperties")
 
@@ -48,6 +50,8 @@ class Person(msgspec.Struct, frozen=True):
         It is where the person is named as the one it is about. A message about somebody else that
         happens to mention the address is theirs. What cannot be read is searched as text.
         """
+        # Ids and addresses are known as they are stored.
+        body = json_without_nul(replace_lone_surrogates(body))
         try:
             message = msgspec.json.decode(body)
         except NOT_JSON:
@@ -63,7 +67,9 @@ class Person(msgspec.Struct, frozen=True):
         )
 
     def _is_written_in(self, body: bytes) -> bool:
-        text = body.decode(errors="replace")
+        text = (
+            body.replace(b"\\ufffd", _REPLACEMENT).decode(errors="replace").replace("\0", "\ufffd")
+        )
         folded = text.lower()
         return any(msgspec.json.encode(id).decode() in text for id in self.user_ids) or any(
             email in folded for email in self.emails
