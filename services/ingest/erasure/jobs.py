@@ -95,7 +95,11 @@ class ErasureJobs:
         )
 
     async def delete_events(self, job: Job) -> int:
-        """Delete the stored events of the person, and their keys; returns their number."""
+        """Delete the stored events of the person, and their keys.
+
+        Returns:
+            Their number, which is recorded with each transaction already.
+        """
         async with self._database.acquire() as connection:
             partitions = await listed(connection)
         deleted = 0
@@ -122,6 +126,8 @@ class ErasureJobs:
                     ends=partition.ends,
                     places=[row[0] for row in rows],
                 )
+                # With them: whatever fails afterwards, nobody could count them again.
+                await _queries.add_deleted(connection, id=job.id, events=len(rows), messages=0)
         return len(rows)
 
     async def announced(self, job: Job) -> None:
@@ -129,16 +135,16 @@ class ErasureJobs:
         async with self._database.acquire() as connection:
             await _queries.mark_announced(connection, id=job.id)
 
-    async def swept(self, job: Job, *, events: int, messages: int) -> None:
+    async def deleted(self, job: Job, *, messages: int) -> None:
+        """Remember what a sweep deleted that did not come to its end."""
+        async with self._database.acquire() as connection:
+            await _queries.add_deleted(connection, id=job.id, events=0, messages=messages)
+
+    async def swept(self, job: Job, *, messages: int) -> None:
         """Remember a sweep; the second one finishes the job."""
         async with self._database.acquire() as connection, connection.transaction():
-            await _queries.mark_swept(
-                connection,
-                id=job.id,
-                events=events,
-                messages=messages,
-                seconds=self._settle_seconds,
-            )
+            await _queries.add_deleted(connection, id=job.id, events=0, messages=messages)
+            await _queries.mark_swept(connection, id=job.id, seconds=self._settle_seconds)
             if job.is_swept:
                 await _queries.finish(connection, id=job.id)
 

@@ -43,10 +43,14 @@ RETURNING id, contact_id, contact_ids, person, requested_at, announced_at, swept
 -- Remember that subscribers were told.
 UPDATE erasures SET announced_at = now() WHERE id = :id;
 
--- name: mark_swept(id, events, messages, seconds)!
+-- name: add_deleted(id, events, messages)!
+-- Count what was deleted.
+UPDATE erasures SET events = events + :events, messages = messages + :messages WHERE id = :id;
+
+-- name: mark_swept(id, seconds)!
 -- Remember the first sweep, and when the second one is due.
-UPDATE erasures SET swept_at = coalesce(swept_at, now()), events = events + :events,
-    messages = messages + :messages, due_at = now() + make_interval(secs => :seconds)
+UPDATE erasures SET swept_at = coalesce(swept_at, now()),
+    due_at = now() + make_interval(secs => :seconds)
 WHERE id = :id;
 
 -- name: finish(id)!

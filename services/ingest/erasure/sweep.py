@@ -12,7 +12,7 @@ from nats.js import errors as js_errors
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.headers import RECEIVED_AT
-from hogsend.contract.json_text import NOT_JSON
+from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
 from hogsend.transport.connection import Connection
@@ -60,7 +60,7 @@ def is_to_erase(
         at = min(at, read_moment(letter.headers.get(RECEIVED_AT)) or at)
     elif stream is StreamName.EVENTS:
         try:
-            times = msgspec.json.decode(body, type=_Times)
+            times = msgspec.json.decode(replace_lone_surrogates(body), type=_Times)
         except NOT_JSON:
             times = _Times()
         known = (read_moment(times.occurred_at), read_moment(times.received_at))
@@ -68,19 +68,21 @@ def is_to_erase(
     return at <= before and person.is_subject_of(body)
 
 
-async def sweep(connection: Connection, person: Person, before: datetime) -> int:
-    """Delete the messages of `person` from every stream; returns their number.
+async def sweep(
+    connection: Connection, person: Person, before: datetime
+) -> AsyncIterator[StreamName]:
+    """Delete the messages of `person` from every stream; yields the stream of each that is gone.
 
     Raises:
         Unavailable: JetStream does not answer; sweeping again goes on.
     """
-    count = 0
     with available(connection):
         for stream in SWEPT:
             async for message in _messages(connection, stream):
-                if is_to_erase(stream, message, person, before):
-                    count += await delete_message(connection, stream, message.sequence)
-    return count
+                if is_to_erase(stream, message, person, before) and await delete_message(
+                    connection, stream, message.sequence
+                ):
+                    yield stream
 
 
 class Found(NamedTuple):

@@ -71,8 +71,14 @@ class ErasureWorker:
             await self._publisher.publish(announcement(job))
             await self._jobs.announced(job)
         events = await self._jobs.delete_events(job)
-        messages = await sweep(self._link, job.person, job.requested_at)
-        await self._jobs.swept(job, events=events, messages=messages)
+        messages = 0
+        try:
+            async for _ in sweep(self._link, job.person, job.requested_at):
+                messages += 1
+        except HogsendError:
+            await self._jobs.deleted(job, messages=messages)
+            raise
+        await self._jobs.swept(job, messages=messages)
         log.info(
             "a person was erased",
             erasure=str(job.id),

@@ -129,3 +129,23 @@ async def test_a_replica_that_was_killed_leaves_the_rest_to_another(
     assert row is not None
     assert (row["person"], row["events"]) == (None, 1)
     assert "ada@" not in await left(driver, persons=False)
+
+
+async def test_events_are_counted_though_the_sweep_fails(driver: Driver) -> None:
+    async with driver.replica():
+        for number in range(3):
+            await driver.post(f"e{number}", distinct_id="ada", person=ADA)
+        await driver.drained()
+    database = Database(driver.database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    jobs = ErasureJobs(database, settle_seconds=0)
+    id = await contact_id(driver, "ada@example.com")
+    await jobs.request(id)
+    job = await jobs.claim()
+    assert job is not None
+    # A replica that is killed here leaves it to the next, which finds none.
+    assert [await jobs.delete_events(job) for _ in range(2)] == [3, 0]
+    await jobs.swept(job, messages=4)
+    erasure = await jobs.request(id)
+    assert (erasure.events, erasure.messages) == (3, 4)
+    await database.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -103,6 +104,31 @@ def test_an_event_that_was_published_afterwards_goes_by_its_own_time() -> None:
         assert is_to_erase(StreamName.EVENTS, message, ADA, ERASED_AT) is goes
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        rb'{"distinctId": "u\u000042"}',
+        rb'{"distinctId": "u\ud83d42"}',
+        b'{"distinctId": "u\xef\xbf\xbd42"}',
+        rb'{"data": {"to": "A\u0000@b.com"}}',
+        # What is cut off is searched as text.
+        rb'{"event": {"distinct_id": "u\u000042", "ev',
+        rb'{"event": {"distinct_id": "u\ud83d42", "ev',
+        b'{"event": {"distinct_id": "u\x0042", "ev',
+    ],
+)
+def test_what_postgresql_cannot_store_is_known_as_it_is_stored(body: bytes) -> None:
+    person = Person(frozenset({"u\ufffd42"}), frozenset({"a\ufffd@b.com"}))
+    assert person.is_subject_of(body)
+    assert not ADA.is_subject_of(body)
+
+
+def test_an_event_with_half_a_character_tells_when_it_happened() -> None:
+    body = rb'{"userId": "u_42", "name": "\ud83d", "occurredAt": "2026-01-01T00:00:00Z"}'
+    message = StoredMessage(1, AFTER, body)
+    assert is_to_erase(StreamName.EVENTS, message, ADA, ERASED_AT)
+
+
 def test_a_dead_letter_is_its_messages() -> None:
     for received, goes in ((BEFORE, True), (AFTER, False)):
         letter = DeadLetter(
@@ -154,6 +180,23 @@ class Jobs:
         raise AWAY
 
 
+class Counted(Jobs):
+    """Deletes one event, and counts messages."""
+
+    def __init__(self, *claims: Job | Exception) -> None:
+        super().__init__(*claims)
+        self.messages: list[tuple[str, int]] = []
+
+    async def delete_events(self, _: Job) -> int:
+        return 1
+
+    async def deleted(self, _: Job, *, messages: int) -> None:
+        self.messages.append(("deleted", messages))
+
+    async def swept(self, _: Job, *, messages: int) -> None:
+        self.messages.append(("swept", messages))
+
+
 AWAY = Unavailable("PostgreSQL is not available")
 
 
@@ -177,3 +220,25 @@ async def test_an_erasure_that_waits_is_told_of_and_none_is_not(
     said = [line["log_level"] for line in logged if "erasure" in line["event"]]
     assert said == levels
     assert failures.get() - before == levels.count("warning")
+
+
+async def test_what_a_sweep_deleted_before_it_failed_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sweeps = iter([(2, True), (1, False)])
+
+    async def sweep(*_arguments: object) -> AsyncIterator[StreamName]:
+        count, fails = next(sweeps)
+        for _ in range(count):
+            yield StreamName.EVENTS
+        if fails:
+            raise Unavailable("JetStream did not answer")
+
+    monkeypatch.setattr(worker, "sweep", sweep)
+    monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.0)
+    jobs: Any = Counted(JOB, JOB)
+    nothing: Any = None
+    working = asyncio.create_task(ErasureWorker(jobs, nothing, nothing).work_forever())
+    await jobs.all_claimed.wait()
+    working.cancel()
+    assert jobs.messages == [("deleted", 2), ("swept", 1)]
