@@ -9,7 +9,6 @@ from uuid import UUID
 
 import aiosql
 import msgspec
-import stamina
 
 from hogsend.contract.contacts import (
     ContactDetails,
@@ -17,7 +16,7 @@ from hogsend.contract.contacts import (
     ContactList,
     ContactMerge,
 )
-from hogsend.contract.errors import NotFound, Unavailable
+from hogsend.contract.errors import NotFound
 from hogsend.service.database import Database
 from services.ingest.contacts import storage
 from services.ingest.contacts.contact import EXTERNAL, ROW, Contact, Key
@@ -29,8 +28,6 @@ _queries: Any = aiosql.from_path(Path(__file__).with_name("merges.sql"), "asyncp
 _encode = msgspec.json.Encoder().encode
 _decode_contact = msgspec.json.Decoder(Contact).decode
 _decode_keys = msgspec.json.Decoder(list[ContactKey]).decode
-
-ATTEMPTS = 5
 
 
 class ContactMerges:
@@ -53,19 +50,7 @@ class ContactMerges:
         Raises:
             NotFound: there is no such merge.
         """
-        try:
-            async for attempt in stamina.retry_context(
-                on=storage.CONFLICTS,
-                attempts=ATTEMPTS,
-                timeout=None,
-                wait_initial=0.01,
-                wait_max=0.5,
-            ):
-                with attempt:
-                    return await self._split(merge_id)
-        except storage.CONFLICTS as error:
-            raise Unavailable("these contacts are changing; try again") from error
-        raise AssertionError("the last attempt returns or raises")
+        return await storage.unless_changing(lambda: self._split(merge_id))
 
     async def _split(self, merge_id: int) -> ContactList:
         async with self._database.acquire() as connection, connection.transaction():

@@ -7,17 +7,19 @@ order in which locks are taken.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import aiosql
 import asyncpg
 import msgspec
+import stamina
 
 from hogsend.contract.base import Properties
+from hogsend.contract.errors import Unavailable
 from services.ingest.contacts.contact import (
     ROW,
     Contact,
@@ -39,6 +41,9 @@ _decode_properties = msgspec.json.Decoder(Properties).decode
 _decode_versions = msgspec.json.Decoder(dict[str, Version]).decode
 _decode_version = msgspec.json.Decoder(Version).decode
 
+_Changed = TypeVar("_Changed")
+_ATTEMPTS = 5
+
 LOCK_STRIPES = 1024
 """Advisory locks that all contact keys share; one for each key could fill PostgreSQL's lock table.
 
@@ -52,6 +57,23 @@ class ContactsMoved(Exception):
 
 CONFLICTS = (ContactsMoved, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """What ends a transaction that changes contacts because of another one; start it again."""
+
+
+async def unless_changing(change: Callable[[], Awaitable[_Changed]]) -> _Changed:
+    """Do what an operator asked for, again when another transaction is why it ended.
+
+    Raises:
+        Unavailable: others change the same contacts all the time.
+    """
+    try:
+        async for attempt in stamina.retry_context(
+            on=CONFLICTS, attempts=_ATTEMPTS, timeout=None, wait_initial=0.01, wait_max=0.5
+        ):
+            with attempt:
+                return await change()
+    except CONFLICTS as error:
+        raise Unavailable("these contacts are changing; try again") from error
+    raise AssertionError("the last attempt returns or raises")
 
 
 def digests_of(events: Sequence[IncomingEvent]) -> dict[Key, bytes]:

@@ -63,20 +63,18 @@ class ErasureJobs:
         Raises:
             NotFound: no contact has this id, and none that had it was erased.
         """
-        async with self._database.acquire() as connection, connection.transaction():
-            id = await storage.owner(connection, contact_id)
-            if id is not None:
-                try:
-                    await storage.lock_one(connection, id)
-                except storage.ContactsMoved:
-                    # Merged or erased while this waited; what is asked for may be recorded.
-                    id = None
-            if id is not None:
-                await _forget(connection, id)
-            row = await _queries.erasure(connection, id=contact_id)
+        row = await storage.unless_changing(lambda: self._request(contact_id))
         if row is None:
             raise NotFound(f"there is no contact {contact_id}; `hogsend contacts show` finds some")
         return _described(row)
+
+    async def _request(self, contact_id: UUID) -> Mapping[str, Any] | None:
+        async with self._database.acquire() as connection, connection.transaction():
+            if (id := await storage.owner(connection, contact_id)) is not None:
+                await storage.lock_one(connection, id)
+                await _forget(connection, id)
+            row: Mapping[str, Any] | None = await _queries.erasure(connection, id=contact_id)
+        return row
 
     async def claim(self) -> Job | None:
         """Take a job that is due; None when there is none."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -15,7 +16,10 @@ from hogsend.contract.errors import NotFound
 from hogsend.contract.events import ListEvents
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
+from services.ingest.contacts import storage
+from services.ingest.contacts.contact import Contact
 from services.ingest.contacts.merges import ContactMerges
+from services.ingest.erasure.jobs import ErasureJobs
 from services.ingest.event_table.upkeep import EventTable
 from services.ingest.events.listing import EventList
 from services.ingest.events.outcome import Saved, Status
@@ -71,11 +75,16 @@ class People:
 
 
 @pytest.fixture
-async def people(database_url: str) -> AsyncIterator[People]:
+async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, "ingest", MIGRATIONS, pool_size=8)
     await database.connect()
-    yield People(database)
+    yield database
     await database.close()
+
+
+@pytest.fixture
+def people(database: Database) -> People:
+    return People(database)
 
 
 async def test_a_merge_is_shown_by_every_key(people: People) -> None:
@@ -320,6 +329,36 @@ async def test_an_event_that_waited_for_the_split_goes_to_the_right_person(
     await looking.close()
     assert (await people.one("anna")).properties["plan"] == "pro"
     assert (await people.one("ben")).properties["plan"] == "team"
+
+
+async def test_a_split_and_an_erasure_at_the_same_time_end_both(
+    people: People, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = await people.share()
+    looking = await asyncpg.connect(database_url)
+    has_merge, waits = asyncio.Event(), iter([True])
+    lock_one = storage.lock_one
+
+    async def lock_merge_first(connection: Any, id: UUID) -> Contact:
+        if asyncio.current_task() is splitting and next(waits, False):
+            # The split has the merge, and the erasure the contact: each waits for the other's.
+            # Most often PostgreSQL ends the erasure, which waits first.
+            has_merge.set()
+            await _waiting(looking, 1)
+        return await lock_one(connection, id)
+
+    monkeypatch.setattr(storage, "lock_one", lock_merge_first)
+    splitting = asyncio.create_task(people.merges.split(merged.merges[0].id))
+    await has_merge.wait()
+    erasure = await ErasureJobs(database).request(UUID(merged.id))
+    assert erasure.contact_id == merged.id
+    assert (await people.merges.find("anna")).contacts == []
+    left = (await people.merges.find("ben")).contacts
+    try:
+        assert [one.id for one in (await splitting).contacts] == [merged.id, *(o.id for o in left)]
+    except NotFound:
+        assert left == []
+    await looking.close()
 
 
 async def _waiting(connection: Any, count: int) -> None:
