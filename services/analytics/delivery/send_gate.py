@@ -28,8 +28,8 @@ class SendGate:
             self._redelivered.add(position)
 
     def pause(self, until: float) -> None:
-        """Close until a moment."""
-        self._paused_until = until
+        """Close until a moment, or until a later one that was named before."""
+        self._paused_until = max(self._paused_until, until)
 
     def closed_for(self, now: float) -> float | None:
         """Seconds until it opens at the latest; None when it is open."""

@@ -46,7 +46,7 @@ class FlagReader:
     async def evaluate(self, wanted: GetFlags) -> Flags:
         """Give flags and payloads, empty without a project key or an answer; never raises.
 
-        Nobody asks PostHog before the time that its last `Retry-After` named.
+        Nobody asks PostHog before the latest time that a `Retry-After` of it named.
         """
         try:
             project = await self._project_key.project()
@@ -81,10 +81,9 @@ class FlagReader:
 
     async def _ask(self, project: Project, wanted: GetFlags) -> Evaluation:
         now = asyncio.get_running_loop().time
-        if self._paused is not None and self._paused[0] == project:
-            left = self._paused[1] - now()
-            if left > 0:
-                raise PostHogError(f"PostHog accepts no requests for another {left:.0f} s")
+        left = self._paused_until(project) - now()
+        if left > 0:
+            raise PostHogError(f"PostHog accepts no requests for another {left:.0f} s")
         request = FlagsRequest(
             token=project.key,
             distinct_id=wanted.distinct_id,
@@ -98,8 +97,14 @@ class FlagReader:
             return await self._api.evaluate(project.host, request)
         except PostHogError as error:
             if error.retry_after:
-                self._paused = project, now() + error.retry_after
+                # Of requests under way together, the last to be refused may name the least.
+                until = max(self._paused_until(project), now() + error.retry_after)
+                self._paused = project, until
             raise
+
+    def _paused_until(self, project: Project) -> float:
+        of, until = self._paused or (None, 0.0)
+        return until if of == project else 0.0
 
     def _report(self, wanted: GetFlags, known: dict[str, EvaluatedFlag], found: Evaluation) -> None:
         for key, flag in known.items():

@@ -282,7 +282,9 @@ class PersonReader:
             return await self._ask_now(ask, bearer)
         except PostHogError as error:
             if error.status in LIMITING and error.retry_after:
-                self._paused_until = self._clock() + error.retry_after
+                # Of requests under way together, the last to be refused may name the least.
+                until = self._clock() + error.retry_after
+                self._paused_until = max(self._paused_until, until)
             raise
 
     async def _ask_now(self, ask: Question[Answer], bearer: TokenReply) -> Answer:

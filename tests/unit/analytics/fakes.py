@@ -190,6 +190,8 @@ class FakePostHog:
     """Answered to reads of persons."""
     retry_after: str | None = None
     """Told with such a status."""
+    refusals: list[tuple[int, str]] = field(default_factory=list)
+    """Status and `Retry-After` of the next answers to reads of persons."""
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """Host, path with query, and bearer of every request."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -233,6 +235,9 @@ class FakePostHog:
             return httpx.Response(401, json={"detail": "invalid token"})
         if re.fullmatch(r"/api/projects/[^/]+/", request.url.path):
             return httpx.Response(200, json={"id": self.project_id})
+        if self.refusals:
+            status, seconds = self.refusals.pop(0)
+            return httpx.Response(status, headers={"Retry-After": seconds})
         if self.body is not None or self.status != 200:
             headers = {"Retry-After": self.retry_after} if self.retry_after else {}
             return httpx.Response(self.status, content=self.body or b"{}", headers=headers)

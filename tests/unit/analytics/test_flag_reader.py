@@ -40,6 +40,11 @@ class Evaluated:
     def __init__(self, flags: dict[str, Any], **posthog: str) -> None:
         self.answer = httpx.Response(200, json={"flags": flags, "requestId": "r_1"})
         self.requests: list[httpx.Request] = []
+        self.refusals: list[httpx.Response] = []
+        """Answered first, in this order."""
+        self.gate = asyncio.Event()
+        """Nothing is answered while it is clear."""
+        self.gate.set()
         self.link = FakeLink()
         FakeCredentials(self.link)
         stored = StoredProject(self.link, CredentialWatcher("posthog"))
@@ -57,9 +62,10 @@ class Evaluated:
         """What PostHog is told about evaluations."""
         return [msgspec.json.decode(one.body, type=Capture) for one in self.link.published]
 
-    def _evaluate(self, request: httpx.Request) -> httpx.Response:
+    async def _evaluate(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        return self.answer
+        await self.gate.wait()
+        return self.refusals.pop(0) if self.refusals else self.answer
 
 
 @on_virtual_time
@@ -183,6 +189,26 @@ async def test_posthog_is_not_asked_again_before_the_time_it_named(status: int) 
     await asyncio.sleep(29)
     assert await evaluated.flags() == Flags()
     assert len(evaluated.requests) == 1
+    await asyncio.sleep(2)
+    assert (await evaluated.flags()).values == {"beta": True}
+
+
+@on_virtual_time
+async def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
+    evaluated = Evaluated({"beta": flag()}, **KEY)
+    evaluated.gate.clear()
+    reads = [asyncio.create_task(evaluated.flags()) for _ in range(2)]
+    await settle()
+    # Both asked before either was refused; they are answered in this order.
+    evaluated.refusals = [
+        httpx.Response(429, headers={"Retry-After": "60"}),
+        httpx.Response(503, headers={"Retry-After": "1"}),
+    ]
+    evaluated.gate.set()
+    assert await asyncio.gather(*reads) == [Flags(), Flags()]
+    await asyncio.sleep(59)
+    assert await evaluated.flags() == Flags()
+    assert len(evaluated.requests) == 2
     await asyncio.sleep(2)
     assert (await evaluated.flags()).values == {"beta": True}
 

@@ -588,6 +588,26 @@ async def test_posthog_is_not_asked_before_it_wants_to_be(status: int, header: s
 
 
 @on_virtual_time
+async def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
+    world = reading()
+    await world.persons.properties("u_42")
+    world.posthog.persons["u_43"] = PLAN
+    world.posthog.gate.clear()
+    reads = [asyncio.create_task(world.persons.properties(id)) for id in ("u_1", "u_2")]
+    await settle()
+    # Both asked before either was refused; they are answered in this order.
+    world.posthog.refusals = [(429, "60"), (503, "1")]
+    world.posthog.gate.set()
+    assert await asyncio.gather(*reads) == [{}, {}]
+    asked = len(world.posthog.requests)
+    await asyncio.sleep(59)
+    assert await world.persons.properties("u_43") == {}
+    assert len(world.posthog.requests) == asked
+    await asyncio.sleep(2)
+    assert await world.persons.properties("u_43") == PLAN
+
+
+@on_virtual_time
 async def test_another_credential_need_not_wait() -> None:
     world = reading()
     world.posthog.status, world.posthog.retry_after = 429, "3000"
