@@ -224,7 +224,7 @@ async def test_the_command_names_the_process_on_its_port(posthog: Driver) -> Non
 async def test_the_command_explains_a_wrong_resolve() -> None:
     async with command("--resolve", "nonsense") as process:
         _, complaints = await process.communicate()
-        assert process.returncode == 1
+        assert process.returncode == 2
         assert b"HOST=ADDR:PORT" in complaints
 
 
