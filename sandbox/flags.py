@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from sandbox.evaluation_runtime import Runtime, is_evaluated
 from sandbox.functions.filters import PropertyFilter, holds
 
 
@@ -22,6 +23,9 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True):
 
     properties: list[PropertyFilter] = []
     """Conditions on the person's properties."""
+
+    evaluation_runtime: Runtime = "all"
+    """For whom it is evaluated at all: browsers and apps, servers, or both."""
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -98,6 +102,7 @@ class FlagDefinition(msgspec.Struct, frozen=True, kw_only=True):
     active: bool
     ensure_experience_continuity: bool = False
     version: int = 1
+    evaluation_runtime: Runtime
 
 
 class Flags:
@@ -107,13 +112,17 @@ class Flags:
         self.all: list[Flag] = []
 
     def evaluate(
-        self, distinct_id: str, properties: Mapping[str, Any], keys: list[str] | None
+        self,
+        distinct_id: str,
+        properties: Mapping[str, Any],
+        keys: list[str] | None,
+        runtime: Runtime | None,
     ) -> dict[str, FlagDetails]:
-        """Evaluate all flags, or those in `keys`, for a person."""
+        """Evaluate all flags of a runtime, or those of them in `keys`, for a person."""
         return {
             flag.key: _details(number, flag, _is_on(flag, distinct_id, properties))
             for number, flag in enumerate(self.all, 1)
-            if keys is None or flag.key in keys
+            if is_evaluated(flag.evaluation_runtime, runtime) and (keys is None or flag.key in keys)
         }
 
     def definitions(self, team_id: int) -> list[FlagDefinition]:
@@ -143,6 +152,7 @@ def _definition(number: int, flag: Flag, team_id: int) -> FlagDefinition:
         team_id=team_id,
         key=flag.key,
         active=flag.enabled,
+        evaluation_runtime=flag.evaluation_runtime,
         filters=FlagFilters(
             groups=(Group(conditions, variant=flag.variant),),
             payloads={flag.variant or "true": payload} if payload is not None else {},

@@ -10,6 +10,7 @@ from litestar import Request, post
 from litestar.di import NamedDependency
 
 from sandbox.errors import ApiError, ApiErrorBody, invalid
+from sandbox.evaluation_runtime import runtime_of
 from sandbox.flags import FlagDetails
 from sandbox.ingestion.decoding import Payload, decode
 from sandbox.instance import Instance
@@ -57,7 +58,9 @@ async def evaluate_flags(
         **(person.properties if person else {}),
         **(fields.get("person_properties") or {}),
     }
-    flags = instance.flags.evaluate(distinct_id, properties, fields.get("flag_keys_to_evaluate"))
+    runtime = runtime_of(fields.get("evaluation_runtime"), request.headers)
+    keys = fields.get("flag_keys_to_evaluate")
+    flags = instance.flags.evaluate(distinct_id, properties, keys, runtime)
     evaluated_at = int(instance.clock.now() * 1000)
     version = request.query_params.get("v", "")
     if (

@@ -91,7 +91,7 @@ class FlagReader:
             person_properties=wanted.person_properties,
             group_properties=wanted.group_properties,
             geoip_disable=True,
-            flag_keys_to_evaluate=wanted.keys,
+            flag_keys_to_evaluate=msgspec.UNSET if wanted.keys is None else wanted.keys,
         )
         try:
             return await self._api.evaluate(project.host, request)

@@ -44,8 +44,9 @@ class EvaluatedFlags(msgspec.Struct, frozen=True, kw_only=True):
 async def evaluate_flags(
     data: JSONBody[WhoseFlags], bus: NamedDependency[Connection]
 ) -> EvaluatedFlags:
-    """Let PostHog evaluate all flags of its project for a person.
+    """Let PostHog evaluate the flags of its project for a person.
 
+    Those are all but the ones that PostHog keeps for browsers and apps ("client-side only").
     Without a project key, and while PostHog does not answer, there are none. An email address
     stands for its contact.
     """

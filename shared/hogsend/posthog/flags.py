@@ -6,7 +6,7 @@ PostHog's side is `rust/feature-flags/src/api/`.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 import msgspec
@@ -23,7 +23,7 @@ EVALUATION_SECONDS = 10.0
 _Shape = TypeVar("_Shape")
 
 
-class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Body of the request."""
 
     token: str
@@ -33,7 +33,10 @@ class FlagsRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     group_properties: dict[str, Properties]
     geoip_disable: bool
     """Otherwise PostHog would locate every person at this server's address."""
-    flag_keys_to_evaluate: list[str] | None = None
+    flag_keys_to_evaluate: list[str] | msgspec.UnsetType = msgspec.UNSET
+    evaluation_runtime: Literal["server"] = "server"
+    """Otherwise PostHog, which knows no runtime of our client, leaves out every flag that is for
+    servers alone, also where it is asked for by its key."""
 
     def __repr__(self) -> str:
         """Hide the person and the key."""

@@ -7,9 +7,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from posthog import Posthog
 
+from hogsend.posthog.flags import FlagsApi, FlagsRequest
 from tests.integration.sandbox.driver import Driver, bearer
+
+BY_RUNTIME = [
+    {"key": "all"},
+    {"key": "client", "evaluation_runtime": "client"},
+    {"key": "server", "evaluation_runtime": "server"},
+]
 
 
 async def with_sdk(posthog: Driver, work: Callable[[Posthog], Any]) -> Any:
@@ -94,6 +102,47 @@ async def test_it_evaluates_flags(posthog: Driver) -> None:
     assert answers == [True, False, "blue", {"hex": "#00f"}, False, True]
     called = [one for one in (await posthog.state())["events"] if one["event"] != "$set"]
     assert {one["event"] for one in called} == {"$feature_flag_called"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "headers", "found"),
+    [
+        ({}, {}, {"all"}),
+        ({}, {"User-Agent": "hogsend/1"}, {"all"}),
+        ({}, {"User-Agent": "posthog-unknown/1"}, {"all"}),
+        ({}, {"User-Agent": "posthog-python/7.0.0"}, {"all", "server"}),
+        ({}, {"User-Agent": "curl/8.5.0"}, {"all", "server"}),
+        ({}, {"User-Agent": "posthog-ios/3.0.0"}, {"all", "client"}),
+        ({}, {"User-Agent": "Mozilla/5.0 (X11)"}, {"all", "client"}),
+        ({}, {"Origin": "https://example.com"}, {"all", "client"}),
+        ({"evaluation_runtime": "server"}, {"User-Agent": "Mozilla/5.0"}, {"all", "server"}),
+        ({"evaluation_runtime": "Client"}, {}, {"all", "client"}),
+        ({"evaluation_runtime": "all"}, {}, {"all", "client", "server"}),
+        ({"evaluation_runtime": "other"}, {}, {"all", "client", "server"}),
+        ({"evaluation_runtime": "server", "flag_keys_to_evaluate": ["client"]}, {}, set()),
+    ],
+)
+async def test_flags_of_another_runtime_are_not_evaluated(
+    posthog: Driver, asked: dict[str, Any], headers: dict[str, str], found: set[str]
+) -> None:
+    await posthog.http.put("/_sandbox/flags", json=BY_RUNTIME)
+    body = {"token": posthog.instance.options.project_key, "distinct_id": "u_1", **asked}
+    answer = await posthog.http.post("/flags/?v=2", json=body, headers=headers)
+    assert set(answer.json()["flags"]) == found
+
+
+async def test_our_own_request_is_that_of_a_server(posthog: Driver) -> None:
+    await posthog.http.put("/_sandbox/flags", json=BY_RUNTIME)
+    request = FlagsRequest(
+        token=posthog.instance.options.project_key,
+        distinct_id="u_1",
+        groups={},
+        person_properties={},
+        group_properties={},
+        geoip_disable=True,
+    )
+    found = await FlagsApi(posthog.http).evaluate(posthog.url, request)
+    assert set(found.flags) == {"all", "server"}
 
 
 async def test_legacy_answers_and_wrong_keys(posthog: Driver) -> None:

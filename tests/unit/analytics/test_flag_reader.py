@@ -116,6 +116,7 @@ async def test_posthog_is_asked_with_the_key_and_what_is_known() -> None:
         "person_properties": {"a": 1},
         "group_properties": {},
         "geoip_disable": True,
+        "evaluation_runtime": "server",
         "flag_keys_to_evaluate": ["beta"],
     }
 
