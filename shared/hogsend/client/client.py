@@ -298,7 +298,8 @@ async def connect(
 ) -> AsyncIterator[Client]:
     """Connect a service to Hogsend's bus for the length of a `with` block.
 
-    Connection changes and errors of NATS are logged on the logger `hogsend.client.client`.
+    Connection changes, errors of NATS, and why events cannot be read while that is tried again are
+    logged on the logger `hogsend.client.client`.
 
     Args:
         url: NATS address, credentials included; `NATS_URL` from the environment by default.

@@ -27,7 +27,11 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 BUILD_INFO = Gauge("hogsend_build_info", "1; which version runs is in the label", ["version"])
 BUILD_INFO.labels(__version__).set(1)
 
-BUS_EVENTS = Counter("hogsend_bus_events", "Connection changes and errors of NATS", ["what"])
+BUS_EVENTS = Counter(
+    "hogsend_bus_events",
+    "Connection changes, errors of NATS, and reasons why a consumer cannot be read",
+    ["what"],
+)
 BUS_CONNECTED = Gauge("hogsend_bus_connected", "1 while NATS is connected")
 RPC_SECONDS = Histogram(
     "hogsend_rpc_seconds",

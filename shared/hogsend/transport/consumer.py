@@ -19,6 +19,7 @@ from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.foreign_consumer import found_or_made
 from hogsend.transport.own_consumer import Position, made
 from hogsend.transport.pull import ConsumerGone, Pull
+from hogsend.transport.trouble import Trouble
 
 RETRY_SECONDS = 0.5
 
@@ -62,6 +63,7 @@ class Consumer:
         self._batch = batch
         self._adjust = adjust
         self._position = position
+        self._trouble = Trouble(connection, stream, config.durable_name)
 
     async def find(self) -> str:
         """Make the consumer unless it exists, and give its name.
@@ -81,6 +83,8 @@ class Consumer:
     async def batches(self) -> AsyncGenerator[list[Msg], None]:
         """Yield unacknowledged messages, until the connection is closed.
 
+        Its observer is told why the consumer cannot be read, while it is tried again.
+
         Raises:
             ConsumerConflict: see `find`.
             Forbidden: this NATS user may not make the consumer, or not read from it.
@@ -92,13 +96,16 @@ class Consumer:
                     if pull is None:
                         await connected(self._connection)
                         pull = await self._start()
-                    if messages := await self._without_strays(await pull.next(self._batch)):
+                    found = await pull.next(self._batch)
+                    self._trouble.over()
+                    if messages := await self._without_strays(found):
                         if self._position is not None:
                             self._position.reached(messages[-1].metadata.sequence.stream)
                         yield messages
                 except nats.errors.ConnectionClosedError:
                     return
-                except (*UNREACHABLE, ConsumerGone):
+                except (*UNREACHABLE, ConsumerGone) as error:
+                    self._trouble.tell(error)
                     if pull is not None:
                         await pull.stop()
                     pull = None

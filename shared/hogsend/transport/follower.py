@@ -19,6 +19,7 @@ from hogsend.transport.connection import UNREACHABLE, Connection
 from hogsend.transport.consumer import RETRY_SECONDS, connected, is_stray
 from hogsend.transport.foreign_consumer import found_or_made
 from hogsend.transport.pull import ConsumerGone, Pull
+from hogsend.transport.trouble import Trouble
 
 AT_ONCE = 64
 """Messages that one request brings."""
@@ -40,6 +41,7 @@ class Follower:
         self._connection = connection
         self._stream = stream
         self._config = _named(config)
+        self._trouble = Trouble(connection, stream, None)
         self._pull: Pull | None = None
         self._finalizer: weakref.finalize[..., Follower] | None = None
 
@@ -55,7 +57,8 @@ class Follower:
     async def next(self) -> list[Msg]:
         """Wait for what comes next; empty once the connection is closed.
 
-        A wait that is cancelled loses nothing.
+        A wait that is cancelled loses nothing. The connection's observer is told why nothing can be
+        read, while it is tried again.
 
         Raises:
             Forbidden: this NATS user may not make the consumer, or not read from it.
@@ -64,13 +67,15 @@ class Follower:
             try:
                 pull = self._pull or await self._start()
                 messages = await pull.follow(AT_ONCE)
+                self._trouble.over()
                 if kept := [
                     message for message in messages if not is_stray(self._connection, message)
                 ]:
                     return kept
             except nats.errors.ConnectionClosedError:
                 return []
-            except (*UNREACHABLE, ConsumerGone):
+            except (*UNREACHABLE, ConsumerGone) as error:
+                self._trouble.tell(error)
                 await self._begin_again()
 
     async def _start(self) -> Pull:
