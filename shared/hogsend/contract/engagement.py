@@ -79,10 +79,13 @@ FUNNEL: tuple[str, ...] = (
 """What the seeded destination subscribes to, in the contract's order (6.1)."""
 
 
+EngagementId = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
 class Engagement(Message, frozen=True, kw_only=True):
     """One thing that happened, as it is recorded and sent to destinations (contract 6.2)."""
 
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    id: EngagementId
     """The same on every repetition; what is recorded once and delivered once."""
     type: str
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
@@ -107,14 +110,17 @@ class MalformedEngagement(ValueError):
     """No engagement, and never will be."""
 
 
-class _Reported(msgspec.Struct, frozen=True):
+class EngagementReport(Message, frozen=True, kw_only=True):
+    """Engagement as anybody may publish it: its message's id and time stand in for its own."""
+
     data: Properties
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
+    id: EngagementId | None = None
     type: str | None = None
-    timestamp: str | None = None
+    """The one that the subject names."""
+    timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})] | None = None
 
 
-_decode = msgspec.json.Decoder(_Reported).decode
+_decode = msgspec.json.Decoder(EngagementReport).decode
 
 
 def read_engagement(
@@ -125,7 +131,7 @@ def read_engagement(
     Args:
         subject: what it was published on; says the type.
         headers: its headers; the message id stands in for a missing `id`.
-        body: JSON with `data`, and perhaps `id`, `type` and `timestamp`.
+        body: an `EngagementReport`.
         sequence: its position in the stream; stands in for a missing message id.
         time: when the stream took it; stands in for a missing `timestamp` or one out of range.
 
@@ -149,7 +155,7 @@ ENGAGEMENT_REPORTED = Channel(
     subject=f"{subjects.ENGAGEMENT}.>",
     parameter="type",
     stream=StreamName.ENGAGEMENT,
-    message=Engagement,
+    message=EngagementReport,
     publishers=(User.APP, User.INGEST, User.ANALYTICS),
     subscribers=(User.INGEST, User.ANALYTICS),
     summary="Something services did with a person; the last tokens are its type.",

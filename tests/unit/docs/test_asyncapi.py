@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from docs.generators.asyncapi import SERVICES, document, overlap, router_of, subscribed_subjects
 from hogsend.contract.consumers import ANSWERED_BY, REQUESTS
+from hogsend.contract.engagement import ENGAGEMENT_REPORTED, read_engagement
 from hogsend.contract.events import EVENT_ANNOUNCED
-from hogsend.contract.registry import channels, endpoints
+from hogsend.contract.persons import EVENT_CAPTURED, PERSON_ALIASED, PERSON_SET
+from hogsend.contract.registry import Channel, channels, endpoints
 from hogsend.contract.users import User
+from hogsend.service.credential_watcher import CredentialWatcher
+from hogsend.service.settings.shared import PostHogSettings
+from services.analytics.delivery.sources.persons import PersonsSource
+from services.analytics.project_key import ProjectKey
+from services.analytics.stored_project import StoredProject
+from tests.unit.analytics.delivery_fakes import FakeMessage
+from tests.unit.analytics.fakes import FakeLink
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +70,32 @@ def test_every_endpoint_is_an_operation_with_a_reply(built: dict[str, Any]) -> N
         if "reply" in operation
     }  # fmt: skip
     assert len(replies) == len(endpoints())
+
+
+@pytest.mark.parametrize(
+    ("channel", "told", "required"),
+    [
+        (ENGAGEMENT_REPORTED, {"data": {"to": "a@b.com"}}, ["data"]),
+        (EVENT_CAPTURED, {"event": "e", "distinctId": "u"}, ["distinctId", "event"]),
+        (PERSON_SET, {"distinctId": "u", "set": {"a": 1}}, ["distinctId"]),
+        (PERSON_ALIASED, {"distinctId": "u", "alias": "a"}, ["alias", "distinctId"]),
+    ],
+)
+def test_what_anybody_publishes_is_described_as_it_is_read(
+    built: dict[str, Any], channel: Channel, told: dict[str, Any], required: list[str]
+) -> None:
+    name = next(id for id, one in built["channels"].items() if one["address"] == channel.address)
+    (message,) = built["channels"][name]["messages"]
+    schema = built["components"]["schemas"][message]
+    assert sorted(schema["required"]) == required
+    body, at = json.dumps(told).encode(), datetime(2026, 11, 27, tzinfo=UTC)
+    subject = channel.subject.replace(">", "email.opened")
+    if channel is ENGAGEMENT_REPORTED:
+        read = read_engagement(subject, {}, body, 7, at)
+        assert msgspec.structs.asdict(read).keys() == schema["properties"].keys()
+    else:
+        key = ProjectKey(PostHogSettings(), StoredProject(FakeLink(), CredentialWatcher("posthog")))
+        assert PersonsSource(key).read(FakeMessage(7, subject, body)) is not None
 
 
 @pytest.mark.parametrize(
