@@ -39,8 +39,9 @@ UPDATE contact_merges SET loser_before = :loser_before::jsonb,
     survivor_before = :survivor_before::jsonb, loser_keys = :loser_keys::jsonb WHERE id = :id;
 
 -- name: mark_split(id)!
--- Remember that a merge is undone.
-UPDATE contact_merges SET split_at = now() WHERE id = :id;
+-- Remember that a merge is undone, and forget what it says of people; see migration 0021.
+UPDATE contact_merges SET split_at = now(), loser_before = '{}', survivor_before = NULL,
+    loser_keys = '[]' WHERE id = :id;
 
 -- name: details(ids)
 -- Contacts in the order of their ids, with some of their keys. Texts of keys may be a MiB long. Keys are
@@ -59,11 +60,16 @@ CROSS JOIN LATERAL (SELECT * FROM contacts WHERE id = wanted.id LIMIT 1) AS cont
 ORDER BY position;
 
 -- name: merges(contact)
--- The latest merges that a contact comes from, and those that were undone.
+-- The latest merges that a contact comes from, and those that were undone, with what leads to the other
+-- one now.
 SELECT merge.id, merge.at, merge.loser, merge.split_at, (
     SELECT coalesce(jsonb_agg(jsonb_build_object(
             'kind', key ->> 'kind', 'value', left(key ->> 'value', 200))), '[]')
-    FROM (SELECT key FROM jsonb_array_elements(merge.loser_keys) AS key LIMIT 20) AS part) AS keys
+    FROM (SELECT key FROM jsonb_array_elements(merge.loser_keys) AS key
+        UNION ALL
+        SELECT jsonb_build_object('kind', kind, 'value', value) FROM contact_keys
+        WHERE contact_id = merge.loser
+        LIMIT 20) AS part) AS keys
 FROM contact_merges AS merge
 WHERE merge.survivor = :contact
     OR merge.split_at IS NULL AND merge.loser::text IN (

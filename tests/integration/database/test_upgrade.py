@@ -212,6 +212,26 @@ async def test_emails_of_the_first_version_become_keys_in_one_form(
     await connection.close()
 
 
+async def test_merges_that_were_undone_say_nothing_of_people_any_more(
+    database_url: str, tmp_path: Path
+) -> None:
+    migrations = SERVICES / "ingest/migrations"
+    await migrate_to(database_url, User.INGEST, migrations, 20, tmp_path)
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    for split_at in (None, datetime(2026, 1, 1, tzinfo=UTC)):
+        await connection.execute(
+            """INSERT INTO contact_merges
+                (loser, survivor, loser_before, survivor_before, loser_keys, split_at)
+            VALUES (gen_random_uuid(), gen_random_uuid(), '{"email": "ada@b.com"}',
+                '{"email": "ada@b.com"}', '[{"kind": "email", "value": "ada@b.com"}]', $1)""",
+            split_at,
+        )
+    await migrate_to(database_url, User.INGEST, migrations, 21, tmp_path)
+    kept = await connection.fetch("SELECT merge::text FROM contact_merges AS merge ORDER BY id")
+    assert [row["merge"].count("ada@b.com") for row in kept] == [3, 0]
+    await connection.close()
+
+
 @pytest.mark.parametrize(
     ("sql", "reason"),
     [

@@ -295,6 +295,30 @@ async def test_a_merge_below_another_can_be_undone(people: People) -> None:
     assert anna.contact_key == "anna"
 
 
+@pytest.mark.parametrize("first", ["carl", "anna"], ids=["into another", "another into them"])
+async def test_a_merge_that_is_undone_says_nothing_of_anybody(
+    people: People, database: Database, database_url: str, first: str
+) -> None:
+    await people.hear(said(first, f"{first}@b.com", team="red"))
+    await people.share()
+    await people.hear(said("carl", "carl@b.com"), said("anna", "carl@b.com"))
+    of_carl, of_ben = (await people.one("anna")).merges
+    for merge in (of_carl, of_ben):
+        await people.merges.split(merge.id)
+    shown = (await people.one("anna")).merges
+    assert [{key.value for key in merge.keys} for merge in shown if merge.id == of_ben.id] == [
+        {"ben", "ben@b.com"}
+    ]
+    ben = await people.one("ben")
+    await ErasureJobs(database).request(UUID(ben.id))
+    rows = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    (left,) = await rows.fetch("SELECT merge::text AS record FROM contact_merges AS merge")
+    assert "ben" not in left["record"]
+    assert "chess" not in left["record"]
+    assert ben.id not in left["record"]
+    await rows.close()
+
+
 async def test_undoing_twice_changes_nothing(people: People) -> None:
     merged = await people.share()
     first = await people.merges.split(merged.merges[0].id)
