@@ -157,7 +157,10 @@ def documented_errors(*statuses: int) -> dict[int, ResponseSpec]:
         415: (ErrorBody, "The body is encoded in another way than gzip."),
         429: (ErrorBody, "Too many requests; see Retry-After."),
         502: (RefusalBody, "PostHog refused, or cannot be reached."),
-        503: (TypedErrorBody, "A dependency is unavailable; see Retry-After."),
+        503: (
+            TypedErrorBody,
+            "A dependency is unavailable, or NATS does not let it be asked; see Retry-After.",
+        ),
     }
     if HTTP_413_REQUEST_ENTITY_TOO_LARGE in statuses:
         statuses = (*statuses, HTTP_408_REQUEST_TIMEOUT, HTTP_415_UNSUPPORTED_MEDIA_TYPE)

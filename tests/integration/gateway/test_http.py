@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from hogsend.contract.credentials import CREDENTIALS_TOKEN, TokenRequest
 from hogsend.contract.errors import Forbidden
@@ -35,6 +36,27 @@ async def test_events_without_ingest_is_a_typed_503(gateway: Gateway) -> None:
     assert answer.status_code == 503
     assert answer.json() == {"error": "the ingest service is not running", "code": "unavailable"}
     assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_what_nats_forbids_is_a_typed_503_that_says_what_to_do(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As with a NATS that was not brought up to date: no gateway may ask for a token.
+    monkeypatch.setattr(
+        "services.gateway.console.connecting.PROVISIONER_PROJECTS", CREDENTIALS_TOKEN
+    )
+    with capture_logs() as logs:
+        answer = await gateway.http.get("/console/connect/projects", headers=admin())
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "error": f"NATS user 'gateway' may not publish to {CREDENTIALS_TOKEN.subject}",
+        "code": "forbidden",
+        "remediation": Forbidden.fix,
+    }
+    assert int(answer.headers["retry-after"]) > 0
+    (said,) = [line for line in logs if line["event"] == "answered 503"]
+    assert said["fix"] == Forbidden.fix
+    assert "exc_info" not in said
 
 
 async def test_health_names_what_is_down(
