@@ -223,7 +223,7 @@ class HeardWrites:
 
     async def _sources_of(self, subject: str) -> Sequence[Source]:
         about_persons = subject.removeprefix(f"{subjects.ENGAGEMENT}.")
-        found = [one for one in self._sources if _covers(one.subscription.subject, subject)]
+        found = [one for one in self._sources if subjects.covers(one.subscription.subject, subject)]
         if about_persons != subject:
             found += await self._destinations.current()
         return found
@@ -254,8 +254,3 @@ def _captured(source: Source, message: ReadableMessage) -> Captured | None:
     except (Skipped, Unprocessable):
         # Who sends it says so.
         return None
-
-
-def _covers(pattern: str, subject: str) -> bool:
-    """Whether a pattern that ends in `*`, as all of the sources' do, covers a subject."""
-    return subject.startswith(pattern.removesuffix("*"))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from hogsend.contract import subjects
 from hogsend.contract.dead_letters import (
     DeadLetter,
     DeadLettersDone,
@@ -170,26 +171,16 @@ def _require_replayable(content: DeadLetter) -> None:
         )
     for channel in channels():
         if (
-            channel.stream == content.stream
+            subjects.is_literal(content.subject)
+            and channel.stream == content.stream
             and DEAD_LETTER_KEEPER in channel.publishers
-            and _covers(channel.subject, content.subject)
+            and subjects.covers(channel.subject, content.subject)
             and (channel.subject != PARTITIONED or has_slot(content.subject))
         ):
             return
     raise NotReplayed(
         "not_replayable",
         f"no stream {content.stream} takes {content.subject or 'a message without a subject'} back",
-    )
-
-
-def _covers(pattern: str, subject: str) -> bool:
-    tokens, wanted = subject.split("."), pattern.split(".")
-    if not all(token and token.isprintable() and not set(token) & set(" *>") for token in tokens):
-        return False
-    if wanted[-1] == ">":
-        wanted = wanted[:-1] + ["*"] * max(len(tokens) - len(wanted) + 1, 1)
-    return len(tokens) == len(wanted) and all(
-        theirs in {"*", ours} for theirs, ours in zip(wanted, tokens, strict=True)
     )
 
 

@@ -98,8 +98,35 @@ def covers(pattern: str, subject: str) -> bool:
         if len(tokens) <= len(wanted):
             return False
         tokens = tokens[: len(wanted)]
+    # No pattern of one length gets what has any length.
+    elif tokens[-1] == ">":
+        return False
     return len(tokens) == len(wanted) and all(
         theirs in {"*", ours} for theirs, ours in zip(wanted, tokens, strict=True)
+    )
+
+
+def common(one: str, other: str) -> str | None:
+    """The pattern of exactly those messages that both patterns get; None without any."""
+    ours, theirs = one.split("."), other.split(".")
+    found: list[str] = []
+    while ours and theirs:
+        if ours == [">"]:
+            return ".".join([*found, *theirs])
+        if theirs == [">"]:
+            return ".".join([*found, *ours])
+        mine, its = ours.pop(0), theirs.pop(0)
+        if mine != its and "*" not in {mine, its}:
+            return None
+        found.append(its if mine == "*" else mine)
+    return None if ours or theirs else ".".join(found)
+
+
+def is_literal(subject: str) -> bool:
+    """Whether a message can lie on `subject`: no wildcard, no empty token, nothing invisible."""
+    return all(
+        token and token.isprintable() and not set(token) & set(" *>")
+        for token in subject.split(".")
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from itertools import zip_longest
 from typing import Any
 
 import msgspec
 import pytest
 
+from hogsend.contract import subjects
 from hogsend.contract.credentials import ProjectReply
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.permissions import permissions
@@ -288,17 +288,7 @@ async def test_what_is_heard_is_not_taken_for_what_its_stream_has_at_some_place(
 def test_this_service_may_listen_where_writes_are_published() -> None:
     allowed = permissions(User.ANALYTICS).subscribe
     for subject in World(analytics_event_mirror=True).heard.subjects:
-        assert any(covers(pattern, subject) for pattern in allowed), subject
-
-
-def covers(pattern: str, subject: str) -> bool:
-    """Whether a pattern covers all that another one does."""
-    for mine, theirs in zip_longest(pattern.split("."), subject.split("."), fillvalue=""):
-        if mine == ">":
-            return True
-        if mine != theirs and not (mine == "*" and theirs):
-            return False
-    return True
+        assert any(subjects.covers(pattern, subject) for pattern in allowed), subject
 
 
 def captured(

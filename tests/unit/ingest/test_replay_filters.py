@@ -17,22 +17,6 @@ COPY = subjects.replay("mailer")
 
 
 @pytest.mark.parametrize(
-    ("pattern", "subject", "is_covered"),
-    [
-        (">", "a", True),
-        ("a.>", "a", False),
-        ("a.>", "a.b.c", True),
-        ("a.*", "a.b", True),
-        ("a.*", "a.b.c", False),
-        ("*.b", "a.b", True),
-        ("a.b", "a.*", False),
-    ],
-)
-def test_a_pattern_covers_a_subject(pattern: str, subject: str, is_covered: bool) -> None:
-    assert subjects.covers(pattern, subject) is is_covered
-
-
-@pytest.mark.parametrize(
     ("filters", "named"),
     [
         ([">"], list(EVERYTHING)),

@@ -59,3 +59,47 @@ def test_long_names_that_differ_at_the_end_differ_in_their_digest() -> None:
 def test_a_token_escape_did_not_make_is_refused(token: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         subjects.unescape(token)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "is_covered"),
+    [
+        (">", "a", True),
+        (">", ">", True),
+        ("a.>", "a", False),
+        ("a.>", "a.b.c", True),
+        ("a.>", "a.>", True),
+        ("a.*", "a.b", True),
+        ("a.*", "a.b.c", False),
+        ("a.*", "a.>", False),
+        ("a.*.>", "a.>", False),
+        ("*.b", "a.b", True),
+        ("a.b", "a.*", False),
+        ("a.bc.*", "a.b.c", False),
+    ],
+)
+def test_a_pattern_covers_a_subject(pattern: str, subject: str, is_covered: bool) -> None:
+    assert subjects.covers(pattern, subject) is is_covered
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        (">", "a.*", "a.*"),
+        ("a.>", "*.b.>", "a.b.>"),
+        ("a.>", "a", None),
+        ("a.*.x", "a.b.*", "a.b.x"),
+        ("a.*", "a.b.c", None),
+        ("a.b", "a.c", None),
+        ("a.*.>", "a.b.*.x", "a.b.*.x"),
+    ],
+)
+def test_two_patterns_have_in_common_what_both_get(one: str, other: str, both: str | None) -> None:
+    assert subjects.common(one, other) == both
+    assert subjects.common(other, one) == both
+
+
+@pytest.mark.parametrize("subject", ["", "a.", ".a", "a..b", "a.*", "a.>", "a b", "a\r\nPUB x"])
+def test_no_message_lies_on_a_pattern_or_a_broken_subject(subject: str) -> None:
+    assert not subjects.is_literal(subject)
+    assert subjects.is_literal("a.b")
