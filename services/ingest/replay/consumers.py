@@ -21,7 +21,7 @@ from hogsend.transport.connection import MANAGEMENT_SECONDS, Connection
 from hogsend.transport.own_consumer import consumers_of
 from hogsend.transport.publisher import Problem
 from services.ingest.jetstream_errors import available
-from services.ingest.replay.filters import by_name, catches_replays, filters_of, set_filters
+from services.ingest.replay.filters import by_name, filters_of, set_filters
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -49,15 +49,18 @@ class ReplayConsumers:
         """Have the durable read its copies, and no other consumer.
 
         Raises:
-            NotFound, InvalidRequest, Unavailable: as `filters`.
+            NotFound, Unavailable: as `filters`.
+            InvalidRequest: as `filters`, or a consumer reads copies and nothing else.
         """
         found = await self._all()
         target = _target(found, durable)
+        apart = {one.name: _apart_from_copies(one) for one in found}
         for one in found:
-            if one.name != durable and any(map(catches_replays, filters_of(_config(one)))):
-                await self._set_filters(one.name, by_name(filters_of(_config(one))))
-        if (own := subjects.replay(durable)) not in filters_of(_config(target)):
-            await self._set_filters(durable, [*by_name(_wanted(target)), own])
+            if one.name != durable and apart[one.name] != _wanted(one):
+                # Another replay may be open: what is this consumer's own stays.
+                await self._set_filters(one.name, [*apart[one.name], *_copies_of(one)])
+        if (own := subjects.replay(durable)) not in (read := _copies_of(target)):
+            await self._set_filters(durable, [*apart[durable], *read, own])
 
     async def opened(self) -> list[str]:
         """Durables that read copies at the moment.
@@ -77,8 +80,9 @@ class ReplayConsumers:
         Raises:
             NotFound, InvalidRequest, Unavailable: as `filters`.
         """
-        wanted = await self.filters(durable)
-        await self._set_filters(durable, wanted)
+        # Whoever made one that reads copies alone wants it so; without a filter it had everything.
+        if wanted := await self.filters(durable):
+            await self._set_filters(durable, wanted)
 
     async def copies(self) -> dict[str, int]:
         """How many copies there are for each durable.
@@ -170,5 +174,20 @@ def _config(info: ConsumerInfo) -> dict[str, Any]:
 
 
 def _wanted(info: ConsumerInfo) -> list[str]:
-    """What it reads apart from copies."""
+    """What it reads apart from copies for itself."""
     return [one for one in filters_of(_config(info)) if one != subjects.replay(info.name)]
+
+
+def _copies_of(info: ConsumerInfo) -> list[str]:
+    """Subjects of copies for itself that it reads."""
+    return [one for one in filters_of(_config(info)) if one == subjects.replay(info.name)]
+
+
+def _apart_from_copies(info: ConsumerInfo) -> list[str]:
+    """What it is to read apart from copies for itself: nothing of anybody else's."""
+    if named := by_name(_wanted(info)):
+        return named
+    raise InvalidRequest(
+        f"the consumer {info.name!r} reads copies of replays and nothing else; delete it first, "
+        "with `hogsend consumers delete`"
+    )

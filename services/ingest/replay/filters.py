@@ -10,7 +10,7 @@ from hogsend.contract import subjects
 EVERYTHING = (f"{subjects.EVENTS}.*", f"{subjects.CONTACTS}.*.erased")
 """What is announced to everybody who reads the stream."""
 
-_REPLAYS = subjects.REPLAYS.split(".")
+_COPIES = f"{subjects.REPLAYS}.*"
 
 
 def filters_of(config: Mapping[str, Any]) -> list[str]:
@@ -21,7 +21,14 @@ def filters_of(config: Mapping[str, Any]) -> list[str]:
 
 
 def set_filters(config: MutableMapping[str, Any], filters: Sequence[str]) -> None:
-    """Give a configuration filters; one is written as clients mostly do."""
+    """Give a configuration filters; one is written as clients mostly do.
+
+    Raises:
+        ValueError: there are none, which JetStream would take for everything.
+    """
+    if not filters:
+        message = "a consumer without a filter reads everything"
+        raise ValueError(message)
     config.pop("filter_subject", None)
     config.pop("filter_subjects", None)
     if len(filters) == 1:
@@ -32,29 +39,28 @@ def set_filters(config: MutableMapping[str, Any], filters: Sequence[str]) -> Non
 
 def catches_replays(pattern: str) -> bool:
     """Whether a filter catches copies for some durable."""
-    wanted, tokens = pattern.split("."), [*_REPLAYS, "*"]
-    if wanted[-1] == ">":
-        wanted.pop()
-        return len(wanted) < len(tokens) and _overlap(wanted, tokens)
-    return len(wanted) == len(tokens) and _overlap(wanted, tokens)
+    return subjects.common(pattern, _COPIES) is not None
 
 
 def names_replays(pattern: str) -> bool:
     """Whether a filter is about copies and nothing else."""
-    return catches_replays(pattern) and pattern.split(".")[1:2] == _REPLAYS[1:]
+    return catches_replays(pattern) and not _apart_from_copies(pattern)
 
 
 def by_name(filters: Sequence[str]) -> list[str]:
-    """Filters that catch the same, without copies."""
+    """Filters that catch the same, without copies; empty when they catch copies alone."""
     named: list[str] = []
     for one in filters:
-        wanted = [one]
-        if catches_replays(one):
-            wanted = [name for name in EVERYTHING if subjects.covers(one, name)]
-        # JetStream takes no two filters that overlap.
-        named += [name for name in wanted if not any(subjects.covers(two, name) for two in named)]
-    return named
+        named += _apart_from_copies(one) if catches_replays(one) else [one]
+    named = list(dict.fromkeys(named))
+    # JetStream takes no two filters that overlap.
+    return [
+        name
+        for name in named
+        if not any(subjects.covers(other, name) for other in named if other != name)
+    ]
 
 
-def _overlap(wanted: Sequence[str], tokens: Sequence[str]) -> bool:
-    return all("*" in {one, two} or one == two for one, two in zip(wanted, tokens, strict=False))
+def _apart_from_copies(pattern: str) -> list[str]:
+    found = (subjects.common(pattern, name) for name in EVERYTHING)
+    return [name for name in found if name is not None]

@@ -144,8 +144,8 @@ class EventReplayer:
                 async with self._alone(durable):
                     if not await self._consumers.forget_acknowledged(durable):
                         await self._consumers.close(durable)
-            except (NotFound, Unavailable):
-                # It was deleted meanwhile, or its replay goes on.
+            except (NotFound, InvalidRequest, Unavailable):
+                # It was deleted meanwhile, its replay goes on, or no replay may be to it.
                 continue
 
     def _alone(self, durable: str) -> AbstractAsyncContextManager[HeldLock]:

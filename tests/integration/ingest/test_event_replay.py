@@ -201,6 +201,47 @@ async def test_afterwards_everything_is_as_it_was(driver: Driver, own: EventRepl
     assert not state.subjects, "nobody's copies are deleted"
 
 
+@pytest.mark.parametrize("by_ingest", [True, False])
+async def test_who_reads_by_a_wildcard_gets_what_it_asked_for_and_no_copy(
+    servers: Servers, driver: Driver, ingest: ServiceBroker, by_ingest: bool
+) -> None:
+    wanted = durable("wildcard", "hogsend.*.signed_up")
+    async with harness.connected(servers, User.SUBSCRIBER) as connection:
+        asks = connection.js if by_ingest else await driver.operator.js_for(StreamName.EVENTS)
+        await asks.add_consumer(StreamName.EVENTS, wanted)
+        temporary = ConsumerConfig(
+            name="temporary", filter_subject="hogsend.*.left", inactive_threshold=60
+        )
+        for _ in range(2):
+            await connection.js.add_consumer(StreamName.EVENTS, temporary)
+        assert len(await taken(driver, "wildcard")) == 3
+        await replay(driver, EVERYTHING)
+        assert not await pending(driver, "wildcard")
+        assert (await filters(driver))["wildcard"] == "hogsend.events.signed_up"
+        # A program that starts again asks for the same as before.
+        await connection.js.add_consumer(StreamName.EVENTS, wanted)
+
+
+async def test_two_durables_get_a_replay_at_once(driver: Driver, own: EventReplayer) -> None:
+    await replay(driver)
+    await replay(driver, EVERYTHING)
+    await own.tidy()
+    assert len(await taken(driver, MAILER)) == 2
+    assert len(await taken(driver, EVERYTHING)) == 3
+
+
+async def test_who_reads_nothing_but_copies_is_not_made_to_read_everything(
+    driver: Driver, own: EventReplayer
+) -> None:
+    js = await driver.operator.js_for(StreamName.EVENTS)
+    await js.add_consumer(StreamName.EVENTS, durable("curious", "hogsend.replays.*"))
+    with pytest.raises(InvalidRequest, match="'curious' reads copies of replays and nothing else"):
+        await replay(driver)
+    await own.tidy()
+    assert (await filters(driver))["curious"] == "hogsend.replays.*"
+    assert (await filters(driver))[MAILER] == "hogsend.events.signed_up"
+
+
 async def test_it_is_given_in_parts_and_no_more_than_is_taken(
     driver: Driver, own: EventReplayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,11 @@ EVERYTHING = ["hogsend.events.*", "hogsend.contacts.*.erased"]
         ({"filter_subjects": ["hogsend.>"]}, {"filter_subjects": EVERYTHING}),
         ({"filter_subject": "*.*.*"}, {"filter_subject": "hogsend.events.*"}),
         ({"filter_subject": "hogsend.events.*"}, {"filter_subject": "hogsend.events.*"}),
+        ({"filter_subject": "hogsend.*.left"}, {"filter_subject": "hogsend.events.left"}),
+        (
+            {"filter_subjects": ["*.*.left", "*.*.anna.erased"]},
+            {"filter_subjects": ["hogsend.events.left", "*.*.anna.erased"]},
+        ),
     ],
 )
 def test_who_reads_everything_does_so_by_name_without_the_copies_of_a_durable(

@@ -11,6 +11,7 @@ from services.ingest.replay.filters import (
     catches_replays,
     filters_of,
     names_replays,
+    set_filters,
 )
 
 COPY = subjects.replay("mailer")
@@ -24,6 +25,11 @@ COPY = subjects.replay("mailer")
         (["hogsend.*.*"], ["hogsend.events.*"]),
         (["hogsend.*.*.*", "hogsend.*.*"], ["hogsend.*.*.*", "hogsend.events.*"]),
         (["hogsend.events.x"], ["hogsend.events.x"]),
+        (["hogsend.*.signed_up"], ["hogsend.events.signed_up"]),
+        (["*.*.left", "hogsend.*.signed_up"], ["hogsend.events.left", "hogsend.events.signed_up"]),
+        (["hogsend.*.*.>"], ["hogsend.*.*.>"]),
+        (["hogsend.events.x", ">"], list(EVERYTHING)),
+        ([COPY, "hogsend.events.x"], ["hogsend.events.x"]),
     ],
 )
 def test_what_catches_copies_is_replaced_by_what_it_else_catches(
@@ -37,6 +43,13 @@ def test_what_catches_copies_is_replaced_by_what_it_else_catches(
 def test_a_filter_for_copies_is_known(pattern: str) -> None:
     assert names_replays(pattern)
     assert by_name([pattern]) == []
+
+
+def test_no_filter_is_never_written_for_what_reads_nothing() -> None:
+    config = {"filter_subject": "hogsend.*.x"}
+    with pytest.raises(ValueError, match="everything"):
+        set_filters(config, [])
+    assert config == {"filter_subject": "hogsend.*.x"}
 
 
 def test_no_filter_is_everything() -> None:
