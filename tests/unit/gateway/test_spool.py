@@ -379,6 +379,45 @@ async def test_what_is_no_file_at_all_is_set_aside(tmp_path: Path) -> None:
     await spool.close()
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK])
+async def test_a_file_that_cannot_be_opened_for_a_while_is_published_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    spool = Spool(tmp_path, BIG)
+    ended = await filled(tmp_path / "ended", 2)
+    ended.rename(tmp_path / ended.name)
+    opened = os.open
+
+    def short(path: os.PathLike[str], *arguments: int) -> int:
+        if Path(path).suffix == ".spool":
+            raise OSError(number, os.strerror(number))
+        return opened(path, *arguments)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", short)
+        await spool.adopt()
+        assert (spool.count, set_aside(spool)) == (0, 0)
+    await spool.adopt()
+    assert await drained(spool) == ["id-0", "id-1"]
+    await spool.close()
+
+
+async def test_a_file_that_its_owner_is_done_with_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, other = Spool(tmp_path, BIG), Spool(tmp_path, BIG)
+    await owner.append(webhook(1))
+    file, before = only_file(tmp_path), damaged_places()
+    assert await drained(owner) == ["id-1"]
+    # The other one looked into the directory before that.
+    monkeypatch.setattr(Path, "glob", lambda _directory, _pattern: iter([file]))
+    await other.adopt()
+    assert damaged_places() == before
+    assert other._files._left_alone == set()
+    await owner.close()
+    await other.close()
+
+
 def sqlite_spool(directory: Path, count: int) -> Path:
     """Leave what version 0.1 would have left."""
     path = directory / "webhooks.sqlite3"

@@ -6,6 +6,7 @@ of a process that has ended are adopted.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ DAMAGED = Counter("hogsend_spool_damaged", "Places in files of the spool that ca
 FILES_SET_ASIDE = Gauge("hogsend_spool_files_set_aside", "Damaged files in SPOOL_DIR/set-aside")
 
 SET_ASIDE_DIRECTORY = "set-aside"
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK})
+"""Errors that say nothing of a file: this machine is short of something for a while."""
 IMPORT_BYTES = 1024 * 1024
 """How much of an earlier version's spool is in memory at once."""
 
@@ -228,6 +231,14 @@ class SpoolDirectory:
         try:
             file = SpoolFile.adopt(path)
         except OSError as error:
+            if error.errno in SHORTAGES:
+                metrics.FAILURES.labels("spool", "read").inc()
+                log.warning(
+                    "a file of the spool waits until it can be opened",
+                    file=str(path),
+                    reason=str(error),
+                )
+                return
             _say_damaged(path, 1, str(error))
             try:
                 self._move_aside([path])

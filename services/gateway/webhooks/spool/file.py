@@ -86,7 +86,10 @@ class SpoolFile:
         Raises:
             OSError: it cannot be read.
         """
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Its owner may have finished with it between the two lines above.
