@@ -100,12 +100,15 @@ SELECT kind, value FROM contact_keys WHERE contact_id = :contact AND kind <> 'em
 
 -- name: timeline(user_ids, contacts, mails, others, limit, offset)
 -- Events of a contact, the latest first. The contact finds them, and the user ids tell whose they are: a
--- merge may have been undone. Found first and sorted then: walking along all events in their order ends
--- soon for those who did something lately, and never for the others.
+-- merge may have been undone. An id that leads to nobody, such as `anonymous`, leaves it to the address;
+-- it is looked up only where the contact has no such id. Found first and sorted then: walking along all
+-- events in their order ends soon for those who did something lately, and never for the others.
 SELECT id, event, source, occurred_at, properties
 FROM (
     SELECT id, event, source, occurred_at, received_at, properties FROM events
-    WHERE contact_id = ANY(:contacts::uuid[]) AND user_id = ANY(:user_ids::text[])
+    WHERE contact_id = ANY(:contacts::uuid[]) AND (user_id = ANY(:user_ids::text[])
+        OR (SELECT key.contact_id FROM contact_keys AS key WHERE key.kind = 'external'
+            AND key.digest = sha256(convert_to(events.user_id, 'UTF8')) LIMIT 1) IS NULL)
         AND CASE WHEN source = 'hogsend' AND starts_with(event, 'email.') THEN :mails::boolean
             ELSE :others::boolean END
     OFFSET 0
@@ -116,7 +119,9 @@ LIMIT :limit OFFSET :offset;
 -- name: timeline_total(user_ids, contacts, mails, others)$
 -- How many events of a contact there are.
 SELECT count(*) FROM events
-WHERE contact_id = ANY(:contacts::uuid[]) AND user_id = ANY(:user_ids::text[])
+WHERE contact_id = ANY(:contacts::uuid[]) AND (user_id = ANY(:user_ids::text[])
+    OR (SELECT key.contact_id FROM contact_keys AS key WHERE key.kind = 'external'
+        AND key.digest = sha256(convert_to(events.user_id, 'UTF8')) LIMIT 1) IS NULL)
     AND CASE WHEN source = 'hogsend' AND starts_with(event, 'email.') THEN :mails::boolean
         ELSE :others::boolean END;
 

@@ -316,6 +316,8 @@ async def test_a_timeline_has_what_happened_to_a_contact_and_to_nobody_else(
     await people.happened("second", "u_2", ago=5 * hours)
     # The two are one from here on.
     await people.happened("third", "u_2", "ada@example.com", ago=4 * hours)
+    # Such an id is nobody's, so the address says whose it is.
+    await people.happened("form", " Anonymous", "ada@example.com", ago=3.5 * hours)
     sent = {"to": "ada@example.com", "subject": "Hi", "templateKey": "welcome"}
     await people.happened("email.sent", "u_2", ago=3 * hours, source="hogsend", **sent)
     await people.happened("email.sent", "u_2", ago=2 * hours)
@@ -327,7 +329,7 @@ async def test_a_timeline_has_what_happened_to_a_contact_and_to_nobody_else(
         return [f"{one.type} {one.data['event']}" for one in page.timeline]
 
     everything = [
-        *("event email.sent", "email email.sent", "event third", "event second"),
+        *("event email.sent", "email email.sent", "event form", "event third", "event second"),
         "event first",
     ]
     assert await names() == everything
@@ -339,7 +341,7 @@ async def test_a_timeline_has_what_happened_to_a_contact_and_to_nobody_else(
     (mail,) = page.timeline
     assert page.total == 1
     assert mail.data == {
-        "id": "e-4",
+        "id": "e-5",
         "event": "email.sent",
         "source": "hogsend",
         "properties": sent,
@@ -360,8 +362,9 @@ async def test_a_timeline_reads_no_event_of_others(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await people.happened(user_id="ada", email="ada@example.com")
-    for _ in range(10):
-        await people.happened(email="ada@example.com")
+    for user_id in ("", "null"):
+        for _ in range(5):
+            await people.happened(user_id=user_id, email="ada@example.com")
     asked: list[tuple[str, tuple[Any, ...]]] = []
     connection_type: Any = asyncpg.Connection
     async with people.database.acquire() as connection:
