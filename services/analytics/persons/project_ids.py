@@ -11,7 +11,7 @@ import msgspec
 
 from hogsend.contract.credentials import CredentialChanged, TokenReply
 from hogsend.posthog.api import PostHogError, Projects, Transport
-from hogsend.posthog.project_choice import choose_project
+from hogsend.posthog.project_choice import DENIED, choose_project
 from hogsend.service.credential_watcher import CredentialWatcher
 
 DISCOVERY_SECONDS = 10.0
@@ -38,10 +38,12 @@ class ProjectIds:
         self._discovering = asyncio.Lock()
         watcher.on_change(self._changed)
 
-    def mismatch(self, bearer: TokenReply, host: str) -> str | None:
-        """Say how the project differs from those the grant covers, if it does."""
+    def why_refused(self, error: PostHogError, bearer: TokenReply, host: str) -> str | None:
+        """Say why PostHog refuses the project, and what to do, if it is the project."""
         choice = choose_project(self._configured, bearer, host)
-        return None if choice.is_covered else f"{choice.mismatch} {choice.remedy}"
+        if error.status in DENIED and not choice.is_covered:
+            return f"{choice.mismatch} {choice.remedy}"
+        return choice.when_refused(error)
 
     async def of(self, bearer: TokenReply, host: str, transport: Transport) -> str:
         """Give the project's id, asking PostHog over `transport` if necessary.

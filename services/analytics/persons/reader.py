@@ -23,7 +23,6 @@ from hogsend.contract.credentials import CredentialChanged, TokenReply, token_di
 from hogsend.contract.errors import HogsendError
 from hogsend.posthog.api import Persons, PostHogError, Transport
 from hogsend.posthog.errors import PostHogTimeout
-from hogsend.posthog.project_choice import DENIED
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.metrics import FAILURES, begin_at_zero
@@ -294,11 +293,11 @@ class PersonReader:
             project_id = await self._project_ids.of(bearer, host, transport)
             return await ask(Persons(transport, project_id))
         except PostHogError as error:
-            mismatch = self._project_ids.mismatch(bearer, host)
-            if error.status not in DENIED or mismatch is None:
+            why = self._project_ids.why_refused(error, bearer, host)
+            if why is None:
                 raise
             raise PostHogError(
-                f"{mismatch} {error.detail}",
+                f"{why} {error.detail}",
                 error.status,
                 error.attr,
                 retry_after=error.retry_after,

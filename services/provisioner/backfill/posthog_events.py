@@ -10,7 +10,7 @@ import httpx
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError, Projects, Queries, Transport
 from hogsend.posthog.errors import PostHogUnreachable
-from hogsend.posthog.project_choice import DENIED, choose_project
+from hogsend.posthog.project_choice import DENIED, ProjectChoice, choose_project
 from services.provisioner.credentials import Credentials
 from services.provisioner.destination.errors import (
     DISCOVERY_REMEDY,
@@ -91,20 +91,21 @@ class PostHogEvents:
             if error.status in DENIED and not choice.is_covered:
                 detail = f"{choice.mismatch} {describe(error)}"
                 raise Refused(_posthog("missing-scope", detail, choice.remedy)) from error
-            refusal = lasting(error)
+            refusal = lasting(error, choice)
             if refusal is None:
                 raise
             raise Refused(refusal) from error
 
 
-def lasting(error: PostHogError) -> Refusal | None:
+def lasting(error: PostHogError, choice: ProjectChoice) -> Refusal | None:
     """What an operator has to mend before PostHog answers otherwise; None when waiting helps."""
     if isinstance(error, PostHogUnreachable) or error.status is None or error.status == TOO_MANY:
         return None
     if error.status == UNAUTHORIZED:
         return _posthog("unauthorized", describe(error), CREDENTIAL_REMEDY)
     if error.status == FORBIDDEN:
-        return _posthog("missing-scope", describe(error), SCOPE_REMEDY)
+        remedy = choice.when_refused(error, f"Or: {SCOPE_REMEDY}") or SCOPE_REMEDY
+        return _posthog("missing-scope", describe(error), remedy)
     if httpx.codes.is_server_error(error.status):
         return None
     return _posthog("api-error", describe(error), AGAIN_REMEDY)

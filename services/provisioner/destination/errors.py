@@ -166,11 +166,13 @@ def from_posthog(
     if error.status in DENIED and not choice.is_covered:
         code = "missing-scope" if error.status == FORBIDDEN else "project-discovery-failed"
         return _posthog_error(code, f"{choice.mismatch} {said}", choice.remedy)
-    return _refused(error, said, step, webhook_url)
+    return _refused(error, said, step, webhook_url, choice)
 
 
-def remedy_of(error: PostHogError) -> str | None:
+def remedy_of(error: PostHogError, choice: ProjectChoice) -> str | None:
     """Say what to do about a failure whose cause is the same at each step; None for another."""
+    if (to_choose := choice.when_refused(error, f"Or: {SCOPES_REMEDY}")) is not None:
+        return to_choose
     if isinstance(error, PostHogUnreachable):
         return SLOW_REMEDY if isinstance(error, PostHogTimeout) else UNREACHABLE_REMEDY
     status = error.status or 0
@@ -182,13 +184,15 @@ def remedy_of(error: PostHogError) -> str | None:
     return _BY_STATUS.get(status, FAILED_REMEDY if httpx.codes.is_server_error(status) else None)
 
 
-def _refused(error: PostHogError, said: str, step: Step, webhook_url: str) -> ProvisioningError:
-    remedy = remedy_of(error)
+def _refused(
+    error: PostHogError, said: str, step: Step, webhook_url: str, choice: ProjectChoice
+) -> ProvisioningError:
+    remedy = remedy_of(error, choice)
     match error.status, step:
         case 401, _:
             return _posthog_error("unauthorized", said, UNAUTHORIZED_REMEDY)
         case 403, _:
-            return _posthog_error("missing-scope", said, SCOPES_REMEDY)
+            return _posthog_error("missing-scope", said, remedy or SCOPES_REMEDY)
         case _, Step.PROJECT:
             return _posthog_error("project-discovery-failed", said, remedy or DISCOVERY_REMEDY)
         case 404, Step.COLLECTION:

@@ -202,7 +202,7 @@ def _failing(bearer: TokenReply, error: PostHogError, choice: ProjectChoice) -> 
     if error.status in DENIED and not choice.is_covered:
         said = f"{choice.mismatch} {describe(error)}"
         return _reads("failing", bearer.source, said, choice.remedy)
-    remedy = remedy_of(error) or (
+    remedy = remedy_of(error, choice) or (
         DISCOVERY_REMEDY if error.status in {None, NOT_FOUND} else RETRY_REMEDY
     )
     return _reads("failing", bearer.source, describe(error), remedy)

@@ -6,15 +6,22 @@ nothing else says which project is meant.
 
 from __future__ import annotations
 
+import re
+from http import HTTPStatus
 from typing import Literal
 
 import msgspec
 
 from hogsend.contract.credentials import TokenReply
+from hogsend.posthog.errors import PostHogError
 from hogsend.posthog.hosts import same_host
 
 DENIED = frozenset({403, 404})
 """Statuses with which PostHog answers for a project that a bearer does not reach."""
+
+_OF_THE_PROJECT = re.compile(r"access to the (requested )?project", re.IGNORECASE)
+_OF_A_SCOPE = re.compile(r"scope", re.IGNORECASE)
+"""What a 403 is about, in PostHog's words (posthog/permissions.py)."""
 
 Source = Literal["POSTHOG_PROJECT_ID", "grant", "asked", "provisioned", "current"]
 
@@ -52,6 +59,31 @@ class ProjectChoice(msgspec.Struct, frozen=True):
         return (
             f"Set POSTHOG_PROJECT_ID to {' or '.join(self.covered)}, or run "
             f"`hogsend connect posthog` again and choose the project {wanted}."
+        )
+
+    def when_refused(self, error: PostHogError, else_scopes: str = "") -> str | None:
+        """What to do about a refusal that is of the project, or may be; None for another one.
+
+        Args:
+            error: the refusal.
+            else_scopes: what to do if it is of a scope after all, where PostHog does not say.
+        """
+        if error.status != HTTPStatus.FORBIDDEN:
+            return None
+        is_of_the_project = _OF_THE_PROJECT.search(error.detail) is not None
+        if self.source == "current" and not _OF_A_SCOPE.search(error.detail):
+            to_choose = (
+                "Set POSTHOG_PROJECT_ID to the id in your PostHog project's URL: while it is "
+                "unset, it is the project that was opened last in PostHog, which the credential "
+                "may not reach."
+            )
+            return to_choose if is_of_the_project else f"{to_choose} {else_scopes}".rstrip()
+        if not is_of_the_project:
+            return None
+        return (
+            "The credential does not reach the project: set POSTHOG_PROJECT_ID to the id of one "
+            "that it reaches, or run `hogsend connect posthog` again and choose it; for a personal "
+            "API key, edit its projects in PostHog."
         )
 
 

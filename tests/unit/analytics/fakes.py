@@ -182,6 +182,8 @@ class FakePostHog:
 
     persons: dict[str, dict[str, Any]] = field(default_factory=dict)
     project_id: int | None = 4242
+    refuses_project: str | None = None
+    """Why the project may not be read: the detail of a 403."""
     accepts: set[str] | None = None
     """Bearers that are let in; None lets every one in."""
     body: bytes | None = None
@@ -234,6 +236,8 @@ class FakePostHog:
         if self.accepts is not None and bearer not in self.accepts:
             return httpx.Response(401, json={"detail": "invalid token"})
         if re.fullmatch(r"/api/projects/[^/]+/", request.url.path):
+            if self.refuses_project is not None:
+                return httpx.Response(403, json={"detail": self.refuses_project})
             return httpx.Response(200, json={"id": self.project_id})
         if self.refusals:
             status, seconds = self.refusals.pop(0)

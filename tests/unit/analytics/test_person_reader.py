@@ -137,6 +137,19 @@ async def test_a_refusal_names_a_project_that_is_not_the_grants(status: int) -> 
 
 
 @on_virtual_time
+async def test_a_project_that_the_key_does_not_reach_is_not_taken_for_a_missing_scope() -> None:
+    """The project is the one that the key's owner opened last in PostHog."""
+    world = reading(posthog_private_host=HOST)
+    said = "API key does not have access to the requested project: ID 7."
+    world.posthog.refuses_project = said
+    with capture_logs() as logs:
+        assert await world.persons.properties("u_42") == {}
+    (warning,) = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert "Set POSTHOG_PROJECT_ID" in warning["reason"]
+    assert said in warning["reason"]
+
+
+@on_virtual_time
 async def test_case_94_a_project_id_skips_discovery_and_a_refusal_is_empty_and_not_kept() -> None:
     before = failures("http_403")
     world = reading(posthog_private_host=HOST, posthog_project_id="7")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hogsend.contract.credentials import ProvisionedProject, TokenReply
-from hogsend.posthog.project_choice import ProjectChoice, choose_project
+from hogsend.posthog.errors import PostHogError
+from hogsend.posthog.project_choice import ProjectChoice, Source, choose_project
 
 HOST = "https://eu.posthog.com"
 STORED = ProvisionedProject("55", HOST)
@@ -67,3 +68,23 @@ def test_a_project_outside_of_the_grant_is_named(
     if not covered:
         assert says in choice.mismatch
         assert "POSTHOG_PROJECT_ID to 1" in choice.remedy
+
+
+NO_SCOPE = "API key missing required scope 'person:read'"
+OTHER_PROJECT = "API key does not have access to the requested project: ID 7."
+
+
+@pytest.mark.parametrize("source", ["POSTHOG_PROJECT_ID", "grant", "provisioned", "current"])
+@pytest.mark.parametrize("detail", [OTHER_PROJECT, "You don't have access to the project."])
+def test_a_project_that_is_refused_is_mended_by_naming_another(source: Source, detail: str) -> None:
+    choice = ProjectChoice(None if source == "current" else "7", source)
+    assert "POSTHOG_PROJECT_ID" in str(choice.when_refused(PostHogError(detail, 403)))
+    assert choice.when_refused(PostHogError(detail, 404)) is None
+
+
+def test_a_refusal_of_the_project_opened_last_is_of_the_project_unless_it_names_a_scope() -> None:
+    current, named = ProjectChoice(None, "current"), ProjectChoice("7", "POSTHOG_PROJECT_ID")
+    assert "opened last" in str(current.when_refused(PostHogError("no", 403)))
+    assert named.when_refused(PostHogError("no", 403)) is None
+    for choice in (current, named):
+        assert choice.when_refused(PostHogError(NO_SCOPE, 403)) is None

@@ -14,6 +14,7 @@ from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError
 from hogsend.posthog.api.queries import Page
 from hogsend.posthog.errors import PostHogTimeout
+from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.backfill.posthog_events import Refused, lasting
 from services.provisioner.backfill.runner import (
     FAILED_SECONDS,
@@ -176,6 +177,14 @@ async def test_it_is_finished_when_nothing_follows() -> None:
     ],
 )
 def test_only_what_waiting_does_not_mend_is_lasting(status: int | None, code: str | None) -> None:
-    found = lasting(PostHogError("no", status))
+    found = lasting(PostHogError("no", status), ProjectChoice("77", "POSTHOG_PROJECT_ID"))
     assert (found.code if found else None) == code
     assert found is None or found.remediation
+
+
+def test_a_refusal_of_the_project_is_not_taken_for_a_missing_scope() -> None:
+    detail = "API key does not have access to the requested project: ID 7."
+    found = lasting(PostHogError(detail, 403), ProjectChoice(None, "current"))
+    assert found is not None
+    assert "POSTHOG_PROJECT_ID" in (found.remediation or "")
+    assert "scope" not in (found.remediation or "")

@@ -79,6 +79,18 @@ async def test_a_project_that_the_grant_does_not_cover_fails_both_and_says_so() 
         assert "POSTHOG_PROJECT_ID to 77" in (finding.remediation or "")
 
 
+async def test_a_personal_key_that_does_not_reach_the_project_opened_last_is_told_so() -> None:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(source="personal_key", version=1, token="phx")
+    detail = "API key does not have access to the requested project: ID 7."
+    provisioner.posthog.refuse("GET", "@current", 403, {"detail": detail})
+    found = await diagnose(provisioner)
+    for finding in (found.person_reads, found.destination):
+        assert detail in (finding.detail or "")
+        assert "Set POSTHOG_PROJECT_ID" in (finding.remediation or "")
+        assert "scope" not in (finding.remediation or "")
+
+
 async def test_nothing_is_connected() -> None:
     provisioner = compose(secret=None)
     provisioner.credentials.token = TokenReply(source="none", version=1)
@@ -187,7 +199,8 @@ async def test_one_answer_that_is_missing_hides_only_its_part(part: str) -> None
 )
 async def test_reads_that_fail_hide_nothing_else(status: int, named: str) -> None:
     provisioner = working()
-    provisioner.posthog.refuse("GET", "persons", status, {"detail": "no"})
+    detail = "API key missing required scope 'person:read'"
+    provisioner.posthog.refuse("GET", "persons", status, {"detail": detail})
     found = await diagnose(provisioner)
     reads = found.person_reads
     assert (reads.state, reads.through) == ("failing", "oauth")
@@ -218,7 +231,8 @@ async def test_a_token_that_was_refused_a_moment_ago_is_tried_again() -> None:
 
 async def test_a_list_that_fails_hides_nothing_else() -> None:
     provisioner = working()
-    provisioner.posthog.refuse("GET", "hog_functions", 403, {"detail": "no"})
+    detail = "API key missing required scope 'hog_function:read'"
+    provisioner.posthog.refuse("GET", "hog_functions", 403, {"detail": detail})
     found = await diagnose(provisioner)
     assert found.person_reads.state == "working"
     assert found.destination.state == "unknown"

@@ -30,6 +30,8 @@ ADD_ON = [
 
 
 CURRENT = ProjectChoice(None, "current")
+NO_SCOPE = "API key missing required scope 'hog_function:write'"
+OTHER_PROJECT = "API key does not have access to the requested project: ID 7."
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_a_status_has_its_code_at_each_step(step: Step, status: int | None, code
 )
 def test_a_remediation_names_what_to_do(step: Step, status: int, names: list[str]) -> None:
     remediation = from_posthog(
-        PostHogError("x", status), step, WEBHOOK_URL, CURRENT
+        PostHogError(NO_SCOPE, status), step, WEBHOOK_URL, CURRENT
     ).refusal.remediation
     for name in names:
         assert name in (remediation or "")
@@ -93,7 +95,9 @@ CAUSES = [
     (TIMEOUT, ["did not answer in time", "Nothing has to be set"], ["POSTHOG_PROJECT_ID"]),
     (UNREACHABLE, ["POSTHOG_HOST", "DNS", "firewall"], ["POSTHOG_PROJECT_ID", "scope"]),
     (PostHogError("x", 401), ["hogsend connect posthog"], ["POSTHOG_PROJECT_ID"]),
-    (PostHogError("x", 403), ["hog_function:write"], ["POSTHOG_PROJECT_ID"]),
+    (PostHogError(NO_SCOPE, 403), ["hog_function:write"], ["POSTHOG_PROJECT_ID"]),
+    (PostHogError(OTHER_PROJECT, 403), ["POSTHOG_PROJECT_ID"], ["scope"]),
+    (PostHogError("x", 403), ["POSTHOG_PROJECT_ID", "hog_function:write"], []),
     (PostHogError("x", 302), ["POSTHOG_PRIVATE_HOST", "redirects"], ["POSTHOG_PROJECT_ID"]),
     (PostHogError("x", 308), ["POSTHOG_PRIVATE_HOST", "redirects"], ["POSTHOG_PROJECT_ID"]),
     (PostHogError("x", 429), ["Wait a minute"], ["POSTHOG_", "scope"]),
@@ -109,14 +113,14 @@ def test_a_remedy_follows_its_cause_at_each_step(
     step: Step, error: PostHogError, names: list[str], not_named: list[str]
 ) -> None:
     remedy = from_posthog(error, step, WEBHOOK_URL, CURRENT).refusal.remediation or ""
-    assert remedy == remedy_of(error)
+    assert remedy == remedy_of(error, CURRENT)
     assert all(name in remedy for name in names), remedy
     assert not any(name in remedy for name in not_named), remedy
 
 
 @pytest.mark.parametrize("error", [PostHogError("x", 404), PostHogError("x", 400), NO_ID])
 def test_a_cause_that_depends_on_the_step_has_the_steps_remedy(error: PostHogError) -> None:
-    assert remedy_of(error) is None
+    assert remedy_of(error, CURRENT) is None
     remedies = {
         from_posthog(error, step, WEBHOOK_URL, CURRENT).refusal.remediation for step in Step
     }
