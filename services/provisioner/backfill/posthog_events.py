@@ -108,6 +108,10 @@ def lasting(error: PostHogError, choice: ProjectChoice) -> Refusal | None:
         return _posthog("missing-scope", describe(error), remedy)
     if httpx.codes.is_server_error(error.status):
         return None
+    if error.status == httpx.codes.NOT_FOUND and choice.id is not None:
+        # A PostHog that has destinations has the query API.
+        said = f"{choice.gone} {describe(error)}"
+        return _posthog("project-discovery-failed", said, choice.when_gone)
     return _posthog("api-error", describe(error), AGAIN_REMEDY)
 
 

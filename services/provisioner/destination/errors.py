@@ -166,6 +166,9 @@ def from_posthog(
     if error.status in DENIED and not choice.is_covered:
         code = "missing-scope" if error.status == FORBIDDEN else "project-discovery-failed"
         return _posthog_error(code, f"{choice.mismatch} {said}", choice.remedy)
+    if error.status == httpx.codes.NOT_FOUND and step is Step.PROJECT and choice.id is not None:
+        gone = f"{choice.gone} {said}"
+        return _posthog_error("project-discovery-failed", gone, choice.when_gone)
     return _refused(error, said, step, webhook_url, choice)
 
 

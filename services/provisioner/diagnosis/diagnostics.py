@@ -35,10 +35,12 @@ from services.provisioner.destination.webhook_url import webhook_url
 from services.provisioner.diagnosis import findings
 from services.provisioner.diagnosis.destination_probe import DestinationProbe
 from services.provisioner.diagnosis.dry_run import dry_run
+from services.provisioner.diagnosis.missing_project import MissingProject
 
 log = structlog.get_logger(__name__)
 
-# They apply one after another; their sum stays below the endpoint's deadline of 20 s.
+# They apply one after another; their sum stays below the endpoint's deadline of 20 s. The project
+# is read once: before the rest, or after it.
 BEARER_SECONDS = 5.0
 PROJECT_SECONDS = 4.0
 DESTINATION_SECONDS = 6.0
@@ -141,9 +143,12 @@ class Diagnostics:
         except PostHogError as error:
             refusal = from_posthog(error, Step.PROJECT, "", choice).refusal
             return _failing(bearer, error, choice), _unknown(refusal.detail, refusal.remediation)
+        missing = MissingProject(transport, choice, PROJECT_SECONDS)
         return await asyncio.gather(
-            self._check_reads(transport, project_id, bearer, choice),
-            self._probe_destination(transport, project_id, (secret, signing_secret), host, choice),
+            self._check_reads(transport, project_id, bearer, choice, missing=missing),
+            self._probe_destination(
+                transport, project_id, (secret, signing_secret), host, choice, missing=missing
+            ),
         )
 
     async def _project_id(self, transport: Transport, choice: ProjectChoice) -> str:
@@ -155,11 +160,19 @@ class Diagnostics:
         return project.id
 
     async def _check_reads(
-        self, transport: Transport, project_id: str, bearer: TokenReply, choice: ProjectChoice
+        self,
+        transport: Transport,
+        project_id: str,
+        bearer: TokenReply,
+        choice: ProjectChoice,
+        *,
+        missing: MissingProject,
     ) -> ReadsFinding:
         try:
             await Persons(transport, project_id).try_read()
         except PostHogError as error:
+            if (gone := await missing.explains(error)) is not None:
+                return _reads("failing", bearer.source, gone.detail, gone.remediation)
             return _failing(bearer, error, choice)
         return _reads("working", bearer.source)
 
@@ -170,6 +183,8 @@ class Diagnostics:
         secrets: tuple[str | None, str | None],
         host: str,
         choice: ProjectChoice,
+        *,
+        missing: MissingProject,
     ) -> DestinationFinding:
         secret, signing_secret = secrets
         url = webhook_url(self._instance.public_url)
@@ -180,7 +195,8 @@ class Diagnostics:
             async with asyncio.timeout(DESTINATION_SECONDS):
                 return await probe.find(HogFunctions(transport, project_id))
         except PostHogError as error:
-            refusal = from_posthog(error, probe.step, url, choice).refusal
+            gone = await missing.explains(error) if probe.step is Step.COLLECTION else None
+            refusal = gone or from_posthog(error, probe.step, url, choice).refusal
             return probe.live or _unknown(refusal.detail, refusal.remediation)
         except TimeoutError:
             return probe.live or _unknown(
@@ -202,9 +218,8 @@ def _failing(bearer: TokenReply, error: PostHogError, choice: ProjectChoice) -> 
     if error.status in DENIED and not choice.is_covered:
         said = f"{choice.mismatch} {describe(error)}"
         return _reads("failing", bearer.source, said, choice.remedy)
-    remedy = remedy_of(error, choice) or (
-        DISCOVERY_REMEDY if error.status in {None, NOT_FOUND} else RETRY_REMEDY
-    )
+    is_discovery = error.status in {None, NOT_FOUND} and choice.source != "grant"
+    remedy = remedy_of(error, choice) or (DISCOVERY_REMEDY if is_discovery else RETRY_REMEDY)
     return _reads("failing", bearer.source, describe(error), remedy)
 
 

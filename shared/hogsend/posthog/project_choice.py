@@ -61,6 +61,27 @@ class ProjectChoice(msgspec.Struct, frozen=True):
             f"`hogsend connect posthog` again and choose the project {wanted}."
         )
 
+    @property
+    def gone(self) -> str:
+        """What it means that PostHog does not find it, in one sentence."""
+        return f"Project {self.id} is gone or out of reach."
+
+    @property
+    def when_gone(self) -> str:
+        """What to do then: what decided for it decides for another one."""
+        match self.source:
+            case "POSTHOG_PROJECT_ID":
+                return (
+                    "Set POSTHOG_PROJECT_ID to the id in your PostHog project's URL, and check "
+                    "POSTHOG_HOST and POSTHOG_PRIVATE_HOST."
+                )
+            case "grant":
+                return "Run `hogsend connect posthog` again and choose another project."
+        return (
+            "Run `hogsend connect posthog` again and choose another project, or set "
+            "POSTHOG_PROJECT_ID to its id."
+        )
+
     def when_refused(self, error: PostHogError, else_scopes: str = "") -> str | None:
         """What to do about a refusal that is of the project, or may be; None for another one.
 

@@ -169,7 +169,7 @@ async def test_it_is_finished_when_nothing_follows() -> None:
     [
         (401, "unauthorized"),
         (403, "missing-scope"),
-        (404, "api-error"),
+        (404, "project-discovery-failed"),
         (400, "api-error"),
         (429, None),
         (500, None),
@@ -180,6 +180,13 @@ def test_only_what_waiting_does_not_mend_is_lasting(status: int | None, code: st
     found = lasting(PostHogError("no", status), ProjectChoice("77", "POSTHOG_PROJECT_ID"))
     assert (found.code if found else None) == code
     assert found is None or found.remediation
+
+
+def test_a_project_that_is_gone_is_told_so() -> None:
+    found = lasting(PostHogError("Project not found.", 404), ProjectChoice("77", "grant", ["77"]))
+    assert found is not None
+    assert "Project 77 is gone" in (found.detail or "")
+    assert "connect posthog` again" in (found.remediation or "")
 
 
 def test_a_refusal_of_the_project_is_not_taken_for_a_missing_scope() -> None:

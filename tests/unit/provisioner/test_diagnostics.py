@@ -248,6 +248,46 @@ async def test_without_a_hog_functions_api_the_manual_setup_is_named() -> None:
     assert WEBHOOK_URL in remediation
 
 
+@pytest.mark.parametrize(
+    ("teams", "configured", "names"),
+    [
+        ([77], None, "Run `hogsend connect posthog` again and choose another project."),
+        ([], "77", "Set POSTHOG_PROJECT_ID"),
+    ],
+)
+async def test_a_deleted_project_is_told_as_one_and_looked_at_once(
+    teams: list[int], configured: str | None, names: str
+) -> None:
+    provisioner = compose(project_id=configured)
+    provisioner.credentials.token = TokenReply(
+        source="oauth", version=1, token="pha_a", scoped_teams=teams
+    )
+    provisioner.posthog.refuse("GET", "/api/projects/77/", 404, {"detail": "Project not found."})
+    found = await diagnose(provisioner)
+    for finding in (found.person_reads, found.destination):
+        assert "Project 77 is gone or out of reach." in (finding.detail or "")
+        assert names in (finding.remediation or "")
+        assert "upgrade" not in (finding.remediation or "")
+    assert provisioner.posthog.lines().count("GET /api/projects/77/") == 1
+
+
+async def test_a_project_that_is_there_has_no_hog_functions_api() -> None:
+    provisioner = compose(project_id="77")
+    provisioner.posthog.refuse("GET", r"hog_functions/\?", 404)
+    found = await diagnose(provisioner)
+    assert found.person_reads.state == "working"
+    assert "upgrade" in (found.destination.remediation or "")
+    assert provisioner.posthog.lines().count("GET /api/projects/77/") == 1
+
+
+async def test_a_project_that_cannot_be_read_explains_nothing() -> None:
+    provisioner = compose(project_id="77")
+    provisioner.posthog.refuse("GET", r"hog_functions/\?", 404)
+    provisioner.posthog.refuse("GET", "/api/projects/77/$", 500)
+    found = await diagnose(provisioner)
+    assert "upgrade" in (found.destination.remediation or "")
+
+
 async def test_a_dead_posthog_hides_nothing_else() -> None:
     provisioner = working()
     provisioner.posthog.refuse(".*", ".*", 503, b"down")

@@ -223,3 +223,24 @@ def test_a_project_that_the_grant_does_not_cover_is_named_with_the_one_it_does(
     # Whatever else PostHog answers has another reason.
     other = from_posthog(PostHogError("said", 500), step, WEBHOOK_URL, choice).refusal
     assert "grant" not in (other.detail or "")
+
+
+@pytest.mark.parametrize(
+    ("choice", "names", "not_named"),
+    [
+        (ProjectChoice("77", "grant", ["77"]), "connect posthog` again", "POSTHOG_PROJECT_ID"),
+        (ProjectChoice("77", "provisioned"), "POSTHOG_PROJECT_ID", "POSTHOG_HOST"),
+        (ProjectChoice("77", "asked", ["77", "78"]), "connect posthog` again", "POSTHOG_HOST"),
+        (ProjectChoice("77", "POSTHOG_PROJECT_ID"), "POSTHOG_PROJECT_ID", "connect posthog"),
+    ],
+)
+def test_a_project_that_is_gone_is_mended_where_it_was_chosen(
+    choice: ProjectChoice, names: str, not_named: str
+) -> None:
+    error = PostHogError("Project not found.", 404)
+    refusal = from_posthog(error, Step.PROJECT, WEBHOOK_URL, choice).refusal
+    assert refusal.code == "project-discovery-failed"
+    assert "Project 77 is gone or out of reach." in (refusal.detail or "")
+    assert "Project not found." in (refusal.detail or "")
+    assert names in (refusal.remediation or "")
+    assert not_named not in (refusal.remediation or "")
