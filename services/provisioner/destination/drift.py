@@ -21,7 +21,7 @@ def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> l
 
     The webhook secret is compared only when `secret` is known.
     """
-    headers = mapping(function.input("headers"))
+    secrets = header_values(function, SECRET_HEADER)
     checks = {
         "it is disabled": function.enabled,
         # Saving it is what makes PostHog run it again.
@@ -29,14 +29,22 @@ def find_drift(function: HogFunction, webhook_url: str, secret: str | None) -> l
         "its URL is different": function.input("url") == webhook_url,
         "its method is not POST": function.input("method") == METHOD,
         "its body is not event and person": function.input("body") == BODY,
-        "its content type is not JSON": headers.get(CONTENT_TYPE) == JSON_TYPE,
-        "its webhook secret is different": secret is None or headers.get(SECRET_HEADER) == secret,
+        "its content type is not JSON": header_values(function, CONTENT_TYPE) == [JSON_TYPE],
+        "its webhook secret is different": secret is None
+        or (bool(secrets) and all(value == secret for value in secrets)),
+        "its webhook secret is there twice": len(secrets) <= 1,
         "it is not limited to identified persons": any(
             map(is_identified_filter, sequence(function.filters.get("properties")))
         ),
         "its inputs are those of an old version": has_canonical_schema(function),
     }
     return [difference for difference, compliant in checks.items() if not compliant]
+
+
+def header_values(function: HogFunction, name: str) -> list[Any]:
+    """The values of a header, whose name ignores case: each spelling is sent, and one may win."""
+    headers = mapping(function.input("headers"))
+    return [value for spelling, value in headers.items() if spelling.lower() == name.lower()]
 
 
 def is_identified_filter(entry: Any) -> bool:

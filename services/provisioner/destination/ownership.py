@@ -11,9 +11,8 @@ from collections.abc import Mapping
 import msgspec
 
 from hogsend.posthog.api import HogFunction
-from hogsend.posthog.api.reading import mapping
 from hogsend.urls import is_loopback
-from services.provisioner.destination.drift import SECRET_HEADER
+from services.provisioner.destination.drift import SECRET_HEADER, header_values
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.webhook_url import instance_url, is_placeholder, same_instance
 
@@ -43,15 +42,8 @@ class Ownership(msgspec.Struct, frozen=True):
             return True
         if is_placeholder(url) or is_loopback(url):
             return True
-        carried = _secret_header(function)
-        if carried is not None and carried != self.secret:
+        carried = [value for value in header_values(function, SECRET_HEADER) if value]
+        if carried and self.secret not in carried:
             return False
         instance = instance_url(url)
         return instance is None or not await self.instances.is_live(instance)
-
-
-def _secret_header(function: HogFunction) -> str | None:
-    for name, value in mapping(function.input("headers")).items():
-        if name.lower() == SECRET_HEADER and value:
-            return str(value)
-    return None

@@ -17,7 +17,7 @@ from hogsend.posthog.api import HogFunction
 from hogsend.posthog.api.hog_functions import HogTemplate
 from hogsend.posthog.api.reading import mapping
 from services.provisioner.destination import legacy
-from services.provisioner.destination.drift import has_canonical_schema
+from services.provisioner.destination.drift import has_canonical_schema, header_values
 
 SIGNING_INPUT = "signing_secret"
 
@@ -59,7 +59,7 @@ def find_drift(function: HogFunction, secret: str | None) -> list[str]:
             return ["its deliveries are not signed, which this PostHog has learnt since"]
         case Offer.READY if not has_key(function):
             return ["its deliveries are not signed"]
-        case Offer.READY if _named_key(function) != signing.key_id(secret):
+        case Offer.READY if _named_keys(function) != {signing.key_id(secret)}:
             return ["its signing key is different"]
     return []
 
@@ -89,11 +89,8 @@ def _has_input(schema: list[object]) -> bool:
     return any(mapping(entry).get("key") == SIGNING_INPUT for entry in schema)
 
 
-def _named_key(function: HogFunction) -> str | None:
-    for name, value in mapping(function.input("headers")).items():
-        if name.lower() == signing.KEY_ID_HEADER:
-            return str(value)
-    return None
+def _named_keys(function: HogFunction) -> set[str]:
+    return set(map(str, header_values(function, signing.KEY_ID_HEADER)))
 
 
 def _is_changed(function: HogFunction, template: HogTemplate) -> bool:

@@ -79,6 +79,39 @@ def test_an_unknown_secret_is_not_compared() -> None:
     assert drift(None, inputs=inputs(secret="any")) == []
 
 
+def headers(**changes: Any) -> dict[str, Any]:
+    """Inputs with headers; `changes` add to them."""
+    ours = inputs()["headers"]["value"]
+    return inputs(headers={"value": {**ours, **changes}})
+
+
+@pytest.mark.parametrize(
+    ("added", "differences"),
+    [
+        ({"X-PostHog-Webhook-Secret": "old"}, ["secret is different", "secret is there twice"]),
+        ({"X-PostHog-Webhook-Secret": {"odd": 1}}, ["secret is different", "there twice"]),
+        ({"X-PostHog-Webhook-Secret": SECRET}, ["secret is there twice"]),
+        ({"content-type": "text/plain"}, ["content type"]),
+        ({"CONTENT-TYPE": "application/json"}, ["content type"]),
+    ],
+)
+def test_a_second_spelling_of_our_headers_is_drift(
+    added: dict[str, Any], differences: list[str]
+) -> None:
+    found = drift(inputs=headers(**added))
+    assert len(found) == len(differences)
+    assert all(named in said for named, said in zip(differences, found, strict=True))
+
+
+def test_two_secrets_are_drift_even_when_ours_is_not_known() -> None:
+    assert drift(None, inputs=headers(**{"X-PostHog-Webhook-Secret": "old"}))
+
+
+def test_another_spelling_alone_is_no_drift() -> None:
+    spelled = {"CONTENT-TYPE": "application/json", "X-PostHog-Webhook-Secret": SECRET}
+    assert drift(inputs=inputs(headers={"value": spelled})) == []
+
+
 def test_what_the_operator_added_is_no_drift() -> None:
     added = inputs(debug={"value": True})
     added["headers"]["value"]["x-custom"] = "keep"

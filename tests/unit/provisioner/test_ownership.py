@@ -136,3 +136,13 @@ async def test_odd_headers_carry_no_secret(instance: FakeInstance) -> None:
             instance, function(inputs={**inputs(OTHER_URL), "headers": headers})
         )
     assert len(instance.seen) == 4
+
+
+async def test_our_secret_counts_under_each_spelling_of_its_header(
+    instance: FakeInstance,
+) -> None:
+    both = {"X-PostHog-Webhook-Secret": OTHER_SECRET, "x-posthog-webhook-secret": SECRET}
+    carried = {**inputs(OTHER_URL), "headers": {"value": both}}
+    assert await is_ours(FakeInstance(404), function(inputs=carried))
+    assert not await is_ours(instance, function(inputs=carried))
+    assert len(instance.seen) == 1

@@ -40,6 +40,11 @@ PROJECT = "GET /api/projects/@current/"
 COLLECTION = "/api/projects/4242/hog_functions/"
 LIST = f"GET {COLLECTION}?type=destination&limit=100"
 LIVE = desired.live(PUBLIC_URL, SECRET)
+TWICE = {
+    "Content-Type": "application/json",
+    "x-posthog-webhook-secret": SECRET,
+    "X-PostHog-Webhook-Secret": "old",
+}
 PLACEHOLDER = desired.placeholder(SECRET)
 
 
@@ -141,8 +146,9 @@ async def test_case_55_a_compliant_destination_is_left_as_it_is(run: Run) -> Non
         {"inputs_schema": [{"key": key} for key in ("url", "payload", "headers")]},
         {"filters": None},
         {"inputs": {"url": {"value": WEBHOOK_URL}, "headers": {"secret": True}, "debug": None}},
+        {"inputs": inputs(headers={"value": TWICE})},
     ],
-    ids=["case_56", "case_57", "case_58", "case_62", "case_61", "no_filters", "odd_inputs"],
+    ids=["case_56", "case_57", "case_58", "case_62", "case_61", "no_filters", "odd", "twice"],
 )
 async def test_a_drifted_destination_is_updated_once(run: Run, changes: dict[str, Any]) -> None:
     run.posthog.add("fn", **compliant(**changes))

@@ -202,7 +202,7 @@ async def test_without_minting_only_the_operators_key_signs() -> None:
     assert ((await loop.run()).signed, loop.key) == (True, OPERATORS)
 
 
-@pytest.mark.parametrize("what", ["gone", "another"])
+@pytest.mark.parametrize("what", ["gone", "another", "twice"])
 async def test_a_key_that_was_changed_in_posthog_is_put_back(what: str) -> None:
     loop = await start()
     await loop.run()
@@ -210,11 +210,13 @@ async def test_a_key_that_was_changed_in_posthog_is_put_back(what: str) -> None:
     if what == "gone":
         inputs["signing_secret"] = type(inputs["signing_secret"])()
     else:
-        headers = {**loop.headers, KEY_ID_HEADER: key_id(OTHERS)}
+        name = KEY_ID_HEADER if what == "another" else KEY_ID_HEADER.upper()
+        headers = {**loop.headers, name: key_id(OTHERS)}
         inputs["headers"] = type(inputs["headers"])(headers)
     loop.function.inputs = inputs
     assert (await loop.run()).action == "updated"
     assert (loop.key, loop.named) == (loop.minted, key_id(loop.minted or ""))
+    assert KEY_ID_HEADER.upper() not in loop.headers
 
 
 async def test_a_key_that_cannot_be_read_is_not_replaced() -> None:
