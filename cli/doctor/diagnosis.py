@@ -51,6 +51,7 @@ class Destination(Finding, frozen=True, kw_only=True):
     webhook_url: str | None = None
     dashboard_url: str | None = None
     others: tuple[OtherDestination, ...] = ()
+    duplicates: tuple[OtherDestination, ...] = ()
 
 
 class Signatures(Finding, frozen=True, kw_only=True):
@@ -122,6 +123,7 @@ def diagnosis_checks(found: Diagnosis) -> list[Check]:
             _SECRET.get(found.webhook_secret.state, Mark.PROBLEM),
         ),
         _destination(found.destination, unconnected=unconnected),
+        *map(_duplicate, found.destination.duplicates),
         *map(_other_destination, found.destination.others),
         *([_signatures(found.signatures)] if found.signatures is not None else []),
         _line(
@@ -196,6 +198,18 @@ def _signatures(found: Signatures) -> Check:
     mark = {"signed": Mark.OK, "unsigned": Mark.NOTE, "unknown": Mark.NOTE}
     text = _with(found.state, "and only signed webhooks are accepted" if found.required else None)
     return _line(found, "signatures", text, mark.get(found.state, Mark.PROBLEM))
+
+
+def _duplicate(further: OtherDestination) -> Check:
+    return Check(
+        Mark.NOTE,
+        "a further one",
+        f"of this instance is enabled, too: {further.webhook_url}",
+        (
+            further.dashboard_url,
+            "disable or delete all but one in PostHog: the others repeat what it delivers",
+        ),
+    )
 
 
 def _other_destination(other: OtherDestination) -> Check:

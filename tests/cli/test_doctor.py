@@ -314,6 +314,21 @@ def test_a_former_instances_destination_is_a_note_with_what_to_do(
     assert cli.doctor(json=True).json["analytics"]["destination"]["others"] == [other]
 
 
+def test_a_copy_of_our_destination_is_a_note_with_what_to_do(
+    cli: Cli, hogsend: FakeHogsend
+) -> None:
+    page = "https://eu.posthog.com/project/1/pipeline/destinations/hog-fn-2"
+    copy = {"hogFunctionId": "fn-2", "webhookUrl": "https://t.example/x", "dashboardUrl": page}
+    destination = {**HEALTHY_DIAGNOSIS["destination"], "duplicates": [copy]}
+    diagnosed(hogsend, "destination", to=destination)
+    outcome = cli.doctor()
+    assert outcome.code == 0
+    assert "enabled, too: https://t.example/x" in outcome.out
+    assert page in outcome.out
+    assert "all but one" in outcome.out
+    assert cli.doctor(json=True).json["analytics"]["destination"]["duplicates"] == [copy]
+
+
 @pytest.mark.parametrize(
     ("state", "mark", "code"),
     [

@@ -46,7 +46,7 @@ class DestinationProbe:
         """Ours as soon as it was found to be live, while others are still looked at."""
 
     async def find(self, functions: HogFunctions) -> DestinationFinding:
-        """Describe our destination; a live one takes precedence over all others.
+        """Describe our destination; a live one takes precedence over all others, which are listed.
 
         Raises:
             PostHogError: PostHog refused a request or could not be reached.
@@ -54,19 +54,23 @@ class DestinationProbe:
         ours: DestinationFinding | None = None
         elsewhere: HogFunction | None = None
         others: list[Destination] = []
+        enabled: list[Destination] = []
         known = self._ownership.provisioned.keys()
         async with aclosing(candidates(functions, self._during, known)) as found:
             async for function in found:
                 if not await self._ownership.is_ours(function):
                     elsewhere = elsewhere or function
-                    others.append(self._other(function))
+                    others.append(self._listed(function))
                     continue
+                if function.enabled:
+                    enabled.append(self._listed(function))
                 finding = self._describe(function)
                 if finding.state == "live":
                     self.live = self.live or finding
                 ours = ours or finding
         if (best := self.live or ours) is not None:
-            return msgspec.structs.replace(best, others=others)
+            further = [one for one in enabled if one.hog_function_id != best.hog_function_id]
+            return msgspec.structs.replace(best, others=others, duplicates=further)
         if elsewhere is not None:
             return self._finding(
                 elsewhere,
@@ -103,7 +107,7 @@ class DestinationProbe:
         detail = f"The destination has drifted: {', '.join(drift)}."
         return self._finding(function, "drifted" if function.enabled else "disabled", detail)
 
-    def _other(self, function: HogFunction) -> Destination:
+    def _listed(self, function: HogFunction) -> Destination:
         return Destination(
             hog_function_id=function.id,
             webhook_url=redacted_url(function.input("url")),

@@ -143,6 +143,8 @@ class DestinationFinding(Finding, frozen=True, kw_only=True):
     dashboard_url: str | None = None
     others: list[Destination] = []
     """Enabled destinations that deliver to another instance, or to one that is no more."""
+    duplicates: list[Destination] = []
+    """Further enabled destinations of this instance, such as a copy that was made in PostHog."""
     signed: bool | None = None
     """Whether its deliveries are signed with a key that is known here; None when unknown."""
     unsigned_because: Unsigned | None = None

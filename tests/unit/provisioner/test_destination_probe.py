@@ -138,6 +138,30 @@ async def test_a_live_one_is_found_behind_others(posthog: Recorder) -> None:
     assert str(found.others[1].dashboard_url).endswith("/hog-former/configuration")
 
 
+async def test_further_enabled_ones_of_ours_are_listed(posthog: Recorder) -> None:
+    posthog.add("copy", **compliant(inputs=inputs(f"{WEBHOOK_URL}?token=x", "stale")))
+    posthog.add("works", **compliant())
+    posthog.add("off", **compliant(enabled=False))
+    posthog.add("again", **compliant())
+    posthog.add("theirs", **compliant(inputs=inputs(OTHER_URL, OTHER_SECRET)))
+    found = await finding(posthog)
+    assert (found.state, found.hog_function_id) == ("live", "works")
+    assert [(one.hog_function_id, one.webhook_url) for one in found.duplicates] == [
+        ("copy", WEBHOOK_URL),
+        ("again", WEBHOOK_URL),
+    ]
+    assert str(found.duplicates[0].dashboard_url).endswith("/hog-copy/configuration")
+    assert [one.hog_function_id for one in found.others] == ["theirs"]
+
+
+async def test_further_ones_are_listed_when_none_is_live(posthog: Recorder) -> None:
+    posthog.add("first", **compliant(inputs=inputs(secret="stale")))
+    posthog.add("second", **compliant(inputs=inputs(secret="older")))
+    found = await finding(posthog)
+    assert (found.state, found.hog_function_id) == ("drifted", "first")
+    assert [one.hog_function_id for one in found.duplicates] == ["second"]
+
+
 async def test_ours_stays_live_when_the_others_cannot_all_be_read(posthog: Recorder) -> None:
     posthog.add("works", **compliant())
     posthog.add("broken", **compliant())
