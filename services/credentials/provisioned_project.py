@@ -11,7 +11,7 @@ from hogsend.posthog.hosts import host_of_token_endpoint, same_host
 def without_another_project(
     derived: DerivedPayload, grant: OAuthPayload, before: OAuthPayload | None
 ) -> DerivedPayload:
-    """Give what of `derived` counts beside `grant`: without its project where that is another one.
+    """Give what of `derived` counts beside `grant`: without its project if that went with `before`.
 
     Else events would be captured into one project and persons be read from another, and a new
     PostHog's token be sent to the host of the old one. The secrets are this instance's, and stay.
@@ -19,28 +19,29 @@ def without_another_project(
     Args:
         derived: what is stored.
         grant: what takes the place of `before`.
-        before: the stored grant; None when there is none, or it cannot be read.
+        before: the stored grant; None when there is none, or it cannot be read. The project came
+            from no grant then, as far as is known, and stays.
     """
-    if _is_covered(derived, grant) and _is_of_same_posthog(derived, grant, before):
+    if before is None or (
+        _is_of_same_posthog(derived, grant, before) and _is_covered(derived, grant, before)
+    ):
         return derived
     return msgspec.structs.replace(
         derived, project_api_key=None, project_id=None, private_host=None
     )
 
 
-def _is_covered(derived: DerivedPayload, grant: OAuthPayload) -> bool:
+def _is_of_same_posthog(derived: DerivedPayload, grant: OAuthPayload, before: OAuthPayload) -> bool:
+    host = host_of_token_endpoint(grant.token_endpoint)
+    # PostHog may be called under another address than the one it gives for itself.
+    return same_host(host_of_token_endpoint(before.token_endpoint), host) or (
+        derived.private_host is not None and same_host(derived.private_host, host)
+    )
+
+
+def _is_covered(derived: DerivedPayload, grant: OAuthPayload, before: OAuthPayload) -> bool:
     if not derived.project_id or not grant.scoped_teams:
         return True
-    return derived.project_id in map(str, grant.scoped_teams)
-
-
-def _is_of_same_posthog(
-    derived: DerivedPayload, grant: OAuthPayload, before: OAuthPayload | None
-) -> bool:
-    host = host_of_token_endpoint(grant.token_endpoint)
-    if derived.private_host and same_host(derived.private_host, host):
-        return True
-    # PostHog may be called under another address than the one it gives for itself.
-    if before is not None:
-        return same_host(host_of_token_endpoint(before.token_endpoint), host)
-    return not derived.private_host
+    # With the same projects as before, whoever stored it knew that it was none of them.
+    is_another = set(grant.scoped_teams) != set(before.scoped_teams)
+    return not is_another or derived.project_id in map(str, grant.scoped_teams)

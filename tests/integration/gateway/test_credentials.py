@@ -239,10 +239,7 @@ async def test_case_24_the_two_kinds_do_not_touch_each_other(
     gateway: Gateway, service: Credentials
 ) -> None:
     derived = DerivedPayload(
-        webhook_secret="w",
-        project_api_key="phc_x",
-        project_id="199032",
-        private_host="https://eu.posthog.com",
+        webhook_secret="w", project_api_key="phc_x", project_id="4242", private_host="https://h"
     )
     await service.credentials.put_derived("posthog", derived)
     await put(gateway)

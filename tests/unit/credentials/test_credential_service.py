@@ -188,11 +188,14 @@ INSIDE = "http://posthog.internal:8000"
         # Under another address than the one it gives for itself.
         (US, INSIDE, US, [7], True),
         (US, INSIDE, EU, [7], False),
-        (None, US, US, [7], True),
-        (None, US, EU, [7], False),
+        # It came from no grant (case 24).
+        (None, US, US, [8], True),
+        (None, US, EU, [7], True),
+        # It was stored while the new PostHog was called.
+        (US, EU, EU, [7], True),
+        (US, EU, EU, [8], False),
         (US, None, US, [7], True),
         (US, None, EU, [7], False),
-        (None, None, EU, [7], True),
         (f"{US}/one", f"{US}/one", f"{US}/two", [7], False),
     ],
 )
@@ -226,9 +229,22 @@ async def test_a_project_that_is_not_the_new_grants_goes_with_the_old_one(
     assert change.changed_kinds == (["oauth"] if stays else ["derived", "oauth"])
 
 
+async def test_a_project_that_no_grant_covered_is_not_the_old_ones(
+    driver: Driver, replica: Replica
+) -> None:
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[8]))
+    await replica.credentials.put_derived("posthog", DERIVED)
+    await replica.credentials.put_oauth("posthog", driver.grant(left=7200, scoped_teams=[8]))
+    assert (await replica.credentials.derived("posthog")).payload == DERIVED
+    await replica.credentials.put_oauth("posthog", driver.grant(left=7200, scoped_teams=[9]))
+    derived = await replica.credentials.derived("posthog")
+    assert derived.payload == DerivedPayload(webhook_secret="minted")
+
+
 async def test_a_secret_that_is_minted_meanwhile_is_not_lost_with_the_project(
     driver: Driver, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[7]))
     await replica.credentials.put_derived("posthog", DERIVED)
     minted = msgspec.structs.replace(DERIVED, webhook_secret="second")
     load = driver.store.load
@@ -248,6 +264,7 @@ async def test_a_secret_that_is_minted_meanwhile_is_not_lost_with_the_project(
 async def test_a_project_that_cannot_be_read_is_left_as_it_is(
     driver: Driver, replica: Replica
 ) -> None:
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[7]))
     await driver.replica(secret="lost").credentials.put_derived("posthog", DERIVED)
     before = (await driver.snapshot()).rows["derived"]
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[8]))
