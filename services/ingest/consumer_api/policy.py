@@ -148,7 +148,7 @@ class Creation(msgspec.Struct, frozen=True):
     def like(self, single: str | None, several: list[str] | None) -> Creation:
         """The same consumer as one that exists, if only a replay has changed its filters since."""
         existing = Config(filter_subject=single, filter_subjects=several)
-        filters = _filters(existing) - {subjects.replay(self.name)}
+        filters = _filters(existing) - subjects.replays_of(self.name)
         if filters not in {self.filters_as_asked, _filters(self.asked.config)}:
             return self
         config = msgspec.structs.replace(

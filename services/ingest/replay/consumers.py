@@ -6,8 +6,8 @@ that reads whatever is in the stream would get them, too; it reads the same by n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from nats.js import errors as js_errors
@@ -27,6 +27,15 @@ from services.ingest.replay.filters import by_name, filters_of, set_filters
 class _Answer(msgspec.Struct, frozen=True):
     config: dict[str, Any] = {}
     error: Problem | None = None
+
+
+class Copies(NamedTuple):
+    """What there is in the stream."""
+
+    counts: Mapping[str, int]
+    """Copies on each subject that has some."""
+    last: int
+    """Sequence of the stream's last message."""
 
 
 class ReplayConsumers:
@@ -62,17 +71,13 @@ class ReplayConsumers:
         if (own := subjects.replay(durable)) not in (read := _copies_of(target)):
             await self._set_filters(durable, [*apart[durable], *read, own])
 
-    async def opened(self) -> list[str]:
-        """Durables that read copies at the moment.
+    async def opened(self) -> dict[str, list[str]]:
+        """Durables that read copies at the moment, each with the subjects of these.
 
         Raises:
             Unavailable: JetStream does not answer.
         """
-        return [
-            one.name
-            for one in await self._all()
-            if subjects.replay(one.name) in filters_of(_config(one))
-        ]
+        return {one.name: read for one in await self._all() if (read := _copies_of(one))}
 
     async def close(self, durable: str) -> None:
         """Have the durable read what it read before.
@@ -84,8 +89,8 @@ class ReplayConsumers:
         if wanted := await self.filters(durable):
             await self._set_filters(durable, wanted)
 
-    async def copies(self) -> dict[str, int]:
-        """How many copies there are for each durable.
+    async def copies(self) -> Copies:
+        """How many copies there are on each subject.
 
         Raises:
             Unavailable: JetStream does not answer.
@@ -93,8 +98,7 @@ class ReplayConsumers:
         with available(self._link):
             pattern = f"{subjects.REPLAYS}.*"
             state = (await self._link.js.stream_info(StreamName.EVENTS, pattern)).state
-        counts = (state.subjects or {}).items()
-        return {name.removeprefix(f"{subjects.REPLAYS}."): count for name, count in counts}
+        return Copies(state.subjects or {}, state.last_seq)
 
     async def forget_acknowledged(self, durable: str) -> int:
         """Delete the copies that a durable has acknowledged, and count the others.
@@ -105,23 +109,22 @@ class ReplayConsumers:
         with available(self._link):
             info = await self._link.js.consumer_info(StreamName.EVENTS, durable)
             floor = info.ack_floor.stream_seq if info.ack_floor else 0
-        await self.forget(durable, floor)
-        return (await self.copies()).get(durable, 0)
+        own = _copies_of(info)
+        for subject in own:
+            await self.forget(subject, floor)
+        counts = (await self.copies()).counts
+        return sum(counts.get(subject, 0) for subject in own)
 
-    async def forget(self, durable: str, last: int | None = None) -> None:
-        """Delete a durable's copies, up to a sequence or all.
+    async def forget(self, subject: str, last: int) -> None:
+        """Delete the copies on a subject, up to a sequence.
 
         Raises:
             Unavailable: JetStream does not answer.
         """
-        if last == 0:
+        if not last:
             return
         with available(self._link):
-            await self._link.js.purge_stream(
-                StreamName.EVENTS,
-                subject=subjects.replay(durable),
-                seq=None if last is None else last + 1,
-            )
+            await self._link.js.purge_stream(StreamName.EVENTS, subject=subject, seq=last + 1)
 
     async def _all(self) -> list[ConsumerInfo]:
         with available(self._link):
@@ -175,12 +178,14 @@ def _config(info: ConsumerInfo) -> dict[str, Any]:
 
 def _wanted(info: ConsumerInfo) -> list[str]:
     """What it reads apart from copies for itself."""
-    return [one for one in filters_of(_config(info)) if one != subjects.replay(info.name)]
+    own = subjects.replays_of(info.name)
+    return [one for one in filters_of(_config(info)) if one not in own]
 
 
 def _copies_of(info: ConsumerInfo) -> list[str]:
     """Subjects of copies for itself that it reads."""
-    return [one for one in filters_of(_config(info)) if one == subjects.replay(info.name)]
+    own = subjects.replays_of(info.name)
+    return [one for one in filters_of(_config(info)) if one in own]
 
 
 def _apart_from_copies(info: ConsumerInfo) -> list[str]:

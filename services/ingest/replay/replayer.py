@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -132,13 +133,12 @@ class EventReplayer:
         Raises:
             Unavailable: NATS or PostgreSQL cannot be used.
         """
+        copies = await self._consumers.copies()
         opened = await self._consumers.opened()
-        for durable in await self._consumers.copies():
-            if durable not in opened:
-                # Its consumer was deleted, and perhaps made again.
-                async with self._alone(durable):
-                    if durable not in await self._consumers.opened():
-                        await self._consumers.forget(durable)
+        # A replay has its durable read them before it publishes any. So these are nobody's: the
+        # consumer was deleted, and perhaps made again. What is published from now on is not meant.
+        for subject in copies.counts.keys() - set(chain.from_iterable(opened.values())):
+            await self._consumers.forget(subject, copies.last)
         for durable in opened:
             try:
                 async with self._alone(durable):
@@ -259,15 +259,15 @@ def _of_interest(events: Sequence[Announced], filters: Sequence[str]) -> list[An
 
 
 def _copy(event: Announced, id: str, durable: str) -> OutgoingMessage:
-    known_as = message_id(event.headers) or ""
+    own, known_as = subjects.replay(durable), message_id(event.headers) or ""
     headers: Mapping[str, str] = {
         **event.headers,
-        MESSAGE_ID: f"replay:{id}:{durable}:{known_as}",
+        MESSAGE_ID: f"replay:{id}:{own}:{known_as}",
         ORIGINAL_ID: known_as,
         REPLAY: id,
         "Nats-Expected-Stream": StreamName.EVENTS,
     }
-    return OutgoingMessage(subjects.replay(durable), event.body, headers)
+    return OutgoingMessage(own, event.body, headers)
 
 
 def _done(

@@ -50,13 +50,13 @@ class EventsReplayed(Message, frozen=True, kw_only=True):
 
 EVENT_REPLAYED = Channel(
     subject=f"{subjects.REPLAYS}.*",
-    parameter="durable",
+    parameter="digest",
     stream=StreamName.EVENTS,
     message=Event,
     publishers=(User.INGEST,),
     # It comes through the durable: nobody listens to it as to a subject.
     subscribers=(),
-    summary="An event that one durable, named by the last token, gets again.",
+    summary="An event that one durable gets again; the last token is a digest of its name.",
 )
 INGEST_REPLAY_EVENTS = Endpoint(
     service=User.INGEST,

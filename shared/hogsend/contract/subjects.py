@@ -26,6 +26,7 @@ MAX_TOKEN_BYTES = 200
 
 _DIGEST_MARK = "~"
 _EMPTY = "%"
+_REPLAY_DIGITS = 32
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_$:@/-]")
 
 
@@ -76,8 +77,17 @@ def contact_erased(contact_id: str) -> str:
 
 
 def replay(durable: str) -> str:
-    """Subject of the events that are delivered to one durable again; others are kept from it."""
-    return f"{REPLAYS}.{durable}"
+    """Subject of the events that are delivered to one durable again; others are kept from it.
+
+    It does not tell the durable's name: others may ask which subjects the stream has, and who knows
+    the name of a durable may read from it.
+    """
+    return f"{REPLAYS}.{hashlib.sha256(durable.encode()).hexdigest()[:_REPLAY_DIGITS]}"
+
+
+def replays_of(durable: str) -> frozenset[str]:
+    """Subjects that may have copies for one durable; replays that began before had its name."""
+    return frozenset({replay(durable), f"{REPLAYS}.{durable}"})
 
 
 def dead_letter(stream: str) -> str:

@@ -222,6 +222,45 @@ async def test_who_reads_by_a_wildcard_gets_what_it_asked_for_and_no_copy(
         await connection.js.add_consumer(StreamName.EVENTS, wanted)
 
 
+@pytest.mark.parametrize("user", [User.APP, User.SUBSCRIBER])
+async def test_nobody_learns_the_name_of_a_durable_from_a_replay_to_it(
+    servers: Servers, driver: Driver, ingest: ServiceBroker, user: User
+) -> None:
+    await replay(driver)
+    async with harness.connected(servers, user) as connection:
+        for pattern in ("hogsend.replays.*", ">"):
+            asked = msgspec.json.encode({"subjects_filter": pattern, "deleted_details": True})
+            answer = await connection.ask("$JS.API.STREAM.INFO.EVENTS", asked, seconds=5)
+            assert b"hogsend.replays." in answer.data
+            assert MAILER.encode() not in answer.data
+    for copy in await taken(driver, MAILER):
+        assert MAILER not in f"{copy.subject} {copy.headers}"
+
+
+async def test_a_replay_of_before_ends_though_its_subject_had_the_name_of_the_durable(
+    servers: Servers, driver: Driver, own: EventReplayer
+) -> None:
+    before, named = await filters(driver), f"hogsend.replays.{MAILER}"
+    js = await driver.operator.js_for(StreamName.EVENTS)
+    opened = durable(MAILER, None)
+    opened.filter_subjects = ["hogsend.events.signed_up", named]
+    await js.add_consumer(StreamName.EVENTS, opened)
+    await js.publish(named, b"1")
+    await js.publish("hogsend.replays.nobody", b"nobody's")
+    await own.tidy()
+    async with harness.connected(servers, User.SUBSCRIBER) as connection:
+        wanted = durable(MAILER, "hogsend.events.signed_up")
+        await connection.js.add_consumer(StreamName.EVENTS, wanted)
+    assert (await own.replay(ReplayEvents(durable=MAILER, since=SINCE, until=UNTIL))).waiting > 0
+    await own.tidy()
+    copies = await taken(driver, MAILER)
+    assert copies[0].data == b"1"
+    await own.tidy()
+    assert (await filters(driver))[MAILER] == before[MAILER]
+    state = (await driver.operator.js.stream_info(StreamName.EVENTS, "hogsend.replays.*")).state
+    assert not state.subjects
+
+
 async def test_two_durables_get_a_replay_at_once(driver: Driver, own: EventReplayer) -> None:
     await replay(driver)
     await replay(driver, EVERYTHING)

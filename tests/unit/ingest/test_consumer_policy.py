@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hogsend.contract import subjects
 from hogsend.contract.consumers import (
     MIRROR,
     OTHERS,
@@ -85,13 +86,13 @@ def test_copies_are_not_asked_for(named: str) -> None:
         created(filter_subject=named)
 
 
+@pytest.mark.parametrize("copies", sorted(subjects.replays_of("mine")))
 @pytest.mark.parametrize("asked", [None, "hogsend.events.x"])
 def test_a_consumer_that_a_replay_changed_is_still_the_one_that_is_asked_for(
-    asked: str | None,
+    asked: str | None, copies: str
 ) -> None:
     creation = read("DURABLE.CREATE.EVENTS.mine", body(durable_name="mine", filter_subject=asked))
     assert isinstance(creation, Creation)
-    copies = "hogsend.replays.mine"
     existing = [*([asked] if asked else EVERYTHING), copies]
     same = msgspec.json.decode(creation.like(None, existing).body)["config"]
     assert same == {"name": "mine", "durable_name": "mine", "filter_subjects": existing}

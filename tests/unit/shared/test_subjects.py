@@ -61,6 +61,15 @@ def test_a_token_escape_did_not_make_is_refused(token: str) -> None:
         subjects.unescape(token)
 
 
+@given(names.filter(lambda name: len(name) > 1))
+def test_the_subject_of_copies_does_not_tell_whose_they_are(durable: str) -> None:
+    subject = subjects.replay(durable)
+    assert subjects.covers(f"{subjects.REPLAYS}.*", subject)
+    assert subjects.is_literal(subject)
+    assert subject.removeprefix(f"{subjects.REPLAYS}.") not in {durable, subjects.escape(durable)}
+    assert subject == subjects.replay(durable) != subjects.replay(f"{durable}s")
+
+
 @pytest.mark.parametrize(
     ("pattern", "subject", "is_covered"),
     [
