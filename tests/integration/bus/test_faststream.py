@@ -373,10 +373,17 @@ async def test_a_broker_that_was_stopped_starts_again_in_whatever_event_loop(
                     )
                 )
 
+    async def nobody_asks() -> bool:
+        info = await ingest.js.consumer_info(StreamName.EVENTS, "mailer")
+        return not info.num_waiting
+
     await announce(ingest, event("1"))
     await life("1")
+    # An event that comes before the server has read of the end is delivered into it.
+    await eventually(nobody_asks)
     await announce(ingest, event("2"))
     await life("2")
+    await eventually(nobody_asks)
     await announce(ingest, event("3"))
     await asyncio.to_thread(asyncio.run, life("3"))
     info = await ingest.js.stream_info(StreamName.ENGAGEMENT)
