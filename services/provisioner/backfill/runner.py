@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Never
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -20,6 +21,7 @@ from prometheus_client import Counter
 from hogsend.contract.backfills import INGEST_STORE_PAST, PastEvent, PastStored, StorePast
 from hogsend.contract.errors import HogsendError, TooLarge, Unavailable
 from hogsend.posthog.api import PostHogError
+from hogsend.posthog.errors import PostHogAnswerTooLarge, PostHogTimeout
 from hogsend.service import metrics
 from hogsend.transport.connection import Connection
 from services.provisioner.backfill.posthog_events import PostHogEvents, Refused
@@ -32,6 +34,8 @@ PAGE_EVENTS = 5_000
 """Events in one query. PostHog gives 50,000 at most, and allows 120 queries an hour."""
 FEWEST_EVENTS = 100
 """A page that PostHog cannot give in time is halved down to this."""
+QUERY_TOO_HEAVY = frozenset({504, 512, 513})
+"""PostHog ended the query, would not begin it, or had too little memory (posthog/exceptions.py)."""
 CHUNK_EVENTS = 500
 """Events that ingest stores in one transaction."""
 CHUNK_SHARE = 0.5
@@ -55,6 +59,8 @@ class BackfillRunner:
         self._posthog = posthog
         self._link = link
         self._page_events = PAGE_EVENTS
+        self._paged: UUID | None = None
+        """The backfill that the size of a page was found for."""
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -86,8 +92,10 @@ class BackfillRunner:
                 await self._step(job)
 
     async def _step(self, job: Job) -> None:
+        if job.id != self._paged:
+            self._paged, self._page_events = job.id, PAGE_EVENTS
+        limit = self._page_events
         try:
-            limit = self._page_events
             page = await self._posthog.ask(lambda queries: queries.page(job.rest, limit))
         except Refused as error:
             refusal = error.refusal
@@ -98,6 +106,7 @@ class BackfillRunner:
         except PostHogError as error:
             await self._pause(job, error)
             return
+        self._page_events = min(PAGE_EVENTS, limit * 2)
         for chunk in self._chunks(page.events):
             done = await self._record(job, chunk)
             last = chunk[-1].timestamp, chunk[-1].uuid
@@ -117,8 +126,8 @@ class BackfillRunner:
             seconds = LIMITED_SECONDS if error.retry_after is None else error.retry_after
             remedy = None
         else:
-            # Perhaps so many events were too many.
-            self._page_events = max(FEWEST_EVENTS, self._page_events // 2)
+            if _may_depend_on_page(error):
+                self._page_events = max(FEWEST_EVENTS, self._page_events // 2)
             seconds = FAILED_SECONDS if error.retry_after is None else error.retry_after
             remedy = "It goes on by itself when PostHog works again."
         log.warning("the backfill waits for PostHog", seconds=seconds, reason=str(error))
@@ -150,6 +159,12 @@ class BackfillRunner:
             size += length
         if chunk:
             yield chunk
+
+
+def _may_depend_on_page(error: PostHogError) -> bool:
+    return (
+        isinstance(error, PostHogTimeout | PostHogAnswerTooLarge) or error.status in QUERY_TOO_HEAVY
+    )
 
 
 def _is_due(job: Job | None) -> bool:

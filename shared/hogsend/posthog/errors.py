@@ -35,3 +35,7 @@ class PostHogUnreachable(PostHogError):
 
 class PostHogTimeout(PostHogUnreachable):
     """PostHog did not answer in time."""
+
+
+class PostHogAnswerTooLarge(PostHogError):
+    """PostHog's answer has more bytes than are read."""

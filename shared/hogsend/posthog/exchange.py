@@ -15,7 +15,12 @@ import httpx
 import msgspec
 
 from hogsend.posthog.answer_body import AnswerTooLarge, read
-from hogsend.posthog.errors import PostHogError, PostHogTimeout, PostHogUnreachable
+from hogsend.posthog.errors import (
+    PostHogAnswerTooLarge,
+    PostHogError,
+    PostHogTimeout,
+    PostHogUnreachable,
+)
 
 MAX_REDIRECTS = 3
 _REPEATS = frozenset({HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT})
@@ -51,7 +56,8 @@ async def exchange(
     Raises:
         PostHogTimeout: the answer was not complete in time.
         PostHogUnreachable: there was no answer.
-        PostHogError: there was one of more than `max_bytes`, or redirects without end.
+        PostHogAnswerTooLarge: there was one of more than `max_bytes`.
+        PostHogError: there were redirects without end.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -62,7 +68,7 @@ async def exchange(
     except TimeoutError:
         raise PostHogTimeout(f"PostHog did not answer within {seconds:g} s") from None
     except AnswerTooLarge:
-        raise PostHogError("PostHog's answer is too large") from None
+        raise PostHogAnswerTooLarge("PostHog's answer is too large") from None
     except httpx.TooManyRedirects:
         raise PostHogError(f"PostHog redirects more than {MAX_REDIRECTS} times") from None
     except (httpx.ConnectError, httpx.ProxyError) as error:

@@ -13,6 +13,7 @@ import pytest
 
 from hogsend.posthog.api import PostHogError, Projects, Transport, queries, transport
 from hogsend.posthog.api.queries import Queries, Slice
+from hogsend.posthog.errors import PostHogAnswerTooLarge
 from hogsend.service.http import http_client
 from tests.integration.harness import LOOPBACK
 from tests.posthog_recorder import Recorded, Recorder, posthog_recorder
@@ -124,7 +125,7 @@ async def test_only_a_page_of_events_may_be_large(
     page = await Queries(api, "1").page(Slice(since=noon, until=noon), 1)
     assert [event.uuid for event in page.events] == ["0199"]
     monkeypatch.setattr(queries, "MAX_ANSWER_BYTES", 1000)
-    with pytest.raises(PostHogError, match="too large"):
+    with pytest.raises(PostHogAnswerTooLarge):
         await Queries(api, "1").page(Slice(since=noon, until=noon), 1)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from hogsend.contract.backfills import INGEST_STORE_PAST, PastEvent, PastStored
@@ -13,7 +15,7 @@ from hogsend.contract.errors import TooLarge
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError
 from hogsend.posthog.api.queries import Page
-from hogsend.posthog.errors import PostHogTimeout
+from hogsend.posthog.errors import PostHogAnswerTooLarge, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import ProjectChoice
 from services.provisioner.backfill.posthog_events import Refused, lasting
 from services.provisioner.backfill.runner import (
@@ -72,13 +74,21 @@ class FakeStore:
 class FakePostHog:
     """Answers with an error or a page."""
 
-    def __init__(self, answer: Exception | Page) -> None:
-        self._answer = answer
+    def __init__(self, *answers: Exception | Page) -> None:
+        self.limits: list[int] = []
+        """How many events each page was asked for."""
+        self._answers = list(answers)
 
-    async def ask(self, _question: Any) -> Any:
-        if isinstance(self._answer, Exception):
-            raise self._answer
-        return self._answer
+    async def ask(self, question: Callable[[FakePostHog], Awaitable[Any]]) -> Any:
+        return await question(self)
+
+    async def page(self, _wanted: Any, limit: int) -> Page:
+        self.limits.append(limit)
+        # The last answer is repeated.
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 class FakeLink:
@@ -123,12 +133,54 @@ async def test_it_waits_as_long_as_posthog_asks(error: PostHogError, seconds: fl
     assert (store.waited, store.ended) == ([seconds], [])
 
 
-async def test_a_page_that_posthog_cannot_give_is_halved_but_not_one_that_was_limited() -> None:
-    limited = running(PostHogError("limited", 429), FakeStore())
-    slow = running(PostHogTimeout("slow"), FakeStore())
-    for one in (limited, slow):
-        await one._step(JOB)
-    assert (limited._page_events, slow._page_events) == (PAGE_EVENTS, PAGE_EVENTS // 2)
+async def pages(*answers: Exception | Page, jobs: list[Job] | None = None) -> list[int]:
+    """How many events are asked for, with these answers, and once after them."""
+    posthog = FakePostHog(*answers, Page([], 0))
+    runner = BackfillRunner(FakeStore(), posthog, FakeLink())  # type: ignore[arg-type]
+    for job in jobs or [JOB] * (len(answers) + 1):
+        await runner._step(job)
+    return posthog.limits
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PostHogTimeout("slow"),
+        PostHogError("slow", 504),
+        PostHogError("it would be slow", 512),
+        PostHogError("out of memory", 513),
+        PostHogAnswerTooLarge("large"),
+    ],
+)
+async def test_a_page_that_posthog_cannot_give_is_halved(error: PostHogError) -> None:
+    assert await pages(error) == [PAGE_EVENTS, PAGE_EVENTS // 2]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PostHogError("limited", 429),
+        PostHogError("away", 503),
+        PostHogError("broken", 500),
+        PostHogError("no rows"),
+        PostHogUnreachable("nothing listens there"),
+    ],
+)
+async def test_what_does_not_depend_on_the_page_leaves_its_size(error: PostHogError) -> None:
+    assert await pages(*[error] * 3) == [PAGE_EVENTS] * 4
+
+
+async def test_a_page_that_worked_is_followed_by_one_twice_as_long() -> None:
+    slow, worked = PostHogTimeout("slow"), Page([event("a")], 0)
+    halves = [PAGE_EVENTS, PAGE_EVENTS // 2, PAGE_EVENTS // 4]
+    assert await pages(slow, slow, *[worked] * 3) == [*halves, *halves[1::-1], PAGE_EVENTS]
+
+
+async def test_another_backfill_begins_with_whole_pages() -> None:
+    other = msgspec.structs.replace(JOB, id=uuid4())
+    slow = PostHogTimeout("slow")
+    limits = await pages(slow, slow, jobs=[JOB, JOB, other])
+    assert limits == [PAGE_EVENTS, PAGE_EVENTS // 2, PAGE_EVENTS]
 
 
 async def test_what_only_an_operator_can_mend_ends_it_with_the_remedy() -> None:
