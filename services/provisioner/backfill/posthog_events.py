@@ -59,12 +59,14 @@ class PostHogEvents:
 
         Raises:
             Refused: there is no credential, or it may not do that.
-            PostHogError: PostHog fails, limits requests, or cannot be reached: ask again later.
+            PostHogError: PostHog fails, limits requests, or cannot be reached, or the stored grant
+                is not refreshed yet: ask again later.
             Unavailable: the credentials service is down.
         """
         host = self._instance.private_host
-        bearer = await self._credentials.bearer()
+        bearer = used = await self._credentials.bearer()
         if not bearer.token:
+            await self._expect_grant(only_after_failure=False)
             raise _precondition(
                 NO_CREDENTIAL, "There is no credential for PostHog.", CREDENTIAL_REMEDY
             )
@@ -85,16 +87,39 @@ class PostHogEvents:
             except PostHogError as error:
                 if error.status != UNAUTHORIZED or bearer.source != "oauth":
                     raise
-            fresh = await self._credentials.replace_bearer(bearer.token)
-            return await attempt(fresh.token or bearer.token)
+            used = await self._credentials.replace_bearer(bearer.token)
+            return await attempt(used.token or bearer.token)
         except PostHogError as error:
-            if error.status in DENIED and not choice.is_covered:
-                detail = f"{choice.mismatch} {describe(error)}"
-                raise Refused(_posthog("missing-scope", detail, choice.remedy)) from error
-            refusal = lasting(error, choice)
+            refusal = _refusal(error, choice)
             if refusal is None:
                 raise
+            if used.source != "oauth":
+                await self._expect_grant(only_after_failure=bearer.source == "oauth")
             raise Refused(refusal) from error
+
+    async def _expect_grant(self, *, only_after_failure: bool) -> None:
+        """Return if no grant is expected to be refreshed, with which PostHog could be asked again.
+
+        Args:
+            only_after_failure: expect none whose last refresh worked: PostHog refused its token.
+
+        Raises:
+            PostHogError: one is; until then there is no token, or that of another credential.
+            Unavailable: the credentials service is down.
+        """
+        status = await self._credentials.status()
+        if status.oauth != "present" or status.needs_reconnect:
+            return
+        if status.refresh_error is None and only_after_failure:
+            return
+        why = f": {status.refresh_error}" if status.refresh_error else ""
+        raise PostHogError(f"the token for PostHog is not refreshed yet{why}")
+
+
+def _refusal(error: PostHogError, choice: ProjectChoice) -> Refusal | None:
+    if error.status in DENIED and not choice.is_covered:
+        return _posthog("missing-scope", f"{choice.mismatch} {describe(error)}", choice.remedy)
+    return lasting(error, choice)
 
 
 def lasting(error: PostHogError, choice: ProjectChoice) -> Refusal | None:

@@ -1,0 +1,112 @@
+"""With which credential a backfill asks PostHog, and when it waits for one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from hogsend.contract.credentials import TokenReply
+from hogsend.posthog.api import PostHogError, Slice
+from services.provisioner.backfill.posthog_events import PostHogEvents, Refused
+from services.provisioner.destination.provisioning import Instance
+from tests.unit.provisioner.fakes import POSTHOG_URL, FakeCredentials
+
+NONE = TokenReply(source="none", version=1)
+PERSONAL = TokenReply(source="personal_key", version=1, token="phx_a")
+RENEWED = TokenReply(source="oauth", version=2, token="pha_b")
+JANUARY = Slice(since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2026, 2, 1, tzinfo=UTC))
+OUTAGE = {"refresh_error": "the token endpoint answered 503"}
+
+
+class Asked:
+    """PostHog, which takes some bearers and answers others with a status."""
+
+    def __init__(self, *accepted: str, status: int = 401) -> None:
+        self.credentials = FakeCredentials()
+        self._accepted, self._status = accepted, status
+        http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
+        instance = Instance(POSTHOG_URL, "1", POSTHOG_URL)
+        self.events = PostHogEvents(instance, self.credentials, http)
+
+    async def count(self) -> int:
+        return await self.events.ask(lambda queries: queries.count(JANUARY))
+
+    def grant(self, **status: Any) -> None:
+        """Say what the credentials service tells of the stored grant."""
+        self.credentials.grant = msgspec.structs.replace(self.credentials.grant, **status)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.headers["Authorization"].removeprefix("Bearer ") in self._accepted:
+            return httpx.Response(200, json={"results": [[7]]})
+        return httpx.Response(self._status, json={"detail": "no"})
+
+
+async def test_a_grant_that_is_not_refreshed_yet_is_waited_for() -> None:
+    asked = Asked("pha_a")
+    asked.credentials.token = NONE
+    asked.grant(**OUTAGE)
+    with pytest.raises(PostHogError, match="not refreshed yet: the token endpoint answered 503"):
+        await asked.count()
+    # Nothing has to have failed yet: the next attempt may not be due.
+    asked.grant(refresh_error=None)
+    with pytest.raises(PostHogError, match="not refreshed yet"):
+        await asked.count()
+    asked.credentials.token = TokenReply(source="oauth", version=2, token="pha_a")
+    assert await asked.count() == 7
+
+
+@pytest.mark.parametrize(
+    "status", [{"oauth": "absent"}, {"oauth": "unreadable"}, {"needs_reconnect": True} | OUTAGE]
+)
+async def test_a_grant_that_does_not_come_back_is_not_waited_for(status: dict[str, Any]) -> None:
+    asked = Asked()
+    asked.credentials.token = NONE
+    asked.grant(**status)
+    with pytest.raises(Refused) as raised:
+        await asked.count()
+    assert raised.value.refusal.code == "no_posthog_credential"
+
+
+@pytest.mark.parametrize("fallback", [NONE, PERSONAL])
+async def test_a_refused_token_whose_refresh_fails_is_waited_for(fallback: TokenReply) -> None:
+    asked = Asked()
+    asked.credentials.fresh = fallback
+    asked.grant(**OUTAGE)
+    with pytest.raises(PostHogError, match="not refreshed yet"):
+        await asked.count()
+
+
+async def test_a_refused_token_that_was_just_refreshed_is_not_waited_for() -> None:
+    asked = Asked()
+    asked.credentials.fresh = NONE
+    with pytest.raises(Refused) as raised:
+        await asked.count()
+    assert raised.value.refusal.code == "unauthorized"
+
+
+async def test_a_personal_key_that_stands_in_may_lack_what_the_grant_has() -> None:
+    asked = Asked(status=403)
+    asked.credentials.token = PERSONAL
+    with pytest.raises(PostHogError, match="not refreshed yet"):
+        await asked.count()
+    asked.grant(oauth="absent")
+    with pytest.raises(Refused) as raised:
+        await asked.count()
+    assert raised.value.refusal.code == "missing-scope"
+
+
+async def test_a_personal_key_that_stands_in_is_used_where_it_suffices() -> None:
+    asked = Asked("phx_a")
+    asked.credentials.token = PERSONAL
+    assert await asked.count() == 7
+
+
+async def test_a_refused_token_is_replaced_once() -> None:
+    asked = Asked("pha_b")
+    asked.credentials.fresh = RENEWED
+    assert await asked.count() == 7
+    assert asked.credentials.rejected == ["pha_a"]
