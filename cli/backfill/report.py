@@ -29,6 +29,8 @@ def show(found: Backfill) -> None:
     print_hanging(out, ("  ", ""), counts)
     told = "subscribers heard of those" if found.announce else "subscribers heard of none"
     print_hanging(out, ("  ", ""), told)
+    if found.left_out:
+        print_hanging(out, ("  ", ""), found.left_out)
     if found.detail:
         print_hanging(out, ("  ", ""), found.detail)
     if found.remediation:

@@ -27,11 +27,11 @@ SELECT * FROM backfills WHERE state = 'running';
 -- The latest backfills.
 SELECT * FROM backfills ORDER BY started_at DESC LIMIT 20;
 
--- name: advance(id, from_at, from_uuid, to_at, to_uuid, read, stored, known, rejected)!
+-- name: advance(id, from_at, from_uuid, to_at, to_uuid, read, stored, known, rejected, left_out)!
 -- Move the position, unless the backfill has ended or somebody else moved it.
 UPDATE backfills SET position_at = :to_at, position_uuid = :to_uuid, read = read + :read,
     stored = stored + :stored, known = known + :known, rejected = rejected + :rejected,
-    detail = NULL, remediation = NULL
+    left_out = COALESCE(:left_out, left_out), detail = NULL, remediation = NULL
 WHERE id = :id AND state = 'running' AND position_at IS NOT DISTINCT FROM :from_at::timestamptz
     AND position_uuid IS NOT DISTINCT FROM :from_uuid::text;
 

@@ -32,8 +32,6 @@ log = structlog.get_logger(__name__)
 
 PAGE_EVENTS = 5_000
 """Events in one query. PostHog gives 50,000 at most, and allows 120 queries an hour."""
-FEWEST_EVENTS = 100
-"""A page that PostHog cannot give in time is halved down to this."""
 QUERY_TOO_HEAVY = frozenset({504, 512, 513})
 """PostHog ended the query, would not begin it, or had too little memory (posthog/exceptions.py)."""
 CHUNK_EVENTS = 500
@@ -94,19 +92,29 @@ class BackfillRunner:
     async def _step(self, job: Job) -> None:
         if job.id != self._paged:
             self._paged, self._page_events = job.id, PAGE_EVENTS
-        limit = self._page_events
         try:
-            page = await self._posthog.ask(lambda queries: queries.page(job.rest, limit))
+            await self._read_on(job)
         except Refused as error:
             refusal = error.refusal
             metrics.FAILURES.labels("backfill", refusal.code).inc()
             log.warning("the backfill failed", code=refusal.code, detail=refusal.detail)
             await self._store.end(job.id, "failed", refusal.detail, refusal.remediation)
-            return
         except PostHogError as error:
             await self._pause(job, error)
+
+    async def _read_on(self, job: Job) -> None:
+        limit = self._page_events
+        try:
+            page = await self._posthog.ask(lambda queries: queries.page(job.rest, limit))
+        except PostHogAnswerTooLarge:
+            if limit > 1:
+                raise
+            await self._leave_out_next(job)
             return
         self._page_events = min(PAGE_EVENTS, limit * 2)
+        # Not with the same size again: in a longer page, an event may follow.
+        if page.unreadable and not page.events:
+            raise PostHogError("no row of PostHog's answer is an event")
         for chunk in self._chunks(page.events):
             done = await self._record(job, chunk)
             last = chunk[-1].timestamp, chunk[-1].uuid
@@ -120,6 +128,17 @@ class BackfillRunner:
             await self._store.end(job.id, "finished")
             log.info("the backfill is finished", id=str(job.id))
 
+    async def _leave_out_next(self, job: Job) -> None:
+        position = await self._posthog.ask(lambda queries: queries.next_position(job.rest))
+        if position is None:
+            return
+        moment, uuid = position
+        log.warning("an event is too large to be read from PostHog", id=uuid, timestamp=moment)
+        EVENTS.labels("rejected").inc()
+        which = f"The event {uuid} of {moment.isoformat()} is too large to be read from PostHog."
+        left_out = PastStored(stored=0, known=0, rejected=1)
+        await self._store.advance(job, position, 1, left_out, left_out=which)
+
     async def _pause(self, job: Job, error: PostHogError) -> None:
         metrics.FAILURES.labels("backfill", str(error.status or "no_answer")).inc()
         if error.status == 429:  # noqa: PLR2004
@@ -127,7 +146,7 @@ class BackfillRunner:
             remedy = None
         else:
             if _may_depend_on_page(error):
-                self._page_events = max(FEWEST_EVENTS, self._page_events // 2)
+                self._page_events = max(1, self._page_events // 2)
             seconds = FAILED_SECONDS if error.retry_after is None else error.retry_after
             remedy = "It goes on by itself when PostHog works again."
         log.warning("the backfill waits for PostHog", seconds=seconds, reason=str(error))

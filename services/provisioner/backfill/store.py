@@ -44,6 +44,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     stored: int
     known: int
     rejected: int
+    left_out: str | None = None
     not_before: datetime
     detail: str | None
     remediation: str | None
@@ -74,6 +75,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             stored=self.stored,
             known=self.known,
             rejected=self.rejected,
+            left_out=self.left_out,
             detail=self.detail,
             remediation=self.remediation,
         )
@@ -181,9 +183,23 @@ class BackfillStore:
             return [_job(row) async for row in _queries.latest(connection)]
 
     async def advance(
-        self, job: Job, to: tuple[datetime, str], read: int, done: PastStored
+        self,
+        job: Job,
+        to: tuple[datetime, str],
+        read: int,
+        done: PastStored,
+        *,
+        left_out: str | None = None,
     ) -> bool:
-        """Move the position; False when the backfill has ended or another replica moved it."""
+        """Move the position; False when the backfill has ended or another replica moved it.
+
+        Args:
+            job: the backfill as it was.
+            to: time and uuid of the last event that is done with.
+            read: how many there were.
+            done: what became of them.
+            left_out: which of them was left out; None keeps what was said of an earlier one.
+        """
         to_at, to_uuid = to
         async with self._database.acquire() as connection:
             moved: str = await _queries.advance(
@@ -197,6 +213,7 @@ class BackfillStore:
                 stored=done.stored,
                 known=done.known,
                 rejected=done.rejected,
+                left_out=left_out,
             )
         return moved == "UPDATE 1"
 

@@ -56,7 +56,9 @@ class Backfill(Message, frozen=True):
     known: int
     """Were here already, for example because PostHog's webhook brought them."""
     rejected: int
-    """Cannot be stored: they identify no person, or PostgreSQL refuses them."""
+    """Cannot be stored: they identify no person, PostgreSQL refuses them, or they are too large."""
+    left_out: str | None = None
+    """Which event is too large to be read from PostHog; the last one, where there are several."""
     detail: str | None = None
     """What it waits for, or why it failed."""
     remediation: str | None = None

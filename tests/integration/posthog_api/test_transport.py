@@ -18,6 +18,8 @@ from hogsend.service.http import http_client
 from tests.integration.harness import LOOPBACK
 from tests.posthog_recorder import Recorded, Recorder, posthog_recorder
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
 
 @pytest.fixture
 async def posthog() -> AsyncIterator[Recorder]:
@@ -127,6 +129,28 @@ async def test_only_a_page_of_events_may_be_large(
     monkeypatch.setattr(queries, "MAX_ANSWER_BYTES", 1000)
     with pytest.raises(PostHogAnswerTooLarge):
         await Queries(api, "1").page(Slice(since=noon, until=noon), 1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [([], None), ([["2026-01-01T12:00:00Z", "0199"]], (NOON, "0199"))],
+)
+async def test_the_place_of_the_next_event_is_read_without_the_event(
+    http: httpx.AsyncClient, posthog: Recorder, rows: list[list[str]], found: Any
+) -> None:
+    posthog.refuse("POST", "/api/.*", 200, {"results": rows})
+    api = Queries(Transport(http, posthog.url, "pha_a"), "1")
+    assert await api.next_position(Slice(since=NOON, until=NOON)) == found
+
+
+@pytest.mark.parametrize("row", [None, [], ["0199"], ["soon", "0199"], ["2026-01-01", ""]])
+async def test_an_odd_place_of_the_next_event_is_an_error(
+    http: httpx.AsyncClient, posthog: Recorder, row: Any
+) -> None:
+    posthog.refuse("POST", "/api/.*", 200, {"results": [row]})
+    api = Queries(Transport(http, posthog.url, "pha_a"), "1")
+    with pytest.raises(PostHogError, match="not the place of an event"):
+        await api.next_position(Slice(since=NOON, until=NOON))
 
 
 async def test_odd_ids_stay_one_path_segment(http: httpx.AsyncClient, posthog: Recorder) -> None:

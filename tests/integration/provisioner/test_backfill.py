@@ -14,6 +14,7 @@ import pytest
 
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
+from hogsend.posthog.api import queries
 from hogsend.transport.connection import Connection
 from sandbox.faults import Fault
 from services.provisioner.backfill import runner
@@ -247,6 +248,35 @@ async def test_older_properties_do_not_replace_newer_ones(stack: Stack) -> None:
     )
     (contact,) = answer.json()["contacts"]
     assert contact["properties"]["plan"] == "new"
+
+
+async def test_an_event_that_is_too_large_by_itself_is_left_out(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "MAX_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr(runner, "PAGE_EVENTS", 4)
+    monkeypatch.setattr(runner, "FAILED_SECONDS", 0.0)
+    huge = "0199b000-0000-7000-8000-000000000001"
+    event = {"event": "signed_up", "distinct_id": "u_1", "properties": {}}
+    batch = [
+        {**event, "timestamp": "2026-01-01T00:00:00Z"},
+        {
+            **event,
+            "uuid": huge,
+            "timestamp": "2026-01-02T00:00:00Z",
+            "properties": {"text": "x" * 20_000},
+        },
+        {**event, "timestamp": "2026-01-03T00:00:00Z"},
+    ]
+    body = {"api_key": stack.posthog.instance.options.project_key, "batch": batch}
+    assert (await stack.posthog.http.post("/batch/", json=body)).is_success
+    async with stack.provisioner():
+        assert (await stack.start()).is_success
+        ended = await stack.until("finished")
+    counts = [ended[name] for name in ("total", "read", "stored", "rejected")]
+    assert counts == [3, 3, 2, 1]
+    assert huge in ended["leftOut"]
+    assert ended.get("detail") is None
 
 
 async def test_a_key_without_the_scope_is_refused_with_the_remedy(stack: Stack) -> None:

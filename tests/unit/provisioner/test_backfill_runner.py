@@ -56,6 +56,7 @@ class FakeStore:
         self.waited: list[float] = []
         self.ended: list[tuple[str, str | None]] = []
         self.positions: list[tuple[Any, int, PastStored]] = []
+        self.left_out: list[str] = []
         self._moves = moves
 
     async def wait(self, _job: Job, seconds: float, _detail: str, _remedy: str | None) -> None:
@@ -66,8 +67,12 @@ class FakeStore:
     ) -> None:
         self.ended.append((state, remediation))
 
-    async def advance(self, _job: Job, to: Any, read: int, done: PastStored) -> bool:
+    async def advance(
+        self, _job: Job, to: Any, read: int, done: PastStored, *, left_out: str | None = None
+    ) -> bool:
         self.positions.append((to, read, done))
+        if left_out is not None:
+            self.left_out.append(left_out)
         return self._moves
 
 
@@ -77,6 +82,7 @@ class FakePostHog:
     def __init__(self, *answers: Exception | Page) -> None:
         self.limits: list[int] = []
         """How many events each page was asked for."""
+        self.position: tuple[datetime, str] | None = (THEN, "huge")
         self._answers = list(answers)
 
     async def ask(self, question: Callable[[FakePostHog], Awaitable[Any]]) -> Any:
@@ -89,6 +95,9 @@ class FakePostHog:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def next_position(self, _wanted: Any) -> tuple[datetime, str] | None:
+        return self.position
 
 
 class FakeLink:
@@ -174,6 +183,45 @@ async def test_a_page_that_worked_is_followed_by_one_twice_as_long() -> None:
     slow, worked = PostHogTimeout("slow"), Page([event("a")], 0)
     halves = [PAGE_EVENTS, PAGE_EVENTS // 2, PAGE_EVENTS // 4]
     assert await pages(slow, slow, *[worked] * 3) == [*halves, *halves[1::-1], PAGE_EVENTS]
+
+
+def alone(posthog: FakePostHog, store: FakeStore) -> BackfillRunner:
+    """A runner whose pages are down to one event."""
+    runner = BackfillRunner(store, posthog, FakeLink())  # type: ignore[arg-type]
+    runner._paged, runner._page_events = JOB.id, 1
+    return runner
+
+
+async def test_an_event_that_is_too_large_by_itself_is_left_out_and_counted() -> None:
+    posthog, store = FakePostHog(PostHogAnswerTooLarge("large"), Page([event("a")], 0)), FakeStore()
+    runner = alone(posthog, store)
+    await runner._step(JOB)
+    assert store.positions == [((THEN, "huge"), 1, PastStored(stored=0, known=0, rejected=1))]
+    assert "huge" in store.left_out[0]
+    assert (store.waited, store.ended) == ([], [])
+    await runner._step(JOB)
+    assert (posthog.limits, runner._page_events) == ([1, 1], 2)
+
+
+async def test_it_is_asked_again_where_the_event_that_was_too_large_is_gone() -> None:
+    posthog, store = FakePostHog(PostHogAnswerTooLarge("large")), FakeStore()
+    posthog.position = None
+    await alone(posthog, store)._step(JOB)
+    assert (store.positions, store.waited, store.ended) == ([], [], [])
+
+
+async def test_one_event_that_takes_posthog_too_long_is_waited_for() -> None:
+    posthog, store = FakePostHog(PostHogTimeout("slow")), FakeStore()
+    runner = alone(posthog, store)
+    await runner._step(JOB)
+    assert (store.positions, store.waited, runner._page_events) == ([], [FAILED_SECONDS], 1)
+
+
+async def test_a_row_that_is_no_event_ends_with_a_longer_page() -> None:
+    posthog, store = FakePostHog(Page([], 1)), FakeStore()
+    runner = alone(posthog, store)
+    await runner._step(JOB)
+    assert (store.waited, store.ended, runner._page_events) == ([FAILED_SECONDS], [], 2)
 
 
 async def test_another_backfill_begins_with_whole_pages() -> None:

@@ -24,6 +24,7 @@ SELECT = (
     "FROM events"
 )
 WIDTH = 6
+ORDER = "ORDER BY timestamp ASC, toString(uuid) ASC"
 LEFT_OUT = (("$lib", "hogsend"), ("$is_identified", "false"), ("$process_person_profile", "false"))
 """Properties and values of events that are not wanted: what Hogsend captured itself is here as it
 was reported, and anonymous visitors are nobody whom the destination would deliver."""
@@ -81,13 +82,27 @@ class Queries:
         return count
 
     async def page(self, wanted: Slice, limit: int) -> Page:
-        """Read the next `limit` events (PostHog gives 50,000 at most); raises as `count`."""
-        order = f"ORDER BY timestamp ASC, toString(uuid) ASC LIMIT {limit:d}"
-        rows = await self._rows(SELECT, wanted, order)
+        """Read the next `limit` events (PostHog gives 50,000 at most); raises as `count`.
+
+        Raises:
+            PostHogAnswerTooLarge: they have more than `MAX_ANSWER_BYTES`.
+        """
+        rows = await self._rows(SELECT, wanted, f"{ORDER} LIMIT {limit:d}")
         events = [event for row in rows if (event := _event(row)) is not None]
-        if rows and not events:
-            raise PostHogError("no row of PostHog's answer is an event")
         return Page(events, len(rows) - len(events))
+
+    async def next_position(self, wanted: Slice) -> tuple[datetime, str] | None:
+        """Read time and uuid alone of the next event, None after the last; raises as `count`."""
+        rows = await self._rows(
+            "SELECT timestamp, toString(uuid) FROM events", wanted, f"{ORDER} LIMIT 1"
+        )
+        if not rows:
+            return None
+        timestamp, uuid = (*sequence(rows[0]), None, None)[:2]
+        moment = _moment(timestamp)
+        if moment is None or not isinstance(uuid, str) or not uuid:
+            raise PostHogError("PostHog's answer to a query is not the place of an event")
+        return moment, uuid
 
     async def _rows(self, select: str, wanted: Slice, end: str) -> list[Any]:
         values = {"since": _text(wanted.since), "until": _text(wanted.until)}
@@ -126,13 +141,9 @@ def _event(row: Any) -> PastEvent | None:
     if not isinstance(row, list) or len(row) != WIDTH:
         return None
     uuid, name, distinct_id, timestamp, properties, person = row
-    texts = (uuid, name, distinct_id, timestamp)
-    if not all(isinstance(text, str) for text in texts) or not uuid:
+    if not all(isinstance(text, str) for text in (uuid, name, distinct_id)) or not uuid:
         return None
-    try:
-        moment = parse_moment(timestamp)
-    except ValueError:
-        return None
+    moment = _moment(timestamp)
     if moment is None:
         return None
     return PastEvent(
@@ -143,6 +154,13 @@ def _event(row: Any) -> PastEvent | None:
         properties=_bag(properties),
         person_properties=_bag(person),
     )
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        return parse_moment(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _bag(value: Any) -> dict[str, Any]:
