@@ -10,7 +10,6 @@ from uuid import UUID
 import structlog
 
 from hogsend.contract.errors import Unavailable
-from hogsend.service import metrics
 from hogsend.service.metrics import FAILURES
 from hogsend.service.tasks import cancel_all
 from services.analytics.delivery.destination_consumers import DestinationConsumers
@@ -61,7 +60,7 @@ class DestinationSenders:
         try:
             stored = {destination.id: destination for destination in await self._store.all()}
         except Unavailable as error:
-            metrics.FAILURES.labels("destinations", error.code).inc()
+            FAILURES.labels("destinations", error.code).inc()
             log.debug("destinations cannot be read now", reason=str(error))
             return
         for id in self._running.keys() - stored.keys():
