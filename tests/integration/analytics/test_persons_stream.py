@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from hogsend.contract import subjects
+from hogsend.contract.headers import MESSAGE_ID
 from hogsend.contract.streams import StreamName
 from tests.capture_recorder import Said, capture_recorder
 from tests.integration.analytics.sending import KEY, replica, sending, until_consumed
@@ -132,3 +133,28 @@ async def test_two_replicas_do_not_overtake_each_other(servers: Servers, databas
         for person in range(3):
             numbers = [int(event["event"][2:]) for event in posthog.of(f"u_{person}")]
             assert numbers == sorted(numbers)
+
+
+async def test_what_has_no_id_is_the_same_event_when_another_replica_sends_it_again(
+    servers: Servers, database_url: str
+) -> None:
+    capture = subjects.persons("capture")
+    async with capture_recorder() as posthog:
+
+        def uuids() -> set[str]:
+            return {event["uuid"] for event in posthog.events}
+
+        # PostHog keeps what it is sent, and nobody learns of it.
+        posthog.judge = lambda _batch: Said(0, takes=True)
+        endless = {"outbound_webhook_max_attempts": 100}
+        async with sending(servers, database_url, posthog.url, settings=endless) as sent:
+            for headers in ({}, {MESSAGE_ID: "order-42"}):
+                body = b'{"event": "bought", "distinctId": "u_1"}'
+                await sent.member.connection.publish(capture, body, headers)
+            await eventually(lambda: len(uuids()) == 2)
+        before, sent_before = uuids(), len(posthog.events)
+        posthog.judge = lambda _batch: None
+        async with sending(servers, database_url, posthog.url) as sent:
+            await until_consumed(sent, StreamName.PERSONS, "persons")
+        assert len(posthog.events) >= sent_before + 2
+        assert uuids() == before
