@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from nats.js import errors as js_errors
 
 from hogsend.contract import subjects
+from hogsend.contract.errors import Forbidden
 from hogsend.contract.partitions import (
     PARTITIONED,
     PIN_SECONDS,
@@ -206,7 +207,7 @@ class Partitions:
                 log.warning(
                     "partitions are not created yet",
                     reason=str(error) or type(error).__name__,
-                    fix="bring NATS' configuration up to date with deploy/nats",
+                    fix=Forbidden.fix,
                 )
                 await asyncio.sleep(self._pace.round)
             else:

@@ -58,7 +58,7 @@ class Forbidden(HogsendError):
     code = "forbidden"
     # Whoever asks over HTTP may: 403 would say that the key is not enough.
     status = 503
-    fix: ClassVar[str] = "give NATS the configuration of this version (docs/deploy.md)"
+    fix: ClassVar[str] = "bring NATS' configuration up to date with deploy/nats (docs/deploy.md)"
     """What an operator can do."""
 
 
