@@ -247,6 +247,19 @@ async def test_case_24_the_two_kinds_do_not_touch_each_other(
     assert (await loaded(service, "oauth", OAuthPayload)) is not None
 
 
+async def test_a_project_goes_with_the_grant_that_it_came_from(
+    gateway: Gateway, service: Credentials
+) -> None:
+    await put(gateway, scopedTeams=[7])
+    derived = DerivedPayload(webhook_secret="w", project_api_key="phc_x", project_id="7")
+    await service.credentials.put_derived("posthog", derived)
+    await put(gateway, scopedTeams=[7, 8])
+    assert await loaded(service, "derived", DerivedPayload) == derived
+    await put(gateway, scopedTeams=[8])
+    assert await loaded(service, "derived", DerivedPayload) == DerivedPayload(webhook_secret="w")
+    assert (await loaded(service, "oauth", OAuthPayload)).scoped_teams == [8]
+
+
 async def test_case_25_a_derived_save_replaces_the_whole(service: Credentials) -> None:
     await service.credentials.put_derived("posthog", DerivedPayload(webhook_secret="first"))
     second = DerivedPayload(webhook_secret="second", project_api_key="phc_x")

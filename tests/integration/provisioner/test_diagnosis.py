@@ -57,6 +57,7 @@ async def test_everything_works(driver: Driver) -> None:
         "dashboardUrl": f"{driver.posthog.url}/project/199032/pipeline/destinations/hog-fn/"
         "configuration",
         "others": [],
+        "duplicates": [],
         "signed": False,
         "unsignedBecause": "unsupported",
         "detail": None,
