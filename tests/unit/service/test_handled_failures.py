@@ -46,6 +46,7 @@ NEITHER: dict[str, str] = {
     "services.provisioner.diagnosis.diagnostics:_ask_posthog": "the answer says it",
     "services.provisioner.diagnosis.diagnostics:_check_reads": "the answer says it",
     "services.provisioner.diagnosis.diagnostics:_probe_destination": "the answer says it",
+    "services.provisioner.diagnosis.missing_project:_read": "the first error is the answer then",
 }
 """Where a failure is handled without one of both, and why, by module and function."""
 
