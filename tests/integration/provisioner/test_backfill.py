@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import httpx
 import msgspec
@@ -15,9 +17,12 @@ import pytest
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 from hogsend.posthog.api import queries
+from hogsend.posthog.client_document import CLIENT_ID
 from hogsend.transport.connection import Connection
 from sandbox.faults import Fault
 from services.provisioner.backfill import runner
+from tests.integration.gateway.test_credentials import PAYLOAD
+from tests.integration.gateway.test_credentials import URL as CREDENTIAL
 from tests.integration.harness import (
     Gateway,
     admin,
@@ -52,6 +57,21 @@ class Stack:
         async with provisioner_service(self.servers, self.database_url, posthog=self.configured):
             yield
 
+    async def connect(self) -> None:
+        """Store a grant of PostHog's."""
+        tokens = await self.posthog.tokens()
+        payload = {
+            **PAYLOAD,
+            "accessToken": tokens["access_token"],
+            "refreshToken": tokens["refresh_token"],
+            "expiresAt": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
+            "tokenEndpoint": f"{self.posthog.url}/oauth/token/",
+            "clientId": CLIENT_ID,
+            "scopedTeams": [],
+        }
+        answer = await self.gateway.http.put(CREDENTIAL, json={"payload": payload}, headers=admin())
+        assert answer.is_success, answer.text
+
     async def start(self, **wanted: Any) -> httpx.Response:
         body = {"since": SINCE, **wanted}
         return await self.gateway.http.post(URL, json=body, headers=admin())
@@ -81,16 +101,30 @@ async def stack(
     servers: Servers, database_url: str, fresh_bus: None, tmp_path: Path
 ) -> AsyncIterator[Stack]:
     """Everything but the provisioner, with a personal key."""
+    async with whole(servers, database_url, tmp_path) as found:
+        yield found
+
+
+@asynccontextmanager
+async def whole(
+    servers: Servers,
+    database_url: str,
+    tmp_path: Path,
+    *,
+    personal: bool = True,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> AsyncIterator[Stack]:
+    """Everything but the provisioner; `now` is the time of the credentials service."""
     async with AsyncExitStack() as running:
         posthog = await running.enter_async_context(sandbox())
-        key = posthog.instance.options.personal_key
+        key = posthog.instance.options.personal_key if personal else None
         configured = {
             "posthog_api_key": "phc_test",
             "posthog_host": posthog.url,
             "posthog_private_host": posthog.url,
         }
         await running.enter_async_context(
-            credentials_service(servers, database_url, personal_key=key)
+            credentials_service(servers, database_url, personal_key=key, now=now)
         )
         await running.enter_async_context(ingest_service(servers, database_url))
         gateway = await running.enter_async_context(
@@ -248,6 +282,46 @@ async def test_older_properties_do_not_replace_newer_ones(stack: Stack) -> None:
     )
     (contact,) = answer.json()["contacts"]
     assert contact["properties"]["plan"] == "new"
+
+
+async def test_a_token_that_expires_while_posthog_cannot_refresh_it_is_waited_for(
+    servers: Servers,
+    database_url: str,
+    fresh_bus: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "FAILED_SECONDS", 0.1)
+    begin, run = asyncio.Event(), runner.BackfillRunner.run
+
+    async def once_begun(self: runner.BackfillRunner) -> Never:
+        await begin.wait()
+        await run(self)
+
+    monkeypatch.setattr(runner.BackfillRunner, "run", once_begun)
+    ahead = timedelta(0)
+    async with whole(
+        servers, database_url, tmp_path, personal=False, now=lambda: datetime.now(UTC) + ahead
+    ) as stack:
+        await capture(stack.posthog, 10)
+        await stack.connect()
+        async with stack.provisioner():
+            assert (await stack.start()).is_success
+            ahead = timedelta(days=30)
+            stack.posthog.instance.faults.replace({"oauth": Fault(status=503)})
+            begin.set()
+
+            async def waits() -> bool:
+                found = await stack.latest()
+                assert found["state"] == "running"
+                return "not refreshed yet" in (found["detail"] or "")
+
+            await eventually(waits, timeout=60)
+            stack.posthog.instance.faults.replace({})
+            # Past the pause after a refresh that failed.
+            ahead += timedelta(minutes=2)
+            ended = await stack.until("finished")
+    assert (ended["read"], ended["stored"]) == (10, 10)
 
 
 async def test_an_event_that_is_too_large_by_itself_is_left_out(
