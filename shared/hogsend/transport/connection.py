@@ -378,7 +378,7 @@ class Connection:
         self.observe("disconnected", "")
 
     async def _on_closed(self) -> None:
-        # Also when the server has said what nats-py takes for the end.
+        # Also when nats-py's client was closed by itself.
         self.closed = True
         self.publisher.closed()
 

@@ -12,9 +12,11 @@ from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Any, TypeVar
 
+import nats.errors
 from nats.aio.client import DEFAULT_FLUSH_TIMEOUT, Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
 T = TypeVar("T")
 
@@ -70,6 +72,9 @@ class NatsClient(Client):
     An attempt to connect that was cancelled is the last one. nats-py waits with `asyncio.wait_for`,
     which before Python 3.12 forgets a cancellation that comes as the attempt fails, and then tries
     again without end.
+
+    An error of the server's ends a connection, and the next one is made. nats-py gives up for good,
+    and tells nobody why: where a password was taken back, also once it is given again.
 
     A task that is cancelled ends. nats-py forgets the cancellation that comes together with an
     answer, for the same reason, and every one that comes while it writes. Whoever cancels a task
@@ -161,6 +166,14 @@ class NatsClient(Client):
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
+
+    async def _process_err(self, err_msg: str) -> None:
+        if any(known in err_msg for known in (PERMISSIONS_ERR, STALE_CONNECTION)):
+            await super()._process_err(err_msg)
+            return
+        error = nats.errors.Error(f"nats: {err_msg}")
+        await self._error_cb(error)
+        await self._process_op_err(error)
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

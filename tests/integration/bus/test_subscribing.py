@@ -147,19 +147,33 @@ async def test_loops_end_when_the_client_is_closed(servers: Servers, fresh_bus: 
             assert await asyncio.gather(*ended) == [[]] * 5
 
 
-async def test_a_loop_ends_when_the_server_ends_its_connection(
+async def test_a_loop_ends_when_nats_pys_client_is_closed(
     servers: Servers, fresh_bus: None
 ) -> None:
     async with two_sides(servers) as (_, subscriber):
-        events = Client(subscriber).events()
-        ended = asyncio.ensure_future(_rest(events))
+        ended = asyncio.ensure_future(_rest(Client(subscriber).events()))
         await eventually(lambda: _has_passing_consumer(subscriber, 1))
-        # It answers what it does not know with an error, of which nats-py makes an end.
-        await subscriber.client._send_command(b"NONSENSE\r\n")
-        await subscriber.client._flush_pending()
+        await subscriber.client.close()
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert await ended == []
-        assert subscriber.closed
+
+
+async def test_a_loop_goes_on_after_an_error_of_the_servers(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+        told = list[str]()
+        subscriber.observe = lambda what, detail: told.append(f"{what} {detail}")
+        events = Client(subscriber).events(durable=DURABLE)
+        await announce(ingest, "1")
+        assert (await anext(events)).id == "1"
+        # It answers what it does not know with an error, and closes the connection.
+        await subscriber.client._send_command(b"NONSENSE\r\n")
+        await subscriber.client._flush_pending()
+        await eventually(lambda: "reconnected " in told)
+        assert any("unknown protocol operation" in one for one in told)
+        await announce(ingest, "2")
+        assert (await asyncio.wait_for(anext(events), PATIENCE_SECONDS)).id == "2"
 
 
 async def test_an_iterator_is_one_tasks(servers: Servers, fresh_bus: None) -> None:
