@@ -178,7 +178,10 @@ class AdminClient:
 
     def split_contacts(self, merge: int) -> ContactList:
         """Undo a merge and return both contacts; raises as `dead_letters`, 404 if there is none."""
-        return self._decode(self._ask("POST", f"{CONTACTS}/merges/{merge}/split"), ContactList)
+        return self._decode(
+            self._ask("POST", f"{CONTACTS}/merges/{merge}/split", timeout=REPLAY_SECONDS),
+            ContactList,
+        )
 
     def erase_contact(self, contact_id: str, *, posthog: bool = False) -> Erasure:
         """Erase a contact by its id, with `posthog` there first.

@@ -21,6 +21,7 @@ from hogsend.service.database import Database
 from services.ingest.contacts import storage
 from services.ingest.contacts.contact import EXTERNAL, ROW, Contact, Key
 from services.ingest.contacts.lookup import ids_of
+from services.ingest.contacts.moving import move_events
 from services.ingest.contacts.records import contact_record, email_origin, origins
 from services.ingest.contacts.separation import MergeRecord, undo
 
@@ -49,7 +50,10 @@ class ContactMerges:
 
         Raises:
             NotFound: there is no such merge.
+            Unavailable: the contact has so many events that this takes longer than one request
+                may; the same again goes on.
         """
+        await move_events(self._database, merge_id)
         return await storage.unless_changing(lambda: self._split(merge_id))
 
     async def _split(self, merge_id: int) -> ContactList:
@@ -91,7 +95,7 @@ class ContactMerges:
             loser=loser,
         )
         await _queries.forget_row_key(connection, digest=storage.digest(Key(ROW, str(loser))))
-        # Events from before the merge still name the contact that they had then.
+        # Most were moved before; these came in meanwhile.
         await _queries.move_events(
             connection,
             contacts=[current.id, record.survivor_id, *(one.survivor_id for one in others)],

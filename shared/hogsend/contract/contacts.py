@@ -189,6 +189,8 @@ INGEST_SPLIT = Endpoint(
     summary="Undo a merge of two contacts, and keep them apart.",
     changes=True,
     resource="merge_id",
+    # A person's events are moved before; see `services.ingest.contacts.moving`.
+    deadline=30.0,
 )
 INGEST_CONTACT = Endpoint(
     service=User.INGEST,

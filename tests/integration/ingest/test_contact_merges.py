@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +14,11 @@ import asyncpg
 import pytest
 
 from hogsend.contract.contacts import ContactDetails
-from hogsend.contract.errors import NotFound
+from hogsend.contract.errors import NotFound, Unavailable
 from hogsend.contract.events import ListEvents
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
-from services.ingest.contacts import storage
+from services.ingest.contacts import moving, storage
 from services.ingest.contacts.contact import Contact
 from services.ingest.contacts.merges import ContactMerges
 from services.ingest.erasure.jobs import ErasureJobs
@@ -268,6 +270,44 @@ async def test_events_follow_the_person_they_name(people: People) -> None:
     await people.share()
     await people.hear(said("ben"), said("anna"))
     (merge,) = (await people.one("anna")).merges
+    await people.merges.split(merge.id)
+    page = await people.listed.page(ListEvents())
+    assert {(one.user_id, one.contact_key) for one in page.events} == {
+        ("anna", "anna"),
+        ("ben", "ben"),
+    }
+
+
+async def test_a_split_of_many_events_goes_on_where_it_ended(
+    people: People, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await people.share()
+    await people.events.save([said("ben") for _ in range(7)] + [said("anna")])
+    monkeypatch.setattr(moving, "FOUND_AT_ONCE", 3)
+    monkeypatch.setattr(moving, "MOVED_AT_ONCE", 2)
+    times = itertools.count(0.0)
+    monkeypatch.setattr(moving, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    # Each look at the clock takes a second.
+    monkeypatch.setattr(moving, "MOVE_SECONDS", 2.5)
+    (merge,) = (await people.one("ben")).merges
+    with pytest.raises(Unavailable, match="3 events of the contact that is split off"):
+        await people.merges.split(merge.id)
+    # Whatever was moved, they are one person still.
+    assert (await people.one("ben")).merges == [merge]
+    page = await people.listed.page(ListEvents(user_id="ben"))
+    assert {event.contact_key for event in page.events} == {"anna"}
+    monkeypatch.setattr(moving, "MOVE_SECONDS", 100.0)
+    # The transaction that undoes the merge has none of them left.
+    undo = ContactMerges._undo
+
+    async def undo_after_all_moved(self: ContactMerges, connection: Any, row: Any) -> None:
+        under = await connection.fetchval(
+            "SELECT count(*) FROM events WHERE contact_id = $1 AND user_id = 'ben'", row["survivor"]
+        )
+        assert under == 0
+        await undo(self, connection, row)
+
+    monkeypatch.setattr(ContactMerges, "_undo", undo_after_all_moved)
     await people.merges.split(merge.id)
     page = await people.listed.page(ListEvents())
     assert {(one.user_id, one.contact_key) for one in page.events} == {
