@@ -301,6 +301,20 @@ async def test_both_rows_are_stored_as_one_change_or_neither(store: CredentialSt
     assert await store.save_both("other", "b", "e", replaced=derived) is None
 
 
+async def test_rows_are_locked_in_one_order_whatever_is_done_with_them(postgres: Database) -> None:
+    store = CredentialStore(postgres)
+    await store.save("posthog", "oauth", "a")
+    derived = (await store.save("posthog", "derived", "d")).row
+    lock = "SELECT FROM provider_credentials WHERE kind = $1 FOR UPDATE NOWAIT"
+    async with postgres.acquire() as other, other.transaction():
+        await other.execute(lock, "oauth")
+        saving = asyncio.create_task(store.save_both("posthog", "b", "e", replaced=derived))
+        await waiting_for_a_lock(other)
+        # Whoever deletes both waits for the first one, too, and nobody for them.
+        await other.execute(lock, "derived")
+    assert await saving is not None
+
+
 async def test_a_version_that_is_marked_late_hides_no_later_one(store: CredentialStore) -> None:
     await store.save("posthog", "oauth", "a")
     first = (await store.load("posthog")).version
