@@ -15,6 +15,7 @@ import pytest
 from hogsend.contract.errors import CannotStart, SpoolFull
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.spool.directory import DAMAGED, SET_ASIDE_DIRECTORY
+from services.gateway.webhooks.spool.format import STATE_OFFSET
 from services.gateway.webhooks.spool.salvage import Fragment, Salvaged, salvage
 from services.gateway.webhooks.spool.spool import Spool
 
@@ -320,6 +321,71 @@ async def test_damage_while_it_runs_is_noticed_too(tmp_path: Path) -> None:
     assert await drained(spool) == ["id-0", "id-2"]
     assert damaged_places() == before + 1
     assert set_aside(spool) == 1
+    await spool.close()
+
+
+def change(file: Path, *places: int) -> None:
+    """Damage a file that a process has open."""
+    data = bytearray(file.read_bytes())
+    for at in places:
+        _flip(data, at)
+    with file.open("r+b") as opened:
+        opened.write(data)
+
+
+async def test_a_published_webhook_that_waits_again_stops_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    for number in range(2):
+        await spool.append(webhook(number))
+    first, _ = await spool.head(2)
+    await spool.remove([first])
+    change(only_file(tmp_path), first.offset + STATE_OFFSET)
+    assert await drained(spool) == ["id-0", "id-1"]
+    assert (spool.count, spool.waiting_bytes) == (0, 0)
+    await spool.close()
+
+
+async def test_no_damage_makes_up_for_another(tmp_path: Path) -> None:
+    spool, before = Spool(tmp_path, BIG), damaged_places()
+    for number in range(3):
+        await spool.append(webhook(number))
+    first, second, _ = await spool.head(3)
+    await spool.remove([first])
+    change(only_file(tmp_path), first.offset + STATE_OFFSET, second.offset + second.size - 1)
+    assert await drained(spool) == ["id-0", "id-2"]
+    assert damaged_places() == before + 1
+    assert set_aside(spool) == 1
+    await spool.close()
+
+
+async def test_a_write_that_cannot_be_taken_back_stands_for_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, before = Spool(tmp_path, BIG), damaged_places()
+    for number in range(2):
+        await spool.append(webhook(number))
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", full)
+        broken.setattr(os, "ftruncate", full)
+        with pytest.raises(SpoolFull):
+            await spool.append(webhook(2))
+    _, last = await spool.head(2)
+    change(only_file(tmp_path), last.offset + last.size - 1)
+    assert await drained(spool) == ["id-0"]
+    assert damaged_places() == before + 1
+    assert set_aside(spool) == 1
+    await spool.close()
+
+
+async def test_what_is_left_of_a_damaged_file_takes_no_room(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, BIG)
+    await spool.append(webhook(0, 1000))
+    await spool.append(webhook(1))
+    large = (await spool.head(1))[0]
+    change(only_file(tmp_path), large.offset + large.size - 1)
+    (small,) = await spool.head(2)
+    await spool.set_aside(small, "refused")
+    assert (spool.count, spool.waiting_bytes, spool.files_aside) == (0, 0, 1)
     await spool.close()
 
 

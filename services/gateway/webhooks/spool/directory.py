@@ -119,9 +119,8 @@ class SpoolDirectory:
                     seen += 1
                     size += record.size
                     found.append(Spooled(file, record.offset, record.size, webhook))
-            if lost := file.count - seen:
-                file.lose(lost)
-                _say_damaged(file.path, lost)
+            if places := file.recount(seen):
+                _say_damaged(file.path, places)
             self._retire(file)
         return found
 
@@ -143,6 +142,7 @@ class SpoolDirectory:
     def pass_over(self, item: Spooled) -> None:
         """Exclude a webhook from `head`, until the next start."""
         self._pass_over(item.file, item.offset, item.size)
+        self._retire(item.file)
 
     def adopt(self) -> None:
         """Take over what a process left that has ended, and look what is set aside."""

@@ -54,6 +54,9 @@ class SpoolFile:
         self._descriptor = descriptor
         self._cursor = HEADER_SIZE
         self._passed_over: set[int] = set()
+        self._known_damage: set[int] = set()
+        self._met_damage = 0
+        """Places that `waiting` came across and that were whole before."""
 
     @classmethod
     def create(cls, directory: Path, sequence: int) -> SpoolFile:
@@ -173,11 +176,19 @@ class SpoolFile:
         self.holds_refused = True
         self._forget(offset, size)
 
-    def lose(self, count: int) -> None:
-        """Count webhooks that were there and can no longer be read."""
-        self.damaged += count
-        self.bytes = 0 if count == self.count else self.bytes - self.bytes * count // self.count
-        self.count -= count
+    def recount(self, seen: int) -> int:
+        """Go by what `waiting` gave to its end: `seen` webhooks.
+
+        Returns:
+            Places that can no longer be read, each of them once.
+        """
+        places = max(self.count - seen, self._met_damage)
+        self._met_damage = 0
+        self.damaged += places
+        if seen != self.count:
+            self.bytes = self.bytes * seen // self.count if self.count else 0
+            self.count = seen
+        return places
 
     def close(self) -> None:
         """Give the file up; another process may adopt it."""
@@ -186,7 +197,8 @@ class SpoolFile:
     def _forget(self, offset: int, size: int) -> None:
         self._passed_over.add(offset)
         self.count -= 1
-        self.bytes -= size
+        # After `recount` it is an estimate.
+        self.bytes = max(self.bytes - size, 0) if self.count else 0
 
     def _take_stock(self) -> None:
         data = _read_all(self._descriptor)
@@ -201,7 +213,9 @@ class SpoolFile:
                 if found.waits:
                     self.count += 1
                     self.bytes += found.size
-            elif found.unfinished:
+                continue
+            self._known_damage.add(found.offset)
+            if found.unfinished:
                 self.unfinished = True
             else:
                 self.damaged += 1
@@ -218,10 +232,14 @@ class SpoolFile:
             record = header.record(offset, content, self._salt)
             if record is not None:
                 return record
-        # It was whole when it was counted, or was counted as damage: look for the next one.
+        # A count of webhooks does not tell: one that was published may wait again by damage, too.
+        if offset not in self._known_damage:
+            self._known_damage.add(offset)
+            self._met_damage += 1
         for later in contents_of(_read_all(self._descriptor), self._salt, offset):
             if isinstance(later, Record):
-                return later
+                # Behind the end lies what could not be taken back of a write that failed.
+                return later if later.offset < self.end else None
         return None
 
 
