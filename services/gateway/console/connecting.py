@@ -235,7 +235,8 @@ def console_origin(public_url: str, host: str, posthog: str | None) -> str | Non
     parts = urlsplit(public_url)
     if parts.scheme != "https" or is_loopback(public_url) or console_callback(public_url) is None:
         return None
-    return f"https://{parts.netloc}"
+    # Browsers leave the usual port out.
+    return f"https://{parts.netloc.removesuffix(':443')}"
 
 
 def browser_of(cookies: Mapping[str, str]) -> str | None:

@@ -18,9 +18,14 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from hogsend.contract.errors import HogsendError, SpoolFull
+from services.gateway.json_body import MalformedBodyError
 from services.gateway.response_headers import REQUEST_ID_STATE, RETRY_SECONDS
 from services.gateway.signatures import SignatureCheck, Signatures
-from services.gateway.webhooks.posthog import parse_posthog, queued_posthog_webhook
+from services.gateway.webhooks.posthog import (
+    MalformedJSONError,
+    parse_posthog,
+    queued_posthog_webhook,
+)
 from services.gateway.webhooks.refusals import Refusals
 from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
@@ -99,7 +104,11 @@ class PostHogDeliveries:
         presented = _presented(headers)
         if (check := self._secret.check(presented)) is not SecretCheck.MATCH:
             await self._check_secret_again(scope, presented, check)
-        body = await self._body(headers, receive)
+        try:
+            body = await self._body(headers, receive)
+        except MalformedBodyError as error:
+            # It says that it is gzip, and is not, or not to its end.
+            raise MalformedJSONError from error
         self._size.check(body)
         signed = self._signatures.check(headers, body)
         if not self._signatures.is_enough(signed):

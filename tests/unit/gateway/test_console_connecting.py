@@ -284,6 +284,7 @@ async def test_connecting_leaves_an_entry_without_the_answer(gateway: FakeGatewa
         (PUBLIC, "test", None, PUBLIC),
         (f"{PUBLIC}/", "127.0.0.1:3002", "https://eu.posthog.com", PUBLIC),
         (f"{PUBLIC}:8443", "test", None, f"{PUBLIC}:8443"),
+        (f"{PUBLIC}:443", "test", None, PUBLIC),
         (f"{PUBLIC}/path", "test", None, None),
         ("http://t.example.com", "test", None, None),
         ("http://localhost:3002", "localhost:3002", None, None),

@@ -65,6 +65,16 @@ async def test_what_grows_beyond_the_limit_is_413() -> None:
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize("body", [PACKED[:-9], b"no gzip", PACKED + b"behind"])
+async def test_what_is_no_whole_gzip_is_a_malformed_webhook(
+    gateway: FakeGateway, body: bytes
+) -> None:
+    headers = {**KEY, "Content-Encoding": "gzip"}
+    answer = await gateway.http.post(URL, content=body, headers=headers)
+    expected = {"error": "Invalid payload", "details": "Malformed JSON"}
+    assert (answer.status_code, answer.json()) == (400, expected)
+
+
 def test_gzip_without_end_that_decodes_to_nothing_is_given_up() -> None:
     gunzip, nothing = Gunzip(10_000), gzip.compress(b"", mtime=0)
     for _ in range(500):
