@@ -97,6 +97,8 @@ class EventReplayer:
         self._consumers = ReplayConsumers(link)
         self._beginning: tuple[str, frozenset[str]] = "", frozenset()
         """Of the replay that was asked for last: what is at the beginning of the stream."""
+        self._unread: frozenset[str] = frozenset()
+        """Subjects of copies that no durable read when it was looked last."""
 
     async def replay(self, wanted: ReplayEvents) -> EventsReplayed:
         """Give the durable the next part, or count it.
@@ -137,8 +139,11 @@ class EventReplayer:
         opened = await self._consumers.opened()
         # A replay has its durable read them before it publishes any. So these are nobody's: the
         # consumer was deleted, and perhaps made again. What is published from now on is not meant.
-        for subject in copies.counts.keys() - set(chain.from_iterable(opened.values())):
+        unread = frozenset(copies.counts).difference(chain.from_iterable(opened.values()))
+        # Seen twice: JetStream's list of consumers is incomplete while one of its servers is away.
+        for subject in unread & self._unread:
             await self._consumers.forget(subject, copies.last)
+        self._unread = unread
         for durable in opened:
             try:
                 async with self._alone(durable):
