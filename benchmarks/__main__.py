@@ -46,6 +46,11 @@ from hogsend.service import garbage_collection
 from hogsend.transport.connection import Connection
 from tests.servers import running_servers
 
+PARTS = (
+    *("webhooks", "workers", "ingest", "cost", "latency", "propagation", "bearers", "persons"),
+    *("capturing", "crowd", "syncing", "stack"),
+)
+FLAGS = ("--report", "--readme")
 README = Path(__file__).parents[1] / "README.md"
 Part = Callable[[], Awaitable[list[Figure]]]
 Progress = Callable[[str], object]
@@ -111,6 +116,10 @@ def main() -> int:
         print("error: the benchmarks need wrk\n  fix: apt-get install wrk", file=sys.stderr)
         return 1
     names = [name for name in sys.argv[1:] if not name.startswith("-")]
+    if unknown := [word for word in sys.argv[1:] if word not in {*PARTS, *FLAGS}]:
+        fix = f"give any of {', '.join(PARTS)}, or none for all of them, with {' or '.join(FLAGS)}"
+        print(f"error: {' '.join(unknown)} is not known\n  fix: {fix}", file=sys.stderr)
+        return 2
     measured_on = machine()
     # As the services do, some of which run in this process.
     garbage_collection.settle()
