@@ -178,10 +178,9 @@ class CredentialService:
         while True:
             rows = (await self._store.load(provider)).rows
             derived = self._sealer.derived(rows).payload
-            if derived is None:
-                return await self._store.save(provider, "oauth", sealed)
-            kept = without_another_project(derived, grant, self._sealer.grant(rows).payload)
-            if kept == derived:
+            before = self._sealer.grant(rows).payload
+            kept = derived and without_another_project(derived, grant, before)
+            if kept is None or kept == derived:
                 return await self._store.save(provider, "oauth", sealed)
             saved = await self._store.save_both(
                 provider, sealed, self._sealer.seal(kept), replaced=rows["derived"]

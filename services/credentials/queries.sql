@@ -36,9 +36,9 @@ SELECT rows.*, bumped.version, bumped.changed_at,
        found.version IS NOT NULL AND found.version IS NOT DISTINCT FROM locked.version AS is_alone
 FROM rows, bumped LEFT JOIN found ON true LEFT JOIN locked ON true;
 
--- name: lock_rows(provider)
+-- name: lock_rows(provider)!
 -- Lock a provider's rows in the order in which `delete` does, so that neither waits for the other.
-SELECT kind FROM provider_credentials WHERE provider_id = :provider FOR UPDATE;
+SELECT FROM provider_credentials WHERE provider_id = :provider FOR UPDATE;
 
 -- name: replace_derived(provider, replaced, payload)$
 -- Replace the derived payload, unless another one took its place meanwhile; nothing is returned then.

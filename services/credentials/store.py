@@ -110,7 +110,7 @@ class CredentialStore:
         None when the derived row is no longer `replaced`; nothing is stored then.
         """
         async with self._database.acquire() as connection, connection.transaction():
-            _ = [row async for row in _queries.lock_rows(connection, provider=provider)]
+            await _queries.lock_rows(connection, provider=provider)
             if not await _queries.replace_derived(
                 connection, provider=provider, replaced=replaced.payload, payload=derived
             ):
