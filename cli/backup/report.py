@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from cli.backup.streams import Progress
+from cli.backup.streams import Done, Progress
 from cli.backup.whole import Manifest
 from cli.console import counted, err, out, print_json
 
@@ -46,8 +46,7 @@ def report(manifest: Manifest, directory: Path, what: str, *, json: bool) -> int
         print_json(Report(str(directory), manifest))
         return 0
     for one in manifest.streams:
-        what_is_there = counted(one.messages, "message")
-        out.print(f"{one.stream:<12}{what_is_there:>18}{one.bytes / 1024:>11.1f} KiB")
+        show_stream(one)
     out.print(
         f"{counted(len(manifest.streams), 'stream')}, PostgreSQL and "
         f"{counted(len(manifest.files), 'file')} with "
@@ -55,3 +54,9 @@ def report(manifest: Manifest, directory: Path, what: str, *, json: bool) -> int
         soft_wrap=True,
     )
     return 0
+
+
+def show_stream(done: Done) -> None:
+    """Print how much of a stream was saved or restored."""
+    messages = counted(done.messages, "message")
+    out.print(f"{done.stream:<12}{messages:>18}{done.bytes / 1024:>11.1f} KiB")

@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from rich.status import Status
 
 from cli.backup import streams
+from cli.backup.report import show_stream
 from cli.backup.streams import Done, StreamError
 from cli.bus_address import operator_address
 from cli.console import counted, err, out, print_json
@@ -111,7 +112,6 @@ def _report(done: list[Done], directory: Path, what: str, *, json: bool) -> int:
         print_json(Report(str(directory), done))
         return 0
     for one in done:
-        what_is_there = counted(one.messages, "message")
-        out.print(f"{one.stream:<12}{what_is_there:>18}{one.bytes / 1024:>11.1f} KiB")
+        show_stream(one)
     out.print(f"{counted(len(done), 'stream')} {what} {directory}")
     return 0
