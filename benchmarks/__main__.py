@@ -44,16 +44,30 @@ from benchmarks.screen import LOG, quiet
 from hogsend.contract.users import User
 from hogsend.service import garbage_collection
 from hogsend.transport.connection import Connection
-from tests.servers import running_servers
+from tests.servers import Servers, running_servers
 
-PARTS = (
-    *("webhooks", "workers", "ingest", "cost", "latency", "propagation", "bearers", "persons"),
-    *("capturing", "crowd", "syncing", "stack"),
-)
-FLAGS = ("--report", "--readme")
 README = Path(__file__).parents[1] / "README.md"
 Part = Callable[[], Awaitable[list[Figure]]]
 Progress = Callable[[str], object]
+
+ON_BUS: Mapping[str, Callable[[Servers, Connection], Awaitable[list[Figure]]]] = {
+    "webhooks": webhooks.measure,
+    "workers": workers.measure,
+    "ingest": ingest.measure,
+    "cost": cost.measure,
+    "latency": latency.measure,
+}
+ON_SERVERS: Mapping[str, Callable[[Servers], Awaitable[list[Figure]]]] = {
+    "propagation": propagation.measure,
+    "bearers": bearers.measure,
+    "persons": persons.measure,
+    "capturing": capturing.measure,
+    "crowd": crowd.measure,
+}
+ALONE: Mapping[str, Part] = {"syncing": syncing.measure, "stack": stack.measure}
+"""They start servers of their own, and measure best where no others run."""
+PARTS = (*ON_BUS, *ON_SERVERS, *ALONE)
+FLAGS = ("--report", "--readme")
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
 
@@ -62,26 +76,11 @@ async def measure(progress: Progress, wanted: Sequence[str] = ()) -> list[report
     async with running_servers() as servers:
         operator = Connection(User.OPERATOR, servers.nats_url(User.OPERATOR))
         await operator.open()
-        found = await _run(
-            {
-                "webhooks": partial(webhooks.measure, servers, operator),
-                "workers": partial(workers.measure, servers, operator),
-                "ingest": partial(ingest.measure, servers, operator),
-                "cost": partial(cost.measure, servers, operator),
-                "latency": partial(latency.measure, servers, operator),
-                "propagation": partial(propagation.measure, servers),
-                "bearers": partial(bearers.measure, servers),
-                "persons": partial(persons.measure, servers),
-                "capturing": partial(capturing.measure, servers),
-                "crowd": partial(crowd.measure, servers),
-            },
-            wanted,
-            progress,
-        )
+        on_bus = {name: partial(part, servers, operator) for name, part in ON_BUS.items()}
+        on_servers = {name: partial(part, servers) for name, part in ON_SERVERS.items()}
+        found = await _run({**on_bus, **on_servers}, wanted, progress)
         await operator.close()
-    # These start servers of their own, and measure best where no others run.
-    alone: dict[str, Part] = {"syncing": syncing.measure, "stack": stack.measure}
-    return found + await _run(alone, wanted, progress)
+    return found + await _run(ALONE, wanted, progress)
 
 
 async def _run(
