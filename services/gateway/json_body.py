@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TypeVar
 
 import msgspec
@@ -14,15 +13,13 @@ from hogsend.contract.json_text import (
     replace_lone_surrogates,
     without_byte_order_mark,
 )
+from hogsend.contract.mismatch import Mismatch
 
 REQUIRED = "Required"
 """The problem of a body without a field that it must have."""
 
 TOO_DEEP = "nested too deeply"
 """The problem of a body nested deeper than services decode; further in it may be no JSON."""
-
-_AT = re.compile(r" - at `\$\.?([^`]*)`$")
-_MISSING = re.compile(r"missing required field `([^`]+)`$")
 
 T = TypeVar("T")
 
@@ -56,7 +53,7 @@ def decode_json(body: bytes, type: type[T]) -> T:
     try:
         return msgspec.convert(decoded, type)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise _invalid(Mismatch.of(error)) from None
 
 
 def why_not_taken(body: bytes, error: Exception) -> str:
@@ -75,16 +72,13 @@ def why_not_taken(body: bytes, error: Exception) -> str:
     except ValueError:
         raise MalformedBodyError from None
     # JSON's grammar knows no largest number.
-    return str(error).removeprefix("JSON is malformed: ").partition(" - at `")[0]
+    return Mismatch.of(error).reason.removeprefix("JSON is malformed: ")
 
 
-def _invalid(problem: str) -> InvalidBodyError:
-    path: list[str] = []
-    if at := _AT.search(problem):
-        problem, path = problem[: at.start()], at[1].split(".")
-    if missing := _MISSING.search(problem):
-        return InvalidBodyError(REQUIRED, [*path, missing[1]])
-    return InvalidBodyError(problem, path)
+def _invalid(mismatch: Mismatch) -> InvalidBodyError:
+    if mismatch.missing:
+        return InvalidBodyError(REQUIRED, [*mismatch.path, mismatch.missing])
+    return InvalidBodyError(mismatch.reason, mismatch.path)
 
 
 def _no_constant(name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from uuid import uuid4
 
@@ -22,15 +21,13 @@ from hogsend.contract.json_text import (
     replace_lone_surrogates,
     without_byte_order_mark,
 )
+from hogsend.contract.mismatch import Mismatch
 from hogsend.contract.partitions import slot_of
 from hogsend.contract.webhooks import PostHogWebhook
-from services.gateway.json_body import TOO_DEEP, MalformedBodyError, why_not_taken
+from services.gateway.json_body import REQUIRED, TOO_DEEP, MalformedBodyError, why_not_taken
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 
 POSTHOG = "posthog"
-
-_PATH = re.compile(r" - at `\$\.([^.`\[]+)[^`]*`$")
-_MISSING = re.compile(r"missing required field `([^`]+)`$")
 
 _decode = msgspec.json.Decoder(PostHogWebhook).decode
 
@@ -65,7 +62,7 @@ def parse_posthog(body: bytes) -> tuple[PostHogWebhook, bytes]:
         body = replace_lone_surrogates(body)
         webhook = _decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise _invalid(Mismatch.of(error)) from None
     except NOT_JSON as error:
         try:
             raise InvalidPayloadError(why_not_taken(body, error)) from None
@@ -105,9 +102,9 @@ def queued_posthog_webhook(
     return QueuedWebhook(id, subjects.webhook(POSTHOG, slot), headers, body)
 
 
-def _invalid(problem: str) -> InvalidPayloadError:
-    if at := _PATH.search(problem):
-        return InvalidPayloadError(problem[: at.start()], at[1])
-    if missing := _MISSING.search(problem):
-        return InvalidPayloadError("Required", missing[1])
-    return InvalidPayloadError(problem)
+def _invalid(mismatch: Mismatch) -> InvalidPayloadError:
+    if mismatch.path:
+        return InvalidPayloadError(mismatch.reason, mismatch.path[0].partition("[")[0])
+    if mismatch.missing:
+        return InvalidPayloadError(REQUIRED, mismatch.missing)
+    return InvalidPayloadError(mismatch.reason)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
@@ -15,12 +14,10 @@ from hogsend.contract.base import Properties
 from hogsend.contract.errors import HogsendError, InvalidRequest
 from hogsend.contract.events import Event, EventBase
 from hogsend.contract.json_text import NOT_JSON
+from hogsend.contract.mismatch import Mismatch
 
 P = TypeVar("P")
 E = TypeVar("E")
-
-_PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
-_MISSING = re.compile(r"missing required field `(?P<field>[^`]*)`$")
 
 
 class TypedEvent(EventBase, Generic[P], frozen=True):
@@ -42,8 +39,9 @@ class CannotDecode(HogsendError):
     code = "cannot_decode"
 
     def __init__(self, message: Msg, wanted: str, error: Exception) -> None:
-        reason, self.path = _place(str(error))
-        self.reason = reason
+        mismatch = Mismatch.of(error)
+        self.path = ".".join([*mismatch.path, *([mismatch.missing] if mismatch.missing else [])])
+        self.reason = mismatch.reason
         """What is wrong there."""
         self.data: bytes = message.data
         """The message's body, as it came."""
@@ -55,7 +53,7 @@ class CannotDecode(HogsendError):
         self.name: str = self.event.event if self.event else _named_by(message.subject)
         """The event's name; of a credential's change, the provider's."""
         where = f" at {self.path}" if self.path else ""
-        super().__init__(f"{self.name!r} {self.id} is no {wanted}: {reason}{where}")
+        super().__init__(f"{self.name!r} {self.id} is no {wanted}: {self.reason}{where}")
 
     path: str
     """The field, such as `properties.seats`; empty when it is the message as a whole."""
@@ -124,15 +122,6 @@ async def told(undecodable: Undecodable, error: CannotDecode) -> None:
     answer = undecodable(error)
     if inspect.isawaitable(answer):
         await answer
-
-
-def _place(text: str) -> tuple[str, str]:
-    found = _PLACE.search(text)
-    path = found["path"] if found else ""
-    reason = text[: found.start()] if found else text
-    if missing := _MISSING.search(reason):
-        path = f"{path}.{missing['field']}" if path else missing["field"]
-    return reason, path
 
 
 def _untyped(data: bytes) -> Event | None:
