@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from cli.console import out
+from hogsend.contract.webhooks import SECRET_HEADER
 
 
 class Summary(msgspec.Struct, frozen=True, rename="camel"):
@@ -116,11 +117,9 @@ def typed_command() -> str:
 
 def sample(summary: Summary) -> str:
     """Return a shell command that posts a webhook; refers to the secret by variable."""
-    header = (
-        "" if summary.webhook_open else '-H "x-posthog-webhook-secret: $POSTHOG_WEBHOOK_SECRET" '
-    )
+    header = "" if summary.webhook_open else f'-H "{SECRET_HEADER}: $POSTHOG_WEBHOOK_SECRET" '
     return (
-        f"  curl {summary.gateway}/v1/webhooks/posthog {header}-d "
+        f"  curl {summary.gateway}{WEBHOOK_PATH} {header}-d "
         '\'{"event":{"event":"signed_up","distinct_id":"u_42"},'
         '"person":{"properties":{"email":"ada@example.com"}}}\''
     )

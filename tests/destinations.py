@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from hogsend.contract.webhooks import SECRET_HEADER
 from services.provisioner.destination.desired import IDENTIFIED
-from services.provisioner.destination.drift import BODY, SECRET_HEADER
+from services.provisioner.destination.drift import BODY
 
 PUBLIC_URL = "https://t.example.com"
 WEBHOOK_URL = f"{PUBLIC_URL}/v1/webhooks/posthog"

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 from faststream import FastStream
 
+from hogsend.contract.credentials import POSTHOG
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
 from hogsend.posthog.capture import CaptureApi
@@ -56,7 +57,7 @@ from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
 from services.analytics.persons.reader import PersonReader
 from services.analytics.persons.timezones import Timezones
-from services.analytics.project_key import PROVIDER, ProjectKey
+from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
 
@@ -88,7 +89,7 @@ def create_app(
     """
     link, own = broker.link, broker.include(router, activity=activity)
 
-    watcher = CredentialWatcher(PROVIDER)
+    watcher = CredentialWatcher(POSTHOG)
     link.on_reconnect(watcher.reconnected)
     bearers, stored = BearerCache(link, watcher), StoredProject(link, watcher)
     project_key = ProjectKey(posthog, stored)

@@ -8,7 +8,7 @@ from hogsend.contract.audit import ADMIN_REQUEST_AUDITED
 from hogsend.contract.base import Empty
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES, Capabilities
 from hogsend.contract.conditions import ANALYTICS_CONDITIONS, ConditionResults, EvaluateConditions
-from hogsend.contract.credentials import CredentialChanged, Deleted
+from hogsend.contract.credentials import POSTHOG, CredentialChanged, Deleted
 from hogsend.contract.dead_letters import MESSAGE_DEAD_LETTERED
 from hogsend.contract.destinations import (
     ANALYTICS_CHANGE_DESTINATION,
@@ -71,7 +71,6 @@ from services.analytics.flags.reader import FlagReader
 from services.analytics.persons import deletion
 from services.analytics.persons.reader import PersonReader
 from services.analytics.persons.timezones import Timezones
-from services.analytics.project_key import PROVIDER
 
 router = ServiceRouter()
 router.publishes(EVENT_CAPTURED, ENGAGEMENT_REPORTED, MESSAGE_DEAD_LETTERED, ADMIN_REQUEST_AUDITED)
@@ -243,7 +242,7 @@ DELIVERIES = (deliver_persons, deliver_buckets, deliver_engagement, deliver_mirr
 # The service itself
 
 
-@router.credential_changes(PROVIDER)
+@router.credential_changes(POSTHOG)
 async def credential_changed(
     change: CredentialChanged, watcher: Injected[CredentialWatcher]
 ) -> None:

@@ -12,8 +12,6 @@ from hogsend.posthog.hosts import US_INGESTION_HOST, ingestion_host
 from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.stored_project import StoredProject
 
-PROVIDER = "posthog"
-
 
 class Project(msgspec.Struct, frozen=True):
     """A project and where its events go."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 from faststream import FastStream
 
+from hogsend.contract.credentials import POSTHOG
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
 from hogsend.service import telemetry
@@ -171,7 +172,7 @@ async def run() -> None:
             partial(
                 repeat_every,
                 metrics.MEASURE_SECONDS,
-                metrics.CredentialGauges(parts.store, parts.sealer, "posthog").measure,
+                metrics.CredentialGauges(parts.store, parts.sealer, POSTHOG).measure,
             ),
         ]
         if previous_secrets:

@@ -13,6 +13,7 @@ import structlog
 from faststream import FastStream
 from granian.server.embed import Server
 
+from hogsend.contract.credentials import POSTHOG
 from hogsend.contract.users import User
 from hogsend.service import telemetry
 from hogsend.service.app import service_app
@@ -31,7 +32,7 @@ from hogsend.service.tasks import Work
 from hogsend.transport.connection import Connection
 from services.gateway.activity.log import gateway_activity
 from services.gateway.api import build, with_middleware
-from services.gateway.handlers import PROVIDER, router
+from services.gateway.handlers import router
 from services.gateway.health.measured import keep_asking, keep_measuring_disk
 from services.gateway.listener import join, listening_socket
 from services.gateway.liveness import LivenessListener
@@ -83,7 +84,7 @@ def build_parts(
         Spool(settings.spool_dir, settings.spool_max_bytes) if settings.spool_max_bytes else None
     )
     queue = WebhookQueue(link, spool, settings.webhook_ack_timeout_ms / 1000)
-    watcher = CredentialWatcher(PROVIDER)
+    watcher = CredentialWatcher(POSTHOG)
     secret = posthog.posthog_webhook_secret
     return Parts(
         watcher=watcher,

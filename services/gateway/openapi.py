@@ -10,6 +10,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from hogsend import __version__
 from hogsend.contract.json_text import MAX_DEPTH
+from hogsend.contract.webhooks import SECRET_HEADER
 from services.gateway.notices.openapi import WEBHOOKS
 
 _POLICY = (
@@ -53,7 +54,7 @@ def openapi_config() -> OpenAPIConfig:
         components=Components(
             security_schemes={
                 "webhookSecret": SecurityScheme(
-                    type="apiKey", name="x-posthog-webhook-secret", security_scheme_in="header"
+                    type="apiKey", name=SECRET_HEADER, security_scheme_in="header"
                 ),
                 "adminKey": SecurityScheme(
                     type="http", scheme="bearer", description="ADMIN_API_KEY"

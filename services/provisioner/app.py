@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 from faststream import FastStream
 
+from hogsend.contract.credentials import POSTHOG
 from hogsend.contract.streams import DEFAULT_LIMITS, Limits
 from hogsend.contract.users import User
 from hogsend.service import telemetry
@@ -35,7 +36,7 @@ from services.provisioner.backfill.backfills import Backfills
 from services.provisioner.backfill.posthog_events import PostHogEvents
 from services.provisioner.backfill.runner import BackfillRunner
 from services.provisioner.backfill.store import BackfillStore
-from services.provisioner.credentials import PROVIDER, Credentials
+from services.provisioner.credentials import Credentials
 from services.provisioner.destination.provisioning import Instance, Provisioning
 from services.provisioner.destination.signing_secret import SigningSecrets
 from services.provisioner.destination.store import DestinationStore
@@ -83,7 +84,7 @@ def build_parts(
     """
     secret = posthog.posthog_webhook_secret
     instance = Instance(posthog.private_host, posthog.posthog_project_id, public.api_public_url)
-    watcher = CredentialWatcher(PROVIDER)
+    watcher = CredentialWatcher(POSTHOG)
     credentials, store = Credentials(link, watcher), DestinationStore(database)
     secrets = WebhookSecrets(
         credentials,

@@ -9,6 +9,7 @@ from hogsend.contract.credentials import (
     CREDENTIALS_PUT_DERIVED,
     CREDENTIALS_STATUS,
     CREDENTIALS_TOKEN,
+    POSTHOG,
     CredentialStatus,
     DerivedPayload,
     DerivedReply,
@@ -23,8 +24,7 @@ from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.transport.connection import Connection
 
-PROVIDER = "posthog"
-_REF = ProviderRef(provider_id=PROVIDER)
+_REF = ProviderRef(provider_id=POSTHOG)
 
 
 class Credentials:
@@ -41,7 +41,7 @@ class Credentials:
 
     async def bearer(self) -> TokenReply:
         """Request the bearer, whatever is cached."""
-        return await self._link.request(CREDENTIALS_TOKEN, TokenRequest(provider_id=PROVIDER))
+        return await self._link.request(CREDENTIALS_TOKEN, TokenRequest(provider_id=POSTHOG))
 
     async def replace_bearer(self, rejected: str) -> TokenReply:
         """Request a bearer in place of a token that PostHog has just rejected."""
@@ -65,7 +65,7 @@ class Credentials:
 
     async def store_derived(self, payload: DerivedPayload) -> None:
         """Replace the minted secret and the project it belongs to, as a whole."""
-        request = PutDerived(provider_id=PROVIDER, payload=payload)
+        request = PutDerived(provider_id=POSTHOG, payload=payload)
         await self._link.request(CREDENTIALS_PUT_DERIVED, request)
 
     async def status(self) -> CredentialStatus:

@@ -14,7 +14,7 @@ from hogsend.contract.backfills import (
     StartBackfill,
 )
 from hogsend.contract.base import Empty
-from hogsend.contract.credentials import CredentialChanged
+from hogsend.contract.credentials import POSTHOG, CredentialChanged
 from hogsend.contract.health import PROVISIONER_HEALTH, ServiceHealth
 from hogsend.contract.provisioning import (
     PROVISIONER_DIAGNOSE,
@@ -30,7 +30,6 @@ from hogsend.service.health import HealthReporter
 from hogsend.service.injection import Injected
 from hogsend.service.router import ServiceRouter
 from services.provisioner.backfill.backfills import Backfills
-from services.provisioner.credentials import PROVIDER
 from services.provisioner.destination.provisioning import Provisioning
 from services.provisioner.diagnosis.diagnostics import Diagnostics
 from services.provisioner.granted_projects import ProjectNames
@@ -81,7 +80,7 @@ async def health(_request: Empty, reporter: Injected[HealthReporter]) -> Service
     return await reporter.report()
 
 
-@router.credential_changes(PROVIDER)
+@router.credential_changes(POSTHOG)
 async def credential_changed(
     change: CredentialChanged, watcher: Injected[CredentialWatcher]
 ) -> None:

@@ -27,7 +27,7 @@ from hogsend.contract.authorizations import (
     FinishAuthorization,
 )
 from hogsend.contract.base import Empty
-from hogsend.contract.credentials import CredentialMeta
+from hogsend.contract.credentials import POSTHOG, CredentialMeta
 from hogsend.contract.errors import Forbidden, InvalidRequest
 from hogsend.contract.provisioning import PROVISIONER_PROJECTS, GrantedProjects, Refusal
 from hogsend.posthog.client_document import CONSOLE_CALLBACK, OWN_PATH, console_callback
@@ -41,7 +41,6 @@ from services.gateway.console.pages import page
 from services.gateway.error_responses import RefusalBody, refusal_response
 from services.gateway.timestamps import format_milliseconds
 
-PROVIDER = "posthog"
 REGIONS: dict[str, str] = {"eu": "https://eu.posthog.com", "us": "https://us.posthog.com"}
 """PostHog's own hosts. Any other has to be named by the operator, not in a page: docs/adr/0026."""
 BROWSER_SECONDS = 10 * 60
@@ -160,7 +159,7 @@ async def begin(
         )
     browser = browser_of(request.cookies) or secrets.token_urlsafe(BROWSER_BYTES)
     wanted = BeginAuthorization(
-        provider_id=PROVIDER,
+        provider_id=POSTHOG,
         private_host=_host(posthog, data.region),
         client_id=f"{origin}{OWN_PATH}",
         redirect_uri=callback,
@@ -206,7 +205,7 @@ async def finish(
     finished = await bus.request(
         CREDENTIALS_FINISH_AUTHORIZATION,
         FinishAuthorization(
-            provider_id=PROVIDER,
+            provider_id=POSTHOG,
             state=data.state,
             browser_sha256=_digest(browser_of(request.cookies) or ""),
             code=data.code,

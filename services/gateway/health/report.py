@@ -11,7 +11,7 @@ import structlog
 
 from hogsend import __version__
 from hogsend.contract.base import Empty
-from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
+from hogsend.contract.credentials import CREDENTIALS_STATUS, POSTHOG, ProviderRef
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.health import (
     ANALYTICS_HEALTH,
@@ -24,7 +24,6 @@ from hogsend.contract.registry import Endpoint
 from hogsend.contract.users import User
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
-from services.gateway.handlers import PROVIDER
 from services.gateway.health.documents import (
     ComponentHealth,
     Condition,
@@ -125,7 +124,7 @@ async def report_health(
         schema=MigrationTracks(engine, client=_NO_MIGRATIONS),
         activity=RecentActivity(),
         services=services,
-        credentials={PROVIDER: credential},
+        credentials={POSTHOG: credential},
     )
 
 
@@ -142,7 +141,7 @@ async def _probe(
 
 
 async def _credential(bus: Connection) -> CredentialHealth:
-    wanted = ProviderRef(provider_id=PROVIDER)
+    wanted = ProviderRef(provider_id=POSTHOG)
     try:
         found = await bus.request(CREDENTIALS_STATUS, wanted, deadline=PROBE_SECONDS)
     except HogsendError as error:

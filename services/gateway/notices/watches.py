@@ -11,14 +11,13 @@ from functools import partial
 import structlog
 
 from hogsend.contract.base import Empty
-from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
+from hogsend.contract.credentials import CREDENTIALS_STATUS, POSTHOG, ProviderRef
 from hogsend.contract.dead_letters import INGEST_DEAD_LETTERS, ListDeadLetters
 from hogsend.contract.errors import HogsendError
 from hogsend.contract.notices import ANALYTICS_FAILING, NoticeKind
 from hogsend.contract.provisioning import PROVISIONER_DIAGNOSE
 from hogsend.service.metrics import FAILURES
 from hogsend.transport.connection import Connection
-from services.gateway.handlers import PROVIDER
 from services.gateway.notices.notice import Problem
 from services.gateway.workers.link import Workers
 
@@ -90,13 +89,13 @@ class Spool:
 
 
 async def _credential(bus: Connection) -> Found:
-    status = await bus.request(CREDENTIALS_STATUS, ProviderRef(provider_id=PROVIDER))
+    status = await bus.request(CREDENTIALS_STATUS, ProviderRef(provider_id=POSTHOG))
     if status.oauth == "unreadable":
         detail = "The stored OAuth credential cannot be unsealed."
-        return {PROVIDER: Problem(detail, "Restore BETTER_AUTH_SECRET, or connect again.")}
+        return {POSTHOG: Problem(detail, "Restore BETTER_AUTH_SECRET, or connect again.")}
     if status.needs_reconnect:
         detail = "PostHog takes the stored OAuth credential no longer."
-        return {PROVIDER: Problem(detail, "Run `hogsend connect posthog`.")}
+        return {POSTHOG: Problem(detail, "Run `hogsend connect posthog`.")}
     return {}
 
 

@@ -8,7 +8,7 @@ import msgspec
 from litestar import get
 from litestar.di import NamedDependency
 
-from hogsend.contract.credentials import CREDENTIALS_STATUS, ProviderRef
+from hogsend.contract.credentials import CREDENTIALS_STATUS, POSTHOG, ProviderRef
 from hogsend.posthog import scopes
 from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
@@ -45,7 +45,7 @@ async def get_connect_info(
     public: NamedDependency[PublicUrlSettings],
 ) -> ConnectInfo:
     """Show what is configured, and which scopes the stored grant lacks."""
-    stored = await bus.request(CREDENTIALS_STATUS, ProviderRef(provider_id="posthog"))
+    stored = await bus.request(CREDENTIALS_STATUS, ProviderRef(provider_id=POSTHOG))
     return ConnectInfo(
         analytics_configured=posthog.posthog_api_key is not None,
         private_host=posthog.private_host,

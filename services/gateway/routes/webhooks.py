@@ -12,10 +12,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, RequestBody, Schema
 from litestar.params import FromPath
 
+from hogsend.contract.webhooks import WEBHOOK_PATH
 from services.gateway.error_responses import InvalidPayloadBody, documented_errors
 from services.gateway.examples import OperationWithExamples
 from services.gateway.webhooks.deliveries import (
-    PATH,
     REFUSED_STATE,
     PostHogDeliveries,
     WebhookAccepted,
@@ -56,7 +56,7 @@ def posthog_route(deliveries: PostHogDeliveries) -> HTTPRouteHandler:
     """Make PostHog's route, which answers what is refused before it (`with_deliveries`)."""
 
     @post(
-        PATH,
+        WEBHOOK_PATH,
         status_code=200,
         operation_id="deliverPosthogWebhook",
         summary="Deliver a PostHog event",

@@ -18,6 +18,7 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from hogsend.contract.errors import HogsendError, SpoolFull
+from hogsend.contract.webhooks import SECRET_HEADER, WEBHOOK_PATH
 from services.gateway.json_body import MalformedBodyError
 from services.gateway.response_headers import REQUEST_ID_STATE, RETRY_SECONDS
 from services.gateway.signatures import SignatureCheck, Signatures
@@ -31,8 +32,7 @@ from services.gateway.webhooks.secret import SecretCheck, WebhookSecret
 from services.gateway.webhooks.size_limit import SizeLimit
 from services.gateway.webhooks.webhook_queue import WebhookQueue
 
-PATH = "/v1/webhooks/posthog"
-SECRET_HEADER = b"x-posthog-webhook-secret"
+_SECRET_HEADER = SECRET_HEADER.encode()
 REFUSED_STATE = "refused_delivery"
 """The error of a delivery that the route is to answer."""
 
@@ -185,7 +185,7 @@ class PostHogDeliveries:
 
 
 def _presented(headers: Mapping[bytes, bytes]) -> bytes | None:
-    presented = headers.get(SECRET_HEADER)
+    presented = headers.get(_SECRET_HEADER)
     if presented is None and (bearer := headers.get(b"authorization")) is not None:
         return bearer.replace(b"Bearer ", b"", 1)
     return presented
@@ -195,10 +195,14 @@ def with_deliveries(app: ASGIApp, deliveries: PostHogDeliveries) -> ASGIApp:
     """Wrap `app` so that deliveries do not reach it, except those that are refused."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "POST":
+        if (
+            scope["type"] != ScopeType.HTTP
+            or scope["path"] != WEBHOOK_PATH
+            or scope["method"] != "POST"
+        ):
             await app(scope, receive, send)
             return
-        scope["path_template"] = PATH
+        scope["path_template"] = WEBHOOK_PATH
         try:
             body = await deliveries.accept(scope, receive)
         except Exception as error:  # noqa: BLE001 - the route raises it again

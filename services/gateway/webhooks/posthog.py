@@ -23,11 +23,9 @@ from hogsend.contract.json_text import (
 )
 from hogsend.contract.mismatch import Mismatch
 from hogsend.contract.partitions import slot_of
-from hogsend.contract.webhooks import PostHogWebhook
+from hogsend.contract.webhooks import SOURCE, PostHogWebhook
 from services.gateway.json_body import REQUIRED, TOO_DEEP, MalformedBodyError, why_not_taken
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
-
-POSTHOG = "posthog"
 
 _decode = msgspec.json.Decoder(PostHogWebhook).decode
 
@@ -88,7 +86,7 @@ def queued_posthog_webhook(
     """
     event = webhook.event
     id = event_message_id(
-        source=POSTHOG,
+        source=SOURCE,
         id=webhook.event_id or str(uuid4()),
         event=event.event,
         user_id=event.distinct_id,
@@ -99,7 +97,7 @@ def queued_posthog_webhook(
         CORRELATION_ID: correlation_id,
     }
     slot = slot_of(event.distinct_id, webhook.email) if in_order else None
-    return QueuedWebhook(id, subjects.webhook(POSTHOG, slot), headers, body)
+    return QueuedWebhook(id, subjects.webhook(SOURCE, slot), headers, body)
 
 
 def _invalid(mismatch: Mismatch) -> InvalidPayloadError:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.api import (
     HogFunction,
     HogFunctionChanges,
@@ -22,7 +23,6 @@ from services.provisioner.destination.drift import (
     INPUTS,
     JSON_TYPE,
     METHOD,
-    SECRET_HEADER,
     has_canonical_schema,
     is_identified_filter,
 )

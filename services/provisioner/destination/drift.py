@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.api import HogFunction
 from hogsend.posthog.api.hog_functions import Watched
 from hogsend.posthog.api.reading import mapping, sequence
@@ -11,7 +12,6 @@ from hogsend.posthog.api.reading import mapping, sequence
 METHOD = "POST"
 BODY = {"event": "{event}", "person": "{person}"}
 CONTENT_TYPE, JSON_TYPE = "Content-Type", "application/json"
-SECRET_HEADER = "x-posthog-webhook-secret"  # noqa: S105 - the header's name
 INPUTS = frozenset({"url", "method", "body", "headers", "debug"})
 LEGACY_INPUT = "payload"
 

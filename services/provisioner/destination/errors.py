@@ -9,9 +9,10 @@ from enum import Enum, auto
 import httpx
 
 from hogsend.contract.provisioning import Refusal, Unsigned
+from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.errors import PostHogError, PostHogTimeout, PostHogUnreachable
 from hogsend.posthog.project_choice import DENIED, ProjectChoice
-from services.provisioner.destination.drift import BODY, METHOD, SECRET_HEADER
+from services.provisioner.destination.drift import BODY, METHOD
 
 NO_CREDENTIAL = "no_posthog_credential"
 PROJECT_NOT_OPEN = "project_not_open"

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.api import HogFunction
 from hogsend.urls import is_loopback
-from services.provisioner.destination.drift import SECRET_HEADER, header_values
+from services.provisioner.destination.drift import header_values
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.webhook_url import instance_url, is_placeholder, same_instance
 

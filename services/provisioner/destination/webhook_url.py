@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-WEBHOOK_PATH = "/v1/webhooks/posthog"
+from hogsend.contract.webhooks import WEBHOOK_PATH
+
 PLACEHOLDER_HOST = "CHANGEME.yourdomain.com"
 PLACEHOLDER_URL = f"https://{PLACEHOLDER_HOST}{WEBHOOK_PATH}"
 

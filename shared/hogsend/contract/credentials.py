@@ -22,6 +22,9 @@ ProviderId = Annotated[
     str, msgspec.Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")
 ]
 
+POSTHOG = "posthog"
+"""The provider whose credential `hogsend connect posthog` stores."""
+
 
 class OAuthPayload(Message, frozen=True):
     """An OAuth grant as the CLI stores it (contract 1.3). Sealed at rest, key for key."""

@@ -15,6 +15,15 @@ from hogsend.contract.registry import Channel
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
 
+SOURCE = "posthog"
+"""Source of these webhooks and of the events that are made of them."""
+
+WEBHOOK_PATH = "/v1/webhooks/posthog"
+"""Where the gateway takes them."""
+
+SECRET_HEADER = "x-posthog-webhook-secret"  # noqa: S105 - the header's name
+"""The header in which PostHog presents the shared secret (contract 5.1)."""
+
 
 class PostHogEvent(msgspec.Struct, frozen=True):
     """`event` of the body. Names are PostHog's own, hence no camelCase."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from hogsend.contract.credentials import DerivedPayload
+from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.urls import is_loopback
-from services.provisioner.destination.drift import SECRET_HEADER
 from tests.destinations import PLACEHOLDER_URL, SECRET, WEBHOOK_URL
 from tests.integration.harness import admin, gateway_service
 from tests.integration.provisioner.conftest import Start

@@ -14,11 +14,11 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.signing import KEY_ID_HEADER
 from sandbox import app as sandbox
 from sandbox.instance import Instance
 from sandbox.options import Options, Resolve
-from services.gateway.webhooks.deliveries import SECRET_HEADER
 from tests.integration.provisioner.driver import Driver, start_driver
 from tests.ports import free_port
 from tests.posthog_recorder import Recorder, serving
@@ -162,15 +162,15 @@ async def test_a_minted_webhook_secret_is_changed_and_no_delivery_refused(loop: 
             assert (changed.status_code, changed.json()["action"]) == (200, "updated"), changed.text
     sent: list[str] = []
     for headers, _body in loop.received.deliveries:
-        if headers[SECRET_HEADER.decode()] not in sent:
-            sent.append(headers[SECRET_HEADER.decode()])
+        if headers[SECRET_HEADER] not in sent:
+            sent.append(headers[SECRET_HEADER])
     assert len(sent) == 3
     first, second, third = sent
     headers, body = loop.received.deliveries[-1]
-    assert headers[SECRET_HEADER.decode()] == third
+    assert headers[SECRET_HEADER] == third
 
     async def answered(secret: str) -> int:
-        return await loop.repeat({**headers, SECRET_HEADER.decode(): secret}, body)
+        return await loop.repeat({**headers, SECRET_HEADER: secret}, body)
 
     # Only the one before is accepted beside the present one.
     assert [await answered(one) for one in (first, second, third)] == [401, 200, 200]

@@ -17,7 +17,7 @@ from hogsend.contract.base import Empty
 from hogsend.contract.capabilities import ANALYTICS_CAPABILITIES
 from hogsend.contract.conditions import ANALYTICS_CONDITIONS, Condition, ConditionQuery
 from hogsend.contract.conditions import EvaluateConditions as Evaluate
-from hogsend.contract.credentials import CREDENTIALS_TOKEN, CredentialChanged, ProjectReply
+from hogsend.contract.credentials import CREDENTIALS_TOKEN, POSTHOG, CredentialChanged, ProjectReply
 from hogsend.contract.destinations import (
     ANALYTICS_CHANGE_DESTINATION,
     ANALYTICS_CREATE_DESTINATION,
@@ -54,7 +54,7 @@ from services.analytics.app import create_app
 from services.analytics.delivery.runner import DeliveryRunner
 from services.analytics.destinations.durable import destination_durable
 from services.analytics.destinations.service import DestinationService
-from services.analytics.project_key import PROVIDER, ProjectKey
+from services.analytics.project_key import ProjectKey
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.stored_project import StoredProject
 from tests.offline_broker import ask
@@ -288,7 +288,7 @@ DELIVERED = [
 async def test_a_message_of_a_stream_reaches_posthog(link: FakeLink, message: Delivered) -> None:
     broker, capture = composed(link), FakeCapture()
     FakeCredentials(link, project=ProjectReply(1, "present", project_api_key="phc_1"))
-    stored = StoredProject(link, CredentialWatcher(PROVIDER))
+    stored = StoredProject(link, CredentialWatcher(POSTHOG))
     key = ProjectKey(PostHogSettings(), stored)
     delivery = DeliveryRunner(
         streams=FakeStreams(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hogsend.contract.credentials import (
+    POSTHOG,
     DerivedPayload,
     ProviderRef,
     PutDerived,
@@ -13,7 +14,7 @@ from hogsend.contract.credentials import (
 )
 from hogsend.contract.errors import Unavailable
 from hogsend.service.credential_watcher import CredentialWatcher
-from services.provisioner.credentials import PROVIDER, Credentials
+from services.provisioner.credentials import Credentials
 from tests.unit.provisioner.fakes import FakeLink
 
 
@@ -24,7 +25,7 @@ def link() -> FakeLink:
 
 @pytest.fixture
 def watcher() -> CredentialWatcher:
-    return CredentialWatcher(PROVIDER)
+    return CredentialWatcher(POSTHOG)
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.api import HogFunction
 from hogsend.posthog.api.hog_functions import Watched
 from services.provisioner.destination.desired import IDENTIFIED
 from services.provisioner.destination.drift import (
-    SECRET_HEADER,
     find_drift,
     has_canonical_schema,
     is_identified_filter,

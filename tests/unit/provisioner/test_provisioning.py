@@ -18,8 +18,8 @@ from hogsend.contract.provisioning import (
     ProvisionReply,
     Refusal,
 )
+from hogsend.contract.webhooks import SECRET_HEADER
 from services.provisioner.destination import provisioning, store
-from services.provisioner.destination.drift import SECRET_HEADER
 from tests.destinations import PLACEHOLDER_URL, SECRET, WEBHOOK_URL, compliant
 from tests.posthog_recorder import Recorded, Recorder
 from tests.unit.provisioner.fakes import POSTHOG_URL, InMemoryProvisioner, compose

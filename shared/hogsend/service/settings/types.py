@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from hogsend.contract.json_text import NOT_JSON
+from hogsend.contract.webhooks import WEBHOOK_PATH
 from hogsend.posthog.hosts import check_host
 from hogsend.posthog.signing import key_of
 from hogsend.service.postgres_address import PostgresAddress
@@ -58,8 +59,8 @@ def _web_address(text: str) -> str:
 
 
 def _public_address(text: str) -> str:
-    if urlsplit(text).path.rstrip("/").endswith("/v1/webhooks/posthog"):
-        raise ValueError("it is where webhooks go; remove /v1/webhooks/posthog, which is added")
+    if urlsplit(text).path.rstrip("/").endswith(WEBHOOK_PATH):
+        raise ValueError(f"it is where webhooks go; remove {WEBHOOK_PATH}, which is added")
     return text
 
 
