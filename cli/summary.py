@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from cli.console import out
-from hogsend.contract.webhooks import SECRET_HEADER
+from hogsend.contract.webhooks import SECRET_HEADER, WEBHOOK_PATH
 
 
 class Summary(msgspec.Struct, frozen=True, rename="camel"):
