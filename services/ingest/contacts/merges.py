@@ -69,7 +69,10 @@ class ContactMerges:
 
     async def _undo(self, connection: Any, merge: Mapping[str, Any]) -> None:
         loser: UUID = merge["loser"]
-        current = await storage.lock_one(connection, await _owner(connection, loser))
+        current = await storage.lock_owner(connection, loser)
+        if current is None:
+            # An erasure has not come to the merge's record yet.
+            raise storage.ContactsMoved
         record = _record(merge)
         keys = [Key(key.kind, key.value) for key in record.keys]
         others = [

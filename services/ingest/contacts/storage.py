@@ -116,15 +116,19 @@ async def lock(
     return IdentityResolver(contacts, found), erased
 
 
-async def lock_one(connection: Any, id: UUID) -> Contact:
-    """Lock one contact.
+async def lock_owner(connection: Any, id: UUID) -> Contact | None:
+    """Lock the contact that a contact's id leads to by now; None if there is none.
 
     Raises:
-        ContactsMoved: it was merged into another meanwhile; roll back and try again.
+        ContactsMoved: it leads to another one meanwhile; roll back and try again.
     """
-    for row in await connection.fetch(_LOCK, [id]):
-        return _contact(row)
-    raise ContactsMoved
+    if (found := await owner(connection, id)) is None:
+        return None
+    rows = await connection.fetch(_LOCK, [found])
+    # A merge removes the contact that was waited for. A split leaves it, and takes the id from it.
+    if not rows or await owner(connection, id) != found:
+        raise ContactsMoved
+    return _contact(rows[0])
 
 
 async def write(connection: Any, contacts: Sequence[Contact]) -> None:

@@ -70,9 +70,8 @@ class ErasureJobs:
 
     async def _request(self, contact_id: UUID) -> Mapping[str, Any] | None:
         async with self._database.acquire() as connection, connection.transaction():
-            if (id := await storage.owner(connection, contact_id)) is not None:
-                await storage.lock_one(connection, id)
-                await _forget(connection, id)
+            if (contact := await storage.lock_owner(connection, contact_id)) is not None:
+                await _forget(connection, contact.id)
             row: Mapping[str, Any] | None = await _queries.erasure(connection, id=contact_id)
         return row
 

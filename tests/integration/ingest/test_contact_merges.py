@@ -401,17 +401,17 @@ async def test_a_split_and_an_erasure_at_the_same_time_end_both(
     merged = await people.share()
     looking = await asyncpg.connect(database_url)
     has_merge, waits = asyncio.Event(), iter([True])
-    lock_one = storage.lock_one
+    lock_owner = storage.lock_owner
 
-    async def lock_merge_first(connection: Any, id: UUID) -> Contact:
+    async def lock_merge_first(connection: Any, id: UUID) -> Contact | None:
         if asyncio.current_task() is splitting and next(waits, False):
             # The split has the merge, and the erasure the contact: each waits for the other's.
             # Most often PostgreSQL ends the erasure, which waits first.
             has_merge.set()
             await _waiting(looking, 1)
-        return await lock_one(connection, id)
+        return await lock_owner(connection, id)
 
-    monkeypatch.setattr(storage, "lock_one", lock_merge_first)
+    monkeypatch.setattr(storage, "lock_owner", lock_merge_first)
     splitting = asyncio.create_task(people.merges.split(merged.merges[0].id))
     await has_merge.wait()
     erasure = await ErasureJobs(database).request(UUID(merged.id))
@@ -434,3 +434,63 @@ async def _waiting(connection: Any, count: int) -> None:
         return bool(waiting == count)
 
     await eventually(wait)
+
+
+@pytest.mark.parametrize("named", ["loser", "survivor"])
+async def test_an_erasure_that_waited_for_a_split_takes_the_one_it_names_only(
+    people: People, database: Database, database_url: str, named: str
+) -> None:
+    merged = await people.share()
+    (merge,) = merged.merges
+    other = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    looking = await asyncpg.connect(database_url)
+    held = other.transaction()
+    await held.start()
+    await other.execute("SELECT FROM contacts FOR UPDATE")
+    splitting = asyncio.create_task(people.merges.split(merge.id))
+    await _waiting(looking, 1)
+    # It has read that ben is anna, and waits for her row behind the split.
+    id = merge.contact_id if named == "loser" else merged.id
+    erasing = asyncio.create_task(ErasureJobs(database).request(UUID(id)))
+    await _waiting(looking, 2)
+    await held.rollback()
+    _, erasure = await asyncio.gather(splitting, erasing)
+    await other.close()
+    await looking.close()
+    assert erasure.contact_id == id
+    left = {key: (await people.merges.find(key)).contacts for key in ("anna", "ben")}
+    assert [bool(left["anna"]), bool(left["ben"])] == [named == "loser", named == "survivor"]
+
+
+async def test_merges_of_one_person_that_are_undone_at_once_are_undone_one_by_one(
+    people: People, database_url: str
+) -> None:
+    await people.hear(said("carl", "carl@b.com", team="red"))
+    await people.share()
+    await people.hear(said("carl", "anna@b.com"))
+    of_anna, of_ben = (await people.one("carl")).merges
+    other = await asyncpg.connect(database_url, server_settings={"search_path": "ingest"})
+    looking = await asyncpg.connect(database_url)
+    held = other.transaction()
+    await held.start()
+    await other.execute("SELECT FROM contacts FOR UPDATE")
+    first = asyncio.create_task(people.merges.split(of_anna.id))
+    await _waiting(looking, 1)
+    # It has read that ben is carl, who will be anna again by the time it has the row.
+    second = asyncio.create_task(people.merges.split(of_ben.id))
+    await _waiting(looking, 2)
+    await held.rollback()
+    await asyncio.gather(first, second)
+    await other.close()
+    await looking.close()
+    three = [await people.one(name) for name in ("carl", "anna", "ben")]
+    assert [{key.value for key in one.keys} for one in three] == [
+        {"carl", "carl@b.com"},
+        {"anna", "anna@b.com"},
+        {"ben", "ben@b.com"},
+    ]
+    assert [one.properties for one in three] == [
+        {"team": "red"},
+        {"plan": "pro", "city": "Rome"},
+        {"plan": "free", "hobby": "chess"},
+    ]
