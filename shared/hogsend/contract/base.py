@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -20,6 +21,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     Unknown keys are ignored, so that an older reader understands a newer writer.
     """
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """Take part in a model of pydantic's, as FastStream makes one to describe a handler."""
+        from hogsend.contract import pydantic_schema  # noqa: PLC0415  # only pydantic calls this
+
+        return handler(pydantic_schema.annotated(source))
 
 
 class Empty(Message, frozen=True):
