@@ -21,6 +21,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from hogsend.contract.audit import AuditEntry
 from hogsend.service.audit import record
+from hogsend.service.nul import text_without_nul
 from hogsend.transport.connection import Connection
 from services.gateway.auth import ADMIN_STATE
 from services.gateway.client_address import ClientAddresses
@@ -77,7 +78,7 @@ def _entry(
         at=datetime.now(UTC),
         actor=actor,
         action=f"{area}.{method.lower()}",
-        resource=resource.replace("\0", ""),
+        resource=text_without_nul(resource),
         status=status,
         request_id=str(scope["state"].get(REQUEST_ID_STATE, "")),
         address=addresses.of(scope),

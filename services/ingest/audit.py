@@ -15,12 +15,12 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.service.database import Database
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
+from hogsend.service.nul import json_without_nul, text_without_nul
 from hogsend.service.queued_message import QueuedMessage
 from hogsend.service.retry import retry_until_available
 from services.ingest import metrics
 from services.ingest.dead_letters import publish as dead_lettering
 from services.ingest.dead_letters.publish import Failure
-from services.ingest.nul import json_without_nul, text_without_nul
 from services.ingest.pages import (
     EXACT_TOTAL,
     AuditPosition,

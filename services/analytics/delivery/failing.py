@@ -15,6 +15,7 @@ from hogsend.contract.errors import HogsendError
 from hogsend.contract.notices import FailingDeliveries, FailingDelivery
 from hogsend.service.database import Database
 from hogsend.service.metrics import FAILURES
+from hogsend.service.nul import text_without_nul
 from services.analytics.destinations.durable import destination_durable
 from services.analytics.destinations.store import DestinationStore
 
@@ -73,7 +74,7 @@ class FailingConsumers(Health):
         if noted_at is not None and now - noted_at < EVERY_SECONDS:
             return
         # PostgreSQL has no NUL.
-        error = attempt.error[:MAX_ERROR].replace("\0", "\ufffd")
+        error = text_without_nul(attempt.error[:MAX_ERROR])
         attempt = msgspec.structs.replace(attempt, error=error)
         if await self._write(_queries.failed, durable=durable, **msgspec.structs.asdict(attempt)):
             self._works.discard(durable)

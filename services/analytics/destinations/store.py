@@ -27,6 +27,7 @@ from hogsend.contract.destinations import (
 )
 from hogsend.contract.errors import InvalidRequest, NotFound, Unavailable
 from hogsend.service.database import Database
+from hogsend.service.nul import text_without_nul
 from services.analytics.destinations.durable import destination_durable
 from services.analytics.destinations.model import Destination, read_config
 
@@ -185,7 +186,7 @@ class DestinationStore:
         """List what became of an event, by the ids it may be known by."""
         async with self._connection() as connection:
             found = _queries.event_deliveries(
-                connection, event_ids=[id.replace("\0", "") for id in ids]
+                connection, event_ids=[text_without_nul(id) for id in ids]
             )
             return EventDeliveries(deliveries=[_event_delivery(row) async for row in found])
 
@@ -245,9 +246,9 @@ def _storable(outcome: Outcome) -> Outcome:
     # PostgreSQL holds no NUL in text, and PostHog may say anything.
     return msgspec.structs.replace(
         outcome,
-        event_id=outcome.event_id.replace("\0", ""),
-        event_type=outcome.event_type.replace("\0", ""),
-        error=outcome.error.replace("\0", "") if outcome.error else None,
+        event_id=text_without_nul(outcome.event_id),
+        event_type=text_without_nul(outcome.event_type),
+        error=text_without_nul(outcome.error),
     )
 
 

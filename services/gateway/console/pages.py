@@ -25,6 +25,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 
+from hogsend.service.nul import text_without_nul
 from services.gateway import sessions
 from services.gateway.auth import (
     ADMIN_STATE,
@@ -175,7 +176,7 @@ async def watch_events(
 
 def _announced(filter: str | None) -> str | None:
     """A filter as announced events have it; they have no NUL, which PostgreSQL cannot store."""
-    return filter.replace("\0", "\ufffd") if filter else None
+    return text_without_nul(filter) if filter else None
 
 
 def console_is_shown(*, wanted: bool | None, host: str) -> bool:

@@ -22,12 +22,12 @@ from hogsend.contract.directory import (
 )
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.service.database import Database
+from hogsend.service.nul import text_without_nul
 from services.ingest.contacts.contact import ROW, Key
 from services.ingest.contacts.lookup import contacts_of, ids_of, keys_named
 from services.ingest.contacts.records import contact_record
 from services.ingest.contacts.search import BEGUN, RECENT, conditions
 from services.ingest.contacts.storage import digest, owners
-from services.ingest.nul import text_without_nul
 from services.ingest.pages import EXACT_TOTAL, ContactPosition, cursor, estimated_rows, position
 from services.ingest.sources.engagement import SOURCE
 from services.ingest.time_limit import time_limit

@@ -14,10 +14,10 @@ from hogsend.contract.base import Properties
 from hogsend.contract.contacts import Contact
 from hogsend.contract.identity import contact_email
 from hogsend.service.database import Database
+from hogsend.service.nul import text_without_nul
 from services.ingest.contacts.contact import EMAIL, Key, canonical_key
 from services.ingest.contacts.identity_resolution import keys_of_user
 from services.ingest.contacts.storage import digest, owners
-from services.ingest.nul import text_without_nul
 
 _queries: Any = aiosql.from_path(Path(__file__).with_name("queries.sql"), "asyncpg")
 _decode_properties = msgspec.json.Decoder(Properties).decode

@@ -11,8 +11,8 @@ import msgspec
 from hogsend.contract.engagement import ADDRESSES, IDENTITIES
 from hogsend.contract.identity import contact_email, fold_email
 from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
+from hogsend.service.nul import json_without_nul, text_without_nul
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
-from services.ingest.nul import json_without_nul
 
 _USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey", "id")
 _REPLACEMENT = "\ufffd".encode()
@@ -67,9 +67,7 @@ class Person(msgspec.Struct, frozen=True):
         )
 
     def _is_written_in(self, body: bytes) -> bool:
-        text = (
-            body.replace(b"\\ufffd", _REPLACEMENT).decode(errors="replace").replace("\0", "\ufffd")
-        )
+        text = text_without_nul(body.replace(b"\\ufffd", _REPLACEMENT).decode(errors="replace"))
         folded = text.lower()
         return any(msgspec.json.encode(id).decode() in text for id in self.user_ids) or any(
             email in folded for email in self.emails

@@ -10,8 +10,8 @@ import aiosql
 
 from hogsend.contract.events import EventPage, ListEvents
 from hogsend.service.database import Database
+from hogsend.service.nul import text_without_nul
 from services.ingest.events.rows import stored_event
-from services.ingest.nul import text_without_nul
 from services.ingest.pages import (
     EXACT_FILTERED_TOTAL,
     EXACT_TOTAL,

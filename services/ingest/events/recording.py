@@ -13,13 +13,13 @@ from hogsend.contract.events import Recorded, RecordEvent
 from hogsend.contract.headers import message_headers
 from hogsend.contract.identity import contact_email, is_blank
 from hogsend.contract.moments import held
+from hogsend.service.nul import json_without_nul
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
 from services.ingest import metrics
 from services.ingest.events.event_message import event_message
 from services.ingest.events.outcome import Rejected, Status
 from services.ingest.events.store import EventStore
 from services.ingest.incoming_event import EventRef, IncomingEvent
-from services.ingest.nul import json_without_nul
 from services.ingest.sources.engagement import FULL_CONTACT, RECORDER, SOURCE
 
 

@@ -18,8 +18,8 @@ from hogsend.contract.engagement import (
 from hogsend.contract.headers import CE_SOURCE, CORRELATION_ID, TRACEPARENT, ce_source
 from hogsend.contract.identity import contact_email, is_blank
 from hogsend.service.dead_letters import Unprocessable
+from hogsend.service.nul import json_without_nul
 from services.ingest.incoming_event import EventRef, IncomingEvent
-from services.ingest.nul import json_without_nul
 
 SOURCE = "hogsend"
 

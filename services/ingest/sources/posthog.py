@@ -19,8 +19,8 @@ from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.contract.moments import read_moment
 from hogsend.contract.webhooks import PostHogWebhook
 from hogsend.service.dead_letters import Unprocessable
+from hogsend.service.nul import json_without_nul
 from services.ingest.incoming_event import EventRef, IncomingEvent
-from services.ingest.nul import json_without_nul
 
 SOURCE = "posthog"
 EVENT_ID_PROPERTY = "_posthogEventId"

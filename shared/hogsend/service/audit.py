@@ -26,6 +26,7 @@ from hogsend.contract.registry import Endpoint, endpoints
 from hogsend.contract.users import DEPRECATED_USERS, User
 from hogsend.service import metrics
 from hogsend.service.middlewares import CallNext, ErrorReply, ScopeMiddleware
+from hogsend.service.nul import text_without_nul
 from hogsend.transport.correlation import correlation_id
 
 log = structlog.get_logger(__name__)
@@ -112,7 +113,7 @@ async def _resource(endpoint: Endpoint[Any, Any], msg: StreamMessage[Any]) -> st
         # Refused for the same reason, and answered so.
         return ""
     named = getattr(asked, endpoint.resource)
-    return "" if named is None else str(named).replace("\0", "")
+    return "" if named is None else text_without_nul(str(named))
 
 
 def _status(result: Any) -> int:

@@ -209,7 +209,7 @@ async def test_an_entry_says_who_and_when_and_never_what_was_sent(gateway: FakeG
 
 async def test_a_path_with_a_nul_can_be_stored(gateway: FakeGateway) -> None:
     await gateway.http.delete("/v1/admin/provider-credentials/a%00b", headers=bearer())
-    assert entries(gateway)[0].resource == "ab"
+    assert entries(gateway)[0].resource == "a\ufffdb"
 
 
 async def test_it_is_recorded_before_it_is_answered(gateway: FakeGateway) -> None:

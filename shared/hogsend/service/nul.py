@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import overload
 
 _ESCAPE = re.compile(rb"\\(?:u0000|.)", re.DOTALL)
 _NUL = b"\\u0000"
@@ -19,6 +20,12 @@ def json_without_nul(body: bytes) -> bytes:
     )
 
 
+@overload
+def text_without_nul(text: str) -> str: ...
+@overload
+def text_without_nul(text: None) -> None: ...
+@overload
+def text_without_nul(text: str | None) -> str | None: ...
 def text_without_nul(text: str | None) -> str | None:
-    """Text as it is stored, to compare it with what is stored."""
+    """Text as it is stored, to store it or to compare it with what is stored."""
     return None if text is None else text.replace("\0", "\ufffd")
