@@ -22,6 +22,7 @@ from services.gateway.correlation import with_correlation_id
 from services.gateway.error_responses import EXCEPTION_HANDLERS
 from services.gateway.examples import add_examples
 from services.gateway.head_requests import with_head_requests
+from services.gateway.host_header import with_valid_host
 from services.gateway.json_request import JSONRequest
 from services.gateway.openapi import openapi_config
 from services.gateway.query_keys import refuse_unknown_query_keys
@@ -158,7 +159,7 @@ def build(
 
 def with_middleware(litestar: Litestar, bus: Connection, settings: GatewaySettings) -> ASGIApp:
     """Wrap the Litestar app; middleware inside it would not see requests for unknown routes."""
-    app: ASGIApp = with_head_requests(with_answers_in_pieces(litestar))
+    app: ASGIApp = with_valid_host(with_head_requests(with_answers_in_pieces(litestar)))
     app = with_audit_trail(app, bus, ClientAddresses(settings.trusted_proxies))
     app = with_deliveries(app, litestar.state.deliveries)
     app = with_content_decoding(app, settings.webhook_max_bytes)

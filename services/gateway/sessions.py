@@ -107,7 +107,11 @@ def check_origin(method: str, headers: Mapping[str, str], public_url: str) -> No
         return
     if headers.get(HEADER) != "1":
         raise Forged(f"a session may not change anything without the header {HEADER}: 1")
-    origin, public = urlsplit(headers.get("origin", "")), urlsplit(public_url)
+    public = urlsplit(public_url)
+    try:
+        origin = urlsplit(headers.get("origin", ""))
+    except ValueError:
+        raise Forged("a session may not change anything for pages without an origin") from None
     ours = {headers.get("host", "").lower(), public.netloc.lower()}
     if origin.scheme not in {"http", "https"} or origin.netloc.lower() not in ours:
         raise Forged("a session may not change anything for pages of another origin")

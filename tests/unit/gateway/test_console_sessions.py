@@ -114,6 +114,7 @@ async def test_a_session_may_what_its_admin_key_may(gateway: FakeGateway) -> Non
         {**OWN_PAGE, "Origin": "http://test:8080"},
         {**OWN_PAGE, "Origin": "http://evil.example"},
         {**OWN_PAGE, "Origin": "null"},
+        {**OWN_PAGE, "Origin": "http://["},
         {**OWN_PAGE, "Sec-Fetch-Site": "same-site"},
         {**OWN_PAGE, "Sec-Fetch-Site": "cross-site"},
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from unittest.mock import patch
 
+import httpx
 import msgspec
 import pytest
 from structlog.testing import capture_logs
@@ -50,6 +51,30 @@ async def test_unknown_paths_and_methods_are_404(
 ) -> None:
     answer = await gateway.http.request(method, url, headers=bearer())
     assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["[", "[::1", "[::1]:x", "[::g]", "a:99999", "a:b", "a@b:c", "a b", "a/b", "a,b", "\xff"],
+)
+@pytest.mark.parametrize("url", [f"{EVENTS}?limit=x", "/.well-known/oauth-client.json", "/livez"])
+async def test_a_host_that_is_none_is_400(gateway: FakeGateway, host: str, url: str) -> None:
+    headers = {**bearer(), "Host": host}
+    answer = await gateway.http.get(url, headers=httpx.Headers(headers, encoding="latin-1"))
+    assert (answer.status_code, answer.json()) == (400, {"error": "Invalid host header"})
+
+
+async def test_two_hosts_are_400(gateway: FakeGateway) -> None:
+    answer = await gateway.http.get("/livez", headers=[("Host", "a"), ("Host", "b")])
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("host", ["a", "a:", "a_b.example:3002", "[::1]", "[::1]:3002"])
+async def test_a_host_is_a_name_or_an_address_perhaps_with_a_port(
+    gateway: FakeGateway, host: str
+) -> None:
+    url = "/.well-known/oauth-client.json"
+    assert (await gateway.http.get(url, headers={"Host": host})).status_code == 200
 
 
 async def test_a_request_is_answered_without_a_thread(gateway: FakeGateway) -> None:

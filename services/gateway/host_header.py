@@ -1,0 +1,59 @@
+"""Requests whose `Host` names no host are refused (RFC 9112, 3.2).
+
+Routes and Litestar make URLs of it, which fails for what is none.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import IPv6Address
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from services.gateway.error_responses import ErrorBody
+
+_HOST = re.compile(rb"(?:[A-Za-z0-9._-]*|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?")
+_LARGEST_PORT = 65535
+
+_BODY = msgspec.json.encode(ErrorBody("Invalid host header"))
+
+
+@lru_cache(maxsize=64)
+def is_host(value: bytes) -> bool:
+    """Whether the value of a `Host` header names a host, perhaps with a port, or nothing at all."""
+    found = _HOST.fullmatch(value)
+    if found is None or int(found[2] or 0) > _LARGEST_PORT:
+        return False
+    try:
+        return found[1] is None or bool(IPv6Address(found[1].decode()))
+    except ValueError:
+        return False
+
+
+def with_valid_host(app: ASGIApp) -> ASGIApp:
+    """Wrap `app` so that it sees at most one `Host`, which is one; others are answered 400."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) <= 1 and all(map(is_host, hosts)):
+            await app(scope, receive, send)
+            return
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 400,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(_BODY)),
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": _BODY, "more_body": False})
+
+    return wrapped
