@@ -37,7 +37,8 @@ def page() -> str:
         "",
         (
             'An error\'s body is `{"error": "..."}`. Every answer carries an `X-Request-Id`, which '
-            "goes through every message and log line the request causes."
+            "goes through every message and log line the request causes, and no cache keeps it "
+            "unless its `Cache-Control` says so. Any route answers 400 where `Host` names no host."
         ),
     ]
     by_tag: dict[str, list[str]] = {}

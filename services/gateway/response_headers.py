@@ -1,4 +1,4 @@
-"""Headers of every response: request id, hardening, CORS, and the admin rate limit."""
+"""Headers of every response: request id, hardening, CORS, caching, and the admin rate limit."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ _HARDENING = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
+_VARY = (b"vary", b"origin")
+"""No cache may give one origin the answer that names another."""
+_CACHE_CONTROL = b"cache-control"
+_NO_STORE = (_CACHE_CONTROL, b"no-store")
+"""Of an answer that does not say itself how long it is good for. Many are about people, all are of
+their moment, and a cache that is told nothing may keep what it likes (RFC 9111, 4.2.2)."""
 
 
 _series: dict[tuple[str, int], Histogram] = {}
@@ -72,13 +78,17 @@ def with_response_headers(app: ASGIApp) -> ASGIApp:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                added = [
+                headers = list(message.get("headers", ()))
+                if not any(name.lower() == _CACHE_CONTROL for name, _ in headers):
+                    headers.append(_NO_STORE)
+                message["headers"] = [
+                    *headers,
                     (b"x-request-id", request_id),
                     (b"access-control-allow-origin", origin),
+                    _VARY,
                     *_HARDENING,
                     *_of_key(state),
                 ]
-                message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
         try:
@@ -98,11 +108,8 @@ def _of_key(state: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
     if rate := state.get(RATE_LIMIT_STATE):
         yield b"x-ratelimit-limit", str(rate[0]).encode()
         yield b"x-ratelimit-remaining", str(rate[1]).encode()
-    if (cookie := state.get(SESSION_STATE)) is not None:
-        # A cookie does not keep caches from storing the answer, as `Authorization` does.
-        yield b"cache-control", b"no-store"
-        if cookie:
-            yield b"set-cookie", cookie.encode()
+    if cookie := state.get(SESSION_STATE):
+        yield b"set-cookie", cookie.encode()
 
 
 def request_id(request: Request[Any, Any, Any]) -> str:

@@ -175,10 +175,7 @@ async def begin(
     return Response(
         Begun(begun.authorize_url, format_milliseconds(begun.expires_at)),
         media_type=MediaType.JSON,
-        headers={
-            "Set-Cookie": sessions.set_cookie(name, browser, BROWSER_SECONDS),
-            "Cache-Control": "no-store",
-        },
+        headers={"Set-Cookie": sessions.set_cookie(name, browser, BROWSER_SECONDS)},
     )
 
 

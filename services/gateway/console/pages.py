@@ -165,7 +165,7 @@ async def watch_events(
         raise TooManyRequestsException(
             "Too many pages are watching events already", headers={"Retry-After": "5"}
         ) from None
-    # `no-store` is added for sessions; proxies that would collect the answer are asked not to.
+    # Proxies that would collect the answer are asked not to.
     return Stream(
         stream,
         media_type="text/event-stream",

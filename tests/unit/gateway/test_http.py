@@ -25,7 +25,7 @@ from hogsend.contract.events import INGEST_EVENTS
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.client_document import console_callback
 from services.gateway.error_responses import refusal_response
-from tests.unit.gateway.fakes import SECRET, FakeGateway, bearer, fake_gateway
+from tests.unit.gateway.fakes import INGEST_KEY, SECRET, FakeGateway, bearer, fake_gateway
 from tests.unit.shared.test_posthog import SEED_DOCUMENT
 
 EVENTS = "/v1/admin/events"
@@ -102,7 +102,44 @@ async def test_every_answer_is_hardened_and_has_a_request_id(gateway: FakeGatewa
         assert answer.headers["x-request-id"]
     assert unknown.headers["access-control-allow-origin"] == "https://app.example"
     assert known.headers["access-control-allow-origin"] == "*"
+    assert unknown.headers["vary"] == known.headers["vary"] == "origin"
     assert unknown.headers["x-request-id"] != known.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "headers"),
+    [
+        ("GET", EVENTS, bearer()),
+        ("GET", EVENTS, bearer("wrong")),
+        ("GET", "/v1/contacts/find?userId=u_42", bearer()),
+        ("POST", "/v1/flags/evaluate", bearer(INGEST_KEY)),
+        ("POST", "/v1/webhooks/posthog", {"x-posthog-webhook-secret": SECRET}),
+        ("GET", "/metrics", bearer()),
+        ("GET", "/v1/health", {}),
+        ("GET", "/v1/nothing", {}),
+        ("GET", "/docs", {}),
+    ],
+)
+async def test_no_cache_keeps_an_answer_that_does_not_say_for_how_long(
+    gateway: FakeGateway, method: str, url: str, headers: dict[str, str]
+) -> None:
+    body = {"event": {"event": "e", "distinct_id": "u"}}
+    answer = await gateway.http.request(method, url, headers=headers, json=body)
+    assert answer.headers.get_list("cache-control") == ["no-store"]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("/.well-known/oauth-client.json", "max-age=300, public"),
+        ("/docs/assets/swagger-ui.css", "public, max-age=3600"),
+        ("/console", "no-cache"),
+    ],
+)
+async def test_an_answer_may_say_how_long_it_is_good_for(url: str, said: str) -> None:
+    async with fake_gateway(console=True) as gateway:
+        answer = await gateway.http.get(url)
+    assert answer.headers.get_list("cache-control") == [said]
 
 
 async def test_a_clients_request_id_is_kept_when_it_is_harmless(gateway: FakeGateway) -> None:
