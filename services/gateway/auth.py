@@ -13,9 +13,6 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 import structlog
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from litestar.connection import ASGIConnection
 from litestar.exceptions import (
     NotAuthorizedException,
@@ -29,6 +26,7 @@ from prometheus_client import Counter
 from services.gateway import sessions
 from services.gateway.client_address import ClientAddresses, counted_as
 from services.gateway.failure_counts import FailureCounts
+from services.gateway.request_rates import RequestRates
 from services.gateway.settings import GatewaySettings
 
 log = structlog.get_logger(__name__)
@@ -113,8 +111,7 @@ class AdminKeys:
                 "an API key has fewer than 16 characters and can be guessed; make one with "
                 "`openssl rand -hex 32`"
             )
-        self._per_minute = RateLimitItemPerMinute(settings.admin_rate_limit)
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._rates = RequestRates(settings.admin_rate_limit)
         self._failures = FailureCounts(settings.admin_failed_key_limit)
         self.addresses = ClientAddresses(settings.trusted_proxies)
 
@@ -138,7 +135,7 @@ class AdminKeys:
     def count_elsewhere(self, kind: str, who: str) -> None:
         """Count what another process of this gateway counted."""
         if kind == _REQUEST:
-            self._limiter.hit(self._per_minute, who)
+            self._rates.count(who)
         else:
             self._failures.add((kind, who))
 
@@ -191,11 +188,10 @@ class AdminKeys:
         Returns:
             The limit a minute, and how many requests remain; -1 when this one exceeds it.
         """
-        allowed = self._limiter.hit(self._per_minute, scope.value)
-        if allowed:
-            self._counted(_REQUEST, scope.value)
-        left = self._limiter.get_window_stats(self._per_minute, scope.value).remaining
-        return self._per_minute.amount, left if allowed else -1
+        if not self._rates.count(scope.value):
+            return self._rates.limit, -1
+        self._counted(_REQUEST, scope.value)
+        return self._rates.limit, self._rates.remaining(scope.value)
 
 
 async def admin_only(connection: Connection, _handler: BaseRouteHandler) -> None:
