@@ -101,10 +101,8 @@ async def _run(
 
 def table(figures: Sequence[Figure]) -> str:
     """Write the figures as a Markdown table."""
-    lines = ["| figure | value | goal | in detail |", "|---|---|---|---|"]
-    for figure in figures:
-        details = ", ".join(f"{name} {value:g}" for name, value in figure.details.items())
-        lines.append(f"| {figure.name} | {figure.value} | {figure.goal} | {details} |")
+    lines = ["| figure | value | goal |", "|---|---|---|"]
+    lines += [f"| {figure.name} | {figure.value} | {figure.goal} |" for figure in figures]
     machine = f"{psutil.cpu_count()} cores, Python {platform.python_version()}"
     return "\n".join([*lines, "", f"Measured on {datetime.now(UTC):%Y-%m-%d}: {machine}."])
 
