@@ -39,6 +39,11 @@ class StoredMessage(NamedTuple):
     body: bytes
     headers: Mapping[str, str] = {}
 
+    @property
+    def subject(self) -> str:
+        """What it was published on; empty where JetStream does not say."""
+        return self.headers.get("Nats-Subject", "")
+
 
 async def read_batch(
     connection: Connection,

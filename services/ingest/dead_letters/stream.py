@@ -151,7 +151,7 @@ def _unreadable(message: StoredMessage, error: Exception) -> DeadLetter:
     # Raising here would make every letter after this message impossible to list or purge.
     return DeadLetter(
         id="",
-        stream=message.headers.get("Nats-Subject", "").rpartition(".")[2],
+        stream=message.subject.rpartition(".")[2],
         subject="",
         reason=UNREADABLE,
         detail=f"not a dead letter: {error}",

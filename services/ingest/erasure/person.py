@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from hogsend.contract import subjects
 from hogsend.contract.engagement import ADDRESSES, IDENTITIES
-from hogsend.contract.identity import contact_email, fold_email
+from hogsend.contract.identity import contact_email, contact_user_id, fold_email
 from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.service.nul import json_without_nul, text_without_nul
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
+from services.ingest.sources.engagement import who
 
-_USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey", "id")
+_USER_FIELDS = (*IDENTITIES, "distinct_id", "distinctId", "alias", "contactKey")
 _REPLACEMENT = "\ufffd".encode()
 _PARTS = ("event", "data")
 _PEOPLE = ("person", "personProperties")
+_ENGAGEMENT = f"{subjects.ENGAGEMENT}."
+_EVENTS = (f"{subjects.EVENTS}.", f"{subjects.REPLAYS}.")
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -44,11 +48,15 @@ class Person(msgspec.Struct, frozen=True):
             emails=frozenset(key.value for key in keys if key.kind == EMAIL),
         )
 
-    def is_subject_of(self, body: bytes) -> bool:
+    def is_subject_of(self, subject: str, body: bytes) -> bool:
         """Whether a message of any of our streams is about this person.
 
         It is where the person is named as the one it is about. A message about somebody else that
         happens to mention the address is theirs. What cannot be read is searched as text.
+
+        Args:
+            subject: what the message was published on; empty if that is not known.
+            body: as it was published.
         """
         # Ids and addresses are known as they are stored.
         body = json_without_nul(replace_lone_surrogates(body))
@@ -63,7 +71,7 @@ class Person(msgspec.Struct, frozen=True):
                 # A key of an earlier version may be what is written, brackets and all.
                 or not self.emails.isdisjoint((contact_email(value), fold_email(value)))
             )
-            for value in _named(message)
+            for value in _named(subject, message)
         )
 
     def _is_written_in(self, body: bytes) -> bool:
@@ -74,12 +82,46 @@ class Person(msgspec.Struct, frozen=True):
         )
 
 
-def _named(message: Any) -> Iterator[Any]:
+def _named(subject: str, message: Any) -> Iterator[Any]:
+    """Whom a message says that it is about."""
     if not isinstance(message, dict):
         return
-    for part in (message, *(message.get(name) for name in _PARTS)):
+    data, user_id = message.get("data"), message.get("userId")
+    if subject.startswith(_ENGAGEMENT) and isinstance(data, dict):
+        yield from _reported(subject.removeprefix(_ENGAGEMENT), data)
+    elif subject.startswith(_EVENTS) and isinstance(user_id, str):
+        yield user_id
+        yield message.get("email")
+        if contact_user_id(user_id) is None:
+            # Otherwise the one who was the contact then, and may have been split off since.
+            yield message.get("contactKey")
+        yield from _addresses(message)
+    else:
+        yield from _anywhere(message)
+
+
+def _reported(type: str, data: Mapping[str, Any]) -> Iterator[Any]:
+    """As it is recorded: of a mail, who got it as a user, wherever it was sent."""
+    user_id, email = who(type, data)
+    yield user_id
+    if contact_user_id(user_id) is not None:
+        yield email
+    else:
+        yield from (data.get(name) for name in ADDRESSES)
+
+
+def _anywhere(message: Mapping[str, Any]) -> Iterator[Any]:
+    """Every field that may say whom it is about, of a message that need not be a proper one."""
+    yield from (message.get(name) for name in (*_USER_FIELDS, *ADDRESSES))
+    for part in (message.get(name) for name in _PARTS):
         if isinstance(part, dict):
-            yield from (part.get(name) for name in (*_USER_FIELDS, *ADDRESSES))
+            # The id of the message itself is nobody's.
+            yield from (part.get(name) for name in (*_USER_FIELDS, "id", *ADDRESSES))
+    yield from _addresses(message)
+
+
+def _addresses(message: Mapping[str, Any]) -> Iterator[Any]:
+    """The addresses that a person's properties have."""
     for name in _PEOPLE:
         if isinstance(person := message.get(name), dict):
             properties = person.get("properties")

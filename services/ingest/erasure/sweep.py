@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from nats.js import errors as js_errors
 
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
-from hogsend.contract.headers import RECEIVED_AT
+from hogsend.contract.headers import CE_TIME, RECEIVED_AT
 from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
 from hogsend.contract.moments import read_moment
 from hogsend.contract.streams import StreamName
@@ -38,8 +38,11 @@ SWEPT = {
 
 
 class _Times(msgspec.Struct, frozen=True, rename="camel"):
+    """When what is told in a body happened: of an event, or of what a service reported."""
+
     occurred_at: str | None = None
     received_at: str | None = None
+    timestamp: str | None = None
 
 
 def is_to_erase(
@@ -47,25 +50,33 @@ def is_to_erase(
 ) -> bool:
     """Whether a message is about `person`, and tells what happened before the erasure.
 
-    What the person does afterwards is a new person's. An event or a dead letter may have been
-    published afterwards though it happened before.
+    What the person does afterwards is a new person's. A message may have been published afterwards
+    though it happened before: what was stored a moment ago, and what became a dead letter.
     """
-    body, at = message.body, message.at
+    subject, headers, body = message.subject, message.headers, message.body
     if stream is StreamName.DEADLETTER:
         try:
             letter = msgspec.json.decode(body, type=DeadLetter)
         except NOT_JSON:
-            return at <= before and person.is_subject_of(body)
-        body = letter.body
-        at = min(at, read_moment(letter.headers.get(RECEIVED_AT)) or at)
-    elif stream is StreamName.EVENTS:
-        try:
-            times = msgspec.json.decode(replace_lone_surrogates(body), type=_Times)
-        except NOT_JSON:
-            times = _Times()
-        known = (read_moment(times.occurred_at), read_moment(times.received_at))
-        at = min(at, *(one for one in known if one is not None), at)
-    return at <= before and person.is_subject_of(body)
+            pass
+        else:
+            subject, headers, body = letter.subject, letter.headers, letter.body
+    at = min([message.at, *_told_at(headers, body)])
+    return at <= before and person.is_subject_of(subject, body)
+
+
+def _told_at(headers: Mapping[str, str], body: bytes) -> Iterator[datetime]:
+    """Every time at which a message says that it happened, was received, or was made."""
+    try:
+        times = msgspec.json.decode(replace_lone_surrogates(body), type=_Times)
+    except NOT_JSON:
+        times = _Times()
+    for text in (
+        *(headers.get(RECEIVED_AT), headers.get(CE_TIME)),
+        *(times.occurred_at, times.received_at, times.timestamp),
+    ):
+        if (told := read_moment(text)) is not None:
+            yield told
 
 
 async def sweep(

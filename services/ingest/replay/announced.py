@@ -172,7 +172,7 @@ def _of_message(message: StoredMessage) -> Announced | None:
         # Not an event: a subscriber can have JetStream put its answers there (docs/adr/0012).
         return None
     return Announced(
-        headers.get("Nats-Subject", ""),
+        message.subject,
         message.body,
         {
             name: value

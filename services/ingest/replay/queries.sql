@@ -1,11 +1,14 @@
 -- name: happened(since, until, received_before, after, after_occurred, after_received, after_source, after_id, after_event, after_user, limit)
 -- Events that happened in a span and were received before a moment, in the order in which they happened,
 -- each with the key its contact is known by now. Not those that a backfill brought: nobody may have been told.
+-- Nor those of somebody whose erasure has not come to them yet.
 WITH page AS (
     SELECT *, hashtextextended(event, 0) AS event_hash, hashtextextended(user_id, 0) AS user_hash
     FROM events
     WHERE occurred_at >= :since AND occurred_at < :until AND NOT backfilled
         AND (:received_before::timestamptz IS NULL OR received_at < :received_before)
+        AND NOT EXISTS (SELECT FROM erasures
+            WHERE finished_at IS NULL AND events.contact_id = ANY(contact_ids))
         AND (NOT :after::boolean OR (occurred_at >= :after_occurred
             AND (occurred_at, received_at, source, id, hashtextextended(event, 0),
                 hashtextextended(user_id, 0)) > (:after_occurred::timestamptz,

@@ -51,7 +51,7 @@ def decode(
         return None
     if happened.type not in CATALOG:
         raise Unprocessable("unknown_type", f"there is no engagement type {happened.type!r}")
-    user_id, email = _who(happened)
+    user_id, email = who(happened.type, happened.data)
     if not user_id and is_blank(email):
         known = ", ".join((*IDENTITIES, *ADDRESSES))
         raise Unprocessable("no_identity", f"it has none of {known}")
@@ -70,16 +70,16 @@ def decode(
     )
 
 
-def _who(happened: Engagement) -> tuple[str, str | None]:
-    data = happened.data
+def who(type: str, data: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The user id and the address that engagement is about; a mail may go to somebody else's."""
     user_id = next(filter(None, (_text(data.get(name)) for name in IDENTITIES)), None)
     email = next(filter(None, (_text(data.get(name)) for name in ADDRESSES)), None)
-    if happened.type in FULL_CONTACT:
+    if type in FULL_CONTACT:
         # A contact without another id is known by its own.
         return user_id or _text(data.get("id")) or "", email
     if user_id:
         # The address that a mail was sent to need not be the person's own.
-        return user_id, email if happened.type.startswith(_CONTACT) else None
+        return user_id, email if type.startswith(_CONTACT) else None
     return "", email
 
 

@@ -27,6 +27,8 @@ DESTINATION = "Hogsend-Destination"
 
 CE_SOURCE = "ce-source"
 """Who published a message; see `ce_source`."""
+CE_TIME = "ce-time"
+"""When what a message says happened, or when it was made; see `format_time`."""
 
 TYPE_PREFIX = "dev.hogsend"
 
@@ -49,7 +51,7 @@ def message_headers(
         "ce-id": id,
         CE_SOURCE: ce_source(source),
         "ce-type": f"{TYPE_PREFIX}.{type}",
-        "ce-time": format_time(time),
+        CE_TIME: format_time(time),
         "content-type": "application/json",
     }
     if correlation_id:

@@ -12,6 +12,7 @@ from nats.js.errors import NotFoundError
 
 from hogsend.contract.contacts import INGEST_ERASE, ContactErased, EraseContact
 from hogsend.contract.errors import NotFound
+from hogsend.contract.events import Event
 from hogsend.contract.headers import format_time
 from hogsend.contract.streams import ERASED_FROM, StreamName
 from hogsend.contract.users import User
@@ -19,6 +20,7 @@ from hogsend.service import streams
 from hogsend.service.database import Database
 from services.ingest.app import MIGRATIONS
 from services.ingest.erasure.jobs import ErasureJobs
+from services.ingest.replay.announced import AnnouncedEvents
 from tests.integration import harness
 from tests.integration.ingest.driver import Driver
 from tests.servers import Servers
@@ -148,4 +150,25 @@ async def test_events_are_counted_though_the_sweep_fails(driver: Driver) -> None
     await jobs.swept(job, messages=4)
     erasure = await jobs.request(id)
     assert (erasure.events, erasure.messages) == (3, 4)
+    await database.close()
+
+
+async def test_what_is_not_deleted_yet_is_not_replayed(driver: Driver) -> None:
+    async with driver.replica():
+        # Nothing but the address tells whose this is, and a row does not have it.
+        await driver.post("e1", distinct_id="anonymous", person=ADA)
+        await driver.post("e2", distinct_id="ben")
+        await driver.drained()
+    database = Database(driver.database_url, "ingest", MIGRATIONS, pool_size=2)
+    await database.connect()
+    events = AnnouncedEvents(driver.operator, database)
+    span = datetime(2025, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+
+    async def replayed() -> list[str]:
+        found = await events.in_database(*span, received_before=None, after=None)
+        return [msgspec.json.decode(one.body, type=Event).id for one in found]
+
+    assert sorted(await replayed()) == ["e1", "e2"]
+    await ErasureJobs(database).request(await contact_id(driver, "ada@example.com"))
+    assert await replayed() == ["e2"]
     await database.close()

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from hogsend.contract.dead_letters import DeadLetter
 from hogsend.contract.errors import Unavailable
-from hogsend.contract.headers import RECEIVED_AT, format_time
+from hogsend.contract.headers import CE_TIME, RECEIVED_AT, format_time
 from hogsend.contract.streams import ERASED_FROM, StreamName
 from hogsend.service import metrics
 from services.ingest.contacts.contact import EMAIL, EXTERNAL, Key
@@ -61,7 +61,7 @@ BEFORE, AFTER = ERASED_AT - timedelta(hours=1), ERASED_AT + timedelta(hours=1)
     ],
 )
 def test_a_message_is_of_the_person_it_names(message: dict[str, Any]) -> None:
-    assert ADA.is_subject_of(msgspec.json.encode(message))
+    assert ADA.is_subject_of("", msgspec.json.encode(message))
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,57 @@ def test_a_message_is_of_the_person_it_names(message: dict[str, Any]) -> None:
     ],
 )
 def test_a_message_of_somebody_else_stays(message: Any) -> None:
-    assert not ADA.is_subject_of(msgspec.json.encode(message))
+    assert not ADA.is_subject_of("", msgspec.json.encode(message))
+
+
+EVENT = "hogsend.events.x"
+REPORT = "hogsend.engagement.{}".format
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        # Its message's id is the event's, and may be a number, as their user ids are.
+        (EVENT, {"id": "u_42", "event": "x", "userId": "ben", "contactKey": "ben"}),
+        # They were one person then, and are two by now.
+        (EVENT, {"event": "x", "userId": "ben", "contactKey": "u_42"}),
+        (REPORT("email.sent"), {"id": "u_42", "data": {"userId": "ben"}}),
+        (REPORT("email.sent"), {"data": {"userId": "ben", "to": "ada@example.com"}}),
+        (REPORT("email.sent"), {"data": {"userId": "ben", "id": "u_42", "anonymousId": "u_42"}}),
+    ],
+)
+def test_a_message_is_of_the_one_whose_event_it_becomes(
+    subject: str, message: dict[str, Any]
+) -> None:
+    body = msgspec.json.encode(message)
+    assert not ADA.is_subject_of(subject, body)
+    whole = msgspec.json.encode(letter(body, subject=subject))
+    assert not is_to_erase(StreamName.DEADLETTER, StoredMessage(1, BEFORE, whole), ADA, ERASED_AT)
+
+
+@pytest.mark.parametrize(
+    ("subject", "message"),
+    [
+        (EVENT, {"event": "x", "userId": "anonymous", "contactKey": "u_42"}),
+        ("hogsend.replays.1f", {"event": "x", "userId": "", "contactKey": "u_42"}),
+        (EVENT, {"event": "x", "userId": "ben", "email": "ada@example.com"}),
+        (EVENT, {"userId": "ben", "personProperties": {"email": "ada@example.com"}}),
+        (REPORT("email.sent"), {"data": {"userId": "anonymous", "to": "ada@example.com"}}),
+        (REPORT("email.sent"), {"data": {"userEmail": "ada@example.com"}}),
+        (REPORT("contact.updated"), {"data": {"externalId": "ben", "email": "ada@example.com"}}),
+        (REPORT("contact.updated"), {"data": {"id": "u_42"}}),
+    ],
+)
+def test_a_message_is_of_the_person_as_whom_it_is_stored(
+    subject: str, message: dict[str, Any]
+) -> None:
+    assert ADA.is_subject_of(subject, msgspec.json.encode(message))
 
 
 def test_what_cannot_be_read_is_searched_as_text() -> None:
-    assert ADA.is_subject_of(b'{"event": {"distinct_id": "u_42"')
-    assert ADA.is_subject_of(b"\xff Ada@example.com")
-    assert not ADA.is_subject_of(b'{"event": {"distinct_id": "u_421"')
+    assert ADA.is_subject_of("", b'{"event": {"distinct_id": "u_42"')
+    assert ADA.is_subject_of("", b"\xff Ada@example.com")
+    assert not ADA.is_subject_of("", b'{"event": {"distinct_id": "u_421"')
 
 
 def test_what_the_person_does_afterwards_stays() -> None:
@@ -119,8 +163,8 @@ def test_an_event_that_was_published_afterwards_goes_by_its_own_time() -> None:
 )
 def test_what_postgresql_cannot_store_is_known_as_it_is_stored(body: bytes) -> None:
     person = Person(frozenset({"u\ufffd42"}), frozenset({"a\ufffd@b.com"}))
-    assert person.is_subject_of(body)
-    assert not ADA.is_subject_of(body)
+    assert person.is_subject_of("", body)
+    assert not ADA.is_subject_of("", body)
 
 
 def test_an_event_with_half_a_character_tells_when_it_happened() -> None:
@@ -129,20 +173,48 @@ def test_an_event_with_half_a_character_tells_when_it_happened() -> None:
     assert is_to_erase(StreamName.EVENTS, message, ADA, ERASED_AT)
 
 
-def test_a_dead_letter_is_its_messages() -> None:
+@pytest.mark.parametrize("stream", [StreamName.ENGAGEMENT, StreamName.PERSONS])
+@pytest.mark.parametrize("told", ["in its body", "in its headers"])
+def test_a_report_that_was_published_afterwards_goes_by_its_own_time(
+    stream: StreamName, told: str
+) -> None:
+    """What ingest had stored already, or a dead letter that was replayed at that moment."""
+    for happened, goes in ((BEFORE, True), (AFTER, False)):
+        message: dict[str, Any] = {"data": {"userId": "u_42"}, "distinctId": "u_42"}
+        headers: dict[str, str] = {}
+        if told == "in its body":
+            message["timestamp"] = happened
+        else:
+            headers = {CE_TIME: format_time(happened)}
+        stored = StoredMessage(1, AFTER, msgspec.json.encode(message), headers)
+        assert is_to_erase(stream, stored, ADA, ERASED_AT) is goes
+
+
+def letter(
+    body: bytes,
+    *,
+    headers: dict[str, str] | None = None,
+    subject: str = "s",
+) -> DeadLetter:
+    return DeadLetter(
+        id="x",
+        stream="S",
+        subject=subject,
+        reason="malformed",
+        detail="",
+        attempts=1,
+        failed_at=AFTER,
+        headers=headers or {},
+        body=body,
+    )
+
+
+@pytest.mark.parametrize("name", [RECEIVED_AT, CE_TIME])
+def test_a_dead_letter_is_its_messages(name: str) -> None:
     for received, goes in ((BEFORE, True), (AFTER, False)):
-        letter = DeadLetter(
-            id="x",
-            stream="WEBHOOKS",
-            subject="s",
-            reason="malformed",
-            detail="",
-            attempts=1,
-            failed_at=AFTER,
-            headers={RECEIVED_AT: format_time(received)},
-            body=b'{"event":{"distinct_id":"u_42"',
-        )
-        message = StoredMessage(1, AFTER, msgspec.json.encode(letter))
+        cut_off = b'{"event":{"distinct_id":"u_42"'
+        whole = letter(cut_off, headers={name: format_time(received)})
+        message = StoredMessage(1, AFTER, msgspec.json.encode(whole))
         assert is_to_erase(StreamName.DEADLETTER, message, ADA, ERASED_AT) is goes
 
 
