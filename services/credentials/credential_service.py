@@ -20,7 +20,7 @@ from hogsend.contract.credentials import (
     SigningSecretReply,
     WebhookSecretReply,
 )
-from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound
+from hogsend.contract.errors import CannotUnseal, GrantReplaced, InvalidRequest, NotFound
 from hogsend.posthog.hosts import host_of_token_endpoint
 from hogsend.service.ssrf import EgressPolicy
 from hogsend.urls import has_password, is_absolute_url, is_loopback
@@ -73,13 +73,27 @@ class CredentialService:
         await self._relay.announce(provider, saved.change)
         return _meta(provider, payload, saved.row, None)
 
-    async def put_derived(self, provider: str, payload: DerivedPayload) -> CredentialStatus:
+    async def put_derived(
+        self, provider: str, payload: DerivedPayload, generation: int | None = None
+    ) -> CredentialStatus:
         """Store the derived payload as a whole.
 
+        Args:
+            provider: whose it is.
+            payload: what takes the place of the one before.
+            generation: of the grant that it was derived with; None stores it beside any.
+
         Raises:
+            GrantReplaced: another grant was connected meanwhile, or this one deleted.
             Unavailable: it could not be stored, or the change not published.
         """
-        saved = await self._store.save(provider, "derived", self._sealer.seal(payload))
+        sealed = self._sealer.seal(payload)
+        if generation is None:
+            saved: Saved | None = await self._store.save(provider, "derived", sealed)
+        else:
+            saved = await self._store.save_derived(provider, sealed, generation=generation)
+        if saved is None:
+            raise GrantReplaced("another grant was connected meanwhile, or this one deleted")
         await self._relay.announce(provider, saved.change)
         return await self.status(provider)
 
@@ -149,6 +163,7 @@ class CredentialService:
             needs_reconnect=refresh is not None and refresh.needs_reconnect,
             refresh_error=refresh.reason if refresh is not None else None,
             personal_key=self._personal_key,
+            generation=stored.generation,
         )
 
     async def webhook_secret(self, provider: str) -> WebhookSecretReply:
@@ -176,18 +191,22 @@ class CredentialService:
     async def _replace_grant(self, provider: str, grant: OAuthPayload) -> Saved:
         sealed = self._sealer.seal(grant)
         while True:
-            rows = (await self._store.load(provider)).rows
-            derived = self._sealer.derived(rows).payload
-            before = self._sealer.grant(rows).payload
+            stored = await self._store.load(provider)
+            derived = self._sealer.derived(stored.rows).payload
+            before = self._sealer.grant(stored.rows).payload
             kept = derived and without_another_project(derived, grant, before)
-            if kept is None or kept == derived:
-                return await self._store.save(provider, "oauth", sealed)
-            saved = await self._store.save_both(
-                provider, sealed, self._sealer.seal(kept), replaced=rows["derived"]
+            forgotten = kept is not None and kept != derived
+            saved = await self._store.save_grant(
+                provider,
+                sealed,
+                self._sealer.seal(kept) if kept is not None and forgotten else None,
+                version=stored.version,
             )
-            if saved is not None:
+            if saved is None:
+                continue
+            if forgotten:
                 log.info("the stored project is not one of the new grant's: forgotten")
-                return saved
+            return saved
 
     def _grant_origin(self, rows: Rows) -> str | None:
         grant = self._sealer.grant(rows).payload

@@ -95,7 +95,7 @@ async def put_derived(
     request: PutDerived, credentials: Injected[CredentialService]
 ) -> CredentialStatus:
     """Store the derived payload as a whole."""
-    return await credentials.put_derived(request.provider_id, request.payload)
+    return await credentials.put_derived(request.provider_id, request.payload, request.generation)
 
 
 @router.endpoint(CREDENTIALS_TOKEN)

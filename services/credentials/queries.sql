@@ -3,6 +3,8 @@
 -- `bump` does; the row keeps its id and creation time. Returns every row of the provider.
 -- The other rows are as the statement found them when it began. They are still the last word if no
 -- version came in between, which is what `is_alone` says: every change makes a version.
+-- `version_before` and `generation` are those that it met; a grant that is stored has its version as
+-- its generation.
 WITH saved AS (
     INSERT INTO provider_credentials AS stored (provider_id, kind, payload)
     VALUES (:provider, :kind, :payload)
@@ -14,17 +16,22 @@ WITH saved AS (
     SELECT version FROM provider_versions WHERE provider_id = :provider
 ), locked AS (
     -- Waits for a change that is being made, and gives the version that it made.
-    SELECT current.version FROM provider_versions AS current JOIN saved USING (provider_id)
+    SELECT current.version, current.generation
+    FROM provider_versions AS current JOIN saved USING (provider_id)
     FOR UPDATE OF current
-), bumped AS (
-    INSERT INTO provider_versions AS current (provider_id, version, change, changed_kinds)
-    SELECT saved.provider_id,
-           greatest(locked.version + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-           'stored', ARRAY[saved.kind]
+), next AS (
+    SELECT provider_id, kind,
+           greatest(locked.version + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) AS version
     FROM saved LEFT JOIN locked ON true
+), bumped AS (
+    INSERT INTO provider_versions AS current (provider_id, version, change, changed_kinds, generation)
+    SELECT provider_id, version, 'stored', ARRAY[kind], CASE kind WHEN 'oauth' THEN version ELSE 0 END
+    FROM next
     ON CONFLICT (provider_id) DO UPDATE SET
         version = greatest(current.version + 1, excluded.version),
-        change = excluded.change, changed_kinds = excluded.changed_kinds, changed_at = now()
+        change = excluded.change, changed_kinds = excluded.changed_kinds, changed_at = now(),
+        generation = CASE excluded.generation WHEN 0 THEN current.generation
+                     ELSE greatest(current.version + 1, excluded.version) END
     RETURNING version, changed_at
 ), rows AS (
     SELECT kind, payload, created_at, updated_at FROM saved
@@ -33,6 +40,7 @@ WITH saved AS (
     WHERE provider_id = :provider AND kind <> :kind
 )
 SELECT rows.*, bumped.version, bumped.changed_at,
+       coalesce(locked.version, 0) AS version_before, coalesce(locked.generation, 0) AS generation,
        found.version IS NOT NULL AND found.version IS NOT DISTINCT FROM locked.version AS is_alone
 FROM rows, bumped LEFT JOIN found ON true LEFT JOIN locked ON true;
 
@@ -40,12 +48,11 @@ FROM rows, bumped LEFT JOIN found ON true LEFT JOIN locked ON true;
 -- Lock a provider's rows in the order in which `delete` does, so that neither waits for the other.
 SELECT FROM provider_credentials WHERE provider_id = :provider FOR UPDATE;
 
--- name: replace_derived(provider, replaced, payload)$
--- Replace the derived payload, unless another one took its place meanwhile; nothing is returned then.
+-- name: replace_derived(provider, payload)!
+-- Replace the derived payload, if there is one.
 UPDATE provider_credentials
 SET payload = :payload, updated_at = greatest(now(), updated_at + interval '1 microsecond')
-WHERE provider_id = :provider AND kind = 'derived' AND payload = :replaced
-RETURNING id;
+WHERE provider_id = :provider AND kind = 'derived';
 
 -- name: name_changed_kinds(provider, kinds)!
 -- Have the last change name these kinds, too, in the transaction that made it.
@@ -54,7 +61,7 @@ UPDATE provider_versions SET changed_kinds = :kinds WHERE provider_id = :provide
 -- name: load(provider)
 -- The provider's version with each sealed row and the state of refreshing the grant.
 -- One statement reads one snapshot. A refresh state belongs to one grant and is ignored for others.
-SELECT version, change, kind, payload, created_at, updated_at,
+SELECT version, generation, change, kind, payload, created_at, updated_at,
        started_at, failed_at, failures, reason, needs_reconnect
 FROM (SELECT CAST(:provider AS text) AS provider_id) AS asked
 LEFT JOIN provider_versions USING (provider_id)
@@ -69,12 +76,15 @@ DELETE FROM provider_credentials WHERE provider_id = :provider RETURNING kind;
 
 -- name: bump(provider, change, kinds)!
 -- Give the provider its next version. Taken from the clock, it is ahead of the versions that a
--- restored backup does not know.
-INSERT INTO provider_versions AS current (provider_id, version, change, changed_kinds)
-VALUES (:provider, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, :change, :kinds)
+-- restored backup does not know. It is a new generation, too.
+INSERT INTO provider_versions AS current (provider_id, version, change, changed_kinds, generation)
+SELECT provider_id, version, :change, :kinds, version
+FROM (SELECT CAST(:provider AS text), (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+    AS next (provider_id, version)
 ON CONFLICT (provider_id) DO UPDATE SET
     version = greatest(current.version + 1, excluded.version),
-    change = excluded.change, changed_kinds = excluded.changed_kinds, changed_at = now();
+    change = excluded.change, changed_kinds = excluded.changed_kinds, changed_at = now(),
+    generation = greatest(current.version + 1, excluded.version);
 
 -- name: replace_grant(provider, replaced, payload)$
 -- Store a refreshed grant and return its version, unless the grant it came from was replaced or

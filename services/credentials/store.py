@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import aiosql
 import asyncpg
@@ -70,6 +70,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """None when the stored grant has never been refreshed."""
     change: Change | None = None
     """What made this version; None at version 0."""
+    generation: int = 0
+    """Version at which a grant was last connected or deleted."""
 
 
 class PendingChange(msgspec.Struct, frozen=True):
@@ -90,6 +92,18 @@ class Saved(msgspec.Struct, frozen=True):
     """None when the provider's other rows may have changed at the same time."""
 
 
+class _Stored(NamedTuple):
+    """A row that was stored, and the version and generation that it met."""
+
+    saved: Saved
+    version_before: int
+    generation: int
+
+
+class _Overtaken(Exception):
+    """Another change came first: what the transaction did is undone."""
+
+
 class CredentialStore:
     """The `credentials` schema. Every method raises `Unavailable` without PostgreSQL."""
 
@@ -100,25 +114,54 @@ class CredentialStore:
     async def save(self, provider: str, kind: Kind, payload: str) -> Saved:
         """Store a sealed payload, replacing the one of that kind, with its version, at once."""
         async with self._database.acquire() as connection:
-            return await _save(connection, provider, kind, payload, [kind])
+            return (await _save(connection, provider, kind, payload, [kind])).saved
 
-    async def save_both(
-        self, provider: str, grant: str, derived: str, *, replaced: SealedRow
-    ) -> Saved | None:
-        """Store a sealed grant and the derived payload beside it, as one change; gives the grant.
+    async def save_derived(self, provider: str, payload: str, *, generation: int) -> Saved | None:
+        """Store a sealed derived payload as `save` does.
 
-        None when the derived row is no longer `replaced`; nothing is stored then.
+        None when the generation is another one: a grant was connected or deleted meanwhile.
+        Nothing is stored then.
         """
-        async with self._database.acquire() as connection, connection.transaction():
-            await _queries.lock_rows(connection, provider=provider)
-            if not await _queries.replace_derived(
-                connection, provider=provider, replaced=replaced.payload, payload=derived
-            ):
-                return None
-            kinds: list[Kind] = ["derived", "oauth"]
-            saved = await _save(connection, provider, "oauth", grant, kinds)
-            await _queries.name_changed_kinds(connection, provider=provider, kinds=kinds)
-            return saved
+        async with self._database.acquire() as connection:
+            with suppress(_Overtaken):
+                async with connection.transaction():
+                    stored = await _save(connection, provider, "derived", payload, ["derived"])
+                    if stored.generation != generation:
+                        raise _Overtaken
+                    return stored.saved
+        return None
+
+    async def save_grant(
+        self, provider: str, grant: str, derived: str | None, *, version: int
+    ) -> Saved | None:
+        """Store a sealed grant, and the derived payload beside it, as one change; gives the grant.
+
+        None when another change came after `version`; nothing is stored then.
+
+        Args:
+            provider: whose they are.
+            grant: what takes the place of the grant.
+            derived: what takes the place of the derived payload; None leaves that as it is.
+            version: the last one that the caller knows.
+        """
+        kinds: list[Kind] = ["oauth"] if derived is None else ["derived", "oauth"]
+        async with self._database.acquire() as connection:
+            with suppress(_Overtaken):
+                async with connection.transaction():
+                    if derived is not None:
+                        await _queries.lock_rows(connection, provider=provider)
+                        await _queries.replace_derived(
+                            connection, provider=provider, payload=derived
+                        )
+                    stored = await _save(connection, provider, "oauth", grant, kinds)
+                    if stored.version_before != version:
+                        raise _Overtaken
+                    if derived is not None:
+                        await _queries.name_changed_kinds(
+                            connection, provider=provider, kinds=kinds
+                        )
+                    return stored.saved
+        return None
 
     async def load(self, provider: str) -> Snapshot:
         """Read everything stored for a provider, and its version, in one statement."""
@@ -296,7 +339,7 @@ class RefreshLock:
 
 async def _save(
     connection: Connection, provider: str, kind: Kind, payload: str, changed_kinds: list[Kind]
-) -> Saved:
+) -> _Stored:
     found = [
         row
         async for row in _queries.save(connection, provider=provider, kind=kind, payload=payload)
@@ -310,7 +353,8 @@ async def _save(
         changed_at=newest["changed_at"],
         rows=rows,
     )
-    return Saved(rows[kind], change if newest["is_alone"] else None)
+    saved = Saved(rows[kind], change if newest["is_alone"] else None)
+    return _Stored(saved, newest["version_before"], newest["generation"])
 
 
 async def _snapshot(connection: Connection, provider: str) -> Snapshot:
@@ -322,6 +366,7 @@ async def _snapshot(connection: Connection, provider: str) -> Snapshot:
         rows=rows,
         refresh=_refresh_state(refreshes[0]) if refreshes else None,
         change=found[0]["change"],
+        generation=found[0]["generation"] or 0,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 import structlog
 
@@ -22,6 +24,13 @@ from services.credentials.store import CredentialStore, Rows
 log = structlog.get_logger(__name__)
 
 
+class _Beside(NamedTuple):
+    """What was stored beside a grant when it was read last."""
+
+    project: ProvisionedProject | None = None
+    generation: int | None = None
+
+
 class TokenResolver:
     """Resolves bearers, refreshing on demand."""
 
@@ -40,7 +49,7 @@ class TokenResolver:
         self._personal_key = personal_key
         self._now = now
         # Kept for when PostgreSQL is away: the project must not become another one then.
-        self._provisioned: dict[str, ProvisionedProject | None] = {}
+        self._beside: dict[str, _Beside] = {}
 
     async def resolve(self, request: TokenRequest) -> TokenReply:
         """Resolve a bearer. A refresh that fails degrades the answer and is not raised.
@@ -55,14 +64,17 @@ class TokenResolver:
             pending = self._refresher.pending(provider)
             if pending is None or not self._is_usable(pending, request):
                 raise
-            return self._about(provider, _oauth(pending), pending.payload)
-        self._provisioned[provider] = self._project(stored.rows)
+            known = self._beside.get(provider, _Beside())
+            return _about(_oauth(pending), pending.payload, known)
+        # Not read again after a refresh, which may have waited while another grant was connected.
+        beside = _Beside(self._project(stored.rows), stored.generation)
+        self._beside[provider] = beside
         payload = self._sealer.grant(stored.rows).payload
         if payload is None:
             reply = self._fallback(stored.version)
         else:
             reply = await self._bearer(request, Grant(payload, stored.version))
-        return self._about(provider, reply, payload)
+        return _about(reply, payload, beside)
 
     async def _bearer(self, request: TokenRequest, stored: Grant) -> TokenReply:
         grant: Grant | None = stored
@@ -75,14 +87,6 @@ class TokenResolver:
         if grant is None:
             return self._fallback(stored.version)
         return _oauth(grant) if self._is_usable(grant, request) else self._fallback(grant.version)
-
-    def _about(self, provider: str, reply: TokenReply, grant: OAuthPayload | None) -> TokenReply:
-        """Add the projects that are meant: the grant's, too, when the personal key stands in."""
-        return msgspec.structs.replace(
-            reply,
-            scoped_teams=grant.scoped_teams if grant else [],
-            provisioned_project=self._provisioned.get(provider),
-        )
 
     def _project(self, rows: Rows) -> ProvisionedProject | None:
         derived = self._sealer.derived(rows).payload
@@ -110,6 +114,16 @@ class TokenResolver:
             version=version,
             token=self._personal_key,
         )
+
+
+def _about(reply: TokenReply, grant: OAuthPayload | None, beside: _Beside) -> TokenReply:
+    """Add which projects are meant, the grant's when the personal key stands in, and since when."""
+    return msgspec.structs.replace(
+        reply,
+        scoped_teams=grant.scoped_teams if grant else [],
+        provisioned_project=beside.project,
+        generation=beside.generation,
+    )
 
 
 def _oauth(grant: Grant) -> TokenReply:

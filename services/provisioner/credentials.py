@@ -19,7 +19,7 @@ from hogsend.contract.credentials import (
     TokenRequest,
     token_digest,
 )
-from hogsend.contract.errors import Unavailable
+from hogsend.contract.errors import GrantReplaced, Unavailable
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.transport.connection import Connection
@@ -63,11 +63,51 @@ class Credentials:
         """Read the minted secret and the project it belongs to."""
         return await self._link.request(CREDENTIALS_GET_DERIVED, _REF)
 
-    async def store_derived(self, payload: DerivedPayload) -> None:
-        """Replace the minted secret and the project it belongs to, as a whole."""
-        request = PutDerived(provider_id=POSTHOG, payload=payload)
+    async def store_derived(self, payload: DerivedPayload, generation: int | None = None) -> None:
+        """Replace the minted secret and the project it belongs to, as a whole.
+
+        Raises:
+            GrantReplaced: the stored grant is not of this generation any more.
+        """
+        request = PutDerived(provider_id=POSTHOG, payload=payload, generation=generation)
         await self._link.request(CREDENTIALS_PUT_DERIVED, request)
 
     async def status(self) -> CredentialStatus:
         """Read what is stored and whether it works."""
         return await self._link.request(CREDENTIALS_STATUS, _REF)
+
+
+class HeldGrant:
+    """The credential for as long as its grant is the one that a run began with.
+
+    Somebody may connect another project meanwhile, or delete the credential. What the run was about
+    to write would bring the old project back, or put a destination into it that nobody knows.
+    """
+
+    def __init__(self, credentials: Credentials, bearer: TokenReply) -> None:
+        """Hold on to the grant that gave `bearer`."""
+        self._credentials = credentials
+        self._generation = bearer.generation
+
+    async def derived(self) -> DerivedReply:
+        """Read the minted secret and the project it belongs to."""
+        return await self._credentials.derived()
+
+    async def store_derived(self, payload: DerivedPayload) -> None:
+        """Replace both, as a whole.
+
+        Raises:
+            GrantReplaced: the grant is another one now, or gone; nothing was stored.
+        """
+        await self._credentials.store_derived(payload, self._generation)
+
+    async def confirm(self) -> None:
+        """Check the grant; call this before each change in PostHog.
+
+        Raises:
+            GrantReplaced: it is another one now, or gone.
+        """
+        if self._generation is None:
+            return
+        if (await self._credentials.status()).generation != self._generation:
+            raise GrantReplaced("another grant was connected meanwhile, or this one deleted")

@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 import httpx
 
+from hogsend.contract.errors import GrantReplaced
 from hogsend.contract.provisioning import Refusal, Unsigned
 from hogsend.contract.webhooks import SECRET_HEADER
 from hogsend.posthog.errors import PostHogError, PostHogTimeout, PostHogUnreachable
@@ -125,6 +126,16 @@ def cannot_rotate(why: Unsigned | None, *, configured: bool) -> ProvisioningErro
         )
     detail, remedy = _UNSIGNED[why or "unsupported"]
     return precondition_failed(CANNOT_ROTATE, f"Deliveries are not signed: {detail}", remedy)
+
+
+def grant_replaced() -> ProvisioningError:
+    """The grant that a run began with is not the stored one any more (409)."""
+    return precondition_failed(
+        GrantReplaced.code,
+        "PostHog was connected again while this ran, or the credential was deleted: it stopped "
+        "before it changed anything else.",
+        "Run `hogsend connect posthog --provision-only` for the project that is connected now.",
+    )
 
 
 def precondition_failed(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Protocol, Self
 
-from services.provisioner.credentials import Credentials
+from hogsend.contract.credentials import DerivedPayload, DerivedReply
 
 PREVIOUS_SECONDS = 24 * 3600.0
 """How long the one before counts beside a new one: far longer than PostHog repeats a delivery."""
@@ -13,12 +14,26 @@ PREVIOUS_SECONDS = 24 * 3600.0
 Clock = Callable[[], datetime]
 
 
+class DerivedStore(Protocol):
+    """Where minted secrets are, with the project they belong to."""
+
+    async def derived(self) -> DerivedReply:
+        """Read them."""
+
+    async def store_derived(self, payload: DerivedPayload) -> None:
+        """Replace them, as a whole.
+
+        Raises:
+            GrantReplaced: they belong to another grant now.
+        """
+
+
 class MintedSecrets:
     """What secrets of both kinds, the webhook secret and the signing key, work with."""
 
     def __init__(
         self,
-        credentials: Credentials,
+        credentials: DerivedStore,
         configured: str | None,
         *,
         minting: bool,
@@ -36,6 +51,10 @@ class MintedSecrets:
         self._configured = configured
         self._minting = minting
         self._now = now
+
+    def kept_in(self, credentials: DerivedStore) -> Self:
+        """Give the same, with what is minted stored in `credentials`."""
+        return type(self)(credentials, self._configured, minting=self._minting, now=self._now)
 
     @property
     def configured(self) -> str | None:

@@ -6,20 +6,23 @@ import msgspec
 import structlog
 
 from hogsend.contract.credentials import DerivedPayload
-from hogsend.contract.errors import HogsendError
+from hogsend.contract.errors import GrantReplaced, HogsendError
 from hogsend.posthog.api import Project
 from hogsend.service import metrics
-from services.provisioner.credentials import Credentials
+from services.provisioner.destination.minted_secret import DerivedStore
 
 log = structlog.get_logger(__name__)
 
 
-async def save(credentials: Credentials, project: Project, private_host: str) -> None:
+async def save(credentials: DerivedStore, project: Project, private_host: str) -> None:
     """Merge the project into the stored derived payload; does nothing without an `api_token`.
 
     Saving never fails a run: PostHog delivers without it, and the next run tries again. An
     unreadable row is not overwritten. It may hold a minted secret, which becomes readable again
     once the sealing secret of its time is configured.
+
+    Raises:
+        GrantReplaced: the project is that of another grant than the stored one.
     """
     if project.api_token is None:
         return
@@ -38,6 +41,8 @@ async def save(credentials: Credentials, project: Project, private_host: str) ->
         # Each write publishes a credential event, after which every consumer asks again.
         if after != before:
             await credentials.store_derived(after)
+    except GrantReplaced:
+        raise
     except HogsendError as error:
         metrics.FAILURES.labels("project_record", error.code).inc()
         log.warning("project not saved", reason=str(error))

@@ -11,14 +11,18 @@ import structlog
 from prometheus_client import Counter
 
 from hogsend.contract.credentials import TokenReply
-from hogsend.contract.errors import HogsendError, InvalidRequest, Unavailable
+from hogsend.contract.errors import GrantReplaced, HogsendError, InvalidRequest, Unavailable
 from hogsend.contract.provisioning import Provisioned, ProvisionLoop, ProvisionReply
 from hogsend.posthog.api import Transport
 from hogsend.posthog.project_choice import choose_project
-from services.provisioner.credentials import Credentials
+from services.provisioner.credentials import Credentials, HeldGrant
 from services.provisioner.destination import desired, preconditions, project_record
 from services.provisioner.destination.desired import Desired
-from services.provisioner.destination.errors import ProvisioningError, cannot_rotate
+from services.provisioner.destination.errors import (
+    ProvisioningError,
+    cannot_rotate,
+    grant_replaced,
+)
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.reconcile import Reconciliation
 from services.provisioner.destination.signing_secret import SigningSecrets
@@ -83,7 +87,10 @@ class Provisioning:
             if self._active > MAX_AT_ONCE:
                 raise Unavailable("too many provisioning runs at once; try again")
             async with asyncio.timeout(RUN_SECONDS):
-                provisioned = await self._run(request)
+                try:
+                    provisioned = await self._run(request)
+                except GrantReplaced as error:
+                    raise grant_replaced() from error
             outcome = provisioned.action
         except ProvisioningError as error:
             outcome = error.refusal.code
@@ -117,8 +124,10 @@ class Provisioning:
             bearer, instance.private_host, instance.public_url, placeholder=placeholder
         )
         preconditions.check_project(instance.project_id, bearer, host, request.project_id)
+        grant = HeldGrant(self._credentials, bearer)
+        secrets, signing = self._secrets.kept_in(grant), self._signing.kept_in(grant)
         async with self._one_at_a_time, self._store.lock() as lock:
-            secret = await self._secrets.obtain()
+            secret = await secrets.obtain()
             hidden = [secret]
             wanted = (
                 desired.placeholder(secret)
@@ -130,7 +139,7 @@ class Provisioning:
                 nonlocal bearer
                 try:
                     return await self._attempt(
-                        bearer, host, wanted, lock, request=request, hidden=hidden
+                        bearer, host, wanted, lock, request=request, grant=grant, hidden=hidden
                     )
                 except ProvisioningError as error:
                     fresh = await self._fresh_bearer(bearer, error)
@@ -139,25 +148,25 @@ class Provisioning:
                 log.info("PostHog refused the token; starting over with a fresh one")
                 bearer = fresh
                 return await self._attempt(
-                    bearer, host, wanted, lock, request=request, hidden=hidden
+                    bearer, host, wanted, lock, request=request, grant=grant, hidden=hidden
                 )
 
             provisioned = await attempt()
             if request.rotate_webhook_secret:
                 # PostHog sends the present secret now, so that is the one to accept beside the new.
-                hidden.append(await self._secrets.rotate())
+                hidden.append(await secrets.rotate())
                 wanted = desired.live(instance.public_url, hidden[-1])
                 provisioned = await attempt()
             if not placeholder:
-                await self._secrets.settle()
+                await secrets.settle()
             if not request.rotate_signing_key:
                 return provisioned
-            if self._signing.configured or not provisioned.signed:
+            if signing.configured or not provisioned.signed:
                 raise cannot_rotate(
-                    provisioned.unsigned_because, configured=self._signing.configured is not None
+                    provisioned.unsigned_because, configured=signing.configured is not None
                 )
             # PostHog signs with the present key now, so that is the one to keep beside the new one.
-            await self._signing.rotate()
+            await signing.rotate()
             return await attempt()
 
     async def _fresh_bearer(
@@ -176,6 +185,7 @@ class Provisioning:
         lock: ProvisioningLock,
         *,
         request: ProvisionLoop,
+        grant: HeldGrant,
         hidden: Sequence[str],
     ) -> Provisioned:
         transport = Transport(
@@ -188,9 +198,10 @@ class Provisioning:
             wanted,
             InstanceProbe(self._http),
             choice,
-            signing_secrets=self._signing,
+            grant=grant,
+            signing_secrets=self._signing.kept_in(grant),
             signatures_required=request.signatures_required and wanted.enabled,
         )
         project = await reconciliation.project()
-        await project_record.save(self._credentials, project, host)
+        await project_record.save(grant, project, host)
         return await reconciliation.run(project.id or "", lock)

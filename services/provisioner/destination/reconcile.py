@@ -18,6 +18,7 @@ from hogsend.posthog.api import (
     Transport,
 )
 from hogsend.posthog.project_choice import ProjectChoice
+from services.provisioner.credentials import HeldGrant
 from services.provisioner.destination import desired as bodies
 from services.provisioner.destination import signing
 from services.provisioner.destination.candidates import candidates
@@ -49,7 +50,10 @@ def dashboard_url(private_host: str, project_id: str, hog_function_id: str) -> s
 
 
 class Reconciliation:
-    """One run against PostHog (contract 2.2). Every method raises `ProvisioningError`."""
+    """One run against PostHog (contract 2.2).
+
+    Every method raises `ProvisioningError`, and `GrantReplaced` when the grant is another one now.
+    """
 
     def __init__(
         self,
@@ -59,10 +63,12 @@ class Reconciliation:
         instances: InstanceProbe,
         choice: ProjectChoice,
         *,
+        grant: HeldGrant,
         signing_secrets: SigningSecrets,
         signatures_required: bool = False,
     ) -> None:
         self._transport = transport
+        self._grant = grant
         self._host = private_host
         self._desired = desired
         self._instances = instances
@@ -125,7 +131,7 @@ class Reconciliation:
         if self._signatures_required:
             # Enabled once it signs: what is delivered before would be refused.
             wanted = msgspec.structs.replace(wanted, enabled=False)
-        await lock.confirm()
+        await self._confirm(lock)
         with self._during(Step.COLLECTION):
             created = await functions.create(wanted)
         if created is None:
@@ -148,10 +154,15 @@ class Reconciliation:
             return "unchanged", signing.why_unsigned(function, secret)
         log.info("updating the destination", hog_function_id=function.id, because=drift)
         wanted = msgspec.structs.replace(self._desired, signing_secret=secret)
-        await lock.confirm()
+        await self._confirm(lock)
         with self._during(Step.FUNCTION):
             await functions.change(function.id, bodies.changes(function, wanted))
         return "updated", None if secret else signing.why_unsigned(function, None)
+
+    async def _confirm(self, lock: ProvisioningLock) -> None:
+        """Check that this run may still change something in PostHog."""
+        await self._grant.confirm()
+        await lock.confirm()
 
     async def _signing_secret(self, function: HogFunction) -> str | None:
         """Give the key to sign with; None where deliveries cannot be, or stay as they are.

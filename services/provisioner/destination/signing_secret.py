@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from hogsend.contract.credentials import DerivedPayload
-from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.errors import GrantReplaced, HogsendError, Unavailable
 from hogsend.posthog import signing
 from hogsend.service import metrics
 from services.provisioner.destination.minted_secret import MintedSecrets
@@ -78,7 +78,7 @@ class SigningSecrets(MintedSecrets):
             await self._credentials.store_derived(
                 msgspec.structs.replace(payload, signing_secret=secret)
             )
-        except Unavailable:
+        except (GrantReplaced, Unavailable):
             raise
         except HogsendError as error:
             metrics.FAILURES.labels("signing_secret", error.code).inc()

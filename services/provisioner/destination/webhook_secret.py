@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from hogsend.contract.credentials import DerivedPayload
-from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.errors import GrantReplaced, HogsendError, Unavailable
 from hogsend.service import metrics
 from services.provisioner.destination.errors import (
     NO_SECRET,
@@ -120,7 +120,7 @@ class WebhookSecrets(MintedSecrets):
             await self._credentials.store_derived(
                 msgspec.structs.replace(payload, webhook_secret=minted)
             )
-        except Unavailable:
+        except (GrantReplaced, Unavailable):
             raise
         except HogsendError as error:
             metrics.FAILURES.labels("webhook_secret", error.code).inc()

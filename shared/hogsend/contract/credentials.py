@@ -97,6 +97,9 @@ class PutDerived(Message, frozen=True):
 
     provider_id: ProviderId
     payload: DerivedPayload
+    generation: int | None = None
+    """Of the grant that it was derived with, as `TokenReply` has it: it is stored beside no other
+    one. None, as from the version before, stores it beside any."""
 
 
 class DerivedReply(Message, frozen=True):
@@ -160,6 +163,8 @@ class CredentialStatus(Message, frozen=True):
     """Why the last refresh failed; None after one that worked."""
     personal_key: bool = False
     """Whether `POSTHOG_PERSONAL_API_KEY` is there to fall back to."""
+    generation: int | None = None
+    """As in `TokenReply`."""
 
 
 class WebhookSecretReply(Message, frozen=True):
@@ -217,6 +222,9 @@ class TokenReply(Message, frozen=True):
     scoped_teams: list[int] = []
     """Projects the stored grant is restricted to; empty when it is not, or there is none."""
     provisioned_project: ProvisionedProject | None = None
+    generation: int | None = None
+    """Grows when a grant is connected or deleted, and stays when it is refreshed. None when it is
+    not known, as from the version before."""
 
     def __repr__(self) -> str:
         """Name the source, never the token."""

@@ -45,6 +45,13 @@ class CannotUnseal(HogsendError):
     status = 409
 
 
+class GrantReplaced(HogsendError):
+    """Another grant was connected meanwhile, or the one that this began with was deleted."""
+
+    code = "grant_replaced"
+    status = 409
+
+
 class Unavailable(HogsendError):
     """A dependency is unavailable; the same request may succeed later."""
 
@@ -103,6 +110,7 @@ BY_CODE: dict[str, type[HogsendError]] = {
         ConsumerConflict,
         NotFound,
         CannotUnseal,
+        GrantReplaced,
         Unavailable,
         Forbidden,
         TooLarge,

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import msgspec
 import pytest
 
 from hogsend.contract.errors import Unavailable
@@ -281,12 +280,12 @@ async def test_a_change_says_what_is_stored_unless_another_one_came_in_between(
 
 async def test_both_rows_are_stored_as_one_change_or_neither(store: CredentialStore) -> None:
     await store.save("posthog", "oauth", "a")
+    known = (await store.load("posthog")).version
     derived = (await store.save("posthog", "derived", "d")).row
     before = await store.load("posthog")
-    late = msgspec.structs.replace(derived, payload="another")
-    assert await store.save_both("posthog", "b", "e", replaced=late) is None
+    assert await store.save_grant("posthog", "b", "e", version=known) is None
     assert await store.load("posthog") == before
-    saved = await store.save_both("posthog", "b", "e", replaced=derived)
+    saved = await store.save_grant("posthog", "b", "e", version=before.version)
     assert saved is not None
     after = await store.load("posthog")
     assert after.version > before.version
@@ -298,17 +297,105 @@ async def test_both_rows_are_stored_as_one_change_or_neither(store: CredentialSt
     assert change is not None
     assert (change.version, change.changed_kinds) == (after.version, ["derived", "oauth"])
     assert change.rows == after.rows
-    assert await store.save_both("other", "b", "e", replaced=derived) is None
+
+
+async def test_a_grant_is_stored_beside_what_its_caller_knows(store: CredentialStore) -> None:
+    saved = await store.save_grant("posthog", "a", None, version=0)
+    assert saved is not None
+    known = await store.load("posthog")
+    assert known.rows == {"oauth": saved.row}
+    assert await pending(store) is not None
+    await store.save("posthog", "derived", "d")
+    before = await store.load("posthog")
+    assert await store.save_grant("posthog", "b", None, version=known.version) is None
+    assert await store.load("posthog") == before
+    assert await store.save_grant("posthog", "b", None, version=before.version) is not None
+    after = await store.load("posthog")
+    assert (after.rows["oauth"].payload, after.rows["derived"]) == ("b", before.rows["derived"])
+    change = await pending(store)
+    assert change is not None
+    assert change.changed_kinds == ["oauth"]
+
+
+async def test_a_grant_that_waited_for_another_change_is_not_stored(postgres: Database) -> None:
+    store = CredentialStore(postgres)
+    await store.save("posthog", "oauth", "a")
+    version = (await store.load("posthog")).version
+    async with postgres.acquire() as other, other.transaction():
+        await other.execute("UPDATE provider_versions SET version = version + 1")
+        saving = asyncio.create_task(store.save_grant("posthog", "b", None, version=version))
+        async with postgres.acquire() as connection:
+            await waiting_for_a_lock(connection)
+    assert await saving is None
+    assert (await store.load("posthog")).rows["oauth"].payload == "a"
+
+
+async def test_a_generation_ends_with_connecting_and_deleting_and_not_with_a_refresh(
+    store: CredentialStore,
+) -> None:
+    generations = [(await store.load("posthog")).generation]
+
+    async def note() -> None:
+        generations.append((await store.load("posthog")).generation)
+
+    row = (await store.save("posthog", "oauth", "a")).row
+    await note()
+    async with store.refresh_lock("posthog") as lock:
+        assert await lock.save(row, "b") is not None
+    await store.save("posthog", "derived", "d")
+    await note()
+    await store.save_grant("posthog", "c", None, version=(await store.load("posthog")).version)
+    await note()
+    await store.delete("posthog")
+    await note()
+    await store.save("posthog", "derived", "d")
+    await note()
+    none, connected, refreshed, again, deleted, derived = generations
+    assert none == 0 < connected == refreshed < again < deleted == derived
+
+
+async def test_what_was_derived_is_stored_beside_the_grant_it_was_derived_with(
+    store: CredentialStore,
+) -> None:
+    assert await store.save_derived("posthog", "c", generation=0) is not None
+    await store.save("posthog", "oauth", "a")
+    generation = (await store.load("posthog")).generation
+    saved = await store.save_derived("posthog", "d", generation=generation)
+    assert saved is not None
+    before = await store.load("posthog")
+    assert saved.row == before.rows["derived"]
+    assert await pending(store) == saved.change
+    await store.save("posthog", "oauth", "b")
+    before = await store.load("posthog")
+    assert await store.save_derived("posthog", "e", generation=generation) is None
+    assert await store.load("posthog") == before
+    await store.delete("posthog")
+    assert await store.save_derived("posthog", "e", generation=before.generation) is None
+    assert (await store.load("posthog")).rows == {}
+
+
+async def test_what_was_derived_waits_for_a_grant_that_is_being_stored(postgres: Database) -> None:
+    store = CredentialStore(postgres)
+    await store.save("posthog", "oauth", "a")
+    generation = (await store.load("posthog")).generation
+    async with postgres.acquire() as other, other.transaction():
+        await other.execute("UPDATE provider_versions SET generation = version + 1")
+        saving = asyncio.create_task(store.save_derived("posthog", "d", generation=generation))
+        async with postgres.acquire() as connection:
+            await waiting_for_a_lock(connection)
+    assert await saving is None
+    assert "derived" not in (await store.load("posthog")).rows
 
 
 async def test_rows_are_locked_in_one_order_whatever_is_done_with_them(postgres: Database) -> None:
     store = CredentialStore(postgres)
     await store.save("posthog", "oauth", "a")
-    derived = (await store.save("posthog", "derived", "d")).row
+    await store.save("posthog", "derived", "d")
+    version = (await store.load("posthog")).version
     lock = "SELECT FROM provider_credentials WHERE kind = $1 FOR UPDATE NOWAIT"
     async with postgres.acquire() as other, other.transaction():
         await other.execute(lock, "oauth")
-        saving = asyncio.create_task(store.save_both("posthog", "b", "e", replaced=derived))
+        saving = asyncio.create_task(store.save_grant("posthog", "b", "e", version=version))
         await waiting_for_a_lock(other)
         # Whoever deletes both waits for the first one, too, and nobody for them.
         await other.execute(lock, "derived")

@@ -98,6 +98,40 @@ async def test_a_run_that_lost_its_lock_writes_nothing(driver: Driver, database_
     assert (await driver.provision()).json()["action"] == "created"
 
 
+async def test_a_run_writes_nothing_for_a_grant_that_was_replaced_meanwhile(start: Start) -> None:
+    async with start() as driver:
+        await driver.connect(scopedTeams=[7])
+        reconnected = asyncio.Event()
+
+        async def connect_again(request: Recorded) -> None:
+            if "hog_functions" in request.path and not reconnected.is_set():
+                reconnected.set()
+                await driver.connect(scopedTeams=[8])
+
+        driver.posthog.before = connect_again
+        answer = await driver.provision()
+        assert (answer.status_code, answer.json()["error"]) == (409, "grant_replaced")
+        assert answer.json()["remediation"]
+        assert driver.posthog.bodies("POST") == []
+        derived = await driver.derived()
+        assert derived is not None
+        assert (derived.project_id, derived.project_api_key) == (None, None)
+        assert derived.webhook_secret
+        assert (await driver.provision()).json()["action"] == "created"
+
+
+async def test_a_deleted_credential_leaves_nothing_behind_that_a_run_stored(start: Start) -> None:
+    async with start() as driver:
+
+        async def delete(request: Recorded) -> None:
+            driver.posthog.before = None
+            await driver.credentials.credentials.delete("posthog")
+
+        driver.posthog.before = delete
+        assert (await driver.provision()).json()["error"] == "grant_replaced"
+        assert await driver.derived() is None
+
+
 async def test_a_lock_that_is_never_released_is_not_waited_for(
     driver: Driver, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

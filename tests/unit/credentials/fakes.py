@@ -55,6 +55,7 @@ class _Provider:
 
     rows: Rows = field(default_factory=dict)
     version: int = 0
+    generation: int = 0
     published: int = 0
     change: Change = "stored"
     changed_kinds: list[Kind] = field(default_factory=list)
@@ -91,15 +92,21 @@ class MemoryStore(CredentialStore):
         self._bump(found, "stored", [kind])
         return Saved(row, None if is_first else self._change(found))
 
-    async def save_both(
-        self, provider: str, grant: str, derived: str, *, replaced: SealedRow
+    async def save_derived(self, provider: str, payload: str, *, generation: int) -> Saved | None:
+        if self._of(provider).generation != generation:
+            return None
+        return await self.save(provider, "derived", payload)
+
+    async def save_grant(
+        self, provider: str, grant: str, derived: str | None, *, version: int
     ) -> Saved | None:
         found = self._of(provider)
-        current = found.rows.get("derived")
-        if current is None or current.payload != replaced.payload:
+        if found.version != version:
             return None
+        if derived is None:
+            return await self.save(provider, "oauth", grant)
         found.rows["derived"] = msgspec.structs.replace(
-            current, payload=derived, updated_at=self._tick()
+            found.rows["derived"], payload=derived, updated_at=self._tick()
         )
         saved = await self.save(provider, "oauth", grant)
         found.changed_kinds = ["derived", "oauth"]
@@ -185,6 +192,8 @@ class MemoryStore(CredentialStore):
     def _bump(self, found: _Provider, change: Change, kinds: list[Kind]) -> None:
         found.version += 1
         found.change, found.changed_kinds, found.changed_at = change, kinds, self._now()
+        if change == "deleted" or (change == "stored" and kinds == ["oauth"]):
+            found.generation = found.version
 
     def _change(self, found: _Provider) -> PendingChange:
         return PendingChange(
@@ -203,6 +212,7 @@ class MemoryStore(CredentialStore):
             dict(found.rows),
             found.refresh if current else None,
             found.change if found.version else None,
+            found.generation,
         )
 
 

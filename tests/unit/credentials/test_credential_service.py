@@ -8,7 +8,13 @@ import msgspec
 import pytest
 
 from hogsend.contract.credentials import DerivedPayload, OAuthPayload
-from hogsend.contract.errors import CannotUnseal, InvalidRequest, NotFound, Unavailable
+from hogsend.contract.errors import (
+    CannotUnseal,
+    GrantReplaced,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+)
 from hogsend.posthog.client_document import CLIENT_ID
 from services.credentials.store import Snapshot
 from tests.unit.credentials.conftest import Driver, Replica
@@ -259,6 +265,39 @@ async def test_a_secret_that_is_minted_meanwhile_is_not_lost_with_the_project(
     await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[8]))
     derived = await replica.credentials.derived("posthog")
     assert derived.payload == DerivedPayload(webhook_secret="second")
+
+
+async def test_a_project_that_is_stored_meanwhile_goes_with_its_grant(
+    driver: Driver, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[7]))
+    load = driver.store.load
+
+    async def and_then_a_run_stores_its_project(provider: str) -> Snapshot:
+        found = await load(provider)
+        monkeypatch.undo()
+        await replica.credentials.put_derived("posthog", DERIVED, found.generation)
+        return found
+
+    monkeypatch.setattr(driver.store, "load", and_then_a_run_stores_its_project)
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[8]))
+    derived = await replica.credentials.derived("posthog")
+    assert derived.payload == DerivedPayload(webhook_secret="minted")
+
+
+async def test_what_was_derived_with_another_grant_is_not_stored(
+    driver: Driver, replica: Replica
+) -> None:
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[7]))
+    generation = (await replica.credentials.status("posthog")).generation
+    await replica.credentials.put_derived("posthog", DERIVED, generation)
+    await replica.credentials.put_oauth("posthog", driver.grant(left=3600, scoped_teams=[8]))
+    changes = len(driver.stream.changes)
+    with pytest.raises(GrantReplaced):
+        await replica.credentials.put_derived("posthog", DERIVED, generation)
+    derived = await replica.credentials.derived("posthog")
+    assert derived.payload == DerivedPayload(webhook_secret="minted")
+    assert len(driver.stream.changes) == changes
 
 
 async def test_a_project_that_cannot_be_read_is_left_as_it_is(

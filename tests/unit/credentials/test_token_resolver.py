@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -142,3 +143,25 @@ async def test_a_bearer_says_which_projects_are_meant(driver: Driver) -> None:
     await driver.store.delete("posthog")
     reply = await replica.ask()
     assert (reply.scoped_teams, reply.provisioned_project) == ([], None)
+
+
+async def test_a_bearer_says_since_when_its_grant_is_connected(driver: Driver) -> None:
+    replica = driver.replica()
+    await driver.put(driver.grant(left=30))
+    connected = (await driver.snapshot()).generation
+    assert connected
+    refreshed = await replica.ask()
+    assert (refreshed.token, refreshed.generation) == ("pha_1", connected)
+    assert refreshed.version > connected
+    driver.clock.advance(3600)
+    driver.endpoint.failure = RefreshFailed("HTTP 500")
+    driver.endpoint.arrived.clear()
+    driver.endpoint.answering.clear()
+    asked = asyncio.create_task(replica.ask())
+    await driver.endpoint.arrived.wait()
+    await driver.put(driver.grant(left=3600))
+    # Whoever asks now is told of the new one; who asked before goes on with the one before.
+    again = (await replica.ask()).generation
+    driver.endpoint.answering.set()
+    assert (await asked).generation == connected
+    assert again == (await driver.snapshot()).generation != connected

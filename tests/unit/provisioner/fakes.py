@@ -25,7 +25,7 @@ from hogsend.contract.credentials import (
     DerivedReply,
     TokenReply,
 )
-from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.errors import GrantReplaced, HogsendError, Unavailable
 from hogsend.contract.registry import Endpoint, Reply, Request
 from hogsend.contract.users import User
 from hogsend.posthog.scopes import SCOPES
@@ -83,13 +83,17 @@ class FakeCredentials(Credentials):
     """A credentials service in memory; `failures` makes a method raise."""
 
     def __init__(self) -> None:
-        self.token: TokenReply = TokenReply(source="oauth", version=1, token="pha_a")
+        self.token: TokenReply = TokenReply(source="oauth", version=1, token="pha_a", generation=1)
         self.fresh: TokenReply = self.token
         """Answer to a request that names a rejected token."""
         self.cached: TokenReply | None = None
         """What is cached of the bearer; None when that is the bearer."""
         self.grant = CredentialStatus(
-            version=1, oauth="present", scopes=list(SCOPES), webhook_secret="absent"
+            version=1,
+            oauth="present",
+            scopes=list(SCOPES),
+            webhook_secret="absent",
+            generation=1,
         )
         self.derived_reply = DerivedReply(version=1, state="absent")
         self.rejected: list[str] = []
@@ -129,8 +133,10 @@ class FakeCredentials(Credentials):
         self._fail("derived")
         return self.derived_reply
 
-    async def store_derived(self, payload: DerivedPayload) -> None:
+    async def store_derived(self, payload: DerivedPayload, generation: int | None = None) -> None:
         self._fail("store_derived")
+        if generation is not None and generation != self.grant.generation:
+            raise GrantReplaced("another grant was connected meanwhile")
         self.stored.append(payload)
         self.derived_reply = DerivedReply(version=1, state="present", payload=payload)
 

@@ -7,11 +7,12 @@ import logging
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
 from hogsend.contract.credentials import DerivedPayload, TokenReply
-from hogsend.contract.errors import HogsendError, Unavailable
+from hogsend.contract.errors import GrantReplaced, HogsendError, Unavailable
 from hogsend.contract.provisioning import (
     PROVISIONER_PROVISION,
     ProvisionLoop,
@@ -19,7 +20,10 @@ from hogsend.contract.provisioning import (
     Refusal,
 )
 from hogsend.contract.webhooks import SECRET_HEADER
+from services.provisioner.credentials import HeldGrant
 from services.provisioner.destination import provisioning, store
+from services.provisioner.destination.signing_secret import SigningSecrets
+from services.provisioner.destination.webhook_secret import WebhookSecrets
 from tests.destinations import PLACEHOLDER_URL, SECRET, WEBHOOK_URL, compliant
 from tests.posthog_recorder import Recorded, Recorder
 from tests.unit.provisioner.fakes import POSTHOG_URL, InMemoryProvisioner, compose
@@ -110,9 +114,9 @@ async def test_a_secret_is_minted_while_the_lock_is_held(monkeypatch: pytest.Mon
     provisioner = compose(secret=None)
     store_derived, held = provisioner.credentials.store_derived, []
 
-    async def observe(payload: DerivedPayload) -> None:
+    async def observe(payload: DerivedPayload, generation: int | None) -> None:
         held.append(provisioner.store.is_locked)
-        await store_derived(payload)
+        await store_derived(payload, generation)
 
     monkeypatch.setattr(provisioner.credentials, "store_derived", observe)
     await action(provisioner)
@@ -176,6 +180,62 @@ async def test_a_project_that_cannot_be_stored_fails_no_run() -> None:
     provisioner = compose()
     provisioner.credentials.failures["store_derived"] = Unavailable("down")
     assert await action(provisioner) == "created"
+
+
+READ_PROJECT = r"GET /api/projects/@current/"
+LIST_DESTINATIONS = r"GET .*/hog_functions/\?"
+READ_OURS = r"GET .*/hog_functions/ours/"
+
+
+@pytest.mark.parametrize(
+    ("during", "existing"),
+    [
+        pytest.param(READ_PROJECT, False, id="before_a_creation"),
+        pytest.param(LIST_DESTINATIONS, False, id="right_before_a_creation"),
+        pytest.param(READ_PROJECT, True, id="before_a_change"),
+        pytest.param(READ_OURS, True, id="right_before_a_change"),
+    ],
+)
+async def test_a_run_writes_nothing_once_another_grant_is_connected(
+    during: str, existing: bool
+) -> None:
+    provisioner = compose(secret=None)
+    provisioner.credentials.holds(webhook_secret="minted")
+    if existing:
+        provisioner.posthog.add("ours", **compliant(enabled=False))
+
+    async def connect_again(request: Recorded) -> None:
+        if re.match(during, f"{request.method} {request.path}"):
+            credentials = provisioner.credentials
+            # The credentials service forgets the project of the grant before.
+            credentials.grant = msgspec.structs.replace(credentials.grant, generation=2)
+            credentials.holds(webhook_secret="minted")
+
+    provisioner.posthog.before = connect_again
+    refused = await refusal(provisioner)
+    assert (refused.reason, refused.code) == ("precondition", "grant_replaced")
+    assert refused.detail
+    assert refused.remediation
+    assert provisioner.credentials.derived_reply.payload == DerivedPayload(webhook_secret="minted")
+    assert [r.method for r in provisioner.posthog.requests if r.method != "GET"] == []
+    provisioner.posthog.before = None
+    provisioner.credentials.token = msgspec.structs.replace(
+        provisioner.credentials.token, generation=2
+    )
+    assert await action(provisioner) == ("updated" if existing else "created")
+
+
+@pytest.mark.parametrize("secret", ["webhook", "signing"])
+async def test_nothing_is_minted_beside_another_grant(secret: str) -> None:
+    provisioner = compose(secret=None if secret == "webhook" else SECRET)
+    grant = HeldGrant(provisioner.credentials, provisioner.credentials.token)
+    provisioner.credentials.grant = msgspec.structs.replace(
+        provisioner.credentials.grant, generation=2
+    )
+    minting = SigningSecrets if secret == "signing" else WebhookSecrets
+    with pytest.raises(GrantReplaced):
+        await minting(provisioner.credentials, None, minting=True).kept_in(grant).obtain()
+    assert provisioner.credentials.stored == []
 
 
 OUTCOMES: dict[str, Any] = {

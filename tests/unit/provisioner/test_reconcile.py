@@ -10,6 +10,7 @@ from hogsend.contract.errors import Unavailable
 from hogsend.contract.provisioning import Destination, Provisioned
 from hogsend.posthog.api import Transport
 from hogsend.posthog.project_choice import ProjectChoice
+from services.provisioner.credentials import HeldGrant
 from services.provisioner.destination import desired
 from services.provisioner.destination.desired import Desired
 from services.provisioner.destination.errors import ProvisioningError
@@ -62,13 +63,15 @@ class Run:
         http = http_to(self.posthog, self.instances)
         transport = Transport(http, host, "pha_a", secrets=[wanted.secret])
         choice = ProjectChoice(project_id, "POSTHOG_PROJECT_ID" if project_id else "current")
+        credentials = FakeCredentials()
         reconciliation = Reconciliation(
             transport,
             host,
             wanted,
             InstanceProbe(http),
             choice,
-            signing_secrets=SigningSecrets(FakeCredentials(), None, minting=True),
+            grant=HeldGrant(credentials, credentials.token),
+            signing_secrets=SigningSecrets(credentials, None, minting=True),
         )
         project = await reconciliation.project()
         async with self.store.lock() as lock:
