@@ -51,10 +51,12 @@ from services.analytics.destinations.service import DestinationService
 from services.analytics.destinations.store import DestinationStore
 from services.analytics.flags.reader import FlagReader
 from services.analytics.handlers import DELIVERIES, router
+from services.analytics.persons.access import PersonAccess
 from services.analytics.persons.contacts import Contacts
 from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
+from services.analytics.persons.read_trial import ReadTrial
 from services.analytics.persons.reader import PersonReader
 from services.analytics.persons.timezones import Timezones
 from services.analytics.project_key import ProjectKey
@@ -111,14 +113,15 @@ def create_app(
         standing_sources(project_key, settings),
         Destinations(destination_sources),
     )
-    persons = PersonReader(
+    access = PersonAccess(
         bearers,
         PrivateHost(posthog, stored),
         ProjectIds(posthog.posthog_project_id, watcher),
         http,
         watcher,
-        writes=writes,
     )
+    persons = PersonReader(bearers, access, watcher, writes=writes)
+    trial = ReadTrial(bearers, access, watcher)
 
     standing = standing_sources(project_key, settings)
     failing = FailingConsumers(database, (one.subscription.durable for one in standing))
@@ -152,7 +155,7 @@ def create_app(
         failing,
         store,
         DeadLetters(broker.published, User.ANALYTICS),
-        CapabilityReport(persons, project_key, store, destination_enabled=enabled),
+        CapabilityReport(trial, project_key, store, destination_enabled=enabled),
         HealthReporter(User.ANALYTICS, database, lambda: bearers.version),
     )
     return service_app(

@@ -13,7 +13,7 @@ from hogsend.contract.errors import HogsendError
 from hogsend.posthog.errors import PostHogError
 from hogsend.service.metrics import FAILURES
 from services.analytics.destinations.store import DestinationStore
-from services.analytics.persons.reader import PersonReader
+from services.analytics.persons.read_trial import ReadTrial
 from services.analytics.project_key import ProjectKey
 
 log = structlog.get_logger(__name__)
@@ -34,14 +34,14 @@ class CapabilityReport:
 
     def __init__(
         self,
-        persons: PersonReader,
+        trial: ReadTrial,
         project_key: ProjectKey,
         store: DestinationStore,
         *,
         destination_enabled: bool,
     ) -> None:
         """Look at these parts; `destination_enabled` is ENABLE_POSTHOG_DESTINATION."""
-        self._persons = persons
+        self._trial = trial
         self._project_key = project_key
         self._store = store
         self._destination_enabled = destination_enabled
@@ -81,7 +81,7 @@ class CapabilityReport:
         """Try a read: a bearer alone does not tell whether PostHog takes it."""
         name: CapabilityName = "personReads"
         try:
-            bearer = await self._persons.try_read()
+            bearer = await self._trial.outcome()
         except HogsendError as error:
             _not_known(error.code, error)
             return Capability(name=name, state="unknown", reason=NOT_KNOWN, remediation=LOOK)

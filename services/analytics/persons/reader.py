@@ -9,26 +9,23 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Sequence
 
-import httpx
 import msgspec
 import structlog
 from cachetools import TTLCache
 from prometheus_client import Counter
 
 from hogsend.contract.base import Properties
-from hogsend.contract.credentials import CredentialChanged, TokenReply, token_digest
+from hogsend.contract.credentials import CredentialChanged, TokenReply
 from hogsend.contract.errors import HogsendError
-from hogsend.posthog.api import Persons, PostHogError, Transport
+from hogsend.posthog.api import Persons, PostHogError
 from hogsend.posthog.errors import PostHogTimeout
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.metrics import FAILURES, begin_at_zero
+from services.analytics.persons.access import PersonAccess
 from services.analytics.persons.own_writes import OwnWrites
-from services.analytics.persons.private_host import PrivateHost
-from services.analytics.persons.project_ids import ProjectIds
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +39,6 @@ AT_A_TIME = 16
 MAX_BYTES = 900_000
 """More does not fit into a NATS message of the default size."""
 ASK_SECONDS = 1.0
-TRIAL_SECONDS = 3.0
-"""Longest trial of a read; who asks for capabilities waits 5 s."""
-TRIAL_KEPT_SECONDS = 5.0
-"""How long the outcome of a trial is given again; a change of the credential ends it."""
-UNAUTHORIZED, TOO_MANY = 401, 429
-LIMITING = frozenset({429, 503})
-"""Answers whose `Retry-After` is waited for before PostHog is asked again."""
-
-Answer = TypeVar("Answer")
-Question: TypeAlias = Callable[[Persons], Awaitable[Answer]]
-"""What is asked about persons."""
 
 READS = Counter("hogsend_person_reads", "Person reads, by where the answer came from", ["outcome"])
 begin_at_zero(READS, "kept", "off", "read", "failed")
@@ -64,40 +50,26 @@ class _Kept(msgspec.Struct, frozen=True):
     """Version of the credential they were read with."""
 
 
-class _Trial(msgspec.Struct, frozen=True):
-    task: asyncio.Task[TokenReply]
-    ends_at: float
-    """When its outcome is given no more, by the reader's clock."""
-    version: int | None
-    """Version of the credential that was held."""
-
-
 class PersonReader:
     """Persons of the project the credential belongs to."""
 
     def __init__(
         self,
         bearers: BearerCache,
-        host: PrivateHost,
-        project_ids: ProjectIds,
-        http: httpx.AsyncClient,
+        access: PersonAccess,
         watcher: CredentialWatcher,
         *,
         writes: OwnWrites,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Read over `http`; forget everything when `watcher` hears of a change."""
+        """Read through `access`; forget everything when `watcher` hears of a change."""
         self._bearers = bearers
-        self._host = host
-        self._project_ids = project_ids
-        self._http = http
+        self._access = access
         self._writes = writes
         self._kept: TTLCache[str, _Kept] = TTLCache(KEPT_PERSONS, KEPT_SECONDS, clock)
         self._reading: dict[str, asyncio.Task[Properties | None]] = {}
         self._changes = 0
         self._clock = clock
-        self._trial: _Trial | None = None
-        self._paused_until = 0.0
         self._hangs_until = 0.0
         self._read_at = -math.inf
         """When a person was read last."""
@@ -174,39 +146,9 @@ class PersonReader:
         bearer = await self._bearers.token()
         if bearer.token is None:
             return bearer
-        _, used = await self._ask(lambda persons: persons.delete(distinct_ids), bearer)
+        _, used = await self._access.ask(lambda persons: persons.delete(distinct_ids), bearer)
         for id in distinct_ids:
             self._kept.pop(id, None)
-        return used
-
-    async def try_read(self) -> TokenReply:
-        """Read some person, in the project and with the bearer that `properties` uses.
-
-        Who asks within `TRIAL_KEPT_SECONDS` of a trial gets its outcome.
-
-        Returns:
-            The bearer that PostHog took; one without a token when there is none to try.
-
-        Raises:
-            HogsendError: a service did not answer.
-            PostHogError: PostHog refused, or cannot be reached.
-            TimeoutError: it took longer than `TRIAL_SECONDS`.
-        """
-        trial, version = self._trial, self._bearers.version
-        if trial is None or trial.ends_at <= self._clock() or trial.version not in {None, version}:
-            task = asyncio.create_task(self._try_read())
-            # Whoever started it may be gone.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            trial = _Trial(task, self._clock() + TRIAL_KEPT_SECONDS, version)
-            self._trial = trial
-        return await asyncio.shield(trial.task)
-
-    async def _try_read(self) -> TokenReply:
-        async with asyncio.timeout(TRIAL_SECONDS):
-            bearer = await self._bearers.token()
-            if bearer.token is None:
-                return bearer
-            _, used = await self._ask(lambda persons: persons.try_read(), bearer)
         return used
 
     async def log_when_off(self) -> None:
@@ -241,7 +183,7 @@ class PersonReader:
                 if bearer.token is None:
                     READS.labels("off").inc()
                     return None
-                found, used = await self._ask(
+                found, used = await self._access.ask(
                     lambda persons: _properties(persons, distinct_id), bearer
                 )
         except (HogsendError, PostHogError, TimeoutError) as error:
@@ -257,56 +199,10 @@ class PersonReader:
         self._writes.caught_up(distinct_id, found, asked_at)
         return found
 
-    async def _ask(self, ask: Question[Answer], bearer: TokenReply) -> tuple[Answer, TokenReply]:
-        """Ask PostHog, once more with another token if it refuses this one."""
-        try:
-            return await self._ask_with(ask, bearer), bearer
-        except PostHogError as error:
-            if error.status != UNAUTHORIZED or bearer.token is None:
-                raise
-            fresh = await self._bearers.instead_of(token_digest(bearer.token))
-            if fresh.token in {None, bearer.token}:
-                raise
-            return await self._ask_with(ask, fresh), fresh
-
-    async def _ask_with(self, ask: Question[Answer], bearer: TokenReply) -> Answer:
-        left = self._paused_until - self._clock()
-        if left > 0:
-            raise PostHogError(
-                f"PostHog limits requests; the next attempt is in {left:.0f} s",
-                TOO_MANY,
-                retry_after=left,
-            )
-        try:
-            return await self._ask_now(ask, bearer)
-        except PostHogError as error:
-            if error.status in LIMITING and error.retry_after:
-                # Of requests under way together, the last to be refused may name the least.
-                until = self._clock() + error.retry_after
-                self._paused_until = max(self._paused_until, until)
-            raise
-
-    async def _ask_now(self, ask: Question[Answer], bearer: TokenReply) -> Answer:
-        host = await self._host.find()
-        transport = Transport(self._http, host, bearer.token or "")
-        try:
-            project_id = await self._project_ids.of(bearer, host, transport)
-            return await ask(Persons(transport, project_id))
-        except PostHogError as error:
-            why = self._project_ids.why_refused(error, bearer, host)
-            if why is None:
-                raise
-            raise PostHogError(
-                f"{why} {error.detail}",
-                error.status,
-                error.attr,
-                retry_after=error.retry_after,
-            ) from error
-
     def _changed(self, _change: CredentialChanged | None) -> None:
         # What is being read is given to those who wait for it, and not kept.
         self._changes += 1
-        self._trial, self._paused_until, self._hangs_until = None, 0.0, 0.0
+        self._hangs_until = 0.0
         self._kept.clear()
         self._reading.clear()
 

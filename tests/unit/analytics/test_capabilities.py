@@ -14,10 +14,10 @@ from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.shared import PostHogSettings
 from services.analytics.capabilities import CapabilityReport
 from services.analytics.destinations.model import Destination
-from services.analytics.persons.own_writes import OwnWrites
+from services.analytics.persons.access import PersonAccess
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
-from services.analytics.persons.reader import PersonReader
+from services.analytics.persons.read_trial import ReadTrial
 from services.analytics.project_key import ProjectKey
 from services.analytics.stored_project import StoredProject
 from tests.unit.analytics.fake_destinations import FakeStore, destination
@@ -44,16 +44,16 @@ class Instance:
         project = StoredProject(self.link, watcher)
         self.answer: httpx.Response | Exception = httpx.Response(200, json={"results": []})
         self.asked: list[str] = []
-        persons = PersonReader(
-            BearerCache(self.link, watcher),
+        bearers = BearerCache(self.link, watcher)
+        access = PersonAccess(
+            bearers,
             PrivateHost(settings, project),
             ProjectIds("4242", watcher),
             httpx.AsyncClient(transport=httpx.MockTransport(self._posthog)),
             watcher,
-            writes=OwnWrites(),
         )
         self._report = CapabilityReport(
-            persons,
+            ReadTrial(bearers, access, watcher),
             ProjectKey(settings, project),
             self.store,
             destination_enabled=enabled,

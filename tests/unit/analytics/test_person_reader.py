@@ -18,9 +18,11 @@ from hogsend.posthog.errors import PostHogError
 from hogsend.service.bearer_cache import BearerCache
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.settings.shared import PostHogSettings
+from services.analytics.persons.access import PersonAccess
 from services.analytics.persons.own_writes import OwnWrites
 from services.analytics.persons.private_host import PrivateHost
 from services.analytics.persons.project_ids import ProjectIds
+from services.analytics.persons.read_trial import ReadTrial
 from services.analytics.persons.reader import (
     AT_A_TIME,
     DEADLINE_SECONDS,
@@ -47,6 +49,7 @@ class Reading:
     watcher: CredentialWatcher
     bearers: BearerCache
     persons: PersonReader
+    trial: ReadTrial
     writes: OwnWrites
 
     def note(self, **changes: Any) -> None:
@@ -62,16 +65,17 @@ def reading(**posthog: str) -> Reading:
     watcher = CredentialWatcher("posthog")
     bearers = BearerCache(link, watcher)
     writes = OwnWrites(now)
-    persons = PersonReader(
+    access = PersonAccess(
         bearers,
         PrivateHost(settings, StoredProject(link, watcher)),
         ProjectIds(settings.posthog_project_id, watcher),
         recorder.http,
         watcher,
-        writes=writes,
         clock=now,
     )
-    return Reading(recorder, link, credentials, watcher, bearers, persons, writes)
+    persons = PersonReader(bearers, access, watcher, writes=writes, clock=now)
+    trial = ReadTrial(bearers, access, watcher, clock=now)
+    return Reading(recorder, link, credentials, watcher, bearers, persons, trial, writes)
 
 
 def failures(kind: str) -> float:
@@ -634,31 +638,31 @@ async def test_another_credential_need_not_wait() -> None:
 async def test_trials_are_shared_and_their_outcome_is_given_for_five_seconds() -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="4242")
     world.posthog.gate.clear()
-    trials = [asyncio.create_task(world.persons.try_read()) for _ in range(5)]
+    trials = [asyncio.create_task(world.trial.outcome()) for _ in range(5)]
     await settle()
     world.posthog.gate.set()
     assert {(await trial).token for trial in trials} == {PERSONAL}
-    await world.persons.try_read()
+    await world.trial.outcome()
     assert len(world.posthog.requests) == 1
     await asyncio.sleep(5)
     world.posthog.status = 500
     for _ in range(3):
         with pytest.raises(PostHogError):
-            await world.persons.try_read()
+            await world.trial.outcome()
     assert len(world.posthog.requests) == 2
     # A change is told at once.
     world.posthog.status = 200
     world.watcher.changed(world.credentials.change("phx_other"))
-    assert (await world.persons.try_read()).token == "phx_other"
+    assert (await world.trial.outcome()).token == "phx_other"
 
 
 @on_virtual_time
 async def test_a_trial_that_nobody_waits_for_any_more_serves_the_next() -> None:
     world = reading(posthog_private_host=HOST, posthog_project_id="4242")
     world.posthog.gate.clear()
-    gone = asyncio.create_task(world.persons.try_read())
+    gone = asyncio.create_task(world.trial.outcome())
     await settle()
     gone.cancel()
     world.posthog.gate.set()
-    assert (await world.persons.try_read()).token == PERSONAL
+    assert (await world.trial.outcome()).token == PERSONAL
     assert len(world.posthog.requests) == 1
