@@ -104,8 +104,9 @@ class ServiceHealthBody(msgspec.Struct, frozen=True, rename="camel", omit_defaul
     while every webhook is answered 503.
     """
     spool_set_aside: int | None = None
-    """What an operator has to look at in the gateway's spool: webhooks that JetStream refuses, and
-    damaged files. The whole is not healthy until there is none.
+    """What an operator has to look at in the gateway's spool: webhooks that JetStream refuses,
+    damaged files, and those that the gateway may not open. The whole is not healthy until there is
+    none.
     """
     workers: int | None = None
     """Processes of the gateway that should run, where it is more than one (`GATEWAY_WORKERS`)."""

@@ -84,7 +84,7 @@ class WebhookQueue:
 
     @property
     def files_aside(self) -> int:
-        """Damaged files beside the spool."""
+        """Files of the spool that are damaged or may not be opened."""
         return self._spool.files_aside if self._spool is not None else 0
 
     @property

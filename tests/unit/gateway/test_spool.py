@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from hogsend.contract.errors import CannotStart, SpoolFull
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.spool.directory import DAMAGED, SET_ASIDE_DIRECTORY
+from services.gateway.webhooks.spool.file import remove_unfinished
 from services.gateway.webhooks.spool.format import STATE_OFFSET
 from services.gateway.webhooks.spool.salvage import Fragment, Salvaged, salvage
 from services.gateway.webhooks.spool.spool import Spool
@@ -465,6 +469,78 @@ async def test_a_file_that_cannot_be_opened_for_a_while_is_published_later(
         assert (spool.count, set_aside(spool)) == (0, 0)
     await spool.adopt()
     assert await drained(spool) == ["id-0", "id-1"]
+    await spool.close()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+async def test_a_file_of_somebody_else_stays_where_it_is_and_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    spool = Spool(tmp_path, BIG)
+    theirs = await filled(tmp_path / "theirs", 2)
+    theirs = theirs.rename(tmp_path / theirs.name)
+    opened = os.open
+
+    def refused(path: os.PathLike[str], *arguments: int) -> int:
+        if Path(path) == theirs:
+            raise OSError(number, os.strerror(number))
+        return opened(path, *arguments)
+
+    with monkeypatch.context() as denied, capture_logs() as lines:
+        denied.setattr(os, "open", refused)
+        await spool.adopt()
+        await spool.adopt()
+    assert (theirs.exists(), spool.count, spool.files_aside) == (True, 0, 1)
+    assert [line["file"] for line in lines if line["log_level"] == "error"] == [str(theirs)]
+    # Once it is given to the gateway's user.
+    await spool.adopt()
+    assert (await drained(spool), spool.files_aside) == (["id-0", "id-1"], 0)
+    await spool.close()
+
+
+async def test_nobody_takes_a_file_that_is_being_made_for_what_a_crash_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, BIG)
+    lock = fcntl.flock
+    unlocked: list[Path] = []
+
+    def after_the_other_process(descriptor: int, operation: int) -> None:
+        if len(unlocked) < 2:
+            unlocked.extend(tmp_path.glob("*.new"))
+            monkeypatch.setattr(fcntl, "flock", lock)
+            remove_unfinished(tmp_path)
+            monkeypatch.setattr(fcntl, "flock", after_the_other_process)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", after_the_other_process)
+    await spool.append(webhook(1))
+    assert len(unlocked) == 2
+    assert await drained(spool) == ["id-1"]
+    await spool.close()
+
+
+@pytest.mark.parametrize("removed", ["its file", "its directory"])
+async def test_what_is_removed_below_a_gateway_takes_nothing_that_is_accepted_later(
+    tmp_path: Path, removed: str
+) -> None:
+    directory = tmp_path / "spool"
+    spool = Spool(directory, BIG)
+    await spool.append(webhook(1))
+    if removed == "its file":
+        only_file(directory).unlink()
+    else:
+        directory.rename(tmp_path / "elsewhere")
+    await spool.append(webhook(2))
+    await spool.append(webhook(3))
+    # As if it were killed: the next process has what is in the directory.
+    left = tmp_path / "left"
+    left.mkdir()
+    shutil.copy(only_file(directory), left)
+    after_a_crash = Spool(left, BIG)
+    assert await drained(after_a_crash) == ["id-2", "id-3"]
+    await after_a_crash.close()
+    assert await drained(spool) == ["id-1", "id-2", "id-3"]
     await spool.close()
 
 

@@ -34,11 +34,16 @@ SET_ASIDE = Gauge(
     "hogsend_spool_set_aside", "Spooled webhooks that JetStream refuses, or that cannot be decoded"
 )
 DAMAGED = Counter("hogsend_spool_damaged", "Places in files of the spool that cannot be read")
-FILES_SET_ASIDE = Gauge("hogsend_spool_files_set_aside", "Damaged files in SPOOL_DIR/set-aside")
+FILES_SET_ASIDE = Gauge(
+    "hogsend_spool_files_set_aside",
+    "Damaged files in SPOOL_DIR/set-aside, and files of the spool that may not be opened",
+)
 
 SET_ASIDE_DIRECTORY = "set-aside"
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOLCK})
 """Errors that say nothing of a file: this machine is short of something for a while."""
+NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""Errors that say nothing of it either: a process of another user may be writing to it now."""
 IMPORT_BYTES = 1024 * 1024
 """How much of an earlier version's spool is in memory at once."""
 
@@ -66,12 +71,14 @@ class SpoolDirectory:
         self.refused = 0
         """Webhooks that are passed over until the next start."""
         self.files_aside = 0
-        """Damaged files beside it, whichever process put them there."""
+        """Files that are damaged or may not be opened, whosever they are."""
         self._path = path
         self._aside = path / SET_ASIDE_DIRECTORY
         self._files: list[SpoolFile] = []
         self._current: SpoolFile | None = None
         self._sequence = 0
+        self._not_ours: set[Path] = set()
+        """Files that may not be opened; looked at again by every `adopt`."""
         self._left_alone: set[Path] = set()
         """Files that could be neither read nor moved; looked at again by the next process."""
         _prepare(path)
@@ -93,7 +100,18 @@ class SpoolDirectory:
             OSError: they could not be written.
         """
         file = self._current
+        if file is not None and not file.is_in_place():
+            # Nobody would find what is written to it now.
+            metrics.FAILURES.labels("spool", "removed").inc()
+            log.error(
+                "a file of the spool was removed or moved while it was in use: webhooks in it are "
+                "published from there unless this process is killed first",
+                file=str(file.path),
+                webhooks=file.count,
+            )
+            file = None
         if file is None or not file.has_room(sum(map(record_size, rows))):
+            self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._sequence += 1
             file = SpoolFile.create(self._path, self._sequence)
             self._files.append(file)
@@ -155,10 +173,11 @@ class SpoolDirectory:
             metrics.FAILURES.labels("spool", "read").inc()
             log.warning("SPOOL_DIR cannot be read", reason=str(error))
             return
+        not_ours, self._not_ours = self._not_ours, set()
         for path in paths:
             self._sequence = max(self._sequence, sequence_of(path))
             if path not in owned | self._left_alone:
-                self._take_over(path)
+                self._take_over(path, said=path in not_ours)
         self._files.sort(key=lambda file: sequence_of(file.path))
         self._count_files_aside()
 
@@ -221,16 +240,20 @@ class SpoolDirectory:
 
     def _count_files_aside(self) -> None:
         try:
-            self.files_aside = len(list(self._aside.iterdir())) if self._aside.is_dir() else 0
+            aside = len(list(self._aside.iterdir())) if self._aside.is_dir() else 0
+            self.files_aside = aside + len(self._not_ours)
         except OSError as error:
             metrics.FAILURES.labels("spool", "read").inc()
             log.warning("files that are set aside are not counted", reason=str(error))
         FILES_SET_ASIDE.set(self.files_aside)
 
-    def _take_over(self, path: Path) -> None:
+    def _take_over(self, path: Path, *, said: bool) -> None:
         try:
             file = SpoolFile.adopt(path)
         except OSError as error:
+            if error.errno in NOT_OURS:
+                self._leave_to_others(path, str(error), said=said)
+                return
             if error.errno in SHORTAGES:
                 metrics.FAILURES.labels("spool", "read").inc()
                 log.warning(
@@ -263,6 +286,17 @@ class SpoolDirectory:
         if file.damaged:
             _say_damaged(path, file.damaged)
         self._retire(file)
+
+    def _leave_to_others(self, path: Path, reason: str, *, said: bool) -> None:
+        self._not_ours.add(path)
+        metrics.FAILURES.labels("spool", "not_permitted").inc()
+        if not said:
+            log.error(
+                "a file of the spool may not be opened, so its webhooks are not published here: "
+                "give it to the user that the gateway runs as",
+                file=str(path),
+                reason=reason,
+            )
 
     def _import_sqlite(self) -> None:
         """Move what an earlier version left into files of today's."""

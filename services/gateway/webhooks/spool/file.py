@@ -29,6 +29,9 @@ MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_READ_BYTES = 80 * 1024 * 1024
 """More than a file can hold: NATS takes messages of 64 MiB at most. The rest is damage."""
 
+CREATE_ATTEMPTS = 20
+"""How often a file is made anew that another process took for what a crash left."""
+
 _UNNAMED = ".new"
 _NAME = re.compile(r"(\d{12})-([0-9a-f]{8})\.spool")
 
@@ -65,6 +68,18 @@ class SpoolFile:
         Raises:
             OSError: it cannot be written.
         """
+        attempts_left = CREATE_ATTEMPTS
+        while True:
+            attempts_left -= 1
+            try:
+                return cls._create(directory, sequence)
+            except (BlockingIOError, FileNotFoundError):
+                # Until it is locked it is nobody's, and `remove_unfinished` may have met it.
+                if not attempts_left:
+                    raise
+
+    @classmethod
+    def _create(cls, directory: Path, sequence: int) -> SpoolFile:
         salt = secrets.randbits(32)
         path = directory / f"{sequence:012d}-{salt:08x}{SUFFIX}"
         unnamed = path.with_suffix(_UNNAMED)
@@ -112,6 +127,17 @@ class SpoolFile:
             os.close(descriptor)
             raise
         return file
+
+    def is_in_place(self) -> bool:
+        """Whether its name still leads to it.
+
+        Raises:
+            OSError: that cannot be looked up.
+        """
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes more should go into this file."""

@@ -73,7 +73,7 @@ class Spool:
 
     @property
     def files_aside(self) -> int:
-        """Damaged files beside it, whichever process put them there."""
+        """Files that are damaged or may not be opened, whosever they are."""
         return self._files.files_aside
 
     async def append(self, webhook: QueuedWebhook) -> None:
