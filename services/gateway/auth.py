@@ -41,7 +41,11 @@ SESSION_STATE = "session"
 """Cookie that a request's session goes on with, as `Set-Cookie` says it; empty for the same one."""
 
 ADMIN_SECURITY: tuple[SecurityRequirement, ...] = ({"adminKey": []},)
-"""Says in OpenAPI that a route needs an admin key; `openapi.py` declares that scheme."""
+"""Says in OpenAPI that a route takes the admin key; `openapi.py` declares the schemes."""
+READ_KEY: tuple[SecurityRequirement, ...] = ({"readKey": []},)
+"""Beside it for `admin_or_reader`: the read key will do."""
+INGEST_KEY: tuple[SecurityRequirement, ...] = ({"ingestKey": []},)
+"""Beside it for `reporters_only`: the ingest key will do."""
 
 FAILED_KEYS = Counter("hogsend_failed_keys", "Requests with an unknown key")
 

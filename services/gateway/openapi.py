@@ -59,6 +59,9 @@ def openapi_config() -> OpenAPIConfig:
                 "adminKey": SecurityScheme(
                     type="http", scheme="bearer", description="ADMIN_API_KEY"
                 ),
+                "readKey": SecurityScheme(
+                    type="http", scheme="bearer", description="ADMIN_READ_API_KEY"
+                ),
                 "ingestKey": SecurityScheme(
                     type="http", scheme="bearer", description="INGEST_API_KEY"
                 ),

@@ -66,13 +66,14 @@ class GatewaySettings(Settings):
     )
     admin_read_api_key: HeaderSecret | None = Field(
         None,
-        description="Bearer that may only read: events, dead letters, destinations, capabilities, "
-        "the diagnosis and metrics. Every other admin route answers it 403.",
+        description="Bearer that may only read: events, contacts, dead letters, destinations, "
+        "backfills, capabilities, the diagnosis and metrics. Whatever changes something, exports a "
+        "person, or concerns credentials or the audit trail answers it 403.",
     )
     ingest_api_key: HeaderSecret | None = Field(
         None,
-        description="Bearer that may only report events to `POST /v1/events`; `ADMIN_API_KEY` may, "
-        "too.",
+        description="Bearer that may only report events (`POST /v1/events`) and contacts "
+        "(`PUT /v1/contacts`), and evaluate flags; `ADMIN_API_KEY` may, too.",
     )
     admin_api_key_previous: PreviousKeys = Field(
         (),

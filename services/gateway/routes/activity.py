@@ -7,7 +7,7 @@ from litestar.di import NamedDependency
 
 from services.gateway.activity.documents import ActivityReport
 from services.gateway.activity.log import ActivityLog
-from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
 from services.gateway.error_responses import documented_errors
 
 
@@ -17,7 +17,7 @@ from services.gateway.error_responses import documented_errors
     operation_id="getActivity",
     summary="Show rates, what waits and how long it took, over the last hour",
     tags=["Admin"],
-    security=ADMIN_SECURITY,
+    security=ADMIN_SECURITY + READ_KEY,
     responses=documented_errors(400, 401, 403, 429),
 )
 async def get_activity(activity: NamedDependency[ActivityLog]) -> ActivityReport:

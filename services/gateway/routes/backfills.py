@@ -22,7 +22,7 @@ from hogsend.contract.backfills import (
 )
 from hogsend.contract.base import Empty
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_only, admin_or_reader
 from services.gateway.error_responses import RefusalBody, admin_errors, refusal_response
 from services.gateway.timestamps import Timestamp, parse_timestamp
 
@@ -117,6 +117,7 @@ class BackfillsController(Controller):
 
     @get(
         guards=[admin_or_reader],
+        security=READ_KEY,
         operation_id="listBackfills",
         summary="List the latest backfills",
         responses=admin_errors(),

@@ -7,7 +7,7 @@ from litestar.di import NamedDependency
 
 from hogsend.contract.capabilities import Capabilities
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
 from services.gateway.capabilities import known
 from services.gateway.error_responses import documented_errors
 
@@ -18,7 +18,7 @@ from services.gateway.error_responses import documented_errors
     tags=["Admin"],
     operation_id="listCapabilities",
     summary="What works, what does not, and what to set",
-    security=ADMIN_SECURITY,
+    security=ADMIN_SECURITY + READ_KEY,
     responses=documented_errors(400, 401, 403, 429),
 )
 async def list_capabilities(bus: NamedDependency[Connection]) -> Capabilities:

@@ -25,7 +25,14 @@ from hogsend.contract.directory import (
 )
 from hogsend.contract.errors import InvalidRequest, NotFound
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader, reporters_only
+from services.gateway.auth import (
+    ADMIN_SECURITY,
+    INGEST_KEY,
+    READ_KEY,
+    admin_only,
+    admin_or_reader,
+    reporters_only,
+)
 from services.gateway.error_responses import admin_errors, documented_errors
 from services.gateway.routes.record import ROOM_BYTES, Email, UserId
 
@@ -65,7 +72,7 @@ class ContactRecordsController(Controller):
         guards=[reporters_only],
         operation_id="recordContact",
         summary="Create or update a contact",
-        security=[{"ingestKey": []}, {"adminKey": []}],
+        security=ADMIN_SECURITY + INGEST_KEY,
         responses=documented_errors(400, 401, 403, 413, 429, 503),
     )
     async def record_contact(
@@ -98,7 +105,7 @@ class ContactRecordsController(Controller):
         guards=[admin_or_reader],
         operation_id="findContact",
         summary="Find a contact",
-        security=ADMIN_SECURITY,
+        security=ADMIN_SECURITY + READ_KEY,
         responses=admin_errors(400),
     )
     async def find_contact(

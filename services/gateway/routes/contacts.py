@@ -41,7 +41,7 @@ from hogsend.contract.persons import ANALYTICS_DELETE_PERSON, DeletePerson
 from hogsend.contract.provisioning import Refusal
 from hogsend.transport.connection import Connection
 from services.gateway.audit import recorded
-from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_only, admin_or_reader
 from services.gateway.error_responses import RefusalBody, admin_errors, refusal_response
 from services.gateway.exports import document, pages
 from services.gateway.pagination import DEFAULT_LIMIT, Before, Limit, Offset
@@ -139,6 +139,7 @@ class ContactsController(Controller):
 
     @get(
         guards=[admin_or_reader],
+        security=READ_KEY,
         operation_id="findContacts",
         summary="List contacts, or find one",
         responses=admin_errors(400),
@@ -181,6 +182,7 @@ class ContactsController(Controller):
     @get(
         "/{contact:str}",
         guards=[admin_or_reader],
+        security=READ_KEY,
         operation_id="getContact",
         summary="Show a contact",
         responses=admin_errors(400, 404),
@@ -200,6 +202,7 @@ class ContactsController(Controller):
     @get(
         "/{contact:str}/timeline",
         guards=[admin_or_reader],
+        security=READ_KEY,
         operation_id="listTimeline",
         summary="List what happened to a contact",
         responses=admin_errors(400, 404),

@@ -22,7 +22,7 @@ from hogsend.contract.dead_letters import (
 )
 from hogsend.contract.errors import InvalidRequest
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_only, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.pagination import DEFAULT_LIMIT, Limit
 
@@ -68,6 +68,7 @@ class DeadLettersController(Controller):
 
     @get(
         guards=[admin_or_reader],
+        security=READ_KEY,
         operation_id="listDeadLetters",
         summary="List dead letters, newest first",
         responses=admin_errors(400),
@@ -90,6 +91,7 @@ class DeadLettersController(Controller):
     @get(
         "/{sequence:int}",
         guards=[admin_or_reader],
+        security=READ_KEY,
         operation_id="getDeadLetter",
         summary="Show a dead letter and its message",
         responses=admin_errors(400, 404),

@@ -33,7 +33,7 @@ from hogsend.contract.destinations import (
 )
 from hogsend.contract.errors import InvalidRequest
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_only, admin_or_reader
 from services.gateway.error_responses import ValidationBody, admin_errors
 from services.gateway.pagination import DEFAULT_LIMIT, Limit, Offset
 
@@ -138,6 +138,7 @@ class DestinationsController(Controller):
 
     @get(
         guards=[admin_or_reader],
+        security=READ_KEY,
         operation_id="listDestinations",
         summary="List destinations",
         responses=admin_errors(400),
@@ -164,6 +165,7 @@ class DestinationsController(Controller):
     @get(
         "/{id:uuid}",
         guards=[admin_or_reader],
+        security=READ_KEY,
         operation_id="getDestination",
         summary="Show a destination",
         responses=admin_errors(400, 404),
@@ -270,6 +272,7 @@ class DestinationsController(Controller):
     @get(
         "/{id:uuid}/deliveries",
         guards=[admin_or_reader],
+        security=READ_KEY,
         operation_id="listDestinationDeliveries",
         summary="List deliveries",
         responses=admin_errors(400, 404),

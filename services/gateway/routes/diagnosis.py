@@ -24,7 +24,7 @@ from hogsend.contract.provisioning import (
 )
 from hogsend.transport.connection import Connection
 from services.gateway import capabilities, provisioner
-from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.timestamps import format_milliseconds
 from services.gateway.webhooks.secret import WebhookSecret
@@ -67,7 +67,7 @@ class DiagnosisBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     operation_id="getDiagnosis",
     summary="Diagnose the integration with PostHog",
     tags=["Admin"],
-    security=ADMIN_SECURITY,
+    security=ADMIN_SECURITY + READ_KEY,
     responses=admin_errors(),
 )
 async def get_diagnosis(

@@ -22,7 +22,7 @@ from hogsend.contract.events import INGEST_EVENT_TRACE, Announcement, StoredEven
 from hogsend.contract.headers import event_message_id
 from hogsend.service import metrics
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
 from services.gateway.error_responses import admin_errors
 
 log = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ class EventWay(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     operation_id="traceEvent",
     summary="Show what became of one event",
     tags=["Admin"],
-    security=ADMIN_SECURITY,
+    security=ADMIN_SECURITY + READ_KEY,
     responses=admin_errors(400, 404),
 )
 async def trace_event(

@@ -12,7 +12,7 @@ from litestar.params import JSONBody, QueryParameter
 from hogsend.contract.events import INGEST_EVENTS, EventPage, ListEvents
 from hogsend.contract.replays import INGEST_REPLAY_EVENTS, EventsReplayed, ReplayEvents
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ADMIN_SECURITY, admin_only, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_only, admin_or_reader
 from services.gateway.error_responses import admin_errors
 from services.gateway.pagination import DEFAULT_LIMIT, Before, Limit, Offset
 from services.gateway.timestamps import Timestamp, parse_timestamp
@@ -52,7 +52,7 @@ class EventReplay(
     operation_id="listEvents",
     summary="List stored events",
     tags=["Admin"],
-    security=ADMIN_SECURITY,
+    security=ADMIN_SECURITY + READ_KEY,
     responses=admin_errors(400),
 )
 async def list_events(  # noqa: PLR0917 - one parameter a query key

@@ -13,7 +13,7 @@ from hogsend.contract.directory import INGEST_LIST_CONTACTS, ListContacts
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.flags import ANALYTICS_FLAGS, GetFlags
 from hogsend.transport.connection import Connection
-from services.gateway.auth import reporters_only
+from services.gateway.auth import ADMIN_SECURITY, INGEST_KEY, reporters_only
 from services.gateway.error_responses import documented_errors
 from services.gateway.routes.record import Email, UserId
 
@@ -38,7 +38,7 @@ class EvaluatedFlags(msgspec.Struct, frozen=True, kw_only=True):
     operation_id="evaluateFlags",
     summary="Evaluate feature flags of a person",
     tags=["Events"],
-    security=[{"ingestKey": []}, {"adminKey": []}],
+    security=ADMIN_SECURITY + INGEST_KEY,
     responses=documented_errors(400, 401, 403, 413, 429, 503),
 )
 async def evaluate_flags(

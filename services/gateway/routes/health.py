@@ -8,7 +8,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
 from services.gateway.error_responses import documented_errors
 from services.gateway.health.documents import Health, Liveness, Readiness, SecretKnowledge
 from services.gateway.health.report import report_health
@@ -86,7 +86,7 @@ async def get_readiness(
     operation_id="getMetrics",
     summary="Report metrics for Prometheus",
     tags=["Health"],
-    security=ADMIN_SECURITY,
+    security=ADMIN_SECURITY + READ_KEY,
     responses=documented_errors(401, 403, 429),
 )
 async def get_metrics(workers: NamedDependency[Workers]) -> Response[bytes]:

@@ -7,7 +7,7 @@ from litestar.di import NamedDependency
 
 from hogsend.contract.directory import INGEST_OVERVIEW, GetOverview, Overview
 from hogsend.transport.connection import Connection
-from services.gateway.auth import ADMIN_SECURITY, admin_or_reader
+from services.gateway.auth import ADMIN_SECURITY, READ_KEY, admin_or_reader
 from services.gateway.error_responses import admin_errors
 
 
@@ -17,7 +17,7 @@ from services.gateway.error_responses import admin_errors
     operation_id="getOverview",
     summary="Count contacts, events and emails",
     tags=["Admin"],
-    security=ADMIN_SECURITY,
+    security=ADMIN_SECURITY + READ_KEY,
     responses=admin_errors(),
 )
 async def get_overview(bus: NamedDependency[Connection]) -> Overview:

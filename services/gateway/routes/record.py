@@ -16,7 +16,7 @@ from hogsend.contract.base import Properties
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.events import INGEST_RECORD, RecordEvent
 from hogsend.transport.connection import Connection
-from services.gateway.auth import reporters_only
+from services.gateway.auth import ADMIN_SECURITY, INGEST_KEY, reporters_only
 from services.gateway.error_responses import documented_errors
 from services.gateway.timestamps import Timestamp, parse_happened
 
@@ -93,7 +93,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     operation_id="recordEvent",
     summary="Report an event",
     tags=["Events"],
-    security=[{"ingestKey": []}, {"adminKey": []}],
+    security=ADMIN_SECURITY + INGEST_KEY,
     responses=documented_errors(400, 401, 403, 413, 429, 503),
 )
 async def record_event(

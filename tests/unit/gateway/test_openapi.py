@@ -9,11 +9,14 @@ from unittest.mock import Mock
 
 import pytest
 from jsonschema import Draft202012Validator
+from litestar import Litestar
+from litestar.routes import HTTPRoute
 from litestar.serialization import encode_json
 
 from hogsend.service.settings.shared import PostHogSettings, PublicUrlSettings
 from hogsend.transport.connection import Connection
 from services.gateway.api import build
+from services.gateway.auth import admin_only, admin_or_reader, reporters_only
 from services.gateway.examples import examples
 from services.gateway.settings import GatewaySettings
 from services.gateway.signing_keys import SigningKeys
@@ -31,8 +34,8 @@ ERROR_SCHEMAS = {
 
 
 @pytest.fixture(scope="module")
-def document() -> dict[str, Any]:
-    app = build(
+def app() -> Litestar:
+    return build(
         Mock(Connection),
         Mock(WebhookQueue),
         Mock(WebhookSecret),
@@ -41,12 +44,41 @@ def document() -> dict[str, Any]:
         posthog=PostHogSettings(),
         public=PublicUrlSettings(),
     )
+
+
+@pytest.fixture(scope="module")
+def document(app: Litestar) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(encode_json(app.openapi_schema.to_schema()))
     return found
 
 
 def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [operation for path in document["paths"].values() for operation in path.values()]
+
+
+def test_a_route_takes_the_keys_that_the_document_names(
+    app: Litestar, document: dict[str, Any]
+) -> None:
+    beside_the_admin_key = {
+        admin_only: set[str](),
+        admin_or_reader: {"readKey"},
+        reporters_only: {"ingestKey"},
+    }
+    compared = 0
+    for route in app.routes:
+        if route.path_format not in document["paths"] or not isinstance(route, HTTPRoute):
+            continue
+        for handler in route.route_handlers:
+            guards = beside_the_admin_key.keys() & set(handler.guards or ())
+            for method in handler.http_methods if guards else ():
+                if (operation := document["paths"][route.path_format].get(method.lower())) is None:
+                    continue
+                (guard,) = guards
+                named = {name for one in operation["security"] for name in one}
+                wanted = {"adminKey"} | beside_the_admin_key[guard]
+                assert named == wanted, f"{method} {route.path_format}"
+                compared += 1
+    assert compared > 40
 
 
 def test_every_route_is_in_the_document(document: dict[str, Any]) -> None:
