@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import hmac
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -102,6 +103,7 @@ class WebhookSecret:
         self._marker = cache.with_name(CLOSED_FILE) if cache else None
         self._known_before: WebhookSecretReply | None = None
         self._had_secret = self._marker is not None and self._marker.exists()
+        self._stored: WebhookSecretReply | None = None
         self._cache_failed = False
         self._state: SecretState | None = None
         if configured is not None:
@@ -266,18 +268,15 @@ class WebhookSecret:
         try:
             if reply.state != "present":
                 self._cache.unlink(missing_ok=True)
-                return
-            fresh = self._cache.with_suffix(f".{os.getpid()}.new")
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.encode(reply))
-            fresh.replace(self._cache)
+            elif reply != self._stored or not self._cache.exists():
+                _replace(self._cache, msgspec.json.encode(reply))
         except OSError as error:
             metrics.FAILURES.labels("webhook_secret", "memory").inc()
             if not self._cache_failed:
                 log.warning("the webhook secret cannot be cached", reason=str(error))
             self._cache_failed = True
         else:
+            self._stored = reply
             self._cache_failed = False
 
 
@@ -305,6 +304,21 @@ def _announce(reply: WebhookSecretReply, *, missing: bool) -> None:
         )
     else:
         log.info("webhook secret known", version=reply.version)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Replace a file that only its owner can read; after a power cut it is one or the other."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.", suffix=".new")
+    fresh = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def _digest(secret: bytes) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -49,6 +51,10 @@ def of(
 ) -> WebhookSecret:
     watcher = CredentialWatcher("posthog")
     return WebhookSecret(bus, watcher, configured, cache, may_be_open=may_be_open)
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(file.name for file in directory.iterdir())
 
 
 async def told(bus: FakeConnection, secret: WebhookSecret, reply: WebhookSecretReply) -> None:
@@ -263,6 +269,40 @@ async def test_a_cache_that_cannot_be_written_costs_nothing_but_a_warning(
     # Once, and not with every revalidation.
     said = [line["event"] for line in logs].count("the webhook secret cannot be cached")
     assert said == 1
+
+
+async def test_the_digest_is_on_disk_before_it_takes_the_place_of_the_one_before(
+    bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "webhook-secret.json"
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    secret = of(bus, cache=cache)
+    await told(bus, secret, minted("minted"))
+    assert synced == [cache.stat().st_ino]
+    # The same answer every 30 s is no reason to write.
+    await told(bus, secret, minted("minted"))
+    assert synced == [cache.stat().st_ino]
+    cache.unlink()
+    await told(bus, secret, minted("minted"))
+    assert of(bus, cache=cache).known
+
+
+async def test_a_full_disk_leaves_the_digest_before_and_nothing_else(
+    bus: FakeConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "webhook-secret.json"
+    secret = of(bus, cache=cache)
+    await told(bus, secret, minted("before"))
+    there = names_in(tmp_path)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    await told(bus, secret, minted("minted", version=2))
+    assert names_in(tmp_path) == there
+    assert of(bus, cache=cache).check(b"before") is SecretCheck.MATCH
 
 
 async def test_the_minted_secret_before_is_accepted_until_its_end(bus: FakeConnection) -> None:
