@@ -31,6 +31,7 @@ from hogsend.contract.errors import (
 from hogsend.contract.headers import MESSAGE_ID, ORIGINAL_ID, message_id
 from hogsend.contract.partitions import PARTITIONED, has_slot
 from hogsend.contract.registry import channels
+from hogsend.contract.streams import StreamName
 from hogsend.contract.users import DEAD_LETTER_KEEPER
 from hogsend.transport.publisher import OutgoingMessage, Publisher
 from services.ingest.dead_letters.admin import BUDGET_SECONDS, DeadLetterAdmin, matches
@@ -184,6 +185,13 @@ def _require_replayable(content: DeadLetter) -> None:
     )
 
 
+def _place(content: DeadLetter) -> str:
+    """What stood in for the id of a message without one, which gets another place now."""
+    if content.stream != StreamName.ENGAGEMENT:
+        return ""
+    return ":".join(content.id.split(":")[:2])
+
+
 def _headers(letter: Letter) -> dict[str, str]:
     """The original headers, without those that told JetStream how to store the first message."""
     content = letter.content
@@ -196,6 +204,6 @@ def _headers(letter: Letter) -> dict[str, str]:
         **kept,
         # A recreated stream counts from 1 again; the time tells its letters from earlier ones.
         MESSAGE_ID: f"replay:{letter.sequence}:{content.failed_at.timestamp():.6f}",
-        ORIGINAL_ID: message_id(content.headers) or "",
+        ORIGINAL_ID: message_id(content.headers) or _place(content),
         _EXPECTED_STREAM: content.stream,
     }

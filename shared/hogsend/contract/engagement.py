@@ -10,9 +10,9 @@ import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.base import Message, Properties
-from hogsend.contract.headers import event_message_id, message_id
+from hogsend.contract.headers import RECEIVED_AT, event_message_id, message_id
 from hogsend.contract.json_text import NOT_JSON, replace_lone_surrogates
-from hogsend.contract.moments import parse_moment
+from hogsend.contract.moments import parse_moment, read_moment
 from hogsend.contract.registry import Channel
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
@@ -133,14 +133,18 @@ def read_engagement(
         headers: its headers; the message id stands in for a missing `id`.
         body: an `EngagementReport`.
         sequence: its position in the stream; stands in for a missing message id.
-        time: when the stream took it; stands in for a missing `timestamp` or one out of range.
+        time: when the stream took it. The time at which it took it first, which a replayed dead
+            letter's headers say, else this one stands in for a missing `timestamp` or one out of
+            range.
 
     Raises:
         MalformedEngagement: it cannot be read, or it contradicts its subject.
     """
     try:
         reported = _decode(replace_lone_surrogates(body))
-        timestamp = (parse_moment(reported.timestamp) if reported.timestamp else None) or time
+        timestamp = (parse_moment(reported.timestamp) if reported.timestamp else None) or (
+            read_moment(headers.get(RECEIVED_AT)) or time
+        )
     except (*NOT_JSON, ValueError) as error:
         raise MalformedEngagement(f"{type(error).__name__}: {error}") from error
     named = subject.removeprefix(f"{subjects.ENGAGEMENT}.")

@@ -20,6 +20,8 @@ CORRELATION_ID = "Hogsend-Correlation-Id"
 TRACEPARENT = "traceparent"
 """The span a message belongs to (W3C Trace Context), where traces are made."""
 RECEIVED_AT = "Hogsend-Received-At"
+"""When the gateway received a webhook; of a dead letter, when its stream first took it. See
+`format_time`."""
 REPLAY = "Hogsend-Replay"
 """Id of the replay that delivers an event to a durable again; no other event has it."""
 DESTINATION = "Hogsend-Destination"

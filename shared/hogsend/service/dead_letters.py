@@ -10,7 +10,7 @@ import structlog
 
 from hogsend.contract import subjects
 from hogsend.contract.dead_letters import DeadLetter
-from hogsend.contract.headers import message_headers
+from hogsend.contract.headers import RECEIVED_AT, format_time, message_headers
 from hogsend.service.queued_message import QueuedMessage
 from hogsend.transport.publisher import ACKNOWLEDGE_ALL_SECONDS, OutgoingMessage, Publisher
 
@@ -70,7 +70,12 @@ class DeadLetters:
             detail=str(why),
             attempts=attempts,
             failed_at=now,
-            headers={**(message.headers or {}), **(marks or {})},
+            headers={
+                # A replay comes later, and is about what happened then.
+                RECEIVED_AT: format_time(message.metadata.timestamp),
+                **(message.headers or {}),
+                **(marks or {}),
+            },
             body=message.data if with_body else b"",
         )
         headers = message_headers(id=id, source=self._source, type="deadletter", time=now)

@@ -12,7 +12,7 @@ import pytest
 from hogsend.contract.credentials import ProjectReply
 from hogsend.contract.errors import Unavailable
 from hogsend.contract.events import Event
-from hogsend.contract.headers import DESTINATION, MESSAGE_ID, ORIGINAL_ID
+from hogsend.contract.headers import DESTINATION, MESSAGE_ID, ORIGINAL_ID, RECEIVED_AT, format_time
 from hogsend.posthog.capture import Captured
 from hogsend.service.credential_watcher import CredentialWatcher
 from hogsend.service.dead_letters import Unprocessable
@@ -83,6 +83,17 @@ class TestPersons:
     def test_without_a_time_it_is_when_the_message_was_queued(self) -> None:
         event = {"distinctId": "u_1", "event": "upgraded"}
         assert captured(self.source, "persons.capture", event).timestamp == QUEUED_AT
+        # A dead letter that is replayed says when that was.
+        first = QUEUED_AT - timedelta(days=1)
+        replayed = FakeMessage(
+            7,
+            subject="hogsend.persons.capture",
+            body=msgspec.json.encode(event),
+            headers={RECEIVED_AT: format_time(first)},
+        )
+        found = self.source.read(replayed)
+        assert found is not None
+        assert found.timestamp == first
 
     @pytest.mark.parametrize("verb", ["set", "capture", "alias"])
     def test_without_an_id_it_is_the_same_event_at_every_delivery(self, verb: str) -> None:

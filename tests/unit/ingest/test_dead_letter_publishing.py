@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 from prometheus_client import REGISTRY
 
+from hogsend.contract.headers import RECEIVED_AT, format_time
 from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from services.ingest.dead_letters.publish import TOO_LARGE, Failure, publish
-from tests.unit.ingest.fakes import Delivery, FakeMessage, FakePublisher, Place
+from tests.unit.ingest.fakes import NOW, Delivery, FakeMessage, FakePublisher, Place
 
 
 def message(body: bytes) -> FakeMessage:
@@ -29,7 +30,9 @@ async def test_a_letter_is_the_message_as_it_was_and_why() -> None:
     assert outgoing.headers["Nats-Msg-Id"] == "WEBHOOKS:7"
     (letter,) = publisher.dead_letters()
     assert (letter.id, letter.stream, letter.attempts) == ("WEBHOOKS:7", "WEBHOOKS", 3)
-    assert (letter.subject, letter.headers) == ("hogsend.webhooks.posthog", {"Nats-Msg-Id": "p-1"})
+    queued = {RECEIVED_AT: format_time(NOW)}
+    assert letter.subject == "hogsend.webhooks.posthog"
+    assert letter.headers == {"Nats-Msg-Id": "p-1", **queued}
     assert (letter.reason, letter.detail) == ("malformed", "not JSON")
     assert letter.body == b"nonsense \xff"
     assert before <= letter.failed_at <= datetime.now(UTC)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
-from hogsend.contract.dead_letters import DeadLettersDone, ReplayDeadLetters
+from hogsend.contract.dead_letters import DeadLetter, DeadLettersDone, ReplayDeadLetters
 from hogsend.contract.errors import (
     InvalidRequest,
     NotFound,
@@ -15,11 +18,13 @@ from hogsend.contract.errors import (
     Unavailable,
 )
 from hogsend.contract.headers import message_id
+from hogsend.service.dead_letters import DeadLetters, Unprocessable
 from services.ingest.dead_letters import replay as replaying
 from services.ingest.dead_letters.admin import DeadLetterAdmin
 from services.ingest.dead_letters.replay import IN_FLIGHT, Replayer
+from services.ingest.sources.decode import decode_engagement
 from tests.unit.ingest.fake_letters import FakeLetters
-from tests.unit.ingest.fakes import FakePublisher, Journal
+from tests.unit.ingest.fakes import NOW, Delivery, FakeMessage, FakePublisher, Journal
 
 FAILED_AT = "1767225600.000000"
 
@@ -75,6 +80,29 @@ async def test_a_message_that_had_no_id_keeps_having_none(replays: Replays) -> N
     await replays.replay()
     (message,) = replays.publisher.published.values()
     assert message_id(message.headers) is None
+
+
+async def test_what_stood_in_for_an_id_and_a_time_is_what_they_are_then(replays: Replays) -> None:
+    """Ingest recorded the report as this, before a destination set it aside."""
+    first = reported(b'{"data": {"userId": "ada"}}', {}, NOW)
+    event = decode_engagement(first)
+    letters = DeadLetters(replays.publisher, "analytics")
+    await letters.publish(first, Unprocessable("exhausted", ""), attempts=8, consumer="a-1")
+    (published,) = replays.publisher.published.values()
+    replays.publisher.published.clear()
+    replays.letters.letters[1] = msgspec.json.decode(published.body, type=DeadLetter)
+    replays.letters.last = 1
+    assert await replays.replay() == DeadLettersDone(count=1)
+    (message,) = replays.publisher.published.values()
+    again = decode_engagement(reported(message.body, message.headers, NOW + timedelta(days=1)))
+    assert event is not None
+    assert again is not None
+    assert (again.key, again.occurred_at) == (event.key, event.occurred_at)
+
+
+def reported(body: bytes, headers: Mapping[str, str], at: datetime) -> FakeMessage:
+    queued = Delivery("ENGAGEMENT", timestamp=at)
+    return FakeMessage(body, "hogsend.engagement.email.opened", dict(headers), queued)
 
 
 async def test_a_message_that_is_replayed_a_second_time_keeps_its_first_id(

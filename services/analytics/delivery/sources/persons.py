@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -9,8 +10,8 @@ import msgspec
 
 from hogsend.contract import subjects
 from hogsend.contract.consumers import PERSONS
-from hogsend.contract.headers import message_id
-from hogsend.contract.moments import parse_moment
+from hogsend.contract.headers import RECEIVED_AT, message_id
+from hogsend.contract.moments import parse_moment, read_moment
 from hogsend.contract.persons import Addressed, Alias, Capture, SetPerson
 from hogsend.contract.streams import StreamName
 from hogsend.posthog.capture import Captured
@@ -40,13 +41,13 @@ class PersonsSource(Source):
         match message.subject.rpartition(".")[2]:
             case "set":
                 change = _decoded(message, SetPerson)
-                return mapping.set_person(change, _uuid(change, message), message.queued_at)
+                return mapping.set_person(change, _uuid(change, message), _queued_at(message))
             case "capture":
                 event = _decoded(message, Capture)
-                return mapping.capture(event, _uuid(event, message), message.queued_at)
+                return mapping.capture(event, _uuid(event, message), _queued_at(message))
             case "alias":
                 merge = _decoded(message, Alias)
-                return mapping.alias(merge, _uuid(merge, message), message.queued_at)
+                return mapping.alias(merge, _uuid(merge, message), _queued_at(message))
             case verb:
                 raise Unprocessable("unknown_verb", f"there is no verb {verb!r}")
 
@@ -62,6 +63,11 @@ def _uuid(wanted: Addressed, message: ReadableMessage) -> UUID:
     # A stream that is made anew counts from 1 again; the time tells its messages from earlier ones.
     place = f"{message.position}:{message.queued_at.timestamp():.6f}"
     return mapping.event_uuid(f"{message.subject}:{message_id(message.headers) or place}")
+
+
+def _queued_at(message: ReadableMessage) -> datetime:
+    """When it was queued first: a dead letter that is replayed is queued again."""
+    return read_moment(message.headers.get(RECEIVED_AT)) or message.queued_at
 
 
 def _decoded(message: ReadableMessage, kind: type[Timed]) -> Timed:
