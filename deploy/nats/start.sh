@@ -109,7 +109,8 @@ elif [ -n "$found" ] && [ "$found" != "$mark" ]; then
   was=${found%-accounts} is=${layout%-accounts}
   refuse "the data of $SERVER_NAME are of the layout $found, and it was told to start as $layout" \
     "keep $was: hogsend compose layout $was; or move the streams: hogsend compose layout $is"
-else
+elif [ "$(cat "$marker" 2>/dev/null)" != "$mark" ]; then
+  # Not anew at each start: a full disk would keep the server away from what needs no disk, too.
   settle "$mark"
 fi
 if [ "$layout" = cluster ]; then

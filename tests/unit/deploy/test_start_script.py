@@ -68,6 +68,13 @@ def test_empty_data_take_the_layout_and_keep_it(
     assert start(data, "which").stdout == f"{mark}\n"
 
 
+def test_a_server_whose_data_are_marked_starts_without_room_to_mark_them_again(data: Path) -> None:
+    assert start(data).returncode == 0
+    # Nothing can be written there, as on a full disk.
+    (data / "layout.new").mkdir()
+    assert start(data).stdout == "--config /etc/nats/single.conf --port 4222\n"
+
+
 STREAMS = Path("streams") / "EVENTS"
 
 
