@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import httpx
 
 from cli.backup.streams import Progress
+from cli.own_http import own_http
 
 ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.5
@@ -24,7 +25,7 @@ async def waited_for(
         How many webhooks are left; None when a gateway does not say.
     """
     left: int | None = None
-    async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as http:
+    async with own_http(timeout=ANSWER_SECONDS) as http:
         for attempt in range(polls):
             if attempt:
                 await asyncio.sleep(POLL_SECONDS)

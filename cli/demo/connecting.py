@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
 import msgspec
 
 from cli.errors import CommandError
+from cli.own_http import own_http
 from hogsend.contract.json_text import NOT_JSON
 from hogsend.posthog.client_document import OWN_PATH
 
@@ -85,7 +85,7 @@ async def _consent(process: asyncio.subprocess.Process) -> str:
         url = _URL.search(printed)
         if url is not None and not opened:
             opened = True
-            async with httpx.AsyncClient(follow_redirects=True, timeout=10.0) as browser:
+            async with own_http(follow_redirects=True, timeout=10.0) as browser:
                 await browser.get(url.group())
     return printed
 

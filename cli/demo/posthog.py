@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 
-import httpx
 import msgspec
 
+from cli.own_http import own_http
 from cli.stack.stand_in import StandIn
 
 TOKEN_SECONDS = 75
@@ -40,7 +40,7 @@ class DemoPostHog(StandIn):
     def __init__(self, port: int, gateway_port: int) -> None:
         """Configure it to listen on `port` and to deliver to the gateway."""
         super().__init__(port, gateway_port, token_seconds=TOKEN_SECONDS)
-        self._http = httpx.AsyncClient(base_url=self.options.url, timeout=5.0)
+        self._http = own_http(self.options.url)
 
     async def capture(self, event: str, distinct_id: str, email: str) -> str:
         """Capture an event of an identified person and return its uuid."""

@@ -6,7 +6,6 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
-import httpx
 import msgspec
 from rich.console import Console
 
@@ -15,6 +14,7 @@ from cli.console import out
 from cli.demo import connecting
 from cli.demo.posthog import DemoPostHog
 from cli.errors import CommandError
+from cli.own_http import own_http
 from cli.stack.stack import Stack
 from hogsend.client.subscriptions import CredentialChanges
 from hogsend.contract.capabilities import Capabilities
@@ -73,11 +73,7 @@ class Scenario:
         self._console = Console(quiet=True) if quiet else out
         self._stack = stack
         self._posthog = posthog
-        self._admin = httpx.AsyncClient(
-            base_url=stack.base_url,
-            headers={"Authorization": f"Bearer {stack.admin_key}"},
-            timeout=5.0,
-        )
+        self._admin = own_http(stack.base_url, key=stack.admin_key)
 
     async def run(self) -> Measurements:
         """Connect, capture an event, report engagement, wait for a token refresh.
@@ -208,7 +204,7 @@ class Scenario:
                 self._report("credentials", f"refreshed and stored, version {change.version}")
                 consumers = {"this terminal": 0.0}
                 waiting = set(CONSUMERS)
-                async with httpx.AsyncClient(base_url=self._stack.base_url) as http:
+                async with own_http(self._stack.base_url) as http:
                     while waiting:
                         services = (await http.get("/v1/health")).json()["services"]
                         for name in sorted(waiting):

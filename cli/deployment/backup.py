@@ -47,11 +47,10 @@ class ComposeSource:
 
     def _address(self, gateway: str) -> str:
         try:
-            address = self._compose.run("--profile", "cluster", "port", gateway, "3002")
+            return f"http://{self._compose.published(gateway, 3002)}"
         except CommandError:
             # It does not run, so nobody knows what is in its spool.
             return ""
-        return f"http://{address.replace('0.0.0.0', '127.0.0.1')}"  # noqa: S104
 
     def dump(self, file: Path) -> None:
         """Write a dump, by pg_dump of the server's own version."""

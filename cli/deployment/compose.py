@@ -15,6 +15,8 @@ from cli.errors import CommandError
 
 COMMAND = "HOGSEND_COMPOSE"
 """Environment variable with the command to use, for example `podman compose`."""
+_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""Where a port that is published at every address is reached from this machine."""
 
 
 class Compose:
@@ -84,6 +86,18 @@ class Compose:
         """Names of the services, those of profiles included."""
         chosen = [word for profile in profiles for word in ("--profile", profile)]
         return self.run(*chosen, "config", "--services").split()
+
+    def published(self, service: str, port: int) -> str:
+        """Where a container's port is reached from this machine, as `host:port`.
+
+        Raises:
+            CommandError: the service does not run, or publishes no such port.
+        """
+        found = self.run("--profile", "cluster", "port", service, str(port))
+        host, _, number = found.rpartition(":")
+        host = host.strip("[]")
+        host = _LOOPBACK.get(host, host)
+        return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
 
     def running(self) -> list[str]:
         """Names of the services that run."""

@@ -25,6 +25,7 @@ from cli.deployment import servers
 from cli.deployment.compose import Compose
 from cli.deployment.layout import DOOR, SERVERS, SHARED_ACCOUNT, Layout
 from cli.errors import CommandError
+from cli.own_http import own_http
 from cli.stack.data_directory import write_private
 
 SCRIPT = "/etc/nats/start.sh"
@@ -178,8 +179,8 @@ class Move:
 
     @asynccontextmanager
     async def _gateway_2(self) -> AsyncIterator[httpx.AsyncClient]:
-        address = self._compose.run("--profile", "cluster", "port", "gateway-2", "3002")
-        async with httpx.AsyncClient(base_url=f"http://{address}", timeout=5.0) as http:
+        address = f"http://{self._compose.published('gateway-2', 3002)}"
+        async with own_http(address) as http:
             yield http
 
     async def _remove_seconds(self) -> None:

@@ -64,8 +64,7 @@ def _url(compose: Compose, port: int) -> str:
         raise CommandError(
             f"{file} cannot be read ({error.strerror})", "run python3 deploy/generate_secrets.py"
         ) from error
-    _, _, published = compose.run("port", "nats", str(port)).rpartition(":")
-    return f"nats://{User.OPERATOR}:{password}@127.0.0.1:{published}"
+    return f"nats://{User.OPERATOR}:{password}@{compose.published('nats', port)}"
 
 
 async def _is_ready(bus: hogsend.Client) -> bool:

@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-import httpx
-
 from cli.console import err
+from cli.own_http import own_http
 from cli.stack.data_directory import DataDirectory
 from cli.stack.ports import require_free
 from cli.stack.settings import StackSettings
@@ -129,17 +128,14 @@ async def summarize(stack: Stack) -> Summary:
 
 
 async def _is_webhook_open(stack: Stack) -> bool:
-    async with httpx.AsyncClient(base_url=stack.base_url, timeout=5.0) as http:
-        answer = await http.get(
-            "/v1/admin/analytics/connect-info",
-            headers={"Authorization": f"Bearer {stack.admin_key}"},
-        )
+    async with own_http(stack.base_url, key=stack.admin_key) as http:
+        answer = await http.get("/v1/admin/analytics/connect-info")
     return answer.is_success and answer.json()["webhookSecretConfigured"] is False
 
 
 async def _webhook_secret_problems(stack: Stack) -> tuple[bool, bool]:
     """Whether what is stored cannot be unsealed, and whether the webhook's secret is missing."""
-    async with httpx.AsyncClient(base_url=stack.base_url, timeout=5.0) as http:
+    async with own_http(stack.base_url) as http:
         ready, health = await asyncio.gather(http.get("/readyz"), http.get("/v1/health"))
     secret = ready.json()["webhookSecret"]
     states = [known["state"] for known in health.json()["credentials"].values()]

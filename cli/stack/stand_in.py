@@ -7,11 +7,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
 import msgspec
 
 from cli.admin.client import CREDENTIAL
 from cli.errors import CommandError
+from cli.own_http import own_http
 from cli.stack.environment import minimal_environment
 from cli.stack.stack import Stack
 from cli.stack.supervisor import Program
@@ -116,10 +116,8 @@ class EarlierCredential:
         """
         if not sandbox and not self._mark.exists():
             return False
-        async with httpx.AsyncClient(
-            base_url=self._stack.base_url,
-            headers={"Authorization": f"Bearer {self._stack.admin_key}"},
-            timeout=ANSWER_SECONDS,
+        async with own_http(
+            self._stack.base_url, key=self._stack.admin_key, timeout=ANSWER_SECONDS
         ) as http:
             if not self._mark.exists() and (await http.get(CREDENTIAL)).status_code != NOT_FOUND:
                 raise CommandError(

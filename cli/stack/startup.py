@@ -7,10 +7,9 @@ import os
 import socket
 from pathlib import Path
 
-import httpx
-
 from cli.console import err
 from cli.errors import CommandError
+from cli.own_http import own_http
 from cli.stack import disk_space, external_servers, nats, stream_account
 from cli.stack.environment import SERVICE_SETTINGS, environment_for, minimal_environment
 from cli.stack.postgres import BINARIES, EmbeddedPostgres
@@ -109,7 +108,7 @@ async def start_services(stack: Stack) -> None:
             sockets=sockets,
         )
         await stack.supervisor.start(program)
-    async with httpx.AsyncClient(base_url=stack.base_url, timeout=2.0) as http:
+    async with own_http(stack.base_url, timeout=2.0) as http:
         await wait_until_ready(stack.supervisor, "gateway", lambda: is_success(http, "/livez"))
         # Before the gateway's readiness, which depends on them: the log shown is the right one.
         for service in reversed(SERVICE_SETTINGS):

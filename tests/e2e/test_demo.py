@@ -47,6 +47,7 @@ async def told(home: Path) -> dict[str, Any]:
                 # None of these may be used: the demo is about nothing but itself.
                 "POSTHOG_HOST": "http://127.0.0.1:9",
                 "POSTHOG_PERSONAL_API_KEY": "phx_of_the_operator",
+                "HTTP_PROXY": "http://127.0.0.1:9",
             },
             cwd=home,
             stdout=asyncio.subprocess.PIPE,

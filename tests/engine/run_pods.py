@@ -53,7 +53,7 @@ class Pods(Compose):
         match arguments:
             case ["exec", "-T", service, *command]:
                 return _docker("exec", f"{service}-0", *command)
-            case ["port", service, port]:
+            case ["--profile", "cluster", "port", service, port]:
                 return _docker("port", f"{service}-0", f"{port}/tcp").splitlines()[0]
         raise ValueError(arguments)
 

@@ -49,7 +49,7 @@ class Engine(Compose):
                 return self._running(server)
             case ["exec", "-T", service, *_] if service == self.broken:
                 raise CommandError("it does not run", "look")
-            case ["port", service, _]:
+            case ["--profile", "cluster", "port", service, _]:
                 if "door" in self._services and service != "door":
                     raise CommandError("no port 3002/tcp", "look")
                 return f"{service}:3002"
