@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hogsend.contract.errors import CannotStart, SpoolFull
+from hogsend.service.metrics import FAILURES
 from services.gateway.webhooks.queued_webhook import QueuedWebhook
 from services.gateway.webhooks.spool.directory import DAMAGED, SET_ASIDE_DIRECTORY
 from services.gateway.webhooks.spool.file import remove_unfinished
@@ -176,14 +177,21 @@ async def test_a_disk_that_fails_refuses_instead_of_accepting(
 ) -> None:
     spool = Spool(tmp_path, BIG)
     await spool.append(webhook(0))
+    failures = FAILURES.labels("spool", "write")
+    before = failures._value.get()
 
-    with monkeypatch.context() as broken:
+    with monkeypatch.context() as broken, capture_logs() as lines:
         broken.setattr(os, call, full)
-        if call == "open":
-            spool._files._current = None
-        with pytest.raises(SpoolFull, match="cannot be written"):
-            await spool.append(webhook(1))
-        assert spool.count == 1
+        for number in range(1, 3):
+            if call == "open":
+                spool._files._current = None
+            with pytest.raises(SpoolFull, match="cannot be written"):
+                await spool.append(webhook(number))
+            assert spool.count == 1
+    assert failures._value.get() == before + 2
+    # Not with every webhook that is refused.
+    assert [line["log_level"] for line in lines] == ["error"]
+    assert "No space left" in lines[0]["reason"]
     await spool.append(webhook(2))
     assert await ids(spool) == ["id-0", "id-2"]
     await spool.close()

@@ -7,6 +7,7 @@ aside, said and counted, and never keeps anything else from being accepted or pu
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -33,6 +34,9 @@ WAITING = Gauge("hogsend_spool_deliveries", "Webhooks waiting in the spool")
 BYTES = Gauge("hogsend_spool_bytes", "Bytes of webhooks waiting in the spool")
 LIMIT = Gauge("hogsend_spool_limit_bytes", "Bytes that the spool may hold")
 
+SILENT_SECONDS = 60.0
+"""After a line in the log about writes that fail; a metric counts them."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -51,6 +55,7 @@ class Spool:
         self._being_written = 0
         self._bytes_being_written = 0
         self._writer: asyncio.Task[None] | None = None
+        self._silent_until = 0.0
         self._files = SpoolDirectory(directory)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._thread.submit(self._files.adopt).result()
@@ -140,6 +145,8 @@ class Spool:
                 try:
                     await self._run(partial(self._files.append, [row for row, _ in part]))
                 except Exception as error:  # noqa: BLE001 - those who wait for it are told
+                    if isinstance(error, OSError):
+                        self._say_not_written(error)
                     for _, written in part:
                         written.set_exception(error)
                 else:
@@ -147,6 +154,18 @@ class Spool:
                     for _, written in part:
                         written.set_result(None)
         self._writer = None
+
+    def _say_not_written(self, error: OSError) -> None:
+        metrics.FAILURES.labels("spool", "write").inc()
+        now = time.monotonic()
+        if now < self._silent_until:
+            return
+        self._silent_until = now + SILENT_SECONDS
+        log.error(
+            "the spool cannot be written: webhooks are answered 429 until it can, or until "
+            "JetStream accepts them",
+            reason=str(error),
+        )
 
     def _wrote(self, size: int, _written: asyncio.Future[None]) -> None:
         self._being_written -= 1
