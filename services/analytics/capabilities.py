@@ -9,6 +9,7 @@ from typing import TypeVar
 import structlog
 
 from hogsend.contract.capabilities import Capabilities, Capability, CapabilityName
+from hogsend.contract.credentials import TokenReply
 from hogsend.contract.errors import HogsendError
 from hogsend.posthog.errors import PostHogError
 from hogsend.service.metrics import FAILURES
@@ -97,14 +98,7 @@ class CapabilityReport:
             reason = f"PostHog answered {error.status} to a read: {error.detail}"
             return Capability(name=name, state="off", reason=reason, remediation=DIAGNOSE)
         if not bearer.token:
-            return Capability(
-                name=name,
-                state="off",
-                reason="There is neither a usable OAuth credential nor a personal API key; contact "
-                "properties and the default time zone stand in.",
-                remediation="Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY; where "
-                "one is connected, `hogsend doctor` says what PostHog answers.",
-            )
+            return _without_bearer(name, bearer)
         through = "the OAuth credential" if bearer.source == "oauth" else "POSTHOG_PERSONAL_API_KEY"
         return Capability(name=name, state="on", reason=f"Persons are read through {through}.")
 
@@ -146,6 +140,26 @@ class CapabilityReport:
                 else "It is created in a moment; look at the analytics service's log.",
             )
         return Capability(name=name, state="on", reason="A destination is active.")
+
+
+def _without_bearer(name: CapabilityName, bearer: TokenReply) -> Capability:
+    stand_in = "contact properties and the default time zone stand in."
+    if bearer.not_refreshed:
+        return Capability(
+            name=name,
+            state="off",
+            reason=f"PostHog has not refreshed the access token yet ({bearer.not_refreshed}); "
+            f"{stand_in}",
+            remediation="It is tried again every minute; `hogsend doctor` says what PostHog "
+            "answers.",
+        )
+    return Capability(
+        name=name,
+        state="off",
+        reason=f"There is neither a usable OAuth credential nor a personal API key; {stand_in}",
+        remediation="Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY; where "
+        "one is connected, `hogsend doctor` says what PostHog answers.",
+    )
 
 
 async def _known(question: Awaitable[Answer]) -> Answer | None:

@@ -86,7 +86,25 @@ class TokenResolver:
             grant = await self._refreshed(request, stored)
         if grant is None:
             return self._fallback(stored.version)
-        return _oauth(grant) if self._is_usable(grant, request) else self._fallback(grant.version)
+        if self._is_usable(grant, request):
+            return _oauth(grant)
+        why = await self._why_not_refreshed(request.provider_id, grant.payload)
+        return self._fallback(grant.version, why)
+
+    async def _why_not_refreshed(self, provider: str, grant: OAuthPayload) -> str | None:
+        """Tell why a grant without a usable token will have one again; None where it will not."""
+        try:
+            state = (await self._stored.load(provider)).refresh
+        except Unavailable as error:
+            metrics.FAILURES.labels("tokens", error.code).inc()
+            log.debug("why a grant is not refreshed is not known", reason=str(error))
+            return str(error)
+        if state is not None and state.needs_reconnect:
+            return None
+        if state is not None and state.reason is not None:
+            return state.reason
+        # One that has not expired was refused by PostHog, which refreshed it before without error.
+        return "the refresh is under way" if grant.expires_at <= self._now() else None
 
     def _project(self, rows: Rows) -> ProvisionedProject | None:
         derived = self._sealer.derived(rows).payload
@@ -108,11 +126,12 @@ class TokenResolver:
         rejected = request.rejected_sha256 == token_digest(payload.access_token)
         return payload.expires_at > self._now() and not rejected
 
-    def _fallback(self, version: int) -> TokenReply:
+    def _fallback(self, version: int, not_refreshed: str | None = None) -> TokenReply:
         return TokenReply(
             source="personal_key" if self._personal_key else "none",
             version=version,
             token=self._personal_key,
+            not_refreshed=not_refreshed,
         )
 
 

@@ -30,7 +30,8 @@ async def delete(persons: PersonReader, distinct_ids: Sequence[str]) -> PersonDe
     """Delete a person in PostHog.
 
     Raises:
-        Unavailable: a service did not answer, or PostHog did not in time.
+        Unavailable: a service did not answer, or PostHog did not in time; or the stored grant has
+            no token at the moment.
     """
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
@@ -49,6 +50,8 @@ async def delete(persons: PersonReader, distinct_ids: Sequence[str]) -> PersonDe
                 remediation=_REMEDIES.get(error.status, _OTHERWISE),
             )
         )
+    if used.token is None and used.not_refreshed:
+        raise Unavailable(f"PostHog has not refreshed the access token yet: {used.not_refreshed}")
     if used.token is None:
         return PersonDeletion(
             Refusal(

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import httpx
 
+from hogsend.contract.credentials import TokenReply
 from hogsend.contract.provisioning import Refusal
 from hogsend.posthog.api import PostHogError, Projects, Queries, Transport
 from hogsend.posthog.errors import PostHogUnreachable
@@ -66,10 +67,7 @@ class PostHogEvents:
         host = self._instance.private_host
         bearer = used = await self._credentials.bearer()
         if not bearer.token:
-            await self._expect_grant(only_after_failure=False)
-            raise _precondition(
-                NO_CREDENTIAL, "There is no credential for PostHog.", CREDENTIAL_REMEDY
-            )
+            raise _without_bearer(bearer)
         if host is None:
             raise _precondition(NOT_CONFIGURED, "No PostHog is configured.", "Set POSTHOG_HOST.")
         choice = choose_project(self._instance.project_id, bearer, host)
@@ -93,27 +91,19 @@ class PostHogEvents:
             refusal = _refusal(error, choice)
             if refusal is None:
                 raise
-            if used.source != "oauth":
-                await self._expect_grant(only_after_failure=bearer.source == "oauth")
+            if used.not_refreshed:
+                raise _not_refreshed_yet(used.not_refreshed) from error
             raise Refused(refusal) from error
 
-    async def _expect_grant(self, *, only_after_failure: bool) -> None:
-        """Return if no grant is expected to be refreshed, with which PostHog could be asked again.
 
-        Args:
-            only_after_failure: expect none whose last refresh worked: PostHog refused its token.
+def _without_bearer(bearer: TokenReply) -> PostHogError | Refused:
+    if bearer.not_refreshed:
+        return _not_refreshed_yet(bearer.not_refreshed)
+    return _precondition(NO_CREDENTIAL, "There is no credential for PostHog.", CREDENTIAL_REMEDY)
 
-        Raises:
-            PostHogError: one is; until then there is no token, or that of another credential.
-            Unavailable: the credentials service is down.
-        """
-        status = await self._credentials.status()
-        if status.oauth != "present" or status.needs_reconnect:
-            return
-        if status.refresh_error is None and only_after_failure:
-            return
-        why = f": {status.refresh_error}" if status.refresh_error else ""
-        raise PostHogError(f"the token for PostHog is not refreshed yet{why}")
+
+def _not_refreshed_yet(why: str) -> PostHogError:
+    return PostHogError(f"the token for PostHog is not refreshed yet: {why}")
 
 
 def _refusal(error: PostHogError, choice: ProjectChoice) -> Refusal | None:

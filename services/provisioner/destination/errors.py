@@ -63,6 +63,12 @@ FAILED_REMEDY = (
     "PostHog itself failed. Nothing has to be set: see its status page, or the log of your own "
     f"PostHog; {AGAIN}"
 )
+NOT_REFRESHED = "token-not-refreshed"
+NOT_REFRESHED_DETAIL = "PostHog has not refreshed the access token yet"
+NOT_REFRESHED_REMEDY = (
+    "Nothing has to be set: it is tried again every minute. See whether PostHog works, and whether "
+    f"the network lets the credentials service reach it; {AGAIN}"
+)
 
 _UNSIGNED: dict[Unsigned, tuple[str, str]] = {
     "unsupported": (
@@ -126,6 +132,28 @@ def cannot_rotate(why: Unsigned | None, *, configured: bool) -> ProvisioningErro
         )
     detail, remedy = _UNSIGNED[why or "unsupported"]
     return precondition_failed(CANNOT_ROTATE, f"Deliveries are not signed: {detail}", remedy)
+
+
+def not_refreshed(why: str) -> ProvisioningError:
+    """The stored grant has no token at the moment, and will have one again (502)."""
+    return _posthog_error(NOT_REFRESHED, f"{NOT_REFRESHED_DETAIL}: {why}.", NOT_REFRESHED_REMEDY)
+
+
+def while_not_refreshed(error: ProvisioningError, why: str | None) -> ProvisioningError:
+    """Say of a refused credential that the stored grant will have another token.
+
+    Args:
+        error: PostHog refused the grant's last token, or a personal key that stands in for it.
+        why: the grant is not refreshed at the moment; None where it is, and `error` says it all.
+    """
+    refusal = error.refusal
+    if why is None or refusal.code not in {"unauthorized", "missing-scope"}:
+        return error
+    return _posthog_error(
+        refusal.code,
+        f"{refusal.detail} {NOT_REFRESHED_DETAIL}: {why}.",
+        f"{NOT_REFRESHED_REMEDY} If it stays so: {refusal.remediation}",
+    )
 
 
 def grant_replaced() -> ProvisioningError:

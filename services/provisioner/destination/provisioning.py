@@ -22,6 +22,7 @@ from services.provisioner.destination.errors import (
     ProvisioningError,
     cannot_rotate,
     grant_replaced,
+    while_not_refreshed,
 )
 from services.provisioner.destination.instance_probe import InstanceProbe
 from services.provisioner.destination.reconcile import Reconciliation
@@ -142,14 +143,14 @@ class Provisioning:
                         bearer, host, wanted, lock, request=request, grant=grant, hidden=hidden
                     )
                 except ProvisioningError as error:
-                    fresh = await self._fresh_bearer(bearer, error)
-                    if fresh is None:
-                        raise
+                    bearer = await self._fresh_bearer(bearer, error)
                 log.info("PostHog refused the token; starting over with a fresh one")
-                bearer = fresh
-                return await self._attempt(
-                    bearer, host, wanted, lock, request=request, grant=grant, hidden=hidden
-                )
+                try:
+                    return await self._attempt(
+                        bearer, host, wanted, lock, request=request, grant=grant, hidden=hidden
+                    )
+                except ProvisioningError as error:
+                    raise while_not_refreshed(error, bearer.not_refreshed) from error
 
             provisioned = await attempt()
             if request.rotate_webhook_secret:
@@ -169,13 +170,19 @@ class Provisioning:
             await signing.rotate()
             return await attempt()
 
-    async def _fresh_bearer(
-        self, bearer: TokenReply, error: ProvisioningError
-    ) -> TokenReply | None:
+    async def _fresh_bearer(self, bearer: TokenReply, error: ProvisioningError) -> TokenReply:
+        """Give a bearer in place of one that PostHog refused.
+
+        Raises:
+            ProvisioningError: there is none; `error`, if nothing else is known.
+            Unavailable: the credentials service is down.
+        """
         if error.refusal.code != "unauthorized" or bearer.source != "oauth":
-            return None
+            raise while_not_refreshed(error, bearer.not_refreshed)
         fresh = await self._credentials.replace_bearer(bearer.token or "")
-        return fresh if fresh.token and fresh.token != bearer.token else None
+        if not fresh.token or fresh.token == bearer.token:
+            raise while_not_refreshed(error, fresh.not_refreshed)
+        return fresh
 
     async def _attempt(
         self,

@@ -19,6 +19,8 @@ from services.provisioner.credentials import Credentials
 from services.provisioner.destination.errors import (
     AGAIN,
     DISCOVERY_REMEDY,
+    NOT_REFRESHED_DETAIL,
+    NOT_REFRESHED_REMEDY,
     RETRY_REMEDY,
     Step,
     describe,
@@ -124,8 +126,12 @@ class Diagnostics:
             return _reads("unknown", "none", *down), _unknown(*down)
         if not bearer.token:
             no_bearer = (
-                "There is neither a usable OAuth credential nor a personal API key.",
-                "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY.",
+                (f"{NOT_REFRESHED_DETAIL}: {bearer.not_refreshed}.", NOT_REFRESHED_REMEDY)
+                if bearer.not_refreshed
+                else (
+                    "There is neither a usable OAuth credential nor a personal API key.",
+                    "Run `hogsend connect posthog`, or set POSTHOG_PERSONAL_API_KEY.",
+                )
             )
             return _reads("off", "none", *no_bearer), _unknown(*no_bearer)
         host = self._instance.private_host

@@ -222,6 +222,10 @@ class TokenReply(Message, frozen=True):
     scoped_teams: list[int] = []
     """Projects the stored grant is restricted to; empty when it is not, or there is none."""
     provisioned_project: ProvisionedProject | None = None
+    not_refreshed: str | None = None
+    """Why there is no token of the stored grant at the moment, though there will be one again: the
+    personal key, or none, stands in. None where no grant is stored or only connecting again helps,
+    and from the version before."""
     generation: int | None = None
     """Grows when a grant is connected or deleted, and stays when it is refreshed. None when it is
     not known, as from the version before."""

@@ -98,6 +98,8 @@ class FakeCredentials:
     source: Literal["oauth", "personal_key"] = "oauth"
     project: ProjectReply = field(default_factory=lambda: ProjectReply(1, "absent"))
     scoped_teams: list[int] = field(default_factory=list)
+    not_refreshed: str | None = None
+    """Why the grant gives no token at the moment."""
     instead: list[str] = field(default_factory=list)
     """Tokens to give instead of ones that were refused."""
 
@@ -111,7 +113,7 @@ class FakeCredentials:
             self.token = self.instead.pop(0) if self.instead else None
             self.version += 1
         if self.token is None:
-            return TokenReply(source="none", version=self.version)
+            return TokenReply(source="none", version=self.version, not_refreshed=self.not_refreshed)
         return TokenReply(
             source=self.source,
             version=self.version,

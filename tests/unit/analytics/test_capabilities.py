@@ -183,3 +183,12 @@ async def test_without_a_bearer_posthog_is_not_asked() -> None:
     instance = Instance(DEFAULT)
     assert (await instance.states())["personReads"] == "off"
     assert instance.asked == []
+
+
+@on_virtual_time
+async def test_a_grant_that_is_not_refreshed_at_the_moment_is_not_a_missing_one() -> None:
+    instance = Instance(DEFAULT, not_refreshed="HTTP 503")
+    row = (await instance.rows())["personReads"]
+    assert row.state == "off"
+    assert "HTTP 503" in row.reason
+    assert "connect posthog" not in (row.remediation or "")

@@ -70,6 +70,14 @@ async def test_without_a_credential_nothing_is_asked() -> None:
 
 
 @on_virtual_time
+async def test_a_grant_that_is_not_refreshed_at_the_moment_is_no_missing_credential() -> None:
+    world = reading()
+    world.credentials.token, world.credentials.not_refreshed = None, "HTTP 503"
+    with pytest.raises(Unavailable, match="not refreshed the access token yet: HTTP 503"):
+        await deletion.delete(world.persons, ["u_42"])
+
+
+@on_virtual_time
 async def test_a_posthog_that_does_not_answer_is_unavailable() -> None:
     world = reading()
     world.posthog.gate.clear()

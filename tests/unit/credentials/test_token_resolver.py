@@ -165,3 +165,43 @@ async def test_a_bearer_says_since_when_its_grant_is_connected(driver: Driver) -
     driver.endpoint.answering.set()
     assert (await asked).generation == connected
     assert again == (await driver.snapshot()).generation != connected
+
+
+@pytest.mark.parametrize("personal_key", [None, "phx_fallback"])
+async def test_a_grant_that_is_not_refreshed_at_the_moment_is_not_a_missing_one(
+    driver: Driver, personal_key: str | None
+) -> None:
+    replica = driver.replica(personal_key=personal_key)
+    assert (await replica.ask()).not_refreshed is None
+    await driver.put(driver.grant(left=61))
+    assert (await replica.ask()).not_refreshed is None
+    driver.endpoint.failure = RefreshFailed("HTTP 503")
+    driver.clock.advance(61)
+    reply = await replica.ask()
+    assert (reply.token, reply.not_refreshed) == (personal_key, "HTTP 503")
+    driver.clock.advance(60)
+    driver.endpoint.failure = RefreshFailed("invalid_grant")
+    reply = await replica.ask()
+    assert (reply.token, reply.not_refreshed) == (personal_key, None)
+
+
+async def test_a_grant_that_another_replica_refreshes_is_not_a_missing_one(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=0))
+    driver.store.busy = True
+    assert (await replica.ask()).not_refreshed
+
+
+async def test_a_token_that_posthog_refuses_is_not_refreshed_only_after_a_failure(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    assert (await replica.ask()).token == "pha_1"
+    # Refreshed a moment ago: PostHog refuses this grant, and another refresh changes nothing.
+    reply = await replica.ask(digest("pha_1"))
+    assert (reply.source, reply.not_refreshed) == ("none", None)
+    driver.clock.advance(61)
+    driver.endpoint.failure = RefreshFailed("HTTP 503")
+    reply = await replica.ask(digest("pha_1"))
+    assert (reply.source, reply.not_refreshed) == ("none", "HTTP 503")

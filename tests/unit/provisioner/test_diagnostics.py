@@ -112,6 +112,20 @@ async def test_nothing_is_connected() -> None:
     assert provisioner.posthog.requests == []
 
 
+async def test_a_grant_that_is_not_refreshed_at_the_moment_is_not_a_missing_one() -> None:
+    provisioner = compose()
+    provisioner.credentials.token = TokenReply(source="none", version=1, not_refreshed="HTTP 503")
+    found = await diagnose(provisioner)
+    assert (found.provisioning.state, found.provisioning.code) == (
+        "refused",
+        "token-not-refreshed",
+    )
+    for part in (found.person_reads, found.destination, found.provisioning):
+        assert "HTTP 503" in (part.detail or "")
+        assert part.remediation
+        assert "connect posthog`" not in part.remediation
+
+
 async def test_no_posthog_is_configured() -> None:
     provisioner = compose(private_host=None)
     found = await diagnose(provisioner)

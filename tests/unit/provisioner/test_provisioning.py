@@ -238,6 +238,56 @@ async def test_nothing_is_minted_beside_another_grant(secret: str) -> None:
     assert provisioner.credentials.stored == []
 
 
+NOT_REFRESHED = "HTTP 503"
+
+
+def says_not_refreshed(refused: Refusal) -> bool:
+    return NOT_REFRESHED in (refused.detail or "") and (refused.remediation or "").startswith(
+        "Nothing has to be set"
+    )
+
+
+async def test_a_grant_that_is_not_refreshed_at_the_moment_is_not_a_missing_one() -> None:
+    provisioner = compose()
+    none = TokenReply(source="none", version=1, not_refreshed=NOT_REFRESHED)
+    provisioner.credentials.token = none
+    refused = await refusal(provisioner)
+    assert (refused.reason, refused.code) == ("posthog", "token-not-refreshed")
+    assert says_not_refreshed(refused)
+    assert provisioner.posthog.requests == []
+    provisioner.credentials.token = TokenReply(source="oauth", version=1, token="pha_old")
+    provisioner.credentials.fresh = none
+    provisioner.posthog.accepts = set()
+    refused = await refusal(provisioner)
+    assert refused.code == "unauthorized"
+    assert says_not_refreshed(refused)
+    provisioner.credentials.fresh = msgspec.structs.replace(none, not_refreshed=None)
+    assert not says_not_refreshed(await refusal(provisioner))
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "unauthorized"), (403, "missing-scope")])
+@pytest.mark.parametrize("after_oauth", [True, False])
+async def test_a_personal_key_that_stands_in_may_lack_what_the_grant_has(
+    status: int, code: str, *, after_oauth: bool
+) -> None:
+    provisioner = compose()
+    stand_in = TokenReply(
+        source="personal_key", version=1, token="phx", not_refreshed=NOT_REFRESHED
+    )
+    provisioner.credentials.token = stand_in
+    if after_oauth:
+        provisioner.credentials.token = TokenReply(source="oauth", version=1, token="pha_old")
+        provisioner.credentials.fresh = stand_in
+    provisioner.posthog.accepts = {"phx"}
+    provisioner.posthog.refuse("GET", "hog_functions", status, {"detail": "no such scope"})
+    refused = await refusal(provisioner)
+    assert refused.code == code
+    assert "no such scope" in (refused.detail or "")
+    assert says_not_refreshed(refused)
+    provisioner.posthog.answers.clear()
+    assert await action(provisioner) == "created"
+
+
 OUTCOMES: dict[str, Any] = {
     "created": [],
     "unauthorized": [("GET", "/api/projects/", 401)],
