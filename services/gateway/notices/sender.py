@@ -14,6 +14,7 @@ import structlog
 from prometheus_client import Counter
 from standardwebhooks.webhooks import Webhook
 
+from hogsend.posthog.retry_after import MAX_SECONDS as LONGEST_RETRY_AFTER_SECONDS
 from hogsend.posthog.retry_after import retry_after_seconds
 from hogsend.service.http import NOT_POSTHOG
 from services.gateway.notices.outbox import Outbox, Waiting
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 REQUEST_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 900.0
+LONGEST_PAUSE_SECONDS = max(LONGEST_RETRY_SECONDS, LONGEST_RETRY_AFTER_SECONDS)
 GIVEN_UP_SECONDS = 3 * 24 * 3600.0
 """A notice that old is not tried again."""
 SPACING_SECONDS = 1.0
@@ -66,11 +68,15 @@ class NoticeSender:
     async def send_due(self) -> float | None:
         """Send what is due; returns in how many seconds more is, None when nothing waits."""
         for waiting in self._next():
-            if waiting.due_at <= self._now():
+            if not self._seconds_until_due(waiting):
                 await self._send(waiting)
                 await asyncio.sleep(self._spacing)
-        due = [waiting.due_at for waiting in self._next()]
-        return max(0.0, min(due) - self._now()) if due else None
+        return min(map(self._seconds_until_due, self._next()), default=None)
+
+    def _seconds_until_due(self, waiting: Waiting) -> float:
+        seconds = waiting.due_at - self._now()
+        # No pause is that long: the clock was set back.
+        return max(0.0, seconds) if seconds <= LONGEST_PAUSE_SECONDS else 0.0
 
     def _next(self) -> list[Waiting]:
         """The oldest notice of each subject."""

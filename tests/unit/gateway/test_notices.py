@@ -129,6 +129,19 @@ async def test_a_refused_notice_is_retried_under_its_id_ever_later(tmp_path: Pat
     assert len({request.headers["webhook-id"] for request in receiver.taken}) == 1
 
 
+async def test_a_clock_that_is_set_back_holds_no_notice_up(tmp_path: Path) -> None:
+    receiver, outbox = (
+        Receiver(httpx.Response(503, headers={"retry-after": "3600"})),
+        opened(tmp_path),
+    )
+    sender = receiver.sender(outbox)
+    await outbox.add(waiting())
+    assert await sender.send_due() == 3600
+    receiver.now -= 24 * 3600
+    assert await sender.send_due() is None
+    assert len(receiver.taken) == 2
+
+
 async def test_that_a_problem_is_over_is_not_told_before_the_problem(tmp_path: Path) -> None:
     receiver, outbox = Receiver(httpx.Response(503)), opened(tmp_path)
     sender = receiver.sender(outbox)
