@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 from uuid import uuid4
+from weakref import WeakSet
 
 import msgspec
 
@@ -54,6 +55,8 @@ UTC_ZONE = "UTC"
 P = TypeVar("P")
 """What the properties of events are decoded into."""
 
+L = TypeVar("L", Events[Any], CredentialChanges)
+
 log = logging.getLogger(__name__)
 
 
@@ -94,6 +97,8 @@ class Client:
         """PostHog's feature flags."""
         self.engagement = EngagementClient(self._writer)
         """Reports what services did with people."""
+        self._loops = WeakSet[Events[Any] | CredentialChanges]()
+        self._stopped = False
 
     @overload
     def events(
@@ -126,7 +131,8 @@ class Client:
         With `durable` the position is kept under that name and shared by all replicas that use it,
         and an event counts as done once the loop asks for the next one, however long that takes;
         without it only events from now on are seen. Waiting for the next one may be cut short, by
-        `asyncio.timeout` for example, and taken up again. The loop ends when the client is closed.
+        `asyncio.timeout` for example, and taken up again. The loop ends when the client is stopped
+        or closed.
 
         An iterator is one task's: another task's call would say that the event in hand is done.
         Give each task an iterator of its own; those with the same durable share its events. A call
@@ -147,16 +153,30 @@ class Client:
                 can be decoded into `type`.
         """
         decoder = Decoder[Any](Event if type is None else typed_event(type))
-        return Events(self.connection, names, durable, decoder, undecodable)
+        return self._loop(Events(self.connection, names, durable, decoder, undecodable))
 
     def credential_changes(self, provider: str | None = None) -> CredentialChanges:
         """Credential changes, of one provider or all: the current state first, then changes.
 
         After a broken connection the last change is handed out unless it was before; earlier ones
         that came meanwhile may be left out. Waiting for the next one may be cut short. The loop
-        ends when the client is closed. An iterator is one task's, as with `events`.
+        ends when the client is stopped or closed. An iterator is one task's, as with `events`.
         """
-        return CredentialChanges(self.connection, provider)
+        return self._loop(CredentialChanges(self.connection, provider))
+
+    def stop(self) -> None:
+        """Let every loop over events and credential changes end, for a shutdown without a repeat.
+
+        A loop that waits ends now. One that works on an event ends when it asks for the next one,
+        which says that the event is done; what came for it meanwhile is given to others. Everything
+        else goes on: the connection is closed by leaving the block of `connect`.
+
+        To be called in the event loop's thread, as `loop.add_signal_handler(SIGTERM, client.stop)`
+        does.
+        """
+        self._stopped = True
+        for one in list(self._loops):
+            one.stop()
 
     async def capture(
         self,
@@ -275,6 +295,12 @@ class Client:
         """
         wanted = several("conditions", conditions)
         return await self._met([ConditionQuery(one, wanted) for one in several("people", people)])
+
+    def _loop(self, loop: L) -> L:
+        self._loops.add(loop)
+        if self._stopped:
+            loop.stop()
+        return loop
 
     async def _met(self, queries: Sequence[ConditionQuery]) -> list[bool]:
         if len(queries) <= MAX_QUERIES:

@@ -70,7 +70,7 @@ class Events(AsyncIterator[E]):
     ) -> None:
         config = events_consumer(names, durable)
         consumer = Consumer(connection, StreamName.EVENTS, config, batch=1, adjust=False)
-        self._arrivals = Arrivals(connection, consumer.batches())
+        self._arrivals = Arrivals(connection, consumer.batches, shared=durable is not None)
         # Nothing may go on when the loop over this iterator is left, nor keep the iterator alive.
         weakref.finalize(self, self._arrivals.abandon).atexit = False
         self._connection = connection
@@ -83,7 +83,8 @@ class Events(AsyncIterator[E]):
         """Acknowledge the event handed out before, and wait for the next one.
 
         What is handed out stays this replica's for as long as the iterator and its process live.
-        Once the client is closed the iterator ends; what was not acknowledged by then comes again.
+        Once the client is stopped or closed the iterator ends; what was not acknowledged by then
+        comes again.
 
         Raises:
             CannotDecode: the event is not of the caller's type. It is handed out all the same: the
@@ -102,6 +103,15 @@ class Events(AsyncIterator[E]):
                         raise
                     await told(self._undecodable, error)
 
+    def stop(self) -> None:
+        """Let the loop end behind the event in hand: see `Client.stop`."""
+        self._arrivals.end()
+
+    async def aclose(self) -> None:
+        """End at once; an event that is not done comes again, to whoever reads then."""
+        await self._arrivals.leave()
+        self._message = None
+
     async def _next(self) -> Msg:
         try:
             await self._acknowledge()
@@ -116,7 +126,7 @@ class Events(AsyncIterator[E]):
     async def _acknowledge(self) -> None:
         if self._message is not None:
             # Written while NATS is away, it would wait in a buffer that has an end.
-            await connected(self._connection)
+            await connected(self._connection, stopped=lambda: self._arrivals.ended)
             await self._message.ack()
             self._message = None
 
@@ -131,6 +141,7 @@ class CredentialChanges(AsyncIterator[CredentialChanged]):
         self._decoder = Decoder[CredentialChanged](CredentialChanged)
         self._heard = ChangesHeard()
         self._call = _OneCall()
+        self._stopped = False
 
     async def __anext__(self) -> CredentialChanged:
         """Wait for the next change that is newer than what was handed out before.
@@ -144,13 +155,22 @@ class CredentialChanges(AsyncIterator[CredentialChanged]):
         """
         with self._call:
             while True:
-                if not self._waiting:
+                if not self._waiting and not self._stopped:
                     self._waiting.extend(await self._follower.next())
-                if not self._waiting:
+                if self._stopped or not self._waiting:
                     raise StopAsyncIteration
                 change = self._decoder.decode(self._waiting.popleft())
                 if self._heard.is_news(change):
                     return change
+
+    def stop(self) -> None:
+        """Let the loop end: see `Client.stop`."""
+        self._stopped = True
+        self._follower.end()
+
+    async def aclose(self) -> None:
+        """End."""
+        self.stop()
 
 
 class ChangesHeard:

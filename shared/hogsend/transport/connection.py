@@ -87,6 +87,7 @@ class Connection:
         self.observe: Observer = observer or (lambda _what, _detail: None)
         self.refusals = Refusals(user, self.publisher)
         self._reconnect_hooks: list[Hook] = []
+        self._close_hooks: set[Hook] = set()
         self._own_js: JetStreamContext | None = None
         self._has_connected = False
         self.closed = False
@@ -152,9 +153,21 @@ class Connection:
         self.observe("connected", without_password(self._url))
 
     async def close(self) -> None:
-        """Close at once; what must not be lost was acknowledged before."""
-        await self._on_closed()
-        await self.client.close()
+        """Close, once what was on its way here is given back; that is not waited for long."""
+        self.closed = True
+        try:
+            await asyncio.gather(*(hook() for hook in self._close_hooks))
+        finally:
+            await self._on_closed()
+            await self.client.close()
+
+    def before_close(self, hook: Hook) -> None:
+        """Run `hook` while it is closed and still connected; it ends soon, and raises nothing."""
+        self._close_hooks.add(hook)
+
+    def not_before_close(self, hook: Hook) -> None:
+        """Forget a hook of `before_close`."""
+        self._close_hooks.discard(hook)
 
     def on_reconnect(self, hook: Hook) -> None:
         """Run `hook` after every reconnection."""

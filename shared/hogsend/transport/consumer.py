@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -134,16 +134,19 @@ class Consumer:
         return pull
 
 
-async def connected(connection: Connection) -> None:
+async def connected(connection: Connection, *, stopped: Callable[[], bool] = lambda: False) -> None:
     """Wait for the connection: subscribing before would use an inbox its user may not read.
 
     Raises:
-        nats.errors.ConnectionClosedError: it was closed.
+        nats.errors.ConnectionClosedError: it was closed, or `stopped` while it was awaited.
     """
     while not connection.connected:
-        if connection.closed:
+        if connection.closed or stopped():
             raise nats.errors.ConnectionClosedError
         await asyncio.sleep(RETRY_SECONDS / 5)
+    if connection.closed:
+        # It still is connected while it is closed.
+        raise nats.errors.ConnectionClosedError
 
 
 def is_stray(connection: Connection, message: Msg) -> bool:

@@ -43,6 +43,7 @@ class Follower:
         self._config = _named(config)
         self._trouble = Trouble(connection, stream, None)
         self._pull: Pull | None = None
+        self._ended = False
         self._finalizer: weakref.finalize[..., Follower] | None = None
 
     async def find(self) -> str:
@@ -55,7 +56,7 @@ class Follower:
         return await found_or_made(self._connection, self._stream, self._config)
 
     async def next(self) -> list[Msg]:
-        """Wait for what comes next; empty once the connection is closed.
+        """Wait for what comes next; empty once the connection is closed, and behind the end.
 
         A wait that is cancelled loses nothing. The connection's observer is told why nothing can be
         read, while it is tried again.
@@ -63,9 +64,11 @@ class Follower:
         Raises:
             Forbidden: this NATS user may not make the consumer, or not read from it.
         """
-        while True:
+        while not self._ended:
             try:
                 pull = self._pull or await self._start()
+                if self._ended:
+                    break
                 messages = await pull.follow(AT_ONCE)
                 self._trouble.over()
                 if kept := [
@@ -77,9 +80,17 @@ class Follower:
             except (*UNREACHABLE, ConsumerGone) as error:
                 self._trouble.tell(error)
                 await self._begin_again()
+        return []
+
+    def end(self) -> None:
+        """Let whoever waits, or will, have nothing more."""
+        self._ended = True
+        if self._finalizer is not None:
+            # Stops the pull, which tells who waits.
+            self._finalizer()
 
     async def _start(self) -> Pull:
-        await connected(self._connection)
+        await connected(self._connection, stopped=lambda: self._ended)
         pull = Pull(self._connection, self._stream, await self.find())
         await pull.start()
         self._pull = pull

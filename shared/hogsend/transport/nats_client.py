@@ -111,6 +111,32 @@ class NatsClient(Client):
         self._listeners[subscription._id] = heard  # noqa: SLF001
         return subscription
 
+    async def end(self, subscription: Subscription, seconds: float) -> None:
+        """End what `hear` began: what the server has sent for it by then was heard.
+
+        nats-py forgets a subscription before the server has read of its end, or asks for that with
+        a PING that overtakes it (`drain`). What comes in between is heard by nobody.
+
+        Args:
+            subscription: ended afterwards, whatever happens.
+            seconds: that the server may take.
+
+        Raises:
+            TimeoutError: it took longer.
+            nats.errors.Error: the connection is closed.
+        """
+        try:
+            # A server that is connected to later never hears of the subscription.
+            if self.is_connected:
+                async with asyncio.timeout(seconds):
+                    await self._send_unsubscribe(subscription._id)  # noqa: SLF001
+                    # See `Connection.flush`.
+                    await self.flush()
+                    await self.flush()
+        finally:
+            subscription._closed = True  # noqa: SLF001
+            self._remove_sub(subscription._id)  # noqa: SLF001
+
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._listeners.pop(sid, None)
         super()._remove_sub(sid, max_msgs)

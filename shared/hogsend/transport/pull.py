@@ -17,6 +17,8 @@ WAIT_SECONDS = 5.0
 """How long one request for the next message stays open at the server."""
 ANSWER_SECONDS = 2.0
 """How much later than that the server may say that there was none."""
+STOP_SECONDS = 2.0
+"""How long the server may take to hear that nobody listens any more."""
 RECONNECT_POLL_SECONDS = 1.0
 """How soon a request that a reconnection lost is noticed and made again."""
 
@@ -75,20 +77,32 @@ class Pull:
         self.answered = True
         """Whether the last answer came to its end; otherwise some of it may be lost."""
         self._arrived = asyncio.Event()
+        self._stopped = False
 
     async def start(self) -> None:
-        """Listen for answers."""
+        """Listen for answers, at most until the connection is closed."""
         self._subscription = await self._client.hear(f"{self._inbox}*", self._on_message)
+        self._connection.before_close(self.stop)
 
     async def stop(self) -> None:
-        """Stop listening, and give back what arrived and was not handed out."""
-        if self._subscription is None or self._client.is_closed:
+        """Stop listening, and give back what arrived, or was on its way, and was not handed out.
+
+        Who waits for a message, or asks for one later, is told that the connection is closed.
+        """
+        subscription, self._subscription = self._subscription, None
+        if subscription is None:
             return
-        # Closed meanwhile, it has given everything back.
-        with suppress(nats.errors.ConnectionClosedError):
-            await self._subscription.unsubscribe()
-            while self._messages:
-                await self._messages.popleft().nak()
+        self._stopped = True
+        self._arrived.set()
+        self._connection.not_before_close(self.stop)
+        try:
+            # A connection that is lost has given everything back.
+            with suppress(*UNREACHABLE):
+                await self._client.end(subscription, STOP_SECONDS)
+        finally:
+            with suppress(nats.errors.Error):
+                while self._messages:
+                    await self._messages.popleft().nak()
 
     async def next(self, batch: int) -> list[Msg]:
         """Give what is there, or wait for the first message; empty when none came in time.
@@ -112,6 +126,10 @@ class Pull:
                 except (*UNREACHABLE, ConsumerGone):
                     # The message in hand goes first; the next request meets the same trouble.
                     return messages
+                except asyncio.CancelledError:
+                    # Nobody has got it: it is given back with the others.
+                    self._messages.extendleft(messages)
+                    raise
         return messages
 
     async def follow(self, batch: int) -> list[Msg]:
@@ -170,6 +188,8 @@ class Pull:
         await self._client.publish(self._subject, msgspec.json.encode(request), reply=inbox)
 
     def _taken(self, refusal: asyncio.Future[None]) -> list[Msg]:
+        if self._stopped:
+            raise nats.errors.ConnectionClosedError
         if not self.answered and not self._messages:
             if refusal.done():
                 raise self._connection.refusals.error(self._subject)
@@ -191,7 +211,7 @@ class Pull:
         deadline = loop.time() + seconds
         while not self._is_answered():
             left = deadline - loop.time()
-            if left <= 0 or self._is_lost() or refusal.done():
+            if left <= 0 or self._stopped or self._is_lost() or refusal.done():
                 return False
             self._arrived.clear()
             # `asyncio.timeout` takes 3 us more, for every message.

@@ -110,6 +110,104 @@ async def test_who_stops_iterating_holds_nothing_back(
         assert again.id == "1"
 
 
+@pytest.mark.parametrize("how", ["client closed", "iterator closed", "stopped"])
+async def test_what_comes_while_a_subscriber_stops_is_given_to_another(
+    servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    # Not what JetStream gives again by itself.
+    monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 1000.0)
+    async with two_sides(servers) as (ingest, subscriber):
+
+        async def is_on_its_way() -> bool:
+            info = await ingest.js.consumer_info(StreamName.EVENTS, DURABLE)
+            return bool(info.num_ack_pending)
+
+        async def asks() -> bool:
+            found = await ingest.js.consumers_info(StreamName.EVENTS)
+            return any(one.num_waiting for one in found)
+
+        unsubscribe = subscriber.client._send_unsubscribe
+
+        async def late(sid: int, limit: int = 0) -> None:
+            await announce(ingest, "1")
+            await eventually(is_on_its_way)
+            await unsubscribe(sid, limit)
+
+        monkeypatch.setattr(subscriber.client, "_send_unsubscribe", late)
+        client = Client(subscriber)
+        events = client.events(durable=DURABLE)
+        waiting = asyncio.create_task(_rest(events))
+        await eventually(asks)
+        match how:
+            case "client closed":
+                await subscriber.close()
+            case "iterator closed":
+                await events.aclose()
+            case _:
+                client.stop()
+        assert await waiting == []
+        await eventually(is_on_its_way)
+        async with connected(servers, User.SUBSCRIBER) as other:
+            found = await asyncio.wait_for(
+                anext(Client(other).events(durable=DURABLE)), PATIENCE_SECONDS
+            )
+        assert found.id == "1"
+
+
+async def test_a_loop_that_is_stopped_finishes_its_event_and_takes_no_other(
+    servers: Servers, fresh_bus: None
+) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+        for id in ("1", "2", "3"):
+            await announce(ingest, id)
+        client = Client(subscriber)
+        changes = asyncio.create_task(_rest(client.credential_changes()))
+        handled = list[str]()
+        async for event in client.events(durable=DURABLE):
+            handled.append(event.id)
+            if event.id == "2":
+                client.stop()
+        assert handled == ["1", "2"]
+        assert await asyncio.wait_for(changes, PATIENCE_SECONDS) == []
+        # Whatever is asked for now has ended, too.
+        assert await _rest(client.events()) == []
+        await subscriber.close()
+        consumer = await ingest.js.consumer_info(StreamName.EVENTS, DURABLE)
+        assert (consumer.num_ack_pending, consumer.num_redelivered) == (0, 0)
+        assert consumer.num_pending == 1
+
+
+async def test_a_loop_is_stopped_while_nats_is_away(servers: Servers, fresh_bus: None) -> None:
+    async with two_sides(servers) as (ingest, subscriber):
+        await announce(ingest, "1")
+        client = Client(subscriber)
+        events, changes = client.events(durable=DURABLE), client.credential_changes()
+        assert (await anext(events)).id == "1"
+        await subscriber.client.close()
+        subscriber.closed = False
+        ended = asyncio.gather(_rest(events), _rest(changes))
+        await asyncio.sleep(0)
+        client.stop()
+        assert await asyncio.wait_for(ended, PATIENCE_SECONDS) == ([], [])
+
+
+async def test_an_event_in_hand_is_given_back_when_the_client_is_closed(
+    servers: Servers, fresh_bus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "ACK_WAIT_SECONDS", 1000.0)
+    async with two_sides(servers) as (ingest, subscriber):
+        await announce(ingest, "1")
+        events = Client(subscriber).events(durable=DURABLE)
+        assert (await anext(events)).id == "1"
+        await subscriber.close()
+        async with connected(servers, User.SUBSCRIBER) as other:
+            again = await asyncio.wait_for(
+                anext(Client(other).events(durable=DURABLE)), PATIENCE_SECONDS
+            )
+        assert again.id == "1"
+        assert await _rest(events) == []
+
+
 async def test_a_wait_cut_short_is_taken_up_again(servers: Servers, fresh_bus: None) -> None:
     async with (
         two_sides(servers) as (ingest, subscriber),

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 import pytest
 from nats.aio.msg import Msg
 
-from hogsend.client.arrivals import Arrivals
+from hogsend.client.arrivals import UNASKED_SECONDS, Arrivals
 from hogsend.contract.errors import Forbidden
 from hogsend.transport.messages_in_hand import HEARTBEAT_SECONDS
 from tests.unit.transport.test_messages_in_hand import HEARTBEAT, FakeConnection
 from tests.virtual_time import on_virtual_time, settle
+
+GIVEN_BACK = b"-NAK"
 
 
 class Source:
@@ -21,6 +23,7 @@ class Source:
     def __init__(self) -> None:
         self.queue = asyncio.Queue[list[Msg]]()
         self.closed = False
+        self.closing: asyncio.Event | None = None
 
     async def batches(self) -> AsyncIterator[list[Msg]]:
         try:
@@ -28,6 +31,8 @@ class Source:
                 yield messages
         finally:
             self.closed = True
+            if self.closing is not None:
+                await self.closing.wait()
 
 
 @on_virtual_time
@@ -35,7 +40,7 @@ async def test_what_arrives_as_its_caller_gives_up_is_the_next_callers() -> None
     given_up = 0
     for turns in range(10):
         connection, source = FakeConnection(), Source()
-        arrivals = Arrivals(connection, source.batches())
+        arrivals = Arrivals(connection, source.batches, shared=True)
         waiting = asyncio.create_task(arrivals.next())
         await settle()
         message = connection.message(1)
@@ -54,7 +59,7 @@ async def test_what_arrives_as_its_caller_gives_up_is_the_next_callers() -> None
 @on_virtual_time
 async def test_what_nobody_waits_for_is_in_hand_when_it_arrives() -> None:
     connection, source = FakeConnection(), Source()
-    arrivals = Arrivals(connection, source.batches())
+    arrivals = Arrivals(connection, source.batches, shared=False)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(arrivals.next(), 1)
     source.queue.put_nowait([connection.message(1)])
@@ -65,24 +70,83 @@ async def test_what_nobody_waits_for_is_in_hand_when_it_arrives() -> None:
 
 
 @on_virtual_time
-async def test_who_left_hears_nothing_and_keeps_nothing() -> None:
+async def test_what_others_would_get_is_not_kept_for_who_never_asks_again() -> None:
     connection, source = FakeConnection(), Source()
-    arrivals = Arrivals(connection, source.batches())
-    source.queue.put_nowait([connection.message(1)])
-    await arrivals.next()
+    arrivals = Arrivals(connection, source.batches, shared=True)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(arrivals.next(), 1)
+    message = connection.message(1)
+    source.queue.put_nowait([message])
+    await asyncio.sleep(UNASKED_SECONDS)
+    await settle()
+    assert connection.told[-1] == (message.reply, GIVEN_BACK)
+    # It was no end: who asks after all is given what comes.
+    source.queue.put_nowait([again := connection.message(1, delivery=2)])
+    assert await arrivals.next() is again
     arrivals.abandon()
+
+
+@on_virtual_time
+async def test_who_asks_while_what_came_is_given_back_waits_for_the_next() -> None:
+    connection, source = FakeConnection(), Source()
+    arrivals = Arrivals(connection, source.batches, shared=True)
+    source.closing = asyncio.Event()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(arrivals.next(), 1)
+    await asyncio.sleep(UNASKED_SECONDS)
     await settle()
     assert source.closed
+    asking = asyncio.create_task(arrivals.next())
+    await settle()
+    source.closing.set()
+    source.queue.put_nowait([connection.message(1)])
+    assert await asking is not None
+    arrivals.abandon()
+
+
+@on_virtual_time
+async def test_who_left_hears_nothing_and_keeps_nothing() -> None:
+    connection, source = FakeConnection(), Source()
+    arrivals = Arrivals(connection, source.batches, shared=True)
+    source.queue.put_nowait([message := connection.message(1)])
+    await arrivals.next()
+    arrivals.abandon()
+    await settle()
+    assert [subject for subject, _ in connection.told] == [message.reply]
+    assert connection.told[0][1].startswith(GIVEN_BACK)
     await asyncio.sleep(2.5 * HEARTBEAT_SECONDS)
-    assert connection.told == []
+    assert len(connection.told) == 1
+    assert await arrivals.next() is None
+
+
+@on_virtual_time
+async def test_who_left_while_waiting_ends_the_wait() -> None:
+    connection, source = FakeConnection(), Source()
+    arrivals = Arrivals(connection, source.batches, shared=True)
+    waiting = asyncio.create_task(arrivals.next())
+    await settle()
+    await arrivals.leave()
+    assert source.closed
+    assert await waiting is None
+
+
+@on_virtual_time
+async def test_behind_the_end_what_is_in_hand_is_kept_until_it_is_acknowledged() -> None:
+    connection, source = FakeConnection(), Source()
+    arrivals = Arrivals(connection, source.batches, shared=True)
+    source.queue.put_nowait([message := connection.message(1)])
+    assert await arrivals.next() is message
+    arrivals.end()
+    await asyncio.sleep(1.5 * HEARTBEAT_SECONDS)
+    await message.ack()
+    assert connection.told == [(message.reply, HEARTBEAT), (message.reply, b"")]
+    assert await arrivals.next() is None
 
 
 @on_virtual_time
 async def test_an_end_stays_an_end_and_a_refusal_a_refusal() -> None:
     source = Source()
-    arrivals = Arrivals(FakeConnection(), source.batches())
+    arrivals = Arrivals(FakeConnection(), source.batches, shared=True)
     source.queue.put_nowait([])
     assert [await arrivals.next() for _ in range(2)] == [None, None]
 
@@ -90,7 +154,7 @@ async def test_an_end_stays_an_end_and_a_refusal_a_refusal() -> None:
         raise Forbidden("no")
         yield []
 
-    arrivals = Arrivals(FakeConnection(), refused())
+    arrivals = Arrivals(FakeConnection(), refused, shared=True)
     for _ in range(2):
         with pytest.raises(Forbidden):
             await arrivals.next()

@@ -41,7 +41,7 @@ class FakeJetStream(Connection):
         self.told = heard
         return self
 
-    async def unsubscribe(self) -> None:
+    async def end(self, *_given: Any) -> None:
         self.done.append("unsubscribed")
 
     async def add_consumer(self, *_given: Any) -> None:

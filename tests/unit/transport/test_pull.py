@@ -14,6 +14,7 @@ from hogsend.service.tasks import cancel_all
 from hogsend.transport.connection import Connection
 from hogsend.transport.pull import RECONNECT_POLL_SECONDS, Pull
 from tests.virtual_time import on_virtual_time
+from tests.waiting import eventually
 
 
 class FakeConnection(Connection):
@@ -25,6 +26,9 @@ class FakeConnection(Connection):
         self.stats = {"reconnects": 0}
         self.waiting = asyncio.Event()
         self.asked: list[bytes] = []
+        self.on_its_way: list[int] = []
+        self.negative: list[str] = []
+        self.silent = False
         self._has_messages = has_messages
 
     @property
@@ -34,15 +38,32 @@ class FakeConnection(Connection):
     def new_inbox(self) -> str:
         return "_INBOX_ingest.a"
 
-    async def hear(self, _subject: str, heard: Any) -> None:
+    async def hear(self, _subject: str, heard: Any) -> Any:
         self.told = heard
+        return self
 
-    async def publish(self, _subject: str, payload: bytes = b"", reply: str = "") -> None:  # type: ignore[override]
+    async def end(self, *_given: Any) -> None:
+        for sequence in self.on_its_way:
+            self.told(self.message(sequence))
+
+    def message(self, sequence: int) -> Msg:
+        reply = f"$JS.ACK.EVENTS.mine.1.{sequence}.{sequence}.1750000000000000000.0"
+        return Msg(self, subject="hogsend.events.x", reply=reply)  # type: ignore[arg-type]
+
+    @property
+    def given_back(self) -> list[int]:
+        """Sequences of messages that were given back, in order."""
+        return [int(subject.split(".")[5]) for subject in self.negative]
+
+    async def publish(self, subject: str, payload: bytes = b"", reply: str = "") -> None:  # type: ignore[override]
+        if payload == b"-NAK":
+            self.negative.append(subject)
+            return
         self.asked.append(payload)
         if self._has_messages:
             for _ in range(msgspec.json.decode(payload)["batch"]):
                 self.told(Msg(self, subject="hogsend.credentials.x.changed", data=b"{}"))  # type: ignore[arg-type]
-        elif b"no_wait" in payload:
+        elif b"no_wait" in payload and not self.silent:
             self.told(Msg(self, subject=reply, headers={"Status": "404"}))  # type: ignore[arg-type]
         else:
             self.waiting.set()
@@ -109,3 +130,33 @@ async def test_who_follows_notices_a_reconnection_however_late_it_asks() -> None
     with pytest.raises(nats.errors.TimeoutError):
         await pull.follow(3)
     assert len(connection.asked) == 1
+
+
+async def test_what_comes_while_it_stops_is_given_back() -> None:
+    connection = FakeConnection()
+    pull = Pull(connection, "EVENTS", "mine")
+    await pull.start()
+    asking = asyncio.create_task(pull.next(1))
+    await connection.waiting.wait()
+    connection.on_its_way = [1]
+    await pull.stop()
+    assert connection.given_back == [1]
+    # Who had asked for it has not got it, too.
+    with pytest.raises(nats.errors.ConnectionClosedError):
+        await asking
+
+
+async def test_a_message_whose_reader_is_cancelled_while_more_is_asked_for_is_given_back() -> None:
+    connection = FakeConnection()
+    pull = Pull(connection, "EVENTS", "mine")
+    await pull.start()
+    asking = asyncio.create_task(pull.next(10))
+    await connection.waiting.wait()
+    # Nothing more is answered from now on.
+    connection.silent = True
+    connection.told(connection.message(1))
+    await eventually(lambda: len(connection.asked) == 3)
+    connection.told(connection.message(2))
+    await cancel_all(asking)
+    await pull.stop()
+    assert connection.given_back == [1, 2]
