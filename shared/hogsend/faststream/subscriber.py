@@ -101,6 +101,7 @@ class ConsumerSubscriber(PullStreamSubscriber):
         )
         self._parser = _parse(JsParser(pattern=subject))
         self._consumer = consumer
+        self._acknowledges = not unacknowledged
         self._readable = decoder
         self._undecodable = undecodable
 
@@ -121,7 +122,20 @@ class ConsumerSubscriber(PullStreamSubscriber):
     async def _consume(self, link: Connection, source: Consumer) -> None:
         async for messages in source.batches():
             async with _in_hand(link, messages).held(NAK_SECONDS):
-                await self.consume(messages[0])
+                await self._handled(messages[0])
+
+    async def _handled(self, message: Msg) -> None:
+        try:
+            await self.consume(message)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # The handler waited for something that was cancelled. That is a failure like any other,
+            # and FastStream would take no more messages, without a word.
+            log.exception("the handler of %s failed", message.subject, exc_info=error)
+            if self._acknowledges and not message.is_acked:
+                await message.nak(RETRY_SECONDS)
 
     async def process_message(self, msg: Msg) -> Response:
         """Hand over what the handler takes; FastStream's test broker begins here, too."""
@@ -148,7 +162,7 @@ class ConsumerSubscriber(PullStreamSubscriber):
             except Exception:
                 # As a handler that raises: the loop goes on, and the message comes again.
                 log.exception("the handler of undecodable messages failed: %s", error)
-        if self._consumer.ack_policy is JetStreamAckPolicy.NONE:
+        if not self._acknowledges:
             return
         if done:
             await message.ack()
@@ -183,7 +197,7 @@ class ChangeSubscriber(ConsumerSubscriber):
     async def _follow(self, source: Follower) -> None:
         while messages := await source.next():
             for message in messages:
-                await self.consume(message)
+                await self._handled(message)
 
     def _is_wanted(self, read: Any) -> bool:
         return self._heard.is_news(read)

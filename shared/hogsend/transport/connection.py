@@ -89,6 +89,7 @@ class Connection:
         self._reconnect_hooks: list[Hook] = []
         self._close_hooks: set[Hook] = set()
         self._own_js: JetStreamContext | None = None
+        self._has_begun = False
         self._has_connected = False
         self.closed = False
         """Whether it was closed, and not opened again. `Client.is_closed` says so of a first
@@ -129,7 +130,7 @@ class Connection:
 
     async def open(self) -> None:
         """Connect, retrying without end; cancel it to stop."""
-        self.closed = False
+        self.closed, self._has_begun = False, True
         servers, user, password = split_credentials(self.addresses)
         if password is None and self._password is not None:
             user, password = self.user, self._password
@@ -159,7 +160,8 @@ class Connection:
             await asyncio.gather(*(hook() for hook in self._close_hooks))
         finally:
             await self._on_closed()
-            await self.client.close()
+            if self._has_begun:
+                await self.client.close()
 
     def before_close(self, hook: Hook) -> None:
         """Run `hook` while it is closed and still connected; it ends soon, and raises nothing."""

@@ -20,7 +20,7 @@ from hogsend.contract import subjects
 from hogsend.contract.headers import message_headers
 from hogsend.contract.streams import StreamName
 from hogsend.contract.users import User
-from hogsend.faststream import HogsendBroker
+from hogsend.faststream import HogsendBroker, subscriber
 from hogsend.faststream.subscriber import ConsumedMessage
 from hogsend.service import streams
 from hogsend.transport.connection import Connection
@@ -192,6 +192,31 @@ async def test_an_event_whose_handler_failed_comes_again(
     async with running(broker):
         await announce(ingest, event("1"))
         await eventually(lambda: seen == ["1", "1"])
+
+
+async def test_a_handler_that_met_a_cancelled_task_has_failed_and_others_go_on(
+    servers: Servers, ingest: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriber, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(ConsumedMessage.nack, "__defaults__", (0.1,))
+    broker, got = broker_of(servers), list[str]()
+
+    @broker.events("signed_up", durable="mailer")
+    async def welcome(happened: Event) -> None:
+        got.append(happened.id)
+        if len(got) == 1:
+            task = asyncio.create_task(asyncio.sleep(0))
+            task.cancel()
+            await task
+
+    await announce(ingest, event("1"))
+    await announce(ingest, event("2"))
+    async with running(broker):
+        await eventually(lambda: sorted(got) == ["1", "1", "2"])
+
+
+async def test_a_broker_that_never_started_is_stopped(servers: Servers) -> None:
+    await broker_of(servers).stop()
 
 
 async def test_what_was_not_finished_at_a_stop_goes_to_the_next_replica(
