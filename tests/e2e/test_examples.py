@@ -160,6 +160,22 @@ async def test_typed_events_are_read_as_shown(checkout: Checkout) -> None:
     assert "properties.seats" in said[1]
 
 
+async def test_a_subscriber_that_is_told_to_stop_ends_behind_its_event(checkout: Checkout) -> None:
+    mailer = await checkout.start("shutdown.py", "subscriber.env")
+    assert mailer.stdout is not None
+    happened = {"event": "signed_up", "distinct_id": "u_8"}
+    sent = await checkout.stack.http.post("/v1/webhooks/posthog", json={"event": happened})
+    assert sent.status_code == 200
+    async with asyncio.timeout(60):
+        # The durable begins with what other programs here were sent.
+        while (await mailer.stdout.readline()).decode() != "u_8\n":
+            pass
+        mailer.terminate()
+        said, _ = await mailer.communicate()
+    assert mailer.returncode == 0
+    assert said.decode().splitlines()[-1] == "stopped"
+
+
 async def test_the_users_earlier_name_still_connects(checkout: Checkout) -> None:
     note, url, *_ = (checkout.directory / ".hogsend" / "member.env").read_text().splitlines()
     async with hogsend.connect(url.partition("=")[2]) as client:
