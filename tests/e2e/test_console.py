@@ -643,6 +643,53 @@ async def test_a_connection_that_is_unknown_is_neither_there_nor_absent(loop: Lo
         assert await console.axe(ALL_RULES) == []
 
 
+async def test_destinations_beside_ours_are_told_with_what_to_do(loop: Loop) -> None:
+    async with loop.console(loop.admin_key) as console:
+        page = console.page
+
+        def one(name: str) -> dict[str, str]:
+            dashboard = f"https://eu.posthog.com/project/1/{name}"
+            return {
+                "hogFunctionId": name,
+                "webhookUrl": f"https://{name}.example/v1/webhooks/posthog",
+                "dashboardUrl": dashboard,
+            }
+
+        async def with_others(route: Route) -> None:
+            found = await (await route.fetch()).json()
+            found["destination"] |= {
+                "state": "live",
+                "duplicates": [
+                    one("copy"),
+                    {**one("another-copy"), "dashboardUrl": "javascript:0"},
+                ],
+                "others": [one("former")],
+            }
+            await route.fulfill(json=found)
+
+        await console.open("connect")
+        main = page.locator("main")
+        await expect(main).not_to_contain_text("Further destinations")
+        await expect(main).not_to_contain_text("other instances")
+        await page.route("**/v1/admin/analytics/diagnosis", with_others)
+        await console.open("")
+        await console.open("connect")
+        for words, names in (
+            ("Disable or delete all but one", ["copy", "another-copy"]),
+            ("disable its destination in PostHog, or adopt it", ["former"]),
+        ):
+            items = main.locator("p", has_text=words).locator("+ ul > li")
+            await expect(items).to_have_count(len(names))
+            for item, name in zip(await items.all(), names, strict=True):
+                await expect(item).to_contain_text(f"https://{name}.example/v1/webhooks/posthog")
+        links = main.locator("li").get_by_role("link")
+        assert [await link.get_attribute("href") for link in await links.all()] == [
+            "https://eu.posthog.com/project/1/copy",
+            "https://eu.posthog.com/project/1/former",
+        ]
+        assert await console.axe(ALL_RULES) == []
+
+
 async def test_a_credential_is_shown_although_nobody_looks_at_posthog(loop: Loop) -> None:
     async with loop.console(loop.admin_key) as console:
         page = console.page

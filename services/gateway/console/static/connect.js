@@ -36,7 +36,10 @@ export async function view({ signal, mayAct, again, takeAnswer }) {
       ["Delivers to", text(found.destination.webhookUrl, 2048)],
       ["Hog function", text(found.destination.hogFunctionId)],
       ["In PostHog", dashboard(found.destination.dashboardUrl)],
-    ]), notes(found.destination), mayAct ? provision(again) : null),
+    ]), notes(found.destination),
+    listed(found.destination.duplicates, "Further destinations of this instance are enabled, and repeat what it delivers. Disable or delete all but one in PostHog:"),
+    listed(found.destination.others, "Destinations of other instances in the project. If one of them is no more, disable its destination in PostHog, or adopt it:"),
+    mayAct ? provision(again) : null),
     section("The rest", facts([
       ["Persons are read", state(found.personReads.state)], ["Webhook secret", state(found.webhookSecret.state)],
       ["Public URL", text(found.publicUrl.url, 2048)],
@@ -92,6 +95,12 @@ const isWeb = (url) => /^https?:\/\//.test(url ?? "");
 function dashboard(url) {
   if (!isWeb(url)) return text(null);
   return h("a", { href: url, rel: "noreferrer noopener", target: "_blank" }, "Open its page");
+}
+
+// Destinations in PostHog beside the one of this instance.
+function listed(destinations, words) {
+  if (!destinations.length) return null;
+  return [h("p", null, words), h("ul", null, destinations.map(({ webhookUrl, dashboardUrl }) => h("li", null, text(webhookUrl, 2048), ". ", dashboard(dashboardUrl))))];
 }
 
 function howTo(credential, way) {
