@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from uuid import UUID
 
 import structlog
 
@@ -103,7 +104,11 @@ async def _dead_letters(bus: Connection) -> Found:
     total = (await bus.request(INGEST_DEAD_LETTERS, ListDeadLetters(limit=1))).total
     if not total:
         return {}
-    detail = f"{total} messages could not be processed and wait as dead letters."
+    detail = (
+        "1 message could not be processed and waits as a dead letter."
+        if total == 1
+        else f"{total} messages could not be processed and wait as dead letters."
+    )
     return {"dead-letters": Problem(detail, "Run `hogsend dlq list`.")}
 
 
@@ -113,11 +118,20 @@ async def _failing(bus: Connection, seconds: float) -> Found:
     return {
         one.subject: Problem(
             f"PostHog has taken no event of {one.subject} since {one.since:%Y-%m-%dT%H:%M:%SZ}.",
-            "Look at its deliveries: GET /v1/admin/webhooks/{id}/deliveries.",
+            _remedy_for(one.subject),
         )
         for one in failing
         if (now - one.since).total_seconds() >= seconds
     }
+
+
+def _remedy_for(subject: str) -> str:
+    """A destination has a history of deliveries; the mirror and other consumers have none."""
+    try:
+        UUID(subject)
+    except ValueError:
+        return "Run `hogsend doctor`, and look at docs/runbooks/HogsendDestinationFailing.md."
+    return f"Look at its deliveries: GET /v1/admin/webhooks/{subject}/deliveries."
 
 
 async def _disabled(bus: Connection) -> Found:

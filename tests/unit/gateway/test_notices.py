@@ -356,17 +356,26 @@ async def test_dead_letters_that_wait(services: Services) -> None:
     assert await services.look("dead_letters.waiting") == {}
     services.bus.answer(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=3))
     found = await services.look("dead_letters.waiting") or {}
-    assert found["dead-letters"].detail.startswith("3 messages")
+    assert found["dead-letters"].detail.startswith("3 messages could")
+    services.bus.answer(INGEST_DEAD_LETTERS, DeadLetterPage(dead_letters=[], total=1))
+    found = await services.look("dead_letters.waiting") or {}
+    assert found["dead-letters"].detail.startswith("1 message could")
 
 
 async def test_a_destination_counts_as_failing_after_a_while(services: Services) -> None:
     now = datetime.now(UTC)
+    destination = str(uuid4())
     failing = [
-        FailingDelivery("long", now - timedelta(seconds=601)),
+        FailingDelivery(destination, now - timedelta(seconds=601)),
+        FailingDelivery("mirror", now - timedelta(seconds=601)),
         FailingDelivery("short", now - timedelta(seconds=300)),
     ]
     services.bus.answer(ANALYTICS_FAILING, FailingDeliveries(failing))
-    assert (await services.look("destination.failing") or {}).keys() == {"long"}
+    found = await services.look("destination.failing") or {}
+    assert found.keys() == {destination, "mirror"}
+    # What is to be done can be done as it is written: only destinations have a history.
+    assert f"/v1/admin/webhooks/{destination}/deliveries" in (found[destination].remediation or "")
+    assert "/v1/admin/webhooks" not in (found["mirror"].remediation or "")
 
 
 @pytest.mark.parametrize(
