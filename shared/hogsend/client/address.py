@@ -7,10 +7,10 @@ import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from hogsend.contract.errors import InvalidRequest
 from hogsend.contract.users import DEPRECATED_USERS
+from hogsend.transport.addresses import split_credentials
 from hogsend.transport.connection import Connection, Observer
 from hogsend.transport.tls import (
     check_authority,
@@ -42,7 +42,8 @@ def connection_to(
     addresses = url or os.environ.get("NATS_URL") or DEFAULT_URL
     if tls is None:
         tls = tls_of_environment()
-    known_as = unquote(urlsplit(addresses.split(",")[0]).username or user)
+    _, named, _ = split_credentials(addresses.split(","))
+    known_as = named or user
     renamed = {old.value: new.value for old, new in DEPRECATED_USERS.items()}
     if current := renamed.get(known_as):
         log.warning("the NATS user %s is deprecated: use %s", known_as, current)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import unquote
 
 
@@ -28,5 +27,16 @@ def split_credentials(addresses: list[str]) -> tuple[list[str], str | None, str 
 
 
 def without_password(url: str) -> str:
-    """Give an address without the credentials in it, for logs and errors."""
-    return re.sub(r"//[^@/]*@", "//", url)
+    """Give addresses without the credentials in them, for logs and errors.
+
+    Whatever is taken for credentials to connect with is left out, however it is written: with no
+    scheme before it, or with characters that should have been escaped.
+    """
+    return ",".join(_without_credentials(address) for address in url.split(","))
+
+
+def _without_credentials(address: str) -> str:
+    scheme, separator, rest = address.strip().partition("://")
+    if not separator:
+        scheme, rest = "", scheme
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

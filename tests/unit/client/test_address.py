@@ -8,6 +8,7 @@ import pytest
 
 from hogsend.client.address import DEFAULT_URL, connection_to
 from hogsend.faststream import HogsendBroker
+from hogsend.transport.addresses import without_password
 
 
 def ignore(_what: str, _detail: str) -> None:
@@ -26,6 +27,8 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, "subscriber"),
         ("nats://10.0.0.1:4222", "subscriber"),
         ("nats://app:s3cret@10.0.0.1:4222", "app"),
+        ("app:s3cret@10.0.0.1:4222", "app"),
+        ("nats://app:s3/cr#e@t@10.0.0.1:4222", "app"),
         ("nats://app:s3cret@10.0.0.1:4222,nats://app:s3cret@10.0.0.2:4222", "app"),
     ],
 )
@@ -45,3 +48,18 @@ def test_a_deprecated_user_is_told_the_new_name(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.WARNING):
         HogsendBroker("nats://member:s3cret@bus.example:4222")
     assert caplog.messages == ["the NATS user member is deprecated: use app"]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://app:s3cret@bus.example:4222", "nats://bus.example:4222"),
+        ("app:s3cret@bus.example", "bus.example"),
+        ("nats://app:s3/cr@et@bus.example", "nats://bus.example"),
+        ("nats://app:s3://cret@bus.example", "nats://bus.example"),
+        ("tls://t0ken@bus.example", "tls://bus.example"),
+        ("nats://one:4222, app:s3cret@two:4222", "nats://one:4222,two:4222"),
+    ],
+)
+def test_an_address_is_shown_without_what_is_taken_for_credentials(url: str, shown: str) -> None:
+    assert without_password(url) == shown
