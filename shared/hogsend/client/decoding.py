@@ -55,6 +55,10 @@ class CannotDecode(HogsendError):
         where = f" at {self.path}" if self.path else ""
         super().__init__(f"{self.name!r} {self.id} is no {wanted}: {self.reason}{where}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be copied, and sent to another process, as it is."""
+        return _copied, (str(self), self.__dict__)
+
     path: str
     """The field, such as `properties.seats`; empty when it is the message as a whole."""
 
@@ -122,6 +126,12 @@ async def told(undecodable: Undecodable, error: CannotDecode) -> None:
     answer = undecodable(error)
     if inspect.isawaitable(answer):
         await answer
+
+
+def _copied(text: str, state: dict[str, Any]) -> CannotDecode:
+    error = CannotDecode.__new__(CannotDecode, text)
+    error.__dict__.update(state)
+    return error
 
 
 def _untyped(data: bytes) -> Event | None:

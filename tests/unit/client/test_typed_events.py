@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pickle import dumps, loads
 from typing import Any, Literal, TypedDict, assert_type
 
 import msgspec
@@ -122,6 +125,14 @@ def test_what_is_no_event_at_all_is_named_by_its_message(data: bytes, name: str)
     error = refused.value
     named = name if len(name) < subjects.MAX_TOKEN_BYTES else subjects.escape(name)
     assert (error.id, error.name, error.event, error.data) == ("m1", named, None, data)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda it: loads(dumps(it))])
+def test_the_error_is_copied_with_all_it_knows(copied: Callable[[Exception], Any]) -> None:
+    with pytest.raises(CannotDecode) as refused:
+        Decoder[Event](Event).decode(raw(b"{}", "signed_up"))
+    error, again = refused.value, copied(refused.value)
+    assert (str(again), vars(again)) == (str(error), vars(error))
 
 
 @pytest.mark.parametrize("kind", [object(), 5, "Plan", lambda: 3, list["Missing"]])  # type: ignore[name-defined]  # noqa: F821
