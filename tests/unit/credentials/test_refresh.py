@@ -356,6 +356,46 @@ async def test_a_lost_answer_is_not_asked_for_before_its_pause(driver: Driver) -
     assert len(driver.endpoint.asked) == 2
 
 
+async def test_a_lost_answer_is_asked_for_though_the_token_looks_fresh(driver: Driver) -> None:
+    """PostHog rejected the access token, and has rotated the other one when it was asked."""
+    posthog = driver.endpoint = ReuseDetectingEndpoint(driver.clock)
+    await driver.put(driver.grant(left=3600))
+    posthog.losing = 1
+    replica = driver.replica()
+    await replica.ask(digest("pha_0"))
+    await check_until(driver, [replica], posthog.asked, 2)
+    grant = await driver.stored()
+    assert grant is not None
+    assert grant.refresh_token == "phr_1"
+    assert not posthog.revoked
+
+
+async def test_a_refusal_is_not_repeated_while_the_token_looks_fresh(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=3600))
+    driver.endpoint.failure = RefreshFailed("HTTP 503")
+    await replica.ask(digest("pha_0"))
+    driver.clock.advance(600)
+    await replica.refresher.refresh_due()
+    await replica.ask()
+    assert len(driver.endpoint.asked) == 1
+
+
+async def test_once_the_grant_is_refused_an_answer_is_no_longer_lost(
+    driver: Driver, replica: Replica
+) -> None:
+    await driver.put(driver.grant(left=30))
+    driver.endpoint.failure = RefreshFailed("no answer (ReadTimeout)", lost=True)
+    await replica.ask()
+    driver.clock.advance(LOST_BACK_OFF.total_seconds())
+    driver.endpoint.failure = RefreshFailed("invalid_grant")
+    await replica.ask()
+    driver.clock.advance(LOST_BACK_OFF.total_seconds())
+    await replica.ask()
+    assert len(driver.endpoint.asked) == 2
+
+
 async def test_invalid_grant_asks_to_connect_again_and_is_not_retried_by_itself(
     driver: Driver, replica: Replica
 ) -> None:
